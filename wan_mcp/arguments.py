@@ -1,0 +1,217 @@
+"""What a caller may pass to the tools: PixelDojo's documented parameters, word for word.
+
+Models send `"7"` for 7 and 720 for `"720"`: whatever can be read without loss is taken. Anything
+else is refused before a request is made, all of it in one answer, and never repeated back: an
+argument may hold a signed link or a secret.
+"""
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from wan_mcp import addresses
+from wan_mcp.errors import InvalidArguments
+from wan_mcp.models import JOB_ID, Replacement, Resolution
+
+RANDOM_SEED = -1
+"""Some frameworks make every argument required; this value says "leave it out" (ours)."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How an argument is read, and the schema that is published for it.
+
+    Attributes:
+        read: the value from what was given; raises ValueError with the end of a sentence.
+        published: plain JSON Schema, simpler than what is accepted.
+    """
+
+    read: Callable[[Any, core_schema.ValidationInfo], Any]
+    published: dict[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, schema: object, handler: object) -> dict[str, Any]:
+        return dict(self.published)
+
+
+def whole(lowest: int, highest: int) -> Reads:
+    """A whole number within limits: 7, 7.0, "7" and "7.0" are all 7; true and 7.5 are none."""
+
+    def read(value: Any, info: core_schema.ValidationInfo) -> int:
+        number = _exact(value)
+        if number is None or not lowest <= number <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return number
+
+    return Reads(read, {"type": "integer", "minimum": lowest, "maximum": highest})
+
+
+def _exact(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.0{1,9})?", value.strip(" ")):
+        return int(value.strip(" ").partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flag(value: Any, info: core_schema.ValidationInfo) -> bool:
+    word = value.strip(" ").lower() if isinstance(value, str) else value
+    if word is True or word == "true":
+        return True
+    if word is False or word == "false":
+        return False
+    raise ValueError("must be true or false")
+
+
+def _lines(value: Any, info: core_schema.ValidationInfo) -> Resolution:
+    plain = str(value).strip(" ").lower().removesuffix("p").removesuffix(".0")
+    if isinstance(value, str | int | float):
+        if plain == "480":
+            return "480"
+        if plain == "720":
+            return "720"
+    raise ValueError('must be "480" or "720"')
+
+
+def _media_url(value: Any, info: core_schema.ValidationInfo) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL in a string")
+    loopback = bool(info.context and info.context["loopback"])
+    return addresses.media_url(value.strip(" "), loopback=loopback)
+
+
+def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
+    # Anything but letters, digits, - and _ could climb to another endpoint with the key.
+    if not isinstance(value, str) or not re.fullmatch(JOB_ID, value.strip(" ")):
+        raise ValueError("must be a job_id as replace_character returned it")
+    return value.strip(" ")
+
+
+FLAG = Reads(_flag, {"type": "boolean"})
+# As strings, because some hosts refuse an enum of numbers together with every other tool.
+LINES = Reads(_lines, {"type": "string", "enum": ["480", "720"], "default": "480"})
+URL = Reads(_media_url, {"type": "string"})
+ID = Reads(_job_id, {"type": "string"})
+SEED = replace(whole(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
+
+
+class Arguments(BaseModel):
+    """The arguments of one call; null means "left out", whatever the schema says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_omitted(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ReplaceCharacter(Arguments):
+    """The nine documented parameters of wan-2.2-replace."""
+
+    video: Annotated[str, URL, Field(description="Direct public http(s) URL of the source clip.")]
+    character_image: Annotated[
+        str,
+        URL,
+        Field(description="Direct public http(s) URL of the picture of the new character."),
+    ]
+    video_duration: Annotated[
+        int,
+        whole(1, 15),
+        Field(description="Seconds of video to make: 1 to 15, no longer than the clip. Default 5."),
+    ] = 5
+    resolution: Annotated[
+        Resolution | None, LINES, Field(description="Lines of video: 480 (default) or 720.")
+    ] = None
+    refert_num: Annotated[
+        int | None,
+        whole(1, 10),
+        Field(description="Reference frames, 1 to 10; other values than 1 and 5 may do nothing."),
+    ] = None
+    frames_per_second: Annotated[
+        int | None, whole(8, 30), Field(description="8 to 30; may have no effect.")
+    ] = None
+    go_fast: Annotated[
+        bool, FLAG, Field(description="Faster, at some cost in quality. Default false.")
+    ] = False
+    merge_audio: Annotated[
+        bool, FLAG, Field(description="Keep the clip's sound. Default true.")
+    ] = True
+    seed: Annotated[
+        int | None,
+        SEED,
+        Field(description="Repeats a take; another seed, another take. -1 or none: random."),
+    ] = None
+
+    def replacement(self) -> Replacement:
+        """The same wish in our own words, holding only what the caller set."""
+        given = self.model_fields_set
+        return Replacement(
+            video=self.video,
+            character_image=self.character_image,
+            seconds=self.video_duration,
+            resolution=self.resolution,
+            references=self.refert_num,
+            frames_per_second=self.frames_per_second,
+            go_fast=self.go_fast if "go_fast" in given else None,
+            merge_audio=self.merge_audio if "merge_audio" in given else None,
+            seed=None if self.seed == RANDOM_SEED else self.seed,
+        )
+
+
+class GetJobStatus(Arguments):
+    """Which job."""
+
+    job_id: Annotated[str, ID, Field(description="The job_id that replace_character gave.")]
+
+
+class WaitForJob(GetJobStatus):
+    """Which job, and how long."""
+
+    timeout_seconds: Annotated[
+        int,
+        whole(0, 900),
+        Field(description="0 to 900, default 45; many hosts cut a call off at 60."),
+    ] = 45
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+def read_arguments(model: type[A], given: dict[str, Any], *, loopback: bool) -> A:
+    """The arguments, checked.
+
+    Raises:
+        InvalidArguments: every problem at once, in words.
+    """
+    try:
+        return model.model_validate(given, context={"loopback": loopback})
+    except ValidationError as exc:
+        names = list(model.model_fields)
+        problems = [_sentence(dict(error), names) for error in exc.errors(include_url=False)]
+        raise InvalidArguments("The arguments cannot be used: " + "; ".join(problems)) from None
+
+
+def _sentence(error: dict[str, Any], names: list[str]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "arguments"
+    if error["type"] == "missing":
+        return f"{name} is required"
+    if error["type"] == "extra_forbidden":
+        return _unknown(name, names)
+    return f"{name} {error['ctx']['error'] if 'ctx' in error else 'cannot be read'}"
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    shown = name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", name) else "an argument"
+    near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+    return f"{shown} is unknown ({hint})"

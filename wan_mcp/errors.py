@@ -1,0 +1,172 @@
+"""Everything that can go wrong, split by what the caller may do next.
+
+    WanError
+    |- Refused             nothing was bought
+    |  |- InvalidArguments   by us, before anything was sent
+    |  |- NoKey              by us: no API key is configured
+    |  |- Unauthorized       401
+    |  |- OutOfCredits       402, or 403 with a credits code
+    |  |- NotAllowed         403
+    |  |- NotFound           404
+    |  |- Rejected           400, 413, 415, 422 and redirects that change nothing
+    |  `- RateLimited        429
+    |- NotSent             no byte of the paid request left: safe to ask again
+    |- OutcomeUnknown      the paid request may have landed: never sent again by a machine
+    `- CouldNotFindOut     a free read failed; the job itself is untouched
+
+Every error answers four questions: what happened (its text), whether this call was charged,
+whether calling again is safe, and what to do next. None of them ever holds the API key.
+"""
+
+from typing import ClassVar, Literal
+
+Charged = Literal["no", "yes", "unknown"]
+
+
+class WanError(Exception):
+    """An anticipated failure, told in words a language model may read.
+
+    Args:
+        what: one plain sentence: what happened.
+        next_step: what to do now; the class's own advice when left out.
+        retry_after: seconds the vendor asked to wait, 0 to 300, if it did.
+    """
+
+    code: ClassVar[str]
+    charged: ClassVar[Charged] = "no"
+    retry_safe: ClassVar[bool] = False
+    advice: ClassVar[str]
+
+    def __init__(
+        self, what: str, *, next_step: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step or self.advice
+        self.retry_after = retry_after
+
+
+class Refused(WanError):
+    """Nothing was bought: the request was turned down by us or by PixelDojo."""
+
+
+class InvalidArguments(Refused):
+    """The arguments of a call cannot be used; every problem is named at once."""
+
+    code = "invalid_arguments"
+    retry_safe = True
+    advice = "Correct the named arguments and call again."
+
+
+class NoKey(Refused):
+    """No API key is configured, and the call needs one."""
+
+    code = "no_api_key"
+    advice = (
+        "Ask the user to create an API key in their account on pixeldojo.ai and to set it as "
+        "PIXELDOJO_API_KEY in the `env` of this server's entry in their MCP client's "
+        "configuration, then to restart the client. Never ask for the key in the conversation."
+    )
+
+
+class Unauthorized(Refused):
+    """PixelDojo does not accept the API key (401)."""
+
+    code = "unauthorized"
+    advice = (
+        "Ask the user to check PIXELDOJO_API_KEY in this server's configuration: it is missing "
+        "characters, revoked, or belongs to another service. Then restart the client."
+    )
+
+
+class OutOfCredits(Refused):
+    """The account cannot pay for the job (402)."""
+
+    code = "insufficient_credits"
+    advice = "Ask the user to buy credits on pixeldojo.ai; then the same call is safe to repeat."
+
+
+class NotAllowed(Refused):
+    """The key is valid but may not do this (403)."""
+
+    code = "forbidden"
+    advice = "Ask the user to check on pixeldojo.ai what this API key is allowed to do."
+
+
+class NotFound(Refused):
+    """PixelDojo knows no such thing (404)."""
+
+    code = "not_found"
+    advice = "Check the job_id: use exactly the one that replace_character returned."
+
+
+class Rejected(Refused):
+    """PixelDojo turned the request itself down; the same request would be again.
+
+    Args:
+        field: the vendor's field its answer names, if it names one.
+    """
+
+    code = "rejected"
+    advice = "Change what PixelDojo objects to, then call again."
+
+    def __init__(self, what: str, *, field: str | None = None) -> None:
+        super().__init__(what)
+        self.field = field
+
+
+class RateLimited(Refused):
+    """PixelDojo asks to slow down (429); nothing was started."""
+
+    code = "rate_limited"
+    retry_safe = True
+    advice = "Wait as long as told (a minute when nothing is told), then repeat the same call."
+
+
+class NotSent(WanError):
+    """No byte of the paid request left this machine, so nothing can have been charged.
+
+    Args:
+        passing: whether trying again soon may help (a bad certificate will not).
+    """
+
+    code = "not_sent"
+    retry_safe = True
+    advice = (
+        "Repeating the same call is safe. If it keeps failing, ask the user to check the network, "
+        "the proxy settings and PIXELDOJO_API_BASE."
+    )
+
+    def __init__(self, what: str, *, passing: bool = True) -> None:
+        super().__init__(what)
+        self.passing = passing
+
+
+class OutcomeUnknown(WanError):
+    """The paid request may have landed and its answer did not arrive: a charge is possible."""
+
+    code = "outcome_unknown"
+    charged = "unknown"
+    advice = (
+        "Do not repeat the call: it could be paid twice. Tell the user that a job may have been "
+        "started, and ask them to look at the recent jobs of their account on pixeldojo.ai; "
+        "with a job's id, get_job_status goes on from there."
+    )
+
+
+class CouldNotFindOut(WanError):
+    """A free read failed. The job is not affected by that and goes on.
+
+    Args:
+        passing: whether asking again soon may help.
+    """
+
+    code = "could_not_find_out"
+    retry_safe = True
+    advice = "The job itself is not affected. Call again in a minute."
+
+    def __init__(
+        self, what: str, *, passing: bool = True, retry_after: float | None = None
+    ) -> None:
+        super().__init__(what, retry_after=retry_after)
+        self.passing = passing

@@ -1,0 +1,135 @@
+"""How much may be spent: the rule itself, without a database.
+
+An engine calls `check` inside the transaction that inserts the row; outside of it two claims at
+once could both find room for one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from wan_mcp.jobs.ledger import FREE_OF_CHARGE, LIVE, Caps, LimitReached, State
+
+DAY = timedelta(hours=24)
+MINUTE = timedelta(minutes=1)
+UNKNOWN_RUNS = timedelta(hours=1)
+"""How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
+for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
+_CENT = 1e-6
+
+
+@dataclass(frozen=True)
+class Spend:
+    """A row of the last 24 hours that was submitted here and is not proven unsent.
+
+    Attributes:
+        credits: what it cost, or was estimated at; None when neither is known.
+    """
+
+    state: State
+    created_at: datetime
+    credits: float | None
+
+
+def check(
+    caps: Caps, now: datetime, estimate: float | None, spends: Sequence[Spend], dearest: float
+) -> None:
+    """Whether one more job fits under every cap.
+
+    A job of unknown price counts against the day as the dearest job this account ever had; while
+    there was none, as the whole day's allowance: so one is let through, and tells the price.
+
+    Args:
+        estimate: credits of the new job, None when the price cannot be had.
+        spends: oldest first.
+        dearest: the most that any job of the account cost or was estimated at, 0 for none.
+
+    Raises:
+        LimitReached: the first cap that it breaks.
+    """
+    _per_job(caps.credits_per_job, estimate)
+    _per_day(caps.credits_per_day, now, estimate, spends, dearest)
+    _in_flight(caps.in_flight, now, spends)
+    _per_minute(caps.submits_per_minute, now, spends)
+
+
+def _per_job(limit: float | None, estimate: float | None) -> None:
+    if limit is None or (estimate is not None and estimate <= limit):
+        return
+    price = "has a price that cannot be had now" if estimate is None else f"costs {estimate:g}"
+    raise LimitReached(
+        f"At most {limit:g} credits may be spent on one job, and this one {price}.",
+        setting="WAN_MCP_MAX_CREDITS_PER_JOB",
+        limit=limit,
+        used=estimate,
+    )
+
+
+def _per_day(
+    limit: float | None,
+    now: datetime,
+    estimate: float | None,
+    spends: Sequence[Spend],
+    dearest: float,
+) -> None:
+    if limit is None:
+        return
+    unpriced = dearest or limit
+    price = unpriced if estimate is None else estimate
+    paid = [
+        (spend.created_at, unpriced if spend.credits is None else spend.credits)
+        for spend in spends
+        if spend.state not in FREE_OF_CHARGE
+    ]
+    used = math.fsum(credits for _, credits in paid)
+    if used + price <= limit + _CENT:
+        return
+    raise LimitReached(
+        f"At most {limit:g} credits may be spent in 24 hours: {used:g} are used up or reserved, "
+        f"and this job counts as {price:g}.",
+        setting="WAN_MCP_MAX_CREDITS_PER_DAY",
+        limit=limit,
+        used=used,
+        frees_at=_day_frees_at(paid, used + price - limit),
+    )
+
+
+def _day_frees_at(paid: Sequence[tuple[datetime, float]], needed: float) -> datetime | None:
+    """When the oldest spendings have left the window; None when the job alone is too dear."""
+    for created_at, credits in paid:
+        needed -= credits
+        if needed <= _CENT:
+            return created_at + DAY
+    return None
+
+
+def _in_flight(limit: int | None, now: datetime, spends: Sequence[Spend]) -> None:
+    running = sum(_runs(spend, now) for spend in spends)
+    if limit is None or running < limit:
+        return
+    raise LimitReached(
+        f"At most {limit} jobs may be in flight at once, and {running} are.",
+        setting="WAN_MCP_MAX_IN_FLIGHT",
+        limit=limit,
+        used=running,
+    )
+
+
+def _runs(spend: Spend, now: datetime) -> bool:
+    if spend.state is State.UNKNOWN:
+        return spend.created_at > now - UNKNOWN_RUNS
+    return spend.state in LIVE
+
+
+def _per_minute(limit: int | None, now: datetime, spends: Sequence[Spend]) -> None:
+    sent = [spend.created_at for spend in spends if spend.created_at > now - MINUTE]
+    if limit is None or len(sent) < limit:
+        return
+    raise LimitReached(
+        f"At most {limit} paid requests may be sent a minute, and {len(sent)} were.",
+        setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
+        limit=limit,
+        used=len(sent),
+        frees_at=sent[-limit] + MINUTE if limit else None,
+    )

@@ -1,0 +1,30 @@
+"""Time and chance, handed in so that a test can own them."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import anyio
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What tells the time, passes it, and rolls the dice.
+
+    Attributes:
+        monotonic: seconds that never jump; every deadline is measured on it.
+        wall: the date, for what is stored or shown, and for the vendor's `expiresAt`.
+        sleep: waits that many seconds.
+        chance: a number from 0 up to 1, for jitter.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], datetime] = _utc_now
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    chance: Callable[[], float] = random.random

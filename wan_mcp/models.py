@@ -1,0 +1,113 @@
+"""Our own words, used everywhere between the vendor's JSON and the tools."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wan_mcp.errors import Charged
+
+Resolution = Literal["480", "720"]
+
+JOB_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
+"""What a job id may look like (ours): anything else could climb to another endpoint by `..`."""
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Replacement(BaseModel):
+    """One character replacement as the caller wants it; unset means the vendor's default.
+
+    Attributes:
+        video: address of the source clip, which PixelDojo fetches.
+        character_image: address of the picture with the new face and body.
+        seconds: length of the result, 1 to 15, and not longer than the clip (documented).
+        resolution: lines of the result (documented).
+        references: how many reference frames, 1 to 10 (documented).
+        frames_per_second: 8 to 30 (documented).
+        go_fast: trade quality for speed (documented).
+        merge_audio: keep the clip's sound (documented).
+        seed: repeats a take (documented); no limits are documented.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    video: str
+    character_image: str
+    seconds: int = 5
+    resolution: Resolution | None = None
+    references: int | None = None
+    frames_per_second: int | None = None
+    go_fast: bool | None = None
+    merge_audio: bool | None = None
+    seed: int | None = None
+
+
+class Job(BaseModel):
+    """One job as PixelDojo tells of it.
+
+    Attributes:
+        job_id: PixelDojo's id.
+        status: in our words.
+        vendor_status: the vendor's own word, cleaned, as it was sent.
+        video_url: where the film lies until `expires_at`; only ever an https address.
+        expires_at: when PixelDojo says the result dies; it does not say what else that means.
+        credit_cost: what PixelDojo says the job costs, possibly a fraction.
+        credits_remaining: the account's balance; only the answer to a submit has it.
+        error: the vendor's reason for a failed job, cleaned.
+        note: what we left out of the vendor's answer, and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    status: JobStatus
+    vendor_status: str = ""
+    video_url: str | None = None
+    expires_at: datetime | None = None
+    credit_cost: float | None = None
+    credits_remaining: float | None = None
+    error: str | None = None
+    note: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self.status is not JobStatus.RUNNING
+
+    @property
+    def settled(self) -> bool:
+        """Whether asking again could tell nothing new: ended, and a film's link is known."""
+        return self.status is JobStatus.FAILED or (self.ended and self.video_url is not None)
+
+
+class JobResult(BaseModel):
+    """What every tool answers, whether the job is done, going on, failed, or the call went wrong.
+
+    One flat model, because some hosts show the model only this and others only the text.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: Annotated[str, Field(description="What happened, in a sentence.")]
+    job_id: str | None = None
+    status: JobStatus | None = None
+    vendor_status: Annotated[str | None, Field(description="PixelDojo's own word.")] = None
+    video_url: Annotated[str | None, Field(description="Temporary: save the film.")] = None
+    expires_at: str | None = None
+    expires_in_seconds: int | None = None
+    credit_cost: Annotated[float | None, Field(description="What the job cost.")] = None
+    credits_remaining: float | None = None
+    elapsed_seconds: int | None = None
+    error: Annotated[str | None, Field(description="Why the job failed.")] = None
+    charged: Annotated[Charged, Field(description="Did this call cost credits?")]
+    retry_safe: Annotated[bool | None, Field(description="May this call be repeated?")] = None
+    code: Annotated[str | None, Field(description="Set when the call itself failed.")] = None
+    next: Annotated[str, Field(description="What to do now.")]

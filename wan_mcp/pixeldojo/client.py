@@ -1,0 +1,112 @@
+"""PixelDojo's API: one short method per endpoint, all over one `_send`.
+
+Nothing here decides to repeat a request: each method is one request, or none.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from wan_mcp import addresses
+from wan_mcp.errors import NoKey
+from wan_mcp.models import Job, Replacement
+from wan_mcp.pixeldojo import wire
+from wan_mcp.pixeldojo.exchange import Commit, Exchange, Limits, Request
+from wan_mcp.pixeldojo.refusals import failure
+from wan_mcp.pixeldojo.reply import Reply
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class PixelDojo:
+    """The vendor's API for one account.
+
+    Args:
+        base: the API's root, without a slash at its end; no other host ever gets the key.
+        key: the account's API key, or "" when none is configured.
+        agent: how we name ourselves to the vendor.
+        limits: time limits of one request.
+        transport: stands in for the network in tests.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        key: str,
+        *,
+        agent: str = "wan-mcp",
+        limits: Limits | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+    ) -> None:
+        self._base = base
+        self._key = key
+        self._agent = agent
+        self._loopback = addresses.is_loopback(urlsplit(base).hostname or "")
+        self._exchange = Exchange(limits or Limits(), direct=self._loopback, transport=transport)
+
+    async def submit(
+        self,
+        wanted: Replacement,
+        *,
+        resolution_as_number: bool = False,
+        before_sending: Commit | None = None,
+    ) -> Job:
+        """Start one paid job with exactly one POST.
+
+        Args:
+            before_sending: awaited after connecting, before the first header byte may leave;
+                when it raises, nothing is sent.
+
+        Raises:
+            NotSent: no byte left.
+            Refused: PixelDojo turned the request down; nothing is charged (assumed).
+            OutcomeUnknown: the request may have landed.
+        """
+        body = wire.run_body(wanted, resolution_as_number=resolution_as_number)
+        path = f"/models/{wire.MODEL}/run"
+        reply = await self._send("POST", path, body=body, before_sending=before_sending)
+        return wire.accepted(reply, loopback=self._loopback)
+
+    async def job(self, job_id: str) -> Job:
+        """One job as it stands now. Free. Raises Refused or CouldNotFindOut."""
+        reply = await self._send("GET", f"/jobs/{job_id}")
+        return wire.job(reply, job_id, loopback=self._loopback)
+
+    async def jobs(self) -> list[Job]:
+        """The account's recent jobs. Free. Raises Refused or CouldNotFindOut."""
+        return wire.jobs(await self._send("GET", "/jobs"), loopback=self._loopback)
+
+    async def model(self) -> wire.Model:
+        """The model page, with what a job is said to cost. Free and public."""
+        return wire.model(await self._send("GET", f"/models/{wire.MODEL}", public=True))
+
+    async def resolution_is_number(self) -> bool:
+        """Whether the published schema wants the resolution as a number. Free and public."""
+        reply = await self._send("GET", f"/models/{wire.MODEL}/schema", public=True)
+        return wire.resolution_is_number(reply)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._exchange.aclose()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        before_sending: Commit | None = None,
+        public: bool = False,
+    ) -> Reply:
+        """Make one request; whatever is not a 2xx answer leaves here as one of our errors."""
+        if not (self._key or public):
+            raise NoKey("No PixelDojo API key is configured.")
+        headers = {"User-Agent": self._agent}
+        if not public:
+            headers["Authorization"] = f"Bearer {self._key}"
+        request = Request(method, self._base + path, headers, body, before_sending)
+        reply = (await self._exchange.send(request)).without(self._key)
+        if not 200 <= reply.status < 300:
+            raise failure(reply, paid=request.paid)
+        return reply

@@ -1,0 +1,93 @@
+"""One answer of the vendor as raw material: read as JSON without trust, its text made harmless."""
+
+import email.utils
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from wan_mcp.errors import CouldNotFindOut
+
+MAX_TEXT = 300
+MAX_RETRY_AFTER = 300.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer as it came in.
+
+    Attributes:
+        status: the HTTP status.
+        body: at most 1 MiB of it, undecoded.
+        whole: whether the body arrived to its end.
+        content_type: the media type as sent.
+        retry_after: seconds to wait, already made finite and capped.
+    """
+
+    status: int
+    body: bytes
+    whole: bool = True
+    content_type: str = ""
+    retry_after: float | None = None
+
+    def without(self, secret: str) -> Self:
+        """The same answer with a secret blotted out: one that repeats our key goes no further."""
+        if not secret:
+            return self
+        return replace(self, body=self.body.replace(secret.encode(), b"[key]"))
+
+    def document(self) -> Mapping[str, Any]:
+        """The JSON object in the body.
+
+        Raises:
+            CouldNotFindOut: the body is cut, no JSON, or no object.
+        """
+        document = self.json()
+        if not isinstance(document, Mapping):
+            raise CouldNotFindOut("PixelDojo's answer has an unexpected shape.")
+        return document
+
+    def json(self) -> Any:
+        """Whatever JSON the body holds; NaN and Infinity are none, nor is endless nesting.
+
+        Raises:
+            CouldNotFindOut: the body is cut or no JSON.
+        """
+        if not self.whole:
+            raise CouldNotFindOut("PixelDojo's answer broke off or was too large.")
+        try:
+            return json.loads(self.body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as exc:
+            kind = "a web page" if "html" in self.content_type.lower() else "no JSON"
+            raise CouldNotFindOut(f"PixelDojo's answer was {kind}.") from exc
+
+
+def clean(text: object, limit: int = MAX_TEXT) -> str:
+    """Upstream text made harmless: one line, no control, ANSI, bidi or invisible characters."""
+    if not isinstance(text, str):
+        return ""
+    plain = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text[: limit * 8])
+    spaced = "".join(" " if c in "\t\r\n" else c for c in plain)
+    shown = "".join(c for c in spaced if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"})
+    words = " ".join(shown.split())
+    return words if len(words) <= limit else words[: limit - 3] + "..."
+
+
+def retry_after_seconds(value: str, now: datetime | None = None) -> float | None:
+    """Seconds to wait, 0 to 300, from digits or an HTTP date; None when it says neither."""
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), MAX_RETRY_AFTER)
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+        aware = when if when.tzinfo else when.replace(tzinfo=UTC)
+        seconds = (aware - (now or datetime.now(UTC))).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,214 @@
+"""PixelDojo's JSON on one side, our words on the other. No I/O.
+
+Nothing that arrives is trusted: every reader takes any JSON at all and either finds what it
+needs or says in one sentence that it could not.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from wan_mcp import addresses
+from wan_mcp.errors import CouldNotFindOut, OutcomeUnknown
+from wan_mcp.models import JOB_ID, Job, JobStatus, Replacement
+from wan_mcp.pixeldojo.reply import Reply, clean
+
+MODEL = "wan-2.2-replace"
+
+_DONE = {"completed", "succeeded", "success"}
+_FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
+_ID_IN_RUINS = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the vendor's model page tells.
+
+    Attributes:
+        credit_estimate: credits a job costs, when the page names one number.
+    """
+
+    credit_estimate: float | None
+
+
+def run_body(wanted: Replacement, *, resolution_as_number: bool = False) -> dict[str, Any]:
+    """The flat JSON body of a submit: documented fields only, and only those that are set.
+
+    The duration is always sent: the documentation calls it both required and defaulted.
+    The resolution goes as a string unless told otherwise: its type is not documented.
+    """
+    resolution: str | int | None = wanted.resolution
+    if resolution is not None and resolution_as_number:
+        resolution = int(resolution)
+    body = {
+        "video": wanted.video,
+        "character_image": wanted.character_image,
+        "video_duration": wanted.seconds,
+        "resolution": resolution,
+        "refert_num": wanted.references,
+        "frames_per_second": wanted.frames_per_second,
+        "go_fast": wanted.go_fast,
+        "merge_audio": wanted.merge_audio,
+        "seed": wanted.seed,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def accepted(reply: Reply, *, loopback: bool = False) -> Job:
+    """The job a 2xx answer to a submit speaks of.
+
+    Raises:
+        OutcomeUnknown: no usable id arrived, so the job is paid and its id lost.
+    """
+    try:
+        return _job(reply.document(), loopback=loopback)
+    except CouldNotFindOut as broken:
+        text = reply.body.decode("utf-8", "replace")
+        if found := _ID_IN_RUINS.search(text):
+            note = "PixelDojo's answer was damaged; only the job's id could be read from it."
+            return Job(job_id=found[1], status=JobStatus.RUNNING, note=note)
+        raise OutcomeUnknown(
+            "PixelDojo accepted the request, but the job's id could not be read from its answer. "
+            "A job was very likely started and charged."
+        ) from broken
+
+
+def job(reply: Reply, job_id: str, *, loopback: bool = False) -> Job:
+    """The job a status answer speaks of.
+
+    Raises:
+        CouldNotFindOut: the answer is not a job, or it is another job than the one asked for.
+    """
+    told = _job(reply.document(), loopback=loopback, missing_id=job_id)
+    if told.job_id != job_id:
+        raise CouldNotFindOut("PixelDojo answered about another job than the one asked for.")
+    return told
+
+
+def jobs(reply: Reply, *, loopback: bool = False) -> list[Job]:
+    """The recent jobs, in the vendor's order; entries that are no jobs are left out.
+
+    The list's envelope is not documented: a bare list and the usual wrappings are read.
+
+    Raises:
+        CouldNotFindOut: there is no list in the answer.
+    """
+    document = reply.json()
+    if isinstance(document, Mapping):
+        document = next((v for v in document.values() if isinstance(v, list)), None)
+    if not isinstance(document, list):
+        raise CouldNotFindOut("PixelDojo's job list could not be read.", passing=False)
+    return list(_listed(document, loopback))
+
+
+def model(reply: Reply) -> Model:
+    """The model page; the estimate is None when the page's price is not one plain number."""
+    document = reply.document()
+    inner = document.get("model")
+    price = (inner if isinstance(inner, Mapping) else document).get("creditCost")
+    if isinstance(price, Mapping):
+        price = price.get("amount") if price.get("type") == "fixed" else None
+    return Model(credit_estimate=_number(price))
+
+
+def resolution_is_number(reply: Reply) -> bool:
+    """Whether the published schema of the body wants `resolution` as a number."""
+    document = reply.document()
+    schema = document.get("schema", document)
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    field = properties.get("resolution") if isinstance(properties, Mapping) else None
+    if not isinstance(field, Mapping):
+        return False
+    choices = field.get("enum")
+    sample = choices[0] if isinstance(choices, list) and choices else None
+    return field.get("type") in {"integer", "number"} or isinstance(sample, int)
+
+
+def _listed(entries: list[Any], loopback: bool) -> Iterator[Job]:
+    for entry in entries:
+        if isinstance(entry, Mapping) and _id(entry.get("jobId")):
+            yield _job(entry, loopback=loopback)
+
+
+def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -> Job:
+    job_id = _id(document.get("jobId", missing_id))
+    if not job_id:
+        raise CouldNotFindOut("PixelDojo's answer has no usable job id.")
+    word = clean(document.get("status"), 40)
+    url, note = _video(document, loopback)
+    return Job(
+        job_id=job_id,
+        status=_status(word),
+        vendor_status=word,
+        video_url=url,
+        expires_at=_time(document.get("expiresAt")),
+        credit_cost=_number(document.get("creditCost")),
+        credits_remaining=_number(document.get("creditsRemaining")),
+        error=_reason(document.get("error")) or None,
+        note=note,
+    )
+
+
+def _id(value: object) -> str:
+    return value if isinstance(value, str) and re.fullmatch(JOB_ID, value) else ""
+
+
+def _status(word: str) -> JobStatus:
+    """Any word not known to be an end means "still going": the vendor may add some."""
+    plain = re.sub(r"[\s-]+", "_", word.lower())
+    if plain in _DONE:
+        return JobStatus.COMPLETED
+    return JobStatus.FAILED if plain in _FAILED else JobStatus.RUNNING
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, Mapping):
+        return clean(error.get("message")) or clean(error.get("code"))
+    return clean(error)
+
+
+def _video(document: Mapping[str, Any], loopback: bool) -> tuple[str | None, str | None]:
+    url = next(_candidates(document.get("output")), None) or next(_assets(document), None)
+    if url is None:
+        return None, None
+    try:
+        return addresses.media_url(url, loopback=loopback, secure=True), None
+    except ValueError as exc:
+        return None, f"PixelDojo's link to the film was dropped: it {exc}."
+
+
+def _candidates(output: object) -> Iterator[str]:
+    """Where the vendor's own clients look for the film, in their order."""
+    if isinstance(output, str):
+        yield output
+    if isinstance(output, Mapping):
+        for name in ("video", "videos", "image", "images"):
+            yield from _strings(output.get(name))
+
+
+def _assets(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from _strings(document.get("assets"))
+
+
+def _strings(value: object) -> Iterator[str]:
+    first = value[0] if isinstance(value, list) and value else value
+    if isinstance(first, Mapping):
+        first = first.get("url")
+    if isinstance(first, str) and first:
+        yield first
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        told = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return told and (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

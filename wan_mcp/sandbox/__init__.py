@@ -1,0 +1,22 @@
+"""PixelDojo on loopback: real HTTP, make-believe credits, a real short film marked SANDBOX.
+
+It imports nothing else of wan_mcp, so that it is an independent witness of the vendor's words, and
+it counts the charges: in a test about money its count decides. Inputs are never fetched; by the
+path of the `video`, whatever its host, a job ends in one of these ways:
+
+===================== ==============================================
+/media/no-person.mp4  failed; the charge stays (a refund is not known)
+/media/endless.mp4    processing, for ever
+anything else         completed
+===================== ==============================================
+
+What PixelDojo does not document is a setting (`Terms`); how requests go wrong is in `faults`.
+"""
+
+from wan_mcp.sandbox.faults import Fault
+from wan_mcp.sandbox.message import Reply, Request
+from wan_mcp.sandbox.sandbox import KEY, Sandbox, serve
+from wan_mcp.sandbox.terms import Terms
+from wan_mcp.sandbox.vendor import Charge
+
+__all__ = ["KEY", "Charge", "Fault", "Reply", "Request", "Sandbox", "Terms", "serve"]

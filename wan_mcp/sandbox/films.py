@@ -1,0 +1,67 @@
+"""The sample inputs and the result film, served with byte ranges as a storage host does."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from wan_mcp.sandbox.message import Reply, Request, text_reply
+from wan_mcp.sandbox.vendor import ENDLESS, FAILING, Vendor
+
+SAMPLES = {
+    "/media/clip.mp4": "clip.mp4",
+    "/media/character.png": "character.png",
+    FAILING: "no-person.mp4",
+    ENDLESS: "clip.mp4",
+}
+_FOLDER = Path(__file__).parent / "media"
+_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
+
+
+def sample(request: Request) -> Reply:
+    name = SAMPLES.get(request.path)
+    return text_reply("No such file", 404) if name is None else _serve(name, request.headers)
+
+
+def result(vendor: Vendor, request: Request, job_id: str) -> Reply:
+    """A finished job's film; whoever holds the URL may read it, as with the vendor's storage."""
+    state = vendor.result_state(job_id)
+    if state == "expired":
+        return text_reply("This URL has expired", 403)
+    if state == "missing":
+        return text_reply("No such file", 404)
+    return _serve("result.mp4", request.headers)
+
+
+@cache
+def _file(name: str) -> tuple[bytes, str]:
+    content = (_FOLDER / name).read_bytes()
+    return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+
+def _serve(name: str, headers: Mapping[str, str]) -> Reply:
+    content, etag = _file(name)
+    common = {"Content-Type": _TYPES[Path(name).suffix], "Accept-Ranges": "bytes", "ETag": etag}
+    if headers.get("if-none-match") == etag:
+        return Reply(304, common)
+    wanted = _range(headers, etag, len(content))
+    if wanted is None:
+        return Reply(200, common, content)
+    if not wanted:
+        return Reply(416, common | {"Content-Range": f"bytes */{len(content)}"})
+    span = f"bytes {wanted.start}-{wanted.stop - 1}/{len(content)}"
+    return Reply(206, common | {"Content-Range": span}, content[wanted.start : wanted.stop])
+
+
+def _range(headers: Mapping[str, str], etag: str, size: int) -> range | None:
+    """The bytes asked for: None for the whole, an empty range for one that cannot be met."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", "").strip())
+    # RFC 9110: a header we do not understand, or a stale If-Range, means the whole file.
+    if match is None or match.group() == "bytes=-" or headers.get("if-range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if not first:
+        return range(max(0, size - int(last)), size)
+    stop = min(int(last), size - 1) + 1 if last else size
+    return range(int(first), stop)

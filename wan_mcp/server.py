@@ -1,0 +1,132 @@
+"""Wires the rooms together: the only place that knows all of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import TaskGroup
+from mcp.server.mcpserver import Context, MCPServer
+
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.service import Jobs
+from wan_mcp.settings import Settings
+from wan_mcp.tools import ICON, Call, build_tools
+
+if TYPE_CHECKING:
+    import httpx
+
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+DRAIN_SECONDS = 1.2
+"""How long a stopping server lets a payment finish; hosts kill after 2 s."""
+
+INSTRUCTIONS = (
+    "Puts a character into a video with PixelDojo's wan-2.2-replace. "
+    "1. replace_character starts one job and returns its job_id; each job costs credits. "
+    "2. wait_for_job waits for the film; a job takes minutes, so call it again while the status is "
+    "running. get_job_status looks once. Both are free. "
+    "3. The film's video_url is temporary: give it to the user at once and say that it must be "
+    "saved. "
+    "Both inputs must be direct public links, not files of the chat or of this computer. "
+    "Never call replace_character again because an answer was late, lost or unclear: that can pay "
+    "twice. Every answer has `charged` and `next`: follow `next`."
+)
+
+
+class App:
+    """What a running server holds.
+
+    Args:
+        settings: the operator's.
+        tasks: where payments run; they outlive the call that started them.
+        clock: time and chance.
+        transport: stands in for the network in tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: TaskGroup,
+        clock: Clock,
+        transport: "httpx.AsyncBaseTransport | None",
+    ) -> None:
+        self._settings = settings
+        self._tasks = tasks
+        self._clock = clock
+        self._transport = transport
+
+    @cached_property
+    def _vendor(self) -> "PixelDojo":
+        # Importing httpx takes 30 ms that no host has to wait for before `initialize`.
+        from wan_mcp.pixeldojo.client import PixelDojo
+
+        return PixelDojo(
+            self._settings.api_base,
+            self._settings.api_key.get_secret_value(),
+            agent=f"wan-mcp/{version('wan-mcp')}",
+            transport=self._transport,
+        )
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs of the configured account."""
+        return Jobs(self._vendor, self._tasks, self._clock)
+
+    async def drain(self) -> None:
+        """Let payments that are under way finish, for a short while."""
+        if "jobs" in self.__dict__:
+            await self.jobs.drain(DRAIN_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if "_vendor" in self.__dict__:
+            await self._vendor.aclose()
+
+
+def build_server(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    transport: "httpx.AsyncBaseTransport | None" = None,
+) -> MCPServer[App]:
+    """A server that is ready to be run by a runner or joined by a client in memory.
+
+    Args:
+        settings: the operator's.
+        clock: time and chance; the real ones when left out.
+        transport: stands in for the network in tests.
+    """
+
+    @asynccontextmanager
+    async def lifespan(server: MCPServer[App]) -> AsyncIterator[App]:
+        async with anyio.create_task_group() as tasks:
+            app = App(settings, tasks, clock or Clock(), transport)
+            try:
+                yield app
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await app.drain()
+                tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await app.aclose()
+
+    def open_call(context: Context[Any, Any]) -> Call:
+        async def progress(done: float, message: str) -> None:
+            await context.report_progress(done, None, message)
+
+        return Call(context.request_context.lifespan_context.jobs, progress)
+
+    return MCPServer(
+        "wan-mcp",
+        title="Character replacement in video (PixelDojo)",
+        instructions=INSTRUCTIONS,
+        version=version("wan-mcp"),
+        icons=[ICON],
+        tools=build_tools(open_call, loopback=settings.on_loopback),
+        lifespan=lifespan,
+        log_level=settings.log_level,
+        subscriptions=False,
+    )

@@ -1,0 +1,139 @@
+"""Settings, from the environment and an optional .env file.
+
+A file named by WAN_MCP_ENV_FILE may set everything. The `.env` of the working directory may only
+give the API key: a host may start us inside a project that a stranger wrote, whose `.env` must
+neither send the key to another address nor loosen a limit.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from wan_mcp import addresses
+
+API_BASE = "https://pixeldojo.ai/api/v1"
+
+
+class BadSettings(Exception):
+    """A setting cannot be used; the text is one line and never holds the value of a secret."""
+
+
+class Settings(BaseModel):
+    """What the operator decides; no tool argument changes any of it.
+
+    Attributes:
+        api_key: PixelDojo's key; empty until somebody sets it.
+        api_base: the API's root; https, or http on this machine (the sandbox).
+        log_level: how much goes to stderr.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    api_key: SecretStr = Field(default=SecretStr(""), alias="PIXELDOJO_API_KEY")
+    api_base: str = Field(default=API_BASE, alias="PIXELDOJO_API_BASE")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="WARNING", alias="WAN_MCP_LOG_LEVEL"
+    )
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
+        """The settings.
+
+        Args:
+            environment: the process's environment; it wins over any file.
+            folder: where a `.env` may lie; the working directory when left out.
+
+        Raises:
+            BadSettings: a value is wrong, or a WAN_MCP_ name is unknown (a misspelt limit must
+                not pass for no limit).
+        """
+        given = _ours(environment)
+        given = {**_from_files(given, folder or Path()), **given}
+        given.pop("WAN_MCP_ENV_FILE", None)
+        if unknown := sorted(given.keys() - _names()):
+            raise BadSettings(_unknown(unknown[0]))
+        try:
+            return cls.model_validate(given)
+        except ValidationError as exc:
+            error = exc.errors(include_url=False, include_input=False)[0]
+            raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the API is on this machine, as the sandbox is."""
+        return addresses.is_loopback(urlsplit(self.api_base).hostname or "")
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[!-~]*", key.get_secret_value()):
+            raise ValueError("holds spaces or characters that no API key has")
+        return key
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_safe(cls, base: str) -> str:
+        parts = urlsplit(base)
+        if parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:
+            raise ValueError("must be a plain https:// address")
+        local = parts.scheme == "http" and addresses.is_loopback(parts.hostname)
+        if parts.scheme != "https" and not local:
+            raise ValueError("must start with https:// (http:// only on this machine)")
+        return base.rstrip("/")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, level: str) -> str:
+        return level.upper()
+
+
+def _names() -> set[str]:
+    return {str(field.alias) for field in Settings.model_fields.values()}
+
+
+def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
+    """Our names only; blank ones and the literal ${...} that bundles pass for them are unset."""
+    named = {
+        name: (value or "").strip()
+        for name, value in values.items()
+        if name.startswith("WAN_MCP_") or name in _names()
+    }
+    return {name: value for name, value in named.items() if value and not _is_hole(value)}
+
+
+def _is_hole(value: str) -> bool:
+    return re.fullmatch(r"\$\{[^}]*\}", value) is not None
+
+
+def _from_files(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+    if path := given.get("WAN_MCP_ENV_FILE"):
+        return _file(Path(path), must_exist=True)
+    beside = _file(folder / ".env", must_exist=False)
+    return {name: value for name, value in beside.items() if name == "PIXELDOJO_API_KEY"}
+
+
+def _file(path: Path, *, must_exist: bool) -> dict[str, str]:
+    if not path.is_file():
+        if must_exist:
+            raise BadSettings("WAN_MCP_ENV_FILE: there is no such file")
+        return {}
+    from dotenv import dotenv_values  # few have a file, and start-up counts
+
+    try:
+        return _ours(dotenv_values(path, encoding="utf-8", interpolate=False))
+    except (OSError, UnicodeDecodeError):
+        raise BadSettings("the .env file cannot be read") from None
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _names(), n=1)
+    return f"{name}: there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")

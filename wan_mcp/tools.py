@@ -1,0 +1,177 @@
+"""The tools: describe, call Jobs, present. The one place where our errors become answers."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp.types import CallToolResult, Icon, TextContent, ToolAnnotations
+
+from wan_mcp import present
+from wan_mcp.arguments import (
+    Arguments,
+    GetJobStatus,
+    ReplaceCharacter,
+    WaitForJob,
+    read_arguments,
+)
+from wan_mcp.errors import WanError
+from wan_mcp.jobs.service import Jobs, News
+from wan_mcp.models import JobResult
+from wan_mcp.schema import portable
+
+Progress = Callable[[float, str], Awaitable[None]]
+
+ICON = Icon(
+    src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'%3E"
+    "%3Ccircle cx='4' cy='3' r='2'/%3E%3Cpath d='M1 9a3 3 0 016 0'/%3E%3C/svg%3E",
+    mime_type="image/svg+xml",
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a tool works with besides its arguments.
+
+    Attributes:
+        jobs: the caller's jobs.
+        progress: tells a waiting person how far it is; the number only has to grow.
+    """
+
+    jobs: Jobs
+    progress: Progress
+
+
+class WanTool(Tool):
+    """A tool with arguments of ours: closed, forgiving, and refused in words of ours.
+
+    The SDK's own reading drops unknown arguments without a word, so that a misspelt paid option
+    runs with its default, and its refusals repeat the caller's data.
+    """
+
+    arguments: type[Arguments]
+    open_call: Callable[[Context[Any, Any]], Call]
+    loopback: bool
+    paid: bool
+
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> CallToolResult:
+        """Answer one call; a failure is an answer too, with the same fields."""
+        try:
+            given = read_arguments(self.arguments, arguments, loopback=self.loopback)
+            return _answer(await self.fn(given, self.open_call(context)))
+        except WanError as failure:
+            return _answer(present.failure_result(failure), failed=True)
+        except Exception:
+            logger.exception("%s broke", self.name)
+            return _answer(_broken(self.name, self.paid), failed=True)
+
+
+async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult:
+    """Start one paid job that puts the person of a picture in the place of the person in a video.
+
+    It costs PixelDojo credits and takes minutes. It returns a job_id at once: pass that to
+    wait_for_job. Both inputs must be direct public links that PixelDojo can fetch. Works best with
+    one person who is well visible. Call it once for each film that the user asks for; when an
+    answer is lost or unclear, follow `next` instead of calling again.
+    """
+    await call.progress(0, "Sending the request to PixelDojo")
+    job = await call.jobs.submit(given.replacement())
+    return present.job_result(job, now=call.jobs.clock.wall(), charged=True)
+
+
+async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
+    """Look once how a job stands. Free, quick, safe to repeat.
+
+    To wait for the film use wait_for_job instead of calling this in a loop.
+    """
+    return _told(await call.jobs.check(given.job_id), call)
+
+
+async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
+    """Wait until a job has ended, or until timeout_seconds are over. Free, safe to repeat.
+
+    When the time is up it answers status "running": call it again, as often as needed. When the
+    job is completed it answers video_url, a temporary link: the film should be saved at once.
+    """
+    await call.progress(0, "Looking at the job")
+    news, looks = News(), 0
+    async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as watching:
+        async for news in watching:
+            looks += 1
+            await call.progress(looks, present.progress_note(news.job, news.elapsed, news.trouble))
+    return _told(news, call)
+
+
+def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: bool) -> list[Tool]:
+    """The tools of one server.
+
+    Args:
+        open_call: finds what a call works with.
+        loopback: accept media addresses on this machine (only while the API is there too).
+    """
+    reads = ToolAnnotations(
+        read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+    )
+    spends = ToolAnnotations(
+        read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
+    )
+
+    def tool(
+        title: str,
+        fn: Callable[[Any, Call], Awaitable[JobResult]],
+        arguments: type[Arguments],
+        hints: ToolAnnotations,
+    ) -> Tool:
+        return WanTool(
+            fn=fn,
+            name=fn.__name__,
+            title=title,
+            description=" ".join((fn.__doc__ or "").split()),
+            parameters=portable(arguments),
+            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=portable(JobResult)),
+            is_async=True,
+            context_kwarg=None,
+            annotations=hints,
+            icons=[ICON],
+            arguments=arguments,
+            open_call=open_call,
+            loopback=loopback,
+            paid=not hints.read_only_hint,
+        )
+
+    return [
+        tool("Replace a character in a video", replace_character, ReplaceCharacter, spends),
+        tool("Look at a job", get_job_status, GetJobStatus, reads),
+        tool("Wait for a job", wait_for_job, WaitForJob, reads),
+    ]
+
+
+def _told(news: News, call: Call) -> JobResult:
+    return present.job_result(news.known(), now=call.jobs.clock.wall(), elapsed=news.elapsed)
+
+
+def _broken(name: str, paid: bool) -> JobResult:
+    careful = "Do not repeat it: ask the user to look at their recent jobs on pixeldojo.ai first."
+    return JobResult(
+        message=f"{name} hit a defect of wan-mcp; its log on stderr has the details.",
+        charged="unknown" if paid else "no",
+        retry_safe=not paid,
+        code="internal_error",
+        next=careful if paid else "Call it once more; if that fails too, tell the user.",
+    )
+
+
+def _answer(result: JobResult, *, failed: bool = False) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=present.text(result))],
+        structured_content=result.model_dump(mode="json", exclude_none=True),
+        is_error=failed,
+    )
