@@ -6,29 +6,31 @@ once could both find room for one.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from wan_mcp.jobs.ledger import FREE_OF_CHARGE, LIVE, Caps, LimitReached, State
+from wan_mcp.jobs.ledger import Caps, LimitReached
+from wan_mcp.jobs.row import FREE_OF_CHARGE, LIVE, State
 
-DAY = timedelta(hours=24)
-MINUTE = timedelta(minutes=1)
-UNKNOWN_RUNS = timedelta(hours=1)
+DAY = 86_400.0
+MINUTE = 60.0
+UNKNOWN_RUNS = 3_600.0
 """How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
 for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
 _CENT = 1e-6
 
 
-@dataclass(frozen=True)
-class Spend:
+class Spend(NamedTuple):
     """A row of the last 24 hours that was submitted here and is not proven unsent.
 
     Attributes:
+        state: a `State`, or its plain word: there may be hundreds, and they compare the same.
+        age: seconds since it was written; below 0 when the clock was set back since, which counts.
         credits: what it cost, or was estimated at; None when neither is known.
     """
 
-    state: State
-    created_at: datetime
+    state: str
+    age: float
     credits: float | None
 
 
@@ -50,7 +52,7 @@ def check(
     """
     _per_job(caps.credits_per_job, estimate)
     _per_day(caps.credits_per_day, now, estimate, spends, dearest)
-    _in_flight(caps.in_flight, now, spends)
+    _in_flight(caps.in_flight, spends)
     _per_minute(caps.submits_per_minute, now, spends)
 
 
@@ -78,7 +80,7 @@ def _per_day(
     unpriced = dearest or limit
     price = unpriced if estimate is None else estimate
     paid = [
-        (spend.created_at, unpriced if spend.credits is None else spend.credits)
+        (spend.age, unpriced if spend.credits is None else spend.credits)
         for spend in spends
         if spend.state not in FREE_OF_CHARGE
     ]
@@ -91,21 +93,21 @@ def _per_day(
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        frees_at=_day_frees_at(paid, used + price - limit),
+        frees_at=_after(now, _day_frees_in(paid, used + price - limit)),
     )
 
 
-def _day_frees_at(paid: Sequence[tuple[datetime, float]], needed: float) -> datetime | None:
-    """When the oldest spendings have left the window; None when the job alone is too dear."""
-    for created_at, credits in paid:
+def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float | None:
+    """Seconds until enough of the oldest left the window; None when the job alone is too dear."""
+    for age, credits in paid:
         needed -= credits
         if needed <= _CENT:
-            return created_at + DAY
+            return DAY - age
     return None
 
 
-def _in_flight(limit: int | None, now: datetime, spends: Sequence[Spend]) -> None:
-    running = sum(_runs(spend, now) for spend in spends)
+def _in_flight(limit: int | None, spends: Sequence[Spend]) -> None:
+    running = sum(_runs(spend) for spend in spends)
     if limit is None or running < limit:
         return
     raise LimitReached(
@@ -116,20 +118,24 @@ def _in_flight(limit: int | None, now: datetime, spends: Sequence[Spend]) -> Non
     )
 
 
-def _runs(spend: Spend, now: datetime) -> bool:
-    if spend.state is State.UNKNOWN:
-        return spend.created_at > now - UNKNOWN_RUNS
+def _runs(spend: Spend) -> bool:
+    if spend.state == State.UNKNOWN:
+        return spend.age < UNKNOWN_RUNS
     return spend.state in LIVE
 
 
 def _per_minute(limit: int | None, now: datetime, spends: Sequence[Spend]) -> None:
-    sent = [spend.created_at for spend in spends if spend.created_at > now - MINUTE]
-    if limit is None or len(sent) < limit:
+    ages = [spend.age for spend in spends if spend.age < MINUTE]
+    if limit is None or len(ages) < limit:
         return
     raise LimitReached(
-        f"At most {limit} paid requests may be sent a minute, and {len(sent)} were.",
+        f"At most {limit} paid requests may be sent a minute, and {len(ages)} were.",
         setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
         limit=limit,
-        used=len(sent),
-        frees_at=sent[-limit] + MINUTE if limit else None,
+        used=len(ages),
+        frees_at=_after(now, MINUTE - ages[-limit] if limit else None),
     )
+
+
+def _after(now: datetime, seconds: float | None) -> datetime | None:
+    return None if seconds is None else now + timedelta(seconds=seconds)

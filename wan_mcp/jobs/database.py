@@ -1,5 +1,6 @@
 """The SQLite file: opened, brought to this version, and its failures put into our words."""
 
+import logging
 import secrets
 import sqlite3
 import time
@@ -24,7 +25,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             digest            TEXT,
             exact             TEXT,
             arguments         TEXT NOT NULL,
-            seed              INTEGER,
+            seed              TEXT,
             seed_planted      INTEGER NOT NULL DEFAULT 0,
             estimate          REAL,
             credit_cost       REAL,
@@ -47,13 +48,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         # The last word against paying twice: even a wrong claim cannot insert a second live row.
+        # The states stand in the order that `listed` gives them, else no query uses the index.
         """
         CREATE UNIQUE INDEX live ON jobs (account, digest)
-        WHERE state IN ('intent', 'sending', 'accepted', 'unknown')
+        WHERE state IN ('accepted', 'intent', 'sending', 'unknown')
         """,
         "CREATE INDEX unsettled ON jobs (owner) WHERE state IN ('intent', 'sending')",
         "CREATE INDEX ended ON jobs (account, exact) WHERE state = 'completed'",
-        "CREATE INDEX by_job_id ON jobs (account, job_id)",
+        "CREATE INDEX by_job_id ON jobs (account, job_id) WHERE job_id IS NOT NULL",
         "CREATE INDEX by_age ON jobs (account, created_at)",
         "CREATE TABLE secret (account_key BLOB NOT NULL)",
     ),
@@ -73,31 +75,47 @@ _WORDS = {
     sqlite3.SQLITE_NOTADB: "is damaged: it is not a database",
     sqlite3.SQLITE_ERROR: "is not one that this program can read",
 }
+logger = logging.getLogger(__name__)
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def connect(path: Path, *, writable: bool = True, busy_seconds: float = BUSY_SECONDS) -> (
-    sqlite3.Connection
-):
+def connect(
+    path: Path, *, writable: bool = True, busy_seconds: float = BUSY_SECONDS
+) -> sqlite3.Connection:
     """A connection that loses no committed change, even when the power fails.
 
     Raises:
-        sqlite3.Error: the file cannot be used.
+        sqlite3.Error, LedgerUnavailable: the file cannot be used.
     """
-    # A file that nobody has open (no -wal) in a folder we cannot write to: SQLite reads it only
-    # when told that it will not change, because it cannot make the shared memory beside it.
-    still = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    mode = "?mode=rw" if writable else f"?mode=ro{still}"
     connection = sqlite3.connect(
-        path.absolute().as_uri() + mode,
+        path.absolute().as_uri() + _mode(path, writable=writable),
         uri=True,
         timeout=busy_seconds,
         isolation_level=None,
-        check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
-    if writable:
-        _make_durable(connection, busy_seconds)
+    try:
+        if writable:
+            _make_durable(connection, busy_seconds)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection for one read, where the file or its folder cannot be written.
+
+    Raises:
+        sqlite3.Error, LedgerUnavailable: the file cannot be read, or has another format.
+    """
+    connection = connect(path, writable=False)
+    try:
+        if _missing(connection, MIGRATIONS):
+            raise LedgerUnavailable("The ledger is read-only, and has an old format.")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -110,15 +128,18 @@ def migrate(
         LedgerUnavailable: the file comes from a newer version; it is left as it is.
         sqlite3.Error: the file cannot be used.
     """
-    if _version(connection) == len(migrations):
+    if not _missing(connection, migrations):
         return
     with transaction(connection):
         # Asked again: another process may have done it while we waited for the lock.
-        for number, statements in enumerate(migrations[_version(connection) :], 1):
+        for statements in _missing(connection, migrations):
             for statement in statements:
                 connection.execute(statement)
-            _remember_secret(connection) if number == 1 else None
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute(
+            "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)",
+            (secrets.token_bytes(32),),
+        )
 
 
 @contextmanager
@@ -131,3 +152,72 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+@contextmanager
+def in_our_words(path: Path) -> Iterator[None]:
+    """The one seam where SQLite's and the disk's failures become LedgerUnavailable."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        # An extended code has the plain one in its last byte. No code: a mistake of ours.
+        code = getattr(exc, "sqlite_errorcode", None)
+        words = None if code is None else _WORDS.get(code & 0xFF)
+        if code is None or words is None:
+            raise
+        raise _unavailable(path, words, passing=code & 0xFF in _PASSING) from exc
+    except OSError as exc:
+        raise _unavailable(path, f"cannot be used: {exc.strerror}", passing=False) from exc
+
+
+def _mode(path: Path, *, writable: bool) -> str:
+    if writable:
+        return "?mode=rw"
+    # Where we may not write, SQLite cannot make its shared memory. It then reads only a file that
+    # is said to stand still: one that no process has open, which shows in the missing -wal.
+    return "?mode=ro" if Path(f"{path}-wal").exists() else "?mode=ro&immutable=1"
+
+
+def _make_durable(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: plain fsync stops at the drive's cache
+    connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    until = time.monotonic() + busy_seconds
+    while not _is_wal(connection):
+        # Two processes on a new file: this switch does not wait for its lock as writes do.
+        if time.monotonic() > until:
+            raise LedgerUnavailable(
+                "The ledger cannot be opened: another program holds it, or its disk cannot be "
+                "shared between processes."
+            )
+        time.sleep(0.005)
+
+
+def _is_wal(connection: sqlite3.Connection) -> bool:
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF in _PASSING:
+            return False
+        raise
+    return bool(mode == "wal")
+
+
+def _missing(
+    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]
+) -> Sequence[Sequence[str]]:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise LedgerUnavailable(
+            f"The ledger was written by a newer version of this program (its format is {version}, "
+            f"this version knows {len(migrations)}).",
+            next_step="Ask the user to update wan-mcp and to restart the client.",
+        )
+    return migrations[version:]
+
+
+def _unavailable(path: Path, words: str, *, passing: bool) -> LedgerUnavailable:
+    # The folder goes to the log only: over HTTP the caller may be a stranger to this machine.
+    logger.warning("the ledger %s %s", path, words)
+    advice = "Call again in a minute." if passing else None
+    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", next_step=advice)

@@ -12,9 +12,7 @@ _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|9p|afs|ceph|lustre|gfs2|ocfs2|beegfs|gpfs|davfs"
     r"|fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|ceph.*|davfs2?|curlftpfs|smbnetfs)"
 )
-_ADVICE = (
-    "Ask the user to set the data folder to one on this machine's own disk. Nothing was sent."
-)
+_ADVICE = "Ask the user to set the data folder to one on this machine's own disk."
 
 
 def private_file(folder: Path, name: str) -> Path:
@@ -24,8 +22,8 @@ def private_file(folder: Path, name: str) -> Path:
         LedgerUnavailable: the folder lies on a network file system.
         OSError: it cannot be made or written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_network(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / name
     # Made before SQLite would, which asks the umask; its -wal and -shm take the file's mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

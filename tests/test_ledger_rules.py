@@ -1,0 +1,155 @@
+"""The rules that engines share, without a database: what is equal, what is kept, what is local."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from wan_mcp.jobs.ledger import Caps, LimitReached
+from wan_mcp.jobs.place import network_filesystem
+from wan_mcp.jobs.request import account_name, request_of, without_queries
+from wan_mcp.models import Replacement
+
+PLAIN = Replacement(
+    video="https://media.example/clip.mp4", character_image="https://media.example/face.png"
+)
+
+MOUNTS = r"""
+22 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+23 22 0:21 / /home rw shared:2 - nfs4 nas:/home rw
+24 23 252:2 / /home/local rw shared:3 - xfs /dev/vdb rw
+25 22 0:30 / /mnt/my\040share rw - cifs //nas/share rw
+26 22 0:31 / /mnt/c rw - 9p drvfs rw
+27 22 0:32 / /mnt/ssh rw - fuse.sshfs host: rw
+28 22 0:33 / /mnt/zip rw - fuse.archivemount zip rw
+29 22 0:34 / /twice rw - nfs nas:/x rw
+30 29 252:3 / /twice rw - btrfs /dev/vdc rw
+""".strip()
+
+
+def changed(**arguments: object) -> Replacement:
+    return Replacement.model_validate(PLAIN.model_dump() | arguments)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        changed(video="HTTPS://Media.Example:443/clip.mp4"),
+        changed(video="https://media.example./clip.mp4#t=3"),
+        changed(seconds=5),
+        changed(resolution="480", go_fast=False, merge_audio=True),
+    ],
+)
+def test_another_spelling_is_the_same_request(same: Replacement) -> None:
+    """Host case, default port, fragment and spelled-out defaults change nothing. (documented)"""
+    one, other = request_of("me", PLAIN), request_of("me", same)
+
+    assert (one.digest, one.exact) == (other.digest, other.exact)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(video="https://media.example/Clip.mp4"),
+        changed(video="http://media.example/clip.mp4"),
+        changed(video="https://media.example:8443/clip.mp4"),
+        changed(character_image="https://media.example/other.png"),
+        changed(seconds=6),
+        changed(resolution="720"),
+        changed(references=1),
+        changed(frames_per_second=24),
+        changed(go_fast=True),
+        changed(merge_audio=False),
+        changed(seed=1),
+        changed(seed=0),
+    ],
+)
+def test_every_argument_makes_another_request(other: Replacement) -> None:
+    """Whatever may change the film changes the digest. (ours)"""
+    assert request_of("me", PLAIN).digest != request_of("me", other).digest
+
+
+def test_account_makes_another_request() -> None:
+    """Two accounts may buy the same film. (ours)"""
+    assert request_of("me", PLAIN).digest != request_of("you", PLAIN).digest
+
+
+def test_query_of_a_url_tells_exact_digests_apart_only() -> None:
+    """A link signed anew is the same request; what is kept of it has no query. (ours)"""
+    signed = request_of("me", changed(video="https://media.example/clip.mp4?sig=secret#x"))
+    plain = request_of("me", PLAIN)
+
+    assert signed.digest == plain.digest
+    assert signed.exact != plain.exact
+    assert signed.arguments == plain.arguments
+
+
+def test_address_with_an_ipv6_host_is_kept_whole() -> None:
+    """The brackets belong to the address. (ours)"""
+    request = request_of("me", changed(video="http://[2001:DB8::1]:8080/a.mp4?x"))
+
+    assert "http://[2001:db8::1]:8080/a.mp4" in request.arguments
+
+
+def test_account_name_depends_on_base_key_and_secret() -> None:
+    """Sandbox and real jobs never mix, and two ledgers' names cannot be compared. (ours)"""
+    names = {
+        account_name(secret, base, key)
+        for secret in (b"one", b"two")
+        for base in ("https://a.example/v1", "https://b.example/v1")
+        for key in ("k", "l")
+    }
+
+    assert len(names) == 8
+    assert {len(name) for name in names} == {64}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (None, None),
+        ("no face found", "no face found"),
+        (
+            "cannot fetch https://h.example/a?sig=1&x=2, sorry",
+            "cannot fetch https://h.example/a sorry",
+        ),
+        (
+            'see "HTTP://h.example/a?sig=1" and http://b.example/#frag',
+            'see "HTTP://h.example/a" and http://b.example/',
+        ),
+        ("why? because", "why? because"),
+    ],
+)
+def test_queries_are_cut_from_what_others_wrote(text: str | None, kept: str | None) -> None:
+    """The vendor's error may quote the signed input URL. (assumed)"""
+    assert without_queries(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/wan", None),
+        ("/home/me/.local", "nfs4"),
+        ("/home/local/me", None),
+        ("/homestead", None),
+        ("/mnt/my share/wan", "cifs"),
+        ("/mnt/c/Users/me", "9p"),
+        ("/mnt/ssh/wan", "fuse.sshfs"),
+        ("/mnt/zip/wan", None),
+        ("/twice/wan", None),
+    ],
+)
+def test_network_file_systems_are_told_from_local_ones(path: str, kind: str | None) -> None:
+    """The innermost and latest mount decides. (Linux, proc(5))"""
+    assert network_filesystem(PurePosixPath(path), MOUNTS) == kind
+
+
+def test_defaults_of_the_caps_are_those_of_the_settings() -> None:
+    """200 credits a day, 3 in flight, 6 submits a minute, no cap per job. (ours)"""
+    assert Caps() == Caps(None, 200, 3, 6)
+
+
+def test_refusal_by_a_cap_says_that_nothing_was_charged() -> None:
+    """A model must not take it for a failed payment. (ours)"""
+    refused = LimitReached("No.", setting="WAN_MCP_MAX_IN_FLIGHT", limit=3, used=3)
+
+    assert (refused.code, refused.charged, refused.retry_safe) == ("limit_reached", "no", False)

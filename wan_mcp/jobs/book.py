@@ -1,0 +1,214 @@
+"""What the ledger does, on SQLite: each method is one transaction, run by one thread."""
+
+from datetime import datetime
+
+from wan_mcp.jobs import caps
+from wan_mcp.jobs.database import transaction
+from wan_mcp.jobs.ledger import Caps, Claim, Fenced, Learnt
+from wan_mcp.jobs.owners import Owner
+from wan_mcp.jobs.request import account_name, request_of, without_fragment, without_queries
+from wan_mcp.jobs.row import LIVE, REPEAT_WINDOW, UNSETTLED, Row, State
+from wan_mcp.jobs.table import Table, listed
+from wan_mcp.models import Job, JobStatus, Replacement
+
+_ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
+_ENDED = (State.COMPLETED, State.FAILED, State.LOST)
+_CONCLUSIONS = (State.REFUSED, State.NOT_SENT, State.UNKNOWN, State.LOST)
+
+
+class Book:
+    """The rows of all accounts, in the hands of one process.
+
+    Args:
+        owner: this process; None for a book that is only read.
+    """
+
+    def __init__(self, table: Table, owner: Owner | None) -> None:
+        self._table = table
+        self._owner = owner
+
+    def account(self, api_base: str, api_key: str) -> str:
+        secret = self._table.connection.execute("SELECT account_key FROM secret").fetchone()[0]
+        return account_name(secret, api_base, api_key)
+
+    def claim(
+        self, account: str, wanted: Replacement, seed: int, estimate: float | None, allowed: Caps
+    ) -> Claim:
+        request = request_of(account, wanted)
+        with transaction(self._table.connection):
+            self._settle_the_dead()
+            found = self._live(account, request.digest) or self._just_ended(account, request.exact)
+            if found:
+                return Claim(found, mine=False, resigned=found.exact != request.exact)
+            self._check_caps(account, estimate, allowed)
+            row = self._table.insert(
+                account=account,
+                state=State.INTENT,
+                digest=request.digest,
+                exact=request.exact,
+                arguments=request.arguments,
+                seed=str(seed if wanted.seed is None else wanted.seed),
+                seed_planted=wanted.seed is None,
+                estimate=estimate,
+            )
+            return Claim(row, mine=True)
+
+    def commit_sending(self, handle: str) -> Row:
+        with transaction(self._table.connection):
+            return self._table.move(handle, State.SENDING, {"sent_at": self._table.now()})
+
+    def accept(self, handle: str, job: Job) -> Row:
+        accepted = {"job_id": job.job_id, "accepted_at": self._table.now()}
+        cleared = {"error": None, "next_check_at": None}
+        with transaction(self._table.connection):
+            row = self._table.move(handle, State.ACCEPTED, accepted | cleared)
+            return self._absorb(self._keep(row, job).row)
+
+    def conclude(self, handle: str, state: State, why: str) -> Row:
+        if state not in _CONCLUSIONS:
+            raise ValueError(f"a submit cannot be concluded as {state}")
+        with transaction(self._table.connection):
+            return self._table.move(handle, state, self._conclusion(state, why))
+
+    def learn(self, account: str, job: Job) -> Learnt:
+        with transaction(self._table.connection):
+            rows = self._by_id(account, job.job_id) or [self._foreign(account, job)]
+            # More than one only if PixelDojo answered two submits with one id (never seen).
+            learnt = [self._keep(row, job) for row in rows]
+            return learnt[0]
+
+    def record_check(self, handle: str, findings: str, next_at: datetime | None) -> Row:
+        with transaction(self._table.connection):
+            row = self._table.row(handle)
+            if row.state is not State.UNKNOWN:
+                raise Fenced(f"The outcome of submission {handle} is known: it is {row.state}.")
+            when = {"checks": row.checks + 1, "next_check_at": next_at}
+            return self._table.update(row, when | {"findings": without_queries(findings)})
+
+    def recover(self) -> list[Row]:
+        if not self._abandoned():  # then no lock is taken: reads work while another one writes
+            return []
+        with transaction(self._table.connection):
+            return self._settle_the_dead()
+
+    def row(self, handle: str) -> Row:
+        """The row, after its owner's death has been noticed if it is still unsettled."""
+        row = self._table.row(handle)
+        return row if row.settled or not self.recover() else self._table.row(handle)
+
+    def find(self, account: str, id: str) -> Row | None:
+        handle = "account = :account AND handle = :handle"
+        found = self._table.rows(handle, account=account, handle=id) or self._by_id(account, id)
+        return found[0] if found else None
+
+    def recent(self, account: str, states: frozenset[State] | None, limit: int) -> list[Row]:
+        others = (frozenset(State) if states is None else states) - LIVE
+        return self._table.rows(
+            f"account = :account AND (state IN {listed(LIVE)} OR number IN ("
+            f"SELECT number FROM jobs WHERE account = :account AND state IN {listed(others)} "
+            "ORDER BY created_at DESC, number DESC LIMIT :limit)"
+            ") ORDER BY created_at DESC, number DESC",
+            account=account,
+            limit=limit,
+        )
+
+    def unknowns(self, account: str, due_at: datetime | None) -> list[Row]:
+        due = "account = :account AND state = :unknown AND (:due IS NULL OR next_check_at <= :due)"
+        return self._table.rows(
+            f"{due} ORDER BY number", account=account, unknown=State.UNKNOWN, due=due_at
+        )
+
+    # From here on, what runs inside the transaction of one of the above.
+
+    def _live(self, account: str, digest: str) -> Row | None:
+        equal = f"account = :account AND digest = :digest AND state IN {listed(LIVE)}"
+        return next(iter(self._table.rows(equal, account=account, digest=digest)), None)
+
+    def _just_ended(self, account: str, exact: str) -> Row | None:
+        equal = "account = :account AND exact = :exact AND state = 'completed'"
+        ended = self._table.rows(
+            f"{equal} AND ended_at > :since ORDER BY ended_at DESC LIMIT 1",
+            account=account,
+            exact=exact,
+            since=self._table.now() - REPEAT_WINDOW,
+        )
+        return ended[0] if ended else None
+
+    def _check_caps(self, account: str, estimate: float | None, allowed: Caps) -> None:
+        spends = self._table.spends(account, caps.DAY)
+        priced = estimate is not None and all(spend.credits is not None for spend in spends)
+        dearest = 0.0 if priced else self._table.dearest(account)
+        caps.check(allowed, self._table.now(), estimate, spends, dearest)
+
+    def _by_id(self, account: str, job_id: str) -> list[Row]:
+        same = "account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"
+        return self._table.rows(same, account=account, job_id=job_id)
+
+    def _foreign(self, account: str, job: Job) -> Row:
+        now = self._table.now()
+        return self._table.insert(
+            account=account, state=State.ACCEPTED, job_id=job.job_id, accepted_at=now
+        )
+
+    def _keep(self, row: Row, job: Job) -> Learnt:
+        """Write what was told, unless the row's end contradicts it."""
+        end = _ENDS.get(job.status)
+        revived = row.state is State.LOST and end is not None
+        if row.state in _ENDED and row.state is not end and not revived:
+            return Learnt(row, ignored=True)
+        changes = _told(job)
+        if end is not None and row.state is not end:
+            changes |= {"state": end, "ended_at": self._table.now()}
+        return Learnt(self._table.update(row, changes))
+
+    def _absorb(self, row: Row) -> Row:
+        """Take over the row that a read of the same job made before its submit was answered."""
+        for other in self._by_id(row.account, row.job_id or ""):
+            if other.from_elsewhere:
+                if other.job is not None and other.job.ended:
+                    row = self._keep(row, other.job).row
+                self._table.delete(other)
+        return row
+
+    def _settle_the_dead(self) -> list[Row]:
+        return [self._table.update(row, self._last_will(row)) for row in self._abandoned()]
+
+    def _last_will(self, row: Row) -> dict[str, object]:
+        if row.state is State.INTENT:
+            why = "The server that was to send it ended before it began to send."
+            return {"state": State.NOT_SENT} | self._conclusion(State.NOT_SENT, why)
+        why = "The server that sent it ended before the answer came."
+        return {"state": State.UNKNOWN} | self._conclusion(State.UNKNOWN, why)
+
+    def _conclusion(self, state: State, why: str) -> dict[str, object]:
+        now = self._table.now()
+        unknown = state is State.UNKNOWN
+        return {
+            "error": without_queries(why),
+            "ended_at": None if unknown else now,
+            "next_check_at": now if unknown else None,
+        }
+
+    def _abandoned(self) -> list[Row]:
+        """Rows that a dead process left half-way."""
+        if self._owner is None:
+            return []
+        unsettled = f"state IN {listed(UNSETTLED)} ORDER BY owner, number"
+        rows = self._table.rows(unsettled)
+        dead = {name for name in {row.owner for row in rows} if self._owner.dead(name)}
+        return [row for row in rows if row.owner in dead]
+
+
+def _told(job: Job) -> dict[str, object]:
+    """The columns that news fills: what it leaves out is kept as it was."""
+    said = {
+        "vendor_status": without_queries(job.vendor_status),
+        "video_url": without_fragment(job.video_url),
+        "expires_at": job.expires_at,
+        "credit_cost": job.credit_cost,
+        "credits_remaining": job.credits_remaining,
+        "error": without_queries(job.error),
+        "note": without_queries(job.note),
+    }
+    kept: dict[str, object] = {"job_id": job.job_id}
+    return kept | {name: value for name, value in said.items() if value not in (None, "")}

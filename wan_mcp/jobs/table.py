@@ -1,0 +1,142 @@
+"""The table `jobs`, one row at a time, and the fence before each change of state."""
+
+import base64
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from wan_mcp.jobs.caps import Spend
+from wan_mcp.jobs.ledger import Fenced
+from wan_mcp.jobs.row import BEFORE, UNSETTLED, Row, State
+
+Values = Mapping[str, object]
+
+_PRICE = "MAX(COALESCE(credit_cost, estimate), 0)"
+"""Credits that a row counts as; NULL when nothing is known. A vendor cannot earn us allowance."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def listed(states: Iterable[State]) -> str:
+    """States as SQL writes a list."""
+    return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
+
+
+class Table:
+    """Rows through one connection. Whoever changes one has a transaction open.
+
+    Args:
+        connection: open and migrated; used by one thread at a time.
+        me: the name under which this process owns rows; "" owns none.
+        now: the wall clock, UTC.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, me: str, now: Callable[[], datetime]
+    ) -> None:
+        self.connection = connection
+        self.me = me
+        self.now = now
+
+    def rows(self, where: str, **values: object) -> list[Row]:
+        """Rows by an SQL condition, with named values and, if wanted, an order."""
+        found = self.connection.execute(f"SELECT * FROM jobs WHERE {where}", _stored(values))
+        return [_row(each) for each in found]
+
+    def row(self, handle: str) -> Row:
+        """The row of that handle. Raises Fenced when there is none."""
+        found = self.rows("handle = :handle", handle=handle)
+        if not found:
+            raise Fenced(f"The ledger has no submission {handle}.")
+        return found[0]
+
+    def spends(self, account: str, seconds: float) -> list[Spend]:
+        """What caps count: submits made here in that time and not proven unsent, oldest first."""
+        found = self.connection.execute(
+            f"SELECT state, :now - created_at, {_PRICE} FROM jobs WHERE account = :account "
+            "AND created_at > :now - :seconds AND digest IS NOT NULL AND state != 'not_sent' "
+            "ORDER BY created_at",
+            _stored({"account": account, "now": self.now(), "seconds": seconds}),
+        )
+        return [Spend._make(each) for each in found]
+
+    def dearest(self, account: str) -> float:
+        """The most that a job submitted here cost or was estimated at; 0 when none is known."""
+        (found,) = self.connection.execute(
+            f"SELECT MAX({_PRICE}) FROM jobs WHERE account = ? AND digest IS NOT NULL", (account,)
+        ).fetchone()
+        return found or 0.0
+
+    def insert(self, **values: object) -> Row:
+        """A new row of this process under a new handle."""
+        handle = f"sub_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"
+        given = {
+            "handle": handle,
+            "arguments": "{}",
+            "created_at": self.now(),
+            "owner": self.me,
+        } | values
+        names = ", ".join(given)
+        marks = ", ".join(f":{name}" for name in given)
+        self.connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", _stored(given))
+        return self.row(handle)
+
+    def update(self, row: Row, changes: Values) -> Row:
+        """Change a row that the same transaction has read."""
+        self._set("handle = :handle_", {"handle_": row.handle}, changes)
+        return self.row(row.handle)
+
+    def delete(self, row: Row) -> None:
+        """Drop a row whose job another row stands for."""
+        self.connection.execute("DELETE FROM jobs WHERE handle = ?", (row.handle,))
+
+    def move(self, handle: str, state: State, changes: Values) -> Row:
+        """Enter a state, through the fence.
+
+        Raises:
+            Fenced: it cannot be entered from where the row is, or the row is unsettled in the
+                hands of another process.
+        """
+        fence = (
+            f"handle = :handle_ AND state IN {listed(BEFORE[state])} "
+            f"AND (owner = :me_ OR state NOT IN {listed(UNSETTLED)})"
+        )
+        known = {"handle_": handle, "me_": self.me}
+        if self._set(fence, known, {"state": state, **changes}) != 1:
+            found = self.row(handle)
+            raise Fenced(f"Submission {handle} is {found.state}: it cannot become {state} here.")
+        return self.row(handle)
+
+    def _set(self, where: str, known: Values, changes: Values) -> int:
+        to = ", ".join(f"{name} = :{name}" for name in changes)
+        sql = f"UPDATE jobs SET {to} WHERE {where}"
+        return self.connection.execute(sql, _stored({**known, **changes})).rowcount
+
+
+def _stored(values: Values) -> dict[str, object]:
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(value: object) -> object:
+    match value:
+        case datetime():
+            return (value - _EPOCH).total_seconds()
+        case str():
+            # Half a surrogate pair is valid in JSON and cannot be stored as UTF-8.
+            return str(value).encode(errors="replace").decode()
+        case _:
+            return value
+
+
+def _time(stored: float) -> datetime:
+    return _EPOCH + timedelta(seconds=stored)
+
+
+def _row(stored: sqlite3.Row) -> Row:
+    # By hand: pydantic takes the number of a date in the year 9999 for milliseconds.
+    return Row.model_validate(
+        {
+            name: _time(value) if value is not None and name.endswith(("_at", "_until")) else value
+            for name, value in dict(stored).items()
+        }
+    )
