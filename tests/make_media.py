@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Canvas:
         self.draw.rounded_rectangle(corners, round_by * SCALE, fill=colour)
 
     def limb(self, points: list[Point], thickness: float, colour: Colour) -> None:
-        for start, end in zip(points, points[1:], strict=False):
+        for start, end in pairwise(points):
             line = [(x * SCALE, y * SCALE) for x, y in (start, end)]
             self.draw.line(line, fill=colour, width=round(thickness * SCALE))
         for point in points:

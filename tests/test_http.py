@@ -34,12 +34,11 @@ ENVELOPE = {
 STAND_IN = """
 import socket, sys
 from contextlib import asynccontextmanager
-from functools import partial
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 
-from wan_mcp.http import serve_http
+from wan_mcp.http import run_http
 
 events = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 tell = lambda word: events.sendall(word.encode() + b"\\n")
@@ -85,7 +84,12 @@ async def pay(ctx: Context) -> str:
     await anyio.sleep_forever()
 
 
-anyio.run(partial(serve_http, server, port=0, announce=tell))
+@server.tool()
+async def flood() -> str:
+    return "x" * 20_000_000
+
+
+sys.exit(run_http(server, port=0, announce=tell))
 """
 
 
@@ -210,7 +214,7 @@ def test_every_revision_lists_and_calls_tools(shared: Process, revision: str) ->
     tools = shared.ask(revision, "tools/list")["tools"]
     echoed = shared.ask(revision, "tools/call", name="echo", arguments={"text": "h\u00e9 \u2603"})
 
-    assert [tool["name"] for tool in tools] == ["echo", "wait", "pay"]
+    assert [tool["name"] for tool in tools] == ["echo", "wait", "pay", "flood"]
     assert echoed["content"][0]["text"] == "h\u00e9 \u2603"
 
 
@@ -345,17 +349,20 @@ def take(lines: Iterator[str]) -> Iterator[str]:
 
 
 @posix_only
-def test_a_second_signal_does_not_wait_for_paid_work(spawn: Callable[[], Process]) -> None:
-    """The exit code then names the signal, as shells do (ours)."""
+@pytest.mark.parametrize("revision", ["2025-06-18", MODERN])
+def test_a_client_that_does_not_read_cannot_hold_up_the_end(
+    spawn: Callable[[], Process], revision: str
+) -> None:
+    """The answer waits for room in the connection; the lifespan must still leave (ours)."""
     process = spawn()
-    request = process.request(MODERN, "tools/call", name="pay", arguments={})
-    with closing(process.client.send(request, stream=True)):
-        assert process.word() == "paying"
+    request = process.request(revision, "tools/call", name="flood", arguments={})
+    with closing(process.client.send(request, stream=True)) as response:
+        chunks = response.iter_raw()  # kept: the connection closes with it
+        assert any(b"xxx" in chunk for chunk in chunks)
         process.popen.send_signal(signal.SIGTERM)
-        assert process.word() == "leaving"
-        process.popen.send_signal(signal.SIGINT)
 
-        assert process.popen.wait(timeout=0.5) == 128 + signal.SIGINT
+        assert [process.word(), process.word()] == ["leaving", "closed"]
+        assert process.end() == (0, "", "")
 
 
 async def test_a_request_that_comes_too_late_is_told_to_go_elsewhere() -> None:

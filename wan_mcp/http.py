@@ -7,6 +7,7 @@ request depends on an earlier one (`stateless_http`), so all revisions work agai
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.stdio import Shutdown
+from wan_mcp.stdio import LAST_WRITE, Shutdown, serve_and_leave
 
 PATH = "/mcp"
 MAX_BODY = 1024 * 1024
@@ -54,6 +55,22 @@ def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
     return app
 
 
+def run_http(
+    server: MCPServer[Any],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    announce: Callable[[str], None] | None = None,
+) -> int:
+    """Serve as `serve_http` does until a signal, then return 0; end the process with it at once.
+
+    As with `run_stdio`, whose exit codes these are.
+    """
+    serve = partial(serve_http, server, host=host, port=port, announce=announce)
+    anyio.run(serve_and_leave, serve)
+    return 0
+
+
 async def serve_http(
     server: MCPServer[Any],
     *,
@@ -61,29 +78,22 @@ async def serve_http(
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until a signal, then return once all work and the lifespan have ended.
+    """Serve until a signal; returns when all work and the lifespan have ended.
 
-    `port` 0 takes a free one; `announce` gets the URL as soon as clients can connect. As with
-    `serve_stdio`, signals are taken over, a second one ends the process at once, and so does the
-    end of the grace; the exit codes are the same.
+    `port` 0 takes a free one; `announce` gets the URL once clients can connect. When work outlives
+    the grace, or at a second signal, the process is ended.
 
     Raises ValueError for a `host` that is not loopback and OSError, with a sentence, for a port
     that cannot be had; both before the lifespan starts. What the lifespan raises comes through.
     """
     _require_loopback(host)
-    with _listen(host, port) as listener:
+    with _listen(host, port) as listener, Shutdown() as shutdown:
         port = listener.getsockname()[1]
         requests = _Requests(http_app(server, host=host, port=port))
-        shutdown = Shutdown()
-        shutdown.catch_signals()
-        try:
-            async with server.session_manager.run():
-                if announce:
-                    announce(f"http://{_LOOPBACK[host]}:{port}{PATH}")
-                await _run(requests, listener, shutdown)
-            shutdown.finished = True
-        finally:
-            shutdown.ask()
+        async with server.session_manager.run():
+            if announce:
+                announce(f"http://{_LOOPBACK[host]}:{port}{PATH}")
+            await _run(requests, listener, shutdown)
 
 
 class _Requests:
@@ -109,7 +119,7 @@ class _Requests:
                 await self._app(scope, receive, reply.send)
             finally:
                 self._open.discard(request)
-        if request.cancelled_caught:
+        if request.cancel_called:
             await reply.finish()
 
 
@@ -122,9 +132,9 @@ class _Reply:
         self._finished = False
 
     async def send(self, message: Message) -> None:
+        await self._send(message)  # noted after it: a send that is cancelled has not happened
         self._started = True
         self._finished = message["type"] == "http.response.body" and not message.get("more_body")
-        await self._send(message)
 
     async def finish(self) -> None:
         if not self._started:
@@ -159,6 +169,10 @@ async def _run(requests: _Requests, listener: socket.socket, shutdown: Shutdown)
         await shutdown.asked.wait()
         web.should_exit = True
         requests.end()
+        # uvicorn would wait for ever for a client that does not read its answer.
+        await anyio.sleep(LAST_WRITE)
+        for connection in tuple(web.server_state.connections):
+            connection.transport.abort()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end_when_asked)

@@ -22,10 +22,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.from_thread
@@ -44,7 +45,10 @@ from pydantic_core import PydanticSerializationError
 logger = logging.getLogger(__name__)
 
 GRACE = 1.5
-"""Seconds from the wish to stop until the process is gone; hosts kill after 2 s (observed)."""
+"""Seconds from the wish to stop until work is cut; hosts kill after 2 s (observed)."""
+
+LEAVING = 0.4
+"""Seconds an orderly end may take after all work; together with GRACE still under 2 s."""
 
 PARENT_POLL = 0.4
 """Seconds between two looks at the parent; together with GRACE still under 2 s."""
@@ -59,88 +63,83 @@ MAX_LINE = 4 * 1024 * 1024
 def run_stdio(server: MCPServer[Any]) -> int:
     """Serve one client on this process's standard streams until it leaves, then return 0.
 
-    End the process with the returned value at once: `sys.exit(run_stdio(server))`. A thread that
-    cannot be stopped (a name lookup, a write nobody reads) may hold that up; the process then ends
-    by itself when GRACE is over, with one of the exit codes above.
-
-    What the lifespan of `server` raises while starting comes through unchanged.
+    End the process with the returned value at once, `sys.exit(run_stdio(server))`: it ends by
+    itself LEAVING seconds later. When work is cut or a second signal comes, it ends in here, with
+    one of the exit codes above. What the lifespan of `server` raises comes through unchanged.
     """
     # A standard stream that came closed is filled, or something of ours would get its number.
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(null)
-    anyio.run(serve_stdio, server)
+    anyio.run(serve_and_leave, partial(serve_stdio, server))
     return 0
 
 
 async def serve_stdio(server: MCPServer[Any]) -> None:
     """Serve one client on the standard streams; returns when all work and the lifespan have ended.
 
-    Takes the process over: the standard streams and the signals are not given back, and the
-    process is ended when it still runs GRACE seconds after serving was to stop.
+    The standard streams are taken for good, the signals until this returns.
     """
-    shutdown = Shutdown()
-    shutdown.catch_signals()
-    stdin, stdout = _take_standard_streams()
-    try:
+    with Shutdown() as shutdown:
+        stdin, stdout = _take_standard_streams()
         await serve_pipes(server, stdin, stdout, shutdown)
-        shutdown.finished = True
-    finally:
-        shutdown.ask()
+
+
+async def serve_and_leave(serve: Callable[[], Awaitable[None]]) -> None:
+    """Serve, then see to it that the process ends soon, with code 0, and no signal spoils that.
+
+    The usual way out waits for every thread, and a name lookup or a write that nobody reads keeps
+    its thread for long (observed); `os._exit` does not wait.
+    """
+    await serve()
+    for number in _signals():
+        signal.signal(number, signal.SIG_IGN)
+    _after(LEAVING, partial(os._exit, 0))
 
 
 class Shutdown:
     """The one way serving ends, whoever wants it: a signal, the client, or a dead parent.
 
-    `end` ends the process with a code, from any thread. It is `os._exit` because the usual way out
-    waits for every thread, and a blocked read or write would keep it waiting (observed).
+    A context manager around serving: signals are taken on entry and given back on exit. `end`
+    ends the process with a code, from any thread, without waiting for anything.
     """
 
     def __init__(self, *, grace: float = GRACE, end: Callable[[int], object] = os._exit) -> None:
         self.asked = anyio.Event()
-        self.finished = False
         self._grace = grace
         self._end = end
         self._signalled = False
         self._loop = asyncio.get_running_loop()
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        # `signal.signal`, not the event loop's handlers: those do not exist on Windows, where of
+        # all these only Ctrl-C and Ctrl-Break arrive.
+        for number in _signals():
+            before = signal.signal(number, self._on_signal)
+            self._cleanup.callback(signal.signal, number, before)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._cleanup.close()
 
     def ask(self) -> None:
-        """Let serving end; from now on the process has `grace` seconds. Call on the event loop."""
-        if self.asked.is_set():
-            return
-        self.asked.set()
-        timer = threading.Timer(self._grace, self._expire)
-        timer.daemon = True
-        timer.start()
+        """Let serving end; from now on it has `grace` seconds. Call on the event loop."""
+        if not self.asked.is_set():
+            self.asked.set()
+            self._cleanup.callback(_after(self._grace, self._cut).cancel)
 
-    def catch_signals(self) -> None:
-        """Let the first signal ask for the end and the second force it.
-
-        `signal.signal`, not the event loop's handlers: those do not exist on Windows, where of all
-        these only Ctrl-C and Ctrl-Break arrive.
-        """
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-            number = getattr(signal, name, None)
-            if number is None:
-                continue
-            if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup: the user wants this process to outlive its terminal
-            signal.signal(number, self.on_signal)
-
-    def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """End in order; at once when there is nothing left to wait for, or nobody wants to wait."""
-        if self.finished or self._signalled:
-            self._end(0 if self.finished else 128 + number)
-            return
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._signalled:
+            self._end(128 + number)
         self._signalled = True
         self._loop.call_soon_threadsafe(self.ask)
 
-    def _expire(self) -> None:
+    def _cut(self) -> None:
         try:
-            if not self.finished:
-                logger.error("wan-mcp: stopped while work was still running")
+            logger.error("wan-mcp: stopped while work was still running")
         finally:
-            self._end(0 if self.finished else 1)
+            self._end(1)
 
 
 async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown: Shutdown) -> None:
@@ -150,9 +149,9 @@ async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown:
     the ordinary way, may await in its clean-up, and shielded work is waited for.
     """
     low = server._lowlevel_server  # no public way to serve an MCPServer on streams of one's own
-    session, requests = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    outbox, answers = anyio.create_memory_object_stream[SessionMessage](0)
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
+        session, requests = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        outbox, answers = anyio.create_memory_object_stream[SessionMessage](0)
         intake = _Intake(low, state, session, outbox.clone(), shutdown)
         tasks.start_soon(_watch_parent, shutdown)
         tasks.start_soon(_write_answers, answers, stdout, shutdown)
@@ -212,12 +211,12 @@ class _Intake:
         """
         ask, requests = anyio.create_memory_object_stream[SessionMessage | Exception](1)
         outbox, answers = anyio.create_memory_object_stream[SessionMessage](1)
-        await ask.send(SessionMessage(request))
+        ask.send_nowait(SessionMessage(request))
 
         async def serve() -> None:
             await serve_dual_era_loop(self._low, requests, outbox, lifespan_state=self._state)
 
-        async with ask, answers, anyio.create_task_group() as tasks:
+        async with ask, requests, outbox, answers, anyio.create_task_group() as tasks:
             tasks.start_soon(serve)
             answer = await answers.receive()
             with suppress(anyio.BrokenResourceError):  # the client no longer reads
@@ -250,6 +249,22 @@ async def _watch_parent(shutdown: Shutdown) -> None:
         with anyio.move_on_after(PARENT_POLL):
             return await shutdown.asked.wait()
     shutdown.ask()
+
+
+def _signals() -> Iterator[signal.Signals]:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            continue  # not on this system; or nohup, whose user wants to log out
+        yield number
+
+
+def _after(seconds: float, do: Callable[[], object]) -> threading.Timer:
+    """A thread, not the event loop's clock: the loop may be what does not get on."""
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _take_standard_streams() -> tuple[int, int]:

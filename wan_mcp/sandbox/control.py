@@ -71,8 +71,10 @@ def _add_faults(sandbox: "Sandbox", request: Request) -> Reply:
 
 def _queue(sandbox: "Sandbox", told: dict[str, Any]) -> None:
     faults = [from_json(fault) for fault in told["faults"]]
-    times = told.get("times", 1)
-    sandbox.fault(told.get("method", "*"), told["path"], *faults, times=times)
+    method, path, times = told.get("method", "*"), told["path"], told.get("times", 1)
+    if not (isinstance(method, str) and isinstance(path, str)):
+        raise TypeError("method and path are texts")
+    sandbox.fault(method, path, *faults, times=times)
 
 
 def _page(sandbox: "Sandbox") -> str:
@@ -102,8 +104,8 @@ _TEMPLATE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>wan-mcp sandbox</title>
 <style>
- body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; }}
- body {{ padding: 0 1rem; }}
+ body {{ font: 16px/1.5 system-ui, sans-serif; }}
+ body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }}
  td {{ padding: .2rem 1rem .2rem 0; vertical-align: top; }}
  code {{ overflow-wrap: anywhere; }}
 </style>

@@ -29,13 +29,13 @@ async def whole(peer: Peer, reply: Reply, *, head_only: bool = False) -> bool:
 
 async def _cut(peer: Peer, reply: Reply, fault: Fault) -> None:
     await peer.start(reply, len(reply.body))
-    await peer.data(reply.body[: _cut_point(reply.body, fault.cut_after)])
+    await peer.data(reply.body[: _cut_point(reply.body, fault.cut_at)])
 
 
-def _cut_point(body: bytes, after: int | str) -> int:
-    if isinstance(after, int):
-        return after
-    return body.index(after.encode()) + len(after.encode())
+def _cut_point(body: bytes, at: int | str) -> int:
+    if isinstance(at, int):
+        return at
+    return body.index(at.encode()) + len(at.encode())
 
 
 async def _stall(peer: Peer, reply: Reply, fault: Fault) -> None:

@@ -56,11 +56,13 @@ def _serve(name: str, headers: Mapping[str, str]) -> Reply:
 
 def _range(headers: Mapping[str, str], etag: str, size: int) -> range | None:
     """The bytes asked for: None for the whole, an empty range for one that cannot be met."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", "").strip())
-    # RFC 9110: a header we do not understand, or a stale If-Range, means the whole file.
-    if match is None or match.group() == "bytes=-" or headers.get("if-range", etag) != etag:
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", headers.get("range", "").strip())
+    # RFC 9110: a header that makes no sense, or a stale If-Range, means the whole file.
+    if match is None or headers.get("if-range", etag) != etag:
         return None
     first, last = match.groups()
+    if (first and last and int(last) < int(first)) or not (first or last):
+        return None
     if not first:
         return range(max(0, size - int(last)), size)
     stop = min(int(last), size - 1) + 1 if last else size

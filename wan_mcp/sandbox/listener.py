@@ -47,8 +47,9 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*self._conversations, return_exceptions=True)
             await self._stop_accepting()
-        if self._crashes:
-            raise BaseExceptionGroup("the sandbox failed while it answered", self._crashes)
+        crashes, self._crashes = self._crashes, []
+        if crashes:
+            raise BaseExceptionGroup("the sandbox failed while it answered", crashes)
 
     async def _stop_accepting(self) -> None:
         # A cancelled sock_accept can lose a socket that it has just accepted, so it is woken.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
+import h11
+
 
 @dataclass
 class Request:
@@ -37,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A status of 200 to 599, headers and the whole body."""
+    """A status of 200 to 599, headers and the whole body. Raises: ValueError for any other."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +48,10 @@ class Reply:
     def __post_init__(self) -> None:
         if not 200 <= self.status <= 599:
             raise ValueError(f"status must be 200 to 599, not {self.status!r}")
+        try:
+            h11.Response(status_code=self.status, headers=[*self.headers.items()])
+        except h11.LocalProtocolError as wrong:
+            raise ValueError(f"headers: {wrong}") from wrong
 
 
 def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from wan_mcp.sandbox import films, schema, words
 from wan_mcp.sandbox.message import Reply, Request, json_reply
-from wan_mcp.sandbox.vendor import Job, Refusal, Vendor
+from wan_mcp.sandbox.vendor import Refusal, Vendor
 
 API = "/api/v1"
 
@@ -70,10 +70,9 @@ def _job(vendor: Vendor, request: Request, job_id: str, key: str) -> Reply:
 def _jobs(vendor: Vendor, request: Request, _: str, key: str) -> Reply:
     if not vendor.terms.list_exists:
         raise Refusal(404, "not_found", "No such page")
-    limit = request.query.get("limit", "")
-    cap = int(limit) if limit.isdecimal() else vendor.terms.list_cap
-    jobs: list[Job] = vendor.recent_jobs(key, cap)
-    return json_reply(words.job_list(vendor, jobs))
+    asked = re.fullmatch(r"\d{1,9}", request.query.get("limit", ""))
+    limit = int(asked.group()) if asked else vendor.terms.list_cap
+    return json_reply(words.job_list(vendor, vendor.recent_jobs(key, limit)))
 
 
 def _models(vendor: Vendor, request: Request, _: str) -> Reply:

@@ -1,6 +1,7 @@
 """The model's published pages, and the check of a body against its own published schema."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,11 +66,15 @@ def number(value: float) -> float:
 def complaints(body: object, schema: dict[str, Any]) -> Iterator[str]:
     """Each way in which a body breaks the schema, naming the field."""
     if not isinstance(body, dict):
-        yield "body must be a JSON object"
-        return
-    for name in schema["required"]:
-        if name not in body:
-            yield f"{name} is required"
+        return iter(["body must be a JSON object"])
+    return chain(_missing(body, schema), _misfits(body, schema))
+
+
+def _missing(body: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    return (f"{name} is required" for name in schema["required"] if name not in body)
+
+
+def _misfits(body: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     for name, value in body.items():
         rule = schema["properties"].get(name)
         if rule is None:
