@@ -18,6 +18,9 @@ from wan_mcp import addresses
 from wan_mcp.errors import InvalidArguments
 from wan_mcp.models import JOB_ID, Replacement, Resolution
 
+MAX_PROBLEMS = 20
+"""A call with a thousand unknown arguments is not answered with a thousand lines."""
+
 RANDOM_SEED = -1
 """Some frameworks make every argument required; this value says "leave it out" (ours)."""
 
@@ -71,11 +74,12 @@ def _flag(value: Any, info: core_schema.ValidationInfo) -> bool:
 
 
 def _lines(value: Any, info: core_schema.ValidationInfo) -> Resolution:
-    plain = str(value).strip(" ").lower().removesuffix("p").removesuffix(".0")
-    if isinstance(value, str | int | float):
-        if plain == "480":
+    # No str() of what is given: a huge number or a deep list would break it.
+    plain = value.strip(" ").lower().removesuffix("p") if isinstance(value, str) else value
+    match _exact(plain):
+        case 480:
             return "480"
-        if plain == "720":
+        case 720:
             return "720"
     raise ValueError('must be "480" or "720"')
 
@@ -96,7 +100,7 @@ def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
 
 FLAG = Reads(_flag, {"type": "boolean"})
 # As strings, because some hosts refuse an enum of numbers together with every other tool.
-LINES = Reads(_lines, {"type": "string", "enum": ["480", "720"], "default": "480"})
+LINES = Reads(_lines, {"type": "string", "enum": ["480", "720"]})
 URL = Reads(_media_url, {"type": "string"})
 ID = Reads(_job_id, {"type": "string"})
 SEED = replace(whole(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
@@ -118,38 +122,38 @@ class Arguments(BaseModel):
 class ReplaceCharacter(Arguments):
     """The nine documented parameters of wan-2.2-replace."""
 
-    video: Annotated[str, URL, Field(description="Direct public http(s) URL of the source clip.")]
+    video: Annotated[str, URL, Field(description="Public http(s) URL of the source clip.")]
     character_image: Annotated[
         str,
         URL,
-        Field(description="Direct public http(s) URL of the picture of the new character."),
+        Field(description="Public http(s) URL of a picture of the new character."),
     ]
     video_duration: Annotated[
         int,
         whole(1, 15),
-        Field(description="Seconds of video to make: 1 to 15, no longer than the clip. Default 5."),
+        Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
     ] = 5
     resolution: Annotated[
-        Resolution | None, LINES, Field(description="Lines of video: 480 (default) or 720.")
+        Resolution | None,
+        LINES,
+        Field(description="480 (default) or 720.", json_schema_extra={"default": "480"}),
     ] = None
     refert_num: Annotated[
         int | None,
         whole(1, 10),
-        Field(description="Reference frames, 1 to 10; other values than 1 and 5 may do nothing."),
+        Field(description="Reference frames, 1 to 10; only 1 and 5 may have an effect."),
     ] = None
     frames_per_second: Annotated[
         int | None, whole(8, 30), Field(description="8 to 30; may have no effect.")
     ] = None
-    go_fast: Annotated[
-        bool, FLAG, Field(description="Faster, at some cost in quality. Default false.")
-    ] = False
-    merge_audio: Annotated[
-        bool, FLAG, Field(description="Keep the clip's sound. Default true.")
-    ] = True
+    go_fast: Annotated[bool, FLAG, Field(description="Faster, lower quality. Default false.")] = (
+        False
+    )
+    merge_audio: Annotated[bool, FLAG, Field(description="Keep the sound. Default true.")] = True
     seed: Annotated[
         int | None,
         SEED,
-        Field(description="Repeats a take; another seed, another take. -1 or none: random."),
+        Field(description="Same seed, same take. -1 or left out: random."),
     ] = None
 
     def replacement(self) -> Replacement:
@@ -171,7 +175,7 @@ class ReplaceCharacter(Arguments):
 class GetJobStatus(Arguments):
     """Which job."""
 
-    job_id: Annotated[str, ID, Field(description="The job_id that replace_character gave.")]
+    job_id: Annotated[str, ID, Field(description="As replace_character gave it.")]
 
 
 class WaitForJob(GetJobStatus):
@@ -180,7 +184,7 @@ class WaitForJob(GetJobStatus):
     timeout_seconds: Annotated[
         int,
         whole(0, 900),
-        Field(description="0 to 900, default 45; many hosts cut a call off at 60."),
+        Field(description="0 to 900, default 45; many hosts end a call at 60."),
     ] = 45
 
 
@@ -196,9 +200,19 @@ def read_arguments(model: type[A], given: dict[str, Any], *, loopback: bool) -> 
     try:
         return model.model_validate(given, context={"loopback": loopback})
     except ValidationError as exc:
-        names = list(model.model_fields)
-        problems = [_sentence(dict(error), names) for error in exc.errors(include_url=False)]
-        raise InvalidArguments("The arguments cannot be used: " + "; ".join(problems)) from None
+        errors = exc.errors(include_url=False, include_input=False)
+        raise InvalidArguments(_told([dict(error) for error in errors], model)) from None
+
+
+def _told(errors: list[dict[str, Any]], model: type[Arguments]) -> str:
+    names = list(model.model_fields)
+    problems = [_sentence(error, names) for error in errors[:MAX_PROBLEMS]]
+    if len(errors) > MAX_PROBLEMS:
+        problems.append(f"and {len(errors) - MAX_PROBLEMS} more")
+    text = "The arguments cannot be used: " + "; ".join(problems) + "."
+    if any(error["type"] == "extra_forbidden" for error in errors):
+        text += f" The tool takes {', '.join(names)}."
+    return text
 
 
 def _sentence(error: dict[str, Any], names: list[str]) -> str:
@@ -211,7 +225,7 @@ def _sentence(error: dict[str, Any], names: list[str]) -> str:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    shown = name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", name) else "an argument"
-    near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
-    return f"{shown} is unknown ({hint})"
+    # A name is the caller's data too: one with digits inside might be a key in the wrong place.
+    shown = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
+    near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.6)
+    return f"{shown} is unknown" + (f" (did you mean {near[0]}?)" if near else "")

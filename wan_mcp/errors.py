@@ -74,8 +74,8 @@ class Unauthorized(Refused):
 
     code = "unauthorized"
     advice = (
-        "Ask the user to check PIXELDOJO_API_KEY in this server's configuration: it is missing "
-        "characters, revoked, or belongs to another service. Then restart the client."
+        "Ask the user to check PIXELDOJO_API_KEY in this server's configuration (it may be "
+        "incomplete, revoked, or another service's), then to restart the client."
     )
 
 
@@ -83,7 +83,7 @@ class OutOfCredits(Refused):
     """The account cannot pay for the job (402)."""
 
     code = "insufficient_credits"
-    advice = "Ask the user to buy credits on pixeldojo.ai; then the same call is safe to repeat."
+    advice = "Ask the user to buy credits on pixeldojo.ai, then call again."
 
 
 class NotAllowed(Refused):
@@ -110,8 +110,10 @@ class Rejected(Refused):
     code = "rejected"
     advice = "Change what PixelDojo objects to, then call again."
 
-    def __init__(self, what: str, *, field: str | None = None) -> None:
-        super().__init__(what)
+    def __init__(
+        self, what: str, *, field: str | None = None, next_step: str | None = None
+    ) -> None:
+        super().__init__(what, next_step=next_step)
         self.field = field
 
 

@@ -91,23 +91,37 @@ class Job(BaseModel):
 class JobResult(BaseModel):
     """What every tool answers, whether the job is done, going on, failed, or the call went wrong.
 
-    One flat model, because some hosts show the model only this and others only the text.
+    One flat model, because some hosts show the model only this and others only the text. Only
+    the fields whose names could mislead are described: each word is in every conversation, once
+    for each tool.
+
+    Attributes:
+        message: what happened, in a sentence.
+        status: in our words; the vendor's own word is `vendor_status`.
+        expires_at: when PixelDojo says the result dies, in ISO 8601.
+        credit_cost: what the job costs, whichever call bought it.
+        elapsed_seconds: how long a job that has not ended has been going on.
+        error: PixelDojo's reason for a failed job.
+        charged: whether this very call cost credits.
+        retry_safe: whether this very call may be repeated; only when it failed.
+        code: set when the call itself failed, never for a failed job.
+        next: what to do now.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    message: Annotated[str, Field(description="What happened, in a sentence.")]
+    message: str
     job_id: str | None = None
     status: JobStatus | None = None
-    vendor_status: Annotated[str | None, Field(description="PixelDojo's own word.")] = None
-    video_url: Annotated[str | None, Field(description="Temporary: save the film.")] = None
+    vendor_status: str | None = None
+    video_url: str | None = None
     expires_at: str | None = None
     expires_in_seconds: int | None = None
-    credit_cost: Annotated[float | None, Field(description="What the job cost.")] = None
+    credit_cost: float | None = None
     credits_remaining: float | None = None
     elapsed_seconds: int | None = None
     error: Annotated[str | None, Field(description="Why the job failed.")] = None
-    charged: Annotated[Charged, Field(description="Did this call cost credits?")]
-    retry_safe: Annotated[bool | None, Field(description="May this call be repeated?")] = None
-    code: Annotated[str | None, Field(description="Set when the call itself failed.")] = None
-    next: Annotated[str, Field(description="What to do now.")]
+    charged: Annotated[Charged, Field(description="By this call?")]
+    retry_safe: bool | None = None
+    code: str | None = None
+    next: str

@@ -2,21 +2,25 @@
 
 A file named by WAN_MCP_ENV_FILE may set everything. The `.env` of the working directory may only
 give the API key: a host may start us inside a project that a stranger wrote, whose `.env` must
-neither send the key to another address nor loosen a limit.
+neither send the key to another address nor loosen a limit. It is not even read when the
+environment has the key, or when WAN_MCP_ENV_FILE names another file.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from wan_mcp import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
+KEY = "PIXELDOJO_API_KEY"
+ENV_FILE = "WAN_MCP_ENV_FILE"
 
 
 class BadSettings(Exception):
@@ -49,12 +53,12 @@ class Settings(BaseModel):
             folder: where a `.env` may lie; the working directory when left out.
 
         Raises:
-            BadSettings: a value is wrong, or a WAN_MCP_ name is unknown (a misspelt limit must
-                not pass for no limit).
+            BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ name is unknown
+                (a misspelt limit must not pass for no limit).
         """
         given = _ours(environment)
         given = {**_from_files(given, folder or Path()), **given}
-        given.pop("WAN_MCP_ENV_FILE", None)
+        given.pop(ENV_FILE, None)
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:
@@ -78,8 +82,10 @@ class Settings(BaseModel):
     @field_validator("api_base")
     @classmethod
     def _is_safe(cls, base: str) -> str:
-        parts = urlsplit(base)
-        if parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:
+        # urlsplit drops tabs and newlines and takes a backslash into the host, so what it says
+        # about such a text is not what would be connected to.
+        parts = urlsplit(base) if re.fullmatch(r"[!-~]+", base) else urlsplit("")
+        if re.search(r"[?#@\\]", base) or not parts.hostname or not _port_is_valid(parts):
             raise ValueError("must be a plain https:// address")
         local = parts.scheme == "http" and addresses.is_loopback(parts.hostname)
         if parts.scheme != "https" and not local:
@@ -94,6 +100,13 @@ class Settings(BaseModel):
 
 def _names() -> set[str]:
     return {str(field.alias) for field in Settings.model_fields.values()}
+
+
+def _port_is_valid(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
@@ -111,27 +124,31 @@ def _is_hole(value: str) -> bool:
 
 
 def _from_files(given: Mapping[str, str], folder: Path) -> dict[str, str]:
-    if path := given.get("WAN_MCP_ENV_FILE"):
-        return _file(Path(path), must_exist=True)
-    beside = _file(folder / ".env", must_exist=False)
-    return {name: value for name, value in beside.items() if name == "PIXELDOJO_API_KEY"}
+    if path := given.get(ENV_FILE):
+        # Hosts hand the value over as it was written: no shell has expanded a ~ in it.
+        named = _file(Path(os.path.expanduser(path)), ENV_FILE)
+        if named is None:
+            raise BadSettings(f"{ENV_FILE}: there is no such file")
+        return named
+    beside = {} if KEY in given else _file(folder / ".env", "the .env file of this folder")
+    return {name: value for name, value in (beside or {}).items() if name == KEY}
 
 
-def _file(path: Path, *, must_exist: bool) -> dict[str, str]:
-    if not path.is_file():
-        if must_exist:
-            raise BadSettings("WAN_MCP_ENV_FILE: there is no such file")
-        return {}
-    from dotenv import dotenv_values  # few have a file, and start-up counts
-
+def _file(path: Path, called: str) -> dict[str, str] | None:
+    """Our settings in a .env file; None when it does not exist."""
     try:
-        return _ours(dotenv_values(path, encoding="utf-8", interpolate=False))
+        if not path.is_file():
+            return None
+        from dotenv import dotenv_values  # few have a file, and start-up counts
+
+        # -sig: Notepad puts a mark before the first name, which would then be unknown.
+        return _ours(dotenv_values(path, encoding="utf-8-sig", interpolate=False))
     except (OSError, UnicodeDecodeError):
-        raise BadSettings("the .env file cannot be read") from None
+        raise BadSettings(f"{called}: the file cannot be read (it must be UTF-8 text)") from None
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, _names(), n=1)
+    near = difflib.get_close_matches(name, _names() | {ENV_FILE}, n=1)
     return f"{name}: there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
 
 

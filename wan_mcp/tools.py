@@ -27,9 +27,8 @@ from wan_mcp.schema import portable
 Progress = Callable[[float, str], Awaitable[None]]
 
 ICON = Icon(
-    src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'%3E"
-    "%3Ccircle cx='4' cy='3' r='2'/%3E%3Cpath d='M1 9a3 3 0 016 0'/%3E%3C/svg%3E",
-    mime_type="image/svg+xml",
+    src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
+    "%3Cpath d='M4 0a2 2 0 010 4 2 2 0 010-4M0 8a4 4 0 018 0'/%3E%3C/svg%3E",
 )
 
 logger = logging.getLogger(__name__)
@@ -75,12 +74,12 @@ class WanTool(Tool):
 
 
 async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult:
-    """Start one paid job that puts the person of a picture in the place of the person in a video.
+    """Start one paid job that puts a picture's person in the place of the person in a video.
 
     It costs PixelDojo credits and takes minutes. It returns a job_id at once: pass that to
-    wait_for_job. Both inputs must be direct public links that PixelDojo can fetch. Works best with
-    one person who is well visible. Call it once for each film that the user asks for; when an
-    answer is lost or unclear, follow `next` instead of calling again.
+    wait_for_job. Both inputs must be direct links that PixelDojo can fetch; best is one clearly
+    visible person. Call it once for each film wanted; when an answer is lost or unclear, follow
+    `next` instead of calling again.
     """
     await call.progress(0, "Sending the request to PixelDojo")
     job = await call.jobs.submit(given.replacement())
@@ -88,18 +87,15 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult:
 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
-    """Look once how a job stands. Free, quick, safe to repeat.
-
-    To wait for the film use wait_for_job instead of calling this in a loop.
-    """
+    """Look once how a job stands. Free. To wait for the film use wait_for_job, not a loop."""
     return _told(await call.jobs.check(given.job_id), call)
 
 
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
-    """Wait until a job has ended, or until timeout_seconds are over. Free, safe to repeat.
+    """Wait until a job has ended or timeout_seconds are over. Free.
 
-    When the time is up it answers status "running": call it again, as often as needed. When the
-    job is completed it answers video_url, a temporary link: the film should be saved at once.
+    Status running means that the time is up: call it again. A completed job has a video_url, a
+    temporary link: have the film saved at once.
     """
     await call.progress(0, "Looking at the job")
     news, looks = News(), 0
@@ -161,7 +157,7 @@ def _told(news: News, call: Call) -> JobResult:
 def _broken(name: str, paid: bool) -> JobResult:
     careful = "Do not repeat it: ask the user to look at their recent jobs on pixeldojo.ai first."
     return JobResult(
-        message=f"{name} hit a defect of wan-mcp; its log on stderr has the details.",
+        message=f"{name} hit a defect of wan-mcp; the server's log has the details.",
         charged="unknown" if paid else "no",
         retry_safe=not paid,
         code="internal_error",

@@ -66,16 +66,17 @@ class PixelDojo:
         body = wire.run_body(wanted, resolution_as_number=resolution_as_number)
         path = f"/models/{wire.MODEL}/run"
         reply = await self._send("POST", path, body=body, before_sending=before_sending)
-        return wire.accepted(reply, loopback=self._loopback)
+        return self._hidden(wire.accepted(reply, loopback=self._loopback))
 
     async def job(self, job_id: str) -> Job:
         """One job as it stands now. Free. Raises Refused or CouldNotFindOut."""
         reply = await self._send("GET", f"/jobs/{job_id}")
-        return wire.job(reply, job_id, loopback=self._loopback)
+        return self._hidden(wire.job(reply, job_id, loopback=self._loopback))
 
     async def jobs(self) -> list[Job]:
         """The account's recent jobs. Free. Raises Refused or CouldNotFindOut."""
-        return wire.jobs(await self._send("GET", "/jobs"), loopback=self._loopback)
+        listed = wire.jobs(await self._send("GET", "/jobs"), loopback=self._loopback)
+        return [self._hidden(job) for job in listed]
 
     async def model(self) -> wire.Model:
         """The model page, with what a job is said to cost. Free and public."""
@@ -102,11 +103,24 @@ class PixelDojo:
         """Make one request; whatever is not a 2xx answer leaves here as one of our errors."""
         if not (self._key or public):
             raise NoKey("No PixelDojo API key is configured.")
-        headers = {"User-Agent": self._agent}
-        if not public:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = Request(method, self._base + path, headers, body, before_sending)
+        request = Request(method, self._base + path, self._headers(public), body, before_sending)
         reply = (await self._exchange.send(request)).without(self._key)
         if not 200 <= reply.status < 300:
-            raise failure(reply, paid=request.paid)
+            error = failure(reply, paid=request.paid)
+            error.what = self._hide(error.what)
+            error.args = (error.what,)
+            raise error
         return reply
+
+    def _headers(self, public: bool) -> dict[str, str]:
+        # Apart from `_send`, so that a report with the variables of its frames holds no key.
+        key = {} if public else {"Authorization": f"Bearer {self._key}"}
+        return {"User-Agent": self._agent, **key}
+
+    def _hidden(self, job: Job) -> Job:
+        told = {name: self._hide(value) for name, value in job if type(value) is str}
+        return job.model_copy(update=told)
+
+    def _hide(self, text: str) -> str:
+        # Once more after reading: escapes, UTF-16 and invisible characters hide it in the bytes.
+        return text.replace(self._key, "[key]") if self._key else text

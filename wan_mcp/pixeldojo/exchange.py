@@ -4,6 +4,7 @@ The only module that imports httpx. What matters here is a single question: when
 could the request have landed? httpcore's trace gives the exact moment from which it could.
 """
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -21,7 +22,17 @@ MAX_BODY = 1_048_576
 
 Commit = Callable[[], Awaitable[None]]
 
-_UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_UNREACHED = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.InvalidURL,
+)
+
+
+class _UnusableProxy(httpx.ProxyError):
+    """The environment names a proxy that no connection can be made through."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # one of them is the API key
     body: Mapping[str, Any] | None = None
     before_sending: Commit | None = None
 
@@ -87,7 +98,8 @@ class Exchange:
         with anyio.move_on_after(limits.submit_total if request.paid else limits.read_total):
             try:
                 await self._receive(request, watch, arrived)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, ExceptionGroup) as exc:
+                # A group is what anyio makes of a port that no socket can have.
                 raise _no_answer(exc, watch, request.paid) from exc
         if arrived.response is None:
             raise _no_answer(TimeoutError(), watch, request.paid)
@@ -127,6 +139,7 @@ class Exchange:
     def _open(self, *, keep_alive: bool) -> httpx.AsyncClient:
         limits = self._limits
         timeout = httpx.Timeout(limits.read, connect=limits.connect, write=limits.write)
+        _quiet_logs()
         try:
             return httpx.AsyncClient(
                 transport=self._transport,
@@ -137,10 +150,9 @@ class Exchange:
                 trust_env=not self._direct,
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             )
-        except (ImportError, ValueError) as exc:
+        except (ImportError, ValueError, httpx.InvalidURL) as exc:
             # A SOCKS proxy without its package, or a proxy address that is none.
-            why = "the proxy named in the environment cannot be used"
-            raise NotSent(f"The request was not sent ({why}).", passing=False) from exc
+            raise _UnusableProxy("unusable proxy") from exc
 
 
 class _Watch:
@@ -185,7 +197,9 @@ class _Arrived:
 
 async def _read(response: httpx.Response, body: bytearray) -> bool:
     """Fill `body` up to the cap; whether the answer came to its end."""
-    async for chunk in response.aiter_raw():
+    # Not aiter_raw(), which refuses what a stand-in transport has already read.
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    async for chunk in response.stream:
         body += chunk[: MAX_BODY - len(body)]
         if len(body) >= MAX_BODY:
             return False
@@ -204,6 +218,8 @@ def _no_answer(exc: Exception, watch: _Watch, paid: bool) -> WanError:
 
 def _reason(exc: Exception) -> tuple[str, bool]:
     """Which kind of failure, in words of ours (httpx's may hold a URL), and whether it passes."""
+    if isinstance(exc, _UnusableProxy):
+        return "the proxy named in the environment cannot be used", False
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -217,6 +233,12 @@ def _reason(exc: Exception) -> tuple[str, bool]:
         (httpx.ConnectError, "no connection"),
     )
     return next((why for kind, why in kinds if isinstance(exc, kind)), "connection broken"), True
+
+
+def _quiet_logs() -> None:
+    """At DEBUG httpcore logs every header of an answer, and an answer may repeat our key."""
+    for name in ("httpcore", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _system_trust() -> ssl.SSLContext:

@@ -14,6 +14,17 @@ from wan_mcp.errors import CouldNotFindOut
 MAX_TEXT = 300
 MAX_RETRY_AFTER = 300.0
 
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
+    r"|(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"  # titles
+    r"|\x1b."
+)
+# Blank letters and variation selectors: none of them shows, and the last ones can carry a text.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -66,10 +77,13 @@ class Reply:
 
 
 def clean(text: object, limit: int = MAX_TEXT) -> str:
-    """Upstream text made harmless: one line, no control, ANSI, bidi or invisible characters."""
+    """Upstream text made harmless: one line, no control, ANSI, bidi or invisible characters.
+
+    Double quotes become single ones, so that the text cannot close the quotes we put around it.
+    """
     if not isinstance(text, str):
         return ""
-    plain = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text[: limit * 8])
+    plain = _BLANK.sub("", _ESCAPES.sub("", text[: limit * 8])).replace('"', "'")
     spaced = "".join(" " if c in "\t\r\n" else c for c in plain)
     shown = "".join(c for c in spaced if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"})
     words = " ".join(shown.split())
@@ -79,7 +93,7 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
 def retry_after_seconds(value: str, now: datetime | None = None) -> float | None:
     """Seconds to wait, 0 to 300, from digits or an HTTP date; None when it says neither."""
     if value.isascii() and value.isdigit():
-        return min(float(value[:9]), MAX_RETRY_AFTER)
+        return min(float(value), MAX_RETRY_AFTER)
     try:
         when = email.utils.parsedate_to_datetime(value)
         aware = when if when.tzinfo else when.replace(tzinfo=UTC)

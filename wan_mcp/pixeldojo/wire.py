@@ -123,7 +123,8 @@ def resolution_is_number(reply: Reply) -> bool:
         return False
     choices = field.get("enum")
     sample = choices[0] if isinstance(choices, list) and choices else None
-    return field.get("type") in {"integer", "number"} or isinstance(sample, int)
+    # A type may also be a list, which no set can be asked for.
+    return field.get("type") in ("integer", "number") or isinstance(sample, int)
 
 
 def _listed(entries: list[Any], loopback: bool) -> Iterator[Job]:
@@ -133,7 +134,8 @@ def _listed(entries: list[Any], loopback: bool) -> Iterator[Job]:
 
 
 def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -> Job:
-    job_id = _id(document.get("jobId", missing_id))
+    told_id = document.get("jobId")
+    job_id = _id(missing_id if told_id is None else told_id)
     if not job_id:
         raise CouldNotFindOut("PixelDojo's answer has no usable job id.")
     word = clean(document.get("status"), 40)
@@ -181,8 +183,7 @@ def _video(document: Mapping[str, Any], loopback: bool) -> tuple[str | None, str
 
 def _candidates(output: object) -> Iterator[str]:
     """Where the vendor's own clients look for the film, in their order."""
-    if isinstance(output, str):
-        yield output
+    yield from _strings(output)
     if isinstance(output, Mapping):
         for name in ("video", "videos", "image", "images"):
             yield from _strings(output.get(name))

@@ -1,0 +1,208 @@
+"""What wan-mcp costs more than a bare server of one tool: start-up, one call, memory.
+
+Run by hand, on a quiet machine, from the root of the project::
+
+    python tests/bench/bench.py [startup] [call] [memory]
+
+Both servers run side by side in every round, so that a busy machine slows both. The client is
+plain JSON lines over pipes: its cost is nearly nothing, and the same for both. Figures are medians;
+a target that is missed makes the exit code 1.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+STARTUP_RATIO = 1.0
+CALL_ADDED_MS = 0.5
+MEMORY_RATIO = 1.15
+
+OURS = [sys.executable, "-m", "wan_mcp"]
+BARE = [sys.executable, str(Path(__file__).with_name("bare.py"))]
+HELLO = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "clientInfo": {"name": "bench", "version": "1"},
+}
+ENDLESS = "http://127.0.0.1/media/endless.mp4"
+"""A source clip whose job never ends in the sandbox, so that each look at it is a GET."""
+
+
+class Server:
+    """A server under test as its host sees it: two pipes."""
+
+    def __init__(self, command: list[str], **extra: str) -> None:
+        # The byte code of both is cached, as it is on a user's machine after the first start.
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        pipe = subprocess.PIPE
+        self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**kept, **extra})
+
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send one request; its result."""
+        self._send({"id": 1, "method": method, "params": params})
+        assert self._popen.stdout
+        answer: dict[str, Any] = json.loads(self._popen.stdout.readline())
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def initialize(self) -> None:
+        """Greet it, as a host does before anything else."""
+        self.ask("initialize", **HELLO)
+        self._send({"method": "notifications/initialized"})
+
+    def call(self, tool: str, **arguments: str) -> dict[str, Any]:
+        """Call one tool; its result, which must not be an error."""
+        result = self.ask("tools/call", name=tool, arguments=arguments)
+        if result.get("isError"):
+            raise RuntimeError(result)
+        return result
+
+    def resident(self) -> float:
+        """Memory in MiB that it holds now (Linux)."""
+        for line in Path(f"/proc/{self._popen.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError("no VmRSS")
+
+    def close(self) -> None:
+        """End it in the ordinary way, by the end of its input."""
+        assert self._popen.stdin
+        self._popen.stdin.close()
+        self._popen.wait(10)
+        assert self._popen.stdout
+        self._popen.stdout.close()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._popen.stdin
+        self._popen.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self._popen.stdin.flush()
+
+
+class Vendor:
+    """The project's sandbox in a process of its own."""
+
+    def __init__(self, listening: dict[str, str]) -> None:
+        self.account = listening
+        self.base, self.key = listening["PIXELDOJO_API_BASE"], listening["PIXELDOJO_API_KEY"]
+
+    def start_job(self, server: Server, video: str = "clip.mp4") -> str:
+        """Start a job through `server`; its id."""
+        media = self.base.removesuffix("/api/v1") + "/media/"
+        result = server.call(
+            "replace_character", video=media + video, character_image=media + "character.png"
+        )
+        return str(result["structuredContent"]["job_id"])
+
+
+@contextmanager
+def sandbox() -> Iterator[Vendor]:
+    """A sandbox whose jobs end at once."""
+    command = [*OURS, "sandbox", "--port", "0", "--job-seconds", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as popen:
+        assert popen.stderr
+        lines = [popen.stderr.readline() for _ in range(3)]
+        yield Vendor(dict(line.strip().split("=", 1) for line in lines[1:]))
+        popen.terminate()
+
+
+def startup(pairs: int = 21) -> bool:
+    """Time from the spawn to the answer of `initialize`."""
+    times = [(_start(OURS), _start(BARE)) for _ in range(pairs + 2)][2:]  # two warm the caches
+    ours, bare = (median(column) * 1000 for column in zip(*times, strict=True))
+    ratio = median(a / b for a, b in times)
+    return _tell("startup", f"{ours:.0f} ms, bare {bare:.0f} ms", ratio, STARTUP_RATIO)
+
+
+def call(rounds: int = 400) -> bool:
+    """Time that one get_job_status takes more than the bare tool: from memory, and with its GET."""
+    with ExitStack() as stack:
+        vendor = stack.enter_context(sandbox())
+        ours, bare, reader = _servers(stack, vendor)
+        ended, endless = vendor.start_job(ours), vendor.start_job(ours, "endless.mp4")
+        memory = _added(ours, bare, ended, rounds)
+        read = _added(ours, reader, endless, rounds)
+    good = _tell("call, told from memory", memory[0], memory[1], CALL_ADDED_MS)
+    return _tell("call, with its GET", read[0], read[1], CALL_ADDED_MS) and good
+
+
+def memory(rounds: int = 5) -> bool:
+    """Memory after the start, and after one look at a job."""
+    with ExitStack() as stack:
+        vendor = stack.enter_context(sandbox())
+        job_id = vendor.start_job(_servers(stack, vendor)[0])
+        sizes = [_sizes(vendor, job_id) for _ in range(rounds)]
+    started, called = zip(*sizes, strict=True)
+    return all([_held("after the start", started), _held("after one call", called)])
+
+
+def _servers(stack: ExitStack, vendor: Vendor) -> tuple[Server, Server, Server]:
+    ours = Server(OURS, **vendor.account)
+    bare, reader = Server(BARE), Server([*BARE, vendor.base, vendor.key])
+    for server in (ours, bare, reader):
+        stack.callback(server.close)
+        server.initialize()
+    return ours, bare, reader
+
+
+def _start(command: list[str]) -> float:
+    begin = time.perf_counter()
+    server = Server(command)
+    server.ask("initialize", **HELLO)
+    taken = time.perf_counter() - begin
+    server.close()
+    return taken
+
+
+def _added(ours: Server, bare: Server, job_id: str, rounds: int) -> tuple[str, float]:
+    times = [(_look(ours, job_id), _look(bare, job_id)) for _ in range(rounds + 20)][20:]
+    a, b = (median(column) * 1000 for column in zip(*times, strict=True))
+    return f"{a:.2f} ms, bare {b:.2f} ms, ratio {a / b:.2f}", a - b
+
+
+def _look(server: Server, job_id: str) -> float:
+    begin = time.perf_counter()
+    server.call("get_job_status", job_id=job_id)
+    return time.perf_counter() - begin
+
+
+def _sizes(vendor: Vendor, job_id: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    with ExitStack() as stack:
+        servers = _servers(stack, vendor)
+        started = tuple(server.resident() for server in servers)
+        for server in servers:
+            server.call("get_job_status", job_id=job_id)
+        return started, tuple(server.resident() for server in servers)
+
+
+def _held(when: str, sizes: tuple[tuple[float, ...], ...]) -> bool:
+    ours, bare, reader = (median(column) for column in zip(*sizes, strict=True))
+    figures = f"{ours:.1f} MiB, bare {bare:.1f}, bare with httpx {reader:.1f}"
+    return _tell(f"memory {when}", figures, ours / bare, MEMORY_RATIO)
+
+
+def _tell(name: str, figures: str, value: float, target: float) -> bool:
+    met = value <= target
+    print(f"{name:24} {value:6.3f} (at most {target:.2f}{'' if met else ', MISSED'}): {figures}")
+    return met
+
+
+def main() -> int:
+    """Run the benches that were asked for, else all."""
+    benches: dict[str, Callable[[], bool]] = {"startup": startup, "call": call, "memory": memory}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bench", nargs="*", metavar="|".join(benches))
+    names = parser.parse_args().bench or list(benches)
+    met = [benches[name]() for name in names]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The rules of the house that no linter knows: who may import what, and how long things may get."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import wan_mcp
+
+HOUSE = Path(wan_mcp.__file__).parent
+
+# A room is a module or a package right under wan_mcp. To each, the rooms it may know; nothing else.
+ROOMS = {
+    "errors": "",
+    "addresses": "",
+    "models": "errors",
+    "pixeldojo": "addresses errors models",
+    "jobs": "errors models pixeldojo",
+    "schema": "",
+    "arguments": "addresses errors models",
+    "present": "errors models",
+    "tools": "arguments errors jobs models present schema",
+    "settings": "addresses",
+    "server": "jobs pixeldojo settings tools",
+    "stdio": "",
+    "http": "stdio",
+    "sandbox": "",  # an independent witness of the vendor's words
+    "demo": "addresses errors sandbox settings",
+    "commands": "demo errors http pixeldojo sandbox server settings",
+    "__main__": "commands server settings stdio",
+    "__init__": "",
+}
+
+# To each thing from outside, the rooms or modules that may use it at run time.
+OUTSIDE = {
+    "mcp": "tools server stdio http demo",
+    "httpx": "pixeldojo.exchange demo",
+    "truststore": "pixeldojo.exchange demo",
+    "sqlite3": "jobs",
+    "starlette": "http",
+    "uvicorn": "http",
+    "h11": "sandbox",
+    "dotenv": "settings",
+    "argparse": "commands",
+    "os.environ": "__main__",
+    "os.getenv": "",
+    "sys.argv": "__main__",
+}
+
+# What a host would wait for at every start, although `initialize` needs none of it.
+LATER = {"httpx", "sqlite3", "wan_mcp.pixeldojo", "wan_mcp.http", "wan_mcp.sandbox"}
+
+LONGEST_FUNCTION = 40
+LONGEST_MODULE = 260
+LONGER_MODULES = {
+    "stdio": 340,  # one process, one pair of pipes: its parts share every fact about both
+}
+
+
+def name_of(path: Path) -> str:
+    """A module's name inside wan_mcp, as "jobs.service"; a package's own is its `__init__`."""
+    return ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in HOUSE.rglob("*.py")}
+every_module = pytest.mark.parametrize("module", sorted(MODULES))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Everything a piece of code imports, as dotted names down to the imported thing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def used(tree: ast.Module) -> set[str]:
+    """What a module uses at run time: its imports, and dotted names such as `os.environ`."""
+    names = set(imported(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            names -= set(imported(node))
+        elif isinstance(node, ast.Attribute):
+            names.add(ast.unparse(node))
+    return names
+
+
+def within(name: str, wholes: str) -> bool:
+    """Whether a dotted name is one of these, or a part of one."""
+    return any(f"{name}.".startswith(f"{whole}.") for whole in wholes.split())
+
+
+@every_module
+def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
+    """The table is the direction of the whole house; a new room needs its row first (ours)."""
+    room = module.split(".")[0]
+    rooms = {
+        name.split(".")[1] for name in imported(MODULES[module]) if name.startswith("wan_mcp.")
+    }
+
+    assert rooms - {room} <= set(ROOMS[room].split())
+
+
+def test_the_table_of_rooms_has_no_circle() -> None:
+    """A circle in it would permit one in the house (ours)."""
+    below = {room: others.split() for room, others in ROOMS.items()}
+
+    assert set(TopologicalSorter(below).static_order()) == set(ROOMS)
+
+
+def test_the_table_names_no_room_that_is_gone() -> None:
+    """A row without a room would permit imports that nobody asked for (ours)."""
+    assert set(ROOMS) == {module.split(".")[0] for module in MODULES}
+
+
+@pytest.mark.parametrize("thing", OUTSIDE)
+def test_a_thing_from_outside_stays_in_its_rooms(thing: str) -> None:
+    """One seam for each foreign vocabulary, one reader of the environment and of argv (ours)."""
+    users = {
+        module
+        for module, tree in MODULES.items()
+        if any(within(name, thing) for name in used(tree))
+    }
+
+    assert not {module for module in users if not within(module, OUTSIDE[thing])}
+
+
+def test_start_up_loads_nothing_that_initialize_can_do_without() -> None:
+    """One host drops a server that needs 1.1 s for `initialize` (observed elsewhere)."""
+    code = "import sys, wan_mcp.server, wan_mcp.settings, wan_mcp.stdio; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert "wan_mcp.server" in loaded
+    assert not LATER & set(loaded)
+
+
+@every_module
+def test_no_function_is_longer_than_a_screen(module: str) -> None:
+    """40 lines without the docstring; half of the functions have 8 or fewer (ours)."""
+    long = [
+        (node.name, length)
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := lines_of(node)) > LONGEST_FUNCTION
+    ]
+
+    assert not long
+
+
+@every_module
+def test_no_module_grows_past_its_limit(module: str) -> None:
+    """A module that needs more becomes two; the exceptions say why they stay one (ours)."""
+    lines = len((HOUSE / f"{module.replace('.', '/')}.py").read_text("utf-8").splitlines())
+
+    assert lines <= LONGER_MODULES.get(module, LONGEST_MODULE)
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The length of a function without its docstring."""
+    documented = ast.get_docstring(function) is not None
+    first = function.body[0]
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring

@@ -1,0 +1,445 @@
+"""The API key appears nowhere: not in an answer, a log, an exception, or a file."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from pydantic import ValidationError
+
+from wan_mcp import stdio
+from wan_mcp.errors import WanError
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.models import Replacement
+from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.pixeldojo.exchange import Limits, Request
+from wan_mcp.sandbox import Fault, Sandbox, Terms, faults
+from wan_mcp.server import build_server
+from wan_mcp.settings import BadSettings, Settings
+
+pytestmark = pytest.mark.anyio
+
+KEY = "pd_CANARY_5f2c9e1a77"
+ECHO = f"Authorization: Bearer {KEY} was not expected"
+HEADERS = {"X-Echo": ECHO, "Set-Cookie": f"key={KEY}", "Retry-After": KEY, "Location": f"/{KEY}"}
+RUN, JOB = "/api/v1/models/*/run", "/api/v1/jobs/*"
+WANTED = Replacement(video="https://a.example/v.mp4", character_image="https://a.example/i.png")
+STATUSES = [302, 307, 400, 401, 402, 403, 404, 409, 422, 429, 500, 502, 503]
+
+
+def hides_the_key(*texts: object) -> bool:
+    """Whether none of the texts holds the key, even broken over lines by a log that wraps."""
+    whole = re.sub(r"\s", "", " ".join(map(str, texts)))
+    return KEY not in whole and "CANARY" not in whole
+
+
+def echoes(*, work: bool) -> list[Fault]:
+    """Answers that repeat the key wherever an answer has room for it."""
+    refusals = [
+        faults.status(status, body, HEADERS, work=work)
+        for status in STATUSES
+        for body in ({"error": {"code": KEY, "message": ECHO}}, {"error": ECHO, "message": KEY})
+    ]
+    pages = [faults.status(code, f"<html>{ECHO}</html>", HEADERS, work=work) for code in (200, 502)]
+    return [*refusals, *pages, faults.instead({"jobId": KEY}), faults.instead([ECHO])]
+
+
+JOB_FIELDS: dict[str, object] = {
+    "status": KEY,
+    "statusUrl": f"https://api.example/?key={KEY}",
+    "creditCost": KEY,
+    "expiresAt": KEY,
+    KEY: KEY,
+}
+ENDED = [
+    {"status": "failed", "error": ECHO},
+    {"status": "failed", "error": {"message": ECHO, "code": KEY}},
+    {"status": "completed", "output": {"video": f"https://cdn.example/{KEY}.mp4?key={KEY}"}},
+    {"status": "completed", "output": {"video": f"https://{KEY}@cdn.example/"}},
+    {"status": "completed", "output": ECHO},
+]
+
+
+class Ears:
+    """Everything a client hears from its server."""
+
+    def __init__(self, client: Client, sandbox: Sandbox) -> None:
+        self.heard: list[object] = []
+        self.sandbox = sandbox
+        self._client = client
+
+    async def call(self, tool: str, **arguments: object) -> str:
+        """The job's id, if the answer has one."""
+        answer = await self._client.call_tool(tool, arguments, progress_callback=self._note)
+        self.heard.append(answer.model_dump_json())
+        return str((answer.structured_content or {}).get("job_id", ""))
+
+    async def submit(self, **more: object) -> str:
+        media = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        return await self.call("replace_character", **media, **more)
+
+    async def _note(self, progress: float, total: float | None, message: str | None) -> None:
+        self.heard.append(message)
+
+
+Listen = Callable[[], AbstractAsyncContextManager[Ears]]
+
+
+@pytest.fixture
+def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
+    """Start a sandbox and a server; whatever the server keeps, it keeps below `tmp_path`."""
+    for name in ("HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path))
+    times = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        times[0] += seconds
+
+    @asynccontextmanager
+    async def listening() -> AsyncIterator[Ears]:
+        clock = Clock(monotonic=lambda: times[0], sleep=sleep, chance=lambda: 0.5)
+        terms = Terms(credits=1e6, list_exists=False)
+        with anyio.fail_after(10):
+            async with Sandbox(terms, clock=lambda: times[0]) as sandbox:
+                settings = {
+                    "PIXELDOJO_API_KEY": sandbox.open_account(KEY),
+                    "PIXELDOJO_API_BASE": sandbox.api_base,
+                }
+                server = build_server(Settings.read(settings, tmp_path), clock=clock)
+                async with Client(server) as client:
+                    yield Ears(client, sandbox)
+
+    return listening
+
+
+@pytest.fixture
+def kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> Callable[[], list[str]]:
+    """What was logged at the lowest level, printed, or left in a file."""
+    caplog.set_level(logging.DEBUG)
+
+    def texts() -> list[str]:
+        files = [
+            path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()
+        ]
+        return [caplog.text, *capsys.readouterr(), *files]
+
+    return texts
+
+
+# The server
+
+
+async def test_a_whole_job_tells_nothing_of_the_key(
+    listen: Listen, kept: Callable[[], list[str]]
+) -> None:
+    """The key is used four times on the way (reliability 3)."""
+    async with listen() as ears:
+        job_id = await ears.submit(resolution=720)
+        await ears.call("get_job_status", job_id=job_id)
+        await ears.call("wait_for_job", job_id=job_id)
+        used = [r for r in ears.sandbox.requests if KEY in r.headers.get("authorization", "")]
+
+    assert len(used) > 2
+    assert "completed" in str(ears.heard)
+    assert hides_the_key(*ears.heard, *kept())
+
+
+@pytest.mark.parametrize("index", range(len(echoes(work=True))))
+async def test_an_upstream_that_repeats_the_key_is_not_repeated(
+    listen: Listen, kept: Callable[[], list[str]], index: int
+) -> None:
+    """In headers, texts, codes, pages and ids, to every tool (reliability 3)."""
+    async with listen() as ears:
+        ears.sandbox.fault("POST", RUN, echoes(work=True)[index], times=2)
+        await ears.submit()
+        ears.sandbox.clear_faults()
+        job_id = await ears.submit(seed=1)
+        ears.sandbox.fault("GET", "*", echoes(work=False)[index], times=None)
+        await ears.call("get_job_status", job_id=job_id)
+        await ears.call("wait_for_job", job_id=job_id, timeout_seconds=9)
+        await ears.submit(seed=2, resolution=480)
+
+    assert len(ears.heard) >= 5
+    assert hides_the_key(*ears.heard, *kept())
+
+
+@pytest.mark.parametrize("ended", ENDED)
+async def test_a_job_whose_fields_repeat_the_key_loses_it(
+    listen: Listen, kept: Callable[[], list[str]], ended: dict[str, object]
+) -> None:
+    """A film may be named after the request that made it (ours)."""
+    async with listen() as ears:
+        ears.sandbox.fault("POST", RUN, faults.edited({**JOB_FIELDS, "output": {"video": ECHO}}))
+        job_id = await ears.submit()
+        fields = [faults.edited(JOB_FIELDS), faults.edited({**JOB_FIELDS, **ended})]
+        ears.sandbox.fault("GET", JOB, *fields, faults.edited({**JOB_FIELDS, **ended}), times=None)
+        await ears.call("get_job_status", job_id=job_id)
+        await ears.call("wait_for_job", job_id=job_id)
+
+    assert len(ears.heard) >= 3
+    assert hides_the_key(*ears.heard, *kept())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.reset(work=True),
+        faults.dropped(work=True),
+        faults.cut(', "status"'),
+        faults.nested(),
+        faults.endless(),
+    ],
+)
+async def test_a_broken_exchange_tells_nothing_of_the_key(
+    listen: Listen, kept: Callable[[], list[str]], fault: Fault
+) -> None:
+    """The errors below ours hold the request (ours)."""
+    async with listen() as ears:
+        ears.sandbox.fault("POST", RUN, fault)
+        await ears.submit()
+        job_id = await ears.submit(seed=1)
+        ears.sandbox.fault("GET", JOB, fault, times=None)
+        await ears.call("get_job_status", job_id=job_id)
+        await ears.call("wait_for_job", job_id=job_id, timeout_seconds=9)
+
+    assert hides_the_key(*ears.heard, *kept())
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("replace_character", {"video": KEY, "character_image": f"https://a.example/{KEY} "}),
+        ("replace_character", {"video": f"https://{KEY}@a.example/", "seed": KEY}),
+        ("get_job_status", {"job_id": f"../{KEY}"}),
+        ("wait_for_job", {"job_id": "job_1", "timeout_seconds": KEY}),
+    ],
+)
+async def test_an_argument_that_holds_the_key_is_not_repeated(
+    listen: Listen, kept: Callable[[], list[str]], tool: str, arguments: dict[str, object]
+) -> None:
+    """Users paste it in the wrong place (observed elsewhere)."""
+    async with listen() as ears:
+        await ears.call(tool, **arguments)
+        asked = ears.sandbox.requests
+
+    assert "invalid_arguments" in str(ears.heard)
+    assert asked == []
+    assert hides_the_key(*ears.heard, *kept())
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_a_key_given_as_a_job_id_is_not_repeated(
+    listen: Listen, kept: Callable[[], list[str]], tool: str
+) -> None:
+    """It looks like one, so PixelDojo is asked; nobody else hears of it (ours)."""
+    async with listen() as ears:
+        await ears.call(tool, job_id=KEY)
+        asked = ears.sandbox.requests
+
+    assert [request.path for request in asked] == [f"/api/v1/jobs/{KEY}"]
+    assert hides_the_key(*ears.heard, *kept())
+
+
+DISGUISES = {
+    "escaped": json.dumps({"error": ECHO, "status": KEY}).replace("_", "\\u005f").encode(),
+    "invisible characters": json.dumps({"error": ECHO, "status": KEY})
+    .replace("CAN", "CAN\u200b")
+    .encode(),
+    "colours": json.dumps({"error": ECHO, "status": KEY}).replace("CAN", "CAN\\u001b[0m").encode(),
+    "UTF-16": json.dumps({"error": ECHO, "status": KEY}).encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("body", DISGUISES.values(), ids=DISGUISES)
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_key_in_disguise_is_recognized(body: bytes, status: int) -> None:
+    """JSON has many spellings, and our cleaning undoes some tricks (ours)."""
+    answer = httpx.Response(status, content=body)
+    transport = httpx.MockTransport(lambda request: answer)
+    dojo = PixelDojo("https://api.example", KEY, transport=transport)
+    # Without the variables of the frames: there the answer still wears its disguise.
+    calls = [dojo.submit(WANTED), dojo.job("job_1")]
+    shown = [await report(call, variables=False) for call in calls]
+    await dojo.aclose()
+
+    assert any("[key]" in text for text in shown)
+    assert hides_the_key(*shown)
+
+
+# Exceptions
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.reset(work=False),
+        faults.dropped(work=False),
+        faults.hung(work=False),
+        faults.cut(9),
+        *echoes(work=True),
+    ],
+)
+async def test_no_exception_shows_the_key_even_with_its_variables(fault: Fault) -> None:
+    """Error reporters print every frame with its variables (observed elsewhere)."""
+    limits = Limits(submit_total=0.2, read_total=0.2)
+    async with Sandbox() as sandbox:
+        dojo = PixelDojo(sandbox.api_base, sandbox.open_account(KEY), limits=limits)
+        sandbox.fault("*", "*", fault, times=None)
+        shown = [
+            await report(dojo.submit(WANTED)),
+            await report(dojo.job("job_1")),
+            await report(dojo.jobs()),
+        ]
+        await dojo.aclose()
+
+    assert all("Traceback" in text for text in shown[:2])
+    assert hides_the_key(*shown, repr(dojo))
+
+
+async def report(call: Awaitable[object], *, variables: bool = True) -> str:
+    """Whatever the call came to, in every way it could be printed."""
+    try:
+        return repr(await call)
+    except WanError as error:
+        trace = traceback.TracebackException.from_exception(error, capture_locals=variables)
+        return " ".join([str(error), repr(error), repr(vars(error)), *trace.format()])
+
+
+def test_a_request_does_not_show_its_headers() -> None:
+    """It may end up in a log line or in the report of a debugger (ours)."""
+    request = Request("GET", "https://api.example/", {"Authorization": f"Bearer {KEY}"})
+
+    assert "api.example" in repr(request)
+    assert hides_the_key(request, repr(request), [request])
+
+
+async def test_an_unreachable_host_tells_nothing_of_the_key() -> None:
+    """The commonest failure of all (ours)."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(f"{request.headers}", request=request)
+
+    dojo = PixelDojo("https://api.example", KEY, transport=httpx.MockTransport(refuse))
+    shown = await report(dojo.submit(WANTED))
+    await dojo.aclose()
+
+    assert "was not sent" in shown
+    assert hides_the_key(shown)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PIXELDOJO_API_KEY": f"{KEY} {KEY}"},
+        {"PIXELDOJO_API_KEY": f"{KEY}\u00e9"},
+        {"PIXELDOJO_API_KEY": KEY, "WAN_MCP_LOG_LEVEL": "LOUD"},
+        {"PIXELDOJO_API_KEY": KEY, "PIXELDOJO_API_BASE": f"https://{KEY}@api.example"},
+        {"PIXELDOJO_API_KEY": KEY, "PIXELDOJO_API_BASE": f"https://api.example/?key={KEY}"},
+        {"PIXELDOJO_API_KEY": KEY, "PIXELDOJO_API_BASE": f"ftp://{KEY}"},
+        {"PIXELDOJO_API_KEY": KEY, "WAN_MCP_API_KEY": KEY},
+        {"PIXELDOJO_API_KEY": KEY, "WAN_MCP_ENV_FILE": f"/no/{KEY}"},
+    ],
+)
+def test_a_wrong_setting_is_told_without_its_value(given: dict[str, str], tmp_path: Path) -> None:
+    """The commonest mistake is the key in the wrong place (ours)."""
+    with pytest.raises(BadSettings) as caught:
+        Settings.read(given, tmp_path)
+    shown = traceback.format_exception(caught.value)
+
+    assert "\n" not in str(caught.value)
+    assert hides_the_key(caught.value, repr(caught.value), *shown)
+
+
+def test_settings_never_show_the_key() -> None:
+    """They are printed when something goes wrong at the start (ours)."""
+    settings = Settings.read({"PIXELDOJO_API_KEY": KEY}, Path())
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"PIXELDOJO_API_KEY": [KEY], KEY: KEY})
+
+    assert settings.api_key.get_secret_value() == KEY
+    assert hides_the_key(
+        settings, repr(settings), settings.model_dump(), settings.model_dump_json()
+    )
+    assert KEY not in str(caught.value).replace(f"{KEY}\n  Extra inputs", "")
+
+
+# The process
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    paths = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+    folder = {"HOME": str(home), "XDG_DATA_HOME": str(home), "LOCALAPPDATA": str(home)}
+    root = str(Path(stdio.__file__).parents[1])
+    return {**paths, **folder, "PYTHONPATH": root, "PIXELDOJO_API_KEY": KEY, **more}
+
+
+async def test_a_process_that_logs_everything_prints_no_key(tmp_path: Path) -> None:
+    """Hosts keep what a server writes to stderr in files, and users post them (hosts.md)."""
+    log = tmp_path / "stderr"
+    async with Sandbox(Terms(pending_seconds=0, processing_seconds=0)) as sandbox:
+        sandbox.open_account(KEY)
+        sandbox.fault("GET", JOB, faults.status(403, ECHO, HEADERS), faults.edited(JOB_FIELDS))
+        sandbox.fault("POST", RUN, faults.honest(), *echoes(work=True)[-4:])
+        settings = {"PIXELDOJO_API_BASE": sandbox.api_base, "WAN_MCP_LOG_LEVEL": "DEBUG"}
+        server = StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "wan_mcp"],
+            env=environment(tmp_path, **settings),
+            cwd=tmp_path,
+        )
+        with log.open("w") as stderr, anyio.fail_after(20):
+            async with Client(stdio_client(server, errlog=stderr), mode="legacy") as client:
+                ears = Ears(client, sandbox)
+                job_id = await ears.submit()
+                for _ in range(3):
+                    await ears.call("get_job_status", job_id=job_id)
+                await ears.call("wait_for_job", job_id=job_id, timeout_seconds=0)
+                await ears.call("wait_for_job", job_id=f"{job_id}x")
+                for seed in range(4):
+                    await ears.submit(seed=seed)
+
+    assert "completed" in str(ears.heard)
+    assert "Using selector" in log.read_text()  # which asyncio says at DEBUG only
+    assert hides_the_key(*ears.heard, log.read_text())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"PIXELDOJO_API_KEY": f"{KEY} x"}, {"PIXELDOJO_API_BASE": f"https://{KEY}@x"}]
+)
+def test_a_process_that_refuses_its_settings_prints_no_key(
+    tmp_path: Path, wrong: dict[str, str]
+) -> None:
+    """One line, and no traceback (ours)."""
+    process = subprocess.run(
+        [sys.executable, "-m", "wan_mcp"],
+        env=environment(tmp_path, **wrong),
+        cwd=tmp_path,
+        input=json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert process.stdout == ""
+    assert hides_the_key(process.stderr)

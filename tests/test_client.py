@@ -1,0 +1,385 @@
+"""The vendor's client on the wire: what each method sends, and what each answer becomes."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+import pytest
+import respx
+
+from wan_mcp.errors import (
+    CouldNotFindOut,
+    NoKey,
+    NotAllowed,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    OutOfCredits,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    WanError,
+)
+from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.pixeldojo.wire import Model
+
+pytestmark = pytest.mark.anyio
+
+BASE = "https://api.example/api/v1"
+KEY = "pd_test_key"
+RUN = "/models/wan-2.2-replace/run"
+MODEL = "/models/wan-2.2-replace"
+SCHEMA = "/models/wan-2.2-replace/schema"
+WANTED = Replacement(video="https://a.example/v.mp4", character_image="https://a.example/i.png")
+ACCEPTED = {"jobId": "job_1", "status": "pending", "creditCost": 10, "creditsRemaining": 90}
+
+
+@pytest.fixture
+def vendor() -> respx.MockRouter:
+    """PixelDojo as a table of routes; a request to anything else fails the test."""
+    return respx.MockRouter(base_url=BASE, assert_all_called=False)
+
+
+@pytest.fixture
+async def dojo(vendor: respx.MockRouter) -> AsyncIterator[PixelDojo]:
+    client = connected(vendor)
+    yield client
+    await client.aclose()
+
+
+def connected(vendor: respx.MockRouter, key: str = KEY) -> PixelDojo:
+    transport = httpx.MockTransport(vendor.async_handler)
+    return PixelDojo(BASE, key, agent="wan-mcp/1.2", transport=transport)
+
+
+Method = Callable[[PixelDojo], Awaitable[object]]
+READS: list[tuple[str, Method]] = [
+    ("/jobs/job_1", lambda dojo: dojo.job("job_1")),
+    ("/jobs", lambda dojo: dojo.jobs()),
+    (MODEL, lambda dojo: dojo.model()),
+    (SCHEMA, lambda dojo: dojo.resolution_is_number()),
+]
+PUBLIC = (MODEL, SCHEMA)
+each_read = pytest.mark.parametrize(("path", "read"), READS, ids=["job", "jobs", "model", "schema"])
+
+
+async def failure(call: Awaitable[object]) -> WanError:
+    with pytest.raises(WanError) as caught:
+        await call
+    return caught.value
+
+
+# What is sent
+
+
+async def test_a_submit_is_one_post_with_exactly_these_headers(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """A header too many can change what a CDN does with a paid request (documented, ours)."""
+    route = vendor.post(RUN).respond(202, json=ACCEPTED)
+    await dojo.submit(WANTED)
+    sent = route.calls.last.request
+
+    assert vendor.calls.call_count == 1
+    assert str(sent.url) == BASE + RUN
+    assert dict(sent.headers) == {
+        "host": "api.example",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "connection": "keep-alive",
+        "user-agent": "wan-mcp/1.2",
+        "authorization": f"Bearer {KEY}",
+        "content-type": "application/json",
+        "content-length": str(len(sent.content)),
+    }
+
+
+async def test_the_body_is_flat_and_holds_only_what_is_set(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """No `input` wrapper, no nulls, and always the duration (documented)."""
+    route = vendor.post(RUN).respond(202, json=ACCEPTED)
+    await dojo.submit(WANTED)
+
+    assert json.loads(route.calls.last.request.content) == {
+        "video": "https://a.example/v.mp4",
+        "character_image": "https://a.example/i.png",
+        "video_duration": 5,
+    }
+
+
+@pytest.mark.parametrize(("as_number", "resolution"), [(False, "720"), (True, 720)])
+async def test_every_parameter_travels_under_its_documented_name(
+    vendor: respx.MockRouter, dojo: PixelDojo, as_number: bool, resolution: object
+) -> None:
+    """The type of `resolution` is not documented, so the caller decides it (documented names)."""
+    route = vendor.post(RUN).respond(202, json=ACCEPTED)
+    options = {"seconds": 7, "resolution": "720", "references": 5, "frames_per_second": 24}
+    switches = {"go_fast": False, "merge_audio": False, "seed": 0}
+    wanted = WANTED.model_copy(update={**options, **switches})
+    await dojo.submit(wanted, resolution_as_number=as_number)
+
+    assert json.loads(route.calls.last.request.content) == {
+        "video": "https://a.example/v.mp4",
+        "character_image": "https://a.example/i.png",
+        "video_duration": 7,
+        "resolution": resolution,
+        "refert_num": 5,
+        "frames_per_second": 24,
+        "go_fast": False,
+        "merge_audio": False,
+        "seed": 0,
+    }
+
+
+@each_read
+async def test_a_read_is_one_get_and_public_pages_get_no_key(
+    vendor: respx.MockRouter, dojo: PixelDojo, path: str, read: Method
+) -> None:
+    """The key goes only where it is needed (ours)."""
+    route = vendor.get(path).respond(json={"jobId": "job_1", "status": "pending", "jobs": []})
+    await read(dojo)
+    sent = route.calls.last.request
+    headers = {
+        "host": "api.example",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "connection": "keep-alive",
+        "user-agent": "wan-mcp/1.2",
+    }
+    if path not in PUBLIC:
+        headers["authorization"] = f"Bearer {KEY}"
+
+    assert vendor.calls.call_count == 1
+    assert (sent.method, str(sent.url), sent.content) == ("GET", BASE + path, b"")
+    assert dict(sent.headers) == headers
+
+
+async def test_without_a_key_nothing_is_sent_or_committed(vendor: respx.MockRouter) -> None:
+    """The refusal says where to get one; only the public pages work (ours)."""
+    vendor.get(MODEL).respond(json={"creditCost": 10})
+    keyless = connected(vendor, key="")
+
+    async def commit() -> None:
+        pytest.fail("a request that cannot be made was committed")
+
+    refused = [
+        await failure(keyless.submit(WANTED, before_sending=commit)),
+        await failure(keyless.job("job_1")),
+        await failure(keyless.jobs()),
+    ]
+    page = await keyless.model()
+    await keyless.aclose()
+
+    assert {type(error) for error in refused} == {NoKey}
+    assert vendor.calls.call_count == 1
+    assert page == Model(credit_estimate=10)
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+async def test_any_2xx_with_a_job_id_is_an_accepted_job(
+    vendor: respx.MockRouter, dojo: PixelDojo, status: int
+) -> None:
+    """202 is documented; the vendor's own client takes 200 too (documented)."""
+    vendor.post(RUN).respond(status, json=ACCEPTED)
+    job = await dojo.submit(WANTED)
+
+    assert job == Job(
+        job_id="job_1",
+        status=JobStatus.RUNNING,
+        vendor_status="pending",
+        credit_cost=10,
+        credits_remaining=90,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, {"error": {"code": "invalid_request", "message": "seed is odd"}}, Rejected),
+        (401, {"error": "unauthorized"}, Unauthorized),
+        (402, "", OutOfCredits),
+        (403, {"error": "forbidden"}, NotAllowed),
+        (403, {"error": "insufficient_credits", "message": "no"}, OutOfCredits),
+        (403, {"error": {"message": "Not enough credits"}}, OutOfCredits),
+        (404, {"error": {"code": "model_not_found"}}, NotFound),
+        (413, "<html>", Rejected),
+        (415, "", Rejected),
+        (422, {"error": "no"}, Rejected),
+        (429, "", RateLimited),
+        (307, "", Rejected),
+        (308, "", Rejected),
+        *((status, "", OutcomeUnknown) for status in (300, 301, 302, 303, 304)),
+        *((status, "", OutcomeUnknown) for status in (405, 408, 409, 410, 418, 425, 451)),
+        *((status, "<html>", OutcomeUnknown) for status in (500, 501, 502, 503, 504, 520, 599)),
+    ],
+)
+async def test_a_submit_without_2xx_tells_whether_it_may_be_charged(
+    vendor: respx.MockRouter, dojo: PixelDojo, status: int, body: object, kind: type[WanError]
+) -> None:
+    """Only statuses that prove a refusal say "not charged" (reliability 1, failure table)."""
+    vendor.post(RUN).respond(
+        status, **({"text": body} if isinstance(body, str) else {"json": body})
+    )
+    error = await failure(dojo.submit(WANTED))
+
+    assert type(error) is kind
+    assert error.charged == ("unknown" if kind is OutcomeUnknown else "no")
+    assert vendor.calls.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "passing"),
+    [
+        (400, Rejected, None),
+        (401, Unauthorized, None),
+        (402, OutOfCredits, None),
+        (403, NotAllowed, None),
+        (404, NotFound, None),
+        (422, Rejected, None),
+        (429, RateLimited, None),
+        *((status, CouldNotFindOut, False) for status in (301, 302, 303, 304, 307, 308, 409, 410)),
+        *((status, CouldNotFindOut, True) for status in (408, 425, 500, 502, 503, 504)),
+    ],
+)
+@each_read
+async def test_a_read_without_2xx_tells_whether_asking_again_helps(
+    vendor: respx.MockRouter,
+    dojo: PixelDojo,
+    path: str,
+    read: Method,
+    status: int,
+    kind: type[WanError],
+    passing: bool | None,
+) -> None:
+    """A bad status on a read says nothing about the job (reliability 2)."""
+    vendor.get(path).respond(status)
+    error = await failure(read(dojo))
+
+    assert type(error) is kind
+    assert getattr(error, "passing", None) is passing
+    assert error.charged == "no"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("to", [f"{BASE}/jobs/job_2", "https://elsewhere.example/", "http://[bad"])
+async def test_redirects_are_never_followed(
+    vendor: respx.MockRouter, dojo: PixelDojo, status: int, to: str
+) -> None:
+    """The key would travel along, and a submit would be sent twice (ours)."""
+    vendor.post(RUN).respond(status, headers={"Location": to})
+    vendor.get("/jobs/job_1").respond(status, headers={"Location": to})
+    submitted = await failure(dojo.submit(WANTED))
+    asked = await failure(dojo.job("job_1"))
+
+    assert vendor.calls.call_count == 2
+    assert isinstance(submitted, Rejected | OutcomeUnknown)
+    assert isinstance(asked, CouldNotFindOut)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("9999", 300), ("soon", None)])
+async def test_retry_after_is_told_and_capped(
+    vendor: respx.MockRouter, dojo: PixelDojo, value: str, seconds: float | None
+) -> None:
+    """On refusals and on failed reads alike (reliability 2)."""
+    vendor.post(RUN).respond(429, headers={"Retry-After": value})
+    vendor.get("/jobs/job_1").respond(503, headers={"Retry-After": value})
+    errors = [await failure(dojo.submit(WANTED)), await failure(dojo.job("job_1"))]
+
+    assert [error.retry_after for error in errors] == [seconds, seconds]
+
+
+async def test_a_2xx_without_an_id_is_never_called_a_refusal(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """A job was very likely started and charged (reliability 1, failure table)."""
+    vendor.post(RUN).respond(202, html="<html>busy</html>")
+    error = await failure(dojo.submit(WANTED))
+
+    assert type(error) is OutcomeUnknown
+
+
+async def test_another_jobs_answer_is_refused(vendor: respx.MockRouter, dojo: PixelDojo) -> None:
+    """A mixed-up cache must not hand out somebody's film (reliability 3)."""
+    vendor.get("/jobs/job_1").respond(json={"jobId": "job_2", "status": "completed"})
+    error = await failure(dojo.job("job_1"))
+
+    assert type(error) is CouldNotFindOut
+
+
+async def test_an_answer_that_repeats_the_key_loses_it(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """Bad gateways print the request they could not pass on (observed elsewhere)."""
+    vendor.post(RUN).respond(401, json={"error": f"Bearer {KEY} is revoked"})
+    error = await failure(dojo.submit(WANTED))
+
+    assert KEY not in error.what
+    assert "Bearer [key] is revoked" in error.what
+
+
+# No answer
+
+UNREACHED = [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError]
+BROKEN = [
+    httpx.ReadError,
+    httpx.ReadTimeout,
+    httpx.WriteError,
+    httpx.WriteTimeout,
+    httpx.CloseError,
+    httpx.RemoteProtocolError,
+    httpx.LocalProtocolError,
+    httpx.NetworkError,
+    httpx.TimeoutException,
+    httpx.TransportError,
+    httpx.DecodingError,
+    OSError,
+    ConnectionResetError,
+    TimeoutError,
+]
+
+
+@pytest.mark.parametrize("broken", [*UNREACHED, *BROKEN])
+async def test_a_broken_submit_is_unsent_only_where_that_is_certain(
+    vendor: respx.MockRouter, dojo: PixelDojo, broken: type[Exception]
+) -> None:
+    """Whatever may have left counts as sent (reliability 1, failure table)."""
+    vendor.post(RUN).mock(side_effect=broken("https://api.example said no"))
+    error = await failure(dojo.submit(WANTED))
+
+    assert type(error) is (NotSent if broken in UNREACHED else OutcomeUnknown)
+    assert isinstance(error.__cause__, broken)
+    assert vendor.calls.call_count == 1
+    assert "api.example" not in error.what
+
+
+@pytest.mark.parametrize("broken", [*UNREACHED, *BROKEN])
+@each_read
+async def test_a_broken_read_says_only_that_it_could_not_find_out(
+    vendor: respx.MockRouter,
+    dojo: PixelDojo,
+    path: str,
+    read: Method,
+    broken: type[Exception],
+) -> None:
+    """The job goes on without us, and asking again may help (reliability 2)."""
+    vendor.get(path).mock(side_effect=broken("https://api.example said no"))
+    error = await failure(read(dojo))
+
+    assert type(error) is CouldNotFindOut
+    assert error.passing
+    assert vendor.calls.call_count == 1
+
+
+async def test_an_error_of_ours_is_not_taken_for_one_of_the_network(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """A defect must be seen as one (ours)."""
+    vendor.get("/jobs/job_1").mock(side_effect=ZeroDivisionError)
+
+    with pytest.raises(ZeroDivisionError):
+        await dojo.job("job_1")

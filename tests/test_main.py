@@ -1,0 +1,214 @@
+"""The command line: exit codes, and one plain line where something is wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.__main__ import main
+
+SECRET = "pd_canary_7f3a"
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+@dataclass
+class Ended:
+    """A program that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def complaint(self) -> str:
+        """The one line of a program that could not start."""
+        assert self.code == 2
+        assert self.stdout == ""
+        assert self.stderr.isascii()
+        assert self.stderr.startswith("wan-mcp: ")
+        assert self.stderr.splitlines() == [self.stderr.rstrip()]
+        assert SECRET not in self.stderr
+        return self.stderr
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without a .env file, and an environment without settings."""
+    for name in os.environ:
+        if name.startswith(("WAN_MCP_", "PIXELDOJO_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Runs the program with arguments, in this process."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["wan-mcp", *arguments])
+        try:
+            code = main()
+        except SystemExit as ending:  # argparse, after --help and --version
+            code = int(ending.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+def server(stdin: bytes = b"") -> Ended:
+    """Run the stdio server to its end, as a host starts it."""
+    command = [sys.executable, "-m", "wan_mcp"]
+    ended = subprocess.run(command, input=stdin, capture_output=True, timeout=20, check=False)
+    return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+@pytest.mark.parametrize("command", [("http", "--port", "0"), ("demo",), ("demo", "--live")])
+def test_bad_setting_stops_every_command_with_one_line(
+    command: tuple[str, ...], program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A traceback tells the operator nothing and may hold secrets (ours)."""
+    monkeypatch.setenv("WAN_MCP_LOG_LEVEL", SECRET)
+
+    assert "WAN_MCP_LOG_LEVEL" in program(*command).complaint()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WAN_MCP_LOG_LEVEL", SECRET),
+        ("WAN_MCP_API_KEY", SECRET),
+        ("PIXELDOJO_API_KEY", f"{SECRET} {SECRET}"),
+        ("PIXELDOJO_API_BASE", f"https://user:{SECRET}@pixeldojo.ai"),
+    ],
+)
+def test_bad_setting_stops_the_server_and_is_not_repeated(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts keep what stands on stderr (observed elsewhere)."""
+    monkeypatch.setenv(name, value)
+
+    assert name in server().complaint()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((SECRET,), "http, sandbox, demo"),
+        (("--api-key", SECRET), "http, sandbox, demo"),
+        (("--port", "1"), "http, sandbox, demo"),
+        (("demo", f"--api-key={SECRET}"), "--api-key"),
+        (("demo", "--api-key", SECRET), "--api-key"),
+        (("demo", SECRET), "one of its words"),
+        (("demo", "--liv"), "--liv"),
+        (("http", "--live"), "--live"),
+        (("http", "--host", "0.0.0.0"), "--host"),
+        (("http", "--port", "65536"), "--port"),
+        (("sandbox", "--port", "-1"), "--port"),
+        (("sandbox", "--credits", "nan"), "--credits"),
+        (("demo", "--job-seconds", "soon"), "--job-seconds"),
+    ],
+)
+def test_command_line_that_is_not_understood_ends_with_one_line(
+    arguments: tuple[str, ...], named: str, program: Callable[..., Ended]
+) -> None:
+    """What it cannot read is named and, when it may be a key, not repeated (ours)."""
+    assert named in program(*arguments).complaint()
+
+
+@pytest.mark.parametrize("missing", ["--video", "--image", "PIXELDOJO_API_KEY"])
+def test_live_demo_names_what_it_lacks_before_it_asks(
+    missing: str, program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody should agree to pay for what cannot start (ours)."""
+    given = {"--video": "https://example.com/v.mp4", "--image": "https://example.com/i.png"}
+    words = [word for name, url in given.items() if name != missing for word in (name, url)]
+    if missing != "PIXELDOJO_API_KEY":
+        monkeypatch.setenv("PIXELDOJO_API_KEY", SECRET)
+
+    assert missing in program("demo", "--live", *words).complaint()
+
+
+def test_folder_that_cannot_be_made_is_told_in_ascii(
+    elsewhere: Path, program: Callable[..., Ended]
+) -> None:
+    """A console's code page may lack the letters of a path (observed elsewhere)."""
+    (elsewhere / "Spaß").touch()
+
+    assert "Spa\\xdf" in program("demo", "--folder", "Spaß/films").complaint()
+
+
+@pytest.mark.parametrize("command", ["http", "sandbox"])
+def test_taken_port_is_told_in_one_line(command: str, program: Callable[..., Ended]) -> None:
+    """The usual reason is a second copy of the same program (ours)."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        told = program(command, "--port", port).complaint()
+
+    assert port in told
+
+
+def test_version_is_the_packages_own(program: Callable[..., Ended]) -> None:
+    """Bug reports need it (ours)."""
+    ended = program("--version")
+
+    assert (ended.code, ended.stdout) == (0, f"wan-mcp {version('wan-mcp')}\n")
+
+
+def test_help_names_every_command(program: Callable[..., Ended]) -> None:
+    """The list is how a person finds the sandbox (ours)."""
+    ended = program("--help")
+
+    assert ended.code == 0
+    assert all(f"\n    {word} " in ended.stdout for word in ("http", "sandbox", "demo"))
+
+
+def test_without_a_command_it_is_the_stdio_server_even_without_a_key() -> None:
+    """Hosts start it bare; a key is needed by the first call only (ours)."""
+    ended = server(stdin=json.dumps(INITIALIZE).encode() + b"\n")
+
+    (line,) = ended.stdout.splitlines()
+    told = json.loads(line)["result"]["serverInfo"]
+    assert (told["name"], told["version"]) == ("wan-mcp", version("wan-mcp"))
+    assert (ended.code, ended.stderr) == (0, "")
+
+
+def test_installed_command_is_the_same_program() -> None:
+    """`wan-mcp` and `python -m wan_mcp` must not differ (ours)."""
+    (script,) = entry_points(group="console_scripts", name="wan-mcp")
+
+    assert script.value == "wan_mcp.__main__:main"
+
+
+@posix_only
+def test_interrupted_sandbox_ends_without_a_traceback() -> None:
+    """Ctrl-C is how a sandbox ends (ours)."""
+    command = [sys.executable, "-m", "wan_mcp", "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as sandbox:
+        assert sandbox.stderr
+        while not sandbox.stderr.readline().startswith(b"PIXELDOJO_API_KEY="):
+            assert sandbox.poll() is None
+        sandbox.send_signal(signal.SIGINT)
+
+        assert sandbox.stderr.read() == b""
+        assert sandbox.wait(10) == 130

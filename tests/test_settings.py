@@ -1,0 +1,276 @@
+"""Settings: where a value comes from, and what is refused before anything starts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.settings import API_BASE, BadSettings, Settings
+
+SECRET = "pd_canary_7f3a"
+BASE = "PIXELDOJO_API_BASE"
+KEY = "PIXELDOJO_API_KEY"
+
+
+def key(settings: Settings) -> str:
+    return settings.api_key.get_secret_value()
+
+
+def refusal(environment: dict[str, str], folder: Path) -> str:
+    with pytest.raises(BadSettings) as refused:
+        Settings.read(environment, folder)
+    return str(refused.value)
+
+
+def test_nothing_set_gives_the_public_api_and_no_key(tmp_path: Path) -> None:
+    """The server starts without a key (ours); the address is the vendor's (documented)."""
+    settings = Settings.read({}, tmp_path)
+
+    assert (settings.api_base, key(settings), settings.log_level) == (API_BASE, "", "WARNING")
+    assert not settings.on_loopback
+
+
+def test_environment_gives_every_setting(tmp_path: Path) -> None:
+    """The environment is where hosts put settings (ours)."""
+    environment = {KEY: SECRET, BASE: "https://proxy.example/v1/", "WAN_MCP_LOG_LEVEL": "debug"}
+
+    settings = Settings.read(environment, tmp_path)
+
+    assert key(settings) == SECRET
+    assert settings.api_base == "https://proxy.example/v1"
+    assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("value", ["", "  ", "${user_config.key}", "${input:key}", "${env:KEY}"])
+@pytest.mark.parametrize("name", [KEY, BASE, "WAN_MCP_LOG_LEVEL", "WAN_MCP_ENV_FILE"])
+def test_blank_or_literal_placeholder_counts_as_unset(
+    name: str, value: str, tmp_path: Path
+) -> None:
+    """Bundles pass `${...}` as it stands for a field left blank (observed elsewhere)."""
+    assert Settings.read({name: value}, tmp_path) == Settings.read({}, tmp_path)
+
+
+def test_other_programs_variables_are_ignored(tmp_path: Path) -> None:
+    """Only our own prefix is ours to police (ours)."""
+    environment = {"PATH": "/bin", "PIXELDOJO_TEAM": "x", "WANDB": "y"}
+
+    assert Settings.read(environment, tmp_path) == Settings.read({}, tmp_path)
+
+
+def test_folder_env_file_gives_only_the_key(tmp_path: Path) -> None:
+    """A stranger's project must not redirect the key or loosen a limit (ours)."""
+    hostile = f"{KEY}={SECRET}\n{BASE}=https://evil.example\nWAN_MCP_LOG_LEVEL=DEBUG\n"
+    (tmp_path / ".env").write_text(hostile + "WAN_MCP_UNHEARD_OF=1\n")
+
+    settings = Settings.read({}, tmp_path)
+
+    assert key(settings) == SECRET
+    assert (settings.api_base, settings.log_level) == (API_BASE, "WARNING")
+
+
+def test_working_directory_is_the_folder_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts start the server in a folder of their choice (ours)."""
+    (tmp_path / ".env").write_text(f"{KEY}={SECRET}\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert key(Settings.read({})) == SECRET
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_environment_wins_over_any_file(named: bool, tmp_path: Path) -> None:
+    """What the host says is the newest word (ours)."""
+    file = tmp_path / ("named.env" if named else ".env")
+    file.write_text(f"{KEY}=pd_from_file\n")
+    environment = {KEY: SECRET} | ({"WAN_MCP_ENV_FILE": str(file)} if named else {})
+
+    assert key(Settings.read(environment, tmp_path)) == SECRET
+
+
+def test_unreadable_folder_env_file_is_not_opened_when_the_key_is_given(tmp_path: Path) -> None:
+    """Somebody else's broken file keeps nobody from working (ours)."""
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+
+    assert key(Settings.read({KEY: SECRET}, tmp_path)) == SECRET
+
+
+def test_named_file_gives_every_setting_and_hides_the_folders(tmp_path: Path) -> None:
+    """Whoever names a file vouches for it (ours)."""
+    (tmp_path / ".env").write_text(f"{KEY}=pd_from_folder\n")
+    named = tmp_path / "my settings.env"
+    named.write_text(f"export {BASE}='https://proxy.example'\nWAN_MCP_LOG_LEVEL=info\nOTHER=1\n")
+
+    settings = Settings.read({"WAN_MCP_ENV_FILE": str(named)}, tmp_path)
+
+    assert (settings.api_base, settings.log_level) == ("https://proxy.example", "INFO")
+    assert key(settings) == ""
+
+
+def test_named_file_may_lie_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell expands a ~ in a host's configuration (ours)."""
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
+    (tmp_path / "wan.env").write_text(f"{KEY}={SECRET}\n")
+
+    assert key(Settings.read({"WAN_MCP_ENV_FILE": "~/wan.env"}, tmp_path)) == SECRET
+
+
+def test_values_in_a_file_are_taken_literally(tmp_path: Path) -> None:
+    """A file must not pull other variables into an address (ours)."""
+    (tmp_path / ".env").write_text(f"{KEY}=pd_${{HOME}}\n")
+
+    assert key(Settings.read({}, tmp_path)) == "pd_${HOME}"
+
+
+def test_byte_order_mark_before_the_first_name_is_skipped(tmp_path: Path) -> None:
+    """Notepad writes one (observed elsewhere)."""
+    (tmp_path / ".env").write_text(f"{KEY}={SECRET}\n", encoding="utf-8-sig")
+
+    assert key(Settings.read({}, tmp_path)) == SECRET
+
+
+def test_missing_named_file_is_refused(tmp_path: Path) -> None:
+    """A named file that is not there would otherwise pass for no limits at all (ours)."""
+    told = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "gone.env")}, tmp_path)
+
+    assert told == "WAN_MCP_ENV_FILE: there is no such file"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfeP\x00I\x00", b"PIXELDOJO_API_KEY=\xff\xfe"])
+def test_file_that_is_not_utf8_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    """PowerShell's `>` writes UTF-16 (observed elsewhere)."""
+    (tmp_path / ".env").write_bytes(content)
+
+    assert refusal({}, tmp_path).startswith("the .env file of this folder: ")
+    named = {"WAN_MCP_ENV_FILE": str(tmp_path / ".env")}
+    assert refusal(named, tmp_path).startswith("WAN_MCP_ENV_FILE: ")
+
+
+def test_path_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
+    """The system's error for a name that is too long is no traceback of ours (ours)."""
+    told = refusal({"WAN_MCP_ENV_FILE": "x" * 5_000}, tmp_path)
+
+    assert told.startswith("WAN_MCP_ENV_FILE: the file cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("WAN_MCP_LOGLEVEL", "WAN_MCP_LOG_LEVEL"),
+        ("WAN_MCP_LOG_LVL", "WAN_MCP_LOG_LEVEL"),
+        ("WAN_MCP_ENVFILE", "WAN_MCP_ENV_FILE"),
+    ],
+)
+def test_misspelt_name_is_refused_with_the_nearest(
+    misspelt: str, meant: str, tmp_path: Path
+) -> None:
+    """A misspelt limit must not pass for no limit (ours)."""
+    told = refusal({misspelt: "1"}, tmp_path)
+
+    assert told == f"{misspelt}: there is no such setting (did you mean {meant}?)"
+
+
+def test_misspelt_name_in_a_named_file_is_refused_too(tmp_path: Path) -> None:
+    """A file is no excuse (ours)."""
+    (tmp_path / "named.env").write_text("WAN_MCP_QQQQ=1\n")
+
+    told = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "named.env")}, tmp_path)
+
+    assert told == "WAN_MCP_QQQQ: there is no such setting"
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "http://127.0.0.1:8788/api/v1",
+        "http://localhost:8788/api/v1",
+        "http://[::1]:8788/api/v1",
+        "https://127.0.0.1/api/v1",
+    ],
+)
+def test_plain_http_is_taken_on_this_machine(base: str, tmp_path: Path) -> None:
+    """The sandbox has no certificate (ours)."""
+    settings = Settings.read({BASE: base}, tmp_path)
+
+    assert settings.api_base == base
+    assert settings.on_loopback
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "http://pixeldojo.ai/api/v1",
+        "http://127.0.0.1.evil.example/api/v1",
+        "http://192.168.0.2/api/v1",
+        "http://0.0.0.0/api/v1",
+        "ftp://pixeldojo.ai",
+        "file:///etc/passwd",
+    ],
+)
+def test_plain_http_elsewhere_is_refused(base: str, tmp_path: Path) -> None:
+    """The key would travel readable (ours)."""
+    assert refusal({BASE: base}, tmp_path).startswith(f"{BASE}: must ")
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "pixeldojo.ai/api/v1",
+        "https://",
+        "https:///api/v1",
+        "https://user:pd_canary_7f3a@pixeldojo.ai",
+        "https://pixeldojo.ai/api?key=pd_canary_7f3a",
+        "https://pixeldojo.ai/api?",
+        "https://pixeldojo.ai/api#pd_canary_7f3a",
+        "https://evil.example\\.pixeldojo.ai/api",
+        "https://pixeldojo.ai/a\tpi",
+        "https://pixeldojo.ai/a\npd_canary_7f3a",
+        "https://pixeldojo.ai /api",
+        "https://pixeldojo.ai:0/api",
+        "https://pixeldojo.ai:99999/api",
+        "https://pixeldojo.ai:eight/api",
+        "https://[::1/api",
+        "https://pixeld\u043ej\u043e.ai/api",
+    ],
+)
+def test_address_that_is_not_plain_is_refused_and_not_repeated(base: str, tmp_path: Path) -> None:
+    """An address may carry a secret, and its parts may not be what they seem (ours)."""
+    told = refusal({BASE: base}, tmp_path)
+
+    assert told.startswith(f"{BASE}: ")
+    assert SECRET not in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [f"{SECRET}\nX-Other: 1", f"{SECRET}\r", f"Bearer {SECRET}", f"{SECRET}\x00", "pd_k\u00e9y"],
+)
+def test_key_that_fits_no_header_is_refused_and_not_repeated(bad: str, tmp_path: Path) -> None:
+    """A newline in it would write further headers (ours)."""
+    told = refusal({KEY: f"x{bad}x"}, tmp_path)
+
+    assert told == f"{KEY}: holds spaces or characters that no API key has"
+
+
+def test_key_is_taken_in_any_form_and_without_outer_spaces(tmp_path: Path) -> None:
+    """Older keys look different from today's (documented); pasting brings a line end (ours)."""
+    assert key(Settings.read({KEY: " sk-~old|form==\n"}, tmp_path)) == "sk-~old|form=="
+
+
+def test_wrong_log_level_names_the_right_ones(tmp_path: Path) -> None:
+    """One line is enough to mend it (ours)."""
+    told = refusal({"WAN_MCP_LOG_LEVEL": "loud"}, tmp_path)
+
+    assert told.startswith("WAN_MCP_LOG_LEVEL: ")
+    assert all(level in told for level in ("DEBUG", "INFO", "WARNING", "ERROR"))
+    assert "loud" not in told
+
+
+def test_key_does_not_show_in_the_settings_own_text(tmp_path: Path) -> None:
+    """Settings end up in logs and tracebacks (ours)."""
+    settings = Settings.read({KEY: SECRET}, tmp_path)
+
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
