@@ -1,4 +1,6 @@
-"""What every test shares: the async backend."""
+"""What every test shares: the async backend, and a data folder of its own."""
+
+from pathlib import Path
 
 import pytest
 
@@ -7,3 +9,9 @@ import pytest
 def anyio_backend() -> str:
     """asyncio only: the SDK's stdio transport and uvicorn run on nothing else."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may touch the ledger of the person who runs it; subprocesses inherit this."""
+    monkeypatch.setenv("WAN_MCP_DATA_DIR", str(tmp_path / "data"))

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from wan_mcp import addresses
 from wan_mcp.errors import InvalidArguments
-from wan_mcp.models import JOB_ID, Replacement, Resolution
+from wan_mcp.models import JOB_ID, JobStatus, Replacement, Resolution
 
 MAX_PROBLEMS = 20
 """A call with a thousand unknown arguments is not answered with a thousand lines."""
@@ -98,9 +98,16 @@ def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
     return value.strip(" ")
 
 
+def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
+    if isinstance(value, str) and value.strip(" ").lower() in set(JobStatus):
+        return JobStatus(value.strip(" ").lower())
+    raise ValueError(f"must be one of {', '.join(JobStatus)}")
+
+
 FLAG = Reads(_flag, {"type": "boolean"})
 # As strings, because some hosts refuse an enum of numbers together with every other tool.
 LINES = Reads(_lines, {"type": "string", "enum": ["480", "720"]})
+STATUS = Reads(_status, {"type": "string", "enum": list(JobStatus)})
 URL = Reads(_media_url, {"type": "string"})
 ID = Reads(_job_id, {"type": "string"})
 SEED = replace(whole(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
@@ -186,6 +193,17 @@ class WaitForJob(GetJobStatus):
         whole(0, 900),
         Field(description="0 to 900, default 45; many hosts end a call at 60."),
     ] = 45
+
+
+class ListJobs(Arguments):
+    """Which jobs."""
+
+    status: Annotated[
+        JobStatus | None,
+        STATUS,
+        Field(description="Only these, besides running and unknown ones."),
+    ] = None
+    limit: Annotated[int, whole(1, 50), Field(description="1 to 50, default 10.")] = 10
 
 
 A = TypeVar("A", bound=Arguments)

@@ -30,6 +30,9 @@ class WanError(Exception):
         what: one plain sentence: what happened.
         next_step: what to do now; the class's own advice when left out.
         retry_after: seconds the vendor asked to wait, 0 to 300, if it did.
+
+    Attributes:
+        job_id: what to ask about later, when something may have been started.
     """
 
     code: ClassVar[str]
@@ -44,6 +47,7 @@ class WanError(Exception):
         self.what = what
         self.next_step = next_step or self.advice
         self.retry_after = retry_after
+        self.job_id: str | None = None
 
 
 class Refused(WanError):

@@ -15,11 +15,24 @@ JOB_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """Where a request and its job stand.
 
+    PixelDojo's own words only ever become running, completed or failed.
+    """
+
+    SUBMITTING = "submitting"
+    """The request is on its way; there is no answer yet."""
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    UNKNOWN = "unknown"
+    """The answer to the request was lost: a job may have been started and charged."""
+    NOT_SENT = "not_sent"
+    """The request never left, or no job came of it: nothing was charged."""
+    REFUSED = "refused"
+    """PixelDojo turned the request down: nothing was charged."""
+    LOST = "lost"
+    """PixelDojo no longer knows the job."""
 
 
 class Replacement(BaseModel):
@@ -82,11 +95,6 @@ class Job(BaseModel):
         """Whether nothing more will happen to the job."""
         return self.status is not JobStatus.RUNNING
 
-    @property
-    def settled(self) -> bool:
-        """Whether asking again could tell nothing new: ended, and a film's link is known."""
-        return self.status is JobStatus.FAILED or (self.ended and self.video_url is not None)
-
 
 class JobResult(BaseModel):
     """What every tool answers, whether the job is done, going on, failed, or the call went wrong.
@@ -100,6 +108,8 @@ class JobResult(BaseModel):
         status: in our words; the vendor's own word is `vendor_status`.
         expires_at: when PixelDojo says the result dies, in ISO 8601.
         credit_cost: what the job costs, whichever call bought it.
+        credit_estimate: what it was expected to cost, where that differs.
+        seed: repeats this take; planted by us when the caller gave none.
         elapsed_seconds: how long a job that has not ended has been going on.
         error: PixelDojo's reason for a failed job.
         charged: whether this very call cost credits.
@@ -118,10 +128,42 @@ class JobResult(BaseModel):
     expires_at: str | None = None
     expires_in_seconds: int | None = None
     credit_cost: float | None = None
+    credit_estimate: float | None = None
     credits_remaining: float | None = None
+    seed: int | None = None
     elapsed_seconds: int | None = None
     error: Annotated[str | None, Field(description="Why the job failed.")] = None
     charged: Annotated[Charged, Field(description="By this call?")]
+    retry_safe: bool | None = None
+    code: str | None = None
+    next: str
+
+
+class JobLine(BaseModel):
+    """One job in a list: enough to recognise it and to ask for more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job_id: str
+    status: JobStatus
+    made_at: str
+    video: str | None = None
+    seed: int | None = None
+    credit_cost: float | None = None
+
+
+class JobList(BaseModel):
+    """What list_jobs answers.
+
+    Attributes:
+        jobs: newest first; those in flight or of unknown outcome are always among them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str
+    jobs: list[JobLine] | None = None
+    charged: Charged
     retry_safe: bool | None = None
     code: str | None = None
     next: str

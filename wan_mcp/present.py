@@ -1,45 +1,79 @@
-"""How a job or a failure is told: as data and as text, both with all the facts.
+"""How a job or a failure is told, as data.
 
-Half of the hosts show the model only the one, half only the other.
+Half of the hosts show the model only the one, half only the other; `prose` has the text.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from wan_mcp.errors import WanError
-from wan_mcp.models import Job, JobResult, JobStatus
+from wan_mcp.jobs.service import News, Submitted
+from wan_mcp.jobs.standing import Standing
+from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
+from wan_mcp.prose import duration, word
 
 _LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 _USUAL = "jobs have been reported to take 1 to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
 
 
+def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
+    """What replace_character answers about a job that it started or joined."""
+    result = job_result(submitted.standing, now=now, charged=not submitted.joined)
+    going = submitted.standing.status is JobStatus.SUBMITTING
+    if submitted.joined:
+        result.message = (
+            "Nothing was bought: an equal request stands already, and this is its job. "
+            "For another take call again with another seed. " + result.message
+        )
+    elif going:
+        result.charged = "unknown"
+    return result
+
+
 def job_result(
-    job: Job, *, now: datetime, charged: bool = False, elapsed: float | None = None
+    standing: Standing, *, now: datetime, charged: bool = False, elapsed: float | None = None
 ) -> JobResult:
-    """What a tool answers about a job.
+    """What a tool answers about a request and its job.
 
     Args:
         now: the date, for the seconds that the film's link has left.
         charged: whether the call that answers has just bought this job.
         elapsed: seconds since the job began, when known; told only while it goes on.
     """
+    status = standing.status
+    job = standing.job or Job(job_id=standing.id, status=status)
     # Nothing of a failed job is left to expire.
-    expires_at = None if job.status is JobStatus.FAILED else job.expires_at
+    expires_at = None if status is JobStatus.FAILED else job.expires_at
     left = None if expires_at is None else int((expires_at - now).total_seconds())
     return JobResult(
-        message=_message(job, charged),
-        job_id=job.job_id,
-        status=job.status,
+        message=_message(standing, charged),
+        job_id=standing.id,
+        status=status,
         vendor_status=job.vendor_status or None,
         video_url=job.video_url,
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=left if left is None else max(left, 0),
         credit_cost=job.credit_cost,
+        credit_estimate=None if standing.estimate == job.credit_cost else standing.estimate,
         credits_remaining=job.credits_remaining,
-        elapsed_seconds=None if elapsed is None or job.ended else int(elapsed),
-        error=job.error if job.status is JobStatus.FAILED else None,
+        seed=standing.seed,
+        elapsed_seconds=None if elapsed is None or standing.settled else int(elapsed),
+        error=job.error if status is JobStatus.FAILED else None,
         charged="yes" if charged else "no",
-        next=_next(job, left),
+        next=_next(standing, left),
+    )
+
+
+def list_result(standings: Sequence[Standing]) -> JobList:
+    """What list_jobs answers."""
+    lines = [line for line in map(_line, standings) if line]
+    many = "No job is" if not lines else "1 job is" if len(lines) == 1 else f"{len(lines)} jobs are"
+    return JobList(
+        message=f"{many} listed, newest first.",
+        jobs=lines,
+        charged="no",
+        next="Ask get_job_status for one of them by its job_id, or wait_for_job for a running one.",
     )
 
 
@@ -47,6 +81,7 @@ def failure_result(failure: WanError) -> JobResult:
     """What a tool answers when the call itself failed."""
     return JobResult(
         message=failure.what,
+        job_id=failure.job_id,
         charged=failure.charged,
         retry_safe=failure.retry_safe,
         code=failure.code,
@@ -54,57 +89,92 @@ def failure_result(failure: WanError) -> JobResult:
     )
 
 
-def text(result: JobResult) -> str:
-    """The same facts in a few lines that a person likes to read."""
-    lines = [result.message]
-    if result.video_url:
-        lines.append(f"Film: {result.video_url}")
-    if result.error:
-        lines.append(f'PixelDojo\'s reason: "{result.error}"')
-    lines += [_expiry(result), _standing(result), _money(result), _failure(result)]
-    return "\n".join([*filter(None, lines), f"Next: {result.next}"])
-
-
-def progress_note(job: Job | None, elapsed: float, trouble: WanError | None) -> str:
+def progress_note(news: News) -> str:
     """One line for a person who waits."""
-    if trouble is not None:
-        return f"{duration(elapsed)}: {trouble.what} Still waiting."
-    if job is None:
-        return f"{duration(elapsed)}: asking PixelDojo"
-    usual = "" if job.ended else f"; {_USUAL}"
-    return f"{duration(elapsed)}: the job is {_word(job.status, job.vendor_status)}{usual}"
+    since = "" if news.elapsed is None else f"{duration(news.elapsed)}: "
+    if news.trouble is not None:
+        return f"{since}{news.trouble.what} Still waiting."
+    if news.standing is None:
+        return f"{since}asking PixelDojo"
+    usual = "" if news.standing.settled else f"; {_USUAL}"
+    vendor_status = news.standing.job.vendor_status if news.standing.job else ""
+    return f"{since}the job is {word(news.standing.status, vendor_status)}{usual}"
 
 
-def duration(seconds: float) -> str:
-    """A span of time as a person says it: 45 s, 2 min 5 s, 3 h 10 min."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _message(job: Job, charged: bool) -> str:
+def _message(standing: Standing, charged: bool) -> str:
+    if standing.job is None:
+        return _without_job(standing)
+    job = standing.job
     note = f" {job.note}" if job.note else ""
-    if job.status is JobStatus.COMPLETED:
-        told = "The film is ready." if job.video_url else "The job is completed."
-        return told + (note or ("" if job.video_url else f" {_NO_LINK}"))
-    if job.status is JobStatus.FAILED:
-        return f"PixelDojo reports that the job failed.{note}"
-    return f"{'The job was accepted' if charged else 'The job is still going'}.{note}"
+    match standing.status:
+        case JobStatus.COMPLETED:
+            told = "The film is ready." if job.video_url else "The job is completed."
+            note = note or ("" if job.video_url else f" {_NO_LINK}")
+        case JobStatus.FAILED:
+            told = "PixelDojo reports that the job failed."
+        case JobStatus.LOST:
+            told = "PixelDojo no longer knows the job."
+        case _:
+            told = "The job was accepted." if charged else "The job is still going."
+    return f"{told}{note}{_difference(standing, job)}"
 
 
-def _next(job: Job, left: int | None) -> str:
-    call = f'wait_for_job with job_id "{job.job_id}"'
-    if job.status is JobStatus.RUNNING:
-        return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
-    if job.status is JobStatus.FAILED:
-        reason = "Tell the user the reason" if job.error else "Tell the user; no reason was given"
-        return (
-            f"{reason}. A new replace_character call starts and charges a new job; whether "
-            "PixelDojo refunds failed ones is not known."
-        )
-    if not job.video_url:
+def _difference(standing: Standing, job: Job) -> str:
+    if None in (standing.estimate, job.credit_cost) or standing.estimate == job.credit_cost:
+        return ""
+    return " Note the price: it is not the one that PixelDojo's model page names."
+
+
+def _without_job(standing: Standing) -> str:
+    why = standing.why
+    match standing.status:
+        case JobStatus.SUBMITTING:
+            return "The request is on its way; PixelDojo has not answered yet."
+        case JobStatus.UNKNOWN:
+            return f"The answer to this request was lost: it may have been charged. {why}".strip()
+        case JobStatus.NOT_SENT:
+            return f"No job came of this request, and nothing was charged. {why}".strip()
+        case _:
+            return f"PixelDojo turned this request down; nothing was charged. {why}".strip()
+
+
+def _next(standing: Standing, left: int | None) -> str:
+    call = f'wait_for_job with job_id "{standing.id}"'
+    match standing.status:
+        case JobStatus.SUBMITTING:
+            return f"Call {call}. Do not call replace_character again for it."
+        case JobStatus.RUNNING:
+            return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
+        case JobStatus.UNKNOWN:
+            return (
+                f'Call get_job_status with job_id "{standing.id}" again in a few minutes, and ask '
+                "the user to look at their recent jobs on pixeldojo.ai. Do not repeat "
+                "replace_character for it: it could be paid twice."
+            )
+        case JobStatus.NOT_SENT | JobStatus.REFUSED:
+            return "Calling replace_character again is safe."
+        case JobStatus.LOST:
+            return (
+                "Tell the user: the job was paid, and only PixelDojo's support can say what became "
+                "of it. A new replace_character call would be charged again."
+            )
+        case JobStatus.FAILED:
+            return _next_after_failure(standing.job)
+    return _next_with_film(standing, left, call)
+
+
+def _next_after_failure(job: Job | None) -> str:
+    reason = (
+        "Tell the user the reason" if job and job.error else "Tell the user; no reason was given"
+    )
+    return (
+        f"{reason}. A new replace_character call starts and charges a new job; whether "
+        "PixelDojo refunds failed ones is not known."
+    )
+
+
+def _next_with_film(standing: Standing, left: int | None, call: str) -> str:
+    if not (standing.job and standing.job.video_url):
         return (
             f"Call {call} again in a minute. If there is still no link, ask the user to look at "
             "the job on pixeldojo.ai; a new replace_character call would be charged again."
@@ -118,49 +188,16 @@ def _next(job: Job, left: int | None) -> str:
     return f"Give the user the link now and say that the film must be saved: it is temporary{life}."
 
 
-def _expiry(result: JobResult) -> str:
-    if result.expires_at is None:
-        return ""
-    what = "The link" if result.video_url else "By PixelDojo's word the result"
-    left = result.expires_in_seconds
-    if not left:
-        return f"{what} expired at {result.expires_at}."
-    return f"{what} expires at {result.expires_at}, in {duration(left)}."
-
-
-def _standing(result: JobResult) -> str:
-    if not (result.job_id and result.status):
-        return ""
-    since = "" if result.elapsed_seconds is None else f", {duration(result.elapsed_seconds)} so far"
-    return f"Job {result.job_id}: {_word(result.status, result.vendor_status)}{since}."
-
-
-def _word(status: JobStatus, vendor_status: str | None) -> str:
-    """Our word, and the vendor's own where it is another."""
-    if not vendor_status or vendor_status == status:
-        return status
-    return f'{status} (PixelDojo: "{vendor_status}")'
-
-
-def _money(result: JobResult) -> str:
-    parts = [f"Charged by this call: {result.charged}"]
-    if result.credit_cost is not None:
-        parts.append(f"The job costs {number(result.credit_cost)} credits")
-    elif result.charged == "yes":
-        parts.append("PixelDojo did not say how much")
-    if result.credits_remaining is not None:
-        parts.append(f"Credits left: {number(result.credits_remaining)}")
-    return f"{'. '.join(parts)}."
-
-
-def _failure(result: JobResult) -> str:
-    if result.code is None:
-        return ""
-    harm = "it could be paid twice" if result.charged == "unknown" else "it would be refused again"
-    safe = "yes" if result.retry_safe else f"no, {harm}"
-    return f"Safe to repeat: {safe}. Code: {result.code}."
-
-
-def number(value: float) -> str:
-    """Credits as JSON has them: every digit, and no .0 at the end of a whole number."""
-    return f"{value:.15g}"
+def _line(standing: Standing) -> JobLine | None:
+    row = standing.row
+    if row is None:
+        return None
+    video = row.arguments.get("video")
+    return JobLine(
+        job_id=standing.id,
+        status=standing.status,
+        made_at=row.created_at.isoformat(timespec="seconds"),
+        video=str(video) if video else None,
+        seed=row.seed,
+        credit_cost=row.credit_cost,
+    )

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cached_property
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,6 +13,7 @@ from anyio.abc import TaskGroup
 from mcp.server.mcpserver import Context, MCPServer
 
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Caps
 from wan_mcp.jobs.service import Jobs
 from wan_mcp.settings import Settings
 from wan_mcp.tools import ICON, Call, build_tools
@@ -18,8 +21,11 @@ from wan_mcp.tools import ICON, Call, build_tools
 if TYPE_CHECKING:
     import httpx
 
+    from wan_mcp.jobs.sqlite import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
 
+OPEN_AFTER = 1.0
+"""Seconds after the start at which the ledger is opened if no call has needed it before."""
 DRAIN_SECONDS = 1.2
 """How long a stopping server lets a payment finish; hosts kill after 2 s."""
 
@@ -57,33 +63,71 @@ class App:
         self._tasks = tasks
         self._clock = clock
         self._transport = transport
+        self._rooms: _Rooms | None = None
 
-    @cached_property
-    def _vendor(self) -> "PixelDojo":
-        # Importing httpx takes 30 ms that no host has to wait for before `initialize`.
-        from wan_mcp.pixeldojo.client import PixelDojo
-
-        return PixelDojo(
-            self._settings.api_base,
-            self._settings.api_key.get_secret_value(),
-            agent=f"wan-mcp/{version('wan-mcp')}",
-            transport=self._transport,
-        )
-
-    @cached_property
+    @property
     def jobs(self) -> Jobs:
         """The jobs of the configured account."""
-        return Jobs(self._vendor, self._tasks, self._clock)
+        if self._rooms is None:
+            self._rooms = self._open()
+            self._tasks.start_soon(self._rooms.jobs.reconcile)
+        return self._rooms.jobs
+
+    async def run(self) -> None:
+        """Open what no host has to wait for before `initialize`, and see to lost answers."""
+        await anyio.sleep(OPEN_AFTER)
+        if self._settings.api_key.get_secret_value():
+            _ = self.jobs
 
     async def drain(self) -> None:
         """Let payments that are under way finish, for a short while."""
-        if "jobs" in self.__dict__:
-            await self.jobs.drain(DRAIN_SECONDS)
+        if self._rooms is not None:
+            await self._rooms.jobs.drain(DRAIN_SECONDS)
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if "_vendor" in self.__dict__:
-            await self._vendor.aclose()
+        """Close the connections and the ledger."""
+        if self._rooms is not None:
+            await self._rooms.vendor.aclose()
+            await self._rooms.ledger.aclose()
+
+    def _open(self) -> "_Rooms":
+        # Importing httpx takes 30 ms; SQLite opens its file only when it is first asked.
+        from wan_mcp.jobs.sqlite import SQLiteLedger
+        from wan_mcp.pixeldojo.client import PixelDojo
+
+        settings = self._settings
+        key = settings.api_key.get_secret_value()
+        agent = f"wan-mcp/{version('wan-mcp')}"
+        vendor = PixelDojo(settings.api_base, key, agent=agent, transport=self._transport)
+        ledger = SQLiteLedger(_ledger_folder(settings), caps=_caps(settings), now=self._clock.wall)
+        account = partial(ledger.account, settings.api_base, key)
+        jobs = Jobs(vendor, ledger, account, self._tasks, self._clock)
+        return _Rooms(vendor, ledger, jobs)
+
+
+@dataclass(frozen=True)
+class _Rooms:
+    vendor: "PixelDojo"
+    ledger: "SQLiteLedger"
+    jobs: Jobs
+
+
+def _ledger_folder(settings: Settings) -> Path:
+    """A folder of the ledger's own, because others' rights to it are taken away."""
+    if settings.data_dir is not None:
+        return settings.data_dir / "ledger"
+    import platformdirs
+
+    return platformdirs.user_data_path("wan-mcp", appauthor=False) / "ledger"
+
+
+def _caps(settings: Settings) -> Caps:
+    return Caps(
+        credits_per_job=settings.max_credits_per_job,
+        credits_per_day=settings.max_credits_per_day,
+        in_flight=settings.max_in_flight,
+        submits_per_minute=settings.max_submits_per_minute,
+    )
 
 
 def build_server(
@@ -104,6 +148,7 @@ def build_server(
     async def lifespan(server: MCPServer[App]) -> AsyncIterator[App]:
         async with anyio.create_task_group() as tasks:
             app = App(settings, tasks, clock or Clock(), transport)
+            tasks.start_soon(app.run)
             try:
                 yield app
             finally:
@@ -117,7 +162,8 @@ def build_server(
         async def progress(done: float, message: str) -> None:
             await context.report_progress(done, None, message)
 
-        return Call(context.request_context.lifespan_context.jobs, progress)
+        jobs = context.request_context.lifespan_context.jobs
+        return Call(jobs, progress, settings.confirm_above, context)
 
     return MCPServer(
         "wan-mcp",

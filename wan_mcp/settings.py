@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -21,6 +21,10 @@ from wan_mcp import addresses
 API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
+
+
+Credits = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class BadSettings(Exception):
@@ -34,6 +38,12 @@ class Settings(BaseModel):
         api_key: PixelDojo's key; empty until somebody sets it.
         api_base: the API's root; https, or http on this machine (the sandbox).
         log_level: how much goes to stderr.
+        data_dir: where the ledger lies; the user's data folder when unset.
+        max_credits_per_job: a dearer job is refused, and so is one without a price; unset: no cap.
+        max_credits_per_day: over a sliding 24 hours, across restarts.
+        max_in_flight: jobs at once.
+        max_submits_per_minute: paid requests in 60 s.
+        confirm_above: the person is asked before a job that costs more credits; unset: never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -43,6 +53,12 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", alias="WAN_MCP_LOG_LEVEL"
     )
+    data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
+    max_credits_per_job: Credits | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
+    max_credits_per_day: Credits = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
+    max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
+    max_submits_per_minute: Count = Field(default=6, alias="WAN_MCP_MAX_SUBMITS_PER_MINUTE")
+    confirm_above: Credits | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:

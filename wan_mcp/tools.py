@@ -9,22 +9,26 @@ from typing import Any
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, Icon, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, Icon, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import BaseModel
 
-from wan_mcp import present
+from wan_mcp import consent, present
 from wan_mcp.arguments import (
     Arguments,
     GetJobStatus,
+    ListJobs,
     ReplaceCharacter,
     WaitForJob,
     read_arguments,
 )
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.service import Jobs, News
-from wan_mcp.models import JobResult
+from wan_mcp.models import JobList, JobResult
+from wan_mcp.prose import text
 from wan_mcp.schema import portable
 
 Progress = Callable[[float, str], Awaitable[None]]
+Result = JobResult | JobList
 
 ICON = Icon(
     src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
@@ -41,10 +45,14 @@ class Call:
     Attributes:
         jobs: the caller's jobs.
         progress: tells a waiting person how far it is; the number only has to grow.
+        confirm_above: credits above which a person has to say yes; None never asks.
+        context: the SDK's own, through which the host is asked.
     """
 
     jobs: Jobs
     progress: Progress
+    confirm_above: float | None
+    context: Context[Any, Any]
 
 
 class WanTool(Tool):
@@ -61,11 +69,12 @@ class WanTool(Tool):
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
-    ) -> CallToolResult:
+    ) -> CallToolResult | InputRequiredResult:
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
             given = read_arguments(self.arguments, arguments, loopback=self.loopback)
-            return _answer(await self.fn(given, self.open_call(context)))
+            result = await self.fn(given, self.open_call(context))
+            return result if isinstance(result, InputRequiredResult) else _answer(result)
         except WanError as failure:
             return _answer(present.failure_result(failure), failed=True)
         except Exception:
@@ -73,17 +82,19 @@ class WanTool(Tool):
             return _answer(_broken(self.name, self.paid), failed=True)
 
 
-async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult:
+async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | InputRequiredResult:
     """Start one paid job that puts a picture's person in the place of the person in a video.
 
     It costs PixelDojo credits and takes minutes. It returns a job_id at once: pass that to
     wait_for_job. Both inputs must be direct links that PixelDojo can fetch; best is one clearly
-    visible person. Call it once for each film wanted; when an answer is lost or unclear, follow
-    `next` instead of calling again.
+    visible person. An equal call soon after returns the same job and costs nothing; for another
+    take give another seed. When an answer is lost or unclear, follow `next`.
     """
     await call.progress(0, "Sending the request to PixelDojo")
-    job = await call.jobs.submit(given.replacement())
-    return present.job_result(job, now=call.jobs.clock.wall(), charged=True)
+    if asking := await _ask_first(call):
+        return asking
+    submitted = await call.jobs.submit(given.replacement())
+    return present.submit_result(submitted, now=call.jobs.clock.wall())
 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
@@ -102,8 +113,13 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as watching:
         async for news in watching:
             looks += 1
-            await call.progress(looks, present.progress_note(news.job, news.elapsed, news.trouble))
+            await call.progress(looks, present.progress_note(news))
     return _told(news, call)
+
+
+async def list_jobs(given: ListJobs, call: Call) -> JobList:
+    """List this user's jobs, newest first: what was bought, what runs, what got lost. Free."""
+    return present.list_result(await call.jobs.recent(given.status, given.limit))
 
 
 def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: bool) -> list[Tool]:
@@ -113,17 +129,12 @@ def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: boo
         open_call: finds what a call works with.
         loopback: accept media addresses on this machine (only while the API is there too).
     """
-    reads = ToolAnnotations(
-        read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-    )
-    spends = ToolAnnotations(
-        read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
-    )
 
     def tool(
         title: str,
-        fn: Callable[[Any, Call], Awaitable[JobResult]],
+        fn: Callable[[Any, Call], Awaitable[Any]],
         arguments: type[Arguments],
+        answers: type[BaseModel],
         hints: ToolAnnotations,
     ) -> Tool:
         return WanTool(
@@ -132,7 +143,7 @@ def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: boo
             title=title,
             description=" ".join((fn.__doc__ or "").split()),
             parameters=portable(arguments),
-            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=portable(JobResult)),
+            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=portable(answers)),
             is_async=True,
             context_kwarg=None,
             annotations=hints,
@@ -143,11 +154,33 @@ def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: boo
             paid=not hints.read_only_hint,
         )
 
+    reads, local, spends = _hints()
     return [
-        tool("Replace a character in a video", replace_character, ReplaceCharacter, spends),
-        tool("Look at a job", get_job_status, GetJobStatus, reads),
-        tool("Wait for a job", wait_for_job, WaitForJob, reads),
+        tool("Replace a character", replace_character, ReplaceCharacter, JobResult, spends),
+        tool("Look at a job", get_job_status, GetJobStatus, JobResult, reads),
+        tool("Wait for a job", wait_for_job, WaitForJob, JobResult, reads),
+        tool("List jobs", list_jobs, ListJobs, JobList, local),
     ]
+
+
+def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
+    """What hosts are told: a read of PixelDojo, a read of our own ledger, a purchase."""
+    reads = ToolAnnotations(
+        read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+    )
+    spends = ToolAnnotations(
+        read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
+    )
+    return reads, reads.model_copy(update={"open_world_hint": False}), spends
+
+
+async def _ask_first(call: Call) -> InputRequiredResult | None:
+    """Have the person asked about a dear job; None once there is a yes, or no need for one."""
+    if call.confirm_above is None:
+        return None
+    call.jobs.require_key()
+    question = consent.question(await call.jobs.estimate(), call.confirm_above)
+    return None if question is None else await consent.ask(call.context, question)
 
 
 def _told(news: News, call: Call) -> JobResult:
@@ -155,7 +188,7 @@ def _told(news: News, call: Call) -> JobResult:
 
 
 def _broken(name: str, paid: bool) -> JobResult:
-    careful = "Do not repeat it: ask the user to look at their recent jobs on pixeldojo.ai first."
+    careful = "Do not repeat it: call list_jobs first, to see whether a job was started."
     return JobResult(
         message=f"{name} hit a defect of wan-mcp; the server's log has the details.",
         charged="unknown" if paid else "no",
@@ -165,9 +198,9 @@ def _broken(name: str, paid: bool) -> JobResult:
     )
 
 
-def _answer(result: JobResult, *, failed: bool = False) -> CallToolResult:
+def _answer(result: Result, *, failed: bool = False) -> CallToolResult:
     return CallToolResult(
-        content=[TextContent(type="text", text=present.text(result))],
+        content=[TextContent(type="text", text=text(result))],
         structured_content=result.model_dump(mode="json", exclude_none=True),
         is_error=failed,
     )

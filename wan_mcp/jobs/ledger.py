@@ -81,7 +81,8 @@ class LimitReached(Refused):
         used: float | None,
         frees_at: datetime | None = None,
     ) -> None:
-        super().__init__(what)
+        free = "" if frees_at is None else f" There is room again at {frees_at:%Y-%m-%d %H:%M} UTC."
+        super().__init__(f"{what}{free} The setting is {setting}.")
         self.setting = setting
         self.limit = limit
         self.used = used

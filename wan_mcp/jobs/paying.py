@@ -1,11 +1,18 @@
 """The one place that decides to send, or to send again, a request that costs credits."""
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wan_mcp.errors import NotSent, RateLimited, Rejected, WanError
+import anyio
+from anyio.abc import TaskGroup
+
+from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.schedule import retry_delay
+from wan_mcp.jobs.standing import unknown
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
@@ -15,38 +22,67 @@ MAX_CONNECTS = 3
 CONNECT_WINDOW = 10.0
 """Seconds in which a request that never left may be tried again."""
 MAX_RATE_LIMIT_WAIT = 10.0
+SCHEMA_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
 
 class Payment:
-    """One paid request until it is accepted, refused for good, or possibly sent.
+    """One paid request, from its `intent` in the ledger to its end.
 
     Three refusals allow one more POST, because each proves that the last one bought nothing:
     nothing left this machine; PixelDojo asked to slow down; PixelDojo disliked the type of
     `resolution`, which its documentation leaves open. Everything else is final.
 
-    Attributes:
-        may_have_landed: a POST has begun to leave and was not proven to have bought nothing.
+    Args:
+        row: the `intent` that this process has claimed.
+        wanted: what is sent, with the seed that the row planted.
     """
 
-    def __init__(self, vendor: "PixelDojo", clock: Clock, wanted: Replacement) -> None:
+    def __init__(
+        self, vendor: "PixelDojo", ledger: Ledger, clock: Clock, row: Row, wanted: Replacement
+    ) -> None:
         self._vendor = vendor
+        self._ledger = ledger
         self._clock = clock
+        self._handle = row.handle
         self._wanted = wanted
+        self._committed = False
         self._connects = 0
         self._may_slow_down = True
         self._may_retype = wanted.resolution is not None
         self._as_number = False
-        self.may_have_landed = False
 
-    async def run(self) -> Job:
-        """Pay once. Raises Refused, NotSent or OutcomeUnknown."""
+    async def run(self) -> Row | None:
+        """Pay once; the row, or None when the job was bought but could not be written down.
+
+        Raises:
+            Refused, NotSent: nothing was charged.
+            OutcomeUnknown: the request may have landed.
+        """
+        try:
+            job = await self._post()
+        except (NotSent, LedgerUnavailable) as nothing:
+            await self._conclude(State.NOT_SENT, nothing)
+            raise
+        except OutcomeUnknown as lost:
+            await self._conclude(State.UNKNOWN, lost)
+            raise unknown(self._handle, lost.what) from lost
+        except Refused as refusal:
+            await self._conclude(State.REFUSED, refusal)
+            raise
+        return await self._accept(job)
+
+    async def _post(self) -> Job:
         self._as_number = await self._resolution_is_number()
         started = self._clock.monotonic()
         while True:
             try:
-                return await self._vendor.submit(self._wanted, resolution_as_number=self._as_number)
+                return await self._vendor.submit(
+                    self._wanted,
+                    resolution_as_number=self._as_number,
+                    before_sending=self._before_sending,
+                )
             except (NotSent, RateLimited, Rejected) as refusal:
                 pause = self._pause(refusal, self._clock.monotonic() - started)
                 if pause is None:
@@ -54,17 +90,21 @@ class Payment:
                 await self._clock.sleep(pause)
 
     async def _before_sending(self) -> None:
-        self.may_have_landed = True
+        """The commit point: on disk before the first byte leaves. A resend is committed already."""
+        if not self._committed:
+            await self._ledger.commit_sending(self._handle)
+            self._committed = True
 
     async def _resolution_is_number(self) -> bool:
         if self._wanted.resolution is None:
             return False
-        try:
-            return await self._vendor.resolution_is_number()
-        except WanError as exc:
-            # The schema page is a courtesy; without it the string goes first.
-            logger.info("the vendor's schema could not be read: %s", exc.what)
-            return False
+        with anyio.move_on_after(SCHEMA_SECONDS):
+            try:
+                return await self._vendor.resolution_is_number()
+            except WanError as exc:
+                # The schema page is a courtesy; without it the string goes first.
+                logger.info("the vendor's schema could not be read: %s", exc.what)
+        return False
 
     def _pause(self, refusal: WanError, elapsed: float) -> float | None:
         """Seconds before the one more POST that this refusal allows; None when it allows none."""
@@ -82,3 +122,86 @@ class Payment:
                 self._as_number = not self._as_number
                 return 0.0 if allowed else None
         return None
+
+    async def _accept(self, job: Job) -> Row | None:
+        try:
+            return await self._ledger.accept(self._handle, job)
+        except (LedgerUnavailable, Fenced) as exc:
+            # The job is paid: losing its id now would lose the film.
+            logger.error("job %s was started but could not be kept: %s", job.job_id, exc.what)
+            return None
+
+    async def _conclude(self, state: State, why: WanError) -> None:
+        try:
+            await self._ledger.conclude(self._handle, state, why.what)
+        except (LedgerUnavailable, Fenced) as exc:
+            # What is told to the caller stays true; the row is settled when this process ends.
+            logger.error("submission %s could not be concluded: %s", self._handle, exc.what)
+
+
+@dataclass(eq=False)
+class Outcome:
+    """How a payment ended, for whoever still waits for it.
+
+    Attributes:
+        row: the row at the end, unless it could not be written.
+        failure: what the payment raised.
+    """
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    row: Row | None = None
+    failure: Exception | None = None
+
+
+class Payments:
+    """The payments under way in this process. They run in the server's own tasks, so that a
+    cancelled call, a closed stdin or a dropped stream ends only the waiting for one.
+    """
+
+    def __init__(self, vendor: "PixelDojo", ledger: Ledger, tasks: TaskGroup, clock: Clock) -> None:
+        self._vendor = vendor
+        self._ledger = ledger
+        self._tasks = tasks
+        self._clock = clock
+        self._open: dict[str, Outcome] = {}
+
+    def start(self, row: Row, wanted: Replacement) -> None:
+        """Pay for a claimed row, whatever becomes of the caller."""
+        self._open[row.handle] = Outcome()
+        payment = Payment(self._vendor, self._ledger, self._clock, row, wanted)
+        self._tasks.start_soon(self._run, row.handle, payment)
+
+    async def settled(self, handle: str, seconds: float) -> Row | None:
+        """The row once its submit is over, here or in another process, or as it is by then.
+
+        Raises:
+            WanError: how the payment failed, when it was one of this process's.
+        """
+        outcome = self._open.get(handle)
+        if outcome is None:
+            return await self._ledger.settled(handle, max(seconds, 0.0))
+        with anyio.move_on_after(max(seconds, 0.0)):
+            await outcome.done.wait()
+        if outcome.failure is not None:
+            raise outcome.failure
+        return outcome.row
+
+    async def drain(self, seconds: float) -> None:
+        """Let running payments finish, at most so long."""
+        with anyio.move_on_after(seconds):
+            for outcome in list(self._open.values()):
+                await outcome.done.wait()
+
+    async def _run(self, handle: str, payment: Payment) -> None:
+        outcome = self._open[handle]
+        try:
+            outcome.row = await payment.run()
+        except WanError as failure:
+            logger.info("submission %s: %s", handle, failure.what)
+            outcome.failure = failure
+        except Exception as broken:
+            logger.exception("submission %s broke", handle)
+            outcome.failure = broken
+        finally:
+            outcome.done.set()
+            del self._open[handle]

@@ -1,38 +1,45 @@
-"""Jobs of one account: submit, check, watch. Every rule of money and time is here or beside."""
+"""Jobs of one account: submit, check, watch, list. The rules of money and time are beside."""
 
-import logging
-from collections import OrderedDict
+import secrets
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wan_mcp.errors import (
-    CouldNotFindOut,
-    NotFound,
-    NotSent,
-    OutcomeUnknown,
-    RateLimited,
-    WanError,
-)
+from wan_mcp.errors import CouldNotFindOut, WanError
 from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.paying import Payment
-from wan_mcp.jobs.schedule import NEW_JOB_GRACE, poll_delay, retry_delay
-from wan_mcp.models import Job, Replacement
+from wan_mcp.jobs.ledger import Claim, Ledger
+from wan_mcp.jobs.paying import Payments
+from wan_mcp.jobs.price import Price
+from wan_mcp.jobs.reading import TROUBLE, Account, Reader, passes
+from wan_mcp.jobs.reconcile import Reconciler
+from wan_mcp.jobs.schedule import poll_delay, retry_delay
+from wan_mcp.jobs.standing import Standing, failure_of, of_row, states_of
+from wan_mcp.models import JobStatus, Replacement
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
+ANSWER_SECONDS = 4.0
+"""How long a submit waits for PixelDojo before it answers with our handle: one agent SDK gives a
+whole call 5 s."""
 CHECK_TRIES = 3
 CHECK_SECONDS = 10.0
-READ_GRACE = 5.0
-"""Seconds that the last read of a wait may overrun its end."""
-MISSING_LIMIT = 3
-REMEMBERED = 1_000
+FIRST_LOOK_SECONDS = 3.0
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a submit.
+
+    Attributes:
+        joined: an equal request stood already, and nothing new was bought.
+    """
+
+    standing: Standing
+    joined: bool
 
 
 @dataclass(frozen=True)
@@ -40,39 +47,20 @@ class News:
     """What one look at a job brought.
 
     Attributes:
-        elapsed: seconds since the job was accepted, or first seen by this process.
-        trouble: why the look failed, when it did; `job` is then what was known before.
+        standing: what is known; None when nothing is.
+        elapsed: seconds since the job was accepted; None when nothing tells.
+        trouble: why the look failed, when it did; `standing` is then what was known before.
     """
 
-    job: Job | None = None
-    elapsed: float = 0.0
+    standing: Standing | None = None
+    elapsed: float | None = None
     trouble: WanError | None = None
 
-    def known(self) -> Job:
-        """The job. Raises what kept us from learning of it."""
-        if self.job is None:
+    def known(self) -> Standing:
+        """The standing. Raises what kept us from learning of it."""
+        if self.standing is None:
             raise self.trouble or CouldNotFindOut("There was no time to ask PixelDojo.")
-        return self.job
-
-
-@dataclass
-class _Known:
-    """What this process remembers of a job; gone with the process."""
-
-    since: float
-    told: float
-    job: Job | None = None
-    missing: int = 0
-
-
-@dataclass(eq=False)
-class _Outcome:
-    """How a payment ended, for whoever still waits for it."""
-
-    done: anyio.Event = field(default_factory=anyio.Event)
-    job: Job | None = None
-    failure: BaseException | None = None
-    awaited: bool = True
+        return self.standing
 
 
 class Jobs:
@@ -80,42 +68,71 @@ class Jobs:
 
     Args:
         vendor: the account's PixelDojo.
-        tasks: the server's own tasks: a payment runs there, so that a cancelled call, a closed
-            stdin or a dropped stream ends only the waiting for it.
+        ledger: where paid requests are written down; when it cannot be used, paid calls are
+            refused and reads go on.
+        account: finds the account's name in the ledger.
+        tasks: the server's own tasks: payments run there and outlive the calls.
         clock: time and chance.
     """
 
-    def __init__(self, vendor: "PixelDojo", tasks: TaskGroup, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        vendor: "PixelDojo",
+        ledger: Ledger,
+        account: Account,
+        tasks: TaskGroup,
+        clock: Clock,
+    ) -> None:
+        self.clock = clock
         self._vendor = vendor
-        self._tasks = tasks
-        self.clock = clock or Clock()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._paying: set[_Outcome] = set()
+        self._ledger = ledger
+        self._account = account
+        self._price = Price(vendor, clock)
+        self._payments = Payments(vendor, ledger, tasks, clock)
+        self._reconciler = Reconciler(vendor, ledger, clock)
+        self._reader = Reader(vendor, ledger, account, self._reconciler, clock)
 
-    async def submit(self, wanted: Replacement) -> Job:
-        """Start one paid job; being cancelled leaves the payment to finish by itself.
+    async def reconcile(self) -> None:
+        """Look up lost answers in the background, for ever."""
+        await self._reconciler.run(self._account)
+
+    def require_key(self) -> None:
+        """Raises NoKey when no API key is configured."""
+        self._vendor.require_key()
+
+    async def estimate(self) -> float | None:
+        """Credits that a job is said to cost; None when that cannot be had."""
+        return await self._price.estimate()
+
+    async def submit(self, wanted: Replacement) -> Submitted:
+        """Have a request paid at most once; an equal one that stands is joined.
+
+        Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
+        the payment to finish by itself.
 
         Raises:
             Refused, NotSent: nothing was charged.
             OutcomeUnknown: a charge is possible.
         """
-        outcome = _Outcome()
-        self._paying.add(outcome)
-        self._tasks.start_soon(self._pay, wanted, outcome)
+        until = self.clock.monotonic() + ANSWER_SECONDS
+        self._vendor.require_key()
+        estimate = await self.estimate()
+        with anyio.CancelScope(shield=True):  # a claimed row must not be left without its payment
+            claim = await self._claim(wanted, estimate)
+        left = until - self.clock.monotonic()
         try:
-            await outcome.done.wait()
+            row = await self._payments.settled(claim.row.handle, left) or claim.row
         finally:
-            outcome.awaited = False
-        if outcome.failure is not None:
-            raise outcome.failure
-        assert outcome.job is not None
-        return outcome.job
+            self._reconciler.wake()
+        if failure := failure_of(row):
+            raise failure
+        return Submitted(of_row(row), joined=not claim.mine)
 
-    async def check(self, job_id: str) -> News:
-        """One job as it stands now; an ended one is told from memory.
+    async def check(self, id: str) -> News:
+        """One job as it stands now; an ended one is told from the ledger.
 
         Raises:
-            NotFound: PixelDojo does not know the id.
+            NotFound: PixelDojo does not know the id, or the account has no such handle.
             Refused, CouldNotFindOut: it could not be asked.
         """
         deadline = self.clock.monotonic() + CHECK_SECONDS
@@ -123,126 +140,82 @@ class Jobs:
         while True:
             attempt += 1
             try:
-                await self._read(job_id, deadline)
-                return self._news(job_id)
-            except (CouldNotFindOut, RateLimited) as trouble:
+                return self._news(await self._reader.look(id, deadline - self.clock.monotonic()))
+            except TROUBLE as trouble:
                 pause = trouble.retry_after or retry_delay(attempt, self.clock.chance())
                 late = self.clock.monotonic() + pause >= deadline
-                if late or attempt >= CHECK_TRIES or not _passing(trouble):
+                if late or attempt >= CHECK_TRIES or not passes(trouble):
                     raise
                 await self.clock.sleep(pause)
 
-    async def watch(self, job_id: str, seconds: float) -> AsyncGenerator[News, None]:
+    async def watch(self, id: str, seconds: float) -> AsyncGenerator[News, None]:
         """The job's news, one for each look, until it ended or the time is up.
 
         A look that fails is news too: a busy vendor means "wait on".
 
         Raises:
-            NotFound: PixelDojo does not know the id, or no longer.
+            NotFound: PixelDojo does not know the id, or the account has no such handle.
             Refused, CouldNotFindOut: asking again would not help.
         """
         deadline = self.clock.monotonic() + seconds
-        known = self._known.get(job_id)
-        if known and known.job and self.clock.monotonic() - known.told < 1:
-            yield self._news(job_id)  # just submitted: the first read comes after its delay
-            await self._pause(job_id, deadline, None)
+        news = self._news(await self._reader.known(id))
+        if _is_new(news) and seconds > 0:
+            yield news  # just accepted: the first read comes after its delay
+            await self._pause(news, deadline)
         while True:
-            trouble = await self._look(job_id, deadline)
-            news = self._news(job_id, trouble)
+            news = await self._look(id, deadline, news)
             yield news
-            ended = news.job is not None and news.job.ended
-            if ended or self.clock.monotonic() >= deadline:
+            settled = news.standing is not None and news.standing.settled
+            if settled or self.clock.monotonic() >= deadline:
                 return
-            await self._pause(job_id, deadline, trouble)
+            await self._pause(news, deadline)
+
+    async def recent(self, status: JobStatus | None, limit: int) -> list[Standing]:
+        """Newest first: all that is live or unknown, and the newest `limit` others of a status.
+
+        Raises:
+            LedgerUnavailable: only the ledger has them.
+        """
+        states = None if status is None else states_of(status)
+        rows = await self._ledger.recent(await self._account(), states, limit)
+        return [of_row(row) for row in rows]
 
     async def drain(self, seconds: float) -> None:
         """Let running payments finish, at most so long."""
-        with anyio.move_on_after(seconds):
-            for outcome in list(self._paying):
-                await outcome.done.wait()
+        await self._payments.drain(seconds)
 
-    async def _pay(self, wanted: Replacement, outcome: _Outcome) -> None:
-        payment = Payment(self._vendor, self.clock, wanted)
+    async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
+        seed = secrets.randbelow(2**31)
+        claim = await self._ledger.claim(
+            await self._account(), wanted, planted_seed=seed, estimate=estimate
+        )
+        if claim.mine:
+            self._payments.start(claim.row, wanted.model_copy(update={"seed": claim.row.seed}))
+        return claim
+
+    async def _look(self, id: str, deadline: float, before: News) -> News:
+        left = deadline - self.clock.monotonic()
+        standing = before.standing
+        if standing is not None and standing.status is JobStatus.SUBMITTING and standing.row:
+            await self._ledger.settled(standing.row.handle, max(left, 0.0))
         try:
-            outcome.job = self._remember(await payment.run())
-        except Exception as exc:
-            outcome.failure = exc
-        except BaseException:
-            outcome.failure = _torn(payment)
-            outcome.awaited = False  # the server is stopping: the log must hear of it
-            raise
-        finally:
-            outcome.done.set()
-            self._paying.discard(outcome)
-            if not outcome.awaited:
-                self._tell_log(outcome)
-
-    def _tell_log(self, outcome: _Outcome) -> None:
-        """Nobody waits for this payment any more: the log is the last place to keep its id."""
-        if outcome.job:
-            logger.warning("a cancelled call's job was started: %s", outcome.job.job_id)
-        elif not isinstance(outcome.failure, WanError):
-            logger.error("a cancelled call's payment broke", exc_info=outcome.failure)
-        else:
-            logger.warning("a cancelled call's payment ended: %s", outcome.failure.what)
-
-    async def _look(self, job_id: str, deadline: float) -> WanError | None:
-        """Read the job once; the reason when that failed in a way that may pass."""
-        first = job_id not in self._known
-        try:
-            await self._read(job_id, deadline)
-        except (CouldNotFindOut, RateLimited) as trouble:
-            if not _passing(trouble):
+            return self._news(await self._reader.look(id, left))
+        except TROUBLE as trouble:
+            if not passes(trouble):
                 raise
-            return trouble
-        except NotFound as missing:
-            if first or self._is_gone(job_id):
-                raise
-            return missing
-        return None
+            return self._news(before.standing, trouble)
 
-    async def _read(self, job_id: str, deadline: float) -> Job:
-        known = self._known.get(job_id)
-        if known and known.job and known.job.settled:
-            return known.job
-        remaining = max(deadline - self.clock.monotonic(), 0.0)
-        with anyio.move_on_after(remaining + READ_GRACE):
-            return self._remember(await self._vendor.job(job_id))
-        raise CouldNotFindOut("PixelDojo did not answer in time.")
+    def _news(self, standing: Standing | None, trouble: WanError | None = None) -> News:
+        elapsed = None if standing is None else standing.age(self.clock.wall())
+        return News(standing, elapsed, trouble)
 
-    def _remember(self, job: Job) -> Job:
-        now = self.clock.monotonic()
-        known = self._known.setdefault(job.job_id, _Known(since=now, told=now))
-        self._known.move_to_end(job.job_id)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        known.job, known.told, known.missing = job, now, 0
-        return job
-
-    def _is_gone(self, job_id: str) -> bool:
-        known = self._known[job_id]
-        known.missing += 1
-        age = self.clock.monotonic() - known.since
-        return age > NEW_JOB_GRACE and known.missing >= MISSING_LIMIT
-
-    def _news(self, job_id: str, trouble: WanError | None = None) -> News:
-        known = self._known.get(job_id)
-        if known is None:
-            return News(None, 0.0, trouble)
-        return News(known.job, self.clock.monotonic() - known.since, trouble)
-
-    async def _pause(self, job_id: str, deadline: float, trouble: WanError | None) -> None:
-        delay = poll_delay(self._news(job_id).elapsed, self.clock.chance())
-        asked = (trouble and trouble.retry_after) or 0.0
-        remaining = deadline - self.clock.monotonic()
-        await self.clock.sleep(max(min(max(delay, asked), remaining), 0.0))
+    async def _pause(self, news: News, deadline: float) -> None:
+        delay = poll_delay(news.elapsed or 0.0, self.clock.chance())
+        asked = (news.trouble and news.trouble.retry_after) or 0.0
+        left = deadline - self.clock.monotonic()
+        await self.clock.sleep(max(min(max(delay, asked), left), 0.0))
 
 
-def _passing(trouble: WanError) -> bool:
-    return not isinstance(trouble, CouldNotFindOut) or trouble.passing
-
-
-def _torn(payment: Payment) -> WanError:
-    if payment.may_have_landed:
-        return OutcomeUnknown("The server was stopped while the paid request was under way.")
-    return NotSent("The server was stopped before the request was sent.")
+def _is_new(news: News) -> bool:
+    running = news.standing is not None and news.standing.status is JobStatus.RUNNING
+    return running and news.elapsed is not None and news.elapsed < FIRST_LOOK_SECONDS

@@ -4,6 +4,7 @@ Nothing here decides to repeat a request: each method is one request, or none.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -45,6 +46,11 @@ class PixelDojo:
         self._loopback = addresses.is_loopback(urlsplit(base).hostname or "")
         self._exchange = Exchange(limits or Limits(), direct=self._loopback, transport=transport)
 
+    def require_key(self) -> None:
+        """Raises NoKey when none is configured: known before anything is written or sent."""
+        if not self._key:
+            raise NoKey("No PixelDojo API key is configured.")
+
     async def submit(
         self,
         wanted: Replacement,
@@ -73,10 +79,10 @@ class PixelDojo:
         reply = await self._send("GET", f"/jobs/{job_id}")
         return self._hidden(wire.job(reply, job_id, loopback=self._loopback))
 
-    async def jobs(self) -> list[Job]:
+    async def jobs(self) -> list[wire.Listed]:
         """The account's recent jobs. Free. Raises Refused or CouldNotFindOut."""
         listed = wire.jobs(await self._send("GET", "/jobs"), loopback=self._loopback)
-        return [self._hidden(job) for job in listed]
+        return [replace(each, job=self._hidden(each.job)) for each in listed]
 
     async def model(self) -> wire.Model:
         """The model page, with what a job is said to cost. Free and public."""
@@ -101,8 +107,8 @@ class PixelDojo:
         public: bool = False,
     ) -> Reply:
         """Make one request; whatever is not a 2xx answer leaves here as one of our errors."""
-        if not (self._key or public):
-            raise NoKey("No PixelDojo API key is configured.")
+        if not public:
+            self.require_key()
         request = Request(method, self._base + path, self._headers(public), body, before_sending)
         reply = (await self._exchange.send(request)).without(self._key)
         if not 200 <= reply.status < 300:

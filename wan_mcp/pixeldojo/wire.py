@@ -33,6 +33,19 @@ class Model:
     credit_estimate: float | None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A job in the job list, with what the list shows of its request (assumed: under `input`).
+
+    Attributes:
+        video: address of the source clip, without its query.
+    """
+
+    job: Job
+    seed: int | None
+    video: str | None
+
+
 def run_body(wanted: Replacement, *, resolution_as_number: bool = False) -> dict[str, Any]:
     """The flat JSON body of a submit: documented fields only, and only those that are set.
 
@@ -87,7 +100,7 @@ def job(reply: Reply, job_id: str, *, loopback: bool = False) -> Job:
     return told
 
 
-def jobs(reply: Reply, *, loopback: bool = False) -> list[Job]:
+def jobs(reply: Reply, *, loopback: bool = False) -> list[Listed]:
     """The recent jobs, in the vendor's order; entries that are no jobs are left out.
 
     The list's envelope is not documented: a bare list and the usual wrappings are read.
@@ -127,10 +140,17 @@ def resolution_is_number(reply: Reply) -> bool:
     return field.get("type") in ("integer", "number") or isinstance(sample, int)
 
 
-def _listed(entries: list[Any], loopback: bool) -> Iterator[Job]:
+def _listed(entries: list[Any], loopback: bool) -> Iterator[Listed]:
     for entry in entries:
         if isinstance(entry, Mapping) and _id(entry.get("jobId")):
-            yield _job(entry, loopback=loopback)
+            asked = entry.get("input")
+            asked = asked if isinstance(asked, Mapping) else entry
+            seed, video = asked.get("seed"), asked.get("video")
+            yield Listed(
+                job=_job(entry, loopback=loopback),
+                seed=seed if type(seed) is int else None,
+                video=video.partition("?")[0] if isinstance(video, str) else None,
+            )
 
 
 def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -> Job:

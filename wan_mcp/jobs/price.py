@@ -1,0 +1,43 @@
+"""What a job is said to cost: asked of the model page, never hard-coded.
+
+PixelDojo's own pages name 10 credits, 2 credits and "per second" for the same model.
+"""
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from wan_mcp.errors import WanError
+from wan_mcp.jobs.clock import Clock
+
+if TYPE_CHECKING:
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+FRESH_SECONDS = 600.0
+ASK_SECONDS = 1.5
+"""How long a submit waits for the price; hosts with 5 s for a whole call exist."""
+
+
+class Price:
+    """The model page's price, kept for ten minutes."""
+
+    def __init__(self, vendor: "PixelDojo", clock: Clock) -> None:
+        self._vendor = vendor
+        self._clock = clock
+        self._asked_at: float | None = None
+        self._estimate: float | None = None
+
+    async def estimate(self) -> float | None:
+        """Credits that a job is said to cost; None when that cannot be had in time."""
+        now = self._clock.monotonic()
+        if self._asked_at is None or now - self._asked_at > FRESH_SECONDS:
+            await self._ask()
+        return self._estimate
+
+    async def _ask(self) -> None:
+        with anyio.move_on_after(ASK_SECONDS):
+            try:
+                self._estimate = (await self._vendor.model()).credit_estimate
+                self._asked_at = self._clock.monotonic()
+            except WanError:
+                self._estimate = None  # an old price is no better than none

@@ -1,0 +1,138 @@
+"""Free looks at a job: from the ledger when it knows the end, else from PixelDojo."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from wan_mcp.errors import CouldNotFindOut, NotFound, RateLimited, WanError
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.jobs.reconcile import Reconciler
+from wan_mcp.jobs.row import Row, State
+from wan_mcp.jobs.schedule import NEW_JOB_GRACE
+from wan_mcp.jobs.standing import Standing, of_job, of_row
+from wan_mcp.models import Job
+
+if TYPE_CHECKING:
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+Account = Callable[[], Awaitable[str]]
+
+HANDLE = "sub_"
+READ_GRACE = 5.0
+"""Seconds that the last read of a wait may overrun its end."""
+MISSING_LIMIT = 3
+
+logger = logging.getLogger(__name__)
+
+
+class Reader:
+    """Looks at the jobs of one account.
+
+    Args:
+        account: finds its name in the ledger.
+    """
+
+    def __init__(
+        self,
+        vendor: "PixelDojo",
+        ledger: Ledger,
+        account: Account,
+        reconciler: Reconciler,
+        clock: Clock,
+    ) -> None:
+        self._vendor = vendor
+        self._ledger = ledger
+        self._account = account
+        self._reconciler = reconciler
+        self._clock = clock
+        self._missing: dict[str, int] = {}
+
+    async def known(self, id: str) -> Standing | None:
+        """What the ledger knows of a handle or job id, without asking PixelDojo.
+
+        Raises:
+            NotFound: a handle that is not this account's.
+            LedgerUnavailable: only the ledger could tell what a handle stands for.
+        """
+        row = await self._row(id)
+        if row is None and id.startswith(HANDLE):
+            raise NotFound(f"No request of this account is known as {id}.")
+        return None if row is None else of_row(row)
+
+    async def look(self, id: str, seconds: float) -> Standing:
+        """One look: at most one request, none when nothing new could be told.
+
+        Args:
+            seconds: the time that the caller has left.
+
+        Raises:
+            NotFound: PixelDojo does not know the id.
+            Refused, CouldNotFindOut: it could not be asked.
+        """
+        before = await self.known(id)
+        if before is None:
+            return await self._told(await self._read(id, seconds))
+        row = before.row
+        assert row is not None
+        if row.state is State.UNKNOWN:
+            await self._reconciler.look(row.account, [row])
+            return await self.known(id) or before
+        if before.settled or row.job_id is None:
+            return before
+        try:
+            job = await self._read(row.job_id, seconds)
+        except NotFound as missing:
+            return await self._not_there(row, row.job_id, missing)
+        self._missing.pop(row.job_id, None)
+        return await self._told(job)
+
+    async def _row(self, id: str) -> Row | None:
+        try:
+            return await self._ledger.find(await self._account(), id)
+        except LedgerUnavailable:
+            if id.startswith(HANDLE):
+                raise
+            return None  # PixelDojo itself can still tell of its own id
+
+    async def _read(self, job_id: str, seconds: float) -> Job:
+        with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
+            return await self._vendor.job(job_id)
+        raise CouldNotFindOut("PixelDojo did not answer in time.")
+
+    async def _told(self, job: Job) -> Standing:
+        try:
+            learnt = await self._ledger.learn(await self._account(), job)
+        except LedgerUnavailable as exc:
+            logger.warning("news of job %s could not be kept: %s", job.job_id, exc.what)
+            return of_job(job)
+        if learnt.ignored:
+            logger.warning("job %s had ended; %r is ignored", job.job_id, job.vendor_status)
+        return of_row(learnt.row)
+
+    async def _not_there(self, row: Row, job_id: str, missing: NotFound) -> Standing:
+        """A 404 for a job that we know of: too new to be seen, a slip, or gone for good.
+
+        Raises:
+            CouldNotFindOut: it may be there at the next look.
+        """
+        count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
+        since = row.accepted_at or row.created_at
+        age = (self._clock.wall() - since).total_seconds()
+        if age <= NEW_JOB_GRACE or count < MISSING_LIMIT:
+            raise CouldNotFindOut("PixelDojo does not show the job at the moment.") from missing
+        try:
+            return of_row(await self._ledger.conclude(row.handle, State.LOST, missing.what))
+        except (LedgerUnavailable, Fenced):
+            raise missing from None
+
+
+def passes(trouble: WanError) -> bool:
+    """Whether asking again soon may help."""
+    return not isinstance(trouble, CouldNotFindOut) or trouble.passing
+
+
+TROUBLE = (CouldNotFindOut, RateLimited)
+"""What a look may meet without being over: a busy vendor means "wait on"."""

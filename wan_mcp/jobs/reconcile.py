@@ -1,0 +1,161 @@
+"""Lost answers looked up in PixelDojo's job list. It never sends anything paid.
+
+A request carries a seed; a job in the list that shows the same seed is the job of that request.
+Whether the list shows it is not documented: without it nothing can be concluded, and that is said.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+
+from wan_mcp.errors import WanError
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.jobs.row import Row, State
+
+if TYPE_CHECKING:
+    from wan_mcp.pixeldojo.client import PixelDojo
+    from wan_mcp.pixeldojo.wire import Listed
+
+SCHEDULE = (3.0, 15.0, 60.0, 180.0, 600.0)
+"""Seconds after the request was sent at which the list is read by itself."""
+MIN_GAP = 3.0
+KNOWN_JOBS = 200
+IDLE_SECONDS = 30.0
+"""How often the ledger is asked for what other processes left when they died."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Looks for the jobs of lost answers."""
+
+    def __init__(self, vendor: "PixelDojo", ledger: Ledger, clock: Clock) -> None:
+        self._vendor = vendor
+        self._ledger = ledger
+        self._clock = clock
+        self._lost = anyio.Event()
+        self._looked_at: float | None = None
+        self._looking = anyio.Lock()
+
+    def wake(self) -> None:
+        """Say that an answer was lost just now."""
+        self._lost.set()
+
+    async def run(self, account: Callable[[], Awaitable[str]]) -> None:
+        """Look by the schedule, for ever."""
+        while True:
+            self._lost = anyio.Event()
+            try:
+                pause = await self._round(await account())
+            except LedgerUnavailable:
+                pause = None
+            except Exception:
+                # A defect here must not end the server, in whose tasks payments run.
+                logger.exception("looking up lost answers broke")
+                pause = None
+            await self._rest(pause)
+
+    async def look(self, account: str, rows: Sequence[Row]) -> None:
+        """Read the list once and note for each lost answer what it shows.
+
+        Raises:
+            LedgerUnavailable: the findings could not be kept.
+        """
+        async with self._looking:
+            now = self._clock.monotonic()
+            just_now = self._looked_at is not None and now - self._looked_at < MIN_GAP
+            if rows and not just_now:
+                self._looked_at = now
+                await self._read_list(account, rows)
+
+    async def _read_list(self, account: str, rows: Sequence[Row]) -> None:
+        try:
+            listed = await self._vendor.jobs()
+        except WanError as exc:
+            for row in rows:
+                await self._note(row, f"PixelDojo's job list could not be read: {exc.what}")
+            return
+        ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
+        known = {row.job_id: row for row in ours if row.job_id and not row.from_elsewhere}
+        for row in rows:
+            await self._settle(row, listed, known)
+
+    async def _round(self, account: str) -> float | None:
+        """One look at what is due; seconds until the next, None when nothing is lost."""
+        now = self._clock.wall()
+        await self._ledger.recover()
+        await self.look(account, await self._ledger.unknowns(account, now))
+        rows = await self._ledger.unknowns(account)
+        times = [row.next_check_at for row in rows if row.next_check_at is not None]
+        return max(min((time - now).total_seconds() for time in times), MIN_GAP) if times else None
+
+    async def _rest(self, seconds: float | None) -> None:
+        """Until an answer is lost, the next look is due, or another process may have died."""
+        with anyio.move_on_after(IDLE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                if seconds is not None:
+                    tasks.start_soon(self._timer, seconds, tasks.cancel_scope)
+                await self._lost.wait()
+                tasks.cancel_scope.cancel()
+
+    async def _timer(self, seconds: float, scope: anyio.CancelScope) -> None:
+        await self._clock.sleep(seconds)
+        scope.cancel()
+
+    async def _settle(self, row: Row, listed: "Sequence[Listed]", known: dict[str, Row]) -> None:
+        unclaimed = [each for each in listed if each.job.job_id not in known]
+        same_seed = [each for each in unclaimed if each.seed == row.seed]
+        matches = [each for each in same_seed if _is_it(row, each)]
+        try:
+            if len(matches) == 1:
+                await self._ledger.accept(row.handle, matches[0].job)
+            elif same_seed:
+                await self._note(row, "Several jobs in PixelDojo's list could be this request's.")
+            elif not any(each.seed is not None for each in listed):
+                await self._note(row, "PixelDojo's job list does not show which job is whose.")
+            elif self._is_last(row) and _reaches_back(row, listed, known):
+                why = "PixelDojo's job list shows older jobs and none for this request."
+                await self._ledger.conclude(row.handle, State.NOT_SENT, why)
+            else:
+                await self._note(row, "PixelDojo's job list shows no job for this request so far.")
+        except Fenced:
+            return  # another process settled it in the meantime
+
+    async def _note(self, row: Row, findings: str) -> None:
+        sent = row.sent_at or row.created_at
+        await self._ledger.record_check(row.handle, findings, _next(sent, self._clock.wall()))
+
+    def _is_last(self, row: Row) -> bool:
+        return _next(row.sent_at or row.created_at, self._clock.wall()) is None
+
+
+def _next(sent: datetime, now: datetime) -> datetime | None:
+    times = (sent + timedelta(seconds=seconds) for seconds in SCHEDULE)
+    return next((time for time in times if time > now), None)
+
+
+def _is_it(row: Row, listed: "Listed") -> bool:
+    """Whether a job with the same seed is the one of a request.
+
+    A planted seed is ours alone; one that the caller chose may belong to several jobs, so the
+    clip has to be the same too.
+    """
+    return row.seed_planted or listed.video == row.arguments.get("video")
+
+
+def _reaches_back(row: Row, listed: "Iterable[Listed]", known: dict[str, Row]) -> bool:
+    """Whether the list shows, with its seed, a job of ours that is older than the request.
+
+    Only then does a missing job mean that there is none: the list goes back far enough, and it
+    does show seeds.
+    """
+    sent = row.sent_at or row.created_at
+    for each in listed:
+        ours = known.get(each.job.job_id)
+        if ours is not None and ours.seed == each.seed and (ours.accepted_at or sent) < sent:
+            return True
+    return False

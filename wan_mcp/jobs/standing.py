@@ -1,0 +1,113 @@
+"""Where a request and its job stand: the ledger's row in the words that callers read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from wan_mcp.errors import NotSent, OutcomeUnknown, Rejected, WanError
+from wan_mcp.jobs.row import Row, State
+from wan_mcp.models import Job, JobStatus
+
+_STATUS = {
+    State.INTENT: JobStatus.SUBMITTING,
+    State.SENDING: JobStatus.SUBMITTING,
+    State.ACCEPTED: JobStatus.RUNNING,
+    State.COMPLETED: JobStatus.COMPLETED,
+    State.FAILED: JobStatus.FAILED,
+    State.LOST: JobStatus.LOST,
+    State.REFUSED: JobStatus.REFUSED,
+    State.NOT_SENT: JobStatus.NOT_SENT,
+    State.UNKNOWN: JobStatus.UNKNOWN,
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that is known of one request and its job.
+
+    Attributes:
+        id: PixelDojo's job id, or our handle while there is none.
+        job: as PixelDojo last told of it; None before it has an id.
+        row: the ledger's row; None when the ledger cannot be read.
+    """
+
+    id: str
+    status: JobStatus
+    job: Job | None = None
+    row: Row | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether asking again could tell nothing new."""
+        going = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
+        if self.status is JobStatus.COMPLETED:
+            return self.job is not None and self.job.video_url is not None
+        return self.status not in going
+
+    @property
+    def estimate(self) -> float | None:
+        """Credits that the job was expected to cost."""
+        return None if self.row is None else self.row.estimate
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that repeats this take, given or planted."""
+        return None if self.row is None else self.row.seed
+
+    @property
+    def why(self) -> str:
+        """What was found out about a request without a job; "" when nothing was."""
+        return "" if self.row is None else self.row.findings or self.row.error or ""
+
+    def age(self, now: datetime) -> float | None:
+        """Seconds the job took, or has taken so far; None when nothing tells."""
+        if self.row is None:
+            return None
+        began = self.row.accepted_at or self.row.sent_at or self.row.created_at
+        return max(((self.row.ended_at or now) - began).total_seconds(), 0.0)
+
+
+def of_row(row: Row) -> Standing:
+    """The standing that a row of the ledger tells."""
+    return Standing(row.public_id, _STATUS[row.state], row.job, row)
+
+
+def of_job(job: Job) -> Standing:
+    """The standing when only PixelDojo's own word is to be had."""
+    return Standing(job.job_id, job.status, job)
+
+
+def failure_of(row: Row) -> WanError | None:
+    """Why the submit bought nothing, or may have; None when it did not end that way."""
+    when = f"{row.created_at:%H:%M} UTC"
+    why = row.error or ""
+    failure: WanError
+    match row.state:
+        case State.NOT_SENT:
+            failure = NotSent(f"The equal request of {when} was not sent. {why}")
+        case State.REFUSED:
+            failure = Rejected(f"The equal request of {when} was turned down. {why}")
+        case State.UNKNOWN:
+            failure = unknown(
+                row.handle, f"The outcome of this request, made at {when}, is unknown."
+            )
+        case _:
+            return None
+    failure.job_id = row.handle
+    return failure
+
+
+def unknown(handle: str, what: str) -> OutcomeUnknown:
+    """A lost answer, with the one thing to do about it."""
+    failure = OutcomeUnknown(
+        what,
+        next_step=f'Call get_job_status with job_id "{handle}" in a minute: it looks for the job '
+        "in PixelDojo's list. Do not repeat replace_character for it. Another seed would be a new "
+        "job, paid again.",
+    )
+    failure.job_id = handle
+    return failure
+
+
+def states_of(status: JobStatus) -> frozenset[State]:
+    """The ledger's states that are told as that status."""
+    return frozenset(state for state, told in _STATUS.items() if told is status)

@@ -1,0 +1,92 @@
+"""The text of an answer: the same facts as its data, in a few lines a person likes to read."""
+
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
+
+
+def text(result: JobResult | JobList) -> str:
+    """All that the data says."""
+    if isinstance(result, JobList):
+        return "\n".join(
+            [result.message, *map(_list_line, result.jobs or []), f"Next: {result.next}"]
+        )
+    lines = [result.message]
+    if result.video_url:
+        lines.append(f"Film: {result.video_url}")
+    if result.error:
+        lines.append(f'PixelDojo\'s reason: "{result.error}"')
+    lines += [_expiry(result), _standing(result), _money(result), _failure(result)]
+    return "\n".join([*filter(None, lines), f"Next: {result.next}"])
+
+
+def duration(seconds: float) -> str:
+    """A span of time as a person says it: 45 s, 2 min 5 s, 3 h 10 min."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _expiry(result: JobResult) -> str:
+    if result.expires_at is None:
+        return ""
+    what = "The link" if result.video_url else "By PixelDojo's word the result"
+    left = result.expires_in_seconds
+    if not left:
+        return f"{what} expired at {result.expires_at}."
+    return f"{what} expires at {result.expires_at}, in {duration(left)}."
+
+
+def _standing(result: JobResult) -> str:
+    if not (result.job_id and result.status):
+        return ""
+    since = "" if result.elapsed_seconds is None else f", {duration(result.elapsed_seconds)} so far"
+    return f"Job {result.job_id}: {word(result.status, result.vendor_status)}{since}."
+
+
+def word(status: JobStatus, vendor_status: str | None) -> str:
+    """Our word, and the vendor's own where it is another."""
+    if not vendor_status or vendor_status == status:
+        return status
+    return f'{status} (PixelDojo: "{vendor_status}")'
+
+
+def _money(result: JobResult) -> str:
+    parts = [f"Charged by this call: {result.charged}"]
+    if result.credit_cost is not None:
+        expected = result.credit_estimate
+        instead = "" if expected is None else f" (expected {number(expected)})"
+        parts.append(f"The job costs {number(result.credit_cost)} credits{instead}")
+    elif result.credit_estimate is not None:
+        parts.append(f"The job is expected to cost {number(result.credit_estimate)} credits")
+    elif result.charged == "yes":
+        parts.append("PixelDojo did not say how much")
+    if result.seed is not None:
+        parts.append(f"Seed: {result.seed}")
+    if result.credits_remaining is not None:
+        parts.append(f"Credits left: {number(result.credits_remaining)}")
+    return f"{'. '.join(parts)}."
+
+
+def _failure(result: JobResult) -> str:
+    if result.code is None:
+        return ""
+    harm = "it could be paid twice" if result.charged == "unknown" else "it would be refused again"
+    safe = "yes" if result.retry_safe else f"no, {harm}"
+    return f"Safe to repeat: {safe}. Code: {result.code}."
+
+
+def number(value: float) -> str:
+    """Credits as JSON has them: every digit, and no .0 at the end of a whole number."""
+    return f"{value:.15g}"
+
+
+def _list_line(job: JobLine) -> str:
+    parts = [f"{job.job_id}: {job.status}", f"made {job.made_at}"]
+    if job.credit_cost is not None:
+        parts.append(f"{number(job.credit_cost)} credits")
+    if job.seed is not None:
+        parts.append(f"seed {job.seed}")
+    if job.video:
+        parts.append(job.video)
+    return ", ".join(parts)
