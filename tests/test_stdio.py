@@ -28,6 +28,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
 from wan_mcp import stdio
+from wan_mcp.shutdown import Shutdown
 
 pytestmark = pytest.mark.anyio
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -206,7 +207,7 @@ def hello(revision: str) -> dict[str, object]:
 class Wire:
     """The client's ends of the two pipes of a session in this process."""
 
-    def __init__(self, to_server: int, from_server: int, shutdown: stdio.Shutdown) -> None:
+    def __init__(self, to_server: int, from_server: int, shutdown: Shutdown) -> None:
         self.to_server, self.shutdown = to_server, shutdown
         self._answers = open(from_server, "rb")  # noqa: SIM115 (closed by the fixture)
 
@@ -302,7 +303,7 @@ def connect(stand_in: MCPServer[None]) -> Connect:
     async def connected() -> AsyncIterator[Wire]:
         stdin, to_server = os.pipe()
         from_server, stdout = os.pipe()
-        with anyio.fail_after(10), stdio.Shutdown(grace=60) as shutdown:
+        with anyio.fail_after(10), Shutdown(grace=60) as shutdown:
             wire = Wire(to_server, from_server, shutdown)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stdio.serve_pipes, stand_in, stdin, stdout, shutdown)
@@ -509,11 +510,14 @@ async def test_the_end_of_stdin_ends_serving_and_runs_the_lifespan_exit(
 async def test_the_second_signal_ends_at_once() -> None:
     """The user who presses Ctrl-C twice does not want to wait (ours)."""
     codes: list[int] = []
+    time = [0.0]
     before = signal.getsignal(signal.SIGINT)
-    with stdio.Shutdown(end=codes.append) as shutdown, anyio.fail_after(5):
+    with Shutdown(end=codes.append, now=lambda: time[0]) as shutdown, anyio.fail_after(5):
         signal.raise_signal(signal.SIGINT)
         await shutdown.asked.wait()
-        assert codes == []
+        signal.raise_signal(signal.SIGTERM)
+        assert codes == []  # a host that sends both at once must not tear a payment
+        time[0] = 0.5
         signal.raise_signal(signal.SIGTERM)
 
     assert codes == [128 + signal.SIGTERM]
@@ -525,7 +529,7 @@ async def test_a_server_under_nohup_outlives_its_terminal() -> None:
     """The user asked for that (the convention of nohup)."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stdio.Shutdown():
+        with Shutdown():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -541,7 +545,7 @@ async def test_work_is_cut_when_the_grace_is_over(caplog: pytest.LogCaptureFixtu
         codes.append(code)
         anyio.from_thread.run_sync(cut.set, token=loop)
 
-    with stdio.Shutdown(grace=0, end=end) as shutdown, anyio.fail_after(5):
+    with Shutdown(grace=0, end=end) as shutdown, anyio.fail_after(5):
         shutdown.ask()
         await cut.wait()
 
@@ -564,7 +568,7 @@ async def test_a_client_that_leaves_while_asking_is_no_failure(
 
 async def test_an_error_of_the_lifespan_comes_through_bare(broken: MCPServer[None]) -> None:
     """The command line prints one sentence for it, so it must not hide in a group (ours)."""
-    with stdio.Shutdown() as shutdown, pytest.raises(OSError, match="no ledger"):
+    with Shutdown() as shutdown, pytest.raises(OSError, match="no ledger"):
         await stdio.serve_pipes(broken, 0, 1, shutdown)
 
 
@@ -578,7 +582,7 @@ async def test_an_answer_to_discover_that_nobody_takes_is_dropped(
     stdin, to_server = os.pipe()
     os.write(to_server, json.dumps(DISCOVER).encode())
     os.close(to_server)
-    with stdio.Shutdown() as shutdown, anyio.fail_after(5), requests:
+    with Shutdown() as shutdown, anyio.fail_after(5), requests:
         low = stand_in._lowlevel_server
         await stdio._Intake(low, None, session, outbox, shutdown).run(stdin)
 
@@ -690,6 +694,8 @@ def test_a_second_signal_does_not_wait_for_work(spawn: Spawn) -> None:
 
     process.popen.send_signal(signal.SIGINT)
     assert process.word() == "cancelled"
+    with suppress(subprocess.TimeoutExpired):
+        process.popen.wait(timeout=0.5)  # a second one within 0.4 s is the same wish
     process.popen.send_signal(signal.SIGTERM)
 
     assert process.popen.wait(timeout=0.5) == 128 + signal.SIGTERM

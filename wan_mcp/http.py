@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.stdio import LAST_WRITE, Shutdown, serve_and_leave
+from wan_mcp.shutdown import LAST_WRITE, Shutdown, serve_and_leave
 
 PATH = "/mcp"
 MAX_BODY = 1024 * 1024

@@ -7,26 +7,20 @@ The sessions are the SDK's; the pipes under them are ours, because those of mcp 
 * keep a line of any length in memory;
 * refuse the `initialize` that real hosts send after a `server/discover`.
 
-Exit codes: 0 after the end of stdin, a first signal, a dead parent, or a client that stopped
-reading; 1 when work was still running as the grace ended; 128 + n after a second signal n.
-
 A line that is no JSON-RPC message (garbage, a batch, over 4 MiB) gets no answer: an error without
 an id is not a valid message before revision 2025-11-25.
 """
 
-import asyncio
 import io
 import json
 import logging
 import os
-import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -42,19 +36,12 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
 from pydantic_core import PydanticSerializationError
 
+from wan_mcp.shutdown import LAST_WRITE, Shutdown, serve_and_leave
+
 logger = logging.getLogger(__name__)
-
-GRACE = 1.5
-"""Seconds from the wish to stop until work is cut; hosts kill after 2 s (observed)."""
-
-LEAVING = 0.4
-"""Seconds an orderly end may take after all work; together with GRACE still under 2 s."""
 
 PARENT_POLL = 0.4
 """Seconds between two looks at the parent; together with GRACE still under 2 s."""
-
-LAST_WRITE = 0.2
-"""Seconds for the last answer to leave; then the lifespan's exit comes first."""
 
 MAX_LINE = 4 * 1024 * 1024
 """Longest line read, in bytes, its end included."""
@@ -65,7 +52,7 @@ def run_stdio(server: MCPServer[Any]) -> int:
 
     End the process with the returned value at once, `sys.exit(run_stdio(server))`: it ends by
     itself LEAVING seconds later. When work is cut or a second signal comes, it ends in here, with
-    one of the exit codes above. What the lifespan of `server` raises comes through unchanged.
+    one of the exit codes in `shutdown`. What the lifespan of `server` raises comes through.
     """
     # A standard stream that came closed is filled, or something of ours would get its number.
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -83,63 +70,6 @@ async def serve_stdio(server: MCPServer[Any]) -> None:
     with Shutdown() as shutdown:
         stdin, stdout = _take_standard_streams()
         await serve_pipes(server, stdin, stdout, shutdown)
-
-
-async def serve_and_leave(serve: Callable[[], Awaitable[None]]) -> None:
-    """Serve, then see to it that the process ends soon, with code 0, and no signal spoils that.
-
-    The usual way out waits for every thread, and a name lookup or a write that nobody reads keeps
-    its thread for long (observed); `os._exit` does not wait.
-    """
-    await serve()
-    for number in _signals():
-        signal.signal(number, signal.SIG_IGN)
-    _after(LEAVING, partial(os._exit, 0))
-
-
-class Shutdown:
-    """The one way serving ends, whoever wants it: a signal, the client, or a dead parent.
-
-    A context manager around serving: signals are taken on entry and given back on exit. `end`
-    ends the process with a code, from any thread, without waiting for anything.
-    """
-
-    def __init__(self, *, grace: float = GRACE, end: Callable[[int], object] = os._exit) -> None:
-        self.asked = anyio.Event()
-        self._grace = grace
-        self._end = end
-        self._signalled = False
-        self._loop = asyncio.get_running_loop()
-        self._cleanup = ExitStack()
-
-    def __enter__(self) -> Self:
-        # `signal.signal`, not the event loop's handlers: those do not exist on Windows, where of
-        # all these only Ctrl-C and Ctrl-Break arrive.
-        for number in _signals():
-            before = signal.signal(number, self._on_signal)
-            self._cleanup.callback(signal.signal, number, before)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._cleanup.close()
-
-    def ask(self) -> None:
-        """Let serving end; from now on it has `grace` seconds. Call on the event loop."""
-        if not self.asked.is_set():
-            self.asked.set()
-            self._cleanup.callback(_after(self._grace, self._cut).cancel)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._signalled:
-            self._end(128 + number)
-        self._signalled = True
-        self._loop.call_soon_threadsafe(self.ask)
-
-    def _cut(self) -> None:
-        try:
-            logger.error("wan-mcp: stopped while work was still running")
-        finally:
-            self._end(1)
 
 
 async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown: Shutdown) -> None:
@@ -249,22 +179,6 @@ async def _watch_parent(shutdown: Shutdown) -> None:
         with anyio.move_on_after(PARENT_POLL):
             return await shutdown.asked.wait()
     shutdown.ask()
-
-
-def _signals() -> Iterator[signal.Signals]:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-        number = getattr(signal, name, None)
-        if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
-            continue  # not on this system; or nohup, whose user wants to log out
-        yield number
-
-
-def _after(seconds: float, do: Callable[[], object]) -> threading.Timer:
-    """A thread, not the event loop's clock: the loop may be what does not get on."""
-    timer = threading.Timer(seconds, do)
-    timer.daemon = True
-    timer.start()
-    return timer
 
 
 def _take_standard_streams() -> tuple[int, int]:
