@@ -72,6 +72,12 @@ ENDED = [
 ]
 
 
+def kept_in(folder: Path) -> dict[str, str]:
+    """Settings: where the ledger lies, and no cap that would stop a test short."""
+    caps = {"WAN_MCP_MAX_IN_FLIGHT": "99", "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "99"}
+    return {"WAN_MCP_DATA_DIR": str(folder / "data"), **caps}
+
+
 class Ears:
     """Everything a client hears from its server."""
 
@@ -98,10 +104,8 @@ Listen = Callable[[], AbstractAsyncContextManager[Ears]]
 
 
 @pytest.fixture
-def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
-    """Start a sandbox and a server; whatever the server keeps, it keeps below `tmp_path`."""
-    for name in ("HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path))
+def listen(tmp_path: Path) -> Listen:
+    """Start a sandbox and a server, whose ledger lies in the test's own folder."""
     times = [0.0]
 
     async def sleep(seconds: float) -> None:
@@ -117,6 +121,7 @@ def listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
                 settings = {
                     "PIXELDOJO_API_KEY": sandbox.open_account(KEY),
                     "PIXELDOJO_API_BASE": sandbox.api_base,
+                    **kept_in(tmp_path),
                 }
                 server = build_server(Settings.read(settings, tmp_path), clock=clock)
                 async with Client(server) as client:
@@ -141,21 +146,27 @@ def kept(
     return texts
 
 
+def has_ledger(folder: Path) -> bool:
+    return any(file.suffix == ".db" for file in folder.rglob("*"))
+
+
 # The server
 
 
 async def test_a_whole_job_tells_nothing_of_the_key(
-    listen: Listen, kept: Callable[[], list[str]]
+    listen: Listen, kept: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     """The key is used four times on the way (reliability 3)."""
     async with listen() as ears:
         job_id = await ears.submit(resolution=720)
         await ears.call("get_job_status", job_id=job_id)
         await ears.call("wait_for_job", job_id=job_id)
+        await ears.call("list_jobs")
         used = [r for r in ears.sandbox.requests if KEY in r.headers.get("authorization", "")]
 
     assert len(used) > 2
     assert "completed" in str(ears.heard)
+    assert has_ledger(tmp_path)
     assert hides_the_key(*ears.heard, *kept())
 
 
@@ -173,6 +184,7 @@ async def test_an_upstream_that_repeats_the_key_is_not_repeated(
         await ears.call("get_job_status", job_id=job_id)
         await ears.call("wait_for_job", job_id=job_id, timeout_seconds=9)
         await ears.submit(seed=2, resolution=480)
+        await ears.call("list_jobs")
 
     assert len(ears.heard) >= 5
     assert hides_the_key(*ears.heard, *kept())
@@ -386,9 +398,8 @@ def test_settings_never_show_the_key() -> None:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     paths = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-    folder = {"HOME": str(home), "XDG_DATA_HOME": str(home), "LOCALAPPDATA": str(home)}
     root = str(Path(stdio.__file__).parents[1])
-    return {**paths, **folder, "PYTHONPATH": root, "PIXELDOJO_API_KEY": KEY, **more}
+    return {**paths, **kept_in(home), "PYTHONPATH": root, "PIXELDOJO_API_KEY": KEY, **more}
 
 
 async def test_a_process_that_logs_everything_prints_no_key(tmp_path: Path) -> None:

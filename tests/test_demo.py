@@ -44,7 +44,7 @@ server = MCPServer("short-lived")
 
 @server.tool()
 def replace_character(video: str, character_image: str) -> dict[str, str]:
-    return {"status": "running", "job_id": "job_42"}
+    return {"status": "running", "job_id": "job_42", "charged": "yes"}
 
 
 @server.tool()
@@ -99,7 +99,11 @@ def live(
     """Runs a live demo on the sandbox; gives the exit code."""
 
     async def run(given: Mapping[str, Any] = WISH) -> int:
-        environment = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+        environment = {
+            "PIXELDOJO_API_BASE": sandbox.api_base,
+            "PIXELDOJO_API_KEY": sandbox.key,
+            "WAN_MCP_DATA_DIR": str(tmp_path / "data"),
+        }
         play = Demo(given, folder=tmp_path, connect=connect)
         return await play.live(Settings.read(environment), environment)
 
@@ -123,8 +127,8 @@ async def command(*arguments: str, stdin: str | None, monkeypatch: pytest.Monkey
 
 
 def films(folder: Path) -> list[bytes]:
-    """The contents of all files below a folder."""
-    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    """The contents of all films below a folder, begun ones included."""
+    return [path.read_bytes() for path in folder.rglob("wan-mcp-job_*")]
 
 
 async def test_sandbox_demo_saves_a_film_and_tells_what_it_cost(
@@ -161,6 +165,7 @@ async def test_sandbox_demo_neither_uses_nor_passes_on_the_users_account(
         "PIXELDOJO_API_KEY": REAL_KEY,
         "PIXELDOJO_API_BASE": "https://pixeldojo.ai/api/v1",
         "WAN_MCP_LOG_LEVEL": "ERROR",
+        "WAN_MCP_DATA_DIR": str(tmp_path / "ledger of the user"),
         "PATH": os.defpath,
     }
 
@@ -170,6 +175,8 @@ async def test_sandbox_demo_neither_uses_nor_passes_on_the_users_account(
     assert REAL_KEY not in given.values()
     assert given["PIXELDOJO_API_BASE"].startswith("http://127.0.0.1:")
     assert (given["WAN_MCP_LOG_LEVEL"], given["PATH"]) == ("ERROR", os.defpath)
+    assert not (tmp_path / "ledger of the user").exists()
+    assert not Path(given["WAN_MCP_DATA_DIR"]).exists()
 
 
 @pytest.mark.usefixtures("configured")
@@ -285,6 +292,22 @@ async def test_wrong_argument_is_told_in_the_tools_own_words(
     assert sandbox.requests == []
 
 
+async def test_repeated_live_demo_goes_on_with_the_job_that_is_paid(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever starts it again after a crash wants that film, and says so (ours)."""
+    await live()
+    capsys.readouterr()
+
+    code = await live()
+
+    told = capsys.readouterr().out
+    (charge,) = sandbox.charges
+    assert code == 0
+    assert f"Job:     {charge.job_id}\n         Nothing was bought" in told
+    assert "Credits: nothing spent now, 10 before, " in told
+
+
 async def test_refused_wait_leaves_the_jobs_id_behind(
     live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,10 +409,11 @@ async def test_stop_during_the_submit_says_that_a_job_may_exist(
     """Nobody knows then, and a second run could pay twice (ours)."""
     sandbox.fault("POST", "*", faults.hung(work=True))
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(live)
-        await sandbox.until(lambda: bool(sandbox.charges))
-        tasks.cancel_scope.cancel()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live)
+            await sandbox.until(lambda: bool(sandbox.charges))
+            tasks.cancel_scope.cancel()
 
     assert "Stopped. A job may have been started and charged" in capsys.readouterr().out
 
@@ -435,10 +459,11 @@ async def test_stopped_sandbox_demo_claims_no_job_that_goes_on(
 
         return build_server(Settings.read(environment), clock=Clock(sleep=never))
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Demo({}, folder=tmp_path, connect=slow).on_sandbox, {}, 60)
-        await reached.wait()
-        tasks.cancel_scope.cancel()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Demo({}, folder=tmp_path, connect=slow).on_sandbox, {}, 60)
+            await reached.wait()
+            tasks.cancel_scope.cancel()
 
     assert "Stopped. The sandbox is gone" in capsys.readouterr().out
 

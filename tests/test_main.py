@@ -52,8 +52,9 @@ class Ended:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory without a .env file, and an environment without settings."""
+    kept = "WAN_MCP_DATA_DIR"  # the ledger must not be the developer's
     for name in os.environ:
-        if name.startswith(("WAN_MCP_", "PIXELDOJO_")):
+        if name.startswith(("WAN_MCP_", "PIXELDOJO_")) and name != kept:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -83,8 +83,10 @@ def table(heading: str, number: int = 0) -> list[list[str]]:
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings of the developer's, and an empty working directory."""
-    for name in [name for name in os.environ if name.startswith(("WAN_MCP_", "PIXELDOJO_"))]:
-        monkeypatch.delenv(name)
+    kept = "WAN_MCP_DATA_DIR"  # the ledger must not be the developer's
+    for name in os.environ:
+        if name.startswith(("WAN_MCP_", "PIXELDOJO_")) and name != kept:
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 

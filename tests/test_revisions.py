@@ -30,7 +30,7 @@ ENVELOPE = {
     "io.modelcontextprotocol/clientInfo": INFO,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-TOOLS = {"replace_character", "get_job_status", "wait_for_job"}
+TOOLS = {"replace_character", "get_job_status", "wait_for_job", "list_jobs"}
 
 Message = dict[str, Any]
 Exchange = Callable[[str, Message], Awaitable[list[Message]]]
@@ -108,12 +108,11 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
-    """What a host would set; whatever the server keeps, it keeps in a folder of the test's own."""
+    """What a host would set, and a ledger in the test's own folder."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-    folders = {name: str(tmp_path) for name in ("HOME", "XDG_DATA_HOME", "LOCALAPPDATA")}
     return {
         **kept,
-        **folders,
+        "WAN_MCP_DATA_DIR": str(tmp_path / "data"),
         "PYTHONPATH": str(Path(stdio.__file__).parents[1]),
         "PIXELDOJO_API_BASE": sandbox.api_base,
         "PIXELDOJO_API_KEY": sandbox.key,
@@ -194,7 +193,7 @@ async def test_a_client_of_each_revision_runs_a_job_over_stdio(
         listed = await peer.ask("tools/list")
         answers = await run_a_job(peer, sandbox)
 
-    assert {tool["name"] for tool in listed["tools"]} >= TOOLS
+    assert {tool["name"] for tool in listed["tools"]} == TOOLS
     check(answers, peer.notes, sandbox)
     assert len(sandbox.charges) == 1
 
@@ -218,7 +217,7 @@ async def test_clients_of_all_revisions_run_jobs_over_one_http_server(
             check(answers, peer.notes, sandbox)
 
     assert len(sandbox.charges) == 5
-    assert {tool["name"] for tool in lists[0]} >= TOOLS
+    assert {tool["name"] for tool in lists[0]} == TOOLS
     assert lists == [lists[0]] * 5
 
 
@@ -236,7 +235,7 @@ async def by_sdk(client: Client, sandbox: Sandbox) -> None:
     waited = await client.call_tool("wait_for_job", {**job, "timeout_seconds": 0})
     looked = await client.call_tool("get_job_status", job)
 
-    assert {tool.name for tool in listed.tools} >= TOOLS
+    assert {tool.name for tool in listed.tools} == TOOLS
     assert waited.structured_content
     assert waited.structured_content["status"] == "completed"
     assert looked.structured_content == waited.structured_content

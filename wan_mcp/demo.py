@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,6 +19,9 @@ from mcp.types import TextContent
 
 from wan_mcp import addresses
 from wan_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from wan_mcp.sandbox import Sandbox
 
 Peer = StdioServerParameters | MCPServer[Any]
 
@@ -59,6 +63,7 @@ class Demo:
         self._connect = connect
         self._sandboxed = False
         self._asked = False
+        self._bought = False
         self._answer: dict[str, Any] = {}
         self._text = ""
 
@@ -76,15 +81,22 @@ class Demo:
 
         self._sandboxed = True
         terms = Terms(pending_seconds=job_seconds / 5, processing_seconds=job_seconds * 4 / 5)
-        async with Sandbox(terms) as sandbox:
-            samples = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
-            self._given = {**samples, **self._given}
-            account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
-            own = {**environment, **account}
-            Settings.read(own)
-            screen = Screen(expected=job_seconds)
-            screen.say(f"Sandbox: a make-believe PixelDojo on {sandbox.origin}, free of charge")
-            return await self._run(own, screen)
+        # A ledger of its own: the user's would keep jobs of a vendor that is gone in a minute.
+        folder = TemporaryDirectory(prefix="wan-mcp-demo-", ignore_cleanup_errors=True)
+        with folder as data:
+            async with Sandbox(terms) as sandbox:
+                return await self._on(sandbox, {**environment, "WAN_MCP_DATA_DIR": data})
+
+    async def _on(self, sandbox: "Sandbox", environment: Mapping[str, str]) -> int:
+        samples = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+        self._given = {**samples, **self._given}
+        account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+        own = {**environment, **account}
+        Settings.read(own)
+        terms = sandbox.terms
+        screen = Screen(expected=terms.pending_seconds + terms.processing_seconds)
+        screen.say(f"Sandbox: a make-believe PixelDojo on {sandbox.origin}, free of charge")
+        return await self._run(own, screen)
 
     async def live(self, settings: Settings, environment: Mapping[str, str]) -> int:
         """Run on the configured PixelDojo, which costs credits; 0 when a film was saved, else 1."""
@@ -107,7 +119,7 @@ class Demo:
             return await self._keep(screen)
         screen.say(self._text)
         if "job_id" in self._answer:
-            screen.say(f"Credits: {_credits(self._answer)}")
+            screen.say(f"Credits: {self._credits()}")
             if "status" not in self._answer:  # it was the waiting that failed
                 screen.say(self._left_behind())
         return 1
@@ -130,8 +142,11 @@ class Demo:
         screen.say(f"Server:  wan-mcp, MCP {client.protocol_version}")
         await self._call(client, "replace_character", self._given, screen)
         if "job_id" in self._answer:
+            self._bought = self._answer["charged"] != "no"
             screen.say(f"Job:     {self._answer['job_id']}")
-        while self._answer.get("status") == "running":
+            if not self._bought:
+                screen.say(f"         {self._answer['message']}")
+        while self._answer.get("status") in {"submitting", "running"}:
             job_id = {"job_id": self._answer["job_id"]}
             await self._call(client, "wait_for_job", job_id, screen)
 
@@ -159,10 +174,18 @@ class Demo:
             screen.say("Fetch it from the link above soon: the link is temporary.")
             return 1
         screen.say(f"Saved:   {path} ({path.stat().st_size:,} bytes)")
-        screen.say(f"Credits: {_credits(self._answer)}")
+        screen.say(f"Credits: {self._credits()}")
         if self._sandboxed:
             screen.say(_SAMPLE)
         return 0
+
+    def _credits(self) -> str:
+        cost, left = (
+            f"{self._answer[name]:.10g}" if name in self._answer else "an unknown number"
+            for name in ("credit_cost", "credits_remaining")
+        )
+        spent = f"{cost} spent" if self._bought else f"nothing spent now, {cost} before"
+        return f"{spent}, {left} left"
 
     def _left_behind(self) -> str:
         """What goes on without us."""
@@ -286,14 +309,6 @@ async def _download(url: str, part: anyio.Path) -> None:
 def _money(answer: Mapping[str, Any]) -> dict[str, Any]:
     names = ("job_id", "credit_cost", "credits_remaining")
     return {name: answer[name] for name in names if name in answer}
-
-
-def _credits(answer: Mapping[str, Any]) -> str:
-    spent, left = (
-        f"{answer[name]:.10g}" if name in answer else "an unknown number"
-        for name in ("credit_cost", "credits_remaining")
-    )
-    return f"{spent} spent, {left} left"
 
 
 def _columns() -> int:

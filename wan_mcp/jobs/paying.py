@@ -1,6 +1,7 @@
 """The one place that decides to send, or to send again, a request that costs credits."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.schedule import retry_delay
-from wan_mcp.jobs.standing import unknown
+from wan_mcp.jobs.standing import Standing, failure_of, of_job, of_row, unknown
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Payment:
         self._may_retype = wanted.resolution is not None
         self._as_number = False
 
-    async def run(self) -> Row | None:
-        """Pay once; the row, or None when the job was bought but could not be written down.
+    async def run(self) -> Standing:
+        """Pay once; a standing without a row is a job that could not be written down.
 
         Raises:
             Refused, NotSent: nothing was charged.
@@ -123,13 +124,13 @@ class Payment:
                 return 0.0 if allowed else None
         return None
 
-    async def _accept(self, job: Job) -> Row | None:
+    async def _accept(self, job: Job) -> Standing:
         try:
-            return await self._ledger.accept(self._handle, job)
+            return of_row(await self._ledger.accept(self._handle, job))
         except (LedgerUnavailable, Fenced) as exc:
             # The job is paid: losing its id now would lose the film.
             logger.error("job %s was started but could not be kept: %s", job.job_id, exc.what)
-            return None
+            return of_job(job)
 
     async def _conclude(self, state: State, why: WanError) -> None:
         try:
@@ -144,25 +145,38 @@ class Outcome:
     """How a payment ended, for whoever still waits for it.
 
     Attributes:
-        row: the row at the end, unless it could not be written.
+        standing: what the payment bought.
         failure: what the payment raised.
     """
 
     done: anyio.Event = field(default_factory=anyio.Event)
-    row: Row | None = None
+    standing: Standing | None = None
     failure: Exception | None = None
 
 
 class Payments:
-    """The payments under way in this process. They run in the server's own tasks, so that a
-    cancelled call, a closed stdin or a dropped stream ends only the waiting for one.
+    """The payments under way in this process.
+
+    They run in the server's own tasks, so that a cancelled call, a closed stdin or a dropped
+    stream ends only the waiting for one.
+
+    Args:
+        on_lost: called when an answer was lost.
     """
 
-    def __init__(self, vendor: "PixelDojo", ledger: Ledger, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(
+        self,
+        vendor: "PixelDojo",
+        ledger: Ledger,
+        tasks: TaskGroup,
+        clock: Clock,
+        on_lost: Callable[[], None],
+    ) -> None:
         self._vendor = vendor
         self._ledger = ledger
         self._tasks = tasks
         self._clock = clock
+        self._on_lost = on_lost
         self._open: dict[str, Outcome] = {}
 
     def start(self, row: Row, wanted: Replacement) -> None:
@@ -171,20 +185,20 @@ class Payments:
         payment = Payment(self._vendor, self._ledger, self._clock, row, wanted)
         self._tasks.start_soon(self._run, row.handle, payment)
 
-    async def settled(self, handle: str, seconds: float) -> Row | None:
-        """The row once its submit is over, here or in another process, or as it is by then.
+    async def settled(self, handle: str, seconds: float) -> Standing | None:
+        """How a submit ended, here or in another process; None when it has not by then.
 
         Raises:
-            WanError: how the payment failed, when it was one of this process's.
+            WanError: it bought nothing, or may have.
         """
         outcome = self._open.get(handle)
         if outcome is None:
-            return await self._ledger.settled(handle, max(seconds, 0.0))
+            return _ended(await self._ledger.settled(handle, max(seconds, 0.0)))
         with anyio.move_on_after(max(seconds, 0.0)):
             await outcome.done.wait()
         if outcome.failure is not None:
             raise outcome.failure
-        return outcome.row
+        return outcome.standing
 
     async def drain(self, seconds: float) -> None:
         """Let running payments finish, at most so long."""
@@ -195,13 +209,22 @@ class Payments:
     async def _run(self, handle: str, payment: Payment) -> None:
         outcome = self._open[handle]
         try:
-            outcome.row = await payment.run()
+            outcome.standing = await payment.run()
         except WanError as failure:
             logger.info("submission %s: %s", handle, failure.what)
             outcome.failure = failure
+            if isinstance(failure, OutcomeUnknown):
+                self._on_lost()
         except Exception as broken:
             logger.exception("submission %s broke", handle)
             outcome.failure = broken
         finally:
             outcome.done.set()
             del self._open[handle]
+
+
+def _ended(row: Row) -> Standing:
+    """What a row tells of a submit that somebody else made. Raises how it failed."""
+    if failure := failure_of(row):
+        raise failure
+    return of_row(row)

@@ -16,7 +16,7 @@ from wan_mcp.jobs.price import Price
 from wan_mcp.jobs.reading import TROUBLE, Account, Reader, passes
 from wan_mcp.jobs.reconcile import Reconciler
 from wan_mcp.jobs.schedule import poll_delay, retry_delay
-from wan_mcp.jobs.standing import Standing, failure_of, of_row, states_of
+from wan_mcp.jobs.standing import Standing, of_row, states_of
 from wan_mcp.models import JobStatus, Replacement
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class Jobs:
         self._ledger = ledger
         self._account = account
         self._price = Price(vendor, clock)
-        self._payments = Payments(vendor, ledger, tasks, clock)
         self._reconciler = Reconciler(vendor, ledger, clock)
+        self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake)
         self._reader = Reader(vendor, ledger, account, self._reconciler, clock)
 
     async def reconcile(self) -> None:
@@ -120,13 +120,8 @@ class Jobs:
         with anyio.CancelScope(shield=True):  # a claimed row must not be left without its payment
             claim = await self._claim(wanted, estimate)
         left = until - self.clock.monotonic()
-        try:
-            row = await self._payments.settled(claim.row.handle, left) or claim.row
-        finally:
-            self._reconciler.wake()
-        if failure := failure_of(row):
-            raise failure
-        return Submitted(of_row(row), joined=not claim.mine)
+        standing = await self._payments.settled(claim.row.handle, left) or of_row(claim.row)
+        return Submitted(standing, joined=not claim.mine)
 
     async def check(self, id: str) -> News:
         """One job as it stands now; an ended one is told from the ledger.
