@@ -176,7 +176,7 @@ async def test_sandbox_demo_neither_uses_nor_passes_on_the_users_account(
     assert given["PIXELDOJO_API_BASE"].startswith("http://127.0.0.1:")
     assert (given["WAN_MCP_LOG_LEVEL"], given["PATH"]) == ("ERROR", os.defpath)
     assert not (tmp_path / "ledger of the user").exists()
-    assert not Path(given["WAN_MCP_DATA_DIR"]).exists()
+    assert not os.path.exists(given["WAN_MCP_DATA_DIR"])
 
 
 @pytest.mark.usefixtures("configured")

@@ -330,7 +330,6 @@ async def test_retry_after_is_honoured_by_the_next_look(
     assert data(result)["status"] == "completed"
 
 
-@pytest.mark.xfail(reason="the last look of a wait and the first of the next ignore it")
 async def test_the_end_of_a_wait_does_not_break_retry_after(
     client: Client, dojo: PixelDojo
 ) -> None:
@@ -366,7 +365,6 @@ async def test_a_new_job_may_be_missing_for_two_minutes(client: Client, dojo: Pi
     assert data(result)["status"] == "completed"
 
 
-@pytest.mark.xfail(reason="Jobs.check knows no grace")
 async def test_a_look_at_a_new_job_that_is_missing_says_that_it_goes_on(
     client: Client, dojo: PixelDojo
 ) -> None:

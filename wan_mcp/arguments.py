@@ -201,7 +201,10 @@ class ListJobs(Arguments):
     status: Annotated[
         JobStatus | None,
         STATUS,
-        Field(description="Only these, besides running and unknown ones."),
+        Field(
+            description="Of the ended ones only completed, failed, refused, not_sent or lost ones; "
+            "submitting, running and unknown ones are always listed."
+        ),
     ] = None
     limit: Annotated[int, whole(1, 50), Field(description="1 to 50, default 10.")] = 10
 

@@ -40,7 +40,7 @@ def question(price: float | None, limit: float) -> str | None:
     """
     if price is not None and price <= limit:
         return None
-    cost = "an unknown number of" if price is None else f"about {price:g}"
+    cost = "an unknown number of" if price is None else f"about {price:.15g}"
     return f"This job costs {cost} PixelDojo credits. Start it?"
 
 
@@ -55,7 +55,7 @@ async def ask(context: Context[Any, Any], text: str) -> InputRequiredResult | No
     """
     if not _can_ask(context):
         raise NotConfirmed(
-            f"{text} This host cannot ask its user, so nothing was sent.",
+            f'The user has to be asked first: "{text}" This host cannot ask, so nothing was sent.',
             next_step="Tell the user that WAN_MCP_CONFIRM_ABOVE is set for this server: its "
             "operator can raise or unset it, or use a host that can ask (elicitation).",
         )

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wan_mcp.errors import Charged
 
@@ -140,14 +140,21 @@ class JobResult(BaseModel):
 
 
 class JobLine(BaseModel):
-    """One job in a list: enough to recognise it and to ask for more."""
+    """One job in a list: enough to recognise it and to ask for more.
+
+    Attributes:
+        made_at: when the request was made, or its job first seen, in ISO 8601.
+        source_video: the clip that was given, without its query.
+        seed: repeats this take.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     job_id: str
-    status: JobStatus
+    # The words stand in the tool's own filter already; each byte is in every conversation.
+    status: Annotated[JobStatus, WithJsonSchema({"type": "string"})]
     made_at: str
-    video: str | None = None
+    source_video: str | None = None
     seed: int | None = None
     credit_cost: float | None = None
 

@@ -15,18 +15,26 @@ from wan_mcp.prose import duration, word
 _LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 _USUAL = "jobs have been reported to take 1 to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
+_GOING = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
+_WITHOUT_FILM = {JobStatus.FAILED, JobStatus.LOST}
+_FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
+_NOTES = {
+    JobStatus.SUBMITTING: "the request is on its way",
+    JobStatus.UNKNOWN: "not known whether a job was started; looking for it",
+    JobStatus.NOT_SENT: "no job came of the request",
+    JobStatus.REFUSED: "the request was turned down",
+}
 
 
 def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
     """What replace_character answers about a job that it started or joined."""
     result = job_result(submitted.standing, now=now, charged=not submitted.joined)
-    going = submitted.standing.status is JobStatus.SUBMITTING
     if submitted.joined:
         result.message = (
-            "Nothing was bought: an equal request stands already, and this is its job. "
-            "For another take call again with another seed. " + result.message
+            "Nothing was bought by this call: an equal request stands already, and this is where "
+            f"it is. For another take call again with another seed. {result.message}"
         )
-    elif going:
+    elif submitted.standing.status is JobStatus.SUBMITTING:
         result.charged = "unknown"
     return result
 
@@ -43,8 +51,7 @@ def job_result(
     """
     status = standing.status
     job = standing.job or Job(job_id=standing.id, status=status)
-    # Nothing of a failed job is left to expire.
-    expires_at = None if status is JobStatus.FAILED else job.expires_at
+    expires_at = None if status in _WITHOUT_FILM else job.expires_at
     left = None if expires_at is None else int((expires_at - now).total_seconds())
     return JobResult(
         message=_message(standing, charged),
@@ -55,10 +62,11 @@ def job_result(
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=left if left is None else max(left, 0),
         credit_cost=job.credit_cost,
-        credit_estimate=None if standing.estimate == job.credit_cost else standing.estimate,
-        credits_remaining=job.credits_remaining,
+        credit_estimate=_estimate(standing, job),
+        # Later it would be an old balance: only the answer to a submit has one.
+        credits_remaining=job.credits_remaining if charged else None,
         seed=standing.seed,
-        elapsed_seconds=None if elapsed is None or standing.settled else int(elapsed),
+        elapsed_seconds=_elapsed(standing, elapsed),
         error=job.error if status is JobStatus.FAILED else None,
         charged="yes" if charged else "no",
         next=_next(standing, left),
@@ -68,12 +76,15 @@ def job_result(
 def list_result(standings: Sequence[Standing]) -> JobList:
     """What list_jobs answers."""
     lines = [line for line in map(_line, standings) if line]
-    many = "No job is" if not lines else "1 job is" if len(lines) == 1 else f"{len(lines)} jobs are"
+    unknown = sum(line.status is JobStatus.UNKNOWN for line in lines)
+    many = "1 job" if len(lines) == 1 else f"{len(lines) or 'No'} jobs"
+    warning = f" {unknown} unknown: what is unknown may have been charged." if unknown else ""
+    step = "Call get_job_status with a job_id for all about that job, wait_for_job for its film."
     return JobList(
-        message=f"{many} listed, newest first.",
+        message=f"{many} of this account, newest first.{warning}",
         jobs=lines,
         charged="no",
-        next="Ask get_job_status for one of them by its job_id, or wait_for_job for a running one.",
+        next=step if lines else "Nothing is under way: replace_character starts a job.",
     )
 
 
@@ -91,20 +102,39 @@ def failure_result(failure: WanError) -> JobResult:
 
 def progress_note(news: News) -> str:
     """One line for a person who waits."""
-    since = "" if news.elapsed is None else f"{duration(news.elapsed)}: "
+    standing = news.standing
+    known = news.elapsed is not None and not (standing and _from_elsewhere(standing))
+    since = f"{duration(news.elapsed or 0)}: " if known else ""
     if news.trouble is not None:
         return f"{since}{news.trouble.what} Still waiting."
-    if news.standing is None:
+    if standing is None:
         return f"{since}asking PixelDojo"
-    usual = "" if news.standing.settled else f"; {_USUAL}"
-    vendor_status = news.standing.job.vendor_status if news.standing.job else ""
-    return f"{since}the job is {word(news.standing.status, vendor_status)}{usual}"
+    if standing.status in _NOTES:
+        return f"{since}{_NOTES[standing.status]}"
+    usual = f"; {_USUAL}" if standing.status is JobStatus.RUNNING else ""
+    vendor_status = standing.job.vendor_status if standing.job else ""
+    return f"{since}the job is {word(standing.status, vendor_status)}{usual}"
+
+
+def _estimate(standing: Standing, job: Job) -> float | None:
+    told = standing.status in _FREE or standing.estimate == job.credit_cost
+    return None if told else standing.estimate
+
+
+def _elapsed(standing: Standing, elapsed: float | None) -> int | None:
+    going = standing.status in _GOING and not _from_elsewhere(standing)
+    return int(elapsed) if going and elapsed is not None else None
+
+
+def _from_elsewhere(standing: Standing) -> bool:
+    """Whether the job was submitted without our ledger: then nobody here knows when."""
+    return standing.row is not None and standing.row.from_elsewhere
 
 
 def _message(standing: Standing, charged: bool) -> str:
-    if standing.job is None:
-        return _without_job(standing)
     job = standing.job
+    if job is None:
+        return _without_job(standing)
     note = f" {job.note}" if job.note else ""
     match standing.status:
         case JobStatus.COMPLETED:
@@ -113,7 +143,10 @@ def _message(standing: Standing, charged: bool) -> str:
         case JobStatus.FAILED:
             told = "PixelDojo reports that the job failed."
         case JobStatus.LOST:
-            told = "PixelDojo no longer knows the job."
+            told = (
+                "The job was accepted, and now PixelDojo no longer knows it: asked several times "
+                f"in a row, it said so each time. {standing.why}".rstrip()
+            )
         case _:
             told = "The job was accepted." if charged else "The job is still going."
     return f"{told}{note}{_difference(standing, job)}"
@@ -131,11 +164,13 @@ def _without_job(standing: Standing) -> str:
         case JobStatus.SUBMITTING:
             return "The request is on its way; PixelDojo has not answered yet."
         case JobStatus.UNKNOWN:
-            return f"The answer to this request was lost: it may have been charged. {why}".strip()
+            return (
+                f"The outcome of this request is unknown: it may have been charged. {why}".rstrip()
+            )
         case JobStatus.NOT_SENT:
-            return f"No job came of this request, and nothing was charged. {why}".strip()
+            return f"No job came of this request, and nothing was charged. {why}".rstrip()
         case _:
-            return f"PixelDojo turned this request down; nothing was charged. {why}".strip()
+            return f"{why or 'PixelDojo turned this request down.'} Nothing was charged."
 
 
 def _next(standing: Standing, left: int | None) -> str:
@@ -147,12 +182,15 @@ def _next(standing: Standing, left: int | None) -> str:
             return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
         case JobStatus.UNKNOWN:
             return (
-                f'Call get_job_status with job_id "{standing.id}" again in a few minutes, and ask '
-                "the user to look at their recent jobs on pixeldojo.ai. Do not repeat "
-                "replace_character for it: it could be paid twice."
+                f'Call get_job_status with job_id "{standing.id}" again in a few minutes: it looks '
+                "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; by "
+                "its id get_job_status tells more. Do not repeat replace_character for it; "
+                "another seed would be a new job, paid again."
             )
-        case JobStatus.NOT_SENT | JobStatus.REFUSED:
+        case JobStatus.NOT_SENT:
             return "Calling replace_character again is safe."
+        case JobStatus.REFUSED:
+            return "See to the reason, then calling replace_character again is safe."
         case JobStatus.LOST:
             return (
                 "Tell the user: the job was paid, and only PixelDojo's support can say what became "
@@ -197,7 +235,7 @@ def _line(standing: Standing) -> JobLine | None:
         job_id=standing.id,
         status=standing.status,
         made_at=row.created_at.isoformat(timespec="seconds"),
-        video=str(video) if video else None,
+        source_video=str(video) if video else None,
         seed=row.seed,
         credit_cost=row.credit_cost,
     )

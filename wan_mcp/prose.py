@@ -2,20 +2,25 @@
 
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 
+_WITHOUT_JOB = {
+    *(JobStatus.SUBMITTING, JobStatus.UNKNOWN),
+    *(JobStatus.NOT_SENT, JobStatus.REFUSED),
+}
+
 
 def text(result: JobResult | JobList) -> str:
     """All that the data says."""
     if isinstance(result, JobList):
-        return "\n".join(
-            [result.message, *map(_list_line, result.jobs or []), f"Next: {result.next}"]
-        )
+        jobs = map(_list_line, result.jobs or [])
+        lines = [result.message, *jobs, f"{_charged(result)}.", _failure(result)]
+        return _ended(lines, result)
     lines = [result.message]
     if result.video_url:
         lines.append(f"Film: {result.video_url}")
     if result.error:
         lines.append(f'PixelDojo\'s reason: "{result.error}"')
     lines += [_expiry(result), _standing(result), _money(result), _failure(result)]
-    return "\n".join([*filter(None, lines), f"Next: {result.next}"])
+    return _ended(lines, result)
 
 
 def duration(seconds: float) -> str:
@@ -25,6 +30,10 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _ended(lines: list[str], result: JobResult | JobList) -> str:
+    return "\n".join([*filter(None, lines), f"Next: {result.next}"])
 
 
 def _expiry(result: JobResult) -> str:
@@ -41,7 +50,9 @@ def _standing(result: JobResult) -> str:
     if not (result.job_id and result.status):
         return ""
     since = "" if result.elapsed_seconds is None else f", {duration(result.elapsed_seconds)} so far"
-    return f"Job {result.job_id}: {word(result.status, result.vendor_status)}{since}."
+    what = "Request" if result.status in _WITHOUT_JOB else "Job"
+    seed = "" if result.seed is None else f" Seed: {result.seed}."
+    return f"{what} {result.job_id}: {word(result.status, result.vendor_status)}{since}.{seed}"
 
 
 def word(status: JobStatus, vendor_status: str | None) -> str:
@@ -52,23 +63,26 @@ def word(status: JobStatus, vendor_status: str | None) -> str:
 
 
 def _money(result: JobResult) -> str:
-    parts = [f"Charged by this call: {result.charged}"]
+    left = result.credits_remaining
+    balance = "" if left is None else f"Credits left: {number(left)}"
+    return f"{'. '.join(filter(None, [_charged(result), _price(result), balance]))}."
+
+
+def _price(result: JobResult) -> str:
+    expected = "" if result.credit_estimate is None else number(result.credit_estimate)
     if result.credit_cost is not None:
-        expected = result.credit_estimate
-        instead = "" if expected is None else f" (expected {number(expected)})"
-        parts.append(f"The job costs {number(result.credit_cost)} credits{instead}")
-    elif result.credit_estimate is not None:
-        parts.append(f"The job is expected to cost {number(result.credit_estimate)} credits")
-    elif result.charged == "yes":
-        parts.append("PixelDojo did not say how much")
-    if result.seed is not None:
-        parts.append(f"Seed: {result.seed}")
-    if result.credits_remaining is not None:
-        parts.append(f"Credits left: {number(result.credits_remaining)}")
-    return f"{'. '.join(parts)}."
+        instead = expected and f" (expected {expected})"
+        return f"The job costs {number(result.credit_cost)} credits{instead}"
+    if result.charged == "yes":
+        return "PixelDojo did not say how much" + (expected and f" (expected {expected} credits)")
+    return expected and f"The job is expected to cost {expected} credits"
 
 
-def _failure(result: JobResult) -> str:
+def _charged(result: JobResult | JobList) -> str:
+    return f"Charged by this call: {result.charged}"
+
+
+def _failure(result: JobResult | JobList) -> str:
     if result.code is None:
         return ""
     harm = "it could be paid twice" if result.charged == "unknown" else "it would be refused again"
@@ -82,11 +96,11 @@ def number(value: float) -> str:
 
 
 def _list_line(job: JobLine) -> str:
-    parts = [f"{job.job_id}: {job.status}", f"made {job.made_at}"]
+    parts = [f"- {job.job_id}: {job.status}", f"made {job.made_at}"]
     if job.credit_cost is not None:
         parts.append(f"{number(job.credit_cost)} credits")
     if job.seed is not None:
         parts.append(f"seed {job.seed}")
-    if job.video:
-        parts.append(job.video)
+    if job.source_video:
+        parts.append(f"from {job.source_video}")
     return ", ".join(parts)

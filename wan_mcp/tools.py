@@ -32,7 +32,7 @@ Result = JobResult | JobList
 
 ICON = Icon(
     src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
-    "%3Cpath d='M4 0a2 2 0 010 4 2 2 0 010-4M0 8a4 4 0 018 0'/%3E%3C/svg%3E",
+    "%3Cpath d='M4 0a2 2 0 10.01 0M0 8a4 4 0 018 0'/%3E%3C/svg%3E",
 )
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,9 @@ class WanTool(Tool):
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
             given = read_arguments(self.arguments, arguments, loopback=self.loopback)
-            result = await self.fn(given, self.open_call(context))
+            call = self.open_call(context)
+            call.jobs.require_key()  # without a key there is no account whose jobs to tell of
+            result = await self.fn(given, call)
             return result if isinstance(result, InputRequiredResult) else _answer(result)
         except WanError as failure:
             return _answer(present.failure_result(failure), failed=True)
@@ -85,12 +87,12 @@ class WanTool(Tool):
 async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | InputRequiredResult:
     """Start one paid job that puts a picture's person in the place of the person in a video.
 
-    It costs PixelDojo credits and takes minutes. It returns a job_id at once: pass that to
+    It costs PixelDojo credits, takes minutes, and returns a job_id at once: pass that to
     wait_for_job. Both inputs must be direct links that PixelDojo can fetch; best is one clearly
-    visible person. An equal call soon after returns the same job and costs nothing; for another
-    take give another seed. When an answer is lost or unclear, follow `next`.
+    visible person. An equal call soon after returns the same job at no cost; another seed makes
+    another take. When an answer is lost or unclear, follow `next`.
     """
-    await call.progress(0, "Sending the request to PixelDojo")
+    await call.progress(0, "Preparing the job")
     if asking := await _ask_first(call):
         return asking
     submitted = await call.jobs.submit(given.replacement())
@@ -103,9 +105,9 @@ async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
 
 
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
-    """Wait until a job has ended or timeout_seconds are over. Free.
+    """Wait until a job has ended, at most timeout_seconds. Free.
 
-    Status running means that the time is up: call it again. A completed job has a video_url, a
+    If it is still submitting or running, call again. The video_url of a completed job is a
     temporary link: have the film saved at once.
     """
     await call.progress(0, "Looking at the job")
@@ -118,7 +120,7 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
-    """List this user's jobs, newest first: what was bought, what runs, what got lost. Free."""
+    """List this user's jobs, newest first, with those whose outcome is unknown. Free."""
     return present.list_result(await call.jobs.recent(given.status, given.limit))
 
 
@@ -178,7 +180,6 @@ async def _ask_first(call: Call) -> InputRequiredResult | None:
     """Have the person asked about a dear job; None once there is a yes, or no need for one."""
     if call.confirm_above is None:
         return None
-    call.jobs.require_key()
     question = consent.question(await call.jobs.estimate(), call.confirm_above)
     return None if question is None else await consent.ask(call.context, question)
 

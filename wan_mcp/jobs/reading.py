@@ -25,6 +25,9 @@ READ_GRACE = 5.0
 """Seconds that the last read of a wait may overrun its end."""
 MISSING_LIMIT = 3
 
+TROUBLE = (CouldNotFindOut, RateLimited)
+"""What a look may meet without being over: a busy vendor means "wait on"."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,6 +52,7 @@ class Reader:
         self._reconciler = reconciler
         self._clock = clock
         self._missing: dict[str, int] = {}
+        self._silent_until = 0.0
 
     async def known(self, id: str) -> Standing | None:
         """What the ledger knows of a handle or job id, without asking PixelDojo.
@@ -98,8 +102,15 @@ class Reader:
             return None  # PixelDojo itself can still tell of its own id
 
     async def _read(self, job_id: str, seconds: float) -> Job:
-        with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
-            return await self._vendor.job(job_id)
+        """One GET, unless PixelDojo asked for silence: that holds across calls and waits."""
+        if (left := self._silent_until - self._clock.monotonic()) > 0:
+            raise CouldNotFindOut("PixelDojo asked for a pause.", retry_after=left)
+        try:
+            with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
+                return await self._vendor.job(job_id)
+        except TROUBLE as trouble:
+            self._silent_until = self._clock.monotonic() + (trouble.retry_after or 0.0)
+            raise
         raise CouldNotFindOut("PixelDojo did not answer in time.")
 
     async def _told(self, job: Job) -> Standing:
@@ -121,7 +132,9 @@ class Reader:
         count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
         since = row.accepted_at or row.created_at
         age = (self._clock.wall() - since).total_seconds()
-        if age <= NEW_JOB_GRACE or count < MISSING_LIMIT:
+        if age <= NEW_JOB_GRACE:
+            return of_row(row)
+        if count < MISSING_LIMIT:
             raise CouldNotFindOut("PixelDojo does not show the job at the moment.") from missing
         try:
             return of_row(await self._ledger.conclude(row.handle, State.LOST, missing.what))
@@ -132,7 +145,3 @@ class Reader:
 def passes(trouble: WanError) -> bool:
     """Whether asking again soon may help."""
     return not isinstance(trouble, CouldNotFindOut) or trouble.passing
-
-
-TROUBLE = (CouldNotFindOut, RateLimited)
-"""What a look may meet without being over: a busy vendor means "wait on"."""

@@ -55,8 +55,12 @@ class Standing:
 
     @property
     def why(self) -> str:
-        """What was found out about a request without a job; "" when nothing was."""
-        return "" if self.row is None else self.row.findings or self.row.error or ""
+        """How a request came to this, and what was looked at since; "" when nothing tells."""
+        if self.row is None:
+            return ""
+        # What was found before the outcome was known is out of date once it is.
+        looks = _looks(self.row) if self.status is JobStatus.UNKNOWN else ""
+        return " ".join(filter(None, [self.row.error, looks]))
 
     def age(self, now: datetime) -> float | None:
         """Seconds the job took, or has taken so far; None when nothing tells."""
@@ -79,7 +83,7 @@ def of_job(job: Job) -> Standing:
 def failure_of(row: Row) -> WanError | None:
     """Why the submit bought nothing, or may have; None when it did not end that way."""
     when = f"{row.created_at:%H:%M} UTC"
-    why = row.error or ""
+    why = of_row(row).why
     failure: WanError
     match row.state:
         case State.NOT_SENT:
@@ -88,12 +92,21 @@ def failure_of(row: Row) -> WanError | None:
             failure = Rejected(f"The equal request of {when} was turned down. {why}")
         case State.UNKNOWN:
             failure = unknown(
-                row.handle, f"The outcome of this request, made at {when}, is unknown."
+                row.handle,
+                f"This call sent nothing: the outcome of the equal request of {when} is unknown, "
+                f"and it may have been charged. {why}",
             )
         case _:
             return None
     failure.job_id = row.handle
     return failure
+
+
+def _looks(row: Row) -> str:
+    if not row.checks:
+        return "PixelDojo's job list has not been looked at yet."
+    times = "once" if row.checks == 1 else f"{row.checks} times"
+    return f"Looked for {times}; the last time: {row.findings}"
 
 
 def unknown(handle: str, what: str) -> OutcomeUnknown:

@@ -158,6 +158,8 @@ def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -
     job_id = _id(missing_id if told_id is None else told_id)
     if not job_id:
         raise CouldNotFindOut("PixelDojo's answer has no usable job id.")
+    if told_id is None and "status" not in document:
+        raise CouldNotFindOut("PixelDojo's answer tells nothing of a job.")
     word = clean(document.get("status"), 40)
     url, note = _video(document, loopback)
     return Job(
