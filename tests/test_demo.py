@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.__main__ import main
-from wan_mcp.demo import Demo, Screen, subprocess_server
+from wan_mcp.demo import Demo, subprocess_server
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.sandbox import Fault, Sandbox, Terms, faults
+from wan_mcp.screen import Screen
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 
@@ -126,6 +128,11 @@ async def command(*arguments: str, stdin: str | None, monkeypatch: pytest.Monkey
     return await anyio.to_thread.run_sync(main)
 
 
+def own_data(folder: Path) -> dict[str, str]:
+    """An environment in which the demo keeps its things in the test's folder."""
+    return {"WAN_MCP_DATA_DIR": str(folder / "data")}
+
+
 def films(folder: Path) -> list[bytes]:
     """The contents of all films below a folder, begun ones included."""
     return [path.read_bytes() for path in folder.rglob("wan-mcp-job_*")]
@@ -139,7 +146,7 @@ async def test_sandbox_demo_saves_a_film_and_tells_what_it_cost(
     """The last lines are what a user came for, and that it was make-believe (ours)."""
     play = Demo({}, folder=tmp_path, connect=connect)
 
-    code = await play.on_sandbox({}, job_seconds=0)
+    code = await play.on_sandbox(own_data(tmp_path), job_seconds=0)
 
     told = capsys.readouterr().out
     assert code == 0
@@ -175,8 +182,8 @@ async def test_sandbox_demo_neither_uses_nor_passes_on_the_users_account(
     assert REAL_KEY not in given.values()
     assert given["PIXELDOJO_API_BASE"].startswith("http://127.0.0.1:")
     assert (given["WAN_MCP_LOG_LEVEL"], given["PATH"]) == ("ERROR", os.defpath)
-    assert not (tmp_path / "ledger of the user").exists()
-    assert not os.path.exists(given["WAN_MCP_DATA_DIR"])
+    assert not (tmp_path / "ledger of the user" / "ledger").exists()
+    assert given["WAN_MCP_DATA_DIR"] != users["WAN_MCP_DATA_DIR"]
 
 
 @pytest.mark.usefixtures("configured")
@@ -306,6 +313,22 @@ async def test_repeated_live_demo_goes_on_with_the_job_that_is_paid(
     assert code == 0
     assert f"Job:     {charge.job_id}\n         Nothing was bought" in told
     assert "Credits: nothing spent now, 10 before, " in told
+
+
+async def test_lost_answer_is_not_called_a_paid_job(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unknown is said as unknown (ours)."""
+    sandbox.terms = Terms(list_exists=False)
+    sandbox.fault("POST", "*", faults.dropped(work=True))
+
+    code = await live()
+
+    told = capsys.readouterr().out
+    assert code == 1
+    assert "outcome_unknown" in told
+    assert "paid. Its id" not in told
+    assert "Credits:" not in told
 
 
 async def test_refused_wait_leaves_the_jobs_id_behind(
@@ -461,11 +484,34 @@ async def test_stopped_sandbox_demo_claims_no_job_that_goes_on(
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Demo({}, folder=tmp_path, connect=slow).on_sandbox, {}, 60)
+            demo = Demo({}, folder=tmp_path, connect=slow)
+            tasks.start_soon(demo.on_sandbox, own_data(tmp_path), 60)
             await reached.wait()
             tasks.cancel_scope.cancel()
 
     assert "Stopped. The sandbox is gone" in capsys.readouterr().out
+
+
+def test_a_killed_demo_started_again_goes_on_with_its_job_and_pays_nothing(tmp_path: Path) -> None:
+    """The ledger outlives the process, and here the make-believe vendor does too (ours)."""
+    command = [sys.executable, "-m", "wan_mcp", "demo", "--job-seconds", "2"]
+    environment = {**os.environ, **own_data(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        (job,) = islice((line for line in first.stdout if line.startswith("Job:")), 1)
+        first.kill()
+
+    again = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert again.returncode == 0, again.stderr
+    assert "left by a demo that was killed" in again.stdout
+    assert job in again.stdout
+    assert "Credits: nothing spent now, 10 before" in again.stdout
+    assert films(tmp_path) == [FILM]
 
 
 async def test_console_without_the_letters_gets_them_escaped(
@@ -479,7 +525,9 @@ async def test_console_without_the_letters_gets_them_escaped(
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp437"))
 
-    code = await Demo({}, folder=folder, connect=connect).on_sandbox({}, job_seconds=0)
+    code = await Demo({}, folder=folder, connect=connect).on_sandbox(
+        own_data(tmp_path), job_seconds=0
+    )
 
     assert code == 0
     assert rb"films of \u6620\u753b" in raw.getvalue()

@@ -97,7 +97,6 @@ def test_bad_setting_stops_every_command_with_one_line(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("WAN_MCP_LOG_LEVEL", SECRET),
         ("WAN_MCP_API_KEY", SECRET),
         ("PIXELDOJO_API_KEY", f"{SECRET} {SECRET}"),
         ("PIXELDOJO_API_BASE", f"https://user:{SECRET}@pixeldojo.ai"),
@@ -121,7 +120,7 @@ def test_bad_setting_stops_the_server_and_is_not_repeated(
         (("demo", f"--api-key={SECRET}"), "--api-key"),
         (("demo", "--api-key", SECRET), "--api-key"),
         (("demo", SECRET), "one of its words"),
-        (("demo", "--liv"), "--liv"),
+        (("demo", "--liv"), "does not know --liv"),
         (("http", "--live"), "--live"),
         (("http", "--host", "0.0.0.0"), "--host"),
         (("http", "--port", "65536"), "--port"),

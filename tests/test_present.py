@@ -1,6 +1,5 @@
-"""How a job or a failure is told: the data, and the text with the same facts."""
+"""How a job or a failure is told: the data, and the words that come of it."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,14 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wan_mcp import errors, present
-from wan_mcp.errors import Charged, OutcomeUnknown, RateLimited, WanError
-from wan_mcp.models import Job, JobResult, JobStatus
+from wan_mcp import errors, present, prose
+from wan_mcp.errors import OutcomeUnknown, RateLimited, WanError
+from wan_mcp.jobs import standing as standings
+from wan_mcp.jobs.row import Row, State
+from wan_mcp.jobs.service import News, Submitted
+from wan_mcp.jobs.standing import Standing, of_job, of_row
+from wan_mcp.models import Job, JobList, JobResult, JobStatus
 
 patient = settings(deadline=None)  # a busy machine is no defect
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 FILM = "https://temp.pixeldojo.ai/films/1.mp4"
+CLIP = "https://cdn.example.com/clip.mp4"
+HANDLE = "sub_aaaabbbbccccdddd"
+STATES = {
+    JobStatus.RUNNING: State.ACCEPTED,
+    JobStatus.COMPLETED: State.COMPLETED,
+    JobStatus.FAILED: State.FAILED,
+}
 ACCEPTED = Job(
     job_id="job_1",
     status=JobStatus.RUNNING,
@@ -47,16 +57,50 @@ AGAIN = (
 )
 
 
-def shown(job: Job, **how: Any) -> str:
-    return present.text(present.job_result(job, now=NOW, **how))
+def row(state: State, **told: Any) -> Row:
+    """A row of the ledger, as empty as it may be."""
+    known = {"handle": HANDLE, "account": "a", "digest": "d", "owner": "o", "checks": 0}
+    empty: dict[str, Any] = dict.fromkeys(Row.model_fields)
+    given = {"state": state, "arguments": "{}", "seed_planted": True, "vendor_status": ""}
+    made = {"created_at": NOW - timedelta(minutes=5)}
+    return Row.model_validate(empty | known | given | made | told)
+
+
+def stands(job: Job, **told: Any) -> Standing:
+    """What the ledger knows of a job."""
+    return of_row(row(STATES[job.status], **job.model_dump(exclude={"status"}), **told))
+
+
+def request(state: State, **told: Any) -> Standing:
+    """What the ledger knows of a request that has no job."""
+    return of_row(row(state, **told))
+
+
+LOST = of_row(
+    row(
+        State.LOST,
+        job_id="job_1",
+        vendor_status="processing",
+        expires_at=NOW + timedelta(hours=1),
+        error='PixelDojo knows nothing under this id. PixelDojo says: "No such job"',
+        findings="PixelDojo's job list shows no job for this request so far.",
+    )
+)
+
+
+def shown(standing: Standing, **how: Any) -> list[str]:
+    return prose.text(present.job_result(standing, now=NOW, **how)).splitlines()
+
+
+# A job
 
 
 def test_accepted_job_is_told_with_its_cost_and_the_next_call() -> None:
     """Nothing is said of a link: there is none yet (ours)."""
-    assert shown(ACCEPTED, charged=True).splitlines() == [
+    assert shown(stands(ACCEPTED, seed=7, estimate=10), charged=True) == [
         "The job was accepted.",
         "By PixelDojo's word the result expires at 2026-11-24T12:00:00+00:00, in 24 h 0 min.",
-        'Job job_1: running (PixelDojo: "pending").',
+        'Job job_1: running (PixelDojo: "pending"). Seed: 7.',
         "Charged by this call: yes. The job costs 10 credits. Credits left: 90.5.",
         AGAIN,
     ]
@@ -64,17 +108,17 @@ def test_accepted_job_is_told_with_its_cost_and_the_next_call() -> None:
 
 def test_going_job_is_told_with_its_time_so_far() -> None:
     """A read is free, and its text says so (ours)."""
-    assert shown(GOING, elapsed=125.9).splitlines() == [
+    assert shown(stands(GOING, seed=0, estimate=10), elapsed=125.9) == [
         "The job is still going.",
-        'Job job_1: running (PixelDojo: "processing"), 2 min 5 s so far.',
-        "Charged by this call: no.",
+        'Job job_1: running (PixelDojo: "processing"), 2 min 5 s so far. Seed: 0.',
+        "Charged by this call: no. The job is expected to cost 10 credits.",
         AGAIN,
     ]
 
 
 def test_completed_job_is_told_with_its_link_and_its_life() -> None:
     """The link comes second, where a person looks (ours)."""
-    assert shown(DONE, elapsed=300).splitlines() == [
+    assert shown(stands(DONE), elapsed=300) == [
         "The film is ready.",
         f"Film: {FILM}",
         "The link expires at 2026-11-24T11:58:05+00:00, in 23 h 58 min.",
@@ -86,7 +130,7 @@ def test_completed_job_is_told_with_its_link_and_its_life() -> None:
 
 def test_failed_job_is_told_with_the_reason_and_the_money() -> None:
     """Whether failed jobs are refunded is not documented, so nothing is promised (vendor)."""
-    assert shown(FAILED).splitlines() == [
+    assert shown(stands(FAILED)) == [
         "PixelDojo reports that the job failed.",
         'PixelDojo\'s reason: "No person found"',
         "Job job_1: failed.",
@@ -98,35 +142,61 @@ def test_failed_job_is_told_with_the_reason_and_the_money() -> None:
 
 def test_failed_job_without_a_reason_says_that_none_was_given() -> None:
     """A model told to give the reason would make one up (ours)."""
-    told = shown(FAILED.model_copy(update={"error": None}))
+    told = present.job_result(stands(FAILED.model_copy(update={"error": None})), now=NOW)
 
-    assert "Tell the user; no reason was given." in told
-    assert "Tell the user the reason" not in told
+    assert "Tell the user; no reason was given." in told.next
+    assert "Tell the user the reason" not in told.next
+
+
+def test_lost_job_is_told_with_what_was_asked_and_who_can_help() -> None:
+    """It was paid, so nothing may send a model to buy it again unawares (ours)."""
+    assert shown(LOST, elapsed=300) == [
+        "The job was accepted, and now PixelDojo no longer knows it: asked several times in a "
+        "row, it said so each time. PixelDojo knows nothing under this id. PixelDojo says: "
+        '"No such job"',
+        'Job job_1: lost (PixelDojo: "processing").',
+        "Charged by this call: no.",
+        "Next: Tell the user: the job was paid, and only PixelDojo's support can say what became "
+        "of it. A new replace_character call would be charged again.",
+    ]
+
+
+def test_job_that_the_ledger_does_not_know_is_told_all_the_same() -> None:
+    """Another program's job, or a ledger that cannot be read (ours)."""
+    assert shown(of_job(DONE)) == shown(stands(DONE))
 
 
 @pytest.mark.parametrize(
-    "job", [ACCEPTED, GOING, FAILED, DONE.model_copy(update={"video_url": None})]
+    "standing",
+    [
+        *[stands(job) for job in (ACCEPTED, GOING, FAILED)],
+        stands(DONE.model_copy(update={"video_url": None})),
+        *[request(state) for state in (State.SENDING, State.UNKNOWN, State.NOT_SENT)],
+        *[request(State.REFUSED), LOST],
+    ],
+    ids=lambda standing: standing.status,
 )
-def test_link_is_spoken_of_only_when_there_is_one(job: Job) -> None:
+def test_link_is_spoken_of_only_when_there_is_one(standing: Standing) -> None:
     """ "The link expires" without a link sends a model looking for it (ours)."""
-    told = shown(job)
+    told = "\n".join(shown(standing))
 
     assert "The link" not in told
     assert "Film:" not in told
     assert "save" not in told
 
 
-def test_nothing_of_a_failed_job_expires() -> None:
+@pytest.mark.parametrize("standing", [stands(FAILED), LOST], ids=["failed", "lost"])
+def test_nothing_of_a_job_without_a_film_expires(standing: Standing) -> None:
     """There is no film whose life could end (ours)."""
-    result = present.job_result(FAILED, now=NOW)
+    result = present.job_result(standing, now=NOW)
 
     assert (result.expires_at, result.expires_in_seconds) == (None, None)
 
 
 def test_link_past_its_time_is_told_as_expired() -> None:
     """ "In 0 s" would be a lie (ours)."""
-    late = present.job_result(DONE, now=NOW + timedelta(days=2))
-    told = present.text(late)
+    late = present.job_result(stands(DONE), now=NOW + timedelta(days=2))
+    told = prose.text(late)
 
     assert late.expires_in_seconds == 0
     assert "The link expired at 2026-11-24T11:58:05+00:00." in told
@@ -136,44 +206,317 @@ def test_link_past_its_time_is_told_as_expired() -> None:
 
 def test_unknown_life_of_a_link_is_called_unknown() -> None:
     """1 h and 24 h have both been reported (vendor 2025, third party)."""
-    told = present.job_result(DONE.model_copy(update={"expires_at": None}), now=NOW)
+    told = present.job_result(stands(DONE.model_copy(update={"expires_at": None})), now=NOW)
 
     assert "PixelDojo does not say for how long (1 to 24 hours have been reported)" in told.next
 
 
 def test_completed_job_without_a_film_says_so() -> None:
     """The job is paid: the way on is to look again, not to buy again (ours)."""
-    bare = present.job_result(DONE.model_copy(update={"video_url": None}), now=NOW)
-    noted = DONE.model_copy(update={"video_url": None, "note": "Its link was dropped."})
+    without = DONE.model_copy(update={"video_url": None})
+    bare = present.job_result(stands(without), now=NOW)
+    dropped = without.model_copy(update={"note": "Its link was dropped."})
+    noted = present.job_result(stands(dropped), now=NOW)
 
     assert bare.message == "The job is completed. PixelDojo gave no link to a film."
     assert bare.next.startswith('Call wait_for_job with job_id "job_1" again in a minute.')
-    assert present.job_result(noted, now=NOW).message == (
-        "The job is completed. Its link was dropped."
+    assert noted.message == "The job is completed. Its link was dropped."
+
+
+@pytest.mark.parametrize("state", [*STATES.values(), State.LOST])
+@pytest.mark.parametrize("url", [None, FILM])
+def test_note_about_what_was_left_out_is_always_told(state: State, url: str | None) -> None:
+    """Nothing of an answer is dropped in silence (ours)."""
+    noted = of_row(row(state, job_id="j", video_url=url, note="A part was damaged."))
+
+    assert "A part was damaged." in present.job_result(noted, now=NOW).message
+
+
+def test_elapsed_time_is_told_only_while_something_goes_on() -> None:
+    """After its end the clock would go on counting and mean nothing (ours)."""
+    going = [stands(GOING), request(State.SENDING), request(State.UNKNOWN)]
+    ended = [
+        *[stands(DONE), stands(DONE.model_copy(update={"video_url": None})), stands(FAILED), LOST],
+        *[request(State.NOT_SENT), request(State.REFUSED)],
+    ]
+
+    def told(standing: Standing) -> int | None:
+        return present.job_result(standing, now=NOW, elapsed=3.7).elapsed_seconds
+
+    assert {told(standing) for standing in going} == {3}
+    assert {told(standing) for standing in ended} == {None}
+
+
+def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
+    """We know when we first saw it, not when it began (ours)."""
+    foreign = stands(GOING, digest=None, accepted_at=NOW)
+
+    assert present.job_result(foreign, now=NOW, elapsed=3.7).elapsed_seconds is None
+    assert present.progress_note(News(foreign, 3.7)).startswith("the job is running")
+
+
+# Money
+
+
+@pytest.mark.parametrize(
+    ("standing", "told"),
+    [
+        (stands(GOING), "PixelDojo did not say how much."),
+        (stands(GOING, estimate=2.5), "PixelDojo did not say how much (expected 2.5 credits)."),
+        (stands(ACCEPTED, estimate=10), "The job costs 10 credits."),
+        (stands(ACCEPTED, estimate=2), "The job costs 10 credits (expected 2)."),
+    ],
+    ids=["nothing", "estimate", "both alike", "both different"],
+)
+def test_charge_is_told_with_the_figure_there_is(standing: Standing, told: str) -> None:
+    """The cost is absent from some vendor samples, and prices differ between pages (vendor)."""
+    text = shown(standing, charged=True)
+
+    assert any(f"Charged by this call: yes. {told}" in line for line in text)
+
+
+def test_charge_that_differs_from_the_estimate_is_warned_of() -> None:
+    """The person agreed to another price (ours)."""
+    other = present.job_result(stands(ACCEPTED, estimate=2), now=NOW, charged=True)
+    same = present.job_result(stands(ACCEPTED, estimate=10), now=NOW, charged=True)
+
+    assert other.message == (
+        "The job was accepted. Note the price: it is not the one that PixelDojo's model page names."
+    )
+    assert (other.credit_cost, other.credit_estimate) == (10, 2)
+    assert "price" not in same.message
+    assert same.credit_estimate is None
+
+
+def test_balance_is_told_only_when_it_is_fresh() -> None:
+    """Only the answer to a submit has it; later the ledger's figure is an old one (ours)."""
+    fresh = present.job_result(stands(ACCEPTED), now=NOW, charged=True)
+    later = present.job_result(stands(ACCEPTED), now=NOW)
+
+    assert fresh.credits_remaining == 90.5
+    assert later.credits_remaining is None
+
+
+@pytest.mark.parametrize("state", [State.NOT_SENT, State.REFUSED])
+def test_request_that_cost_nothing_names_no_price(state: State) -> None:
+    """ "Expected to cost 10" beside "not charged" would be read as a charge (ours)."""
+    result = present.job_result(request(state, estimate=10), now=NOW)
+
+    assert (result.credit_cost, result.credit_estimate) == (None, None)
+    assert "credits" not in prose.text(result)
+
+
+# A request without a job
+
+
+def test_request_on_its_way_is_told_with_its_handle() -> None:
+    """After 4 s the submit answers so; a charge is possible by then (reliability 1)."""
+    sending = Submitted(request(State.SENDING, seed=7, estimate=10), joined=False)
+
+    assert prose.text(present.submit_result(sending, now=NOW)).splitlines() == [
+        "The request is on its way; PixelDojo has not answered yet.",
+        f"Request {HANDLE}: submitting. Seed: 7.",
+        "Charged by this call: unknown. The job is expected to cost 10 credits.",
+        f'Next: Call wait_for_job with job_id "{HANDLE}". '
+        "Do not call replace_character again for it.",
+    ]
+
+
+def test_unknown_request_says_what_was_looked_at_and_what_to_do() -> None:
+    """Unknown is said in that word, with what was checked and the way on (reliability 1)."""
+    lost = request(
+        State.UNKNOWN,
+        error="The request was sent, but no answer arrived (no answer in time).",
+        checks=2,
+        findings="PixelDojo's job list does not show which job is whose.",
+    )
+
+    assert shown(lost, elapsed=125) == [
+        "The outcome of this request is unknown: it may have been charged. The request was sent, "
+        "but no answer arrived (no answer in time). Looked for 2 times; the last time: "
+        "PixelDojo's job list does not show which job is whose.",
+        f"Request {HANDLE}: unknown, 2 min 5 s so far.",
+        "Charged by this call: no.",
+        f'Next: Call get_job_status with job_id "{HANDLE}" again in a few minutes: it looks '
+        "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; by its id "
+        "get_job_status tells more. Do not repeat replace_character for it; another seed would "
+        "be a new job, paid again.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ({"checks": 0}, "PixelDojo's job list has not been looked at yet."),
+        ({"checks": 1, "findings": "None there."}, "Looked for once; the last time: None there."),
+    ],
+    ids=["never", "once"],
+)
+def test_unknown_request_tells_how_often_it_was_looked_for(
+    looks: dict[str, Any], told: str
+) -> None:
+    """No look, and one look, are different news (ours)."""
+    assert present.job_result(request(State.UNKNOWN, **looks), now=NOW).message.endswith(told)
+
+
+def test_request_that_was_not_sent_may_be_made_again() -> None:
+    """What was found earlier, while it was unknown, is out of date (ours)."""
+    unsent = request(
+        State.NOT_SENT,
+        error="PixelDojo's job list shows older jobs and none for this request.",
+        checks=5,
+        findings="PixelDojo's job list shows no job for this request so far.",
+    )
+
+    assert shown(unsent) == [
+        "No job came of this request, and nothing was charged. "
+        "PixelDojo's job list shows older jobs and none for this request.",
+        f"Request {HANDLE}: not_sent.",
+        "Charged by this call: no.",
+        "Next: Calling replace_character again is safe.",
+    ]
+
+
+def test_request_that_was_turned_down_says_why() -> None:
+    """The same request would be turned down again (ours)."""
+    refused = request(State.REFUSED, error="The PixelDojo account has too few credits.")
+
+    assert shown(refused) == [
+        "The PixelDojo account has too few credits. Nothing was charged.",
+        f"Request {HANDLE}: refused.",
+        "Charged by this call: no.",
+        "Next: See to the reason, then calling replace_character again is safe.",
+    ]
+    assert shown(request(State.REFUSED))[0] == (
+        "PixelDojo turned this request down. Nothing was charged."
     )
 
 
-@pytest.mark.parametrize("status", JobStatus)
-@pytest.mark.parametrize("url", [None, FILM])
-def test_note_about_what_was_left_out_is_always_told(status: JobStatus, url: str | None) -> None:
-    """Nothing of an answer is dropped in silence (ours)."""
-    job = Job(job_id="j", status=status, video_url=url, note="A part was damaged.")
+@pytest.mark.parametrize(
+    "told",
+    [
+        present.job_result(request(State.UNKNOWN), now=NOW, elapsed=1),
+        present.submit_result(Submitted(request(State.SENDING), joined=False), now=NOW),
+        present.submit_result(Submitted(request(State.SENDING), joined=True), now=NOW),
+        present.list_result([request(State.UNKNOWN)]),
+        present.failure_result(OutcomeUnknown("It happened.")),
+        present.failure_result(standings.unknown(HANDLE, "It happened.")),
+        present.failure_result(
+            standings.failure_of(row(State.UNKNOWN)) or WanError("There is no such failure.")
+        ),
+    ],
+    ids=["unknown", "submitting", "joined", "list", "class", "lost now", "lost before"],
+)
+def test_unknown_outcome_is_never_called_a_failure(told: JobResult | JobList) -> None:
+    """ "Failed" would make a model try again, and pay again (reliability 1)."""
+    words = prose.text(told).lower()
 
-    assert "A part was damaged." in shown(job)
+    assert "fail" not in words
+    assert "error" not in words
 
 
-def test_charge_without_a_figure_says_that_none_was_given() -> None:
-    """The cost is absent from some vendor samples (vendor)."""
-    told = shown(GOING, charged=True)
+# A request that joins another
 
-    assert "Charged by this call: yes. PixelDojo did not say how much." in told
+LOOSELY = " While it goes on, what follows the ? of a link is not compared."
+"""Two clips of one host may differ there only, so whoever joins has to be told (ours)."""
 
 
-def test_elapsed_time_is_told_only_while_a_job_goes_on() -> None:
-    """After its end the clock would go on counting and mean nothing (ours)."""
-    assert present.job_result(GOING, now=NOW, elapsed=3.7).elapsed_seconds == 3
-    assert present.job_result(DONE, now=NOW, elapsed=300).elapsed_seconds is None
-    assert present.job_result(FAILED, now=NOW, elapsed=300).elapsed_seconds is None
+@pytest.mark.parametrize(
+    ("standing", "loosely", "then"),
+    [
+        (stands(ACCEPTED), LOOSELY, "The job is still going."),
+        (stands(DONE), "", "The film is ready."),
+        (
+            request(State.SENDING),
+            LOOSELY,
+            "The request is on its way; PixelDojo has not answered yet.",
+        ),
+    ],
+    ids=["running", "completed", "submitting"],
+)
+def test_joined_call_says_that_it_bought_nothing(
+    standing: Standing, loosely: str, then: str
+) -> None:
+    """And how to get another take, since the same call never will (reliability 1)."""
+    result = present.submit_result(Submitted(standing, joined=True), now=NOW)
+
+    assert result.message == (
+        "Nothing was bought by this call: an equal request stands already, and this is where it "
+        f"is.{loosely} For another take or clip call again with another seed. {then}"
+    )
+    assert (result.charged, result.job_id) == ("no", standing.id)
+    assert result.next == present.job_result(standing, now=NOW).next
+
+
+def test_call_that_bought_its_job_does_not_speak_of_another() -> None:
+    """Each answer says whose purchase it is (ours)."""
+    result = present.submit_result(Submitted(stands(ACCEPTED), joined=False), now=NOW)
+
+    assert (result.message, result.charged) == ("The job was accepted.", "yes")
+
+
+def test_job_that_could_not_be_written_down_is_to_be_kept() -> None:
+    """Nobody else remembers a paid job when the disk was full (ours)."""
+    result = present.submit_result(Submitted(of_job(ACCEPTED), joined=False), now=NOW)
+
+    assert result.message == (
+        "The job was accepted. It could not be written down here: keep its job_id."
+    )
+    assert (result.charged, result.job_id) == ("yes", "job_1")
+
+
+# The list
+
+
+def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
+    """Its clip, its seed, its cost, when it was made (ours)."""
+    made = NOW - timedelta(hours=1)
+    listed = present.list_result(
+        [
+            request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
+            stands(DONE, seed=8, created_at=made, arguments=f'{{"video": "{CLIP}"}}'),
+            stands(GOING, digest=None, created_at=made),
+        ]
+    )
+
+    assert listed.model_dump(exclude_none=True) == {
+        "message": "3 of this account's jobs, newest first. "
+        "Of unknown outcome: 1; that may have been charged.",
+        "jobs": [
+            {
+                "job_id": HANDLE,
+                "status": "unknown",
+                "made_at": "2026-11-23T11:55:00+00:00",
+                "source_video": CLIP,
+                "seed": 7,
+            },
+            {
+                "job_id": "job_1",
+                "status": "completed",
+                "made_at": "2026-11-23T11:00:00+00:00",
+                "source_video": CLIP,
+                "seed": 8,
+                "credit_cost": 2.5,
+            },
+            {"job_id": "job_1", "status": "running", "made_at": "2026-11-23T11:00:00+00:00"},
+        ],
+        "charged": "no",
+        "next": "Call get_job_status with a job_id for all about that job, "
+        "wait_for_job for its film.",
+    }
+
+
+def test_empty_list_is_an_answer_too() -> None:
+    """It is asked for to learn whether something was bought (ours)."""
+    assert present.list_result([]).model_dump(exclude_none=True) == {
+        "message": "None of this account's jobs, newest first.",
+        "jobs": [],
+        "charged": "no",
+        "next": "Nothing is under way: replace_character starts a job.",
+    }
+
+
+# A call that failed
 
 
 @pytest.mark.parametrize(
@@ -196,7 +539,7 @@ def test_failure_is_told_in_four_lines(code: str, charged: str, safe: str) -> No
     """What happened, charged, safe to repeat with the reason, code, next step (ours)."""
     failure: WanError = getattr(errors, code)("It happened.")
 
-    assert present.text(present.failure_result(failure)).splitlines() == [
+    assert prose.text(present.failure_result(failure)).splitlines() == [
         "It happened.",
         f"Charged by this call: {charged}.",
         f"Safe to repeat: {safe}. Code: {failure.code}.",
@@ -214,101 +557,148 @@ def test_failure_carries_no_words_of_a_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("credits", "told"),
+    ("state", "code", "words"),
     [
-        *[(10.0, "10"), (0.0, "0"), (2.5, "2.5"), (0.1 + 0.2, "0.3"), (1234567.0, "1234567")],
-        *[(1234567.25, "1234567.25"), (999999999999.0, "999999999999"), (0.001, "0.001")],
-    ],
-)
-def test_credits_are_told_to_the_last_digit(credits: float, told: str) -> None:
-    """A rounded balance is a wrong one (ours)."""
-    assert told == present.number(credits)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [
-        *[(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (125, "2 min 5 s")],
-        *[(3_599, "59 min 59 s"), (3_600, "1 h 0 min"), (86_399, "23 h 59 min")],
-    ],
-)
-def test_time_is_told_as_a_person_says_it(seconds: float, told: str) -> None:
-    """Two units are enough (ours)."""
-    assert told == present.duration(seconds)
-
-
-@pytest.mark.parametrize(
-    ("job", "trouble", "note"),
-    [
-        (None, None, "5 s: asking PixelDojo"),
+        (State.NOT_SENT, "not_sent", "The equal request of 11:55 UTC was not sent. No network."),
+        (State.REFUSED, "rejected", "The equal request of 11:55 UTC was turned down. No network."),
         (
-            GOING,
-            None,
+            State.UNKNOWN,
+            "outcome_unknown",
+            "This call sent nothing: the outcome of the equal request of 11:55 UTC is unknown, and "
+            "it may have been charged. No network. "
+            "PixelDojo's job list has not been looked at yet.",
+        ),
+    ],
+)
+def test_equal_request_that_bought_nothing_is_told_as_its_own(
+    state: State, code: str, words: str
+) -> None:
+    """Another process sent it, or an earlier call did; its handle leads to it (ours)."""
+    failure = standings.failure_of(row(state, error="No network."))
+
+    assert failure is not None
+    assert (failure.code, failure.what, failure.job_id) == (code, words, HANDLE)
+
+
+def test_lost_answer_leads_to_the_free_look() -> None:
+    """The way on is get_job_status, not another purchase (reliability 1)."""
+    told = present.failure_result(standings.unknown(HANDLE, "It happened."))
+
+    assert (told.job_id, told.charged, told.retry_safe) == (HANDLE, "unknown", False)
+    assert told.next == (
+        f'Call get_job_status with job_id "{HANDLE}" in a minute: it looks for the job in '
+        "PixelDojo's list. Do not repeat replace_character for it. Another seed would be a new "
+        "job, paid again."
+    )
+
+
+# Progress
+
+
+@pytest.mark.parametrize(
+    ("news", "note"),
+    [
+        (News(), "asking PixelDojo"),
+        (News(elapsed=5), "5 s: asking PixelDojo"),
+        (
+            News(stands(GOING), 5),
             '5 s: the job is running (PixelDojo: "processing"); '
             "jobs have been reported to take 1 to 6 min",
         ),
         (
-            Job(job_id="j", status=JobStatus.RUNNING),
-            None,
-            "5 s: the job is running; jobs have been reported to take 1 to 6 min",
+            News(of_job(Job(job_id="j", status=JobStatus.RUNNING))),
+            "the job is running; jobs have been reported to take 1 to 6 min",
         ),
-        (DONE, None, "5 s: the job is completed"),
-        (GOING, RateLimited("Too many requests."), "5 s: Too many requests. Still waiting."),
-        (None, RateLimited("Too many requests."), "5 s: Too many requests. Still waiting."),
+        (News(stands(DONE), 5), "5 s: the job is completed"),
+        (News(stands(FAILED), 5), "5 s: the job is failed"),
+        (News(LOST, 5), '5 s: the job is lost (PixelDojo: "processing")'),
+        (News(request(State.SENDING), 5), "5 s: the request is on its way"),
+        (
+            News(request(State.UNKNOWN), 5),
+            "5 s: not known whether a job was started; looking for it",
+        ),
+        (News(request(State.NOT_SENT), 5), "5 s: no job came of the request"),
+        (News(request(State.REFUSED), 5), "5 s: the request was turned down"),
+        (
+            News(stands(GOING), 5, RateLimited("Too many requests.")),
+            "5 s: Too many requests. Still waiting.",
+        ),
+        (News(trouble=RateLimited("Too many requests.")), "Too many requests. Still waiting."),
     ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_progress_says_how_long_and_what_is_usual(
-    job: Job | None, trouble: WanError | None, note: str
-) -> None:
+def test_progress_says_how_long_and_what_is_usual(news: News, note: str) -> None:
     """Elapsed and usual times, no invented percentage (vendor, third party)."""
-    assert note == present.progress_note(job, 5.0, trouble)
+    assert note == present.progress_note(news)
 
+
+# Anything at all
 
 WORDS = st.text("abc 'xyz.", min_size=1, max_size=30).map(str.strip).filter(bool)
 CREDITS = st.none() | st.floats(0, 1e12, exclude_max=True)
-JOBS = st.builds(
-    Job,
+WITH_JOB = st.builds(
+    row,
+    st.sampled_from([*STATES.values(), State.LOST]),
     job_id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,20}\Z"),
-    status=st.sampled_from(JobStatus),
+    digest=st.none() | st.just("d"),
+    seed=st.none() | st.integers(0, 2**53),
     vendor_status=st.just("") | WORDS,
     video_url=st.none() | st.just(FILM),
     expires_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+    estimate=CREDITS,
     credit_cost=CREDITS,
     credits_remaining=CREDITS,
     error=st.none() | WORDS,
     note=st.none() | WORDS,
+    findings=st.none() | WORDS,
 )
+WITHOUT_JOB = st.builds(
+    row,
+    st.sampled_from(
+        [State.INTENT, State.SENDING, State.UNKNOWN, State.NOT_SENT, State.REFUSED],
+    ),
+    seed=st.integers(0, 2**53),
+    estimate=CREDITS,
+    error=st.none() | WORDS,
+    checks=st.integers(0, 9),
+    findings=WORDS,
+)
+NOTHING_TO_EXPLAIN = {
+    *(JobStatus.SUBMITTING, JobStatus.RUNNING),
+    *(JobStatus.COMPLETED, JobStatus.FAILED),  # a failed job's reason has a field of its own
+}
+STANDINGS = st.builds(of_row, WITH_JOB | WITHOUT_JOB)
 
 
 @patient
-@given(job=JOBS, charged=st.booleans(), elapsed=st.none() | st.floats(0, 1e6))
-def test_text_tells_every_fact_of_the_data(job: Job, charged: bool, elapsed: float | None) -> None:
-    """Half of the hosts show a model only the one, half only the other (observed elsewhere)."""
-    result = present.job_result(job, now=NOW, charged=charged, elapsed=elapsed)
-    told = present.text(result)
-    paid: Charged = "yes" if charged else "no"
+@given(standing=STANDINGS, charged=st.booleans(), elapsed=st.none() | st.floats(0, 1e6))
+def test_every_standing_is_told_with_its_money_and_its_next_step(
+    standing: Standing, charged: bool, elapsed: float | None
+) -> None:
+    """Whatever the ledger holds (ours)."""
+    result = present.job_result(standing, now=NOW, charged=charged, elapsed=elapsed)
+    row = standing.row
 
-    assert f"Charged by this call: {paid}." in told
-    for fact in (result.message, job.job_id, result.status, result.next):
-        assert str(fact) in told
-    for fact in (result.vendor_status, result.video_url, result.expires_at, result.error):
-        assert fact is None or fact in told
-    figures = (result.credit_cost, result.credits_remaining)
-    phrases = (r"The job costs (\S+) credits\.", r"Credits left: (\S+)\.\n")
-    for figure, phrase in zip(figures, phrases, strict=True):
-        assert re.findall(phrase, told) == ([] if figure is None else [present.number(figure)])
-        assert figure is None or float(present.number(figure)) == pytest.approx(figure, rel=1e-14)
-    if result.elapsed_seconds is not None:
-        assert f"{present.duration(result.elapsed_seconds)} so far" in told
-    if result.expires_in_seconds:
-        assert f"in {present.duration(result.expires_in_seconds)}." in told
+    assert row is not None
+    assert (result.job_id, result.status) == (standing.id, standing.status)
+    assert result.charged == ("yes" if charged else "no")
+    assert (result.credit_cost, result.seed) == (row.credit_cost, row.seed)
+    assert result.video_url == row.video_url
+    assert (result.error is not None) == bool(row.error and row.state is State.FAILED)
+    assert (row.note or "") in result.message
+    assert standing.status in NOTHING_TO_EXPLAIN or standing.why in result.message
+    assert standing.id in result.next or standing.settled
 
 
 @patient
-@given(job=JOBS, charged=st.booleans())
-def test_data_has_no_nulls_and_reads_back(job: Job, charged: bool) -> None:
+@given(standing=STANDINGS, joined=st.booleans())
+def test_data_has_no_nulls_and_reads_back(standing: Standing, joined: bool) -> None:
     """A null would break the published schema (ours)."""
-    data = present.job_result(job, now=NOW, charged=charged).model_dump(exclude_none=True)
+    for told in (
+        present.submit_result(Submitted(standing, joined=joined), now=NOW),
+        present.list_result([standing]),
+    ):
+        data = told.model_dump(exclude_none=True)
 
-    assert None not in data.values()
-    assert JobResult.model_validate(data).model_dump(exclude_none=True) == data
+        assert None not in data.values()
+        assert type(told).model_validate(data).model_dump(exclude_none=True) == data

@@ -1,5 +1,6 @@
 """The tools as a model meets them: an in-memory client, the real server, PixelDojo on loopback."""
 
+import errno
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,14 +16,17 @@ from mcp.client import Client
 from mcp.types import CallToolResult, TextContent
 
 from wan_mcp import present
+from wan_mcp.jobs import place
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.service import ANSWER_SECONDS
 from wan_mcp.sandbox import Fault, Sandbox, Terms, faults
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-RUN = "/api/v1/models/wan-2.2-replace/run"
+MODEL = "/api/v1/models/wan-2.2-replace"
+RUN = f"{MODEL}/run"
 JOB = "/api/v1/jobs/job_*"
 EPOCH = 1_795_000_000.0
 KEY = "pd_sandbox"
@@ -50,6 +54,17 @@ class Time:
         )
 
 
+class Passing:
+    """A gate for the sandbox at which only the clock moves."""
+
+    def __init__(self, time: Time, seconds: float) -> None:
+        self._time = time
+        self._seconds = seconds
+
+    async def wait(self) -> None:
+        self._time.now += self._seconds
+
+
 class Host:
     """A host with one server: calls its tools and checks of each answer what is always true."""
 
@@ -57,6 +72,7 @@ class Host:
         self.sandbox = sandbox
         self.time = time
         self.progress: list[tuple[float, str]] = []
+        self.heard = anyio.Event()
         self._client = client
         self._schemas: dict[str, Any] = {}
 
@@ -80,8 +96,19 @@ class Host:
         given = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **{**given, **arguments})
 
+    async def listed(self) -> list[dict[str, Any]]:
+        """The jobs that list_jobs tells of."""
+        jobs: list[dict[str, Any]] = (await self.call("list_jobs")).data["jobs"]
+        return jobs
+
+    @property
+    def posts(self) -> int:
+        """How many paid requests were sent."""
+        return len(self.sandbox.seen("POST", RUN))
+
     async def _on_progress(self, progress: float, total: float | None, message: str | None) -> None:
         self.progress.append((progress, message or ""))
+        self.heard.set()
 
 
 class Answer:
@@ -101,6 +128,10 @@ def untold(data: dict[str, Any], text: str) -> list[str]:
 
 
 def _told(name: str, value: Any, text: str) -> bool:
+    if name == "jobs":
+        lines = [line for line in text.splitlines() if line.startswith("- ")]
+        both = zip(value, lines, strict=True)
+        return not any(untold(job, line) for job, line in both)
     if name == "expires_in_seconds" and value == 0:
         return " expired at " in text
     if name in ("expires_in_seconds", "elapsed_seconds"):
@@ -124,6 +155,9 @@ def _spans(text: str) -> list[int]:
 
 
 Open = Callable[..., Awaitable[Host]]
+TERMS = Terms(pending_seconds=5, processing_seconds=55)
+SILENT = Terms(pending_seconds=5, processing_seconds=55, list_echoes_input=False)
+"""A vendor whose job list tells nothing of a lost answer."""
 
 
 @pytest.fixture(params=["auto", "legacy"])
@@ -133,26 +167,32 @@ async def open_host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         end = anyio.Event()
 
         async def open_one(
-            *, key: str = KEY, down: bool = False, terms: Terms | None = None
+            *,
+            key: str = KEY,
+            down: bool = False,
+            terms: Terms = TERMS,
+            data: Path = tmp_path / "data",
+            beside: Host | None = None,
         ) -> Host:
-            time, ready, hosts = Time(), anyio.Event(), list[Host]()
+            time = beside.time if beside else Time()
+            ready, hosts = anyio.Event(), list[Host]()
 
             async def serve() -> None:
-                sandbox = Sandbox(
-                    terms or Terms(pending_seconds=5, processing_seconds=55),
-                    clock=time.monotonic,
-                    epoch=EPOCH,
-                )
-                await sandbox.__aenter__()
+                new = Sandbox(terms, clock=time.monotonic, epoch=EPOCH)
+                sandbox = beside.sandbox if beside else await new.__aenter__()
                 if down:
                     await sandbox.__aexit__()
-                given = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": key}
+                given = {
+                    "PIXELDOJO_API_BASE": sandbox.api_base,
+                    "PIXELDOJO_API_KEY": key,
+                    "WAN_MCP_DATA_DIR": str(data),
+                }
                 server = build_server(Settings.read(given, tmp_path), clock=time.clock())
                 async with Client(server, mode=request.param) as client:
                     hosts.append(Host(client, sandbox, time))
                     ready.set()
                     await end.wait()
-                if not down:
+                if not (down or beside):
                     await sandbox.__aexit__()
 
             tasks.start_soon(serve)
@@ -186,6 +226,7 @@ async def test_submit_tells_the_job_its_cost_and_the_next_call(host: Host) -> No
         "expires_in_seconds": 86_400,
         "credit_cost": 10.0,
         "credits_remaining": 90.0,
+        "seed": 7,
         "charged": "yes",
         "next": f'Call wait_for_job with job_id "{charge.job_id}"; a job takes minutes. '
         "Do not call replace_character again for it.",
@@ -263,9 +304,7 @@ async def test_submit_reports_progress_before_its_answer(host: Host) -> None:
     """Over HTTP the response's headers wait for the first event (ours)."""
     await host.replace()
 
-    assert [note for note in host.progress if note[0] == 0] == [
-        (0, "Sending the request to PixelDojo")
-    ]
+    assert [note for note in host.progress if note[0] == 0] == [(0, "Preparing the job")]
 
 
 async def test_wait_whose_time_is_up_is_data_with_a_next_step(host: Host) -> None:
@@ -359,7 +398,8 @@ async def test_salvaged_job_is_told_with_what_is_missing(host: Host) -> None:
     assert (answer.is_error, answer.data["charged"]) == (False, "yes")
     assert answer.data["job_id"] == host.sandbox.charges[0].job_id
     assert "only the job's id could be read" in answer.data["message"]
-    assert "PixelDojo did not say how much" in answer.text
+    assert "PixelDojo did not say how much (expected 10 credits)." in answer.text
+    assert answer.data["credit_estimate"] == 10
 
 
 async def test_hostile_words_of_the_vendor_stay_inside_quotes(host: Host) -> None:
@@ -426,7 +466,12 @@ async def test_submit_that_never_left_is_safe_to_repeat(open_host: Open) -> None
 async def test_call_without_a_key_says_where_to_get_one(open_host: Open) -> None:
     """The server starts without a key; the first call that needs one says so (ours)."""
     host = await open_host(key="")
-    for answer in (await host.replace(), await host.call("get_job_status", job_id="job_1")):
+    for answer in (
+        await host.replace(),
+        await host.call("get_job_status", job_id="job_1"),
+        await host.call("wait_for_job", job_id="sub_aaaabbbbccccdddd"),
+        await host.call("list_jobs"),
+    ):
         assert answer.is_error
         assert (answer.data["code"], answer.data["charged"]) == ("no_api_key", "no")
         assert "PIXELDOJO_API_KEY" in answer.data["next"]
@@ -532,6 +577,20 @@ async def test_job_id_that_climbs_causes_no_request_at_all(host: Host, tool: str
     assert host.sandbox.requests == []
 
 
+async def test_list_that_cannot_be_asked_for_so_says_what_can(host: Host) -> None:
+    """A misspelt filter must not pass for no filter (ours)."""
+    for arguments, words in (
+        ({"status": "done"}, "status must be one of submitting, running, completed, failed"),
+        ({"limit": 0}, "limit must be a whole number from 1 to 50"),
+        ({"limit": 51}, "limit must be a whole number from 1 to 50"),
+        ({"state": "failed"}, "state is unknown (did you mean status?)"),
+    ):
+        answer = await host.call("list_jobs", **arguments)
+
+        assert answer.data["code"] == "invalid_arguments"
+        assert words in answer.text
+
+
 async def test_every_problem_of_a_call_comes_in_one_answer(host: Host) -> None:
     """Each round costs the user time and tokens (ours)."""
     answer = await host.call("replace_character", video="clip.mp4", video_duration=99, fps=30)
@@ -553,7 +612,10 @@ async def test_unknown_tool_is_refused_by_its_name(host: Host) -> None:
 
 @pytest.mark.parametrize(
     ("tool", "charged"),
-    [("replace_character", "unknown"), ("get_job_status", "no"), ("wait_for_job", "no")],
+    [
+        *[("replace_character", "unknown"), ("get_job_status", "no")],
+        *[("wait_for_job", "no"), ("list_jobs", "no")],
+    ],
 )
 async def test_defect_of_ours_is_told_without_its_traceback(
     host: Host,
@@ -568,12 +630,12 @@ async def test_defect_of_ours_is_told_without_its_traceback(
         raise RuntimeError("canary words")
 
     started = await host.replace()
-    monkeypatch.setattr(present, "job_result", broken)
+    monkeypatch.setattr(present, "list_result" if tool == "list_jobs" else "job_result", broken)
     with caplog.at_level(logging.ERROR, logger="wan_mcp.tools"):
         answer = await (
             host.replace(seed=1)
             if tool == "replace_character"
-            else host.call(tool, job_id=started.data["job_id"], **_short(tool))
+            else host.call(tool, **_arguments(tool, started.data["job_id"]))
         )
 
     assert answer.is_error
@@ -584,5 +646,504 @@ async def test_defect_of_ours_is_told_without_its_traceback(
     assert "canary words" in caplog.text
 
 
-def _short(tool: str) -> dict[str, int]:
-    return {"timeout_seconds": 0} if tool == "wait_for_job" else {}
+def _arguments(tool: str, job_id: str) -> dict[str, Any]:
+    only = {"list_jobs": {}, "wait_for_job": {"job_id": job_id, "timeout_seconds": 0}}
+    return only.get(tool, {"job_id": job_id})
+
+
+# A submit that PixelDojo answers late
+
+
+def hold_the_answer(host: Host) -> anyio.Event:
+    """PixelDojo takes the money and says nothing until the event is set."""
+    gate = anyio.Event()
+    host.sandbox.fault("POST", RUN, faults.held(faults.honest(), after=gate))
+    almost = faults.held(faults.honest(), before=Passing(host.time, 3.99))
+    host.sandbox.fault("GET", MODEL, almost)
+    return gate
+
+
+async def test_late_answer_is_told_as_submitting_within_four_seconds(host: Host) -> None:
+    """One agent SDK gives a whole call 5 s; asking for the price counts too (reliability 1)."""
+    gate = hold_the_answer(host)
+    with anyio.fail_after(2):  # beyond the 3.99 s that passed on the server's clock
+        answer = await host.replace(seed=7)
+    gate.set()
+    handle = answer.data["job_id"]
+
+    assert ANSWER_SECONDS == 4
+    assert not answer.is_error
+    assert handle.startswith("sub_")
+    assert answer.data == {
+        "message": "The request is on its way; PixelDojo has not answered yet.",
+        "job_id": handle,
+        "status": "submitting",
+        "credit_estimate": 10.0,
+        "seed": 7,
+        "charged": "unknown",
+        "next": f'Call wait_for_job with job_id "{handle}". '
+        "Do not call replace_character again for it.",
+    }
+
+
+async def test_wait_for_a_handle_leads_to_the_job_and_its_film(host: Host) -> None:
+    """One id for the caller: the handle is good until there is a better one (design)."""
+    gate = hold_the_answer(host)
+    submitting = await host.replace()
+    host.heard = anyio.Event()
+
+    async def answer_later() -> None:
+        await host.heard.wait()
+        gate.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer_later)
+        answer = await host.call(
+            "wait_for_job", job_id=submitting.data["job_id"], timeout_seconds=300
+        )
+    (charge,) = host.sandbox.charges
+
+    assert (answer.data["status"], answer.data["job_id"]) == ("completed", charge.job_id)
+    assert answer.data["video_url"].endswith(f"{charge.job_id}.mp4")
+    assert answer.data["credit_cost"] == 10
+    assert answer.data["seed"] == submitting.data["seed"] == charge.body["seed"]
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_look_at_a_handle_that_is_on_its_way_asks_nobody(host: Host, tool: str) -> None:
+    """PixelDojo has no id to be asked about yet (ours)."""
+    gate = hold_the_answer(host)
+    handle = (await host.replace()).data["job_id"]
+    answer = await host.call(tool, **_arguments(tool, handle))
+    gate.set()
+
+    assert not answer.is_error
+    assert (answer.data["status"], answer.data["charged"]) == ("submitting", "no")
+    assert handle in answer.data["next"]
+    assert host.sandbox.seen("GET", "/api/v1/jobs*") == []
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_either_id_of_a_job_is_understood(host: Host, tool: str) -> None:
+    """A model may hold on to the first id that it got (design)."""
+    gate = hold_the_answer(host)
+    handle = (await host.replace()).data["job_id"]
+    gate.set()
+    found = await host.call("wait_for_job", job_id=handle, timeout_seconds=1)
+    job_id = found.data["job_id"]
+    told = [(await host.call(tool, **_arguments(tool, id))).data for id in (handle, job_id)]
+
+    assert job_id == host.sandbox.charges[0].job_id
+    assert told[0] == told[1]
+    assert told[0]["job_id"] == job_id
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_handle_that_was_never_given_is_not_found(host: Host, tool: str) -> None:
+    """PixelDojo is not asked for what only we could know (ours)."""
+    answer = await host.call(tool, job_id="sub_aaaabbbbccccdddd")
+
+    assert (answer.data["code"], answer.data["charged"]) == ("not_found", "no")
+    assert "Check the job_id" in answer.data["next"]
+    assert host.sandbox.requests == []
+
+
+# An equal call
+
+TAKE = "For another take or clip call again with another seed."
+
+
+def joins(answer: Answer, job_id: str) -> bool:
+    """Whether an answer tells of that job, that nothing was bought, and the way to another."""
+    data = answer.data
+    bought_nothing = data["message"].startswith("Nothing was bought by this call:")
+    told = (not answer.is_error, data["job_id"], data["charged"], TAKE in answer.text)
+    return bought_nothing and told == (True, job_id, "no", True)
+
+
+async def test_equal_call_joins_the_job_that_runs(host: Host) -> None:
+    """However often it is repeated, it is paid once (reliability 1)."""
+    first = await host.replace()
+    again = [
+        await host.replace(),
+        await host.replace(resolution="480", go_fast=False, merge_audio=True, video_duration=5),
+        await host.replace(seed=-1),
+    ]
+
+    assert all(joins(answer, first.data["job_id"]) for answer in again)
+    assert {answer.data["seed"] for answer in again} == {first.data["seed"]}
+    assert (host.posts, len(host.sandbox.charges)) == (1, 1)
+
+
+async def test_equal_call_joins_the_request_that_is_on_its_way(host: Host) -> None:
+    """A client that timed out sends the call again at once (MCP 2026-07-28)."""
+    gate = hold_the_answer(host)
+    first = await host.replace()
+    host.sandbox.fault("GET", MODEL, faults.held(faults.honest(), before=Passing(host.time, 3.99)))
+    host.time.now += 601  # past the price's ten minutes, so that it is asked again
+    again = await host.replace()
+    gate.set()
+
+    assert joins(again, first.data["job_id"])
+    assert again.data["status"] == "submitting"
+    assert host.posts == 1
+
+
+async def test_two_equal_calls_at_once_buy_one_job(host: Host) -> None:
+    """The loser of the insert waits on the winner's row (reliability 1)."""
+    answers: list[Answer] = []
+
+    async def call() -> None:
+        answers.append(await host.replace())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        tasks.start_soon(call)
+    (charge,) = host.sandbox.charges
+
+    assert sorted(answer.data["charged"] for answer in answers) == ["no", "yes"]
+    assert {answer.data["job_id"] for answer in answers} == {charge.job_id}
+
+
+async def test_link_signed_anew_is_the_same_clip_while_its_job_runs(host: Host) -> None:
+    """Only the query differs (reliability 1)."""
+    first = await host.replace(video=f"{host.sandbox.clip_url}?X-Signature=1")
+    again = await host.replace(video=f"{host.sandbox.clip_url}?X-Signature=2")
+
+    assert joins(again, first.data["job_id"])
+    assert "what follows the ? of a link is not compared" in again.text
+    assert host.posts == 1
+
+
+async def test_equal_call_after_the_end_gets_the_same_film_for_a_while(host: Host) -> None:
+    """15 minutes; then it is a wish for a new one (reliability 1)."""
+    first = await host.replace()
+    job_id = first.data["job_id"]
+    film = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    ended = host.time.now
+    host.time.now = ended + 14 * 60
+    again = await host.replace()
+    host.time.now = ended + 16 * 60
+    later = await host.replace()
+
+    assert joins(again, job_id)
+    assert again.data["video_url"] == film.data["video_url"]
+    assert again.data["status"] == "completed"
+    assert later.data["charged"] == "yes"
+    assert later.data["job_id"] != job_id
+
+
+async def test_another_query_after_the_end_is_another_clip(host: Host) -> None:
+    """?id=2 must not get the finished film of ?id=1 (ours)."""
+    first = await host.replace(video=f"{host.sandbox.clip_url}?id=1")
+    await host.call("wait_for_job", job_id=first.data["job_id"], timeout_seconds=300)
+    other = await host.replace(video=f"{host.sandbox.clip_url}?id=2")
+
+    assert other.data["charged"] == "yes"
+    assert other.data["job_id"] != first.data["job_id"]
+
+
+async def test_another_seed_is_another_take(host: Host) -> None:
+    """The one way to want a second film of the same inputs (reliability 1)."""
+    takes = [await host.replace(seed=seed) for seed in (1, 2)]
+
+    assert [take.data["charged"] for take in takes] == ["yes", "yes"]
+    assert [take.data["seed"] for take in takes] == [1, 2]
+    assert len(host.sandbox.charges) == 2
+
+
+async def test_seed_is_planted_and_told_when_none_was_given(host: Host) -> None:
+    """By it a lost answer is found again, and every take can be repeated (reliability 1)."""
+    first = await host.replace()
+    job_id, seed = first.data["job_id"], first.data["seed"]
+    status = await host.call("get_job_status", job_id=job_id)
+    film = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+
+    assert host.sandbox.charges[0].body["seed"] == seed
+    assert 0 <= seed < 2**31
+    assert [status.data["seed"], film.data["seed"], (await host.listed())[0]["seed"]] == [seed] * 3
+
+
+# A request that did not become a job
+
+
+async def lose_the_answer(host: Host) -> str:
+    """The handle of a paid request whose answer never came."""
+    host.sandbox.fault("POST", RUN, faults.dropped(work=True))
+    answer = await host.replace()
+    assert answer.data["code"] == "outcome_unknown"
+    return str(answer.data["job_id"])
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_unknown_outcome_says_what_was_checked_and_what_to_do(
+    open_host: Open, tool: str
+) -> None:
+    """Unknown is said in those words, never as a failure (reliability 1)."""
+    host = await open_host(terms=SILENT)
+    handle = await lose_the_answer(host)
+    answer = await host.call(tool, **_arguments(tool, handle))
+
+    assert not answer.is_error
+    assert (answer.data["status"], answer.data["job_id"]) == ("unknown", handle)
+    assert re.fullmatch(
+        r"The outcome of this request is unknown: it may have been charged\. The request was sent, "
+        r"but no answer arrived \(connection broken\)\. Looked for (once|\d+ times); the last "
+        r"time: PixelDojo's job list does not show which job is whose\.",
+        answer.data["message"],
+    )
+    assert f'get_job_status with job_id "{handle}"' in answer.data["next"]
+    assert "Do not repeat replace_character" in answer.data["next"]
+    assert not re.search("fail|error", answer.text, re.IGNORECASE)
+    assert host.posts == 1
+
+
+async def test_lost_answer_is_found_by_its_handle(host: Host) -> None:
+    """The list shows the planted seed, so the film is not lost with the answer (reliability 1)."""
+    handle = await lose_the_answer(host)
+    answer = await host.call("wait_for_job", job_id=handle, timeout_seconds=900)
+    (charge,) = host.sandbox.charges
+
+    assert (answer.data["status"], answer.data["job_id"]) == ("completed", charge.job_id)
+    assert answer.data["seed"] == charge.body["seed"]
+    assert host.posts == 1
+
+
+async def test_equal_call_after_a_lost_answer_sends_nothing(open_host: Open) -> None:
+    """It says so, and leads to the same handle (reliability 1)."""
+    host = await open_host(terms=SILENT)
+    handle = await lose_the_answer(host)
+    again = await host.replace()
+
+    assert (again.is_error, again.data["code"]) == (True, "outcome_unknown")
+    assert again.data["job_id"] == handle
+    assert again.data["message"].startswith("This call sent nothing: the outcome of the equal")
+    assert "may have been charged" in again.data["message"]
+    assert handle in again.data["next"]
+    assert not re.search("fail|error", again.text, re.IGNORECASE)
+    assert (host.posts, len(host.sandbox.charges)) == (1, 1)
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_request_that_never_left_is_told_as_not_sent(open_host: Open, tool: str) -> None:
+    """Nobody was asked, nothing was charged, and it may be repeated (reliability 1)."""
+    host = await open_host(down=True)
+    await host.replace()
+    (line,) = await host.listed()
+    answer = await host.call(tool, **_arguments(tool, line["job_id"]))
+
+    assert (answer.is_error, answer.data["status"], line["status"]) == (False, *["not_sent"] * 2)
+    assert answer.data["message"] == (
+        "No job came of this request, and nothing was charged. "
+        "The request was not sent (no connection)."
+    )
+    assert answer.data["next"] == "Calling replace_character again is safe."
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+async def test_request_that_was_turned_down_is_told_with_the_reason(host: Host, tool: str) -> None:
+    """The reason is kept for whoever asks later (ours)."""
+    host.sandbox.fault("POST", RUN, refusing(402, "insufficient_credits"))
+    await host.replace()
+    (line,) = await host.listed()
+    answer = await host.call(tool, **_arguments(tool, line["job_id"]))
+
+    assert (answer.is_error, answer.data["status"], line["status"]) == (False, *["refused"] * 2)
+    assert answer.data["message"] == (
+        'The PixelDojo account has too few credits. PixelDojo says: "No." Nothing was charged.'
+    )
+    assert "See to the reason" in answer.data["next"]
+
+
+@pytest.mark.parametrize("state", ["not_sent", "refused"])
+async def test_call_after_one_that_bought_nothing_is_a_new_one(host: Host, state: str) -> None:
+    """After rejected or unsent a new call is a new POST (reliability 1)."""
+    fault = refusing(422, "invalid") if state == "refused" else refusing(429, "slow_down")
+    host.sandbox.fault("POST", RUN, fault)
+    first = await host.replace()
+    again = await host.replace()
+
+    assert first.is_error
+    assert again.data["charged"] == "yes"
+    assert "Nothing was bought" not in again.text
+
+
+@pytest.mark.parametrize(
+    ("tool", "seconds"), [("get_job_status", {}), ("wait_for_job", {"timeout_seconds": 60})]
+)
+async def test_job_that_is_gone_is_told_as_lost(
+    host: Host, tool: str, seconds: dict[str, int]
+) -> None:
+    """It was paid: only PixelDojo's support can help, and buying again costs again (ours)."""
+    job_id = (await host.replace()).data["job_id"]
+    host.time.now += 200
+    host.sandbox.fault("GET", JOB, refusing(404, "job_not_found"), times=None)
+    answer = await host.call(tool, job_id=job_id, **seconds)
+    asked = len(host.sandbox.requests)
+    later = await host.call(tool, job_id=job_id, **seconds)
+
+    assert (answer.is_error, answer.data["status"]) == (False, "lost")
+    assert "asked several times in a row" in answer.data["message"]
+    assert 'PixelDojo says: "No."' in answer.data["message"]
+    assert "support" in answer.data["next"]
+    assert "charged again" in answer.data["next"]
+    assert "expires_at" not in answer.data
+    assert later.data == answer.data
+    assert len(host.sandbox.requests) == asked
+
+
+# The ledger
+
+
+async def test_list_tells_of_every_job_newest_first(open_host: Open) -> None:
+    """What was bought, what runs, what got lost; the same in data and text (ours)."""
+    host = await open_host(terms=SILENT)
+    done = (await host.replace(seed=1)).data["job_id"]
+    await host.call("wait_for_job", job_id=done, timeout_seconds=300)
+    going = (await host.replace(seed=2)).data["job_id"]
+    handle = await lose_the_answer(host)
+    answer = await host.call("list_jobs")
+    jobs = answer.data["jobs"]
+
+    assert [(job["job_id"], job["status"]) for job in jobs] == [
+        *[(handle, "unknown"), (going, "running"), (done, "completed")]
+    ]
+    assert [job.get("credit_cost") for job in jobs] == [None, 10, 10]
+    assert [job["seed"] for job in jobs[1:]] == [2, 1]
+    assert {job["source_video"] for job in jobs} == {host.sandbox.clip_url}
+    assert jobs[2]["made_at"] == "2026-11-18T11:06:40+00:00"
+    assert answer.data["message"] == (
+        "3 of this account's jobs, newest first. Of unknown outcome: 1; that may have been charged."
+    )
+    assert (answer.data["charged"], answer.is_error) == ("no", False)
+
+
+async def test_list_is_cut_to_what_was_asked_for(host: Host) -> None:
+    """Ended jobs by status and number; what may still cost is always there (ours)."""
+    done = [(await host.replace(seed=seed)).data["job_id"] for seed in (1, 2)]
+    for job_id in done:
+        await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    going = (await host.replace(seed=3)).data["job_id"]
+
+    async def ids(**arguments: Any) -> list[str]:
+        answer = await host.call("list_jobs", **arguments)
+        return [job["job_id"] for job in answer.data["jobs"]]
+
+    assert await ids(limit=1) == [going, done[1]]
+    assert await ids(status="completed", limit="50") == [going, done[1], done[0]]
+    assert await ids(status="failed") == [going]
+    assert await ids(status="running") == [going]
+
+
+async def test_list_without_a_job_is_an_answer_too(host: Host) -> None:
+    """It needs nobody's answer but the ledger's (ours)."""
+    answer = await host.call("list_jobs")
+
+    assert (answer.is_error, answer.data["jobs"]) == (False, [])
+    assert host.sandbox.requests == []
+
+
+@pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
+@pytest.mark.parametrize("clip", ["clip", "no-person"])
+async def test_ended_job_is_told_from_the_ledger(host: Host, tool: str, clip: str) -> None:
+    """Terminal is final: PixelDojo is not asked again (reliability 2)."""
+    job_id = (await host.replace(video=f"{host.sandbox.origin}/media/{clip}.mp4")).data["job_id"]
+    ended = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    host.sandbox.fault("GET", "/api/*", faults.status(500), times=None)
+    asked = len(host.sandbox.requests)
+    later = await host.call(tool, **_arguments(tool, job_id))
+
+    assert ended.data["status"] == ("failed" if clip == "no-person" else "completed")
+    assert later.data == ended.data
+    assert len(host.sandbox.requests) == asked
+
+
+def job_of_before(host: Host) -> str:
+    """A job that was bought before, by whatever program."""
+    body = {"video": host.sandbox.clip_url, "character_image": host.sandbox.image_url}
+    return host.sandbox.vendor.run(KEY, {**body, "video_duration": 5}).id
+
+
+async def test_without_a_ledger_nothing_is_bought(open_host: Open, tmp_path: Path) -> None:
+    """Fail closed: what is not written down could be paid twice (reliability 1)."""
+    data = tmp_path / "file"
+    data.write_text("The data folder is a file.")
+    host = await open_host(data=data)
+    answer = await host.replace()
+
+    assert answer.is_error
+    assert (answer.data["code"], answer.data["charged"]) == ("ledger_unavailable", "no")
+    assert answer.data["message"].startswith("The ledger (ledger.db) cannot be ")
+    assert "nothing is bought without the ledger" in answer.data["next"]
+    assert str(data) not in answer.text
+    assert host.posts == 0
+
+
+async def test_without_a_ledger_a_job_is_still_told_and_waited_for(
+    open_host: Open, tmp_path: Path
+) -> None:
+    """Reads still work: the film must not be lost with the disk (reliability 1)."""
+    data = tmp_path / "file"
+    data.write_text("The data folder is a file.")
+    host = await open_host(data=data)
+    job_id = job_of_before(host)
+    status = await host.call("get_job_status", job_id=job_id)
+    film = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+
+    assert (status.is_error, status.data["status"]) == (False, "running")
+    assert (film.is_error, film.data["status"]) == (False, "completed")
+    assert film.data["video_url"].endswith(f"{job_id}.mp4")
+
+
+async def test_without_a_ledger_what_only_it_knows_is_not_made_up(
+    open_host: Open, tmp_path: Path
+) -> None:
+    """An empty list would mean "nothing was bought", a claim about money (ours)."""
+    data = tmp_path / "file"
+    data.write_text("The data folder is a file.")
+    host = await open_host(data=data)
+
+    for answer in (
+        await host.call("list_jobs"),
+        await host.call("get_job_status", job_id="sub_aaaabbbbccccdddd"),
+        await host.call("wait_for_job", job_id="sub_aaaabbbbccccdddd", timeout_seconds=0),
+    ):
+        assert answer.is_error
+        assert (answer.data["code"], answer.data["charged"]) == ("ledger_unavailable", "no")
+        assert "jobs" not in answer.data
+
+
+async def test_ledger_that_became_read_only_still_tells_its_jobs(
+    host: Host, open_host: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was paid for stays visible; nothing more is bought (reliability 1)."""
+    job_id = (await host.replace(seed=1)).data["job_id"]
+
+    def read_only(folder: Path, name: str) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(place, "private_file", read_only)
+    late = await open_host(beside=host)
+    refused = await late.replace(seed=2)
+    (line,) = await late.listed()
+    film = await late.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+
+    assert (refused.data["code"], refused.data["charged"]) == ("ledger_unavailable", "no")
+    assert "Read-only file system" in refused.data["message"]
+    assert (line["job_id"], line["seed"]) == (job_id, 1)
+    assert film.data["status"] == "completed"
+    assert host.posts == 1
+
+
+async def test_job_of_another_program_is_told_without_guesses(host: Host) -> None:
+    """Its request and its start are not ours to know (ours)."""
+    job_id = job_of_before(host)
+    host.time.now += 20
+    first = await host.call("get_job_status", job_id=job_id)
+    host.time.now += 20
+    again = await host.call("get_job_status", job_id=job_id)
+    (line,) = await host.listed()
+
+    assert first.data["status"] == "running"
+    assert {"seed", "elapsed_seconds", "credit_estimate"}.isdisjoint(again.data)
+    assert line.keys() == {"job_id", "status", "made_at", "credit_cost"}

@@ -90,7 +90,7 @@ def _sandbox(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         _say(f"PIXELDOJO_API_KEY={sandbox.key}")
 
     async def listen() -> None:
-        await serve(asked.port, terms=terms, announce=announce)
+        await serve(asked.port, terms=terms, announce=announce, exit_idle=asked.exit_idle)
 
     anyio.run(listen)
     return 0
@@ -197,6 +197,9 @@ def _add_sandbox(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument("--credits", type=_amount, default=100, help="on its key (%(default)s)")
     sandbox.add_argument(
         "--job-seconds", type=_amount, default=20, help="how long a job takes (%(default)s)"
+    )
+    sandbox.add_argument(
+        "--exit-idle", type=_amount, metavar="SECONDS", help="end after so long without a request"
     )
 
 

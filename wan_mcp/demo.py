@@ -1,13 +1,9 @@
 """`wan-mcp demo`: a real MCP client, the real server as a subprocess, and one job end to end."""
 
-import re
-import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,15 +14,11 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 
 from wan_mcp import addresses
+from wan_mcp.rehearsal import Stage, rehearsal
+from wan_mcp.screen import Screen
 from wan_mcp.settings import Settings
 
-if TYPE_CHECKING:
-    from wan_mcp.sandbox import Sandbox
-
 Peer = StdioServerParameters | MCPServer[Any]
-
-BAR_WIDTH = 20
-REDRAW_SECONDS = 0.2
 
 _SAMPLE = (
     "That was the sandbox: the film is its sample, whatever the inputs were, and its link is gone "
@@ -65,6 +57,7 @@ class Demo:
         self._asked = False
         self._bought = False
         self._answer: dict[str, Any] = {}
+        self._status = ""
         self._text = ""
 
     async def on_sandbox(self, environment: Mapping[str, str], job_seconds: float) -> int:
@@ -77,26 +70,26 @@ class Demo:
         Raises:
             BadSettings: a setting in the environment is wrong.
         """
-        from wan_mcp.sandbox import Sandbox, Terms
-
         self._sandboxed = True
-        terms = Terms(pending_seconds=job_seconds / 5, processing_seconds=job_seconds * 4 / 5)
+        account = {"PIXELDOJO_API_BASE": "http://127.0.0.1", "PIXELDOJO_API_KEY": "none"}
+        settings = Settings.read({**environment, **account})
         # A ledger of its own: the user's would keep jobs of a vendor that is gone in a minute.
-        folder = TemporaryDirectory(prefix="wan-mcp-demo-", ignore_cleanup_errors=True)
-        with folder as data:
-            async with Sandbox(terms) as sandbox:
-                return await self._on(sandbox, {**environment, "WAN_MCP_DATA_DIR": data})
+        async with rehearsal(settings.data_folder / "demo", job_seconds) as stage:
+            return await self._on(stage, environment, job_seconds)
 
-    async def _on(self, sandbox: "Sandbox", environment: Mapping[str, str]) -> int:
-        samples = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+    async def _on(self, stage: Stage, environment: Mapping[str, str], job_seconds: float) -> int:
+        media = f"{stage.origin}/media"
+        samples = {"video": f"{media}/clip.mp4", "character_image": f"{media}/character.png"}
         self._given = {**samples, **self._given}
-        account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
-        own = {**environment, **account}
-        Settings.read(own)
-        terms = sandbox.terms
-        screen = Screen(expected=terms.pending_seconds + terms.processing_seconds)
-        screen.say(f"Sandbox: a make-believe PixelDojo on {sandbox.origin}, free of charge")
-        return await self._run(own, screen)
+        screen = Screen(expected=None if stage.resumed else job_seconds)
+        left = ", left by a demo that was killed" if stage.resumed else ""
+        screen.say(f"Sandbox: a make-believe PixelDojo on {stage.origin}, free of charge{left}")
+        own = {
+            "PIXELDOJO_API_BASE": stage.api_base,
+            "PIXELDOJO_API_KEY": stage.key,
+            "WAN_MCP_DATA_DIR": stage.folder,
+        }
+        return await self._run({**environment, **own}, screen)
 
     async def live(self, settings: Settings, environment: Mapping[str, str]) -> int:
         """Run on the configured PixelDojo, which costs credits; 0 when a film was saved, else 1."""
@@ -106,7 +99,7 @@ class Demo:
         }
         return await self._run({**environment, **account}, Screen(expected=None))
 
-    async def _run(self, environment: Mapping[str, str], screen: "Screen") -> int:
+    async def _run(self, environment: Mapping[str, str], screen: Screen) -> int:
         try:
             lost = await self._converse(self._connect(environment), screen)
         except anyio.get_cancelled_exc_class():  # Ctrl-C
@@ -118,13 +111,13 @@ class Demo:
         if "video_url" in self._answer:
             return await self._keep(screen)
         screen.say(self._text)
-        if "job_id" in self._answer:
+        if self._status in {"completed", "failed"}:
             screen.say(f"Credits: {self._credits()}")
-            if "status" not in self._answer:  # it was the waiting that failed
-                screen.say(self._left_behind())
+        elif self._status and "status" not in self._answer:  # it was the waiting that failed
+            screen.say(self._left_behind())
         return 1
 
-    async def _converse(self, server: Peer, screen: "Screen") -> bool:
+    async def _converse(self, server: Peer, screen: Screen) -> bool:
         """Talk to the server until the job has ended; whether the server went before that."""
         lost = False
         try:
@@ -138,10 +131,10 @@ class Demo:
             lost = True
         return lost
 
-    async def _job(self, client: Client, screen: "Screen") -> None:
+    async def _job(self, client: Client, screen: Screen) -> None:
         screen.say(f"Server:  wan-mcp, MCP {client.protocol_version}")
         await self._call(client, "replace_character", self._given, screen)
-        if "job_id" in self._answer:
+        if self._status:
             self._bought = self._answer["charged"] != "no"
             screen.say(f"Job:     {self._answer['job_id']}")
             if not self._bought:
@@ -151,7 +144,7 @@ class Demo:
             await self._call(client, "wait_for_job", job_id, screen)
 
     async def _call(
-        self, client: Client, tool: str, given: Mapping[str, Any], screen: "Screen"
+        self, client: Client, tool: str, given: Mapping[str, Any], screen: Screen
     ) -> None:
         async def show(progress: float, total: float | None, message: str | None) -> None:
             screen.show(message or "")
@@ -160,10 +153,11 @@ class Demo:
         result = await client.call_tool(tool, dict(given), progress_callback=show)
         # The balance is told once, by the answer to the submit.
         self._answer = {**_money(self._answer), **(result.structured_content or {})}
+        self._status = self._answer.get("status", self._status)
         blocks = (block.text for block in result.content if isinstance(block, TextContent))
         self._text = "\n".join(blocks)
 
-    async def _keep(self, screen: "Screen") -> int:
+    async def _keep(self, screen: Screen) -> int:
         url = self._answer["video_url"]
         screen.say(f"Film:    {url}")
         screen.show("Saving the film")
@@ -194,7 +188,7 @@ class Demo:
         if not self._asked:
             return "Nothing was sent and nothing was charged."
         job_id = self._answer.get("job_id")
-        if job_id is None:
+        if self._status != "running":
             return (
                 "A job may have been started and charged: look at the recent jobs of your account "
                 "on pixeldojo.ai before you start another."
@@ -203,66 +197,6 @@ class Demo:
             f"The job goes on at PixelDojo, and it is paid. Its id: {job_id}\n"
             f"To get its film, tell an assistant that has wan-mcp: wait for job {job_id}"
         )
-
-
-class Screen:
-    """Standard output: lines, and under them, on a terminal, a bar that moves while we wait.
-
-    Where nobody watches a terminal, each new message is one line.
-
-    Args:
-        expected: seconds the whole will take, when that is known; else the bar only moves.
-        clock: seconds that never go back.
-    """
-
-    def __init__(
-        self, *, expected: float | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._expected = expected
-        self._clock = clock
-        self._start = clock()
-        self._terminal = sys.stdout.isatty()
-        self._message = ""
-        self._shown: set[str] = set()
-
-    def say(self, text: str) -> None:
-        """Write lines; the bar makes room."""
-        if self._message and self._terminal:
-            _write("\r" + " " * _columns() + "\r")
-        self._message = ""
-        _write(text + "\n")
-
-    def show(self, message: str) -> None:
-        """Tell what goes on; the time at its beginning is left out, the bar has its own."""
-        self._message = re.sub(r"^[\dhmins ]+: ", "", message)
-        if self._terminal:
-            self.draw()
-        elif self._message not in self._shown:
-            self._shown.add(self._message)
-            _write(f"         {self._message}\n")
-
-    async def redraw(self) -> None:
-        """Keep the bar moving until cancelled."""
-        while self._terminal:
-            self.draw()
-            await anyio.sleep(REDRAW_SECONDS)
-
-    def draw(self) -> None:
-        """Draw the bar in the last line, if there is something to tell."""
-        if not self._message:
-            return
-        elapsed = int(self._clock() - self._start)
-        line = f"[{self._bar(elapsed)}] {elapsed // 60}:{elapsed % 60:02} {self._message}"
-        if len(line) > _columns():
-            line = line.partition(";")[0]
-        _write("\r" + line[: _columns()].ljust(_columns()))
-
-    def _bar(self, elapsed: float) -> str:
-        if self._expected is None:
-            at = int(elapsed) % BAR_WIDTH
-            return "#".rjust(at + 1, ".").ljust(BAR_WIDTH, ".")
-        done = min(int(BAR_WIDTH * elapsed / max(self._expected, 1)), BAR_WIDTH)
-        return ("#" * done).ljust(BAR_WIDTH, ".")
 
 
 async def save(url: str, path: Path) -> Path:
@@ -309,13 +243,3 @@ async def _download(url: str, part: anyio.Path) -> None:
 def _money(answer: Mapping[str, Any]) -> dict[str, Any]:
     names = ("job_id", "credit_cost", "credits_remaining")
     return {name: answer[name] for name in names if name in answer}
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size().columns - 1  # the last one would wrap on some consoles
-
-
-def _write(text: str) -> None:
-    encoding = sys.stdout.encoding or "ascii"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()

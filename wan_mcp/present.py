@@ -30,12 +30,19 @@ def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
     """What replace_character answers about a job that it started or joined."""
     result = job_result(submitted.standing, now=now, charged=not submitted.joined)
     if submitted.joined:
+        going = submitted.standing.status in _GOING
+        loosely = (
+            " While it goes on, what follows the ? of a link is not compared." if going else ""
+        )
         result.message = (
             "Nothing was bought by this call: an equal request stands already, and this is where "
-            f"it is. For another take call again with another seed. {result.message}"
+            f"it is.{loosely} For another take or clip call again with another seed. "
+            f"{result.message}"
         )
     elif submitted.standing.status is JobStatus.SUBMITTING:
         result.charged = "unknown"
+    if submitted.standing.row is None:
+        result.message += " It could not be written down here: keep its job_id."
     return result
 
 
@@ -77,11 +84,10 @@ def list_result(standings: Sequence[Standing]) -> JobList:
     """What list_jobs answers."""
     lines = [line for line in map(_line, standings) if line]
     unknown = sum(line.status is JobStatus.UNKNOWN for line in lines)
-    many = "1 job" if len(lines) == 1 else f"{len(lines) or 'No'} jobs"
-    warning = f" {unknown} unknown: what is unknown may have been charged." if unknown else ""
+    warning = f" Of unknown outcome: {unknown}; that may have been charged." if unknown else ""
     step = "Call get_job_status with a job_id for all about that job, wait_for_job for its film."
     return JobList(
-        message=f"{many} of this account, newest first.{warning}",
+        message=f"{len(lines) or 'None'} of this account's jobs, newest first.{warning}",
         jobs=lines,
         charged="no",
         next=step if lines else "Nothing is under way: replace_character starts a job.",

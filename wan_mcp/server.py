@@ -1,11 +1,10 @@
 """Wires the rooms together: the only place that knows all of them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -87,8 +86,9 @@ class App:
     async def aclose(self) -> None:
         """Close the connections and the ledger."""
         if self._rooms is not None:
-            await self._rooms.vendor.aclose()
-            await self._rooms.ledger.aclose()
+            with anyio.CancelScope(shield=True):
+                await self._rooms.vendor.aclose()
+                await self._rooms.ledger.aclose()
 
     def _open(self) -> "_Rooms":
         # Importing httpx takes 30 ms; SQLite opens its file only when it is first asked.
@@ -99,7 +99,8 @@ class App:
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
         vendor = PixelDojo(settings.api_base, key, agent=agent, transport=self._transport)
-        ledger = SQLiteLedger(_ledger_folder(settings), caps=_caps(settings), now=self._clock.wall)
+        folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
+        ledger = SQLiteLedger(folder, caps=_caps(settings), now=self._clock.wall)
         account = partial(ledger.account, settings.api_base, key)
         jobs = Jobs(vendor, ledger, account, self._tasks, self._clock)
         return _Rooms(vendor, ledger, jobs)
@@ -110,15 +111,6 @@ class _Rooms:
     vendor: "PixelDojo"
     ledger: "SQLiteLedger"
     jobs: Jobs
-
-
-def _ledger_folder(settings: Settings) -> Path:
-    """A folder of the ledger's own, because others' rights to it are taken away."""
-    if settings.data_dir is not None:
-        return settings.data_dir / "ledger"
-    import platformdirs
-
-    return platformdirs.user_data_path("wan-mcp", appauthor=False) / "ledger"
 
 
 def _caps(settings: Settings) -> Caps:
@@ -146,8 +138,9 @@ def build_server(
 
     @asynccontextmanager
     async def lifespan(server: MCPServer[App]) -> AsyncIterator[App]:
-        async with anyio.create_task_group() as tasks:
+        async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
             app = App(settings, tasks, clock or Clock(), transport)
+            ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel
             tasks.start_soon(app.run)
             try:
                 yield app
@@ -155,8 +148,6 @@ def build_server(
                 with anyio.CancelScope(shield=True):
                     await app.drain()
                 tasks.cancel_scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await app.aclose()
 
     def open_call(context: Context[Any, Any]) -> Call:
         async def progress(done: float, message: str) -> None:

@@ -84,6 +84,15 @@ class Settings(BaseModel):
             raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
 
     @property
+    def data_folder(self) -> Path:
+        """Where this program keeps what must outlive it."""
+        if self.data_dir is not None:
+            return self.data_dir
+        import platformdirs
+
+        return platformdirs.user_data_path("wan-mcp", appauthor=False)
+
+    @property
     def on_loopback(self) -> bool:
         """Whether the API is on this machine, as the sandbox is."""
         return addresses.is_loopback(urlsplit(self.api_base).hostname or "")

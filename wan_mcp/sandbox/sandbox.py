@@ -56,6 +56,8 @@ class Sandbox:
         self._listener = Listener(port, self._exchange)
         self._changed: asyncio.Event | None = None
         self._idle_seconds = idle_seconds
+        self.asked_at = time.monotonic()
+        """When the last request came, or this was made; real time, whatever `clock` says."""
 
     @property
     def origin(self) -> str:
@@ -152,6 +154,7 @@ class Sandbox:
             request = await peer.head()
         if request is None:
             return False
+        self.asked_at = time.monotonic()
         # DNS rebinding: a page elsewhere, under a name that now means 127.0.0.1, must not reach in.
         if not _LOOPBACK_HOST.fullmatch(request.headers.get("host", "")):
             return await whole(peer, text_reply("Only for a loopback name", 421))
@@ -190,8 +193,12 @@ async def serve(
     *,
     terms: Terms | None = None,
     announce: Callable[[Sandbox], None] | None = None,
+    exit_idle: float | None = None,
 ) -> None:
     """Run a sandbox until cancelled; `announce` is called once it listens.
+
+    Args:
+        exit_idle: seconds without a request after which it ends by itself; None: never.
 
     Raises:
         OSError: the port is taken.
@@ -199,4 +206,14 @@ async def serve(
     async with Sandbox(terms, port=port) as sandbox:
         if announce is not None:
             announce(sandbox)
-        await asyncio.Event().wait()
+        if exit_idle is None:
+            await asyncio.Event().wait()
+        else:
+            await _idle(sandbox, exit_idle)
+
+
+async def _idle(sandbox: Sandbox, seconds: float) -> None:
+    asked_at = None
+    while sandbox.asked_at != asked_at:  # no request while we slept: nobody needs it any more
+        asked_at = sandbox.asked_at
+        await asyncio.sleep(seconds)
