@@ -22,14 +22,19 @@ ROOMS = {
     "jobs": "errors models pixeldojo",
     "schema": "",
     "arguments": "addresses errors models",
-    "present": "errors models",
-    "tools": "arguments errors jobs models present schema",
+    "prose": "models",
+    "present": "errors jobs models prose",
+    "consent": "errors",
+    "tools": "arguments consent errors jobs models present prose schema",
     "settings": "addresses",
     "server": "jobs pixeldojo settings tools",
-    "stdio": "",
-    "http": "stdio",
+    "shutdown": "",
+    "stdio": "shutdown",
+    "http": "shutdown",
     "sandbox": "",  # an independent witness of the vendor's words
-    "demo": "addresses errors sandbox settings",
+    "screen": "",
+    "rehearsal": "jobs",  # the lock by which a dead demo is told from a living one
+    "demo": "addresses rehearsal screen settings",
     "commands": "demo errors http pixeldojo sandbox server settings",
     "__main__": "commands server settings stdio",
     "__init__": "",
@@ -37,8 +42,8 @@ ROOMS = {
 
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
-    "mcp": "tools server stdio http demo",
-    "httpx": "pixeldojo.exchange demo",
+    "mcp": "tools consent server stdio http demo",
+    "httpx": "pixeldojo.exchange demo rehearsal",
     "truststore": "pixeldojo.exchange demo",
     "sqlite3": "jobs",
     "starlette": "http",
@@ -56,9 +61,7 @@ LATER = {"httpx", "sqlite3", "wan_mcp.pixeldojo", "wan_mcp.http", "wan_mcp.sandb
 
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 260
-LONGER_MODULES = {
-    "stdio": 340,  # one process, one pair of pipes: its parts share every fact about both
-}
+LONGER_MODULES: dict[str, int] = {}
 
 
 def name_of(path: Path) -> str:

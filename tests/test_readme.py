@@ -136,7 +136,7 @@ def test_first_command_installs_the_project_and_ends_with_a_film(tmp_path: Path)
         [*installed(demo), "--job-seconds", "0"], capture_output=True, timeout=30, check=False
     )
 
-    (film,) = tmp_path.iterdir()
+    (film,) = tmp_path.glob("*.mp4")
     assert install == "python -m pip install ."
     assert PROJECT["project"]["scripts"] == {"wan-mcp": "wan_mcp.__main__:main"}
     assert (ended.returncode, ended.stderr) == (0, b"")
