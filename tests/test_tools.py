@@ -837,8 +837,10 @@ async def test_another_query_after_the_end_is_another_clip(host: Host) -> None:
     """?id=2 must not get the finished film of ?id=1 (ours)."""
     first = await host.replace(video=f"{host.sandbox.clip_url}?id=1")
     await host.call("wait_for_job", job_id=first.data["job_id"], timeout_seconds=300)
+    again = await host.replace(video=f"{host.sandbox.clip_url}?id=1")
     other = await host.replace(video=f"{host.sandbox.clip_url}?id=2")
 
+    assert joins(again, first.data["job_id"])
     assert other.data["charged"] == "yes"
     assert other.data["job_id"] != first.data["job_id"]
 

@@ -32,12 +32,13 @@ INSTRUCTIONS = (
     "Puts a character into a video with PixelDojo's wan-2.2-replace. "
     "1. replace_character starts one job and returns its job_id; each job costs credits. "
     "2. wait_for_job waits for the film; a job takes minutes, so call it again while the status is "
-    "running. get_job_status looks once. Both are free. "
+    "running or submitting. get_job_status looks once, list_jobs finds earlier jobs. All free. "
     "3. The film's video_url is temporary: give it to the user at once and say that it must be "
     "saved. "
     "Both inputs must be direct public links, not files of the chat or of this computer. "
-    "Never call replace_character again because an answer was late, lost or unclear: that can pay "
-    "twice. Every answer has `charged` and `next`: follow `next`."
+    "The same replace_character call returns the same job and is not paid again; another seed is "
+    "another take, and another payment. When an answer was late, lost or unclear, do not try "
+    "another seed: every answer has `charged` and `next`, so follow `next`."
 )
 
 
