@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ from wan_mcp.jobs.ledger import Caps, Fenced, Ledger, LimitReached
 from wan_mcp.jobs.row import LIVE, Row, State
 from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.pixeldojo import wire
+from wan_mcp.pixeldojo.reply import Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -161,7 +164,7 @@ async def test_equal_claim_gets_the_live_row(ledger: Ledger, state: State) -> No
     assert (again.row, again.mine, again.resigned) == (row, False, False)
 
 
-@pytest.mark.parametrize("state", [State.FAILED, State.REFUSED, State.NOT_SENT, State.LOST])
+@pytest.mark.parametrize("state", [State.FAILED, State.REFUSED, State.NOT_SENT])
 async def test_claim_after_an_end_without_film_is_new(ledger: Ledger, state: State) -> None:
     """A new call after a failure is a new request. (ours)"""
     row = await brought(ledger, state)
@@ -170,10 +173,13 @@ async def test_claim_after_an_end_without_film_is_new(ledger: Ledger, state: Sta
     assert again.handle != row.handle
 
 
-async def test_completed_job_answers_for_fifteen_minutes(store: Store, ledger: Ledger) -> None:
-    """A repeated call soon after the end gets the film, a later one another take. (ours)"""
+@pytest.mark.parametrize("end", [State.COMPLETED, State.LOST])
+async def test_ended_job_answers_for_fifteen_minutes(
+    store: Store, ledger: Ledger, end: State
+) -> None:
+    """A repeated call soon after gets what was paid for, a later one another take. (ours)"""
     store.now += timedelta(minutes=1)
-    row = await brought(ledger, State.COMPLETED)
+    row = await brought(ledger, end)
     store.now += timedelta(minutes=14, seconds=59)
     soon = await ledger.claim(ME, WANTED, planted_seed=8, estimate=2.0)
     store.now += timedelta(seconds=1)
@@ -181,6 +187,57 @@ async def test_completed_job_answers_for_fifteen_minutes(store: Store, ledger: L
 
     assert (soon.row, soon.mine) == (row, False)
     assert later.mine
+
+
+@pytest.mark.parametrize(("ahead", "joins"), [(14, True), (16, False)])
+async def test_job_ended_in_the_future_answers_within_the_window(
+    store: Store, ledger: Ledger, ahead: int, joins: bool
+) -> None:
+    """A clock that was once wrong must not make one film answer for years. (ours)"""
+    store.now = START + timedelta(minutes=ahead)
+    await brought(ledger, State.COMPLETED)
+    store.now = START
+    again = await ledger.claim(ME, WANTED, planted_seed=8, estimate=2.0)
+
+    assert again.mine is not joins
+
+
+@pytest.mark.parametrize("state", [*sorted(LIVE), State.COMPLETED, State.LOST])
+async def test_planted_seed_given_back_joins_its_job(ledger: Ledger, state: State) -> None:
+    """The seed that was told is the same request spelt out: it is not paid again. (ours)"""
+    row = await brought(ledger, state)
+    seen = await ledger.equal(ME, wanted(7))
+    again = await ledger.claim(ME, wanted(7), planted_seed=8, estimate=2.0)
+    other = await ledger.claim(ME, wanted(6), planted_seed=8, estimate=2.0)
+
+    assert (again.row, again.mine, again.resigned) == (row, False, False)
+    assert seen == row
+    assert other.mine
+
+
+async def test_planted_seed_with_another_argument_pays(ledger: Ledger) -> None:
+    """Another length, or an ended film's newly signed clip, is another film. (ours)"""
+    await brought(ledger, State.COMPLETED)
+    longer = wanted(7).model_copy(update={"seconds": 6})
+    signed_anew = wanted(7).model_copy(update={"video": "https://media.example/clip.mp4?sig=b"})
+
+    assert (await claimed(ledger, longer)).seed == 7
+    assert (await claimed(ledger, signed_anew)).seed == 7
+
+
+@pytest.mark.parametrize("end", [State.FAILED, State.REFUSED, State.NOT_SENT])
+async def test_planted_seed_of_a_failure_pays(ledger: Ledger, end: State) -> None:
+    """A new call after a failure is a new request, with its seed spelt out too. (ours)"""
+    await brought(ledger, end)
+
+    await claimed(ledger, wanted(7))
+
+
+async def test_seed_of_the_callers_own_is_not_taken_for_planted(ledger: Ledger) -> None:
+    """A call without a seed asks for any take, so it does not join a chosen one. (ours)"""
+    await brought(ledger, State.ACCEPTED, wanted(7))
+
+    await claimed(ledger, WANTED)
 
 
 async def test_newly_signed_url_joins_the_live_job_only(ledger: Ledger) -> None:
@@ -249,7 +306,7 @@ async def test_only_listed_moves_pass_the_fence(ledger: Ledger, state: State) ->
         if state in before:
             assert (await move(ledger, row, target)).state is target
             continue
-        with pytest.raises(Fenced, match=f"is {state}"):
+        with pytest.raises(Fenced, match=f"Request .* is {state}"):
             await move(ledger, row, target)
         assert await ledger.find(ME, row.handle) == row
 
@@ -287,7 +344,7 @@ async def test_submit_cannot_be_concluded_as_something_else(ledger: Ledger, stat
 
 async def test_move_of_an_unknown_handle_is_fenced(ledger: Ledger) -> None:
     """A row that does not exist cannot be sent. (ours)"""
-    with pytest.raises(Fenced, match="no submission"):
+    with pytest.raises(Fenced, match="no request"):
         await ledger.commit_sending("sub_none")
 
 
@@ -415,6 +472,35 @@ async def test_one_job_id_for_two_submits_keeps_both(ledger: Ledger) -> None:
     ]
 
 
+async def test_lost_answer_cannot_take_the_job_of_another_request(ledger: Ledger) -> None:
+    """Two requests that shared one job would hide that a second may have been paid. (ours)"""
+    first = await brought(ledger, State.SENDING, wanted(1))
+    lost = await brought(ledger, State.UNKNOWN, wanted(2))
+    await ledger.accept(first.handle, told())
+    with pytest.raises(Fenced, match="belongs to another request"):
+        await ledger.accept(lost.handle, told())
+
+    assert await ledger.find(ME, lost.handle) == lost
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59.9999999Z", "1970-12-31T23:59:59Z"])
+async def test_end_of_time_in_an_answer_keeps_the_job(ledger: Ledger, text: str) -> None:
+    """A date that means "never" must not make a paid job's id unstorable. (ours)"""
+    row = await brought(ledger, State.SENDING)
+    body = {"jobId": "job-1", "status": "pending", "expiresAt": text}
+    row = await ledger.accept(row.handle, wire.accepted(Reply(200, json.dumps(body).encode())))
+
+    assert (row.job_id, row.expires_at) == ("job-1", None)
+
+
+async def test_time_that_no_date_can_hold_reads_as_none(ledger: Ledger) -> None:
+    """Rounding may lead past the last date; the row has to be readable all the same. (ours)"""
+    row = await brought(ledger, State.SENDING)
+    row = await ledger.accept(row.handle, told(expires_at=datetime.max.replace(tzinfo=UTC)))
+
+    assert (row.job_id, row.expires_at) == ("job-1", None)
+
+
 async def test_text_that_is_no_utf8_is_kept_readable(ledger: Ledger) -> None:
     """Half a surrogate pair in the vendor's JSON cannot make the answer unstorable. (ours)"""
     row = await brought(ledger, State.SENDING)
@@ -523,6 +609,80 @@ async def test_first_job_of_unknown_price_takes_the_whole_day(store: Store) -> N
 
     assert refused.used == 10
     assert (await refusal(ledger, wanted(3), None)).used == 8
+
+
+@pytest.mark.parametrize("estimate", [None, 0.0, 2.0])
+async def test_day_without_credits_refuses_every_job(store: Store, estimate: float | None) -> None:
+    """Zero is the operator's word for "nothing", whatever the price. (ours)"""
+    refused = await refusal(store.ledger(Caps(None, 0, None, None)), WANTED, estimate)
+
+    assert (refused.setting, refused.frees_at) == ("WAN_MCP_MAX_CREDITS_PER_DAY", None)
+
+
+async def test_credits_are_told_with_every_digit(store: Store) -> None:
+    """1.23457e+06 is no amount that a person reads. (ours)"""
+    day = await refusal(store.ledger(Caps(None, 1_234_567, None, None)), WANTED, 7_654_321.5)
+    job = await refusal(store.ledger(Caps(1_234_567, None, None, None)), WANTED, 7_654_321.5)
+
+    assert "At most 1234567 credits" in day.what
+    assert "counts as 7654321.5." in day.what
+    assert "At most 1234567 credits" in job.what
+    assert "costs 7654321.5." in job.what
+
+
+@pytest.mark.parametrize(
+    ("caps", "counts", "no_more"),
+    [
+        (Caps(None, 2, None, None), timedelta(hours=23), timedelta(hours=25)),
+        (Caps(None, None, None, 1), timedelta(seconds=59), timedelta(seconds=61)),
+        (Caps(None, None, 1, None), timedelta(minutes=59), timedelta(minutes=61)),
+    ],
+    ids=["day", "minute", "in flight"],
+)
+async def test_future_row_counts_as_long_as_a_past_one(
+    store: Store, caps: Caps, counts: timedelta, no_more: timedelta
+) -> None:
+    """A clock that was once wrong must not lock the account until that day comes. (ours)"""
+    ledger = store.ledger(caps)
+    await brought(ledger, State.UNKNOWN)
+    store.now = START - counts
+    await refusal(ledger, wanted(1))
+    store.now = START - no_more
+
+    await claimed(ledger, wanted(1))
+
+
+async def test_full_flight_names_the_jobs_to_look_at(store: Store) -> None:
+    """A look at a job that has ended frees its place, which no waiting alone does. (ours)"""
+    ledger = store.ledger(Caps(None, None, 2, None))
+    sent = await brought(ledger, State.UNKNOWN, wanted(1))
+    store.now += timedelta(seconds=1)
+    running = await brought(ledger, State.ACCEPTED, wanted(2))
+    refused = await refusal(ledger, wanted(3))
+
+    assert f"get_job_status for {sent.handle}, {running.job_id}: " in refused.next_step
+    assert "frees its place" in refused.next_step
+    assert "WAN_MCP_MAX_IN_FLIGHT" in refused.next_step
+
+
+async def test_full_flight_names_five_jobs_at_most(store: Store) -> None:
+    """The oldest are the likeliest to have ended. (ours)"""
+    ledger = store.ledger(Caps(None, None, 7, None))
+    rows = []
+    for number in range(7):
+        store.now += timedelta(seconds=1)
+        rows.append(await brought(ledger, State.ACCEPTED, wanted(number)))
+    refused = await refusal(ledger, wanted(8))
+
+    named = [str(row.job_id) in refused.next_step for row in rows]
+    assert named == [True] * 5 + [False] * 2
+
+
+async def test_flight_of_nothing_names_no_job(store: Store) -> None:
+    """With a cap of 0 only the setting helps. (ours)"""
+    refused = await refusal(store.ledger(Caps(None, None, 0, None)), WANTED)
+
+    assert refused.next_step == LimitReached.advice
 
 
 async def test_jobs_in_flight_are_capped(store: Store) -> None:
@@ -771,7 +931,7 @@ async def test_unknown_is_due_until_its_checks_say_otherwise(store: Store, ledge
 async def test_check_of_a_known_outcome_is_fenced(ledger: Ledger) -> None:
     """A reconciliation that comes too late changes nothing. (ours)"""
     row = await brought(ledger, State.ACCEPTED)
-    with pytest.raises(Fenced, match="is known"):
+    with pytest.raises(Fenced, match="of request sub_"):
         await ledger.record_check(row.handle, "x", None)
 
 

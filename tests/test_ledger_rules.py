@@ -4,8 +4,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from wan_mcp.jobs.ledger import Caps, LimitReached
-from wan_mcp.jobs.place import network_filesystem
+from wan_mcp.jobs.ledger import Caps, LedgerUnavailable, LimitReached
+from wan_mcp.jobs.place import shared_filesystem
 from wan_mcp.jobs.request import account_name, request_of, without_queries
 from wan_mcp.models import Replacement
 
@@ -23,6 +23,13 @@ MOUNTS = r"""
 28 22 0:33 / /mnt/zip rw - fuse.archivemount zip rw
 29 22 0:34 / /twice rw - nfs nas:/x rw
 30 29 252:3 / /twice rw - btrfs /dev/vdc rw
+31 22 0:35 / /host/virtiofs rw - virtiofs home rw
+32 22 0:36 / /host/grpcfuse rw - fuse.grpcfuse grpcfuse rw
+33 22 0:37 / /host/osxfs rw - osxfs osxfs rw
+34 22 0:38 / /host/fuse.osxfs rw - fuse.osxfs osxfs rw
+35 22 0:39 / /host/vboxsf rw - vboxsf home rw
+36 22 0:40 / /host/vmhgfs rw - fuse.vmhgfs-fuse vmhgfs-fuse rw
+37 22 0:41 / /host/prl_fs rw - prl_fs home rw
 """.strip()
 
 
@@ -136,11 +143,18 @@ def test_queries_are_cut_from_what_others_wrote(text: str | None, kept: str | No
         ("/mnt/ssh/wan", "fuse.sshfs"),
         ("/mnt/zip/wan", None),
         ("/twice/wan", None),
+        ("/host/virtiofs/wan", "virtiofs"),
+        ("/host/grpcfuse/wan", "fuse.grpcfuse"),
+        ("/host/osxfs/wan", "osxfs"),
+        ("/host/fuse.osxfs/wan", "fuse.osxfs"),
+        ("/host/vboxsf/wan", "vboxsf"),
+        ("/host/vmhgfs/wan", "fuse.vmhgfs-fuse"),
+        ("/host/prl_fs/wan", "prl_fs"),
     ],
 )
-def test_network_file_systems_are_told_from_local_ones(path: str, kind: str | None) -> None:
+def test_shared_file_systems_are_told_from_local_ones(path: str, kind: str | None) -> None:
     """The innermost and latest mount decides. (Linux, proc(5))"""
-    assert network_filesystem(PurePosixPath(path), MOUNTS) == kind
+    assert shared_filesystem(PurePosixPath(path), MOUNTS) == kind
 
 
 def test_defaults_of_the_caps_are_those_of_the_settings() -> None:
@@ -153,3 +167,20 @@ def test_refusal_by_a_cap_says_that_nothing_was_charged() -> None:
     refused = LimitReached("No.", setting="WAN_MCP_MAX_IN_FLIGHT", limit=3, used=3)
 
     assert (refused.code, refused.charged, refused.retry_safe) == ("limit_reached", "no", False)
+
+
+def test_advice_of_a_refusal_by_a_cap_may_be_more_exact() -> None:
+    """Some caps have another way out than the setting. (ours)"""
+    refused = LimitReached("No.", setting="X", limit=3, used=3, next_step="Look at the jobs.")
+
+    assert refused.next_step == "Look at the jobs."
+
+
+def test_ledger_that_is_only_busy_may_be_asked_again() -> None:
+    """Nothing was sent, and the wait ends by itself; other failures do not. (ours)"""
+    broken, busy = LedgerUnavailable("No."), LedgerUnavailable("No.", passing=True)
+
+    assert (broken.retry_safe, busy.retry_safe) == (False, True)
+    assert LedgerUnavailable.retry_safe is False
+    assert "WAN_MCP_DATA_DIR" in broken.next_step
+    assert busy.next_step == "Call again in a minute."

@@ -422,7 +422,7 @@ async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder
     row = await claimed(ledger)
     other = raw(folder)
     other.execute("BEGIN IMMEDIATE")
-    await refused(ledger, "held by another process")
+    error = await refused(ledger, "held by another process")
     with pytest.raises(LedgerUnavailable, match="held"):
         await ledger.commit_sending(row.handle)
     assert await ledger.recent(ME) == [row]
@@ -430,6 +430,7 @@ async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder
     other.execute("ROLLBACK")
     other.close()
 
+    assert (error.retry_safe, error.next_step) == (True, "Call again in a minute.")
     assert (await ledger.commit_sending(row.handle)).state is State.SENDING
 
 
@@ -566,13 +567,14 @@ async def test_ledger_comes_back_when_its_trouble_is_over(opened: Open, folder: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mounts are not read")
-async def test_network_file_system_is_refused(
+async def test_shared_file_system_is_refused(
     opened: Open, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Locks there do not hold between machines, so nothing is even made. (SQLite)"""
     (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - nfs4 nas:/ rw\n")
     monkeypatch.setattr(place, "_MOUNTS", tmp_path / "mountinfo")
-    error = await refused(opened(), "network file system")
+    error = await refused(opened(), "shared with other machines")
 
     assert "own disk" in error.next_step
+    assert "WAN_MCP_DATA_DIR" in error.next_step
     assert names(folder) == set()

@@ -21,6 +21,13 @@ DEVELOPING = [Requirement(line) for line in PYPROJECT["dependency-groups"]["dev"
 lists = pytest.mark.parametrize("name", ["constraints.txt", "lowest.txt"])
 
 
+def names_in(node: ast.AST) -> list[str]:
+    """The modules that one import statement names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
 def releases(name: str) -> dict[str, str]:
     """The releases that a list of .ci/ holds, by package."""
     text = (PROJECT / ".ci" / name).read_text("utf-8")
@@ -62,11 +69,10 @@ def test_the_types_are_there_for_whoever_imports_it() -> None:
 def test_everything_imported_is_asked_for_by_name() -> None:
     """What another package happens to bring can go with its next release (ours)."""
     imported = {
-        node.module.split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name.split(".")[0]
+        name.split(".")[0]
         for path in HOUSE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module)
-        for alias in node.names
+        for name in names_in(node)
     }
     owners = packages_distributions()
     foreign = imported - sys.stdlib_module_names - {"wan_mcp"}

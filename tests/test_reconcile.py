@@ -179,30 +179,72 @@ async def test_a_job_that_the_list_shows_late_is_found_by_the_schedule(house: Ho
 async def test_a_request_that_never_became_a_job_is_free_again_after_the_last_look(
     house: House,
 ) -> None:
-    """The list shows an older job of ours with its seed and none for this request (ours)."""
+    """The list shows jobs of ours from before and after, with seeds, and none for this (ours)."""
     await house.jobs.submit(house.wanted(seed=1))
     house.time.pass_(30)
     handle = await house.lose_an_answer(work=False)
+    house.time.pass_(30)
+    await house.jobs.submit(house.wanted(seed=2))
 
     for seconds in (3, 12, 45, 120, 430):
+        house.time.pass_(seconds)
+        found = (await house.jobs.check(handle)).known()
+        assert found.status is JobStatus.UNKNOWN
+    for seconds in (600, 600):
         house.time.pass_(seconds)
         found = (await house.jobs.check(handle)).known()
 
     assert found.status is JobStatus.NOT_SENT
     submitted = await house.jobs.submit(house.wanted())
     assert not submitted.joined
-    assert len(house.sandbox.charges) == 2
+    assert len(house.sandbox.charges) == 3
 
 
-async def test_without_an_older_job_in_the_list_nothing_is_concluded(house: House) -> None:
-    """An empty list proves nothing: it may be another list than we think (ours)."""
+@pytest.mark.parametrize("before", [False, True])
+async def test_without_jobs_from_before_and_after_nothing_is_concluded(
+    house: House, before: bool
+) -> None:
+    """A list may end too early or lag: it proves nothing about what it may not show yet (ours)."""
+    if before:
+        await house.jobs.submit(house.wanted(seed=1))
+        house.time.pass_(30)
     handle = await house.lose_an_answer(work=False)
+    if not before:
+        house.time.pass_(30)
+        await house.jobs.submit(house.wanted(seed=1))
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
         house.time.pass_(seconds)
         found = (await house.jobs.check(handle)).known()
 
     assert found.status is JobStatus.UNKNOWN
+
+
+async def test_a_clock_that_jumps_concludes_nothing_at_the_first_look(house: House) -> None:
+    """Age alone is no proof: it takes three looks as well (ours)."""
+    await house.jobs.submit(house.wanted(seed=1))
+    house.time.pass_(30)
+    house.sandbox.terms = replace(house.sandbox.terms, list_lag_seconds=3_000)
+    handle = await house.lose_an_answer()
+    house.time.pass_(2_000)
+    await house.jobs.submit(house.wanted(seed=2))
+
+    found = (await house.jobs.check(handle)).known()
+
+    assert found.status is JobStatus.UNKNOWN
+
+
+async def test_a_busy_list_is_left_alone_as_long_as_it_asks(house: House) -> None:
+    """Retry-After holds for the list too (ours)."""
+    busy = faults.status(429, headers={"Retry-After": "60"})
+    house.sandbox.fault("GET", LIST, busy, times=None)
+    handle = await house.lose_an_answer()
+
+    for _ in range(10):
+        await house.jobs.check(handle)
+        house.time.pass_(5)
+
+    assert len(house.sandbox.seen("GET", LIST)) == 1
 
 
 async def test_a_seed_that_the_caller_chose_does_not_claim_another_clips_job(house: House) -> None:

@@ -117,6 +117,40 @@ def test_named_file_may_lie_in_the_home_folder(
     assert key(Settings.read({"WAN_MCP_ENV_FILE": "~/wan.env"}, tmp_path)) == SECRET
 
 
+DATA = "WAN_MCP_DATA_DIR"
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_data_folder_may_lie_in_the_home_folder(
+    in_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell expands a ~ in a host's configuration or in a file (ours)."""
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
+    given = {DATA: "~/films"}
+    if in_file:
+        (tmp_path / "wan.env").write_text(f"{DATA}=~/films\n")
+        given = {"WAN_MCP_ENV_FILE": "~/wan.env"}
+
+    assert Settings.read(given, tmp_path).data_folder == tmp_path / "films"
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+@pytest.mark.parametrize("path", ["data", "./data", "../data", "~nobody_has_this_name/data"])
+def test_data_folder_that_depends_on_the_working_one_is_refused(
+    path: str, in_file: bool, tmp_path: Path
+) -> None:
+    """Hosts start servers in different folders: two ledgers would pay twice (ours)."""
+    given = {DATA: path}
+    if in_file:
+        (tmp_path / "wan.env").write_text(f"{DATA}={path}\n")
+        given = {"WAN_MCP_ENV_FILE": str(tmp_path / "wan.env")}
+
+    told = refusal(given, tmp_path)
+
+    assert told.startswith(f"{DATA}: must be a full path or start with ~/ (a relative one ")
+    assert path not in told
+
+
 def test_values_in_a_file_are_taken_literally(tmp_path: Path) -> None:
     """A file must not pull other variables into an address (ours)."""
     (tmp_path / ".env").write_text(f"{KEY}=pd_${{HOME}}\n")

@@ -30,14 +30,14 @@ def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
     """What replace_character answers about a job that it started or joined."""
     result = job_result(submitted.standing, now=now, charged=not submitted.joined)
     if submitted.joined:
-        going = submitted.standing.status in _GOING
-        loosely = (
-            " While it goes on, what follows the ? of a link is not compared." if going else ""
+        other = (
+            " Only what follows the ? of a link differs: if that means another clip or picture, "
+            "call again with a seed."
         )
         result.message = (
             "Nothing was bought by this call: an equal request stands already, and this is where "
-            f"it is.{loosely} For another take or clip call again with another seed. "
-            f"{result.message}"
+            f"it is.{other if submitted.resigned else ''} For another take call again with "
+            f"another seed. {result.message}"
         )
     elif submitted.standing.status is JobStatus.SUBMITTING:
         result.charged = "unknown"

@@ -38,7 +38,7 @@ class Settings(BaseModel):
         api_key: PixelDojo's key; empty until somebody sets it.
         api_base: the API's root; https, or http on this machine (the sandbox).
         log_level: how much goes to stderr.
-        data_dir: where the ledger lies; the user's data folder when unset.
+        data_dir: where the ledger lies, a full path; the user's data folder when unset.
         max_credits_per_job: a dearer job is refused, and so is one without a price; unset: no cap.
         max_credits_per_day: over a sliding 24 hours, across restarts.
         max_in_flight: jobs at once.
@@ -116,6 +116,18 @@ class Settings(BaseModel):
         if parts.scheme != "https" and not local:
             raise ValueError("must start with https:// (http:// only on this machine)")
         return base.rstrip("/")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_one_place(cls, folder: Path | None) -> Path | None:
+        # Hosts start servers in folders of their choice: with two ledgers a job is paid twice.
+        full = folder and Path(os.path.expanduser(folder))
+        if full and not full.is_absolute():
+            raise ValueError(
+                "must be a full path or start with ~/ (a relative one would be another ledger in "
+                "every working folder, and a job could be paid twice)"
+            )
+        return full
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -93,9 +93,13 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     another take. When an answer is lost or unclear, follow `next`.
     """
     await call.progress(0, "Preparing the job")
-    if asking := await _ask_first(call):
-        return asking
-    submitted = await call.jobs.submit(given.replacement())
+    wanted, estimate = given.replacement(), None
+    if call.confirm_above is not None and not await call.jobs.joins(wanted):
+        estimate = await call.jobs.estimate()
+        question = consent.question(estimate, call.confirm_above)
+        if question and (asking := await consent.ask(call.context, question)):
+            return asking
+    submitted = await call.jobs.submit(wanted, estimate)
     return present.submit_result(submitted, now=call.jobs.clock.wall())
 
 
@@ -174,14 +178,6 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
     )
     return reads, reads.model_copy(update={"open_world_hint": False}), spends
-
-
-async def _ask_first(call: Call) -> InputRequiredResult | None:
-    """Have the person asked about a dear job; None once there is a yes, or no need for one."""
-    if call.confirm_above is None:
-        return None
-    question = consent.question(await call.jobs.estimate(), call.confirm_above)
-    return None if question is None else await consent.ask(call.context, question)
 
 
 def _told(news: News, call: Call) -> JobResult:

@@ -14,6 +14,8 @@ from wan_mcp.models import Job, JobStatus, Replacement
 _ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
 _ENDED = (State.COMPLETED, State.FAILED, State.LOST)
 _CONCLUSIONS = (State.REFUSED, State.NOT_SENT, State.UNKNOWN, State.LOST)
+_PLANTED = "(:planted IS NULL OR (seed_planted AND seed = :planted))"
+"""An SQL condition: any seed, or the one that we planted."""
 
 
 class Book:
@@ -37,9 +39,8 @@ class Book:
         request = request_of(account, wanted)
         with transaction(self._table.connection):
             self._settle_the_dead()
-            found = self._live(account, request.digest) or self._just_ended(account, request.exact)
-            if found:
-                return Claim(found, mine=False, resigned=found.exact != request.exact)
+            if found := self._equal(account, wanted):
+                return found
             self._check_caps(account, estimate, allowed)
             row = self._table.insert(
                 account=account,
@@ -53,6 +54,10 @@ class Book:
             )
             return Claim(row, mine=True)
 
+    def equal(self, account: str, wanted: Replacement) -> Row | None:
+        found = self._equal(account, wanted)
+        return None if found is None else found.row
+
     def commit_sending(self, handle: str) -> Row:
         with transaction(self._table.connection):
             return self._table.move(handle, State.SENDING, {"sent_at": self._table.now()})
@@ -61,6 +66,7 @@ class Book:
         accepted = {"job_id": job.job_id, "accepted_at": self._table.now()}
         cleared = {"error": None, "next_check_at": None}
         with transaction(self._table.connection):
+            self._refuse_anothers(handle, job)
             row = self._table.move(handle, State.ACCEPTED, accepted | cleared)
             return self._absorb(self._keep(row, job).row)
 
@@ -81,7 +87,7 @@ class Book:
         with transaction(self._table.connection):
             row = self._table.row(handle)
             if row.state is not State.UNKNOWN:
-                raise Fenced(f"The outcome of submission {handle} is known: it is {row.state}.")
+                raise Fenced(f"The outcome of request {handle} is known: it is {row.state}.")
             when = {"checks": row.checks + 1, "next_check_at": next_at}
             return self._table.update(row, when | {"findings": without_queries(findings)})
 
@@ -120,19 +126,51 @@ class Book:
 
     # From here on, what runs inside the transaction of one of the above.
 
-    def _live(self, account: str, digest: str) -> Row | None:
-        equal = f"account = :account AND digest = :digest AND state IN {listed(LIVE)}"
-        return next(iter(self._table.rows(equal, account=account, digest=digest)), None)
+    def _equal(self, account: str, wanted: Replacement) -> Claim | None:
+        """The equal request, or the one without a seed to which we gave the seed asked for now.
 
-    def _just_ended(self, account: str, exact: str) -> Row | None:
-        equal = "account = :account AND exact = :exact AND state = 'completed'"
-        ended = self._table.rows(
-            f"{equal} AND ended_at > :since ORDER BY ended_at DESC LIMIT 1",
+        We told the caller that seed: to spell it out asks for the same film.
+        """
+        asked = [(request_of(account, wanted), None)]
+        if wanted.seed is not None:
+            seedless = wanted.model_copy(update={"seed": None})
+            asked += [(request_of(account, seedless), str(wanted.seed))]
+        for request, planted in asked:
+            found = self._live(account, request.digest, planted)
+            if found := found or self._just_ended(account, request.exact, planted):
+                return Claim(found, mine=False, resigned=found.exact != request.exact)
+        return None
+
+    def _live(self, account: str, digest: str, planted: str | None) -> Row | None:
+        equal = f"account = :account AND digest = :digest AND state IN {listed(LIVE)}"
+        found = self._table.rows(
+            f"{equal} AND {_PLANTED}", account=account, digest=digest, planted=planted
+        )
+        return found[0] if found else None
+
+    def _just_ended(self, account: str, exact: str, planted: str | None) -> Row | None:
+        equal = "account = :account AND exact = :exact AND state IN ('completed', 'lost')"
+        # Bounded above too: a row dated by a clock that was wrong once must not answer for years.
+        ended = "ended_at > :since AND ended_at <= :until"
+        found = self._table.rows(
+            f"{equal} AND {_PLANTED} AND {ended} ORDER BY ended_at DESC LIMIT 1",
             account=account,
             exact=exact,
+            planted=planted,
             since=self._table.now() - REPEAT_WINDOW,
+            until=self._table.now() + REPEAT_WINDOW,
         )
-        return ended[0] if ended else None
+        return found[0] if found else None
+
+    def _refuse_anothers(self, handle: str, job: Job) -> None:
+        """A lost answer is not settled with the job of another request: that hides a second one.
+
+        Only there: the answer to a submit carries an id that was paid for, and must be kept.
+        """
+        row = self._table.row(handle)
+        taken = any(not other.from_elsewhere for other in self._by_id(row.account, job.job_id))
+        if row.state is State.UNKNOWN and taken:
+            raise Fenced(f"Job {job.job_id} belongs to another request than {handle}.")
 
     def _check_caps(self, account: str, estimate: float | None, allowed: Caps) -> None:
         spends = self._table.spends(account, caps.DAY)

@@ -17,21 +17,26 @@ MINUTE = 60.0
 UNKNOWN_RUNS = 3_600.0
 """How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
 for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
+NAMED = 5
+"""How many of the jobs in flight a refusal names."""
 _CENT = 1e-6
 
 
 class Spend(NamedTuple):
-    """A row of the last 24 hours that was submitted here and is not proven unsent.
+    """A row within 24 hours of now that was submitted here and is not proven unsent.
 
     Attributes:
         state: a `State`, or its plain word: there may be hundreds, and they compare the same.
-        age: seconds since it was written; below 0 when the clock was set back since, which counts.
+        age: seconds since it was written; below 0 when the clock was set back since. It counts
+            for each window as long before its date as after.
         credits: what it cost, or was estimated at; None when neither is known.
+        id: the one to tell a caller.
     """
 
     state: str
     age: float
     credits: float | None
+    id: str
 
 
 def check(
@@ -59,9 +64,10 @@ def check(
 def _per_job(limit: float | None, estimate: float | None) -> None:
     if limit is None or (estimate is not None and estimate <= limit):
         return
-    price = "has a price that cannot be had now" if estimate is None else f"costs {estimate:g}"
+    unknown = "has a price that cannot be had now"
+    price = unknown if estimate is None else f"costs {_number(estimate)}"
     raise LimitReached(
-        f"At most {limit:g} credits may be spent on one job, and this one {price}.",
+        f"At most {_number(limit)} credits may be spent on one job, and this one {price}.",
         setting="WAN_MCP_MAX_CREDITS_PER_JOB",
         limit=limit,
         used=estimate,
@@ -85,15 +91,15 @@ def _per_day(
         if spend.state not in FREE_OF_CHARGE
     ]
     used = math.fsum(credits for _, credits in paid)
-    if used + price <= limit + _CENT:
+    if limit and used + price <= limit + _CENT:
         return
     raise LimitReached(
-        f"At most {limit:g} credits may be spent in 24 hours: {used:g} are used up or reserved, "
-        f"and this job counts as {price:g}.",
+        f"At most {_number(limit)} credits may be spent in 24 hours: {_number(used)} are used up "
+        f"or reserved, and this job counts as {_number(price)}.",
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        frees_at=_after(now, _day_frees_in(paid, used + price - limit)),
+        frees_at=_after(now, _day_frees_in(paid, used + price - limit) if limit else None),
     )
 
 
@@ -107,25 +113,35 @@ def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float |
 
 
 def _in_flight(limit: int | None, spends: Sequence[Spend]) -> None:
-    running = sum(_runs(spend) for spend in spends)
-    if limit is None or running < limit:
+    running = [spend.id for spend in spends if _runs(spend)]
+    if limit is None or len(running) < limit:
         return
     raise LimitReached(
-        f"At most {limit} jobs may be in flight at once, and {running} are.",
+        f"At most {limit} jobs may be in flight at once, and {len(running)} are.",
         setting="WAN_MCP_MAX_IN_FLIGHT",
         limit=limit,
-        used=running,
+        used=len(running),
+        next_step=_landing(running[:NAMED]) if running else None,
+    )
+
+
+def _landing(ids: Sequence[str]) -> str:
+    # Without a look nobody learns that a job has ended, and its place stays taken.
+    return (
+        f"Call get_job_status for {', '.join(ids)}: a look at a job that has ended frees its "
+        "place. If none has, wait, or tell the user: only the operator of this server can raise "
+        "WAN_MCP_MAX_IN_FLIGHT."
     )
 
 
 def _runs(spend: Spend) -> bool:
     if spend.state == State.UNKNOWN:
-        return spend.age < UNKNOWN_RUNS
+        return abs(spend.age) < UNKNOWN_RUNS
     return spend.state in LIVE
 
 
 def _per_minute(limit: int | None, now: datetime, spends: Sequence[Spend]) -> None:
-    ages = [spend.age for spend in spends if spend.age < MINUTE]
+    ages = [spend.age for spend in spends if abs(spend.age) < MINUTE]
     if limit is None or len(ages) < limit:
         return
     raise LimitReached(
@@ -139,3 +155,8 @@ def _per_minute(limit: int | None, now: datetime, spends: Sequence[Spend]) -> No
 
 def _after(now: datetime, seconds: float | None) -> datetime | None:
     return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def _number(credits: float) -> str:
+    """Every digit: `:g` alone would show a million as 1e+06."""
+    return f"{credits:.15g}"

@@ -219,5 +219,4 @@ def _missing(
 def _unavailable(path: Path, words: str, *, passing: bool) -> LedgerUnavailable:
     # The folder goes to the log only: over HTTP the caller may be a stranger to this machine.
     logger.warning("the ledger %s %s", path, words)
-    advice = "Call again in a minute." if passing else None
-    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", next_step=advice)
+    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", passing=passing)

@@ -65,6 +65,7 @@ class LimitReached(Refused):
         limit: its value.
         used: how much of it is used up; for the cap per job, this job's estimate if there is one.
         frees_at: when enough of it frees up, if that is known.
+        next_step: another way out than the setting, where there is one.
     """
 
     code = "limit_reached"
@@ -80,9 +81,10 @@ class LimitReached(Refused):
         limit: float,
         used: float | None,
         frees_at: datetime | None = None,
+        next_step: str | None = None,
     ) -> None:
         free = "" if frees_at is None else f" There is room again at {frees_at:%Y-%m-%d %H:%M} UTC."
-        super().__init__(f"{what}{free} The setting is {setting}.")
+        super().__init__(f"{what}{free} The setting is {setting}.", next_step=next_step)
         self.setting = setting
         self.limit = limit
         self.used = used
@@ -90,13 +92,22 @@ class LimitReached(Refused):
 
 
 class LedgerUnavailable(Refused):
-    """The ledger cannot be used. From `claim` and `commit_sending`: so nothing was sent."""
+    """The ledger cannot be used. From `claim` and `commit_sending`: so nothing was sent.
+
+    Args:
+        passing: whether it only is in use, so that asking again soon helps.
+    """
 
     code = "ledger_unavailable"
     advice = (
-        "Tell the user; nothing is bought without the ledger. The ledger file must not be "
+        "Tell the user; nothing is bought without the ledger. It lies in the folder that "
+        "WAN_MCP_DATA_DIR names (unset: the user's data folder). The ledger file must not be "
         "deleted: it says which jobs were paid for."
     )
+
+    def __init__(self, what: str, *, next_step: str | None = None, passing: bool = False) -> None:
+        super().__init__(what, next_step="Call again in a minute." if passing else next_step)
+        self.retry_safe = passing  # type: ignore[misc]  # one answer per class, except here
 
 
 class Fenced(WanError):
@@ -123,7 +134,9 @@ class Ledger(Protocol):
     async def claim(
         self, account: str, wanted: Replacement, *, planted_seed: int, estimate: float | None
     ) -> Claim:
-        """The row of the equal request that is live, or completed just now; else a new `intent`.
+        """The row of the equal request that is live, or ended just now; else a new `intent`.
+
+        A seed that was planted for a request and is now given with it makes an equal request.
 
         Args:
             wanted: the request as the caller made it, without any planted seed.
@@ -133,6 +146,9 @@ class Ledger(Protocol):
         Raises:
             LimitReached: a new row would break a cap.
         """
+
+    async def equal(self, account: str, wanted: Replacement) -> Row | None:
+        """The row that `claim` would join now; None when it would make a new one."""
 
     async def commit_sending(self, handle: str) -> Row:
         """`intent` to `sending`: the last act before the first byte leaves, once per row.
@@ -145,7 +161,9 @@ class Ledger(Protocol):
         """PixelDojo's answer to the submit, or the job a reconciliation matched to an unknown one.
 
         Raises:
-            Fenced: the row is neither sending in this process nor unknown.
+            Fenced: the row is neither sending in this process nor unknown; or it is unknown, and
+                the job belongs to another request. An answer to the submit itself is never
+                refused for that: the id is paid for.
             LedgerUnavailable: the job is paid for all the same: try again, and tell its id.
         """
 

@@ -1,29 +1,29 @@
 """The one place that decides to send, or to send again, a request that costs credits."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import TaskGroup
 
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
-from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.jobs.ledger import Fenced, LedgerUnavailable
+from wan_mcp.jobs.request import without_queries
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.schedule import retry_delay
-from wan_mcp.jobs.standing import Standing, failure_of, of_job, of_row, unknown
+from wan_mcp.jobs.standing import Standing, of_job, of_row, unknown
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
-    from wan_mcp.pixeldojo.client import PixelDojo
+    from wan_mcp.jobs.payments import Payments
 
 MAX_CONNECTS = 3
 CONNECT_WINDOW = 10.0
 """Seconds in which a request that never left may be tried again."""
 MAX_RATE_LIMIT_WAIT = 10.0
 SCHEMA_SECONDS = 2.0
+
+Write = Callable[[], Awaitable[Row]]
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +36,20 @@ class Payment:
     `resolution`, which its documentation leaves open. Everything else is final.
 
     Args:
-        row: the `intent` that this process has claimed.
+        desk: what all payments of this process share.
+        handle: of the `intent` that this process has claimed.
         wanted: what is sent, with the seed that the row planted.
     """
 
-    def __init__(
-        self, vendor: "PixelDojo", ledger: Ledger, clock: Clock, row: Row, wanted: Replacement
-    ) -> None:
-        self._vendor = vendor
-        self._ledger = ledger
-        self._clock = clock
-        self._handle = row.handle
+    def __init__(self, desk: "Payments", handle: str, wanted: Replacement) -> None:
+        self._desk = desk
+        self._vendor = desk.vendor
+        self._ledger = desk.ledger
+        self._clock = desk.clock
+        self._handle = handle
         self._wanted = wanted
         self._committed = False
+        self._in_the_air = False
         self._connects = 0
         self._may_slow_down = True
         self._may_retype = wanted.resolution is not None
@@ -72,6 +73,12 @@ class Payment:
         except Refused as refusal:
             await self._conclude(State.REFUSED, refusal)
             raise
+        except Fenced:
+            raise  # the row is another's by now: nothing was sent, nothing is to be written
+        except BaseException:  # the server stops, or a defect: the row must not stay as it is
+            with anyio.CancelScope(shield=True):
+                await self._torn()
+            raise
         return await self._accept(job)
 
     async def _post(self) -> Job:
@@ -85,6 +92,7 @@ class Payment:
                     before_sending=self._before_sending,
                 )
             except (NotSent, RateLimited, Rejected) as refusal:
+                self._in_the_air = False
                 pause = self._pause(refusal, self._clock.monotonic() - started)
                 if pause is None:
                     raise
@@ -92,9 +100,12 @@ class Payment:
 
     async def _before_sending(self) -> None:
         """The commit point: on disk before the first byte leaves. A resend is committed already."""
+        if self._desk.closing:
+            raise NotSent("The server is stopping, so the request was not sent.", passing=False)
         if not self._committed:
             await self._ledger.commit_sending(self._handle)
             self._committed = True
+        self._in_the_air = True
 
     async def _resolution_is_number(self) -> bool:
         if self._wanted.resolution is None:
@@ -104,7 +115,7 @@ class Payment:
                 return await self._vendor.resolution_is_number()
             except WanError as exc:
                 # The schema page is a courtesy; without it the string goes first.
-                logger.info("the vendor's schema could not be read: %s", exc.what)
+                logger.info("the vendor's schema could not be read: %s", without_queries(exc.what))
         return False
 
     def _pause(self, refusal: WanError, elapsed: float) -> float | None:
@@ -125,106 +136,32 @@ class Payment:
         return None
 
     async def _accept(self, job: Job) -> Standing:
-        try:
-            return of_row(await self._ledger.accept(self._handle, job))
-        except (LedgerUnavailable, Fenced) as exc:
-            # The job is paid: losing its id now would lose the film.
-            logger.error("job %s was started but could not be kept: %s", job.job_id, exc.what)
-            return of_job(job)
+        what = f"job {job.job_id} of request {self._handle}"
+        row = await self._written(lambda: self._ledger.accept(self._handle, job), what)
+        return of_job(job) if row is None else of_row(row)
 
     async def _conclude(self, state: State, why: WanError) -> None:
+        # Whoever asks later is told this; where to buy credits is in the advice.
+        told = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
+        what = f"the end of request {self._handle} ({state})"
+        await self._written(lambda: self._ledger.conclude(self._handle, state, told), what)
+
+    async def _torn(self) -> None:
+        if self._in_the_air:
+            lost = OutcomeUnknown("The server was stopped while the request was under way.")
+            await self._conclude(State.UNKNOWN, lost)
+        else:
+            unsent = NotSent("The server was stopped before the request was sent.")
+            await self._conclude(State.NOT_SENT, unsent)
+
+    async def _written(self, write: Write, what: str) -> Row | None:
+        """The row after a change; None when it could not be written at once."""
         try:
-            await self._ledger.conclude(self._handle, state, why.what)
-        except (LedgerUnavailable, Fenced) as exc:
-            # What is told to the caller stays true; the row is settled when this process ends.
-            logger.error("submission %s could not be concluded: %s", self._handle, exc.what)
-
-
-@dataclass(eq=False)
-class Outcome:
-    """How a payment ended, for whoever still waits for it.
-
-    Attributes:
-        standing: what the payment bought.
-        failure: what the payment raised.
-    """
-
-    done: anyio.Event = field(default_factory=anyio.Event)
-    standing: Standing | None = None
-    failure: Exception | None = None
-
-
-class Payments:
-    """The payments under way in this process.
-
-    They run in the server's own tasks, so that a cancelled call, a closed stdin or a dropped
-    stream ends only the waiting for one.
-
-    Args:
-        on_lost: called when an answer was lost.
-    """
-
-    def __init__(
-        self,
-        vendor: "PixelDojo",
-        ledger: Ledger,
-        tasks: TaskGroup,
-        clock: Clock,
-        on_lost: Callable[[], None],
-    ) -> None:
-        self._vendor = vendor
-        self._ledger = ledger
-        self._tasks = tasks
-        self._clock = clock
-        self._on_lost = on_lost
-        self._open: dict[str, Outcome] = {}
-
-    def start(self, row: Row, wanted: Replacement) -> None:
-        """Pay for a claimed row, whatever becomes of the caller."""
-        self._open[row.handle] = Outcome()
-        payment = Payment(self._vendor, self._ledger, self._clock, row, wanted)
-        self._tasks.start_soon(self._run, row.handle, payment)
-
-    async def settled(self, handle: str, seconds: float) -> Standing | None:
-        """How a submit ended, here or in another process; None when it has not by then.
-
-        Raises:
-            WanError: it bought nothing, or may have.
-        """
-        outcome = self._open.get(handle)
-        if outcome is None:
-            return _ended(await self._ledger.settled(handle, max(seconds, 0.0)))
-        with anyio.move_on_after(max(seconds, 0.0)):
-            await outcome.done.wait()
-        if outcome.failure is not None:
-            raise outcome.failure
-        return outcome.standing
-
-    async def drain(self, seconds: float) -> None:
-        """Let running payments finish, at most so long."""
-        with anyio.move_on_after(seconds):
-            for outcome in list(self._open.values()):
-                await outcome.done.wait()
-
-    async def _run(self, handle: str, payment: Payment) -> None:
-        outcome = self._open[handle]
-        try:
-            outcome.standing = await payment.run()
-        except WanError as failure:
-            logger.info("submission %s: %s", handle, failure.what)
-            outcome.failure = failure
-            if isinstance(failure, OutcomeUnknown):
-                self._on_lost()
-        except Exception as broken:
-            logger.exception("submission %s broke", handle)
-            outcome.failure = broken
-        finally:
-            outcome.done.set()
-            del self._open[handle]
-
-
-def _ended(row: Row) -> Standing:
-    """What a row tells of a submit that somebody else made. Raises how it failed."""
-    if failure := failure_of(row):
-        raise failure
-    return of_row(row)
+            return await write()
+        except Fenced as exc:
+            logger.error("%s: %s", what, without_queries(exc.what))
+        except Exception as exc:
+            # Also what no engine should raise: the job is paid, its id must not be lost for it.
+            logger.error("%s could not be written down yet: %s", what, type(exc).__name__)
+            self._desk.write_later(write)
+        return None

@@ -8,21 +8,27 @@ from pathlib import Path, PurePath, PurePosixPath
 from wan_mcp.jobs.ledger import LedgerUnavailable
 
 _MOUNTS = Path("/proc/self/mountinfo")
-_NETWORK = re.compile(
+# The second half is shared between a host and its container or virtual machine: there the file is
+# shared and the lock is not, so that a server on either side would pay for the same job.
+_SHARED = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|9p|afs|ceph|lustre|gfs2|ocfs2|beegfs|gpfs|davfs"
     r"|fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|ceph.*|davfs2?|curlftpfs|smbnetfs)"
+    r"|virtiofs|vboxsf|prl_fs|osxfs|fuse\.(grpcfuse|osxfs|vmhgfs-fuse)"
 )
-_ADVICE = "Ask the user to set the data folder to one on this machine's own disk."
+_ADVICE = (
+    "Ask the user to set WAN_MCP_DATA_DIR to a folder on this machine's own disk (in a container: "
+    "on a volume of its own)."
+)
 
 
 def private_file(folder: Path, name: str) -> Path:
     """A file that only this user can read (0600), in a folder that only this user can (0700).
 
     Raises:
-        LedgerUnavailable: the folder lies on a network file system.
+        LedgerUnavailable: the folder lies on a file system that other machines share.
         OSError: it cannot be made or written.
     """
-    _refuse_network(folder)
+    _refuse_shared(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / name
     # Made before SQLite would, which asks the umask; its -wal and -shm take the file's mode.
@@ -32,8 +38,8 @@ def private_file(folder: Path, name: str) -> Path:
     return path
 
 
-def network_filesystem(path: PurePath, mounts: str) -> str | None:
-    """The type of the network file system that an absolute path lies on; None when it is local.
+def shared_filesystem(path: PurePath, mounts: str) -> str | None:
+    """The type of the shared file system that an absolute path lies on; None when it is local.
 
     Args:
         mounts: the text of Linux's /proc/self/mountinfo.
@@ -45,21 +51,21 @@ def network_filesystem(path: PurePath, mounts: str) -> str | None:
         # Not >: of two mounts on one point, the later hides the earlier.
         if path.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), after.split()[0]
-    return kind if _NETWORK.fullmatch(kind) else None
+    return kind if _SHARED.fullmatch(kind) else None
 
 
-def _refuse_network(folder: Path) -> None:
+def _refuse_shared(folder: Path) -> None:
     """SQLite's locks and shared memory do not work between machines: two would pay for one job."""
     real = folder.resolve()
     kind = None
     if sys.platform == "linux" and _MOUNTS.exists():
-        kind = network_filesystem(real, _MOUNTS.read_text(errors="replace"))
+        kind = shared_filesystem(real, _MOUNTS.read_text(errors="replace"))
     elif real.drive.startswith("\\\\"):
         kind = "Windows share"
     if kind:
         raise LedgerUnavailable(
-            f"The ledger's folder lies on a network file system ({kind}), where several servers "
-            "could pay for the same job.",
+            f"The ledger's folder is shared with other machines ({kind}), so several servers could "
+            "pay for the same job.",
             next_step=_ADVICE,
         )
 

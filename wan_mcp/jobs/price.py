@@ -3,6 +3,7 @@
 PixelDojo's own pages name 10 credits, 2 credits and "per second" for the same model.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
 FRESH_SECONDS = 600.0
+REST_SECONDS = 30.0
+"""How long a page that did not answer is left alone, so that not every submit waits for it."""
 ASK_SECONDS = 1.5
 """How long a submit waits for the price; hosts with 5 s for a whole call exist."""
 
@@ -24,20 +27,18 @@ class Price:
     def __init__(self, vendor: "PixelDojo", clock: Clock) -> None:
         self._vendor = vendor
         self._clock = clock
-        self._asked_at: float | None = None
+        self._fresh_until = 0.0
         self._estimate: float | None = None
 
     async def estimate(self) -> float | None:
         """Credits that a job is said to cost; None when that cannot be had in time."""
-        now = self._clock.monotonic()
-        if self._asked_at is None or now - self._asked_at > FRESH_SECONDS:
+        if self._clock.monotonic() >= self._fresh_until:
             await self._ask()
         return self._estimate
 
     async def _ask(self) -> None:
-        with anyio.move_on_after(ASK_SECONDS):
-            try:
-                self._estimate = (await self._vendor.model()).credit_estimate
-                self._asked_at = self._clock.monotonic()
-            except WanError:
-                self._estimate = None  # an old price is no better than none
+        self._estimate = None  # an old price is no better than none
+        self._fresh_until = self._clock.monotonic() + REST_SECONDS
+        with anyio.move_on_after(ASK_SECONDS), suppress(WanError):
+            self._estimate = (await self._vendor.model()).credit_estimate
+            self._fresh_until = self._clock.monotonic() + FRESH_SECONDS

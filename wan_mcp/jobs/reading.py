@@ -24,6 +24,9 @@ HANDLE = "sub_"
 READ_GRACE = 5.0
 """Seconds that the last read of a wait may overrun its end."""
 MISSING_LIMIT = 3
+MISSING_PAUSE = 30.0
+"""Seconds between two looks at a job that is not shown: a hiccup of the vendor's must not make a
+paid job a lost one."""
 
 TROUBLE = (CouldNotFindOut, RateLimited)
 """What a look may meet without being over: a busy vendor means "wait on"."""
@@ -82,15 +85,23 @@ class Reader:
         row = before.row
         assert row is not None
         if row.state is State.UNKNOWN:
-            await self._reconciler.look(row.account, [row])
+            with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
+                await self._reconciler.look(row.account, [row])
             return await self.known(id) or before
-        if before.settled or row.job_id is None:
+        # A lost job is asked for once more each time: its film may have come back.
+        if row.job_id is None or (before.settled and row.state is not State.LOST):
             return before
+        return await self._asked(row, row.job_id, seconds)
+
+    async def _asked(self, row: Row, job_id: str, seconds: float) -> Standing:
         try:
-            job = await self._read(row.job_id, seconds)
+            job = await self._read(job_id, seconds)
         except NotFound as missing:
-            return await self._not_there(row, row.job_id, missing)
-        self._missing.pop(row.job_id, None)
+            return await self._not_there(row, job_id, missing)
+        except TROUBLE:
+            self._missing.pop(job_id, None)  # "in a row" means without any other answer
+            raise
+        self._missing.pop(job_id, None)
         return await self._told(job)
 
     async def _row(self, id: str) -> Row | None:
@@ -109,7 +120,8 @@ class Reader:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
                 return await self._vendor.job(job_id)
         except TROUBLE as trouble:
-            self._silent_until = self._clock.monotonic() + (trouble.retry_after or 0.0)
+            until = self._clock.monotonic() + (trouble.retry_after or 0.0)
+            self._silent_until = max(self._silent_until, until)
             raise
         raise CouldNotFindOut("PixelDojo did not answer in time.")
 
@@ -129,13 +141,14 @@ class Reader:
         Raises:
             CouldNotFindOut: it may be there at the next look.
         """
-        count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
         since = row.accepted_at or row.created_at
         age = (self._clock.wall() - since).total_seconds()
-        if age <= NEW_JOB_GRACE:
+        if row.state is State.LOST or age <= NEW_JOB_GRACE:
             return of_row(row)
+        count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if count < MISSING_LIMIT:
-            raise CouldNotFindOut("PixelDojo does not show the job at the moment.") from missing
+            what = "PixelDojo does not show the job at the moment."
+            raise CouldNotFindOut(what, retry_after=MISSING_PAUSE) from missing
         try:
             return of_row(await self._ledger.conclude(row.handle, State.LOST, missing.what))
         except (LedgerUnavailable, Fenced):

@@ -6,6 +6,7 @@ Whether the list shows it is not documented: without it nothing can be concluded
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,19 @@ import anyio
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.jobs.request import without_query
 from wan_mcp.jobs.row import Row, State
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.pixeldojo.wire import Listed
 
-SCHEDULE = (3.0, 15.0, 60.0, 180.0, 600.0)
+SCHEDULE = (3.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
 """Seconds after the request was sent at which the list is read by itself."""
+PROOF_AGE = 1200.0
+PROOF_LOOKS = 3
+"""Only so late, and after so many looks, may a missing job mean that there is none: the list could
+lag, the clock could have jumped."""
 MIN_GAP = 3.0
 KNOWN_JOBS = 200
 IDLE_SECONDS = 30.0
@@ -38,7 +44,7 @@ class Reconciler:
         self._ledger = ledger
         self._clock = clock
         self._lost = anyio.Event()
-        self._looked_at: float | None = None
+        self._next_look_at = 0.0
         self._looking = anyio.Lock()
 
     def wake(self) -> None:
@@ -67,15 +73,15 @@ class Reconciler:
         """
         async with self._looking:
             now = self._clock.monotonic()
-            just_now = self._looked_at is not None and now - self._looked_at < MIN_GAP
-            if rows and not just_now:
-                self._looked_at = now
+            if rows and now >= self._next_look_at:
+                self._next_look_at = now + MIN_GAP
                 await self._read_list(account, rows)
 
     async def _read_list(self, account: str, rows: Sequence[Row]) -> None:
         try:
             listed = await self._vendor.jobs()
         except WanError as exc:
+            self._next_look_at += exc.retry_after or 0.0
             for row in rows:
                 await self._note(row, f"PixelDojo's job list could not be read: {exc.what}")
             return
@@ -110,27 +116,29 @@ class Reconciler:
         unclaimed = [each for each in listed if each.job.job_id not in known]
         same_seed = [each for each in unclaimed if each.seed == row.seed]
         matches = [each for each in same_seed if _is_it(row, each)]
-        try:
+        with suppress(Fenced):  # another process settled it in the meantime
             if len(matches) == 1:
+                known[matches[0].job.job_id] = row  # no other row may take it in this look
                 await self._ledger.accept(row.handle, matches[0].job)
             elif same_seed:
                 await self._note(row, "Several jobs in PixelDojo's list could be this request's.")
             elif not any(each.seed is not None for each in listed):
                 await self._note(row, "PixelDojo's job list does not show which job is whose.")
-            elif self._is_last(row) and _reaches_back(row, listed, known):
-                why = "PixelDojo's job list shows older jobs and none for this request."
+            elif self._is_old(row) and _surrounds(row, listed, known):
+                why = "PixelDojo's job list shows jobs from before and after, and none for this."
                 await self._ledger.conclude(row.handle, State.NOT_SENT, why)
             else:
                 await self._note(row, "PixelDojo's job list shows no job for this request so far.")
-        except Fenced:
-            return  # another process settled it in the meantime
 
     async def _note(self, row: Row, findings: str) -> None:
         sent = row.sent_at or row.created_at
-        await self._ledger.record_check(row.handle, findings, _next(sent, self._clock.wall()))
+        with suppress(Fenced):  # another process settled it in the meantime
+            due = _next(sent, self._clock.wall())
+            await self._ledger.record_check(row.handle, findings, due)
 
-    def _is_last(self, row: Row) -> bool:
-        return _next(row.sent_at or row.created_at, self._clock.wall()) is None
+    def _is_old(self, row: Row) -> bool:
+        age = (self._clock.wall() - (row.sent_at or row.created_at)).total_seconds()
+        return age >= PROOF_AGE and row.checks + 1 >= PROOF_LOOKS
 
 
 def _next(sent: datetime, now: datetime) -> datetime | None:
@@ -141,21 +149,32 @@ def _next(sent: datetime, now: datetime) -> datetime | None:
 def _is_it(row: Row, listed: "Listed") -> bool:
     """Whether a job with the same seed is the one of a request.
 
-    A planted seed is ours alone; one that the caller chose may belong to several jobs, so the
-    clip has to be the same too.
+    A planted seed is ours alone; one that the caller chose may belong to several jobs, so all
+    that was asked for has to be the same.
     """
-    return row.seed_planted or listed.video == row.arguments.get("video")
+    asked = listed.asked
+    return row.seed_planted or all(
+        _comparable(asked.get(name)) == value for name, value in row.arguments.items()
+    )
 
 
-def _reaches_back(row: Row, listed: "Iterable[Listed]", known: dict[str, Row]) -> bool:
-    """Whether the list shows, with its seed, a job of ours that is older than the request.
+def _comparable(value: str | int | bool | None) -> str | int | bool | None:
+    """A URL as the ledger keeps it, so that both are spelt alike."""
+    is_url = isinstance(value, str) and value.lower().startswith(("http:", "https:"))
+    return without_query(str(value)) if is_url else value
 
-    Only then does a missing job mean that there is none: the list goes back far enough, and it
-    does show seeds.
+
+def _surrounds(row: Row, listed: "Iterable[Listed]", known: dict[str, Row]) -> bool:
+    """Whether the list shows, with their seeds, jobs of ours from before and after the request.
+
+    Only then does a missing job mean that there is none: the list goes back far enough, it is up
+    to date, and it does show seeds.
     """
     sent = row.sent_at or row.created_at
-    for each in listed:
-        ours = known.get(each.job.job_id)
-        if ours is not None and ours.seed == each.seed and (ours.accepted_at or sent) < sent:
-            return True
-    return False
+    ours = [
+        known[each.job.job_id]
+        for each in listed
+        if each.job.job_id in known and known[each.job.job_id].seed == each.seed
+    ]
+    times = [each.accepted_at for each in ours if each.accepted_at is not None]
+    return any(time < sent for time in times) and any(time > sent for time in times)

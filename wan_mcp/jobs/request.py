@@ -59,6 +59,15 @@ def account_name(secret: bytes, api_base: str, api_key: str) -> str:
     return hmac.new(secret, f"{base}\0{api_key}".encode(), hashlib.sha256).hexdigest()
 
 
+def without_query(url: str) -> str:
+    """One URL as rows keep it: without query and fragment, its scheme and host in one spelling.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    return _bare(url, keep_query=False)
+
+
 def without_queries(text: str | None) -> str | None:
     """Text of somebody else's with the query and fragment of every URL in it cut off."""
     return text and re.sub(r"(https?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", r"\1", text, flags=re.I)

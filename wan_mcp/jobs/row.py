@@ -52,7 +52,7 @@ BEFORE: dict[State, frozenset[State]] = {
 """The states each state may be entered from; `learn` alone enters completed and failed later."""
 
 REPEAT_WINDOW = timedelta(minutes=15)
-"""How long after its end a completed job still answers an equal call."""
+"""How long after its end a completed or lost job still answers an equal call."""
 
 _TOLD = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
 

@@ -1,5 +1,6 @@
 """Jobs of one account: submit, check, watch, list. The rules of money and time are beside."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from anyio.abc import TaskGroup
 from wan_mcp.errors import CouldNotFindOut, WanError
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Claim, Ledger
-from wan_mcp.jobs.paying import Payments
+from wan_mcp.jobs.payments import Payments
 from wan_mcp.jobs.price import Price
 from wan_mcp.jobs.reading import TROUBLE, Account, Reader, passes
 from wan_mcp.jobs.reconcile import Reconciler
@@ -28,6 +29,8 @@ whole call 5 s."""
 CHECK_TRIES = 3
 CHECK_SECONDS = 10.0
 FIRST_LOOK_SECONDS = 3.0
+FILM_LOOKS = 3
+"""How often a completed job without a link to its film is read once more."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Submitted:
 
     Attributes:
         joined: an equal request stood already, and nothing new was bought.
+        resigned: it is equal but for what follows the ? of a link.
     """
 
     standing: Standing
     joined: bool
+    resigned: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,18 @@ class Jobs:
         """Credits that a job is said to cost; None when that cannot be had."""
         return await self._price.estimate()
 
-    async def submit(self, wanted: Replacement) -> Submitted:
+    async def joins(self, wanted: Replacement) -> bool:
+        """Whether an equal request stands already, so that a submit would buy nothing."""
+        return await self._ledger.equal(await self._account(), wanted) is not None
+
+    async def submit(self, wanted: Replacement, estimate: float | None = None) -> Submitted:
         """Have a request paid at most once; an equal one that stands is joined.
 
         Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
         the payment to finish by itself.
+
+        Args:
+            estimate: the price that a person has agreed to; asked for when left out.
 
         Raises:
             Refused, NotSent: nothing was charged.
@@ -116,12 +128,13 @@ class Jobs:
         """
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
-        estimate = await self.estimate()
+        estimate = await self.estimate() if estimate is None else estimate
         with anyio.CancelScope(shield=True):  # a claimed row must not be left without its payment
-            claim = await self._claim(wanted, estimate)
+            # asyncio's shield too: a task that is cancelled by asyncio itself passes anyio's.
+            claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
         standing = await self._payments.settled(claim.row.handle, left) or of_row(claim.row)
-        return Submitted(standing, joined=not claim.mine)
+        return Submitted(standing, joined=not claim.mine, resigned=claim.resigned)
 
     async def check(self, id: str) -> News:
         """One job as it stands now; an ended one is told from the ledger.
@@ -157,11 +170,14 @@ class Jobs:
         if _is_new(news) and seconds > 0:
             yield news  # just accepted: the first read comes after its delay
             await self._pause(news, deadline)
+        without_film = 0
         while True:
             news = await self._look(id, deadline, news)
             yield news
+            without_film += news.standing is not None and news.standing.is_without_film
             settled = news.standing is not None and news.standing.settled
-            if settled or self.clock.monotonic() >= deadline:
+            over = settled or without_film > FILM_LOOKS
+            if over or self.clock.monotonic() >= deadline:
                 return
             await self._pause(news, deadline)
 

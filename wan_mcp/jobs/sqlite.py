@@ -72,6 +72,9 @@ class SQLiteLedger:
             lambda book: book.claim(account, wanted, planted_seed, estimate, self._caps)
         )
 
+    async def equal(self, account: str, wanted: Replacement) -> Row | None:
+        return await self._read(lambda book: book.equal(account, wanted))
+
     async def commit_sending(self, handle: str) -> Row:
         return await self._write(lambda book: book.commit_sending(handle))
 

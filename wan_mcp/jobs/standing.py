@@ -44,6 +44,11 @@ class Standing:
         return self.status not in going
 
     @property
+    def is_without_film(self) -> bool:
+        """Whether the job is completed and no link to its film has come."""
+        return self.status is JobStatus.COMPLETED and not self.settled
+
+    @property
     def estimate(self) -> float | None:
         """Credits that the job was expected to cost."""
         return None if self.row is None else self.row.estimate
@@ -89,7 +94,10 @@ def failure_of(row: Row) -> WanError | None:
         case State.NOT_SENT:
             failure = NotSent(f"The equal request of {when} was not sent. {why}")
         case State.REFUSED:
-            failure = Rejected(f"The equal request of {when} was turned down. {why}")
+            failure = Rejected(
+                f"The equal request of {when} was turned down. {why}",
+                next_step="See to the reason first, then call again.",
+            )
         case State.UNKNOWN:
             failure = unknown(
                 row.handle,

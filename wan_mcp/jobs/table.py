@@ -47,14 +47,18 @@ class Table:
         """The row of that handle. Raises Fenced when there is none."""
         found = self.rows("handle = :handle", handle=handle)
         if not found:
-            raise Fenced(f"The ledger has no submission {handle}.")
+            raise Fenced(f"The ledger has no request {handle}.")
         return found[0]
 
     def spends(self, account: str, seconds: float) -> list[Spend]:
-        """What caps count: submits made here in that time and not proven unsent, oldest first."""
+        """What caps count: submits made here in that time and not proven unsent, oldest first.
+
+        Rows dated in the future, by a clock that was wrong once, are in for as long a time ahead.
+        """
         found = self.connection.execute(
-            f"SELECT state, :now - created_at, {_PRICE} FROM jobs WHERE account = :account "
-            "AND created_at > :now - :seconds AND digest IS NOT NULL AND state != 'not_sent' "
+            f"SELECT state, :now - created_at, {_PRICE}, COALESCE(job_id, handle) FROM jobs "
+            "WHERE account = :account AND created_at > :now - :seconds "
+            "AND created_at < :now + :seconds AND digest IS NOT NULL AND state != 'not_sent' "
             "ORDER BY created_at",
             _stored({"account": account, "now": self.now(), "seconds": seconds}),
         )
@@ -104,7 +108,7 @@ class Table:
         known = {"handle_": handle, "me_": self.me}
         if self._set(fence, known, {"state": state, **changes}) != 1:
             found = self.row(handle)
-            raise Fenced(f"Submission {handle} is {found.state}: it cannot become {state} here.")
+            raise Fenced(f"Request {handle} is {found.state}: it cannot become {state} here.")
         return self.row(handle)
 
     def _set(self, where: str, known: Values, changes: Values) -> int:
@@ -128,8 +132,12 @@ def _value(value: object) -> object:
             return value
 
 
-def _time(stored: float) -> datetime:
-    return _EPOCH + timedelta(seconds=stored)
+def _time(stored: float) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(seconds=stored)
+    except OverflowError:
+        # The last microseconds of the year 9999 are rounded up. No date may hide a paid job.
+        return None
 
 
 def _row(stored: sqlite3.Row) -> Row:

@@ -17,6 +17,18 @@ from wan_mcp.pixeldojo.reply import Reply, clean
 
 MODEL = "wan-2.2-replace"
 
+_PARAMETERS = {
+    "video": "video",
+    "character_image": "character_image",
+    "video_duration": "seconds",
+    "resolution": "resolution",
+    "refert_num": "references",
+    "frames_per_second": "frames_per_second",
+    "go_fast": "go_fast",
+    "merge_audio": "merge_audio",
+    "seed": "seed",
+}
+"""The documented parameters: the vendor's spelling, and ours."""
 _DONE = {"completed", "succeeded", "success"}
 _FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
 _ID_IN_RUINS = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
@@ -38,12 +50,17 @@ class Listed:
     """A job in the job list, with what the list shows of its request (assumed: under `input`).
 
     Attributes:
-        video: address of the source clip, without its query.
+        asked: in our words; what the list does not show is missing.
     """
 
     job: Job
-    seed: int | None
-    video: str | None
+    asked: Mapping[str, str | int | bool]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the list shows."""
+        seed = self.asked.get("seed")
+        return seed if type(seed) is int else None
 
 
 def run_body(wanted: Replacement, *, resolution_as_number: bool = False) -> dict[str, Any]:
@@ -55,17 +72,8 @@ def run_body(wanted: Replacement, *, resolution_as_number: bool = False) -> dict
     resolution: str | int | None = wanted.resolution
     if resolution is not None and resolution_as_number:
         resolution = int(resolution)
-    body = {
-        "video": wanted.video,
-        "character_image": wanted.character_image,
-        "video_duration": wanted.seconds,
-        "resolution": resolution,
-        "refert_num": wanted.references,
-        "frames_per_second": wanted.frames_per_second,
-        "go_fast": wanted.go_fast,
-        "merge_audio": wanted.merge_audio,
-        "seed": wanted.seed,
-    }
+    body = {theirs: getattr(wanted, ours) for theirs, ours in _PARAMETERS.items()}
+    body["resolution"] = resolution
     return {name: value for name, value in body.items() if value is not None}
 
 
@@ -145,12 +153,14 @@ def _listed(entries: list[Any], loopback: bool) -> Iterator[Listed]:
         if isinstance(entry, Mapping) and _id(entry.get("jobId")):
             asked = entry.get("input")
             asked = asked if isinstance(asked, Mapping) else entry
-            seed, video = asked.get("seed"), asked.get("video")
-            yield Listed(
-                job=_job(entry, loopback=loopback),
-                seed=seed if type(seed) is int else None,
-                video=video.partition("?")[0] if isinstance(video, str) else None,
-            )
+            yield Listed(_job(entry, loopback=loopback), _asked(asked))
+
+
+def _asked(body: Mapping[str, Any]) -> dict[str, str | int | bool]:
+    told = {ours: body.get(theirs) for theirs, ours in _PARAMETERS.items()}
+    if isinstance(told["resolution"], int):
+        told["resolution"] = str(told["resolution"])
+    return {name: value for name, value in told.items() if isinstance(value, str | int)}
 
 
 def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -> Job:
@@ -232,6 +242,8 @@ def _number(value: object) -> float | None:
 def _time(value: object) -> datetime | None:
     try:
         told = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return told and (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
+        utc = told and (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    # Beyond these a date means "never" or "unset", and arithmetic with it may leave the calendar.
+    return utc if utc and 1971 <= utc.year <= 9000 else None

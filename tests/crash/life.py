@@ -1,0 +1,196 @@
+"""One life of a server, in a forked process: what it does, what it tells, and where it is killed.
+
+Everything is imported before the fork; nothing is open then.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sqlite3
+import sys
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from wan_mcp.errors import WanError
+from wan_mcp.jobs import service
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Caps
+from wan_mcp.jobs.service import Jobs
+from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.models import Replacement
+from wan_mcp.pixeldojo import wire
+from wan_mcp.pixeldojo.client import PixelDojo
+
+if find_spec("sniffio") is None:
+    # httpcore looks for it at every lock, along the whole path when it is not installed.
+    sys.modules["sniffio"] = None  # type: ignore[assignment] # the way to say "not there"
+
+NO_CAPS = Caps(None, None, None, None)
+LONGEST = 30
+"""Seconds after which a life that hangs is ended by SIGALRM: a failure of the run."""
+PATIENCE = 0.02
+"""Seconds that a submit waits here before it answers with our handle; 4 in a real server."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What starts the server again and again: one account, one ledger."""
+
+    api_base: str
+    key: str
+    folder: Path
+
+
+@dataclass
+class Told:
+    """What a life left behind.
+
+    Attributes:
+        killed: it ended by SIGKILL.
+        parsed: job ids that it read from answers to submits.
+        ids: what its submits told the caller.
+        rows: handle, job id and state of every row, as its list showed them at the end.
+    """
+
+    killed: bool = False
+    parsed: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    rows: list[tuple[str, str | None, str]] = field(default_factory=list)
+
+
+Say = Callable[[str, Iterable[Any]], None]
+Work = Callable[[Host, Say], Coroutine[Any, Any, None]]
+
+
+def live(work: Work, host: Host, kill_at: int | None = None) -> Told:
+    """Fork, do the work, and be killed before the step of that number, if it comes so far.
+
+    Raises:
+        RuntimeError: it ended in any other way.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _child(work, host, kill_at, writing)
+    os.close(writing)
+    with open(reading) as lines:
+        said = [json.loads(line) for line in lines]
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code not in (0, -signal.SIGKILL) or (code and kill_at is None):
+        raise RuntimeError(f"a server ended with {code} (killed at step {kill_at})")
+    told = Told(killed=code != 0)
+    for name, value in said:
+        getattr(told, name).extend(value)
+    return told
+
+
+def clean(work: Work, host: Host) -> Told:
+    """Do the work in this process, which nobody kills."""
+    told = Told()
+    asyncio.run(work(host, lambda name, values: getattr(told, name).extend(values)))
+    return told
+
+
+async def submit(host: Host, say: Say) -> None:
+    """What a server does for one call, from the first use of the ledger to its orderly end."""
+    async with serve(host) as jobs:
+        await _call(jobs, say)
+        await jobs.drain(LONGEST)
+
+
+async def come_back(host: Host, say: Say) -> None:
+    """What a user does after a crash: repeat the call, ask about what it told, list the jobs."""
+    async with serve(host) as jobs:
+        id = await _call(jobs, say)
+        await jobs.drain(LONGEST)
+        if id is not None:
+            await jobs.check(id)
+        rows = [found.row for found in await jobs.recent(None, 50)]
+        say("rows", [(row.handle, row.job_id, row.state) for row in rows if row])
+
+
+@asynccontextmanager
+async def serve(host: Host) -> AsyncIterator[Jobs]:
+    """The rooms as the server wires them; without the protocol, whose modules double a fork."""
+    vendor = PixelDojo(host.api_base, host.key)
+    ledger = SQLiteLedger(host.folder, caps=NO_CAPS)
+    account = partial(ledger.account, host.api_base, host.key)
+    async with anyio.create_task_group() as tasks:
+        jobs = Jobs(vendor, ledger, account, tasks, Clock())
+        tasks.start_soon(jobs.reconcile)
+        yield jobs
+        tasks.cancel_scope.cancel()
+    await vendor.aclose()
+    await ledger.aclose()
+
+
+async def _call(jobs: Jobs, say: Say) -> str | None:
+    media = "https://media.example/"
+    wanted = Replacement(video=f"{media}clip.mp4", character_image=f"{media}face.png")
+    try:
+        id: str | None = (await jobs.submit(wanted)).standing.id
+    except WanError as failure:
+        id = failure.job_id
+    say("ids", [id] if id else [])
+    return id
+
+
+def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
+    def say(name: str, values: Iterable[Any]) -> None:
+        os.write(pipe, json.dumps((name, list(values))).encode() + b"\n")
+
+    signal.alarm(LONGEST)
+    service.ANSWER_SECONDS = PATIENCE
+    _tell_parsed(say)
+    _count_steps(kill_at)
+    try:
+        asyncio.run(work(host, say))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def _tell_parsed(say: Say) -> None:
+    read = wire.accepted
+
+    def accepted(*args: Any, **named: Any) -> Any:
+        job = read(*args, **named)
+        say("parsed", [job.job_id])
+        return job
+
+    wire.accepted = accepted
+
+
+def _count_steps(kill_at: int | None) -> None:
+    """Count every step of the event loop and every SQL statement, in whichever thread."""
+    steps = itertools.count(1)
+    run, connect = asyncio.Handle._run, sqlite3.connect
+
+    def step(_: object = None) -> None:
+        if next(steps) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(handle: asyncio.Handle) -> None:
+        step()
+        run(handle)
+
+    def traced(*args: Any, **named: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **named)
+        connection.set_trace_callback(step)
+        return connection
+
+    setattr(asyncio.Handle, "_run", counted)  # noqa: B010 - mypy forbids the plain assignment
+    setattr(sqlite3, "connect", traced)  # noqa: B010 - as above

@@ -1,0 +1,129 @@
+"""Several servers on one ledger, each asked for the same films at the same moment.
+
+    python tests/crash/race.py --processes 8 --keys 500
+
+Each key is one request, made once by every process. The sandbox's charges are the judge.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.crash.life import Host, serve
+from tests.crash.vendor import FORK, Vendor, repeated
+from wan_mcp.jobs.row import UNSETTLED
+from wan_mcp.jobs.service import Jobs, Submitted
+from wan_mcp.models import Replacement
+from wan_mcp.sandbox import KEY, faults
+
+AT_ONCE = 20
+"""Calls that each process makes at a time; then it waits for the others."""
+
+
+@dataclass
+class Start:
+    """Where a process waits for the others; set before the fork, because it cannot be sent."""
+
+    line: Barrier | None = None
+
+
+START = Start()
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Race, judge, print; 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--keys", type=int, default=500)
+    asked = parser.parse_args(given)
+    films = [f"https://media.example/clip{number}.mp4" for number in range(asked.keys)]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        honest = {"honest": (faults.honest(),)}
+        with Vendor(honest, [KEY], credits=10.0 * asked.processes * asked.keys) as vendor:
+            host = Host(vendor.bases["honest"], KEY, Path(folder))
+            answers = _race(asked.processes, host, films)
+            charges = vendor.close()
+        ids, states = asyncio.run(_ledger(host, asked.keys))
+    figures = {
+        "calls": len(answers) * len(films),
+        "charges": len(charges),
+        "charged twice": len(repeated(charges)),
+        "keys with two job ids": _differing(answers, ids),
+        "bought by each process": [sum(each.bought) for each in answers],
+        "rows": len(states),
+        "left half-way": sum(state in UNSETTLED for state in states),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    sys.stdout.write(json.dumps(figures) + "\n")
+    right = len(charges) == len(films) == len(states)
+    return 0 if right and not figures["keys with two job ids"] else 1
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one process was told: for each film an id, and whether the call bought it."""
+
+    ids: list[str]
+    bought: list[bool]
+
+
+def _race(processes: int, host: Host, films: list[str]) -> list[Answers]:
+    START.line = FORK.Barrier(processes)
+    with ProcessPoolExecutor(processes, mp_context=FORK) as pool:
+        return list(pool.map(_run, [host] * processes, [films] * processes))
+
+
+def _run(host: Host, films: list[str]) -> Answers:
+    return asyncio.run(_ask_for_all(host, films))
+
+
+async def _ask_for_all(host: Host, films: list[str]) -> Answers:
+    told: dict[str, Submitted] = {}
+    assert START.line is not None
+    async with serve(host) as jobs:
+        for first in range(0, len(films), AT_ONCE):
+            # Else the first process to be scheduled runs ahead, and nobody races with it.
+            await anyio.to_thread.run_sync(START.line.wait)
+            async with anyio.create_task_group() as tasks:
+                for film in films[first : first + AT_ONCE]:
+                    tasks.start_soon(_ask, jobs, film, told)
+        await jobs.drain(30)
+    answers = [told[film] for film in films]
+    ids = [answer.standing.id for answer in answers]
+    return Answers(ids, [not answer.joined for answer in answers])
+
+
+async def _ask(jobs: Jobs, film: str, told: dict[str, Submitted]) -> None:
+    wanted = Replacement(video=film, character_image="https://media.example/face.png")
+    told[film] = await jobs.submit(wanted)
+
+
+async def _ledger(host: Host, limit: int) -> tuple[dict[str, str], list[str]]:
+    async with serve(host) as jobs:
+        found = await jobs.recent(None, limit)
+    rows = [each.row for each in found if each.row]
+    return {row.handle: row.public_id for row in rows}, [row.state for row in rows]
+
+
+def _differing(answers: Sequence[Answers], ids: dict[str, str]) -> int:
+    """Films for which two processes named two jobs; a handle counts as the job it became."""
+    told = zip(*([ids.get(id, id) for id in each.ids] for each in answers), strict=True)
+    return sum(len(set(of_one)) > 1 for of_one in told)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

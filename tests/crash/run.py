@@ -1,0 +1,160 @@
+"""SIGKILL at every event-loop step and SQL statement of a submit; then the same call again.
+
+    python tests/crash/run.py --kills 10000
+
+A round kills one server at each step from the first to the last, for each behaviour of the vendor.
+In every second case the server that comes next is killed too, somewhere. A clean one follows: it
+repeats the call as its user would, asks about what it was told, and lists the jobs. Fresh key and
+fresh ledger for every case. The sandbox's charges are the judge.
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.crash.life import Host, Told, clean, come_back, live, submit
+from tests.crash.vendor import FORK, Vendor, repeated
+from wan_mcp.jobs.row import UNSETTLED, State
+from wan_mcp.sandbox import Charge, Fault, faults
+
+BEHAVIOURS: dict[str, Sequence[Fault]] = {
+    "fast": (faults.honest(),),
+    "slow": (faults.held(faults.honest(), before=0.01, after=0.03),),
+    "dropped": (faults.dropped(work=True),),
+    "500": (faults.status(500, work=True), faults.status(500, work=False)),
+}
+RELAPSES = 200
+"""The second server is killed at a random step up to here; most live a little longer."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One key: the servers that were killed, in order, and the clean one after them."""
+
+    behaviour: str
+    key: str
+    dead: list[Told]
+    clean: Told
+
+    @property
+    def kills(self) -> int:
+        return sum(told.killed for told in self.dead)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Kill, judge, print; 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=1500)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--behaviour", choices=BEHAVIOURS, action="append", help="all of them")
+    asked = parser.parse_args(given)
+    began = time.monotonic()
+    each = -(-asked.kills // asked.workers)
+    with ProcessPoolExecutor(asked.workers, mp_context=FORK) as pool:
+        shares = pool.map(
+            share,
+            range(asked.workers),
+            *([same] * asked.workers for same in (asked.workers, each, asked.behaviour)),
+        )
+        figures = Counter[str]()
+        for done in shares:
+            figures.update(judge(*done))
+    figures["seconds"] = round(time.monotonic() - began)
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    return 1 if any(figures[broken] for broken in BROKEN) else 0
+
+
+def share(
+    number: int, workers: int, kills: int, names: Sequence[str] | None
+) -> tuple[list[Case], list[Charge]]:
+    """One worker's part: every `workers`-th step, until so many kills are done."""
+    keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
+    behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
+    cases: list[Case] = []
+    with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
+        # Once without a fork: all that is imported on the way is then there for every child.
+        first = next(iter(vendor.bases.values()))
+        clean(come_back, Host(first, keys.pop(), Path(folder) / "first"))
+        gc.freeze()  # a collection in a child would copy every page it looks at
+        coming = _cases(vendor, Path(folder), iter(keys), number + 1, workers)
+        while kills > 0:
+            cases.append(next(coming))
+            kills -= cases[-1].kills
+        return cases, vendor.close()
+
+
+def _cases(
+    vendor: Vendor, folder: Path, keys: Iterator[str], first: int, stride: int
+) -> Iterator[Case]:
+    for turn in itertools.count():
+        for behaviour, base in vendor.bases.items():
+            for step in itertools.count(first, stride):
+                host = Host(base, next(keys), folder / "ledger")
+                dead = [live(submit, host, step)]
+                if (turn + step // stride) % 2:
+                    again = random.Random(host.key).randint(1, RELAPSES)
+                    dead.append(live(come_back, host, again))
+                yield Case(behaviour, host.key, dead, clean(come_back, host))
+                shutil.rmtree(host.folder)
+                if not dead[0].killed:
+                    break
+
+
+BROKEN = (
+    "charged twice",
+    "parsed ids lost",
+    "told ids lost",
+    "charges not listed",
+    "left half-way",
+)
+
+
+def judge(cases: Sequence[Case], charges: Sequence[Charge]) -> Counter[str]:
+    """The figures; each of BROKEN has to be 0."""
+    paid: dict[str, list[str]] = defaultdict(list)
+    for charge in charges:
+        paid[charge.key].append(charge.job_id)
+    figures = Counter(dict.fromkeys(BROKEN, 0))
+    figures["charged twice"] = len(repeated(charges))
+    for case in cases:
+        figures.update(_findings(case, paid[case.key]))
+    return figures
+
+
+def _findings(case: Case, paid: list[str]) -> Counter[str]:
+    handles = {handle for handle, _, _ in case.clean.rows}
+    jobs = {job for _, job, _ in case.clean.rows}
+    states = [state for _, _, state in case.clean.rows]
+    parsed = {job for told in case.dead for job in told.parsed}
+    told = {id for told in case.dead for id in told.ids}
+    return Counter(
+        {
+            "cases": 1,
+            "kills": case.kills,
+            f"kills, {case.behaviour}": case.kills,
+            f"charges, {case.behaviour}": len(paid),
+            "parsed ids": len(parsed),
+            "parsed ids lost": len(parsed - jobs),
+            "told ids lost": len(told - jobs - handles),
+            "charges not listed": len(set(paid) - jobs) if State.UNKNOWN not in states else 0,
+            "left half-way": sum(state in UNSETTLED for state in states),
+            **{f"ended {state}": count for state, count in Counter(states).items()},
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
