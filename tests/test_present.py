@@ -417,32 +417,37 @@ def test_unknown_outcome_is_never_called_a_failure(told: JobResult | JobList) ->
 
 # A request that joins another
 
-LOOSELY = " While it goes on, what follows the ? of a link is not compared."
-"""Two clips of one host may differ there only, so whoever joins has to be told (ours)."""
+OTHER = (
+    " Only what follows the ? of a link differs: if that means another clip or picture, call again "
+    "with a seed."
+)
+"""Two clips of one host may differ there only, so whoever joins so has to be told (ours)."""
 
 
 @pytest.mark.parametrize(
-    ("standing", "loosely", "then"),
+    ("standing", "other", "then"),
     [
-        (stands(ACCEPTED), LOOSELY, "The job is still going."),
+        (stands(ACCEPTED), OTHER, "The job is still going."),
+        (stands(ACCEPTED), "", "The job is still going."),
         (stands(DONE), "", "The film is ready."),
         (
             request(State.SENDING),
-            LOOSELY,
+            "",
             "The request is on its way; PixelDojo has not answered yet.",
         ),
     ],
-    ids=["running", "completed", "submitting"],
+    ids=["another query", "running", "completed", "submitting"],
 )
 def test_joined_call_says_that_it_bought_nothing(
-    standing: Standing, loosely: str, then: str
+    standing: Standing, other: str, then: str
 ) -> None:
     """And how to get another take, since the same call never will (reliability 1)."""
-    result = present.submit_result(Submitted(standing, joined=True), now=NOW)
+    submitted = Submitted(standing, joined=True, resigned=bool(other))
+    result = present.submit_result(submitted, now=NOW)
 
     assert result.message == (
         "Nothing was bought by this call: an equal request stands already, and this is where it "
-        f"is.{loosely} For another take or clip call again with another seed. {then}"
+        f"is.{other} For another take call again with another seed. {then}"
     )
     assert (result.charged, result.job_id) == ("no", standing.id)
     assert result.next == present.job_result(standing, now=NOW).next
