@@ -6,7 +6,13 @@ from wan_mcp.jobs import caps
 from wan_mcp.jobs.database import transaction
 from wan_mcp.jobs.ledger import Caps, Claim, Fenced, Learnt
 from wan_mcp.jobs.owners import Owner
-from wan_mcp.jobs.request import account_name, request_of, without_fragment, without_queries
+from wan_mcp.jobs.request import (
+    Request,
+    account_name,
+    request_of,
+    without_fragment,
+    without_queries,
+)
 from wan_mcp.jobs.row import LIVE, REPEAT_WINDOW, UNSETTLED, Row, State
 from wan_mcp.jobs.table import Table, listed
 from wan_mcp.models import Job, JobStatus, Replacement
@@ -131,7 +137,7 @@ class Book:
 
         We told the caller that seed: to spell it out asks for the same film.
         """
-        asked = [(request_of(account, wanted), None)]
+        asked: list[tuple[Request, str | None]] = [(request_of(account, wanted), None)]
         if wanted.seed is not None:
             seedless = wanted.model_copy(update={"seed": None})
             asked += [(request_of(account, seedless), str(wanted.seed))]
