@@ -76,12 +76,17 @@ MUTATIONS = (
     ),
     Mutation(
         "shield dropped",
-        # Around the claim it stands twice, and either of the two is enough.
+        # Around the claim it stands three times, and any of them is enough.
         [
             (
                 "jobs/service.py",
                 "with anyio.CancelScope(shield=True):  # a claimed",
                 "with anyio.CancelScope():  # a claimed",
+            ),
+            (
+                "jobs/service.py",
+                "await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))",
+                "await self._claim(wanted, estimate)",
             ),
             ("jobs/sqlite.py", "with anyio.CancelScope(shield=True):", "with anyio.CancelScope():"),
         ],
@@ -106,10 +111,11 @@ MUTATIONS = (
         [
             (
                 "jobs/book.py",
-                "        request = request_of(account, wanted)\n",
+                "        request = request_of(account, wanted)\n        with transaction",
                 "        request = request_of(account, wanted)\n"
                 "        self._check_caps(account, estimate, allowed)\n"
-                "        allowed = Caps(None, None, None, None)\n",
+                "        allowed = Caps(None, None, None, None)\n"
+                "        with transaction",
             )
         ],
         [f"{RACES}::test_nobody_else_can_write_while_the_caps_are_counted"],

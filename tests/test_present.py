@@ -438,9 +438,7 @@ OTHER = (
     ],
     ids=["another query", "running", "completed", "submitting"],
 )
-def test_joined_call_says_that_it_bought_nothing(
-    standing: Standing, other: str, then: str
-) -> None:
+def test_joined_call_says_that_it_bought_nothing(standing: Standing, other: str, then: str) -> None:
     """And how to get another take, since the same call never will (reliability 1)."""
     submitted = Submitted(standing, joined=True, resigned=bool(other))
     result = present.submit_result(submitted, now=NOW)

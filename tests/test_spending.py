@@ -57,8 +57,9 @@ async def submit(client: Client, sandbox: Sandbox, seed: int = 1) -> CallToolRes
 
 
 def told(result: CallToolResult) -> dict[str, Any]:
-    assert result.structured_content is not None
-    return result.structured_content
+    data: dict[str, Any] | None = result.structured_content
+    assert data is not None
+    return data
 
 
 def text(result: CallToolResult) -> str:

@@ -160,8 +160,11 @@ def _is_it(row: Row, listed: "Listed") -> bool:
 
 def _comparable(value: str | int | bool | None) -> str | int | bool | None:
     """A URL as the ledger keeps it, so that both are spelt alike."""
-    is_url = isinstance(value, str) and value.lower().startswith(("http:", "https:"))
-    return without_query(str(value)) if is_url else value
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):  # what no URL is compares as it is
+        return without_query(value) if value.lower().startswith("http") else value
+    return value
 
 
 def _surrounds(row: Row, listed: "Iterable[Listed]", known: dict[str, Row]) -> bool:
