@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,9 @@ async def rehearsal(folder: Path, job_seconds: float) -> AsyncIterator[Stage]:
     """
     with closing(_Demo(folder)) as demo, ExitStack() as ending:
         stage = await demo.adopted()
-        if stage is None:
+        if stage is not None:
+            ending.callback(_stop, stage)
+        else:
             start = partial(_started, demo.data, job_seconds, ending)
             stage = await anyio.to_thread.run_sync(start)
         ending.callback(demo.forget, stage)
@@ -125,6 +127,13 @@ def _started(data: Path, job_seconds: float, ending: ExitStack) -> Stage:
         if name == "PIXELDOJO_API_KEY":
             return Stage(told["PIXELDOJO_API_BASE"], value, str(data))
     raise OSError("the sandbox did not start")
+
+
+def _stop(stage: Stage) -> None:
+    import httpx
+
+    with suppress(httpx.HTTPError):  # gone already
+        httpx.delete(f"{stage.origin}/sandbox/", trust_env=False, timeout=2)
 
 
 async def _answers(stage: Stage) -> bool:

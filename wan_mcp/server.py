@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +101,13 @@ class App:
         vendor = PixelDojo(settings.api_base, key, agent=agent, transport=self._transport)
         folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
         ledger = SQLiteLedger(folder, caps=_caps(settings), now=self._clock.wall)
-        account = partial(ledger.account, settings.api_base, key)
+        names: list[str] = []
+
+        async def account() -> str:  # it never changes, and each question costs a disk's thread
+            if not names:
+                names.append(await ledger.account(settings.api_base, key))
+            return names[0]
+
         jobs = Jobs(vendor, ledger, account, self._tasks, self._clock)
         return _Rooms(vendor, ledger, jobs)
 

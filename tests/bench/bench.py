@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 STARTUP_RATIO = 1.0
@@ -32,8 +33,8 @@ HELLO = {
     "capabilities": {},
     "clientInfo": {"name": "bench", "version": "1"},
 }
-ENDLESS = "http://127.0.0.1/media/endless.mp4"
-"""A source clip whose job never ends in the sandbox, so that each look at it is a GET."""
+ENDLESS = "endless.mp4"
+"""The source clip of a job that never ends in the sandbox, so that each look at it is a GET."""
 
 
 class Server:
@@ -89,9 +90,9 @@ class Server:
 class Vendor:
     """The project's sandbox in a process of its own."""
 
-    def __init__(self, listening: dict[str, str]) -> None:
-        self.account = listening
-        self.base, self.key = listening["PIXELDOJO_API_BASE"], listening["PIXELDOJO_API_KEY"]
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.settings = settings
+        self.base, self.key = settings["PIXELDOJO_API_BASE"], settings["PIXELDOJO_API_KEY"]
 
     def start_job(self, server: Server, video: str = "clip.mp4") -> str:
         """Start a job through `server`; its id."""
@@ -104,13 +105,18 @@ class Vendor:
 
 @contextmanager
 def sandbox() -> Iterator[Vendor]:
-    """A sandbox whose jobs end at once."""
+    """A sandbox whose jobs end at once, and a ledger that is not the user's."""
     command = [*OURS, "sandbox", "--port", "0", "--job-seconds", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as popen:
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="wan-mcp-bench-"))
+        popen = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         assert popen.stderr
         lines = [popen.stderr.readline() for _ in range(3)]
-        yield Vendor(dict(line.strip().split("=", 1) for line in lines[1:]))
-        popen.terminate()
+        try:
+            account = dict(line.strip().split("=", 1) for line in lines[1:])
+            yield Vendor({**account, "WAN_MCP_DATA_DIR": folder})
+        finally:
+            popen.terminate()
 
 
 def startup(pairs: int = 21) -> bool:
@@ -126,7 +132,7 @@ def call(rounds: int = 400) -> bool:
     with ExitStack() as stack:
         vendor = stack.enter_context(sandbox())
         ours, bare, reader = _servers(stack, vendor)
-        ended, endless = vendor.start_job(ours), vendor.start_job(ours, "endless.mp4")
+        ended, endless = vendor.start_job(ours), vendor.start_job(ours, ENDLESS)
         memory = _added(ours, bare, ended, rounds)
         read = _added(ours, reader, endless, rounds)
     good = _tell("call, told from memory", memory[0], memory[1], CALL_ADDED_MS)
@@ -144,7 +150,7 @@ def memory(rounds: int = 5) -> bool:
 
 
 def _servers(stack: ExitStack, vendor: Vendor) -> tuple[Server, Server, Server]:
-    ours = Server(OURS, **vendor.account)
+    ours = Server(OURS, **vendor.settings)
     bare, reader = Server(BARE), Server([*BARE, vendor.base, vendor.key])
     for server in (ours, bare, reader):
         stack.callback(server.close)

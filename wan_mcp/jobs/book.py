@@ -109,9 +109,10 @@ class Book:
         return row if row.settled or not self.recover() else self._table.row(handle)
 
     def find(self, account: str, id: str) -> Row | None:
+        if found := self._by_id(account, id):
+            return found[0]
         handle = "account = :account AND handle = :handle"
-        found = self._table.rows(handle, account=account, handle=id) or self._by_id(account, id)
-        return found[0] if found else None
+        return next(iter(self._table.rows(handle, account=account, handle=id)), None)
 
     def recent(self, account: str, states: frozenset[State] | None, limit: int) -> list[Row]:
         others = (frozenset(State) if states is None else states) - LIVE
@@ -203,7 +204,9 @@ class Book:
         changes = _told(job)
         if end is not None and row.state is not end:
             changes |= {"state": end, "ended_at": self._table.now()}
-        return Learnt(self._table.update(row, changes))
+        # A poll mostly brings nothing new, and each write waits for the disk.
+        news = {name: value for name, value in changes.items() if getattr(row, name) != value}
+        return Learnt(self._table.update(row, news) if news else row)
 
     def _absorb(self, row: Row) -> Row:
         """Take over the row that a read of the same job made before its submit was answered."""

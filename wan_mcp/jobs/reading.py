@@ -102,7 +102,7 @@ class Reader:
             self._missing.pop(job_id, None)  # "in a row" means without any other answer
             raise
         self._missing.pop(job_id, None)
-        return await self._told(job)
+        return of_row(row) if _is_old_news(row, job) else await self._told(job)
 
     async def _row(self, id: str) -> Row | None:
         try:
@@ -158,3 +158,11 @@ class Reader:
 def passes(trouble: WanError) -> bool:
     """Whether asking again soon may help."""
     return not isinstance(trouble, CouldNotFindOut) or trouble.passing
+
+
+def _is_old_news(row: Row, job: Job) -> bool:
+    """Whether the ledger has all that a read told: then it need not be asked to keep it."""
+    known = row.job
+    return known is not None and all(
+        value in (None, "", getattr(known, name)) for name, value in job
+    )

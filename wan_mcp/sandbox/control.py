@@ -6,6 +6,7 @@ GET    /sandbox/state     the books: charges, jobs, credits, requests, connectio
 POST   /sandbox/faults    ``{"method", "path", "faults": [{"fault": "hung", "work": true}, ...],
                           "times": 1}``; names and arguments are those of `faults`
 DELETE /sandbox/faults    no more faults
+DELETE /sandbox/          the end of a sandbox that `serve` runs
 ====== ================== ==================================================================
 """
 
@@ -35,6 +36,9 @@ def answer(sandbox: "Sandbox", request: Request) -> Reply:
             return _add_faults(sandbox, request)
         case ("DELETE", "/sandbox/faults"):
             sandbox.clear_faults()
+            return Reply(204)
+        case ("DELETE", "/sandbox/"):
+            sandbox.stopped.set()
             return Reply(204)
     return text_reply("No such page", 404)
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Self
 
@@ -56,6 +57,8 @@ class Sandbox:
         self._listener = Listener(port, self._exchange)
         self._changed: asyncio.Event | None = None
         self._idle_seconds = idle_seconds
+        self.stopped = asyncio.Event()
+        """Somebody wants it to end."""
         self.asked_at = time.monotonic()
         """When the last request came, or this was made; real time, whatever `clock` says."""
 
@@ -195,7 +198,7 @@ async def serve(
     announce: Callable[[Sandbox], None] | None = None,
     exit_idle: float | None = None,
 ) -> None:
-    """Run a sandbox until cancelled; `announce` is called once it listens.
+    """Run a sandbox until cancelled or told to stop; `announce` is called once it listens.
 
     Args:
         exit_idle: seconds without a request after which it ends by itself; None: never.
@@ -206,14 +209,10 @@ async def serve(
     async with Sandbox(terms, port=port) as sandbox:
         if announce is not None:
             announce(sandbox)
-        if exit_idle is None:
-            await asyncio.Event().wait()
-        else:
-            await _idle(sandbox, exit_idle)
-
-
-async def _idle(sandbox: Sandbox, seconds: float) -> None:
-    asked_at = None
-    while sandbox.asked_at != asked_at:  # no request while we slept: nobody needs it any more
-        asked_at = sandbox.asked_at
-        await asyncio.sleep(seconds)
+        asked_at = None
+        while sandbox.asked_at != asked_at:  # a request while we slept: somebody needs it still
+            asked_at = sandbox.asked_at
+            with suppress(TimeoutError):
+                async with asyncio.timeout(exit_idle):
+                    await sandbox.stopped.wait()
+                    return
