@@ -1,0 +1,79 @@
+"""What the ledger costs one submit, beside the bare commits that any ledger would need.
+
+Run by hand, on a quiet machine, from the root of the project::
+
+    python tests/bench/ledger.py
+
+A submit is written down three times (claimed, sending, accepted), each time on the disk before it
+goes on. The floor is three commits of one row by plain `sqlite3`, with the same durability, on the
+same disk, in turn with ours. A median over 2 ms makes the exit code 1.
+"""
+
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from wan_mcp.jobs.ledger import Caps
+from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.models import Job, JobStatus, Replacement
+
+ROUNDS = 300
+LIMIT_MS = 2.0
+
+
+async def main() -> int:
+    """Measure and print; 0 when the target is met."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        ledger = SQLiteLedger(folder / "ledger", caps=Caps(None, None, None, None))
+        account = await ledger.account("https://api.example/v1", "key")
+        with closing(_plain(folder / "plain.db")) as plain:
+            ours, floor = [], []
+            for number in range(ROUNDS):
+                ours.append(await _timed(partial(_submit, ledger, account, number)))
+                floor.append(await _timed(partial(_three_commits, plain)))
+        await ledger.aclose()
+    milliseconds, bare = median(ours) * 1000, median(floor) * 1000
+    verdict = "" if milliseconds <= LIMIT_MS else ", MISSED"
+    sys.stdout.write(
+        f"ledger, one submit   {milliseconds:.2f} ms (at most {LIMIT_MS:g}{verdict}); "
+        f"three bare commits {bare:.2f} ms, ratio {milliseconds / bare:.2f}\n"
+    )
+    return 1 if verdict else 0
+
+
+async def _timed(work: Callable[[], Awaitable[None]]) -> float:
+    begin = time.perf_counter()
+    await work()
+    return time.perf_counter() - begin
+
+
+async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
+    wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
+    claim = await ledger.claim(account, wanted, planted_seed=number, estimate=1)
+    await ledger.commit_sending(claim.row.handle)
+    await ledger.accept(claim.row.handle, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
+
+
+async def _three_commits(plain: sqlite3.Connection) -> None:
+    for _ in range(3):
+        plain.execute("INSERT INTO rows VALUES ('a row of about the same length as ours')")
+
+
+def _plain(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE rows (text TEXT)")
+    return connection
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
