@@ -10,11 +10,10 @@ from wan_mcp.jobs.request import (
     Request,
     account_name,
     request_of,
-    without_fragment,
     without_queries,
 )
 from wan_mcp.jobs.row import LIVE, REPEAT_WINDOW, UNSETTLED, Row, State
-from wan_mcp.jobs.table import Table, listed
+from wan_mcp.jobs.table import Table, listed, told_columns
 from wan_mcp.models import Job, JobStatus, Replacement
 
 _ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
@@ -201,7 +200,7 @@ class Book:
         revived = row.state is State.LOST and end is not None
         if row.state in _ENDED and row.state is not end and not revived:
             return Learnt(row, ignored=True)
-        changes = _told(job)
+        changes = told_columns(job)
         if end is not None and row.state is not end:
             changes |= {"state": end, "ended_at": self._table.now()}
         # A poll mostly brings nothing new, and each write waits for the disk.
@@ -244,18 +243,3 @@ class Book:
         rows = self._table.rows(unsettled)
         dead = {name for name in {row.owner for row in rows} if self._owner.dead(name)}
         return [row for row in rows if row.owner in dead]
-
-
-def _told(job: Job) -> dict[str, object]:
-    """The columns that news fills: what it leaves out is kept as it was."""
-    said = {
-        "vendor_status": without_queries(job.vendor_status),
-        "video_url": without_fragment(job.video_url),
-        "expires_at": job.expires_at,
-        "credit_cost": job.credit_cost,
-        "credits_remaining": job.credits_remaining,
-        "error": without_queries(job.error),
-        "note": without_queries(job.note),
-    }
-    kept: dict[str, object] = {"job_id": job.job_id}
-    return kept | {name: value for name, value in said.items() if value not in (None, "")}

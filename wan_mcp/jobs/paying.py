@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
-from wan_mcp.jobs.ledger import Fenced, LedgerUnavailable
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.jobs.request import without_queries
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.schedule import retry_delay
@@ -15,7 +16,7 @@ from wan_mcp.jobs.standing import Standing, of_job, of_row, unknown
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
-    from wan_mcp.jobs.payments import Payments
+    from wan_mcp.pixeldojo.client import PixelDojo
 
 MAX_CONNECTS = 3
 CONNECT_WINDOW = 10.0
@@ -26,6 +27,22 @@ SCHEMA_SECONDS = 2.0
 Write = Callable[[], Awaitable[Row]]
 
 logger = logging.getLogger(__name__)
+
+
+class Desk(Protocol):
+    """What the payments of one process share.
+
+    Attributes:
+        closing: the server is stopping, so nothing more may leave.
+    """
+
+    vendor: "PixelDojo"
+    ledger: Ledger
+    clock: Clock
+    closing: bool
+
+    def write_later(self, write: Write) -> None:
+        """Try a change of the ledger again until it is on disk."""
 
 
 class Payment:
@@ -41,7 +58,7 @@ class Payment:
         wanted: what is sent, with the seed that the row planted.
     """
 
-    def __init__(self, desk: "Payments", handle: str, wanted: Replacement) -> None:
+    def __init__(self, desk: Desk, handle: str, wanted: Replacement) -> None:
         self._desk = desk
         self._vendor = desk.vendor
         self._ledger = desk.ledger

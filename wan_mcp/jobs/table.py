@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from wan_mcp.jobs.caps import Spend
 from wan_mcp.jobs.ledger import Fenced
+from wan_mcp.jobs.request import without_fragment, without_queries
 from wan_mcp.jobs.row import BEFORE, UNSETTLED, Row, State
+from wan_mcp.models import Job
 
 Values = Mapping[str, object]
 
@@ -115,6 +117,21 @@ class Table:
         to = ", ".join(f"{name} = :{name}" for name in changes)
         sql = f"UPDATE jobs SET {to} WHERE {where}"
         return self.connection.execute(sql, _stored({**known, **changes})).rowcount
+
+
+def told_columns(job: Job) -> dict[str, object]:
+    """The columns that news fills: what it leaves out is kept as it was."""
+    said = {
+        "vendor_status": without_queries(job.vendor_status),
+        "video_url": without_fragment(job.video_url),
+        "expires_at": job.expires_at,
+        "credit_cost": job.credit_cost,
+        "credits_remaining": job.credits_remaining,
+        "error": without_queries(job.error),
+        "note": without_queries(job.note),
+    }
+    kept: dict[str, object] = {"job_id": job.job_id}
+    return kept | {name: value for name, value in said.items() if value not in (None, "")}
 
 
 def _stored(values: Values) -> dict[str, object]:
