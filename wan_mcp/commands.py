@@ -63,16 +63,12 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], complain: Comp
 
 
 def _http(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    from wan_mcp.http import serve_http
+    from wan_mcp.http import run_http
     from wan_mcp.server import build_server
     from wan_mcp.settings import Settings
 
-    async def serve() -> None:
-        server = build_server(Settings.read(environment))
-        await serve_http(server, host=asked.host, port=asked.port, announce=_say)
-
-    anyio.run(serve)
-    return 0
+    server = build_server(Settings.read(environment))
+    return run_http(server, host=asked.host, port=asked.port, announce=_say)
 
 
 def _sandbox(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
