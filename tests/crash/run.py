@@ -2,7 +2,7 @@
 
     python tests/crash/run.py --kills 10000
 
-A round kills one server at each step from the first to the last, for each behaviour of the vendor.
+Eight rounds kill a server at each step from first to last, for each behaviour of the vendor.
 In every second case the server that comes next is killed too, somewhere. A clean one follows: it
 repeats the call as its user would, asks about what it was told, and lists the jobs. Fresh key and
 fresh ledger for every case. The sandbox's charges are the judge.
@@ -36,6 +36,7 @@ BEHAVIOURS: dict[str, Sequence[Fault]] = {
     "dropped": (faults.dropped(work=True),),
     "500": (faults.status(500, work=True), faults.status(500, work=False)),
 }
+PASSES = 8
 RELAPSES = 200
 """The second server is killed at a random step up to here; most live a little longer."""
 
@@ -101,7 +102,9 @@ def _cases(
 ) -> Iterator[Case]:
     for turn in itertools.count():
         for behaviour, base in vendor.bases.items():
-            for step in itertools.count(first, stride):
+            # In passes over the whole length: a short run must reach the end of a submit too.
+            begin = first + turn % PASSES * stride
+            for step in itertools.count(begin, PASSES * stride):
                 host = Host(base, next(keys), folder / "ledger")
                 dead = [live(submit, host, step)]
                 if (turn + step // stride) % 2:
