@@ -44,7 +44,7 @@ class Book:
         request = request_of(account, wanted)
         with transaction(self._table.connection):
             self._settle_the_dead()
-            if found := self._equal(account, wanted):
+            if found := self._equal(account, wanted, request):
                 return found
             self._check_caps(account, estimate, allowed)
             row = self._table.insert(
@@ -60,7 +60,7 @@ class Book:
             return Claim(row, mine=True)
 
     def equal(self, account: str, wanted: Replacement) -> Row | None:
-        found = self._equal(account, wanted)
+        found = self._equal(account, wanted, request_of(account, wanted))
         return None if found is None else found.row
 
     def commit_sending(self, handle: str) -> Row:
@@ -72,7 +72,8 @@ class Book:
         cleared = {"error": None, "next_check_at": None}
         with transaction(self._table.connection):
             self._refuse_anothers(handle, job)
-            row = self._table.move(handle, State.ACCEPTED, accepted | cleared)
+            told = accepted | cleared | told_columns(job)
+            row = self._table.move(handle, State.ACCEPTED, told)
             return self._absorb(self._keep(row, job).row)
 
     def conclude(self, handle: str, state: State, why: str) -> Row:
@@ -132,12 +133,12 @@ class Book:
 
     # From here on, what runs inside the transaction of one of the above.
 
-    def _equal(self, account: str, wanted: Replacement) -> Claim | None:
+    def _equal(self, account: str, wanted: Replacement, request: Request) -> Claim | None:
         """The equal request, or the one without a seed to which we gave the seed asked for now.
 
         We told the caller that seed: to spell it out asks for the same film.
         """
-        asked: list[tuple[Request, str | None]] = [(request_of(account, wanted), None)]
+        asked: list[tuple[Request, str | None]] = [(request, None)]
         if wanted.seed is not None:
             seedless = wanted.model_copy(update={"seed": None})
             asked += [(request_of(account, seedless), str(wanted.seed))]

@@ -54,7 +54,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE state IN ('accepted', 'intent', 'sending', 'unknown')
         """,
         "CREATE INDEX unsettled ON jobs (owner) WHERE state IN ('intent', 'sending')",
-        "CREATE INDEX ended ON jobs (account, exact) WHERE state = 'completed'",
+        "CREATE INDEX ended ON jobs (account, exact) WHERE state IN ('completed', 'lost')",
         "CREATE INDEX by_job_id ON jobs (account, job_id) WHERE job_id IS NOT NULL",
         "CREATE INDEX by_age ON jobs (account, created_at)",
         "CREATE TABLE secret (account_key BLOB NOT NULL)",
