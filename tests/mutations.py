@@ -113,7 +113,8 @@ MUTATIONS = (
                 "jobs/book.py",
                 "        request = request_of(account, wanted)\n        with transaction",
                 "        request = request_of(account, wanted)\n"
-                "        self._check_caps(account, estimate, allowed)\n"
+                "        now = self._table.now()\n"
+                "        caps.check(allowed, now, estimate, Spending(self._table, account))\n"
                 "        allowed = Caps(None, None, None, None)\n"
                 "        with transaction",
             )

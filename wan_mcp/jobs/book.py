@@ -13,6 +13,7 @@ from wan_mcp.jobs.request import (
     without_queries,
 )
 from wan_mcp.jobs.row import LIVE, REPEAT_WINDOW, UNSETTLED, Row, State
+from wan_mcp.jobs.spending import Spending
 from wan_mcp.jobs.table import Table, listed, told_columns
 from wan_mcp.models import Job, JobStatus, Replacement
 
@@ -46,7 +47,7 @@ class Book:
             self._settle_the_dead()
             if found := self._equal(account, wanted, request):
                 return found
-            self._check_caps(account, estimate, allowed)
+            caps.check(allowed, self._table.now(), estimate, Spending(self._table, account))
             row = self._table.insert(
                 account=account,
                 state=State.INTENT,
@@ -178,12 +179,6 @@ class Book:
         taken = any(not other.from_elsewhere for other in self._by_id(row.account, job.job_id))
         if row.state is State.UNKNOWN and taken:
             raise Fenced(f"Job {job.job_id} belongs to another request than {handle}.")
-
-    def _check_caps(self, account: str, estimate: float | None, allowed: Caps) -> None:
-        spends = self._table.spends(account, caps.DAY)
-        priced = estimate is not None and all(spend.credits is not None for spend in spends)
-        dearest = 0.0 if priced else self._table.dearest(account)
-        caps.check(allowed, self._table.now(), estimate, spends, dearest)
 
     def _by_id(self, account: str, job_id: str) -> list[Row]:
         same = "account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"

@@ -4,13 +4,12 @@ An engine calls `check` inside the transaction that inserts the row; outside of 
 once could both find room for one.
 """
 
-import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from wan_mcp.jobs.ledger import Caps, LimitReached
-from wan_mcp.jobs.row import FREE_OF_CHARGE, LIVE, State
+from wan_mcp.jobs.row import State
 
 DAY = 86_400.0
 MINUTE = 60.0
@@ -22,26 +21,43 @@ NAMED = 5
 _CENT = 1e-6
 
 
-class Spend(NamedTuple):
-    """A row within 24 hours of now that was submitted here and is not proven unsent.
+class Running(NamedTuple):
+    """A live row.
 
     Attributes:
-        state: a `State`, or its plain word: there may be hundreds, and they compare the same.
-        age: seconds since it was written; below 0 when the clock was set back since. It counts
-            for each window as long before its date as after.
-        credits: what it cost, or was estimated at; None when neither is known.
+        state: a `State`, or its plain word: they compare the same.
+        age: seconds since it was written; below 0 when the clock was set back since.
         id: the one to tell a caller.
     """
 
     state: str
     age: float
-    credits: float | None
     id: str
 
 
-def check(
-    caps: Caps, now: datetime, estimate: float | None, spends: Sequence[Spend], dearest: float
-) -> None:
+class Spending(Protocol):
+    """The account's submits that were made here and are not proven unsent, oldest first.
+
+    A row dated in the future counts for each window as long before its date as after.
+    """
+
+    def dearest(self) -> float:
+        """The most that a job ever cost or was estimated at; 0 when none is known."""
+
+    def paid(self) -> tuple[float, int]:
+        """Credits spent or reserved in 24 hours, and how many more jobs have no known price."""
+
+    def history(self, unpriced: float) -> Sequence[tuple[float, float]]:
+        """The age and the credits of each job of `paid`, `unpriced` for those without a price."""
+
+    def running(self) -> Sequence[Running]:
+        """What is live, of 24 hours."""
+
+    def ages(self, within: float) -> Sequence[float]:
+        """Seconds since each submit of that many seconds."""
+
+
+def check(caps: Caps, now: datetime, estimate: float | None, spending: Spending) -> None:
     """Whether one more job fits under every cap.
 
     A job of unknown price counts against the day as the dearest job this account ever had; while
@@ -49,16 +65,14 @@ def check(
 
     Args:
         estimate: credits of the new job, None when the price cannot be had.
-        spends: oldest first.
-        dearest: the most that any job of the account cost or was estimated at, 0 for none.
 
     Raises:
         LimitReached: the first cap that it breaks.
     """
     _per_job(caps.credits_per_job, estimate)
-    _per_day(caps.credits_per_day, now, estimate, spends, dearest)
-    _in_flight(caps.in_flight, spends)
-    _per_minute(caps.submits_per_minute, now, spends)
+    _per_day(caps.credits_per_day, now, estimate, spending)
+    _in_flight(caps.in_flight, spending)
+    _per_minute(caps.submits_per_minute, now, spending)
 
 
 def _per_job(limit: float | None, estimate: float | None) -> None:
@@ -78,28 +92,25 @@ def _per_day(
     limit: float | None,
     now: datetime,
     estimate: float | None,
-    spends: Sequence[Spend],
-    dearest: float,
+    spending: Spending,
 ) -> None:
     if limit is None:
         return
-    unpriced = dearest or limit
+    used, without_price = spending.paid()
+    # The dearest of all times is not looked for without need: an account only grows.
+    unpriced = (spending.dearest() or limit) if without_price or estimate is None else 0.0
     price = unpriced if estimate is None else estimate
-    paid = [
-        (spend.age, unpriced if spend.credits is None else spend.credits)
-        for spend in spends
-        if spend.state not in FREE_OF_CHARGE
-    ]
-    used = math.fsum(credits for _, credits in paid)
+    used += without_price * unpriced
     if limit and used + price <= limit + _CENT:
         return
+    needed = used + price - limit
     raise LimitReached(
         f"At most {_number(limit)} credits may be spent in 24 hours: {_number(used)} are used up "
         f"or reserved, and this job counts as {_number(price)}.",
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        frees_at=_after(now, _day_frees_in(paid, used + price - limit) if limit else None),
+        frees_at=_after(now, _day_frees_in(spending.history(unpriced), needed) if limit else None),
     )
 
 
@@ -112,9 +123,11 @@ def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float |
     return None
 
 
-def _in_flight(limit: int | None, spends: Sequence[Spend]) -> None:
-    running = [spend.id for spend in spends if _runs(spend)]
-    if limit is None or len(running) < limit:
+def _in_flight(limit: int | None, spending: Spending) -> None:
+    if limit is None:
+        return
+    running = [each.id for each in spending.running() if _counts(each)]
+    if len(running) < limit:
         return
     raise LimitReached(
         f"At most {limit} jobs may be in flight at once, and {len(running)} are.",
@@ -134,15 +147,15 @@ def _landing(ids: Sequence[str]) -> str:
     )
 
 
-def _runs(spend: Spend) -> bool:
-    if spend.state == State.UNKNOWN:
-        return abs(spend.age) < UNKNOWN_RUNS
-    return spend.state in LIVE
+def _counts(live: Running) -> bool:
+    return live.state != State.UNKNOWN or abs(live.age) < UNKNOWN_RUNS
 
 
-def _per_minute(limit: int | None, now: datetime, spends: Sequence[Spend]) -> None:
-    ages = [spend.age for spend in spends if abs(spend.age) < MINUTE]
-    if limit is None or len(ages) < limit:
+def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
+    if limit is None:
+        return
+    ages = spending.ages(MINUTE)
+    if len(ages) < limit:
         return
     raise LimitReached(
         f"At most {limit} paid requests may be sent a minute, and {len(ages)} were.",

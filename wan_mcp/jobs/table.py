@@ -5,8 +5,8 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from wan_mcp.jobs.caps import Spend
 from wan_mcp.jobs.ledger import Fenced
 from wan_mcp.jobs.request import without_fragment, without_queries
 from wan_mcp.jobs.row import BEFORE, UNSETTLED, Row, State
@@ -14,8 +14,6 @@ from wan_mcp.models import Job
 
 Values = Mapping[str, object]
 
-_PRICE = "MAX(COALESCE(credit_cost, estimate), 0)"
-"""Credits that a row counts as; NULL when nothing is known. A vendor cannot earn us allowance."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,8 +40,7 @@ class Table:
 
     def rows(self, where: str, **values: object) -> list[Row]:
         """Rows by an SQL condition, with named values and, if wanted, an order."""
-        found = self.connection.execute(f"SELECT * FROM jobs WHERE {where}", _stored(values))
-        return [_row(each) for each in found]
+        return list(map(_row, self.query(f"SELECT * FROM jobs WHERE {where}", **values)))
 
     def row(self, handle: str) -> Row:
         """The row of that handle. Raises Fenced when there is none."""
@@ -52,26 +49,9 @@ class Table:
             raise Fenced(f"The ledger has no request {handle}.")
         return found[0]
 
-    def spends(self, account: str, seconds: float) -> list[Spend]:
-        """What caps count: submits made here in that time and not proven unsent, oldest first.
-
-        Rows dated in the future, by a clock that was wrong once, are in for as long a time ahead.
-        """
-        found = self.connection.execute(
-            f"SELECT state, :now - created_at, {_PRICE}, COALESCE(job_id, handle) FROM jobs "
-            "WHERE account = :account AND created_at > :now - :seconds "
-            "AND created_at < :now + :seconds AND digest IS NOT NULL AND state != 'not_sent' "
-            "ORDER BY created_at",
-            _stored({"account": account, "now": self.now(), "seconds": seconds}),
-        )
-        return [Spend._make(each) for each in found]
-
-    def dearest(self, account: str) -> float:
-        """The most that a job submitted here cost or was estimated at; 0 when none is known."""
-        (found,) = self.connection.execute(
-            f"SELECT MAX({_PRICE}) FROM jobs WHERE account = ? AND digest IS NOT NULL", (account,)
-        ).fetchone()
-        return found or 0.0
+    def query(self, sql: str, **values: object) -> list[Any]:
+        """What a SELECT with named values finds."""
+        return self.connection.execute(sql, _stored(values)).fetchall()
 
     def insert(self, **values: object) -> Row:
         """A new row of this process under a new handle."""
