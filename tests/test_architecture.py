@@ -20,10 +20,13 @@ ROOMS = {
     "models": "errors",
     "pixeldojo": "addresses errors models",
     "jobs": "errors models pixeldojo",
+    "media": "addresses errors models",
+    "app": "",
     "schema": "",
     "arguments": "addresses errors models",
     "prose": "models",
-    "present": "errors jobs models prose",
+    "advice": "jobs models",
+    "present": "advice errors jobs models prose",
     "consent": "errors",
     "tools": "arguments consent errors jobs models present prose schema",
     "settings": "addresses",
@@ -43,8 +46,9 @@ ROOMS = {
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
     "mcp": "tools consent server stdio http demo",
-    "httpx": "pixeldojo.exchange demo rehearsal",
-    "truststore": "pixeldojo.exchange demo",
+    "httpx": "pixeldojo.exchange media.web demo rehearsal",
+    "truststore": "pixeldojo.exchange media.web demo",
+    "av": "media.probe media.poster sandbox",
     "sqlite3": "jobs",
     "starlette": "http",
     "uvicorn": "http",
@@ -57,7 +61,10 @@ OUTSIDE = {
 }
 
 # What a host would wait for at every start, although `initialize` needs none of it.
-LATER = {"httpx", "sqlite3", "wan_mcp.pixeldojo", "wan_mcp.http", "wan_mcp.sandbox"}
+LATER = {
+    *("httpx", "sqlite3", "av", "wan_mcp.pixeldojo.client", "wan_mcp.http", "wan_mcp.sandbox"),
+    *("wan_mcp.media", "wan_mcp.app"),
+}
 
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 260

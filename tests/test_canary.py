@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from pydantic import ValidationError
 
+from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp import stdio
 from wan_mcp.errors import WanError
-from wan_mcp.jobs.clock import Clock
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.exchange import Limits, Request
@@ -104,28 +104,33 @@ Listen = Callable[[], AbstractAsyncContextManager[Ears]]
 
 
 @pytest.fixture
-def listen(tmp_path: Path) -> Listen:
-    """Start a sandbox and a server, whose ledger lies in the test's own folder."""
-    times = [0.0]
+def time() -> Iterator[VirtualTime]:
+    with watched_threads():
+        yield VirtualTime()
 
-    async def sleep(seconds: float) -> None:
-        await anyio.lowlevel.checkpoint()
-        times[0] += seconds
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest, time: VirtualTime) -> object:
+    """Virtual, but for the test whose server is a process of its own."""
+    return "asyncio" if "process" in request.node.name else time.backend(sockets=True)
+
+
+@pytest.fixture
+def listen(time: VirtualTime, tmp_path: Path) -> Listen:
+    """Start a sandbox and a server, whose ledger lies in the test's own folder."""
 
     @asynccontextmanager
     async def listening() -> AsyncIterator[Ears]:
-        clock = Clock(monotonic=lambda: times[0], sleep=sleep, chance=lambda: 0.5)
         terms = Terms(credits=1e6, list_exists=False)
-        with anyio.fail_after(10):
-            async with Sandbox(terms, clock=lambda: times[0]) as sandbox:
-                settings = {
-                    "PIXELDOJO_API_KEY": sandbox.open_account(KEY),
-                    "PIXELDOJO_API_BASE": sandbox.api_base,
-                    **kept_in(tmp_path),
-                }
-                server = build_server(Settings.read(settings, tmp_path), clock=clock)
-                async with Client(server) as client:
-                    yield Ears(client, sandbox)
+        async with Sandbox(terms, clock=time.monotonic) as sandbox:
+            settings = {
+                "PIXELDOJO_API_KEY": sandbox.open_account(KEY),
+                "PIXELDOJO_API_BASE": sandbox.api_base,
+                **kept_in(tmp_path),
+            }
+            server = build_server(Settings.read(settings, tmp_path), clock=time.clock())
+            async with Client(server) as client:
+                yield Ears(client, sandbox)
 
     return listening
 
@@ -405,7 +410,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 async def test_a_process_that_logs_everything_prints_no_key(tmp_path: Path) -> None:
     """Hosts keep what a server writes to stderr in files, and users post them (hosts.md)."""
     log = tmp_path / "stderr"
-    async with Sandbox(Terms(pending_seconds=0, processing_seconds=0)) as sandbox:
+    terms = Terms(pending_seconds=0, processing_seconds=0, requests_per_minute=600)
+    async with Sandbox(terms) as sandbox:
         sandbox.open_account(KEY)
         sandbox.fault("GET", JOB, faults.status(403, ECHO, HEADERS), faults.edited(JOB_FIELDS))
         sandbox.fault("POST", RUN, faults.honest(), *echoes(work=True)[-4:])

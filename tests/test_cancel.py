@@ -23,11 +23,13 @@ from mcp.client import Client
 
 import wan_mcp
 from wan_mcp.errors import OutcomeUnknown
+from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.file import FILE
 from wan_mcp.jobs.ledger import Caps
 from wan_mcp.jobs.row import UNSETTLED
 from wan_mcp.jobs.service import Jobs, Submitted
-from wan_mcp.jobs.sqlite import FILE, SQLiteLedger
+from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.sandbox import Fault, Sandbox, Terms, faults
@@ -56,7 +58,9 @@ async def serving(sandbox: Sandbox, folder: Path) -> AsyncIterator[Jobs]:
     try:
         async with anyio.create_task_group() as tasks:
             with anyio.fail_after(10):
-                yield Jobs(vendor, ledger, account, tasks, Clock())
+                yield Jobs(
+                    vendor, ledger, account, Budget(ledger.rota, account, Clock()), tasks, Clock()
+                )
             tasks.cancel_scope.cancel()
     finally:
         await vendor.aclose()

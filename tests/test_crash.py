@@ -18,11 +18,13 @@ import pytest
 
 from wan_mcp.errors import OutcomeUnknown, WanError
 from wan_mcp.jobs import database
+from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.file import FILE
 from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.sqlite import FILE, SQLiteLedger
+from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.sandbox import Fault, Sandbox, faults
@@ -65,7 +67,14 @@ def serve(sandbox: Sandbox) -> Serve:
         account = partial(ledger.account, sandbox.api_base, sandbox.key)
         async with anyio.create_task_group() as tasks:
             with anyio.fail_after(5):
-                yield Jobs(vendor, ledger, account, tasks, Clock(sleep=no_sleep))
+                yield Jobs(
+                    vendor,
+                    ledger,
+                    account,
+                    Budget(ledger.rota, account, Clock(sleep=no_sleep)),
+                    tasks,
+                    Clock(sleep=no_sleep),
+                )
             tasks.cancel_scope.cancel()
         await vendor.aclose()
         await ledger.aclose()

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from mcp.client.stdio import StdioServerParameters
 from mcp.server.mcpserver import MCPServer
 
+from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp.__main__ import main
 from wan_mcp.demo import Demo, subprocess_server
 from wan_mcp.jobs.clock import Clock
@@ -58,38 +59,37 @@ server.run()
 """
 
 
-class Time:
+@pytest.fixture
+def time() -> Iterator[VirtualTime]:
     """The time of a sandbox and of the server in front of it; it passes by waiting only."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await anyio.lowlevel.checkpoint()
+    with watched_threads():
+        yield VirtualTime(0.0)
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def anyio_backend(request: pytest.FixtureRequest, time: VirtualTime) -> object:
+    """Virtual where the server is in this process."""
+    return time.backend(sockets=True) if "live" in request.fixturenames else "asyncio"
 
 
 @pytest.fixture
-async def sandbox(time: Time) -> AsyncIterator[Sandbox]:
+async def sandbox(time: VirtualTime) -> AsyncIterator[Sandbox]:
     """The PixelDojo that `--live` finds behind the configured address."""
-    async with Sandbox(Terms(pending_seconds=4, processing_seconds=16), clock=time) as sandbox:
+    async with Sandbox(
+        Terms(pending_seconds=4, processing_seconds=16), clock=time.monotonic
+    ) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def connect(time: Time) -> Callable[[Mapping[str, str]], MCPServer[Any]]:
-    """The server in this process, on the sandbox's time; otherwise a wait takes 3 s or more."""
+def connect(
+    request: pytest.FixtureRequest, time: VirtualTime
+) -> Callable[[Mapping[str, str]], MCPServer[Any]]:
+    """The server in this process; with a sandbox that is too, on its time."""
+    clock = time.clock() if "live" in request.fixturenames else Clock()
 
     def build(environment: Mapping[str, str]) -> MCPServer[Any]:
-        return build_server(Settings.read(environment), clock=Clock(time, sleep=time.sleep))
+        return build_server(Settings.read(environment), clock=clock)
 
     return build
 
@@ -596,11 +596,11 @@ def test_bar_fills_where_the_end_is_known_and_else_moves(
     passed: int,
     bar: str,
     watch: Callable[[], Terminal],
-    time: Time,
+    time: VirtualTime,
 ) -> None:
     """PixelDojo tells no progress, so none is made up (documented)."""
     terminal = watch()
-    screen = Screen(expected=expected, clock=time)
+    screen = Screen(expected=expected, clock=time.monotonic)
     time.now = passed
 
     screen.show("waiting")
@@ -608,10 +608,12 @@ def test_bar_fills_where_the_end_is_known_and_else_moves(
     assert terminal.lines() == [f"[{bar}] 0:{passed:02} waiting".replace("0:99", "1:39")]
 
 
-async def test_bar_moves_between_two_polls(watch: Callable[[], Terminal], time: Time) -> None:
+async def test_bar_moves_between_two_polls(
+    watch: Callable[[], Terminal], time: VirtualTime
+) -> None:
     """Polls lie up to 15 s apart; a bar that stands looks dead (ours)."""
     terminal = watch()
-    screen = Screen(expected=None, clock=time)
+    screen = Screen(expected=None, clock=time.monotonic)
     screen.show("waiting")
     time.now = 3
 

@@ -7,6 +7,7 @@ import pytest
 
 from wan_mcp import errors
 from wan_mcp.errors import (
+    Busy,
     CouldNotFindOut,
     InvalidArguments,
     NotSent,
@@ -75,7 +76,7 @@ def test_repeating_is_called_safe_only_where_it_helps() -> None:
     """A refusal that would come again is not to be hammered (ours)."""
     safe = {kind for kind in KINDS if kind.retry_safe}
 
-    assert safe == {InvalidArguments, RateLimited, NotSent, CouldNotFindOut}
+    assert safe == {InvalidArguments, RateLimited, NotSent, CouldNotFindOut, Busy}
 
 
 def test_unknown_outcome_is_never_called_a_failure() -> None:

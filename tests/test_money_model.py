@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from wan_mcp.errors import WanError
+from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Caps, Claim
 from wan_mcp.jobs.owners import Owner
@@ -161,7 +162,14 @@ class Server:
 
     async def _serve(self) -> None:
         async with anyio.create_task_group() as tasks:
-            self._jobs = Jobs(self._vendor, self.ledger, self._account, tasks, self._clock)
+            self._jobs = Jobs(
+                self._vendor,
+                self.ledger,
+                self._account,
+                Budget(self.ledger.rota, self._account, self._clock),
+                tasks,
+                self._clock,
+            )
             self._up.set()
             await anyio.sleep_forever()
 

@@ -17,9 +17,10 @@ from mcp.client.stdio import StdioServerParameters
 
 import wan_mcp
 from wan_mcp.jobs.book import Book
+from wan_mcp.jobs.file import FILE
 from wan_mcp.jobs.ledger import Caps, Fenced, LimitReached
 from wan_mcp.jobs.row import LIVE, State
-from wan_mcp.jobs.sqlite import FILE, SQLiteLedger
+from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox, faults
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from wan_mcp.errors import OutcomeUnknown
+from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.service import Jobs
 from wan_mcp.jobs.sqlite import SQLiteLedger
@@ -89,7 +90,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         ledger = SQLiteLedger(tmp_path / "ledger", now=time.wall)
         account = partial(ledger.account, sandbox.api_base, sandbox.key)
         async with anyio.create_task_group() as tasks:
-            jobs = Jobs(vendor, ledger, account, tasks, clock)
+            jobs = Jobs(vendor, ledger, account, Budget(ledger.rota, account, clock), tasks, clock)
             with anyio.fail_after(10):
                 yield House(jobs, ledger, account, sandbox, time)
             tasks.cancel_scope.cancel()

@@ -101,7 +101,9 @@ def check(answers: list[Message], notes: list[Message], sandbox: Sandbox) -> Non
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     """Its jobs are completed as soon as they are accepted, and its links never expire."""
-    terms = Terms(pending_seconds=0, processing_seconds=0, url_seconds=None)
+    terms = Terms(
+        pending_seconds=0, processing_seconds=0, url_seconds=None, requests_per_minute=600
+    )
     async with Sandbox(terms) as sandbox:
         yield sandbox
 

@@ -13,6 +13,7 @@
     |- NotSent             no byte of the paid request left: safe to ask again
     |- OutcomeUnknown      the paid request may have landed: never sent again by a machine
     `- CouldNotFindOut     a free read failed; the job itself is untouched
+       `- Busy               by us: too many calls, or requests, at once
 
 Every error answers four questions: what happened (its text), whether this call was charged,
 whether calling again is safe, and what to do next. None of them ever holds the API key.
@@ -176,3 +177,10 @@ class CouldNotFindOut(WanError):
     ) -> None:
         super().__init__(what, retry_after=retry_after)
         self.passing = passing
+
+
+class Busy(CouldNotFindOut):
+    """PixelDojo was not asked: what it allows in a minute, or what we can hold, is used up."""
+
+    code = "busy"
+    advice = "The job itself is not affected. Call again when the time told is over."

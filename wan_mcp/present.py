@@ -6,14 +6,15 @@ Half of the hosts show the model only the one, half only the other; `prose` has 
 from collections.abc import Sequence
 from datetime import datetime
 
+from wan_mcp.advice import next_step
 from wan_mcp.errors import WanError
-from wan_mcp.jobs.service import News, Submitted
+from wan_mcp.jobs.service import Submitted
 from wan_mcp.jobs.standing import Standing
+from wan_mcp.jobs.waits import News
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.prose import duration, word
 
-_LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
-_USUAL = "jobs have been reported to take 1 to 6 min"
+_REPORTED = "jobs have been reported to take 1 to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
 _GOING = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
 _WITHOUT_FILM = {JobStatus.FAILED, JobStatus.LOST}
@@ -76,7 +77,7 @@ def job_result(
         elapsed_seconds=_elapsed(standing, elapsed),
         error=job.error if status is JobStatus.FAILED else None,
         charged="yes" if charged else "no",
-        next=_next(standing, left),
+        next=next_step(standing, left),
     )
 
 
@@ -106,7 +107,37 @@ def failure_result(failure: WanError) -> JobResult:
     )
 
 
-def progress_note(news: News) -> str:
+def news_result(news: News, *, now: datetime, typical: float | None = None) -> JobResult:
+    """What a look at a job, or a wait for it, answers.
+
+    Args:
+        typical: seconds that this account's jobs typically take.
+    """
+    standing = news.known()
+    result = job_result(standing, now=now, elapsed=news.elapsed)
+    if standing.status is JobStatus.RUNNING:
+        if news.trouble is not None:
+            result.message += f" {news.trouble.what}{_as_of(standing, now)}"
+        if typical is not None:
+            result.message += f" {_usual(typical).capitalize()}."
+    return result
+
+
+def _as_of(standing: Standing, now: datetime) -> str:
+    looked = standing.row and standing.row.looked_at
+    if not looked:
+        return ""
+    ago = max((now - looked).total_seconds(), 0)
+    return f" This is how it stood {duration(ago)} ago."
+
+
+def _usual(typical: float | None) -> str:
+    if typical is None:
+        return _REPORTED
+    return f"half of this account's last jobs took less than {duration(typical)}"
+
+
+def progress_note(news: News, typical: float | None = None) -> str:
     """One line for a person who waits."""
     standing = news.standing
     known = news.elapsed is not None and not (standing and _from_elsewhere(standing))
@@ -117,7 +148,7 @@ def progress_note(news: News) -> str:
         return f"{since}asking PixelDojo"
     if standing.status in _NOTES:
         return f"{since}{_NOTES[standing.status]}"
-    usual = f"; {_USUAL}" if standing.status is JobStatus.RUNNING else ""
+    usual = f"; {_usual(typical)}" if standing.status is JobStatus.RUNNING else ""
     vendor_status = standing.job.vendor_status if standing.job else ""
     return f"{since}the job is {word(standing.status, vendor_status)}{usual}"
 
@@ -177,59 +208,6 @@ def _without_job(standing: Standing) -> str:
             return f"No job came of this request, and nothing was charged. {why}".rstrip()
         case _:
             return f"{why or 'PixelDojo turned this request down.'} Nothing was charged."
-
-
-def _next(standing: Standing, left: int | None) -> str:
-    call = f'wait_for_job with job_id "{standing.id}"'
-    match standing.status:
-        case JobStatus.SUBMITTING:
-            return f"Call {call}. Do not call replace_character again for it."
-        case JobStatus.RUNNING:
-            return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
-        case JobStatus.UNKNOWN:
-            return (
-                f'Call get_job_status with job_id "{standing.id}" again in a few minutes: it looks '
-                "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; by "
-                "its id get_job_status tells more. Do not repeat replace_character for it; "
-                "another seed would be a new job, paid again."
-            )
-        case JobStatus.NOT_SENT:
-            return "Calling replace_character again is safe."
-        case JobStatus.REFUSED:
-            return "See to the reason, then calling replace_character again is safe."
-        case JobStatus.LOST:
-            return (
-                "Tell the user: the job was paid, and only PixelDojo's support can say what became "
-                "of it. A new replace_character call would be charged again."
-            )
-        case JobStatus.FAILED:
-            return _next_after_failure(standing.job)
-    return _next_with_film(standing, left, call)
-
-
-def _next_after_failure(job: Job | None) -> str:
-    reason = (
-        "Tell the user the reason" if job and job.error else "Tell the user; no reason was given"
-    )
-    return (
-        f"{reason}. A new replace_character call starts and charges a new job; whether "
-        "PixelDojo refunds failed ones is not known."
-    )
-
-
-def _next_with_film(standing: Standing, left: int | None, call: str) -> str:
-    if not (standing.job and standing.job.video_url):
-        return (
-            f"Call {call} again in a minute. If there is still no link, ask the user to look at "
-            "the job on pixeldojo.ai; a new replace_character call would be charged again."
-        )
-    if left is not None and left <= 0:
-        return (
-            "The link's time is over: try it, and if it is dead ask the user to look for the film "
-            "on pixeldojo.ai; a new replace_character call would be charged again."
-        )
-    life = _LIFE_UNKNOWN if left is None else ""
-    return f"Give the user the link now and say that the film must be saved: it is temporary{life}."
 
 
 def _line(standing: Standing) -> JobLine | None:

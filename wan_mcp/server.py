@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server.mcpserver import Context, MCPServer
 
+from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Caps
 from wan_mcp.jobs.service import Jobs
@@ -69,7 +70,7 @@ class App:
         """The jobs of the configured account."""
         if self._rooms is None:
             self._rooms = self._open()
-            self._tasks.start_soon(self._rooms.jobs.reconcile)
+            self._tasks.start_soon(self._rooms.jobs.run)
         return self._rooms.jobs
 
     async def run(self) -> None:
@@ -98,7 +99,6 @@ class App:
         settings = self._settings
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
-        vendor = PixelDojo(settings.api_base, key, agent=agent, transport=self._transport)
         folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
         ledger = SQLiteLedger(folder, caps=_caps(settings), now=self._clock.wall)
         names: list[str] = []
@@ -108,7 +108,11 @@ class App:
                 names.append(await ledger.account(settings.api_base, key))
             return names[0]
 
-        jobs = Jobs(vendor, ledger, account, self._tasks, self._clock)
+        budget = Budget(ledger.rota, account, self._clock)
+        vendor = PixelDojo(
+            settings.api_base, key, agent=agent, pace=budget, transport=self._transport
+        )
+        jobs = Jobs(vendor, ledger, account, budget, self._tasks, self._clock)
         return _Rooms(vendor, ledger, jobs)
 
 

@@ -22,7 +22,8 @@ from wan_mcp.arguments import (
     read_arguments,
 )
 from wan_mcp.errors import WanError
-from wan_mcp.jobs.service import Jobs, News
+from wan_mcp.jobs.service import Jobs
+from wan_mcp.jobs.waits import News
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.prose import text
 from wan_mcp.schema import portable
@@ -105,7 +106,7 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
     """Look once how a job stands. Free. To wait for the film use wait_for_job, not a loop."""
-    return _told(await call.jobs.check(given.job_id), call)
+    return await _told(await call.jobs.check(given.job_id), call)
 
 
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
@@ -119,8 +120,8 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as watching:
         async for news in watching:
             looks += 1
-            await call.progress(looks, present.progress_note(news))
-    return _told(news, call)
+            await call.progress(looks, present.progress_note(news, await call.jobs.typical()))
+    return await _told(news, call)
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
@@ -180,8 +181,9 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
     return reads, reads.model_copy(update={"open_world_hint": False}), spends
 
 
-def _told(news: News, call: Call) -> JobResult:
-    return present.job_result(news.known(), now=call.jobs.clock.wall(), elapsed=news.elapsed)
+async def _told(news: News, call: Call) -> JobResult:
+    now, typical = call.jobs.clock.wall(), await call.jobs.typical()
+    return present.news_result(news, now=now, typical=typical)
 
 
 def _broken(name: str, paid: bool) -> JobResult:

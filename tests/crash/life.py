@@ -23,6 +23,7 @@ import anyio
 
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import service
+from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Caps
 from wan_mcp.jobs.service import Jobs
@@ -123,12 +124,13 @@ async def come_back(host: Host, say: Say) -> None:
 @asynccontextmanager
 async def serve(host: Host) -> AsyncIterator[Jobs]:
     """The rooms as the server wires them; without the protocol, whose modules double a fork."""
-    vendor = PixelDojo(host.api_base, host.key)
     ledger = SQLiteLedger(host.folder, caps=NO_CAPS)
     account = partial(ledger.account, host.api_base, host.key)
+    budget = Budget(ledger.rota, account, Clock())
+    vendor = PixelDojo(host.api_base, host.key, pace=budget)
     async with anyio.create_task_group() as tasks:
-        jobs = Jobs(vendor, ledger, account, tasks, Clock())
-        tasks.start_soon(jobs.reconcile)
+        jobs = Jobs(vendor, ledger, account, budget, tasks, Clock())
+        tasks.start_soon(jobs.run)
         yield jobs
         tasks.cancel_scope.cancel()
     await vendor.aclose()

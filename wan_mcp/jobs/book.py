@@ -75,7 +75,7 @@ class Book:
             self._refuse_anothers(handle, job)
             told = accepted | cleared | told_columns(job)
             row = self._table.move(handle, State.ACCEPTED, told)
-            return self._absorb(self._keep(row, job).row)
+            return self._absorb(self._keep(row, job).row if job.ended else row)
 
     def conclude(self, handle: str, state: State, why: str) -> Row:
         if state not in _CONCLUSIONS:
@@ -196,12 +196,11 @@ class Book:
         revived = row.state is State.LOST and end is not None
         if row.state in _ENDED and row.state is not end and not revived:
             return Learnt(row, ignored=True)
-        changes = told_columns(job)
+        now = self._table.now()
+        changes = told_columns(job) | {"looked_at": now, "trouble": None, "trouble_code": None}
         if end is not None and row.state is not end:
-            changes |= {"state": end, "ended_at": self._table.now()}
-        # A poll mostly brings nothing new, and each write waits for the disk.
-        news = {name: value for name, value in changes.items() if getattr(row, name) != value}
-        return Learnt(self._table.update(row, news) if news else row)
+            changes |= {"state": end, "ended_at": now}
+        return Learnt(self._table.update(row, changes))
 
     def _absorb(self, row: Row) -> Row:
         """Take over the row that a read of the same job made before its submit was answered."""

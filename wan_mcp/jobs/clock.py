@@ -28,3 +28,14 @@ class Clock:
     wall: Callable[[], datetime] = _utc_now
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     chance: Callable[[], float] = random.random
+
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        """Until the event, or so many seconds have passed."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cut, seconds, tasks.cancel_scope)
+            await event.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _cut(self, seconds: float, scope: anyio.CancelScope) -> None:
+        await self.sleep(seconds)
+        scope.cancel()

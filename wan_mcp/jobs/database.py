@@ -40,8 +40,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             accepted_at       REAL,
             ended_at          REAL,
             owner             TEXT NOT NULL,
-            lease_owner       TEXT,
-            lease_until       REAL,
             checks            INTEGER NOT NULL DEFAULT 0,
             next_check_at     REAL,
             findings          TEXT
@@ -58,6 +56,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX by_job_id ON jobs (account, job_id) WHERE job_id IS NOT NULL",
         "CREATE INDEX by_age ON jobs (account, created_at)",
         "CREATE TABLE secret (account_key BLOB NOT NULL)",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN looked_at REAL",
+        "ALTER TABLE jobs ADD COLUMN watched_until REAL",
+        "ALTER TABLE jobs ADD COLUMN trouble TEXT",
+        "ALTER TABLE jobs ADD COLUMN trouble_code TEXT",
+        """
+        CREATE TABLE keys (
+            account      TEXT PRIMARY KEY,
+            poller       TEXT,
+            poller_until REAL,
+            per_minute   INTEGER NOT NULL DEFAULT 10,
+            cut_at       REAL,
+            held_until   REAL
+        )
+        """,
+        "CREATE TABLE requests (account TEXT NOT NULL, made_at REAL NOT NULL)",
+        "CREATE INDEX requests_by_time ON requests (account, made_at)",
     ),
 )
 """One entry for each version of the schema: the statements that lead to it from the one before."""

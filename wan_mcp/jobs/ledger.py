@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
+from wan_mcp.jobs.rota import Rota
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.models import Job, Replacement
 
@@ -127,6 +128,10 @@ class Ledger(Protocol):
     A change is on disk when its method returns, and a change that was begun is finished even
     when the caller is cancelled. Every method may raise LedgerUnavailable.
     """
+
+    @property
+    def rota(self) -> Rota:
+        """What pollers and waiters share, in the same place."""
 
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's rows are kept: a keyed hash, never the key."""

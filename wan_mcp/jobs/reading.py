@@ -1,35 +1,34 @@
 """Free looks at a job: from the ledger when it knows the end, else from PixelDojo."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
 
-from wan_mcp.errors import CouldNotFindOut, NotFound, RateLimited, WanError
+from wan_mcp.errors import Busy, CouldNotFindOut, NotFound
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.jobs.reconcile import Reconciler
+from wan_mcp.jobs.rota import Account, Rota
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.schedule import NEW_JOB_GRACE
-from wan_mcp.jobs.standing import Standing, of_job, of_row
+from wan_mcp.jobs.standing import TROUBLE, Standing, of_job, of_row
 from wan_mcp.models import Job
+from wan_mcp.pixeldojo.pace import Use
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
-Account = Callable[[], Awaitable[str]]
-
 HANDLE = "sub_"
 READ_GRACE = 5.0
 """Seconds that the last read of a wait may overrun its end."""
+FRESH = 3.0
+"""Seconds for which a look is news: nobody polls more often, and an agent in a loop must not use
+up the requests that waiters need."""
 MISSING_LIMIT = 3
 MISSING_PAUSE = 30.0
 """Seconds between two looks at a job that is not shown: a hiccup of the vendor's must not make a
 paid job a lost one."""
-
-TROUBLE = (CouldNotFindOut, RateLimited)
-"""What a look may meet without being over: a busy vendor means "wait on"."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +44,18 @@ class Reader:
         self,
         vendor: "PixelDojo",
         ledger: Ledger,
+        rota: Rota,
         account: Account,
         reconciler: Reconciler,
         clock: Clock,
     ) -> None:
         self._vendor = vendor
         self._ledger = ledger
+        self._rota = rota
         self._account = account
         self._reconciler = reconciler
         self._clock = clock
         self._missing: dict[str, int] = {}
-        self._silent_until = 0.0
 
     async def known(self, id: str) -> Standing | None:
         """What the ledger knows of a handle or job id, without asking PixelDojo.
@@ -81,7 +81,7 @@ class Reader:
         """
         before = await self.known(id)
         if before is None:
-            return await self._told(await self._read(id, seconds))
+            return await self.learn(await self._read(id, seconds, Use.STATUS))
         row = before.row
         assert row is not None
         if row.state is State.UNKNOWN:
@@ -91,18 +91,25 @@ class Reader:
         # A lost job is asked for once more each time: its film may have come back.
         if row.job_id is None or (before.settled and row.state is not State.LOST):
             return before
-        return await self._asked(row, row.job_id, seconds)
+        return before if self._is_fresh(row) else await self.ask(row, row.job_id, seconds)
 
-    async def _asked(self, row: Row, job_id: str, seconds: float) -> Standing:
+    async def ask(self, row: Row, job_id: str, seconds: float, use: Use = Use.STATUS) -> Standing:
+        """One request for a job that the ledger knows.
+
+        Raises:
+            NotFound, Refused, CouldNotFindOut: as `look`.
+        """
         try:
-            job = await self._read(job_id, seconds)
+            job = await self._read(job_id, seconds, use)
         except NotFound as missing:
             return await self._not_there(row, job_id, missing)
+        except Busy:
+            raise
         except TROUBLE:
             self._missing.pop(job_id, None)  # "in a row" means without any other answer
             raise
         self._missing.pop(job_id, None)
-        return of_row(row) if _is_old_news(row, job) else await self._told(job)
+        return await self.learn(job)
 
     async def _row(self, id: str) -> Row | None:
         try:
@@ -112,20 +119,18 @@ class Reader:
                 raise
             return None  # PixelDojo itself can still tell of its own id
 
-    async def _read(self, job_id: str, seconds: float) -> Job:
-        """One GET, unless PixelDojo asked for silence: that holds across calls and waits."""
-        if (left := self._silent_until - self._clock.monotonic()) > 0:
-            raise CouldNotFindOut("PixelDojo asked for a pause.", retry_after=left)
-        try:
-            with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
-                return await self._vendor.job(job_id)
-        except TROUBLE as trouble:
-            until = self._clock.monotonic() + (trouble.retry_after or 0.0)
-            self._silent_until = max(self._silent_until, until)
-            raise
+    async def _read(self, job_id: str, seconds: float, use: Use) -> Job:
+        with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
+            return await self._vendor.job(job_id, use)
         raise CouldNotFindOut("PixelDojo did not answer in time.")
 
-    async def _told(self, job: Job) -> Standing:
+    def _is_fresh(self, row: Row) -> bool:
+        if row.looked_at is None or row.trouble is not None or row.state is State.LOST:
+            return False
+        return 0 <= (self._clock.wall() - row.looked_at).total_seconds() < FRESH
+
+    async def learn(self, job: Job) -> Standing:
+        """Keep what PixelDojo told of a job, as far as the ledger can be used."""
         try:
             learnt = await self._ledger.learn(await self._account(), job)
         except LedgerUnavailable as exc:
@@ -144,6 +149,7 @@ class Reader:
         since = row.accepted_at or row.created_at
         age = (self._clock.wall() - since).total_seconds()
         if row.state is State.LOST or age <= NEW_JOB_GRACE:
+            await self._rota.looked([row.handle])
             return of_row(row)
         count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if count < MISSING_LIMIT:
@@ -153,16 +159,3 @@ class Reader:
             return of_row(await self._ledger.conclude(row.handle, State.LOST, missing.what))
         except (LedgerUnavailable, Fenced):
             raise missing from None
-
-
-def passes(trouble: WanError) -> bool:
-    """Whether asking again soon may help."""
-    return not isinstance(trouble, CouldNotFindOut) or trouble.passing
-
-
-def _is_old_news(row: Row, job: Job) -> bool:
-    """Whether the ledger has all that a read told: then it need not be asked to keep it."""
-    known = row.job
-    return known is not None and all(
-        value in (None, "", getattr(known, name)) for name, value in job
-    )

@@ -17,6 +17,7 @@ from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.jobs.request import without_query
 from wan_mcp.jobs.row import Row, State
+from wan_mcp.pixeldojo.pace import Use
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -79,7 +80,7 @@ class Reconciler:
 
     async def _read_list(self, account: str, rows: Sequence[Row]) -> None:
         try:
-            listed = await self._vendor.jobs()
+            listed = await self._vendor.jobs(Use.RECONCILE)
         except WanError as exc:
             self._next_look_at += exc.retry_after or 0.0
             for row in rows:

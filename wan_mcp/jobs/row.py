@@ -74,9 +74,11 @@ class Row(BaseModel):
         video_url: the film, with its query: without the signature in it nobody could fetch it.
         error: why the job failed or the submit was refused, not sent or left unknown.
         owner: the process that made the row.
-        lease_owner, lease_until: who polls the job, until when (reserved for the poller).
         checks: how often a reconciliation looked; next_check_at: when it is due, None for never.
         findings: what the last look found, in a sentence.
+        looked_at: when PixelDojo was last asked for the job; `trouble` is what that met, None
+            when it answered; `trouble_code` its kind, None when it passes.
+        watched_until: somebody waits for the job at least until then.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -103,11 +105,13 @@ class Row(BaseModel):
     accepted_at: datetime | None
     ended_at: datetime | None
     owner: str
-    lease_owner: str | None
-    lease_until: datetime | None
     checks: int
     next_check_at: datetime | None
     findings: str | None
+    looked_at: datetime | None
+    watched_until: datetime | None
+    trouble: str | None
+    trouble_code: str | None
 
     @property
     def public_id(self) -> str:

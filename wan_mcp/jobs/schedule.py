@@ -9,6 +9,9 @@ POLL_SHARE = 0.03
 POLL_MIN = 5.0
 POLL_MAX = 15.0
 JITTER = 0.1
+IDLE_SHARE = 0.2
+IDLE_MIN = 30.0
+IDLE_MAX = 300.0
 
 NEW_JOB_GRACE = 120.0
 """Seconds after acceptance in which a 404 means "not visible yet"."""
@@ -28,6 +31,15 @@ def poll_delay(elapsed: float, chance: float = 0.5) -> float:
     else:
         delay = min(max(POLL_SHARE * elapsed, POLL_MIN), POLL_MAX)
     return delay * (1 + JITTER * (2 * chance - 1))
+
+
+def idle_delay(elapsed: float) -> float:
+    """Seconds until a job of that age is read again when nobody waits for it.
+
+    Only so often that its result is kept before its URL dies (1 h is the least reported), and
+    that a job which has ended does not hold a place in flight for long.
+    """
+    return min(max(IDLE_SHARE * elapsed, IDLE_MIN), IDLE_MAX)
 
 
 def retry_delay(attempt: int, chance: float) -> float:

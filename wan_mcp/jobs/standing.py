@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from wan_mcp.errors import NotSent, OutcomeUnknown, Rejected, WanError
+from wan_mcp.errors import (
+    CouldNotFindOut,
+    NotAllowed,
+    NotSent,
+    OutcomeUnknown,
+    OutOfCredits,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    WanError,
+)
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.models import Job, JobStatus
 
@@ -17,6 +27,11 @@ _STATUS = {
     State.REFUSED: JobStatus.REFUSED,
     State.NOT_SENT: JobStatus.NOT_SENT,
     State.UNKNOWN: JobStatus.UNKNOWN,
+}
+TROUBLE = (CouldNotFindOut, RateLimited)
+"""What a look may meet without being over: a busy vendor means "wait on"."""
+_REFUSALS: dict[str, type[WanError]] = {
+    kind.code: kind for kind in (Unauthorized, OutOfCredits, NotAllowed, Rejected)
 }
 
 
@@ -108,6 +123,26 @@ def failure_of(row: Row) -> WanError | None:
             return None
     failure.job_id = row.handle
     return failure
+
+
+def passes(trouble: WanError) -> bool:
+    """Whether asking again soon may help."""
+    slow_down = isinstance(trouble, RateLimited)
+    return slow_down or (isinstance(trouble, CouldNotFindOut) and trouble.passing)
+
+
+def lasting_code(trouble: WanError | None) -> str | None:
+    """How a row keeps what kind of trouble it is; None for one that passes."""
+    return None if trouble is None or passes(trouble) else trouble.code
+
+
+def trouble_of(row: Row) -> WanError | None:
+    """What the last look met, whichever process made it; None when PixelDojo answered it."""
+    if row.trouble is None:
+        return None
+    if kind := _REFUSALS.get(row.trouble_code or ""):
+        return kind(row.trouble)
+    return CouldNotFindOut(row.trouble, passing=row.trouble_code is None)
 
 
 def _looks(row: Row) -> str:

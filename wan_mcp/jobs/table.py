@@ -42,6 +42,10 @@ class Table:
         """Rows by an SQL condition, with named values and, if wanted, an order."""
         return list(map(_row, self.query(f"SELECT * FROM jobs WHERE {where}", **values)))
 
+    def write(self, sql: str, **values: object) -> int:
+        """Make a change with named values; how many rows it changed."""
+        return self.connection.execute(sql, _stored(values)).rowcount
+
     def row(self, handle: str) -> Row:
         """The row of that handle. Raises Fenced when there is none."""
         found = self.rows("handle = :handle", handle=handle)
@@ -99,6 +103,11 @@ class Table:
         return self.connection.execute(sql, _stored({**known, **changes})).rowcount
 
 
+def seconds(time: datetime) -> float:
+    """A time as the file keeps it."""
+    return (time - _EPOCH).total_seconds()
+
+
 def told_columns(job: Job) -> dict[str, object]:
     """The columns that news fills: what it leaves out is kept as it was."""
     said = {
@@ -121,7 +130,7 @@ def _stored(values: Values) -> dict[str, object]:
 def _value(value: object) -> object:
     match value:
         case datetime():
-            return (value - _EPOCH).total_seconds()
+            return seconds(value)
         case str():
             # Half a surrogate pair is valid in JSON and cannot be stored as UTF-8.
             return str(value).encode(errors="replace").decode()

@@ -13,6 +13,7 @@ from wan_mcp.errors import NoKey
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.exchange import Commit, Exchange, Limits, Request
+from wan_mcp.pixeldojo.pace import Pace, Use
 from wan_mcp.pixeldojo.refusals import failure
 from wan_mcp.pixeldojo.reply import Reply
 
@@ -28,6 +29,7 @@ class PixelDojo:
         key: the account's API key, or "" when none is configured.
         agent: how we name ourselves to the vendor.
         limits: time limits of one request.
+        pace: the key's request budget; without one nothing is counted.
         transport: stands in for the network in tests.
     """
 
@@ -38,11 +40,13 @@ class PixelDojo:
         *,
         agent: str = "wan-mcp",
         limits: Limits | None = None,
+        pace: Pace | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
         self._base = base
         self._key = key
         self._agent = agent
+        self._pace = pace
         self._loopback = addresses.is_loopback(urlsplit(base).hostname or "")
         self._exchange = Exchange(limits or Limits(), direct=self._loopback, transport=transport)
 
@@ -71,26 +75,28 @@ class PixelDojo:
         """
         body = wire.run_body(wanted, resolution_as_number=resolution_as_number)
         path = f"/models/{wire.MODEL}/run"
-        reply = await self._send("POST", path, body=body, before_sending=before_sending)
+        reply = await self._send(
+            "POST", path, use=Use.SUBMIT, body=body, before_sending=before_sending
+        )
         return self._hidden(wire.accepted(reply, loopback=self._loopback))
 
-    async def job(self, job_id: str) -> Job:
+    async def job(self, job_id: str, use: Use = Use.STATUS) -> Job:
         """One job as it stands now. Free. Raises Refused or CouldNotFindOut."""
-        reply = await self._send("GET", f"/jobs/{job_id}")
+        reply = await self._send("GET", f"/jobs/{job_id}", use=use)
         return self._hidden(wire.job(reply, job_id, loopback=self._loopback))
 
-    async def jobs(self) -> list[wire.Listed]:
+    async def jobs(self, use: Use = Use.LIST) -> list[wire.Listed]:
         """The account's recent jobs. Free. Raises Refused or CouldNotFindOut."""
-        listed = wire.jobs(await self._send("GET", "/jobs"), loopback=self._loopback)
+        listed = wire.jobs(await self._send("GET", "/jobs", use=use), loopback=self._loopback)
         return [replace(each, job=self._hidden(each.job)) for each in listed]
 
     async def model(self) -> wire.Model:
         """The model page, with what a job is said to cost. Free and public."""
-        return wire.model(await self._send("GET", f"/models/{wire.MODEL}", public=True))
+        return wire.model(await self._send("GET", f"/models/{wire.MODEL}"))
 
     async def resolution_is_number(self) -> bool:
         """Whether the published schema wants the resolution as a number. Free and public."""
-        reply = await self._send("GET", f"/models/{wire.MODEL}/schema", public=True)
+        reply = await self._send("GET", f"/models/{wire.MODEL}/schema")
         return wire.resolution_is_number(reply)
 
     async def aclose(self) -> None:
@@ -102,20 +108,34 @@ class PixelDojo:
         method: str,
         path: str,
         *,
+        use: Use | None = None,
         body: Mapping[str, Any] | None = None,
         before_sending: Commit | None = None,
-        public: bool = False,
     ) -> Reply:
-        """Make one request; whatever is not a 2xx answer leaves here as one of our errors."""
-        if not public:
+        """Make one request; whatever is not a 2xx answer leaves here as one of our errors.
+
+        Args:
+            use: what it is for; None for a public page, which goes without the key.
+        """
+        if use is not None:
             self.require_key()
-        request = Request(method, self._base + path, self._headers(public), body, before_sending)
-        reply = (await self._exchange.send(request)).without(self._key)
+        request = Request(
+            method, self._base + path, self._headers(use is None), body, before_sending
+        )
+        reply = (await self._paced(request, use)).without(self._key)
         if not 200 <= reply.status < 300:
             error = failure(reply, paid=request.paid)
             error.what = self._hide(error.what)
             error.args = (error.what,)
             raise error
+        return reply
+
+    async def _paced(self, request: Request, use: Use | None) -> Reply:
+        if use is None or self._pace is None:
+            return await self._exchange.send(request)
+        await self._pace.enter(use)
+        reply = await self._exchange.send(request)
+        await self._pace.heed(reply)
         return reply
 
     def _headers(self, public: bool) -> dict[str, str]:

@@ -15,7 +15,7 @@ import anyio
 import httpx
 
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
-from wan_mcp.pixeldojo.reply import Reply, retry_after_seconds
+from wan_mcp.pixeldojo.reply import Reply, allowance, retry_after_seconds
 
 MAX_BODY = 1_048_576
 """Bytes of an answer that are read; a 194 KB gzip once unpacked to 200 MB, so none is unpacked."""
@@ -192,6 +192,7 @@ class _Arrived:
             whole=self.whole,
             content_type=response.headers.get("content-type", ""),
             retry_after=retry_after_seconds(response.headers.get("retry-after", "")),
+            allowance=allowance(response.headers),
         )
 
 

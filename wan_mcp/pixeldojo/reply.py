@@ -13,6 +13,8 @@ from wan_mcp.errors import CouldNotFindOut
 
 MAX_TEXT = 300
 MAX_RETRY_AFTER = 300.0
+_SURELY_A_DATE = 1_000_000_000
+"""A reset that large is a Unix time; smaller ones are seconds. Both are in use on the web."""
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
@@ -27,6 +29,21 @@ _BLANK = re.compile(
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """The `X-RateLimit-*` headers of an answer; None for each that says nothing usable.
+
+    Attributes:
+        limit: requests in a window, taken for a minute (the window is not documented).
+        remaining: how many of them are left.
+        reset: seconds until there are more, at most 300.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: float | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
     """One answer as it came in.
 
@@ -36,6 +53,7 @@ class Reply:
         whole: whether the body arrived to its end.
         content_type: the media type as sent.
         retry_after: seconds to wait, already made finite and capped.
+        allowance: what the answer's headers tell of the key's request budget.
     """
 
     status: int
@@ -43,6 +61,7 @@ class Reply:
     whole: bool = True
     content_type: str = ""
     retry_after: float | None = None
+    allowance: Allowance = Allowance()
 
     def without(self, secret: str) -> Self:
         """The same answer with a secret blotted out: one that repeats our key goes no further."""
@@ -101,6 +120,25 @@ def retry_after_seconds(value: str, now: datetime | None = None) -> float | None
     except (TypeError, ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def allowance(headers: Mapping[str, str], now: datetime | None = None) -> Allowance:
+    """What rate-limit headers tell.
+
+    Args:
+        headers: by any case of their names.
+    """
+    limit, remaining, reset = (
+        _digits(headers.get(f"x-ratelimit-{name}", "")) for name in ("limit", "remaining", "reset")
+    )
+    if reset is not None and reset > _SURELY_A_DATE:
+        reset = max(reset - int((now or datetime.now(UTC)).timestamp()), 0)
+    return Allowance(limit, remaining, None if reset is None else min(reset, MAX_RETRY_AFTER))
+
+
+def _digits(value: str) -> int | None:
+    value = value.strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else None
 
 
 def _refuse_constant(name: str) -> float:

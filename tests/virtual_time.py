@@ -1,0 +1,98 @@
+"""An event loop whose clock jumps: when nothing is left to do, the next timer is due at once.
+
+Half an hour of polling runs in seconds, and to the microsecond the same each time. Threads and
+sockets are real: while one of them works, time stands still.
+"""
+
+import asyncio
+import selectors
+from asyncio import futures
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+from wan_mcp.jobs.clock import Clock
+
+EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
+GRACE = 0.002
+"""Real seconds in which bytes between two sockets of this process arrive."""
+
+
+class VirtualTime:
+    """Seconds that move only by jumps, or when a test sets `now`.
+
+    Attributes:
+        chance: what the dice show.
+    """
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+        self.chance = 0.5
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.now)
+
+    def clock(self) -> Clock:
+        """The same time for our own code."""
+        return Clock(monotonic=self.monotonic, wall=self.wall, chance=lambda: self.chance)
+
+    def backend(self, *, sockets: bool = False) -> tuple[str, dict[str, Any]]:
+        """What the fixture `anyio_backend` gives, so that a test runs in this time."""
+        return "asyncio", {"loop_factory": partial(VirtualLoop, self, sockets=sockets)}
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop in such a time.
+
+    Args:
+        sockets: whether real sockets are used, which costs GRACE for each jump.
+    """
+
+    def __init__(self, virtual: VirtualTime, *, sockets: bool = False) -> None:
+        self._virtual = virtual
+        super().__init__(_Jumping(virtual, GRACE if sockets else 0.0))
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class _Jumping(selectors.DefaultSelector):
+    def __init__(self, virtual: VirtualTime, grace: float) -> None:
+        super().__init__()
+        self._virtual = virtual
+        self._grace = grace
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        if _in_threads:
+            return super().select(1.0)
+        if ready := super().select(self._grace):
+            return ready
+        self._virtual.now += timeout
+        return []
+
+
+_in_threads: set[asyncio.Future[Any]] = set()
+"""What a thread works on, until the loop has its result."""
+
+
+@contextmanager
+def watched_threads() -> Iterator[None]:
+    """Within it, time stands still while a thread pool works for a loop."""
+    plain = futures.wrap_future
+
+    def wrap(*args: Any, **named: Any) -> asyncio.Future[Any]:
+        wrapped: asyncio.Future[Any] = plain(*args, **named)
+        _in_threads.add(wrapped)
+        wrapped.add_done_callback(_in_threads.discard)
+        return wrapped
+
+    with patch.object(futures, "wrap_future", wrap), patch.object(asyncio, "wrap_future", wrap):
+        yield

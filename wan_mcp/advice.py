@@ -1,0 +1,64 @@
+"""What a model is told to do next, for each way in which a job can stand."""
+
+from wan_mcp.jobs.standing import Standing
+from wan_mcp.models import Job, JobStatus
+
+_LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
+
+
+def next_step(standing: Standing, left: int | None) -> str:
+    """The next call, or what to tell the user.
+
+    Args:
+        left: seconds that the link to the film lives; None when nothing tells.
+    """
+    call = f'wait_for_job with job_id "{standing.id}"'
+    match standing.status:
+        case JobStatus.SUBMITTING:
+            return f"Call {call}. Do not call replace_character again for it."
+        case JobStatus.RUNNING:
+            return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
+        case JobStatus.UNKNOWN:
+            return (
+                f'Call get_job_status with job_id "{standing.id}" again in a few minutes: it looks '
+                "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; by "
+                "its id get_job_status tells more. Do not repeat replace_character for it; "
+                "another seed would be a new job, paid again."
+            )
+        case JobStatus.NOT_SENT:
+            return "Calling replace_character again is safe."
+        case JobStatus.REFUSED:
+            return "See to the reason, then calling replace_character again is safe."
+        case JobStatus.LOST:
+            return (
+                "Tell the user: the job was paid, and only PixelDojo's support can say what became "
+                "of it. A new replace_character call would be charged again."
+            )
+        case JobStatus.FAILED:
+            return _next_after_failure(standing.job)
+    return _next_with_film(standing, left, call)
+
+
+def _next_after_failure(job: Job | None) -> str:
+    reason = (
+        "Tell the user the reason" if job and job.error else "Tell the user; no reason was given"
+    )
+    return (
+        f"{reason}. A new replace_character call starts and charges a new job; whether "
+        "PixelDojo refunds failed ones is not known."
+    )
+
+
+def _next_with_film(standing: Standing, left: int | None, call: str) -> str:
+    if not (standing.job and standing.job.video_url):
+        return (
+            f"Call {call} again in a minute. If there is still no link, ask the user to look at "
+            "the job on pixeldojo.ai; a new replace_character call would be charged again."
+        )
+    if left is not None and left <= 0:
+        return (
+            "The link's time is over: try it, and if it is dead ask the user to look for the film "
+            "on pixeldojo.ai; a new replace_character call would be charged again."
+        )
+    life = _LIFE_UNKNOWN if left is None else ""
+    return f"Give the user the link now and say that the film must be saved: it is temporary{life}."

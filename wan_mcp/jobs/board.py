@@ -1,0 +1,138 @@
+"""Who waits for which job in this process. A waiter asks nobody: it watches the job's row."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import anyio
+
+from wan_mcp.errors import Busy
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import LedgerUnavailable
+from wan_mcp.jobs.rota import Rota
+from wan_mcp.jobs.row import Row
+
+MOST = 2_000
+"""Waiters at once; each holds a call open. With 1,000 the process takes about 100 MB."""
+BUSY_SECONDS = 30.0
+HEARTBEAT = 15.0
+"""Seconds after which a waiter is told the time at least: hosts give up on a silent call at 60 s,
+some transports at 20."""
+LOOK = 0.5
+"""How often the ledger is asked what another process wrote."""
+DEAF = 5.0
+"""How often it is tried again when the ledger cannot be used."""
+BREATH = 0.05
+"""Many changes at once are one look."""
+EXPECTED = 30.0
+"""How far ahead a waiter is announced to the poller, which may be another process. It is renewed
+halfway; so a job is polled slowly again soon after its last waiter left."""
+
+
+@dataclass(eq=False)
+class _Post:
+    """A row that is waited for, and the event of its next news."""
+
+    row: Row
+    news: anyio.Event = field(default_factory=anyio.Event)
+    waiters: int = 0
+
+    def tell(self, row: Row) -> None:
+        self.row = row
+        news, self.news = self.news, anyio.Event()
+        news.set()
+
+
+class Board:
+    """The rows that this process's waiters watch."""
+
+    def __init__(self, rota: Rota, clock: Clock) -> None:
+        self._rota = rota
+        self._clock = clock
+        self._posts: dict[str, _Post] = {}
+        self._waiters = 0
+        self._arrived = anyio.Event()
+        self._announced: set[str] = set()
+        self._renew_at = 0.0
+        self._deaf: LedgerUnavailable | None = None
+
+    async def watch(self, row: Row, until: float) -> AsyncGenerator[Row, None]:
+        """The row with each news, at least every HEARTBEAT seconds, and when the time is up.
+
+        Args:
+            until: when it is, monotonic.
+
+        Raises:
+            Busy: too many wait already.
+            LedgerUnavailable: the poller and its waiters cannot meet there.
+        """
+        post = self._enter(row)
+        news = post.news
+        try:
+            while (left := until - self._clock.monotonic()) > 0:
+                await self._clock.wait(news, min(left, HEARTBEAT))
+                if self._deaf:
+                    raise self._deaf
+                news = post.news  # before the caller takes its time with this one
+                yield post.row
+        finally:
+            self._leave(post)
+
+    async def run(self) -> None:
+        """Look for news, for ever."""
+        while True:
+            if not self._posts:
+                await self._arrived.wait()
+            changed, self._arrived = self._rota.next_change(), anyio.Event()
+            self._deaf = await self._hear()
+            await self._clock.wait(changed, DEAF if self._deaf else LOOK)
+            if changed.is_set():
+                await self._clock.sleep(BREATH)
+
+    async def _hear(self) -> LedgerUnavailable | None:
+        try:
+            await self._announce()
+            await self._refresh()
+        except LedgerUnavailable as exc:
+            for post in self._posts.values():
+                post.tell(post.row)
+            return exc
+        return None
+
+    def _enter(self, row: Row) -> _Post:
+        if self._waiters >= MOST:
+            raise Busy(f"{MOST} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
+        post = self._posts.setdefault(row.handle, _Post(row))
+        post.row = row  # the caller has just read it
+        post.waiters += 1
+        self._waiters += 1
+        self._arrived.set()
+        return post
+
+    def _leave(self, post: _Post) -> None:
+        self._waiters -= 1
+        post.waiters -= 1
+        if not post.waiters:
+            del self._posts[post.row.handle]
+
+    async def _announce(self) -> None:
+        """Tell the poller who is waited for: newcomers at once, all of them every so often."""
+        now = self._clock.monotonic()
+        if now >= self._renew_at:
+            self._announced.clear()
+            self._renew_at = now + EXPECTED / 2
+        self._announced &= self._posts.keys()
+        if fresh := self._posts.keys() - self._announced:
+            await self._rota.expect(fresh, self._clock.wall() + timedelta(seconds=EXPECTED))
+            self._announced |= fresh
+
+    async def _refresh(self) -> None:
+        for row in await self._rota.rows(self._posts.keys()):
+            post = self._posts.get(row.handle)
+            if post is not None and _told(row) != _told(post.row):
+                post.tell(row)
+
+
+def _told(row: Row) -> tuple[object, ...]:
+    """What of a row is news."""
+    return (row.state, row.job_id, row.looked_at, row.trouble, row.video_url, row.checks, row.error)

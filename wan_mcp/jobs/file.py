@@ -1,0 +1,138 @@
+"""The ledger's file in the hands of one thread, opened when it is first used."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import anyio
+
+from wan_mcp.jobs import database, place
+from wan_mcp.jobs.book import Book
+from wan_mcp.jobs.ledger import LedgerUnavailable
+from wan_mcp.jobs.owners import Owner
+from wan_mcp.jobs.roster import Roster
+from wan_mcp.jobs.table import Table
+
+FILE = "ledger.db"
+OWNERS = "owners"
+
+T = TypeVar("T")
+
+
+class Pages(NamedTuple):
+    """What stands in the file: the requests that were paid, and who waits for what."""
+
+    book: Book
+    roster: Roster
+
+
+class LedgerFile:
+    """One file and its thread.
+
+    Args:
+        folder: a folder of the ledger's own, made when missing; others' rights to it are removed.
+        now: the wall clock, UTC.
+        connect: opens the file for writing.
+
+    Attributes:
+        next_change: set when this process next changes what others may wait for.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        now: Callable[[], datetime],
+        connect: Callable[[Path], sqlite3.Connection],
+    ) -> None:
+        self.next_change = anyio.Event()
+        self._folder = folder
+        self._now = now
+        self._connect = connect
+        self._pages: Pages | None = None
+        self._held = ExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._process = os.getpid()
+        self._closed = False
+
+    async def read(self, work: Callable[[Pages], T]) -> T:
+        """Do what changes nothing, also when the file cannot be written."""
+        return await self._run(lambda: self._reading(work))
+
+    async def write(self, work: Callable[[Pages], T], *, told: bool = True) -> T:
+        """Make a change.
+
+        Args:
+            told: whether anybody might wait for it.
+        """
+        done = await self._run(lambda: work(self._opened()))
+        if told:
+            changed, self.next_change = self.next_change, anyio.Event()
+            changed.set()
+        return done
+
+    async def aclose(self) -> None:
+        """Let go of the file and of this process's ownership."""
+        if not self._closed:
+            await self._run(self._close)
+            self._closed = True
+            self._thread.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Do it in the ledger's own thread, to its end, whatever becomes of the caller."""
+        if self._closed:
+            raise LedgerUnavailable("The ledger is closed: this server is ending.")
+        if os.getpid() != self._process:
+            raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
+        done = asyncio.wrap_future(self._thread.submit(self._translated, work))
+        # Two shields: anyio's keeps the caller for the answer, asyncio's keeps work that is still
+        # queued from being dropped when the task itself is cancelled.
+        with anyio.CancelScope(shield=True):
+            result = await asyncio.shield(done)
+        return result
+
+    # From here on, what runs in the ledger's thread.
+
+    def _translated(self, work: Callable[[], T]) -> T:
+        with database.in_our_words(self._folder / FILE):
+            return work()
+
+    def _reading(self, work: Callable[[Pages], T]) -> T:
+        try:
+            pages = self._opened()
+        except (OSError, sqlite3.OperationalError):
+            # A full disk or a folder that became read-only must not hide the jobs paid for.
+            with closing(database.read_only(self._folder / FILE)) as connection:
+                return work(_pages(Table(connection, "", self._now), None))
+        return work(pages)
+
+    def _opened(self) -> Pages:
+        if self._pages is None:
+            with ExitStack() as opening:
+                pages = self._open(opening)
+                pages.book.recover()
+                self._held = opening.pop_all()
+            self._pages = pages
+        return self._pages
+
+    def _open(self, opening: ExitStack) -> Pages:
+        connection = self._connect(place.private_file(self._folder, FILE))
+        opening.callback(connection.close)
+        database.migrate(connection)
+        owner = Owner(self._folder / OWNERS)
+        opening.callback(owner.release)
+        owner.sweep()
+        return _pages(Table(connection, owner.name, self._now), owner)
+
+    def _close(self) -> None:
+        self._pages = None
+        self._held.close()
+
+
+def _pages(table: Table, owner: Owner | None) -> Pages:
+    return Pages(Book(table, owner), Roster(table, owner))

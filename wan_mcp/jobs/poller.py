@@ -1,0 +1,215 @@
+"""The one poller of an account's jobs: of all processes on the ledger, one at a time reads.
+
+Others take over when its lease ends, or as soon as its process is dead. What it learns is in the
+ledger, where waiters of every process see it.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan_mcp.errors import Busy, WanError
+from wan_mcp.jobs.budget import Budget
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import LedgerUnavailable
+from wan_mcp.jobs.listing import Listing
+from wan_mcp.jobs.reading import Reader
+from wan_mcp.jobs.rota import Account, Rota
+from wan_mcp.jobs.row import Row
+from wan_mcp.jobs.schedule import idle_delay, poll_delay
+from wan_mcp.jobs.standing import passes
+from wan_mcp.pixeldojo.pace import Use
+
+LEASE = 20.0
+"""Seconds after which another process polls, if this one lives but does nothing."""
+ROUND = 1.0
+"""How often the poller looks for jobs and waiters of other processes."""
+FOLLOW = 5.0
+"""How often another process looks whether the poller is gone."""
+IDLE = 30.0
+BREATH = 0.05
+"""Many changes at once are one round."""
+READ_SECONDS = 15.0
+SPREAD = 10.0
+"""Seconds over which the jobs of an earlier process are spread (ours)."""
+REFUSED_REST = 60.0
+"""How long a job is left alone whose reads are refused: a wrong key does not mend by asking."""
+DRIFT = 5.0
+"""The two clocks drift apart by more when the machine slept: then everything is due."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Look:
+    """When a job was last read, as this process knows it.
+
+    Attributes:
+        at: monotonic.
+        elapsed: how old the job was then, in seconds.
+        chance: drawn for the next delay.
+        row: as it was then.
+    """
+
+    at: float
+    elapsed: float
+    chance: float
+    row: Row
+
+
+class Poller:
+    """Reads the account's live jobs, as long as no other process does."""
+
+    def __init__(
+        self,
+        rota: Rota,
+        account: Account,
+        reader: Reader,
+        listing: Listing,
+        budget: Budget,
+        clock: Clock,
+    ) -> None:
+        self._rota = rota
+        self._account = account
+        self._reader = reader
+        self._listing = listing
+        self._budget = budget
+        self._clock = clock
+        self._looks: dict[str, Look] = {}
+        self._later: dict[str, float] = {}
+        self._reading: set[str] = set()
+        self._renew_at = 0.0
+        self._drift = self._now_drift()
+
+    async def run(self) -> None:
+        """Poll, for ever."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                changed = self._rota.next_change()
+                try:
+                    pause = await self._round(await self._account(), tasks)
+                except LedgerUnavailable:
+                    pause = IDLE
+                except Exception:
+                    # A defect here must not end the server, in whose tasks payments run.
+                    logger.exception("a round of polling broke")
+                    pause = IDLE
+                await self._clock.wait(changed, pause)
+                if changed.is_set():
+                    await self._clock.sleep(BREATH)
+
+    async def _round(self, account: str, tasks: TaskGroup) -> float:
+        """Start every read that is due; seconds until the next round."""
+        rows = await self._rota.live(account)
+        woke = self._woke()
+        if not rows or not await self._leads(account, woke):
+            self._looks.clear()
+            self._listing.forget()
+            return FOLLOW if rows else IDLE
+        self._note(rows, woke)
+        now = self._clock.monotonic()
+        watched = {row.handle for row in rows if self._is_watched(row)}
+        alone = self._listing.leaves(rows)
+        times = [now + ROUND]
+        for row in alone:
+            due = self._due(row, row.handle in watched, len(watched))
+            if due > now:
+                times.append(due)
+            elif row.job_id and row.handle not in self._reading:
+                self._reading.add(row.handle)
+                tasks.start_soon(self._read, row, row.job_id)
+        if (listing := self._listing.due(watched=bool(watched))) is not None:
+            times.append(listing)
+            if listing <= now:
+                tasks.start_soon(self._read_list, rows)
+        return max(min(times) - now, 0.0)
+
+    async def _leads(self, account: str, woke: bool) -> bool:
+        now = self._clock.monotonic()
+        if woke or now >= self._renew_at:
+            leads = await self._rota.lead(account, LEASE)
+            self._renew_at = now + LEASE / 2 if leads else 0.0
+            return leads
+        return True
+
+    def _note(self, rows: Sequence[Row], woke: bool) -> None:
+        """Bring what is known of each job up to what the ledger tells."""
+        before = self._looks
+        self._looks = {}
+        for row in rows:
+            look = before.get(row.handle)
+            if look is None:
+                look = self._first_sight(row)
+            elif look.row.looked_at != row.looked_at:
+                look = self._look(row)
+            self._looks[row.handle] = look
+        if woke:
+            self._later.clear()
+            for look in self._looks.values():
+                look.at = 0.0
+        self._later = {handle: at for handle, at in self._later.items() if handle in self._looks}
+
+    def _first_sight(self, row: Row) -> Look:
+        look, now = self._look(row), self._clock.monotonic()
+        if now - look.at > SPREAD and not self._is_watched(row):
+            self._later[row.handle] = now + SPREAD * self._clock.chance()
+        return look
+
+    def _look(self, row: Row) -> Look:
+        began = row.accepted_at or row.created_at
+        last = row.looked_at or began
+        ago = max((self._clock.wall() - last).total_seconds(), 0.0)
+        elapsed = max((last - began).total_seconds(), 0.0)
+        return Look(self._clock.monotonic() - ago, elapsed, self._clock.chance(), row)
+
+    def _due(self, row: Row, watched: bool, sharers: int) -> float:
+        look, later = self._looks[row.handle], self._later.get(row.handle, 0.0)
+        if self._listing.urgent(row, look.at):
+            return later
+        delay = idle_delay(look.elapsed)
+        if watched:
+            delay = poll_delay(look.elapsed, look.chance)
+            if row.looked_at is not None:  # the first look comes soon, whatever the budget
+                delay = max(delay, self._budget.spacing(Use.POLL, sharers))
+        return max(look.at + delay, later)
+
+    async def _read(self, row: Row, job_id: str) -> None:
+        rest = 0.0
+        try:
+            await self._reader.ask(row, job_id, READ_SECONDS, Use.POLL)
+        except Busy as busy:
+            self._later[row.handle] = self._clock.monotonic() + (busy.retry_after or ROUND)
+            return
+        except WanError as trouble:
+            rest = trouble.retry_after or (0.0 if passes(trouble) else REFUSED_REST)
+            with suppress(LedgerUnavailable):
+                await self._rota.looked([row.handle], trouble)
+        except Exception:
+            logger.exception("a read of job %s broke", job_id)
+            rest = REFUSED_REST
+        finally:
+            self._reading.discard(row.handle)
+        # Also when nothing could be written down: else the next round would read it again.
+        if look := self._looks.get(row.handle):
+            look.at = self._clock.monotonic()
+            self._later[row.handle] = look.at + rest
+
+    async def _read_list(self, rows: Sequence[Row]) -> None:
+        try:
+            await self._listing.read(rows)
+        except Exception:
+            logger.exception("reading the job list broke")
+
+    def _is_watched(self, row: Row) -> bool:
+        return row.watched_until is not None and row.watched_until > self._clock.wall()
+
+    def _woke(self) -> bool:
+        drift, self._drift = self._drift, self._now_drift()
+        return abs(self._drift - drift) > DRIFT
+
+    def _now_drift(self) -> float:
+        return self._clock.wall().timestamp() - self._clock.monotonic()

@@ -1,0 +1,143 @@
+"""`Rota` on SQLite: each method is one transaction, run by one thread."""
+
+import json
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from wan_mcp.errors import WanError
+from wan_mcp.jobs.budget import WINDOW
+from wan_mcp.jobs.database import transaction
+from wan_mcp.jobs.owners import Owner
+from wan_mcp.jobs.request import without_queries
+from wan_mcp.jobs.rota import Limit, Rule, Taken
+from wan_mcp.jobs.row import Row
+from wan_mcp.jobs.standing import lasting_code
+from wan_mcp.jobs.table import Table, seconds
+
+POLLED = timedelta(hours=24)
+"""How long a running job that nobody waits for is polled (ours): its film would be dead by then."""
+LONGEST_LEASE = 60.0
+LONGEST_HOLD = 300.0
+SAMPLE = 20
+
+_HANDLES = "handle IN (SELECT value FROM json_each(:handles))"
+
+
+class Roster:
+    """Who polls, what for, and how often, in the hands of one process.
+
+    Args:
+        owner: this process; None for a file that is only read.
+    """
+
+    def __init__(self, table: Table, owner: Owner | None) -> None:
+        self._table = table
+        self._owner = owner
+
+    def lead(self, account: str, lease: float) -> bool:
+        with transaction(self._table.connection):
+            key = self._key(account)
+            now = self._table.now()
+            if not self._free(key, now):
+                return False
+            self._change(
+                account, poller=self._table.me, poller_until=now + timedelta(seconds=lease)
+            )
+            return True
+
+    def live(self, account: str) -> list[Row]:
+        now = self._table.now()
+        return self._table.rows(
+            "account = :account AND job_id IS NOT NULL AND ("
+            "state = 'accepted' AND (created_at > :since OR watched_until > :now) "
+            "OR state = 'completed' AND video_url IS NULL AND watched_until > :now"
+            ") ORDER BY number",
+            account=account,
+            since=now - POLLED,
+            now=now,
+        )
+
+    def rows(self, handles: Collection[str]) -> list[Row]:
+        return self._table.rows(_HANDLES, handles=json.dumps(list(handles)))
+
+    def expect(self, handles: Collection[str], until: datetime) -> None:
+        self._mark(handles, watched_until=until)
+
+    def looked(self, handles: Collection[str], trouble: WanError | None) -> None:
+        self._mark(
+            handles,
+            looked_at=self._table.now(),
+            trouble=without_queries(trouble.what) if trouble else None,
+            trouble_code=lasting_code(trouble),
+        )
+
+    def take(self, account: str, rule: Rule) -> Taken:
+        now = self._table.now()
+        with transaction(self._table.connection):
+            limit = self._limit(account, now)
+            since = now - timedelta(seconds=WINDOW)
+            # Also what a clock that was wrong once dated in the future.
+            outside = "account = :account AND (made_at <= :since OR made_at > :now)"
+            known = {"account": account, "since": since, "now": now}
+            self._table.write(f"DELETE FROM requests WHERE {outside}", **known)
+            ages = "SELECT :now - made_at FROM requests WHERE account = :account ORDER BY made_at"
+            found = self._table.query(ages, account=account, now=now)
+            wait = rule(limit, [age for (age,) in found])
+            if wait <= 0:
+                self._table.write("INSERT INTO requests VALUES (:account, :now)", **known)
+            return Taken(wait, limit)
+
+    def learn_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
+        now = self._table.now()
+        with transaction(self._table.connection):
+            limit = change(self._limit(account, now))
+            cut = None if limit.cut_ago is None else now - timedelta(seconds=limit.cut_ago)
+            held = now + timedelta(seconds=limit.held) if limit.held else None
+            self._change(account, per_minute=limit.per_minute, cut_at=cut, held_until=held)
+
+    def typical(self, account: str) -> list[float]:
+        found = self._table.query(
+            "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
+            "AND state = 'completed' AND digest IS NOT NULL AND ended_at > accepted_at "
+            "ORDER BY created_at DESC LIMIT :sample",
+            account=account,
+            sample=SAMPLE,
+        )
+        return [seconds for (seconds,) in found]
+
+    def version(self) -> int:
+        return int(self._table.query("PRAGMA data_version")[0][0])
+
+    def _mark(self, handles: Collection[str], **columns: object) -> None:
+        to = ", ".join(f"{name} = :{name}" for name in columns)
+        with transaction(self._table.connection):
+            known = {"handles": json.dumps(list(handles)), **columns}
+            self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES}", **known)
+
+    def _key(self, account: str) -> Any:
+        self._table.write("INSERT OR IGNORE INTO keys (account) VALUES (:account)", account=account)
+        return self._table.query("SELECT * FROM keys WHERE account = :account", account=account)[0]
+
+    def _change(self, account: str, **columns: object) -> None:
+        to = ", ".join(f"{name} = :{name}" for name in columns)
+        known = {"account": account, **columns}
+        self._table.write(f"UPDATE keys SET {to} WHERE account = :account", **known)
+
+    def _free(self, key: Any, now: datetime) -> bool:
+        """Whether nobody else polls: its lease is over, or its process is dead."""
+        holder = key["poller"]
+        if holder in (None, self._table.me):
+            return True
+        # Longer than any lease is one that a clock which was wrong once has dated.
+        going = 0 < key["poller_until"] - seconds(now) <= LONGEST_LEASE
+        return not going or self._owner is None or self._owner.dead(holder)
+
+    def _limit(self, account: str, now: datetime) -> Limit:
+        key = self._key(account)
+        cut, held = key["cut_at"], key["held_until"]
+        return Limit(
+            per_minute=key["per_minute"],
+            cut_ago=None if cut is None else abs(seconds(now) - cut),
+            held=0.0 if held is None else min(max(held - seconds(now), 0.0), LONGEST_HOLD),
+        )

@@ -1,0 +1,177 @@
+"""Looks at a job, and waits for it: from the ledger, which the poller keeps up to date."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from wan_mcp.errors import Busy, CouldNotFindOut, WanError
+from wan_mcp.jobs.board import Board
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import LedgerUnavailable
+from wan_mcp.jobs.reading import Reader
+from wan_mcp.jobs.row import Row
+from wan_mcp.jobs.schedule import poll_delay, retry_delay
+from wan_mcp.jobs.standing import TROUBLE, Standing, of_row, passes, trouble_of
+from wan_mcp.models import JobStatus
+
+CHECK_TRIES = 3
+CHECK_SECONDS = 10.0
+FILM_LOOKS = 3
+"""How often a completed job without a link to its film is read once more."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What one look at a job brought.
+
+    Attributes:
+        standing: what is known; None when nothing is.
+        elapsed: seconds since the job was accepted; None when nothing tells.
+        trouble: why the look failed, when it did; `standing` is then what was known before.
+    """
+
+    standing: Standing | None = None
+    elapsed: float | None = None
+    trouble: WanError | None = None
+
+    def known(self) -> Standing:
+        """The standing. Raises what kept us from learning of it."""
+        if self.standing is None:
+            raise self.trouble or CouldNotFindOut("There was no time to ask PixelDojo.")
+        return self.standing
+
+
+class Waits:
+    """Looks and waits of this process's callers."""
+
+    def __init__(self, reader: Reader, board: Board, clock: Clock) -> None:
+        self._reader = reader
+        self._board = board
+        self._clock = clock
+
+    async def check(self, id: str) -> News:
+        """One job as it stands now; an ended one is told from the ledger.
+
+        Raises:
+            NotFound: PixelDojo does not know the id, or the account has no such handle.
+            Refused, CouldNotFindOut: it could not be asked.
+        """
+        deadline = self._clock.monotonic() + CHECK_SECONDS
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._news(await self._reader.look(id, deadline - self._clock.monotonic()))
+            except Busy as busy:
+                return await self._as_known(id, busy)
+            except TROUBLE as trouble:
+                pause = trouble.retry_after or retry_delay(attempt, self._clock.chance())
+                late = self._clock.monotonic() + pause >= deadline
+                if late or attempt >= CHECK_TRIES or not passes(trouble):
+                    raise
+                await self._clock.sleep(pause)
+
+    async def watch(self, id: str, seconds: float) -> AsyncGenerator[News, None]:
+        """The job's news, one for each look at it, until it ended or the time is up.
+
+        A look that fails is news too: a busy vendor means "wait on". Somebody may be told the
+        same twice, so that no wait is silent for long.
+
+        Raises:
+            NotFound: PixelDojo does not know the id, or the account has no such handle.
+            Busy: too many calls wait already.
+            Refused, CouldNotFindOut: asking again would not help.
+        """
+        deadline = self._clock.monotonic() + seconds
+        news = self._news(await self._reader.known(id))
+        if seconds <= 0 or _needs_a_look(news):
+            async with aclosing(self._looks(id, deadline, news)) as looks:
+                async for news in looks:
+                    yield news
+        else:
+            yield news
+        row = None if news.standing is None else news.standing.row
+        if row is None or _is_settled(news) or self._is_late(deadline):
+            return
+        try:
+            async with aclosing(self._hear(row, deadline)) as board:
+                async for news in board:
+                    yield news
+        except LedgerUnavailable:
+            async with aclosing(self._looks(id, deadline, news, alone=True)) as looks:
+                async for news in looks:
+                    yield news
+
+    async def _hear(self, row: Row, deadline: float) -> AsyncGenerator[News, None]:
+        """What the poller learns of a job."""
+        looks_left = FILM_LOOKS
+        async with aclosing(self._board.watch(row, deadline)) as board:
+            async for heard in board:
+                news = self._heard(heard, before=row)
+                yield news
+                looks_left -= news.standing is not None and news.standing.is_without_film
+                if _is_settled(news) or not looks_left:
+                    return
+
+    async def _looks(
+        self, id: str, deadline: float, news: News, *, alone: bool = False
+    ) -> AsyncGenerator[News, None]:
+        """Looks of this call's own: until the ledger has the job, or (alone) to the end."""
+        while True:
+            news = await self._look(id, deadline, news)
+            yield news
+            kept = news.standing is not None and news.standing.row is not None
+            if (kept and not alone) or _is_settled(news) or self._is_late(deadline):
+                return
+            await self._pause(news, deadline)
+
+    async def _as_known(self, id: str, busy: Busy) -> News:
+        """What the ledger has, when there is no room for a request. Raises `busy` if nothing."""
+        standing = await self._reader.known(id)
+        if standing is None:
+            raise busy
+        return self._news(standing, busy)
+
+    async def _look(self, id: str, deadline: float, before: News) -> News:
+        try:
+            left = deadline - self._clock.monotonic()
+            return self._news(await self._reader.look(id, left))
+        except TROUBLE as trouble:
+            if not passes(trouble):
+                raise
+            return self._news(before.standing, trouble)
+
+    def _heard(self, row: Row, before: Row) -> News:
+        """News from a row. Raises what makes waiting hopeless, if it is newer than `before`."""
+        trouble = trouble_of(row)
+        if trouble and not passes(trouble) and row.looked_at != before.looked_at:
+            raise trouble
+        return self._news(of_row(row), trouble)
+
+    def _is_late(self, deadline: float) -> bool:
+        return self._clock.monotonic() >= deadline
+
+    def _news(self, standing: Standing | None, trouble: WanError | None = None) -> News:
+        elapsed = None if standing is None else standing.age(self._clock.wall())
+        return News(standing, elapsed, trouble)
+
+    async def _pause(self, news: News, deadline: float) -> None:
+        delay = poll_delay(news.elapsed or 0.0, self._clock.chance())
+        asked = (news.trouble and news.trouble.retry_after) or 0.0
+        left = deadline - self._clock.monotonic()
+        await self._clock.sleep(max(min(max(delay, asked), left), 0.0))
+
+
+def _needs_a_look(news: News) -> bool:
+    """Whether no poller would look, or what it would meet is known to be hopeless."""
+    standing = news.standing
+    if standing is None or standing.row is None:
+        return True
+    trouble = trouble_of(standing.row)
+    asked_again = standing.status in (JobStatus.UNKNOWN, JobStatus.LOST)
+    hopeless = trouble is not None and not passes(trouble) and not standing.settled
+    return asked_again or standing.is_without_film or hopeless
+
+
+def _is_settled(news: News) -> bool:
+    return news.standing is not None and news.standing.settled
