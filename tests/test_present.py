@@ -11,8 +11,9 @@ from wan_mcp import errors, present, prose
 from wan_mcp.errors import OutcomeUnknown, RateLimited, WanError
 from wan_mcp.jobs import standing as standings
 from wan_mcp.jobs.row import Row, State
-from wan_mcp.jobs.service import News, Submitted
+from wan_mcp.jobs.service import Submitted
 from wan_mcp.jobs.standing import Standing, of_job, of_row
+from wan_mcp.jobs.waits import News
 from wan_mcp.models import Job, JobList, JobResult, JobStatus
 
 patient = settings(deadline=None)  # a busy machine is no defect
