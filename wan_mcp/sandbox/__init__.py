@@ -1,8 +1,8 @@
 """PixelDojo on loopback: real HTTP, make-believe credits, a real short film marked SANDBOX.
 
 It imports nothing else of wan_mcp, so that it is an independent witness of the vendor's words, and
-it counts the charges: in a test about money its count decides. Inputs are never fetched; by the
-path of the `video`, whatever its host, a job ends in one of these ways:
+it counts the charges: in a test about money its count decides. By the path of the `video`,
+whatever its host, a job ends in one of these ways:
 
 ===================== ==============================================
 /media/no-person.mp4  failed; the charge stays (a refund is not known)
@@ -10,6 +10,8 @@ path of the `video`, whatever its host, a job ends in one of these ways:
 anything else         completed
 ===================== ==============================================
 
+Inputs are never fetched and every film is the same, unless the terms ask for films of the jobs'
+own: then a job that is not named above fails when its inputs cannot be fetched or read.
 What PixelDojo does not document is a setting (`Terms`); how requests go wrong is in `faults`.
 """
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wan_mcp.sandbox.faults import from_json
 from wan_mcp.sandbox.message import Reply, Request, json_reply, text_reply
+from wan_mcp.sandbox.studio import equipped
 from wan_mcp.sandbox.vendor import ENDLESS, FAILING
 
 if TYPE_CHECKING:
@@ -92,16 +93,29 @@ def _page(sandbox: "Sandbox") -> str:
         for url, outcome in outcomes.items()
     )
     credits_left = sandbox.vendor.credits()[sandbox.key]
+    film, others = _OWN_FILMS if equipped(sandbox.terms) else _SAMPLE_FILM
     return _TEMPLATE.format(
         api_base=escape(sandbox.api_base),
         key=escape(sandbox.key),
         image=escape(sandbox.image_url),
         rows=rows,
+        film=film,
+        others=others,
         credits=f"{credits_left:g}",
         charges=len(sandbox.charges),
     )
 
 
+_OWN_FILMS = (
+    "a finished job returns its own clip, cut and scaled as asked, with the character's picture "
+    "set in and marked SANDBOX.",
+    "Any other video is fetched from its URL, and so is the image.",
+)
+_SAMPLE_FILM = (
+    "it renders nothing and sends nothing anywhere, and every finished job returns the same short "
+    "film, marked SANDBOX.",
+    "Any other video URL gives a finished film too; it is never fetched.",
+)
 _TEMPLATE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -114,8 +128,7 @@ _TEMPLATE = """<!doctype html>
  code {{ overflow-wrap: anywhere; }}
 </style>
 <h1>wan-mcp sandbox</h1>
-<p>A make-believe PixelDojo on this machine. It costs nothing, renders nothing and sends nothing
-anywhere: every finished job returns the same short film, marked SANDBOX.</p>
+<p>A make-believe PixelDojo on this machine. It costs nothing: {film}</p>
 <table>
 <tr><td>API base</td><td><code>{api_base}</code></td></tr>
 <tr><td>API key</td><td><code>{key}</code> ({credits} make-believe credits left)</td></tr>
@@ -127,6 +140,6 @@ anywhere: every finished job returns the same short film, marked SANDBOX.</p>
 <tr><th align="left">video</th><th align="left">what becomes of the job</th></tr>
 {rows}
 </table>
-<p>Any other video URL gives a finished film too; it is never fetched.</p>
+<p>{others}</p>
 </html>
 """

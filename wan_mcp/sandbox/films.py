@@ -1,4 +1,4 @@
-"""The sample inputs and the result film, served with byte ranges as a storage host does."""
+"""The sample inputs and the result films, served with byte ranges as a storage host does."""
 
 import hashlib
 import re
@@ -21,7 +21,13 @@ _TYPES = {".mp4": "video/mp4", ".png": "image/png"}
 
 def sample(request: Request) -> Reply:
     name = SAMPLES.get(request.path)
-    return text_reply("No such file", 404) if name is None else _serve(name, request.headers)
+    return text_reply("No such file", 404) if name is None else _shipped(name, request.headers)
+
+
+def sample_file(url: str, origin: str) -> Path | None:
+    """The file behind the URL of a sample of the sandbox at `origin`; None for any other URL."""
+    name = SAMPLES.get(url.removeprefix(origin)) if url.startswith(origin) else None
+    return None if name is None else _FOLDER / name
 
 
 def result(vendor: Vendor, request: Request, job_id: str) -> Reply:
@@ -31,7 +37,11 @@ def result(vendor: Vendor, request: Request, job_id: str) -> Reply:
         return text_reply("This URL has expired", 403)
     if state == "missing":
         return text_reply("No such file", 404)
-    return _serve("result.mp4", request.headers)
+    own = vendor.films.get(job_id)
+    if own is None:
+        return _shipped("result.mp4", request.headers)
+    # What is at this URL never changes, so the job's id tells it from all others.
+    return _serve(own.content, f'"{job_id}"', "video/mp4", request.headers)
 
 
 @cache
@@ -40,9 +50,12 @@ def _file(name: str) -> tuple[bytes, str]:
     return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
-def _serve(name: str, headers: Mapping[str, str]) -> Reply:
-    content, etag = _file(name)
-    common = {"Content-Type": _TYPES[Path(name).suffix], "Accept-Ranges": "bytes", "ETag": etag}
+def _shipped(name: str, headers: Mapping[str, str]) -> Reply:
+    return _serve(*_file(name), _TYPES[Path(name).suffix], headers)
+
+
+def _serve(content: bytes, etag: str, kind: str, headers: Mapping[str, str]) -> Reply:
+    common = {"Content-Type": kind, "Accept-Ranges": "bytes", "ETag": etag}
     if headers.get("if-none-match") == etag:
         return Reply(304, common)
     wanted = _range(headers, etag, len(content))

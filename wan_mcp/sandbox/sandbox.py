@@ -16,8 +16,9 @@ from wan_mcp.sandbox.listener import Listener
 from wan_mcp.sandbox.message import Reply, Request, text_reply
 from wan_mcp.sandbox.peer import Peer
 from wan_mcp.sandbox.script import Scripts
+from wan_mcp.sandbox.studio import Studio
 from wan_mcp.sandbox.terms import Clock, Terms
-from wan_mcp.sandbox.vendor import Charge, Vendor
+from wan_mcp.sandbox.vendor import Charge, Film, Job, Vendor
 
 KEY = "pd_sandbox"
 _REQUESTS_KEPT = 10_000
@@ -51,6 +52,8 @@ class Sandbox:
         """
         epoch = time.time() if epoch is None else epoch
         self.vendor = Vendor(terms or Terms(), clock=clock, epoch=epoch)
+        self.vendor.begin_film = self._film
+        self.studio = Studio(self._change)
         self.key = self.vendor.open_account(KEY)
         self.scripts = Scripts()
         self._requests: deque[Request] = deque(maxlen=_REQUESTS_KEPT)
@@ -132,7 +135,8 @@ class Sandbox:
     async def until(self, true: Callable[[], bool]) -> None:
         """Wait until something about the sandbox is true: a charge made, a request arrived.
 
-        It is asked again after every request's arrival and after its work.
+        It is asked again after every request's arrival and after its work, and whenever a film
+        of a job's own has ended.
         """
         while not true():
             self._changed = self._changed or asyncio.Event()
@@ -149,7 +153,13 @@ class Sandbox:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._listener.close()
+        try:
+            await self._listener.close()
+        finally:
+            await self.studio.close()
+
+    def _film(self, job: Job) -> Film | None:
+        return self.studio.film(job, self.origin, self.terms)
 
     async def _exchange(self, peer: Peer) -> bool:
         """One request and its reply; true when the connection can carry another."""

@@ -20,6 +20,9 @@ class Terms:
     """Credits per job (documented: 10; another copy of the page: 2). May be fractional."""
     quoted_price: float | None = None
     """What the model page says, when that differs from ``price``."""
+    films: Literal["sample", "own"] = "sample"
+    """What a finished job brings. `sample`: always the same short film, and nothing is fetched.
+    `own`: where PyAV is installed (the extra `media`), one made from the job's own inputs."""
     pending_seconds: float = 1
     processing_seconds: float = 4
     url_seconds: float | None = 86_400

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +49,24 @@ class Job:
     created: float
     """On the vendor's clock, in seconds."""
 
+    @property
+    def clip(self) -> str:
+        """The path of its video, by which the samples are known."""
+        return urlsplit(str(self.body["video"])).path
+
+
+@dataclass
+class Film:
+    """A job's own film: both fields stay empty until it has ended, then one of them is set."""
+
+    content: bytes = b""
+    error: str = ""
+    """Why there is none, as a sentence."""
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.content or self.error)
+
 
 @dataclass
 class _Account:
@@ -66,6 +84,10 @@ class Vendor:
         """Where its pages are, as "http://127.0.0.1:PORT"; known once it listens."""
         self.charges: list[Charge] = []
         self.jobs: dict[str, Job] = {}
+        self.films: dict[str, Film] = {}
+        """By job; the others bring the sample."""
+        self.begin_film: Callable[[Job], Film | None] = lambda _: None
+        """The studio's, if there is one; None when the job gets no film of its own."""
         self._accounts: dict[str, _Account] = {}
         self._clock = clock
         self._epoch_offset = epoch - clock()
@@ -130,6 +152,8 @@ class Vendor:
         job = Job(f"job_{secrets.token_hex(10)}", key, body, price, self._clock())
         self.jobs[job.id] = job
         self.charges.append(Charge(key, job.id, price, body))
+        if film := self.begin_film(job):
+            self.films[job.id] = film
         return job
 
     def job(self, key: str, job_id: str) -> Job:
@@ -146,14 +170,22 @@ class Vendor:
         return mine[::-1][: min(limit, self.terms.list_cap)]
 
     def status(self, job: Job) -> str:
-        """pending, processing, completed or failed; only the time and the sample clip decide."""
+        """pending, processing, completed or failed: by time, sample clip and the studio's news."""
         age = self._clock() - job.created
-        sample = urlsplit(job.body["video"]).path
+        film = self.films.get(job.id)
         if age < self.terms.pending_seconds:
             return "pending"
-        if age < self.terms.pending_seconds + self.terms.processing_seconds or sample == ENDLESS:
+        if age < self.terms.pending_seconds + self.terms.processing_seconds or job.clip == ENDLESS:
             return "processing"
-        return "failed" if sample == FAILING else "completed"
+        if film is not None and not film.ended:
+            return "processing"
+        return "failed" if self.error(job) else "completed"
+
+    def error(self, job: Job) -> str:
+        """Why the job fails when its time has come; empty when it does not."""
+        if job.clip == FAILING:
+            return "No person could be found in the source video"
+        return self.films[job.id].error if job.id in self.films else ""
 
     def expires_at(self, job: Job) -> str | None:
         """When the result's URL dies, as ISO 8601 with Z; None when it does not."""

@@ -27,7 +27,7 @@ def job_page(vendor: Vendor, job: Job) -> dict[str, Any]:
     if status == "completed":
         told |= _output(f"{vendor.origin}/media/results/{job.id}.mp4", vendor.terms)
     if status == "failed":
-        told["error"] = "No person could be found in the source video"
+        told["error"] = vendor.error(job)
     told |= {"creditCost": number(job.cost), "expiresAt": vendor.expires_at(job)}
     return _told(told, vendor.terms.job_omits)
 
