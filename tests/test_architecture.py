@@ -49,6 +49,7 @@ OUTSIDE = {
     "httpx": "pixeldojo.exchange media.web demo rehearsal",
     "truststore": "pixeldojo.exchange media.web demo",
     "av": "media.probe media.poster sandbox",
+    "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "jobs",
     "starlette": "http",
     "uvicorn": "http",

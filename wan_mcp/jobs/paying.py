@@ -107,6 +107,7 @@ class Payment:
                     self._wanted,
                     resolution_as_number=self._as_number,
                     before_sending=self._before_sending,
+                    submission_id=self._handle,
                 )
             except (NotSent, RateLimited, Rejected) as refusal:
                 self._in_the_air = False

@@ -16,6 +16,7 @@ from wan_mcp.pixeldojo.exchange import Commit, Exchange, Limits, Request
 from wan_mcp.pixeldojo.pace import Pace, Use
 from wan_mcp.pixeldojo.refusals import failure
 from wan_mcp.pixeldojo.reply import Reply
+from wan_mcp.pixeldojo.tracing import answered, request_span
 
 if TYPE_CHECKING:
     import httpx
@@ -61,12 +62,14 @@ class PixelDojo:
         *,
         resolution_as_number: bool = False,
         before_sending: Commit | None = None,
+        submission_id: str = "",
     ) -> Job:
         """Start one paid job with exactly one POST.
 
         Args:
             before_sending: awaited after connecting, before the first header byte may leave;
                 when it raises, nothing is sent.
+            submission_id: our own name for the request, for whoever traces it.
 
         Raises:
             NotSent: no byte left.
@@ -74,15 +77,19 @@ class PixelDojo:
             OutcomeUnknown: the request may have landed.
         """
         body = wire.run_body(wanted, resolution_as_number=resolution_as_number)
-        path = f"/models/{wire.MODEL}/run"
         reply = await self._send(
-            "POST", path, use=Use.SUBMIT, body=body, before_sending=before_sending
+            "POST",
+            "/models/{model}/run",
+            use=Use.SUBMIT,
+            body=body,
+            before_sending=before_sending,
+            submission_id=submission_id,
         )
         return self._hidden(wire.accepted(reply, loopback=self._loopback))
 
     async def job(self, job_id: str, use: Use = Use.STATUS) -> Job:
         """One job as it stands now. Free. Raises Refused or CouldNotFindOut."""
-        reply = await self._send("GET", f"/jobs/{job_id}", use=use)
+        reply = await self._send("GET", "/jobs/{job_id}", use=use, job_id=job_id)
         return self._hidden(wire.job(reply, job_id, loopback=self._loopback))
 
     async def jobs(self, use: Use = Use.LIST) -> list[wire.Listed]:
@@ -92,11 +99,11 @@ class PixelDojo:
 
     async def model(self) -> wire.Model:
         """The model page, with what a job is said to cost. Free and public."""
-        return wire.model(await self._send("GET", f"/models/{wire.MODEL}"))
+        return wire.model(await self._send("GET", "/models/{model}"))
 
     async def resolution_is_number(self) -> bool:
         """Whether the published schema wants the resolution as a number. Free and public."""
-        reply = await self._send("GET", f"/models/{wire.MODEL}/schema")
+        reply = await self._send("GET", "/models/{model}/schema")
         return wire.resolution_is_number(reply)
 
     async def aclose(self) -> None:
@@ -106,23 +113,26 @@ class PixelDojo:
     async def _send(
         self,
         method: str,
-        path: str,
+        route: str,
         *,
         use: Use | None = None,
         body: Mapping[str, Any] | None = None,
         before_sending: Commit | None = None,
+        **ids: str,
     ) -> Reply:
         """Make one request; whatever is not a 2xx answer leaves here as one of our errors.
 
         Args:
             use: what it is for; None for a public page, which goes without the key.
+            ids: what the route names, and what a trace is told.
         """
         if use is not None:
             self.require_key()
-        request = Request(
-            method, self._base + path, self._headers(use is None), body, before_sending
-        )
-        reply = (await self._paced(request, use)).without(self._key)
+        url = self._base + route.format(model=wire.MODEL, **ids)
+        request = Request(method, url, self._headers(use is None), body, before_sending)
+        with request_span(method, route, ids) as span:
+            reply = (await self._paced(request, use)).without(self._key)
+            answered(span, reply.status)
         if not 200 <= reply.status < 300:
             error = failure(reply, paid=request.paid)
             error.what = self._hide(error.what)
