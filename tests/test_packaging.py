@@ -76,15 +76,18 @@ def test_everything_imported_is_asked_for_by_name() -> None:
     }
     owners = packages_distributions()
     foreign = imported - sys.stdlib_module_names - {"wan_mcp"}
-    # pydantic pins the one pydantic_core it goes with.
-    brought = {owners[name][0].lower().replace("_", "-") for name in foreign - {"pydantic_core"}}
+    # pydantic pins the one pydantic_core it goes with; opentelemetry is a name that many share.
+    foreign -= {"pydantic_core", "opentelemetry"}
+    brought = {owners[name][0].lower().replace("_", "-") for name in foreign if name in owners}
 
-    assert brought == {requirement.name for requirement in NEEDED}
+    needed = {requirement.name for requirement in NEEDED} - {"opentelemetry-api"}
+    assert needed <= brought <= needed | {"av"}  # the extra, imported where it is used
 
 
 def test_the_installed_package_asks_for_what_the_project_says() -> None:
     """A stale install would hide a forgotten requirement (ours)."""
-    asked = {str(Requirement(line)) for line in requires("wan-mcp") or []}
+    lines = map(Requirement, requires("wan-mcp") or [])
+    asked = {str(requirement) for requirement in lines if requirement.marker is None}
 
     assert asked == {str(requirement) for requirement in NEEDED}
 

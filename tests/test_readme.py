@@ -13,6 +13,7 @@ import sysconfig
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from mcp.client import Client
 from wan_mcp import errors
 from wan_mcp.__main__ import main
 from wan_mcp.arguments import Arguments, GetJobStatus, ListJobs, ReplaceCharacter, WaitForJob
+from wan_mcp.media.preflight import UnusableInput
 from wan_mcp.models import JobLine, JobResult, JobStatus
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.sandbox.films import SAMPLES
@@ -49,6 +51,7 @@ LINKS = re.findall(r"\]\(([^)]+)\)", README)
 
 FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
 """Names in the README that are knobs of other programs."""
+PROMPTS = {"replace_a_character"}
 FILES = {"claude_desktop_config", "wan_mcp"}
 
 PROVEN: list[str] = []
@@ -141,6 +144,26 @@ def test_first_command_installs_the_project_and_ends_with_a_film(tmp_path: Path)
     assert PROJECT["project"]["scripts"] == {"wan-mcp": "wan_mcp.__main__:main"}
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert film.read_bytes()[4:8] == b"ftyp"
+
+
+@proves('python -m pip install ".[media]"', "wan-mcp demo --video")
+def test_media_extra_lets_the_demo_cut_a_clip_of_ones_own(tmp_path: Path) -> None:
+    """Whoever has no link at hand still sees it work on their own files (ours)."""
+    words = the_command("wan-mcp demo --video").split()
+    for name, sample in (("clip.mp4", "clip.mp4"), ("dancer.png", "character.png")):
+        content = (resources.files("wan_mcp.sandbox") / "media" / sample).read_bytes()
+        (tmp_path / name).write_bytes(content)
+
+    ended = subprocess.run(
+        [*installed(" ".join(words)), "--job-seconds", "0"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert list(PROJECT["project"]["optional-dependencies"]) == ["media"]
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert len(list(tmp_path.glob("wan-mcp-job_*.mp4"))) == 1
 
 
 @proves("python -m pip install pytest")
@@ -302,6 +325,7 @@ def test_error_table_says_of_each_code_what_the_code_says() -> None:
     """Charged or not, and safe to repeat or not, are money (ours)."""
     told = {code: (charged, safe) for code, charged, safe, _ in table("When a call goes wrong")}
     known = {kind.code: (kind.charged, "yes" if kind.retry_safe else "no") for kind in failures()}
+    known[UnusableInput.code] = (UnusableInput.charged, "no")  # its room is opened when needed
     del known["fenced"]  # never leaves the jobs: each way to it ends there
 
     assert told == {**known, "internal_error": ("unknown", "no")}
@@ -318,7 +342,7 @@ async def test_defect_is_told_as_the_error_table_says(
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wan_mcp.server.Jobs", broken)
+    monkeypatch.setattr("wan_mcp.running.Jobs", broken)
     async with Client(server) as client:
         paid = (await client.call_tool("replace_character", given)).structured_content or {}
         free = (await client.call_tool("wait_for_job", {"job_id": "a"})).structured_content or {}
@@ -362,7 +386,7 @@ def test_every_name_in_code_letters_exists() -> None:
     parameters = {*published(ReplaceCharacter), *published(WaitForJob), *JobLine.model_fields}
     codes = {row[0] for row in table("When a call goes wrong")}
 
-    known = {*tools, *parameters, *codes, *JobResult.model_fields}
+    known = {*tools, *parameters, *codes, *JobResult.model_fields, *PROMPTS}
     assert names - known == FOREIGN | FILES
 
 
@@ -432,10 +456,19 @@ def test_links_within_the_project_lead_somewhere() -> None:
 
 def test_picture_shows_tools_that_exist() -> None:
     """A picture is a promise too (ours)."""
-    (picture,) = re.findall(r"!\[.+\]\((.+)\)", README)
+    (picture,) = re.findall(r"!\[.+?\]\((.+?\.svg)\)", README)
     root = ElementTree.parse(ROOT / picture).getroot()
     names = {node.text for node in root.iter() if node.get("class") == "code name"}
 
     assert root.tag.endswith("svg")
     assert names
     assert names <= {row[0] for row in table("Tools")}
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[.+?\]\((.+?\.png)\)", README))
+def test_screenshot_is_there_and_loads_fast(picture: str) -> None:
+    """Retaken by tests/host/pictures.py from the page itself (ours)."""
+    content = (ROOT / picture).read_bytes()
+
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 150_000

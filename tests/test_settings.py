@@ -208,11 +208,11 @@ def test_misspelt_name_is_refused_with_the_nearest(
 
 def test_misspelt_name_in_a_named_file_is_refused_too(tmp_path: Path) -> None:
     """A file is no excuse (ours)."""
-    (tmp_path / "named.env").write_text("WAN_MCP_QQQQ=1\n")
+    (tmp_path / "named.env").write_text("WAN_MCP_9Z9Z9Z=1\n")
 
     told = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "named.env")}, tmp_path)
 
-    assert told == "WAN_MCP_QQQQ: there is no such setting"
+    assert told == "WAN_MCP_9Z9Z9Z: there is no such setting"
 
 
 @pytest.mark.parametrize(

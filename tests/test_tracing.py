@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from mcp import Client
 from opentelemetry import trace
+
+pytest.importorskip("opentelemetry.sdk", reason="collects spans")
+
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

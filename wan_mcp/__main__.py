@@ -32,7 +32,7 @@ def _stdio() -> int:
     from wan_mcp.stdio import run_stdio
 
     try:
-        server = build_server(Settings.read(os.environ))
+        server = build_server(Settings.read(os.environ), local=True)
     except BadSettings as exc:
         return complain(exc)
     gc.freeze()

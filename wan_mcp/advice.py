@@ -55,10 +55,18 @@ def _next_with_film(standing: Standing, left: int | None, call: str) -> str:
             f"Call {call} again in a minute. If there is still no link, ask the user to look at "
             "the job on pixeldojo.ai; a new replace_character call would be charged again."
         )
+    row = standing.row
+    if row is not None and row.saved_path:
+        return "Tell the user where the film is; the link is temporary, the saved file stays."
     if left is not None and left <= 0:
         return (
             "The link's time is over: try it, and if it is dead ask the user to look for the film "
             "on pixeldojo.ai; a new replace_character call would be charged again."
+        )
+    if row is not None and row.not_saved:
+        return (
+            f"The film could not be saved here: {row.not_saved} Give the user the link and say "
+            "that the film must be saved at once."
         )
     life = _LIFE_UNKNOWN if left is None else ""
     return f"Give the user the link now and say that the film must be saved: it is temporary{life}."

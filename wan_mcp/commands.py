@@ -203,9 +203,11 @@ def _add_sandbox(sandbox: argparse.ArgumentParser) -> None:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--live", action="store_true", help="use PixelDojo; asks before it spends")
-    demo.add_argument("--video", metavar="URL", help="public link to the source clip")
     demo.add_argument(
-        "--image", dest="character_image", metavar="URL", help="public link to the character"
+        "--video", metavar="URL", help="link to the source clip; without --live also a file"
+    )
+    demo.add_argument(
+        "--image", dest="character_image", metavar="URL", help="link to the character; the same"
     )
     for option, name, text in _PARAMETERS:
         demo.add_argument(f"--{option}", dest=name, metavar="N", help=text)

@@ -1,5 +1,6 @@
 """`wan-mcp demo`: a real MCP client, the real server as a subprocess, and one job end to end."""
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 
 from wan_mcp import addresses
+from wan_mcp.lending import lent
 from wan_mcp.rehearsal import Stage, rehearsal
 from wan_mcp.screen import Screen
 from wan_mcp.settings import Settings
@@ -22,8 +24,10 @@ Peer = StdioServerParameters | MCPServer[Any]
 
 _SAMPLE = (
     "That was the sandbox: the film is its sample, whatever the inputs were, and its link is gone "
-    "now.\nA real one: wan-mcp demo --live --video URL --image URL"
+    "now. With the extra wan-mcp[media] it is cut from your own clip."
 )
+_OWN = "That was the sandbox: it cut your clip and set your picture into it; its link is gone now."
+_REAL = "A real one: wan-mcp demo --live --video URL --image URL"
 
 
 def subprocess_server(environment: Mapping[str, str]) -> StdioServerParameters:
@@ -74,8 +78,9 @@ class Demo:
         account = {"PIXELDOJO_API_BASE": "http://127.0.0.1", "PIXELDOJO_API_KEY": "none"}
         settings = Settings.read({**environment, **account})
         # A ledger of its own: the user's would keep jobs of a vendor that is gone in a minute.
-        async with rehearsal(settings.data_folder / "demo", job_seconds) as stage:
-            return await self._on(stage, environment, job_seconds)
+        with lent(self._given, ("video", "character_image")) as self._given:
+            async with rehearsal(settings.data_folder / "demo", job_seconds) as stage:
+                return await self._on(stage, environment, job_seconds)
 
     async def _on(self, stage: Stage, environment: Mapping[str, str], job_seconds: float) -> int:
         media = f"{stage.origin}/media"
@@ -88,6 +93,8 @@ class Demo:
             "PIXELDOJO_API_BASE": stage.api_base,
             "PIXELDOJO_API_KEY": stage.key,
             "WAN_MCP_DATA_DIR": stage.folder,
+            "WAN_MCP_ARCHIVE": "off",  # the demo saves the film itself, where it was told to
+            "WAN_MCP_POSTER": "off",
         }
         return await self._run({**environment, **own}, screen)
 
@@ -170,7 +177,8 @@ class Demo:
         screen.say(f"Saved:   {path} ({path.stat().st_size:,} bytes)")
         screen.say(f"Credits: {self._credits()}")
         if self._sandboxed:
-            screen.say(_SAMPLE)
+            screen.say(_SAMPLE if importlib.util.find_spec("av") is None else _OWN)
+            screen.say(_REAL)
         return 0
 
     def _credits(self) -> str:

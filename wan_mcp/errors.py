@@ -184,3 +184,17 @@ class Busy(CouldNotFindOut):
 
     code = "busy"
     advice = "The job itself is not affected. Call again when the time told is over."
+
+
+class NotKept(Exception):
+    """A film could not be saved. No answer of a call: the job itself is done.
+
+    Attributes:
+        what: one plain sentence, without the film's address.
+        final: trying again cannot help.
+    """
+
+    def __init__(self, what: str, *, final: bool) -> None:
+        super().__init__(what)
+        self.what = what
+        self.final = final

@@ -107,6 +107,7 @@ class JobResult(BaseModel):
         message: what happened, in a sentence.
         status: in our words; the vendor's own word is `vendor_status`.
         expires_at: when PixelDojo says the result dies, in ISO 8601.
+        saved_path: where the film lies on this machine, with its sha256 and its size in bytes.
         credit_cost: what the job costs, whichever call bought it.
         credit_estimate: what it was expected to cost, where that differs.
         seed: repeats this take; planted by us when the caller gave none.
@@ -127,6 +128,9 @@ class JobResult(BaseModel):
     video_url: str | None = None
     expires_at: str | None = None
     expires_in_seconds: int | None = None
+    saved_path: str | None = None
+    sha256: str | None = None
+    size: int | None = None
     credit_cost: float | None = None
     credit_estimate: float | None = None
     credits_remaining: float | None = None

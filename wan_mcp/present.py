@@ -42,6 +42,8 @@ def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
         )
     elif submitted.standing.status is JobStatus.SUBMITTING:
         result.charged = "unknown"
+    if submitted.notes:
+        result.message += f" About the inputs: {' '.join(submitted.notes)}"
     if submitted.standing.row is None:
         result.message += " It could not be written down here: keep its job_id."
     return result
@@ -61,6 +63,7 @@ def job_result(
     job = standing.job or Job(job_id=standing.id, status=status)
     expires_at = None if status in _WITHOUT_FILM else job.expires_at
     left = None if expires_at is None else int((expires_at - now).total_seconds())
+    row = standing.row
     return JobResult(
         message=_message(standing, charged),
         job_id=standing.id,
@@ -69,6 +72,9 @@ def job_result(
         video_url=job.video_url,
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=left if left is None else max(left, 0),
+        saved_path=None if row is None else row.saved_path,
+        sha256=None if row is None else row.sha256,
+        size=None if row is None else row.size,
         credit_cost=job.credit_cost,
         credit_estimate=_estimate(standing, job),
         # Later it would be an old balance: only the answer to a submit has one.

@@ -17,6 +17,7 @@ def text(result: JobResult | JobList) -> str:
     lines = [result.message]
     if result.video_url:
         lines.append(f"Film: {result.video_url}")
+    lines.append(_saved(result))
     if result.error:
         lines.append(f'PixelDojo\'s reason: "{result.error}"')
     lines += [_expiry(result), _standing(result), _money(result), _failure(result)]
@@ -34,6 +35,13 @@ def duration(seconds: float) -> str:
 
 def _ended(lines: list[str], result: JobResult | JobList) -> str:
     return "\n".join([*filter(None, lines), f"Next: {result.next}"])
+
+
+def _saved(result: JobResult) -> str:
+    if result.size is None:
+        return ""
+    where = f" at {result.saved_path}" if result.saved_path else ""
+    return f"Saved{where} ({result.size:,} bytes, SHA-256 {result.sha256})."
 
 
 def _expiry(result: JobResult) -> str:

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from wan_mcp import addresses
 
@@ -23,8 +31,16 @@ KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
 
 
+def _on_or_off(value: object) -> bool:
+    word = str(value).lower()
+    if word not in ("on", "off", "true", "false", "1", "0"):
+        raise ValueError("must be on or off")
+    return word in ("on", "true", "1")
+
+
 Credits = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
 class BadSettings(Exception):
@@ -44,6 +60,12 @@ class Settings(BaseModel):
         max_in_flight: jobs at once.
         max_submits_per_minute: paid requests in 60 s.
         confirm_above: the person is asked before a job that costs more credits; unset: never.
+        preflight: look at both inputs before paying; unset: over stdio only.
+        archive: save finished films; unset: over stdio, and wherever `video_dir` is set.
+        video_dir: where to, a full path; a folder beside the ledger when unset.
+        video_limit_gb: how many 10^9 bytes of films may stay, none younger than a week is
+            deleted; unset: no limit.
+        poster: show a few frames of a finished film in the answer; unset: over stdio only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -59,6 +81,11 @@ class Settings(BaseModel):
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
     max_submits_per_minute: Count = Field(default=6, alias="WAN_MCP_MAX_SUBMITS_PER_MINUTE")
     confirm_above: Credits | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
+    preflight: Switch | None = Field(default=None, alias="WAN_MCP_PREFLIGHT")
+    archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
+    video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
+    video_limit_gb: Credits | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
+    poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -93,6 +120,11 @@ class Settings(BaseModel):
         return platformdirs.user_data_path("wan-mcp", appauthor=False)
 
     @property
+    def film_folder(self) -> Path:
+        """Where finished films are saved."""
+        return self.video_dir or self.data_folder / "films"
+
+    @property
     def on_loopback(self) -> bool:
         """Whether the API is on this machine, as the sandbox is."""
         return addresses.is_loopback(urlsplit(self.api_base).hostname or "")
@@ -117,7 +149,7 @@ class Settings(BaseModel):
             raise ValueError("must start with https:// (http:// only on this machine)")
         return base.rstrip("/")
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "video_dir")
     @classmethod
     def _is_one_place(cls, folder: Path | None) -> Path | None:
         # Hosts start servers in folders of their choice: with two ledgers a job is paid twice.

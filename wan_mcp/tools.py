@@ -1,5 +1,6 @@
 """The tools: describe, call Jobs, present. The one place where our errors become answers."""
 
+import base64
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -9,7 +10,15 @@ from typing import Any
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, Icon, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import (
+    CallToolResult,
+    ContentBlock,
+    Icon,
+    ImageContent,
+    InputRequiredResult,
+    TextContent,
+    ToolAnnotations,
+)
 from pydantic import BaseModel
 
 from wan_mcp import consent, present
@@ -22,9 +31,10 @@ from wan_mcp.arguments import (
     read_arguments,
 )
 from wan_mcp.errors import WanError
+from wan_mcp.gallery import Blob
 from wan_mcp.jobs.service import Jobs
 from wan_mcp.jobs.waits import News
-from wan_mcp.models import JobList, JobResult
+from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.prose import text
 from wan_mcp.schema import portable
 
@@ -48,12 +58,26 @@ class Call:
         progress: tells a waiting person how far it is; the number only has to grow.
         confirm_above: credits above which a person has to say yes; None never asks.
         context: the SDK's own, through which the host is asked.
+        local: whether paths of this machine mean something to the caller.
+        poster: a few frames of a job's saved film; None where none are to be shown.
     """
 
     jobs: Jobs
     progress: Progress
     confirm_above: float | None
     context: Context[Any, Any]
+    local: bool = False
+    poster: Callable[[str], Awaitable[Blob | None]] | None = None
+
+    async def answer(self, result: Result) -> CallToolResult:
+        """A result as hosts are given it."""
+        if isinstance(result, JobList):
+            return _answer(result)
+        if not self.local:
+            result = result.model_copy(update={"saved_path": None})
+        is_film = result.status is JobStatus.COMPLETED and result.size is not None
+        shown = self.poster and is_film and await self.poster(result.job_id or "")
+        return _answer(result, picture=shown or None)
 
 
 class WanTool(Tool):
@@ -77,7 +101,7 @@ class WanTool(Tool):
             call = self.open_call(context)
             call.jobs.require_key()  # without a key there is no account whose jobs to tell of
             result = await self.fn(given, call)
-            return result if isinstance(result, InputRequiredResult) else _answer(result)
+            return result if isinstance(result, InputRequiredResult) else await call.answer(result)
         except WanError as failure:
             return _answer(present.failure_result(failure), failed=True)
         except Exception:
@@ -197,9 +221,13 @@ def _broken(name: str, paid: bool) -> JobResult:
     )
 
 
-def _answer(result: Result, *, failed: bool = False) -> CallToolResult:
+def _answer(result: Result, *, failed: bool = False, picture: Blob | None = None) -> CallToolResult:
+    content: list[ContentBlock] = [TextContent(type="text", text=text(result))]
+    if picture is not None:
+        data = base64.b64encode(picture.data).decode()
+        content.append(ImageContent(type="image", data=data, mime_type=picture.mime_type))
     return CallToolResult(
-        content=[TextContent(type="text", text=text(result))],
+        content=content,
         structured_content=result.model_dump(mode="json", exclude_none=True),
         is_error=failed,
     )

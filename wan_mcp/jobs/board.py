@@ -135,4 +135,14 @@ class Board:
 
 def _told(row: Row) -> tuple[object, ...]:
     """What of a row is news."""
-    return (row.state, row.job_id, row.looked_at, row.trouble, row.video_url, row.checks, row.error)
+    return (
+        row.state,
+        row.job_id,
+        row.looked_at,
+        row.trouble,
+        row.video_url,
+        row.checks,
+        row.error,
+        row.saved_path,
+        row.not_saved,
+    )

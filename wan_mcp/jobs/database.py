@@ -62,6 +62,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN watched_until REAL",
         "ALTER TABLE jobs ADD COLUMN trouble TEXT",
         "ALTER TABLE jobs ADD COLUMN trouble_code TEXT",
+        "ALTER TABLE jobs ADD COLUMN saved_path TEXT",
+        "ALTER TABLE jobs ADD COLUMN sha256 TEXT",
+        "ALTER TABLE jobs ADD COLUMN size INTEGER",
+        "ALTER TABLE jobs ADD COLUMN not_saved TEXT",
         """
         CREATE TABLE keys (
             account      TEXT PRIMARY KEY,

@@ -62,10 +62,10 @@ class Roster:
         return self._table.rows(_HANDLES, handles=json.dumps(list(handles)))
 
     def expect(self, handles: Collection[str], until: datetime) -> None:
-        self._mark(handles, watched_until=until)
+        self.mark(handles, watched_until=until)
 
     def looked(self, handles: Collection[str], trouble: WanError | None) -> None:
-        self._mark(
+        self.mark(
             handles,
             looked_at=self._table.now(),
             trouble=without_queries(trouble.what) if trouble else None,
@@ -96,6 +96,21 @@ class Roster:
             held = now + timedelta(seconds=limit.held) if limit.held else None
             self._change(account, per_minute=limit.per_minute, cut_at=cut, held_until=held)
 
+    def mark(self, handles: Collection[str], **columns: object) -> None:
+        """Note the same about several rows."""
+        to = ", ".join(f"{name} = :{name}" for name in columns)
+        with transaction(self._table.connection):
+            known = {"handles": json.dumps(list(handles)), **columns}
+            self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES}", **known)
+
+    def unsaved(self, account: str) -> list[Row]:
+        return self._table.rows(
+            "account = :account AND state = 'completed' AND video_url IS NOT NULL "
+            "AND saved_path IS NULL AND not_saved IS NULL AND ended_at > :since ORDER BY number",
+            account=account,
+            since=self._table.now() - POLLED,
+        )
+
     def typical(self, account: str) -> list[float]:
         found = self._table.query(
             "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
@@ -108,12 +123,6 @@ class Roster:
 
     def version(self) -> int:
         return int(self._table.query("PRAGMA data_version")[0][0])
-
-    def _mark(self, handles: Collection[str], **columns: object) -> None:
-        to = ", ".join(f"{name} = :{name}" for name in columns)
-        with transaction(self._table.connection):
-            known = {"handles": json.dumps(list(handles)), **columns}
-            self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES}", **known)
 
     def _key(self, account: str) -> Any:
         self._table.write("INSERT OR IGNORE INTO keys (account) VALUES (:account)", account=account)

@@ -67,6 +67,15 @@ class Rota(Protocol):
     async def learn_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
         """Change what is known of the key's budget."""
 
+    async def unsaved(self, account: str) -> list[Row]:
+        """Completed jobs of the last 24 hours whose film may still be saved, oldest first."""
+
+    async def saved(self, handle: str, path: str, sha256: str, size: int) -> None:
+        """Note where a film lies now."""
+
+    async def not_saved(self, handle: str, why: str) -> None:
+        """Note that a film cannot be saved any more."""
+
     async def typical(self, account: str) -> list[float]:
         """Seconds that the last 20 completed jobs took."""
 

@@ -79,6 +79,8 @@ class Row(BaseModel):
         looked_at: when PixelDojo was last asked for the job; `trouble` is what that met, None
             when it answered; `trouble_code` its kind, None when it passes.
         watched_until: somebody waits for the job at least until then.
+        saved_path: where the film lies on this machine, with its `sha256` and `size` in bytes.
+        not_saved: why the film cannot be saved any more.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -112,6 +114,10 @@ class Row(BaseModel):
     watched_until: datetime | None
     trouble: str | None
     trouble_code: str | None
+    saved_path: str | None
+    sha256: str | None
+    size: int | None
+    not_saved: str | None
 
     @property
     def public_id(self) -> str:

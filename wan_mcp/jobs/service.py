@@ -2,9 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from wan_mcp.jobs.board import Board
 from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.keeper import Archive, Keeper
 from wan_mcp.jobs.ledger import Claim, Ledger
 from wan_mcp.jobs.listing import Listing
 from wan_mcp.jobs.payments import Payments
@@ -28,6 +29,8 @@ from wan_mcp.models import JobStatus, Replacement
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
+PREFLIGHT_SECONDS = 3.0
+"""How long both inputs are looked at before a submit: a second is left for the submit itself."""
 ANSWER_SECONDS = 4.0
 """How long a submit waits for PixelDojo before it answers with our handle: one agent SDK gives a
 whole call 5 s."""
@@ -40,11 +43,19 @@ class Submitted:
     Attributes:
         joined: an equal request stood already, and nothing new was bought.
         resigned: it is equal but for what follows the ? of a link.
+        notes: what the look at the inputs found, and did not refuse.
     """
 
     standing: Standing
     joined: bool
     resigned: bool = False
+    notes: Sequence[str] = ()
+
+
+class Preflight(Protocol):
+    """A look at the inputs, which tells what it found; raises Refused for what cannot work."""
+
+    async def __call__(self, wanted: Replacement, *, seconds: float) -> list[str]: ...
 
 
 class Jobs:
@@ -58,6 +69,8 @@ class Jobs:
         account: finds the account's name in the ledger.
         tasks: the server's own tasks: payments run there and outlive the calls.
         clock: time and chance.
+        preflight: looks at the inputs before anything is paid, for at most so many seconds.
+        archive: opens the place where finished films are kept.
     """
 
     def __init__(
@@ -68,6 +81,8 @@ class Jobs:
         budget: Budget,
         tasks: TaskGroup,
         clock: Clock,
+        preflight: Preflight | None = None,
+        archive: Callable[[], Archive] | None = None,
     ) -> None:
         self.clock = clock
         self._vendor = vendor
@@ -77,11 +92,13 @@ class Jobs:
         self._reconciler = Reconciler(vendor, ledger, clock)
         self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake)
         rota = ledger.rota
-        reader = Reader(vendor, ledger, rota, account, self._reconciler, clock)
+        self._reader = reader = Reader(vendor, ledger, rota, account, self._reconciler, clock)
         listing = Listing(vendor, rota, reader.learn, budget, clock)
         self._poller = Poller(rota, account, reader, listing, budget, clock)
         self._board = Board(rota, clock)
-        self._waits = Waits(reader, self._board, clock)
+        self._waits = Waits(reader, self._board, clock, keeps=archive is not None)
+        self._keeper = archive and Keeper(archive, rota, account, clock)
+        self._preflight = preflight
         self._typical = Typical(rota, account, clock)
 
     async def run(self) -> None:
@@ -90,6 +107,8 @@ class Jobs:
             tasks.start_soon(self.reconcile)
             tasks.start_soon(self._poller.run)
             tasks.start_soon(self._board.run)
+            if self._keeper is not None:
+                tasks.start_soon(self._keeper.run)
 
     async def reconcile(self) -> None:
         """Look up lost answers, for ever."""
@@ -126,13 +145,22 @@ class Jobs:
         """
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
-        estimate = await self.estimate() if estimate is None else estimate
+        # Not a task group: what either raises must arrive as it is.
+        notes, estimate = await asyncio.gather(self._look_at(wanted), self._price_of(estimate))
         with anyio.CancelScope(shield=True):  # a claimed row must not be left without its payment
             # asyncio's shield too: a task that is cancelled by asyncio itself passes anyio's.
             claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
         standing = await self._payments.settled(claim.row.handle, left) or of_row(claim.row)
-        return Submitted(standing, joined=not claim.mine, resigned=claim.resigned)
+        return Submitted(standing, not claim.mine, claim.resigned, notes)
+
+    async def known(self, id: str) -> Standing | None:
+        """What the ledger has of a handle or job id, without asking PixelDojo.
+
+        Raises:
+            NotFound: the account has no such handle.
+        """
+        return await self._reader.known(id)
 
     async def check(self, id: str) -> News:
         """One job as it stands now: `Waits.check`."""
@@ -155,6 +183,14 @@ class Jobs:
     async def drain(self, seconds: float) -> None:
         """Let running payments finish, at most so long."""
         await self._payments.drain(seconds)
+
+    async def _look_at(self, wanted: Replacement) -> list[str]:
+        if self._preflight is None or await self.joins(wanted):
+            return []  # a link that died since does not matter to a job that stands
+        return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
+
+    async def _price_of(self, agreed: float | None) -> float | None:
+        return await self.estimate() if agreed is None else agreed
 
     async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
         seed = secrets.randbelow(2**31)

@@ -137,6 +137,16 @@ class SQLiteRota:
     async def learn_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
         await self._file.write(lambda pages: pages.roster.learn_limit(account, change), told=False)
 
+    async def unsaved(self, account: str) -> list[Row]:
+        return await self._file.read(lambda pages: pages.roster.unsaved(account))
+
+    async def saved(self, handle: str, path: str, sha256: str, size: int) -> None:
+        kept = {"saved_path": path, "sha256": sha256, "size": size, "not_saved": None}
+        await self._file.write(lambda pages: pages.roster.mark([handle], **kept))
+
+    async def not_saved(self, handle: str, why: str) -> None:
+        await self._file.write(lambda pages: pages.roster.mark([handle], not_saved=why))
+
     async def typical(self, account: str) -> list[float]:
         return await self._file.read(lambda pages: pages.roster.typical(account))
 

@@ -16,6 +16,8 @@ from wan_mcp.models import JobStatus
 
 CHECK_TRIES = 3
 CHECK_SECONDS = 10.0
+SAVE_SECONDS = 15.0
+"""How long after its end a wait goes on until the film is saved; then the link has to do."""
 FILM_LOOKS = 3
 """How often a completed job without a link to its film is read once more."""
 
@@ -42,12 +44,17 @@ class News:
 
 
 class Waits:
-    """Looks and waits of this process's callers."""
+    """Looks and waits of this process's callers.
 
-    def __init__(self, reader: Reader, board: Board, clock: Clock) -> None:
+    Args:
+        keeps: whether finished films are saved here, so that a wait lasts until one is.
+    """
+
+    def __init__(self, reader: Reader, board: Board, clock: Clock, *, keeps: bool = False) -> None:
         self._reader = reader
         self._board = board
         self._clock = clock
+        self._keeps = keeps
 
     async def check(self, id: str) -> News:
         """One job as it stands now; an ended one is told from the ledger.
@@ -91,7 +98,7 @@ class Waits:
         else:
             yield news
         row = None if news.standing is None else news.standing.row
-        if row is None or _is_settled(news) or self._is_late(deadline):
+        if row is None or self._is_over(news) or self._is_late(deadline):
             return
         try:
             async with aclosing(self._hear(row, deadline)) as board:
@@ -110,7 +117,7 @@ class Waits:
                 news = self._heard(heard, before=row)
                 yield news
                 looks_left -= news.standing is not None and news.standing.is_without_film
-                if _is_settled(news) or not looks_left:
+                if self._is_over(news) or not looks_left:
                     return
 
     async def _looks(
@@ -121,7 +128,7 @@ class Waits:
             news = await self._look(id, deadline, news)
             yield news
             kept = news.standing is not None and news.standing.row is not None
-            if (kept and not alone) or _is_settled(news) or self._is_late(deadline):
+            if (kept and not alone) or self._is_over(news) or self._is_late(deadline):
                 return
             await self._pause(news, deadline)
 
@@ -148,6 +155,19 @@ class Waits:
             raise trouble
         return self._news(of_row(row), trouble)
 
+    def _is_over(self, news: News) -> bool:
+        settled = news.standing is not None and news.standing.settled
+        return settled and not self._is_being_saved(news)
+
+    def _is_being_saved(self, news: News) -> bool:
+        standing = news.standing
+        if not self._keeps or standing is None or standing.status is not JobStatus.COMPLETED:
+            return False
+        row = standing.row
+        if row is None or row.ended_at is None or row.saved_path or row.not_saved:
+            return False
+        return (self._clock.wall() - row.ended_at).total_seconds() < SAVE_SECONDS
+
     def _is_late(self, deadline: float) -> bool:
         return self._clock.monotonic() >= deadline
 
@@ -171,7 +191,3 @@ def _needs_a_look(news: News) -> bool:
     asked_again = standing.status in (JobStatus.UNKNOWN, JobStatus.LOST)
     hopeless = trouble is not None and not passes(trouble) and not standing.settled
     return asked_again or standing.is_without_film or hopeless
-
-
-def _is_settled(news: News) -> bool:
-    return news.standing is not None and news.standing.settled

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from wan_mcp.media.download import Clock, Download, NotKept, on_disk
+from wan_mcp.errors import NotKept
+from wan_mcp.media.download import Clock, Download, on_disk
 from wan_mcp.media.partial import Partial, find_film, stem_of
 from wan_mcp.media.retention import sweep
 from wan_mcp.media.web import Web
-
-__all__ = ["Archive", "Film", "NotKept"]
 
 MAX_BYTES = 4 << 30
 """A film is some megabytes; what is longer than this is something else (ours)."""

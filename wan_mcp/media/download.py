@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
+from wan_mcp.errors import NotKept
 from wan_mcp.media.headers import content_range, is_no_film, note_of, retry_after, strong_etag
 from wan_mcp.media.partial import Damaged, Note, Partial
 from wan_mcp.media.web import Answer, Unreachable, Web
@@ -22,20 +23,6 @@ _PASSING = {408, 425, 429}
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-class NotKept(Exception):
-    """The film could not be saved.
-
-    Attributes:
-        what: one plain sentence, without the film's address.
-        final: trying again cannot help.
-    """
-
-    def __init__(self, what: str, *, final: bool) -> None:
-        super().__init__(what)
-        self.what = what
-        self.final = final
 
 
 class Clock(Protocol):

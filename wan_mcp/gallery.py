@@ -1,0 +1,144 @@
+"""Finished films on this machine, and what can be shown of them in a conversation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from wan_mcp.errors import WanError
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.keeper import Archive
+from wan_mcp.jobs.row import Row
+from wan_mcp.jobs.service import Jobs
+from wan_mcp.models import Replacement
+
+if TYPE_CHECKING:
+    from wan_mcp.media.web import Web
+
+FITS = 4 << 20
+"""Bytes of a clip that go through the protocol; as base64 they are a third more, and a host
+parses them all (ours)."""
+SOURCE_SECONDS = 10.0
+_TYPES = {".webm": "webm", ".mov": "quicktime"}
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file's content and its type."""
+
+    data: bytes
+    mime_type: str
+
+
+class Gallery:
+    """Looks at inputs, keeps films, and hands out small ones.
+
+    Args:
+        web: opens the one way to public files; only when it is first needed.
+        folder: where finished films are saved.
+        limit_gb: how many 10^9 bytes of them may stay.
+    """
+
+    def __init__(
+        self, *, loopback: bool, folder: Path, limit_gb: float | None, clock: Clock
+    ) -> None:
+        self._loopback = loopback
+        self._folder = folder
+        self._limit_gb = limit_gb
+        self._clock = clock
+        self._web: Web | None = None
+
+    async def preflight(self, wanted: Replacement, *, seconds: float) -> list[str]:
+        """See `media.preflight.look`."""
+        from wan_mcp.media.preflight import look
+
+        return await look(wanted, self._opened(), seconds=seconds)
+
+    def archive(self) -> Archive:
+        """The place where films are kept."""
+        from wan_mcp.media.archive import Archive as Films
+
+        return Films(self._folder, self._opened(), self._clock, limit_gb=self._limit_gb)
+
+    async def source(self, url: str) -> Blob | None:
+        """A source clip, when it can be had from here and is small; None when not."""
+        from wan_mcp.media.web import Unreachable
+
+        body = bytearray()
+        try:
+            with anyio.fail_after(SOURCE_SECONDS):
+                async with self._opened().get(url) as answer:
+                    kind = answer.headers.get("content-type", "").partition(";")[0]
+                    if answer.status != 200 or not kind.startswith("video/"):
+                        return None
+                    async for chunk in answer.body:
+                        body += chunk
+                        if len(body) > FITS:
+                            return None
+        except (Unreachable, TimeoutError):
+            return None
+        return Blob(bytes(body), kind)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._web is not None:
+            await self._web.aclose()
+
+    def _opened(self) -> "Web":
+        from wan_mcp.media.web import Web
+
+        if self._web is None:
+            self._web = Web(loopback=self._loopback)
+        return self._web
+
+
+class Shown:
+    """What can be shown of a job; None when there is nothing, or it is too large."""
+
+    def __init__(self, jobs: Jobs, gallery: Gallery) -> None:
+        self._jobs = jobs
+        self._gallery = gallery
+
+    async def film(self, id: str) -> Blob | None:
+        """The saved film."""
+        path = await self._saved(id)
+        if path is None:
+            return None
+        data = await anyio.to_thread.run_sync(_small, path)
+        return None if data is None else Blob(data, f"video/{_TYPES.get(path.suffix, 'mp4')}")
+
+    async def source(self, id: str) -> Blob | None:
+        """The clip that the job was made from, fetched anew."""
+        row = await self._row(id)
+        url = None if row is None else row.arguments.get("video")
+        return None if url is None else await self._gallery.source(str(url))
+
+    async def poster(self, id: str) -> Blob | None:
+        """A few frames of the saved film."""
+        from wan_mcp.media.poster import poster
+
+        path = await self._saved(id)
+        data = None if path is None else await poster(path)
+        return None if data is None else Blob(data, "image/jpeg")
+
+    async def _saved(self, id: str) -> Path | None:
+        row = await self._row(id)
+        return None if row is None or row.saved_path is None else Path(row.saved_path)
+
+    async def _row(self, id: str) -> Row | None:
+        try:
+            standing = await self._jobs.known(id)
+        except WanError:
+            return None
+        return None if standing is None else standing.row
+
+
+def _small(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as film:
+            data = film.read(FITS + 1)
+    except OSError:
+        return None  # the user may have moved it
+    return data if len(data) <= FITS else None

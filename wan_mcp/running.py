@@ -1,0 +1,153 @@
+"""What a running server holds: opened when it is first needed, closed in order."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan_mcp.gallery import Gallery, Shown
+from wan_mcp.jobs.budget import Budget
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Caps
+from wan_mcp.jobs.service import Jobs
+from wan_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from wan_mcp.jobs.sqlite import SQLiteLedger
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+OPEN_AFTER = 1.0
+"""Seconds after the start at which the ledger is opened if no call has needed it before."""
+DRAIN_SECONDS = 1.2
+"""How long a stopping server lets a payment finish; hosts kill after 2 s."""
+
+
+class App:
+    """What a running server holds.
+
+    Args:
+        settings: the operator's.
+        tasks: where payments run; they outlive the call that started them.
+        clock: time and chance.
+        transport: stands in for the network in tests.
+        local: whether the caller sits at this machine, as over stdio.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: TaskGroup,
+        clock: Clock,
+        transport: "httpx.AsyncBaseTransport | None",
+        *,
+        local: bool,
+    ) -> None:
+        self._settings = settings
+        self._local = local
+        self._tasks = tasks
+        self._clock = clock
+        self._transport = transport
+        self._rooms: _Rooms | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the configured account."""
+        if self._rooms is None:
+            self._rooms = self._open()
+            self._tasks.start_soon(self._rooms.jobs.run)
+        return self._rooms.jobs
+
+    @property
+    def shown(self) -> Shown:
+        """What can be shown of the account's films."""
+        _ = self.jobs
+        assert self._rooms is not None
+        return Shown(self._rooms.jobs, self._rooms.gallery)
+
+    @property
+    def poster(self) -> bool:
+        """Whether a finished film is shown in the answer."""
+        return self._wanted(self._settings.poster)
+
+    async def run(self) -> None:
+        """Open what no host has to wait for before `initialize`, and see to lost answers."""
+        await anyio.sleep(OPEN_AFTER)
+        if self._settings.api_key.get_secret_value():
+            _ = self.jobs
+
+    async def drain(self) -> None:
+        """Let payments that are under way finish, for a short while."""
+        if self._rooms is not None:
+            await self._rooms.jobs.drain(DRAIN_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the connections and the ledger."""
+        if self._rooms is not None:
+            with anyio.CancelScope(shield=True):
+                await self._rooms.gallery.aclose()
+                await self._rooms.vendor.aclose()
+                await self._rooms.ledger.aclose()
+
+    def _open(self) -> "_Rooms":
+        # Importing httpx takes 30 ms; SQLite opens its file only when it is first asked.
+        from wan_mcp.jobs.sqlite import SQLiteLedger
+        from wan_mcp.pixeldojo.client import PixelDojo
+
+        settings = self._settings
+        key = settings.api_key.get_secret_value()
+        agent = f"wan-mcp/{version('wan-mcp')}"
+        folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
+        ledger = SQLiteLedger(folder, caps=_caps(settings), now=self._clock.wall)
+        names: list[str] = []
+
+        async def account() -> str:  # it never changes, and each question costs a disk's thread
+            if not names:
+                names.append(await ledger.account(settings.api_base, key))
+            return names[0]
+
+        budget = Budget(ledger.rota, account, self._clock)
+        vendor = PixelDojo(
+            settings.api_base, key, agent=agent, pace=budget, transport=self._transport
+        )
+        gallery = Gallery(
+            loopback=settings.on_loopback,
+            folder=settings.film_folder,
+            limit_gb=settings.video_limit_gb,
+            clock=self._clock,
+        )
+        jobs = Jobs(
+            vendor,
+            ledger,
+            account,
+            budget,
+            self._tasks,
+            self._clock,
+            gallery.preflight if self._wanted(settings.preflight) else None,
+            gallery.archive if self._wanted(settings.archive, settings.video_dir) else None,
+        )
+        return _Rooms(vendor, ledger, gallery, jobs)
+
+    def _wanted(self, switch: bool | None, hint: object = None) -> bool:
+        """Whether something is on: as the operator says, else where the caller gains by it."""
+        return (self._local or hint is not None) if switch is None else switch
+
+
+@dataclass(frozen=True)
+class _Rooms:
+    vendor: "PixelDojo"
+    ledger: "SQLiteLedger"
+    gallery: Gallery
+    jobs: Jobs
+
+
+def _caps(settings: Settings) -> Caps:
+    return Caps(
+        credits_per_job=settings.max_credits_per_job,
+        credits_per_day=settings.max_credits_per_day,
+        in_flight=settings.max_in_flight,
+        submits_per_minute=settings.max_submits_per_minute,
+    )
