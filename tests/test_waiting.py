@@ -291,6 +291,46 @@ async def test_an_unknown_status_word_is_kept_and_waited_on(
     assert (data(result)["status"], data(result)["vendor_status"]) == ("running", "dreaming")
 
 
+async def test_a_host_that_cuts_calls_at_60_s_gets_through_a_job_of_20_minutes(
+    client: Client, dojo: PixelDojo
+) -> None:
+    """Claude Desktop and the TypeScript SDK give up then (hosts.md)."""
+    await submit(client)
+    dojo.answers = [ok(PENDING)]
+    calls = 0
+    status = "running"
+    while status == "running":
+        calls += 1
+        if anyio.current_time() > 1_000 + 1_200:
+            dojo.answers = [ok(COMPLETED)]
+        with anyio.fail_after(60):
+            status = data(await client.call_tool("wait_for_job", {"job_id": JOB}))["status"]
+
+    assert status == "completed"
+    assert 25 <= calls <= 30
+    assert dojo.posts == 1
+
+
+@pytest.mark.parametrize("limit", ["60", "10"])
+async def test_notes_come_at_least_every_20_seconds(
+    client: Client, dojo: PixelDojo, limit: str
+) -> None:
+    """Also where PixelDojo may be asked only every so often (ours)."""
+    dojo.limit = {"X-RateLimit-Limit": limit}
+    times: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        times.append(anyio.current_time())
+
+    await submit(client)
+    arguments = {"job_id": JOB, "timeout_seconds": 900}
+    await client.call_tool("wait_for_job", arguments, progress_callback=note)
+    await turns()
+
+    assert times[-1] - times[0] == pytest.approx(900, abs=20)
+    assert max(gaps(times)) <= 20
+
+
 # Trouble
 
 
