@@ -59,7 +59,7 @@ MUTATIONS = (
     ),
     Mutation(
         "unique index dropped",
-        [("jobs/database.py", "CREATE UNIQUE INDEX live", "CREATE INDEX live")],
+        [("jobs/migrations.py", "CREATE UNIQUE INDEX live", "CREATE INDEX live")],
         [f"{RACES}::test_a_claim_that_overlooks_its_equal_cannot_be_written"],
     ),
     Mutation(

@@ -18,6 +18,7 @@ import pytest
 from wan_mcp.jobs import database, place
 from wan_mcp.jobs.file import FILE, OWNERS
 from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
+from wan_mcp.jobs.migrations import MIGRATIONS
 from wan_mcp.jobs.owners import Owner
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.sqlite import SQLiteLedger
@@ -80,6 +81,7 @@ import os, sys
 from pathlib import Path
 import anyio
 from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
+from wan_mcp.jobs.migrations import MIGRATIONS
 from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.models import Job, Replacement
 
@@ -406,7 +408,7 @@ async def test_ledger_of_an_older_version_is_brought_up_in_place(
 ) -> None:
     """Rows stay, and the second opener finds it done. (ours)"""
     row = await claimed(opened())
-    newer = (*database.MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT DEFAULT 'red'",))
+    newer = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT DEFAULT 'red'",))
     connection = raw(folder)
     for _ in range(2):
         database.migrate(connection, newer)

@@ -1,5 +1,6 @@
 """Who waits for which job in this process. A waiter asks nobody: it watches the job's row."""
 
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,8 @@ HEARTBEAT = 15.0
 some transports at 20."""
 LOOK = 0.5
 """How often the ledger is asked what another process wrote."""
+MISSES = 3
+"""How often in a row the ledger may be busy before waiters look for themselves."""
 DEAF = 5.0
 """How often it is tried again when the ledger cannot be used."""
 BREATH = 0.05
@@ -27,6 +30,8 @@ BREATH = 0.05
 EXPECTED = 30.0
 """How far ahead a waiter is announced to the poller, which may be another process. It is renewed
 halfway; so a job is polled slowly again soon after its last waiter left."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -36,9 +41,10 @@ class _Post:
     row: Row
     news: anyio.Event = field(default_factory=anyio.Event)
     waiters: int = 0
+    stale: bool = False
 
     def tell(self, row: Row) -> None:
-        self.row = row
+        self.row, self.stale = row, False
         news, self.news = self.news, anyio.Event()
         news.set()
 
@@ -54,7 +60,9 @@ class Board:
         self._arrived = anyio.Event()
         self._announced: set[str] = set()
         self._renew_at = 0.0
-        self._deaf: LedgerUnavailable | None = None
+        self._version = -1
+        self._misses = 0
+        self._deaf = False
 
     async def watch(self, row: Row, until: float) -> AsyncGenerator[Row, None]:
         """The row with each news, at least every HEARTBEAT seconds, and when the time is up.
@@ -70,9 +78,9 @@ class Board:
         news = post.news
         try:
             while (left := until - self._clock.monotonic()) > 0:
-                await self._clock.wait(news, min(left, HEARTBEAT))
                 if self._deaf:
-                    raise self._deaf
+                    raise LedgerUnavailable("The ledger cannot be followed just now.")
+                await self._clock.wait(news, min(left, HEARTBEAT))
                 news = post.news  # before the caller takes its time with this one
                 yield post.row
         finally:
@@ -83,27 +91,37 @@ class Board:
         while True:
             if not self._posts:
                 await self._arrived.wait()
+                self._version = -1
             changed, self._arrived = self._rota.next_change(), anyio.Event()
-            self._deaf = await self._hear()
+            await self._hear()
             await self._clock.wait(changed, DEAF if self._deaf else LOOK)
             if changed.is_set():
+                self._version = -1
                 await self._clock.sleep(BREATH)
 
-    async def _hear(self) -> LedgerUnavailable | None:
+    async def _hear(self) -> None:
         try:
             await self._announce()
             await self._refresh()
-        except LedgerUnavailable as exc:
+        except Exception as exc:
+            if not isinstance(exc, LedgerUnavailable):
+                # A defect here must not end the server, in whose tasks payments run.
+                logger.exception("waiters could not be told")
+            self._misses += 1
+            self._version = -1
+        else:
+            self._misses = 0
+        was, self._deaf = self._deaf, self._misses >= MISSES
+        if self._deaf and not was:
             for post in self._posts.values():
                 post.tell(post.row)
-            return exc
-        return None
 
     def _enter(self, row: Row) -> _Post:
         if self._waiters >= MOST:
             raise Busy(f"{MOST} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
         post = self._posts.setdefault(row.handle, _Post(row))
-        post.row = row  # the caller has just read it
+        if _told(post.row) != _told(row):
+            post.stale, self._version = True, -1  # whose is newer, the next look tells
         post.waiters += 1
         self._waiters += 1
         self._arrived.set()
@@ -127,9 +145,13 @@ class Board:
             self._announced |= fresh
 
     async def _refresh(self) -> None:
+        version = await self._rota.version()
+        if version == self._version:
+            return
+        self._version = version
         for row in await self._rota.rows(self._posts.keys()):
             post = self._posts.get(row.handle)
-            if post is not None and _told(row) != _told(post.row):
+            if post is not None and (post.stale or _told(row) != _told(post.row)):
                 post.tell(row)
 
 

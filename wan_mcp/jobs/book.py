@@ -90,12 +90,14 @@ class Book:
             learnt = [self._keep(row, job) for row in rows]
             return learnt[0]
 
-    def record_check(self, handle: str, findings: str, next_at: datetime | None) -> Row:
+    def record_check(
+        self, handle: str, findings: str, next_at: datetime | None, counts: bool
+    ) -> Row:
         with transaction(self._table.connection):
             row = self._table.row(handle)
             if row.state is not State.UNKNOWN:
                 raise Fenced(f"The outcome of request {handle} is known: it is {row.state}.")
-            when = {"checks": row.checks + 1, "next_check_at": next_at}
+            when = {"checks": row.checks + counts, "next_check_at": next_at}
             return self._table.update(row, when | {"findings": without_queries(findings)})
 
     def recover(self) -> list[Row]:

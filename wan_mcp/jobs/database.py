@@ -9,82 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wan_mcp.jobs.ledger import LedgerUnavailable
+from wan_mcp.jobs.migrations import MIGRATIONS
 
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes; each write takes about a millisecond."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """
-        CREATE TABLE jobs (
-            number            INTEGER PRIMARY KEY,
-            handle            TEXT NOT NULL UNIQUE,
-            account           TEXT NOT NULL,
-            state             TEXT NOT NULL,
-            job_id            TEXT,
-            digest            TEXT,
-            exact             TEXT,
-            arguments         TEXT NOT NULL,
-            seed              TEXT,
-            seed_planted      INTEGER NOT NULL DEFAULT 0,
-            estimate          REAL,
-            credit_cost       REAL,
-            credits_remaining REAL,
-            vendor_status     TEXT NOT NULL DEFAULT '',
-            video_url         TEXT,
-            expires_at        REAL,
-            error             TEXT,
-            note              TEXT,
-            created_at        REAL NOT NULL,
-            sent_at           REAL,
-            accepted_at       REAL,
-            ended_at          REAL,
-            owner             TEXT NOT NULL,
-            checks            INTEGER NOT NULL DEFAULT 0,
-            next_check_at     REAL,
-            findings          TEXT
-        )
-        """,
-        # The last word against paying twice: even a wrong claim cannot insert a second live row.
-        # The states stand in the order that `listed` gives them, else no query uses the index.
-        """
-        CREATE UNIQUE INDEX live ON jobs (account, digest)
-        WHERE state IN ('accepted', 'intent', 'sending', 'unknown')
-        """,
-        "CREATE INDEX unsettled ON jobs (owner) WHERE state IN ('intent', 'sending')",
-        "CREATE INDEX ended ON jobs (account, exact) WHERE state IN ('completed', 'lost')",
-        "CREATE INDEX by_job_id ON jobs (account, job_id) WHERE job_id IS NOT NULL",
-        "CREATE INDEX by_age ON jobs (account, created_at)",
-        "CREATE TABLE secret (account_key BLOB NOT NULL)",
-    ),
-    (
-        "ALTER TABLE jobs ADD COLUMN looked_at REAL",
-        "ALTER TABLE jobs ADD COLUMN watched_until REAL",
-        "ALTER TABLE jobs ADD COLUMN trouble TEXT",
-        "ALTER TABLE jobs ADD COLUMN trouble_code TEXT",
-        "ALTER TABLE jobs ADD COLUMN saved_path TEXT",
-        "ALTER TABLE jobs ADD COLUMN sha256 TEXT",
-        "ALTER TABLE jobs ADD COLUMN size INTEGER",
-        "ALTER TABLE jobs ADD COLUMN not_saved TEXT",
-        """
-        CREATE TABLE keys (
-            account      TEXT PRIMARY KEY,
-            poller       TEXT,
-            poller_until REAL,
-            per_minute   INTEGER NOT NULL DEFAULT 10,
-            cut_at       REAL,
-            held_until   REAL
-        )
-        """,
-        "CREATE TABLE requests (account TEXT NOT NULL, made_at REAL NOT NULL)",
-        "CREATE INDEX requests_by_time ON requests (account, made_at)",
-    ),
-)
-"""One entry for each version of the schema: the statements that lead to it from the one before."""
+IMPATIENT_SECONDS = 0.3
 
 _WORDS = {
     sqlite3.SQLITE_BUSY: "is held by another process for too long",
     sqlite3.SQLITE_LOCKED: "is held by another process for too long",
+    sqlite3.SQLITE_PROTOCOL: "is held by another process for too long",
+    sqlite3.SQLITE_INTERRUPT: "was interrupted",
+    sqlite3.SQLITE_NOMEM: "cannot be used: there is no memory left",
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
     sqlite3.SQLITE_READONLY: "is read-only",
     sqlite3.SQLITE_PERM: "may not be used by this user",
@@ -96,7 +33,10 @@ _WORDS = {
     sqlite3.SQLITE_ERROR: "is not one that this program can read",
 }
 logger = logging.getLogger(__name__)
-_PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_PASSING = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM),
+}
 
 
 def connect(
@@ -172,6 +112,19 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+@contextmanager
+def impatient(connection: sqlite3.Connection) -> Iterator[None]:
+    """Wait for the lock only shortly: what is to be written can be tried again or left out.
+
+    One thread writes for all, and a payment must not queue behind it.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {int(IMPATIENT_SECONDS * 1000)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
 
 @contextmanager

@@ -196,8 +196,14 @@ class Ledger(Protocol):
     async def unknowns(self, account: str, due_at: datetime | None = None) -> list[Row]:
         """Rows of unknown outcome, oldest first: those due for a look by then, or all."""
 
-    async def record_check(self, handle: str, findings: str, next_at: datetime | None) -> Row:
-        """Note what a reconciliation found, and when to look again. Raises Fenced."""
+    async def record_check(
+        self, handle: str, findings: str, next_at: datetime | None, *, counts: bool = True
+    ) -> Row:
+        """Note what a reconciliation found, and when to look again. Raises Fenced.
+
+        Args:
+            counts: the list was read; only such looks prove something.
+        """
 
     async def recover(self) -> list[Row]:
         """Settle what dead processes left: `intent` is not_sent, `sending` is unknown.

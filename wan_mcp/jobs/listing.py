@@ -29,6 +29,7 @@ EVERY_IDLE = 60.0
 REST = 300.0
 """Seconds without the list after it was found useless or wrong."""
 FAILURES = 3
+LIES = 2
 PROBE = 60.0
 """How often one job is read by itself all the same: a list that stands still must be noticed."""
 NEVER = float("-inf")
@@ -68,7 +69,8 @@ class Listing:
         self._shown: Mapping[str, Job] = {}
         self._covered: dict[str, str] = {}
         self._since: dict[str, float] = {}
-        self._belied: set[str] = set()
+        self._belied: dict[str, float] = {}
+        self._lies = 0
         self._probed: dict[str, float] = {}
         self._probe = ""
 
@@ -82,7 +84,8 @@ class Listing:
         self._since = {row.handle: self._since.get(row.handle, now) for row in rows}
         running = {row.handle for row in rows if row.state is State.ACCEPTED}
         # What a read by itself has ended since, the next list must not show as running.
-        self._belied |= {id for handle, id in self._covered.items() if handle not in running}
+        ended = {id for handle, id in self._covered.items() if handle not in running}
+        self._belied |= dict.fromkeys(ended - self._belied.keys(), now)
         self._covered = {row.handle: row.job_id or "" for row in rows if self._covers(row)}
         self._choose_probe(now)
         return [row for row in rows if row.handle not in self._covered or row.handle == self._probe]
@@ -123,13 +126,17 @@ class Listing:
 
     async def _take(self, rows: Sequence[Row], shown: Mapping[str, Job], began: float) -> None:
         ours = [row for row in rows if row.job_id in shown]
-        lies = any(id in shown and not shown[id].ended for id in self._belied)
-        if lies or not ours:
-            logger.warning("the job list %s; jobs are read singly", "is old" if lies else "is bare")
+        # A list that left PixelDojo before the end, or lay in a cache for moments, is no lie.
+        known = {id for id, at in self._belied.items() if at < began}
+        self._lies = self._lies + 1 if any(_runs(shown.get(id)) for id in known) else 0
+        if self._lies >= LIES or not ours:
+            what = "is old" if ours else "shows none of ours"
+            logger.warning("the job list %s; jobs are read singly", what)
             self._rest()
             return
         self._failures = 0
-        self._belied.clear()
+        if not self._lies:
+            self._belied = {id: at for id, at in self._belied.items() if id not in known}
         self._shown, self._read_at = shown, began
         told = {row.handle: shown[row.job_id or ""] for row in ours}
         with suppress(LedgerUnavailable):
@@ -164,6 +171,10 @@ class Listing:
             self._probe_at = now + PROBE
             self._probe = min(self._covered, key=lambda handle: self._probed.get(handle, 0.0))
             self._probed[self._probe] = now
+
+
+def _runs(job: Job | None) -> bool:
+    return job is not None and not job.ended
 
 
 def _is_whole(job: Job) -> bool:

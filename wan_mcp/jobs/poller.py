@@ -6,13 +6,12 @@ ledger, where waiters of every process see it.
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wan_mcp.errors import Busy, WanError
+from wan_mcp.errors import Busy, CouldNotFindOut, WanError
 from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import LedgerUnavailable
@@ -33,6 +32,9 @@ FOLLOW = 5.0
 IDLE = 30.0
 BREATH = 0.05
 """Many changes at once are one round."""
+FAILURES = 3
+"""Reads that fail in a row before another process may try: this one's network may be the fault."""
+ASIDE = FOLLOW + 1
 READ_SECONDS = 15.0
 SPREAD = 10.0
 """Seconds over which the jobs of an earlier process are spread (ours)."""
@@ -83,6 +85,8 @@ class Poller:
         self._later: dict[str, float] = {}
         self._reading: set[str] = set()
         self._renew_at = 0.0
+        self._aside_until = 0.0
+        self._failures = 0
         self._drift = self._now_drift()
 
     async def run(self) -> None:
@@ -92,8 +96,8 @@ class Poller:
                 changed = self._rota.next_change()
                 try:
                     pause = await self._round(await self._account(), tasks)
-                except LedgerUnavailable:
-                    pause = IDLE
+                except LedgerUnavailable as exc:
+                    pause = FOLLOW if exc.retry_safe else IDLE
                 except Exception:
                     # A defect here must not end the server, in whose tasks payments run.
                     logger.exception("a round of polling broke")
@@ -106,30 +110,46 @@ class Poller:
         """Start every read that is due; seconds until the next round."""
         rows = await self._rota.live(account)
         woke = self._woke()
+        if not rows or self._failures >= FAILURES:
+            await self._stand_aside(account)
         if not rows or not await self._leads(account, woke):
             self._looks.clear()
             self._listing.forget()
             return FOLLOW if rows else IDLE
         self._note(rows, woke)
         now = self._clock.monotonic()
-        watched = {row.handle for row in rows if self._is_watched(row)}
         alone = self._listing.leaves(rows)
+        watched = {row.handle for row in alone if self._is_watched(row)}
+        idle = len(alone) - len(watched)
         times = [now + ROUND]
-        for row in alone:
-            due = self._due(row, row.handle in watched, len(watched))
+        # Whoever somebody waits for first: room in the budget is given as it is asked for.
+        for row in sorted(alone, key=lambda row: row.handle not in watched):
+            use = Use.POLL if row.handle in watched else Use.IDLE
+            due = self._due(row, use, idle if use is Use.IDLE else len(watched))
             if due > now:
                 times.append(due)
             elif row.job_id and row.handle not in self._reading:
                 self._reading.add(row.handle)
-                tasks.start_soon(self._read, row, row.job_id)
-        if (listing := self._listing.due(watched=bool(watched))) is not None:
+                tasks.start_soon(self._read, row, row.job_id, use)
+        if (listing := self._listing.due(watched=any(map(self._is_watched, rows)))) is not None:
             times.append(listing)
             if listing <= now:
                 tasks.start_soon(self._read_list, rows)
         return max(min(times) - now, 0.0)
 
+    async def _stand_aside(self, account: str) -> None:
+        """Let another process poll: there is nothing to do here, or it cannot be done from here."""
+        if self._renew_at:
+            self._renew_at = 0.0
+            await self._rota.leave(account)
+        if self._failures >= FAILURES:
+            self._failures = 0
+            self._aside_until = self._clock.monotonic() + ASIDE
+
     async def _leads(self, account: str, woke: bool) -> bool:
         now = self._clock.monotonic()
+        if now < self._aside_until:
+            return False
         if woke or now >= self._renew_at:
             leads = await self._rota.lead(account, LEASE)
             self._renew_at = now + LEASE / 2 if leads else 0.0
@@ -166,28 +186,29 @@ class Poller:
         elapsed = max((last - began).total_seconds(), 0.0)
         return Look(self._clock.monotonic() - ago, elapsed, self._clock.chance(), row)
 
-    def _due(self, row: Row, watched: bool, sharers: int) -> float:
+    def _due(self, row: Row, use: Use, sharers: int) -> float:
         look, later = self._looks[row.handle], self._later.get(row.handle, 0.0)
         if self._listing.urgent(row, look.at):
             return later
-        delay = idle_delay(look.elapsed)
-        if watched:
-            delay = poll_delay(look.elapsed, look.chance)
-            if row.looked_at is not None:  # the first look comes soon, whatever the budget
-                delay = max(delay, self._budget.spacing(Use.POLL, sharers))
+        idle = use is Use.IDLE
+        delay = idle_delay(look.elapsed) if idle else poll_delay(look.elapsed, look.chance)
+        if row.looked_at is not None:  # the first look comes soon, whatever the budget
+            delay = max(delay, self._budget.spacing(use, sharers))
         return max(look.at + delay, later)
 
-    async def _read(self, row: Row, job_id: str) -> None:
+    async def _read(self, row: Row, job_id: str, use: Use) -> None:
         rest = 0.0
         try:
-            await self._reader.ask(row, job_id, READ_SECONDS, Use.POLL)
+            await self._reader.ask(row, job_id, READ_SECONDS, use)
+            self._failures = 0
         except Busy as busy:
             self._later[row.handle] = self._clock.monotonic() + (busy.retry_after or ROUND)
             return
+        except LedgerUnavailable:
+            rest = ROUND  # no trouble of PixelDojo's
         except WanError as trouble:
             rest = trouble.retry_after or (0.0 if passes(trouble) else REFUSED_REST)
-            with suppress(LedgerUnavailable):
-                await self._rota.looked([row.handle], trouble)
+            await self._note_trouble(row, trouble)
         except Exception:
             logger.exception("a read of job %s broke", job_id)
             rest = REFUSED_REST
@@ -197,6 +218,13 @@ class Poller:
         if look := self._looks.get(row.handle):
             look.at = self._clock.monotonic()
             self._later[row.handle] = look.at + rest
+
+    async def _note_trouble(self, row: Row, trouble: WanError) -> None:
+        self._failures += isinstance(trouble, CouldNotFindOut)
+        try:
+            await self._rota.looked([row.handle], trouble)
+        except Exception as exc:
+            logger.warning("trouble with job %s could not be noted: %r", row.job_id, exc)
 
     async def _read_list(self, rows: Sequence[Row]) -> None:
         try:

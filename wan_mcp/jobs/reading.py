@@ -1,6 +1,7 @@
 """Free looks at a job: from the ledger when it knows the end, else from PixelDojo."""
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -149,7 +150,8 @@ class Reader:
         since = row.accepted_at or row.created_at
         age = (self._clock.wall() - since).total_seconds()
         if row.state is State.LOST or age <= NEW_JOB_GRACE:
-            await self._rota.looked([row.handle])
+            with suppress(LedgerUnavailable):
+                await self._rota.looked([row.handle])
             return of_row(row)
         count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if count < MISSING_LIMIT:

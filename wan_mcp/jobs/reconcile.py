@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from wan_mcp.errors import WanError
+from wan_mcp.errors import Busy, WanError
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.jobs.request import without_query
@@ -47,6 +47,7 @@ class Reconciler:
         self._lost = anyio.Event()
         self._next_look_at = 0.0
         self._looking = anyio.Lock()
+        self._put_off = False
 
     def wake(self) -> None:
         """Say that an answer was lost just now."""
@@ -80,12 +81,20 @@ class Reconciler:
 
     async def _read_list(self, account: str, rows: Sequence[Row]) -> None:
         try:
-            listed = await self._vendor.jobs(Use.RECONCILE)
+            listed = await self._vendor.jobs(Use.STATUS if self._put_off else Use.RECONCILE)
+        except Busy as busy:
+            self._put_off = True  # once; waiters ask so often that it would never find room
+            again = self._clock.wall() + timedelta(seconds=busy.retry_after or MIN_GAP)
+            for row in rows:
+                await self._record(row, busy.what, again, counts=False)
+            return
         except WanError as exc:
             self._next_look_at += exc.retry_after or 0.0
             for row in rows:
-                await self._note(row, f"PixelDojo's job list could not be read: {exc.what}")
+                what = f"PixelDojo's job list could not be read: {exc.what}"
+                await self._note(row, what, counts=False)
             return
+        self._put_off = False
         ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
         known = {row.job_id: row for row in ours if row.job_id and not row.from_elsewhere}
         for row in rows:
@@ -131,11 +140,13 @@ class Reconciler:
             else:
                 await self._note(row, "PixelDojo's job list shows no job for this request so far.")
 
-    async def _note(self, row: Row, findings: str) -> None:
-        sent = row.sent_at or row.created_at
+    async def _note(self, row: Row, findings: str, *, counts: bool = True) -> None:
+        due = _next(row.sent_at or row.created_at, self._clock.wall())
+        await self._record(row, findings, due, counts=counts)
+
+    async def _record(self, row: Row, findings: str, due: datetime | None, *, counts: bool) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            due = _next(sent, self._clock.wall())
-            await self._ledger.record_check(row.handle, findings, due)
+            await self._ledger.record_check(row.handle, findings, due, counts=counts)
 
     def _is_old(self, row: Row) -> bool:
         age = (self._clock.wall() - (row.sent_at or row.created_at)).total_seconds()

@@ -1,13 +1,14 @@
 """`Rota` on SQLite: each method is one transaction, run by one thread."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.budget import WINDOW
-from wan_mcp.jobs.database import transaction
+from wan_mcp.jobs.database import impatient, transaction
 from wan_mcp.jobs.owners import Owner
 from wan_mcp.jobs.request import without_queries
 from wan_mcp.jobs.rota import Limit, Rule, Taken
@@ -36,7 +37,7 @@ class Roster:
         self._owner = owner
 
     def lead(self, account: str, lease: float) -> bool:
-        with transaction(self._table.connection):
+        with self._writing():
             key = self._key(account)
             now = self._table.now()
             if not self._free(key, now):
@@ -49,10 +50,11 @@ class Roster:
     def live(self, account: str) -> list[Row]:
         now = self._table.now()
         return self._table.rows(
-            "account = :account AND job_id IS NOT NULL AND ("
-            "state = 'accepted' AND (created_at > :since OR watched_until > :now) "
-            "OR state = 'completed' AND video_url IS NULL AND watched_until > :now"
-            ") ORDER BY number",
+            # The first two lines are the index's own condition, word for word.
+            "account = :account AND job_id IS NOT NULL "
+            "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
+            "AND (watched_until > :now OR state = 'accepted' AND created_at > :since) "
+            "ORDER BY number",
             account=account,
             since=now - POLLED,
             now=now,
@@ -72,15 +74,24 @@ class Roster:
             trouble_code=lasting_code(trouble),
         )
 
+    def leave(self, account: str) -> None:
+        with self._writing():
+            mine = "account = :account AND poller = :me"
+            sql = f"UPDATE keys SET poller = NULL WHERE {mine}"
+            self._table.write(sql, account=account, me=self._table.me)
+
     def take(self, account: str, rule: Rule) -> Taken:
-        now = self._table.now()
-        with transaction(self._table.connection):
+        with self._writing():
+            now = self._table.now()  # once nobody else can write: theirs are not later than that
             limit = self._limit(account, now)
-            since = now - timedelta(seconds=WINDOW)
-            # Also what a clock that was wrong once dated in the future.
-            outside = "account = :account AND (made_at <= :since OR made_at > :now)"
-            known = {"account": account, "since": since, "now": now}
-            self._table.write(f"DELETE FROM requests WHERE {outside}", **known)
+            known = {"account": account, "since": now - timedelta(seconds=WINDOW), "now": now}
+            old = "DELETE FROM requests WHERE account = :account AND made_at <= :since"
+            self._table.write(old, **known)
+            # A clock that was wrong once must neither hold requests for long nor forget them.
+            future = (
+                "UPDATE requests SET made_at = :now WHERE account = :account AND made_at > :now"
+            )
+            self._table.write(future, **known)
             ages = "SELECT :now - made_at FROM requests WHERE account = :account ORDER BY made_at"
             found = self._table.query(ages, account=account, now=now)
             wait = rule(limit, [age for (age,) in found])
@@ -89,8 +100,8 @@ class Roster:
             return Taken(wait, limit)
 
     def learn_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
-        now = self._table.now()
-        with transaction(self._table.connection):
+        with self._writing():
+            now = self._table.now()
             limit = change(self._limit(account, now))
             cut = None if limit.cut_ago is None else now - timedelta(seconds=limit.cut_ago)
             held = now + timedelta(seconds=limit.held) if limit.held else None
@@ -99,7 +110,7 @@ class Roster:
     def mark(self, handles: Collection[str], **columns: object) -> None:
         """Note the same about several rows."""
         to = ", ".join(f"{name} = :{name}" for name in columns)
-        with transaction(self._table.connection):
+        with self._writing():
             known = {"handles": json.dumps(list(handles)), **columns}
             self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES}", **known)
 
@@ -123,6 +134,12 @@ class Roster:
 
     def version(self) -> int:
         return int(self._table.query("PRAGMA data_version")[0][0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        connection = self._table.connection
+        with impatient(connection), transaction(connection):
+            yield
 
     def _key(self, account: str) -> Any:
         self._table.write("INSERT OR IGNORE INTO keys (account) VALUES (:account)", account=account)

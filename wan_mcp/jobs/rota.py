@@ -49,6 +49,9 @@ class Rota(Protocol):
         One process at a time: another's lease ends with its time or with its process.
         """
 
+    async def leave(self, account: str) -> None:
+        """Let another process poll, if this one does."""
+
     async def live(self, account: str) -> list[Row]:
         """The jobs to poll: running ones of 24 hours, and those that somebody waits for."""
 

@@ -98,9 +98,11 @@ class SQLiteLedger:
     async def unknowns(self, account: str, due_at: datetime | None = None) -> list[Row]:
         return await self._file.read(lambda pages: pages.book.unknowns(account, due_at))
 
-    async def record_check(self, handle: str, findings: str, next_at: datetime | None) -> Row:
+    async def record_check(
+        self, handle: str, findings: str, next_at: datetime | None, *, counts: bool = True
+    ) -> Row:
         return await self._file.write(
-            lambda pages: pages.book.record_check(handle, findings, next_at)
+            lambda pages: pages.book.record_check(handle, findings, next_at, counts)
         )
 
     async def recover(self) -> list[Row]:
@@ -118,6 +120,9 @@ class SQLiteRota:
 
     async def lead(self, account: str, seconds: float) -> bool:
         return await self._file.write(lambda pages: pages.roster.lead(account, seconds), told=False)
+
+    async def leave(self, account: str) -> None:
+        await self._file.write(lambda pages: pages.roster.leave(account), told=False)
 
     async def live(self, account: str) -> list[Row]:
         return await self._file.read(lambda pages: pages.roster.live(account))

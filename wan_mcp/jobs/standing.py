@@ -147,7 +147,7 @@ def trouble_of(row: Row) -> WanError | None:
 
 def _looks(row: Row) -> str:
     if not row.checks:
-        return "PixelDojo's job list has not been looked at yet."
+        return row.findings or "PixelDojo's job list has not been looked at yet."
     times = "once" if row.checks == 1 else f"{row.checks} times"
     return f"Looked for {times}; the last time: {row.findings}"
 

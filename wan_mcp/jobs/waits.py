@@ -97,38 +97,42 @@ class Waits:
                     yield news
         else:
             yield news
-        row = None if news.standing is None else news.standing.row
-        if row is None or self._is_over(news) or self._is_late(deadline):
-            return
-        try:
-            async with aclosing(self._hear(row, deadline)) as board:
-                async for news in board:
-                    yield news
-        except LedgerUnavailable:
-            async with aclosing(self._looks(id, deadline, news, alone=True)) as looks:
-                async for news in looks:
-                    yield news
+        while not (self._is_over(news) or self._is_late(deadline)):
+            try:
+                async with aclosing(self._hear(news, deadline)) as board:
+                    async for news in board:
+                        yield news
+                return
+            except LedgerUnavailable:  # until it can be followed again, this call looks itself
+                news = await self._look(id, deadline, news)
+                yield news
+                if not self._is_over(news):
+                    await self._pause(news, deadline)
 
-    async def _hear(self, row: Row, deadline: float) -> AsyncGenerator[News, None]:
+    async def _hear(self, news: News, deadline: float) -> AsyncGenerator[News, None]:
         """What the poller learns of a job."""
-        looks_left = FILM_LOOKS
+        row = None if news.standing is None else news.standing.row
+        if row is None:
+            raise LedgerUnavailable("The ledger does not have the job.")
+        without_film, before = 0, row
         async with aclosing(self._board.watch(row, deadline)) as board:
             async for heard in board:
                 news = self._heard(heard, before=row)
                 yield news
-                looks_left -= news.standing is not None and news.standing.is_without_film
-                if self._is_over(news) or not looks_left:
+                is_look = heard.looked_at != before.looked_at
+                before = heard
+                standing = news.standing
+                without_film += is_look and standing is not None and standing.is_without_film
+                if self._is_over(news) or without_film > FILM_LOOKS:
                     return
 
-    async def _looks(
-        self, id: str, deadline: float, news: News, *, alone: bool = False
-    ) -> AsyncGenerator[News, None]:
-        """Looks of this call's own: until the ledger has the job, or (alone) to the end."""
+    async def _looks(self, id: str, deadline: float, news: News) -> AsyncGenerator[News, None]:
+        """Looks of this call's own, until the ledger has the job: from then on the poller looks."""
         while True:
             news = await self._look(id, deadline, news)
             yield news
             kept = news.standing is not None and news.standing.row is not None
-            if (kept and not alone) or self._is_over(news) or self._is_late(deadline):
+            if kept or self._is_over(news) or self._is_late(deadline):
                 return
             await self._pause(news, deadline)
 

@@ -145,7 +145,7 @@ class PixelDojo:
             return await self._exchange.send(request)
         await self._pace.enter(use)
         reply = await self._exchange.send(request)
-        await self._pace.heed(reply)
+        await self._pace.heed(reply, paid=request.paid)
         return reply
 
     def _headers(self, public: bool) -> dict[str, str]:

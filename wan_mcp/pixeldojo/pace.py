@@ -16,6 +16,8 @@ class Use(IntEnum):
     POLL = 2
     LIST = 3
     RECONCILE = 4
+    IDLE = 5
+    """Nobody waits for it."""
 
 
 class Pace(Protocol):
@@ -28,5 +30,10 @@ class Pace(Protocol):
             Busy: a read has to wait, `retry_after` seconds; a submit is never refused.
         """
 
-    async def heed(self, reply: "Reply") -> None:
-        """Learn from an answer how many requests the key may make."""
+    async def heed(self, reply: "Reply", *, paid: bool) -> None:
+        """Learn from an answer how many requests the key may make. Never raises.
+
+        Args:
+            paid: it answered a submit, so that its job's id has to be kept first: nothing may be
+                waited for.
+        """
