@@ -88,7 +88,7 @@ MUTATIONS = (
                 "await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))",
                 "await self._claim(wanted, estimate)",
             ),
-            ("jobs/sqlite.py", "with anyio.CancelScope(shield=True):", "with anyio.CancelScope():"),
+            ("jobs/file.py", "with anyio.CancelScope(shield=True):", "with anyio.CancelScope():"),
         ],
         [
             f"{CANCEL}::test_a_submit_cancelled_at_any_await_is_paid_once",

@@ -342,7 +342,7 @@ async def test_defect_is_told_as_the_error_table_says(
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wan_mcp.running.Jobs", broken)
+    monkeypatch.setattr("wan_mcp.jobs.service.Jobs", broken)
     async with Client(server) as client:
         paid = (await client.call_tool("replace_character", given)).structured_content or {}
         free = (await client.call_tool("wait_for_job", {"job_id": "a"})).structured_content or {}

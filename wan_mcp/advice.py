@@ -1,7 +1,13 @@
 """What a model is told to do next, for each way in which a job can stand."""
 
-from wan_mcp.jobs.standing import Standing
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from wan_mcp.models import Job, JobStatus
+
+if TYPE_CHECKING:
+    from wan_mcp.jobs.standing import Standing
 
 _LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 

@@ -1,5 +1,7 @@
 """Finished films on this machine, and what can be shown of them in a conversation."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,14 +10,14 @@ import anyio
 import anyio.to_thread
 
 from wan_mcp.errors import WanError
-from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.keeper import Archive
-from wan_mcp.jobs.row import Row
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.models import Replacement
 
 if TYPE_CHECKING:
+    from wan_mcp.jobs.clock import Clock
+    from wan_mcp.jobs.keeper import Archive
+    from wan_mcp.jobs.row import Row
+    from wan_mcp.jobs.service import Jobs
     from wan_mcp.media.web import Web
+    from wan_mcp.models import Replacement
 
 FITS = 4 << 20
 """Bytes of a clip that go through the protocol; as base64 they are a third more, and a host
@@ -86,7 +88,7 @@ class Gallery:
         if self._web is not None:
             await self._web.aclose()
 
-    def _opened(self) -> "Web":
+    def _opened(self) -> Web:
         from wan_mcp.media.web import Web
 
         if self._web is None:

@@ -3,16 +3,22 @@
 Half of the hosts show the model only the one, half only the other; `prose` has the text.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from wan_mcp.advice import next_step
-from wan_mcp.errors import WanError
-from wan_mcp.jobs.service import Submitted
-from wan_mcp.jobs.standing import Standing
-from wan_mcp.jobs.waits import News
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.prose import duration, word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from wan_mcp.errors import WanError
+    from wan_mcp.jobs.service import Submitted
+    from wan_mcp.jobs.standing import Standing
+    from wan_mcp.jobs.waits import News
 
 _REPORTED = "jobs have been reported to take 1 to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
