@@ -32,7 +32,12 @@ ROOMS = {
     "gallery": "errors jobs media models",
     "settings": "addresses",
     "running": "gallery jobs pixeldojo settings",
-    "server": "gallery jobs running settings tools",
+    "boundary": "errors tools",
+    "notices": "boundary errors jobs models present",
+    "resources": "app boundary errors gallery models notices present tools",
+    "tasks": "arguments boundary errors jobs models present tools",
+    "prompts": "boundary prose tools",
+    "server": "boundary gallery jobs notices prompts resources running settings tasks tools",
     "shutdown": "",
     "stdio": "shutdown",
     "http": "shutdown",
@@ -48,7 +53,7 @@ ROOMS = {
 
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
-    "mcp": "tools consent server stdio http demo",
+    "mcp": "tools consent boundary notices resources tasks prompts server stdio http demo",
     "httpx": "pixeldojo.exchange media.web demo rehearsal",
     "truststore": "pixeldojo.exchange media.web demo",
     "av": "media.probe media.poster sandbox",

@@ -136,7 +136,7 @@ class JobResult(BaseModel):
     credits_remaining: float | None = None
     seed: int | None = None
     elapsed_seconds: int | None = None
-    error: Annotated[str | None, Field(description="Why the job failed.")] = None
+    error: str | None = None
     charged: Annotated[Charged, Field(description="By this call?")]
     retry_safe: bool | None = None
     code: str | None = None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
 
+    Transport = httpx.AsyncBaseTransport
+
 OPEN_AFTER = 1.0
 """Seconds after the start at which the ledger is opened if no call has needed it before."""
 DRAIN_SECONDS = 1.2
@@ -43,7 +45,7 @@ class App:
         settings: Settings,
         tasks: TaskGroup,
         clock: Clock,
-        transport: httpx.AsyncBaseTransport | None,
+        transport: Transport | None,
         *,
         local: bool,
     ) -> None:
@@ -68,11 +70,6 @@ class App:
         _ = self.jobs
         assert self._rooms is not None
         return Shown(self._rooms.jobs, self._rooms.gallery)
-
-    @property
-    def poster(self) -> bool:
-        """Whether a finished film is shown in the answer."""
-        return self._wanted(self._settings.poster)
 
     async def run(self) -> None:
         """Open what no host has to wait for before `initialize`, and see to lost answers."""
@@ -129,14 +126,10 @@ class App:
             budget,
             self._tasks,
             self._clock,
-            gallery.preflight if self._wanted(settings.preflight) else None,
-            gallery.archive if self._wanted(settings.archive, settings.video_dir) else None,
+            gallery.preflight if settings.wants("preflight", local=self._local) else None,
+            gallery.archive if settings.wants("archive", local=self._local) else None,
         )
         return _Rooms(vendor, ledger, gallery, jobs)
-
-    def _wanted(self, switch: bool | None, hint: object = None) -> bool:
-        """Whether something is on: as the operator says, else where the caller gains by it."""
-        return (self._local or hint is not None) if switch is None else switch
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,23 @@
 """Wires the rooms together: the only place that knows all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.abc import TaskGroup
 from mcp.server.mcpserver import Context, MCPServer
 
+from wan_mcp.boundary import OpenCall
+from wan_mcp.gallery import Shown
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.notices import Notices, only_what_is_kept
+from wan_mcp.prompts import replace_a_character
+from wan_mcp.resources import Shelf, WanServer, player
 from wan_mcp.running import App
 from wan_mcp.settings import Settings
+from wan_mcp.tasks import Tasks
 from wan_mcp.tools import ICON, Call, build_tools
 
 if TYPE_CHECKING:
@@ -47,35 +54,57 @@ def build_server(
         transport: stands in for the network in tests.
     """
 
-    @asynccontextmanager
-    async def lifespan(server: MCPServer[App]) -> AsyncIterator[App]:
-        async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-            app = App(settings, tasks, clock or Clock(), transport, local=local)
-            ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel
-            tasks.start_soon(app.run)
-            try:
-                yield app
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await app.drain()
-                tasks.cancel_scope.cancel()
+    open_call = _opener(settings, local=local)
+    notices = Notices(open_call)
 
-    def open_call(context: Context[Any, Any]) -> Call:
-        async def progress(done: float, message: str) -> None:
-            await context.report_progress(done, None, message)
+    def start(tasks: TaskGroup) -> App:
+        return App(settings, tasks, clock or Clock(), transport, local=local)
 
-        app = context.request_context.lifespan_context
-        poster = app.shown.poster if app.poster else None
-        return Call(app.jobs, progress, settings.confirm_above, context, local, poster)
-
-    return MCPServer(
+    server = WanServer[App](
         "wan-mcp",
         title="Character replacement in video (PixelDojo)",
         instructions=INSTRUCTIONS,
         version=version("wan-mcp"),
         icons=[ICON],
         tools=build_tools(open_call, loopback=settings.on_loopback),
-        lifespan=lifespan,
+        extensions=[player(settings.api_base), Tasks(open_call)],
+        middleware=[only_what_is_kept],
+        lifespan=lambda server: _running(start, notices),
         log_level=settings.log_level,
-        subscriptions=False,
+        subscriptions=False,  # ours take its place
     )
+    films = _shown if settings.wants("archive", local=local) else None
+    server.serve(Shelf(open_call, films), notices)
+    server.add_prompt(replace_a_character(open_call))
+    return server
+
+
+def _shown(context: Context[App, Any]) -> Shown:
+    return context.request_context.lifespan_context.shown
+
+
+@asynccontextmanager
+async def _running(start: Callable[[TaskGroup], App], notices: Notices) -> AsyncIterator[App]:
+    async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
+        app = start(tasks)
+        ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel
+        tasks.start_soon(app.run)
+        notices.begin(app, tasks)
+        try:
+            yield app
+        finally:
+            with anyio.CancelScope(shield=True):
+                await app.drain()
+            tasks.cancel_scope.cancel()
+
+
+def _opener(settings: Settings, *, local: bool) -> OpenCall:
+    def open_call(context: Context[Any, Any]) -> Call:
+        async def progress(done: float, message: str) -> None:
+            await context.report_progress(done, None, message)
+
+        app = context.request_context.lifespan_context
+        poster = app.shown.poster if settings.wants("poster", local=local) else None
+        return Call(app.jobs, progress, settings.confirm_above, context, local, poster)
+
+    return open_call

@@ -119,6 +119,17 @@ class Settings(BaseModel):
 
         return platformdirs.user_data_path("wan-mcp", appauthor=False)
 
+    def wants(self, switch: Literal["preflight", "archive", "poster"], *, local: bool) -> bool:
+        """Whether something is on: as the operator says, else where the caller gains by it.
+
+        Args:
+            local: the caller sits at this machine.
+        """
+        told: bool | None = getattr(self, switch)
+        if told is None:
+            return local or (switch == "archive" and self.video_dir is not None)
+        return told
+
     @property
     def film_folder(self) -> Path:
         """Where finished films are saved."""

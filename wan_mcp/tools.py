@@ -35,7 +35,7 @@ from wan_mcp.gallery import Blob
 from wan_mcp.jobs.service import Jobs
 from wan_mcp.jobs.waits import News
 from wan_mcp.models import JobList, JobResult, JobStatus
-from wan_mcp.prose import text
+from wan_mcp.prose import duration, text
 from wan_mcp.schema import portable
 
 Progress = Callable[[float, str], Awaitable[None]]
@@ -45,6 +45,8 @@ ICON = Icon(
     src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
     "%3Cpath d='M4 0a2 2 0 10.01 0M0 8a4 4 0 018 0'/%3E%3C/svg%3E",
 )
+PLAYER = {"ui": {"resourceUri": "ui://wan-mcp/player.html"}}
+"""The page on which a host may show an answer (MCP Apps); `app.page` has it."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,9 @@ class Call:
             result = result.model_copy(update={"saved_path": None})
         is_film = result.status is JobStatus.COMPLETED and result.size is not None
         shown = self.poster and is_film and await self.poster(result.job_id or "")
-        return _answer(result, picture=shown or None)
+        typical = await self.jobs.typical()
+        for_player = None if typical is None else {"typically": duration(typical)}
+        return _answer(result, picture=shown or None, meta=for_player)
 
 
 class WanTool(Tool):
@@ -179,6 +183,7 @@ def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: boo
             context_kwarg=None,
             annotations=hints,
             icons=[ICON],
+            meta=PLAYER if answers is JobResult else None,
             arguments=arguments,
             open_call=open_call,
             loopback=loopback,
@@ -221,7 +226,13 @@ def _broken(name: str, paid: bool) -> JobResult:
     )
 
 
-def _answer(result: Result, *, failed: bool = False, picture: Blob | None = None) -> CallToolResult:
+def _answer(
+    result: Result,
+    *,
+    failed: bool = False,
+    picture: Blob | None = None,
+    meta: dict[str, Any] | None = None,
+) -> CallToolResult:
     content: list[ContentBlock] = [TextContent(type="text", text=text(result))]
     if picture is not None:
         data = base64.b64encode(picture.data).decode()
@@ -230,4 +241,5 @@ def _answer(result: Result, *, failed: bool = False, picture: Blob | None = None
         content=content,
         structured_content=result.model_dump(mode="json", exclude_none=True),
         is_error=failed,
+        _meta=meta,
     )
