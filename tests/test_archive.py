@@ -21,10 +21,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from wan_mcp.errors import NotKept
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.media import archive as archive_module
 from wan_mcp.media import partial as partial_module
-from wan_mcp.errors import NotKept
 from wan_mcp.media.archive import LOCK_POLL, LOCK_WAIT, Archive, Film
 from wan_mcp.media.download import TRIES
 from wan_mcp.media.partial import Partial, stem_of

@@ -11,8 +11,8 @@ import anyio
 from wan_mcp.gallery import Gallery, Shown
 
 if TYPE_CHECKING:
-    import httpx
     from anyio.abc import TaskGroup
+    from httpx import AsyncBaseTransport
 
     from wan_mcp.jobs.clock import Clock
     from wan_mcp.jobs.ledger import Caps
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from wan_mcp.jobs.sqlite import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
-
-    Transport = httpx.AsyncBaseTransport
 
 OPEN_AFTER = 1.0
 """Seconds after the start at which the ledger is opened if no call has needed it before."""
@@ -45,7 +43,7 @@ class App:
         settings: Settings,
         tasks: TaskGroup,
         clock: Clock,
-        transport: Transport | None,
+        transport: AsyncBaseTransport | None,
         *,
         local: bool,
     ) -> None:
