@@ -334,6 +334,18 @@ async def test_notes_come_at_least_every_20_seconds(
 # Trouble
 
 
+async def test_old_news_is_told_with_its_age(client: Client, dojo: PixelDojo) -> None:
+    """ "Running" may be long out of date (reliability 2)."""
+    await submit(client)
+    await wait(client, 20)
+    dojo.answers = [bad(503)]
+    result = await wait(client, 120)
+    message = data(result)["message"]
+
+    assert not result.is_error
+    assert "This is how it stood 2 min 1 s ago" in message
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_is_honoured_by_the_next_look(
     client: Client, dojo: PixelDojo, status: int

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wan_mcp.jobs.standing import Standing
     from wan_mcp.jobs.waits import News
 
+STALE = 60.0
+"""Seconds after which it is told how old the news is."""
 _REPORTED = "jobs have been reported to take 1 to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
 _GOING = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
@@ -128,19 +130,19 @@ def news_result(news: News, *, now: datetime, typical: float | None = None) -> J
     standing = news.known()
     result = job_result(standing, now=now, elapsed=news.elapsed)
     if standing.status is JobStatus.RUNNING:
-        if news.trouble is not None:
-            result.message += f" {news.trouble.what}{_as_of(standing, now)}"
+        result.message += _as_of(standing, now, news.trouble)
         if typical is not None:
             result.message += f" {_usual(typical).capitalize()}."
     return result
 
 
-def _as_of(standing: Standing, now: datetime) -> str:
-    looked = standing.row and standing.row.looked_at
-    if not looked:
-        return ""
-    ago = max((now - looked).total_seconds(), 0)
-    return f" This is how it stood {duration(ago)} ago."
+def _as_of(standing: Standing, now: datetime, trouble: WanError | None) -> str:
+    """What is wrong with the news, and how old it is when that matters."""
+    what = "" if trouble is None else f" {trouble.what}"
+    heard = standing.row and standing.row.heard_at
+    ago = (now - heard).total_seconds() if heard else 0.0
+    old = ago >= STALE or (trouble is not None and ago > 0)
+    return what + (f" This is how it stood {duration(ago)} ago." if old else "")
 
 
 def _usual(typical: float | None) -> str:

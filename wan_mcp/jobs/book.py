@@ -199,7 +199,12 @@ class Book:
         if row.state in _ENDED and row.state is not end and not revived:
             return Learnt(row, ignored=True)
         now = self._table.now()
-        changes = told_columns(job) | {"looked_at": now, "trouble": None, "trouble_code": None}
+        changes = told_columns(job) | {
+            "looked_at": now,
+            "heard_at": now,
+            "trouble": None,
+            "trouble_code": None,
+        }
         if end is not None and row.state is not end:
             changes |= {"state": end, "ended_at": now}
         return Learnt(self._table.update(row, changes))

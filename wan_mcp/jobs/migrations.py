@@ -46,6 +46,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ALTER TABLE jobs ADD COLUMN looked_at REAL",
+        "ALTER TABLE jobs ADD COLUMN heard_at REAL",
         "ALTER TABLE jobs ADD COLUMN watched_until REAL",
         "ALTER TABLE jobs ADD COLUMN trouble TEXT",
         "ALTER TABLE jobs ADD COLUMN trouble_code TEXT",

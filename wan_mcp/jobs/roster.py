@@ -67,11 +67,13 @@ class Roster:
         self.mark(handles, watched_until=until)
 
     def looked(self, handles: Collection[str], trouble: WanError | None) -> None:
+        now = self._table.now()
         self.mark(
             handles,
-            looked_at=self._table.now(),
+            looked_at=now,
             trouble=without_queries(trouble.what) if trouble else None,
             trouble_code=lasting_code(trouble),
+            **({} if trouble else {"heard_at": now}),
         )
 
     def leave(self, account: str) -> None:

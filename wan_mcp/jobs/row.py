@@ -78,6 +78,7 @@ class Row(BaseModel):
         findings: what the last look found, in a sentence.
         looked_at: when PixelDojo was last asked for the job; `trouble` is what that met, None
             when it answered; `trouble_code` its kind, None when it passes.
+        heard_at: when it last answered.
         watched_until: somebody waits for the job at least until then.
         saved_path: where the film lies on this machine, with its `sha256` and `size` in bytes.
         not_saved: why the film cannot be saved any more.
@@ -111,6 +112,7 @@ class Row(BaseModel):
     next_check_at: datetime | None
     findings: str | None
     looked_at: datetime | None
+    heard_at: datetime | None
     watched_until: datetime | None
     trouble: str | None
     trouble_code: str | None
