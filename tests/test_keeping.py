@@ -68,8 +68,9 @@ async def film_of(client: Client, sandbox: Sandbox) -> CallToolResult:
 
 
 def data(result: CallToolResult) -> dict[str, Any]:
-    assert result.structured_content is not None
-    return result.structured_content
+    told: dict[str, Any] | None = result.structured_content
+    assert told is not None
+    return told
 
 
 def saved(folder: Path) -> list[Path]:
