@@ -4,6 +4,8 @@ Since revision 2026-07-28 a host holds a request open for it (`subscriptions/lis
 subscribes, and is told on the connection.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -11,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -32,9 +34,12 @@ from mcp.types import (
 from wan_mcp import present
 from wan_mcp.boundary import JOBS, Asked, OpenCall, in_words, opened
 from wan_mcp.errors import Busy, NotFound, WanError
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.waits import News
 from wan_mcp.models import JOB_ID
+
+if TYPE_CHECKING:
+    from wan_mcp.jobs.service import Jobs
+    from wan_mcp.jobs.standing import Standing
+    from wan_mcp.jobs.waits import News
 
 FOLLOWED = 86_400.0
 """Seconds for which a job is followed; a running one is polled no longer either."""
@@ -151,7 +156,7 @@ class Notices:
             raise NotFound("This resource tells of no changes.", next_step=step)
         jobs, id = opened(self._open_call, asked).jobs, found[1]
         standing = await jobs.known(id)
-        news = await jobs.check(id) if standing is None else News(standing)
+        news = await jobs.check(id) if standing is None else _kept(standing)
         return partial(_follow, jobs, id, _facts(news))
 
 
@@ -181,6 +186,12 @@ async def _follow(jobs: Jobs, id: str, facts: Facts, tell: Tell) -> None:
                     await tell()
     except WanError:
         await tell()  # whoever reads the resource now is told why
+
+
+def _kept(standing: Standing) -> News:
+    from wan_mcp.jobs.waits import News  # opened with the first call, not at start-up
+
+    return News(standing)
 
 
 def _facts(news: News) -> Facts:

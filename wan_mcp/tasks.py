@@ -5,9 +5,11 @@ are those of the extension's revision 2026-07-28 (documented: ext-tasks); no kno
 declares it yet, so none has been seen to use them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.extension import Extension, MethodBinding
@@ -18,10 +20,12 @@ from wan_mcp import present
 from wan_mcp.arguments import WaitForJob, read_arguments
 from wan_mcp.boundary import Asked, OpenCall, in_words, opened
 from wan_mcp.errors import InvalidArguments, NotFound, WanError
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.waits import News
 from wan_mcp.models import JobStatus
 from wan_mcp.tools import Call
+
+if TYPE_CHECKING:
+    from wan_mcp.jobs.service import Jobs
+    from wan_mcp.jobs.waits import News
 
 REVISIONS = frozenset({"2026-07-28"})
 LOOK = 1.0

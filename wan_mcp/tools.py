@@ -1,11 +1,13 @@
 """The tools: describe, call Jobs, present. The one place where our errors become answers."""
 
+from __future__ import annotations
+
 import base64
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
@@ -32,11 +34,13 @@ from wan_mcp.arguments import (
 )
 from wan_mcp.errors import WanError
 from wan_mcp.gallery import Blob
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.waits import News
 from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.prose import duration, text
 from wan_mcp.schema import portable
+
+if TYPE_CHECKING:
+    from wan_mcp.jobs.service import Jobs
+    from wan_mcp.jobs.waits import News
 
 Progress = Callable[[float, str], Awaitable[None]]
 Result = JobResult | JobList
@@ -144,11 +148,13 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     temporary link: have the film saved at once.
     """
     await call.progress(0, "Looking at the job")
-    news, looks = News(), 0
+    news: News | None = None
+    looks = 0
     async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as watching:
         async for news in watching:
             looks += 1
             await call.progress(looks, present.progress_note(news, await call.jobs.typical()))
+    assert news is not None  # what is known is told at least once
     return await _told(news, call)
 
 
