@@ -11,14 +11,16 @@ from wan_mcp.errors import Busy
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import LedgerUnavailable
 from wan_mcp.jobs.rota import Rota
-from wan_mcp.jobs.row import Row
+from wan_mcp.jobs.row import Row, State
 
 MOST = 2_000
 """Waiters at once; each holds a call open. With 1,000 the process takes about 100 MB."""
 BUSY_SECONDS = 30.0
 HEARTBEAT = 15.0
-"""Seconds after which a waiter is told the time at least: hosts give up on a silent call at 60 s,
-some transports at 20."""
+"""Seconds after which a waiter is told the time at the latest: hosts give up on a silent call at
+60 s, some transports at 20."""
+CROWD = 50
+"""Waiters up to whom each look is told; to more only what is new, and the time now and then."""
 LOOK = 0.5
 """How often the ledger is asked what another process wrote."""
 MISSES = 3
@@ -42,6 +44,8 @@ class _Post:
     news: anyio.Event = field(default_factory=anyio.Event)
     waiters: int = 0
     stale: bool = False
+    gone: bool = False
+    """Another row stands for the job now."""
 
     def tell(self, row: Row) -> None:
         self.row, self.stale = row, False
@@ -80,8 +84,14 @@ class Board:
             while (left := until - self._clock.monotonic()) > 0:
                 if self._deaf:
                     raise LedgerUnavailable("The ledger cannot be followed just now.")
-                await self._clock.wait(news, min(left, HEARTBEAT))
+                # Spread, so that a thousand who came together do not speak together.
+                beat = HEARTBEAT * (1 - 0.5 * self._clock.chance())
+                await self._clock.wait(news, min(left, beat))
                 news = post.news  # before the caller takes its time with this one
+                if post.gone:
+                    raise LedgerUnavailable("Another row stands for the job.")
+                yield post.row
+            if news.is_set():
                 yield post.row
         finally:
             self._leave(post)
@@ -119,8 +129,10 @@ class Board:
     def _enter(self, row: Row) -> _Post:
         if self._waiters >= MOST:
             raise Busy(f"{MOST} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
+        if row.handle not in self._posts:
+            self._version = -1  # the row may be old: somebody else has just left with a newer one
         post = self._posts.setdefault(row.handle, _Post(row))
-        if _told(post.row) != _told(row):
+        if self._is_news(row, post.row):
             post.stale, self._version = True, -1  # whose is newer, the next look tells
         post.waiters += 1
         self._waiters += 1
@@ -149,10 +161,26 @@ class Board:
         if version == self._version:
             return
         self._version = version
-        for row in await self._rota.rows(self._posts.keys()):
+        asked = dict(self._posts)
+        rows = await self._rota.rows(asked.keys())
+        for handle in asked.keys() - {row.handle for row in rows}:  # see `Book._absorb`
+            asked[handle].gone = True
+            asked[handle].tell(asked[handle].row)
+        for row in rows:
             post = self._posts.get(row.handle)
-            if post is not None and (post.stale or _told(row) != _told(post.row)):
+            if post is None:
+                continue
+            if post.stale or self._is_news(row, post.row):
                 post.tell(row)
+            else:
+                post.row = row
+
+    def _is_news(self, row: Row, before: Row) -> bool:
+        if _told(row) != _told(before):
+            return True
+        # Each look is told while that is cheap; who waits for a film's link counts the looks.
+        counts = self._waiters <= CROWD or row.state is State.COMPLETED
+        return counts and row.looked_at != before.looked_at
 
 
 def _told(row: Row) -> tuple[object, ...]:
@@ -160,7 +188,7 @@ def _told(row: Row) -> tuple[object, ...]:
     return (
         row.state,
         row.job_id,
-        row.looked_at,
+        row.vendor_status,
         row.trouble,
         row.video_url,
         row.checks,

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 def room(per_minute: int, use: Use) -> int:
     """How many requests may be in the window, this one included: the urgent may fill it."""
-    spare = max(2, min(6, per_minute // 4))
-    left = (0, spare // 2, spare, spare + 1, spare + 2, spare + 3)[use]
+    spare = max(3, min(6, per_minute // 4))
+    left = (0, spare - 1, spare, spare + 1, spare + 2, spare + 3)[use]
     return max(per_minute - left, 1)
 
 
@@ -121,23 +121,23 @@ class Budget:
     async def _write(self) -> None:
         """Tell the other processes; what cannot be told now is told by the next answer."""
         while self._unwritten:
-            reply, at = self._unwritten[0]
+            reply, at = self._unwritten.pop(0)
             change = partial(learnt, reply=reply, ago=self._clock.monotonic() - at)
             try:
                 await self._rota.learn_limit(await self._account(), change)
             except LedgerUnavailable:
-                del self._unwritten[:-1]
+                self._unwritten = self._unwritten[-1:] or [(reply, at)]
                 return
             except Exception:
                 # An answer is more than what it says about pace.
                 logger.exception("the request budget could not be kept")
-            del self._unwritten[:1]
 
     async def _take(self, use: Use, *, force: bool = False) -> float:
         await self._write()
 
         def rule(limit: Limit, ages: Sequence[float]) -> float:
-            return 0.0 if force else wait(limit, ages, use)
+            own = wait(limit, self._own_ages(), use)
+            return 0.0 if force else max(own, wait(limit, ages, use))
 
         try:
             taken = await self._rota.take(await self._account(), rule)

@@ -118,6 +118,9 @@ class Listing:
             self._busy_until = began + (busy.retry_after or EVERY)
         except WanError as trouble:
             await self._fail(rows, trouble)
+        except Exception:
+            self._rest()
+            raise
         else:
             shown = {each.job.job_id: each.job for each in listed if each.job.vendor_status}
             await self._take(rows, shown, began)

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.errors import Busy, CouldNotFindOut, WanError
+from wan_mcp.jobs.board import EXPECTED
 from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.jobs.ledger import LedgerUnavailable
@@ -84,6 +85,7 @@ class Poller:
         self._looks: dict[str, Look] = {}
         self._later: dict[str, float] = {}
         self._reading: set[str] = set()
+        self._spread: dict[str, float] = {}
         self._renew_at = 0.0
         self._aside_until = 0.0
         self._failures = 0
@@ -170,13 +172,15 @@ class Poller:
         if woke:
             self._later.clear()
             for look in self._looks.values():
-                look.at = 0.0
+                look.at = float("-inf")
+            self._listing.forget()
+        self._spread = {handle: at for handle, at in self._spread.items() if handle in self._looks}
         self._later = {handle: at for handle, at in self._later.items() if handle in self._looks}
 
     def _first_sight(self, row: Row) -> Look:
         look, now = self._look(row), self._clock.monotonic()
         if now - look.at > SPREAD and not self._is_watched(row):
-            self._later[row.handle] = now + SPREAD * self._clock.chance()
+            self._spread[row.handle] = now + SPREAD * self._clock.chance()
         return look
 
     def _look(self, row: Row) -> Look:
@@ -191,6 +195,8 @@ class Poller:
         if self._listing.urgent(row, look.at):
             return later
         idle = use is Use.IDLE
+        if idle:  # whoever waits does not care how many others there are
+            later = max(later, self._spread.get(row.handle, 0.0))
         delay = idle_delay(look.elapsed) if idle else poll_delay(look.elapsed, look.chance)
         if row.looked_at is not None:  # the first look comes soon, whatever the budget
             delay = max(delay, self._budget.spacing(use, sharers))
@@ -233,7 +239,10 @@ class Poller:
             logger.exception("reading the job list broke")
 
     def _is_watched(self, row: Row) -> bool:
-        return row.watched_until is not None and row.watched_until > self._clock.wall()
+        if row.watched_until is None:
+            return False
+        left = (row.watched_until - self._clock.wall()).total_seconds()
+        return 0 < left <= 2 * EXPECTED  # longer is what a clock that was wrong once has dated
 
     def _woke(self) -> bool:
         drift, self._drift = self._drift, self._now_drift()

@@ -30,6 +30,9 @@ PROOF_LOOKS = 3
 """Only so late, and after so many looks, may a missing job mean that there is none: the list could
 lag, the clock could have jumped."""
 MIN_GAP = 3.0
+FAILED_PAUSE = 30.0
+GIVEN_UP = timedelta(hours=2)
+"""After that only somebody's question makes a look."""
 KNOWN_JOBS = 200
 IDLE_SECONDS = 30.0
 """How often the ledger is asked for what other processes left when they died."""
@@ -90,9 +93,9 @@ class Reconciler:
             return
         except WanError as exc:
             self._next_look_at += exc.retry_after or 0.0
+            what = f"PixelDojo's job list could not be read: {exc.what}"
             for row in rows:
-                what = f"PixelDojo's job list could not be read: {exc.what}"
-                await self._note(row, what, counts=False)
+                await self._record(row, what, self._again(row), counts=False)
             return
         self._put_off = False
         ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
@@ -140,9 +143,18 @@ class Reconciler:
             else:
                 await self._note(row, "PixelDojo's job list shows no job for this request so far.")
 
-    async def _note(self, row: Row, findings: str, *, counts: bool = True) -> None:
+    def _again(self, row: Row) -> datetime | None:
+        """When to look after one that told nothing: soon, also after the last of the schedule."""
+        sent, now = row.sent_at or row.created_at, self._clock.wall()
+        soon = now + timedelta(seconds=FAILED_PAUSE)
+        due = _next(sent, now)
+        if due is None:
+            return soon if now - sent < GIVEN_UP else None
+        return min(due, soon)
+
+    async def _note(self, row: Row, findings: str) -> None:
         due = _next(row.sent_at or row.created_at, self._clock.wall())
-        await self._record(row, findings, due, counts=counts)
+        await self._record(row, findings, due, counts=True)
 
     async def _record(self, row: Row, findings: str, due: datetime | None, *, counts: bool) -> None:
         with suppress(Fenced):  # another process settled it in the meantime

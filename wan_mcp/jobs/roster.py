@@ -53,11 +53,13 @@ class Roster:
             # The first two lines are the index's own condition, word for word.
             "account = :account AND job_id IS NOT NULL "
             "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
-            "AND (watched_until > :now OR state = 'accepted' AND created_at > :since) "
+            "AND (watched_until > :now AND watched_until <= :soon "
+            "OR state = 'accepted' AND created_at > :since) "
             "ORDER BY number",
             account=account,
             since=now - POLLED,
             now=now,
+            soon=now + timedelta(seconds=LONGEST_LEASE),
         )
 
     def rows(self, handles: Collection[str]) -> list[Row]:
@@ -70,6 +72,8 @@ class Roster:
         now = self._table.now()
         self.mark(
             handles,
+            # A read that was under way when another told of the end has nothing to add.
+            "state != 'failed' AND (state != 'completed' OR video_url IS NULL)",
             looked_at=now,
             trouble=without_queries(trouble.what) if trouble else None,
             trouble_code=lasting_code(trouble),
@@ -109,12 +113,12 @@ class Roster:
             held = now + timedelta(seconds=limit.held) if limit.held else None
             self._change(account, per_minute=limit.per_minute, cut_at=cut, held_until=held)
 
-    def mark(self, handles: Collection[str], **columns: object) -> None:
-        """Note the same about several rows."""
+    def mark(self, handles: Collection[str], where: str = "TRUE", **columns: object) -> None:
+        """Note the same about several rows, as far as a condition allows."""
         to = ", ".join(f"{name} = :{name}" for name in columns)
         with self._writing():
             known = {"handles": json.dumps(list(handles)), **columns}
-            self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES}", **known)
+            self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES} AND {where}", **known)
 
     def unsaved(self, account: str) -> list[Row]:
         return self._table.rows(
@@ -163,9 +167,11 @@ class Roster:
 
     def _limit(self, account: str, now: datetime) -> Limit:
         key = self._key(account)
-        cut, held = key["cut_at"], key["held_until"]
+        cut = key["cut_at"]
+        held = (key["held_until"] or 0.0) - seconds(now)
         return Limit(
             per_minute=key["per_minute"],
             cut_ago=None if cut is None else abs(seconds(now) - cut),
-            held=0.0 if held is None else min(max(held - seconds(now), 0.0), LONGEST_HOLD),
+            # Longer than PixelDojo is heeded: a clock that was wrong once has dated it.
+            held=held if 0 < held <= LONGEST_HOLD else 0.0,
         )

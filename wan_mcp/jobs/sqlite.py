@@ -146,8 +146,11 @@ class SQLiteRota:
         return await self._file.read(lambda pages: pages.roster.unsaved(account))
 
     async def saved(self, handle: str, path: str, sha256: str, size: int) -> None:
-        kept = {"saved_path": path, "sha256": sha256, "size": size, "not_saved": None}
-        await self._file.write(lambda pages: pages.roster.mark([handle], **kept))
+        await self._file.write(
+            lambda pages: pages.roster.mark(
+                [handle], saved_path=path, sha256=sha256, size=size, not_saved=None
+            )
+        )
 
     async def not_saved(self, handle: str, why: str) -> None:
         await self._file.write(lambda pages: pages.roster.mark([handle], not_saved=why))

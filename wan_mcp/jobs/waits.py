@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wan_mcp.errors import Busy, CouldNotFindOut, WanError
 from wan_mcp.jobs.board import Board
@@ -89,8 +89,10 @@ class Waits:
             Busy: too many calls wait already.
             Refused, CouldNotFindOut: asking again would not help.
         """
-        deadline = self._clock.monotonic() + seconds
+        began = self._clock.monotonic()
+        deadline = began + seconds
         news = self._news(await self._reader.known(id))
+        age = news.elapsed or 0.0
         if seconds <= 0 or _needs_a_look(news):
             async with aclosing(self._looks(id, deadline, news)) as looks:
                 async for news in looks:
@@ -107,7 +109,9 @@ class Waits:
                 news = await self._look(id, deadline, news)
                 yield news
                 if not self._is_over(news):
-                    await self._pause(news, deadline)
+                    # Without its row nothing tells how old the job is by now.
+                    elapsed = age + self._clock.monotonic() - began
+                    await self._pause(replace(news, elapsed=elapsed), deadline)
 
     async def _hear(self, news: News, deadline: float) -> AsyncGenerator[News, None]:
         """What the poller learns of a job."""
@@ -151,6 +155,12 @@ class Waits:
             if not passes(trouble):
                 raise
             return self._news(before.standing, trouble)
+        except LedgerUnavailable:
+            # Only the ledger knows what a handle stands for; PixelDojo knows its own id.
+            known = None if before.standing is None else before.standing.job
+            if known is None or known.job_id == id:
+                raise
+            return await self._look(known.job_id, deadline, before)
 
     def _heard(self, row: Row, before: Row) -> News:
         """News from a row. Raises what makes waiting hopeless, if it is newer than `before`."""

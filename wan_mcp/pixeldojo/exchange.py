@@ -222,7 +222,9 @@ def _reason(exc: Exception) -> tuple[str, bool]:
     if isinstance(exc, _UnusableProxy):
         return "the proxy named in the environment cannot be used", False
     cause: BaseException | None = exc
-    while cause is not None:
+    seen: set[BaseException] = set()
+    while cause is not None and cause not in seen:
+        seen.add(cause)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "its certificate is not trusted on this machine", False
         cause = cause.__cause__ or cause.__context__

@@ -131,6 +131,8 @@ def allowance(headers: Mapping[str, str], now: datetime | None = None) -> Allowa
     limit, remaining, reset = (
         _digits(headers.get(f"x-ratelimit-{name}", "")) for name in ("limit", "remaining", "reset")
     )
+    if reset is not None and reset > 1000 * _SURELY_A_DATE:
+        reset = round(reset / 1000)  # some servers tell milliseconds (assumed)
     if reset is not None and reset > _SURELY_A_DATE:
         reset = max(reset - int((now or datetime.now(UTC)).timestamp()), 0)
     return Allowance(limit, remaining, None if reset is None else min(reset, MAX_RETRY_AFTER))

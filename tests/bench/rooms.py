@@ -1,0 +1,152 @@
+"""What benches of a whole server share: its rooms, and a sandbox whose jobs they know."""
+
+import asyncio
+import time as real
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import anyio
+
+from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
+from wan_mcp.jobs.budget import Budget
+from wan_mcp.jobs.clock import Clock
+from wan_mcp.jobs.ledger import Caps, Ledger
+from wan_mcp.jobs.service import Jobs
+from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.pixeldojo.wire import run_body
+from wan_mcp.sandbox import KEY, Fault, Sandbox, Terms, faults
+from wan_mcp.sandbox.script import Scripts
+
+ROUND_TRIP = 0.2
+ENDLESS = "https://media.example/media/endless.mp4"
+"""The clip of a job that never ends in the sandbox."""
+NO_CAPS = Caps(None, None, None, None)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """One server's rooms, without the protocol."""
+
+    jobs: Jobs
+    ledger: Ledger
+    account: str
+    budget: Budget
+
+
+@asynccontextmanager
+async def rooms(
+    folder: Path,
+    base: str,
+    clock: Clock | None = None,
+    *,
+    agent: str = "wan-mcp",
+    kind: type[Budget] = Budget,
+) -> AsyncIterator[Rooms]:
+    """The rooms as the server wires them; no cap stands against a submit."""
+    clock = clock or Clock()
+    ledger = SQLiteLedger(folder, caps=NO_CAPS, now=clock.wall)
+    account = partial(ledger.account, base, KEY)
+    budget = kind(ledger.rota, account, clock)
+    dojo = PixelDojo(base, KEY, agent=agent, pace=budget)
+    async with anyio.create_task_group() as background:
+        jobs = Jobs(dojo, ledger, account, budget, background, clock)
+        background.start_soon(jobs.run)
+        yield Rooms(jobs, ledger, await account(), budget)
+        background.cancel_scope.cancel()
+    await dojo.aclose()
+    await ledger.aclose()
+
+
+async def run_already(sandbox: Sandbox, ledger: Ledger, account: str, count: int) -> list[str]:
+    """Endless jobs that PixelDojo and the ledger know, and no request was made for; their ids."""
+    ids = []
+    for number in range(count):
+        wanted = Replacement(video=ENDLESS, character_image=sandbox.image_url, seed=number)
+        job_id = sandbox.vendor.run(KEY, run_body(wanted)).id
+        claim = await ledger.claim(account, wanted, planted_seed=number, estimate=10)
+        await ledger.commit_sending(claim.row.handle)
+        await ledger.accept(claim.row.handle, Job(job_id=job_id, status=JobStatus.RUNNING))
+        ids.append(job_id)
+    return ids
+
+
+@asynccontextmanager
+async def virtual_sandbox(time: VirtualTime, terms: Terms) -> AsyncIterator[Sandbox]:
+    """A sandbox in the virtual time, as a client that reads the real date must see it."""
+    sandbox = Sandbox(terms, clock=time.monotonic, idle_seconds=1e9)
+
+    def unix_time(at: float | None = None) -> float:
+        return real.time() + (0.0 if at is None else at - time.now)
+
+    # X-RateLimit-Reset is a date, and our client compares it with the machine's own.
+    with patch.object(sandbox.vendor, "unix_time", unix_time):
+        async with sandbox:
+            yield sandbox
+
+
+def virtually(work: Callable[[VirtualTime], Coroutine[Any, Any, T]]) -> T:
+    """Run it in virtual time, with real sockets."""
+    time = VirtualTime()
+    loop = partial(VirtualLoop, time, sockets=True)
+    with (
+        watched_threads(),
+        patch("httpcore._async.http11.time", time),  # by it idle connections are closed
+        asyncio.Runner(loop_factory=loop) as runner,
+    ):
+        return runner.run(work(time))
+
+
+class Diary(Scripts):
+    """When each request arrived at the sandbox."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__()
+        self.arrived: list[tuple[float, str]] = []
+        self._now = now
+
+    def next(self, method: str, path: str) -> Fault:
+        """Its fault, else the honest answer after the time it travels."""
+        self.arrived.append((self._now(), method))
+        return super().next(method, path) or faults.held(faults.honest(), after=ROUND_TRIP)
+
+
+async def wait(jobs: Jobs, job_id: str) -> None:
+    """Wait for a job, for ever."""
+    while True:
+        async for _ in jobs.watch(job_id, 900):
+            pass
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sandbox whose jobs the ledger knows, and the folder of that ledger."""
+
+    sandbox: Sandbox
+    data: Path
+    ledger: Ledger
+    account: str
+    ids: list[str]
+
+
+@asynccontextmanager
+async def scene(terms: Terms, count: int) -> AsyncIterator[Scene]:
+    """So many running jobs, which no request was made for."""
+    async with AsyncExitStack() as stack:
+        data = Path(stack.enter_context(TemporaryDirectory()))
+        sandbox = await stack.enter_async_context(Sandbox(terms))
+        sandbox.scripts = Diary(real.monotonic)
+        ledger = SQLiteLedger(data / "ledger", caps=NO_CAPS)
+        stack.push_async_callback(ledger.aclose)
+        account = await ledger.account(sandbox.api_base, KEY)
+        ids = await run_already(sandbox, ledger, account, count)
+        yield Scene(sandbox, data, ledger, account, ids)
