@@ -428,7 +428,7 @@ async def test_a_process_that_logs_everything_prints_no_key(tmp_path: Path) -> N
                 job_id = await ears.submit()
                 for _ in range(3):
                     await ears.call("get_job_status", job_id=job_id)
-                await ears.call("wait_for_job", job_id=job_id, timeout_seconds=0)
+                await ears.call("wait_for_job", job_id=job_id, timeout_seconds=15)
                 await ears.call("wait_for_job", job_id=f"{job_id}x")
                 for seed in range(4):
                     await ears.submit(seed=seed)
