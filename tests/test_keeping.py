@@ -77,6 +77,10 @@ def saved(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.mp4"))
 
 
+def remove(path: str) -> None:
+    Path(path).unlink()
+
+
 def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
@@ -118,6 +122,7 @@ async def test_the_operator_names_the_folder(
     assert [path.read_bytes() for path in saved(tmp_path / "mine")] == [FILM]
     assert told["sha256"] == SHA256
     assert "saved_path" not in told
+    assert "must be saved" in told["next"]  # by the caller, who has the link alone
 
 
 @pytest.mark.parametrize(("local", "setting"), [(True, "off"), (False, "")])
@@ -132,15 +137,17 @@ async def test_nothing_is_saved_where_it_is_off(
     assert not {"saved_path", "sha256", "size"} & told.keys()
 
 
-async def test_a_film_that_cannot_be_saved_is_told(opened: Open, sandbox: Sandbox) -> None:
-    """The user has the link for as long as it lives, and knows why it matters (ours)."""
-    sandbox.fault("GET", RESULT, faults.status(404, "gone"), times=None)
+async def test_a_film_that_the_user_has_moved_is_told_by_its_link(
+    opened: Open, sandbox: Sandbox
+) -> None:
+    """A path that leads nowhere would hide the link that still lives (ours)."""
     async with opened() as client:
-        told = data(await film_of(client, sandbox))
+        first = data(await film_of(client, sandbox))
+        remove(first["saved_path"])
+        told = data(await client.call_tool("get_job_status", {"job_id": first["job_id"]}))
 
-    assert told["status"] == "completed"
-    assert "could not be saved" in told["next"]
-    assert "video_url" in told
+    assert not {"saved_path", "sha256", "size"} & told.keys()
+    assert "must be saved" in told["next"]
 
 
 async def test_two_servers_on_one_ledger_fetch_a_film_once(opened: Open, sandbox: Sandbox) -> None:
@@ -203,6 +210,41 @@ async def test_an_unusable_input_is_refused_before_anything_is_sent(
     assert data(result)["next"]
     assert sandbox.seen("POST", RUN) == []
     assert listed.get("jobs", []) == []
+
+
+async def test_a_look_that_breaks_refuses_nothing(
+    opened: Open,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What cannot be checked may well work (ours)."""
+
+    async def broken(*args: object, **named: object) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wan_mcp.media.preflight.look", broken)
+    async with opened() as client:
+        result = await submit(client, sandbox)
+
+    assert data(result)["charged"] == "yes"
+    assert "the look at the inputs broke" in caplog.text
+
+
+async def test_two_submits_at_once_are_told_the_same_price(opened: Open, sandbox: Sandbox) -> None:
+    """The second must not be refused for want of a price (ours)."""
+    results: list[CallToolResult] = []
+
+    async with opened(WAN_MCP_MAX_CREDITS_PER_JOB="50") as client:
+
+        async def one(seed: int) -> None:
+            results.append(await submit(client, sandbox, seed=seed))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one, 1)
+            tasks.start_soon(one, 2)
+
+    assert [result.is_error for result in results] == [False, False]
 
 
 async def test_a_joined_job_does_not_need_its_inputs_any_more(

@@ -28,6 +28,8 @@ _SAMPLE = (
 )
 _OWN = "That was the sandbox: it cut your clip and set your picture into it; its link is gone now."
 _REAL = "A real one: wan-mcp demo --live --video URL --image URL"
+SAVED_HERE = {"WAN_MCP_ARCHIVE": "off", "WAN_MCP_POSTER": "off"}
+"""The demo saves the film itself, where it was told to."""
 
 
 def subprocess_server(environment: Mapping[str, str]) -> StdioServerParameters:
@@ -93,8 +95,7 @@ class Demo:
             "PIXELDOJO_API_BASE": stage.api_base,
             "PIXELDOJO_API_KEY": stage.key,
             "WAN_MCP_DATA_DIR": stage.folder,
-            "WAN_MCP_ARCHIVE": "off",  # the demo saves the film itself, where it was told to
-            "WAN_MCP_POSTER": "off",
+            **SAVED_HERE,
         }
         return await self._run({**environment, **own}, screen)
 
@@ -103,6 +104,7 @@ class Demo:
         account = {
             "PIXELDOJO_API_BASE": settings.api_base,
             "PIXELDOJO_API_KEY": settings.api_key.get_secret_value(),
+            **SAVED_HERE,
         }
         return await self._run({**environment, **account}, Screen(expected=None))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wan_mcp.jobs.keeper import Archive
     from wan_mcp.jobs.row import Row
     from wan_mcp.jobs.service import Jobs
+    from wan_mcp.jobs.standing import Standing
     from wan_mcp.media.web import Web
     from wan_mcp.models import Replacement
 
@@ -23,6 +24,9 @@ FITS = 4 << 20
 """Bytes of a clip that go through the protocol; as base64 they are a third more, and a host
 parses them all (ours)."""
 SOURCE_SECONDS = 10.0
+POSTER_SECONDS = 2.0
+"""How long an answer waits for its picture."""
+POSTERS = 32
 _TYPES = {".webm": "webm", ".mov": "quicktime"}
 
 
@@ -41,6 +45,9 @@ class Gallery:
         web: opens the one way to public files; only when it is first needed.
         folder: where finished films are saved.
         limit_gb: how many 10^9 bytes of them may stay.
+
+    Attributes:
+        posters: the last ones made, by the film they show.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Gallery:
         self._limit_gb = limit_gb
         self._clock = clock
         self._web: Web | None = None
+        self.posters: dict[Path, bytes | None] = {}
 
     async def preflight(self, wanted: Replacement, *, seconds: float) -> list[str]:
         """See `media.preflight.look`."""
@@ -96,6 +104,22 @@ class Gallery:
         return self._web
 
 
+def as_seen(standing: Standing, *, local: bool) -> Standing:
+    """The standing as its caller can use it: a path only on this machine, and of a file there is.
+
+    The user may have moved the film, or the limit taken it: then the link has to do again.
+    """
+    row = standing.row
+    if row is None or row.saved_path is None:
+        return standing
+    if not local:
+        return replace(standing, row=row.model_copy(update={"saved_path": None}))
+    if Path(row.saved_path).is_file():
+        return standing
+    gone = {"saved_path": None, "sha256": None, "size": None}
+    return replace(standing, row=row.model_copy(update=gone))
+
+
 class Shown:
     """What can be shown of a job; None when there is nothing, or it is too large."""
 
@@ -122,7 +146,15 @@ class Shown:
         from wan_mcp.media.poster import poster
 
         path = await self._saved(id)
-        data = None if path is None else await poster(path)
+        if path is None:
+            return None
+        known = self._gallery.posters
+        if path not in known:
+            with anyio.move_on_after(POSTER_SECONDS):
+                known[path] = await poster(path)
+            while len(known) > POSTERS:
+                del known[next(iter(known))]
+        data = known.get(path)
         return None if data is None else Blob(data, "image/jpeg")
 
     async def _saved(self, id: str) -> Path | None:

@@ -69,6 +69,9 @@ class _Desk:
         try:
             with scope:
                 await follow()
+        except Exception:
+            # A defect here must not end the server, in whose tasks payments run.
+            logger.exception("following %s broke", uri)
         finally:
             if self.followed.get(uri) is scope:
                 del self.followed[uri]

@@ -179,11 +179,7 @@ def player(api_base: str) -> Apps:
 
 
 async def _job(call: Call, id: str) -> JobResult:
-    news = await call.jobs.check(id)
-    now, typical = call.jobs.clock.wall(), await call.jobs.typical()
-    result = present.news_result(news, now=now, typical=typical)
-    # A path means nothing to who is elsewhere.
-    return result if call.local else result.model_copy(update={"saved_path": None})
+    return await call.told(await call.jobs.check(id))
 
 
 def _json(result: JobResult | JobList) -> ReadResourceContents:

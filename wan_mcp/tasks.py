@@ -168,6 +168,6 @@ async def _task(id: str, news: News, call: Call) -> dict[str, Any]:
     }
     if not _is_over(news):
         return task
-    result = await call.answer(present.news_result(news, now=now, typical=typical))
+    result = await call.answer(await call.told(news))
     told = result.model_dump(by_alias=True, mode="json", exclude_none=True)
     return {**task, "status": "completed", "result": told}

@@ -6,7 +6,7 @@ import base64
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
@@ -33,7 +33,7 @@ from wan_mcp.arguments import (
     read_arguments,
 )
 from wan_mcp.errors import WanError
-from wan_mcp.gallery import Blob
+from wan_mcp.gallery import Blob, as_seen
 from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.prose import duration, text
 from wan_mcp.schema import portable
@@ -75,12 +75,16 @@ class Call:
     local: bool = False
     poster: Callable[[str], Awaitable[Blob | None]] | None = None
 
+    async def told(self, news: News) -> JobResult:
+        """News of a job, as this caller can use it. Raises what kept us from learning of it."""
+        now, typical = self.jobs.clock.wall(), await self.jobs.typical()
+        seen = replace(news, standing=as_seen(news.known(), local=self.local))
+        return present.news_result(seen, now=now, typical=typical)
+
     async def answer(self, result: Result) -> CallToolResult:
         """A result as hosts are given it."""
         if isinstance(result, JobList):
             return _answer(result)
-        if not self.local:
-            result = result.model_copy(update={"saved_path": None})
         is_film = result.status is JobStatus.COMPLETED and result.size is not None
         shown = self.poster and is_film and await self.poster(result.job_id or "")
         typical = await self.jobs.typical()
@@ -133,12 +137,13 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         if question and (asking := await consent.ask(call.context, question)):
             return asking
     submitted = await call.jobs.submit(wanted, estimate)
-    return present.submit_result(submitted, now=call.jobs.clock.wall())
+    seen = replace(submitted, standing=as_seen(submitted.standing, local=call.local))
+    return present.submit_result(seen, now=call.jobs.clock.wall())
 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
     """Look once how a job stands. Free. To wait for the film use wait_for_job, not a loop."""
-    return await _told(await call.jobs.check(given.job_id), call)
+    return await call.told(await call.jobs.check(given.job_id))
 
 
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
@@ -155,7 +160,7 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
             looks += 1
             await call.progress(looks, present.progress_note(news, await call.jobs.typical()))
     assert news is not None  # what is known is told at least once
-    return await _told(news, call)
+    return await call.told(news)
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
@@ -214,11 +219,6 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
     )
     return reads, reads.model_copy(update={"open_world_hint": False}), spends
-
-
-async def _told(news: News, call: Call) -> JobResult:
-    now, typical = call.jobs.clock.wall(), await call.jobs.typical()
-    return present.news_result(news, now=now, typical=typical)
 
 
 def _broken(name: str, paid: bool) -> JobResult:

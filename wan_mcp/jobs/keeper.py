@@ -18,6 +18,9 @@ from wan_mcp.jobs.row import Row
 LEASE = 30.0
 ROUND = 5.0
 RETRY = 60.0
+SETTLES = 600.0
+"""Seconds after a job's end until a refusal of its film is believed (ours): one 404 of a storage
+that is a moment late must not cost a film that was paid for."""
 AT_ONCE = 3
 """Films that are saved at the same time; more would only share the line."""
 
@@ -84,20 +87,32 @@ class Keeper:
             tasks.start_soon(self._save, row)
 
     async def _save(self, row: Row) -> None:
+        # Before all else: whatever goes wrong, the next try is not at once.
+        self._not_before[row.handle] = self._clock.monotonic() + RETRY
         try:
-            film = await self._keep(row)
-            await self._rota.saved(row.handle, str(film.path), film.sha256, film.size)
-        except NotKept as exc:
-            logger.warning("the film of job %s was not saved: %s", row.job_id, exc.what)
-            await self._put_off(row, exc)
+            await self._try(row)
         except LedgerUnavailable as exc:
-            logger.warning("a saved film could not be written down: %s", exc.what)
-            self._not_before[row.handle] = self._clock.monotonic() + RETRY
+            logger.warning("what became of a film could not be written down: %s", exc.what)
         except Exception:
+            # A defect here must not end the server, in whose tasks payments run.
             logger.exception("saving the film of job %s broke", row.job_id)
-            self._not_before[row.handle] = self._clock.monotonic() + RETRY
         finally:
             self._saving.discard(row.handle)
+
+    async def _try(self, row: Row) -> None:
+        try:
+            film = await self._keep(row)
+        except NotKept as exc:
+            logger.warning("the film of job %s was not saved: %s", row.job_id, exc.what)
+            if exc.final and self._has_settled(row):
+                await self._rota.not_saved(row.handle, exc.what)
+        else:
+            await self._rota.saved(row.handle, str(film.path), film.sha256, film.size)
+
+    def _has_settled(self, row: Row) -> bool:
+        """Whether a dead link is dead for good: storage may be a moment behind the job's end."""
+        age = self._clock.wall() - (row.ended_at or row.created_at)
+        return abs(age.total_seconds()) >= SETTLES
 
     async def _keep(self, row: Row) -> Kept:
         if self._archive is None:
@@ -107,8 +122,3 @@ class Keeper:
         return await self._archive.keep(
             row.job_id, row.video_url, made_at=row.created_at, expires_at=row.expires_at
         )
-
-    async def _put_off(self, row: Row, why: NotKept) -> None:
-        self._not_before[row.handle] = self._clock.monotonic() + RETRY
-        if why.final:
-            await self._rota.not_saved(row.handle, why.what)

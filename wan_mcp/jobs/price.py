@@ -28,17 +28,20 @@ class Price:
         self._vendor = vendor
         self._clock = clock
         self._fresh_until = 0.0
+        self._asking = anyio.Lock()
         self._estimate: float | None = None
 
     async def estimate(self) -> float | None:
         """Credits that a job is said to cost; None when that cannot be had in time."""
-        if self._clock.monotonic() >= self._fresh_until:
-            await self._ask()
+        async with self._asking:  # two submits at once are told the same price
+            if self._clock.monotonic() >= self._fresh_until:
+                await self._ask()
         return self._estimate
 
     async def _ask(self) -> None:
         self._estimate = None  # an old price is no better than none
-        self._fresh_until = self._clock.monotonic() + REST_SECONDS
+        fresh = REST_SECONDS
         with anyio.move_on_after(ASK_SECONDS), suppress(WanError):
             self._estimate = (await self._vendor.model()).credit_estimate
-            self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
+            fresh = FRESH_SECONDS
+        self._fresh_until = self._clock.monotonic() + fresh  # not when the caller was cancelled

@@ -122,8 +122,10 @@ class Roster:
 
     def unsaved(self, account: str) -> list[Row]:
         return self._table.rows(
+            # Of jobs made elsewhere we do not know what they are, nor whether this is the place.
             "account = :account AND state = 'completed' AND video_url IS NOT NULL "
-            "AND saved_path IS NULL AND not_saved IS NULL AND ended_at > :since ORDER BY number",
+            "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
+            "AND ended_at > :since ORDER BY number",
             account=account,
             since=self._table.now() - POLLED,
         )

@@ -1,6 +1,7 @@
 """Jobs of one account: submit, check, watch, list. The rules of money and time are beside."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from wan_mcp.errors import Refused
 from wan_mcp.jobs.board import Board
 from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
@@ -34,6 +36,8 @@ PREFLIGHT_SECONDS = 3.0
 ANSWER_SECONDS = 4.0
 """How long a submit waits for PixelDojo before it answers with our handle: one agent SDK gives a
 whole call 5 s."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,14 @@ class Jobs:
     async def _look_at(self, wanted: Replacement) -> list[str]:
         if self._preflight is None or await self.joins(wanted):
             return []  # a link that died since does not matter to a job that stands
-        return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
+        try:
+            return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
+        except Refused:
+            raise
+        except Exception:
+            # A look that breaks refuses nothing: what cannot be checked may well work.
+            logger.exception("the look at the inputs broke")
+            return []
 
     async def _price_of(self, agreed: float | None) -> float | None:
         return await self.estimate() if agreed is None else agreed

@@ -178,9 +178,10 @@ class Waits:
         if not self._keeps or standing is None or standing.status is not JobStatus.COMPLETED:
             return False
         row = standing.row
-        if row is None or row.ended_at is None or row.saved_path or row.not_saved:
+        if row is None or row.ended_at is None or row.from_elsewhere:
             return False
-        return (self._clock.wall() - row.ended_at).total_seconds() < SAVE_SECONDS
+        age = (self._clock.wall() - row.ended_at).total_seconds()
+        return not (row.saved_path or row.not_saved) and 0 <= age < SAVE_SECONDS
 
     def _is_late(self, deadline: float) -> bool:
         return self._clock.monotonic() >= deadline

@@ -34,9 +34,9 @@ def note_of(headers: Mapping[str, str], url: str) -> Note:
 
 
 def strong_etag(headers: Mapping[str, str]) -> str | None:
-    """The ETag, if the same ETag means the same bytes."""
+    """The ETag, if the same ETag means the same bytes, and it can be sent back."""
     etag = headers.get("etag", "")
-    return etag if etag.startswith('"') else None
+    return etag if re.fullmatch(r'"[!#-~]*"', etag) else None
 
 
 def content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:

@@ -35,11 +35,14 @@ logger = logging.getLogger(__name__)
 async def poster(path: Path) -> bytes | None:
     """The contact sheet of a film as JPEG; None without PyAV, or when the film is not readable."""
     try:
-        return await anyio.to_thread.run_sync(contact_sheet, path)
+        return await anyio.to_thread.run_sync(contact_sheet, path, abandon_on_cancel=True)
     except ImportError:
         logger.info("no poster: the extra [media] is not installed")
     except (OSError, ValueError) as exc:
         logger.info("no poster of %s: %s", path.name, type(exc).__name__)
+    except Exception:
+        # An extra must not cost the answer that tells where the film is.
+        logger.exception("making a poster broke")
     return None
 
 

@@ -169,10 +169,14 @@ def _seconds(container: "InputContainer", stream: "VideoStream", total: int | No
 
 
 def _size(stream: "VideoStream", pieces: Pieces) -> tuple[int, int] | None:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if not width or not height:
+    # Without a decoder for it there is no context, whatever PyAV's types say.
+    context: object = stream.codec_context
+    if context is None:
         return None
+    width, height = stream.codec_context.width, stream.codec_context.height
     width = round(width * (stream.sample_aspect_ratio or 1))
+    if min(width, height) < 1:
+        return None
     for run in pieces.runs:
         for track in _TRACK.finditer(run):
             matrix = track[3]
