@@ -512,7 +512,7 @@ async def test_a_lasting_fault_says_that_the_job_is_not_affected(
     session.sandbox.fault("GET", JOB, PASSING[name], times=None)
     answer = await session.call("get_job_status", job_id=job_id)
     session.sandbox.clear_faults()
-    after = await session.call("wait_for_job", job_id=job_id, timeout_seconds=60)
+    after = await session.call("wait_for_job", job_id=job_id, timeout_seconds=180)
 
     if name == "429":  # the retry finds no room, so what is known is told
         assert (answer.failed, answer.data["status"]) == (False, "running")
@@ -533,12 +533,12 @@ async def test_a_wait_goes_on_through_a_lasting_fault(session: Session, name: st
     answer = await session.call("wait_for_job", job_id=job_id, timeout_seconds=45)
     looks = len(session.sandbox.seen("GET", JOB))
     session.sandbox.clear_faults()
-    after = await session.call("wait_for_job", job_id=job_id, timeout_seconds=60)
+    after = await session.call("wait_for_job", job_id=job_id, timeout_seconds=180)
 
     assert not answer.failed, answer.text
     assert answer.data["status"] == "running"
     assert "wait_for_job" in answer.data["next"]
-    assert looks >= (2 if name == "429" else 4)
+    assert looks >= (1 if name == "429" else 4)
     assert after.data["status"] == "completed"
     assert len(session.sandbox.charges) == 1
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 from wan_mcp.jobs.clock import Clock
 
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
-GRACE = 0.002
+GRACE = 0.001
 """Real seconds in which bytes between two sockets of this process arrive."""
 
 
@@ -67,14 +67,21 @@ class _Jumping(selectors.DefaultSelector):
         super().__init__()
         self._virtual = virtual
         self._grace = grace
+        self._moved = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= 0:
-            return super().select(timeout)
+            ready = super().select(timeout)
+            self._moved |= bool(ready)
+            return ready
         if _in_threads:
             return super().select(1.0)
-        if ready := super().select(self._grace):
+        # After bytes have moved, more may follow: an answer, or the next request.
+        grace = self._grace * (10 if self._moved else 1)
+        if ready := super().select(grace):
+            self._moved = True
             return ready
+        self._moved = False
         self._virtual.now += timeout
         return []
 

@@ -130,7 +130,8 @@ async def serve(host: Host) -> AsyncIterator[Jobs]:
     vendor = PixelDojo(host.api_base, host.key, pace=budget)
     async with anyio.create_task_group() as tasks:
         jobs = Jobs(vendor, ledger, account, budget, tasks, Clock())
-        tasks.start_soon(jobs.run)
+        # Without the poller, which pays nothing: its steps would hide those of the payment.
+        tasks.start_soon(jobs.reconcile)
         yield jobs
         tasks.cancel_scope.cancel()
     await vendor.aclose()
