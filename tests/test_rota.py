@@ -220,7 +220,7 @@ DAY = 24 * HOUR
         (State.ACCEPTED, DAY, 1, True),
         (State.ACCEPTED, DAY, 0, False),
         (State.ACCEPTED, -HOUR, None, True),
-        *((state, 0, 30, False) for state in set(State) - {State.ACCEPTED}),
+        *((state, 0, 30, False) for state in State if state is not State.ACCEPTED),
     ],
 )
 async def test_running_jobs_are_polled_for_a_day_and_while_watched(
