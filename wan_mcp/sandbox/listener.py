@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -15,6 +16,8 @@ from wan_mcp.sandbox.peer import Peer, TooLarge
 
 _log = logging.getLogger(__name__)
 _CONNECTIONS_AT_ONCE = 256
+RETURNS = 100
+"""How often a listener that closed tries to have its port again."""
 
 
 class Listener:
@@ -31,13 +34,21 @@ class Listener:
 
     async def open(self) -> int:
         """Start to listen; the port. Raises: OSError when it is taken."""
+        self._socket = await self._listening()
         self._closing = False
-        self._socket = socket.create_server(("127.0.0.1", self._port), backlog=128)
         self._socket.setblocking(False)
         self._port = self._socket.getsockname()[1]
         self._room = asyncio.Semaphore(_CONNECTIONS_AT_ONCE)
         self._accepting = asyncio.create_task(self._accept())
         return self._port
+
+    async def _listening(self) -> socket.socket:
+        """The socket; a port that was ours may be somebody's client's for a moment."""
+        for _ in range(RETURNS if self._closing else 0):
+            with suppress(OSError):
+                return socket.create_server(("127.0.0.1", self._port), backlog=128)
+            await asyncio.sleep(0.05)
+        return socket.create_server(("127.0.0.1", self._port), backlog=128)
 
     async def close(self) -> None:
         """End every conversation. Raises: what went wrong inside one, if anything did."""
