@@ -33,8 +33,9 @@ HELLO = {
     "capabilities": {},
     "clientInfo": {"name": "bench", "version": "1"},
 }
-ENDLESS = "endless.mp4"
-"""The source clip of a job that never ends in the sandbox, so that each look at it is a GET."""
+
+PLAIN = {f"WAN_MCP_{name}": "off" for name in ("PREFLIGHT", "ARCHIVE", "POSTER")}
+"""As without the extra `media`: loading PyAV alone takes some 35 MiB."""
 
 
 class Server:
@@ -94,11 +95,11 @@ class Vendor:
         self.settings = settings
         self.base, self.key = settings["PIXELDOJO_API_BASE"], settings["PIXELDOJO_API_KEY"]
 
-    def start_job(self, server: Server, video: str = "clip.mp4") -> str:
+    def start_job(self, server: Server) -> str:
         """Start a job through `server`; its id."""
         media = self.base.removesuffix("/api/v1") + "/media/"
         result = server.call(
-            "replace_character", video=media + video, character_image=media + "character.png"
+            "replace_character", video=media + "clip.mp4", character_image=media + "character.png"
         )
         return str(result["structuredContent"]["job_id"])
 
@@ -114,7 +115,7 @@ def sandbox() -> Iterator[Vendor]:
         lines = [popen.stderr.readline() for _ in range(3)]
         try:
             account = dict(line.strip().split("=", 1) for line in lines[1:])
-            yield Vendor({**account, "WAN_MCP_DATA_DIR": folder})
+            yield Vendor({**account, **PLAIN, "WAN_MCP_DATA_DIR": folder})
         finally:
             popen.terminate()
 
@@ -128,15 +129,16 @@ def startup(pairs: int = 21) -> bool:
 
 
 def call(rounds: int = 400) -> bool:
-    """Time that one get_job_status takes more than the bare tool: from memory, and with its GET."""
+    """Time that one get_job_status takes more than the bare tool.
+
+    Told from the ledger, as nearly all are: a running job is read once in 3 s at most, and all
+    requests together are kept under the key's limit, so that a GET in each call is no more.
+    """
     with ExitStack() as stack:
         vendor = stack.enter_context(sandbox())
-        ours, bare, reader = _servers(stack, vendor)
-        ended, endless = vendor.start_job(ours), vendor.start_job(ours, ENDLESS)
-        memory = _added(ours, bare, ended, rounds)
-        read = _added(ours, reader, endless, rounds)
-    good = _tell("call, told from memory", memory[0], memory[1], CALL_ADDED_MS)
-    return _tell("call, with its GET", read[0], read[1], CALL_ADDED_MS) and good
+        ours, bare, _ = _servers(stack, vendor)
+        figures, added = _added(ours, bare, vendor.start_job(ours), rounds)
+    return _tell("call, told from the ledger", figures, added, CALL_ADDED_MS)
 
 
 def memory(rounds: int = 5) -> bool:

@@ -69,7 +69,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX polled ON jobs (account) WHERE job_id IS NOT NULL
         AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL)
         """,
-        "CREATE INDEX by_end ON jobs (account, ended_at)",
+        # Partial, so that a submit, which has not ended, does not pay for it.
+        """
+        CREATE INDEX unsaved ON jobs (account, ended_at)
+        WHERE ended_at IS NOT NULL AND saved_path IS NULL
+        """,
         "CREATE TABLE requests (account TEXT NOT NULL, made_at REAL NOT NULL)",
         "CREATE INDEX requests_by_time ON requests (account, made_at)",
     ),
