@@ -139,7 +139,7 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
 
 
 def _landing(ids: Sequence[str]) -> str:
-    # Without a look nobody learns that a job has ended, and its place stays taken.
+    # The poller looks only now and then while nobody waits: a look frees the place sooner.
     return (
         f"Call get_job_status for {', '.join(ids)}: a look at a job that has ended frees its "
         "place. If none has, wait, or tell the user: only the operator of this server can raise "
