@@ -8,6 +8,7 @@ import asyncio
 import selectors
 from asyncio import futures
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -75,7 +76,8 @@ class _Jumping(selectors.DefaultSelector):
             self._moved |= bool(ready)
             return ready
         if _in_threads:
-            return super().select(1.0)
+            # Not for long: who tells the loop by himself is still in the set when he has told it.
+            return super().select(GRACE)
         # After bytes have moved, more may follow: an answer, or the next request.
         grace = self._grace * (10 if self._moved else 1)
         if ready := super().select(grace):
@@ -86,20 +88,31 @@ class _Jumping(selectors.DefaultSelector):
         return []
 
 
-_in_threads: set[asyncio.Future[Any]] = set()
+_in_threads: set[object] = set()
 """What a thread works on, until the loop has its result."""
 
 
 @contextmanager
 def watched_threads() -> Iterator[None]:
     """Within it, time stands still while a thread pool works for a loop."""
-    plain = futures.wrap_future
+    wrap_future, submit = futures.wrap_future, ThreadPoolExecutor.submit
 
     def wrap(*args: Any, **named: Any) -> asyncio.Future[Any]:
-        wrapped: asyncio.Future[Any] = plain(*args, **named)
+        wrapped: asyncio.Future[Any] = wrap_future(*args, **named)
         _in_threads.add(wrapped)
         wrapped.add_done_callback(_in_threads.discard)
         return wrapped
 
-    with patch.object(futures, "wrap_future", wrap), patch.object(asyncio, "wrap_future", wrap):
+    def submitted(self: ThreadPoolExecutor, *args: Any, **named: Any) -> Future[Any]:
+        # Work that tells its loop by itself has done so when its future is done.
+        future: Future[Any] = submit(self, *args, **named)
+        _in_threads.add(future)
+        future.add_done_callback(_in_threads.discard)
+        return future
+
+    with (
+        patch.object(futures, "wrap_future", wrap),
+        patch.object(asyncio, "wrap_future", wrap),
+        patch.object(ThreadPoolExecutor, "submit", submitted),
+    ):
         yield

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from wan_mcp.jobs import caps
-from wan_mcp.jobs.database import transaction
+from wan_mcp.jobs.database import transaction, unsynced
 from wan_mcp.jobs.ledger import Caps, Claim, Fenced, Learnt
 from wan_mcp.jobs.owners import Owner
 from wan_mcp.jobs.request import (
@@ -43,7 +43,9 @@ class Book:
         self, account: str, wanted: Replacement, seed: int, estimate: float | None, allowed: Caps
     ) -> Claim:
         request = request_of(account, wanted)
-        with transaction(self._table.connection):
+        connection = self._table.connection
+        # Unsynced: nothing can be paid before `commit_sending`, which waits for the disk for both.
+        with unsynced(connection), transaction(connection):
             self._settle_the_dead()
             if found := self._equal(account, wanted, request):
                 return found
@@ -177,9 +179,14 @@ class Book:
 
         Only there: the answer to a submit carries an id that was paid for, and must be kept.
         """
-        row = self._table.row(handle)
-        taken = any(not other.from_elsewhere for other in self._by_id(row.account, job.job_id))
-        if row.state is State.UNKNOWN and taken:
+        taken = self._table.query(
+            "SELECT 1 FROM jobs AS mine JOIN jobs AS other USING (account) WHERE "
+            "mine.handle = :handle AND mine.state = 'unknown' AND other.job_id = :job_id "
+            "AND other.digest IS NOT NULL",
+            handle=handle,
+            job_id=job.job_id,
+        )
+        if taken:
             raise Fenced(f"Job {job.job_id} belongs to another request than {handle}.")
 
     def _by_id(self, account: str, job_id: str) -> list[Row]:
@@ -211,11 +218,11 @@ class Book:
 
     def _absorb(self, row: Row) -> Row:
         """Take over the row that a read of the same job made before its submit was answered."""
-        for other in self._by_id(row.account, row.job_id or ""):
-            if other.from_elsewhere:
-                if other.job is not None and other.job.ended:
-                    row = self._keep(row, other.job).row
-                self._table.delete(other)
+        same = "account = :account AND job_id = :job_id AND digest IS NULL"
+        for other in self._table.rows(same, account=row.account, job_id=row.job_id):
+            if other.job is not None and other.job.ended:
+                row = self._keep(row, other.job).row
+            self._table.delete(other)
         return row
 
     def _settle_the_dead(self) -> list[Row]:

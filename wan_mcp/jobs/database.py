@@ -115,6 +115,20 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
+def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits within do not wait for the disk; the next one that does takes them along.
+
+    A killed process loses none of them, a power cut may: only for what then is as if it had never
+    been.
+    """
+    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous = FULL")
+
+
+@contextmanager
 def impatient(connection: sqlite3.Connection) -> Iterator[None]:
     """Wait for the lock only shortly: what is to be written can be tried again or left out.
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,6 +23,7 @@ FILE = "ledger.db"
 OWNERS = "owners"
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Pages(NamedTuple):
@@ -89,18 +90,27 @@ class LedgerFile:
             raise LedgerUnavailable("The ledger is closed: this server is ending.")
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
-        done = asyncio.wrap_future(self._thread.submit(self._translated, work))
-        # Two shields: anyio's keeps the caller for the answer, asyncio's keeps work that is still
-        # queued from being dropped when the task itself is cancelled.
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        # Not `run_in_executor`: its future drops work that is still queued when the task itself is
+        # cancelled. The shield keeps a caller whose scope is cancelled for the answer.
+        self._thread.submit(self._deliver, loop, done, work)
         with anyio.CancelScope(shield=True):
-            result = await asyncio.shield(done)
+            result = await done
         return result
 
     # From here on, what runs in the ledger's thread.
 
-    def _translated(self, work: Callable[[], T]) -> T:
-        with database.in_our_words(self._folder / FILE):
-            return work()
+    def _deliver(
+        self, loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", work: Callable[[], T]
+    ) -> None:
+        try:
+            with database.in_our_words(self._folder / FILE):
+                result = work()
+        except BaseException as exc:  # whoever waits must hear of everything
+            _tell(loop, done, done.set_exception, exc)
+        else:
+            _tell(loop, done, done.set_result, result)
 
     def _reading(self, work: Callable[[Pages], T]) -> T:
         try:
@@ -136,3 +146,10 @@ class LedgerFile:
 
 def _pages(table: Table, owner: Owner | None) -> Pages:
     return Pages(Book(table, owner), Roster(table, owner))
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", tell: Callable[[V], None], what: V
+) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(lambda: None if done.done() else tell(what))

@@ -39,13 +39,12 @@ def request_of(account: str, wanted: Replacement) -> Request:
     Two, because a link signed anew is the same clip while its job runs, but `?id=2` is another
     clip than `?id=1`, and must not get the finished film of the other.
     """
-    full = _canonical(wanted, keep_query=True)
-    bare = _canonical(wanted, keep_query=False)
-    return Request(
-        arguments=_json(bare),
-        digest=_digest(account, _DEFAULTS | bare),
-        exact=_digest(account, _DEFAULTS | full),
-    )
+    said = wanted.model_dump(exclude_none=True)
+    full = said | {name: _bare(said[name], keep_query=True) for name in _URLS}
+    bare = said | {name: without_query(full[name]) for name in _URLS}
+    digest = _digest(account, _DEFAULTS | bare)
+    exact = digest if full == bare else _digest(account, _DEFAULTS | full)
+    return Request(arguments=_json(bare), digest=digest, exact=exact)
 
 
 def account_name(secret: bytes, api_base: str, api_key: str) -> str:
@@ -76,11 +75,6 @@ def without_queries(text: str | None) -> str | None:
 def without_fragment(url: str | None) -> str | None:
     """An output URL as it is kept: its query is the signature that the download needs."""
     return url and url.partition("#")[0]
-
-
-def _canonical(wanted: Replacement, *, keep_query: bool) -> dict[str, object]:
-    said = wanted.model_dump(exclude_none=True)
-    return said | {name: _bare(said[name], keep_query=keep_query) for name in _URLS}
 
 
 def _bare(url: str, *, keep_query: bool) -> str:

@@ -41,7 +41,10 @@ Rule = Callable[[Limit, Sequence[float]], float]
 
 
 class Rota(Protocol):
-    """The pollers' side of the ledger. Every method may raise LedgerUnavailable."""
+    """The pollers' side of the ledger. Every method may raise LedgerUnavailable.
+
+    A power cut may undo a change made here; no process that knew of it is left then.
+    """
 
     async def lead(self, account: str, seconds: float) -> bool:
         """Whether this process polls the account's jobs for that long; it may extend its own.

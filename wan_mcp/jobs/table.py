@@ -15,6 +15,7 @@ from wan_mcp.models import Job
 Values = Mapping[str, object]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = tuple(name for name in Row.model_fields if name.endswith(("_at", "_until")))
 
 
 def listed(states: Iterable[State]) -> str:
@@ -148,9 +149,8 @@ def _time(stored: float) -> datetime | None:
 
 def _row(stored: sqlite3.Row) -> Row:
     # By hand: pydantic takes the number of a date in the year 9999 for milliseconds.
-    return Row.model_validate(
-        {
-            name: _time(value) if value is not None and name.endswith(("_at", "_until")) else value
-            for name, value in dict(stored).items()
-        }
-    )
+    values = dict(zip(stored.keys(), stored, strict=True))  # `dict` looks each name up in turn
+    for name in _TIMES:
+        if (value := values[name]) is not None:
+            values[name] = _time(value)
+    return Row.model_validate(values)
