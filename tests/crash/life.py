@@ -25,7 +25,7 @@ from wan_mcp.errors import WanError
 from wan_mcp.jobs import service
 from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.ledger import Caps
+from wan_mcp.jobs.ledger import Caps, Ledger
 from wan_mcp.jobs.service import Jobs
 from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.models import Replacement
@@ -105,15 +105,15 @@ def clean(work: Work, host: Host) -> Told:
 
 async def submit(host: Host, say: Say) -> None:
     """What a server does for one call, from the first use of the ledger to its orderly end."""
-    async with serve(host) as jobs:
-        await _call(jobs, say)
+    async with serve(host) as (jobs, ledger):
+        await _call(jobs, ledger, say)
         await jobs.drain(LONGEST)
 
 
 async def come_back(host: Host, say: Say) -> None:
     """What a user does after a crash: repeat the call, ask about what it told, list the jobs."""
-    async with serve(host) as jobs:
-        id = await _call(jobs, say)
+    async with serve(host) as (jobs, ledger):
+        id = await _call(jobs, ledger, say)
         await jobs.drain(LONGEST)
         if id is not None:
             await jobs.check(id)
@@ -122,7 +122,7 @@ async def come_back(host: Host, say: Say) -> None:
 
 
 @asynccontextmanager
-async def serve(host: Host) -> AsyncIterator[Jobs]:
+async def serve(host: Host) -> AsyncIterator[tuple[Jobs, Ledger]]:
     """The rooms as the server wires them; without the protocol, whose modules double a fork."""
     ledger = SQLiteLedger(host.folder, caps=NO_CAPS)
     account = partial(ledger.account, host.api_base, host.key)
@@ -132,13 +132,13 @@ async def serve(host: Host) -> AsyncIterator[Jobs]:
         jobs = Jobs(vendor, ledger, account, budget, tasks, Clock())
         # Without the poller, which pays nothing: its steps would hide those of the payment.
         tasks.start_soon(jobs.reconcile)
-        yield jobs
+        yield jobs, ledger
         tasks.cancel_scope.cancel()
     await vendor.aclose()
     await ledger.aclose()
 
 
-async def _call(jobs: Jobs, say: Say) -> str | None:
+async def _call(jobs: Jobs, ledger: Ledger, say: Say) -> str | None:
     media = "https://media.example/"
     wanted = Replacement(video=f"{media}clip.mp4", character_image=f"{media}face.png")
     try:
@@ -146,6 +146,8 @@ async def _call(jobs: Jobs, say: Say) -> str | None:
     except WanError as failure:
         id = failure.job_id
     say("ids", [id] if id else [])
+    if id and id.startswith("sub_"):
+        await ledger.settled(id, LONGEST)  # a server that is told to end sends nothing any more
     return id
 
 
