@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
+from tests.virtual_time import EPOCH, VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.errors import Busy
 from wan_mcp.jobs.budget import SUBMIT_PATIENCE, Budget, allowed, learnt, room, wait
 from wan_mcp.jobs.ledger import LedgerUnavailable
@@ -32,7 +32,7 @@ HOUR = 3600.0
 def reply(status: int = 200, retry_after: float | None = None, **headers: object) -> Reply:
     """An answer with such rate-limit headers."""
     named = {f"x-ratelimit-{name}": str(value) for name, value in headers.items()}
-    return Reply(status, b"", retry_after=retry_after, allowance=allowance(named))
+    return Reply(status, b"", retry_after=retry_after, allowance=allowance(named, EPOCH))
 
 
 async def the_account() -> str:

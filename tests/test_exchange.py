@@ -225,6 +225,22 @@ async def test_what_is_no_http_answer_leaves_a_submit_unknown(answer: bytes) -> 
     assert server.connections == 1
 
 
+async def test_dates_in_an_answer_are_read_by_its_own_clock() -> None:
+    """Wherever this machine's clock stands: 42 s are 42 s (RFC 9110, `Date`)."""
+    lines = (
+        b"HTTP/1.1 429 Slow Down",
+        b"Date: Mon, 02 Jan 2006 15:04:05 GMT",
+        b"Retry-After: Mon, 02 Jan 2006 15:04:47 GMT",
+        b"X-RateLimit-Reset: 1136214255",
+        b"Content-Length: 0",
+    )
+    answer = b"\r\n".join([*lines, b"", b""])
+    async with listening(saying(answer, after=b"\r\n\r\n")) as server:
+        reply = await read(f"http://127.0.0.1:{server.port}/jobs")
+
+    assert (reply.retry_after, reply.allowance.reset) == (42, 10)
+
+
 async def test_a_compressed_body_is_not_unpacked(sandbox: Sandbox) -> None:
     """It was not asked for, and 194 KB can become 200 MB (reliability 3)."""
     sandbox.fault("GET", "*", faults.gzip_bomb(2), times=2)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wan_mcp.errors import CouldNotFindOut
-from wan_mcp.pixeldojo.reply import MAX_TEXT, Reply, clean, retry_after_seconds
+from wan_mcp.pixeldojo.reply import MAX_TEXT, Reply, answered_at, clean, retry_after_seconds
 
 patient = settings(deadline=None)  # a busy machine is no defect
 
@@ -156,6 +156,19 @@ def test_retry_after_is_read_as_seconds_up_to_five_minutes(header: str, seconds:
 def test_other_retry_after_says_nothing(header: str) -> None:
     """Our own schedule is better than a guess (ours)."""
     assert retry_after_seconds(header, NOON) is None
+
+
+def test_the_vendors_dates_are_read_by_the_vendors_clock() -> None:
+    """A machine whose clock is wrong must wait no longer than it was told to (ours)."""
+    assert answered_at({"date": "Mon, 23 Nov 2026 12:00:00 GMT"}) == NOON
+
+
+@pytest.mark.parametrize("date", ["", "noon", "Mon, 99 Nov 2026 12:00:00 GMT", "-1"])
+def test_an_answer_without_a_date_is_read_by_our_clock(date: str) -> None:
+    """There is no other (ours)."""
+    before = datetime.now(UTC)
+
+    assert before <= answered_at({"date": date}) <= datetime.now(UTC)
 
 
 @patient

@@ -94,7 +94,7 @@ def _run(host: Host, films: list[str]) -> Answers:
 async def _ask_for_all(host: Host, films: list[str]) -> Answers:
     told: dict[str, Submitted] = {}
     assert START.line is not None
-    async with serve(host) as jobs:
+    async with serve(host) as (jobs, _):
         for first in range(0, len(films), AT_ONCE):
             # Else the first process to be scheduled runs ahead, and nobody races with it.
             await anyio.to_thread.run_sync(START.line.wait)
@@ -113,7 +113,7 @@ async def _ask(jobs: Jobs, film: str, told: dict[str, Submitted]) -> None:
 
 
 async def _ledger(host: Host, limit: int) -> tuple[dict[str, str], list[str]]:
-    async with serve(host) as jobs:
+    async with serve(host) as (jobs, _):
         found = await jobs.recent(None, limit)
     rows = [each.row for each in found if each.row]
     return {row.handle: row.public_id for row in rows}, [row.state for row in rows]

@@ -15,7 +15,7 @@ import anyio
 import httpx
 
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
-from wan_mcp.pixeldojo.reply import Reply, allowance, retry_after_seconds
+from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
 
 MAX_BODY = 1_048_576
 """Bytes of an answer that are read; a 194 KB gzip once unpacked to 200 MB, so none is unpacked."""
@@ -186,13 +186,15 @@ class _Arrived:
     whole: bool = False
 
     def reply(self, response: httpx.Response) -> Reply:
+        headers = response.headers
+        now = answered_at(headers)
         return Reply(
             status=response.status_code,
             body=bytes(self.body),
             whole=self.whole,
-            content_type=response.headers.get("content-type", ""),
-            retry_after=retry_after_seconds(response.headers.get("retry-after", "")),
-            allowance=allowance(response.headers),
+            content_type=headers.get("content-type", ""),
+            retry_after=retry_after_seconds(headers.get("retry-after", ""), now),
+            allowance=allowance(headers, now),
         )
 
 

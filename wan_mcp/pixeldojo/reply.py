@@ -109,24 +109,31 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
     return words if len(words) <= limit else words[: limit - 3] + "..."
 
 
-def retry_after_seconds(value: str, now: datetime | None = None) -> float | None:
+def answered_at(headers: Mapping[str, str]) -> datetime:
+    """The date by the clock that the answer's other dates go by; ours when it does not say.
+
+    Args:
+        headers: by any case of their names.
+    """
+    return _http_date(headers.get("date", "")) or datetime.now(UTC)
+
+
+def retry_after_seconds(value: str, now: datetime) -> float | None:
     """Seconds to wait, 0 to 300, from digits or an HTTP date; None when it says neither."""
     if value.isascii() and value.isdigit():
         return min(float(value), MAX_RETRY_AFTER)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-        aware = when if when.tzinfo else when.replace(tzinfo=UTC)
-        seconds = (aware - (now or datetime.now(UTC))).total_seconds()
-    except (TypeError, ValueError, OverflowError):
+    when = _http_date(value)
+    if when is None:
         return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+    return min(max((when - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
 
 
-def allowance(headers: Mapping[str, str], now: datetime | None = None) -> Allowance:
+def allowance(headers: Mapping[str, str], now: datetime) -> Allowance:
     """What rate-limit headers tell.
 
     Args:
         headers: by any case of their names.
+        now: for a reset that is told as a date.
     """
     limit, remaining, reset = (
         _digits(headers.get(f"x-ratelimit-{name}", "")) for name in ("limit", "remaining", "reset")
@@ -134,8 +141,16 @@ def allowance(headers: Mapping[str, str], now: datetime | None = None) -> Allowa
     if reset is not None and reset > 1000 * _SURELY_A_DATE:
         reset = round(reset / 1000)  # some servers tell milliseconds (assumed)
     if reset is not None and reset > _SURELY_A_DATE:
-        reset = max(reset - int((now or datetime.now(UTC)).timestamp()), 0)
+        reset = max(reset - int(now.timestamp()), 0)
     return Allowance(limit, remaining, None if reset is None else min(reset, MAX_RETRY_AFTER))
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _digits(value: str) -> int | None:
