@@ -15,6 +15,7 @@ BUSY_SECONDS = 5.0
 """How long to wait for another process that writes; each write takes about a millisecond."""
 
 IMPATIENT_SECONDS = 0.3
+_SYNCED = "PRAGMA synchronous = FULL"
 
 _WORDS = {
     sqlite3.SQLITE_BUSY: "is held by another process for too long",
@@ -125,7 +126,7 @@ def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(_SYNCED)
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _mode(path: Path, *, writable: bool) -> str:
 
 
 def _make_durable(connection: sqlite3.Connection, busy_seconds: float) -> None:
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(_SYNCED)
     connection.execute("PRAGMA fullfsync = ON")  # macOS: plain fsync stops at the drive's cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
     until = time.monotonic() + busy_seconds
