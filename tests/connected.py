@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from mcp.client import Client
 from mcp.client.extension import ClientExtension
 from mcp.types import ResourceUpdatedNotification, TextResourceContents
@@ -104,3 +105,16 @@ async def connected(
         ending.callback(hosts[0].close)
         await ending.enter_async_context(client)
         yield hosts[0]
+
+
+def host_of(*modes: str) -> object:
+    """A fixture: a host on a server of its own, in each of these modes."""
+
+    @pytest.fixture(params=modes)
+    async def host(
+        request: pytest.FixtureRequest, time: VirtualTime, tmp_path: Path
+    ) -> AsyncIterator[Host]:
+        async with connected(time, tmp_path, request.param) as host:
+            yield host
+
+    return host

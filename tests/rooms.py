@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -14,6 +13,7 @@ import anyio.lowlevel
 import httpx
 import pytest
 
+from tests.stores import sent
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.budget import Budget
@@ -42,27 +42,6 @@ def film(name: str) -> dict[str, object]:
     return page(name, "completed", output={"video": f"https://cdn.example/{name}.mp4"})
 
 
-class Time(VirtualTime):
-    """Virtual time whose wall clock may be wrong, or jump as when the machine sleeps.
-
-    Attributes:
-        began: when the test began.
-        skew: seconds by which the wall clock is ahead.
-    """
-
-    def __init__(self, now: float = 1_000.0) -> None:
-        super().__init__(now)
-        self.began = now
-        self.skew = 0.0
-
-    def wall(self) -> datetime:
-        return super().wall() + timedelta(seconds=self.skew)
-
-    def passed(self) -> float:
-        """Seconds since the test began."""
-        return round(self.now - self.began, 3)
-
-
 class Vendor(httpx.AsyncBaseTransport):
     """PixelDojo as pages that a test turns.
 
@@ -76,7 +55,7 @@ class Vendor(httpx.AsyncBaseTransport):
         before_answer: awaited with the name, when the answer is settled and not yet given.
     """
 
-    def __init__(self, time: Time) -> None:
+    def __init__(self, time: VirtualTime) -> None:
         self._time = time
         self.reads: list[tuple[float, str]] = []
         self.jobs: dict[str, dict[str, object]] = {}
@@ -143,7 +122,7 @@ class Process:
         running: what goes on in its background; to cancel it is to freeze the process.
     """
 
-    time: Time
+    time: VirtualTime
     ledger: Ledger
     account: str
     jobs: Jobs
@@ -160,7 +139,7 @@ class Process:
         """A request on its way, whose job will have that id."""
         wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.ex/i")
         claim = await self.ledger.claim(self.account, wanted, planted_seed=1, estimate=1)
-        return await self.ledger.commit_sending(claim.row.handle)
+        return await sent(self.ledger, claim.row)
 
     async def accept(self, name: str) -> Row:
         """A job that PixelDojo accepted just now."""
@@ -183,7 +162,7 @@ class Process:
 class House:
     """Processes on one ledger before one PixelDojo."""
 
-    def __init__(self, folder: Path, time: Time, vendor: Vendor) -> None:
+    def __init__(self, folder: Path, time: VirtualTime, vendor: Vendor) -> None:
         self._folder = folder
         self._time = time
         self._vendor = vendor
@@ -217,6 +196,23 @@ class House:
             tasks.cancel_scope.cancel()
         await dojo.aclose()
         await process.die()
+
+
+@pytest.fixture
+def vendor(time: VirtualTime) -> Vendor:
+    return Vendor(time)
+
+
+@pytest.fixture
+def house(tmp_path: Path, time: VirtualTime, vendor: Vendor) -> House:
+    return House(tmp_path / "ledger", time, vendor)
+
+
+@pytest.fixture
+async def one(house: House) -> AsyncIterator[Process]:
+    """A process whose rooms run."""
+    async with house.process() as process:
+        yield process
 
 
 def out_of_order(

@@ -1,15 +1,15 @@
 """Waiters of one process: each hears all that is new of its job, and none disturbs another."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from tests.rooms import Heard, House, Process, Time, Vendor, film, page, turns
-from tests.virtual_time import watched_threads
+from tests import rooms
+from tests.rooms import Heard, House, Process, Vendor, film, page, turns
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import Busy
 from wan_mcp.jobs.board import EXPECTED, HEARTBEAT, MOST, Board
 from wan_mcp.jobs.ledger import LedgerUnavailable
@@ -19,33 +19,8 @@ from wan_mcp.models import Job, JobStatus
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def time() -> Iterator[Time]:
-    with watched_threads():
-        yield Time()
-
-
-@pytest.fixture
-def anyio_backend(time: Time) -> object:
-    """Time jumps to the next thing that happens."""
-    return time.backend()
-
-
-@pytest.fixture
-def vendor(time: Time) -> Vendor:
-    return Vendor(time)
-
-
-@pytest.fixture
-def house(tmp_path: Path, time: Time, vendor: Vendor) -> House:
-    return House(tmp_path / "ledger", time, vendor)
-
-
-@pytest.fixture
-async def one(house: House) -> AsyncIterator[Process]:
-    """A process whose rooms run."""
-    async with house.process() as process:
-        yield process
+time, anyio_backend = in_virtual_time()
+vendor, house, one = rooms.vendor, rooms.house, rooms.one
 
 
 class Waiters:
@@ -56,7 +31,7 @@ class Waiters:
         heard: what each waiter was told, by its name, with the time.
     """
 
-    def __init__(self, process: Process, time: Time) -> None:
+    def __init__(self, process: Process, time: VirtualTime) -> None:
         self.board = Board(process.ledger.rota, time.clock())
         self.heard: dict[str, list[tuple[float, Row]]] = {}
         self._process = process
@@ -95,7 +70,7 @@ async def quiet(house: House) -> AsyncIterator[Process]:
 
 
 @pytest.fixture
-async def waiters(quiet: Process, time: Time) -> AsyncIterator[Waiters]:
+async def waiters(quiet: Process, time: VirtualTime) -> AsyncIterator[Waiters]:
     made = Waiters(quiet, time)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(made.board.run)
@@ -106,40 +81,27 @@ async def waiters(quiet: Process, time: Time) -> AsyncIterator[Waiters]:
 # What a waiter hears
 
 
-@pytest.mark.parametrize("beside", ["nobody", "one at another job", "one that hears and leaves"])
+@pytest.mark.parametrize("pause", [0.3, 1])
+@pytest.mark.parametrize(
+    ("beside", "seconds"),
+    [("nobody", 0), ("job2", 20), ("job1", 2.2), ("job1", 30)],
+    ids=["nobody", "one at another job", "one that hears and leaves", "one that knows"],
+)
 async def test_a_waiter_that_came_with_an_old_row_hears_of_the_end(
-    waiters: Waiters, quiet: Process, beside: str
+    waiters: Waiters, quiet: Process, beside: str, seconds: float, pause: float
 ) -> None:
     """The job may end between its read and its wait (ours)."""
-    old, another = [await quiet.accept(name) for name in ("job1", "job2")]
+    old = {name: await quiet.accept(name) for name in ("job1", "job2")}
     async with anyio.create_task_group() as tasks:
-        if beside == "one at another job":
-            tasks.start_soon(waiters.wait, "other", another, 20)
-        elif beside == "one that hears and leaves":
-            tasks.start_soon(waiters.wait, "other", old, 2.2)
+        if beside in old:
+            tasks.start_soon(waiters.wait, "other", old[beside], seconds)
         await anyio.sleep(2)
-        await waiters.end(old)
-        await anyio.sleep(0.3)
-        tasks.start_soon(waiters.wait, "late", old, 10)
+        await waiters.end(old["job1"])
+        await anyio.sleep(pause)
+        tasks.start_soon(waiters.wait, "late", old["job1"], 10)
 
     assert waiters.states("late")[0] is State.COMPLETED
-    assert waiters.times("late")[0] <= 3.5
-
-
-async def test_a_waiter_with_an_old_row_beside_one_that_knows_hears_of_the_end(
-    waiters: Waiters, quiet: Process
-) -> None:
-    """The first has heard it already (ours)."""
-    old = await quiet.accept("job1")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(waiters.wait, "first", old, 30)
-        await anyio.sleep(1)
-        await waiters.end(old)
-        await anyio.sleep(1)
-        tasks.start_soon(waiters.wait, "late", old, 28)
-
-    assert waiters.states("late")[0] is State.COMPLETED
-    assert waiters.times("late")[0] <= 3
+    assert waiters.times("late")[0] <= 2 + pause + 1
 
 
 async def test_a_newcomer_takes_no_news_from_those_who_wait(
@@ -258,7 +220,7 @@ async def test_the_last_place_is_taken_once(waiters: Waiters, quiet: Process) ->
 
 
 async def test_a_job_is_announced_at_once_and_as_long_as_somebody_waits(
-    waiters: Waiters, quiet: Process, time: Time
+    waiters: Waiters, quiet: Process, time: VirtualTime
 ) -> None:
     """The poller may be another process: it reads so from the ledger (ours)."""
     row = await quiet.accept("job1")

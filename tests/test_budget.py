@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.virtual_time import EPOCH, VirtualLoop, VirtualTime, watched_threads
+from tests.virtual_time import EPOCH, VirtualLoop, VirtualTime, in_virtual_time, watched_threads
 from wan_mcp.errors import Busy
 from wan_mcp.jobs.budget import SUBMIT_PATIENCE, Budget, allowed, learnt, room, wait
 from wan_mcp.jobs.ledger import LedgerUnavailable
@@ -44,18 +43,16 @@ class Desk:
 
     Attributes:
         left: when each request left, and for what.
-        skew: seconds by which the wall clock is wrong.
     """
 
     def __init__(self, folder: Path, time: VirtualTime) -> None:
         self.time = time
         self.left: list[tuple[float, Use]] = []
-        self.skew = 0.0
         self._folder = folder
         self._ledgers: list[SQLiteLedger] = []
 
     def process(self) -> Budget:
-        self._ledgers.append(SQLiteLedger(self._folder, now=self._wall))
+        self._ledgers.append(SQLiteLedger(self._folder, now=self.time.wall))
         return Budget(self._ledgers[-1].rota, the_account, self.time.clock())
 
     async def close(self) -> None:
@@ -83,20 +80,8 @@ class Desk:
         times = [at for at, _ in self.left]
         return max(sum(at <= each < at + MINUTE for each in times) for at in times)
 
-    def _wall(self) -> datetime:
-        return VirtualTime(self.time.now + self.skew).wall()
 
-
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime()
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Time jumps to the next thing that happens."""
-    return time.backend()
+time, anyio_backend = in_virtual_time()
 
 
 @pytest.fixture
@@ -259,7 +244,7 @@ async def test_a_clock_that_is_set_makes_no_room(desk: Desk, budget: Budget, jum
     """No time has passed for PixelDojo; an hour ahead may be a sleep, and is let go (ours)."""
     await desk.fill(budget, Use.STATUS)
     desk.time.now += 1
-    desk.skew = jump
+    desk.time.skew = jump
     await desk.fill(budget, Use.STATUS)
 
     assert desk.most() <= 10
@@ -269,7 +254,7 @@ async def test_a_clock_set_back_stops_nobody_for_long(desk: Desk, budget: Budget
     """What it dated an hour ahead must not count for an hour (ours)."""
     await desk.fill(budget, Use.STATUS)
     await budget.heed(reply(429, 10), paid=False)
-    desk.skew = -HOUR
+    desk.time.skew = -HOUR
     desk.time.now += 301
     told = await desk.ask(budget, Use.RECONCILE)
     desk.time.now += 61

@@ -1,22 +1,18 @@
 """One exchange over real sockets: every limit, and the exact line between unsent and unknown."""
 
 import asyncio
-import ipaddress
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests import self_signed
+from tests.self_signed import system_store_is_openssl
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
@@ -25,9 +21,6 @@ from wan_mcp.pixeldojo.reply import Reply
 from wan_mcp.sandbox import Fault, Sandbox, faults
 
 pytestmark = pytest.mark.anyio
-system_store_is_openssl = pytest.mark.skipif(
-    sys.platform != "linux", reason="elsewhere the store of the system ignores SSL_CERT_FILE"
-)
 
 KEY = "pd_sandbox"
 WANTED = Replacement(video="https://a.example/v.mp4", character_image="https://a.example/i.png")
@@ -391,38 +384,7 @@ async def test_a_port_that_does_not_exist_is_unsent(base: str) -> None:
 # Certificates
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file with a certificate nobody has signed, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wan-mcp test")])
-    now = datetime.now(UTC)
-    names = [
-        x509.DNSName("localhost"),
-        x509.DNSName("pixeldojo.test"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    form = serialization.PrivateFormat.PKCS8
-    pem = serialization.Encoding.PEM
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    file.write_bytes(signed.public_bytes(pem) + key.private_bytes(pem, form, plain))
-    return file
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
+certificate, tls = self_signed.certificate, self_signed.tls
 
 
 async def test_an_untrusted_certificate_gets_nothing_and_no_second_try(

@@ -1,6 +1,6 @@
 """When films are saved, and when that is given up: the keeper, with an archive that obeys."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotKept
 from wan_mcp.jobs.keeper import RETRY, SETTLES, Keeper
 from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
@@ -46,15 +46,7 @@ class Archive:
         return answer
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime()
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    return time.backend()
+time, anyio_backend = in_virtual_time()
 
 
 @pytest.fixture

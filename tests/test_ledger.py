@@ -1,32 +1,26 @@
-"""What every ledger engine promises: an engine joins by one line in `STORES`."""
+"""What every ledger engine promises: an engine joins by one line in `stores.STORES`."""
 
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from tests import stores
+from tests.stores import FILM, ME, START, WANTED, Store, brought, claimed, sent, told, wanted
 from wan_mcp.jobs.ledger import Caps, Fenced, Ledger, LimitReached
 from wan_mcp.jobs.row import LIVE, Row, State
-from wan_mcp.jobs.sqlite import SQLiteLedger
-from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.reply import Reply
 
 pytestmark = pytest.mark.anyio
 
-ME = "my-account"
-NO_CAPS = Caps(None, None, None, None)
-START = datetime(2026, 11, 23, 12, tzinfo=UTC)
-WANTED = Replacement(
-    video="https://media.example/clip.mp4?sig=a", character_image="https://media.example/face.png"
-)
-FILM = "https://temp.example/film.mp4?signature=s"
+store, ledger = stores.store, stores.ledger
 
 MOVES = {
     State.SENDING: {State.INTENT},
@@ -39,88 +33,15 @@ MOVES = {
 """Written out once more, so that a change of the engine's table is noticed."""
 
 
-class SQLiteStore:
-    """One ledger file and a clock moved by hand; each ledger on it is a process to the others."""
-
-    def __init__(self, folder: Path) -> None:
-        self.now = START
-        self.opened: list[Ledger] = []
-        self._folder = folder
-
-    def ledger(self, caps: Caps = NO_CAPS, *, look_seconds: float = 60) -> Ledger:
-        ledger = SQLiteLedger(
-            self._folder, caps=caps, now=lambda: self.now, look_seconds=look_seconds
-        )
-        self.opened.append(ledger)
-        return ledger
-
-    async def end(self, ledger: Ledger) -> None:
-        self.opened.remove(ledger)
-        await ledger.aclose()
-
-
-STORES = {"sqlite": SQLiteStore}
-Store = SQLiteStore
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store of each engine."""
-    made = STORES[request.param](tmp_path / "ledger")
-    yield made
-    for ledger in made.opened:
-        await ledger.aclose()
-
-
-@pytest.fixture
-def ledger(store: Store) -> Ledger:
-    """A process on the store."""
-    return store.ledger()
-
-
-def wanted(number: int) -> Replacement:
-    return WANTED.model_copy(update={"seed": number})
-
-
-def told(status: JobStatus = JobStatus.RUNNING, **facts: object) -> Job:
-    return Job.model_validate({"job_id": "job-1", "status": status} | facts)
-
-
 async def opened(*ledgers: Ledger) -> None:
     """Ready, so that what follows happens at the same moment."""
     for ledger in ledgers:
         await ledger.recover()
 
 
-async def claimed(
-    ledger: Ledger, request: Replacement = WANTED, estimate: float | None = 2.0
-) -> Row:
-    claim = await ledger.claim(ME, request, planted_seed=7, estimate=estimate)
-    assert claim.mine
-    return claim.row
-
-
-async def brought(ledger: Ledger, state: State, request: Replacement = WANTED) -> Row:
-    """A new row, brought to a state by the shortest way."""
-    row = await claimed(ledger, request)
-    if state in (State.INTENT, State.NOT_SENT):
-        return row if state is State.INTENT else await ledger.conclude(row.handle, state, "no net")
-    row = await ledger.commit_sending(row.handle)
-    if state is State.SENDING:
-        return row
-    if state in (State.REFUSED, State.UNKNOWN):
-        return await ledger.conclude(row.handle, state, "the reason")
-    row = await ledger.accept(row.handle, told(job_id=f"job-{row.handle}"))
-    if state is State.LOST:
-        return await ledger.conclude(row.handle, state, "404 three times")
-    if state is not State.ACCEPTED:
-        return (await ledger.learn(ME, told(JobStatus(state), job_id=row.job_id))).row
-    return row
-
-
 async def move(ledger: Ledger, row: Row, state: State) -> Row:
     if state is State.SENDING:
-        return await ledger.commit_sending(row.handle)
+        return await sent(ledger, row)
     if state is State.ACCEPTED:
         return await ledger.accept(row.handle, told(job_id=row.job_id or "job-1"))
     return await ledger.conclude(row.handle, state, "the reason")
@@ -943,9 +864,9 @@ async def test_cancelled_caller_still_gets_what_was_done(ledger: Ledger) -> None
     row = await claimed(ledger)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        row = await ledger.commit_sending(row.handle)
+        row = await ledger.conclude(row.handle, State.NOT_SENT, "no net")
 
-    assert row.state is State.SENDING
+    assert row.state is State.NOT_SENT
 
 
 async def test_call_begun_is_finished_after_its_task_is_cancelled(ledger: Ledger) -> None:

@@ -1,14 +1,14 @@
 """From five live jobs on, one read of the list serves them all, as long as the list is right."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 import pytest
 
-from tests.rooms import LIST, Answer, Heard, House, Process, Time, Vendor, film, page
-from tests.virtual_time import watched_threads
+from tests import rooms
+from tests.rooms import LIST, Answer, Heard, Process, Vendor, film, page
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.jobs.listing import EVERY, FROM, PROBE
 from wan_mcp.jobs.row import State
 
@@ -17,30 +17,16 @@ pytestmark = pytest.mark.anyio
 JOBS = [f"job{number}" for number in range(8)]
 
 
-@pytest.fixture
-def time() -> Iterator[Time]:
-    with watched_threads():
-        yield Time()
+time, anyio_backend = in_virtual_time()
+house, one = rooms.house, rooms.one
 
 
 @pytest.fixture
-def anyio_backend(time: Time) -> object:
-    """Time jumps to the next thing that happens."""
-    return time.backend()
-
-
-@pytest.fixture
-def vendor(time: Time) -> Vendor:
+def vendor(time: VirtualTime) -> Vendor:
     made = Vendor(time)
     made.before_answer = lambda name: anyio.sleep(0.2)
     made.shown = list(JOBS)
     return made
-
-
-@pytest.fixture
-async def one(tmp_path: Path, time: Time, vendor: Vendor) -> AsyncIterator[Process]:
-    async with House(tmp_path / "ledger", time, vendor).process() as process:
-        yield process
 
 
 @asynccontextmanager

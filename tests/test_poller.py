@@ -1,14 +1,14 @@
 """The poller: one process reads, on its schedule, whatever becomes of clocks, disks and others."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
-from pathlib import Path
 
 import anyio
 import pytest
 
-from tests.rooms import LIST, Answer, Heard, House, Process, Time, Vendor, film, out_of_order, page
-from tests.virtual_time import watched_threads
+from tests import rooms
+from tests.rooms import LIST, Answer, Heard, House, Process, Vendor, film, out_of_order, page
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.schedule import poll_delay
 
@@ -19,32 +19,8 @@ LEASE = 20.0
 FOLLOW = 5.0
 
 
-@pytest.fixture
-def time() -> Iterator[Time]:
-    with watched_threads():
-        yield Time()
-
-
-@pytest.fixture
-def anyio_backend(time: Time) -> object:
-    """Time jumps to the next thing that happens."""
-    return time.backend()
-
-
-@pytest.fixture
-def vendor(time: Time) -> Vendor:
-    return Vendor(time)
-
-
-@pytest.fixture
-def house(tmp_path: Path, time: Time, vendor: Vendor) -> House:
-    return House(tmp_path / "ledger", time, vendor)
-
-
-@pytest.fixture
-async def one(house: House) -> AsyncIterator[Process]:
-    async with house.process() as process:
-        yield process
+time, anyio_backend = in_virtual_time()
+vendor, house, one = rooms.vendor, rooms.house, rooms.one
 
 
 @pytest.fixture
@@ -87,7 +63,7 @@ async def test_of_two_processes_with_waiters_one_reads(
 
 @pytest.mark.parametrize(("dead", "within"), [(True, FOLLOW + 1), (False, LEASE + FOLLOW + 1)])
 async def test_another_process_polls_when_the_first_stops(
-    house: House, vendor: Vendor, time: Time, dead: bool, within: float
+    house: House, vendor: Vendor, time: VirtualTime, dead: bool, within: float
 ) -> None:
     """Soon when it is dead, after its lease when it is frozen (ours)."""
     async with house.process() as one, house.process() as two:
@@ -108,7 +84,7 @@ async def test_another_process_polls_when_the_first_stops(
 
 
 async def test_a_process_with_nothing_to_poll_lets_another_poll(
-    one: Process, two: Process, vendor: Vendor, time: Time
+    one: Process, two: Process, vendor: Vendor, time: VirtualTime
 ) -> None:
     """Its last job ended; the next one is bought and waited for elsewhere (ours)."""
     await one.accept("job1")
@@ -127,7 +103,7 @@ async def test_a_process_with_nothing_to_poll_lets_another_poll(
     "jumps", [[HOUR], [-HOUR], [HOUR, -HOUR], [-HOUR, HOUR] * 2, [3, 3, 3], [-3, -3]], ids=str
 )
 async def test_a_clock_that_jumps_leaves_one_poller(
-    one: Process, two: Process, vendor: Vendor, time: Time, jumps: list[float]
+    one: Process, two: Process, vendor: Vendor, time: VirtualTime, jumps: list[float]
 ) -> None:
     """Each jump costs one read at the most, and none stops the polling (ours)."""
     await one.accept("job1")
@@ -145,7 +121,7 @@ async def test_a_clock_that_jumps_leaves_one_poller(
 
 
 async def test_a_clock_set_back_leaves_no_waiters_behind(
-    one: Process, vendor: Vendor, time: Time
+    one: Process, vendor: Vendor, time: VirtualTime
 ) -> None:
     """A job is polled slowly again within half a minute, not within an hour (ours)."""
     await one.accept("job1")
@@ -163,7 +139,7 @@ async def test_a_clock_set_back_leaves_no_waiters_behind(
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
 async def test_a_watched_job_is_read_by_its_age(
-    one: Process, vendor: Vendor, time: Time, chance: float
+    one: Process, vendor: Vendor, time: VirtualTime, chance: float
 ) -> None:
     """3 s, 6 s, then 3 % of it, from 5 to 15 s, a tenth more or less (reliability 2)."""
     time.chance = chance
@@ -193,7 +169,7 @@ async def test_a_job_that_nobody_waits_for_is_read_slowly(one: Process, vendor: 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_a_waiter_makes_polling_fast_as_long_as_it_stays(
-    one: Process, two: Process, vendor: Vendor, time: Time, elsewhere: bool
+    one: Process, two: Process, vendor: Vendor, time: VirtualTime, elsewhere: bool
 ) -> None:
     """Within about a second, also for a waiter of another process; slow 30 s after (ours)."""
     row = await one.accept("job1")
@@ -213,7 +189,7 @@ async def test_a_waiter_makes_polling_fast_as_long_as_it_stays(
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.9])
 async def test_jobs_of_an_earlier_process_are_spread(
-    house: House, vendor: Vendor, time: Time, chance: float
+    house: House, vendor: Vendor, time: VirtualTime, chance: float
 ) -> None:
     """Over ten seconds: many servers started together must not ask together (reliability 2)."""
     async with house.process(running=False) as earlier:
@@ -229,7 +205,7 @@ async def test_jobs_of_an_earlier_process_are_spread(
 
 
 async def test_a_waiter_does_not_wait_for_the_spread(
-    house: House, vendor: Vendor, time: Time
+    house: House, vendor: Vendor, time: VirtualTime
 ) -> None:
     """The host restarted its servers, and the agent waits on (ours)."""
     async with house.process(running=False) as earlier:
@@ -246,7 +222,7 @@ async def test_a_waiter_does_not_wait_for_the_spread(
 
 @pytest.mark.parametrize("count", [1, 6])
 async def test_after_sleep_every_job_is_read_at_once(
-    one: Process, vendor: Vendor, time: Time, count: int
+    one: Process, vendor: Vendor, time: VirtualTime, count: int
 ) -> None:
     """It ended long ago, and its film may be dying (reliability 2)."""
     for number in range(count):
@@ -264,7 +240,7 @@ async def test_after_sleep_every_job_is_read_at_once(
 
 
 async def test_a_job_older_than_a_day_is_read_while_somebody_waits(
-    one: Process, vendor: Vendor, time: Time
+    one: Process, vendor: Vendor, time: VirtualTime
 ) -> None:
     """Its film would be dead by then, but who asks is answered (ours)."""
     await one.accept("job1")
@@ -304,7 +280,7 @@ RUNNING: Answer = (200, page("job1"), {})
 async def test_a_job_is_lost_after_three_404_in_a_row(
     one: Process,
     vendor: Vendor,
-    time: Time,
+    time: VirtualTime,
     age: float,
     answers: list[Answer],
     lost: bool,
@@ -324,7 +300,7 @@ async def test_a_job_is_lost_after_three_404_in_a_row(
 
 
 async def test_a_job_that_is_lost_was_missed_for_a_minute(
-    one: Process, vendor: Vendor, time: Time
+    one: Process, vendor: Vendor, time: VirtualTime
 ) -> None:
     """A hiccup of the vendor's must not make a paid job a lost one (ours)."""
     await one.accept("job1")
@@ -355,7 +331,7 @@ async def test_a_completed_job_without_its_film_is_read_while_somebody_waits(
 
 @pytest.mark.parametrize("age", [0, 900])
 async def test_a_film_without_a_link_is_looked_for_three_times_more(
-    one: Process, vendor: Vendor, time: Time, age: float
+    one: Process, vendor: Vendor, time: VirtualTime, age: float
 ) -> None:
     """Each time by a read: the mere passing of time is none (reliability 2)."""
     await one.accept("job1")
@@ -403,7 +379,7 @@ ALL = ("read", "write")
 async def test_without_the_ledger_waiters_are_served_and_nothing_runs_hot(
     one: Process,
     vendor: Vendor,
-    time: Time,
+    time: VirtualTime,
     monkeypatch: pytest.MonkeyPatch,
     broken: tuple[str, ...],
 ) -> None:

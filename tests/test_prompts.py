@@ -1,13 +1,12 @@
 """The prompt that a person picks from a host's menu."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from mcp.types import TextContent
 
-from tests.connected import Host, connected
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.connected import Host, connected, host_of
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import faults
 
 pytestmark = pytest.mark.anyio
@@ -16,24 +15,8 @@ NAME = "replace_a_character"
 PAGE = "/api/v1/models/wan-2.2-replace"
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime(0.0)
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Time passes only where the server waits; the sandbox lives on the same."""
-    return time.backend(sockets=True)
-
-
-@pytest.fixture(params=["auto", "legacy"])
-async def host(
-    request: pytest.FixtureRequest, time: VirtualTime, tmp_path: Path
-) -> AsyncIterator[Host]:
-    async with connected(time, tmp_path, request.param) as host:
-        yield host
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
+host = host_of("auto", "legacy")
 
 
 async def text(host: Host, **arguments: str) -> str:

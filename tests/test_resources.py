@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
-from tests.connected import Host, connected
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.connected import Host, connected, host_of
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp import notices
 from wan_mcp.errors import NotFound
 from wan_mcp.gallery import Blob
@@ -37,36 +37,9 @@ pytestmark = pytest.mark.anyio
 JOB = ResourceTemplateReference(uri="wan://jobs/{job_id}")
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime(0.0)
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Time passes only where the server waits; the sandbox lives on the same."""
-    return time.backend(sockets=True)
-
-
-@pytest.fixture(params=["auto", "legacy"])
-async def host(
-    request: pytest.FixtureRequest, time: VirtualTime, tmp_path: Path
-) -> AsyncIterator[Host]:
-    async with connected(time, tmp_path, request.param) as host:
-        yield host
-
-
-@pytest.fixture
-async def modern(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Host]:
-    async with connected(time, tmp_path) as host:
-        yield host
-
-
-@pytest.fixture
-async def legacy(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Host]:
-    async with connected(time, tmp_path, "legacy") as host:
-        yield host
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
+host = host_of("auto", "legacy")
+modern, legacy = host_of("auto"), host_of("legacy")
 
 
 async def refusal(host: Host, uri: str) -> MCPError:

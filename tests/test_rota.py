@@ -1,102 +1,29 @@
-"""What every engine promises to pollers and waiters: it joins by one line in `STORES`."""
+"""What every engine promises to pollers and waiters: it joins by one line in `stores.STORES`."""
 
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from unittest.mock import patch
 
 import anyio
 import pytest
 
+from tests import stores
+from tests.stores import FILM, ME, START, Store, brought, told, wanted
 from wan_mcp.errors import CouldNotFindOut, RateLimited, Unauthorized, WanError
-from wan_mcp.jobs import database
 from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.file import FILE
-from wan_mcp.jobs.ledger import Caps, Ledger, LedgerUnavailable
-from wan_mcp.jobs.owners import Owner
+from wan_mcp.jobs.ledger import Ledger, LedgerUnavailable
 from wan_mcp.jobs.rota import Limit, Rota
 from wan_mcp.jobs.row import Row, State
-from wan_mcp.jobs.sqlite import SQLiteLedger
 from wan_mcp.jobs.standing import trouble_of
 from wan_mcp.jobs.typical import Typical
-from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.models import JobStatus
 
 pytestmark = pytest.mark.anyio
 
-ME = "my-account"
-START = datetime(2026, 11, 23, 12, tzinfo=UTC)
+store, ledger = stores.store, stores.ledger
+
 LEASE = 20.0
 HOUR = 3600.0
-FILM = "https://temp.example/film.mp4?signature=s"
-
-
-class SQLiteStore:
-    """One ledger file and a clock moved by hand; each ledger on it is a process to the others.
-
-    Attributes:
-        on_time: called whenever a process asks for the time.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.now = START
-        self.opened: list[SQLiteLedger] = []
-        self.on_time: Callable[[], object] = bool
-        self._folder = folder
-
-    def process(self) -> SQLiteLedger:
-        self.opened.append(SQLiteLedger(self._folder, caps=Caps(None, None, None, None), now=self))
-        return self.opened[-1]
-
-    def __call__(self) -> datetime:
-        now = self.now
-        self.on_time()
-        return now
-
-    def later(self, seconds: float) -> None:
-        """Let that much time pass, or the clock be set."""
-        self.now += timedelta(seconds=seconds)
-
-    async def end(self, ledger: SQLiteLedger, *, killed: bool) -> None:
-        self.opened.remove(ledger)
-        with patch.object(Owner, "release", Owner.drop_inherited if killed else Owner.release):
-            await ledger.aclose()
-
-    def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
-        """Another process that counts one request, as soon as the file lets it."""
-        left = [at]
-
-        def try_it() -> None:
-            other = database.connect(self._folder / FILE, busy_seconds=0)
-            with suppress(sqlite3.OperationalError):  # held by the process under test
-                while left:
-                    made_at = (left[0] - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-                    other.execute("INSERT INTO requests VALUES (?, ?)", (ME, made_at))
-                    left.pop()
-            other.close()
-
-        return try_it
-
-
-STORES = {"sqlite": SQLiteStore}
-Store = SQLiteStore
-
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store of each engine."""
-    made = STORES[request.param](tmp_path / "ledger")
-    yield made
-    for ledger in made.opened:
-        await ledger.aclose()
-
-
-@pytest.fixture
-def ledger(store: Store) -> SQLiteLedger:
-    """A process on the store."""
-    return store.process()
 
 
 @pytest.fixture
@@ -108,26 +35,14 @@ def rota(ledger: Ledger) -> Rota:
 @pytest.fixture
 def other(store: Store) -> Rota:
     """What another process shares."""
-    return store.process().rota
+    return store.ledger().rota
 
 
-async def brought(ledger: Ledger, state: State, number: int = 1, film: str | None = FILM) -> Row:
-    """A new row, brought to a state by the shortest way."""
-    wanted = Replacement(video=f"https://a.ex/{number}", character_image="https://a.ex/i")
-    row = (await ledger.claim(ME, wanted, planted_seed=number, estimate=2)).row
-    if state in (State.INTENT, State.NOT_SENT):
-        return row if state is State.INTENT else await ledger.conclude(row.handle, state, "no net")
-    row = await ledger.commit_sending(row.handle)
-    if state in (State.SENDING, State.REFUSED, State.UNKNOWN):
-        return row if state is State.SENDING else await ledger.conclude(row.handle, state, "why")
-    job = Job(job_id=f"job-{number}", status=JobStatus.RUNNING)
-    row = await ledger.accept(row.handle, job)
-    if state is State.LOST:
-        return await ledger.conclude(row.handle, state, "404 three times")
-    if state is not State.ACCEPTED:
-        told = {"status": JobStatus(state), "video_url": film}
-        return (await ledger.learn(ME, job.model_copy(update=told))).row
-    return row
+async def finish(store: Store, ledger: Ledger, number: int, seconds: float) -> None:
+    """A job that takes so long to its film."""
+    row = await brought(ledger, State.ACCEPTED, wanted(number))
+    store.later(seconds)
+    await ledger.learn(ME, told(JobStatus.COMPLETED, job_id=row.job_id, video_url=FILM))
 
 
 async def the_row(rota: Rota, row: Row) -> Row:
@@ -176,7 +91,7 @@ async def test_a_lease_is_left_by_its_holder_only(rota: Rota, other: Rota) -> No
 
 @pytest.mark.parametrize("killed", [True, False])
 async def test_a_dead_process_leaves_its_lease_at_once(
-    store: Store, ledger: SQLiteLedger, other: Rota, killed: bool
+    store: Store, ledger: Ledger, other: Rota, killed: bool
 ) -> None:
     """The kernel drops its lock with it, even at kill -9 (reliability 1)."""
     await ledger.rota.lead(ME, LEASE)
@@ -193,7 +108,7 @@ async def test_each_account_has_a_poller_of_its_own(rota: Rota, other: Rota) -> 
 
 async def test_of_many_at_once_one_polls(store: Store) -> None:
     """Hosts start all their servers at the same moment (ours)."""
-    rotas = [store.process().rota for _ in range(6)]
+    rotas = [store.ledger().rota for _ in range(6)]
     led: list[bool] = []
 
     async def lead(rota: Rota) -> None:
@@ -225,14 +140,14 @@ DAY = 24 * HOUR
 )
 async def test_running_jobs_are_polled_for_a_day_and_while_watched(
     store: Store,
-    ledger: SQLiteLedger,
+    ledger: Ledger,
     state: State,
     age: float,
     watched_for: float | None,
     polled: bool,
 ) -> None:
     """After a day its film would be dead (ours); an ended one tells nothing new (reliability 2)."""
-    row = await brought(ledger, state)
+    row = await brought(ledger, state, film=FILM)
     store.later(age)
     if watched_for is not None:
         await ledger.rota.expect([row.handle], store.now + timedelta(seconds=watched_for))
@@ -244,17 +159,17 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
 
 @pytest.mark.parametrize(("watched_for", "polled"), [(30, True), (0, False)])
 async def test_a_completed_job_without_its_film_is_polled_while_watched(
-    store: Store, ledger: SQLiteLedger, watched_for: float, polled: bool
+    store: Store, ledger: Ledger, watched_for: float, polled: bool
 ) -> None:
     """The link may come a moment after the word (reliability 2)."""
-    row = await brought(ledger, State.COMPLETED, film=None)
+    row = await brought(ledger, State.COMPLETED)
     await ledger.rota.expect([row.handle], store.now + timedelta(seconds=watched_for))
 
     assert bool(await ledger.rota.live(ME)) is polled
 
 
 async def test_nobody_waits_in_a_future_that_a_wrong_clock_dated(
-    store: Store, ledger: SQLiteLedger
+    store: Store, ledger: Ledger
 ) -> None:
     """Waiters announce themselves half a minute ahead, never hours (ours)."""
     row = await brought(ledger, State.ACCEPTED)
@@ -265,9 +180,9 @@ async def test_nobody_waits_in_a_future_that_a_wrong_clock_dated(
     assert await ledger.rota.live(ME) == []
 
 
-async def test_rows_are_those_asked_for_and_no_others(ledger: SQLiteLedger) -> None:
+async def test_rows_are_those_asked_for_and_no_others(ledger: Ledger) -> None:
     """One query for all that a process watches, also with names that are no rows (ours)."""
-    rows = [await brought(ledger, State.ACCEPTED, number) for number in range(3)]
+    rows = [await brought(ledger, State.ACCEPTED, wanted(number)) for number in range(3)]
     found = await ledger.rota.rows([rows[0].handle, rows[2].handle, 'sub_"]; gone'])
 
     assert {row.handle for row in found} == {rows[0].handle, rows[2].handle}
@@ -286,7 +201,7 @@ async def test_rows_are_those_asked_for_and_no_others(ledger: SQLiteLedger) -> N
 )
 async def test_a_look_is_dated_with_what_it_met(
     store: Store,
-    ledger: SQLiteLedger,
+    ledger: Ledger,
     other: Rota,
     trouble: WanError | None,
     kept: type[WanError] | None,
@@ -306,11 +221,9 @@ async def test_a_look_is_dated_with_what_it_met(
 
 
 @pytest.mark.parametrize("end", [State.COMPLETED, State.FAILED])
-async def test_a_look_that_comes_after_the_end_changes_nothing(
-    ledger: SQLiteLedger, end: State
-) -> None:
+async def test_a_look_that_comes_after_the_end_changes_nothing(ledger: Ledger, end: State) -> None:
     """A read still under way when another told of the end must not spoil it (ours)."""
-    row = await brought(ledger, end)
+    row = await brought(ledger, end, film=FILM)
     await ledger.rota.looked([row.handle], Unauthorized("The key is gone."))
 
     assert await the_row(ledger.rota, row) == row
@@ -420,19 +333,14 @@ async def test_a_pause_that_a_wrong_clock_dated_ends_in_time(
     assert (await rota.take(ME, lambda limit, ages: 1)).limit.held == 0
 
 
-async def test_typical_times_are_those_of_own_completed_jobs(
-    store: Store, ledger: SQLiteLedger
-) -> None:
+async def test_typical_times_are_those_of_own_completed_jobs(store: Store, ledger: Ledger) -> None:
     """A job from elsewhere was accepted before we first saw it (ours)."""
     for number, state in enumerate([State.FAILED, State.LOST, State.ACCEPTED]):
-        await brought(ledger, state, number)
+        await brought(ledger, state, wanted(number), FILM)
     for number in range(10, 32):
-        await brought(ledger, State.ACCEPTED, number)
-        store.later(number)
-        done = Job(job_id=f"job-{number}", status=JobStatus.COMPLETED, video_url=FILM)
-        await ledger.learn(ME, done)
+        await finish(store, ledger, number, number)
     for status in (JobStatus.RUNNING, JobStatus.COMPLETED):
-        await ledger.learn(ME, Job(job_id="foreign", status=status, video_url=FILM))
+        await ledger.learn(ME, told(status, job_id="foreign", video_url=FILM))
         store.later(1)
 
     assert sorted(await ledger.rota.typical(ME)) == list(range(12, 32))
@@ -443,7 +351,7 @@ async def test_typical_times_are_those_of_own_completed_jobs(
     ("took", "told"), [([], None), ([9, 5], None), ([9, 5, 70], 9), ([9, 5, 70, 11], 10)]
 )
 async def test_what_is_typical_is_the_median_of_three_jobs_or_more(
-    store: Store, ledger: SQLiteLedger, took: list[float], told: float | None
+    store: Store, ledger: Ledger, took: list[float], told: float | None
 ) -> None:
     """Fewer tell nothing, and the figure holds for a minute (ours)."""
 
@@ -455,18 +363,12 @@ async def test_what_is_typical_is_the_median_of_three_jobs_or_more(
 
     typical = Typical(ledger.rota, account, Clock(monotonic=monotonic))
 
-    async def finish(number: int, seconds: float) -> None:
-        await brought(ledger, State.ACCEPTED, number)
-        store.later(seconds)
-        done = Job(job_id=f"job-{number}", status=JobStatus.COMPLETED, video_url=FILM)
-        await ledger.learn(ME, done)
-
     for number, seconds in enumerate(took):
-        await finish(number, seconds)
+        await finish(store, ledger, number, seconds)
     first = await typical.seconds()
-    await finish(10, 0.001)
+    await finish(store, ledger, 10, 0.001)
     soon = await typical.seconds()
-    await store.end(ledger, killed=False)
+    await store.end(ledger)
     store.later(60)
 
     assert (first, soon) == (told, told)
@@ -493,7 +395,7 @@ UNTOLD: dict[str, Act] = {
 
 
 @pytest.mark.parametrize("act", TOLD | UNTOLD)
-async def test_what_somebody_may_wait_for_is_told(ledger: SQLiteLedger, act: str) -> None:
+async def test_what_somebody_may_wait_for_is_told(ledger: Ledger, act: str) -> None:
     """A poller that woke itself by its own counting would never rest (ours)."""
     row = await brought(ledger, State.ACCEPTED)
     change = ledger.rota.next_change()
@@ -515,9 +417,9 @@ async def test_the_version_tells_of_other_processes_only(rota: Rota, other: Rota
 
 
 @pytest.mark.parametrize("act", TOLD | UNTOLD)
-async def test_a_ledger_that_is_gone_says_so(store: Store, ledger: SQLiteLedger, act: str) -> None:
+async def test_a_ledger_that_is_gone_says_so(store: Store, ledger: Ledger, act: str) -> None:
     """Pollers and waiters go on without it, so they must be told (reliability 1)."""
-    await store.end(ledger, killed=False)
+    await store.end(ledger)
 
     with pytest.raises(LedgerUnavailable):
         await partial((TOLD | UNTOLD)[act], ledger.rota)("sub_x")

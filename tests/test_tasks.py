@@ -1,7 +1,7 @@
 """MCP Tasks as a host that declares them meets them, and as all others do not."""
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +12,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, Request, RequestParams, Result
 from pydantic import ConfigDict
 
-from tests.connected import Host, connected
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.connected import Host, connected, host_of
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import Terms, faults
 from wan_mcp.sandbox.vendor import FAILING
 from wan_mcp.tasks import NO_CANCEL
@@ -76,16 +76,7 @@ class Declares(ClientExtension):
             poll = told["pollIntervalMs"]
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime(0.0)
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Time passes only where somebody waits; the sandbox lives on the same."""
-    return time.backend(sockets=True)
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
 
 
 @pytest.fixture
@@ -99,13 +90,8 @@ async def host(time: VirtualTime, tmp_path: Path, declares: Declares) -> AsyncIt
         yield host
 
 
-@pytest.fixture(params=["auto", "legacy"])
-async def other(
-    request: pytest.FixtureRequest, time: VirtualTime, tmp_path: Path
-) -> AsyncIterator[Host]:
-    """A host that knows nothing of tasks."""
-    async with connected(time, tmp_path, request.param) as host:
-        yield host
+other = host_of("auto", "legacy")
+"""A host that knows nothing of tasks."""
 
 
 async def ask(host: Host, method: str, id: str, **more: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import errno
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mcp.client import Client
 from mcp.types import CallToolResult, TextContent
 
 from tests import virtual_time
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp import present
 from wan_mcp.jobs import place
 from wan_mcp.jobs.service import ANSWER_SECONDS
@@ -135,16 +135,7 @@ SILENT = Terms(pending_seconds=5, processing_seconds=55, list_echoes_input=False
 """A vendor whose job list tells nothing of a lost answer."""
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime(0.0)
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Time passes only where the server waits; the sandbox lives on the same."""
-    return time.backend(sockets=True)
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
 
 
 @pytest.fixture(params=["auto", "legacy"])

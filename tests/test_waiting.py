@@ -1,6 +1,6 @@
 """Waiting for a job in virtual time: when PixelDojo is asked, and what is told."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from mcp.types import CallToolResult
 
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 
@@ -70,16 +70,7 @@ class PixelDojo(httpx.AsyncBaseTransport):
         return httpx.Response(status, json=page, headers=self.limit | headers)
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime()
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Time jumps to the next thing that happens."""
-    return time.backend()
+time, anyio_backend = in_virtual_time()
 
 
 @pytest.fixture

@@ -1,30 +1,23 @@
 """Files of the public web over real sockets: what is asked, of whom, and what never leaves."""
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests import self_signed
+from tests.self_signed import system_store_is_openssl
 from wan_mcp.media.lookup import Lookup
 from wan_mcp.media.web import Unreachable, Web
 
 pytestmark = pytest.mark.anyio
-system_store_is_openssl = pytest.mark.skipif(
-    sys.platform != "linux", reason="elsewhere the store of the system ignores SSL_CERT_FILE"
-)
 
 HERE = "127.0.0.1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -406,33 +399,7 @@ async def test_whoever_leaves_early_hangs_up() -> None:
 # Certificates
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file with a certificate for cdn.example.com that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wan-mcp test")])
-    now = datetime.now(UTC)
-    names = [x509.DNSName("cdn.example.com"), x509.IPAddress(ipaddress.ip_address(HERE))]
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    file.write_bytes(signed.public_bytes(pem) + secret)
-    return file
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
+certificate, tls = self_signed.certificate, self_signed.tls
 
 
 @system_store_is_openssl

@@ -26,18 +26,25 @@ class VirtualTime:
     """Seconds that move only by jumps, or when a test sets `now`.
 
     Attributes:
+        began: what `now` was at first.
+        skew: seconds by which the wall clock is ahead; it may jump, as when the machine sleeps.
         chance: what the dice show.
     """
 
     def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
+        self.now = self.began = now
+        self.skew = 0.0
         self.chance = 0.5
 
     def monotonic(self) -> float:
         return self.now
 
     def wall(self) -> datetime:
-        return EPOCH + timedelta(seconds=self.now)
+        return EPOCH + timedelta(seconds=self.now + self.skew)
+
+    def passed(self) -> float:
+        """Seconds since it began."""
+        return round(self.now - self.began, 3)
 
     def clock(self) -> Clock:
         """The same time for our own code."""
@@ -116,3 +123,23 @@ def watched_threads() -> Iterator[None]:
         patch.object(ThreadPoolExecutor, "submit", submitted),
     ):
         yield
+
+
+def in_virtual_time(start: float = 1_000.0, *, sockets: bool = False) -> tuple[object, object]:
+    """The fixtures `time` and `anyio_backend` of a module whose tests run in virtual time.
+
+    Args:
+        sockets: as of the `VirtualLoop`.
+    """
+    import pytest  # not above: a bench measures the memory of a process that imports this module
+
+    @pytest.fixture
+    def time() -> Iterator[VirtualTime]:
+        with watched_threads():
+            yield VirtualTime(start)
+
+    @pytest.fixture
+    def anyio_backend(time: VirtualTime) -> object:
+        return time.backend(sockets=sockets)
+
+    return time, anyio_backend

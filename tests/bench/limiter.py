@@ -25,7 +25,7 @@ from typing import Any
 import anyio
 
 from tests.bench.rooms import Diary, rooms, run_already, virtual_sandbox, virtually, wait
-from tests.bench.waiting import MINUTE, Report
+from tests.bench.waiting import MINUTE, Report, run_all
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.budget import WINDOW, Budget
@@ -208,13 +208,5 @@ SCENARIOS: dict[str, Callable[[Report], None]] = {
 }
 
 
-def main() -> int:
-    """Run the named scenarios, or all; 0 when every target is met."""
-    report = Report()
-    for name in sys.argv[1:] or SCENARIOS:
-        SCENARIOS[name](report)
-    return 1 if report.missed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(SCENARIOS))

@@ -2,7 +2,7 @@
 
 Run by hand, from the root of the project (a minute or two; most of it in virtual time)::
 
-    python -m tests.bench.waiting [reads] [delay] [limiter]
+    python -m tests.bench.waiting [reads] [delay]
 
 Job times are lognormal with a median of 90 s and a 95th percentile of 300 s, a round trip takes
 0.2 s. Beside our poller runs the loop of PixelDojo's own sample: a read every 2 s. A target that
@@ -13,7 +13,7 @@ import asyncio
 import math
 import random
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -212,6 +212,14 @@ class Report:
         print(f"{what:<58} {figure:9.2f}{target}{' MISSED' if missed else ''} {note}".rstrip())
 
 
+def run_all(scenarios: Mapping[str, Callable[[Report], None]]) -> int:
+    """Run those that the command line names, or all; 0 when every target is met."""
+    report = Report()
+    for name in sys.argv[1:] or scenarios:
+        scenarios[name](report)
+    return 1 if report.missed else 0
+
+
 def reads(report: Report) -> None:
     """How many requests many waiters cost."""
     times = job_times(100, 1)
@@ -254,13 +262,5 @@ def delay(report: Report) -> None:
 SCENARIOS = {"reads": reads, "delay": delay}
 
 
-def main() -> int:
-    """Run the named scenarios, or all; 0 when every target is met."""
-    report = Report()
-    for name in sys.argv[1:] or SCENARIOS:
-        SCENARIOS[name](report)
-    return 1 if report.missed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(SCENARIOS))
