@@ -39,7 +39,7 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "fsync off",
-        [("jobs/database.py", "synchronous = FULL", "synchronous = OFF")],
+        [("jobs/database.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF")],
         [f"{CRASH}::test_the_commit_before_sending_waits_for_the_disk"],
     ),
     Mutation(

@@ -1,5 +1,6 @@
 """What only the SQLite engine can get wrong: processes, files, disks and versions."""
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -13,10 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from tests.stores import START, sent
 from wan_mcp.jobs import database, place
-from wan_mcp.jobs.file import FILE, OWNERS
+from wan_mcp.jobs.file import FILE, OWNERS, LedgerFile, Pages
 from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
 from wan_mcp.jobs.migrations import MIGRATIONS
 from wan_mcp.jobs.owners import Owner
@@ -314,6 +317,35 @@ async def test_only_the_user_may_read_the_ledger(opened: Open, folder: Path) -> 
     assert set(found.values()) == {0o600}
 
 
+async def test_a_call_queued_behind_the_closing_opens_nothing(opened: Open, folder: Path) -> None:
+    """Else this process would hold the name of an owner, and nobody would let go of it. (ours)"""
+    ledger = opened()
+    await claimed(ledger)
+    calls = ledger.aclose(), ledger.recent(ME)
+    _, refusal = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(refusal, LedgerUnavailable)
+    assert names(folder / OWNERS) == set()
+
+
+async def test_a_defect_that_nobody_waits_for_is_logged(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its caller was cancelled; the defect is there all the same. (ours)"""
+
+    def broken(pages: Pages) -> None:
+        raise ZeroDivisionError
+
+    file = LedgerFile(folder, lambda: START, database.connect)
+    call = asyncio.ensure_future(file.read(broken))
+    await anyio.lowlevel.checkpoint()
+    call.cancel()
+    await file.aclose()
+
+    assert call.cancelled()
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_nothing_is_made_before_the_first_use(opened: Open, folder: Path) -> None:
     """The ledger opens after `initialize`, not with the program. (ours)"""
     opened()
@@ -434,7 +466,7 @@ async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder
     other.close()
 
     assert (error.retry_safe, error.next_step) == (True, "Call again in a minute.")
-    assert (await ledger.commit_sending(row.handle)).state is State.SENDING
+    assert (await sent(ledger, row)).state is State.SENDING
 
 
 def _full(path: Path) -> sqlite3.Connection:

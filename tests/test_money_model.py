@@ -126,11 +126,10 @@ class MortalLedger(SQLiteLedger):
         await self._reach("claimed")
         return claim
 
-    async def commit_sending(self, handle: str) -> Row:
+    async def commit_sending(self, handle: str) -> None:
         await self._reach("connected")
-        row = await super().commit_sending(handle)
+        await super().commit_sending(handle)
         await self._reach("committed")
-        return row
 
     async def accept(self, handle: str, job: Job) -> Row:
         await self._reach("answered")

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from wan_mcp.jobs import caps
-from wan_mcp.jobs.database import transaction, unsynced
+from wan_mcp.jobs.database import transaction
 from wan_mcp.jobs.ledger import Caps, Claim, Fenced, Learnt
 from wan_mcp.jobs.owners import Owner
 from wan_mcp.jobs.request import (
@@ -43,9 +43,7 @@ class Book:
         self, account: str, wanted: Replacement, seed: int, estimate: float | None, allowed: Caps
     ) -> Claim:
         request = request_of(account, wanted)
-        connection = self._table.connection
-        # Unsynced: nothing can be paid before `commit_sending`, which waits for the disk for both.
-        with unsynced(connection), transaction(connection):
+        with transaction(self._table.connection):
             self._settle_the_dead()
             if found := self._equal(account, wanted, request):
                 return found
@@ -66,9 +64,9 @@ class Book:
         found = self._equal(account, wanted, request_of(account, wanted))
         return None if found is None else found.row
 
-    def commit_sending(self, handle: str) -> Row:
+    def commit_sending(self, handle: str) -> None:
         with transaction(self._table.connection):
-            return self._table.move(handle, State.SENDING, {"sent_at": self._table.now()})
+            self._table.move(handle, State.SENDING, {"sent_at": self._table.now()})
 
     def accept(self, handle: str, job: Job) -> Row:
         accepted = {"job_id": job.job_id, "accepted_at": self._table.now()}
@@ -76,14 +74,16 @@ class Book:
         with transaction(self._table.connection):
             self._refuse_anothers(handle, job)
             told = accepted | cleared | told_columns(job)
-            row = self._table.move(handle, State.ACCEPTED, told)
+            self._table.move(handle, State.ACCEPTED, told)
+            row = self._table.row(handle)
             return self._absorb(self._keep(row, job).row if job.ended else row)
 
     def conclude(self, handle: str, state: State, why: str) -> Row:
         if state not in _CONCLUSIONS:
             raise ValueError(f"a submit cannot be concluded as {state}")
         with transaction(self._table.connection):
-            return self._table.move(handle, state, self._conclusion(state, why))
+            self._table.move(handle, state, self._conclusion(state, why))
+            return self._table.row(handle)
 
     def learn(self, account: str, job: Job) -> Learnt:
         with transaction(self._table.connection):

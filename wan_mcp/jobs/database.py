@@ -15,7 +15,6 @@ BUSY_SECONDS = 5.0
 """How long to wait for another process that writes; each write takes about a millisecond."""
 
 IMPATIENT_SECONDS = 0.3
-_SYNCED = "PRAGMA synchronous = FULL"
 
 _WORDS = {
     sqlite3.SQLITE_BUSY: "is held by another process for too long",
@@ -116,20 +115,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commits within do not wait for the disk; the next one that does takes them along.
-
-    A killed process loses none of them, a power cut may: only for what then is as if it had never
-    been.
-    """
-    connection.execute("PRAGMA synchronous = NORMAL")
-    try:
-        yield
-    finally:
-        connection.execute(_SYNCED)
-
-
-@contextmanager
 def impatient(connection: sqlite3.Connection) -> Iterator[None]:
     """Wait for the lock only shortly: what is to be written can be tried again or left out.
 
@@ -167,7 +152,7 @@ def _mode(path: Path, *, writable: bool) -> str:
 
 
 def _make_durable(connection: sqlite3.Connection, busy_seconds: float) -> None:
-    connection.execute(_SYNCED)
+    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: plain fsync stops at the drive's cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
     until = time.monotonic() + busy_seconds

@@ -1,6 +1,7 @@
 """The ledger's file in the hands of one thread, opened when it is first used."""
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -8,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
+from wan_mcp.errors import WanError
 from wan_mcp.jobs import database, place
 from wan_mcp.jobs.book import Book
 from wan_mcp.jobs.ledger import LedgerUnavailable
@@ -23,7 +25,9 @@ FILE = "ledger.db"
 OWNERS = "owners"
 
 T = TypeVar("T")
-V = TypeVar("V")
+Work = Callable[[], object]
+_Waits = asyncio.Future[Any]
+logger = logging.getLogger(__name__)
 
 
 class Pages(NamedTuple):
@@ -81,13 +85,11 @@ class LedgerFile:
         """Let go of the file and of this process's ownership."""
         if not self._closed:
             await self._run(self._close)
-            self._closed = True
             self._thread.shutdown()
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Do it in the ledger's own thread, to its end, whatever becomes of the caller."""
-        if self._closed:
-            raise LedgerUnavailable("The ledger is closed: this server is ending.")
+        self._check_open()
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
         loop = asyncio.get_running_loop()
@@ -99,18 +101,21 @@ class LedgerFile:
             result = await done
         return result
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LedgerUnavailable("The ledger is closed: this server is ending.")
+
     # From here on, what runs in the ledger's thread.
 
-    def _deliver(
-        self, loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", work: Callable[[], T]
-    ) -> None:
+    def _deliver(self, loop: asyncio.AbstractEventLoop, waits: _Waits, work: Work) -> None:
+        result, broke = None, None
         try:
             with database.in_our_words(self._folder / FILE):
                 result = work()
         except BaseException as exc:  # whoever waits must hear of everything
-            _tell(loop, done, done.set_exception, exc)
-        else:
-            _tell(loop, done, done.set_result, result)
+            broke = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_hand_over, waits, result, broke)
 
     def _reading(self, work: Callable[[Pages], T]) -> T:
         try:
@@ -122,6 +127,7 @@ class LedgerFile:
         return work(pages)
 
     def _opened(self) -> Pages:
+        self._check_open()  # once more: this may have been queued behind the closing
         if self._pages is None:
             with ExitStack() as opening:
                 pages = self._open(opening)
@@ -140,6 +146,7 @@ class LedgerFile:
         return _pages(Table(connection, owner.name, self._now), owner)
 
     def _close(self) -> None:
+        self._closed = True
         self._pages = None
         self._held.close()
 
@@ -148,8 +155,11 @@ def _pages(table: Table, owner: Owner | None) -> Pages:
     return Pages(Book(table, owner), Roster(table, owner))
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", tell: Callable[[V], None], what: V
-) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(lambda: None if done.done() else tell(what))
+def _hand_over(waits: _Waits, result: object, broke: BaseException | None) -> None:
+    if waits.done():  # its task was cancelled
+        if broke is not None and not isinstance(broke, WanError):
+            logger.error("work on the ledger broke, and nobody waits for it", exc_info=broke)
+    elif broke is not None:
+        waits.set_exception(broke)
+    else:
+        waits.set_result(result)

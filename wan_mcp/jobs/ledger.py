@@ -125,9 +125,8 @@ class Fenced(WanError):
 class Ledger(Protocol):
     """Every paid request, before and after it is paid. Shared by any number of processes.
 
-    A change is on disk when its method returns, but for a claim, which a power cut may undo until
-    `commit_sending`: it has bought nothing yet. A change that was begun is finished even when the
-    caller is cancelled. Every method may raise LedgerUnavailable.
+    A change is on disk when its method returns, and a change that was begun is finished even
+    when the caller is cancelled. Every method may raise LedgerUnavailable.
     """
 
     @property
@@ -156,10 +155,8 @@ class Ledger(Protocol):
     async def equal(self, account: str, wanted: Replacement) -> Row | None:
         """The row that `claim` would join now; None when it would make a new one."""
 
-    async def commit_sending(self, handle: str) -> Row:
+    async def commit_sending(self, handle: str) -> None:
         """`intent` to `sending`: the last act before the first byte leaves, once per row.
-
-        Both are on disk then, whatever happens to the machine.
 
         Raises:
             Fenced, LedgerUnavailable: nothing may be sent.

@@ -8,7 +8,7 @@ from typing import Any
 
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.budget import WINDOW
-from wan_mcp.jobs.database import impatient, transaction, unsynced
+from wan_mcp.jobs.database import impatient, transaction
 from wan_mcp.jobs.owners import Owner
 from wan_mcp.jobs.request import without_queries
 from wan_mcp.jobs.rota import Limit, Rule, Taken
@@ -146,7 +146,7 @@ class Roster:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         connection = self._table.connection
-        with impatient(connection), unsynced(connection), transaction(connection):
+        with impatient(connection), transaction(connection):
             yield
 
     def _key(self, account: str) -> Any:

@@ -41,10 +41,7 @@ Rule = Callable[[Limit, Sequence[float]], float]
 
 
 class Rota(Protocol):
-    """The pollers' side of the ledger. Every method may raise LedgerUnavailable.
-
-    A power cut may undo a change made here; no process that knew of it is left then.
-    """
+    """The pollers' side of the ledger. Every method may raise LedgerUnavailable."""
 
     async def lead(self, account: str, seconds: float) -> bool:
         """Whether this process polls the account's jobs for that long; it may extend its own.

@@ -62,8 +62,8 @@ class SQLiteLedger:
     async def equal(self, account: str, wanted: Replacement) -> Row | None:
         return await self._file.read(lambda pages: pages.book.equal(account, wanted))
 
-    async def commit_sending(self, handle: str) -> Row:
-        return await self._file.write(lambda pages: pages.book.commit_sending(handle))
+    async def commit_sending(self, handle: str) -> None:
+        await self._file.write(lambda pages: pages.book.commit_sending(handle))
 
     async def accept(self, handle: str, job: Job) -> Row:
         return await self._file.write(lambda pages: pages.book.accept(handle, job))

@@ -3,8 +3,9 @@
 import base64
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from wan_mcp.jobs.ledger import Fenced
@@ -18,7 +19,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = tuple(name for name in Row.model_fields if name.endswith(("_at", "_until")))
 
 
-def listed(states: Iterable[State]) -> str:
+@cache
+def listed(states: frozenset[State]) -> str:
     """States as SQL writes a list."""
     return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
 
@@ -81,7 +83,7 @@ class Table:
         """Drop a row whose job another row stands for."""
         self.connection.execute("DELETE FROM jobs WHERE handle = ?", (row.handle,))
 
-    def move(self, handle: str, state: State, changes: Values) -> Row:
+    def move(self, handle: str, state: State, changes: Values) -> None:
         """Enter a state, through the fence.
 
         Raises:
@@ -96,7 +98,6 @@ class Table:
         if self._set(fence, known, {"state": state, **changes}) != 1:
             found = self.row(handle)
             raise Fenced(f"Request {handle} is {found.state}: it cannot become {state} here.")
-        return self.row(handle)
 
     def _set(self, where: str, known: Values, changes: Values) -> int:
         to = ", ".join(f"{name} = :{name}" for name in changes)
@@ -129,14 +130,10 @@ def _stored(values: Values) -> dict[str, object]:
 
 
 def _value(value: object) -> object:
-    match value:
-        case datetime():
-            return seconds(value)
-        case str():
-            # Half a surrogate pair is valid in JSON and cannot be stored as UTF-8.
-            return str(value).encode(errors="replace").decode()
-        case _:
-            return value
+    if isinstance(value, str):
+        # Half a surrogate pair is valid in JSON and cannot be stored as UTF-8.
+        return value if value.isascii() else value.encode(errors="replace").decode()
+    return seconds(value) if isinstance(value, datetime) else value
 
 
 def _time(stored: float) -> datetime | None:
