@@ -17,6 +17,7 @@ from tests.stores import sent
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.budget import Budget
+from wan_mcp.jobs.keeper import Archive
 from wan_mcp.jobs.ledger import Caps, Ledger, LedgerUnavailable
 from wan_mcp.jobs.owners import Owner
 from wan_mcp.jobs.row import Row
@@ -168,11 +169,14 @@ class House:
         self._vendor = vendor
 
     @asynccontextmanager
-    async def process(self, *, running: bool = True) -> AsyncIterator[Process]:
+    async def process(
+        self, *, running: bool = True, archive: Callable[[], Archive] | None = None
+    ) -> AsyncIterator[Process]:
         """One more; at its end it dies as of kill -9.
 
         Args:
             running: whether anything goes on in the background.
+            archive: where it keeps films.
         """
         clock, scope = self._time.clock(), anyio.CancelScope()
         ledger = SQLiteLedger(self._folder, caps=NO_CAPS, now=clock.wall)
@@ -188,7 +192,7 @@ class House:
         budget = Budget(ledger.rota, account, clock)
         dojo = PixelDojo(BASE, "key", pace=budget, transport=self._vendor)
         async with anyio.create_task_group() as tasks:
-            jobs = Jobs(dojo, ledger, account, budget, tasks, clock)
+            jobs = Jobs(dojo, ledger, account, budget, tasks, clock, archive=archive)
             if running:
                 tasks.start_soon(run, jobs)
             process = Process(self._time, ledger, name, jobs, budget, scope)

@@ -9,12 +9,15 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests import rooms
+from tests.rooms import House, Vendor, film
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotKept
 from wan_mcp.jobs.keeper import RETRY, SETTLES, Keeper
 from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
 from wan_mcp.jobs.row import Row
 from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.jobs.waits import SAVE_SECONDS
 from wan_mcp.models import Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +50,7 @@ class Archive:
 
 
 time, anyio_backend = in_virtual_time()
+vendor, house = rooms.vendor, rooms.house
 
 
 @pytest.fixture
@@ -164,3 +168,27 @@ async def test_films_of_jobs_made_elsewhere_are_left_alone(
     await keep_for(100, archive, ledger, time)
 
     assert archive.asked == []
+
+
+# Who waits for a film
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept_for"),
+    [([Film()], 0.1), ([NotKept("The storage is down.", final=False)], SAVE_SECONDS)],
+    ids=["saved", "cannot be saved"],
+)
+async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
+    house: House, vendor: Vendor, answers: list[Exception | Film], kept_for: float
+) -> None:
+    """The link is worth more now than the file in half a minute (ours)."""
+    async with house.process(archive=lambda: Archive(list(answers))) as process:
+        row = await process.accept("job1")
+        vendor.jobs["job1"] = film("job1")
+        heard = await process.wait("job1", 120)
+        [row] = await process.ledger.rota.rows([row.handle])
+
+    told = next(news.at for news in heard if news.what == "completed")
+    assert heard[-1].what == "completed"
+    assert heard[-1].at - told <= kept_for + 0.1
+    assert bool(row.saved_path) == (kept_for < 1)

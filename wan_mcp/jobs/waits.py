@@ -101,10 +101,11 @@ class Waits:
             yield news
         while not (self._is_over(news) or self._is_late(deadline)):
             try:
-                async with aclosing(self._hear(news, deadline)) as board:
+                async with aclosing(self._hear(news, self._until(news, deadline))) as board:
                     async for news in board:
                         yield news
-                return
+                if not self._is_being_saved(news):
+                    return
             except LedgerUnavailable:  # until it can be followed again, this call looks itself
                 news = await self._look(id, deadline, news)
                 yield news
@@ -118,7 +119,7 @@ class Waits:
         row = None if news.standing is None else news.standing.row
         if row is None:
             raise LedgerUnavailable("The ledger does not have the job.")
-        without_film, before = 0, row
+        without_film, before, saving = 0, row, self._is_being_saved(news)
         async with aclosing(self._board.watch(row, deadline)) as board:
             async for heard in board:
                 news = self._heard(heard, before=row)
@@ -129,6 +130,8 @@ class Waits:
                 without_film += is_look and standing is not None and standing.is_without_film
                 if self._is_over(news) or without_film > FILM_LOOKS:
                     return
+                if self._is_being_saved(news) and not saving:
+                    return  # there is less time for that
 
     async def _looks(self, id: str, deadline: float, news: News) -> AsyncGenerator[News, None]:
         """Looks of this call's own, until the ledger has the job: from then on the poller looks."""
@@ -178,10 +181,20 @@ class Waits:
         if not self._keeps or standing is None or standing.status is not JobStatus.COMPLETED:
             return False
         row = standing.row
-        if row is None or row.ended_at is None or row.from_elsewhere:
+        if row is None or row.video_url is None or row.from_elsewhere:
             return False
-        age = (self._clock.wall() - row.ended_at).total_seconds()
-        return not (row.saved_path or row.not_saved) and 0 <= age < SAVE_SECONDS
+        return not (row.saved_path or row.not_saved) and 0 <= self._since_end(row) < SAVE_SECONDS
+
+    def _since_end(self, row: Row) -> float:
+        assert row.ended_at
+        return (self._clock.wall() - row.ended_at).total_seconds()
+
+    def _until(self, news: News, deadline: float) -> float:
+        """When the next news is of no use any more."""
+        row = news.standing and news.standing.row
+        if row is None or not self._is_being_saved(news):
+            return deadline
+        return min(deadline, self._clock.monotonic() + SAVE_SECONDS - self._since_end(row))
 
     def _is_late(self, deadline: float) -> bool:
         return self._clock.monotonic() >= deadline
