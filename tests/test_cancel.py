@@ -75,12 +75,16 @@ def charged(sandbox: Sandbox, seed: int) -> list[str]:
     return [charge.job_id for charge in sandbox.charges if charge.body["seed"] == seed]
 
 
-def left_half_way(folder: Path) -> list[str]:
-    """States of rows whose submit is not over; all of them have to be over by then."""
+def states(folder: Path) -> list[str]:
+    """Of all rows."""
     (path,) = folder.rglob(FILE)
     with closing(sqlite3.connect(path)) as file:
-        rows = file.execute("SELECT state FROM jobs").fetchall()
-    return [state for (state,) in rows if state in UNSETTLED]
+        return [state for (state,) in file.execute("SELECT state FROM jobs")]
+
+
+def left_half_way(folder: Path) -> list[str]:
+    """States of rows whose submit is not over; all of them have to be over by then."""
+    return [state for state in states(folder) if state in UNSETTLED]
 
 
 def running_tasks() -> set[str]:
@@ -317,14 +321,10 @@ async def test_a_submit_that_outlasts_its_server_is_not_sent_again(
     assert left_half_way(tmp_path) == []
 
 
-async def test_a_client_gone_from_http_leaves_its_submit_running(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
-    """The stream is dropped in the middle; the next one gets the job (reliability.md, rule 4)."""
-    client_gone = anyio.Event()
-    sandbox.fault("POST", RUN, faults.held(faults.honest(), before=client_gone))
-    call = {"name": "replace_character", "arguments": take(sandbox, 1)}
-    request: dict[str, Any] = {
+def call_by_http(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a client posts for one call."""
+    call = {"name": "replace_character", "arguments": arguments}
+    return {
         "json": {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call},
         "headers": {
             "accept": "application/json, text/event-stream",
@@ -332,12 +332,25 @@ async def test_a_client_gone_from_http_leaves_its_submit_running(
         },
     }
 
+
+async def announced(server: Process) -> tuple[str, BufferedByteReceiveStream]:
+    """Where it listens, and the rest of what it logs."""
+    assert server.stderr is not None
+    log = BufferedByteReceiveStream(server.stderr)
+    return (await log.receive_until(b"\n", 4096)).decode(), log
+
+
+async def test_a_client_gone_from_http_leaves_its_submit_running(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The stream is dropped in the middle; the next one gets the job (reliability.md, rule 4)."""
+    client_gone = anyio.Event()
+    sandbox.fault("POST", RUN, faults.held(faults.honest(), before=client_gone))
+    request = call_by_http(take(sandbox, 1))
+
     with anyio.fail_after(20):
         async with process(sandbox, tmp_path, "http", "--port", "0") as server:
-            assert server.stderr is not None
-            url = (
-                await BufferedByteReceiveStream(server.stderr).receive_until(b"\n", 4096)
-            ).decode()
+            url, _ = await announced(server)
             async with (
                 httpx.AsyncClient(trust_env=False) as leaving,
                 anyio.create_task_group() as calls,
@@ -354,3 +367,30 @@ async def test_a_client_gone_from_http_leaves_its_submit_running(
     assert charged(sandbox, 1) == [again["job_id"]]
     assert again["charged"] == "no"
     assert left_half_way(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "logged"), [(2, "accepted", ""), (60, "unknown", "cut")]
+)
+async def test_a_service_that_is_stopped_waits_longer_for_what_it_pays(
+    sandbox: Sandbox, tmp_path: Path, seconds: float, state: str, logged: str
+) -> None:
+    """Nobody kills it after 2 s, as hosts do; what is cut even so is in the log (ours)."""
+    sandbox.fault("POST", RUN, faults.held(faults.honest(), after=seconds))
+
+    with anyio.fail_after(20):
+        async with process(sandbox, tmp_path, "http", "--port", "0") as server:
+            url, log = await announced(server)
+            async with (
+                httpx.AsyncClient(trust_env=False) as client,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(partial(client.post, url, **call_by_http(take(sandbox, 1))))
+                await sandbox.until(lambda: len(sandbox.charges) == 1)
+                server.terminate()
+                code = await server.wait()
+            said = b"".join([part async for part in log]).decode()
+
+    assert code == 0
+    assert logged in said
+    assert states(tmp_path) == [state]

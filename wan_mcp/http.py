@@ -26,6 +26,10 @@ PATH = "/mcp"
 MAX_BODY = 1024 * 1024
 """Largest request body in bytes; the parameters of a job take a few hundred."""
 
+GRACE = 9.5
+"""Seconds from a signal until work is cut: room for a paid request to be answered. Who stops a
+service commonly kills it after 10 s (assumed)."""
+
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
 
 
@@ -87,7 +91,7 @@ async def serve_http(
     that cannot be had; both before the lifespan starts. What the lifespan raises comes through.
     """
     _require_loopback(host)
-    with _listen(host, port) as listener, Shutdown() as shutdown:
+    with _listen(host, port) as listener, Shutdown(grace=GRACE) as shutdown:
         port = listener.getsockname()[1]
         requests = _Requests(http_app(server, host=host, port=port))
         async with server.session_manager.run():

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 OPEN_AFTER = 1.0
 """Seconds after the start at which the ledger is opened if no call has needed it before."""
 DRAIN_SECONDS = 1.2
-"""How long a stopping server lets a payment finish; hosts kill after 2 s."""
+"""How long a stopping server lets a payment finish; over stdio, hosts kill after 2 s."""
+SERVICE_DRAIN_SECONDS = 8.0
+"""The same for a server of its own; who stops it commonly waits 10 s (assumed)."""
 
 
 class App:
@@ -78,7 +80,8 @@ class App:
     async def drain(self) -> None:
         """Let payments that are under way finish, for a short while."""
         if self._rooms is not None:
-            await self._rooms.jobs.drain(DRAIN_SECONDS)
+            patience = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
+            await self._rooms.jobs.drain(patience)
 
     async def aclose(self) -> None:
         """Close the connections and the ledger."""

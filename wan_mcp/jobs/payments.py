@@ -97,11 +97,14 @@ class Payments:
         with anyio.move_on_after(seconds):
             for outcome in list(self._open.values()):
                 await outcome.done.wait()
+        for handle in self._open:
+            logger.warning("request %s is cut: the next start looks up what became of it", handle)
 
     async def _run(self, handle: str, payment: Payment) -> None:
         outcome = self._open[handle]
         try:
-            outcome.standing = await payment.run()
+            outcome.standing = standing = await payment.run()
+            logger.info("request %s: %s, job %s", handle, standing.status.value, standing.id)
         except WanError as failure:
             logger.info("request %s: %s", handle, without_queries(failure.what))
             outcome.failure = failure
