@@ -177,24 +177,23 @@ class Waits:
         return settled and not self._is_being_saved(news)
 
     def _is_being_saved(self, news: News) -> bool:
+        return self._saving_left(news) > 0
+
+    def _saving_left(self, news: News) -> float:
+        """Seconds for which the film may still be saved; 0 when there is nothing to wait for."""
         standing = news.standing
         if not self._keeps or standing is None or standing.status is not JobStatus.COMPLETED:
-            return False
+            return 0.0
         row = standing.row
-        if row is None or row.video_url is None or row.from_elsewhere:
-            return False
-        return not (row.saved_path or row.not_saved) and 0 <= self._since_end(row) < SAVE_SECONDS
-
-    def _since_end(self, row: Row) -> float:
-        assert row.ended_at
-        return (self._clock.wall() - row.ended_at).total_seconds()
+        if row is None or row.ended_at is None or row.video_url is None or row.from_elsewhere:
+            return 0.0
+        age = (self._clock.wall() - row.ended_at).total_seconds()
+        return SAVE_SECONDS - age if age >= 0 and not (row.saved_path or row.not_saved) else 0.0
 
     def _until(self, news: News, deadline: float) -> float:
         """When the next news is of no use any more."""
-        row = news.standing and news.standing.row
-        if row is None or not self._is_being_saved(news):
-            return deadline
-        return min(deadline, self._clock.monotonic() + SAVE_SECONDS - self._since_end(row))
+        left = self._saving_left(news)
+        return min(deadline, self._clock.monotonic() + left) if left > 0 else deadline
 
     def _is_late(self, deadline: float) -> bool:
         return self._clock.monotonic() >= deadline
