@@ -255,6 +255,79 @@ def test_refusal_of_a_local_file_says_how_to_share_it(url: str) -> None:
     assert "direct https link)" in told
 
 
+PAGES = [
+    "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "https://m.youtube.com/shorts/abc",
+    "https://WWW.YouTube.COM./watch?v=x",
+    "https://www\u3002youtube\u3002com/watch?v=x",
+    "https://youtu.be/dQw4w9WgXcQ?t=3",
+    "https://vimeo.com/123456",
+    "https://vimeo.com/123456/abcdef0123",
+    "https://www.tiktok.com/@me/video/123",
+    "https://vm.tiktok.com/ZMabc/",
+    "https://www.instagram.com/reel/Cabc/?igsh=x",
+    "https://x.com/me/status/123",
+    "https://www.facebook.com/watch/?v=1",
+    "https://www.reddit.com/r/aww/comments/abc/title/",
+    "https://drive.google.com/file/d/1AbC/view?usp=sharing",
+    "https://drive.google.com/file/d/1AbC",
+    "https://drive.google.com/open?id=1AbC",
+    "https://drive.google.com/drive/folders/1AbC",
+    "https://docs.google.com/file/d/1AbC/edit",
+    "https://www.dropbox.com/s/abc/clip.mp4?dl=0",
+    "https://www.dropbox.com/scl/fi/abc/clip.mp4?rlkey=x&st=y&dl=0",
+    "https://photos.app.goo.gl/AbC",
+    "https://photos.google.com/share/AbC?key=x",
+    "https://share.icloud.com/photos/0abc",
+    "https://we.tl/t-AbC",
+    "https://github.com/me/films/blob/main/clip.mp4",
+]
+FILES = [
+    "https://drive.google.com/uc?export=download&id=1AbC",
+    "https://drive.google.com/thumbnail?id=1AbC&sz=w1000",
+    "https://drive.usercontent.google.com/download?id=1AbC&export=download",
+    "https://docs.google.com/presentation/d/1AbC/export/png",
+    "https://lh3.googleusercontent.com/d/1AbC",
+    "https://www.dropbox.com/s/abc/clip.mp4?dl=1",
+    "https://www.dropbox.com/scl/fi/abc/clip.mp4?rlkey=x&raw=1",
+    "https://www.dropbox.com/s/abc/clip.mp4?dl=0&raw=1",
+    "https://www.dropbox.com/s/dl/abc/clip.mp4",
+    "https://dl.dropboxusercontent.com/s/abc/clip.mp4?dl=0",
+    "https://github.com/me/films/blob/main/clip.mp4?raw=true",
+    "https://github.com/me/films/raw/main/clip.mp4",
+    "https://github.com/me/films/releases/download/v1/clip.mp4",
+    "https://img.youtube.com/vi/dQw4w9WgXcQ/0.jpg",
+    "https://i.redd.it/abc.jpg",
+    "https://player.vimeo.com/external/123.hd.mp4?s=abc",
+    "https://www.instagram.com/p/Cabc/media/?size=l",
+    "https://graph.facebook.com/123/picture",
+    "https://onedrive.live.com/download?resid=1&authkey=x",
+    "https://notyoutube.com/watch?v=x",
+    "https://youtube.com.example.com/watch?v=x",
+    "https://cdn.example.com/youtube.com/watch?v=x",
+]
+
+
+@pytest.mark.parametrize("url", PAGES, ids=ascii)
+def test_link_known_to_be_a_page_is_refused_with_the_way_around(url: str) -> None:
+    """PixelDojo would charge for a page that it cannot use (observed elsewhere, ours)."""
+    told = refusal(url)
+
+    assert told.startswith("shows a page, not the file itself (")
+    assert "link" in told or "address" in told
+
+
+@pytest.mark.parametrize("url", FILES, ids=ascii)
+def test_link_that_may_lead_to_a_file_is_no_page(url: str) -> None:
+    """The same places give files too, under other addresses (observed elsewhere)."""
+    assert url == media_url(url)
+
+
+def test_output_link_is_not_taken_for_a_page() -> None:
+    """The vendor knows where it has put the film (ours)."""
+    assert media_url("https://www.dropbox.com/s/abc/clip.mp4?dl=0", secure=True)
+
+
 def test_output_link_must_be_https_unless_on_loopback() -> None:
     """The vendor's film is private to its owner, so plain http is no way to send it (ours)."""
     assert refusal("http://cdn.example.com/f.mp4", secure=True) == "is not an https address"

@@ -1,4 +1,4 @@
-"""The API key appears nowhere: not in an answer, a log, an exception, or a file."""
+"""The API key appears nowhere, and no link's query in the log: both open what is private."""
 
 import json
 import logging
@@ -17,11 +17,13 @@ import httpx
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp import stdio
 from wan_mcp.errors import WanError
+from wan_mcp.logs import _Formatter
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.exchange import Limits, Request
@@ -436,6 +438,134 @@ async def test_a_process_that_logs_everything_prints_no_key(tmp_path: Path) -> N
     assert "completed" in str(ears.heard)
     assert "Using selector" in log.read_text()  # which asyncio says at DEBUG only
     assert hides_the_key(*ears.heard, log.read_text())
+
+
+@asynccontextmanager
+async def stdio_server(settings: dict[str, str], mode: str, log: Path) -> AsyncIterator[Client]:
+    """A server as hosts start it; what it logs is in the file."""
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "wan_mcp"], env=settings, cwd=log.parent
+    )
+    with log.open("w") as stderr:
+        async with Client(stdio_client(server, errlog=stderr), mode=mode) as client:
+            yield client
+
+
+def keep(log: Path, said: bytearray) -> None:
+    log.write_bytes(said)
+
+
+@asynccontextmanager
+async def http_server(settings: dict[str, str], mode: str, log: Path) -> AsyncIterator[Client]:
+    """The same over HTTP."""
+    command = [sys.executable, "-m", "wan_mcp", "http", "--port", "0"]
+    process = await anyio.open_process(command, env=settings, cwd=log.parent, stdout=None)
+    said, ready, url = bytearray(), anyio.Event(), re.compile(rb"http://\S+/mcp(?=\s)")
+
+    async def listen() -> None:
+        assert process.stderr
+        async for piece in process.stderr:
+            said.extend(piece)
+            if url.search(said):
+                ready.set()
+
+    async with process, anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        await ready.wait()
+        found = url.search(said)
+        assert found
+        async with Client(found[0].decode(), mode=mode) as client:
+            yield client
+        process.terminate()
+    keep(log, said)
+
+
+SIGNATURE = "SIGNED_7d1e0b93"
+SIGNED = f"https://e.example/a.mp4?X-Amz-Credential=me%2F20261101&X-Sig={SIGNATURE}"
+
+
+async def use_signed_links(ears: Ears, client: Client) -> None:
+    """Each way by which a link comes in or goes out."""
+    media = {"video": ears.sandbox.clip_url, "character_image": ears.sandbox.image_url}
+    links = {name: f"{link}?sig={SIGNATURE}" for name, link in media.items()}
+    job_id = await ears.call("replace_character", **links)
+    await ears.call("replace_character", video=f"{SIGNED} x", character_image=[SIGNED], seed=SIGNED)
+    await ears.call("wait_for_job", job_id=job_id, timeout_seconds=15)
+    await ears.call("list_jobs", status=SIGNED)
+    await client.read_resource(f"wan://jobs/{job_id}")
+    await client.get_prompt("replace_a_character", {"video": SIGNED, "video_duration": SIGNED})
+    for wrong in (
+        client.get_prompt("replace_a_character", {"video_url": SIGNED}),
+        client.get_prompt(SIGNED, {"video": SIGNED}),
+        client.read_resource(SIGNED),
+        client.read_resource(f"wan://jobs/{job_id}?sig={SIGNATURE}"),
+        client.call_tool(SIGNED, {"video": SIGNED}),
+    ):
+        try:
+            ears.heard.append(await wrong)
+        except MCPError as error:
+            ears.heard.append(error)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize("start", [stdio_server, http_server])
+async def test_a_process_that_logs_everything_prints_no_query(
+    tmp_path: Path,
+    start: Callable[[dict[str, str], str, Path], AbstractAsyncContextManager[Client]],
+    mode: str,
+) -> None:
+    """Of arguments, prompts, resources and results: it may be a signature (reliability 3)."""
+    terms = Terms(pending_seconds=0, processing_seconds=0, requests_per_minute=600)
+    log = tmp_path / "stderr"
+    async with Sandbox(terms) as sandbox:
+        sandbox.open_account(KEY)
+        film = {"output": {"video": f"{sandbox.clip_url}?X-Sig={SIGNATURE}"}}
+        sandbox.fault("GET", JOB, faults.edited(film), times=None)
+        given = {"PIXELDOJO_API_BASE": sandbox.api_base, "WAN_MCP_LOG_LEVEL": "DEBUG"}
+        with anyio.fail_after(20):
+            async with start(environment(tmp_path, **given), mode, log) as client:
+                ears = Ears(client, sandbox)
+                await use_signed_links(ears, client)
+    logged = log.read_text()
+
+    assert f"X-Sig={SIGNATURE}" in str(ears.heard)
+    assert "Using selector" in logged  # which asyncio says at DEBUG only
+    assert "chunk: " not in logged  # no answers either, which sse_starlette would say there
+    assert SIGNATURE not in re.sub(r"\s", "", logged)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"fetching {SIGNED}",
+        f"fetching wan://jobs/job_1?a={SIGNATURE}#b={SIGNATURE} and {SIGNED}#{SIGNATURE}",
+        repr({"video": SIGNED, "next": [SIGNED.encode()]}),
+        repr(json.dumps({"answer": json.dumps({"video": SIGNED.replace("&", "\\u0026")})})),
+        f"[type=string_type, input_value={SIGNATURE!r}, input_type=str]",
+        f"<a href='{SIGNED}'>",
+    ],
+)
+def test_a_line_of_the_log_keeps_no_query(line: str) -> None:
+    """Also one of a library's, or of a traceback, that nobody here has thought of (ours)."""
+    try:
+        raise RuntimeError(line)
+    except RuntimeError as exc:
+        record = logging.makeLogRecord(
+            {"msg": "%s \u00fc", "args": (line,), "exc_info": (type(exc), exc, exc.__traceback__)}
+        )
+    told = _Formatter("%(message)s").format(record)
+
+    assert "Traceback" in told
+    assert SIGNATURE not in told
+    assert told.isascii()
+
+
+def test_a_line_of_the_log_keeps_the_rest() -> None:
+    """A log that hides everything helps nobody (ours)."""
+    record = logging.makeLogRecord({"msg": f"No ?: {SIGNED} and 'https://e.example/?{SIGNATURE}'."})
+    told = _Formatter("%(message)s").format(record)
+
+    assert told == "No ?: https://e.example/a.mp4?... and 'https://e.example/?...'."
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ async def test_a_finished_film_is_shown(opened: Open, sandbox: Sandbox) -> None:
     text, picture = result.content
 
     assert text.type == "text"
+    assert text.text.endswith("Picture: frames of the film.")
     assert isinstance(picture, ImageContent)
     assert picture.mime_type == "image/jpeg"
     assert len(base64.b64decode(picture.data)) < 60_000

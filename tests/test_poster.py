@@ -2,17 +2,26 @@
 
 import builtins
 import io
+import json
 import logging
 import random
+from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
+from mcp import Client
+from mcp.types import BlobResourceContents, TextResourceContents
 
 import wan_mcp
 from wan_mcp.media import poster as poster_module
 from wan_mcp.media.poster import contact_sheet, poster
+from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
 
 av: Any = pytest.importorskip("av")
 pytestmark = pytest.mark.anyio
@@ -179,3 +188,97 @@ def test_long_film_is_only_read_at_its_start(
     sheet = decoded(contact_sheet(clip, frames=1))
 
     assert shade_at(sheet, 160, 90) < 60
+
+
+# In an answer
+
+
+class Cinema:
+    """A client of a server on its user's side, with one film saved."""
+
+    def __init__(self, client: Client, sandbox: Sandbox) -> None:
+        self.client = client
+        self._sandbox = sandbox
+
+    async def film(self, **more: object) -> str:
+        """The id of a job whose film is on disk; nothing has been told of it yet."""
+        media = {"video": self._sandbox.clip_url, "character_image": self._sandbox.image_url}
+        answer = await self.client.call_tool("replace_character", {**media, **more})
+        id: str = (answer.structured_content or {})["job_id"]
+        while not (await self._line(id)).get("size"):
+            await anyio.lowlevel.checkpoint()
+        return id
+
+    async def _line(self, id: str) -> dict[str, Any]:
+        (content,) = (await self.client.read_resource(f"wan://jobs/{id}")).contents
+        assert isinstance(content, TextResourceContents)
+        line: dict[str, Any] = json.loads(content.text)
+        return line
+
+    async def pictures(self, id: str) -> list[str]:
+        answer = await self.client.call_tool("get_job_status", {"job_id": id})
+        return [block.data for block in answer.content if block.type == "image"]
+
+
+@pytest.fixture
+async def cinema(tmp_path: Path) -> AsyncIterator[Cinema]:
+    terms = Terms(pending_seconds=0, processing_seconds=0, requests_per_minute=600)
+    async with Sandbox(terms) as sandbox:
+        given = {
+            "PIXELDOJO_API_BASE": sandbox.api_base,
+            "PIXELDOJO_API_KEY": sandbox.key,
+            "WAN_MCP_DATA_DIR": str(tmp_path / "data"),
+        }
+        with anyio.fail_after(20):
+            async with Client(build_server(Settings.read(given, tmp_path), local=True)) as client:
+                yield Cinema(client, sandbox)
+
+
+async def test_a_poster_comes_with_the_first_answer_only(cinema: Cinema) -> None:
+    """70 kB again with each look would fill a conversation; the resource stays (ours)."""
+    id = await cinema.film()
+    pictures = [await cinema.pictures(id) for _ in range(3)]
+    (poster,) = (await cinema.client.read_resource(f"wan://jobs/{id}/poster")).contents
+
+    assert isinstance(poster, BlobResourceContents)
+    assert pictures == [[poster.blob], [], []]
+
+
+async def test_two_answers_at_once_have_one_poster(cinema: Cinema) -> None:
+    """Assistants call tools in parallel (observed elsewhere)."""
+    id = await cinema.film()
+    pictures: list[str] = []
+
+    async def look() -> None:
+        pictures.extend(await cinema.pictures(id))
+
+    async with anyio.create_task_group() as both:
+        both.start_soon(look)
+        both.start_soon(look)
+
+    assert len(pictures) == 1
+
+
+async def test_a_poster_that_was_not_made_in_time_comes_later(
+    cinema: Cinema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first answer with one counts, not the first try (ours)."""
+    id = await cinema.film()
+    with monkeypatch.context() as hasty:
+        hasty.setattr("wan_mcp.gallery.POSTER_SECONDS", 0.0)
+        early = await cinema.pictures(id)
+    later = [len(await cinema.pictures(id)) for _ in range(2)]
+
+    assert early == []
+    assert later == [1, 0]
+
+
+async def test_what_is_remembered_of_posters_is_bounded(
+    cinema: Cinema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may run for months; the oldest is forgotten, and shown once more (ours)."""
+    monkeypatch.setattr("wan_mcp.gallery.SHOWN", 1)
+    one, two = [await cinema.film(seed=seed) for seed in (1, 2)]
+    counts = [len(await cinema.pictures(id)) for id in (one, two, two, one)]
+
+    assert counts == [1, 1, 0, 1]

@@ -11,19 +11,24 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from mcp import Client
 
 from wan_mcp.media import preflight
 from wan_mcp.media.kinds import kind_of
 from wan_mcp.media.pictures import size_of
 from wan_mcp.media.pieces import Pieces
 from wan_mcp.media.preflight import UnusableInput, look
-from wan_mcp.media.probe import OPTIONS, Damaged, Missing, probe
+from wan_mcp.media.probe import OPTIONS, Damaged, Missing, available, probe
 from wan_mcp.media.web import Answer, Web
 from wan_mcp.models import Replacement
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +117,9 @@ class CountingWeb(Web):
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every name is this machine, but for a private and an unknown one."""
+    """Every name is this machine, but for a private, an unknown and an unlucky one."""
+    if host == "offline.example.com":
+        raise socket.gaierror(socket.EAI_AGAIN, "offline")
     if host == "nowhere.example.com":
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
     return ["192.168.0.1" if host == "intranet.example.com" else "127.0.0.1"]
@@ -435,6 +442,7 @@ class Unclear:
     name: str
     video: Make
     limit: float = 4.0
+    note: str = ""
 
 
 UNCLEAR = [
@@ -444,12 +452,21 @@ UNCLEAR = [
     ),
     Unclear("page-of-an-outage", lambda: replace(PAGE, status=503)),
     Unclear("unknown-bytes", lambda: Thing(bytes(range(256)) * 9)),
-    Unclear("no-listener", lambda: "http://files.example.com:9/clip.mp4"),
+    Unclear(
+        "no-listener",
+        lambda: "http://files.example.com:9/clip.mp4",
+        note="video could not be looked at from here: no connection could be made.",
+    ),
     Unclear("another-part", lambda: Thing(PAGE.data, 206, "Content-Range: bytes 7-9/80\r\n")),
     Unclear("no-place", lambda: Thing(PAGE.data, 206)),
     Unclear("broken-off", lambda: Thing(film()[:900], length=5_000, ranges=False)),
     Unclear("silent", lambda: Thing(MP4, drip=0), 0.3),
-    Unclear("silent-in-the-middle", lambda: Thing(index_at_the_end(MIB), drip=900), 0.3),
+    Unclear(
+        "silent-in-the-middle",
+        lambda: Thing(index_at_the_end(MIB), drip=900),
+        0.3,
+        "video could not be looked at from here: it took too long.",
+    ),
     Unclear("endless", lambda: Thing(film()[:9999], length=-1, endless=True, ranges=False)),
     Unclear("too-far-apart", lambda: Thing(MP4[:24] + 30 * box(b"free", bytes(600_000)))),
     Unclear("packed", lambda: Thing(MP4, headers="Content-Encoding: gzip\r\n")),
@@ -464,9 +481,17 @@ async def test_what_cannot_be_checked_is_not_refused(case: Unclear) -> None:
     looked = await looked_at(case.video(), limit=case.limit, seconds=15)
 
     assert looked.refusal is None
-    assert looked.notes == []
+    assert " ".join(looked.notes) == case.note
     assert looked.taken <= 8 * MIB
     assert looked.sent <= 8 * MIB + IN_FLIGHT
+
+
+async def test_without_a_network_both_inputs_are_said_to_be_unseen() -> None:
+    """Whoever pays then knows that nobody has looked (ours)."""
+    looked = await looked_at("https://offline.example.com/f", "https://offline.example.com/f")
+    why = "could not be looked at from here: its host name could not be looked up."
+
+    assert looked.notes == [f"video {why}", f"character_image {why}"]
 
 
 async def test_one_silent_input_does_not_hide_the_other() -> None:
@@ -488,6 +513,39 @@ async def test_both_inputs_are_asked_for_at_once() -> None:
     looked = await looked_at(Thing(MP4, drip=0), Thing(png(9, 9), drip=0), limit=0.3)
 
     assert sorted(looked.asked) == ["image", "video"]
+
+
+# Without a look
+
+PAGE_LINK = "https://drive.google.com/file/d/1AbC/view?usp=sharing"
+FILE_LINK = "https://drive.google.com/uc?export=download&id=1AbC"
+
+
+@pytest.mark.parametrize("name", ["video", "character_image"])
+@pytest.mark.parametrize("local", [True, False])
+async def test_a_link_known_to_be_a_page_is_refused_with_nobody_asked(
+    tmp_path: Path, name: str, local: bool
+) -> None:
+    """Also over HTTP, where no file is looked at: nothing is paid for it (ours)."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(500)
+
+    given = {"PIXELDOJO_API_KEY": "pd_key", "WAN_MCP_DATA_DIR": str(tmp_path)}
+    server = build_server(
+        Settings.read(given, tmp_path), local=local, transport=httpx.MockTransport(answer)
+    )
+    links = {"video": FILE_LINK, "character_image": FILE_LINK, name: PAGE_LINK}
+    async with Client(server) as client:
+        result = await client.call_tool("replace_character", links)
+    told = result.structured_content or {}
+
+    assert asked == []
+    assert (told["code"], told["charged"]) == ("invalid_arguments", "no")
+    assert f"{name} shows a page, not the file itself (in Google Drive" in told["message"]
+    assert "1AbC" not in str(result)
 
 
 # What is only said
@@ -605,7 +663,8 @@ async def test_a_look_that_hangs_in_libav_ends_in_time(monkeypatch: pytest.Monke
     finally:
         free.set()
 
-    assert (looked.refusal, looked.notes) == (None, [])
+    assert looked.refusal is None
+    assert looked.notes == ["video could not be looked at from here: it took too long."]
 
 
 @pytest.fixture
@@ -718,4 +777,4 @@ def test_first_bytes_tell_the_kind(head: bytes, content_type: str, name: str | N
 
 def test_the_extra_is_seen_without_loading_it() -> None:
     """Whoever starts the server asks this (ours)."""
-    assert preflight.available() is (importlib.util.find_spec("av") is not None)
+    assert available() is (importlib.util.find_spec("av") is not None)

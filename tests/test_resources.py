@@ -128,7 +128,7 @@ async def test_an_id_that_nobody_knows_is_told_as_not_found(host: Host) -> None:
 
     assert error.code == -32602
     assert error.data == {"uri": "wan://jobs/sub_nobody"}
-    assert error.message.endswith("use exactly the one that replace_character returned.")
+    assert "use exactly the one that replace_character returned" in error.message
 
 
 @pytest.mark.parametrize(
@@ -352,16 +352,16 @@ async def test_a_job_that_can_no_longer_be_asked_for_is_news(modern: Host) -> No
 
 
 class Films:
-    """A film of an odd type, a clip that is gone, and no poster."""
+    """A film of an odd type, and neither clip nor poster."""
 
-    async def film(self, id: str) -> Blob | None:
+    async def film(self, id: str) -> Blob:
         return Blob(b"\x00film", "video/webm")
 
-    async def source(self, id: str) -> Blob | None:
+    async def source(self, id: str) -> Blob:
         raise NotFound("The clip is gone.")
 
-    async def poster(self, id: str) -> Blob | None:
-        return None
+    async def poster(self, id: str) -> Blob:
+        raise NotFound("There are no frames.")
 
 
 @pytest.fixture
@@ -374,12 +374,27 @@ async def cinema(
         yield host
 
 
-async def test_a_server_with_films_says_so(cinema: Host) -> None:
-    """Hosts find the way by the templates (MCP specification)."""
+@pytest.fixture
+async def home(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Host]:
+    """A host on this machine, where films are saved."""
+    async with connected(time, tmp_path, local=True) as host:
+        yield host
+
+
+@pytest.fixture(params=[True, False], ids=["with PyAV", "without PyAV"])
+def pyav(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the extra is installed."""
+    there: bool = request.param
+    monkeypatch.setattr("wan_mcp.media.probe.available", lambda: there)
+    return there
+
+
+async def test_a_server_with_films_says_so(cinema: Host, pyav: bool) -> None:
+    """Hosts find the way by the templates; a poster is there where it can be made (ours)."""
     templates = (await cinema.client.list_resource_templates()).resource_templates
     ends = [template.uri_template.rpartition("{job_id}")[2] for template in templates]
 
-    assert ends == ["", "/film", "/source", "/poster"]
+    assert ends == ["", "/film", "/source", *(["/poster"] if pyav else [])]
 
 
 async def test_a_film_is_a_blob_of_its_own_type(cinema: Host) -> None:
@@ -391,13 +406,61 @@ async def test_a_film_is_a_blob_of_its_own_type(cinema: Host) -> None:
 
 
 async def test_a_film_that_is_not_here_is_told_in_words(cinema: Host) -> None:
-    """And where else to look (ours)."""
+    """As the gallery says it (ours)."""
     missing = await refusal(cinema, "wan://jobs/job_x/poster")
     gone = await refusal(cinema, "wan://jobs/job_x/source")
 
     assert (missing.code, gone.code) == (-32602, -32602)
-    assert "Read wan://jobs/job_x" in missing.message
+    assert missing.message.startswith("There are no frames.")
     assert gone.message.startswith("The clip is gone.")
+
+
+@pytest.mark.parametrize("part", ["film", "poster"])
+async def test_a_job_without_a_film_says_why_there_is_none(home: Host, part: str) -> None:
+    """Nobody is sent to look for the film of a failed job (ours)."""
+    id = await home.start()
+    running = await refusal(home, f"wan://jobs/{id}/{part}")
+    home.sandbox.fault("GET", "*", faults.edited({"status": "failed", "error": "no face"}))
+    await home.call("get_job_status", job_id=id)
+    failed = await refusal(home, f"wan://jobs/{id}/{part}")
+    unknown = await refusal(home, f"wan://jobs/job_x/{part}")
+
+    assert running.message.startswith("The job has not ended: there is no film yet.")
+    assert failed.message.startswith("The job failed: there is no film.")
+    assert f'get_job_status with job_id "{id}"' in failed.message
+    assert unknown.message.startswith("No film of this job is saved here.")
+
+
+def remove(path: str) -> None:
+    Path(path).unlink()
+
+
+async def test_a_film_can_be_too_large_or_gone(home: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has words of its own, for the way out is another (ours)."""
+    id = await home.start()
+    path = (await home.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
+    shown = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
+    monkeypatch.setattr("wan_mcp.gallery.FITS", 1_000)
+    large = await refusal(home, f"wan://jobs/{id}/film")
+    remove(path)
+    gone = await refusal(home, f"wan://jobs/{id}/film")
+
+    assert len(shown) == 1
+    assert large.message.startswith("The saved film is larger than")
+    assert gone.message.startswith("The film is no longer where it was saved.")
+
+
+async def test_without_the_extra_a_poster_is_refused_by_its_name(
+    home: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The film itself is there, so it is not the film that is missing (ours)."""
+    monkeypatch.setattr("wan_mcp.media.probe.available", lambda: False)
+    id = await home.start()
+    answer = await home.client.call_tool("wait_for_job", {"job_id": id, "timeout_seconds": 900})
+    error = await refusal(home, f"wan://jobs/{id}/poster")
+
+    assert error.message.startswith("Posters need the extra wan-mcp[media].")
+    assert "image" not in {block.type for block in answer.content}
 
 
 async def test_ids_of_films_are_completed_too(cinema: Host) -> None:

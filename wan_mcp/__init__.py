@@ -10,6 +10,7 @@ One call walks tools -> jobs -> pixeldojo -> HTTP and back.
     jobs                       every rule of money and time
     gallery, media             a look at the inputs, the films that are kept
     pixeldojo                  the vendor's words, and how to reach it
-    models, errors, addresses  our own words
+    models, errors, addresses, places  our own words
+    logs                       what may be written to stderr
     sandbox                    the vendor on loopback; it knows nothing of the rest
 """

@@ -10,6 +10,8 @@ import socket
 import unicodedata
 from urllib.parse import SplitResult, urlsplit
 
+from wan_mcp import places
+
 MAX_URL = 2_048
 
 _REACHABLE = (
@@ -34,7 +36,7 @@ class _OutOfReach(ValueError):
 
 
 def media_url(text: str, *, loopback: bool = False, secure: bool = False) -> str:
-    """The address itself, when it is a plain public http(s) URL.
+    """The address itself, when it is a plain public http(s) URL that may lead to a file.
 
     Args:
         text: what somebody gave as a URL.
@@ -84,6 +86,8 @@ def _check(text: str, loopback: bool, secure: bool) -> None:
     if secure and parts.scheme.lower() != "https":
         raise ValueError("is not an https address")
     _refuse_private(host)
+    if not secure and (way := places.way_around(host, parts.path, parts.query)):
+        raise ValueError(f"shows a page, not the file itself ({way})")
 
 
 def _split(text: str) -> SplitResult:

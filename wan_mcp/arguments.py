@@ -202,8 +202,8 @@ class ListJobs(Arguments):
         JobStatus | None,
         STATUS,
         Field(
-            description="Of the ended ones only completed, failed, refused, not_sent or lost ones; "
-            "submitting, running and unknown ones are always listed."
+            description="Ended ones: completed, failed or lost (default: all 3), refused, "
+            "not_sent; submitting, running and unknown ones are always listed."
         ),
     ] = None
     limit: Annotated[int, whole(1, 50), Field(description="1 to 50, default 10.")] = 10

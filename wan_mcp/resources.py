@@ -7,11 +7,16 @@ from typing import Any, Protocol, TypeVar
 from mcp.server.apps import Apps, ResourceCsp
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.resources import FunctionResource
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
+    INVALID_PARAMS,
+    CallToolResult,
     CompleteRequestParams,
     CompleteResult,
     Completion,
+    GetPromptResult,
     InputRequiredResult,
     Resource,
     ResourceTemplate,
@@ -22,10 +27,9 @@ from mcp.types import (
 )
 from pydantic import AnyUrl
 
-from wan_mcp import present
 from wan_mcp.boundary import JOBS, Asked, OpenCall, in_words, opened
 from wan_mcp.errors import NotFound
-from wan_mcp.gallery import Blob
+from wan_mcp.gallery import Blob, makes_posters
 from wan_mcp.models import JOB_ID, JobList, JobResult
 from wan_mcp.notices import Notices
 from wan_mcp.tools import Call
@@ -41,11 +45,11 @@ L = TypeVar("L")
 
 
 class Media(Protocol):
-    """What can be shown of a job; None when there is nothing, or it is too large."""
+    """What can be shown of a job; raises NotFound, with the reason, for what cannot."""
 
-    async def film(self, id: str) -> Blob | None: ...
-    async def source(self, id: str) -> Blob | None: ...
-    async def poster(self, id: str) -> Blob | None: ...
+    async def film(self, id: str) -> Blob: ...
+    async def source(self, id: str) -> Blob: ...
+    async def poster(self, id: str) -> Blob: ...
 
 
 OpenMedia = Callable[[Context[Any, Any]], Media]
@@ -71,10 +75,12 @@ class Shelf:
                 mime_type="application/json",
             )
         ]
-        self.templates = [
-            _template("job", "A job", "How a job stands. Free.", "application/json"),
-            *(_films() if open_media else []),
-        ]
+
+    @property
+    def templates(self) -> list[ResourceTemplate]:
+        """One job, and what can be shown of it."""
+        job = _template("job", "A job", "How a job stands. Free.", "application/json")
+        return [job, *(_films() if self._open_media else [])]
 
     async def read(self, uri: str, context: Context[Any, Any]) -> ReadResourceContents:
         """One resource. Raises MCPError."""
@@ -84,8 +90,7 @@ class Shelf:
                 raise NotFound("There is no such resource.", next_step=f"Read {JOBS} for all jobs.")
             call = opened(self._open_call, context.request_context)
             if found["id"] is None:
-                standings = await call.jobs.recent(None, RECENT)
-                return _json(present.list_result(standings))
+                return _json(await call.listed(None, RECENT))
             if found["part"] is None:
                 return _json(await _job(call, found["id"]))
             return await self._film(found["id"], found["part"], context)
@@ -110,11 +115,6 @@ class Shelf:
         media = self._open_media(context)
         ways = {"film": media.film, "source": media.source, "poster": media.poster}
         blob = await ways[part](id)
-        if blob is None:
-            raise NotFound(
-                f"There is no {part} of this job to show: it is not here, or it is too large.",
-                next_step=f"Read {JOBS}/{id}: its video_url or saved_path leads to the film.",
-            )
         return ReadResourceContents(blob.data, blob.mime_type)
 
 
@@ -137,6 +137,15 @@ class WanServer(MCPServer[L]):
             "resources/unsubscribe", UnsubscribeRequestParams, notices.unsubscribe
         )
 
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[L, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """A tool's answer. Raises ToolError, with the names that there are, for an unknown one."""
+        names = [tool.name for tool in await self.list_tools()]
+        if name not in names:
+            raise ToolError(f"There is no tool {name[:80]!r}, only {', '.join(names)}.")
+        return await super().call_tool(name, arguments, context)
+
     async def list_resources(self) -> list[Resource]:
         """The jobs, and what extensions brought."""
         return [*self._shelf.listed, *await super().list_resources()]
@@ -144,6 +153,18 @@ class WanServer(MCPServer[L]):
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """One job, and its films."""
         return [*self._shelf.templates, *await super().list_resource_templates()]
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[L, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """A prompt. Raises MCPError for one that there is not, which the SDK takes for a defect."""
+        names = [prompt.name for prompt in await self.list_prompts()]
+        if name not in names:
+            raise MCPError(INVALID_PARAMS, f"There is no such prompt, only {', '.join(names)}.")
+        return await super().get_prompt(name, arguments, context)
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[L, Any] | None = None
@@ -187,10 +208,12 @@ def _json(result: JobResult | JobList) -> ReadResourceContents:
 
 
 def _films() -> list[ResourceTemplate]:
+    about = "A few frames of the saved film of a job."
+    poster = _template("poster", "A poster", about, "image/jpeg")
     return [
         _template("film", "A film", "The saved film of a job, when it is small."),
         _template("source", "A source clip", "The clip that a job was made from, when small."),
-        _template("poster", "A poster", "A few frames of the saved film of a job.", "image/jpeg"),
+        *([poster] if makes_posters() else []),
     ]
 
 

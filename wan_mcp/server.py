@@ -12,6 +12,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from wan_mcp.boundary import OpenCall
 from wan_mcp.gallery import Shown
 from wan_mcp.jobs.clock import Clock
+from wan_mcp.logs import log_to_stderr
 from wan_mcp.notices import Notices, only_what_is_kept
 from wan_mcp.prompts import replace_a_character
 from wan_mcp.resources import Shelf, WanServer, player
@@ -53,7 +54,7 @@ def build_server(
         clock: time and chance; the real ones when left out.
         transport: stands in for the network in tests.
     """
-
+    log_to_stderr(settings.log_level)
     open_call = _opener(settings, local=local)
     notices = Notices(open_call)
 
@@ -75,7 +76,7 @@ def build_server(
     )
     films = _shown if settings.wants("archive", local=local) else None
     server.serve(Shelf(open_call, films), notices)
-    server.add_prompt(replace_a_character(open_call))
+    server.add_prompt(replace_a_character(open_call, loopback=settings.on_loopback))
     return server
 
 
@@ -104,7 +105,7 @@ def _opener(settings: Settings, *, local: bool) -> OpenCall:
             await context.report_progress(done, None, message)
 
         app = context.request_context.lifespan_context
-        poster = app.shown.poster if settings.wants("poster", local=local) else None
+        poster = app.shown.new_poster if settings.wants("poster", local=local) else None
         return Call(app.jobs, progress, settings.confirm_above, context, local, poster)
 
     return open_call

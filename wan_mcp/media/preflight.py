@@ -4,7 +4,6 @@ Refused is only what is certain. PixelDojo fetches the files itself, from elsewh
 time: what cannot be checked from here may well work there.
 """
 
-import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ import anyio.to_thread
 from wan_mcp.errors import Refused
 from wan_mcp.media.kinds import Kind
 from wan_mcp.media.pictures import size_of
-from wan_mcp.media.probe import Damaged, Film, Missing, probe
+from wan_mcp.media.probe import Damaged, Film, Missing, available, probe
 from wan_mcp.media.sample import Sample
 from wan_mcp.media.verdict import FETCHABLE, IMAGE, VIDEO, Role, Unusable, judge
 from wan_mcp.media.web import Unreachable, Web
@@ -43,24 +42,23 @@ class _Found:
 
     Attributes:
         shapes: width and height of an input, by its name.
+        unseen: why an input could not be looked at, by its name.
     """
 
     wanted: Replacement
     problems: list[Unusable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unseen: dict[str, str] = field(
+        default_factory=lambda: dict.fromkeys((VIDEO.name, IMAGE.name), "it took too long")
+    )
 
 
 _Check = Callable[[Sample, _Found, float], Awaitable[None]]
 
 
-def available() -> bool:
-    """Whether clips can be looked into; without the extra there are the HTTP checks alone."""
-    return importlib.util.find_spec("av") is not None
-
-
 async def look(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> list[str]:
-    """What to tell of the inputs; nothing when all is well or nothing could be checked.
+    """What to tell of the inputs; nothing when all is well.
 
     Args:
         seconds: in all; what is not known by then is not checked.
@@ -80,7 +78,8 @@ async def look(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> list[s
     if found.problems:
         raise _refusal(found.problems)
     # Both looks note as they come along; in a fixed order, the video's name first.
-    return sorted(found.notes, reverse=True) + _notes_on_shapes(found.shapes)
+    notes = sorted(found.notes, reverse=True)
+    return [*_notes_on_unseen(found.unseen), *notes, *_notes_on_shapes(found.shapes)]
 
 
 async def _keep_trouble(
@@ -88,9 +87,11 @@ async def _keep_trouble(
 ) -> None:
     try:
         await check(sample, found, seconds)
+        del found.unseen[role.name]
     except Unusable as problem:
         found.problems.append(problem)
     except Unreachable as exc:
+        found.unseen[role.name] = exc.what
         if exc.everywhere:
             what = f"cannot be fetched: {exc.what}"
             found.problems.append(Unusable(role.name, what, FETCHABLE))
@@ -181,6 +182,10 @@ def _note_size(role: Role, size: tuple[int, int], least: int, found: _Found) -> 
     found.shapes[role.name] = size
     if min(size) < least:
         found.notes.append(f"{role.name} is only {size[0]} x {size[1]} pixels: expect little.")
+
+
+def _notes_on_unseen(unseen: dict[str, str]) -> list[str]:
+    return [f"{name} could not be looked at from here: {why}." for name, why in unseen.items()]
 
 
 def _notes_on_shapes(shapes: dict[str, tuple[int, int]]) -> list[str]:

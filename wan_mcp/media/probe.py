@@ -4,6 +4,7 @@ libav reads hostile files here, so it gets only bytes that we fetched, only the 
 MOV, WebM and Matroska, no decoder, no protocol and no playlist.
 """
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,6 +63,11 @@ class Film:
     seconds: float | None = None
     size: tuple[int, int] | None = None
     frames_per_second: float | None = None
+
+
+def available() -> bool:
+    """Whether clips and films can be looked into: whether the extra is installed."""
+    return importlib.util.find_spec("av") is not None
 
 
 def probe(pieces: Pieces, demuxer: str) -> Film | None:

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 
 from wan_mcp.media.kinds import Kind, Sort, kind_of
-from wan_mcp.media.places import way_to_the_file
 from wan_mcp.media.sample import Sample
+from wan_mcp.places import way_to_the_file
 
 FETCHABLE = "check the link: it must open without a login from anywhere on the internet"
 

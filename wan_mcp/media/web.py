@@ -6,7 +6,6 @@ of the environment are ignored too, because a proxy looks names up by itself and
 be checked; whoever has only a proxy cannot fetch from here, which is not the file's fault.
 """
 
-import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +15,7 @@ from urllib.parse import urldefrag, urljoin
 import anyio
 import httpx
 
-from wan_mcp import addresses
+from wan_mcp import addresses, logs
 from wan_mcp.media.lookup import Lookup, Resolve, Unreachable
 
 __all__ = ["Answer", "Resolve", "Unreachable", "Web"]
@@ -208,8 +207,7 @@ def _no_answer(exc: Exception) -> Unreachable:
 def _open() -> httpx.AsyncHTTPTransport:
     import truststore  # the operating system's trust store, as for the API itself
 
-    # At DEBUG httpcore logs every header of an answer, and a redirect's may be a signed link.
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    logs.quiet()
     return httpx.AsyncHTTPTransport(
         verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         limits=httpx.Limits(max_keepalive_connections=0),

@@ -4,7 +4,6 @@ The only module that imports httpx. What matters here is a single question: when
 could the request have landed? httpcore's trace gives the exact moment from which it could.
 """
 
-import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 import anyio
 import httpx
 
+from wan_mcp import logs
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
 from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
 
@@ -139,7 +139,7 @@ class Exchange:
     def _open(self, *, keep_alive: bool) -> httpx.AsyncClient:
         limits = self._limits
         timeout = httpx.Timeout(limits.read, connect=limits.connect, write=limits.write)
-        _quiet_logs()
+        logs.quiet()
         try:
             return httpx.AsyncClient(
                 transport=self._transport,
@@ -238,12 +238,6 @@ def _reason(exc: Exception) -> tuple[str, bool]:
         (httpx.ConnectError, "no connection"),
     )
     return next((why for kind, why in kinds if isinstance(exc, kind)), "connection broken"), True
-
-
-def _quiet_logs() -> None:
-    """At DEBUG httpcore logs every header of an answer, and an answer may repeat our key."""
-    for name in ("httpcore", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _system_trust() -> ssl.SSLContext:
