@@ -9,7 +9,7 @@ from wan_mcp import errors
 from wan_mcp.errors import (
     Busy,
     CouldNotFindOut,
-    InvalidArguments,
+    NotFound,
     NotSent,
     OutcomeUnknown,
     RateLimited,
@@ -73,10 +73,15 @@ def test_only_an_unknown_outcome_leaves_the_charge_open(kind: type[WanError]) ->
 
 
 def test_repeating_is_called_safe_only_where_it_helps() -> None:
-    """A refusal that would come again is not to be hammered (ours)."""
+    """A refusal that would come again is not to be hammered; wrong arguments stay wrong (ours)."""
     safe = {kind for kind in KINDS if kind.retry_safe}
 
-    assert safe == {InvalidArguments, RateLimited, NotSent, CouldNotFindOut, Busy}
+    assert safe == {RateLimited, NotSent, CouldNotFindOut, Busy}
+
+
+def test_id_that_is_not_found_leads_to_the_list_of_ids() -> None:
+    """A model that lost the id cannot check it against anything else (ours)."""
+    assert "list_jobs shows the ids" in NotFound.advice
 
 
 def test_unknown_outcome_is_never_called_a_failure() -> None:

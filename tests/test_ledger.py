@@ -12,7 +12,7 @@ import pytest
 
 from tests import stores
 from tests.stores import FILM, ME, START, WANTED, Store, brought, claimed, sent, told, wanted
-from wan_mcp.jobs.ledger import Caps, Fenced, Ledger, LimitReached
+from wan_mcp.jobs.ledger import Caps, Fenced, Ledger, LimitReached, Room
 from wan_mcp.jobs.row import LIVE, Row, State
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.pixeldojo import wire
@@ -461,7 +461,8 @@ async def test_job_above_the_cap_per_job_is_refused(store: Store, estimate: floa
     refused = await refusal(ledger, WANTED, estimate)
 
     assert refused.setting == "WAN_MCP_MAX_CREDITS_PER_JOB"
-    assert (refused.limit, refused.used, refused.frees_at) == (10, estimate, None)
+    assert (refused.limit, refused.used, refused.room) == (10, estimate, None)
+    assert not refused.retry_safe
     assert await ledger.recent(ME) == []
     await claimed(ledger, WANTED, 10)
 
@@ -486,13 +487,16 @@ async def test_day_of_spending_slides_across_restarts(store: Store) -> None:
 
     assert refused.setting == "WAN_MCP_MAX_CREDITS_PER_DAY"
     assert (refused.limit, refused.used) == (10, 10)
-    assert refused.frees_at == store.now
+    assert refused.room == Room(23 * 3_600, store.now)
+    assert refused.retry_safe
     await claimed(ledger, wanted(3), 6)
 
 
 async def test_job_dearer_than_a_whole_day_never_fits(store: Store) -> None:
     """No time is promised at which it would. (ours)"""
-    assert (await refusal(store.ledger(Caps(None, 10, None, None)), WANTED, 11)).frees_at is None
+    refused = await refusal(store.ledger(Caps(None, 10, None, None)), WANTED, 11)
+
+    assert (refused.room, refused.retry_safe) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -537,7 +541,7 @@ async def test_day_without_credits_refuses_every_job(store: Store, estimate: flo
     """Zero is the operator's word for "nothing", whatever the price. (ours)"""
     refused = await refusal(store.ledger(Caps(None, 0, None, None)), WANTED, estimate)
 
-    assert (refused.setting, refused.frees_at) == ("WAN_MCP_MAX_CREDITS_PER_DAY", None)
+    assert (refused.setting, refused.room) == ("WAN_MCP_MAX_CREDITS_PER_DAY", None)
 
 
 async def test_credits_are_told_with_every_digit(store: Store) -> None:
@@ -583,7 +587,9 @@ async def test_full_flight_names_the_jobs_to_look_at(store: Store) -> None:
 
     assert f"get_job_status for {sent.handle}, {running.job_id}: " in refused.next_step
     assert "frees its place" in refused.next_step
+    assert "Then repeat the same call." in refused.next_step
     assert "WAN_MCP_MAX_IN_FLIGHT" in refused.next_step
+    assert refused.retry_safe
 
 
 async def test_full_flight_names_five_jobs_at_most(store: Store) -> None:
@@ -603,7 +609,7 @@ async def test_flight_of_nothing_names_no_job(store: Store) -> None:
     """With a cap of 0 only the setting helps. (ours)"""
     refused = await refusal(store.ledger(Caps(None, None, 0, None)), WANTED)
 
-    assert refused.next_step == LimitReached.advice
+    assert (refused.next_step, refused.retry_safe) == (LimitReached.advice, False)
 
 
 async def test_jobs_in_flight_are_capped(store: Store) -> None:
@@ -615,7 +621,7 @@ async def test_jobs_in_flight_are_capped(store: Store) -> None:
     await ledger.learn(ME, told(JobStatus.FAILED, job_id=row.job_id))
 
     assert refused.setting == "WAN_MCP_MAX_IN_FLIGHT"
-    assert (refused.limit, refused.used, refused.frees_at) == (2, 2, None)
+    assert (refused.limit, refused.used, refused.room) == (2, 2, None)
     await claimed(ledger, wanted(3))
 
 
@@ -641,8 +647,27 @@ async def test_submits_a_minute_are_capped(store: Store) -> None:
     store.now = START + timedelta(minutes=1)
 
     assert refused.setting == "WAN_MCP_MAX_SUBMITS_PER_MINUTE"
-    assert (refused.limit, refused.used, refused.frees_at) == (2, 2, store.now)
+    assert (refused.limit, refused.used) == (2, 2)
+    assert refused.room == Room(40, store.now)
     await claimed(ledger, wanted(5))
+
+
+@pytest.mark.parametrize(
+    ("caps", "told"),
+    [
+        (Caps(1, None, None, None), "At most 1 credit may be spent on one job, and"),
+        (Caps(None, 1, None, None), "At most 1 credit may be spent in 24 hours: 1 is used up"),
+        (Caps(None, None, 1, None), "At most 1 job may be in flight at once, and 1 is."),
+        (Caps(None, None, None, 1), "At most 1 paid request may be sent a minute, and 1 was."),
+    ],
+    ids=["job", "day", "in flight", "minute"],
+)
+async def test_cap_of_one_is_told_in_the_singular(store: Store, caps: Caps, told: str) -> None:
+    """A user is shown these words. (ours)"""
+    ledger = store.ledger(caps)
+    await claimed(ledger, wanted(1), 1)
+
+    assert (await refusal(ledger, wanted(2))).what.startswith(told)
 
 
 async def test_cap_holds_against_claims_at_once(store: Store) -> None:

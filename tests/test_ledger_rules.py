@@ -1,10 +1,11 @@
 """The rules that engines share, without a database: what is equal, what is kept, what is local."""
 
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import pytest
 
-from wan_mcp.jobs.ledger import Caps, LedgerUnavailable, LimitReached
+from wan_mcp.jobs.ledger import Caps, LedgerUnavailable, LimitReached, Room
 from wan_mcp.jobs.place import shared_filesystem
 from wan_mcp.jobs.request import account_name, request_of, without_queries
 from wan_mcp.models import Replacement
@@ -173,7 +174,38 @@ def test_advice_of_a_refusal_by_a_cap_may_be_more_exact() -> None:
     """Some caps have another way out than the setting. (ours)"""
     refused = LimitReached("No.", setting="X", limit=3, used=3, next_step="Look at the jobs.")
 
-    assert refused.next_step == "Look at the jobs."
+    assert (refused.next_step, refused.retry_safe) == ("Look at the jobs.", True)
+
+
+NOON = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.0, "in 1 s"), (22.1, "in 23 s"), (120.0, "in 120 s"), (121.0, "at 2026-11-23 12:01 UTC")],
+)
+def test_time_at_which_there_is_room_is_never_told_too_early(seconds: float, told: str) -> None:
+    """A call one moment before it would be refused again, in the same words. (ours)"""
+    assert str(Room(seconds, NOON)) == f"There is room again {told}."
+
+
+def test_cap_that_frees_soon_asks_for_the_same_call_again() -> None:
+    """Nobody need be asked for what half a minute mends. (ours)"""
+    room = Room(23, NOON)
+    refused = LimitReached("Too many.", setting="X", limit=6, used=6, room=room)
+
+    assert refused.what == "Too many. There is room again in 23 s. The setting is X."
+    assert (refused.retry_safe, refused.next_step) == (True, "Repeat the same call then.")
+
+
+def test_cap_that_frees_much_later_is_a_matter_for_the_user() -> None:
+    """The same call may succeed then; only the operator can make it sooner. (ours)"""
+    room = Room(50_000, NOON)
+    refused = LimitReached("Too many.", setting="X", limit=200, used=200, room=room)
+
+    assert refused.retry_safe
+    assert refused.next_step.startswith("Tell the user, and repeat the same call then.")
+    assert refused.next_step.endswith("by raising X.")
 
 
 def test_ledger_that_is_only_busy_may_be_asked_again() -> None:

@@ -410,8 +410,8 @@ def test_ping_teardown_and_foreign_requests_are_answered(show: Show) -> None:
 def test_a_running_job_shows_its_time_and_what_it_costs(show: Show) -> None:
     """Elapsed goes on between two looks; nobody knows how far a job is (documented)."""
     shown = show(fixed_clock=True)
-    shown.answered({"typically": "1 to 6 min"}, **running(credit_cost=10, credits_remaining=90))
-    shown.sees("0:42 elapsed · typically 1 to 6 min")
+    shown.answered({"typically": "30 s to 6 min"}, **running(credit_cost=10, credits_remaining=90))
+    shown.sees("0:42 elapsed · typically 30 s to 6 min")
     shown.pass_seconds(2)
 
     shown.sees("0:44 elapsed")

@@ -100,7 +100,6 @@ def test_accepted_job_is_told_with_its_cost_and_the_next_call() -> None:
     """Nothing is said of a link: there is none yet (ours)."""
     assert shown(stands(ACCEPTED, seed=7, estimate=10), charged=True) == [
         "The job was accepted.",
-        "By PixelDojo's word the result expires at 2026-11-24T12:00:00+00:00, in 24 h 0 min.",
         'Job job_1: running (PixelDojo: "pending"). Seed: 7.',
         "Charged by this call: yes. The job costs 10 credits. Credits left: 90.5.",
         AGAIN,
@@ -136,8 +135,9 @@ def test_failed_job_is_told_with_the_reason_and_the_money() -> None:
         'PixelDojo\'s reason: "No person found"',
         "Job job_1: failed.",
         "Charged by this call: no. The job costs 10 credits.",
-        "Next: Tell the user the reason. A new replace_character call starts and charges a new "
-        "job; whether PixelDojo refunds failed ones is not known.",
+        "Next: Tell the user the reason. The same inputs may fail again, and a new "
+        "replace_character call starts and charges a new job: change the inputs first, or ask the "
+        "user. Whether PixelDojo refunds failed jobs is not known.",
     ]
 
 
@@ -186,9 +186,11 @@ def test_link_is_spoken_of_only_when_there_is_one(standing: Standing) -> None:
     assert "save" not in told
 
 
-@pytest.mark.parametrize("standing", [stands(FAILED), LOST], ids=["failed", "lost"])
+@pytest.mark.parametrize(
+    "standing", [stands(ACCEPTED), stands(FAILED), LOST], ids=["running", "failed", "lost"]
+)
 def test_nothing_of_a_job_without_a_film_expires(standing: Standing) -> None:
-    """There is no film whose life could end (ours)."""
+    """There is no film whose life could end, or none yet (ours)."""
     result = present.job_result(standing, now=NOW)
 
     assert (result.expires_at, result.expires_in_seconds) == (None, None)
@@ -425,31 +427,47 @@ OTHER = (
 """Two clips of one host may differ there only, so whoever joins so has to be told (ours)."""
 
 
+TAKE = " For another take call again with another seed."
+
+
 @pytest.mark.parametrize(
     ("standing", "other", "then"),
     [
-        (stands(ACCEPTED), OTHER, "The job is still going."),
-        (stands(ACCEPTED), "", "The job is still going."),
-        (stands(DONE), "", "The film is ready."),
+        (stands(ACCEPTED), OTHER, f"{TAKE} The job is still going."),
+        (stands(ACCEPTED), "", f"{TAKE} The job is still going."),
+        (stands(DONE), "", f"{TAKE} The film is ready."),
         (
             request(State.SENDING),
             "",
+            " It is the request that was already made; it is paid at most once. "
             "The request is on its way; PixelDojo has not answered yet.",
         ),
     ],
     ids=["another query", "running", "completed", "submitting"],
 )
 def test_joined_call_says_that_it_bought_nothing(standing: Standing, other: str, then: str) -> None:
-    """And how to get another take, since the same call never will (reliability 1)."""
+    """And how to get another take, once it is known what the first one costs (reliability 1)."""
     submitted = Submitted(standing, joined=True, resigned=bool(other))
     result = present.submit_result(submitted, now=NOW)
 
     assert result.message == (
         "Nothing was bought by this call: an equal request stands already, and this is where it "
-        f"is.{other} For another take call again with another seed. {then}"
+        f"is.{other}{then}"
     )
     assert (result.charged, result.job_id) == ("no", standing.id)
     assert result.next == present.job_result(standing, now=NOW).next
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [request(State.SENDING), request(State.UNKNOWN), stands(FAILED), LOST],
+    ids=lambda standing: standing.status,
+)
+def test_another_seed_is_not_offered_before_the_first_job_is_known(standing: Standing) -> None:
+    """A model that waits for a slow answer would take it for the way on, and pay twice (ours)."""
+    result = present.submit_result(Submitted(standing, joined=True), now=NOW)
+
+    assert "another seed" not in result.message
 
 
 def test_call_that_bought_its_job_does_not_speak_of_another() -> None:
@@ -479,13 +497,13 @@ def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
         [
             request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
             stands(DONE, seed=8, created_at=made, arguments=f'{{"video": "{CLIP}"}}'),
-            stands(GOING, digest=None, created_at=made),
-        ]
+            stands(GOING, digest=None, created_at=made, heard_at=NOW - timedelta(seconds=80)),
+        ],
+        now=NOW,
     )
 
     assert listed.model_dump(exclude_none=True) == {
-        "message": "3 of this account's jobs, newest first. "
-        "Of unknown outcome: 1; that may have been charged.",
+        "message": "3 jobs, newest first. Of unknown outcome: 1; that may have been charged.",
         "jobs": [
             {
                 "job_id": HANDLE,
@@ -502,18 +520,85 @@ def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
                 "seed": 8,
                 "credit_cost": 2.5,
             },
-            {"job_id": "job_1", "status": "running", "made_at": "2026-11-23T11:00:00+00:00"},
+            {
+                "job_id": "job_1",
+                "status": "running",
+                "heard_seconds_ago": 80,
+                "made_at": "2026-11-23T11:00:00+00:00",
+            },
         ],
         "charged": "no",
-        "next": "Call get_job_status with a job_id for all about that job, "
-        "wait_for_job for its film.",
+        "next": 'Call wait_for_job with job_id "job_1" for its film. '
+        f'Call get_job_status with job_id "{HANDLE}": it looks for the job.',
     }
+
+
+@pytest.mark.parametrize(
+    ("standings", "asked", "step"),
+    [
+        (
+            [stands(DONE), stands(GOING)],
+            None,
+            'Call wait_for_job with job_id "job_1" for its film.',
+        ),
+        ([request(State.SENDING)], None, f'Call wait_for_job with job_id "{HANDLE}" for its film.'),
+        (
+            [stands(DONE), request(State.UNKNOWN)],
+            None,
+            f'Call get_job_status with job_id "{HANDLE}": it looks for the job.',
+        ),
+        ([stands(DONE)], None, "Call get_job_status with a job_id for all about that job."),
+        ([], None, "Nothing is under way: replace_character starts a job."),
+        (
+            [],
+            JobStatus.FAILED,
+            "Nothing is under way. Leave status out to see the other jobs.",
+        ),
+    ],
+    ids=["running", "submitting", "unknown", "ended", "empty", "none of a status"],
+)
+def test_next_step_of_a_list_fits_what_it_holds(
+    standings: list[Standing], asked: JobStatus | None, step: str
+) -> None:
+    """A call that can be made as it is told, with the id in it (ours)."""
+    assert step == present.list_result(standings, status=asked).next
+
+
+@pytest.mark.parametrize(
+    ("job", "heard", "told"),
+    [
+        (GOING, {"heard_at": NOW - timedelta(seconds=15)}, None),
+        (GOING, {"heard_at": NOW - timedelta(seconds=16)}, 16),
+        (GOING, {"accepted_at": NOW - timedelta(seconds=80)}, 80),
+        (DONE, {"heard_at": NOW - timedelta(hours=1)}, None),
+    ],
+    ids=["fresh", "old", "never looked at", "ended"],
+)
+def test_age_of_the_news_is_told_of_running_jobs_only(
+    job: Job, heard: dict[str, datetime], told: int | None
+) -> None:
+    """Nobody may wait for it, so it may have ended long ago; an end is final (ours)."""
+    (line,) = present.list_result([stands(job, **heard)], now=NOW).jobs or []
+
+    assert line.heard_seconds_ago == told
+
+
+def test_list_cuts_ended_jobs_and_says_that_there_are_older_ones() -> None:
+    """The one beyond the limit only shows that there is more; no live job is cut (ours)."""
+    held = [stands(DONE, handle="sub_1"), stands(FAILED), stands(GOING), request(State.UNKNOWN)]
+    cut = present.list_result(held, limit=1)
+    whole = present.list_result(held, limit=2)
+
+    assert [line.status for line in cut.jobs or []] == ["completed", "running", "unknown"]
+    assert cut.message.startswith("3 jobs, newest first; there are older ones")
+    assert len(whole.jobs or []) == 4
+    assert "older" not in whole.message
 
 
 def test_empty_list_is_an_answer_too() -> None:
     """It is asked for to learn whether something was bought (ours)."""
     assert present.list_result([]).model_dump(exclude_none=True) == {
-        "message": "None of this account's jobs, newest first.",
+        "message": "No jobs yet.",
         "jobs": [],
         "charged": "no",
         "next": "Nothing is under way: replace_character starts a job.",
@@ -526,13 +611,13 @@ def test_empty_list_is_an_answer_too() -> None:
 @pytest.mark.parametrize(
     ("code", "charged", "safe"),
     [
-        ("InvalidArguments", "no", "yes"),
-        ("NoKey", "no", "no, it would be refused again"),
-        ("Unauthorized", "no", "no, it would be refused again"),
-        ("OutOfCredits", "no", "no, it would be refused again"),
-        ("NotAllowed", "no", "no, it would be refused again"),
-        ("NotFound", "no", "no, it would be refused again"),
-        ("Rejected", "no", "no, it would be refused again"),
+        ("InvalidArguments", "no", "no, the answer would be the same"),
+        ("NoKey", "no", "no, the answer would be the same"),
+        ("Unauthorized", "no", "no, the answer would be the same"),
+        ("OutOfCredits", "no", "no, the answer would be the same"),
+        ("NotAllowed", "no", "no, the answer would be the same"),
+        ("NotFound", "no", "no, the answer would be the same"),
+        ("Rejected", "no", "no, the answer would be the same"),
         ("RateLimited", "no", "yes"),
         ("NotSent", "no", "yes"),
         ("OutcomeUnknown", "unknown", "no, it could be paid twice"),
@@ -569,7 +654,7 @@ def test_failure_carries_no_words_of_a_job() -> None:
             State.UNKNOWN,
             "outcome_unknown",
             "This call sent nothing: the outcome of the equal request of 11:55 UTC is unknown, and "
-            "it may have been charged. No network. "
+            "that earlier request may have been charged. No network. "
             "PixelDojo's job list has not been looked at yet.",
         ),
     ],
@@ -582,6 +667,7 @@ def test_equal_request_that_bought_nothing_is_told_as_its_own(
 
     assert failure is not None
     assert (failure.code, failure.what, failure.job_id) == (code, words, HANDLE)
+    assert failure.charged == "no"
 
 
 def test_lost_answer_leads_to_the_free_look() -> None:
@@ -607,11 +693,11 @@ def test_lost_answer_leads_to_the_free_look() -> None:
         (
             News(stands(GOING), 5),
             '5 s: the job is running (PixelDojo: "processing"); '
-            "jobs have been reported to take 1 to 6 min",
+            "jobs have been reported to take 30 s to 6 min",
         ),
         (
             News(of_job(Job(job_id="j", status=JobStatus.RUNNING))),
-            "the job is running; jobs have been reported to take 1 to 6 min",
+            "the job is running; jobs have been reported to take 30 s to 6 min",
         ),
         (News(stands(DONE), 5), "5 s: the job is completed"),
         (News(stands(FAILED), 5), "5 s: the job is failed"),

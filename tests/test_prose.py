@@ -93,6 +93,60 @@ def test_list_is_one_line_for_each_job() -> None:
     ]
 
 
+def test_old_news_of_a_running_job_is_told_as_old() -> None:
+    """A job that nobody waits for is looked at rarely, and may have ended since (ours)."""
+    made = "2026-11-23T10:00:00+00:00"
+    job = JobLine(job_id="job_1", status=JobStatus.RUNNING, heard_seconds_ago=80, made_at=made)
+    told = prose.text(JobList(message="One.", jobs=[job], charged="no", next="N.")).splitlines()
+
+    assert told[1] == f"- job_1: running when last heard of, 1 min 20 s ago, made {made}"
+
+
+ENDED, GOING = JobStatus.COMPLETED, JobStatus.RUNNING
+LIVE = (GOING, JobStatus.SUBMITTING)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "older", "told"),
+    [
+        ((), None, False, "No jobs yet."),
+        ((ENDED,), None, False, "1 job."),
+        ((GOING, ENDED), None, False, "2 jobs, newest first."),
+        (
+            (ENDED, ENDED),
+            None,
+            True,
+            "2 jobs, newest first; there are older ones (limit may be up to 50).",
+        ),
+        (
+            (ENDED,),
+            ENDED,
+            True,
+            "1 completed job; there are older ones (limit may be up to 50).",
+        ),
+        ((), JobStatus.FAILED, False, "No failed jobs."),
+        ((GOING,), JobStatus.FAILED, False, "No failed jobs, but 1 that is under way."),
+        ((*LIVE, ENDED), ENDED, False, "1 completed job, and 2 that are under way."),
+        ((GOING, GOING), GOING, False, "2 running jobs, newest first."),
+        ((JobStatus.REFUSED,), JobStatus.REFUSED, False, "1 refused request."),
+        (
+            (JobStatus.UNKNOWN,),
+            ENDED,
+            False,
+            "No completed jobs. Of unknown outcome: 1; that may have been charged.",
+        ),
+    ],
+)
+def test_list_says_what_it_holds_and_what_it_leaves_out(
+    held: tuple[JobStatus, ...], asked: JobStatus | None, older: bool, told: str
+) -> None:
+    """Each number counts what stands beside it, whatever the filter lets through (ours)."""
+    made = "2026-11-23T10:00:00+00:00"
+    jobs = [JobLine(job_id="j", status=status, made_at=made) for status in held]
+
+    assert told == prose.summary(jobs, asked, older=older)
+
+
 def test_list_that_failed_says_so() -> None:
     """A list has the fields of a failure too (ours)."""
     failed = JobList(message="M.", charged="no", retry_safe=False, code="no_api_key", next="N.")
@@ -100,7 +154,7 @@ def test_list_that_failed_says_so() -> None:
     assert prose.text(failed).splitlines() == [
         "M.",
         "Charged by this call: no.",
-        "Safe to repeat: no, it would be refused again. Code: no_api_key.",
+        "Safe to repeat: no, the answer would be the same. Code: no_api_key.",
         "Next: N.",
     ]
 
@@ -134,6 +188,7 @@ LINES = st.builds(
     JobLine,
     job_id=IDS,
     status=st.sampled_from(JobStatus),
+    heard_seconds_ago=SECONDS,
     made_at=MOMENTS,
     source_video=st.none() | st.just(CLIP),
     seed=SEEDS,
@@ -187,7 +242,11 @@ def test_text_of_a_list_tells_every_fact_of_every_job(
     assert (told[0], told[-2], told[-1]) == (message, "Charged by this call: no.", f"Next: {step}")
     assert len(told) == len(lines) + 3
     for line, words in zip(lines, told[1:], strict=False):
-        assert words.startswith(f"- {line.job_id}: {line.status}, made {line.made_at}")
+        assert words.startswith(f"- {line.job_id}: {line.status}")
+        assert f", made {line.made_at}" in words
+        ago = line.heard_seconds_ago
+        assert ("last heard of" in words) == (ago is not None)
+        assert ago is None or f", {prose.duration(ago)} ago, made" in words
         assert (f", seed {line.seed}" in words) == (line.seed is not None)
         assert (f"from {CLIP}" in words) == (line.source_video is not None)
         cost = None if line.credit_cost is None else prose.number(line.credit_cost)

@@ -80,19 +80,19 @@ def test_the_day_the_flight_and_the_minute_are_capped_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "fits"),
+    ("setting", "value", "fits", "safe"),
     [
-        ("max_credits_per_job", "9.5", 0),
-        ("max_credits_per_day", "25", 2),
-        ("max_in_flight", "2", 2),
-        ("max_submits_per_minute", "1", 1),
-        ("max_credits_per_day", "0", 0),
+        ("max_credits_per_job", "9.5", 0, False),
+        ("max_credits_per_day", "25", 2, True),
+        ("max_in_flight", "2", 2, True),
+        ("max_submits_per_minute", "1", 1, True),
+        ("max_credits_per_day", "0", 0, False),
     ],
 )
 async def test_a_cap_refuses_the_job_too_many_before_anything_is_sent(
-    host: Host, sandbox: Sandbox, setting: str, value: str, fits: int
+    host: Host, sandbox: Sandbox, setting: str, value: str, fits: int, safe: bool
 ) -> None:
-    """The refusal names the setting, what is used up, and that nothing was charged (ours)."""
+    """It names the setting, that nothing was charged, and whether waiting helps (ours)."""
     async with host(**{setting: value}) as client:
         for seed in range(fits):
             assert not (await submit(client, sandbox, seed)).is_error
@@ -101,6 +101,7 @@ async def test_a_cap_refuses_the_job_too_many_before_anything_is_sent(
     assert refused.is_error
     assert told(refused)["code"] == "limit_reached"
     assert told(refused)["charged"] == "no"
+    assert told(refused)["retry_safe"] is safe
     assert f"WAN_MCP_{setting.upper()}" in text(refused)
     assert len(sandbox.seen("POST", RUN)) == fits
 

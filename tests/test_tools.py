@@ -71,9 +71,9 @@ class Host:
         given = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **{**given, **arguments})
 
-    async def listed(self) -> list[dict[str, Any]]:
+    async def listed(self, **asked: Any) -> list[dict[str, Any]]:
         """The jobs that list_jobs tells of."""
-        jobs: list[dict[str, Any]] = (await self.call("list_jobs")).data["jobs"]
+        jobs: list[dict[str, Any]] = (await self.call("list_jobs", **asked)).data["jobs"]
         return jobs
 
     @property
@@ -109,7 +109,7 @@ def _told(name: str, value: Any, text: str) -> bool:
         return not any(untold(job, line) for job, line in both)
     if name == "expires_in_seconds" and value == 0:
         return " expired at " in text
-    if name in ("expires_in_seconds", "elapsed_seconds"):
+    if name in ("expires_in_seconds", "elapsed_seconds", "heard_seconds_ago"):
         return any(0 <= value - span < 60 for span in _spans(text))
     if name == "retry_safe":
         return f"Safe to repeat: {'yes' if value else 'no'}" in text
@@ -201,8 +201,6 @@ async def test_submit_tells_the_job_its_cost_and_the_next_call(host: Host) -> No
         "job_id": charge.job_id,
         "status": "running",
         "vendor_status": "pending",
-        "expires_at": "2026-11-02T00:00:00+00:00",
-        "expires_in_seconds": 86_400,
         "credit_cost": 10.0,
         "credits_remaining": 90.0,
         "seed": 7,
@@ -585,7 +583,7 @@ async def test_unknown_tool_is_refused_by_its_name(host: Host) -> None:
     answer = await host.call("replace_charachter", video="x")
 
     assert answer.is_error
-    assert "replace_charachter" in answer.text
+    assert "'replace_charachter', only replace_character, get_job_status" in answer.text
     assert host.sandbox.requests == []
 
 
@@ -732,11 +730,14 @@ TAKE = "For another take call again with another seed."
 
 
 def joins(answer: Answer, job_id: str) -> bool:
-    """Whether an answer tells of that job, that nothing was bought, and the way to another."""
+    """Whether an answer tells of that job, that nothing was bought, and the way to another.
+
+    That way is only told once it is known that the first request was answered.
+    """
     data = answer.data
     bought_nothing = data["message"].startswith("Nothing was bought by this call:")
     told = (not answer.is_error, data["job_id"], data["charged"], TAKE in answer.text)
-    return bought_nothing and told == (True, job_id, "no", True)
+    return bought_nothing and told == (True, job_id, "no", data["status"] != "submitting")
 
 
 async def test_equal_call_joins_the_job_that_runs(host: Host) -> None:
@@ -762,6 +763,7 @@ async def test_equal_call_joins_the_request_that_is_on_its_way(host: Host) -> No
 
     assert joins(again, first.data["job_id"])
     assert again.data["status"] == "submitting"
+    assert "it is paid at most once" in again.data["message"]
     assert host.posts == 1
 
 
@@ -842,6 +844,22 @@ async def test_seed_is_planted_and_told_when_none_was_given(host: Host) -> None:
     assert [status.data["seed"], film.data["seed"], (await host.listed())[0]["seed"]] == [seed] * 3
 
 
+async def test_call_refused_by_the_minute_succeeds_when_it_was_told_to(host: Host) -> None:
+    """No user need be asked for what less than a minute mends (ours)."""
+    host.sandbox.fault("POST", RUN, refusing(422, "invalid"), times=6)
+    for seed in range(6):
+        await host.replace(seed=seed)
+    refused = await host.replace(seed=6)
+    told = re.search(r"There is room again in (\d+) s\.", refused.data["message"])
+    assert told is not None
+    host.time.now += int(told[1])
+    again = await host.replace(seed=6)
+
+    assert (refused.data["code"], refused.data["retry_safe"]) == ("limit_reached", True)
+    assert refused.data["next"] == "Repeat the same call then."
+    assert again.data["charged"] == "yes"
+
+
 # A request that did not become a job
 
 
@@ -894,11 +912,32 @@ async def test_equal_call_after_a_lost_answer_sends_nothing(open_host: Open) -> 
     again = await host.replace()
 
     assert (again.is_error, again.data["code"]) == (True, "outcome_unknown")
-    assert again.data["job_id"] == handle
+    assert (again.data["job_id"], again.data["charged"]) == (handle, "no")
     assert again.data["message"].startswith("This call sent nothing: the outcome of the equal")
-    assert "may have been charged" in again.data["message"]
+    assert "that earlier request may have been charged" in again.data["message"]
+    assert again.data["retry_safe"] is False
+    assert TAKE not in again.text
     assert handle in again.data["next"]
     assert not re.search("fail|error", again.text, re.IGNORECASE)
+    assert (host.posts, len(host.sandbox.charges)) == (1, 1)
+
+
+async def test_only_the_call_that_sent_the_request_may_have_been_charged(open_host: Open) -> None:
+    """Two calls wait for one answer that is lost: there is one charge at most (ours)."""
+    host = await open_host(terms=SILENT)
+    host.sandbox.fault("POST", RUN, faults.dropped(work=True))
+    answers: list[Answer] = []
+
+    async def call() -> None:
+        answers.append(await host.replace())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        tasks.start_soon(call)
+
+    assert {answer.data["code"] for answer in answers} == {"outcome_unknown"}
+    assert sorted(answer.data["charged"] for answer in answers) == ["no", "unknown"]
+    assert len({answer.data["job_id"] for answer in answers}) == 1
     assert (host.posts, len(host.sandbox.charges)) == (1, 1)
 
 
@@ -907,7 +946,7 @@ async def test_request_that_never_left_is_told_as_not_sent(open_host: Open, tool
     """Nobody was asked, nothing was charged, and it may be repeated (reliability 1)."""
     host = await open_host(down=True)
     await host.replace()
-    (line,) = await host.listed()
+    (line,) = await host.listed(status="not_sent")
     answer = await host.call(tool, **_arguments(tool, line["job_id"]))
 
     assert (answer.is_error, answer.data["status"], line["status"]) == (False, *["not_sent"] * 2)
@@ -923,7 +962,7 @@ async def test_request_that_was_turned_down_is_told_with_the_reason(host: Host, 
     """The reason is kept for whoever asks later (ours)."""
     host.sandbox.fault("POST", RUN, refusing(402, "insufficient_credits"))
     await host.replace()
-    (line,) = await host.listed()
+    (line,) = await host.listed(status="refused")
     answer = await host.call(tool, **_arguments(tool, line["job_id"]))
 
     assert (answer.is_error, answer.data["status"], line["status"]) == (False, *["refused"] * 2)
@@ -993,9 +1032,40 @@ async def test_list_tells_of_every_job_newest_first(open_host: Open) -> None:
     assert {job["source_video"] for job in jobs} == {host.sandbox.clip_url}
     assert jobs[2]["made_at"] == "2026-11-01T00:00:00+00:00"
     assert answer.data["message"] == (
-        "3 of this account's jobs, newest first. Of unknown outcome: 1; that may have been charged."
+        "3 jobs, newest first. Of unknown outcome: 1; that may have been charged."
     )
+    assert f'wait_for_job with job_id "{going}"' in answer.data["next"]
+    assert f'get_job_status with job_id "{handle}"' in answer.data["next"]
     assert (answer.data["charged"], answer.is_error) == ("no", False)
+
+
+async def test_list_leaves_out_what_bought_nothing_until_it_is_asked_for(host: Host) -> None:
+    """Failing submits must not push the films out of the list (ours)."""
+    done = (await host.replace(seed=1)).data["job_id"]
+    await host.call("wait_for_job", job_id=done, timeout_seconds=300)
+    host.sandbox.fault("POST", RUN, refusing(422, "invalid"), times=3)
+    for seed in (2, 3, 4):
+        await host.replace(seed=seed)
+    answer = await host.call("list_jobs", limit=1)
+    refused = await host.call("list_jobs", status="refused", limit=2)
+
+    assert [job["job_id"] for job in answer.data["jobs"]] == [done]
+    assert answer.data["message"] == "1 job."
+    assert [job["status"] for job in refused.data["jobs"]] == ["refused"] * 2
+    assert refused.data["message"].startswith("2 refused requests, newest first; there are older")
+
+
+async def test_list_says_how_old_the_news_of_a_running_job_is(host: Host) -> None:
+    """A job that nobody waits for is looked at rarely, and may have ended since (ours)."""
+    job_id = (await host.replace()).data["job_id"]
+    (new,) = await host.listed()
+    host.sandbox.fault("GET", JOB, faults.status(500), times=None)  # the poller learns nothing
+    host.time.now += 80
+    answer = await host.call("list_jobs")
+
+    assert "heard_seconds_ago" not in new
+    assert answer.data["jobs"][0]["heard_seconds_ago"] == 80
+    assert f"- {job_id}: running when last heard of, 1 min 20 s ago, made" in answer.text
 
 
 async def test_list_is_cut_to_what_was_asked_for(host: Host) -> None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wan_mcp.models import Job, JobStatus
+from wan_mcp.models import Job, JobLine, JobStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wan_mcp.jobs.standing import Standing
 
 _LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
+
+_TAKE = " For another take call again with another seed."
+JOINED = {
+    JobStatus.SUBMITTING: " It is the request that was already made; it is paid at most once.",
+    JobStatus.RUNNING: _TAKE,
+    JobStatus.COMPLETED: _TAKE,
+}
+"""What a call that joined a request is told of it. Nothing of another seed while it is open what
+the first one costs, or after it went wrong: that would be a second payment."""
 
 
 def next_step(standing: Standing, left: int | None) -> str:
@@ -45,13 +56,36 @@ def next_step(standing: Standing, left: int | None) -> str:
     return _next_with_film(standing, left, call)
 
 
+def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
+    """What to do about the jobs of a list.
+
+    Args:
+        status: what was asked for; None for all.
+    """
+    steps = []
+    if under_way := _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING):
+        steps.append(f'Call wait_for_job with job_id "{under_way}" for its film.')
+    if unknown := _first(jobs, JobStatus.UNKNOWN):
+        steps.append(f'Call get_job_status with job_id "{unknown}": it looks for the job.')
+    if jobs:
+        return " ".join(steps) or "Call get_job_status with a job_id for all about that job."
+    if status is not None:
+        return "Nothing is under way. Leave status out to see the other jobs."
+    return "Nothing is under way: replace_character starts a job."
+
+
+def _first(jobs: Sequence[JobLine], *statuses: JobStatus) -> str | None:
+    return next((job.job_id for job in jobs if job.status in statuses), None)
+
+
 def _next_after_failure(job: Job | None) -> str:
     reason = (
         "Tell the user the reason" if job and job.error else "Tell the user; no reason was given"
     )
     return (
-        f"{reason}. A new replace_character call starts and charges a new job; whether "
-        "PixelDojo refunds failed ones is not known."
+        f"{reason}. The same inputs may fail again, and a new replace_character call starts and "
+        "charges a new job: change the inputs first, or ask the user. Whether PixelDojo refunds "
+        "failed jobs is not known."
     )
 
 

@@ -16,7 +16,8 @@
        `- Busy               by us: too many calls, or requests, at once
 
 Every error answers four questions: what happened (its text), whether this call was charged,
-whether calling again is safe, and what to do next. None of them ever holds the API key.
+whether the same call may succeed later without being paid twice, and what to do next. None of
+them ever holds the API key.
 """
 
 from typing import ClassVar, Literal
@@ -33,12 +34,15 @@ class WanError(Exception):
         retry_after: seconds the vendor asked to wait, 0 to 300, if it did.
 
     Attributes:
+        charged: whether this very call cost credits, not an earlier one that it met.
+        retry_safe: whether the same call may succeed, and repeating it cannot pay twice; where it
+            depends on more than the class, set on the error itself.
         job_id: what to ask about later, when something may have been started.
     """
 
     code: ClassVar[str]
-    charged: ClassVar[Charged] = "no"
-    retry_safe: ClassVar[bool] = False
+    charged: Charged = "no"
+    retry_safe: bool = False
     advice: ClassVar[str]
 
     def __init__(
@@ -59,7 +63,6 @@ class InvalidArguments(Refused):
     """The arguments of a call cannot be used; every problem is named at once."""
 
     code = "invalid_arguments"
-    retry_safe = True
     advice = "Correct the named arguments and call again."
 
 
@@ -102,7 +105,10 @@ class NotFound(Refused):
     """PixelDojo knows no such thing (404)."""
 
     code = "not_found"
-    advice = "Check the job_id: use exactly the one that replace_character returned."
+    advice = (
+        "Check the job_id: use exactly the one that replace_character returned; list_jobs shows "
+        "the ids."
+    )
 
 
 class Rejected(Refused):
@@ -153,7 +159,7 @@ class OutcomeUnknown(WanError):
     """The paid request may have landed and its answer did not arrive: a charge is possible."""
 
     code = "outcome_unknown"
-    charged = "unknown"
+    charged: Charged = "unknown"
     advice = (
         "Do not repeat the call: it could be paid twice. Tell the user that a job may have been "
         "started, and ask them to look at the recent jobs of their account on pixeldojo.ai; "

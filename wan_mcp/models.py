@@ -106,7 +106,7 @@ class JobResult(BaseModel):
     Attributes:
         message: what happened, in a sentence.
         status: in our words; the vendor's own word is `vendor_status`.
-        expires_at: when PixelDojo says the result dies, in ISO 8601.
+        expires_at: when PixelDojo says the result of a completed job dies, in ISO 8601.
         saved_path: where the film lies on this machine, with its sha256 and its size in bytes.
         credit_cost: what the job costs, whichever call bought it.
         credit_estimate: what it was expected to cost, where that differs.
@@ -114,7 +114,8 @@ class JobResult(BaseModel):
         elapsed_seconds: how long a job that has not ended has been going on.
         error: PixelDojo's reason for a failed job.
         charged: whether this very call cost credits.
-        retry_safe: whether this very call may be repeated; only when it failed.
+        retry_safe: whether the same call may succeed, and repeating it cannot pay twice; only when
+            it failed.
         code: set when the call itself failed, never for a failed job.
         next: what to do now.
     """
@@ -147,6 +148,7 @@ class JobLine(BaseModel):
     """One job in a list: enough to recognise it and to ask for more.
 
     Attributes:
+        heard_seconds_ago: how old the news of a running job is, where that matters.
         made_at: when the request was made, or its job first seen, in ISO 8601.
         source_video: the clip that was given, without its query.
         seed: repeats this take.
@@ -157,6 +159,7 @@ class JobLine(BaseModel):
     job_id: str
     # The words stand in the tool's own filter already; each byte is in every conversation.
     status: Annotated[JobStatus, WithJsonSchema({"type": "string"})]
+    heard_seconds_ago: int | None = None
     made_at: str
     source_video: str | None = None
     seed: int | None = None
@@ -167,7 +170,8 @@ class JobList(BaseModel):
     """What list_jobs answers.
 
     Attributes:
-        jobs: newest first; those in flight or of unknown outcome are always among them.
+        jobs: newest first; those in flight or of unknown outcome are always among them, those
+            that bought nothing only where they are asked for.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wan_mcp.advice import next_step
+from wan_mcp.advice import JOINED, next_of_list, next_step
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
-from wan_mcp.prose import duration, word
+from wan_mcp.prose import duration, summary, word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 STALE = 60.0
 """Seconds after which it is told how old the news is."""
-_REPORTED = "jobs have been reported to take 1 to 6 min"
+QUIET = 15.0
+"""Seconds after which a list tells how old the news of a running job is: waited for, it is asked
+for as often."""
+_REPORTED = "jobs have been reported to take 30 s to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
 _GOING = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
-_WITHOUT_FILM = {JobStatus.FAILED, JobStatus.LOST}
 _FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
 _NOTES = {
     JobStatus.SUBMITTING: "the request is on its way",
@@ -45,8 +47,8 @@ def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
         )
         result.message = (
             "Nothing was bought by this call: an equal request stands already, and this is where "
-            f"it is.{other if submitted.resigned else ''} For another take call again with "
-            f"another seed. {result.message}"
+            f"it is.{other if submitted.resigned else ''}"
+            f"{JOINED.get(submitted.standing.status, '')} {result.message}"
         )
     elif submitted.standing.status is JobStatus.SUBMITTING:
         result.charged = "unknown"
@@ -69,7 +71,8 @@ def job_result(
     """
     status = standing.status
     job = standing.job or Job(job_id=standing.id, status=status)
-    expires_at = None if status in _WITHOUT_FILM else job.expires_at
+    # Before its end, and without a film, there is nothing that could expire.
+    expires_at = job.expires_at if status is JobStatus.COMPLETED else None
     left = None if expires_at is None else int((expires_at - now).total_seconds())
     row = standing.row
     return JobResult(
@@ -95,17 +98,30 @@ def job_result(
     )
 
 
-def list_result(standings: Sequence[Standing]) -> JobList:
-    """What list_jobs answers."""
-    lines = [line for line in map(_line, standings) if line]
-    unknown = sum(line.status is JobStatus.UNKNOWN for line in lines)
-    warning = f" Of unknown outcome: {unknown}; that may have been charged." if unknown else ""
-    step = "Call get_job_status with a job_id for all about that job, wait_for_job for its film."
+def list_result(
+    standings: Sequence[Standing],
+    *,
+    now: datetime | None = None,
+    status: JobStatus | None = None,
+    limit: int | None = None,
+) -> JobList:
+    """What list_jobs answers.
+
+    Args:
+        standings: newest first; one ended job more than the limit shows that there are older ones.
+        now: the date, for the age of what is known of running jobs.
+        status: what was asked for.
+        limit: how many ended jobs are shown; None for all.
+    """
+    ended = [each for each in standings if each.status not in _GOING]
+    older = [] if limit is None else ended[limit:]
+    shown = [each for each in standings if each not in older]
+    lines = [line for line in (_line(each, now) for each in shown) if line]
     return JobList(
-        message=f"{len(lines) or 'None'} of this account's jobs, newest first.{warning}",
+        message=summary(lines, status, older=bool(older)),
         jobs=lines,
         charged="no",
-        next=step if lines else "Nothing is under way: replace_character starts a job.",
+        next=next_of_list(lines, status),
     )
 
 
@@ -224,14 +240,16 @@ def _without_job(standing: Standing) -> str:
             return f"{why or 'PixelDojo turned this request down.'} Nothing was charged."
 
 
-def _line(standing: Standing) -> JobLine | None:
+def _line(standing: Standing, now: datetime | None) -> JobLine | None:
     row = standing.row
     if row is None:
         return None
     video = row.arguments.get("video")
+    quiet = standing.silence(now) if now else None
     return JobLine(
         job_id=standing.id,
         status=standing.status,
+        heard_seconds_ago=int(quiet) if quiet and quiet > QUIET else None,
         made_at=row.created_at.isoformat(timespec="seconds"),
         source_video=str(video) if video else None,
         seed=row.seed,

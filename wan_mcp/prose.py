@@ -6,6 +6,7 @@ _WITHOUT_JOB = {
     *(JobStatus.SUBMITTING, JobStatus.UNKNOWN),
     *(JobStatus.NOT_SENT, JobStatus.REFUSED),
 }
+_UNDER_WAY = {JobStatus.SUBMITTING, JobStatus.RUNNING}
 
 
 def text(result: JobResult | JobList) -> str:
@@ -22,6 +23,30 @@ def text(result: JobResult | JobList) -> str:
         lines.append(f'PixelDojo\'s reason: "{result.error}"')
     lines += [_expiry(result), _standing(result), _money(result), _failure(result)]
     return _ended(lines, result)
+
+
+def summary(jobs: list[JobLine], status: JobStatus | None, *, older: bool) -> str:
+    """What a list holds, in a sentence.
+
+    Args:
+        jobs: those of that status, and all that are under way or of unknown outcome.
+        status: what was asked for; None for all that bought something.
+        older: there are more of them than were asked for.
+    """
+    if not jobs and status is None:
+        return "No jobs yet."
+    asked = sum(status in (None, job.status) for job in jobs)
+    what = "request" if status in _WITHOUT_JOB else "job"
+    kind = f"{status} {what}" if status else what
+    told = f"{asked or 'No'} {kind}{'' if asked == 1 else 's'}"
+    told += ", newest first" if asked > 1 else ""
+    also = sum(job.status in _UNDER_WAY and status not in (None, job.status) for job in jobs)
+    if also:
+        are = "is" if also == 1 else "are"
+        told += f", {'and' if asked else 'but'} {also} that {are} under way"
+    told += "; there are older ones (limit may be up to 50)." if older else "."
+    unknown = sum(job.status is JobStatus.UNKNOWN for job in jobs)
+    return f"{told} Of unknown outcome: {unknown}; that may have been charged." if unknown else told
 
 
 def duration(seconds: float) -> str:
@@ -93,9 +118,14 @@ def _charged(result: JobResult | JobList) -> str:
 def _failure(result: JobResult | JobList) -> str:
     if result.code is None:
         return ""
-    harm = "it could be paid twice" if result.charged == "unknown" else "it would be refused again"
-    safe = "yes" if result.retry_safe else f"no, {harm}"
+    safe = "yes" if result.retry_safe else f"no, {_harm(result)}"
     return f"Safe to repeat: {safe}. Code: {result.code}."
+
+
+def _harm(result: JobResult | JobList) -> str:
+    return (
+        "it could be paid twice" if result.charged == "unknown" else "the answer would be the same"
+    )
 
 
 def number(value: float) -> str:
@@ -105,6 +135,8 @@ def number(value: float) -> str:
 
 def _list_line(job: JobLine) -> str:
     parts = [f"- {job.job_id}: {job.status}", f"made {job.made_at}"]
+    if job.heard_seconds_ago is not None:
+        parts[0] += f" when last heard of, {duration(job.heard_seconds_ago)} ago"
     if job.credit_cost is not None:
         parts.append(f"{number(job.credit_cost)} credits")
     if job.seed is not None:

@@ -51,6 +51,8 @@ ICON = Icon(
 )
 PLAYER = {"ui": {"resourceUri": "ui://wan-mcp/player.html"}}
 """The page on which a host may show an answer (MCP Apps); `app.page` has it."""
+BOUGHT = frozenset(JobStatus) - {JobStatus.REFUSED, JobStatus.NOT_SENT}
+"""What a list shows unasked: a few refusals would push every film out of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,12 @@ class Call:
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
         seen = replace(news, standing=as_seen(news.known(), local=self.local))
         return present.news_result(seen, now=now, typical=typical)
+
+    async def listed(self, status: JobStatus | None, limit: int) -> JobList:
+        """The caller's jobs: all that go on, and the newest ended ones of a status."""
+        standings = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
+        now = self.jobs.clock.wall()
+        return present.list_result(standings, now=now, status=status, limit=limit)
 
     async def answer(self, result: Result) -> CallToolResult:
         """A result as hosts are given it."""
@@ -165,7 +173,7 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
     """List this user's jobs, newest first, with those whose outcome is unknown. Free."""
-    return present.list_result(await call.jobs.recent(given.status, given.limit))
+    return await call.listed(given.status, given.limit)
 
 
 def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: bool) -> list[Tool]:
@@ -239,7 +247,8 @@ def _answer(
     picture: Blob | None = None,
     meta: dict[str, Any] | None = None,
 ) -> CallToolResult:
-    content: list[ContentBlock] = [TextContent(type="text", text=text(result))]
+    caption = "\nPicture: frames of the film." if picture else ""
+    content: list[ContentBlock] = [TextContent(type="text", text=text(result) + caption)]
     if picture is not None:
         data = base64.b64encode(picture.data).decode()
         content.append(ImageContent(type="image", data=data, mime_type=picture.mime_type))

@@ -57,7 +57,7 @@ def picture(
 ) -> None:
     """One picture of the player's frame, with the film at a second and the slider at a place."""
     shown.frame.add_style_tag(content=FONT)
-    shown.answered({"typically": "1 to 6 min"}, **told)
+    shown.answered({"typically": "30 s to 6 min"}, **told)
     shown.tab.wait_for_load_state("networkidle")
     if wiped is not None:
         shown.film_is_there()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from wan_mcp.jobs.ledger import Caps, LimitReached
+from wan_mcp.jobs.ledger import Caps, LimitReached, Room
 from wan_mcp.jobs.row import State
 
 DAY = 86_400.0
@@ -81,7 +81,7 @@ def _per_job(limit: float | None, estimate: float | None) -> None:
     unknown = "has a price that cannot be had now"
     price = unknown if estimate is None else f"costs {_number(estimate)}"
     raise LimitReached(
-        f"At most {_number(limit)} credits may be spent on one job, and this one {price}.",
+        f"At most {_many(limit, 'credit')} may be spent on one job, and this one {price}.",
         setting="WAN_MCP_MAX_CREDITS_PER_JOB",
         limit=limit,
         used=estimate,
@@ -105,12 +105,12 @@ def _per_day(
         return
     needed = used + price - limit
     raise LimitReached(
-        f"At most {_number(limit)} credits may be spent in 24 hours: {_number(used)} are used up "
-        f"or reserved, and this job counts as {_number(price)}.",
+        f"At most {_many(limit, 'credit')} may be spent in 24 hours: {_number(used)} {_are(used)} "
+        f"used up or reserved, and this job counts as {_number(price)}.",
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        frees_at=_after(now, _day_frees_in(spending.history(unpriced), needed) if limit else None),
+        room=_room(now, _day_frees_in(spending.history(unpriced), needed) if limit else None),
     )
 
 
@@ -130,7 +130,8 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
     if len(running) < limit:
         return
     raise LimitReached(
-        f"At most {limit} jobs may be in flight at once, and {len(running)} are.",
+        f"At most {_many(limit, 'job')} may be in flight at once, and {len(running)} "
+        f"{_are(len(running))}.",
         setting="WAN_MCP_MAX_IN_FLIGHT",
         limit=limit,
         used=len(running),
@@ -142,8 +143,8 @@ def _landing(ids: Sequence[str]) -> str:
     # The poller looks only now and then while nobody waits: a look frees the place sooner.
     return (
         f"Call get_job_status for {', '.join(ids)}: a look at a job that has ended frees its "
-        "place. If none has, wait, or tell the user: only the operator of this server can raise "
-        "WAN_MCP_MAX_IN_FLIGHT."
+        "place. If none has, call wait_for_job for one. Then repeat the same call. Only the "
+        "operator of this server can raise WAN_MCP_MAX_IN_FLIGHT."
     )
 
 
@@ -158,16 +159,25 @@ def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
     if len(ages) < limit:
         return
     raise LimitReached(
-        f"At most {limit} paid requests may be sent a minute, and {len(ages)} were.",
+        f"At most {_many(limit, 'paid request')} may be sent a minute, and {len(ages)} "
+        f"{'was' if len(ages) == 1 else 'were'}.",
         setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
         limit=limit,
         used=len(ages),
-        frees_at=_after(now, MINUTE - ages[-limit] if limit else None),
+        room=_room(now, MINUTE - ages[-limit] if limit else None),
     )
 
 
-def _after(now: datetime, seconds: float | None) -> datetime | None:
-    return None if seconds is None else now + timedelta(seconds=seconds)
+def _room(now: datetime, seconds: float | None) -> Room | None:
+    return None if seconds is None else Room(seconds, now + timedelta(seconds=seconds))
+
+
+def _many(number: float, noun: str) -> str:
+    return f"{_number(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _are(number: float) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _number(credits: float) -> str:

@@ -4,14 +4,18 @@ The rules that engines share are in `row.py` (states and what is kept), `request
 two requests equal) and `caps.py` (how much may be spent); `sqlite.py` is an engine.
 """
 
+import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.jobs.rota import Rota
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.models import Job, Replacement
+
+SOON = 120.0
+"""Seconds that a caller may be told to wait (ours); what frees up later is told by its date."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,26 @@ class Caps:
     submits_per_minute: int | None = 6
 
 
+@dataclass(frozen=True)
+class Room:
+    """When a cap lets the same call through by itself.
+
+    Attributes:
+        seconds: how long that takes.
+        at: when that is.
+    """
+
+    seconds: float
+    at: datetime
+
+    def __str__(self) -> str:
+        # Both are rounded up: a call at the time told must not come too early.
+        if self.seconds <= SOON:
+            return f"There is room again in {max(math.ceil(self.seconds), 1)} s."
+        minute = self.at + timedelta(minutes=1, microseconds=-1)
+        return f"There is room again at {minute:%Y-%m-%d %H:%M} UTC."
+
+
 class LimitReached(Refused):
     """A cap of the operator stands against the paid call; nothing was sent.
 
@@ -65,8 +89,9 @@ class LimitReached(Refused):
         setting: the environment variable that holds the cap.
         limit: its value.
         used: how much of it is used up; for the cap per job, this job's estimate if there is one.
-        frees_at: when enough of it frees up, if that is known.
-        next_step: another way out than the setting, where there is one.
+        room: when enough of it frees up, if that is known.
+        next_step: another way out than the setting, where there is one: then the same call may
+            succeed, as it may when there is room again.
     """
 
     code = "limit_reached"
@@ -81,15 +106,26 @@ class LimitReached(Refused):
         setting: str,
         limit: float,
         used: float | None,
-        frees_at: datetime | None = None,
+        room: Room | None = None,
         next_step: str | None = None,
     ) -> None:
-        free = "" if frees_at is None else f" There is room again at {frees_at:%Y-%m-%d %H:%M} UTC."
-        super().__init__(f"{what}{free} The setting is {setting}.", next_step=next_step)
+        told = "" if room is None else f" {room}"
+        step = next_step if room is None else _once_there_is(room, setting)
+        super().__init__(f"{what}{told} The setting is {setting}.", next_step=step)
+        self.retry_safe = step is not None
         self.setting = setting
         self.limit = limit
         self.used = used
-        self.frees_at = frees_at
+        self.room = room
+
+
+def _once_there_is(room: Room, setting: str) -> str:
+    if room.seconds <= SOON:
+        return "Repeat the same call then."
+    return (
+        "Tell the user, and repeat the same call then. Sooner only the operator of this server can "
+        f"help, by raising {setting}."
+    )
 
 
 class LedgerUnavailable(Refused):
@@ -108,7 +144,7 @@ class LedgerUnavailable(Refused):
 
     def __init__(self, what: str, *, next_step: str | None = None, passing: bool = False) -> None:
         super().__init__(what, next_step="Call again in a minute." if passing else next_step)
-        self.retry_safe = passing  # type: ignore[misc]  # one answer per class, except here
+        self.retry_safe = passing
 
 
 class Fenced(WanError):

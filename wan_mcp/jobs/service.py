@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wan_mcp.errors import Refused
+from wan_mcp.errors import OutcomeUnknown, Refused
 from wan_mcp.jobs.board import Board
 from wan_mcp.jobs.budget import Budget
 from wan_mcp.jobs.clock import Clock
@@ -23,7 +23,7 @@ from wan_mcp.jobs.price import Price
 from wan_mcp.jobs.reading import Reader
 from wan_mcp.jobs.reconcile import Reconciler
 from wan_mcp.jobs.rota import Account
-from wan_mcp.jobs.standing import Standing, of_row, states_of
+from wan_mcp.jobs.standing import Standing, of_row, states_of, unknown_before
 from wan_mcp.jobs.typical import Typical
 from wan_mcp.jobs.waits import News, Waits
 from wan_mcp.models import JobStatus, Replacement
@@ -145,7 +145,7 @@ class Jobs:
 
         Raises:
             Refused, NotSent: nothing was charged.
-            OutcomeUnknown: a charge is possible.
+            OutcomeUnknown: a charge is possible, by this call or by the one that it joined.
         """
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
@@ -155,7 +155,7 @@ class Jobs:
             # asyncio's shield too: a task that is cancelled by asyncio itself passes anyio's.
             claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
-        standing = await self._payments.settled(claim.row.handle, left) or of_row(claim.row)
+        standing = await self._settled(claim, left)
         return Submitted(standing, not claim.mine, claim.resigned, notes)
 
     async def known(self, id: str) -> Standing | None:
@@ -174,13 +174,16 @@ class Jobs:
         """The job's news until it ended or the time is up: `Waits.watch`."""
         return self._waits.watch(id, seconds)
 
-    async def recent(self, status: JobStatus | None, limit: int) -> list[Standing]:
-        """Newest first: all that is live or unknown, and the newest `limit` others of a status.
+    async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[Standing]:
+        """Newest first: all that is live or unknown, and the newest `limit` others.
+
+        Args:
+            statuses: of these others; None for any.
 
         Raises:
             LedgerUnavailable: only the ledger has them.
         """
-        states = None if status is None else states_of(status)
+        states = None if statuses is None else states_of(statuses)
         rows = await self._ledger.recent(await self._account(), states, limit)
         return [of_row(row) for row in rows]
 
@@ -211,3 +214,13 @@ class Jobs:
         if claim.mine:
             self._payments.start(claim.row, wanted.model_copy(update={"seed": claim.row.seed}))
         return claim
+
+    async def _settled(self, claim: Claim, seconds: float) -> Standing:
+        try:
+            settled = await self._payments.settled(claim.row.handle, seconds)
+        except OutcomeUnknown as lost:
+            if claim.mine or lost.charged == "no":
+                raise
+            # The payment's own words, heard by a call that joined it: only the other one may pay.
+            raise unknown_before(claim.row, lost.what) from lost
+        return settled or of_row(claim.row)

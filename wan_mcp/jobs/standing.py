@@ -1,5 +1,6 @@
 """Where a request and its job stand: the ledger's row in the words that callers read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -89,6 +90,13 @@ class Standing:
         began = self.row.accepted_at or self.row.sent_at or self.row.created_at
         return max(((self.row.ended_at or now) - began).total_seconds(), 0.0)
 
+    def silence(self, now: datetime) -> float | None:
+        """Seconds since PixelDojo last told of a job that was running then; None for others."""
+        if self.row is None or self.status is not JobStatus.RUNNING:
+            return None
+        heard = self.row.heard_at or self.row.accepted_at or self.row.created_at
+        return (now - heard).total_seconds()
+
 
 def of_row(row: Row) -> Standing:
     """The standing that a row of the ledger tells."""
@@ -102,7 +110,7 @@ def of_job(job: Job) -> Standing:
 
 def failure_of(row: Row) -> WanError | None:
     """Why the submit bought nothing, or may have; None when it did not end that way."""
-    when = f"{row.created_at:%H:%M} UTC"
+    when = _when(row)
     why = of_row(row).why
     failure: WanError
     match row.state:
@@ -114,11 +122,7 @@ def failure_of(row: Row) -> WanError | None:
                 next_step="See to the reason first, then call again.",
             )
         case State.UNKNOWN:
-            failure = unknown(
-                row.handle,
-                f"This call sent nothing: the outcome of the equal request of {when} is unknown, "
-                f"and it may have been charged. {why}",
-            )
+            failure = unknown_before(row, why)
         case _:
             return None
     failure.job_id = row.handle
@@ -164,6 +168,21 @@ def unknown(handle: str, what: str) -> OutcomeUnknown:
     return failure
 
 
-def states_of(status: JobStatus) -> frozenset[State]:
-    """The ledger's states that are told as that status."""
-    return frozenset(state for state, told in _STATUS.items() if told is status)
+def unknown_before(row: Row, why: str) -> OutcomeUnknown:
+    """The lost answer of an equal request, as it is told to a call that sent nothing itself."""
+    failure = unknown(
+        row.handle,
+        f"This call sent nothing: the outcome of the equal request of {_when(row)} is unknown, and "
+        f"that earlier request may have been charged. {why}",
+    )
+    failure.charged = "no"
+    return failure
+
+
+def states_of(statuses: Collection[JobStatus]) -> frozenset[State]:
+    """The ledger's states that are told as one of these."""
+    return frozenset(state for state, told in _STATUS.items() if told in statuses)
+
+
+def _when(row: Row) -> str:
+    return f"{row.created_at:%H:%M} UTC"
