@@ -34,6 +34,7 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 CLIP = "https://example.com/clip.mp4"
 PICTURE = "https://example.com/face.png"
+MODEL = "wan-2.2-replace"
 WISH = {"video": CLIP, "character_image": PICTURE}
 REAL_KEY = "pd_canary_7f3a"
 FILM = (resources.files("wan_mcp.sandbox") / "media/result.mp4").read_bytes()
@@ -271,17 +272,44 @@ async def test_live_demo_without_a_yes_sends_nothing(
 
 
 @pytest.mark.usefixtures("configured")
-async def test_live_demo_says_when_the_price_is_not_known(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (faults.status(503), "PixelDojo could not say (HTTP 503)"),
+        (faults.dropped(work=False), "PixelDojo could not be reached (connection broken)"),
+        (faults.instead({"name": MODEL}), "PixelDojo's page names none"),
+    ],
+)
+async def test_live_demo_says_why_the_price_is_not_known(
+    page: Fault,
+    reason: str,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The vendor's own pages disagree about it, so none is made up (documented)."""
-    sandbox.fault("GET", "/api/v1/models/*", faults.status(503))
+    sandbox.fault("GET", "/api/v1/models/*", page)
 
     await command(
         "--live", "--video", CLIP, "--image", PICTURE, stdin="n\n", monkeypatch=monkeypatch
     )
 
-    assert "(its price is not known)? [y/N]" in capsys.readouterr().out
+    assert f"(its price is not known: {reason})? [y/N]" in capsys.readouterr().out
+
+
+async def test_link_longer_than_any_file_name_is_still_a_link(
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Signed links are; asked for as a file, such a name is an error of the system's (ours)."""
+    wish = {"video": f"https://example.com/media/no-person.mp4?signature={'a' * 300}"}
+    demo = Demo(wish, folder=tmp_path, connect=connect)
+
+    code = await demo.on_sandbox(own_data(tmp_path), job_seconds=0)
+
+    assert code == 1
+    assert "PixelDojo reports that the job failed." in capsys.readouterr().out
 
 
 async def test_unwatched_demo_tells_each_news_once(

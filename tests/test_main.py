@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.__main__ import main
+from wan_mcp.__main__ import FOR_PEOPLE, main
 
 SECRET = "pd_canary_7f3a"
 INITIALIZE = {
@@ -149,6 +149,48 @@ def test_live_demo_names_what_it_lacks_before_it_asks(
     assert missing in program("demo", "--live", *words).complaint()
 
 
+LIVE = ("demo", "--live", "--image", "https://example.com/i.png", "--video")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("https://example.com/v.mp4", "--duration", "99"), "must be a whole number from 1 to 15"),
+        (("https://10.0.0.1/v.mp4",), "upload the file to public storage"),
+        (("clip.mp4",), "upload clip.mp4 first and give its link"),
+    ],
+)
+def test_live_demo_looks_at_the_arguments_before_it_asks(
+    words: tuple[str, ...],
+    told: str,
+    program: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A yes to a price, answered with "that cannot be used", costs trust (ours)."""
+    monkeypatch.setenv("PIXELDOJO_API_KEY", SECRET)
+
+    assert told in program(*LIVE, *words).complaint()
+
+
+def test_live_demo_knows_the_readmes_key_for_an_example(
+    program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was copied along with the block around it (ours)."""
+    monkeypatch.setenv("PIXELDOJO_API_KEY", "your-pixeldojo-key")
+
+    told = program(*LIVE, "https://example.com/v.mp4").complaint()
+
+    assert "still the example from the README" in told
+
+
+@pytest.mark.parametrize("option", ["--video", "--image"])
+def test_demo_names_the_file_that_is_not_there(option: str, program: Callable[..., Ended]) -> None:
+    """Without --live a file is as good as a link, so the slip is in its name (ours)."""
+    told = program("demo", option, "clip.mp4").complaint()
+
+    assert told.startswith("wan-mcp: there is no file clip.mp4 here")
+
+
 def test_folder_that_cannot_be_made_is_told_in_ascii(
     elsewhere: Path, program: Callable[..., Ended]
 ) -> None:
@@ -191,6 +233,29 @@ def test_without_a_command_it_is_the_stdio_server_even_without_a_key() -> None:
     told = json.loads(line)["result"]["serverInfo"]
     assert (told["name"], told["version"]) == ("wan-mcp", version("wan-mcp"))
     assert (ended.code, ended.stderr) == (0, "")
+
+
+@posix_only
+def test_terminal_is_told_what_the_server_waits_for() -> None:
+    """Silence looks like a hang to a person; the protocol's stdout stays empty (ours)."""
+    import pty
+
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "wan_mcp"]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        os.close(terminal)
+        assert process.stderr
+        assert process.stdout
+        told = process.stderr.readline()
+        os.write(person, b"\x04")  # Ctrl-D
+        written, more = process.stdout.read(), process.stderr.read()
+    os.close(person)
+
+    assert told == FOR_PEOPLE.encode()
+    assert b"wan-mcp demo" in told
+    assert (written, more, process.returncode) == (b"", b"", 0)
 
 
 def test_installed_command_is_the_same_program() -> None:

@@ -13,8 +13,9 @@ import sysconfig
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
+from importlib import import_module, resources
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -29,13 +30,16 @@ from mcp.client import Client
 from wan_mcp import errors
 from wan_mcp.__main__ import main
 from wan_mcp.arguments import Arguments, GetJobStatus, ListJobs, ReplaceCharacter, WaitForJob
+from wan_mcp.jobs.ledger import Fenced
 from wan_mcp.media.preflight import UnusableInput
 from wan_mcp.models import JobLine, JobResult, JobStatus
-from wan_mcp.sandbox import Sandbox
+from wan_mcp.sandbox import Sandbox, Terms, faults
 from wan_mcp.sandbox.films import SAMPLES
+from wan_mcp.sandbox.vendor import FAILING
 from wan_mcp.schema import portable
 from wan_mcp.server import build_server
-from wan_mcp.settings import ENV_FILE, Settings
+from wan_mcp.settings import ENV_FILE, BadSettings, Settings
+from wan_mcp.tools import BOUGHT
 
 pytestmark = pytest.mark.anyio
 
@@ -54,9 +58,16 @@ FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
 PROMPTS = {"replace_a_character"}
 FILES = {"claude_desktop_config", "wan_mcp"}
 
+GOING = (JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN)
+LISTED = [status for status in JobStatus if status in BOUGHT and status not in GOING]
+"""The ended jobs that list_jobs shows unasked."""
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the block is for a POSIX shell")
+
 PROVEN: list[str] = []
 
 MODEL = "wan-2.2-replace"
+DEFAULT_URL = "http://127.0.0.1:8765/mcp"
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -146,6 +157,27 @@ def test_first_command_installs_the_project_and_ends_with_a_film(tmp_path: Path)
     assert film.read_bytes()[4:8] == b"ftyp"
 
 
+@posix_only
+@proves("python3 -m venv", "source ")
+def test_first_lines_give_the_install_a_place_of_its_own(tmp_path: Path) -> None:
+    """Many systems refuse an install into their own Python (observed elsewhere)."""
+    here = [the_command("python3 -m venv"), the_command("source ")]
+    bare = [here[0].replace("-m venv", "-m venv --without-pip"), here[1]]  # pip takes seconds
+    tell = "python -c 'import sys; print(sys.prefix)'"
+
+    told = subprocess.run(
+        ["bash", "-c", " && ".join([*bare, tell])],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+
+    (first, *_) = (text for kind, text in BLOCKS if kind == "sh")
+    assert first.splitlines() == [*here, the_command("python -m pip install . &&")]
+    assert Path(told.strip()) == tmp_path / ".venv"
+
+
 @proves('python -m pip install ".[media]"', "wan-mcp demo --video")
 def test_media_extra_lets_the_demo_cut_a_clip_of_ones_own(tmp_path: Path) -> None:
     """Whoever has no link at hand still sees it work on their own files (ours)."""
@@ -229,6 +261,42 @@ def test_sandbox_command_loses_an_answer_when_told_to() -> None:
     assert len(state["charges"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "given"), [(row[0], row[1]) for row in table("Sandbox", 1)], ids=lambda text: text
+)
+async def test_fault_table_names_what_the_sandbox_takes(
+    name: str, given: str, sandbox: Sandbox
+) -> None:
+    """Names and defaults as in the code, and the sandbox takes them (ours)."""
+    parameters = signature(getattr(faults, name)).parameters.values()
+    shown = ", ".join(
+        each.name if each.default is each.empty else f"{each.name}={json.dumps(each.default)}"
+        for each in parameters
+    )
+    sample = {"work": True, "code": 503, "location": "/", "value": [], "changes": {}, "at": 9}
+    needed = {each.name: sample[each.name] for each in parameters if each.default is each.empty}
+    fault = {"fault": name, **needed, "before": 0.5, "after": 0.5}
+    told = {"method": "GET", "path": "/api/v1/*", "faults": [fault], "times": None}
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        taken = await client.post(f"{sandbox.origin}/sandbox/faults", json=told)
+        ended = await client.delete(f"{sandbox.origin}/sandbox/faults")
+
+    assert given == shown
+    assert (taken.status_code, ended.status_code) == (204, 204)
+
+
+async def test_fault_table_is_whole(sandbox: Sandbox) -> None:
+    """The sandbox itself says which there are (ours)."""
+    told = {"path": "*", "faults": [{"fault": "unheard of"}]}
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        refused = await client.post(f"{sandbox.origin}/sandbox/faults", json=told)
+
+    names = refused.json()["error"].partition("must be one of ")[2].split(", ")
+    assert [row[0] for row in table("Sandbox", 1)] == names
+
+
 @proves("wan-mcp http")
 async def test_http_command_serves_the_tools_and_its_health() -> None:
     """Started as it stands, but on a free port (ours)."""
@@ -238,9 +306,11 @@ async def test_http_command_serves_the_tools_and_its_health() -> None:
         async with httpx.AsyncClient(trust_env=False) as plain:
             health = await plain.get(url.removesuffix("/mcp") + "/healthz")
 
-    assert re.sub(r":\d+/", ":8765/", url) in CODE
+    assert re.sub(r":\d+/", ":8765/", url) == DEFAULT_URL
+    assert DEFAULT_URL in CODE
     assert len(tools) == len(table("Tools"))
     assert health.is_success
+    assert any(code == f"claude mcp add --transport http wan-mcp {DEFAULT_URL}" for code in CODE)
 
 
 @proves("python -m pip install --editable", "bash .ci/run checks", "bash .ci/run")
@@ -269,7 +339,7 @@ def described(name: str, schema: dict[str, Any], row: list[str]) -> None:
     if "default" in schema:
         assert json.loads(default) == schema["default"]
     else:
-        assert default in {"required", "PixelDojo's", "random", "all"}
+        assert default in {"required", "PixelDojo's", "random", ", ".join(LISTED)}
 
 
 async def test_tools_table_names_the_tools_there_are() -> None:
@@ -326,7 +396,7 @@ def test_error_table_says_of_each_code_what_the_code_says() -> None:
     told = {code: (charged, safe) for code, charged, safe, _ in table("When a call goes wrong")}
     known = {kind.code: (kind.charged, "yes" if kind.retry_safe else "no") for kind in failures()}
     known[UnusableInput.code] = (UnusableInput.charged, "no")  # its room is opened when needed
-    del known["fenced"]  # never leaves the jobs: each way to it ends there
+    del known[Fenced.code]  # never leaves the jobs: each way to it ends there
 
     assert told == {**known, "internal_error": ("unknown", "no")}
 
@@ -365,6 +435,90 @@ def test_settings_table_names_every_setting_with_its_default() -> None:
     assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", README)) == set(told)
 
 
+def test_lifted_day_limit_is_a_limit_the_settings_take() -> None:
+    """The way out that the README and a refusal name is one (ours)."""
+    (number,) = re.findall(r"number that no day reaches, such as `(\d+)`", README)
+    name = "WAN_MCP_MAX_CREDITS_PER_DAY"
+
+    assert Settings.read({name: number}).max_credits_per_day == float(number)
+    with pytest.raises(BadSettings, match=number):
+        Settings.read({name: "none"})
+
+
+async def test_key_of_the_blocks_is_told_to_be_an_example_and_never_sent(
+    sandbox: Sandbox,
+) -> None:
+    """It is copied along with the block around it (ours)."""
+    key = json.loads(EXAMPLE)["mcpServers"]["wan-mcp"]["env"]["PIXELDOJO_API_KEY"]
+    account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": key}
+    given = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+
+    async with Client(build_server(Settings.read({**os.environ, **account}))) as client:
+        answers = [
+            (await client.call_tool(tool, given)).structured_content or {}
+            for tool, given in (
+                ("replace_character", given),
+                ("get_job_status", {"job_id": "job_1"}),
+                ("wait_for_job", {"job_id": "job_1"}),
+                ("list_jobs", {}),
+            )
+        ]
+
+    assert {answer["code"] for answer in answers} == {"no_api_key"}
+    assert all("still the example from the README" in answer["message"] for answer in answers)
+    assert sandbox.requests == []
+
+
+async def test_same_call_after_a_refusal_or_a_failure_is_paid_anew(sandbox: Sandbox) -> None:
+    """The one exception to "paid once", and the README says so twice (ours)."""
+    account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+    given = {"video": f"{sandbox.origin}{FAILING}", "character_image": sandbox.image_url}
+    sandbox.terms = Terms(pending_seconds=0, processing_seconds=0)
+    sandbox.fault("POST", "*", faults.status(400))
+    charged = []
+
+    async with Client(build_server(Settings.read({**os.environ, **account}))) as client:
+        for _ in range(3):  # refused; then a job that fails; then another
+            told = (await client.call_tool("replace_character", given)).structured_content or {}
+            charged.append(told["charged"])
+            if "job_id" in told:
+                await client.call_tool("wait_for_job", {"job_id": told["job_id"]})
+
+    assert charged == ["no", "yes", "yes"]
+    assert len(sandbox.charges) == 2
+    assert README.count("same call is a new paid request") == 2
+
+
+async def test_first_words_get_the_answer_that_is_told(sandbox: Sandbox) -> None:
+    """The check of a new set-up must not be a riddle itself (ours)."""
+    account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+    (told,) = re.findall(r'and the answer is: "(.+?)"', README)
+
+    async with Client(build_server(Settings.read({**os.environ, **account}))) as client:
+        answer = (await client.call_tool("list_jobs", {})).structured_content or {}
+
+    assert answer["message"] == told
+
+
+@pytest.mark.parametrize(
+    ("system", "told"),
+    [
+        ("unix.Unix", "~/.local/share/wan-mcp"),
+        ("macos.MacOS", "~/Library/Application Support/wan-mcp"),
+    ],
+)
+def test_data_folder_is_where_the_readme_says(
+    system: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks for the ledger or the films finds them (ours)."""
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    module, _, name = system.partition(".")
+    folders = getattr(import_module(f"platformdirs.{module}"), name)
+
+    assert told in CODE
+    assert folders("wan-mcp", appauthor=False).user_data_path == Path(told).expanduser()
+
+
 def test_options_are_those_that_help_lists(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,7 +540,9 @@ def test_every_name_in_code_letters_exists() -> None:
     parameters = {*published(ReplaceCharacter), *published(WaitForJob), *JobLine.model_fields}
     codes = {row[0] for row in table("When a call goes wrong")}
 
-    known = {*tools, *parameters, *codes, *JobResult.model_fields, *PROMPTS}
+    sandboxed = {word for row in table("Sandbox", 1) for word in re.findall(r"\w+", " ".join(row))}
+
+    known = {*tools, *parameters, *codes, *JobResult.model_fields, *PROMPTS, *sandboxed}
     assert names - known == FOREIGN | FILES
 
 

@@ -51,8 +51,8 @@ def test_blank_or_literal_placeholder_counts_as_unset(
 
 
 def test_other_programs_variables_are_ignored(tmp_path: Path) -> None:
-    """Only our own prefix is ours to police (ours)."""
-    environment = {"PATH": "/bin", "PIXELDOJO_TEAM": "x", "WANDB": "y"}
+    """Only our own prefix and the vendor's are ours to police (ours)."""
+    environment = {"PATH": "/bin", "PIXEL_TEAM": "x", "WANDB": "y"}
 
     assert Settings.read(environment, tmp_path) == Settings.read({}, tmp_path)
 
@@ -99,11 +99,11 @@ def test_named_file_gives_every_setting_and_hides_the_folders(tmp_path: Path) ->
     """Whoever names a file vouches for it (ours)."""
     (tmp_path / ".env").write_text(f"{KEY}=pd_from_folder\n")
     named = tmp_path / "my settings.env"
-    named.write_text(f"export {BASE}='https://proxy.example'\nWAN_MCP_LOG_LEVEL=info\nOTHER=1\n")
+    named.write_text(f"export {BASE}='https://proxy.example/v1'\nWAN_MCP_LOG_LEVEL=info\nOTHER=1\n")
 
     settings = Settings.read({"WAN_MCP_ENV_FILE": str(named)}, tmp_path)
 
-    assert (settings.api_base, settings.log_level) == ("https://proxy.example", "INFO")
+    assert (settings.api_base, settings.log_level) == ("https://proxy.example/v1", "INFO")
     assert key(settings) == ""
 
 
@@ -195,12 +195,15 @@ def test_path_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
         ("WAN_MCP_LOGLEVEL", "WAN_MCP_LOG_LEVEL"),
         ("WAN_MCP_LOG_LVL", "WAN_MCP_LOG_LEVEL"),
         ("WAN_MCP_ENVFILE", "WAN_MCP_ENV_FILE"),
+        ("PIXELDOJO_APIKEY", "PIXELDOJO_API_KEY"),
+        ("PIXELDOJO_KEY", "PIXELDOJO_API_KEY"),
+        ("PIXELDOJO_BASE", "PIXELDOJO_API_BASE"),
     ],
 )
 def test_misspelt_name_is_refused_with_the_nearest(
     misspelt: str, meant: str, tmp_path: Path
 ) -> None:
-    """A misspelt limit must not pass for no limit (ours)."""
+    """A misspelt limit must not pass for no limit, nor a misspelt key for no key (ours)."""
     told = refusal({misspelt: "1"}, tmp_path)
 
     assert told == f"{misspelt}: there is no such setting (did you mean {meant}?)"
@@ -276,6 +279,55 @@ def test_address_that_is_not_plain_is_refused_and_not_repeated(base: str, tmp_pa
     assert told.startswith(f"{BASE}: ")
     assert SECRET not in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("base", ["https://pixeldojo.ai", "https://pixeldojo.ai//"])
+def test_address_of_the_web_site_alone_is_refused_with_the_right_one(
+    base: str, tmp_path: Path
+) -> None:
+    """The site knows no job, so every good id would seem to be a wrong one (ours)."""
+    told = refusal({BASE: base}, tmp_path)
+
+    assert told == f"{BASE}: must be the whole address of the API, such as {API_BASE}"
+
+
+@pytest.mark.parametrize("value", ["none", "-1", "inf", "nan", "1,5"])
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("WAN_MCP_MAX_CREDITS_PER_DAY", "a high one, as 100000, lifts the limit"),
+        ("WAN_MCP_MAX_CREDITS_PER_JOB", "for no limit leave it out"),
+        ("WAN_MCP_CONFIRM_ABOVE", "for no limit leave it out"),
+        ("WAN_MCP_VIDEO_LIMIT_GB", "for no limit leave it out"),
+    ],
+)
+def test_wrong_limit_is_told_what_is_allowed_and_how_to_lift_it(
+    name: str, value: str, way_out: str, tmp_path: Path
+) -> None:
+    """Whoever writes "none" wants no limit, and a validator's own words do not help (ours)."""
+    assert refusal({name: value}, tmp_path) == f"{name}: must be a number, 0 or more ({way_out})"
+
+
+@pytest.mark.parametrize("value", ["none", "-1", "2.5"])
+@pytest.mark.parametrize("name", ["WAN_MCP_MAX_IN_FLIGHT", "WAN_MCP_MAX_SUBMITS_PER_MINUTE"])
+def test_wrong_count_is_told_what_is_allowed(name: str, value: str, tmp_path: Path) -> None:
+    """One line is enough to mend it (ours)."""
+    assert refusal({name: value}, tmp_path) == f"{name}: must be a whole number, 0 or more"
+
+
+def test_limits_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    """The words of a refusal must not stand in the way of a good value (ours)."""
+    given = {
+        "WAN_MCP_MAX_CREDITS_PER_DAY": "100000",
+        "WAN_MCP_MAX_CREDITS_PER_JOB": "7.5",
+        "WAN_MCP_MAX_IN_FLIGHT": "0",
+    }
+
+    settings = Settings.read(given, tmp_path)
+
+    assert settings.max_credits_per_day == 100_000
+    assert (settings.max_credits_per_job, settings.max_in_flight) == (7.5, 0)
+    assert settings.confirm_above is None
 
 
 @pytest.mark.parametrize(

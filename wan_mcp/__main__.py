@@ -5,6 +5,7 @@ import os
 import sys
 
 USAGE_ERROR = 2
+FOR_PEOPLE = "This waits for an assistant (MCP on stdin). Try `wan-mcp demo`; Ctrl-C ends it.\n"
 
 
 def main() -> int:
@@ -37,6 +38,8 @@ def _stdio() -> int:
         return complain(exc)
     gc.freeze()
     gc.enable()
+    if sys.stdin and sys.stdin.isatty():  # a person, who would take the silence for a hang
+        sys.stderr.write(FOR_PEOPLE)
     return run_stdio(server)
 
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 
 if TYPE_CHECKING:
     from wan_mcp.demo import Demo
-    from wan_mcp.settings import Settings
+    from wan_mcp.pixeldojo.client import PixelDojo
 
 Complain = Callable[[object], int]
 
@@ -104,19 +104,18 @@ def _demo(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         raise PermissionError(f"the folder {asked.folder} cannot be written to")
     demo = Demo(given, folder=asked.folder)
     if asked.live:
-        return _live(asked, demo, environment)
+        return _live(given, demo, environment)
     return anyio.run(demo.on_sandbox, environment, asked.job_seconds)
 
 
-def _live(asked: argparse.Namespace, demo: "Demo", environment: Mapping[str, str]) -> int:
+def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]) -> int:
+    from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
 
     settings = Settings.read(environment)
-    if not (asked.video and asked.character_image):
-        raise Misuse("--live needs --video and --image: public links to your own files")
-    if not settings.api_key.get_secret_value():
-        raise Misuse("--live needs PIXELDOJO_API_KEY; create a key on pixeldojo.ai")
-    price = anyio.run(_price, settings)
+    vendor = PixelDojo(settings.api_base, settings.api_key.get_secret_value())
+    _require_usable(given, vendor, loopback=settings.on_loopback)
+    price = anyio.run(_price, vendor)
     # Asked outside of the event loop, which would keep Ctrl-C from ending the question.
     if not _agreed(f"Start one job at {settings.api_base} ({price})? [y/N] "):
         _tell("Nothing was sent and nothing was charged.\n")
@@ -124,18 +123,38 @@ def _live(asked: argparse.Namespace, demo: "Demo", environment: Mapping[str, str
     return anyio.run(demo.live, settings, environment)
 
 
-async def _price(settings: "Settings") -> str:
-    from wan_mcp.errors import WanError
-    from wan_mcp.pixeldojo.client import PixelDojo
+def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: bool) -> None:
+    """Nobody should agree to pay for what cannot start."""
+    from wan_mcp.arguments import ReplaceCharacter, read_arguments
+    from wan_mcp.errors import InvalidArguments, NoKey
+    from wan_mcp.lending import files
 
-    vendor = PixelDojo(settings.api_base, settings.api_key.get_secret_value())
+    if not (given.get("video") and given.get("character_image")):
+        raise Misuse("--live needs --video and --image: public links to your own files")
+    for path in files(given).values():
+        raise Misuse(f"upload {path} first and give its link: PixelDojo fetches it itself")
+    try:
+        vendor.require_key()
+        read_arguments(ReplaceCharacter, dict(given), loopback=loopback)
+    except NoKey as exc:
+        where = "create a key in your account on pixeldojo.ai"
+        raise Misuse(f"{exc.what} --live needs PIXELDOJO_API_KEY: {where}") from None
+    except InvalidArguments as exc:
+        raise Misuse(exc.what) from None
+
+
+async def _price(vendor: "PixelDojo") -> str:
+    from wan_mcp.errors import WanError
+
     try:
         estimate = (await vendor.model()).credit_estimate
-    except WanError:
-        estimate = None
+    except WanError as exc:
+        return f"its price is not known: {exc.what.rstrip('.')}"
     finally:
         await vendor.aclose()
-    return "its price is not known" if estimate is None else f"about {estimate:g} credits"
+    if estimate is None:
+        return "its price is not known: PixelDojo's page names none"
+    return f"about {estimate:g} credits"
 
 
 def _agreed(question: str) -> bool:

@@ -75,12 +75,13 @@ class Demo:
 
         Raises:
             BadSettings: a setting in the environment is wrong.
+            FileNotFoundError: an input is neither a link nor a file.
         """
         self._sandboxed = True
-        account = {"PIXELDOJO_API_BASE": "http://127.0.0.1", "PIXELDOJO_API_KEY": "none"}
+        account = {"PIXELDOJO_API_BASE": "http://127.0.0.1/api/v1", "PIXELDOJO_API_KEY": "none"}
         settings = Settings.read({**environment, **account})
         # A ledger of its own: the user's would keep jobs of a vendor that is gone in a minute.
-        with lent(self._given, ("video", "character_image")) as self._given:
+        with lent(self._given) as self._given:
             async with rehearsal(settings.data_folder / "demo", job_seconds) as stage:
                 return await self._on(stage, environment, job_seconds)
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -21,6 +21,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
 )
 
@@ -38,8 +40,23 @@ def _on_or_off(value: object) -> bool:
     return word in ("on", "true", "1")
 
 
-Credits = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+def _told(words: str) -> WrapValidator:
+    """Says what is allowed in words for people instead of pydantic's."""
+
+    def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"must be {words}") from None
+
+    return WrapValidator(read)
+
+
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Limit = Annotated[_Amount, _told("a number, 0 or more (for no limit leave it out)")]
+# There is always one: a limit that a slip of the pen removes is none.
+DayLimit = Annotated[_Amount, _told("a number, 0 or more (a high one, as 100000, lifts the limit)")]
+Count = Annotated[int, Field(ge=0), _told("a whole number, 0 or more")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
@@ -56,7 +73,8 @@ class Settings(BaseModel):
         log_level: how much goes to stderr.
         data_dir: where the ledger lies, a full path; the user's data folder when unset.
         max_credits_per_job: a dearer job is refused, and so is one without a price; unset: no cap.
-        max_credits_per_day: over a sliding 24 hours, across restarts.
+        max_credits_per_day: over a sliding 24 hours, across restarts; nothing unsets it, 0 stops
+            all buying.
         max_in_flight: jobs at once.
         max_submits_per_minute: paid requests in 60 s.
         confirm_above: the person is asked before a job that costs more credits; unset: never.
@@ -76,15 +94,15 @@ class Settings(BaseModel):
         default="WARNING", alias="WAN_MCP_LOG_LEVEL"
     )
     data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
-    max_credits_per_job: Credits | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
-    max_credits_per_day: Credits = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
+    max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
+    max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
     max_submits_per_minute: Count = Field(default=6, alias="WAN_MCP_MAX_SUBMITS_PER_MINUTE")
-    confirm_above: Credits | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
+    confirm_above: Limit | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
     preflight: Switch | None = Field(default=None, alias="WAN_MCP_PREFLIGHT")
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
-    video_limit_gb: Credits | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
+    video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
 
     @classmethod
@@ -96,8 +114,8 @@ class Settings(BaseModel):
             folder: where a `.env` may lie; the working directory when left out.
 
         Raises:
-            BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ name is unknown
-                (a misspelt limit must not pass for no limit).
+            BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ or PIXELDOJO_ name
+                is unknown (a misspelt limit must not pass for no limit).
         """
         given = _ours(environment)
         given = {**_from_files(given, folder or Path()), **given}
@@ -158,6 +176,8 @@ class Settings(BaseModel):
         local = parts.scheme == "http" and addresses.is_loopback(parts.hostname)
         if parts.scheme != "https" and not local:
             raise ValueError("must start with https:// (http:// only on this machine)")
+        if not parts.path.strip("/"):  # the web site, which knows none of our jobs
+            raise ValueError(f"must be the whole address of the API, such as {API_BASE}")
         return base.rstrip("/")
 
     @field_validator("data_dir", "video_dir")
@@ -194,7 +214,7 @@ def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
     named = {
         name: (value or "").strip()
         for name, value in values.items()
-        if name.startswith("WAN_MCP_") or name in _names()
+        if name.startswith(("WAN_MCP_", "PIXELDOJO_"))
     }
     return {name: value for name, value in named.items() if value and not _is_hole(value)}
 

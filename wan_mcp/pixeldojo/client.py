@@ -21,6 +21,9 @@ from wan_mcp.pixeldojo.tracing import answered, request_span
 if TYPE_CHECKING:
     import httpx
 
+EXAMPLE_KEY = "your-pixeldojo-key"
+"""What stands in the place of the key wherever the README shows a configuration to copy."""
+
 
 class PixelDojo:
     """The vendor's API for one account.
@@ -55,6 +58,8 @@ class PixelDojo:
         """Raises NoKey when none is configured: known before anything is written or sent."""
         if not self._key:
             raise NoKey("No PixelDojo API key is configured.")
+        if self._key == EXAMPLE_KEY:
+            raise NoKey(f"PIXELDOJO_API_KEY is still the example from the README, {EXAMPLE_KEY}.")
 
     async def submit(
         self,
