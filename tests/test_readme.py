@@ -30,6 +30,7 @@ from mcp.client import Client
 from wan_mcp import errors
 from wan_mcp.__main__ import main
 from wan_mcp.arguments import Arguments, GetJobStatus, ListJobs, ReplaceCharacter, WaitForJob
+from wan_mcp.calls import BOUGHT
 from wan_mcp.jobs.ledger import Fenced
 from wan_mcp.media.preflight import UnusableInput
 from wan_mcp.models import JobLine, JobResult, JobStatus
@@ -39,7 +40,6 @@ from wan_mcp.sandbox.vendor import FAILING
 from wan_mcp.schema import portable
 from wan_mcp.server import build_server
 from wan_mcp.settings import ENV_FILE, BadSettings, Settings
-from wan_mcp.tools import BOUGHT
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ One call walks tools -> jobs -> pixeldojo -> HTTP and back.
     __main__, commands, demo   the command line
     stdio, http                who is talking, and when to stop
     server, running            wire the rooms below, and hold them while it runs
-    tools, arguments, schema, present, advice, prose   what a model may pass and read
+    tools, arguments, schema, calls, present, advice, prose   what a model may pass and read
     resources, tasks, prompts, app   what some hosts show besides
     jobs                       every rule of money and time
     gallery, media             a look at the inputs, the films that are kept

@@ -1,7 +1,7 @@
 """Where our errors become the protocol's, outside of the tools, which answer with data instead."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +10,9 @@ from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
 
+from wan_mcp.calls import Call, OpenCall
 from wan_mcp.errors import NotFound, WanError
-from wan_mcp.tools import Call
 
-OpenCall = Callable[[Context[Any, Any]], Call]
 Asked = ServerRequestContext[Any, Any]
 
 JOBS = "wan://jobs"

@@ -32,7 +32,8 @@ from mcp.types import (
 )
 
 from wan_mcp import present
-from wan_mcp.boundary import JOBS, Asked, OpenCall, in_words, opened
+from wan_mcp.boundary import JOBS, Asked, in_words, opened
+from wan_mcp.calls import OpenCall
 from wan_mcp.errors import Busy, NotFound, WanError
 from wan_mcp.models import JOB_ID
 

@@ -11,7 +11,7 @@ from mcp.types import INVALID_PARAMS, InputRequiredResult
 from pydantic import Field, ValidationError
 
 from wan_mcp.arguments import ReplaceCharacter
-from wan_mcp.boundary import OpenCall
+from wan_mcp.calls import OpenCall
 from wan_mcp.prose import number
 from wan_mcp.tools import ICON
 

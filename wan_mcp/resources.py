@@ -27,12 +27,12 @@ from mcp.types import (
 )
 from pydantic import AnyUrl
 
-from wan_mcp.boundary import JOBS, Asked, OpenCall, in_words, opened
+from wan_mcp.boundary import JOBS, Asked, in_words, opened
+from wan_mcp.calls import Call, OpenCall
 from wan_mcp.errors import NotFound
 from wan_mcp.gallery import Blob, makes_posters
 from wan_mcp.models import JOB_ID, JobList, JobResult
 from wan_mcp.notices import Notices
-from wan_mcp.tools import Call
 
 RECENT = 20
 """How many ended jobs the list has, besides all that go on."""

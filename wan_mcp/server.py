@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server.mcpserver import Context, MCPServer
 
-from wan_mcp.boundary import OpenCall
+from wan_mcp.calls import Call, OpenCall
 from wan_mcp.gallery import Shown
 from wan_mcp.jobs.clock import Clock
 from wan_mcp.logs import log_to_stderr
@@ -19,7 +19,7 @@ from wan_mcp.resources import Shelf, WanServer, player
 from wan_mcp.running import App
 from wan_mcp.settings import Settings
 from wan_mcp.tasks import Tasks
-from wan_mcp.tools import ICON, Call, build_tools
+from wan_mcp.tools import ICON, build_tools
 
 if TYPE_CHECKING:
     import httpx

@@ -18,10 +18,10 @@ from mcp.types import CallToolRequestParams, ClientCapabilities, RequestParams
 
 from wan_mcp import present
 from wan_mcp.arguments import WaitForJob, read_arguments
-from wan_mcp.boundary import Asked, OpenCall, in_words, opened
+from wan_mcp.boundary import Asked, in_words, opened
+from wan_mcp.calls import Call, OpenCall
 from wan_mcp.errors import InvalidArguments, NotFound, WanError
 from wan_mcp.models import JobStatus
-from wan_mcp.tools import Call
 
 if TYPE_CHECKING:
     from wan_mcp.jobs.service import Jobs

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import (
-    CallToolResult,
-    ContentBlock,
-    Icon,
-    ImageContent,
-    InputRequiredResult,
-    TextContent,
-    ToolAnnotations,
-)
+from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
 
 from wan_mcp import consent, present
@@ -32,18 +23,14 @@ from wan_mcp.arguments import (
     WaitForJob,
     read_arguments,
 )
+from wan_mcp.calls import Call, OpenCall, answer_of
 from wan_mcp.errors import WanError
-from wan_mcp.gallery import Blob, as_seen
-from wan_mcp.models import JobList, JobResult, JobStatus
-from wan_mcp.prose import duration, text
+from wan_mcp.gallery import as_seen
+from wan_mcp.models import JobList, JobResult
 from wan_mcp.schema import portable
 
 if TYPE_CHECKING:
-    from wan_mcp.jobs.service import Jobs
     from wan_mcp.jobs.waits import News
-
-Progress = Callable[[float, str], Awaitable[None]]
-Result = JobResult | JobList
 
 ICON = Icon(
     src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
@@ -51,53 +38,7 @@ ICON = Icon(
 )
 PLAYER = {"ui": {"resourceUri": "ui://wan-mcp/player.html"}}
 """The page on which a host may show an answer (MCP Apps); `app.page` has it."""
-BOUGHT = frozenset(JobStatus) - {JobStatus.REFUSED, JobStatus.NOT_SENT}
-"""What a list shows unasked: a few refusals would push every film out of it."""
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a tool works with besides its arguments.
-
-    Attributes:
-        jobs: the caller's jobs.
-        progress: tells a waiting person how far it is; the number only has to grow.
-        confirm_above: credits above which a person has to say yes; None never asks.
-        context: the SDK's own, through which the host is asked.
-        local: whether paths of this machine mean something to the caller.
-        poster: a few frames of a job's saved film; None where none are to be shown.
-    """
-
-    jobs: Jobs
-    progress: Progress
-    confirm_above: float | None
-    context: Context[Any, Any]
-    local: bool = False
-    poster: Callable[[str], Awaitable[Blob | None]] | None = None
-
-    async def told(self, news: News) -> JobResult:
-        """News of a job, as this caller can use it. Raises what kept us from learning of it."""
-        now, typical = self.jobs.clock.wall(), await self.jobs.typical()
-        seen = replace(news, standing=as_seen(news.known(), local=self.local))
-        return present.news_result(seen, now=now, typical=typical)
-
-    async def listed(self, status: JobStatus | None, limit: int) -> JobList:
-        """The caller's jobs: all that go on, and the newest ended ones of a status."""
-        standings = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
-        now = self.jobs.clock.wall()
-        return present.list_result(standings, now=now, status=status, limit=limit)
-
-    async def answer(self, result: Result) -> CallToolResult:
-        """A result as hosts are given it."""
-        if isinstance(result, JobList):
-            return _answer(result)
-        is_film = result.status is JobStatus.COMPLETED and result.size is not None
-        shown = self.poster and is_film and await self.poster(result.job_id or "")
-        typical = await self.jobs.typical()
-        for_player = None if typical is None else {"typically": duration(typical)}
-        return _answer(result, picture=shown or None, meta=for_player)
 
 
 class WanTool(Tool):
@@ -108,7 +49,7 @@ class WanTool(Tool):
     """
 
     arguments: type[Arguments]
-    open_call: Callable[[Context[Any, Any]], Call]
+    open_call: OpenCall
     loopback: bool
     paid: bool
 
@@ -123,10 +64,10 @@ class WanTool(Tool):
             result = await self.fn(given, call)
             return result if isinstance(result, InputRequiredResult) else await call.answer(result)
         except WanError as failure:
-            return _answer(present.failure_result(failure), failed=True)
+            return answer_of(present.failure_result(failure), failed=True)
         except Exception:
             logger.exception("%s broke", self.name)
-            return _answer(_broken(self.name, self.paid), failed=True)
+            return answer_of(_broken(self.name, self.paid), failed=True)
 
 
 async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | InputRequiredResult:
@@ -176,7 +117,7 @@ async def list_jobs(given: ListJobs, call: Call) -> JobList:
     return await call.listed(given.status, given.limit)
 
 
-def build_tools(open_call: Callable[[Context[Any, Any]], Call], *, loopback: bool) -> list[Tool]:
+def build_tools(open_call: OpenCall, *, loopback: bool) -> list[Tool]:
     """The tools of one server.
 
     Args:
@@ -237,24 +178,4 @@ def _broken(name: str, paid: bool) -> JobResult:
         retry_safe=not paid,
         code="internal_error",
         next=careful if paid else "Call it once more; if that fails too, tell the user.",
-    )
-
-
-def _answer(
-    result: Result,
-    *,
-    failed: bool = False,
-    picture: Blob | None = None,
-    meta: dict[str, Any] | None = None,
-) -> CallToolResult:
-    caption = "\nPicture: frames of the film." if picture else ""
-    content: list[ContentBlock] = [TextContent(type="text", text=text(result) + caption)]
-    if picture is not None:
-        data = base64.b64encode(picture.data).decode()
-        content.append(ImageContent(type="image", data=data, mime_type=picture.mime_type))
-    return CallToolResult(
-        content=content,
-        structured_content=result.model_dump(mode="json", exclude_none=True),
-        is_error=failed,
-        _meta=meta,
     )
