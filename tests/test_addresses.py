@@ -160,6 +160,8 @@ NEVER = [
     ("http://example.com\\@127.0.0.1/x", "contains a backslash"),
     ("http:\\\\127.0.0.1/x", "contains a backslash"),
     ("https://example.com/a\\b", "contains a backslash"),
+    ('https://example.com/a.mp4?n="c"&sig=1', 'contains one of " < >'),
+    ("https://example.com/<a>.mp4", 'contains one of " < >'),
     ("http://exa\tmple.com/x", UNSEEN),
     ("http://exa\nmple.com/x", UNSEEN),
     ("http://example.com/x\r\nHost: evil", UNSEEN),

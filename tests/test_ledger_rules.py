@@ -125,6 +125,10 @@ def test_account_name_depends_on_base_key_and_secret() -> None:
             'see "HTTP://h.example/a" and http://b.example/',
         ),
         ("why? because", "why? because"),
+        (
+            "cannot fetch https://h.example/it's?d=UTF-8''c&sig=1",
+            "cannot fetch https://h.example/it's",
+        ),
     ],
 )
 def test_queries_are_cut_from_what_others_wrote(text: str | None, kept: str | None) -> None:

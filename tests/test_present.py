@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wan_mcp import errors, present, prose
 from wan_mcp.errors import OutcomeUnknown, RateLimited, WanError
+from wan_mcp.gallery import as_seen
 from wan_mcp.jobs import standing as standings
 from wan_mcp.jobs.row import Row, State
 from wan_mcp.jobs.service import Submitted
@@ -458,16 +459,28 @@ def test_joined_call_says_that_it_bought_nothing(standing: Standing, other: str,
     assert result.next == present.job_result(standing, now=NOW).next
 
 
+@pytest.mark.parametrize("resigned", [False, True], ids=["the same", "another query"])
 @pytest.mark.parametrize(
     "standing",
     [request(State.SENDING), request(State.UNKNOWN), stands(FAILED), LOST],
     ids=lambda standing: standing.status,
 )
-def test_another_seed_is_not_offered_before_the_first_job_is_known(standing: Standing) -> None:
+def test_another_seed_is_not_offered_before_the_first_job_is_known(
+    standing: Standing, resigned: bool
+) -> None:
     """A model that waits for a slow answer would take it for the way on, and pay twice (ours)."""
-    result = present.submit_result(Submitted(standing, joined=True), now=NOW)
+    result = present.submit_result(Submitted(standing, joined=True, resigned=resigned), now=NOW)
 
-    assert "another seed" not in result.message
+    assert "seed" not in result.message
+
+
+def test_a_saved_film_out_of_reach_is_told_by_its_link() -> None:
+    """A dead network drive, a folder that may not be read: the job is done all the same (ours)."""
+    film = "/" + "x" * 5_000  # which no system looks up
+    seen = as_seen(stands(DONE, saved_path=film, sha256="ab", size=7), local=True).row
+
+    assert seen is not None
+    assert (seen.saved_path, seen.sha256, seen.size) == (None, None, None)
 
 
 def test_call_that_bought_its_job_does_not_speak_of_another() -> None:

@@ -26,6 +26,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PUBLIC_V6 = ipaddress.ip_network("2000::/3")
 """All of IPv6 that is handed out for the public internet; Python's own table has gaps."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_ENDS_A_LINK = frozenset('"<>')
+"""In any text, and in a log that cuts queries off; no address may hold them (RFC 3986)."""
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -79,6 +81,8 @@ def is_global(address: Address) -> bool:
 def _check(text: str, loopback: bool, secure: bool) -> None:
     parts = _split(text)
     host = _ascii_host(parts)
+    if not secure and not _ENDS_A_LINK.isdisjoint(text):
+        raise ValueError('contains one of " < >, which a link has to spell %22 %3C %3E')
     if is_loopback(host):
         if loopback:
             return

@@ -13,14 +13,25 @@ if TYPE_CHECKING:
 
 _LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 
-_TAKE = " For another take call again with another seed."
-JOINED = {
-    JobStatus.SUBMITTING: " It is the request that was already made; it is paid at most once.",
-    JobStatus.RUNNING: _TAKE,
-    JobStatus.COMPLETED: _TAKE,
-}
-"""What a call that joined a request is told of it. Nothing of another seed while it is open what
-the first one costs, or after it went wrong: that would be a second payment."""
+
+def of_joined(status: JobStatus, *, resigned: bool) -> str:
+    """What a call is told of the request that it joined.
+
+    Nothing of another seed while it is open what the first one costs, or after it went wrong: that
+    would be a second payment.
+
+    Args:
+        resigned: the two differ in the query of a link.
+    """
+    if status is JobStatus.SUBMITTING:
+        return " It is the request that was already made; it is paid at most once."
+    if status not in (JobStatus.RUNNING, JobStatus.COMPLETED):
+        return ""
+    other = (
+        " Only what follows the ? of a link differs: if that means another clip or picture, call "
+        "again with a seed."
+    )
+    return f"{other if resigned else ''} For another take call again with another seed."
 
 
 def next_step(standing: Standing, left: int | None) -> str:

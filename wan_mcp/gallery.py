@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -129,7 +130,7 @@ def as_seen(standing: Standing, *, local: bool) -> Standing:
         return standing
     if not local:
         return replace(standing, row=row.model_copy(update={"saved_path": None}))
-    if Path(row.saved_path).is_file():
+    if os.path.isfile(row.saved_path):
         return standing
     gone = {"saved_path": None, "sha256": None, "size": None}
     return replace(standing, row=row.model_copy(update=gone))
@@ -214,10 +215,9 @@ def _path_of(standing: Standing | None, id: str) -> Path:
         raise _hidden("No film of this job is saved here.", id)
     if standing.row.saved_path is None:
         raise _hidden(_NO_FILM.get(standing.status, _NOT_ENDED), id)
-    path = Path(standing.row.saved_path)
-    if not path.is_file():
+    if not os.path.isfile(standing.row.saved_path):
         raise _hidden("The film is no longer where it was saved.", id)
-    return path
+    return Path(standing.row.saved_path)
 
 
 def _hidden(why: str, id: str) -> NotFound:

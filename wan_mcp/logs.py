@@ -7,9 +7,11 @@ import logging
 import re
 
 _TALKATIVE = ("httpcore", "httpx", "sse_starlette")
-_QUERY = re.compile(r"""(://[^\s?#"'<>]*[?#])(?:\\(?!["'])|[^\s"'<>\\])+""")
+# A query may hold a ' and `media_url` admits none of "<>. No address begins inside another: else
+# each :// of a hostile text would be a search to its end.
+_QUERY = re.compile(r"""(://(?:(?!://)[^\s?#"<>])*[?#])(?:\\(?!")|[^\s"<>\\])+""")
 # Pydantic shortens what it repeats in the middle, so that no ? is left to tell a query by.
-_INPUT = re.compile(r"input_value=.*, input_type=")
+_INPUT = re.compile(r"input_value=(?:(?!input_value=).)*, input_type=")
 
 
 class _Formatter(logging.Formatter):

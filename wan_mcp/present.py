@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wan_mcp.advice import JOINED, next_of_list, next_step
+from wan_mcp.advice import next_of_list, next_step, of_joined
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.prose import duration, summary, word
 
@@ -41,14 +41,10 @@ def submit_result(submitted: Submitted, *, now: datetime) -> JobResult:
     """What replace_character answers about a job that it started or joined."""
     result = job_result(submitted.standing, now=now, charged=not submitted.joined)
     if submitted.joined:
-        other = (
-            " Only what follows the ? of a link differs: if that means another clip or picture, "
-            "call again with a seed."
-        )
+        about = of_joined(submitted.standing.status, resigned=submitted.resigned)
         result.message = (
             "Nothing was bought by this call: an equal request stands already, and this is where "
-            f"it is.{other if submitted.resigned else ''}"
-            f"{JOINED.get(submitted.standing.status, '')} {result.message}"
+            f"it is.{about} {result.message}"
         )
     elif submitted.standing.status is JobStatus.SUBMITTING:
         result.charged = "unknown"

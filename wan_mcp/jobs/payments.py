@@ -94,6 +94,9 @@ class Payments:
     async def drain(self, seconds: float) -> None:
         """Let running payments finish, at most so long; what has not left yet stays."""
         self.closing = True
+        if self._open:
+            words = "paid requests under way: %d. Waiting up to %g s; a second signal cuts them"
+            logger.warning(words, len(self._open), seconds)
         with anyio.move_on_after(seconds):
             for outcome in list(self._open.values()):
                 await outcome.done.wait()

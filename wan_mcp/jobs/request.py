@@ -69,7 +69,7 @@ def without_query(url: str) -> str:
 
 def without_queries(text: str | None) -> str | None:
     """Text of somebody else's with the query and fragment of every URL in it cut off."""
-    return text and re.sub(r"(https?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", r"\1", text, flags=re.I)
+    return text and re.sub(r"(https?://[^\s?#\"<>]*)[?#][^\s\"<>]*", r"\1", text, flags=re.I)
 
 
 def without_fragment(url: str | None) -> str | None:
