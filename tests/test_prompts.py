@@ -67,12 +67,12 @@ async def test_what_was_given_is_quoted_on_a_line_each(host: Host) -> None:
     """Text of others' is data: it can neither end its line nor hide (ours)."""
     said = await text(
         host,
-        video='https://e.example/a.mp4?"{price}',
+        video="https://e.example/a.mp4?'{price}",
         character_image=" https://e.example/\u00fc.png",
         video_duration=" 7 ",
     )
 
-    assert '- video: "https://e.example/a.mp4?\\"{price}"\n' in said
+    assert '- video: "https://e.example/a.mp4?\'{price}"\n' in said
     assert '- character_image: "https://e.example/\\u00fc.png"\n' in said
     assert '- video_duration: "7"\n' in said
     assert said.isascii()
