@@ -205,6 +205,18 @@ async def test_the_commit_before_sending_waits_for_the_disk(
     assert set(levels) == {2}
 
 
+async def test_a_paid_request_leaves_a_line_in_the_log(
+    serve: Serve, wanted: Replacement, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At INFO, with both ids: an operator's trail of what was bought (README)."""
+    caplog.set_level("INFO", "wan_mcp.jobs.payments")
+    async with serve(SQLiteLedger(tmp_path)) as jobs:
+        standing = (await jobs.submit(wanted)).standing
+
+    assert standing.row is not None
+    assert f"request {standing.row.handle}: running, job {standing.id}" in caplog.messages
+
+
 async def test_every_paid_post_has_a_connection_of_its_own(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:

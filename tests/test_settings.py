@@ -209,6 +209,14 @@ def test_misspelt_name_is_refused_with_the_nearest(
     assert told == f"{misspelt}: there is no such setting (did you mean {meant}?)"
 
 
+@pytest.mark.parametrize("name", ["PIXELDOJO_TOKEN", "PIXELDOJO_OUTPUT_FOLDER", "PIXELDOJO_MODEL"])
+def test_a_name_of_another_program_does_not_stop_the_server(name: str, tmp_path: Path) -> None:
+    """The vendor's prefix is not ours alone (assumed)."""
+    settings = Settings.read({name: "x", KEY: "pd_key"}, tmp_path)
+
+    assert settings.api_key.get_secret_value() == "pd_key"
+
+
 def test_misspelt_name_in_a_named_file_is_refused_too(tmp_path: Path) -> None:
     """A file is no excuse (ours)."""
     (tmp_path / "named.env").write_text("WAN_MCP_9Z9Z9Z=1\n")

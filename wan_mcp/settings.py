@@ -115,7 +115,7 @@ class Settings(BaseModel):
 
         Raises:
             BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ or PIXELDOJO_ name
-                is unknown (a misspelt limit must not pass for no limit).
+                is misspelt (a misspelt limit must not pass for no limit).
         """
         given = _ours(environment)
         given = {**_from_files(given, folder or Path()), **given}
@@ -211,12 +211,15 @@ def _port_is_valid(parts: SplitResult) -> bool:
 
 def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
     """Our names only; blank ones and the literal ${...} that bundles pass for them are unset."""
-    named = {
-        name: (value or "").strip()
-        for name, value in values.items()
-        if name.startswith(("WAN_MCP_", "PIXELDOJO_"))
-    }
+    named = {name: (value or "").strip() for name, value in values.items() if _is_ours(name)}
     return {name: value for name, value in named.items() if value and not _is_hole(value)}
+
+
+def _is_ours(name: str) -> bool:
+    # PIXELDOJO_ is the vendor's: another program's name is no mistake, a misspelt one of ours is.
+    vendors = name.startswith("PIXELDOJO_") and name.removeprefix("PIXELDOJO_")
+    near = vendors and difflib.get_close_matches(vendors, ("API_KEY", "API_BASE"))
+    return name.startswith("WAN_MCP_") or bool(near)
 
 
 def _is_hole(value: str) -> bool:

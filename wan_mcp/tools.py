@@ -38,6 +38,7 @@ ICON = Icon(
 )
 PLAYER = {"ui": {"resourceUri": "ui://wan-mcp/player.html"}}
 """The page on which a host may show an answer (MCP Apps); `app.page` has it."""
+
 logger = logging.getLogger(__name__)
 
 
