@@ -66,7 +66,7 @@ def serve(sandbox: Sandbox) -> Serve:
         vendor = PixelDojo(sandbox.api_base, sandbox.key)
         account = partial(ledger.account, sandbox.api_base, sandbox.key)
         async with anyio.create_task_group() as tasks:
-            with anyio.fail_after(5):
+            with anyio.fail_after(600):
                 yield Jobs(
                     vendor,
                     ledger,
@@ -173,10 +173,10 @@ async def test_no_byte_leaves_when_the_commit_fails(wanted: Replacement) -> None
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         vendor = PixelDojo(f"http://127.0.0.1:{port}", "pd_key")
-        with anyio.fail_after(5), pytest.raises(LedgerUnavailable):
+        with anyio.fail_after(600), pytest.raises(LedgerUnavailable):
             await vendor.submit(wanted, before_sending=full)
         await vendor.aclose()
-        with anyio.fail_after(5):
+        with anyio.fail_after(600):
             await read_to_the_end.wait()
 
     assert received == [b""]
