@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("wan_mcp", "tests", "pyproject.toml", "README.md")
-CRASH, RACES, CANCEL = ("tests/test_crash.py", "tests/test_races.py", "tests/test_cancel.py")
+CRASH, RACES, CANCEL = (f"tests/payments/test_{name}.py" for name in ("crash", "races", "cancel"))
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
 
@@ -39,7 +39,7 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "fsync off",
-        [("jobs/database.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF")],
+        [("ledger/sqlite/connection.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF")],
         [f"{CRASH}::test_the_commit_before_sending_waits_for_the_disk"],
     ),
     Mutation(
@@ -59,14 +59,14 @@ MUTATIONS = (
     ),
     Mutation(
         "unique index dropped",
-        [("jobs/migrations.py", "CREATE UNIQUE INDEX live", "CREATE INDEX live")],
+        [("ledger/sqlite/schema.py", "CREATE UNIQUE INDEX live", "CREATE INDEX live")],
         [f"{RACES}::test_a_claim_that_overlooks_its_equal_cannot_be_written"],
     ),
     Mutation(
         "fence dropped",
         [
             (
-                "jobs/table.py",
+                "ledger/rows.py",
                 'f"handle = :handle_ AND state IN {listed(BEFORE[state])} "\n'
                 '            f"AND (owner = :me_ OR state NOT IN {listed(UNSETTLED)})"',
                 '"handle = :handle_"',
@@ -79,16 +79,20 @@ MUTATIONS = (
         # Around the claim it stands three times, and any of them is enough.
         [
             (
-                "jobs/service.py",
+                "jobs.py",
                 "with anyio.CancelScope(shield=True):  # a claimed",
                 "with anyio.CancelScope():  # a claimed",
             ),
             (
-                "jobs/service.py",
+                "jobs.py",
                 "await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))",
                 "await self._claim(wanted, estimate)",
             ),
-            ("jobs/file.py", "with anyio.CancelScope(shield=True):", "with anyio.CancelScope():"),
+            (
+                "ledger/sqlite/file.py",
+                "with anyio.CancelScope(shield=True):",
+                "with anyio.CancelScope():",
+            ),
         ],
         [
             f"{CANCEL}::test_a_submit_cancelled_at_any_await_is_paid_once",
@@ -110,11 +114,11 @@ MUTATIONS = (
         "cap check outside the transaction",
         [
             (
-                "jobs/book.py",
+                "ledger/transactions.py",
                 "        request = request_of(account, wanted)\n        with transaction",
                 "        request = request_of(account, wanted)\n"
                 "        now = self._table.now()\n"
-                "        caps.check(allowed, now, estimate, Spending(self._table, account))\n"
+                "        spending_limits.check(allowed, now, estimate, Spending(self._table, account))\n"
                 "        allowed = Caps(None, None, None, None)\n"
                 "        with transaction",
             )

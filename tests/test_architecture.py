@@ -74,7 +74,14 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "wan_mcp.pixeldojo.client", "wan_mcp.http", "wan_mcp.sandbox"),
+    *(
+        "httpx",
+        "sqlite3",
+        "av",
+        "wan_mcp.pixeldojo.client",
+        "wan_mcp.transports.http",
+        "wan_mcp.sandbox",
+    ),
     *("wan_mcp.media", "wan_mcp.app"),
 }
 
@@ -154,7 +161,7 @@ def test_a_thing_from_outside_stays_in_its_rooms(thing: str) -> None:
 
 def test_start_up_loads_nothing_that_initialize_can_do_without() -> None:
     """One host drops a server that needs 1.1 s for `initialize` (observed elsewhere)."""
-    rooms = "wan_mcp.server, wan_mcp.settings, wan_mcp.stdio"
+    rooms = "wan_mcp.server, wan_mcp.settings, wan_mcp.transports.stdio"
     # What was there before is not ours: coverage measures subprocesses, and brings sqlite3 along.
     code = f"import sys; old = {{*sys.modules}}; import {rooms}; print(*{{*sys.modules}} - old)"
     loaded = subprocess.run(

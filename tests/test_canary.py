@@ -22,15 +22,16 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from tests.virtual_time import VirtualTime, watched_threads
-from wan_mcp import stdio
 from wan_mcp.errors import WanError
 from wan_mcp.logs import _Formatter
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.exchange import Limits, Request
-from wan_mcp.sandbox import Fault, Sandbox, Terms, faults
+from wan_mcp.sandbox import Fault, Sandbox, Terms
+from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
 from wan_mcp.settings import BadSettings, Settings
+from wan_mcp.transports import stdio
 
 pytestmark = pytest.mark.anyio
 
@@ -406,7 +407,7 @@ def test_settings_never_show_the_key() -> None:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     paths = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-    root = str(Path(stdio.__file__).parents[1])
+    root = str(Path(stdio.__file__).parents[2])
     return {**paths, **kept_in(home), "PYTHONPATH": root, "PIXELDOJO_API_KEY": KEY, **more}
 
 

@@ -29,17 +29,24 @@ from mcp.client import Client
 
 from wan_mcp import errors
 from wan_mcp.__main__ import main
-from wan_mcp.arguments import Arguments, GetJobStatus, ListJobs, ReplaceCharacter, WaitForJob
-from wan_mcp.calls import BOUGHT
-from wan_mcp.jobs.ledger import Fenced
-from wan_mcp.media.preflight import UnusableInput
+from wan_mcp.inputs.preflight import UnusableInput
+from wan_mcp.ledger.contract import Fenced
 from wan_mcp.models import JobLine, JobResult, JobStatus
-from wan_mcp.sandbox import Sandbox, Terms, faults
-from wan_mcp.sandbox.films import SAMPLES
-from wan_mcp.sandbox.vendor import FAILING
-from wan_mcp.schema import portable
+from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+from wan_mcp.sandbox.vendor.books import FAILING
+from wan_mcp.sandbox.videos.samples import SAMPLES
 from wan_mcp.server import build_server
 from wan_mcp.settings import ENV_FILE, BadSettings, Settings
+from wan_mcp.surface.arguments import (
+    Arguments,
+    GetJobStatus,
+    ListJobs,
+    ReplaceCharacter,
+    WaitForJob,
+)
+from wan_mcp.surface.calls import BOUGHT
+from wan_mcp.surface.schema import portable
 
 pytestmark = pytest.mark.anyio
 
@@ -412,7 +419,7 @@ async def test_defect_is_told_as_the_error_table_says(
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wan_mcp.jobs.service.Jobs", broken)
+    monkeypatch.setattr("wan_mcp.jobs.Jobs", broken)
     async with Client(server) as client:
         paid = (await client.call_tool("replace_character", given)).structured_content or {}
         free = (await client.call_tool("wait_for_job", {"job_id": "a"})).structured_content or {}

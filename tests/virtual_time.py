@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from wan_mcp.jobs.clock import Clock
+from wan_mcp.clock import Clock
 
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
 GRACE = 0.001

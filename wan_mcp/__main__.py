@@ -12,7 +12,7 @@ def main() -> int:
     """Run `wan-mcp`; without a command, the server on standard input and output."""
     if len(sys.argv) == 1:  # what every host starts, so it takes no detour
         return _stdio()
-    from wan_mcp.commands import run
+    from wan_mcp.cli.commands import run
 
     return run(sys.argv[1:], os.environ, complain)
 
@@ -30,7 +30,7 @@ def _stdio() -> int:
     gc.disable()
     from wan_mcp.server import build_server
     from wan_mcp.settings import BadSettings, Settings
-    from wan_mcp.stdio import run_stdio
+    from wan_mcp.transports.stdio import run_stdio
 
     try:
         server = build_server(Settings.read(os.environ), local=True)

@@ -9,17 +9,17 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server.mcpserver import Context, MCPServer
 
-from wan_mcp.calls import Call, OpenCall
-from wan_mcp.gallery import Shown
-from wan_mcp.jobs.clock import Clock
+from wan_mcp.app import App
+from wan_mcp.clock import Clock
 from wan_mcp.logs import log_to_stderr
-from wan_mcp.notices import Notices, only_what_is_kept
-from wan_mcp.prompts import replace_a_character
-from wan_mcp.resources import Shelf, WanServer, player
-from wan_mcp.running import App
 from wan_mcp.settings import Settings
-from wan_mcp.tasks import Tasks
-from wan_mcp.tools import ICON, build_tools
+from wan_mcp.surface.calls import Call, OpenCall
+from wan_mcp.surface.prompts import replace_a_character
+from wan_mcp.surface.resources import Shelf, WanServer, player
+from wan_mcp.surface.subscriptions import Notices, only_what_is_kept
+from wan_mcp.surface.tasks import Tasks
+from wan_mcp.surface.tools import ICON, build_tools
+from wan_mcp.videos.gallery import Shown
 
 if TYPE_CHECKING:
     import httpx

@@ -26,7 +26,7 @@ from pydantic import (
     field_validator,
 )
 
-from wan_mcp import addresses
+from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"

@@ -30,9 +30,9 @@ from tests.bench.hand_over import be_a_server, hand_overs
 from tests.bench.rooms import Scene, scene
 from tests.bench.waiting import Report
 from wan_mcp import __main__ as program
-from wan_mcp import stdio
 from wan_mcp.models import Job, JobStatus
 from wan_mcp.sandbox import KEY, Terms
+from wan_mcp.transports import stdio
 
 WAITERS, WAITED_FOR, ENDED = 1_000, 100, 10
 SETTLING, MEASURED = 5.0, 30.0

@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from wan_mcp.jobs.ledger import Caps
-from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.ledger.contract import Caps
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ROUNDS = 300

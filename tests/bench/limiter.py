@@ -28,12 +28,13 @@ from tests.bench.rooms import Diary, rooms, run_already, virtual_sandbox, virtua
 from tests.bench.waiting import MINUTE, Report, run_all
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
-from wan_mcp.jobs.budget import WINDOW, Budget
-from wan_mcp.jobs.service import Jobs
+from wan_mcp.jobs import Jobs
 from wan_mcp.models import Replacement
-from wan_mcp.pixeldojo.pace import Use
+from wan_mcp.pixeldojo.priority import Use
 from wan_mcp.pixeldojo.reply import Reply
-from wan_mcp.sandbox import Sandbox, Terms, faults
+from wan_mcp.polling.rate_limiter import WINDOW, Budget
+from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.sandbox.http import faults
 
 WAITED_FOR = 12
 MINUTES = 10

@@ -14,16 +14,17 @@ from unittest.mock import patch
 import anyio
 
 from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
-from wan_mcp.jobs.budget import Budget
-from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.ledger import Caps, Ledger
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.clock import Clock
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.contract import Caps, Ledger
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.wire import run_body
-from wan_mcp.sandbox import KEY, Fault, Sandbox, Terms, faults
-from wan_mcp.sandbox.script import Scripts
+from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.sandbox import KEY, Fault, Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+from wan_mcp.sandbox.http.script import Scripts
 
 ROUND_TRIP = 0.2
 ENDLESS = "https://media.example/media/endless.mp4"

@@ -28,11 +28,12 @@ from tests.bench.rooms import ROUND_TRIP, Rooms, rooms, virtual_sandbox, virtual
 from tests.bench.waiting import MINUTE, Report
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
-from wan_mcp.jobs.row import FREE_OF_CHARGE, LIVE, Row, State
-from wan_mcp.jobs.service import Jobs
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, Row, State
 from wan_mcp.models import Replacement
-from wan_mcp.sandbox import Charge, Fault, Sandbox, Terms, faults
-from wan_mcp.sandbox.script import Scripts
+from wan_mcp.sandbox import Charge, Fault, Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+from wan_mcp.sandbox.http.script import Scripts
 
 JOBS = 200
 MINUTES = 30

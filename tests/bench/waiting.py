@@ -25,13 +25,13 @@ import anyio
 import httpx
 
 from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
-from wan_mcp.jobs.budget import Budget
-from wan_mcp.jobs.ledger import Caps
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.contract import Caps
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.pace import Use
+from wan_mcp.pixeldojo.priority import Use
+from wan_mcp.polling.rate_limiter import Budget
 
 MEDIAN, P95 = 90.0, 300.0
 ROUND_TRIP = 0.2

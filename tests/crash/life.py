@@ -21,16 +21,16 @@ from typing import Any
 
 import anyio
 
+from wan_mcp import jobs
+from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
-from wan_mcp.jobs import service
-from wan_mcp.jobs.budget import Budget
-from wan_mcp.jobs.clock import Clock
-from wan_mcp.jobs.ledger import Caps, Ledger
-from wan_mcp.jobs.service import Jobs
-from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.contract import Caps, Ledger
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.polling.rate_limiter import Budget
 
 if find_spec("sniffio") is None:
     # httpcore looks for it at every lock, along the whole path when it is not installed.
@@ -38,7 +38,7 @@ if find_spec("sniffio") is None:
 
 NO_CAPS = Caps(None, None, None, None)
 LONGEST = 600
-"""Seconds after which a life that hangs is ended by SIGALRM: a failure of the run. Generous, because
+"""Seconds after which a life that hangs is ended by SIGALRM: a failure of the run. Generous:
 a busy machine may be a hundred times slower than a quiet one."""
 PATIENCE = 0.02
 """Seconds that a submit waits here before it answers with our handle; 4 in a real server."""
@@ -157,7 +157,7 @@ def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
         os.write(pipe, json.dumps((name, list(values))).encode() + b"\n")
 
     signal.alarm(LONGEST)
-    service.ANSWER_SECONDS = PATIENCE
+    jobs.ANSWER_SECONDS = PATIENCE
     _tell_parsed(say)
     _count_steps(kill_at)
     try:

@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.crash.life import Host, serve
 from tests.crash.vendor import FORK, Vendor, repeated
-from wan_mcp.jobs.row import UNSETTLED
-from wan_mcp.jobs.service import Jobs, Submitted
+from wan_mcp.jobs import Jobs, Submitted
+from wan_mcp.ledger.record import UNSETTLED
 from wan_mcp.models import Replacement
-from wan_mcp.sandbox import KEY, faults
+from wan_mcp.sandbox import KEY
+from wan_mcp.sandbox.http import faults
 
 AT_ONCE = 20
 """Calls that each process makes at a time; then it waits for the others."""

@@ -27,8 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.crash.life import Host, Told, clean, come_back, live, submit
 from tests.crash.vendor import FORK, Vendor, repeated
-from wan_mcp.jobs.row import UNSETTLED, State
-from wan_mcp.sandbox import Charge, Fault, faults
+from wan_mcp.ledger.record import UNSETTLED, State
+from wan_mcp.sandbox import Charge, Fault
+from wan_mcp.sandbox.http import faults
 
 BEHAVIOURS: dict[str, Sequence[Fault]] = {
     "fast": (faults.honest(),),

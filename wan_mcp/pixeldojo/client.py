@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from wan_mcp import addresses
 from wan_mcp.errors import NoKey
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo import wire
+from wan_mcp.pixeldojo.error_statuses import failure
 from wan_mcp.pixeldojo.exchange import Commit, Exchange, Limits, Request
-from wan_mcp.pixeldojo.pace import Pace, Use
-from wan_mcp.pixeldojo.refusals import failure
+from wan_mcp.pixeldojo.priority import Pace, Use
 from wan_mcp.pixeldojo.reply import Reply
 from wan_mcp.pixeldojo.tracing import answered, request_span
+from wan_mcp.web import addresses
 
 if TYPE_CHECKING:
     import httpx

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from wan_mcp import addresses
 from wan_mcp.errors import CouldNotFindOut, OutcomeUnknown
 from wan_mcp.models import JOB_ID, Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.reply import Reply, clean
+from wan_mcp.web import addresses
 
 MODEL = "wan-2.2-replace"
 

@@ -15,10 +15,10 @@ own: then a job that is not named above fails when its inputs cannot be fetched 
 What PixelDojo does not document is a setting (`Terms`); how requests go wrong is in `faults`.
 """
 
-from wan_mcp.sandbox.faults import Fault
-from wan_mcp.sandbox.message import Reply, Request
+from wan_mcp.sandbox.http.faults import Fault
+from wan_mcp.sandbox.http.message import Reply, Request
 from wan_mcp.sandbox.sandbox import KEY, Sandbox, serve
-from wan_mcp.sandbox.terms import Terms
-from wan_mcp.sandbox.vendor import Charge
+from wan_mcp.sandbox.vendor.books import Charge
+from wan_mcp.sandbox.vendor.terms import Terms
 
 __all__ = ["KEY", "Charge", "Fault", "Reply", "Request", "Sandbox", "Terms", "serve"]

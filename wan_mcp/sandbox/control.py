@@ -13,10 +13,10 @@ DELETE /sandbox/          the end of a sandbox that `serve` runs
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from wan_mcp.sandbox.faults import from_json
-from wan_mcp.sandbox.message import Reply, Request, json_reply, text_reply
-from wan_mcp.sandbox.studio import equipped
-from wan_mcp.sandbox.vendor import ENDLESS, FAILING
+from wan_mcp.sandbox.http.faults import from_json
+from wan_mcp.sandbox.http.message import Reply, Request, json_reply, text_reply
+from wan_mcp.sandbox.vendor.books import ENDLESS, FAILING
+from wan_mcp.sandbox.videos.studio import equipped
 
 if TYPE_CHECKING:
     from wan_mcp.sandbox.sandbox import Sandbox

@@ -9,16 +9,17 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Self
 
-from wan_mcp.sandbox import control, routes
-from wan_mcp.sandbox.delivery import deliver, whole
-from wan_mcp.sandbox.faults import Fault, Hold, honest
-from wan_mcp.sandbox.listener import Listener
-from wan_mcp.sandbox.message import Reply, Request, text_reply
-from wan_mcp.sandbox.peer import Peer
-from wan_mcp.sandbox.script import Scripts
-from wan_mcp.sandbox.studio import Studio
-from wan_mcp.sandbox.terms import Clock, Terms
-from wan_mcp.sandbox.vendor import Charge, Film, Job, Vendor
+from wan_mcp.sandbox import control
+from wan_mcp.sandbox.http.delivery import deliver, whole
+from wan_mcp.sandbox.http.faults import Fault, Hold, honest
+from wan_mcp.sandbox.http.listener import Listener
+from wan_mcp.sandbox.http.message import Reply, Request, text_reply
+from wan_mcp.sandbox.http.peer import Peer
+from wan_mcp.sandbox.http.script import Scripts
+from wan_mcp.sandbox.vendor import routes
+from wan_mcp.sandbox.vendor.books import Charge, Film, Job, Vendor
+from wan_mcp.sandbox.vendor.terms import Clock, Terms
+from wan_mcp.sandbox.videos.studio import Studio
 
 KEY = "pd_sandbox"
 _REQUESTS_KEPT = 10_000

@@ -1,0 +1,696 @@
+"""`wan-mcp demo`: one job from end to end, what it says, and what it may spend."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from importlib import resources
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import httpx
+import pytest
+from mcp.client.stdio import StdioServerParameters
+from mcp.server.mcpserver import MCPServer
+
+from tests.virtual_time import VirtualTime, watched_threads
+from wan_mcp.__main__ import main
+from wan_mcp.cli.demo import Demo, subprocess_server
+from wan_mcp.cli.progress_bar import Screen
+from wan_mcp.clock import Clock
+from wan_mcp.sandbox import Fault, Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+CLIP = "https://example.com/clip.mp4"
+PICTURE = "https://example.com/face.png"
+MODEL = "wan-2.2-replace"
+WISH = {"video": CLIP, "character_image": PICTURE}
+REAL_KEY = "pd_canary_7f3a"
+FILM = (resources.files("wan_mcp.sandbox") / "media/result.mp4").read_bytes()
+
+# Stands in for a server that dies while the job is going on.
+SHORT_LIVED = """
+import os
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("short-lived")
+
+
+@server.tool()
+def replace_character(video: str, character_image: str) -> dict[str, str]:
+    return {"status": "running", "job_id": "job_42", "charged": "yes"}
+
+
+@server.tool()
+def wait_for_job(job_id: str) -> None:
+    os._exit(3)
+
+
+server.run()
+"""
+
+
+@pytest.fixture
+def time() -> Iterator[VirtualTime]:
+    """The time of a sandbox and of the server in front of it; it passes by waiting only."""
+    with watched_threads():
+        yield VirtualTime(0.0)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest, time: VirtualTime) -> object:
+    """Virtual where the server is in this process."""
+    return time.backend(sockets=True) if "live" in request.fixturenames else "asyncio"
+
+
+@pytest.fixture
+async def sandbox(time: VirtualTime) -> AsyncIterator[Sandbox]:
+    """The PixelDojo that `--live` finds behind the configured address."""
+    async with Sandbox(
+        Terms(pending_seconds=4, processing_seconds=16), clock=time.monotonic
+    ) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def connect(
+    request: pytest.FixtureRequest, time: VirtualTime
+) -> Callable[[Mapping[str, str]], MCPServer[Any]]:
+    """The server in this process; with a sandbox that is too, on its time."""
+    clock = time.clock() if "live" in request.fixturenames else Clock()
+
+    def build(environment: Mapping[str, str]) -> MCPServer[Any]:
+        return build_server(Settings.read(environment), clock=clock)
+
+    return build
+
+
+@pytest.fixture
+def live(
+    sandbox: Sandbox, connect: Callable[[Mapping[str, str]], MCPServer[Any]], tmp_path: Path
+) -> Callable[..., Any]:
+    """Runs a live demo on the sandbox; gives the exit code."""
+
+    async def run(given: Mapping[str, Any] = WISH) -> int:
+        environment = {
+            "PIXELDOJO_API_BASE": sandbox.api_base,
+            "PIXELDOJO_API_KEY": sandbox.key,
+            "WAN_MCP_DATA_DIR": str(tmp_path / "data"),
+        }
+        play = Demo(given, folder=tmp_path, connect=connect)
+        return await play.live(Settings.read(environment), environment)
+
+    return run
+
+
+@pytest.fixture
+def configured(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The user's environment: an account on the sandbox, and a proxy that cannot see it."""
+    monkeypatch.setenv("PIXELDOJO_API_BASE", sandbox.api_base)
+    monkeypatch.setenv("PIXELDOJO_API_KEY", sandbox.key)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+
+
+async def command(*arguments: str, stdin: str | None, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run `wan-mcp demo` in a thread, as its own main program, with words on its stdin."""
+    monkeypatch.setattr(sys, "argv", ["wan-mcp", "demo", *arguments])
+    monkeypatch.setattr(sys, "stdin", None if stdin is None else io.StringIO(stdin))
+    return await anyio.to_thread.run_sync(main)
+
+
+def own_data(folder: Path) -> dict[str, str]:
+    """An environment in which the demo keeps its things in the test's folder."""
+    return {"WAN_MCP_DATA_DIR": str(folder / "data")}
+
+
+def films(folder: Path) -> list[bytes]:
+    """The contents of all films below a folder, begun ones included."""
+    return [path.read_bytes() for path in folder.rglob("wan-mcp-job_*")]
+
+
+def is_sandboxed(film: bytes) -> bool:
+    """Whether it is the sandbox's sample, or (with PyAV) one that it made."""
+    return film == FILM if find_spec("av") is None else film[4:8] == b"ftyp" and film != FILM
+
+
+async def test_sandbox_demo_saves_a_film_and_tells_what_it_cost(
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The last lines are what a user came for, and that it was make-believe (ours)."""
+    play = Demo({}, folder=tmp_path, connect=connect)
+
+    code = await play.on_sandbox(own_data(tmp_path), job_seconds=0)
+
+    told = capsys.readouterr().out
+    assert code == 0
+    assert [is_sandboxed(film) for film in films(tmp_path)] == [True]
+    assert f"Saved:   {tmp_path}{os.sep}wan-mcp-job_" in told
+    assert f".mp4 ({len(films(tmp_path)[0]):,} bytes)" in told
+    assert "Film:    http://127.0.0.1:" in told
+    assert "Credits: 10 spent, 90 left" in told
+    assert "That was the sandbox" in told
+
+
+@pytest.mark.usefixtures("configured")
+async def test_demo_on_own_files_honours_every_parameter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a pipeline can be tried for real before it costs something (ours)."""
+    av = pytest.importorskip("av", reason="the extra `media` is not installed")
+    media = resources.files("wan_mcp.sandbox") / "media"
+    wish = "--duration 3 --resolution 720 --frames-per-second 12 --job-seconds 0"
+    files = ["--video", str(media / "clip.mp4"), "--image", str(media / "character.png")]
+
+    code = await command(*files, *wish.split(), stdin=None, monkeypatch=monkeypatch)
+
+    (film,) = films(tmp_path)
+    with av.open(io.BytesIO(film)) as container:
+        picture = container.streams.video[0]
+        assert (code, picture.height, picture.average_rate) == (0, 720, 12)
+        assert picture.frames == 36
+        assert len(container.streams.audio) == 1
+
+
+async def test_sandbox_demo_neither_uses_nor_passes_on_the_users_account(
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]], tmp_path: Path
+) -> None:
+    """The real key has no business on another address; the rest of the environment has (ours)."""
+    seen: list[Mapping[str, str]] = []
+
+    def spy(environment: Mapping[str, str]) -> MCPServer[Any]:
+        seen.append(environment)
+        return connect(environment)
+
+    users = {
+        "PIXELDOJO_API_KEY": REAL_KEY,
+        "PIXELDOJO_API_BASE": "https://pixeldojo.ai/api/v1",
+        "WAN_MCP_LOG_LEVEL": "ERROR",
+        "WAN_MCP_DATA_DIR": str(tmp_path / "ledger of the user"),
+        "PATH": os.defpath,
+    }
+
+    await Demo({}, folder=tmp_path, connect=spy).on_sandbox(users, job_seconds=0)
+
+    (given,) = seen
+    assert REAL_KEY not in given.values()
+    assert given["PIXELDOJO_API_BASE"].startswith("http://127.0.0.1:")
+    assert (given["WAN_MCP_LOG_LEVEL"], given["PATH"]) == ("ERROR", os.defpath)
+    assert not (tmp_path / "ledger of the user" / "ledger").exists()
+    assert given["WAN_MCP_DATA_DIR"] != users["WAN_MCP_DATA_DIR"]
+
+
+@pytest.mark.usefixtures("configured")
+async def test_agreed_live_demo_spends_exactly_one_charge(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The one test of the real command with its real server process (ours)."""
+    sandbox.terms = Terms(pending_seconds=0, processing_seconds=0)
+    wish = "--duration 7 --resolution 720 --refert-num 5 --frames-per-second 24 --seed 11"
+    files = ["--video", CLIP, "--image", PICTURE, "--folder", "films of mine/\u6620\u753b"]
+    flags = ["--go-fast", "--no-merge-audio"]
+
+    code = await command(
+        "--live", *files, *wish.split(), *flags, stdin="y\n", monkeypatch=monkeypatch
+    )
+
+    told = capsys.readouterr().out
+    (charge,) = sandbox.charges
+    assert code == 0
+    assert charge.body == {
+        **WISH,
+        "video_duration": 7,
+        "resolution": "720",
+        "refert_num": 5,
+        "frames_per_second": 24,
+        "seed": 11,
+        "go_fast": True,
+        "merge_audio": False,
+    }
+    assert f"Start one job at {sandbox.api_base} (about 10 credits)? [y/N]" in told
+    assert str(tmp_path / "films of mine" / "\u6620\u753b" / f"wan-mcp-{charge.job_id}.mp4") in told
+    assert "sample" not in told
+    async with httpx.AsyncClient(trust_env=False) as client:
+        served = await client.get(f"{sandbox.origin}/media/results/{charge.job_id}.mp4")
+    assert films(tmp_path) == [served.content]
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize("answer", ["n\n", "\n", "yess\n", "", None])
+async def test_live_demo_without_a_yes_sends_nothing(
+    answer: str | None,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No is the default, also where nobody is there to ask (ours)."""
+    code = await command(
+        "--live", "--video", CLIP, "--image", PICTURE, stdin=answer, monkeypatch=monkeypatch
+    )
+
+    told = capsys.readouterr().out
+    assert code == 1
+    assert "Nothing was sent and nothing was charged." in told
+    assert sandbox.charges == []
+    assert sandbox.seen("POST", "*") == []
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (faults.status(503), "PixelDojo could not say (HTTP 503)"),
+        (faults.dropped(work=False), "PixelDojo could not be reached (connection broken)"),
+        (faults.instead({"name": MODEL}), "PixelDojo's page names none"),
+    ],
+)
+async def test_live_demo_says_why_the_price_is_not_known(
+    page: Fault,
+    reason: str,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The vendor's own pages disagree about it, so none is made up (documented)."""
+    sandbox.fault("GET", "/api/v1/models/*", page)
+
+    await command(
+        "--live", "--video", CLIP, "--image", PICTURE, stdin="n\n", monkeypatch=monkeypatch
+    )
+
+    assert f"(its price is not known: {reason})? [y/N]" in capsys.readouterr().out
+
+
+async def test_link_longer_than_any_file_name_is_still_a_link(
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Signed links are; asked for as a file, such a name is an error of the system's (ours)."""
+    wish = {"video": f"https://example.com/media/no-person.mp4?signature={'a' * 300}"}
+    demo = Demo(wish, folder=tmp_path, connect=connect)
+
+    code = await demo.on_sandbox(own_data(tmp_path), job_seconds=0)
+
+    assert code == 1
+    assert "PixelDojo reports that the job failed." in capsys.readouterr().out
+
+
+async def test_unwatched_demo_tells_each_news_once(
+    live: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log of a job is not filled with its polls (ours)."""
+    assert await live() == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(set(lines))
+    assert sum("processing" in line for line in lines) == 1
+
+
+async def test_failed_job_ends_with_its_reason_and_no_file(
+    live: Callable[..., Any],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may stay charged, so the figure is told all the same (ours)."""
+    code = await live({**WISH, "video": "https://example.com/media/no-person.mp4"})
+
+    told = capsys.readouterr().out
+    (job,) = sandbox.vendor.jobs.values()
+    assert code == 1
+    assert f"Job:     {job.id}" in told
+    assert "PixelDojo reports that the job failed." in told
+    assert "Credits: 10 spent, 90 left" in told
+    assert films(tmp_path) == []
+
+
+async def test_wrong_argument_is_told_in_the_tools_own_words(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is one judge of arguments, and it is the server (ours)."""
+    code = await live({**WISH, "video_duration": "99"})
+
+    told = capsys.readouterr().out
+    assert code == 1
+    assert "video_duration must be a whole number from 1 to 15" in told
+    assert sandbox.requests == []
+
+
+async def test_repeated_live_demo_goes_on_with_the_job_that_is_paid(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever starts it again after a crash wants that film, and says so (ours)."""
+    await live()
+    capsys.readouterr()
+
+    code = await live()
+
+    told = capsys.readouterr().out
+    (charge,) = sandbox.charges
+    assert code == 0
+    assert f"Job:     {charge.job_id}\n         Nothing was bought" in told
+    assert "Credits: nothing spent now, 10 before, " in told
+
+
+async def test_lost_answer_is_not_called_a_paid_job(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unknown is said as unknown (ours)."""
+    sandbox.terms = Terms(list_exists=False)
+    sandbox.fault("POST", "*", faults.dropped(work=True))
+
+    code = await live()
+
+    told = capsys.readouterr().out
+    assert code == 1
+    assert "outcome_unknown" in told
+    assert "paid. Its id" not in told
+    assert "Credits:" not in told
+
+
+async def test_refused_wait_leaves_the_jobs_id_behind(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job is paid and goes on, whatever happens to the waiting (ours)."""
+    sandbox.fault("GET", "/api/v1/jobs/*", faults.status(401), times=None)
+
+    code = await live()
+
+    (charge,) = sandbox.charges
+    assert code == 1
+    assert f"it is paid. Its id: {charge.job_id}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        faults.status(403, "expired"),
+        faults.status(200, "<html>a login page</html>"),
+        faults.reset(work=False),
+        faults.cut(1_000),
+        faults.redirect("/media/results/nowhere.mp4"),
+        faults.redirect("no-scheme://nowhere"),
+    ],
+)
+async def test_film_that_cannot_be_fetched_is_told_with_its_link(
+    trouble: Fault,
+    live: Callable[..., Any],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The film is paid: its link must not be lost, and half a file is no film (ours)."""
+    sandbox.fault("GET", "/media/results/*", trouble)
+
+    code = await live()
+
+    told = capsys.readouterr().out
+    (charge,) = sandbox.charges
+    assert code == 1
+    assert f"Film:    {sandbox.origin}/media/results/{charge.job_id}.mp4\n" in told
+    assert "The film could not be saved: " in told
+    assert films(tmp_path) == []
+
+
+async def test_film_that_has_moved_is_followed_without_the_key(
+    live: Callable[..., Any], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Storage hosts redirect; the key is for the API alone (ours)."""
+    sandbox.fault("GET", "/media/results/*", faults.redirect("/media/clip.mp4", 302))
+
+    assert await live() == 0
+
+    (request,) = sandbox.seen("GET", "/media/clip.mp4")
+    assert "authorization" not in request.headers
+    assert len(films(tmp_path)) == 1
+
+
+async def test_server_that_does_not_start_is_told_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken install is the commonest reason (ours)."""
+
+    def broken(environment: Mapping[str, str]) -> StdioServerParameters:
+        return StdioServerParameters(command=sys.executable, args=["-c", "raise SystemExit(1)"])
+
+    play = Demo(WISH, folder=tmp_path, connect=broken)
+    with anyio.fail_after(10):
+        code = await play.live(Settings.read({}, tmp_path), {})
+
+    told = capfd.readouterr().out
+    assert code == 1
+    assert "The server has gone" in told
+    assert "Nothing was sent and nothing was charged." in told
+
+
+async def test_server_that_dies_in_the_wait_leaves_the_jobs_id(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A killed server does not stop PixelDojo (ours)."""
+    script = tmp_path / "server.py"
+    script.write_text(SHORT_LIVED)
+
+    def short_lived(environment: Mapping[str, str]) -> StdioServerParameters:
+        return StdioServerParameters(command=sys.executable, args=[str(script)])
+
+    play = Demo(WISH, folder=tmp_path, connect=short_lived)
+    with anyio.fail_after(10):
+        code = await play.live(Settings.read({}, tmp_path), {})
+
+    told = capfd.readouterr().out
+    assert code == 1
+    assert "The server has gone" in told
+    assert "Its id: job_42" in told
+
+
+async def test_stop_during_the_submit_says_that_a_job_may_exist(
+    live: Callable[..., Any], sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody knows then, and a second run could pay twice (ours)."""
+    sandbox.fault("POST", "*", faults.hung(work=True))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live)
+            await sandbox.until(lambda: bool(sandbox.charges))
+            tasks.cancel_scope.cancel()
+
+    assert "Stopped. A job may have been started and charged" in capsys.readouterr().out
+
+
+@posix_only
+async def test_interrupted_wait_says_that_the_job_goes_on(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Ctrl-C ends the demo, not the job at PixelDojo (ours)."""
+    account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+    words = ["demo", "--live", "--video", CLIP, "--image", PICTURE, "--folder", str(tmp_path)]
+
+    async with await anyio.open_process(
+        [sys.executable, "-m", "wan_mcp", *words], env={**os.environ, **account}
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        await process.stdin.send(b"y\n")
+        told = b""
+        with anyio.fail_after(20):
+            while b"\nJob: " not in told:
+                told += await process.stdout.receive()
+            process.send_signal(signal.SIGINT)
+            async for chunk in process.stdout:
+                told += chunk
+            code = await process.wait()
+
+    (charge,) = sandbox.charges
+    assert code == 130
+    assert f"Stopped. The job goes on at PixelDojo, and it is paid. Its id: {charge.job_id}" in (
+        told.decode()
+    )
+
+
+async def test_stopped_sandbox_demo_claims_no_job_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The make-believe job ends with its vendor (ours)."""
+    reached = anyio.Event()
+
+    def slow(environment: Mapping[str, str]) -> MCPServer[Any]:
+        async def never(seconds: float) -> None:
+            reached.set()
+            await anyio.sleep_forever()
+
+        return build_server(Settings.read(environment), clock=Clock(sleep=never))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            demo = Demo({}, folder=tmp_path, connect=slow)
+            tasks.start_soon(demo.on_sandbox, own_data(tmp_path), 60)
+            await reached.wait()
+            tasks.cancel_scope.cancel()
+
+    assert "Stopped. The sandbox is gone" in capsys.readouterr().out
+
+
+def test_a_killed_demo_started_again_goes_on_with_its_job_and_pays_nothing(tmp_path: Path) -> None:
+    """The ledger outlives the process, and here the make-believe vendor does too (ours)."""
+    command = [sys.executable, "-m", "wan_mcp", "demo", "--job-seconds", "2"]
+    environment = {**os.environ, **own_data(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        (job,) = islice((line for line in first.stdout if line.startswith("Job:")), 1)
+        first.kill()
+
+    again = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert again.returncode == 0, again.stderr
+    assert "left by a demo that was killed" in again.stdout
+    assert job in again.stdout
+    assert "Credits: nothing spent now, 10 before" in again.stdout
+    assert [is_sandboxed(film) for film in films(tmp_path)] == [True]
+
+
+async def test_console_without_the_letters_gets_them_escaped(
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Windows consoles speak old code pages (observed elsewhere)."""
+    folder = tmp_path / "films of \u6620\u753b"
+    folder.mkdir()
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp437"))
+
+    code = await Demo({}, folder=folder, connect=connect).on_sandbox(
+        own_data(tmp_path), job_seconds=0
+    )
+
+    assert code == 0
+    assert rb"films of \u6620\u753b" in raw.getvalue()
+    assert [is_sandboxed(film) for film in films(folder)] == [True]
+
+
+class Terminal(io.StringIO):
+    """A terminal of 60 columns."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """What stands on it in the end: each line as it was last written over."""
+        shown = []
+        for line in self.getvalue().split("\n"):
+            cells = ""
+            for text in line.split("\r"):
+                cells = text + cells[len(text) :]
+            shown.append(cells.rstrip())
+        return shown
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
+    """Puts a terminal in the place of standard output, which pytest sets anew for each test."""
+
+    def put() -> Terminal:
+        monkeypatch.setenv("COLUMNS", "60")
+        monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+        return terminal
+
+    return put
+
+
+def test_bar_shares_its_line_and_leaves_it_clean(watch: Callable[[], Terminal]) -> None:
+    """On a terminal there is one line about the waiting, and none when it is over (ours)."""
+    terminal = watch()
+    screen = Screen(expected=10)
+
+    screen.show("2 min 5 s: the job is running; a long remark that no line of 60 could ever hold")
+    during = terminal.lines()
+    screen.say("done")
+
+    assert during == ["[....................] 0:00 the job is running"]
+    assert terminal.lines() == ["done", ""]
+    assert "\x1b" not in terminal.getvalue()
+    assert all(len(part) < 60 for part in terminal.getvalue().split("\r"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "passed", "bar"),
+    [
+        (10, 0, "...................."),
+        (10, 5, "##########.........."),
+        (10, 99, "####################"),
+        (0, 1, "####################"),
+        (None, 0, "#..................."),
+        (None, 21, ".#.................."),
+    ],
+)
+def test_bar_fills_where_the_end_is_known_and_else_moves(
+    expected: float | None,
+    passed: int,
+    bar: str,
+    watch: Callable[[], Terminal],
+    time: VirtualTime,
+) -> None:
+    """PixelDojo tells no progress, so none is made up (documented)."""
+    terminal = watch()
+    screen = Screen(expected=expected, clock=time.monotonic)
+    time.now = passed
+
+    screen.show("waiting")
+
+    assert terminal.lines() == [f"[{bar}] 0:{passed:02} waiting".replace("0:99", "1:39")]
+
+
+async def test_bar_moves_between_two_polls(
+    watch: Callable[[], Terminal], time: VirtualTime
+) -> None:
+    """Polls lie up to 15 s apart; a bar that stands looks dead (ours)."""
+    terminal = watch()
+    screen = Screen(expected=None, clock=time.monotonic)
+    screen.show("waiting")
+    time.now = 3
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(screen.redraw)
+            while terminal.lines() != ["[...#................] 0:03 waiting"]:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+
+def test_server_is_started_with_nothing_from_the_users_folder(tmp_path: Path) -> None:
+    """A file called http.py beside the films must not stand in for a module (ours)."""
+    server = subprocess_server({"A": "b"})
+    (tmp_path / "wan_mcp.py").write_text("raise SystemExit('imported from the folder')")
+
+    started = subprocess.run(
+        [server.command, *server.args, "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert (server.env, started.returncode) == ({"A": "b"}, 0)

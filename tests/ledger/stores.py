@@ -1,0 +1,136 @@
+"""A store of each ledger engine, with a clock moved by hand, and rows in any state on it."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from wan_mcp.ledger.contract import Caps, Ledger
+from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.sqlite import connection
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.sqlite.file import FILE
+from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.models import Job, JobStatus, Replacement
+
+ME = "my-account"
+NO_CAPS = Caps(None, None, None, None)
+START = datetime(2026, 11, 23, 12, tzinfo=UTC)
+WANTED = Replacement(
+    video="https://media.example/clip.mp4?sig=a", character_image="https://media.example/face.png"
+)
+FILM = "https://temp.example/film.mp4?signature=s"
+
+
+class SQLiteStore:
+    """One ledger file and a clock moved by hand; each ledger on it is a process to the others.
+
+    Attributes:
+        on_time: called whenever a process asks for the time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.now = START
+        self.opened: list[Ledger] = []
+        self.on_time: Callable[[], object] = bool
+        self._folder = folder
+
+    def ledger(self, caps: Caps = NO_CAPS, *, look_seconds: float = 60) -> Ledger:
+        ledger = SQLiteLedger(self._folder, caps=caps, now=self, look_seconds=look_seconds)
+        self.opened.append(ledger)
+        return ledger
+
+    def __call__(self) -> datetime:
+        now = self.now
+        self.on_time()
+        return now
+
+    def later(self, seconds: float) -> None:
+        """Let that much time pass, or the clock be set."""
+        self.now += timedelta(seconds=seconds)
+
+    async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
+        self.opened.remove(ledger)
+        with patch.object(Owner, "release", Owner.drop_inherited if killed else Owner.release):
+            await ledger.aclose()
+
+    def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
+        """Another process that counts one request, as soon as the file lets it."""
+        left = [at]
+
+        def try_it() -> None:
+            other = connection.connect(self._folder / FILE, busy_seconds=0)
+            with suppress(sqlite3.OperationalError):  # held by the process under test
+                while left:
+                    made_at = (left[0] - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+                    other.execute("INSERT INTO requests VALUES (?, ?)", (ME, made_at))
+                    left.pop()
+            other.close()
+
+        return try_it
+
+
+STORES = {"sqlite": SQLiteStore}
+Store = SQLiteStore
+
+
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store of each engine."""
+    made = STORES[request.param](tmp_path / "ledger")
+    yield made
+    for ledger in made.opened:
+        await ledger.aclose()
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    """A process on the store."""
+    return store.ledger()
+
+
+def wanted(number: int) -> Replacement:
+    return WANTED.model_copy(update={"seed": number})
+
+
+def told(status: JobStatus = JobStatus.RUNNING, **facts: object) -> Job:
+    return Job.model_validate({"job_id": "job-1", "status": status} | facts)
+
+
+async def claimed(
+    ledger: Ledger, request: Replacement = WANTED, estimate: float | None = 2.0
+) -> Row:
+    claim = await ledger.claim(ME, request, planted_seed=7, estimate=estimate)
+    assert claim.mine
+    return claim.row
+
+
+async def sent(ledger: Ledger, row: Row) -> Row:
+    """The row, after the first byte may have left."""
+    await ledger.commit_sending(row.handle)
+    found = await ledger.find(row.account, row.handle)
+    assert found
+    return found
+
+
+async def brought(
+    ledger: Ledger, state: State, request: Replacement = WANTED, film: str | None = None
+) -> Row:
+    """A new row, brought to a state by the shortest way."""
+    row = await claimed(ledger, request)
+    if state in (State.INTENT, State.NOT_SENT):
+        return row if state is State.INTENT else await ledger.conclude(row.handle, state, "no net")
+    row = await sent(ledger, row)
+    if state in (State.SENDING, State.REFUSED, State.UNKNOWN):
+        return row if state is State.SENDING else await ledger.conclude(row.handle, state, "why")
+    row = await ledger.accept(row.handle, told(job_id=f"job-{row.handle}"))
+    if state is State.LOST:
+        return await ledger.conclude(row.handle, state, "404 three times")
+    if state is not State.ACCEPTED:
+        ended = told(JobStatus(state), job_id=row.job_id, video_url=film)
+        return (await ledger.learn(ME, ended)).row
+    return row

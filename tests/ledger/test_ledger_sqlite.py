@@ -1,0 +1,616 @@
+"""What only the SQLite engine can get wrong: processes, files, disks and versions."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from tests.ledger.stores import START, sent
+from wan_mcp.ledger.contract import Caps, LedgerUnavailable
+from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.sqlite import connection as database
+from wan_mcp.ledger.sqlite import folder as place
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.sqlite.file import FILE, OWNERS, LedgerFile, Pages
+from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.ledger.sqlite.schema import MIGRATIONS
+from wan_mcp.models import Job, JobStatus, Replacement
+
+pytestmark = pytest.mark.anyio
+
+ME = "my-account"
+NO_CAPS = Caps(None, None, None, None)
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="file modes, fork and uids are POSIX's")
+
+Connect = Callable[[Path], sqlite3.Connection]
+Open = Callable[..., SQLiteLedger]
+Child = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "ledger"
+
+
+@pytest.fixture
+async def opened(folder: Path) -> AsyncIterator[Open]:
+    """Opens ledgers on the folder, and closes them after the test."""
+    ledgers: list[SQLiteLedger] = []
+
+    def open_(connect: Connect = database.connect) -> SQLiteLedger:
+        ledgers.append(SQLiteLedger(folder, caps=NO_CAPS, connect=connect))
+        return ledgers[-1]
+
+    yield open_
+    for ledger in ledgers:
+        await ledger.aclose()
+
+
+@pytest.fixture
+def child(folder: Path) -> Iterator[Child]:
+    """Runs a script in a process of its own; its coroutine `main(ledger)` is in the script."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(script: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", _HEAD + textwrap.dedent(script) + _TAIL, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+_HEAD = """
+import os, sys
+from pathlib import Path
+import anyio
+from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
+from wan_mcp.jobs.migrations import MIGRATIONS
+from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.models import Job, Replacement
+
+def wanted(n):
+    return Replacement(video=f"https://m.example/{n}.mp4", character_image="https://m.example/f.png")
+
+def say(word):
+    print(word, flush=True)
+
+def told():
+    say("ready")
+    sys.stdin.readline()
+"""
+_TAIL = """
+ledger = SQLiteLedger(Path(sys.argv[1]), caps=Caps(None, None, None, None), look_seconds=0.001)
+anyio.run(main, ledger)
+os._exit(0)  # no clean-up: what is told was committed
+"""
+
+
+def heard(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(*processes: "subprocess.Popen[str]") -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
+def wanted(number: int = 0, query: str = "") -> Replacement:
+    return Replacement(
+        video=f"https://m.example/{number}.mp4{query}", character_image="https://m.example/f.png"
+    )
+
+
+async def claimed(ledger: SQLiteLedger, number: int = 0) -> Row:
+    claim = await ledger.claim(ME, wanted(number), planted_seed=1, estimate=2)
+    assert claim.mine
+    return claim.row
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The mode of a folder, named ".", and of everything in it."""
+    found = {path.name: path for path in folder.rglob("*")} | {".": folder}
+    return {name: stat.S_IMODE(path.stat().st_mode) for name, path in found.items()}
+
+
+def content(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def make_wide_open(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def put_in_the_way(folder: Path) -> None:
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+
+
+def damage(path: Path, start: int) -> bytes:
+    damaged = path.read_bytes()[:start] + b"\xaa" * 20_000
+    path.write_bytes(damaged)
+    return damaged
+
+
+def raw(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(folder / FILE, isolation_level=None)
+
+
+# Processes
+
+
+async def test_four_processes_claiming_forty_keys_have_forty_winners(
+    opened: Open, child: Child
+) -> None:
+    """Each key is won once, and the losers hold the winner's row, also on a fresh file. (ours)"""
+    script = """
+        async def main(ledger):
+            told()
+            for n in range(40):
+                claim = await ledger.claim("my-account", wanted(n), planted_seed=1, estimate=2)
+                say(f"{n} {claim.row.handle} {claim.mine}")
+            told()  # a winner that ended would make room for the next
+    """
+    children = [child(script) for _ in range(4)]
+    assert [heard(each) for each in children] == ["ready"] * 4
+    tell(*children)
+    told = [heard(each).split() for each in children for _ in range(40)]
+    assert [heard(each) for each in children] == ["ready"] * 4
+
+    assert len(told) == 160
+    assert len({handle for _, handle, _ in told}) == 40
+    assert Counter(key for key, _, mine in told if mine == "True") == {
+        str(key): 1 for key in range(40)
+    }
+    assert len(await opened().recent(ME, limit=0)) == 40
+
+
+async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child) -> None:
+    """SIGKILL before the commit point is not_sent, after it unknown; accepted stays. (ours)"""
+    process = child(
+        """
+        async def main(ledger):
+            rows = [
+                (await ledger.claim("my-account", wanted(n), planted_seed=1, estimate=2)).row
+                for n in range(3)
+            ]
+            await ledger.commit_sending(rows[1].handle)
+            await ledger.commit_sending(rows[2].handle)
+            await ledger.accept(rows[2].handle, Job(job_id="job-2", status="running"))
+            told()
+        """
+    )
+    ledger = opened()
+    await ledger.recover()
+    assert heard(process) == "ready"
+    assert await ledger.recover() == []
+    process.kill()
+    process.wait()
+    with anyio.fail_after(5):
+        settled = await ledger.recover()
+
+    assert [row.state for row in settled] == [State.NOT_SENT, State.UNKNOWN]
+    states = [row.state for row in await ledger.recent(ME)]
+    assert states == [State.ACCEPTED, State.UNKNOWN, State.NOT_SENT]
+
+
+async def test_loser_in_another_process_waits_for_the_winner(opened: Open, child: Child) -> None:
+    """The loser of the insert answers with the winner's job. (ours)"""
+    ledger = opened()
+    row = await claimed(ledger)
+    process = child(
+        """
+        async def main(ledger):
+            claim = await ledger.claim("my-account", wanted(0), planted_seed=1, estimate=2)
+            say(claim.mine)
+            row = await ledger.settled(claim.row.handle, 60)
+            say(f"{row.state} {row.job_id}")
+        """
+    )
+    assert heard(process) == "False"
+    await ledger.commit_sending(row.handle)
+    await ledger.accept(row.handle, Job(job_id="job-1", status=JobStatus.RUNNING))
+
+    assert heard(process) == "accepted job-1"
+
+
+@POSIX
+async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, child: Child) -> None:
+    """A child that lives on must not make its dead parent look alive. (ours)"""
+    process = child(
+        """
+        async def in_child(ledger):
+            try:
+                await ledger.recent("my-account")
+            except LedgerUnavailable as refused:
+                say(refused.what)
+
+        async def main(ledger):
+            row = (await ledger.claim("my-account", wanted(0), planted_seed=1, estimate=2)).row
+            await ledger.commit_sending(row.handle)
+            if os.fork() == 0:
+                import asyncio
+                asyncio.events._set_running_loop(None)
+                asyncio.new_event_loop().run_until_complete(in_child(ledger))
+                sys.stdin.readline()
+                os._exit(0)
+            await anyio.sleep_forever()
+        """
+    )
+    ledger = opened()
+    assert "before a fork" in heard(process)
+    assert await ledger.recover() == []
+    process.kill()
+    process.wait()
+
+    assert [row.state for row in await ledger.recover()] == [State.UNKNOWN]
+    tell(process)
+
+
+async def test_lock_files_of_dead_processes_are_swept(opened: Open, folder: Path) -> None:
+    """They do not pile up; that of a living one stays. (ours)"""
+    living = opened()
+    await living.recover()
+    (folder / OWNERS / "dead").touch()
+    await opened().recover()
+
+    left = names(folder / OWNERS)
+    assert "dead" not in left
+    assert len(left) == 2
+
+
+async def test_owner_is_dead_once_released_and_not_before(tmp_path: Path) -> None:
+    """A name never used is dead too: its file is gone. (ours)"""
+    one, other = Owner(tmp_path), Owner(tmp_path)
+    assert not one.dead(other.name)
+    assert not one.dead(one.name)
+    other.release()
+
+    assert one.dead(other.name)
+    assert one.dead("0" * 32)
+    one.release()
+
+
+# The file
+
+
+@POSIX
+async def test_only_the_user_may_read_the_ledger(opened: Open, folder: Path) -> None:
+    """0600 in 0700, whatever the umask and whoever made the folder. (ours)"""
+    make_wide_open(folder)
+    umask = os.umask(0)
+    try:
+        await claimed(opened())
+    finally:
+        os.umask(umask)
+
+    found = modes(folder)
+    assert (found.pop("."), found.pop(OWNERS)) == (0o700, 0o700)
+    assert len(found) == 4  # the file, -wal, -shm and the lock
+    assert set(found.values()) == {0o600}
+
+
+async def test_a_call_queued_behind_the_closing_opens_nothing(opened: Open, folder: Path) -> None:
+    """Else this process would hold the name of an owner, and nobody would let go of it. (ours)"""
+    ledger = opened()
+    await claimed(ledger)
+    calls = ledger.aclose(), ledger.recent(ME)
+    _, refusal = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert isinstance(refusal, LedgerUnavailable)
+    assert names(folder / OWNERS) == set()
+
+
+async def test_a_defect_that_nobody_waits_for_is_logged(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its caller was cancelled; the defect is there all the same. (ours)"""
+
+    def broken(pages: Pages) -> None:
+        raise ZeroDivisionError
+
+    file = LedgerFile(folder, lambda: START, database.connect)
+    call = asyncio.ensure_future(file.read(broken))
+    await anyio.lowlevel.checkpoint()
+    call.cancel()
+    await file.aclose()
+
+    assert call.cancelled()
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_nothing_is_made_before_the_first_use(opened: Open, folder: Path) -> None:
+    """The ledger opens after `initialize`, not with the program. (ours)"""
+    opened()
+
+    assert names(folder) == set()
+
+
+async def test_commits_are_made_to_survive_a_power_cut(tmp_path: Path) -> None:
+    """WAL with a full sync at each commit, on macOS through the drive's cache. (SQLite)"""
+    connection = database.connect(place.private_file(tmp_path / "l", FILE))
+    values = [
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "fullfsync", "checkpoint_fullfsync")
+    ]
+    connection.close()
+
+    assert values == ["wal", 2, 1, 1]
+
+
+async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path) -> None:
+    """Neither from arguments nor from the vendor's words, nor in the log of writes. (ours)"""
+    ledger = opened()
+    account = await ledger.account("https://api.example/v1", "pd_canary")
+    query = "?sig=canary#canary"
+    row = (await ledger.claim(account, wanted(0, query), planted_seed=1, estimate=2)).row
+    await ledger.commit_sending(row.handle)
+    said = f"cannot fetch https://m.example/0.mp4{query}"
+    await ledger.conclude(row.handle, State.UNKNOWN, said)
+    await ledger.record_check(row.handle, said, None)
+    failed = Job(job_id="job-1", status=JobStatus.FAILED, vendor_status=said, error=said, note=said)
+    await ledger.accept(row.handle, failed)
+    written = content(folder)
+
+    assert b"cannot fetch https://m.example/0.mp4" in written
+    assert b"canary" not in written
+
+
+async def test_second_live_row_is_impossible_in_the_file_itself(opened: Open, folder: Path) -> None:
+    """The unique index stands even against a claim that is wrong. (ours)"""
+    await claimed(opened())
+    connection = raw(folder)
+    new = {"number": "NULL", "handle": "'sub_copy'", "state": "'unknown'"}
+    columns = [column for _, column, *_ in connection.execute("PRAGMA table_info(jobs)")]
+    copied = ", ".join(new.get(column, column) for column in columns)
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(f"INSERT INTO jobs SELECT {copied} FROM jobs")
+    connection.close()
+
+
+# Failing closed
+
+
+async def refused(ledger: SQLiteLedger, words: str) -> LedgerUnavailable:
+    with pytest.raises(LedgerUnavailable, match=words) as caught:
+        await ledger.claim(ME, wanted(99), planted_seed=1, estimate=2)
+    assert (caught.value.code, caught.value.charged) == ("ledger_unavailable", "no")
+    return caught.value
+
+
+@pytest.mark.parametrize("start", [0, 4096], ids=["all of it", "from the second page on"])
+async def test_damaged_ledger_is_refused_and_left_as_it_is(
+    opened: Open, folder: Path, start: int
+) -> None:
+    """It says what was paid: nothing may overwrite or replace it. (ours)"""
+    ledger = opened()
+    for number in range(30):
+        await claimed(ledger, number)
+    await ledger.aclose()
+    damaged = damage(folder / FILE, start)
+    await refused(opened(), "damaged")
+    with pytest.raises(LedgerUnavailable, match="damaged"):
+        await opened().recent(ME)
+
+    assert (folder / FILE).read_bytes() == damaged
+
+
+async def test_ledger_of_a_newer_version_is_refused(opened: Open, folder: Path) -> None:
+    """An older program would not know what it overlooks. (ours)"""
+    await claimed(opened())
+    connection = raw(folder)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    error = await refused(opened(), "newer version")
+    with pytest.raises(LedgerUnavailable, match="newer version"):
+        await opened().recent(ME)
+
+    assert "update" in error.next_step
+
+
+async def test_ledger_of_an_older_version_is_brought_up_in_place(
+    opened: Open, folder: Path
+) -> None:
+    """Rows stay, and the second opener finds it done. (ours)"""
+    row = await claimed(opened())
+    newer = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT DEFAULT 'red'",))
+    connection = raw(folder)
+    for _ in range(2):
+        database.migrate(connection, newer)
+    found = connection.execute("SELECT handle, colour FROM jobs").fetchall()
+    version = connection.execute("PRAGMA user_version").fetchone()
+    connection.close()
+
+    assert (found, version) == ([(row.handle, "red")], (len(newer),))
+
+
+async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder: Path) -> None:
+    """Neither a claim nor the commit point passes while another process holds it. (ours)"""
+    ledger = opened(connect=partial(database.connect, busy_seconds=0))
+    row = await claimed(ledger)
+    other = raw(folder)
+    other.execute("BEGIN IMMEDIATE")
+    error = await refused(ledger, "held by another process")
+    with pytest.raises(LedgerUnavailable, match="held"):
+        await ledger.commit_sending(row.handle)
+    assert await ledger.recent(ME) == [row]
+    assert await opened(connect=partial(database.connect, busy_seconds=0)).recent(ME) == [row]
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert (error.retry_safe, error.next_step) == (True, "Call again in a minute.")
+    assert (await sent(ledger, row)).state is State.SENDING
+
+
+def _full(path: Path) -> sqlite3.Connection:
+    connection = database.connect(path)
+    connection.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the file's size
+    return connection
+
+
+async def test_full_disk_refuses_to_pay_and_still_reads(opened: Open) -> None:
+    """What was written stays; nothing more is bought. (ours)"""
+    await claimed(opened())
+    ledger = opened(connect=_full)
+    rows = 1
+    with suppress(LedgerUnavailable):
+        while rows < 200:
+            await claimed(ledger, rows)
+            rows += 1
+
+    assert len(await ledger.recent(ME)) == rows < 200
+    await refused(ledger, "full")
+
+
+def _query_only(path: Path) -> sqlite3.Connection:
+    connection = database.connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+async def test_disk_that_became_read_only_refuses_to_pay(opened: Open) -> None:
+    """A claim needs a write, a read does not. (ours)"""
+    row = await claimed(opened())
+    ledger = opened(connect=_query_only)
+
+    await refused(ledger, "read-only")
+    assert [each.handle for each in await ledger.recent(ME)] == [row.handle]
+
+
+def _denied(path: Path) -> sqlite3.Connection:
+    raise PermissionError(13, "Permission denied")
+
+
+async def test_file_that_opens_for_reading_only_is_read(opened: Open, folder: Path) -> None:
+    """Jobs that were paid for stay visible, a row under way included; nothing is bought. (ours)"""
+    row = await claimed(opened())
+    ledger = opened(_denied)
+
+    assert await ledger.recent(ME) == [row]
+    assert await ledger.settled(row.handle, 0) == row
+    await refused(ledger, "cannot be used: Permission denied")
+
+
+async def test_old_format_that_cannot_be_brought_up_is_refused(opened: Open, folder: Path) -> None:
+    """Reading columns that are not there would crash. (ours)"""
+    await claimed(opened())
+    connection = raw(folder)
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    with pytest.raises(LedgerUnavailable, match="old format"):
+        await opened(_denied).recent(ME)
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [("BEGIN EXCLUSIVE", "held by another process"), ("BEGIN; SELECT * FROM t", "holds it")],
+    ids=["for writing", "for reading"],
+)
+async def test_new_file_in_foreign_hands_is_refused_in_time(
+    opened: Open, folder: Path, held: str, words: str
+) -> None:
+    """Before WAL is on, even a reader is in the way; it is not waited for without end. (SQLite)"""
+    place.private_file(folder, FILE)
+    other = raw(folder)
+    other.execute("CREATE TABLE t (a)")
+    for statement in held.split(";"):
+        other.execute(statement).fetchall()
+    await refused(opened(partial(database.connect, busy_seconds=0)), words)
+    other.close()
+
+
+async def test_mistake_of_ours_is_not_taken_for_a_bad_disk(tmp_path: Path) -> None:
+    """A bug must be seen as one. (ours)"""
+    with pytest.raises(sqlite3.IntegrityError), database.in_our_words(tmp_path):
+        raise sqlite3.IntegrityError("NOT NULL constraint failed")
+
+
+@POSIX
+@pytest.mark.parametrize("closed", [True, False])
+async def test_folder_without_write_permission_can_be_read(
+    opened: Open, folder: Path, child: Child, closed: bool
+) -> None:
+    """Read as any user, root included, who may not write: jobs yes, payments no. (ours)"""
+    ledger = opened()
+    row = await claimed(ledger)
+    if closed:
+        await ledger.aclose()
+    process = child(
+        """
+        import encodings.idna, shutil, tempfile
+        async def main(ledger):
+            with tempfile.TemporaryDirectory() as home:
+                copy = Path(home) / "ledger"
+                shutil.copytree(sys.argv[1], copy)
+                for path in (*copy.rglob("*"), copy):
+                    path.chmod(0o555 if path.is_dir() else 0o444)
+                os.chmod(home, 0o755)
+                if os.geteuid() == 0:
+                    os.seteuid(65534)
+                ledger = SQLiteLedger(copy, caps=Caps(None, None, None, None))
+                say(" ".join(row.handle for row in await ledger.recent("my-account")))
+                try:
+                    await ledger.claim("my-account", wanted(9), planted_seed=1, estimate=2)
+                except LedgerUnavailable as refused:
+                    say(refused.what)
+                if os.getuid() == 0:
+                    os.seteuid(0)
+                for path in (copy, *copy.rglob("*")):
+                    path.chmod(0o755)
+        """
+    )
+
+    assert heard(process) == row.handle
+    assert heard(process) == "The ledger (ledger.db) cannot be used: Permission denied."
+
+
+async def test_ledger_comes_back_when_its_trouble_is_over(opened: Open, folder: Path) -> None:
+    """A failed opening is tried again by the next call, without a restart. (ours)"""
+    put_in_the_way(folder)
+    ledger = opened()
+    await refused(ledger, "cannot be used")
+    os.unlink(folder)
+
+    await claimed(ledger)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mounts are not read")
+async def test_shared_file_system_is_refused(
+    opened: Open, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks there do not hold between machines, so nothing is even made. (SQLite)"""
+    (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - nfs4 nas:/ rw\n")
+    monkeypatch.setattr(place, "_MOUNTS", tmp_path / "mountinfo")
+    error = await refused(opened(), "shared with other machines")
+
+    assert "own disk" in error.next_step
+    assert "WAN_MCP_DATA_DIR" in error.next_step
+    assert names(folder) == set()

@@ -1,0 +1,327 @@
+"""From five live jobs on, one read of the list serves them all, as long as the list is right."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from tests.polling import processes
+from tests.polling.processes import LIST, Answer, Heard, Process, Vendor, film, page
+from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.ledger.record import State
+from wan_mcp.polling.job_list import EVERY, FROM, PROBE
+
+pytestmark = pytest.mark.anyio
+
+JOBS = [f"job{number}" for number in range(8)]
+
+
+time, anyio_backend = in_virtual_time()
+house, one = processes.house, processes.one
+
+
+@pytest.fixture
+def vendor(time: VirtualTime) -> Vendor:
+    made = Vendor(time)
+    made.before_answer = lambda name: anyio.sleep(0.2)
+    made.shown = list(JOBS)
+    return made
+
+
+@asynccontextmanager
+async def waited_for(
+    process: Process, seconds: float, names: list[str] = JOBS
+) -> AsyncIterator[dict[str, list[Heard]]]:
+    """New jobs, each with a waiter; what those heard. Lasts until they have left."""
+    heard: dict[str, list[Heard]] = {name: [] for name in names}
+    for name in names:
+        await process.accept(name)
+    async with anyio.create_task_group() as tasks:
+        for name in names:
+            tasks.start_soon(process.wait, name, seconds, heard[name])
+        yield heard
+
+
+def singles(vendor: Vendor) -> int:
+    return sum(name != LIST for _, name in vendor.reads)
+
+
+@pytest.mark.parametrize(("count", "lists"), [(FROM - 1, False), (FROM, True)])
+async def test_the_list_is_read_from_five_jobs_on(
+    one: Process, vendor: Vendor, count: int, lists: bool
+) -> None:
+    """Every 5 s, whatever their number; one job a minute is read to see that it is right (ours)."""
+    async with waited_for(one, 59, JOBS[:count]):
+        pass
+
+    assert vendor.count()[LIST] == (pytest.approx(12, abs=1) if lists else 0)
+    assert singles(vendor) == (pytest.approx(1, abs=1) if lists else count * 11)
+
+
+async def test_the_list_tells_waiters_of_every_look_and_of_the_end(
+    one: Process, vendor: Vendor
+) -> None:
+    """No single read is needed where it names the film, or the reason (ours)."""
+    async with waited_for(one, 60) as heard:
+        await anyio.sleep(21)
+        vendor.jobs["job1"] = film("job1")
+        vendor.jobs["job2"] = page("job2", "failed", error="No person was found")
+        await anyio.sleep(20)
+        reads = vendor.count()
+
+    assert heard["job1"][-1].what == "completed"
+    assert heard["job1"][-1].at == pytest.approx(23, abs=3)
+    assert heard["job2"][-1].what == "failed"
+    assert heard["job2"][-1].at == pytest.approx(23, abs=3)
+    assert heard["job3"][-1] == (60, "running", None)
+    assert len(heard["job3"]) >= 10
+    assert sum(reads[name] for name in JOBS) <= 1  # the probe
+
+
+Entry = dict[str, object]
+
+
+def without(*fields: str) -> Callable[[Entry], object]:
+    return lambda job: {name: job[name] for name in job if name not in fields}
+
+
+def stuck(job: Entry) -> object:
+    return page(str(job["jobId"]))
+
+
+BARE = [
+    pytest.param(without("status"), None, id="without statuses"),
+    pytest.param(without("jobId"), None, id="without ids"),
+    pytest.param(lambda job: page("another"), None, id="of other jobs"),
+    pytest.param(lambda job: "job", None, id="of words"),
+    pytest.param(None, (404, {}, {}), id="missing"),
+    pytest.param(None, (401, {}, {}), id="refused"),
+    pytest.param(None, (200, {"total": 6}, {}), id="no list"),
+    pytest.param(None, (200, 7, {}), id="a number"),
+    pytest.param(None, (200, [], {}), id="empty"),
+]
+
+
+@pytest.mark.parametrize(("listed", "answer"), BARE)
+async def test_without_a_usable_list_jobs_are_read_singly(
+    one: Process,
+    vendor: Vendor,
+    listed: Callable[[Entry], object] | None,
+    answer: Answer | None,
+) -> None:
+    """The list is not documented (ours)."""
+    vendor.listed = listed or vendor.listed
+    vendor.answers[LIST] = [answer] if answer else []
+    async with waited_for(one, 30, JOBS[:5]) as heard:
+        await anyio.sleep(16)
+        vendor.jobs["job1"] = film("job1")
+
+    assert vendor.count()[LIST] == 1
+    assert heard["job1"][-1].what == "completed"
+    assert heard["job1"][-1].at == pytest.approx(19, abs=3)
+    assert min(len(told) for told in heard.values()) >= 5
+
+
+async def test_a_list_that_was_left_alone_is_tried_again_after_five_minutes(
+    one: Process, vendor: Vendor
+) -> None:
+    """PixelDojo may have learnt to show more (ours)."""
+    vendor.listed = without("status")
+    async with waited_for(one, 5):
+        pass
+    vendor.listed = lambda job: job
+    await anyio.sleep(290)
+    before = vendor.count()[LIST]
+    await anyio.sleep(50)
+
+    assert before == 1
+    assert vendor.count()[LIST] == 2
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_a_list_that_fails_is_tried_three_times(
+    one: Process, vendor: Vendor, status: int
+) -> None:
+    """Waiters are told; then jobs are read singly (ours)."""
+    vendor.answers[LIST] = [(status, {}, {})]
+    async with waited_for(one, 60) as heard:
+        await anyio.sleep(30)
+        vendor.jobs["job1"] = film("job1")
+
+    assert vendor.count()[LIST] == 3
+    assert any(each.trouble for each in heard["job3"])
+    assert heard["job1"][-1].what == "completed"
+
+
+async def test_a_list_that_fails_now_and_then_goes_on(one: Process, vendor: Vendor) -> None:
+    """Only three times in a row says something (ours)."""
+    good: Answer = (200, [page(name) for name in JOBS], {})
+    bad: Answer = (503, {}, {})
+    vendor.answers[LIST] = [bad, bad, good, bad, bad, good]
+    async with waited_for(one, 60):
+        pass
+
+    assert vendor.count()[LIST] >= 10
+    assert singles(vendor) <= 2
+
+
+async def test_jobs_that_the_list_does_not_show_are_read_singly(
+    one: Process, vendor: Vendor
+) -> None:
+    """It may go back only so far (ours)."""
+    vendor.shown = JOBS[3:]
+    async with waited_for(one, 62) as heard:
+        await anyio.sleep(30)
+        vendor.jobs["job0"] = film("job0")
+        vendor.jobs["job3"] = film("job3")
+    reads = vendor.count()
+
+    assert min(reads[name] for name in ("job1", "job2")) >= 10
+    assert max(reads[name] for name in ("job4", "job5")) <= 2
+    assert heard["job0"][-1].what == "completed"
+    assert heard["job0"][-1].at == pytest.approx(33, abs=4)
+    assert heard["job3"][-1].what == "completed"
+    assert heard["job3"][-1].at == pytest.approx(33, abs=4)
+
+
+async def test_an_end_without_its_film_costs_one_single_read(one: Process, vendor: Vendor) -> None:
+    """The list says that it ended, the job itself with what (ours)."""
+    vendor.listed = without("output")
+    async with waited_for(one, 60) as heard:
+        await anyio.sleep(21)
+        before = vendor.count()["job1"]
+        vendor.jobs["job1"] = film("job1")
+
+    assert vendor.count()["job1"] == before + 1
+    assert heard["job1"][-1].what == "completed"
+    assert heard["job1"][-1].at == pytest.approx(23, abs=4)
+
+
+@pytest.mark.parametrize("lag", [8, 30])
+async def test_a_list_that_lags_shows_the_end_that_late(
+    one: Process, vendor: Vendor, lag: float
+) -> None:
+    """That is what it costs; nothing is lost (ours)."""
+    vendor.listed = lambda job: job if one.time.passed() > 21 + lag else stuck(job)
+    async with waited_for(one, 100) as heard:
+        await anyio.sleep(21)
+        vendor.jobs["job5"] = film("job5")
+
+    assert heard["job5"][-1].what == "completed"
+    assert heard["job5"][-1].at == pytest.approx(21 + lag + 3, abs=4)
+
+
+async def test_a_list_that_stands_still_is_found_out(one: Process, vendor: Vendor) -> None:
+    """By one job a minute, each in its turn; then all are read singly (ours)."""
+    vendor.listed = stuck
+    async with waited_for(one, 160) as heard:
+        await anyio.sleep(70)
+        for name in JOBS:
+            vendor.jobs[name] = film(name)
+        vendor.reads.clear()
+
+    assert {told[-1].what for told in heard.values()} == {"completed"}
+    assert max(told[-1].at for told in heard.values()) <= 70 + PROBE + 4 * EVERY
+    assert vendor.count()[LIST] <= PROBE / EVERY + 4
+
+
+async def test_probes_take_turns(one: Process, vendor: Vendor) -> None:
+    """A single read once a minute finds any one that ended (ours)."""
+    for name in JOBS:
+        await one.accept(name)
+    await anyio.sleep((len(JOBS) + 1) * PROBE)
+    probed = [name for _, name in vendor.reads if name != LIST]
+
+    assert set(probed) == set(JOBS)
+    assert len(probed) == pytest.approx(len(JOBS) + 1, abs=1)
+
+
+async def test_a_list_sent_before_an_end_is_no_lie(one: Process, vendor: Vendor) -> None:
+    """It was under way when somebody asked for the job itself (ours)."""
+    ending = ["job1", "job2"]
+
+    async def answer(name: str) -> None:
+        if name == LIST and one.time.passed() > 20 and ending:
+            ended = ending.pop()
+            vendor.jobs[ended] = film(ended)
+            await one.jobs.check(ended)
+        await anyio.sleep(0.2)
+
+    vendor.before_answer = answer
+    async with waited_for(one, 60) as heard:
+        pass
+
+    assert ending == []
+    assert [heard[name][-1].what for name in ("job1", "job2")] == ["completed"] * 2
+    assert vendor.count()[LIST] >= 10
+
+
+async def test_where_there_is_no_room_the_list_is_read_later(one: Process, vendor: Vendor) -> None:
+    """Ten requests a minute leave seven for it; nobody is told of a failure (ours)."""
+    vendor.headers = {"X-RateLimit-Limit": "10"}
+    async with waited_for(one, 150) as heard:
+        await anyio.sleep(20)
+        for _ in range(10):  # an agent in a loop takes what there is
+            await one.jobs.check("job5")
+            await anyio.sleep(3.1)
+        vendor.jobs["job1"] = film("job1")
+    times = [at for at, _ in vendor.reads]
+
+    assert max(sum(at <= each < at + 60 for each in times) for at in times) <= 10
+    assert heard["job1"][-1].what == "completed"
+    assert heard["job1"][-1].at == pytest.approx(75, abs=20)
+    assert {(each.what, each.trouble) for each in heard["job2"]} == {("running", None)}
+
+
+async def test_a_defect_in_the_list_leaves_the_jobs_to_single_reads(
+    one: Process, vendor: Vendor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else nobody would read them at all (ours)."""
+
+    async def defect(name: str) -> None:
+        await anyio.sleep(0.2)
+        if name == LIST:
+            raise RuntimeError("a defect")
+
+    vendor.before_answer = defect
+    async with waited_for(one, 60) as heard:
+        await anyio.sleep(20)
+        vendor.jobs["job1"] = film("job1")
+
+    assert heard["job1"][-1].what == "completed"
+    assert vendor.count()[LIST] <= 5
+    assert "reading the job list broke" in caplog.text
+
+
+async def test_a_new_job_joins_the_list_and_the_last_four_leave_it(
+    one: Process, vendor: Vendor
+) -> None:
+    """The way follows the number of live jobs (ours)."""
+    async with waited_for(one, 90, JOBS[:6]) as heard:
+        await anyio.sleep(15)
+        await one.accept("job6")
+        await anyio.sleep(15)
+        joined = vendor.count()["job6"]
+        for name in ("job1", "job2", "job6"):
+            vendor.jobs[name] = film(name)
+        await anyio.sleep(15)
+        vendor.reads.clear()
+
+    assert joined <= 1
+    assert heard["job2"][-1].what == "completed"
+    assert vendor.count()[LIST] == 0
+    assert vendor.count()["job3"] >= 8
+
+
+async def test_unwatched_jobs_are_listed_once_a_minute(one: Process, vendor: Vendor) -> None:
+    """Nobody is in a hurry, and their films must be kept (ours)."""
+    rows = [await one.accept(name) for name in JOBS]
+    await anyio.sleep(200)
+    vendor.jobs = {name: film(name) for name in JOBS}
+    await anyio.sleep(61)
+    kept = await one.ledger.rota.rows([row.handle for row in rows])
+
+    assert vendor.count()[LIST] == 5
+    assert singles(vendor) <= 5
+    assert {row.state for row in kept} == {State.COMPLETED}

@@ -1,0 +1,389 @@
+"""Waiters of one process: each hears all that is new of its job, and none disturbs another."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.polling import processes
+from tests.polling.processes import Heard, House, Process, Vendor, film, page, turns
+from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.errors import Busy
+from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.record import Row, State
+from wan_mcp.models import Job, JobStatus
+from wan_mcp.polling.watchers import EXPECTED, HEARTBEAT, MOST, Board
+
+pytestmark = pytest.mark.anyio
+
+
+time, anyio_backend = in_virtual_time()
+vendor, house, one = processes.vendor, processes.house, processes.one
+
+
+class Waiters:
+    """A board over a process's ledger, which nobody polls: a test writes what is to be heard.
+
+    Attributes:
+        board: the room under test.
+        heard: what each waiter was told, by its name, with the time.
+    """
+
+    def __init__(self, process: Process, time: VirtualTime) -> None:
+        self.board = Board(process.ledger.rota, time.clock())
+        self.heard: dict[str, list[tuple[float, Row]]] = {}
+        self._process = process
+        self._time = time
+
+    async def wait(self, name: str, row: Row, seconds: float = 60, busy: float = 0) -> None:
+        """Watch a row, and be busy so long with each thing heard."""
+        heard = self.heard.setdefault(name, [])
+        async with aclosing(self.board.watch(row, self._time.now + seconds)) as rows:
+            async for each in rows:
+                heard.append((self._time.passed(), each))
+                if busy:
+                    await anyio.sleep(busy)
+
+    async def end(self, row: Row) -> None:
+        done = Job(job_id=row.job_id or "", status=JobStatus.COMPLETED, video_url="https://a.ex/f")
+        await self._process.ledger.learn(self._process.account, done)
+
+    async def look(self, row: Row) -> Row:
+        await self._process.ledger.rota.looked([row.handle])
+        [now] = await self._process.ledger.rota.rows([row.handle])
+        return now
+
+    def states(self, name: str) -> list[State]:
+        return [row.state for _, row in self.heard[name]]
+
+    def times(self, name: str) -> list[float]:
+        return [at for at, _ in self.heard[name]]
+
+
+@pytest.fixture
+async def quiet(house: House) -> AsyncIterator[Process]:
+    """A process whose rooms stand still: only its ledger is used."""
+    async with house.process(running=False) as process:
+        yield process
+
+
+@pytest.fixture
+async def waiters(quiet: Process, time: VirtualTime) -> AsyncIterator[Waiters]:
+    made = Waiters(quiet, time)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.board.run)
+        yield made
+        tasks.cancel_scope.cancel()
+
+
+# What a waiter hears
+
+
+@pytest.mark.parametrize("pause", [0.3, 1])
+@pytest.mark.parametrize(
+    ("beside", "seconds"),
+    [("nobody", 0), ("job2", 20), ("job1", 2.2), ("job1", 30)],
+    ids=["nobody", "one at another job", "one that hears and leaves", "one that knows"],
+)
+async def test_a_waiter_that_came_with_an_old_row_hears_of_the_end(
+    waiters: Waiters, quiet: Process, beside: str, seconds: float, pause: float
+) -> None:
+    """The job may end between its read and its wait (ours)."""
+    old = {name: await quiet.accept(name) for name in ("job1", "job2")}
+    async with anyio.create_task_group() as tasks:
+        if beside in old:
+            tasks.start_soon(waiters.wait, "other", old[beside], seconds)
+        await anyio.sleep(2)
+        await waiters.end(old["job1"])
+        await anyio.sleep(pause)
+        tasks.start_soon(waiters.wait, "late", old["job1"], 10)
+
+    assert waiters.states("late")[0] is State.COMPLETED
+    assert waiters.times("late")[0] <= 2 + pause + 1
+
+
+async def test_a_newcomer_takes_no_news_from_those_who_wait(
+    waiters: Waiters, quiet: Process
+) -> None:
+    """It may have read the row before the board has (ours)."""
+    old = await quiet.accept("job1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.wait, "first", old, 12)
+        await anyio.sleep(1)
+        new = await waiters.look(old)
+        tasks.start_soon(waiters.wait, "newcomer", new, 11)
+
+    assert waiters.heard["first"][0][1].looked_at == new.looked_at
+    assert waiters.times("first")[0] <= 2
+
+
+async def test_news_that_come_while_a_waiter_is_busy_are_heard_next(
+    waiters: Waiters, quiet: Process
+) -> None:
+    """Between two of them it sends progress over a slow line (ours)."""
+    row = await quiet.accept("job1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.wait, "busy", row, 60, 3)
+        await anyio.sleep(1)
+        await waiters.look(row)  # it is busy with that until second 4
+        await anyio.sleep(1)
+        await waiters.end(row)
+        await anyio.sleep(3)
+
+        assert waiters.states("busy") == [State.ACCEPTED, State.COMPLETED]
+        assert waiters.times("busy")[1] == pytest.approx(4, abs=0.2)
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_end_is_heard_by_a_waiter_that_was_busy_when_its_time_ran_out(
+    waiters: Waiters, quiet: Process
+) -> None:
+    """Else it tells of a running job, and the film is one call away (ours)."""
+    row = await quiet.accept("job1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.wait, "busy", row, 5, 10)
+        await anyio.sleep(1)
+        await waiters.look(row)  # it is busy with that until second 11
+        await anyio.sleep(1)
+        await waiters.end(row)
+
+    assert waiters.states("busy")[-1] is State.COMPLETED
+
+
+async def test_every_change_of_a_row_is_heard_once(waiters: Waiters, quiet: Process) -> None:
+    """And nothing else, but the time after 7.5 to 15 s of silence (reliability 2)."""
+    row = await quiet.accept("job1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.wait, "one", row, 40)
+        for _ in range(3):
+            await anyio.sleep(2)
+            await waiters.look(row)
+
+    assert waiters.times("one") == pytest.approx(
+        [2, 4, 6, *(6 + times * 0.75 * HEARTBEAT for times in (1, 2, 3)), 40], abs=0.1
+    )
+
+
+# What a waiter does to others
+
+
+@pytest.mark.parametrize("leaves", ["by its time", "by being cancelled", "by an error"])
+async def test_who_leaves_takes_nothing_from_the_others(
+    waiters: Waiters, quiet: Process, leaves: str
+) -> None:
+    """Not from one at the same job, nor from one at another (reliability 2)."""
+    row, other, third = [await quiet.accept(name) for name in ("job1", "job2", "job3")]
+
+    async def leave(row: Row) -> None:
+        with anyio.move_on_after(2 if leaves == "by being cancelled" else 60):
+            async with aclosing(waiters.board.watch(row, anyio.current_time() + 2)) as rows:
+                async for _ in rows:
+                    if leaves == "by an error":
+                        return
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(leave, row)
+        tasks.start_soon(leave, third)
+        tasks.start_soon(waiters.wait, "same", row, 10)
+        tasks.start_soon(waiters.wait, "other", other, 10)
+        await anyio.sleep(1)
+        await waiters.look(row)
+        await waiters.look(third)
+        await anyio.sleep(3)
+        await waiters.end(row)
+        await waiters.end(other)
+
+    for name in ("same", "other"):
+        assert State.COMPLETED in waiters.states(name)
+        assert waiters.times(name)[-2] <= 5
+
+
+async def test_the_last_place_is_taken_once(waiters: Waiters, quiet: Process) -> None:
+    """Each waiter holds a call open: 2,000 are enough (ours)."""
+    row = await quiet.accept("job1")
+    async with anyio.create_task_group() as tasks:
+        for number in range(MOST):
+            tasks.start_soon(waiters.wait, f"{number}", row, 10 if number else 3)
+        await anyio.sleep(1)
+        with pytest.raises(Busy) as caught:
+            await waiters.wait("one too many", row)
+        await anyio.sleep(3)
+        await waiters.wait("in the place of one that left", row, 1)
+
+    assert MOST == 2_000
+    assert caught.value.retry_after == 30
+    assert waiters.heard["one too many"] == []
+    assert all(waiters.heard[f"{number}"] for number in range(MOST))
+    assert waiters.heard["in the place of one that left"]
+
+
+async def test_a_job_is_announced_at_once_and_as_long_as_somebody_waits(
+    waiters: Waiters, quiet: Process, time: VirtualTime
+) -> None:
+    """The poller may be another process: it reads so from the ledger (ours)."""
+    row = await quiet.accept("job1")
+    ahead: list[float] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.wait, "one", row, 100)
+        for second in range(140):
+            await anyio.sleep(1)
+            [now] = await quiet.ledger.rota.rows([row.handle])
+            assert now.watched_until is not None
+            ahead.append((now.watched_until - time.wall()).total_seconds())
+            assert ahead[-1] > EXPECTED / 2 - 1 or second >= 99
+
+    assert max(ahead) <= EXPECTED
+    assert ahead[130] <= 0
+
+
+# The ledger
+
+
+async def questions(
+    rota: Any, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], Exception | None]
+) -> list[str]:
+    """Every question of the board from now on; `fail` says whether it is answered."""
+    asked: list[str] = []
+    for name in ("rows", "expect", "version"):
+        real = getattr(rota, name)
+
+        async def question(*given: object, real: Any = real, name: str = name) -> Any:
+            asked.append(name)
+            if failure := fail():
+                raise failure
+            return await real(*given)
+
+        monkeypatch.setattr(rota, name, question)
+    return asked
+
+
+async def test_a_board_without_waiters_asks_nothing(
+    waiters: Waiters, quiet: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one with any number asks for all at once, twice a second (ours)."""
+    row = await quiet.accept("job1")
+    asked = await questions(quiet.ledger.rota, monkeypatch, lambda: None)
+    await anyio.sleep(100)
+    idle = len(asked)
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(waiters.wait, f"{number}", row, 60)
+    await anyio.sleep(1)
+    busy = len(asked)
+    await anyio.sleep(100)
+
+    assert idle == 0
+    assert busy <= 2 * 60 + 30
+    assert len(asked) == busy
+
+
+async def test_waiters_are_told_that_the_ledger_is_gone_and_may_come_back(
+    waiters: Waiters, quiet: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They then look for themselves; the board tries again every 5 s (ours)."""
+    row = await quiet.accept("job1")
+    away = [LedgerUnavailable("It is away.")]
+    asked = await questions(quiet.ledger.rota, monkeypatch, lambda: next(iter(away), None))
+
+    async def wait_twenty_times() -> None:
+        for _ in range(20):
+            with pytest.raises(LedgerUnavailable):
+                await waiters.wait("one", row)
+            await anyio.sleep(5)
+
+    with anyio.fail_after(110):
+        await wait_twenty_times()
+    meanwhile = len(asked)
+    away.clear()
+    with suppress(LedgerUnavailable):  # the first to come finds that it is back
+        await waiters.wait("one", row, 10)
+    await anyio.sleep(6)
+    began = anyio.current_time()
+    await waiters.wait("one", row, 10)
+
+    assert meanwhile <= 30
+    assert anyio.current_time() == began + 10
+
+
+async def test_a_defect_in_the_ledger_does_not_end_the_server(
+    house: House, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Payments run in the same tasks (ours)."""
+    heard: list[Heard] = []
+    async with house.process() as process:
+        await process.accept("job1")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(process.wait, "job1", 60, heard)
+            await anyio.sleep(5)
+            defects = [RuntimeError("a row that cannot be read")]
+            await questions(
+                process.ledger.rota, monkeypatch, lambda: (defects and defects.pop()) or None
+            )
+            await anyio.sleep(5)
+            vendor.jobs["job1"] = film("job1")
+
+    assert heard[-1].what == "completed"
+
+
+# Through the whole room
+
+
+@pytest.mark.parametrize("number", [1, 200])
+async def test_any_number_of_waiters_cost_the_reads_of_one(
+    one: Process, vendor: Vendor, number: int
+) -> None:
+    """PixelDojo sees one reader (reliability 2)."""
+    await one.accept("job1")
+    heard: list[list[Heard]] = [[] for _ in range(number)]
+    async with anyio.create_task_group() as tasks:
+        for each in heard:
+            tasks.start_soon(one.wait, "job1", 100, each)
+        await anyio.sleep(30)
+        vendor.jobs["job1"] = film("job1")
+
+    assert vendor.times() == [3, 9, 14, 19, 24, 29, 34]
+    assert all(each[-1] == (34.05, "completed", None) for each in heard)
+
+
+async def test_a_waiter_whose_row_another_one_replaced_hears_of_the_end(
+    one: Process, vendor: Vendor
+) -> None:
+    """A lost answer found by its seed takes over the job that the user has named (ours)."""
+    lost = await one.submit("job1")
+    await one.ledger.conclude(lost.handle, State.UNKNOWN, "The answer was lost.")
+    heard: list[Heard] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, "job1", 120, heard)
+        await anyio.sleep(5)
+        running = Job(job_id="job1", status=JobStatus.RUNNING)
+        await one.ledger.accept(lost.handle, running)  # as the reconciler does
+        await anyio.sleep(5)
+        vendor.jobs["job1"] = film("job1")
+    rows = await one.ledger.recent(one.account)
+
+    assert [row.handle for row in rows] == [lost.handle]
+    assert heard[-1].what == "completed"
+    assert heard[-1].at < 30
+
+
+async def test_the_end_is_told_although_a_later_look_was_refused(
+    one: Process, vendor: Vendor
+) -> None:
+    """The film counts, not that the key was withdrawn a moment later (ours)."""
+    row = await one.accept("job1")
+    heard: list[Heard] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.wait, "job1", 60, heard)
+        await anyio.sleep(1)
+        vendor.before_answer = lambda name: anyio.sleep(3)
+        vendor.answers["job1"] = [(401, page("job1"), {})]
+        await anyio.sleep(5 - 0.001)
+        done = Job(job_id="job1", status=JobStatus.COMPLETED, video_url="https://a.ex/f")
+        await one.ledger.learn(one.account, done)
+    await turns()
+
+    assert heard[-1].what == "completed"
+    [kept] = await one.ledger.rota.rows([row.handle])
+    assert kept.trouble is None

@@ -1,0 +1,85 @@
+"""Takes the README's pictures of the player again: run by hand, with Chromium and playwright.
+
+    python tests/host/pictures.py
+
+They come from the same host and films as the tests, so they show what the tests have seen.
+"""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).parent
+PICTURES = HERE.parents[2] / ".github"
+FONT = "body { font-family: 'Liberation Sans', Arial, sans-serif }"  # the same on every machine
+ENDED = "2026-11-23T11:00:00+00:00"
+SOON = "2026-11-23T12:58:20+00:00"
+SAVED = {"saved_path": "/home/ana/Videos/wan-mcp/job-7.mp4", "size": 2_412_345}
+
+
+def load_tests() -> ModuleType:
+    """The tests' module; pytest's importlib mode leaves no other way to share it."""
+    spec = importlib.util.spec_from_file_location("test_player", HERE.parent / "test_player.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def take(show: Callable[..., Any], tests: ModuleType) -> None:
+    """All five pictures."""
+    source = {"wan://jobs/job-7/source": tests.blob("clip.mp4")}
+    going = tests.running(elapsed_seconds=72, credit_cost=10, credits_remaining=90, seed=4711)
+    done = tests.completed(expires_at=SOON, **SAVED)
+    failed = tests.completed(
+        message="PixelDojo reports that the job failed.",
+        status="failed",
+        error="No person was detected in the source video.",
+    )
+    gone = tests.completed(video_url=tests.DEAD, expires_at=ENDED, **SAVED)
+    picture(show(theme="light", resources=source, fixed_clock=True), "running", going)
+    picture(show(theme="light", resources=source, fixed_clock=True), "done-light", done, 3.2, 41)
+    picture(show(theme="dark", resources=source, fixed_clock=True), "done-dark", done, 3.2, 41)
+    picture(show(theme="light", fixed_clock=True), "failed", failed)
+    expired = show(theme="light", resources=source, fixed_clock=True)
+    expired.expected = "403"
+    picture(expired, "expired", gone)
+
+
+def picture(
+    shown: Any, name: str, told: dict[str, Any], second: float = 0, wiped: int | None = None
+) -> None:
+    """One picture of the player's frame, with the film at a second and the slider at a place."""
+    shown.frame.add_style_tag(content=FONT)
+    shown.answered({"typically": "30 s to 6 min"}, **told)
+    shown.tab.wait_for_load_state("networkidle")
+    if wiped is not None:
+        shown.film_is_there()
+        shown.source_is_there()
+        slider = shown.frame.get_by_label("Wipe between source and result")
+        slider.fill(str(wiped))
+        slider.blur()
+        shown.frame.evaluate("(second) => { film.currentTime = second }", second)
+        shown.until("!film.seeking && !source.seeking && source.currentTime === film.currentTime")
+    shown.tab.locator("iframe").screenshot(path=PICTURES / f"player-{name}.png")
+
+
+def main() -> None:
+    """Take them."""
+    tests = load_tests()
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=tests.FLAGS)
+        with tests.theatre(browser) as show:
+            take(show, tests)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

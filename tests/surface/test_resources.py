@@ -1,0 +1,472 @@
+"""Jobs as resources: what a host reads, completes, and is told of."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.client.subscriptions import Subscription
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourceUpdated
+from mcp.types import (
+    BlobResourceContents,
+    EmptyResult,
+    PromptReference,
+    ResourceTemplateReference,
+    SubscribeRequest,
+    SubscribeRequestParams,
+    UnsubscribeRequest,
+    UnsubscribeRequestParams,
+)
+
+from tests.connected import Host, connected, host_of
+from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.errors import NotFound
+from wan_mcp.models import JobList, JobResult
+from wan_mcp.sandbox.http import faults
+from wan_mcp.surface import subscriptions
+from wan_mcp.surface.resources import Shelf
+from wan_mcp.videos.gallery import Blob
+
+pytestmark = pytest.mark.anyio
+
+JOB = ResourceTemplateReference(uri="wan://jobs/{job_id}")
+
+
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
+host = host_of("auto", "legacy")
+modern, legacy = host_of("auto"), host_of("legacy")
+
+
+async def refusal(host: Host, uri: str) -> MCPError:
+    """The error that a read of a resource ends in."""
+    with pytest.raises(MCPError) as caught:
+        await host.read(uri)
+    return caught.value
+
+
+async def subscribe(host: Host, uri: str) -> None:
+    request = SubscribeRequest(params=SubscribeRequestParams(uri=uri))
+    await host.client.session.send_request(request, EmptyResult)
+
+
+async def unsubscribe(host: Host, uri: str) -> None:
+    request = UnsubscribeRequest(params=UnsubscribeRequestParams(uri=uri))
+    await host.client.session.send_request(request, EmptyResult)
+
+
+async def first(stream: Subscription) -> Any:
+    """The next event, which has to come within five minutes of the virtual time."""
+    with anyio.fail_after(300):
+        return await anext(aiter(stream))
+
+
+def following() -> set[asyncio.Task[Any]]:
+    """The tasks that follow jobs."""
+    return {task for task in asyncio.all_tasks() if task.get_name().startswith("follow ")}
+
+
+async def end_of(tasks: set[asyncio.Task[Any]]) -> None:
+    """When these have ended, which has to be within five seconds of the virtual time."""
+    with anyio.fail_after(5):
+        await asyncio.wait(tasks)
+
+
+# Reading
+
+
+async def test_hosts_find_the_list_and_the_template_of_a_job(host: Host) -> None:
+    """Without films to show, no template speaks of one (ours)."""
+    resources = (await host.client.list_resources()).resources
+    templates = (await host.client.list_resource_templates()).resource_templates
+
+    assert [resource.uri for resource in resources] == ["wan://jobs", "ui://wan-mcp/player.html"]
+    assert [template.uri_template for template in templates] == ["wan://jobs/{job_id}"]
+
+
+async def test_a_job_reads_as_get_job_status_tells_it(host: Host) -> None:
+    """One shape for tools and resources (ours)."""
+    id = await host.start()
+    text = await host.read(f"wan://jobs/{id}")
+
+    assert json.loads(text) == await host.call("get_job_status", job_id=id)
+    assert JobResult.model_validate_json(text).status == "running"
+
+
+async def test_the_list_reads_as_list_jobs_tells_it(host: Host) -> None:
+    """One shape for tools and resources (ours)."""
+    ids = [await host.start(seed=seed) for seed in (1, 2)]
+    text = await host.read("wan://jobs")
+
+    assert json.loads(text) == await host.call("list_jobs")
+    assert [job.job_id for job in JobList.model_validate_json(text).jobs or []] == ids[::-1]
+
+
+async def test_reading_a_fresh_or_ended_job_asks_nobody(host: Host) -> None:
+    """A host may read a resource at any moment; requests are for waiters (ours)."""
+    id = await host.start()
+    await host.read(f"wan://jobs/{id}")
+    before = host.asked
+    await host.read(f"wan://jobs/{id}")
+    fresh = host.asked - before
+    await host.call("wait_for_job", job_id=id, timeout_seconds=900)
+    before = host.asked
+    ended = json.loads(await host.read(f"wan://jobs/{id}"))
+
+    assert (fresh, host.asked - before) == (0, 0)
+    assert ended["status"] == "completed"
+    assert ended["video_url"]
+
+
+async def test_an_id_that_nobody_knows_is_told_as_not_found(host: Host) -> None:
+    """-32602 with the address, and what to do (MCP specification)."""
+    error = await refusal(host, "wan://jobs/sub_nobody")
+
+    assert error.code == -32602
+    assert error.data == {"uri": "wan://jobs/sub_nobody"}
+    assert "use exactly the one that replace_character returned" in error.message
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "wan://jobs/../models",
+        "wan://jobs/a/../b",
+        "wan://jobs/%2e%2e",
+        "wan://jobs/a b",
+        "wan://jobs/",
+        "wan://jobs/a/film",
+        "wan://jobs?status=running",
+        "wan://jobs/a\n",
+        "wan://other",
+    ],
+)
+async def test_what_is_no_job_id_is_refused_before_anything_else(host: Host, uri: str) -> None:
+    """Anything but a plain id could climb to another endpoint with the key (ours)."""
+    before = host.asked
+    error = await refusal(host, uri)
+
+    assert (error.code, host.asked) == (-32602, before)
+
+
+async def test_a_vendor_that_fails_is_told_in_words(host: Host) -> None:
+    """No traceback and no key, in any revision (ours)."""
+    host.sandbox.fault("GET", "/api/v1/jobs/job_x", faults.status(401), times=None)
+    error = await refusal(host, "wan://jobs/job_x")
+
+    assert error.code == -32603
+    assert "PIXELDOJO_API_KEY" in error.message
+    assert "pd_sandbox" not in str(error)
+
+
+async def test_without_a_key_reading_says_how_to_set_one(time: VirtualTime, tmp_path: Path) -> None:
+    """There is no account then whose jobs could be told (ours)."""
+    async with connected(time, tmp_path, key="") as host:
+        error = await refusal(host, "wan://jobs")
+
+    assert "PIXELDOJO_API_KEY" in error.message
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_defect_shows_no_host_its_text(
+    mode: str, time: VirtualTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK itself would send it to hosts of handshake revisions (observed)."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    async with connected(time, tmp_path, mode) as host:
+        await host.start()
+        monkeypatch.setattr("wan_mcp.surface.answers.results.list_result", broken)
+        error = await refusal(host, "wan://jobs")
+
+    assert (error.code, "secret" in str(error)) == (-32603, False)
+
+
+# Completing
+
+
+async def test_ids_are_completed_newest_first(host: Host) -> None:
+    """From the ledger, so typing costs no request (ours)."""
+    ids = [await host.start(seed=seed) for seed in (1, 2)]
+    before = host.asked
+    every = await host.client.complete(JOB, {"name": "job_id", "value": ""})
+    one = await host.client.complete(JOB, {"name": "job_id", "value": ids[0]})
+
+    assert every.completion.values == ids[::-1]
+    assert one.completion.values == [ids[0]]
+    assert host.asked == before
+
+
+async def test_nothing_else_is_completed(host: Host) -> None:
+    """Only ids are known here (ours)."""
+    id = await host.start()
+    prompt = PromptReference(name="replace_a_character")
+    asked = [
+        await host.client.complete(JOB, {"name": "other", "value": ""}),
+        await host.client.complete(
+            ResourceTemplateReference(uri="wan://jobs/{id}"), {"name": "job_id", "value": ""}
+        ),
+        await host.client.complete(prompt, {"name": "job_id", "value": id[:1]}),
+    ]
+
+    assert [each.completion.values for each in asked] == [[], [], []]
+
+
+# Being told
+
+
+async def test_a_stream_tells_of_each_change_until_the_end(modern: Host) -> None:
+    """pending, processing, completed; the clock alone is no change (ours)."""
+    id = await modern.start()
+    uri = f"wan://jobs/{id}"
+    seen = []
+    async with modern.client.listen(resource_subscriptions=[uri]) as stream:
+        while "completed" not in seen:
+            assert await first(stream) == ResourceUpdated(uri)
+            seen.append(json.loads(await modern.read(uri))["vendor_status"])
+
+    assert seen == ["processing", "completed"]
+
+
+async def test_a_subscriber_before_2026_is_told_on_its_connection(legacy: Host) -> None:
+    """resources/subscribe and resources/unsubscribe (MCP specification 2025-11-25)."""
+    id = await legacy.start()
+    uri = f"wan://jobs/{id}"
+    await subscribe(legacy, uri)
+    await subscribe(legacy, uri)
+    await legacy.call("wait_for_job", job_id=id, timeout_seconds=900)
+    with anyio.fail_after(5):
+        told = [await legacy.updates.receive() for _ in range(2)]
+    await anyio.wait_all_tasks_blocked()
+
+    assert told == [uri, uri]
+    assert legacy.updates.statistics().current_buffer_used == 0
+
+
+async def test_what_another_process_learns_is_told_here(
+    modern: Host, time: VirtualTime, tmp_path: Path
+) -> None:
+    """The ledger is shared; the notice comes before this process would have polled (ours)."""
+    id = await modern.start()
+    uri = f"wan://jobs/{id}"
+    async with (
+        connected(time, tmp_path, beside=modern) as other,
+        modern.client.listen(resource_subscriptions=[uri]) as stream,
+    ):
+        time.now += 61
+        await other.call("get_job_status", job_id=id)
+        learnt = time.now
+        await first(stream)
+
+    assert time.now - learnt <= 1
+
+
+async def test_a_stream_says_which_resources_it_will_tell_of(modern: Host) -> None:
+    """Lists never change here, and only jobs that are known are followed (ours)."""
+    id = await modern.start()
+    uris = [f"wan://jobs/{id}", "wan://jobs", "wan://jobs/sub_nobody", "wan://jobs/../x"]
+    async with modern.client.listen(tools_list_changed=True, resource_subscriptions=uris) as stream:
+        honored = stream.honored
+
+    assert honored.resource_subscriptions == [f"wan://jobs/{id}"]
+    assert not honored.tools_list_changed
+
+
+async def test_a_subscriber_of_an_unknown_job_is_refused(legacy: Host) -> None:
+    """It would wait for ever (ours)."""
+    for uri in ("wan://jobs/sub_nobody", "wan://jobs", "wan://jobs/../x"):
+        with pytest.raises(MCPError) as caught:
+            await subscribe(legacy, uri)
+
+        assert caught.value.code == -32602
+
+
+async def test_subscriptions_leave_no_task_behind(host: Host) -> None:
+    """Whether the job ends, the client unsubscribes or closes its stream (ours)."""
+    ids = [await host.start(seed=seed) for seed in (1, 2)]
+    uris = [f"wan://jobs/{id}" for id in ids]
+    if host.client.protocol_version == "2026-07-28":
+        async with host.client.listen(resource_subscriptions=uris):
+            during = following()
+    else:
+        for uri in uris:
+            await subscribe(host, uri)
+        during = following()
+        for uri in (*uris, "wan://jobs/other"):
+            await unsubscribe(host, uri)
+    await end_of(during)
+
+    assert (len(during), following()) == (2, set())
+
+
+async def test_a_followed_job_that_ended_makes_room(
+    legacy: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of subscriptions counts what is still followed (ours)."""
+    monkeypatch.setattr(subscriptions, "MOST_JOBS", 1)
+    one, two = [await legacy.start(seed=seed) for seed in (1, 2)]
+    await subscribe(legacy, f"wan://jobs/{one}")
+    with pytest.raises(MCPError, match="followed already"):
+        await subscribe(legacy, f"wan://jobs/{two}")
+    during = following()
+    await legacy.call("wait_for_job", job_id=one, timeout_seconds=900)
+    await end_of(during)
+    await subscribe(legacy, f"wan://jobs/{two}")
+
+    assert len(during) == 1
+
+
+async def test_a_stream_too_many_is_refused(modern: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that closes makes room (ours)."""
+    monkeypatch.setattr(subscriptions, "MOST_STREAMS", 1)
+    async with modern.client.listen(resource_subscriptions=["wan://jobs/x"]):
+        with pytest.raises(MCPError, match="Too many subscriptions"):
+            async with modern.client.listen(resource_subscriptions=["wan://jobs/x"]):
+                pass
+    await anyio.wait_all_tasks_blocked()
+    async with modern.client.listen(resource_subscriptions=["wan://jobs/x"]) as stream:
+        assert stream.honored.resource_subscriptions is None
+
+
+async def test_a_job_that_can_no_longer_be_asked_for_is_news(modern: Host) -> None:
+    """The reader then learns why: the key is refused (ours)."""
+    id = await modern.start()
+    uri = f"wan://jobs/{id}"
+    async with modern.client.listen(resource_subscriptions=[uri]) as stream:
+        for path in ("/api/v1/jobs", "/api/v1/jobs/job_*"):
+            modern.sandbox.fault("GET", path, faults.status(401), times=None)
+        await first(stream)
+        await modern.call("get_job_status", job_id=id)
+        error = await refusal(modern, uri)
+
+    assert "PIXELDOJO_API_KEY" in error.message
+
+
+# Films
+
+
+class Films:
+    """A film of an odd type, and neither clip nor poster."""
+
+    async def film(self, id: str) -> Blob:
+        return Blob(b"\x00film", "video/webm")
+
+    async def source(self, id: str) -> Blob:
+        raise NotFound("The clip is gone.")
+
+    async def poster(self, id: str) -> Blob:
+        raise NotFound("There are no frames.")
+
+
+@pytest.fixture
+async def cinema(
+    time: VirtualTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Host]:
+    """A host whose server has films to show."""
+    monkeypatch.setattr("wan_mcp.server.Shelf", lambda call, *_: Shelf(call, lambda _: Films()))
+    async with connected(time, tmp_path) as host:
+        yield host
+
+
+@pytest.fixture
+async def home(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Host]:
+    """A host on this machine, where films are saved."""
+    async with connected(time, tmp_path, local=True) as host:
+        yield host
+
+
+@pytest.fixture(params=[True, False], ids=["with PyAV", "without PyAV"])
+def pyav(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the extra is installed."""
+    there: bool = request.param
+    monkeypatch.setattr("wan_mcp.inputs.probe.available", lambda: there)
+    return there
+
+
+async def test_a_server_with_films_says_so(cinema: Host, pyav: bool) -> None:
+    """Hosts find the way by the templates; a poster is there where it can be made (ours)."""
+    templates = (await cinema.client.list_resource_templates()).resource_templates
+    ends = [template.uri_template.rpartition("{job_id}")[2] for template in templates]
+
+    assert ends == ["", "/film", "/source", *(["/poster"] if pyav else [])]
+
+
+async def test_a_film_is_a_blob_of_its_own_type(cinema: Host) -> None:
+    """Not every film is an MP4 (ours)."""
+    (content,) = (await cinema.client.read_resource("wan://jobs/job_x/film")).contents
+
+    assert isinstance(content, BlobResourceContents)
+    assert (content.mime_type, base64.b64decode(content.blob)) == ("video/webm", b"\x00film")
+
+
+async def test_a_film_that_is_not_here_is_told_in_words(cinema: Host) -> None:
+    """As the gallery says it (ours)."""
+    missing = await refusal(cinema, "wan://jobs/job_x/poster")
+    gone = await refusal(cinema, "wan://jobs/job_x/source")
+
+    assert (missing.code, gone.code) == (-32602, -32602)
+    assert missing.message.startswith("There are no frames.")
+    assert gone.message.startswith("The clip is gone.")
+
+
+@pytest.mark.parametrize("part", ["film", "poster"])
+async def test_a_job_without_a_film_says_why_there_is_none(home: Host, part: str) -> None:
+    """Nobody is sent to look for the film of a failed job (ours)."""
+    id = await home.start()
+    running = await refusal(home, f"wan://jobs/{id}/{part}")
+    home.sandbox.fault("GET", "*", faults.edited({"status": "failed", "error": "no face"}))
+    await home.call("get_job_status", job_id=id)
+    failed = await refusal(home, f"wan://jobs/{id}/{part}")
+    unknown = await refusal(home, f"wan://jobs/job_x/{part}")
+
+    assert running.message.startswith("The job has not ended: there is no film yet.")
+    assert failed.message.startswith("The job failed: there is no film.")
+    assert f'get_job_status with job_id "{id}"' in failed.message
+    assert unknown.message.startswith("No film of this job is saved here.")
+
+
+def remove(path: str) -> None:
+    Path(path).unlink()
+
+
+async def test_a_film_can_be_too_large_or_gone(home: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has words of its own, for the way out is another (ours)."""
+    id = await home.start()
+    path = (await home.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
+    shown = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
+    monkeypatch.setattr("wan_mcp.videos.gallery.FITS", 1_000)
+    large = await refusal(home, f"wan://jobs/{id}/film")
+    remove(path)
+    gone = await refusal(home, f"wan://jobs/{id}/film")
+
+    assert len(shown) == 1
+    assert large.message.startswith("The saved film is larger than")
+    assert gone.message.startswith("The film is no longer where it was saved.")
+
+
+async def test_without_the_extra_a_poster_is_refused_by_its_name(
+    home: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The film itself is there, so it is not the film that is missing (ours)."""
+    monkeypatch.setattr("wan_mcp.inputs.probe.available", lambda: False)
+    id = await home.start()
+    answer = await home.client.call_tool("wait_for_job", {"job_id": id, "timeout_seconds": 900})
+    error = await refusal(home, f"wan://jobs/{id}/poster")
+
+    assert error.message.startswith("Posters need the extra wan-mcp[media].")
+    assert "image" not in {block.type for block in answer.content}
+
+
+async def test_ids_of_films_are_completed_too(cinema: Host) -> None:
+    """Each template has the same variable (ours)."""
+    id = await cinema.start()
+    film = ResourceTemplateReference(uri="wan://jobs/{job_id}/film")
+    answer = await cinema.client.complete(film, {"name": "job_id", "value": ""})
+
+    assert answer.completion.values == [id]

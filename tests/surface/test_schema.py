@@ -1,0 +1,311 @@
+"""What the tools publish: the contract that every host and model reads."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
+import pytest
+from mcp.client import Client
+from mcp.types import ListToolsResult, Tool
+from pydantic import BaseModel
+
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
+from wan_mcp.server import INSTRUCTIONS, build_server
+from wan_mcp.settings import Settings
+from wan_mcp.surface.arguments import (
+    GetJobStatus,
+    ListJobs,
+    ReplaceCharacter,
+    WaitForJob,
+    read_arguments,
+)
+from wan_mcp.surface.schema import portable
+
+SNAPSHOT = Path(__file__).with_name("tools.json")
+MOST_BYTES = 7_950
+"""8,000 are allowed (ours)."""
+REFUSED_BY_SOME_HOST = {
+    *("$ref", "$defs", "$schema", "anyOf", "oneOf", "allOf", "not", "const", "title", "examples"),
+    *("patternProperties", "prefixItems", "nullable", "if", "then", "else", "format"),
+}
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def listed(request: pytest.FixtureRequest) -> ListToolsResult:
+    """The whole tools/list answer, in the newest revision and in the handshake ones."""
+
+    async def ask() -> ListToolsResult:
+        with anyio.fail_after(5):
+            async with Client(build_server(Settings()), mode=request.param) as client:
+                return await client.list_tools()
+
+    return anyio.run(ask)
+
+
+@pytest.fixture
+def tools(listed: ListToolsResult) -> dict[str, Tool]:
+    return {tool.name: tool for tool in listed.tools}
+
+
+def plain(listed: ListToolsResult) -> list[dict[str, Any]]:
+    return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
+
+
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every schema within a schema: itself, those of its properties and of its items."""
+    yield schema
+    for inner in [*schema.get("properties", {}).values(), *filter(None, [schema.get("items")])]:
+        yield from nodes(inner)
+
+
+def schemas(tools: dict[str, Tool]) -> list[dict[str, Any]]:
+    return [
+        schema
+        for tool in tools.values()
+        for schema in (tool.input_schema, tool.output_schema)
+        if schema is not None
+    ]
+
+
+def test_published_tools_are_the_reviewed_ones(listed: ListToolsResult) -> None:
+    """The tool list is a contract: a change to it changes tools.json, and is seen (ours)."""
+    assert plain(listed) == json.loads(SNAPSHOT.read_text("utf-8"))
+
+
+def test_whole_list_fits_the_budget_on_the_wire(listed: ListToolsResult) -> None:
+    """Each byte is in every conversation of every user (ours)."""
+    result = listed.model_dump(mode="json", by_alias=True, exclude_none=True)
+    line = json.dumps({"jsonrpc": "2.0", "id": 1_000, "result": result}, separators=(",", ":"))
+
+    assert len(line.encode()) <= MOST_BYTES
+
+
+def test_every_schema_is_valid_json_schema(tools: dict[str, Tool]) -> None:
+    """2020-12 is the dialect of the protocol (MCP specification)."""
+    for schema in schemas(tools):
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_no_schema_holds_what_some_host_refuses(tools: dict[str, Tool]) -> None:
+    """One such word and a host answers every prompt with an error (observed elsewhere)."""
+    every = [node for schema in schemas(tools) for node in nodes(schema)]
+
+    assert sum("made_at" in node.get("properties", {}) for node in every) == 1  # items too
+    for schema in schemas(tools):
+        for node in nodes(schema):
+            assert REFUSED_BY_SOME_HOST.isdisjoint(node), node
+            assert isinstance(node["type"], str), node
+            assert all(isinstance(choice, str) for choice in node.get("enum", [])), node
+            assert None not in node.values(), node
+
+
+def flat_and_closed(schema: dict[str, Any]) -> bool:
+    """Whether a schema is a closed object of plain values that knows what it requires."""
+    plain = {"string", "integer", "number", "boolean"}
+    types = {inner["type"] for inner in schema["properties"].values()}
+    closed = (schema["type"], schema["additionalProperties"]) == ("object", False)
+    return (
+        closed and types <= plain and set(schema.get("required", [])) <= set(schema["properties"])
+    )
+
+
+def test_every_schema_is_one_flat_closed_object(tools: dict[str, Tool]) -> None:
+    """Nesting is lost by some hosts, and an open object hides a misspelt option (ours)."""
+    listing = tools["list_jobs"].output_schema
+
+    for schema in schemas(tools):
+        assert schema is listing or flat_and_closed(schema)
+
+
+def test_only_the_list_nests_and_only_flat_closed_jobs(tools: dict[str, Tool]) -> None:
+    """A list of jobs cannot be flat; its text tells the same to a host that drops it (ours)."""
+    listing = tools["list_jobs"].output_schema
+    assert listing is not None
+    jobs = listing["properties"]["jobs"]
+    rest = {name: inner for name, inner in listing["properties"].items() if name != "jobs"}
+
+    assert jobs.keys() == {"type", "items"}
+    assert jobs["type"] == "array"
+    assert flat_and_closed(jobs["items"])
+    assert flat_and_closed({**listing, "properties": rest})
+    assert jobs["items"]["required"] == ["job_id", "status", "made_at"]
+
+
+def test_every_tool_has_a_title_hints_and_an_icon(tools: dict[str, Tool]) -> None:
+    """Directories refuse tools without them (observed elsewhere)."""
+    for tool in tools.values():
+        hints = tool.annotations
+
+        assert tool.title
+        assert hints is not None
+        assert None not in (
+            *(hints.read_only_hint, hints.destructive_hint),
+            *(hints.idempotent_hint, hints.open_world_hint),
+        )
+        assert tool.icons
+        assert tool.icons[0].src.startswith("data:image/svg+xml,%3Csvg ")
+
+
+def test_names_and_descriptions_fit_the_tightest_host(tools: dict[str, Tool]) -> None:
+    """mcp__wan__NAME within 64 characters, a description within 1,024 (observed elsewhere)."""
+    for tool in tools.values():
+        assert tool.name.replace("_", "").isalnum()
+        assert len(f"mcp__wan-mcp__{tool.name}") <= 64
+        assert 40 < len(tool.description or "") <= 1_024
+        assert (tool.description or "").isascii()
+
+
+def test_only_the_paid_tool_is_marked_as_spending(tools: dict[str, Tool]) -> None:
+    """Hosts ask their user before a call that is not read-only (ours)."""
+    marks = {
+        name: (
+            *(hints.read_only_hint, hints.destructive_hint),
+            *(hints.idempotent_hint, hints.open_world_hint),
+        )
+        for name, tool in tools.items()
+        if (hints := tool.annotations)
+    }
+
+    assert marks == {
+        "replace_character": (False, True, False, True),
+        "get_job_status": (True, False, True, True),
+        "wait_for_job": (True, False, True, True),
+        "list_jobs": (True, False, True, False),
+    }
+
+
+def test_paid_tool_takes_exactly_the_documented_parameters(tools: dict[str, Tool]) -> None:
+    """Nine, with the vendor's names, ranges and defaults (vendor)."""
+    schema = tools["replace_character"].input_schema
+    facts = {
+        name: {key: value for key, value in inner.items() if key != "description"}
+        for name, inner in schema["properties"].items()
+    }
+
+    assert schema["required"] == ["video", "character_image"]
+    assert facts == {
+        "video": {"type": "string"},
+        "character_image": {"type": "string"},
+        "video_duration": {"type": "integer", "minimum": 1, "maximum": 15, "default": 5},
+        "resolution": {"type": "string", "enum": ["480", "720"], "default": "480"},
+        "refert_num": {"type": "integer", "minimum": 1, "maximum": 10},
+        "frames_per_second": {"type": "integer", "minimum": 8, "maximum": 30},
+        "go_fast": {"type": "boolean", "default": False},
+        "merge_audio": {"type": "boolean", "default": True},
+        "seed": {"type": "integer"},
+    }
+
+
+def test_free_tools_take_what_they_need_and_no_more(tools: dict[str, Tool]) -> None:
+    """Either id is one argument, and a list of fifty is the most (ours)."""
+    facts = {
+        name: {
+            argument: {key: value for key, value in inner.items() if key != "description"}
+            for argument, inner in tool.input_schema["properties"].items()
+        }
+        for name, tool in tools.items()
+        if name != "replace_character"
+    }
+    job_id = {"type": "string"}
+    seconds = {"type": "integer", "minimum": 0, "maximum": 900, "default": 45}
+
+    assert facts == {
+        "get_job_status": {"job_id": job_id},
+        "wait_for_job": {"job_id": job_id, "timeout_seconds": seconds},
+        "list_jobs": {
+            "status": {"type": "string", "enum": [str(status) for status in JobStatus]},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
+        },
+    }
+    assert "required" not in tools["list_jobs"].input_schema
+
+
+def test_filter_says_what_it_never_hides(tools: dict[str, Tool]) -> None:
+    """Who looks for a lost purchase must not be able to filter it away (reliability 1)."""
+    words = tools["list_jobs"].input_schema["properties"]["status"]["description"]
+
+    assert words.endswith("submitting, running and unknown ones are always listed.")
+
+
+def test_ranges_and_defaults_are_also_said_in_words(tools: dict[str, Tool]) -> None:
+    """Some hosts drop minimum, maximum and default from the schema (observed elsewhere)."""
+    for tool in tools.values():
+        for name, inner in tool.input_schema["properties"].items():
+            words = inner["description"].lower()
+            for key in ("minimum", "maximum", "default"):
+                if key in inner:
+                    assert str(inner[key]).lower() in words, (name, key)
+            for choice in inner.get("enum", []):
+                assert choice in words, name
+
+
+def test_every_default_published_is_the_one_that_is_used(tools: dict[str, Tool]) -> None:
+    """A host that fills defaults in must not change the job (ours)."""
+    needed = {"video": "https://a.example/v.mp4", "character_image": "https://a.example/i.png"}
+    properties = tools["replace_character"].input_schema["properties"]
+    filled = {name: inner["default"] for name, inner in properties.items() if "default" in inner}
+    bare = read_arguments(ReplaceCharacter, needed, loopback=False)
+    full = read_arguments(ReplaceCharacter, {**needed, **filled}, loopback=False)
+
+    assert full.model_dump() == {**bare.model_dump(), "resolution": "480"}
+    for name, model in (("wait_for_job", WaitForJob), ("list_jobs", ListJobs)):
+        fields = tools[name].input_schema["properties"]
+        said = {key: inner["default"] for key, inner in fields.items() if "default" in inner}
+        used = {key: model.model_fields[key].default for key in said}
+        assert said == used != {}
+
+
+def test_fields_a_model_must_have_are_required_of_every_answer(tools: dict[str, Tool]) -> None:
+    """What happened, whether it cost something, and what to do now (ours)."""
+    for tool in tools.values():
+        assert tool.output_schema is not None
+        assert tool.output_schema["required"] == ["message", "charged", "next"]
+
+
+def test_instructions_are_short_and_name_every_tool(tools: dict[str, Tool]) -> None:
+    """They stand in every conversation, and say that jobs cost and links die (ours)."""
+    assert len(INSTRUCTIONS) < 1_000
+    assert all(name in INSTRUCTIONS for name in tools)
+    assert "credits" in INSTRUCTIONS
+    assert "temporary" in INSTRUCTIONS
+
+
+class Inner(BaseModel):
+    """Prose that is not for the wire."""
+
+    title: str
+    size: int | None = None
+
+
+class Outer(BaseModel):
+    """A model with all that `portable` takes away."""
+
+    inner: Inner
+    title: str | None = None
+
+
+def test_portable_inlines_references_and_drops_noise() -> None:
+    """References and unions with null are what hosts fail on (observed elsewhere)."""
+    inner = {
+        "type": "object",
+        "properties": {"title": {"type": "string"}, "size": {"type": "integer"}},
+        "required": ["title"],
+    }
+
+    assert portable(Outer) == {
+        "type": "object",
+        "properties": {"inner": inner, "title": {"type": "string"}},
+        "required": ["inner"],
+        "additionalProperties": False,
+    }
+
+
+def test_portable_leaves_the_model_itself_alone() -> None:
+    """The schema is built for each tool, from one shared model (ours)."""
+    models = (ReplaceCharacter, GetJobStatus, WaitForJob, ListJobs, JobResult, JobList, JobLine)
+    for model in models:
+        assert portable(model) == portable(model)
+        assert portable(model)["properties"].keys() == model.model_fields.keys()

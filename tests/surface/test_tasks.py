@@ -1,0 +1,325 @@
+"""MCP Tasks as a host that declares them meets them, and as all others do not."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import pytest
+from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim, advertise
+from mcp.shared.exceptions import MCPError
+from mcp.types import CallToolResult, Request, RequestParams, Result
+from pydantic import ConfigDict
+
+from tests.connected import Host, connected, host_of
+from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.sandbox import Terms
+from wan_mcp.sandbox.http import faults
+from wan_mcp.sandbox.vendor.books import FAILING
+from wan_mcp.surface.tasks import NO_CANCEL
+
+pytestmark = pytest.mark.anyio
+
+RUN = "/api/v1/models/wan-2.2-replace/run"
+SILENT = Terms(pending_seconds=5, processing_seconds=55, list_echoes_input=False)
+"""A vendor whose job list tells nothing of a lost answer."""
+
+
+class Any_(Result):
+    """Whatever a method answers."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Handle(Result):
+    """A task in the place of a tool's result, as the extension's revision 2026-07-28 has it."""
+
+    result_type: Literal["task"] = "task"
+    task_id: str
+    status: str
+    status_message: str
+    created_at: str
+    last_updated_at: str
+    ttl_ms: int | None
+    poll_interval_ms: int
+
+
+class Params(RequestParams):
+    """Which task, and answers to its questions."""
+
+    task_id: str
+    input_responses: dict[str, Any] | None = None
+
+
+class Declares(ClientExtension):
+    """A host's side of the extension: it polls a task until its end, as the hints say."""
+
+    identifier = "io.modelcontextprotocol/tasks"
+
+    def __init__(self) -> None:
+        self.begun: list[Handle] = []
+        self.seen: list[dict[str, Any]] = []
+
+    def claims(self) -> Sequence[ResultClaim[Any]]:
+        return [ResultClaim(result_type="task", model=Handle, resolve=self._resolve)]
+
+    async def _resolve(self, begun: Handle, context: ClaimContext) -> CallToolResult:
+        self.begun.append(begun)
+        poll = begun.poll_interval_ms
+        while True:
+            await anyio.sleep(poll / 1_000)
+            request = Request[Params, str](method="tasks/get", params=Params(task_id=begun.task_id))
+            told = (await context.session.send_request(request, Any_)).model_extra or {}
+            self.seen.append(told)
+            if told["status"] == "completed":
+                return CallToolResult.model_validate(told["result"])
+            poll = told["pollIntervalMs"]
+
+
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
+
+
+@pytest.fixture
+def declares() -> Declares:
+    return Declares()
+
+
+@pytest.fixture
+async def host(time: VirtualTime, tmp_path: Path, declares: Declares) -> AsyncIterator[Host]:
+    async with connected(time, tmp_path, extensions=(declares,)) as host:
+        yield host
+
+
+other = host_of("auto", "legacy")
+"""A host that knows nothing of tasks."""
+
+
+async def ask(host: Host, method: str, id: str, **more: Any) -> dict[str, Any]:
+    """What a method of the extension answers."""
+    request = Request[Params, str](method=method, params=Params(task_id=id, **more))
+    return (await host.client.session.send_request(request, Any_)).model_dump(
+        by_alias=True, exclude_none=True
+    )
+
+
+async def refusal(host: Host, method: str, id: str, **more: Any) -> MCPError:
+    with pytest.raises(MCPError) as caught:
+        await ask(host, method, id, **more)
+    return caught.value
+
+
+async def test_a_wait_is_a_task_whose_id_is_the_jobs(host: Host, declares: Declares) -> None:
+    """No store of tasks: any process on the ledger answers (ours)."""
+    id = await host.start()
+    await host.call("wait_for_job", job_id=id)
+    (begun,) = declares.begun
+
+    assert (begun.task_id, begun.status, begun.ttl_ms) == (id, "working", None)
+    assert begun.poll_interval_ms == 5_000
+    assert begun.status_message.startswith("1 s: the job is running")
+    assert begun.created_at == "2026-11-01T00:00:00+00:00"
+
+
+async def test_a_task_ends_with_the_tools_own_result(
+    host: Host, declares: Declares, time: VirtualTime
+) -> None:
+    """The same data and text as without tasks (ext-tasks 2026-07-28)."""
+    id = await host.start()
+    by_task = await host.client.call_tool("wait_for_job", {"job_id": id})
+    ended = time.now
+    by_tool = await host.client.call_tool("get_job_status", {"job_id": id})
+
+    assert (by_task.structured_content or {})["status"] == "completed"
+    assert (by_task.structured_content, by_task.content) == (
+        by_tool.structured_content,
+        by_tool.content,
+    )
+    assert {task["status"] for task in declares.seen[:-1]} == {"working"}
+    assert 60 <= ended <= 75  # a job takes 60 s
+
+
+async def test_looks_at_a_task_cost_no_request_of_their_own(host: Host, declares: Declares) -> None:
+    """The poller sees to all who wait, and a key has few requests a minute (ours)."""
+    ids = [await host.start(seed=seed) for seed in (1, 2, 3)]
+    before = host.asked
+    async with anyio.create_task_group() as tasks:
+        for id in ids:
+            tasks.start_soon(host.client.call_tool, "wait_for_job", {"job_id": id})
+
+    assert len(declares.seen) >= 30
+    assert host.asked - before <= 12
+
+
+async def test_a_job_that_has_ended_is_answered_at_once(host: Host, declares: Declares) -> None:
+    """A server may decide against a task (ext-tasks 2026-07-28)."""
+    id = await host.start()
+    host.time.now += 61
+    await host.call("get_job_status", job_id=id)
+    answer = await host.call("wait_for_job", job_id=id)
+
+    assert answer["status"] == "completed"
+    assert declares.begun == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({}, "invalid_arguments"),
+        ({"job_id": "../models"}, "invalid_arguments"),
+        ({"job_id": 7}, "invalid_arguments"),
+        ({"job_id": "job_x", "timeout": 5}, "invalid_arguments"),
+        ({"job_id": "sub_nobody"}, "not_found"),
+    ],
+)
+async def test_a_wait_that_cannot_be_is_refused_by_the_tool(
+    host: Host, declares: Declares, arguments: dict[str, Any], code: str
+) -> None:
+    """In the words that all hosts get (ours)."""
+    answer = await host.call("wait_for_job", **arguments)
+
+    assert (answer["code"], declares.begun) == (code, [])
+
+
+async def test_a_look_and_all_other_tools_are_no_tasks(host: Host, declares: Declares) -> None:
+    """Who gives no time wants the answer now; what is paid is never repeatable (ours)."""
+    id = await host.start()
+    look = await host.call("wait_for_job", job_id=id, timeout_seconds=0)
+    status = await host.call("get_job_status", job_id=id)
+
+    assert (look["status"], status["status"]) == ("running", "running")
+    assert declares.begun == []
+
+
+async def test_others_see_the_tool_and_no_tasks(other: Host) -> None:
+    """-32021 for who does not declare them, unknown before 2026-07-28 (ext-tasks 2026-07-28)."""
+    id = await other.start()
+    answer = await other.call("wait_for_job", job_id=id, timeout_seconds=10)
+    errors = [
+        await refusal(other, "tasks/get", id),
+        await refusal(other, "tasks/cancel", id),
+        await refusal(other, "tasks/update", id, input_responses={}),
+    ]
+    modern = other.client.protocol_version == "2026-07-28"
+
+    assert (answer["status"], answer["elapsed_seconds"]) == ("running", 10)
+    assert {error.code for error in errors} == {-32021 if modern else -32601}
+
+
+async def test_a_declaring_host_before_2026_sees_no_difference(
+    time: VirtualTime, tmp_path: Path
+) -> None:
+    """The extension has no shapes for those revisions (ext-tasks 2026-07-28)."""
+    extensions = (advertise("io.modelcontextprotocol/tasks"),)
+    async with connected(time, tmp_path, "legacy", extensions=extensions) as host:
+        id = await host.start()
+        answer = await host.call("wait_for_job", job_id=id, timeout_seconds=10)
+
+    assert (answer["status"], answer["elapsed_seconds"]) == ("running", 10)
+
+
+async def test_a_task_lasts_until_its_film_is_saved(
+    time: VirtualTime, tmp_path: Path, declares: Declares
+) -> None:
+    """As a wait does where films are kept (ours)."""
+    slow = faults.held(faults.honest(), after=7)
+    async with connected(time, tmp_path, extensions=(declares,), local=True) as host:
+        id = await host.start()
+        host.sandbox.fault("GET", "/media/results/*", slow, times=None)
+        answer = await host.call("wait_for_job", job_id=id)
+
+    assert len(declares.begun) == 1
+    assert answer["saved_path"].startswith(str(tmp_path))
+    assert answer["size"] > 0
+
+
+async def test_a_cancel_is_acknowledged_and_ends_nothing(host: Host) -> None:
+    """PixelDojo has no cancel; a server need not stop the work (ext-tasks 2026-07-28)."""
+    id = await host.start()
+    answer = await ask(host, "tasks/cancel", id)
+    after = await ask(host, "tasks/get", id)
+
+    assert answer["resultType"] == "complete"
+    assert answer["_meta"]["wan-mcp/note"] == NO_CANCEL
+    assert after["status"] == "working"
+
+
+async def test_answers_to_no_question_are_ignored(host: Host) -> None:
+    """As responses with an unknown key are to be (ext-tasks 2026-07-28)."""
+    id = await host.start()
+    answer = await ask(host, "tasks/update", id, input_responses={"name": {"action": "accept"}})
+
+    assert answer.keys() <= {"resultType", "_meta"}
+    assert (await ask(host, "tasks/get", id))["status"] == "working"
+
+
+@pytest.mark.parametrize("id", ["sub_nobody", "job_nobody", "../models", ""])
+async def test_an_unknown_task_is_an_error(host: Host, id: str) -> None:
+    """-32602, with what a task's id is (ext-tasks 2026-07-28)."""
+    errors = [
+        await refusal(host, "tasks/get", id),
+        await refusal(host, "tasks/cancel", id),
+        await refusal(host, "tasks/update", id, input_responses={}),
+    ]
+
+    assert [error.code for error in errors] == [-32602] * 3
+    assert all("job_id" in error.message for error in errors)
+
+
+async def test_a_vendor_that_fails_for_a_while_fails_no_task(host: Host) -> None:
+    """The job goes on, and the message says what the trouble is (ours)."""
+    id = await host.start()
+    for path in ("/api/v1/jobs", f"/api/v1/jobs/{id}"):
+        host.sandbox.fault("GET", path, faults.status(503), times=None)
+    host.time.now += 20
+    await ask(host, "tasks/get", id)
+    host.time.now += 20
+    task = await ask(host, "tasks/get", id)
+    host.sandbox.clear_faults()
+    host.time.now += 60
+    with anyio.fail_after(60):
+        while (end := await ask(host, "tasks/get", id))["status"] == "working":
+            continue
+
+    assert task["status"] == "working"
+    assert "Still waiting." in task["statusMessage"]
+    assert end["result"]["structuredContent"]["status"] == "completed"
+
+
+async def test_a_failed_job_is_a_completed_task(host: Host) -> None:
+    """`failed` is for errors of the protocol alone (ext-tasks 2026-07-28)."""
+    id = await host.start(video=host.sandbox.origin + FAILING)
+    answer = await host.client.call_tool("wait_for_job", {"job_id": id})
+
+    assert (answer.structured_content or {})["status"] == "failed"
+    assert not answer.is_error
+
+
+async def test_a_lost_answer_is_polled_rarely_and_ends_one_day(
+    time: VirtualTime, tmp_path: Path, declares: Declares
+) -> None:
+    """Each look reads the job list; when nobody looks any more, the task is over (ours)."""
+    async with connected(time, tmp_path, extensions=(declares,), terms=SILENT) as host:
+        host.sandbox.fault("POST", RUN, faults.dropped(work=True))
+        given = {"video": host.sandbox.clip_url, "character_image": host.sandbox.image_url}
+        lost = await host.call("replace_character", **given)
+        handle = re.findall(r"sub_\w+", str(lost))[0]
+        answer = await host.client.call_tool("wait_for_job", {"job_id": handle})
+
+    assert declares.begun[0].poll_interval_ms == 60_000
+    assert declares.begun[0].task_id == handle
+    assert (answer.structured_content or {})["status"] == "unknown"
+    assert 1_800 <= time.now <= 2_000
+
+
+async def test_a_defect_shows_no_host_its_text(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged instead (ours)."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret")
+
+    id = await host.start()
+    monkeypatch.setattr("wan_mcp.surface.answers.results.progress_note", broken)
+    error = await refusal(host, "tasks/get", id)
+
+    assert (error.code, "secret" in str(error)) == (-32603, False)

@@ -1,0 +1,194 @@
+"""When films are saved, and when that is given up: the keeper, with an archive that obeys."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.polling import processes
+from tests.polling.processes import House, Vendor, film
+from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.errors import NotKept
+from wan_mcp.ledger.contract import Caps, LedgerUnavailable
+from wan_mcp.ledger.record import Row
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.polling.waits import SAVE_SECONDS
+from wan_mcp.videos.saver import RETRY, SETTLES, Keeper
+
+pytestmark = pytest.mark.anyio
+
+BASE = "https://api.example/v1"
+
+
+@dataclass(frozen=True)
+class Film:
+    path: Path = Path("/films/one.mp4")
+    sha256: str = "ab"
+    size: int = 7
+
+
+@dataclass
+class Archive:
+    """Answers with each of `answers` in turn, with the last for ever."""
+
+    answers: list[Exception | Film]
+    asked: list[float] = field(default_factory=list)
+
+    async def keep(
+        self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
+    ) -> Film:
+        self.asked.append(anyio.current_time())
+        answer = self.answers.pop(0) if self.answers[1:] else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+time, anyio_backend = in_virtual_time()
+vendor, house = processes.vendor, processes.house
+
+
+@pytest.fixture
+async def ledger(time: VirtualTime, tmp_path: Path) -> AsyncIterator[SQLiteLedger]:
+    ledger = SQLiteLedger(tmp_path / "ledger", caps=Caps(None, None, None, None), now=time.wall)
+    yield ledger
+    await ledger.aclose()
+
+
+async def completed(ledger: SQLiteLedger, name: str = "job1") -> Row:
+    """A job of ours whose film can be fetched."""
+    account = await ledger.account(BASE, "key")
+    wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.example/p")
+    claim = await ledger.claim(account, wanted, planted_seed=1, estimate=1)
+    await ledger.commit_sending(claim.row.handle)
+    await ledger.accept(claim.row.handle, Job(job_id=name, status=JobStatus.RUNNING))
+    film = f"https://temp.pixeldojo.ai/{name}.mp4"
+    ended = Job(job_id=name, status=JobStatus.COMPLETED, video_url=film)
+    return (await ledger.learn(account, ended)).row
+
+
+async def keep_for(
+    seconds: float, archive: Archive, ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Let a keeper work for so long."""
+    account = partial(ledger.account, BASE, "key")
+    keeper = Keeper(lambda: archive, ledger.rota, account, time.clock())
+    with anyio.move_on_after(seconds):
+        await keeper.run()
+
+
+async def row_of(ledger: SQLiteLedger, handle: str) -> Row:
+    (row,) = await ledger.rota.rows([handle])
+    return row
+
+
+async def test_a_film_is_saved_once_and_written_down(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Its place, checksum and size stand in the row (ours)."""
+    archive = Archive([Film()])
+    row = await completed(ledger)
+    await keep_for(300, archive, ledger, time)
+    row = await row_of(ledger, row.handle)
+
+    assert len(archive.asked) == 1
+    assert (row.saved_path, row.sha256, row.size) == (str(Film().path), "ab", 7)
+
+
+async def test_a_storage_that_is_a_moment_late_costs_no_film(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """One 404 right after the end is not the end (ours)."""
+    archive = Archive([NotKept("It is not there.", final=True), Film()])
+    row = await completed(ledger)
+    await keep_for(300, archive, ledger, time)
+    row = await row_of(ledger, row.handle)
+
+    assert row.saved_path
+    assert archive.asked[1] - archive.asked[0] == pytest.approx(RETRY, abs=6)
+
+
+@pytest.mark.parametrize("final", [True, False])
+async def test_a_dead_link_is_given_up_after_ten_minutes(
+    ledger: SQLiteLedger, time: VirtualTime, final: bool
+) -> None:
+    """Anything else is tried for as long as the link may live (ours)."""
+    archive = Archive([NotKept("It is not there.", final=final)])
+    row = await completed(ledger)
+    await keep_for(3 * SETTLES, archive, ledger, time)
+    row = await row_of(ledger, row.handle)
+
+    assert (row.not_saved == "It is not there.") == final
+    assert (len(archive.asked) > 20) == (not final)
+
+
+async def test_a_ledger_that_is_busy_ends_nothing(
+    ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper lives among the payments: what it meets must not reach them (ours)."""
+
+    async def busy(*args: object) -> None:
+        raise LedgerUnavailable("busy", passing=True)
+
+    await completed(ledger)
+    await anyio.sleep(SETTLES)
+    monkeypatch.setattr(ledger.rota, "not_saved", busy)
+    archive = Archive([NotKept("It is not there.", final=True)])
+    await keep_for(200, archive, ledger, time)
+
+    assert len(archive.asked) >= 3
+
+
+async def test_a_defect_in_the_archive_ends_nothing_either(
+    ledger: SQLiteLedger, time: VirtualTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and tried again a minute later (ours)."""
+    archive = Archive([ZeroDivisionError(), Film()])
+    row = await completed(ledger)
+    await keep_for(200, archive, ledger, time)
+    row = await row_of(ledger, row.handle)
+
+    assert "broke" in caplog.text
+    assert row.saved_path
+
+
+async def test_films_of_jobs_made_elsewhere_are_left_alone(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Looking at a job must not fetch what it made, whatever that is (ours)."""
+    account = await ledger.account(BASE, "key")
+    film = Job(job_id="x", status=JobStatus.COMPLETED, video_url="https://temp.pixeldojo.ai/x.mp4")
+    await ledger.learn(account, film)
+    archive = Archive([Film()])
+    await keep_for(100, archive, ledger, time)
+
+    assert archive.asked == []
+
+
+# Who waits for a film
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept_for"),
+    [([Film()], 0.1), ([NotKept("The storage is down.", final=False)], SAVE_SECONDS)],
+    ids=["saved", "cannot be saved"],
+)
+async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
+    house: House, vendor: Vendor, answers: list[Exception | Film], kept_for: float
+) -> None:
+    """The link is worth more now than the file in half a minute (ours)."""
+    async with house.process(archive=lambda: Archive(list(answers))) as process:
+        row = await process.accept("job1")
+        vendor.jobs["job1"] = film("job1")
+        heard = await process.wait("job1", 120)
+        [row] = await process.ledger.rota.rows([row.handle])
+
+    told = next(news.at for news in heard if news.what == "completed")
+    assert heard[-1].what == "completed"
+    assert heard[-1].at - told <= kept_for + 0.1
+    assert bool(row.saved_path) == (kept_for < 1)

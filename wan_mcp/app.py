@@ -1,0 +1,152 @@
+"""What a running server holds: opened when it is first needed, closed in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import anyio
+
+from wan_mcp.videos.gallery import Gallery, Shown
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from httpx import AsyncBaseTransport
+
+    from wan_mcp.clock import Clock
+    from wan_mcp.jobs import Jobs
+    from wan_mcp.ledger.contract import Caps
+    from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+    from wan_mcp.pixeldojo.client import PixelDojo
+    from wan_mcp.settings import Settings
+
+OPEN_AFTER = 1.0
+"""Seconds after the start at which the ledger is opened if no call has needed it before."""
+DRAIN_SECONDS = 1.2
+"""How long a stopping server lets a payment finish; over stdio, hosts kill after 2 s."""
+SERVICE_DRAIN_SECONDS = 8.0
+"""The same for a server of its own; who stops it commonly waits 10 s (assumed)."""
+
+
+class App:
+    """What a running server holds.
+
+    Args:
+        settings: the operator's.
+        tasks: where payments run; they outlive the call that started them.
+        clock: time and chance.
+        transport: stands in for the network in tests.
+        local: whether the caller sits at this machine, as over stdio.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: TaskGroup,
+        clock: Clock,
+        transport: AsyncBaseTransport | None,
+        *,
+        local: bool,
+    ) -> None:
+        self._settings = settings
+        self._local = local
+        self._tasks = tasks
+        self._clock = clock
+        self._transport = transport
+        self._rooms: _Rooms | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the configured account."""
+        if self._rooms is None:
+            self._rooms = self._open()
+            self._tasks.start_soon(self._rooms.jobs.run)
+        return self._rooms.jobs
+
+    @property
+    def shown(self) -> Shown:
+        """What can be shown of the account's films."""
+        _ = self.jobs
+        assert self._rooms is not None
+        return Shown(self._rooms.jobs, self._rooms.gallery)
+
+    async def run(self) -> None:
+        """Open what no host has to wait for before `initialize`, and see to lost answers."""
+        await anyio.sleep(OPEN_AFTER)
+        if self._settings.api_key.get_secret_value():
+            _ = self.jobs
+
+    async def drain(self) -> None:
+        """Let payments that are under way finish, for a short while."""
+        if self._rooms is not None:
+            patience = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
+            await self._rooms.jobs.drain(patience)
+
+    async def aclose(self) -> None:
+        """Close the connections and the ledger."""
+        if self._rooms is not None:
+            with anyio.CancelScope(shield=True):
+                await self._rooms.gallery.aclose()
+                await self._rooms.vendor.aclose()
+                await self._rooms.ledger.aclose()
+
+    def _open(self) -> _Rooms:
+        # Importing httpx takes 30 ms, these rooms half of it; SQLite opens its file when asked.
+        from wan_mcp.jobs import Jobs
+        from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+        from wan_mcp.pixeldojo.client import PixelDojo
+        from wan_mcp.polling.rate_limiter import Budget
+
+        settings = self._settings
+        key = settings.api_key.get_secret_value()
+        agent = f"wan-mcp/{version('wan-mcp')}"
+        folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
+        ledger = SQLiteLedger(folder, caps=_caps(settings), now=self._clock.wall)
+        names: list[str] = []
+
+        async def account() -> str:  # it never changes, and each question costs a disk's thread
+            if not names:
+                names.append(await ledger.account(settings.api_base, key))
+            return names[0]
+
+        budget = Budget(ledger.rota, account, self._clock)
+        vendor = PixelDojo(
+            settings.api_base, key, agent=agent, pace=budget, transport=self._transport
+        )
+        gallery = Gallery(
+            loopback=settings.on_loopback,
+            folder=settings.film_folder,
+            limit_gb=settings.video_limit_gb,
+            clock=self._clock,
+        )
+        jobs = Jobs(
+            vendor,
+            ledger,
+            account,
+            budget,
+            self._tasks,
+            self._clock,
+            gallery.preflight if settings.wants("preflight", local=self._local) else None,
+            gallery.archive if settings.wants("archive", local=self._local) else None,
+        )
+        return _Rooms(vendor, ledger, gallery, jobs)
+
+
+@dataclass(frozen=True)
+class _Rooms:
+    vendor: PixelDojo
+    ledger: SQLiteLedger
+    gallery: Gallery
+    jobs: Jobs
+
+
+def _caps(settings: Settings) -> Caps:
+    from wan_mcp.ledger.contract import Caps
+
+    return Caps(
+        credits_per_job=settings.max_credits_per_job,
+        credits_per_day=settings.max_credits_per_day,
+        in_flight=settings.max_in_flight,
+        submits_per_minute=settings.max_submits_per_minute,
+    )

@@ -1,0 +1,1 @@
+"""The command line: every command beside the stdio server itself."""

@@ -1,0 +1,259 @@
+"""The commands besides the stdio server: http, sandbox, demo."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+
+if TYPE_CHECKING:
+    from wan_mcp.cli.demo import Demo
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+Complain = Callable[[object], int]
+
+INTERRUPTED = 130
+
+_COMMANDS = ("http", "sandbox", "demo")
+# Typed as they come and read by the server, whose words tell what is wrong with them.
+_PARAMETERS = (
+    ("duration", "video_duration", "seconds of film to make, 1 to 15 (5)"),
+    ("resolution", "resolution", "480 or 720 (480)"),
+    ("refert-num", "refert_num", "reference frames, 1 to 10"),
+    ("frames-per-second", "frames_per_second", "8 to 30"),
+    ("seed", "seed", "repeats a take"),
+)
+_FLAGS = ("go_fast", "merge_audio")
+
+
+class Misuse(Exception):
+    """The command line cannot be used; the text is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Misuse(f"{message} ({self.prog} --help tells more)")
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str], complain: Complain) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what follows the program's name.
+        environment: where the settings are read from.
+        complain: tells what is wrong in one line and gives the exit code for it.
+    """
+    from wan_mcp.settings import BadSettings
+
+    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo), strict=True))
+    try:
+        asked = _asked(arguments)
+        return commands[asked.command](asked, environment)
+    except (Misuse, BadSettings, OSError) as exc:
+        return complain(exc)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _http(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.server import build_server
+    from wan_mcp.settings import Settings
+    from wan_mcp.transports.http import run_http
+
+    server = build_server(Settings.read(environment))
+    return run_http(server, host=asked.host, port=asked.port, announce=_say)
+
+
+def _sandbox(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.sandbox import Sandbox, Terms, serve
+
+    terms = Terms(
+        credits=asked.credits,
+        films="own",
+        requests_per_minute=60,
+        pending_seconds=asked.job_seconds / 5,
+        processing_seconds=asked.job_seconds * 4 / 5,
+    )
+
+    def announce(sandbox: Sandbox) -> None:
+        _say(f"PixelDojo sandbox on {sandbox.origin}: nothing here costs money")
+        _say(f"PIXELDOJO_API_BASE={sandbox.api_base}")
+        _say(f"PIXELDOJO_API_KEY={sandbox.key}")
+
+    async def listen() -> None:
+        await serve(asked.port, terms=terms, announce=announce, exit_idle=asked.exit_idle)
+
+    anyio.run(listen)
+    return 0
+
+
+def _demo(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.cli.demo import Demo
+
+    names = ["video", "character_image", *(name for _, name, _ in _PARAMETERS), *_FLAGS]
+    given = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(asked.folder, os.W_OK):
+        raise PermissionError(f"the folder {asked.folder} cannot be written to")
+    demo = Demo(given, folder=asked.folder)
+    if asked.live:
+        return _live(given, demo, environment)
+    return anyio.run(demo.on_sandbox, environment, asked.job_seconds)
+
+
+def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]) -> int:
+    from wan_mcp.pixeldojo.client import PixelDojo
+    from wan_mcp.settings import Settings
+
+    settings = Settings.read(environment)
+    vendor = PixelDojo(settings.api_base, settings.api_key.get_secret_value())
+    _require_usable(given, vendor, loopback=settings.on_loopback)
+    price = anyio.run(_price, vendor)
+    # Asked outside of the event loop, which would keep Ctrl-C from ending the question.
+    if not _agreed(f"Start one job at {settings.api_base} ({price})? [y/N] "):
+        _tell("Nothing was sent and nothing was charged.\n")
+        return 1
+    return anyio.run(demo.live, settings, environment)
+
+
+def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: bool) -> None:
+    """Nobody should agree to pay for what cannot start."""
+    from wan_mcp.cli.file_server import files
+    from wan_mcp.errors import InvalidArguments, NoKey
+    from wan_mcp.surface.arguments import ReplaceCharacter, read_arguments
+
+    if not (given.get("video") and given.get("character_image")):
+        raise Misuse("--live needs --video and --image: public links to your own files")
+    for path in files(given).values():
+        raise Misuse(f"upload {path} first and give its link: PixelDojo fetches it itself")
+    try:
+        vendor.require_key()
+        read_arguments(ReplaceCharacter, dict(given), loopback=loopback)
+    except NoKey as exc:
+        where = "create a key in your account on pixeldojo.ai"
+        raise Misuse(f"{exc.what} --live needs PIXELDOJO_API_KEY: {where}") from None
+    except InvalidArguments as exc:
+        raise Misuse(exc.what) from None
+
+
+async def _price(vendor: "PixelDojo") -> str:
+    from wan_mcp.errors import WanError
+
+    try:
+        estimate = (await vendor.model()).credit_estimate
+    except WanError as exc:
+        return f"its price is not known: {exc.what.rstrip('.')}"
+    finally:
+        await vendor.aclose()
+    if estimate is None:
+        return "its price is not known: PixelDojo's page names none"
+    return f"about {estimate:g} credits"
+
+
+def _agreed(question: str) -> bool:
+    _tell(question)
+    answer = sys.stdin.readline() if sys.stdin else ""
+    if not answer.endswith("\n"):
+        _tell("\n")  # nobody is there to end the line
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _asked(arguments: Sequence[str]) -> argparse.Namespace:
+    # Words that are not known are not repeated: one may be a key in a host's configuration, and
+    # hosts keep what stands on stderr.
+    parser = _parser()
+    if arguments[0] not in (*_COMMANDS, "-h", "--help", "--version"):
+        parser.error(f"the first word must be {', '.join(_COMMANDS)}, or nothing at all")
+    asked, rest = parser.parse_known_args(arguments)
+    if rest:
+        names = [word.partition("=")[0] for word in rest if word.startswith("--")]
+        parser.error(f"{asked.command} does not know {', '.join(names) or 'one of its words'}")
+    return asked
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="wan-mcp",
+        description="Put a character into a video, from any MCP host. Without a command: the "
+        "server on standard input and output, as hosts start it.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('wan-mcp')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    # Without abbreviations: an option that spends credits is not one to guess at.
+    add = partial(commands.add_parser, allow_abbrev=False)
+    http = add("http", help="the same server over HTTP, on this machine only")
+    # Nothing else, as long as there is no authentication.
+    http.add_argument("--host", default="127.0.0.1", choices=("127.0.0.1", "localhost", "::1"))
+    http.add_argument("--port", type=_port, default=8765, help="0 takes a free one (%(default)s)")
+    _add_sandbox(add("sandbox", help="a make-believe PixelDojo, free of charge"))
+    _add_demo(add("demo", help="one job from end to end, on the sandbox or live"))
+    return parser
+
+
+def _add_sandbox(sandbox: argparse.ArgumentParser) -> None:
+    sandbox.add_argument(
+        "--port", type=_port, default=8788, help="0 takes a free one (%(default)s)"
+    )
+    sandbox.add_argument("--credits", type=_amount, default=100, help="on its key (%(default)s)")
+    sandbox.add_argument(
+        "--job-seconds", type=_amount, default=20, help="how long a job takes (%(default)s)"
+    )
+    sandbox.add_argument(
+        "--exit-idle", type=_amount, metavar="SECONDS", help="end after so long without a request"
+    )
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--live", action="store_true", help="use PixelDojo; asks before it spends")
+    demo.add_argument(
+        "--video", metavar="URL", help="link to the source clip; without --live also a file"
+    )
+    demo.add_argument(
+        "--image", dest="character_image", metavar="URL", help="link to the character; the same"
+    )
+    for option, name, text in _PARAMETERS:
+        demo.add_argument(f"--{option}", dest=name, metavar="N", help=text)
+    demo.add_argument("--go-fast", action="store_true", default=None, help="faster, less quality")
+    demo.add_argument(
+        "--merge-audio",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep the clip's sound (yes)",
+    )
+    demo.add_argument("--folder", type=Path, default=Path(), help="where the film is saved (here)")
+    demo.add_argument(
+        "--job-seconds",
+        type=_amount,
+        default=12,
+        help="how long a job takes in the sandbox (%(default)s)",
+    )
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError("must be a number, 0 or more")

@@ -1,0 +1,1 @@
+"""The look at both inputs before anything is paid."""

@@ -1,0 +1,226 @@
+"""Jobs of one account: submit, check, watch, list. The rules of money and time are beside."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan_mcp.clock import Clock
+from wan_mcp.errors import OutcomeUnknown, Refused
+from wan_mcp.ledger.contract import Claim, Ledger
+from wan_mcp.ledger.coordination import Account
+from wan_mcp.ledger.status import Standing, of_row, states_of, unknown_before
+from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.payments.in_progress import Payments
+from wan_mcp.payments.price import Price
+from wan_mcp.payments.reconciliation import Reconciler
+from wan_mcp.polling.durations import Typical
+from wan_mcp.polling.job_list import Listing
+from wan_mcp.polling.job_reader import Reader
+from wan_mcp.polling.poller import Poller
+from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.waits import News, Waits
+from wan_mcp.polling.watchers import Board
+from wan_mcp.videos.saver import Archive, Keeper
+
+if TYPE_CHECKING:
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+PREFLIGHT_SECONDS = 3.0
+"""How long both inputs are looked at before a submit: a second is left for the submit itself."""
+ANSWER_SECONDS = 4.0
+"""How long a submit waits for PixelDojo before it answers with our handle: one agent SDK gives a
+whole call 5 s."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a submit.
+
+    Attributes:
+        joined: an equal request stood already, and nothing new was bought.
+        resigned: it is equal but for what follows the ? of a link.
+        notes: what the look at the inputs found, and did not refuse.
+    """
+
+    standing: Standing
+    joined: bool
+    resigned: bool = False
+    notes: Sequence[str] = ()
+
+
+class Preflight(Protocol):
+    """A look at the inputs, which tells what it found; raises Refused for what cannot work."""
+
+    async def __call__(self, wanted: Replacement, *, seconds: float) -> list[str]: ...
+
+
+class Jobs:
+    """Jobs of one account.
+
+    Args:
+        vendor: the account's PixelDojo.
+        ledger: where paid requests are written down; when it cannot be used, paid calls are
+            refused and reads go on.
+        budget: how many requests the key may make.
+        account: finds the account's name in the ledger.
+        tasks: the server's own tasks: payments run there and outlive the calls.
+        clock: time and chance.
+        preflight: looks at the inputs before anything is paid, for at most so many seconds.
+        archive: opens the place where finished films are kept.
+    """
+
+    def __init__(
+        self,
+        vendor: "PixelDojo",
+        ledger: Ledger,
+        account: Account,
+        budget: Budget,
+        tasks: TaskGroup,
+        clock: Clock,
+        preflight: Preflight | None = None,
+        archive: Callable[[], Archive] | None = None,
+    ) -> None:
+        self.clock = clock
+        self._vendor = vendor
+        self._ledger = ledger
+        self._account = account
+        self._price = Price(vendor, clock)
+        self._reconciler = Reconciler(vendor, ledger, clock)
+        self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake)
+        rota = ledger.rota
+        self._reader = reader = Reader(vendor, ledger, rota, account, self._reconciler, clock)
+        listing = Listing(vendor, rota, reader.learn, budget, clock)
+        self._poller = Poller(rota, account, reader, listing, budget, clock)
+        self._board = Board(rota, clock)
+        self._waits = Waits(reader, self._board, clock, keeps=archive is not None)
+        self._keeper = archive and Keeper(archive, rota, account, clock)
+        self._preflight = preflight
+        self._typical = Typical(rota, account, clock)
+
+    async def run(self) -> None:
+        """What goes on in the background, for ever: lost answers, polling, telling waiters."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.reconcile)
+            tasks.start_soon(self._poller.run)
+            tasks.start_soon(self._board.run)
+            if self._keeper is not None:
+                tasks.start_soon(self._keeper.run)
+
+    async def reconcile(self) -> None:
+        """Look up lost answers, for ever."""
+        await self._reconciler.run(self._account)
+
+    async def typical(self) -> float | None:
+        """Seconds a job of this account typically takes; None while there are too few."""
+        return await self._typical.seconds()
+
+    def require_key(self) -> None:
+        """Raises NoKey when no API key is configured."""
+        self._vendor.require_key()
+
+    async def estimate(self) -> float | None:
+        """Credits that a job is said to cost; None when that cannot be had."""
+        return await self._price.estimate()
+
+    async def joins(self, wanted: Replacement) -> bool:
+        """Whether an equal request stands already, so that a submit would buy nothing."""
+        return await self._ledger.equal(await self._account(), wanted) is not None
+
+    async def submit(self, wanted: Replacement, estimate: float | None = None) -> Submitted:
+        """Have a request paid at most once; an equal one that stands is joined.
+
+        Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
+        the payment to finish by itself.
+
+        Args:
+            estimate: the price that a person has agreed to; asked for when left out.
+
+        Raises:
+            Refused, NotSent: nothing was charged.
+            OutcomeUnknown: a charge is possible, by this call or by the one that it joined.
+        """
+        until = self.clock.monotonic() + ANSWER_SECONDS
+        self._vendor.require_key()
+        # Not a task group: what either raises must arrive as it is.
+        notes, estimate = await asyncio.gather(self._look_at(wanted), self._price_of(estimate))
+        with anyio.CancelScope(shield=True):  # a claimed row must not be left without its payment
+            # asyncio's shield too: a task that is cancelled by asyncio itself passes anyio's.
+            claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
+        left = until - self.clock.monotonic()
+        standing = await self._settled(claim, left)
+        return Submitted(standing, not claim.mine, claim.resigned, notes)
+
+    async def known(self, id: str) -> Standing | None:
+        """What the ledger has of a handle or job id, without asking PixelDojo.
+
+        Raises:
+            NotFound: the account has no such handle.
+        """
+        return await self._reader.known(id)
+
+    async def check(self, id: str) -> News:
+        """One job as it stands now: `Waits.check`."""
+        return await self._waits.check(id)
+
+    def watch(self, id: str, seconds: float) -> AsyncGenerator[News, None]:
+        """The job's news until it ended or the time is up: `Waits.watch`."""
+        return self._waits.watch(id, seconds)
+
+    async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[Standing]:
+        """Newest first: all that is live or unknown, and the newest `limit` others.
+
+        Args:
+            statuses: of these others; None for any.
+
+        Raises:
+            LedgerUnavailable: only the ledger has them.
+        """
+        states = None if statuses is None else states_of(statuses)
+        rows = await self._ledger.recent(await self._account(), states, limit)
+        return [of_row(row) for row in rows]
+
+    async def drain(self, seconds: float) -> None:
+        """Let running payments finish, at most so long."""
+        await self._payments.drain(seconds)
+
+    async def _look_at(self, wanted: Replacement) -> list[str]:
+        if self._preflight is None or await self.joins(wanted):
+            return []  # a link that died since does not matter to a job that stands
+        try:
+            return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
+        except Refused:
+            raise
+        except Exception:
+            # A look that breaks refuses nothing: what cannot be checked may well work.
+            logger.exception("the look at the inputs broke")
+            return []
+
+    async def _price_of(self, agreed: float | None) -> float | None:
+        return await self.estimate() if agreed is None else agreed
+
+    async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
+        seed = secrets.randbelow(2**31)
+        claim = await self._ledger.claim(
+            await self._account(), wanted, planted_seed=seed, estimate=estimate
+        )
+        if claim.mine:
+            self._payments.start(claim.row, wanted.model_copy(update={"seed": claim.row.seed}))
+        return claim
+
+    async def _settled(self, claim: Claim, seconds: float) -> Standing:
+        try:
+            settled = await self._payments.settled(claim.row.handle, seconds)
+        except OutcomeUnknown as lost:
+            if claim.mine or lost.charged == "no":
+                raise
+            # The payment's own words, heard by a call that joined it: only the other one may pay.
+            raise unknown_before(claim.row, lost.what) from lost
+        return settled or of_row(claim.row)

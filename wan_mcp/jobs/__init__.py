@@ -1,1 +1,0 @@
-"""The rules of money and time: the only place that decides to pay, to repeat, or to wait."""

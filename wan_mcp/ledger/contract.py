@@ -1,0 +1,251 @@
+"""The ledger's promises: what an engine does for every paid request, before and after it is paid.
+
+The rules that engines share are in `row.py` (states and what is kept), `request.py` (what makes
+two requests equal) and `caps.py` (how much may be spent); `sqlite.py` is an engine.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from wan_mcp.errors import Refused, WanError
+from wan_mcp.ledger.coordination import Rota
+from wan_mcp.ledger.record import Row, State
+from wan_mcp.models import Job, Replacement
+
+SOON = 120.0
+"""Seconds that a caller may be told to wait (ours); what frees up later is told by its date."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who sends a request.
+
+    Attributes:
+        row: the one row that stands for the request.
+        mine: whether the caller made it just now, and is the only one who may send.
+        resigned: whether the row was found although the query of a URL differs.
+    """
+
+    row: Row
+    mine: bool
+    resigned: bool = False
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What became of news.
+
+    Attributes:
+        ignored: whether the job had ended before and the news said otherwise.
+    """
+
+    row: Row
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What the operator allows, per account; None switches a cap off. No tool argument comes here.
+
+    Attributes:
+        credits_per_job: refused above that; also refused when the price cannot be had.
+        credits_per_day: over a sliding 24 hours, across restarts.
+        in_flight: jobs at once.
+        submits_per_minute: paid requests in 60 s.
+    """
+
+    credits_per_job: float | None = None
+    credits_per_day: float | None = 200
+    in_flight: int | None = 3
+    submits_per_minute: int | None = 6
+
+
+@dataclass(frozen=True)
+class Room:
+    """When a cap lets the same call through by itself.
+
+    Attributes:
+        seconds: how long that takes.
+        at: when that is.
+    """
+
+    seconds: float
+    at: datetime
+
+    def __str__(self) -> str:
+        # Both are rounded up: a call at the time told must not come too early.
+        if self.seconds <= SOON:
+            return f"There is room again in {max(math.ceil(self.seconds), 1)} s."
+        minute = self.at + timedelta(minutes=1, microseconds=-1)
+        return f"There is room again at {minute:%Y-%m-%d %H:%M} UTC."
+
+
+class LimitReached(Refused):
+    """A cap of the operator stands against the paid call; nothing was sent.
+
+    Args:
+        setting: the environment variable that holds the cap.
+        limit: its value.
+        used: how much of it is used up; for the cap per job, this job's estimate if there is one.
+        room: when enough of it frees up, if that is known.
+        next_step: another way out than the setting, where there is one: then the same call may
+            succeed, as it may when there is room again.
+    """
+
+    code = "limit_reached"
+    advice = (
+        "Tell the user. Only the operator of this server can change the setting; no argument can."
+    )
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        setting: str,
+        limit: float,
+        used: float | None,
+        room: Room | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        told = "" if room is None else f" {room}"
+        step = next_step if room is None else _once_there_is(room, setting)
+        super().__init__(f"{what}{told} The setting is {setting}.", next_step=step)
+        self.retry_safe = step is not None
+        self.setting = setting
+        self.limit = limit
+        self.used = used
+        self.room = room
+
+
+def _once_there_is(room: Room, setting: str) -> str:
+    if room.seconds <= SOON:
+        return "Repeat the same call then."
+    return (
+        "Tell the user, and repeat the same call then. Sooner only the operator of this server can "
+        f"help, by raising {setting}."
+    )
+
+
+class LedgerUnavailable(Refused):
+    """The ledger cannot be used. From `claim` and `commit_sending`: so nothing was sent.
+
+    Args:
+        passing: whether it only is in use, so that asking again soon helps.
+    """
+
+    code = "ledger_unavailable"
+    advice = (
+        "Tell the user; nothing is bought without the ledger. It lies in the folder that "
+        "WAN_MCP_DATA_DIR names (unset: the user's data folder). The ledger file must not be "
+        "deleted: it says which jobs were paid for."
+    )
+
+    def __init__(self, what: str, *, next_step: str | None = None, passing: bool = False) -> None:
+        super().__init__(what, next_step="Call again in a minute." if passing else next_step)
+        self.retry_safe = passing
+
+
+class Fenced(WanError):
+    """A row was not in the state, or not in the hands, that the change needs. Nothing changed.
+
+    Raised by `commit_sending`, it means that this process must not send.
+    """
+
+    code = "fenced"
+    charged = "unknown"
+    advice = "Ask get_job_status for the job; do not repeat the paid call."
+
+
+class Ledger(Protocol):
+    """Every paid request, before and after it is paid. Shared by any number of processes.
+
+    A change is on disk when its method returns, and a change that was begun is finished even
+    when the caller is cancelled. Every method may raise LedgerUnavailable.
+    """
+
+    @property
+    def rota(self) -> Rota:
+        """What pollers and waiters share, in the same place."""
+
+    async def account(self, api_base: str, api_key: str) -> str:
+        """The name under which this key's rows are kept: a keyed hash, never the key."""
+
+    async def claim(
+        self, account: str, wanted: Replacement, *, planted_seed: int, estimate: float | None
+    ) -> Claim:
+        """The row of the equal request that is live, or ended just now; else a new `intent`.
+
+        A seed that was planted for a request and is now given with it makes an equal request.
+
+        Args:
+            wanted: the request as the caller made it, without any planted seed.
+            planted_seed: what will be sent as seed when the caller gave none.
+            estimate: credits it will cost, None when that cannot be had.
+
+        Raises:
+            LimitReached: a new row would break a cap.
+        """
+
+    async def equal(self, account: str, wanted: Replacement) -> Row | None:
+        """The row that `claim` would join now; None when it would make a new one."""
+
+    async def commit_sending(self, handle: str) -> None:
+        """`intent` to `sending`: the last act before the first byte leaves, once per row.
+
+        Raises:
+            Fenced, LedgerUnavailable: nothing may be sent.
+        """
+
+    async def accept(self, handle: str, job: Job) -> Row:
+        """PixelDojo's answer to the submit, or the job a reconciliation matched to an unknown one.
+
+        Raises:
+            Fenced: the row is neither sending in this process nor unknown; or it is unknown, and
+                the job belongs to another request. An answer to the submit itself is never
+                refused for that: the id is paid for.
+            LedgerUnavailable: the job is paid for all the same: try again, and tell its id.
+        """
+
+    async def conclude(self, handle: str, state: State, why: str) -> Row:
+        """A submit ends as refused, not_sent or unknown, or an accepted job as lost.
+
+        Raises:
+            Fenced: the row is not where that state can be entered from.
+        """
+
+    async def learn(self, account: str, job: Job) -> Learnt:
+        """Keep what a read told of a job; one not seen here before gets a row, free of spending."""
+
+    async def settled(self, handle: str, seconds: float) -> Row:
+        """The row once its submit is over, in whichever process; as it is when the time is up."""
+
+    async def find(self, account: str, id: str) -> Row | None:
+        """The account's row of that handle or job id."""
+
+    async def recent(
+        self, account: str, states: frozenset[State] | None = None, limit: int = 10
+    ) -> list[Row]:
+        """Newest first: every live row, and the newest `limit` others (in `states`, if given)."""
+
+    async def unknowns(self, account: str, due_at: datetime | None = None) -> list[Row]:
+        """Rows of unknown outcome, oldest first: those due for a look by then, or all."""
+
+    async def record_check(
+        self, handle: str, findings: str, next_at: datetime | None, *, counts: bool = True
+    ) -> Row:
+        """Note what a reconciliation found, and when to look again. Raises Fenced.
+
+        Args:
+            counts: the list was read; only such looks prove something.
+        """
+
+    async def recover(self) -> list[Row]:
+        """Settle what dead processes left: `intent` is not_sent, `sending` is unknown.
+
+        Runs by itself when the ledger opens and in every claim. Returns the rows it changed.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of the file and of this process's ownership. Rows still unsettled turn unknown."""

@@ -1,0 +1,185 @@
+"""How much may be spent: the rule itself, without a database.
+
+An engine calls `check` inside the transaction that inserts the row; outside of it two claims at
+once could both find room for one.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
+
+from wan_mcp.ledger.contract import Caps, LimitReached, Room
+from wan_mcp.ledger.record import State
+
+DAY = 86_400.0
+MINUTE = 60.0
+UNKNOWN_RUNS = 3_600.0
+"""How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
+for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
+NAMED = 5
+"""How many of the jobs in flight a refusal names."""
+_CENT = 1e-6
+
+
+class Running(NamedTuple):
+    """A live row.
+
+    Attributes:
+        state: a `State`, or its plain word: they compare the same.
+        age: seconds since it was written; below 0 when the clock was set back since.
+        id: the one to tell a caller.
+    """
+
+    state: str
+    age: float
+    id: str
+
+
+class Spending(Protocol):
+    """The account's submits that were made here and are not proven unsent, oldest first.
+
+    A row dated in the future counts for each window as long before its date as after.
+    """
+
+    def dearest(self) -> float:
+        """The most that a job ever cost or was estimated at; 0 when none is known."""
+
+    def paid(self) -> tuple[float, int]:
+        """Credits spent or reserved in 24 hours, and how many more jobs have no known price."""
+
+    def history(self, unpriced: float) -> Sequence[tuple[float, float]]:
+        """The age and the credits of each job of `paid`, `unpriced` for those without a price."""
+
+    def running(self) -> Sequence[Running]:
+        """What is live, of 24 hours."""
+
+    def ages(self, within: float) -> Sequence[float]:
+        """Seconds since each submit of that many seconds."""
+
+
+def check(caps: Caps, now: datetime, estimate: float | None, spending: Spending) -> None:
+    """Whether one more job fits under every cap.
+
+    A job of unknown price counts against the day as the dearest job this account ever had; while
+    there was none, as the whole day's allowance: so one is let through, and tells the price.
+
+    Args:
+        estimate: credits of the new job, None when the price cannot be had.
+
+    Raises:
+        LimitReached: the first cap that it breaks.
+    """
+    _per_job(caps.credits_per_job, estimate)
+    _per_day(caps.credits_per_day, now, estimate, spending)
+    _in_flight(caps.in_flight, spending)
+    _per_minute(caps.submits_per_minute, now, spending)
+
+
+def _per_job(limit: float | None, estimate: float | None) -> None:
+    if limit is None or (estimate is not None and estimate <= limit):
+        return
+    unknown = "has a price that cannot be had now"
+    price = unknown if estimate is None else f"costs {_number(estimate)}"
+    raise LimitReached(
+        f"At most {_many(limit, 'credit')} may be spent on one job, and this one {price}.",
+        setting="WAN_MCP_MAX_CREDITS_PER_JOB",
+        limit=limit,
+        used=estimate,
+    )
+
+
+def _per_day(
+    limit: float | None,
+    now: datetime,
+    estimate: float | None,
+    spending: Spending,
+) -> None:
+    if limit is None:
+        return
+    used, without_price = spending.paid()
+    # The dearest of all times is not looked for without need: an account only grows.
+    unpriced = (spending.dearest() or limit) if without_price or estimate is None else 0.0
+    price = unpriced if estimate is None else estimate
+    used += without_price * unpriced
+    if limit and used + price <= limit + _CENT:
+        return
+    needed = used + price - limit
+    raise LimitReached(
+        f"At most {_many(limit, 'credit')} may be spent in 24 hours: {_number(used)} {_are(used)} "
+        f"used up or reserved, and this job counts as {_number(price)}.",
+        setting="WAN_MCP_MAX_CREDITS_PER_DAY",
+        limit=limit,
+        used=used,
+        room=_room(now, _day_frees_in(spending.history(unpriced), needed) if limit else None),
+    )
+
+
+def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float | None:
+    """Seconds until enough of the oldest left the window; None when the job alone is too dear."""
+    for age, credits in paid:
+        needed -= credits
+        if needed <= _CENT:
+            return DAY - age
+    return None
+
+
+def _in_flight(limit: int | None, spending: Spending) -> None:
+    if limit is None:
+        return
+    running = [each.id for each in spending.running() if _counts(each)]
+    if len(running) < limit:
+        return
+    raise LimitReached(
+        f"At most {_many(limit, 'job')} may be in flight at once, and {len(running)} "
+        f"{_are(len(running))}.",
+        setting="WAN_MCP_MAX_IN_FLIGHT",
+        limit=limit,
+        used=len(running),
+        next_step=_landing(running[:NAMED]) if running else None,
+    )
+
+
+def _landing(ids: Sequence[str]) -> str:
+    # The poller looks only now and then while nobody waits: a look frees the place sooner.
+    return (
+        f"Call get_job_status for {', '.join(ids)}: a look at a job that has ended frees its "
+        "place. If none has, call wait_for_job for one. Then repeat the same call. Only the "
+        "operator of this server can raise WAN_MCP_MAX_IN_FLIGHT."
+    )
+
+
+def _counts(live: Running) -> bool:
+    return live.state != State.UNKNOWN or abs(live.age) < UNKNOWN_RUNS
+
+
+def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
+    if limit is None:
+        return
+    ages = spending.ages(MINUTE)
+    if len(ages) < limit:
+        return
+    raise LimitReached(
+        f"At most {_many(limit, 'paid request')} may be sent a minute, and {len(ages)} "
+        f"{'was' if len(ages) == 1 else 'were'}.",
+        setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
+        limit=limit,
+        used=len(ages),
+        room=_room(now, MINUTE - ages[-limit] if limit else None),
+    )
+
+
+def _room(now: datetime, seconds: float | None) -> Room | None:
+    return None if seconds is None else Room(seconds, now + timedelta(seconds=seconds))
+
+
+def _many(number: float, noun: str) -> str:
+    return f"{_number(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _are(number: float) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _number(credits: float) -> str:
+    """Every digit: `:g` alone would show a million as 1e+06."""
+    return f"{credits:.15g}"

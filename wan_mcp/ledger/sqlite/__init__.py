@@ -1,0 +1,1 @@
+"""What only SQLite needs: connection, schema, liveness of processes, the folder."""

@@ -1,0 +1,195 @@
+"""The SQLite file: opened, brought to this version, and its failures put into our words."""
+
+import logging
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.sqlite.schema import MIGRATIONS
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another process that writes; each write takes about a millisecond."""
+
+IMPATIENT_SECONDS = 0.3
+
+_WORDS = {
+    sqlite3.SQLITE_BUSY: "is held by another process for too long",
+    sqlite3.SQLITE_LOCKED: "is held by another process for too long",
+    sqlite3.SQLITE_PROTOCOL: "is held by another process for too long",
+    sqlite3.SQLITE_INTERRUPT: "was interrupted",
+    sqlite3.SQLITE_NOMEM: "cannot be used: there is no memory left",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
+    sqlite3.SQLITE_READONLY: "is read-only",
+    sqlite3.SQLITE_PERM: "may not be used by this user",
+    sqlite3.SQLITE_AUTH: "may not be used by this user",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error",
+    sqlite3.SQLITE_CORRUPT: "is damaged",
+    sqlite3.SQLITE_NOTADB: "is damaged: it is not a database",
+    sqlite3.SQLITE_ERROR: "is not one that this program can read",
+}
+logger = logging.getLogger(__name__)
+_PASSING = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM),
+}
+
+
+def connect(
+    path: Path, *, writable: bool = True, busy_seconds: float = BUSY_SECONDS
+) -> sqlite3.Connection:
+    """A connection that loses no committed change, even when the power fails.
+
+    Raises:
+        sqlite3.Error, LedgerUnavailable: the file cannot be used.
+    """
+    connection = sqlite3.connect(
+        path.absolute().as_uri() + _mode(path, writable=writable),
+        uri=True,
+        timeout=busy_seconds,
+        isolation_level=None,
+    )
+    connection.row_factory = sqlite3.Row
+    try:
+        if writable:
+            _make_durable(connection, busy_seconds)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection for one read, where the file or its folder cannot be written.
+
+    Raises:
+        sqlite3.Error, LedgerUnavailable: the file cannot be read, or has another format.
+    """
+    connection = connect(path, writable=False)
+    try:
+        if _missing(connection, MIGRATIONS):
+            raise LedgerUnavailable("The ledger is read-only, and has an old format.")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def migrate(
+    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Bring the file to this program's version, in one transaction.
+
+    Raises:
+        LedgerUnavailable: the file comes from a newer version; it is left as it is.
+        sqlite3.Error: the file cannot be used.
+    """
+    if not _missing(connection, migrations):
+        return
+    with transaction(connection):
+        # Asked again: another process may have done it while we waited for the lock.
+        for statements in _missing(connection, migrations):
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute(
+            "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)",
+            (secrets.token_bytes(32),),
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, and alone among the writers of all processes from the first line on."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def impatient(connection: sqlite3.Connection) -> Iterator[None]:
+    """Wait for the lock only shortly: what is to be written can be tried again or left out.
+
+    One thread writes for all, and a payment must not queue behind it.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {int(IMPATIENT_SECONDS * 1000)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+@contextmanager
+def in_our_words(path: Path) -> Iterator[None]:
+    """The one seam where SQLite's and the disk's failures become LedgerUnavailable."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        # An extended code has the plain one in its last byte. No code: a mistake of ours.
+        code = getattr(exc, "sqlite_errorcode", None)
+        words = None if code is None else _WORDS.get(code & 0xFF)
+        if code is None or words is None:
+            raise
+        raise _unavailable(path, words, passing=code & 0xFF in _PASSING) from exc
+    except OSError as exc:
+        raise _unavailable(path, f"cannot be used: {exc.strerror}", passing=False) from exc
+
+
+def _mode(path: Path, *, writable: bool) -> str:
+    if writable:
+        return "?mode=rw"
+    # Where we may not write, SQLite cannot make its shared memory. It then reads only a file that
+    # is said to stand still: one that no process has open, which shows in the missing -wal.
+    return "?mode=ro" if Path(f"{path}-wal").exists() else "?mode=ro&immutable=1"
+
+
+def _make_durable(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: plain fsync stops at the drive's cache
+    connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    until = time.monotonic() + busy_seconds
+    while not _is_wal(connection):
+        # Two processes on a new file: this switch does not wait for its lock as writes do.
+        if time.monotonic() > until:
+            raise LedgerUnavailable(
+                "The ledger cannot be opened: another program holds it, or its disk cannot be "
+                "shared between processes."
+            )
+        time.sleep(0.005)
+
+
+def _is_wal(connection: sqlite3.Connection) -> bool:
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF in _PASSING:
+            return False
+        raise
+    return bool(mode == "wal")
+
+
+def _missing(
+    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]
+) -> Sequence[Sequence[str]]:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise LedgerUnavailable(
+            f"The ledger was written by a newer version of this program (its format is {version}, "
+            f"this version knows {len(migrations)}).",
+            next_step="Ask the user to update wan-mcp and to restart the client.",
+        )
+    return migrations[version:]
+
+
+def _unavailable(path: Path, words: str, *, passing: bool) -> LedgerUnavailable:
+    # The folder goes to the log only: over HTTP the caller may be a stranger to this machine.
+    logger.warning("the ledger %s %s", path, words)
+    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", passing=passing)

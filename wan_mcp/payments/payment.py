@@ -1,0 +1,185 @@
+"""The one place that decides to send, or to send again, a request that costs credits."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from wan_mcp.clock import Clock
+from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
+from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.ledger.fingerprint import without_queries
+from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.status import Standing, of_job, of_row, unknown
+from wan_mcp.models import Job, Replacement
+from wan_mcp.polling.intervals import retry_delay
+
+if TYPE_CHECKING:
+    from wan_mcp.pixeldojo.client import PixelDojo
+
+MAX_CONNECTS = 3
+CONNECT_WINDOW = 10.0
+"""Seconds in which a request that never left may be tried again."""
+MAX_RATE_LIMIT_WAIT = 10.0
+SCHEMA_SECONDS = 2.0
+
+Write = Callable[[], Awaitable[Row]]
+
+logger = logging.getLogger(__name__)
+
+
+class Desk(Protocol):
+    """What the payments of one process share.
+
+    Attributes:
+        closing: the server is stopping, so nothing more may leave.
+    """
+
+    vendor: "PixelDojo"
+    ledger: Ledger
+    clock: Clock
+    closing: bool
+
+    def write_later(self, write: Write) -> None:
+        """Try a change of the ledger again until it is on disk."""
+
+
+class Payment:
+    """One paid request, from its `intent` in the ledger to its end.
+
+    Three refusals allow one more POST, because each proves that the last one bought nothing:
+    nothing left this machine; PixelDojo asked to slow down; PixelDojo disliked the type of
+    `resolution`, which its documentation leaves open. Everything else is final.
+
+    Args:
+        desk: what all payments of this process share.
+        handle: of the `intent` that this process has claimed.
+        wanted: what is sent, with the seed that the row planted.
+    """
+
+    def __init__(self, desk: Desk, handle: str, wanted: Replacement) -> None:
+        self._desk = desk
+        self._vendor = desk.vendor
+        self._ledger = desk.ledger
+        self._clock = desk.clock
+        self._handle = handle
+        self._wanted = wanted
+        self._committed = False
+        self._in_the_air = False
+        self._connects = 0
+        self._may_slow_down = True
+        self._may_retype = wanted.resolution is not None
+        self._as_number = False
+
+    async def run(self) -> Standing:
+        """Pay once; a standing without a row is a job that could not be written down.
+
+        Raises:
+            Refused, NotSent: nothing was charged.
+            OutcomeUnknown: the request may have landed.
+        """
+        try:
+            job = await self._post()
+        except (NotSent, LedgerUnavailable) as nothing:
+            await self._conclude(State.NOT_SENT, nothing)
+            raise
+        except OutcomeUnknown as lost:
+            await self._conclude(State.UNKNOWN, lost)
+            raise unknown(self._handle, lost.what) from lost
+        except Refused as refusal:
+            await self._conclude(State.REFUSED, refusal)
+            raise
+        except Fenced:
+            raise  # the row is another's by now: nothing was sent, nothing is to be written
+        except BaseException:  # the server stops, or a defect: the row must not stay as it is
+            with anyio.CancelScope(shield=True):
+                await self._torn()
+            raise
+        return await self._accept(job)
+
+    async def _post(self) -> Job:
+        self._as_number = await self._resolution_is_number()
+        started = self._clock.monotonic()
+        while True:
+            try:
+                return await self._vendor.submit(
+                    self._wanted,
+                    resolution_as_number=self._as_number,
+                    before_sending=self._before_sending,
+                    submission_id=self._handle,
+                )
+            except (NotSent, RateLimited, Rejected) as refusal:
+                self._in_the_air = False
+                pause = self._pause(refusal, self._clock.monotonic() - started)
+                if pause is None:
+                    raise
+                await self._clock.sleep(pause)
+
+    async def _before_sending(self) -> None:
+        """The commit point: on disk before the first byte leaves. A resend is committed already."""
+        if self._desk.closing:
+            raise NotSent("The server is stopping, so the request was not sent.", passing=False)
+        if not self._committed:
+            await self._ledger.commit_sending(self._handle)
+            self._committed = True
+        self._in_the_air = True
+
+    async def _resolution_is_number(self) -> bool:
+        if self._wanted.resolution is None:
+            return False
+        with anyio.move_on_after(SCHEMA_SECONDS):
+            try:
+                return await self._vendor.resolution_is_number()
+            except WanError as exc:
+                # The schema page is a courtesy; without it the string goes first.
+                logger.info("the vendor's schema could not be read: %s", without_queries(exc.what))
+        return False
+
+    def _pause(self, refusal: WanError, elapsed: float) -> float | None:
+        """Seconds before the one more POST that this refusal allows; None when it allows none."""
+        match refusal:
+            case NotSent(passing=True):
+                self._connects += 1
+                pause = retry_delay(self._connects, self._clock.chance())
+                within = elapsed + pause < CONNECT_WINDOW
+                return pause if within and self._connects < MAX_CONNECTS else None
+            case RateLimited(retry_after=float(wait)) if wait <= MAX_RATE_LIMIT_WAIT:
+                allowed, self._may_slow_down = self._may_slow_down, False
+                return wait if allowed else None
+            case Rejected(field="resolution"):
+                allowed, self._may_retype = self._may_retype, False
+                self._as_number = not self._as_number
+                return 0.0 if allowed else None
+        return None
+
+    async def _accept(self, job: Job) -> Standing:
+        what = f"job {job.job_id} of request {self._handle}"
+        row = await self._written(lambda: self._ledger.accept(self._handle, job), what)
+        return of_job(job) if row is None else of_row(row)
+
+    async def _conclude(self, state: State, why: WanError) -> None:
+        # Whoever asks later is told this; where to buy credits is in the advice.
+        told = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
+        what = f"the end of request {self._handle} ({state})"
+        await self._written(lambda: self._ledger.conclude(self._handle, state, told), what)
+
+    async def _torn(self) -> None:
+        if self._in_the_air:
+            lost = OutcomeUnknown("The server was stopped while the request was under way.")
+            await self._conclude(State.UNKNOWN, lost)
+        else:
+            unsent = NotSent("The server was stopped before the request was sent.")
+            await self._conclude(State.NOT_SENT, unsent)
+
+    async def _written(self, write: Write, what: str) -> Row | None:
+        """The row after a change; None when it could not be written at once."""
+        try:
+            return await write()
+        except Fenced as exc:
+            logger.error("%s: %s", what, without_queries(exc.what))
+        except Exception as exc:
+            # Also what no engine should raise: the job is paid, its id must not be lost for it.
+            logger.error("%s could not be written down yet: %s", what, type(exc).__name__)
+            self._desk.write_later(write)
+        return None

@@ -1,0 +1,1 @@
+"""Every rule of waiting: when PixelDojo is asked, and who is told."""

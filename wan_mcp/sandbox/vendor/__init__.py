@@ -1,0 +1,1 @@
+"""PixelDojo's own behavior: its books, its words, its routes."""

@@ -1,0 +1,1 @@
+"""Answers: their data, their text, and what to do next."""

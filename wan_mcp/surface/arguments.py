@@ -1,0 +1,252 @@
+"""What a caller may pass to the tools: PixelDojo's documented parameters, word for word.
+
+Models send `"7"` for 7 and 720 for `"720"`: whatever can be read without loss is taken. Anything
+else is refused before a request is made, all of it in one answer, and never repeated back: an
+argument may hold a signed link or a secret.
+"""
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from wan_mcp.errors import InvalidArguments
+from wan_mcp.models import JOB_ID, JobStatus, Replacement, Resolution
+from wan_mcp.web import addresses
+
+MAX_PROBLEMS = 20
+"""A call with a thousand unknown arguments is not answered with a thousand lines."""
+
+RANDOM_SEED = -1
+"""Some frameworks make every argument required; this value says "leave it out" (ours)."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How an argument is read, and the schema that is published for it.
+
+    Attributes:
+        read: the value from what was given; raises ValueError with the end of a sentence.
+        published: plain JSON Schema, simpler than what is accepted.
+    """
+
+    read: Callable[[Any, core_schema.ValidationInfo], Any]
+    published: dict[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, schema: object, handler: object) -> dict[str, Any]:
+        return dict(self.published)
+
+
+def whole(lowest: int, highest: int) -> Reads:
+    """A whole number within limits: 7, 7.0, "7" and "7.0" are all 7; true and 7.5 are none."""
+
+    def read(value: Any, info: core_schema.ValidationInfo) -> int:
+        number = _exact(value)
+        if number is None or not lowest <= number <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return number
+
+    return Reads(read, {"type": "integer", "minimum": lowest, "maximum": highest})
+
+
+def _exact(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.0{1,9})?", value.strip(" ")):
+        return int(value.strip(" ").partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flag(value: Any, info: core_schema.ValidationInfo) -> bool:
+    word = value.strip(" ").lower() if isinstance(value, str) else value
+    if word is True or word == "true":
+        return True
+    if word is False or word == "false":
+        return False
+    raise ValueError("must be true or false")
+
+
+def _lines(value: Any, info: core_schema.ValidationInfo) -> Resolution:
+    # No str() of what is given: a huge number or a deep list would break it.
+    plain = value.strip(" ").lower().removesuffix("p") if isinstance(value, str) else value
+    match _exact(plain):
+        case 480:
+            return "480"
+        case 720:
+            return "720"
+    raise ValueError('must be "480" or "720"')
+
+
+def _media_url(value: Any, info: core_schema.ValidationInfo) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL in a string")
+    loopback = bool(info.context and info.context["loopback"])
+    return addresses.media_url(value.strip(" "), loopback=loopback)
+
+
+def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
+    # Anything but letters, digits, - and _ could climb to another endpoint with the key.
+    if not isinstance(value, str) or not re.fullmatch(JOB_ID, value.strip(" ")):
+        raise ValueError("must be a job_id as replace_character returned it")
+    return value.strip(" ")
+
+
+def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
+    if isinstance(value, str) and value.strip(" ").lower() in set(JobStatus):
+        return JobStatus(value.strip(" ").lower())
+    raise ValueError(f"must be one of {', '.join(JobStatus)}")
+
+
+FLAG = Reads(_flag, {"type": "boolean"})
+# As strings, because some hosts refuse an enum of numbers together with every other tool.
+LINES = Reads(_lines, {"type": "string", "enum": ["480", "720"]})
+STATUS = Reads(_status, {"type": "string", "enum": list(JobStatus)})
+URL = Reads(_media_url, {"type": "string"})
+ID = Reads(_job_id, {"type": "string"})
+SEED = replace(whole(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
+
+
+class Arguments(BaseModel):
+    """The arguments of one call; null means "left out", whatever the schema says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_omitted(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ReplaceCharacter(Arguments):
+    """The nine documented parameters of wan-2.2-replace."""
+
+    video: Annotated[str, URL, Field(description="Public http(s) URL of the source clip.")]
+    character_image: Annotated[
+        str,
+        URL,
+        Field(description="Public http(s) URL of a picture of the new character."),
+    ]
+    video_duration: Annotated[
+        int,
+        whole(1, 15),
+        Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
+    ] = 5
+    resolution: Annotated[
+        Resolution | None,
+        LINES,
+        Field(description="480 (default) or 720.", json_schema_extra={"default": "480"}),
+    ] = None
+    refert_num: Annotated[
+        int | None,
+        whole(1, 10),
+        Field(description="Reference frames, 1 to 10; only 1 and 5 may have an effect."),
+    ] = None
+    frames_per_second: Annotated[
+        int | None, whole(8, 30), Field(description="8 to 30; may have no effect.")
+    ] = None
+    go_fast: Annotated[bool, FLAG, Field(description="Faster, lower quality. Default false.")] = (
+        False
+    )
+    merge_audio: Annotated[bool, FLAG, Field(description="Keep the sound. Default true.")] = True
+    seed: Annotated[
+        int | None,
+        SEED,
+        Field(description="Same seed, same take. -1 or left out: random."),
+    ] = None
+
+    def replacement(self) -> Replacement:
+        """The same wish in our own words, holding only what the caller set."""
+        given = self.model_fields_set
+        return Replacement(
+            video=self.video,
+            character_image=self.character_image,
+            seconds=self.video_duration,
+            resolution=self.resolution,
+            references=self.refert_num,
+            frames_per_second=self.frames_per_second,
+            go_fast=self.go_fast if "go_fast" in given else None,
+            merge_audio=self.merge_audio if "merge_audio" in given else None,
+            seed=None if self.seed == RANDOM_SEED else self.seed,
+        )
+
+
+class GetJobStatus(Arguments):
+    """Which job."""
+
+    job_id: Annotated[str, ID, Field(description="As replace_character gave it.")]
+
+
+class WaitForJob(GetJobStatus):
+    """Which job, and how long."""
+
+    timeout_seconds: Annotated[
+        int,
+        whole(0, 900),
+        Field(description="0 to 900, default 45; many hosts end a call at 60."),
+    ] = 45
+
+
+class ListJobs(Arguments):
+    """Which jobs."""
+
+    status: Annotated[
+        JobStatus | None,
+        STATUS,
+        Field(
+            description="Ended ones: completed, failed or lost (default: all 3), refused, "
+            "not_sent; submitting, running and unknown ones are always listed."
+        ),
+    ] = None
+    limit: Annotated[int, whole(1, 50), Field(description="1 to 50, default 10.")] = 10
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+def read_arguments(model: type[A], given: dict[str, Any], *, loopback: bool) -> A:
+    """The arguments, checked.
+
+    Raises:
+        InvalidArguments: every problem at once, in words.
+    """
+    try:
+        return model.model_validate(given, context={"loopback": loopback})
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_input=False)
+        raise InvalidArguments(_told([dict(error) for error in errors], model)) from None
+
+
+def _told(errors: list[dict[str, Any]], model: type[Arguments]) -> str:
+    names = list(model.model_fields)
+    problems = [_sentence(error, names) for error in errors[:MAX_PROBLEMS]]
+    if len(errors) > MAX_PROBLEMS:
+        problems.append(f"and {len(errors) - MAX_PROBLEMS} more")
+    text = "The arguments cannot be used: " + "; ".join(problems) + "."
+    if any(error["type"] == "extra_forbidden" for error in errors):
+        text += f" The tool takes {', '.join(names)}."
+    return text
+
+
+def _sentence(error: dict[str, Any], names: list[str]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "arguments"
+    if error["type"] == "missing":
+        return f"{name} is required"
+    if error["type"] == "extra_forbidden":
+        return _unknown(name, names)
+    return f"{name} {error['ctx']['error'] if 'ctx' in error else 'cannot be read'}"
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    # A name is the caller's data too: one with digits inside might be a key in the wrong place.
+    shown = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
+    near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.6)
+    return f"{shown} is unknown" + (f" (did you mean {near[0]}?)" if near else "")

@@ -1,0 +1,1 @@
+"""How hosts reach the server, and how it stops."""

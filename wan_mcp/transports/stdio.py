@@ -1,0 +1,259 @@
+"""MCP over standard input and output, for the hosts that start this program themselves.
+
+The sessions are the SDK's; the pipes under them are ours, because those of mcp 2.3.0 (all observed)
+
+* hang on SIGINT and die on SIGTERM with a paid submit in the air, since a read cannot be cancelled;
+* end in a traceback when the client closes its end, or when one text holds half an emoji;
+* keep a line of any length in memory;
+* refuse the `initialize` that real hosts send after a `server/discover`.
+
+A line that is no JSON-RPC message (garbage, a batch, over 4 MiB) gets no answer: an error without
+an id is not a valid message before revision 2025-11-25.
+"""
+
+import io
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from anyio.lowlevel import EventLoopToken, current_token
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.os.win32.utilities import rebind_std_handle_to_fd
+from mcp.server.lowlevel import Server
+from mcp.server.mcpserver import MCPServer
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
+from pydantic_core import PydanticSerializationError
+
+from wan_mcp.transports.shutdown import LAST_WRITE, Shutdown, serve_and_leave
+
+logger = logging.getLogger(__name__)
+
+PARENT_POLL = 0.4
+"""Seconds between two looks at the parent; together with GRACE still under 2 s."""
+
+MOST_AT_ONCE = 256
+"""Answers in one write."""
+MAX_LINE = 4 * 1024 * 1024
+"""Longest line read, in bytes, its end included."""
+
+
+def run_stdio(server: MCPServer[Any]) -> int:
+    """Serve one client on this process's standard streams until it leaves, then return 0.
+
+    End the process with the returned value at once, `sys.exit(run_stdio(server))`: it ends by
+    itself LEAVING seconds later. When work is cut or a second signal comes, it ends in here, with
+    one of the exit codes in `shutdown`. What the lifespan of `server` raises comes through.
+    """
+    # A standard stream that came closed is filled, or something of ours would get its number.
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
+    anyio.run(serve_and_leave, partial(serve_stdio, server))
+    return 0
+
+
+async def serve_stdio(server: MCPServer[Any]) -> None:
+    """Serve one client on the standard streams; returns when all work and the lifespan have ended.
+
+    The standard streams are taken for good, the signals until this returns.
+    """
+    with Shutdown() as shutdown:
+        stdin, stdout = _take_standard_streams()
+        await serve_pipes(server, stdin, stdout, shutdown)
+
+
+async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown: Shutdown) -> None:
+    """Serve one client over two file descriptors until `shutdown` is asked for, by us or others.
+
+    Handlers are cancelled by the end of their session, not from outside: so the lifespan leaves
+    the ordinary way, may await in its clean-up, and shielded work is waited for.
+    """
+    low = server._lowlevel_server  # no public way to serve an MCPServer on streams of one's own
+    async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
+        session, requests = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        outbox, answers = anyio.create_memory_object_stream[SessionMessage](0)
+        intake = _Intake(low, state, session, outbox.clone(), shutdown)
+        tasks.start_soon(_watch_parent, shutdown)
+        tasks.start_soon(_write_answers, answers, stdout, shutdown)
+        tasks.start_soon(intake.run, stdin)
+        await serve_dual_era_loop(low, requests, outbox, lifespan_state=state)
+        tasks.cancel_scope.deadline = anyio.current_time() + LAST_WRITE
+
+
+class _Intake:
+    """From lines to one session of the SDK, with every early `server/discover` in its own."""
+
+    def __init__(
+        self,
+        low: Server[Any],
+        state: object,
+        session: ObjectSendStream[SessionMessage | Exception],
+        outbox: ObjectSendStream[SessionMessage],
+        shutdown: Shutdown,
+    ) -> None:
+        self._low = low
+        self._state = state
+        self._session = session
+        self._outbox = outbox
+        self._shutdown = shutdown
+        self._taken = threading.Semaphore(0)
+
+    async def run(self, stdin: int) -> None:
+        """Feed the session until the end of stdin or of serving, then close it."""
+        pump, lines = anyio.create_memory_object_stream[bytes](1)
+        # A daemon thread, not one of anyio's: nothing may ever wait for a read, not even the exit.
+        args = (stdin, pump, self._taken, current_token())
+        threading.Thread(target=_pump_lines, args=args, daemon=True).start()
+        async with self._session, self._outbox, pump, lines, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._feed, lines)
+            await self._shutdown.asked.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _feed(self, lines: ObjectReceiveStream[bytes]) -> None:
+        undecided = True
+        async for line in lines:
+            message = _decode(line)
+            if undecided and isinstance(message, JSONRPCRequest):
+                undecided = message.method == "server/discover"
+                if undecided:
+                    await self._discover(message)
+                    message = None
+            if message is not None:
+                await self._session.send(SessionMessage(message))
+            self._taken.release()
+        self._shutdown.ask()
+
+    async def _discover(self, request: JSONRPCRequest) -> None:
+        """Answer in a session that ends with the answer, so the next request decides the era.
+
+        The SDK lets the first request decide for good; Claude Code and Copilot CLI ask here for
+        2026-07-28 and then go on with `initialize` (claude-code#96183, copilot-cli#4525).
+        """
+        ask, requests = anyio.create_memory_object_stream[SessionMessage | Exception](1)
+        outbox, answers = anyio.create_memory_object_stream[SessionMessage](1)
+        ask.send_nowait(SessionMessage(request))
+
+        async def serve() -> None:
+            await serve_dual_era_loop(self._low, requests, outbox, lifespan_state=self._state)
+
+        async with ask, requests, outbox, answers, anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            answer = await answers.receive()
+            with suppress(anyio.BrokenResourceError):  # the client no longer reads
+                await self._outbox.send(answer)
+            tasks.cancel_scope.cancel()
+
+
+async def _write_answers(
+    answers: MemoryObjectReceiveStream[SessionMessage], stdout: int, shutdown: Shutdown
+) -> None:
+    """Write until the last sender is done; a client that no longer reads ends serving quietly."""
+    async with answers:
+        async for answer in answers:
+            lines = b"".join(_encode(each.message) for each in [answer, *_ready(answers)])
+            try:
+                await anyio.to_thread.run_sync(_write_all, stdout, lines, abandon_on_cancel=True)
+            except OSError:
+                return shutdown.ask()
+
+
+def _ready(answers: MemoryObjectReceiveStream[SessionMessage]) -> Iterator[SessionMessage]:
+    """What else can be written now: an answer must not queue behind a thousand notes, a thread
+    change for each."""
+    with suppress(anyio.WouldBlock, anyio.EndOfStream):
+        for _ in range(MOST_AT_ONCE):
+            yield answers.receive_nowait()
+
+
+async def _watch_parent(shutdown: Shutdown) -> None:
+    """End when the parent has died although stdin is still open in some third process.
+
+    A look now and then, not Linux's PR_SET_PDEATHSIG: that fires when the *thread* that started us
+    ends, and hosts start servers from worker threads. On Windows the number never changes; there
+    the end of stdin has to tell.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        with anyio.move_on_after(PARENT_POLL):
+            return await shutdown.asked.wait()
+    shutdown.ask()
+
+
+def _take_standard_streams() -> tuple[int, int]:
+    """Move the protocol to descriptors of its own; a stray `print` then ends up on stderr.
+
+    Never undone: text still held back in `sys.stdout` would reach the client at the exit.
+    """
+    stdin, stdout = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard, instead in ((0, null), (1, 2)):
+        os.dup2(instead, standard)
+        rebind_std_handle_to_fd(standard)  # for child processes on Windows; nothing elsewhere
+    os.close(null)
+    if sys.platform != "win32":
+        for descriptor in (stdin, stdout):
+            os.set_blocking(descriptor, True)  # a host may hand over its own non-blocking pipe
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")
+    return stdin, stdout
+
+
+def _pump_lines(
+    stdin: int,
+    pump: MemoryObjectSendStream[bytes],
+    taken: threading.Semaphore,
+    loop: EventLoopToken,
+) -> None:
+    # A line read after serving has ended has no taker: `pump` is closed then, and perhaps the loop
+    # (a RuntimeError).
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, RuntimeError):
+        for line in _lines(stdin):
+            anyio.from_thread.run_sync(pump.send_nowait, line, token=loop)
+            taken.acquire()
+        anyio.from_thread.run_sync(pump.close, token=loop)
+
+
+def _lines(stdin: int) -> Iterator[bytes]:
+    """Every line up to MAX_LINE bytes; a longer one is read past, never kept."""
+    with open(stdin, "rb", closefd=False) as pipe, suppress(OSError):  # a reset socket: the end
+        while line := pipe.readline(MAX_LINE + 1):
+            if len(line) <= MAX_LINE:
+                yield line
+                continue
+            logger.warning("wan-mcp: ignored a line of more than %d bytes", MAX_LINE)
+            while line and not line.endswith(b"\n"):
+                line = pipe.readline(MAX_LINE)
+
+
+def _decode(line: bytes) -> JSONRPCMessage | None:
+    text = line.decode("utf-8-sig", errors="replace")  # some Windows shells write a BOM first
+    try:
+        return jsonrpc_message_adapter.validate_json(text, by_name=False)
+    except ValueError:
+        return None
+
+
+def _encode(message: JSONRPCMessage) -> bytes:
+    try:
+        text = message.model_dump_json(by_alias=True, exclude_unset=True)
+    except PydanticSerializationError:  # half of a surrogate pair: a text cut inside an emoji
+        text = json.dumps(message.model_dump(by_alias=True, exclude_unset=True), ensure_ascii=False)
+    return text.encode("utf-8", errors="replace") + b"\n"
+
+
+def _write_all(stdout: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(stdout, rest) :]

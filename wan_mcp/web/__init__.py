@@ -1,0 +1,1 @@
+"""The public web: links, addresses, and how files are fetched."""

@@ -1,0 +1,187 @@
+"""Which web addresses may be handed on: a rule of its own, because a URL is the commonest attack.
+
+PixelDojo fetches the inputs, so an address that only this machine or its network can see is
+either a mistake (a local file) or an attempt to reach something private through somebody else.
+"""
+
+import ipaddress
+import re
+import socket
+import unicodedata
+from urllib.parse import SplitResult, urlsplit
+
+from wan_mcp.web import share_links
+
+MAX_URL = 2_048
+
+_REACHABLE = (
+    "PixelDojo must be able to fetch it: upload the file to public storage and give its direct "
+    "https link"
+)
+_PRIVATE_SUFFIXES = (
+    *("localhost", "local", "internal", "home.arpa", "localdomain"),
+    *("lan", "home", "corp", "intranet", "private"),
+)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PUBLIC_V6 = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is handed out for the public internet; Python's own table has gaps."""
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_ENDS_A_LINK = frozenset('"<>')
+"""In any text, and in a log that cuts queries off; no address may hold them (RFC 3986)."""
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class _OutOfReach(ValueError):
+    """Only this machine or its network can see the address."""
+
+
+def media_url(text: str, *, loopback: bool = False, secure: bool = False) -> str:
+    """The address itself, when it is a plain public http(s) URL that may lead to a file.
+
+    Args:
+        text: what somebody gave as a URL.
+        loopback: also accept this machine's loopback (only while the API is itself there).
+        secure: demand https (the vendor's own output); loopback stays exempt.
+
+    Raises:
+        ValueError: one sentence that says what is wrong; it never repeats the address, which
+            may carry a signature.
+    """
+    try:
+        _check(text, loopback, secure)
+    except _OutOfReach as exc:
+        # Who asks for https looks at the vendor's own link, and has no file to upload.
+        raise ValueError(str(exc) if secure else f"{exc} ({_REACHABLE})") from None
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine, in any spelling."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _address(name)
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return address is not None and address.is_loopback
+
+
+def is_global(address: Address) -> bool:
+    """Whether an address lies on the public internet, seen through every IPv6 disguise."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global and not address.is_multicast
+    inner = _embedded(address)
+    if inner is not None:
+        return is_global(inner)
+    return address in _PUBLIC_V6 and address.is_global
+
+
+def _check(text: str, loopback: bool, secure: bool) -> None:
+    parts = _split(text)
+    host = _ascii_host(parts)
+    if not secure and not _ENDS_A_LINK.isdisjoint(text):
+        raise ValueError('contains one of " < >, which a link has to spell %22 %3C %3E')
+    if is_loopback(host):
+        if loopback:
+            return
+        raise _OutOfReach("points at this machine")
+    if secure and parts.scheme.lower() != "https":
+        raise ValueError("is not an https address")
+    _refuse_private(host)
+    if not secure and (way := share_links.way_around(host, parts.path, parts.query)):
+        raise ValueError(f"shows a page, not the file itself ({way})")
+
+
+def _split(text: str) -> SplitResult:
+    _refuse_local(text)
+    if len(text) > MAX_URL:
+        raise ValueError(f"is longer than {MAX_URL:,} characters")
+    if any(unicodedata.category(c) in _UNSEEN for c in text):
+        raise ValueError("contains spaces, control or invisible characters")
+    try:
+        parts = urlsplit(text)
+        port = parts.port  # urlsplit checks the port only when asked for it
+    except ValueError:
+        raise ValueError("is not a well-formed URL") from None
+    if parts.scheme.lower() not in {"http", "https"}:
+        raise ValueError("must start with https:// or http://")
+    if "\\" in text:
+        raise ValueError("contains a backslash")
+    if "@" in parts.netloc:
+        raise ValueError("contains a user name or password (give a link that needs no login)")
+    if port == 0:
+        raise ValueError("names port 0, which nothing can listen on")
+    return parts
+
+
+def _refuse_local(text: str) -> None:
+    """First of all, because the length or the spaces of a local file are not what is wrong."""
+    if text[:5].lower() == "data:":
+        raise _OutOfReach("is a data: URL")
+    if text[:5].lower() == "file:" or re.match(r"/(?!/)|[~.\\]|[A-Za-z]:[\\/]", text):
+        raise _OutOfReach("is a path on this computer")
+    if ":" not in text and text[:2] != "//":
+        raise _OutOfReach("is not a URL")
+
+
+def _ascii_host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    if not host:
+        raise ValueError("has no host")
+    try:
+        # The codec folds full-width digits and dots, which would otherwise hide 127.0.0.1.
+        plain = host.encode("idna").decode("ascii").lower() if not host.isascii() else host
+    except UnicodeError:
+        plain = ""
+    if not (_is_v6(parts.netloc, host) if "[" in parts.netloc else _is_name(plain)):
+        raise ValueError("has a host name that is not valid")
+    return plain
+
+
+def _is_v6(netloc: str, host: str) -> bool:
+    # Other parsers read [2606::1].evil.test as a name, so nothing may stand around the brackets.
+    if not re.fullmatch(r"\[[^\[\]]*\](:[0-9]*)?", netloc):
+        return False
+    return isinstance(_address(host), ipaddress.IPv6Address) and "%" not in host
+
+
+def _is_name(host: str) -> bool:
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= 254 and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _refuse_private(host: str) -> None:
+    name = host.rstrip(".")
+    address = _address(name)
+    if address is not None and not is_global(address):
+        raise _OutOfReach("points into a private network")
+    if str(address) == name or isinstance(address, ipaddress.IPv6Address):
+        return
+    # 010.8.8.8 is 8.8.8.8 to one reader and 10.8.8.8 to the next.
+    if re.fullmatch(r"0x[0-9a-f]*|[0-9]+", name.rpartition(".")[2]):
+        raise ValueError("has a host that is neither a name nor an address in its usual spelling")
+    if "." not in name or name.endswith(tuple(f".{suffix}" for suffix in _PRIVATE_SUFFIXES)):
+        raise _OutOfReach("names a host of a private network")
+
+
+def _address(name: str) -> Address | None:
+    """The address a host spells, also as 0x7f000001, 2130706433, 127.1 or 0177.0.0.1."""
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        pass
+    if not re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", name):
+        return None
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(name))
+    except OSError:
+        return None
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a packet to this one ends at: mapped, NAT64 or 6to4."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
