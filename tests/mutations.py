@@ -118,7 +118,8 @@ MUTATIONS = (
                 "        request = request_of(account, wanted)\n        with transaction",
                 "        request = request_of(account, wanted)\n"
                 "        now = self._table.now()\n"
-                "        spending_limits.check(allowed, now, estimate, Spending(self._table, account))\n"
+                "        spending = Spending(self._table, account)\n"
+                "        spending_limits.check(allowed, now, estimate, spending)\n"
                 "        allowed = Caps(None, None, None, None)\n"
                 "        with transaction",
             )

@@ -17,56 +17,40 @@ HOUSE = Path(wan_mcp.__file__).parent
 ROOMS = {
     "errors": "",
     "logs": "",
-    "places": "",
-    "addresses": "places",
+    "clock": "",
     "models": "errors",
-    "pixeldojo": "addresses errors logs models",
-    "jobs": "errors models pixeldojo",
-    "media": "addresses errors logs models places",
-    "app": "",
-    "schema": "",
-    "arguments": "addresses errors models",
-    "prose": "models",
-    "advice": "jobs models",
-    "present": "advice errors jobs models prose",
-    "consent": "errors",
-    "gallery": "errors jobs media models",
-    "calls": "gallery jobs models present prose",
-    "tools": "arguments calls consent errors gallery jobs models present schema",
-    "settings": "addresses",
-    "running": "gallery jobs pixeldojo settings",
-    "boundary": "calls errors",
-    "notices": "boundary calls errors jobs models present",
-    "resources": "app boundary calls errors gallery models notices",
-    "tasks": "arguments boundary calls errors jobs models present",
-    "prompts": "arguments calls prose tools",
-    "server": "calls gallery jobs logs notices prompts resources running settings tasks tools",
-    "shutdown": "",
-    "stdio": "shutdown",
-    "http": "shutdown",
+    "web": "logs",
+    "settings": "web",
+    "pixeldojo": "errors logs models web",
+    "ledger": "errors models",
+    "inputs": "errors models web",
+    "payments": "clock errors ledger models pixeldojo",
+    "polling": "clock errors ledger models payments pixeldojo",
+    "videos": "clock errors inputs ledger models web",
+    "jobs": "clock errors ledger models payments pixeldojo polling videos",
+    "app": "clock jobs ledger pixeldojo polling settings surface videos",
+    "surface": "clock errors inputs jobs ledger models polling videos web",
+    "server": "app clock logs settings surface",
+    "transports": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "screen": "",
-    "rehearsal": "jobs",  # the lock by which a dead demo is told from a living one
-    "lending": "",
-    "demo": "addresses lending rehearsal screen settings",
-    "commands": "arguments demo errors http lending pixeldojo sandbox server settings",
-    "__main__": "commands server settings stdio",
+    "cli": "errors ledger pixeldojo sandbox server settings surface transports web",
+    "__main__": "cli server settings transports",
     "__init__": "",
 }
 
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
-    "mcp": "calls tools consent boundary notices resources tasks prompts server stdio http demo",
-    "httpx": "pixeldojo.exchange media.web demo rehearsal",
-    "truststore": "pixeldojo.exchange media.web demo",
-    "av": "media.probe media.poster sandbox",
+    "mcp": "surface server transports cli.demo",
+    "httpx": "pixeldojo.exchange web.fetch cli",
+    "truststore": "pixeldojo.exchange web.fetch cli.demo",
+    "av": "inputs.probe videos.contact_sheet sandbox",
     "opentelemetry": "pixeldojo.tracing",
-    "sqlite3": "jobs",
-    "starlette": "http",
-    "uvicorn": "http",
+    "sqlite3": "ledger.sqlite ledger.rows",
+    "starlette": "transports.http",
+    "uvicorn": "transports.http",
     "h11": "sandbox",
     "dotenv": "settings",
-    "argparse": "commands",
+    "argparse": "cli.commands",
     "os.environ": "__main__",
     "os.getenv": "",
     "sys.argv": "__main__",
@@ -74,20 +58,12 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *(
-        "httpx",
-        "sqlite3",
-        "av",
-        "wan_mcp.pixeldojo.client",
-        "wan_mcp.transports.http",
-        "wan_mcp.sandbox",
-    ),
-    *("wan_mcp.media", "wan_mcp.app"),
+    *("httpx", "sqlite3", "av", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 
 LONGEST_FUNCTION = 40
-LONGEST_MODULE = 260
-LONGER_MODULES: dict[str, int] = {}
+LONGEST_MODULE = 400
 
 
 def name_of(path: Path) -> str:
@@ -190,7 +166,7 @@ def test_no_module_grows_past_its_limit(module: str) -> None:
     """A module that needs more becomes two; the exceptions say why they stay one (ours)."""
     lines = len((HOUSE / f"{module.replace('.', '/')}.py").read_text("utf-8").splitlines())
 
-    assert lines <= LONGER_MODULES.get(module, LONGEST_MODULE)
+    assert lines <= LONGEST_MODULE
 
 
 def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

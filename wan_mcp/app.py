@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from wan_mcp.videos.gallery import Gallery, Shown
+from wan_mcp.surface.video_views import Shown
+from wan_mcp.videos.gallery import Gallery
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.clock import Clock
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.contract import Caps
+    from wan_mcp.ledger.spending_limits import Caps
     from wan_mcp.ledger.sqlite.engine import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
@@ -142,7 +143,7 @@ class _Rooms:
 
 
 def _caps(settings: Settings) -> Caps:
-    from wan_mcp.ledger.contract import Caps
+    from wan_mcp.ledger.spending_limits import Caps
 
     return Caps(
         credits_per_job=settings.max_credits_per_job,

@@ -43,3 +43,8 @@ class Clock:
     async def _cut(self, seconds: float, scope: anyio.CancelScope) -> None:
         await self.sleep(seconds)
         scope.cancel()
+
+
+def retry_delay(attempt: int, chance: float) -> float:
+    """Seconds before the next try after `attempt` failures: full jitter under 1, 2, 4, 8 s."""
+    return chance * float(min(2 ** (attempt - 1), 8))

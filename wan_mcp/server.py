@@ -14,12 +14,14 @@ from wan_mcp.clock import Clock
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.surface.calls import Call, OpenCall
+from wan_mcp.surface.mcp_server import WanServer
+from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
-from wan_mcp.surface.resources import Shelf, WanServer, player
+from wan_mcp.surface.resources import Shelf
 from wan_mcp.surface.subscriptions import Notices, only_what_is_kept
 from wan_mcp.surface.tasks import Tasks
 from wan_mcp.surface.tools import ICON, build_tools
-from wan_mcp.videos.gallery import Shown
+from wan_mcp.surface.video_views import Shown
 
 if TYPE_CHECKING:
     import httpx
@@ -68,7 +70,7 @@ def build_server(
         version=version("wan-mcp"),
         icons=[ICON],
         tools=build_tools(open_call, loopback=settings.on_loopback),
-        extensions=[player(settings.api_base), Tasks(open_call)],
+        extensions=[player_app(settings.api_base), Tasks(open_call)],
         middleware=[only_what_is_kept],
         lifespan=lambda server: _running(start, notices),
         log_level=settings.log_level,

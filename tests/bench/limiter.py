@@ -29,10 +29,11 @@ from tests.bench.waiting import MINUTE, Report, run_all
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.coordination import WINDOW
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.priority import Use
 from wan_mcp.pixeldojo.reply import Reply
-from wan_mcp.polling.rate_limiter import WINDOW, Budget
+from wan_mcp.polling.rate_limiter import Budget
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 

@@ -16,7 +16,8 @@ import anyio
 from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.clock import Clock
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Caps, Ledger
+from wan_mcp.ledger.contract import Ledger
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo

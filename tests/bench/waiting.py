@@ -26,7 +26,7 @@ import httpx
 
 from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Caps
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo

@@ -25,7 +25,8 @@ from wan_mcp import jobs
 from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Caps, Ledger
+from wan_mcp.ledger.contract import Ledger
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo import wire

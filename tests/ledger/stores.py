@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 import pytest
 
-from wan_mcp.ledger.contract import Caps, Ledger
+from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE

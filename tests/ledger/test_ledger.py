@@ -12,8 +12,9 @@ import pytest
 
 from tests.ledger import stores
 from tests.ledger.stores import FILM, ME, START, WANTED, Store, brought, claimed, sent, told, wanted
-from wan_mcp.ledger.contract import Caps, Fenced, Ledger, LimitReached, Room
+from wan_mcp.ledger.contract import Fenced, Ledger
 from wan_mcp.ledger.record import LIVE, Row, State
+from wan_mcp.ledger.spending_limits import Caps, LimitReached, Room
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.reply import Reply

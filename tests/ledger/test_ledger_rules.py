@@ -5,8 +5,9 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from wan_mcp.ledger.contract import Caps, LedgerUnavailable, LimitReached, Room
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.fingerprint import account_name, request_of, without_queries
+from wan_mcp.ledger.spending_limits import Caps, LimitReached, Room
 from wan_mcp.ledger.sqlite.folder import shared_filesystem
 from wan_mcp.models import Replacement
 

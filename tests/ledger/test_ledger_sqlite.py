@@ -18,8 +18,9 @@ import anyio.lowlevel
 import pytest
 
 from tests.ledger.stores import START, sent
-from wan_mcp.ledger.contract import Caps, LedgerUnavailable
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite import folder as place
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -84,9 +85,10 @@ _HEAD = """
 import os, sys
 from pathlib import Path
 import anyio
-from wan_mcp.jobs.ledger import Caps, LedgerUnavailable
-from wan_mcp.jobs.migrations import MIGRATIONS
-from wan_mcp.jobs.sqlite import SQLiteLedger
+from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.sqlite.schema import MIGRATIONS
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, Replacement
 
 def wanted(n):

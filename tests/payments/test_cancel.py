@@ -25,8 +25,8 @@ import wan_mcp
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown
 from wan_mcp.jobs import Jobs, Submitted
-from wan_mcp.ledger.contract import Caps
 from wan_mcp.ledger.record import UNSETTLED
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE
 from wan_mcp.models import Replacement

@@ -19,8 +19,9 @@ import pytest
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Caps, LedgerUnavailable
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE

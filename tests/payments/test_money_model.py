@@ -24,8 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Caps, Claim
+from wan_mcp.ledger.contract import Claim
 from wan_mcp.ledger.record import REPEAT_WINDOW, UNSETTLED, Row, State
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import Owner
 from wan_mcp.models import Job, Replacement

@@ -16,8 +16,9 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 import wan_mcp
-from wan_mcp.ledger.contract import Caps, Fenced, LimitReached
+from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.record import LIVE, State
+from wan_mcp.ledger.spending_limits import Caps, LimitReached
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE
 from wan_mcp.ledger.transactions import Book

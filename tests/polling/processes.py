@@ -17,8 +17,9 @@ from tests.ledger.stores import sent
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Caps, Ledger, LedgerUnavailable
+from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
 from wan_mcp.ledger.record import Row
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import Owner
 from wan_mcp.models import Job, JobStatus, Replacement

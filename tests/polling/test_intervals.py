@@ -6,7 +6,8 @@ from statistics import NormalDist, mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wan_mcp.polling.intervals import POLL_MAX, POLL_MIN, poll_delay, retry_delay
+from wan_mcp.clock import retry_delay
+from wan_mcp.polling.intervals import POLL_MAX, POLL_MIN, poll_delay
 
 patient = settings(deadline=None)  # a busy machine is no defect
 

@@ -12,9 +12,10 @@ from tests.polling.processes import Heard, House, Process, Vendor, film, page, t
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.coordination import EXPECTED
 from wan_mcp.ledger.record import Row, State
 from wan_mcp.models import Job, JobStatus
-from wan_mcp.polling.watchers import EXPECTED, HEARTBEAT, MOST, Board
+from wan_mcp.polling.watchers import HEARTBEAT, MOST, Board
 
 pytestmark = pytest.mark.anyio
 

@@ -58,7 +58,7 @@ async def test_the_player_may_load_films_and_nothing_else(
         (content,) = (await client.read_resource(player.URI)).contents
 
     assert isinstance(content, TextResourceContents)
-    assert content.text == player.player(api_base)
+    assert content.text == player.page(api_base)
     assert (content.mime_type, content.meta) == (player.MIME_TYPE, {"ui": ui})
     assert (listed[player.URI].mime_type, listed[player.URI].meta) == (player.MIME_TYPE, {"ui": ui})
 

@@ -61,7 +61,7 @@ Show = Callable[..., "Shown"]
 
 def test_the_page_is_small_and_fetches_no_code() -> None:
     """Hosts keep it in memory for every call, and their policies allow no foreign script (ours)."""
-    html = player.player(API)
+    html = player.page(API)
 
     assert len(html.encode()) < 40_000
     assert not re.findall(r"<(?:script|link|iframe|img)\b[^>]*(?:src|href)", html)
@@ -71,7 +71,7 @@ def test_the_page_is_small_and_fetches_no_code() -> None:
 
 def test_the_page_never_turns_text_into_code() -> None:
     """Answers hold words of others: they only ever become text (ours)."""
-    html = player.player(API)
+    html = player.page(API)
 
     assert not {word for word in NEVER if word in html}
     assert not re.findall(r"\son\w+=", html)
@@ -80,7 +80,7 @@ def test_the_page_never_turns_text_into_code() -> None:
 def test_the_page_is_well_formed_and_every_id_is_its_only() -> None:
     """The protocol asks for a valid HTML5 document (MCP Apps 2026-01-26)."""
     outline = Outline()
-    outline.feed(player.player(API))
+    outline.feed(player.page(API))
     outline.close()
 
     assert outline.open == []
@@ -98,7 +98,7 @@ def test_the_page_is_well_formed_and_every_id_is_its_only() -> None:
 )
 def test_only_the_media_hosts_may_be_loaded_from(api_base: str, origins: list[str]) -> None:
     """PixelDojo's host of films, and where the API is when that is another's (documented, ours)."""
-    told = re.findall(r'name="media-origins" content="([^"]*)"', player.player(api_base))
+    told = re.findall(r'name="media-origins" content="([^"]*)"', player.page(api_base))
 
     assert player.media_origins(api_base) == origins
     assert told == [" ".join(origins)]
@@ -107,7 +107,7 @@ def test_only_the_media_hosts_may_be_loaded_from(api_base: str, origins: list[st
 def test_the_sdk_takes_the_page_as_it_is() -> None:
     """Hosts render a ui:// page under one MIME type only (MCP Apps 2026-01-26)."""
     apps = Apps()
-    apps.add_html_resource(player.URI, player.player(API))
+    apps.add_html_resource(player.URI, player.page(API))
 
     assert player.MIME_TYPE == APP_MIME_TYPE
     assert [binding.resource.uri for binding in apps.resources()] == [player.URI]
@@ -115,7 +115,7 @@ def test_the_sdk_takes_the_page_as_it_is() -> None:
 
 def test_the_page_has_words_for_every_status() -> None:
     """A new status must not be shown as a call that went wrong (ours)."""
-    [titles] = re.findall(r"const TITLES = \{(.*?)\n\};", player.player(API), re.DOTALL)
+    [titles] = re.findall(r"const TITLES = \{(.*?)\n\};", player.page(API), re.DOTALL)
 
     assert set(re.findall(r"^  (\w+):", titles, re.MULTILINE)) == {str(word) for word in JobStatus}
 
@@ -288,7 +288,7 @@ class Shown:
         if url == HOST:
             route.fulfill(path=HOST_PAGE, content_type="text/html")
         elif url == VIEW:
-            html = player.player(self._api_base)
+            html = player.page(self._api_base)
             route.fulfill(body=html, content_type="text/html", headers=policy)
         elif urlsplit(url).path in ("/film.mp4", "/clip.mp4"):
             serve_film(route)

@@ -16,7 +16,7 @@ from wan_mcp.ledger.status import Standing, of_job, of_row
 from wan_mcp.models import Job, JobList, JobResult, JobStatus
 from wan_mcp.polling.waits import News
 from wan_mcp.surface.answers import results, text
-from wan_mcp.videos.gallery import as_seen
+from wan_mcp.surface.video_views import as_seen
 
 patient = settings(deadline=None)  # a busy machine is no defect
 

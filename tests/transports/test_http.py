@@ -38,7 +38,7 @@ from contextlib import asynccontextmanager
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 
-from wan_mcp.http import run_http
+from wan_mcp.transports.http import run_http
 
 events = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 tell = lambda word: events.sendall(word.encode() + b"\\n")

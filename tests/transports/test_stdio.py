@@ -56,7 +56,7 @@ from contextlib import asynccontextmanager
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 
-from wan_mcp.stdio import run_stdio
+from wan_mcp.transports.stdio import run_stdio
 
 with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
     os.dup2(connection.fileno(), 99)  # away from the numbers of the standard streams

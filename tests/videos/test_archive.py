@@ -47,10 +47,10 @@ KEEPER = """
 import sys, anyio
 from datetime import datetime, UTC
 from pathlib import Path
-from wan_mcp.jobs.clock import Clock
-from wan_mcp.media.archive import Archive
-from wan_mcp.media.partial import Partial
-from wan_mcp.media.web import Web
+from wan_mcp.clock import Clock
+from wan_mcp.videos.archive import Archive
+from wan_mcp.videos.partial import Partial
+from wan_mcp.web.fetch import Web
 
 append = Partial.append
 

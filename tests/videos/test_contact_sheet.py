@@ -265,7 +265,7 @@ async def test_a_poster_that_was_not_made_in_time_comes_later(
     """The first answer with one counts, not the first try (ours)."""
     id = await cinema.film()
     with monkeypatch.context() as hasty:
-        hasty.setattr("wan_mcp.videos.gallery.POSTER_SECONDS", 0.0)
+        hasty.setattr("wan_mcp.surface.video_views.POSTER_SECONDS", 0.0)
         early = await cinema.pictures(id)
     later = [len(await cinema.pictures(id)) for _ in range(2)]
 
@@ -277,7 +277,7 @@ async def test_what_is_remembered_of_posters_is_bounded(
     cinema: Cinema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server may run for months; the oldest is forgotten, and shown once more (ours)."""
-    monkeypatch.setattr("wan_mcp.videos.gallery.SHOWN", 1)
+    monkeypatch.setattr("wan_mcp.surface.video_views.SHOWN", 1)
     one, two = [await cinema.film(seed=seed) for seed in (1, 2)]
     counts = [len(await cinema.pictures(id)) for id in (one, two, two, one)]
 

@@ -13,8 +13,9 @@ from tests.polling import processes
 from tests.polling.processes import House, Vendor, film
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotKept
-from wan_mcp.ledger.contract import Caps, LedgerUnavailable
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.record import Row
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.polling.waits import SAVE_SECONDS

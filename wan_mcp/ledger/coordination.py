@@ -10,6 +10,13 @@ import anyio
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import Row
 
+WINDOW = 61.0
+"""The minute in which requests are counted, and a second for how differently they travel."""
+
+EXPECTED = 30.0
+"""How far ahead a waiter is announced to the poller, which may be another process. It is renewed
+halfway; so a job is polled slowly again soon after its last waiter left."""
+
 Account = Callable[[], Awaitable[str]]
 
 

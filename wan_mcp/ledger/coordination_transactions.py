@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.coordination import Limit, Rule, Taken
+from wan_mcp.ledger.coordination import WINDOW, Limit, Rule, Taken
 from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Row
 from wan_mcp.ledger.rows import Table, seconds
 from wan_mcp.ledger.sqlite.connection import impatient, transaction
 from wan_mcp.ledger.sqlite.liveness import Owner
 from wan_mcp.ledger.status import lasting_code
-from wan_mcp.polling.rate_limiter import WINDOW
 
 POLLED = timedelta(hours=24)
 """How long a running job that nobody waits for is polled (ours): its film would be dead by then."""

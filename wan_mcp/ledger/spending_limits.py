@@ -4,12 +4,101 @@ An engine calls `check` inside the transaction that inserts the row; outside of 
 once could both find room for one.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from wan_mcp.ledger.contract import Caps, LimitReached, Room
+from wan_mcp.errors import Refused
 from wan_mcp.ledger.record import State
+
+SOON = 120.0
+"""Seconds that a caller may be told to wait (ours); what frees up later is told by its date."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What the operator allows, per account; None switches a cap off. No tool argument comes here.
+
+    Attributes:
+        credits_per_job: refused above that; also refused when the price cannot be had.
+        credits_per_day: over a sliding 24 hours, across restarts.
+        in_flight: jobs at once.
+        submits_per_minute: paid requests in 60 s.
+    """
+
+    credits_per_job: float | None = None
+    credits_per_day: float | None = 200
+    in_flight: int | None = 3
+    submits_per_minute: int | None = 6
+
+
+@dataclass(frozen=True)
+class Room:
+    """When a cap lets the same call through by itself.
+
+    Attributes:
+        seconds: how long that takes.
+        at: when that is.
+    """
+
+    seconds: float
+    at: datetime
+
+    def __str__(self) -> str:
+        # Both are rounded up: a call at the time told must not come too early.
+        if self.seconds <= SOON:
+            return f"There is room again in {max(math.ceil(self.seconds), 1)} s."
+        minute = self.at + timedelta(minutes=1, microseconds=-1)
+        return f"There is room again at {minute:%Y-%m-%d %H:%M} UTC."
+
+
+class LimitReached(Refused):
+    """A cap of the operator stands against the paid call; nothing was sent.
+
+    Args:
+        setting: the environment variable that holds the cap.
+        limit: its value.
+        used: how much of it is used up; for the cap per job, this job's estimate if there is one.
+        room: when enough of it frees up, if that is known.
+        next_step: another way out than the setting, where there is one: then the same call may
+            succeed, as it may when there is room again.
+    """
+
+    code = "limit_reached"
+    advice = (
+        "Tell the user. Only the operator of this server can change the setting; no argument can."
+    )
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        setting: str,
+        limit: float,
+        used: float | None,
+        room: Room | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        told = "" if room is None else f" {room}"
+        step = next_step if room is None else _once_there_is(room, setting)
+        super().__init__(f"{what}{told} The setting is {setting}.", next_step=step)
+        self.retry_safe = step is not None
+        self.setting = setting
+        self.limit = limit
+        self.used = used
+        self.room = room
+
+
+def _once_there_is(room: Room, setting: str) -> str:
+    if room.seconds <= SOON:
+        return "Repeat the same call then."
+    return (
+        "Tell the user, and repeat the same call then. Sooner only the operator of this server can "
+        f"help, by raising {setting}."
+    )
+
 
 DAY = 86_400.0
 MINUTE = 60.0

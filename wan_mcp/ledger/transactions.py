@@ -3,11 +3,12 @@
 from datetime import datetime
 
 from wan_mcp.ledger import spending_limits
-from wan_mcp.ledger.contract import Caps, Claim, Fenced, Learnt
+from wan_mcp.ledger.contract import Claim, Fenced, Learnt
 from wan_mcp.ledger.fingerprint import Request, account_name, request_of, without_queries
 from wan_mcp.ledger.record import LIVE, REPEAT_WINDOW, UNSETTLED, Row, State
 from wan_mcp.ledger.rows import Table, listed, told_columns
 from wan_mcp.ledger.spending import Spending
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite.connection import transaction
 from wan_mcp.ledger.sqlite.liveness import Owner
 from wan_mcp.models import Job, JobStatus, Replacement

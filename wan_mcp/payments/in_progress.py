@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from wan_mcp.clock import Clock
+from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import OutcomeUnknown, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_queries
@@ -17,7 +17,6 @@ from wan_mcp.ledger.record import Row
 from wan_mcp.ledger.status import Standing, failure_of, of_row
 from wan_mcp.models import Replacement
 from wan_mcp.payments.payment import Payment, Write
-from wan_mcp.polling.intervals import retry_delay
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo

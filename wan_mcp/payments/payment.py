@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from wan_mcp.clock import Clock
+from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Row, State
 from wan_mcp.ledger.status import Standing, of_job, of_row, unknown
 from wan_mcp.models import Job, Replacement
-from wan_mcp.polling.intervals import retry_delay
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo

@@ -40,8 +40,3 @@ def idle_delay(elapsed: float) -> float:
     that a job which has ended does not hold a place in flight for long.
     """
     return min(max(IDLE_SHARE * elapsed, IDLE_MIN), IDLE_MAX)
-
-
-def retry_delay(attempt: int, chance: float) -> float:
-    """Seconds before the next try after `attempt` failures: full jitter under 1, 2, 4, 8 s."""
-    return chance * float(min(2 ** (attempt - 1), 8))

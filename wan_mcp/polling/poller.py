@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy, CouldNotFindOut, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Rota
+from wan_mcp.ledger.coordination import EXPECTED, Account, Rota
 from wan_mcp.ledger.record import Row
 from wan_mcp.ledger.status import passes
 from wan_mcp.pixeldojo.priority import Use
@@ -22,7 +22,6 @@ from wan_mcp.polling.intervals import idle_delay, poll_delay
 from wan_mcp.polling.job_list import Listing
 from wan_mcp.polling.job_reader import Reader
 from wan_mcp.polling.rate_limiter import Budget
-from wan_mcp.polling.watchers import EXPECTED
 
 LEASE = 20.0
 """Seconds after which another process polls, if this one lives but does nothing."""

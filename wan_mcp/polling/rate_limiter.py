@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Limit, Rota
+from wan_mcp.ledger.coordination import WINDOW, Account, Limit, Rota
 from wan_mcp.pixeldojo.priority import Use
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.reply import Reply
 
-WINDOW = 61.0
-"""The minute in which requests are counted, and a second for how differently they travel."""
 LEAST = 2
 """What is left after any number of 429s."""
 HIGHEST = 60

@@ -4,13 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from wan_mcp.clock import Clock
+from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import Busy, CouldNotFindOut, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.record import Row
 from wan_mcp.ledger.status import TROUBLE, Standing, of_row, passes, trouble_of
 from wan_mcp.models import JobStatus
-from wan_mcp.polling.intervals import poll_delay, retry_delay
+from wan_mcp.polling.intervals import poll_delay
 from wan_mcp.polling.job_reader import Reader
 from wan_mcp.polling.watchers import Board
 

@@ -10,7 +10,7 @@ import anyio
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Rota
+from wan_mcp.ledger.coordination import EXPECTED, Rota
 from wan_mcp.ledger.record import Row, State
 
 MOST = 2_000
@@ -29,9 +29,6 @@ DEAF = 5.0
 """How often it is tried again when the ledger cannot be used."""
 BREATH = 0.05
 """Many changes at once are one look."""
-EXPECTED = 30.0
-"""How far ahead a waiter is announced to the poller, which may be another process. It is renewed
-halfway; so a job is polled slowly again soon after its last waiter left."""
 
 logger = logging.getLogger(__name__)
 

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    TextContent,
+)
 
+from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.text import duration, text
-from wan_mcp.videos.gallery import Blob, as_seen
+from wan_mcp.surface.video_views import as_seen
+from wan_mcp.videos.gallery import Blob
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
     from wan_mcp.polling.waits import News
+
+Asked = ServerRequestContext[Any, Any]
+
+JOBS = "wan://jobs"
+"""The jobs as a resource; under it, each by its id."""
 
 Progress = Callable[[float, str], Awaitable[None]]
 Result = JobResult | JobList
 
 BOUGHT = frozenset(JobStatus) - {JobStatus.REFUSED, JobStatus.NOT_SENT}
 """What a list shows unasked: a few refusals would push every film out of it."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,3 +111,34 @@ def answer_of(
         is_error=failed,
         _meta=meta,
     )
+
+
+@contextmanager
+def in_words(**data: str) -> Iterator[None]:
+    """Turns what goes wrong within it into an error that says what to do.
+
+    An unexpected exception is logged and not told: to a host of a handshake revision the SDK
+    would send its text (observed).
+
+    Args:
+        data: what the error names besides, as `uri`.
+    """
+    try:
+        yield
+    except MCPError:
+        raise
+    except WanError as failure:
+        code = INVALID_PARAMS if isinstance(failure, NotFound) else INTERNAL_ERROR
+        words = f"{failure.what} {failure.next_step}"
+        raise MCPError(code, words, data or None) from failure
+    except Exception as broken:
+        logger.exception("an answer broke")
+        words = "This hit a defect of wan-mcp; the server's log has the details."
+        raise MCPError(INTERNAL_ERROR, words, data or None) from broken
+
+
+def opened(open_call: OpenCall, asked: Asked) -> Call:
+    """What the caller of a request works with. Raises NoKey."""
+    call = open_call(Context(request_context=asked))
+    call.jobs.require_key()  # without a key there is no account whose jobs to tell of
+    return call

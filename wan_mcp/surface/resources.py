@@ -1,38 +1,25 @@
 """Jobs and films as resources: an extra for hosts that read them; the tools stay the contract."""
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from mcp.server.apps import Apps, ResourceCsp
 from mcp.server.lowlevel.helper_types import ReadResourceContents
-from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.server.mcpserver.resources import FunctionResource
-from mcp.shared.exceptions import MCPError
+from mcp.server.mcpserver import Context
 from mcp.types import (
-    INVALID_PARAMS,
-    CallToolResult,
     CompleteRequestParams,
     CompleteResult,
     Completion,
-    GetPromptResult,
-    InputRequiredResult,
     Resource,
     ResourceTemplate,
     ResourceTemplateReference,
-    SubscribeRequestParams,
-    SubscriptionsListenRequestParams,
-    UnsubscribeRequestParams,
 )
-from pydantic import AnyUrl
 
 from wan_mcp.errors import NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
-from wan_mcp.surface.boundary import JOBS, Asked, in_words, opened
-from wan_mcp.surface.calls import Call, OpenCall
-from wan_mcp.surface.subscriptions import Notices
-from wan_mcp.videos.gallery import Blob, makes_posters
+from wan_mcp.surface.calls import JOBS, Asked, Call, OpenCall, in_words, opened
+from wan_mcp.surface.video_views import makes_posters
+from wan_mcp.videos.gallery import Blob
 
 RECENT = 20
 """How many ended jobs the list has, besides all that go on."""
@@ -40,8 +27,6 @@ MOST_COMPLETED = 100
 """Ids in one completion (MCP specification)."""
 
 _URI = re.compile(rf"{JOBS}(?:/(?P<id>{JOB_ID})(?:/(?P<part>film|source|poster))?)?")
-
-L = TypeVar("L")
 
 
 class Media(Protocol):
@@ -116,87 +101,6 @@ class Shelf:
         ways = {"film": media.film, "source": media.source, "poster": media.poster}
         blob = await ways[part](id)
         return ReadResourceContents(blob.data, blob.mime_type)
-
-
-class WanServer(MCPServer[L]):
-    """The SDK's server, with resources that are told who reads them and have a type each."""
-
-    _shelf: Shelf
-
-    def serve(self, shelf: Shelf, notices: Notices) -> None:
-        """Have these resources listed, read, completed and subscribed to."""
-        self._shelf = shelf
-        # No public way: `completion` is not told who asks, and nobody may subscribe.
-        low = self._lowlevel_server
-        low.add_request_handler("completion/complete", CompleteRequestParams, shelf.complete)
-        low.add_request_handler(
-            "subscriptions/listen", SubscriptionsListenRequestParams, notices.listen
-        )
-        low.add_request_handler("resources/subscribe", SubscribeRequestParams, notices.subscribe)
-        low.add_request_handler(
-            "resources/unsubscribe", UnsubscribeRequestParams, notices.unsubscribe
-        )
-
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[L, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
-        """A tool's answer. Raises ToolError, with the names that there are, for an unknown one."""
-        names = [tool.name for tool in await self.list_tools()]
-        if name not in names:
-            raise ToolError(f"There is no tool {name[:80]!r}, only {', '.join(names)}.")
-        return await super().call_tool(name, arguments, context)
-
-    async def list_resources(self) -> list[Resource]:
-        """The jobs, and what extensions brought."""
-        return [*self._shelf.listed, *await super().list_resources()]
-
-    async def list_resource_templates(self) -> list[ResourceTemplate]:
-        """One job, and its films."""
-        return [*self._shelf.templates, *await super().list_resource_templates()]
-
-    async def get_prompt(
-        self,
-        name: str,
-        arguments: dict[str, Any] | None = None,
-        context: Context[L, Any] | None = None,
-    ) -> GetPromptResult | InputRequiredResult:
-        """A prompt. Raises MCPError for one that there is not, which the SDK takes for a defect."""
-        names = [prompt.name for prompt in await self.list_prompts()]
-        if name not in names:
-            raise MCPError(INVALID_PARAMS, f"There is no such prompt, only {', '.join(names)}.")
-        return await super().get_prompt(name, arguments, context)
-
-    async def read_resource(
-        self, uri: AnyUrl | str, context: Context[L, Any] | None = None
-    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """One of ours, or an extension's."""
-        if context is None or not str(uri).startswith(JOBS):
-            return await super().read_resource(uri, context)
-        return [await self._shelf.read(str(uri), context)]
-
-
-def player(api_base: str) -> Apps:
-    """The player page for hosts that show pages (MCP Apps); the tools name it in their `_meta`.
-
-    Args:
-        api_base: where the API is; films may lie beside it.
-    """
-    from wan_mcp.surface import player
-
-    csp = ResourceCsp(resource_domains=player.media_origins(api_base))
-    ui = {"csp": csp.model_dump(by_alias=True, exclude_none=True), "prefersBorder": True}
-    apps = Apps()
-    apps.add_resource(
-        FunctionResource(
-            uri=player.URI,
-            name="player",
-            title="Player",
-            mime_type=player.MIME_TYPE,
-            meta={"ui": ui},
-            fn=lambda: player.player(api_base),
-        )
-    )
-    return apps
 
 
 async def _job(call: Call, id: str) -> JobResult:

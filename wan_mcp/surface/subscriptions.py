@@ -34,8 +34,7 @@ from mcp.types import (
 from wan_mcp.errors import Busy, NotFound, WanError
 from wan_mcp.models import JOB_ID
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.boundary import JOBS, Asked, in_words, opened
-from wan_mcp.surface.calls import OpenCall
+from wan_mcp.surface.calls import JOBS, Asked, OpenCall, in_words, opened
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs

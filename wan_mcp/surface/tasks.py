@@ -20,8 +20,7 @@ from wan_mcp.errors import InvalidArguments, NotFound, WanError
 from wan_mcp.models import JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
-from wan_mcp.surface.boundary import Asked, in_words, opened
-from wan_mcp.surface.calls import Call, OpenCall
+from wan_mcp.surface.calls import Asked, Call, OpenCall, in_words, opened
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs

@@ -28,7 +28,7 @@ from wan_mcp.surface.arguments import (
 )
 from wan_mcp.surface.calls import Call, OpenCall, answer_of
 from wan_mcp.surface.schema import portable
-from wan_mcp.videos.gallery import as_seen
+from wan_mcp.surface.video_views import as_seen
 
 if TYPE_CHECKING:
     from wan_mcp.polling.waits import News

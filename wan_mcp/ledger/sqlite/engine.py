@@ -8,9 +8,10 @@ from pathlib import Path
 import anyio
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.contract import Caps, Claim, Learnt
+from wan_mcp.ledger.contract import Claim, Learnt
 from wan_mcp.ledger.coordination import Limit, Rota, Rule, Taken
 from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.spending_limits import Caps
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.file import LedgerFile
 from wan_mcp.models import Job, Replacement
