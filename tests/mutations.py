@@ -120,7 +120,7 @@ MUTATIONS = (
                 "        now = self._table.now()\n"
                 "        spending = Spending(self._table, account)\n"
                 "        spending_limits.check(allowed, now, estimate, spending)\n"
-                "        allowed = Caps(None, None, None, None)\n"
+                "        allowed = SpendingLimits(None, None, None, None)\n"
                 "        with transaction",
             )
         ],

@@ -78,8 +78,8 @@ ENDED = [
 
 def kept_in(folder: Path) -> dict[str, str]:
     """Settings: where the ledger lies, and no cap that would stop a test short."""
-    caps = {"WAN_MCP_MAX_IN_FLIGHT": "99", "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "99"}
-    return {"WAN_MCP_DATA_DIR": str(folder / "data"), **caps}
+    limits = {"WAN_MCP_MAX_IN_FLIGHT": "99", "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "99"}
+    return {"WAN_MCP_DATA_DIR": str(folder / "data"), **limits}
 
 
 class Ears:

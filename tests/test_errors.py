@@ -93,5 +93,5 @@ def test_unknown_outcome_is_never_called_a_failure() -> None:
 def test_next_step_can_be_told_more_exactly() -> None:
     """The place that raises may know better than the class (ours)."""
     assert Rejected("x", field="seed", next_step="Do this.").next_step == "Do this."
-    assert CouldNotFindOut("x", passing=False, retry_after=3.0).retry_after == 3.0
-    assert NotSent("x", passing=False).passing is False
+    assert CouldNotFindOut("x", transient=False, retry_after=3.0).retry_after == 3.0
+    assert NotSent("x", transient=False).transient is False

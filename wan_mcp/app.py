@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from wan_mcp.surface.video_views import Shown
-from wan_mcp.videos.gallery import Gallery
+from wan_mcp.surface.video_views import VideoViews
+from wan_mcp.videos.media import Media
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.clock import Clock
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.spending_limits import Caps
+    from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.engine import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
@@ -66,11 +66,11 @@ class App:
         return self._rooms.jobs
 
     @property
-    def shown(self) -> Shown:
+    def video_views(self) -> VideoViews:
         """What can be shown of the account's films."""
         _ = self.jobs
         assert self._rooms is not None
-        return Shown(self._rooms.jobs, self._rooms.gallery)
+        return VideoViews(self._rooms.jobs, self._rooms.media)
 
     async def run(self) -> None:
         """Open what no host has to wait for before `initialize`, and see to lost answers."""
@@ -88,7 +88,7 @@ class App:
         """Close the connections and the ledger."""
         if self._rooms is not None:
             with anyio.CancelScope(shield=True):
-                await self._rooms.gallery.aclose()
+                await self._rooms.media.aclose()
                 await self._rooms.vendor.aclose()
                 await self._rooms.ledger.aclose()
 
@@ -97,13 +97,13 @@ class App:
         from wan_mcp.jobs import Jobs
         from wan_mcp.ledger.sqlite.engine import SQLiteLedger
         from wan_mcp.pixeldojo.client import PixelDojo
-        from wan_mcp.polling.rate_limiter import Budget
+        from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
         settings = self._settings
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
         folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
-        ledger = SQLiteLedger(folder, caps=_caps(settings), now=self._clock.wall)
+        ledger = SQLiteLedger(folder, limits=_limits(settings), now=self._clock.wall)
         names: list[str] = []
 
         async def account() -> str:  # it never changes, and each question costs a disk's thread
@@ -111,13 +111,13 @@ class App:
                 names.append(await ledger.account(settings.api_base, key))
             return names[0]
 
-        budget = Budget(ledger.rota, account, self._clock)
+        limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(
-            settings.api_base, key, agent=agent, pace=budget, transport=self._transport
+            settings.api_base, key, agent=agent, limiter=limiter, transport=self._transport
         )
-        gallery = Gallery(
+        media = Media(
             loopback=settings.on_loopback,
-            folder=settings.film_folder,
+            folder=settings.video_folder,
             limit_gb=settings.video_limit_gb,
             clock=self._clock,
         )
@@ -125,27 +125,27 @@ class App:
             vendor,
             ledger,
             account,
-            budget,
+            limiter,
             self._tasks,
             self._clock,
-            gallery.preflight if settings.wants("preflight", local=self._local) else None,
-            gallery.archive if settings.wants("archive", local=self._local) else None,
+            media.preflight if settings.wants("preflight", local=self._local) else None,
+            media.archive if settings.wants("archive", local=self._local) else None,
         )
-        return _Rooms(vendor, ledger, gallery, jobs)
+        return _Rooms(vendor, ledger, media, jobs)
 
 
 @dataclass(frozen=True)
 class _Rooms:
     vendor: PixelDojo
     ledger: SQLiteLedger
-    gallery: Gallery
+    media: Media
     jobs: Jobs
 
 
-def _caps(settings: Settings) -> Caps:
-    from wan_mcp.ledger.spending_limits import Caps
+def _limits(settings: Settings) -> SpendingLimits:
+    from wan_mcp.ledger.spending_limits import SpendingLimits
 
-    return Caps(
+    return SpendingLimits(
         credits_per_job=settings.max_credits_per_job,
         credits_per_day=settings.max_credits_per_day,
         in_flight=settings.max_in_flight,

@@ -150,9 +150,9 @@ class NotSent(WanError):
         "the proxy settings and PIXELDOJO_API_BASE."
     )
 
-    def __init__(self, what: str, *, passing: bool = True) -> None:
+    def __init__(self, what: str, *, transient: bool = True) -> None:
         super().__init__(what)
-        self.passing = passing
+        self.transient = transient
 
 
 class OutcomeUnknown(WanError):
@@ -179,10 +179,10 @@ class CouldNotFindOut(WanError):
     advice = "The job itself is not affected. Call again in a minute."
 
     def __init__(
-        self, what: str, *, passing: bool = True, retry_after: float | None = None
+        self, what: str, *, transient: bool = True, retry_after: float | None = None
     ) -> None:
         super().__init__(what, retry_after=retry_after)
-        self.passing = passing
+        self.transient = transient
 
 
 class Busy(CouldNotFindOut):
@@ -192,7 +192,7 @@ class Busy(CouldNotFindOut):
     advice = "The job itself is not affected. Call again when the time told is over."
 
 
-class NotKept(Exception):
+class NotSaved(Exception):
     """A film could not be saved. No answer of a call: the job itself is done.
 
     Attributes:

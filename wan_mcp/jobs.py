@@ -14,19 +14,19 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger
 from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.status import Standing, of_row, states_of, unknown_before
+from wan_mcp.ledger.status import JobView, states_of, unknown_before, view_of_record
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
 from wan_mcp.payments.reconciliation import Reconciler
-from wan_mcp.polling.durations import Typical
-from wan_mcp.polling.job_list import Listing
-from wan_mcp.polling.job_reader import Reader
+from wan_mcp.polling.durations import TypicalDuration
+from wan_mcp.polling.job_list import JobListReader
+from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.poller import Poller
-from wan_mcp.polling.rate_limiter import Budget
-from wan_mcp.polling.waits import News, Waits
-from wan_mcp.polling.watchers import Board
-from wan_mcp.videos.saver import Archive, Keeper
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
+from wan_mcp.polling.waits import JobUpdate, Waits
+from wan_mcp.polling.watchers import Watchers
+from wan_mcp.videos.saver import Archive, VideoSaver
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Submitted:
+class Submission:
     """What became of a submit.
 
     Attributes:
@@ -50,9 +50,9 @@ class Submitted:
         notes: what the look at the inputs found, and did not refuse.
     """
 
-    standing: Standing
+    view: JobView
     joined: bool
-    resigned: bool = False
+    query_differs: bool = False
     notes: Sequence[str] = ()
 
 
@@ -82,7 +82,7 @@ class Jobs:
         vendor: "PixelDojo",
         ledger: Ledger,
         account: Account,
-        budget: Budget,
+        limiter: SharedRateLimiter,
         tasks: TaskGroup,
         clock: Clock,
         preflight: Preflight | None = None,
@@ -95,24 +95,26 @@ class Jobs:
         self._price = Price(vendor, clock)
         self._reconciler = Reconciler(vendor, ledger, clock)
         self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake)
-        rota = ledger.rota
-        self._reader = reader = Reader(vendor, ledger, rota, account, self._reconciler, clock)
-        listing = Listing(vendor, rota, reader.learn, budget, clock)
-        self._poller = Poller(rota, account, reader, listing, budget, clock)
-        self._board = Board(rota, clock)
-        self._waits = Waits(reader, self._board, clock, keeps=archive is not None)
-        self._keeper = archive and Keeper(archive, rota, account, clock)
+        coordination = ledger.coordination
+        self._reader = reader = JobReader(
+            vendor, ledger, coordination, account, self._reconciler, clock
+        )
+        listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
+        self._poller = Poller(coordination, account, reader, listing, limiter, clock)
+        self._watchers = Watchers(coordination, clock)
+        self._waits = Waits(reader, self._watchers, clock, keeps=archive is not None)
+        self._saver = archive and VideoSaver(archive, coordination, account, clock)
         self._preflight = preflight
-        self._typical = Typical(rota, account, clock)
+        self._typical = TypicalDuration(coordination, account, clock)
 
     async def run(self) -> None:
         """What goes on in the background, for ever: lost answers, polling, telling waiters."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.reconcile)
             tasks.start_soon(self._poller.run)
-            tasks.start_soon(self._board.run)
-            if self._keeper is not None:
-                tasks.start_soon(self._keeper.run)
+            tasks.start_soon(self._watchers.run)
+            if self._saver is not None:
+                tasks.start_soon(self._saver.run)
 
     async def reconcile(self) -> None:
         """Look up lost answers, for ever."""
@@ -134,7 +136,7 @@ class Jobs:
         """Whether an equal request stands already, so that a submit would buy nothing."""
         return await self._ledger.equal(await self._account(), wanted) is not None
 
-    async def submit(self, wanted: Replacement, estimate: float | None = None) -> Submitted:
+    async def submit(self, wanted: Replacement, estimate: float | None = None) -> Submission:
         """Have a request paid at most once; an equal one that stands is joined.
 
         Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
@@ -155,10 +157,10 @@ class Jobs:
             # asyncio's shield too: a task that is cancelled by asyncio itself passes anyio's.
             claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
-        standing = await self._settled(claim, left)
-        return Submitted(standing, not claim.mine, claim.resigned, notes)
+        view = await self._settled(claim, left)
+        return Submission(view, not claim.created, claim.query_differs, notes)
 
-    async def known(self, id: str) -> Standing | None:
+    async def known(self, id: str) -> JobView | None:
         """What the ledger has of a handle or job id, without asking PixelDojo.
 
         Raises:
@@ -166,15 +168,15 @@ class Jobs:
         """
         return await self._reader.known(id)
 
-    async def check(self, id: str) -> News:
+    async def check(self, id: str) -> JobUpdate:
         """One job as it stands now: `Waits.check`."""
         return await self._waits.check(id)
 
-    def watch(self, id: str, seconds: float) -> AsyncGenerator[News, None]:
+    def watch(self, id: str, seconds: float) -> AsyncGenerator[JobUpdate, None]:
         """The job's news until it ended or the time is up: `Waits.watch`."""
         return self._waits.watch(id, seconds)
 
-    async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[Standing]:
+    async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:
         """Newest first: all that is live or unknown, and the newest `limit` others.
 
         Args:
@@ -184,8 +186,8 @@ class Jobs:
             LedgerUnavailable: only the ledger has them.
         """
         states = None if statuses is None else states_of(statuses)
-        rows = await self._ledger.recent(await self._account(), states, limit)
-        return [of_row(row) for row in rows]
+        records = await self._ledger.recent(await self._account(), states, limit)
+        return [view_of_record(record) for record in records]
 
     async def drain(self, seconds: float) -> None:
         """Let running payments finish, at most so long."""
@@ -209,18 +211,20 @@ class Jobs:
     async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
         seed = secrets.randbelow(2**31)
         claim = await self._ledger.claim(
-            await self._account(), wanted, planted_seed=seed, estimate=estimate
+            await self._account(), wanted, generated_seed=seed, estimate=estimate
         )
-        if claim.mine:
-            self._payments.start(claim.row, wanted.model_copy(update={"seed": claim.row.seed}))
+        if claim.created:
+            self._payments.start(
+                claim.record, wanted.model_copy(update={"seed": claim.record.seed})
+            )
         return claim
 
-    async def _settled(self, claim: Claim, seconds: float) -> Standing:
+    async def _settled(self, claim: Claim, seconds: float) -> JobView:
         try:
-            settled = await self._payments.settled(claim.row.handle, seconds)
+            settled = await self._payments.settled(claim.record.submission_id, seconds)
         except OutcomeUnknown as lost:
-            if claim.mine or lost.charged == "no":
+            if claim.created or lost.charged == "no":
                 raise
             # The payment's own words, heard by a call that joined it: only the other one may pay.
-            raise unknown_before(claim.row, lost.what) from lost
-        return settled or of_row(claim.row)
+            raise unknown_before(claim.record, lost.what) from lost
+        return settled or view_of_record(claim.record)

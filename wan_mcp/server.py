@@ -17,11 +17,11 @@ from wan_mcp.surface.calls import Call, OpenCall
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
-from wan_mcp.surface.resources import Shelf
-from wan_mcp.surface.subscriptions import Notices, only_what_is_kept
+from wan_mcp.surface.resources import JobResources
+from wan_mcp.surface.subscriptions import Subscriptions, honest_capabilities
 from wan_mcp.surface.tasks import Tasks
 from wan_mcp.surface.tools import ICON, build_tools
-from wan_mcp.surface.video_views import Shown
+from wan_mcp.surface.video_views import VideoViews
 
 if TYPE_CHECKING:
     import httpx
@@ -58,7 +58,7 @@ def build_server(
     """
     log_to_stderr(settings.log_level)
     open_call = _opener(settings, local=local)
-    notices = Notices(open_call)
+    subscriptions = Subscriptions(open_call)
 
     def start(tasks: TaskGroup) -> App:
         return App(settings, tasks, clock or Clock(), transport, local=local)
@@ -71,28 +71,30 @@ def build_server(
         icons=[ICON],
         tools=build_tools(open_call, loopback=settings.on_loopback),
         extensions=[player_app(settings.api_base), Tasks(open_call)],
-        middleware=[only_what_is_kept],
-        lifespan=lambda server: _running(start, notices),
+        middleware=[honest_capabilities],
+        lifespan=lambda server: _running(start, subscriptions),
         log_level=settings.log_level,
         subscriptions=False,  # ours take its place
     )
     films = _shown if settings.wants("archive", local=local) else None
-    server.serve(Shelf(open_call, films), notices)
+    server.serve(JobResources(open_call, films), subscriptions)
     server.add_prompt(replace_a_character(open_call, loopback=settings.on_loopback))
     return server
 
 
-def _shown(context: Context[App, Any]) -> Shown:
-    return context.request_context.lifespan_context.shown
+def _shown(context: Context[App, Any]) -> VideoViews:
+    return context.request_context.lifespan_context.video_views
 
 
 @asynccontextmanager
-async def _running(start: Callable[[TaskGroup], App], notices: Notices) -> AsyncIterator[App]:
+async def _running(
+    start: Callable[[TaskGroup], App], subscriptions: Subscriptions
+) -> AsyncIterator[App]:
     async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
         app = start(tasks)
         ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel
         tasks.start_soon(app.run)
-        notices.begin(app, tasks)
+        subscriptions.begin(app, tasks)
         try:
             yield app
         finally:
@@ -107,7 +109,9 @@ def _opener(settings: Settings, *, local: bool) -> OpenCall:
             await context.report_progress(done, None, message)
 
         app = context.request_context.lifespan_context
-        poster = app.shown.new_poster if settings.wants("poster", local=local) else None
-        return Call(app.jobs, progress, settings.confirm_above, context, local, poster)
+        contact_sheet = (
+            app.video_views.new_contact_sheet if settings.wants("poster", local=local) else None
+        )
+        return Call(app.jobs, progress, settings.confirm_above, context, local, contact_sheet)
 
     return open_call

@@ -149,7 +149,7 @@ class Settings(BaseModel):
         return told
 
     @property
-    def film_folder(self) -> Path:
+    def video_folder(self) -> Path:
         """Where finished films are saved."""
         return self.video_dir or self.data_folder / "films"
 

@@ -50,7 +50,7 @@ class Host:
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.news = 0
+        self.update = 0
         self.all_told = asyncio.Event()
         self._told: set[int] = set()
         self._process = process
@@ -99,7 +99,7 @@ class Host:
                 answer.set_result(said["result"])
 
     def _note(self, call: int) -> None:
-        self.news += 1
+        self.update += 1
         self._told.add(call)
         if len(self._told) >= WAITERS:
             self.all_told.set()
@@ -151,7 +151,7 @@ class Crowd:
 
     looks: list[float] = field(default_factory=list)
     peak: float = 0.0
-    news: float = 0.0
+    update: float = 0.0
     began: float = 0.0
     ended: float = 0.0
 
@@ -164,7 +164,7 @@ async def crowd(command: Sequence[str]) -> Crowd:
         for job_id in ended:
             film = f"https://temp.pixeldojo.ai/{job_id}.mp4"
             done = Job(job_id=job_id, status=JobStatus.COMPLETED, video_url=film)
-            await place.ledger.learn(place.account, done)
+            await place.ledger.record_update(place.account, done)
         async with served(command, place) as host:
             waits = [
                 asyncio.create_task(
@@ -183,7 +183,7 @@ async def crowd(command: Sequence[str]) -> Crowd:
 
 
 async def _measure(host: Host, ended: Sequence[str], found: Crowd) -> None:
-    news = host.news
+    update = host.update
     found.began = monotonic()
     async with asyncio.TaskGroup() as looks:
         # Not one after the other: while a slow answer is waited for, the next ones are slow too.
@@ -191,7 +191,7 @@ async def _measure(host: Host, ended: Sequence[str], found: Crowd) -> None:
             looks.create_task(_look(host, ended[number % ENDED], found.looks))
             await asyncio.sleep(found.began + (number + 1) * LOOK_EVERY - monotonic())
     found.ended = monotonic()
-    found.news = (host.news - news) / (found.ended - found.began)
+    found.update = (host.update - update) / (found.ended - found.began)
     found.peak = host.peak()
 
 
@@ -242,7 +242,7 @@ def waiters(report: Report) -> None:
     looks = [1000 * seconds for seconds in found.looks]
     note = f"median {median(looks):.1f}, longest {max(looks):.0f}, {len(looks)} looks"
     report.line("1,000 waiters: status from the ledger, p99 [ms]", p99(looks), 20, note)
-    report.line("1,000 waiters: progress messages a second", found.news)
+    report.line("1,000 waiters: progress messages a second", found.update)
     with TemporaryDirectory() as folder:
         log = Path(folder) / "lags"
         found = asyncio.run(crowd([*SELF, "server", str(log)]))

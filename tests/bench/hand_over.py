@@ -58,8 +58,11 @@ class Servers:
             await self._place.sandbox.until(lambda: self.agents()[-1] != agent)
             first = monotonic() - began
             while True:
-                rows = await self._place.ledger.recent(self._place.account)
-                if all(row.looked_at is not None and row.looked_at > date for row in rows):
+                records = await self._place.ledger.recent(self._place.account)
+                if all(
+                    record.last_polled_at is not None and record.last_polled_at > date
+                    for record in records
+                ):
                     return first, monotonic() - began
                 await anyio.sleep(0.2)
         return first, math.inf
@@ -70,8 +73,8 @@ async def be_a_server(folder: str, base: str, number: int) -> None:
     async with rooms(Path(folder), base, agent=f"process/{number}") as here:
         found = await here.jobs.recent(None, 0)
         async with anyio.create_task_group() as tasks:
-            for standing in found[number::PROCESSES]:
-                tasks.start_soon(wait, here.jobs, standing.id)
+            for view in found[number::PROCESSES]:
+                tasks.start_soon(wait, here.jobs, view.id)
 
 
 @dataclass

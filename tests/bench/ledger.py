@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 
@@ -35,15 +35,17 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         day = _Day()
-        caps = Caps(credits_per_job=1, credits_per_day=ROUNDS)
-        ledger = SQLiteLedger(folder / "ledger", caps=caps, now=lambda: day.now)
+        limits = SpendingLimits(credits_per_job=1, credits_per_day=ROUNDS)
+        ledger = SQLiteLedger(folder / "ledger", limits=limits, now=lambda: day.now)
         account = await ledger.account("https://api.example/v1", "key")
         with closing(_plain(folder / "plain.db")) as plain:
             ours, floor = [], []
             for number in range(ROUNDS):
                 ours.append(await _timed(partial(_submit, ledger, account, number)))
                 floor.append(await _timed(partial(_three_commits, plain)))
-                await ledger.learn(account, Job(job_id=f"job{number}", status=JobStatus.COMPLETED))
+                await ledger.record_update(
+                    account, Job(job_id=f"job{number}", status=JobStatus.COMPLETED)
+                )
                 day.now += timedelta(minutes=4)
         await ledger.aclose()
     milliseconds, bare = median(ours) * 1000, median(floor) * 1000
@@ -67,9 +69,11 @@ async def _timed(work: Callable[[], Awaitable[None]]) -> float:
 
 async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
     wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
-    claim = await ledger.claim(account, wanted, planted_seed=number, estimate=1)
-    await ledger.commit_sending(claim.row.handle)
-    await ledger.accept(claim.row.handle, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
+    claim = await ledger.claim(account, wanted, generated_seed=number, estimate=1)
+    await ledger.commit_sending(claim.record.submission_id)
+    await ledger.accept(
+        claim.record.submission_id, Job(job_id=f"job{number}", status=JobStatus.RUNNING)
+    )
 
 
 async def _three_commits(plain: sqlite3.Connection) -> None:

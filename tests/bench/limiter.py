@@ -29,11 +29,11 @@ from tests.bench.waiting import MINUTE, Report, run_all
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.coordination import WINDOW
+from wan_mcp.ledger.coordination import WINDOW_SECONDS
 from wan_mcp.models import Replacement
-from wan_mcp.pixeldojo.priority import Use
+from wan_mcp.pixeldojo.priority import Priority
 from wan_mcp.pixeldojo.reply import Reply
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 
@@ -44,7 +44,7 @@ ASKING_EVERY = 3.1
 API = "/api/v1/*"
 
 
-class Witness(Budget):
+class Witness(SharedRateLimiter):
     """The budget, with a record of what PixelDojo answered.
 
     Attributes:
@@ -57,17 +57,17 @@ class Witness(Budget):
         self.refused: list[float] = []
         self.told_at: float | None = None
 
-    async def heed(self, reply: Reply, *, paid: bool) -> None:
+    async def observe(self, reply: Reply, *, paid: bool) -> None:
         if reply.status == 429:
             self.refused.append(anyio.current_time())
         elif reply.allowance.limit and self.told_at is None:
             self.told_at = anyio.current_time()
-        await super().heed(reply, paid=paid)
+        await super().observe(reply, paid=paid)
 
     @property
     def per_minute(self) -> int:
         """How many requests a minute it takes for allowed: a submit may use them all."""
-        return round(WINDOW / self.spacing(Use.SUBMIT, 1))
+        return round(WINDOW_SECONDS / self.spacing(Priority.SUBMIT, 1))
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Run:
     """
 
     diary: Diary
-    budget: Witness
+    limiter: Witness
     began: list[float] = field(default_factory=list)
     bought_nothing: list[str] = field(default_factory=list)
     allowed: list[tuple[float, int]] = field(default_factory=list)
@@ -97,8 +97,8 @@ class Run:
 
     def refused(self) -> int:
         """429 answers since the limit was told."""
-        told_at = math.inf if self.budget.told_at is None else self.budget.told_at
-        return sum(at > told_at for at in self.budget.refused)
+        told_at = math.inf if self.limiter.told_at is None else self.limiter.told_at
+        return sum(at > told_at for at in self.limiter.refused)
 
     def within(self, begin: float, end: float) -> int:
         """Requests that arrived in a stretch of time."""
@@ -125,8 +125,8 @@ async def full_load(
         diary = sandbox.scripts = Diary(time.monotonic)
         opened = rooms(Path(folder), sandbox.api_base, time.clock(), kind=Witness)
         here = await stack.enter_async_context(opened)
-        assert isinstance(here.budget, Witness)
-        run = Run(diary, here.budget)
+        assert isinstance(here.limiter, Witness)
+        run = Run(diary, here.limiter)
         ids = await run_already(sandbox, here.ledger, here.account, WAITED_FOR + 1)
         async with anyio.create_task_group() as tasks:
             for job_id in ids[1:]:
@@ -165,7 +165,7 @@ async def _refuse_once(sandbox: Sandbox, seconds: float, run: Run) -> None:
     await anyio.sleep(seconds)
     sandbox.fault("GET", API, faults.status(429))
     while True:
-        run.allowed.append((anyio.current_time(), run.budget.per_minute))
+        run.allowed.append((anyio.current_time(), run.limiter.per_minute))
         await anyio.sleep(1)
 
 
@@ -193,7 +193,7 @@ def told(report: Report, limit: int) -> None:
 def untold(report: Report) -> None:
     """A vendor that never tells its limit, and refuses once."""
     run = virtually(partial(full_load, terms=Terms(credits=1e6), refuse_at=3))
-    (refused,) = run.budget.refused
+    (refused,) = run.limiter.refused
     after = [(at - refused, allowed) for at, allowed in run.allowed if at > refused]
     report.line("untold: requests a minute before a 429", run.within(refused - 60, refused), 10)
     report.line("untold: taken for allowed after it", after[0][1], 5)

@@ -17,12 +17,12 @@ from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.clock import Clock
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.wire import run_body
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import KEY, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.http.script import Scripts
@@ -30,7 +30,7 @@ from wan_mcp.sandbox.http.script import Scripts
 ROUND_TRIP = 0.2
 ENDLESS = "https://media.example/media/endless.mp4"
 """The clip of a job that never ends in the sandbox."""
-NO_CAPS = Caps(None, None, None, None)
+NO_LIMITS = SpendingLimits(None, None, None, None)
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Rooms:
     jobs: Jobs
     ledger: Ledger
     account: str
-    budget: Budget
+    limiter: SharedRateLimiter
 
 
 @asynccontextmanager
@@ -52,18 +52,18 @@ async def rooms(
     clock: Clock | None = None,
     *,
     agent: str = "wan-mcp",
-    kind: type[Budget] = Budget,
+    kind: type[SharedRateLimiter] = SharedRateLimiter,
 ) -> AsyncIterator[Rooms]:
     """The rooms as the server wires them; no cap stands against a submit."""
     clock = clock or Clock()
-    ledger = SQLiteLedger(folder, caps=NO_CAPS, now=clock.wall)
+    ledger = SQLiteLedger(folder, limits=NO_LIMITS, now=clock.wall)
     account = partial(ledger.account, base, KEY)
-    budget = kind(ledger.rota, account, clock)
-    dojo = PixelDojo(base, KEY, agent=agent, pace=budget)
+    limiter = kind(ledger.coordination, account, clock)
+    dojo = PixelDojo(base, KEY, agent=agent, limiter=limiter)
     async with anyio.create_task_group() as background:
-        jobs = Jobs(dojo, ledger, account, budget, background, clock)
+        jobs = Jobs(dojo, ledger, account, limiter, background, clock)
         background.start_soon(jobs.run)
-        yield Rooms(jobs, ledger, await account(), budget)
+        yield Rooms(jobs, ledger, await account(), limiter)
         background.cancel_scope.cancel()
     await dojo.aclose()
     await ledger.aclose()
@@ -75,9 +75,11 @@ async def run_already(sandbox: Sandbox, ledger: Ledger, account: str, count: int
     for number in range(count):
         wanted = Replacement(video=ENDLESS, character_image=sandbox.image_url, seed=number)
         job_id = sandbox.vendor.run(KEY, run_body(wanted)).id
-        claim = await ledger.claim(account, wanted, planted_seed=number, estimate=10)
-        await ledger.commit_sending(claim.row.handle)
-        await ledger.accept(claim.row.handle, Job(job_id=job_id, status=JobStatus.RUNNING))
+        claim = await ledger.claim(account, wanted, generated_seed=number, estimate=10)
+        await ledger.commit_sending(claim.record.submission_id)
+        await ledger.accept(
+            claim.record.submission_id, Job(job_id=job_id, status=JobStatus.RUNNING)
+        )
         ids.append(job_id)
     return ids
 
@@ -147,7 +149,7 @@ async def scene(terms: Terms, count: int) -> AsyncIterator[Scene]:
         data = Path(stack.enter_context(TemporaryDirectory()))
         sandbox = await stack.enter_async_context(Sandbox(terms))
         sandbox.scripts = Diary(real.monotonic)
-        ledger = SQLiteLedger(data / "ledger", caps=NO_CAPS)
+        ledger = SQLiteLedger(data / "ledger", limits=NO_LIMITS)
         stack.push_async_callback(ledger.aclose)
         account = await ledger.account(sandbox.api_base, KEY)
         ids = await run_already(sandbox, ledger, account, count)

@@ -29,7 +29,7 @@ from tests.bench.waiting import MINUTE, Report
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, Row, State
+from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, Record, State
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Charge, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
@@ -98,7 +98,7 @@ class Soak:
     """
 
     weather: Weather
-    rows: list[Row] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     listed: set[str] = field(default_factory=set)
     charges: list[Charge] = field(default_factory=list)
     verdicts: dict[str, str] = field(default_factory=dict)
@@ -111,14 +111,14 @@ class Soak:
         self.files.append(len(os.listdir("/proc/self/fd")))
         self.tasks.append(len(asyncio.all_tasks()))
 
-    def of(self, *states: State) -> list[Row]:
+    def of(self, *states: State) -> list[Record]:
         """The rows in these states."""
-        return [row for row in self.rows if row.state in states]
+        return [record for record in self.records if record.state in states]
 
-    def charged(self, rows: Iterable[Row]) -> int:
+    def charged(self, records: Iterable[Record]) -> int:
         """How many of these rows cost something, by the seed that was sent."""
         seeds = {charge.body["seed"] for charge in self.charges}
-        return sum(row.seed in seeds for row in rows)
+        return sum(record.seed in seeds for record in records)
 
 
 async def soak(time: VirtualTime, seed: int) -> Soak:
@@ -157,15 +157,15 @@ async def _submit_all(jobs: Jobs) -> None:
 async def _agent(jobs: Jobs, number: int) -> None:
     """Submit one, and wait for it a few times, as an agent with little patience does."""
     try:
-        id = (await jobs.submit(_film(number))).standing.id
+        id = (await jobs.submit(_film(number))).view.id
     except WanError as failure:
         if failure.job_id is None:
             return
         id = failure.job_id
     for _ in range(WAITS):
         with suppress(WanError):
-            async for news in jobs.watch(id, 45):
-                if news.known().settled:
+            async for update in jobs.watch(id, 45):
+                if update.known().settled:
                     return
         await anyio.sleep(5)
 
@@ -189,15 +189,17 @@ async def _drain(here: Rooms) -> None:
         await anyio.sleep(MINUTE)
 
 
-def _is_restless(row: Row) -> bool:
-    return row.state in LIVE and (row.state is not State.UNKNOWN or row.next_check_at is not None)
+def _is_restless(record: Record) -> bool:
+    return record.state in LIVE and (
+        record.state is not State.UNKNOWN or record.next_check_at is not None
+    )
 
 
 async def _look_back(here: Rooms, sandbox: Sandbox, run: Soak) -> None:
     run.look_around()
-    run.rows = await here.ledger.recent(here.account, limit=2 * JOBS)
+    run.records = await here.ledger.recent(here.account, limit=2 * JOBS)
     listed = await here.jobs.recent(None, FEW)
-    run.listed = {each.row.handle for each in listed if each.row}
+    run.listed = {each.record.submission_id for each in listed if each.record}
     run.charges = sandbox.charges
     run.verdicts = {id: sandbox.vendor.status(job) for id, job in sandbox.vendor.jobs.items()}
 
@@ -205,17 +207,21 @@ async def _look_back(here: Rooms, sandbox: Sandbox, run: Soak) -> None:
 def judge_rows(report: Report, run: Soak) -> None:
     """Whether every submit has its verdict, and the right one."""
     unknown = run.of(State.UNKNOWN)
-    ended = {row.job_id: VERDICTS.get(row.state) for row in run.of(*LANDED)}
+    ended = {record.job_id: VERDICTS.get(record.state) for record in run.of(*LANDED)}
     wrong = sum(run.verdicts.get(id or "") != verdict for id, verdict in ended.items())
-    report.line("submits without a row", JOBS - len(run.rows), 0)
+    report.line("submits without a row", JOBS - len(run.records), 0)
     report.line("rows without a verdict", len(run.of(*LIVE - {State.UNKNOWN})), 0)
     report.line("verdicts that are not the sandbox's", wrong, 0)
-    films = sum(row.video_url is None for row in run.of(State.COMPLETED))
+    films = sum(record.video_url is None for record in run.of(State.COMPLETED))
     report.line("completed jobs without their film", films, 0)
-    report.line("unknown and not listed", sum(row.handle not in run.listed for row in unknown), 0)
+    report.line(
+        "unknown and not listed",
+        sum(record.submission_id not in run.listed for record in unknown),
+        0,
+    )
     report.line("unknown and listed", len(unknown))
     report.line("of these, charged: films that nobody gets", run.charged(unknown))
-    states = Counter(str(row.state) for row in run.rows)
+    states = Counter(str(record.state) for record in run.records)
     report.line("completed", states["completed"], note=_told(states))
 
 
@@ -225,7 +231,7 @@ def judge_money(report: Report, run: Soak) -> None:
     repeats = Counter(charge.body["seed"] for charge in run.charges)
     report.line("charges", len(run.charges), len(landed) + len(unknown))
     report.line("requests charged twice", sum(n - 1 for n in repeats.values()), 0)
-    report.line("charges without a row", len(repeats) - run.charged(run.rows), 0)
+    report.line("charges without a row", len(repeats) - run.charged(run.records), 0)
     report.line("charges for rows called free", run.charged(run.of(*FREE_OF_CHARGE)), 0)
     report.line("rows called paid without a charge", len(landed) - run.charged(landed), 0)
 

@@ -26,12 +26,12 @@ import httpx
 
 from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.priority import Use
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.pixeldojo.priority import Priority
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
 MEDIAN, P95 = 90.0, 300.0
 ROUND_TRIP = 0.2
@@ -78,13 +78,13 @@ class Vendor(httpx.AsyncBaseTransport):
         return max(sum(at <= each < at + MINUTE for each in times) for at in times)
 
 
-class Unlimited(Budget):
+class Unlimited(SharedRateLimiter):
     """No request budget: what the schedule alone asks for."""
 
-    async def enter(self, use: Use) -> None:
+    async def acquire(self, priority: Priority) -> None:
         """Let it go."""
 
-    def spacing(self, use: Use, count: int) -> float:
+    def spacing(self, priority: Priority, count: int) -> float:
         """As close together as the schedule wants."""
         return 0.0
 
@@ -134,13 +134,15 @@ async def ours(
     clock = time.clock()
     began = anyio.current_time()
     with TemporaryDirectory() as scratch:
-        ledger = SQLiteLedger(Path(scratch), caps=Caps(None, None, None, None), now=clock.wall)
+        ledger = SQLiteLedger(
+            Path(scratch), limits=SpendingLimits(None, None, None, None), now=clock.wall
+        )
         account = partial(ledger.account, BASE, "key")
-        budget = (Budget if limited else Unlimited)(ledger.rota, account, clock)
-        dojo = PixelDojo(BASE, "key", pace=budget, transport=vendor)
+        limiter = (SharedRateLimiter if limited else Unlimited)(ledger.coordination, account, clock)
+        dojo = PixelDojo(BASE, "key", limiter=limiter, transport=vendor)
         delays: list[float] = []
         async with anyio.create_task_group() as background:
-            jobs = Jobs(dojo, ledger, account, budget, background, clock)
+            jobs = Jobs(dojo, ledger, account, limiter, background, clock)
             background.start_soon(jobs.run)
             async with anyio.create_task_group() as tasks:
                 for number, seconds in enumerate(times):
@@ -178,15 +180,17 @@ async def sample_loop(time: VirtualTime, times: Sequence[float], vendor: Vendor)
 
 async def _accept(ledger: SQLiteLedger, account: str, number: int) -> None:
     wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
-    claim = await ledger.claim(account, wanted, planted_seed=number, estimate=1)
-    await ledger.commit_sending(claim.row.handle)
-    await ledger.accept(claim.row.handle, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
+    claim = await ledger.claim(account, wanted, generated_seed=number, estimate=1)
+    await ledger.commit_sending(claim.record.submission_id)
+    await ledger.accept(
+        claim.record.submission_id, Job(job_id=f"job{number}", status=JobStatus.RUNNING)
+    )
 
 
 async def _wait(jobs: Jobs, id: str, vendor: Vendor, delays: list[float]) -> None:
     while True:
-        async for news in jobs.watch(id, 900):
-            if news.known().settled:
+        async for update in jobs.watch(id, 900):
+            if update.known().settled:
                 delays.append(anyio.current_time() - vendor.ends[id])
                 return
 

@@ -26,18 +26,18 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
 if find_spec("sniffio") is None:
     # httpcore looks for it at every lock, along the whole path when it is not installed.
     sys.modules["sniffio"] = None  # type: ignore[assignment] # the way to say "not there"
 
-NO_CAPS = Caps(None, None, None, None)
+NO_LIMITS = SpendingLimits(None, None, None, None)
 LONGEST = 600
 """Seconds after which a life that hangs is ended by SIGALRM: a failure of the run. Generous:
 a busy machine may be a hundred times slower than a quiet one."""
@@ -68,7 +68,7 @@ class Told:
     killed: bool = False
     parsed: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    rows: list[tuple[str, str | None, str]] = field(default_factory=list)
+    records: list[tuple[str, str | None, str]] = field(default_factory=list)
 
 
 Say = Callable[[str, Iterable[Any]], None]
@@ -119,19 +119,22 @@ async def come_back(host: Host, say: Say) -> None:
         await jobs.drain(LONGEST)
         if id is not None:
             await jobs.check(id)
-        rows = [found.row for found in await jobs.recent(None, 50)]
-        say("rows", [(row.handle, row.job_id, row.state) for row in rows if row])
+        records = [found.record for found in await jobs.recent(None, 50)]
+        say(
+            "records",
+            [(record.submission_id, record.job_id, record.state) for record in records if record],
+        )
 
 
 @asynccontextmanager
 async def serve(host: Host) -> AsyncIterator[tuple[Jobs, Ledger]]:
     """The rooms as the server wires them; without the protocol, whose modules double a fork."""
-    ledger = SQLiteLedger(host.folder, caps=NO_CAPS)
+    ledger = SQLiteLedger(host.folder, limits=NO_LIMITS)
     account = partial(ledger.account, host.api_base, host.key)
-    budget = Budget(ledger.rota, account, Clock())
-    vendor = PixelDojo(host.api_base, host.key, pace=budget)
+    limiter = SharedRateLimiter(ledger.coordination, account, Clock())
+    vendor = PixelDojo(host.api_base, host.key, limiter=limiter)
     async with anyio.create_task_group() as tasks:
-        jobs = Jobs(vendor, ledger, account, budget, tasks, Clock())
+        jobs = Jobs(vendor, ledger, account, limiter, tasks, Clock())
         # Without the poller, which pays nothing: its steps would hide those of the payment.
         tasks.start_soon(jobs.reconcile)
         yield jobs, ledger
@@ -144,7 +147,7 @@ async def _call(jobs: Jobs, ledger: Ledger, say: Say) -> str | None:
     media = "https://media.example/"
     wanted = Replacement(video=f"{media}clip.mp4", character_image=f"{media}face.png")
     try:
-        id: str | None = (await jobs.submit(wanted)).standing.id
+        id: str | None = (await jobs.submit(wanted)).view.id
     except WanError as failure:
         id = failure.job_id
     say("ids", [id] if id else [])
@@ -190,9 +193,9 @@ def _count_steps(kill_at: int | None) -> None:
         if next(steps) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def counted(handle: asyncio.Handle) -> None:
+    def counted(submission_id: asyncio.Handle) -> None:
         step()
-        run(handle)
+        run(submission_id)
 
     def traced(*args: Any, **named: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*args, **named)

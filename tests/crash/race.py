@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.crash.life import Host, serve
 from tests.crash.vendor import FORK, Vendor, repeated
-from wan_mcp.jobs import Jobs, Submitted
+from wan_mcp.jobs import Jobs, Submission
 from wan_mcp.ledger.record import UNSETTLED
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import KEY
@@ -65,7 +65,7 @@ def main(given: Sequence[str] | None = None) -> int:
         "charged twice": len(repeated(charges)),
         "keys with two job ids": _differing(answers, ids),
         "bought by each process": [sum(each.bought) for each in answers],
-        "rows": len(states),
+        "records": len(states),
         "left half-way": sum(state in UNSETTLED for state in states),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -93,7 +93,7 @@ def _run(host: Host, films: list[str]) -> Answers:
 
 
 async def _ask_for_all(host: Host, films: list[str]) -> Answers:
-    told: dict[str, Submitted] = {}
+    told: dict[str, Submission] = {}
     assert START.line is not None
     async with serve(host) as (jobs, _):
         for first in range(0, len(films), AT_ONCE):
@@ -104,11 +104,11 @@ async def _ask_for_all(host: Host, films: list[str]) -> Answers:
                     tasks.start_soon(_ask, jobs, film, told)
         await jobs.drain(30)
     answers = [told[film] for film in films]
-    ids = [answer.standing.id for answer in answers]
+    ids = [answer.view.id for answer in answers]
     return Answers(ids, [not answer.joined for answer in answers])
 
 
-async def _ask(jobs: Jobs, film: str, told: dict[str, Submitted]) -> None:
+async def _ask(jobs: Jobs, film: str, told: dict[str, Submission]) -> None:
     wanted = Replacement(video=film, character_image="https://media.example/face.png")
     told[film] = await jobs.submit(wanted)
 
@@ -116,8 +116,10 @@ async def _ask(jobs: Jobs, film: str, told: dict[str, Submitted]) -> None:
 async def _ledger(host: Host, limit: int) -> tuple[dict[str, str], list[str]]:
     async with serve(host) as (jobs, _):
         found = await jobs.recent(None, limit)
-    rows = [each.row for each in found if each.row]
-    return {row.handle: row.public_id for row in rows}, [row.state for row in rows]
+    records = [each.record for each in found if each.record]
+    return {record.submission_id: record.public_id for record in records}, [
+        record.state for record in records
+    ]
 
 
 def _differing(answers: Sequence[Answers], ids: dict[str, str]) -> int:

@@ -139,9 +139,9 @@ def judge(cases: Sequence[Case], charges: Sequence[Charge]) -> Counter[str]:
 
 
 def _findings(case: Case, paid: list[str]) -> Counter[str]:
-    handles = {handle for handle, _, _ in case.clean.rows}
-    jobs = {job for _, job, _ in case.clean.rows}
-    states = [state for _, _, state in case.clean.rows]
+    submission_ids = {submission_id for submission_id, _, _ in case.clean.records}
+    jobs = {job for _, job, _ in case.clean.records}
+    states = [state for _, _, state in case.clean.records]
     parsed = {job for told in case.dead for job in told.parsed}
     told = {id for told in case.dead for id in told.ids}
     return Counter(
@@ -152,7 +152,7 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
             f"charges, {case.behaviour}": len(paid),
             "parsed ids": len(parsed),
             "parsed ids lost": len(parsed - jobs),
-            "told ids lost": len(told - jobs - handles),
+            "told ids lost": len(told - jobs - submission_ids),
             "charges not listed": len(set(paid) - jobs) if State.UNKNOWN not in states else 0,
             "left half-way": sum(state in UNSETTLED for state in states),
             **{f"ended {state}": count for state, count in Counter(states).items()},

@@ -142,7 +142,7 @@ class Looked:
         return " ".join(self.notes)
 
 
-async def looked_at(
+async def last_polled_at(
     video: Thing | str,
     image: Thing | str | None = None,
     limit: float = 4.0,
@@ -410,7 +410,7 @@ def extra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("extra")
 async def test_an_input_that_cannot_work_is_refused(case: Bad) -> None:
     """With the argument's name, what is wrong and what to do (issue: preflight)."""
-    looked = await looked_at(case.video(), case.image(), host=case.host, **case.wanted)
+    looked = await last_polled_at(case.video(), case.image(), host=case.host, **case.wanted)
 
     assert_refused(looked, case.words)
 
@@ -418,7 +418,7 @@ async def test_an_input_that_cannot_work_is_refused(case: Bad) -> None:
 @named(REFUSED_WITH_PYAV)
 async def test_a_clip_that_cannot_work_is_refused(case: Bad) -> None:
     """Length and streams stand in the clip's header (issue: preflight)."""
-    looked = await looked_at(case.video(), case.image(), **case.wanted)
+    looked = await last_polled_at(case.video(), case.image(), **case.wanted)
 
     assert_refused(looked, case.words)
 
@@ -478,7 +478,7 @@ UNCLEAR = [
 @named(UNCLEAR)
 async def test_what_cannot_be_checked_is_not_refused(case: Unclear) -> None:
     """PixelDojo fetches it from elsewhere, and may well succeed (issue: preflight)."""
-    looked = await looked_at(case.video(), limit=case.limit, seconds=15)
+    looked = await last_polled_at(case.video(), limit=case.limit, seconds=15)
 
     assert looked.refusal is None
     assert " ".join(looked.notes) == case.note
@@ -488,7 +488,7 @@ async def test_what_cannot_be_checked_is_not_refused(case: Unclear) -> None:
 
 async def test_without_a_network_both_inputs_are_said_to_be_unseen() -> None:
     """Whoever pays then knows that nobody has looked (ours)."""
-    looked = await looked_at("https://offline.example.com/f", "https://offline.example.com/f")
+    looked = await last_polled_at("https://offline.example.com/f", "https://offline.example.com/f")
     why = "could not be looked at from here: its host name could not be looked up."
 
     assert looked.notes == [f"video {why}", f"character_image {why}"]
@@ -496,21 +496,21 @@ async def test_without_a_network_both_inputs_are_said_to_be_unseen() -> None:
 
 async def test_one_silent_input_does_not_hide_the_other() -> None:
     """What was found by the deadline is told (ours)."""
-    looked = await looked_at(Thing(MP4, drip=0), PAGE, limit=0.3)
+    looked = await last_polled_at(Thing(MP4, drip=0), PAGE, limit=0.3)
 
     assert "character_image leads to a web page" in looked.said
 
 
 async def test_a_slow_page_is_still_a_page() -> None:
     """Half of the time is kept to judge what has come by then (ours)."""
-    looked = await looked_at(Thing(PAGE.data.ljust(500), drip=400), limit=0.4)
+    looked = await last_polled_at(Thing(PAGE.data.ljust(500), drip=400), limit=0.4)
 
     assert "video leads to a web page" in looked.said
 
 
 async def test_both_inputs_are_asked_for_at_once() -> None:
     """Neither answers, so nobody waited for the other (issue: preflight)."""
-    looked = await looked_at(Thing(MP4, drip=0), Thing(png(9, 9), drip=0), limit=0.3)
+    looked = await last_polled_at(Thing(MP4, drip=0), Thing(png(9, 9), drip=0), limit=0.3)
 
     assert sorted(looked.asked) == ["image", "video"]
 
@@ -592,7 +592,7 @@ SAID = [
 async def test_doubts_are_said_and_nothing_is_refused(case: Said) -> None:
     """PixelDojo documents none of these limits (issue: preflight)."""
     pytest.importorskip("av")
-    looked = await looked_at(case.video(), case.image(), **case.wanted)
+    looked = await last_polled_at(case.video(), case.image(), **case.wanted)
 
     assert looked.refusal is None
     assert len(looked.notes) == 1
@@ -610,7 +610,7 @@ async def test_doubts_are_said_and_nothing_is_refused(case: Said) -> None:
 )
 async def test_of_good_inputs_nothing_is_said(video: Callable[[], bytes]) -> None:
     """A note for everybody is read by nobody (ours)."""
-    looked = await looked_at(Thing(video()), seconds=3, merge_audio=True)
+    looked = await last_polled_at(Thing(video()), seconds=3, merge_audio=True)
 
     assert (looked.refusal, looked.notes) == (None, [])
     assert sorted(looked.asked) == ["image", "video"]
@@ -618,7 +618,7 @@ async def test_of_good_inputs_nothing_is_said(video: Callable[[], bytes]) -> Non
 
 async def test_an_index_at_the_end_costs_two_reads_not_the_file() -> None:
     """The beginning, and the end that the beginning points at (issue: preflight)."""
-    looked = await looked_at(Thing(index_at_the_end(20 * MIB)), seconds=3)
+    looked = await last_polled_at(Thing(index_at_the_end(20 * MIB)), seconds=3)
 
     assert (looked.refusal, looked.notes) == (None, [])
     assert sorted(looked.asked) == ["image", "video", "video"]
@@ -659,7 +659,7 @@ async def test_a_look_that_hangs_in_libav_ends_in_time(monkeypatch: pytest.Monke
     free = threading.Event()
     monkeypatch.setattr(preflight, "probe", lambda *given: free.wait(8) and None)
     try:
-        looked = await looked_at(Thing(film()), limit=0.2)
+        looked = await last_polled_at(Thing(film()), limit=0.2)
     finally:
         free.set()
 

@@ -10,16 +10,16 @@ from unittest.mock import patch
 import pytest
 
 from wan_mcp.ledger.contract import Ledger
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE
-from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ME = "my-account"
-NO_CAPS = Caps(None, None, None, None)
+NO_LIMITS = SpendingLimits(None, None, None, None)
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WANTED = Replacement(
     video="https://media.example/clip.mp4?sig=a", character_image="https://media.example/face.png"
@@ -40,8 +40,8 @@ class SQLiteStore:
         self.on_time: Callable[[], object] = bool
         self._folder = folder
 
-    def ledger(self, caps: Caps = NO_CAPS, *, look_seconds: float = 60) -> Ledger:
-        ledger = SQLiteLedger(self._folder, caps=caps, now=self, look_seconds=look_seconds)
+    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, look_seconds: float = 60) -> Ledger:
+        ledger = SQLiteLedger(self._folder, limits=limits, now=self, look_seconds=look_seconds)
         self.opened.append(ledger)
         return ledger
 
@@ -56,7 +56,9 @@ class SQLiteStore:
 
     async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
         self.opened.remove(ledger)
-        with patch.object(Owner, "release", Owner.drop_inherited if killed else Owner.release):
+        with patch.object(
+            ProcessLock, "release", ProcessLock.drop_inherited if killed else ProcessLock.release
+        ):
             await ledger.aclose()
 
     def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
@@ -104,34 +106,42 @@ def told(status: JobStatus = JobStatus.RUNNING, **facts: object) -> Job:
 
 async def claimed(
     ledger: Ledger, request: Replacement = WANTED, estimate: float | None = 2.0
-) -> Row:
-    claim = await ledger.claim(ME, request, planted_seed=7, estimate=estimate)
-    assert claim.mine
-    return claim.row
+) -> Record:
+    claim = await ledger.claim(ME, request, generated_seed=7, estimate=estimate)
+    assert claim.created
+    return claim.record
 
 
-async def sent(ledger: Ledger, row: Row) -> Row:
+async def sent(ledger: Ledger, record: Record) -> Record:
     """The row, after the first byte may have left."""
-    await ledger.commit_sending(row.handle)
-    found = await ledger.find(row.account, row.handle)
+    await ledger.commit_sending(record.submission_id)
+    found = await ledger.find(record.account, record.submission_id)
     assert found
     return found
 
 
 async def brought(
     ledger: Ledger, state: State, request: Replacement = WANTED, film: str | None = None
-) -> Row:
+) -> Record:
     """A new row, brought to a state by the shortest way."""
-    row = await claimed(ledger, request)
+    record = await claimed(ledger, request)
     if state in (State.INTENT, State.NOT_SENT):
-        return row if state is State.INTENT else await ledger.conclude(row.handle, state, "no net")
-    row = await sent(ledger, row)
+        return (
+            record
+            if state is State.INTENT
+            else await ledger.conclude(record.submission_id, state, "no net")
+        )
+    record = await sent(ledger, record)
     if state in (State.SENDING, State.REFUSED, State.UNKNOWN):
-        return row if state is State.SENDING else await ledger.conclude(row.handle, state, "why")
-    row = await ledger.accept(row.handle, told(job_id=f"job-{row.handle}"))
+        return (
+            record
+            if state is State.SENDING
+            else await ledger.conclude(record.submission_id, state, "why")
+        )
+    record = await ledger.accept(record.submission_id, told(job_id=f"job-{record.submission_id}"))
     if state is State.LOST:
-        return await ledger.conclude(row.handle, state, "404 three times")
+        return await ledger.conclude(record.submission_id, state, "404 three times")
     if state is not State.ACCEPTED:
-        ended = told(JobStatus(state), job_id=row.job_id, video_url=film)
-        return (await ledger.learn(ME, ended)).row
-    return row
+        ended = told(JobStatus(state), job_id=record.job_id, video_url=film)
+        return (await ledger.record_update(ME, ended)).record
+    return record

@@ -12,11 +12,11 @@ from tests.ledger.stores import FILM, ME, START, Store, brought, told, wanted
 from wan_mcp.clock import Clock
 from wan_mcp.errors import CouldNotFindOut, RateLimited, Unauthorized, WanError
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
-from wan_mcp.ledger.coordination import Limit, Rota
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.ledger.status import trouble_of
+from wan_mcp.ledger.coordination import Coordination, Limit
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.status import last_error_of
 from wan_mcp.models import JobStatus
-from wan_mcp.polling.durations import Typical
+from wan_mcp.polling.durations import TypicalDuration
 
 pytestmark = pytest.mark.anyio
 
@@ -27,26 +27,26 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def rota(ledger: Ledger) -> Rota:
+def coordination(ledger: Ledger) -> Coordination:
     """What that process shares."""
-    return ledger.rota
+    return ledger.coordination
 
 
 @pytest.fixture
-def other(store: Store) -> Rota:
+def other(store: Store) -> Coordination:
     """What another process shares."""
-    return store.ledger().rota
+    return store.ledger().coordination
 
 
 async def finish(store: Store, ledger: Ledger, number: int, seconds: float) -> None:
     """A job that takes so long to its film."""
-    row = await brought(ledger, State.ACCEPTED, wanted(number))
+    record = await brought(ledger, State.ACCEPTED, wanted(number))
     store.later(seconds)
-    await ledger.learn(ME, told(JobStatus.COMPLETED, job_id=row.job_id, video_url=FILM))
+    await ledger.record_update(ME, told(JobStatus.COMPLETED, job_id=record.job_id, video_url=FILM))
 
 
-async def the_row(rota: Rota, row: Row) -> Row:
-    [now] = await rota.rows([row.handle])
+async def the_row(coordination: Coordination, record: Record) -> Record:
+    [now] = await coordination.records([record.submission_id])
     return now
 
 
@@ -58,32 +58,36 @@ async def the_row(rota: Rota, row: Row) -> Row:
     [(0, False), (LEASE - 0.1, False), (LEASE, True), (HOUR, True), (-1, False), (-HOUR, True)],
 )
 async def test_another_process_polls_once_the_lease_is_over(
-    store: Store, rota: Rota, other: Rota, passed: float, free: bool
+    store: Store, coordination: Coordination, other: Coordination, passed: float, free: bool
 ) -> None:
     """Also where a clock that was wrong dated it: none is longer than a minute (ours)."""
-    first = await rota.lead(ME, LEASE)
+    first = await coordination.lead(ME, LEASE)
     store.later(passed)
     second = await other.lead(ME, LEASE)
 
     assert (first, second) == (True, free)
-    assert await rota.lead(ME, LEASE) is not free
+    assert await coordination.lead(ME, LEASE) is not free
 
 
-async def test_a_lease_is_extended_by_its_holder(store: Store, rota: Rota, other: Rota) -> None:
+async def test_a_lease_is_extended_by_its_holder(
+    store: Store, coordination: Coordination, other: Coordination
+) -> None:
     """Renewed halfway, it never lapses (ours)."""
     for _ in range(5):
-        assert await rota.lead(ME, LEASE)
+        assert await coordination.lead(ME, LEASE)
         store.later(LEASE / 2)
 
     assert not await other.lead(ME, LEASE)
 
 
-async def test_a_lease_is_left_by_its_holder_only(rota: Rota, other: Rota) -> None:
+async def test_a_lease_is_left_by_its_holder_only(
+    coordination: Coordination, other: Coordination
+) -> None:
     """Who has nothing to poll must not keep others from it (ours)."""
-    await rota.lead(ME, LEASE)
+    await coordination.lead(ME, LEASE)
     await other.leave(ME)
     kept = not await other.lead(ME, LEASE)
-    await rota.leave(ME)
+    await coordination.leave(ME)
 
     assert kept
     assert await other.lead(ME, LEASE)
@@ -91,32 +95,34 @@ async def test_a_lease_is_left_by_its_holder_only(rota: Rota, other: Rota) -> No
 
 @pytest.mark.parametrize("killed", [True, False])
 async def test_a_dead_process_leaves_its_lease_at_once(
-    store: Store, ledger: Ledger, other: Rota, killed: bool
+    store: Store, ledger: Ledger, other: Coordination, killed: bool
 ) -> None:
     """The kernel drops its lock with it, even at kill -9 (reliability 1)."""
-    await ledger.rota.lead(ME, LEASE)
+    await ledger.coordination.lead(ME, LEASE)
     await store.end(ledger, killed=killed)
 
     assert await other.lead(ME, LEASE)
 
 
-async def test_each_account_has_a_poller_of_its_own(rota: Rota, other: Rota) -> None:
+async def test_each_account_has_a_poller_of_its_own(
+    coordination: Coordination, other: Coordination
+) -> None:
     """Two keys may be used by two processes (ours)."""
-    assert await rota.lead(ME, LEASE)
+    assert await coordination.lead(ME, LEASE)
     assert await other.lead("another-account", LEASE)
 
 
 async def test_of_many_at_once_one_polls(store: Store) -> None:
     """Hosts start all their servers at the same moment (ours)."""
-    rotas = [store.ledger().rota for _ in range(6)]
+    rotas = [store.ledger().coordination for _ in range(6)]
     led: list[bool] = []
 
-    async def lead(rota: Rota) -> None:
-        led.append(await rota.lead(ME, LEASE))
+    async def lead(coordination: Coordination) -> None:
+        led.append(await coordination.lead(ME, LEASE))
 
     async with anyio.create_task_group() as tasks:
-        for rota in rotas:
-            tasks.start_soon(lead, rota)
+        for coordination in rotas:
+            tasks.start_soon(lead, coordination)
 
     assert sorted(led) == [False] * 5 + [True]
 
@@ -147,14 +153,16 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
     polled: bool,
 ) -> None:
     """After a day its film would be dead (ours); an ended one tells nothing new (reliability 2)."""
-    row = await brought(ledger, state, film=FILM)
+    record = await brought(ledger, state, film=FILM)
     store.later(age)
     if watched_for is not None:
-        await ledger.rota.expect([row.handle], store.now + timedelta(seconds=watched_for))
-    live = await ledger.rota.live(ME)
+        await ledger.coordination.expect(
+            [record.submission_id], store.now + timedelta(seconds=watched_for)
+        )
+    live = await ledger.coordination.live(ME)
 
-    assert [each.handle for each in live] == [row.handle] * polled
-    assert await ledger.rota.live("another-account") == []
+    assert [each.submission_id for each in live] == [record.submission_id] * polled
+    assert await ledger.coordination.live("another-account") == []
 
 
 @pytest.mark.parametrize(("watched_for", "polled"), [(30, True), (0, False)])
@@ -162,77 +170,84 @@ async def test_a_completed_job_without_its_film_is_polled_while_watched(
     store: Store, ledger: Ledger, watched_for: float, polled: bool
 ) -> None:
     """The link may come a moment after the word (reliability 2)."""
-    row = await brought(ledger, State.COMPLETED)
-    await ledger.rota.expect([row.handle], store.now + timedelta(seconds=watched_for))
+    record = await brought(ledger, State.COMPLETED)
+    await ledger.coordination.expect(
+        [record.submission_id], store.now + timedelta(seconds=watched_for)
+    )
 
-    assert bool(await ledger.rota.live(ME)) is polled
+    assert bool(await ledger.coordination.live(ME)) is polled
 
 
 async def test_nobody_waits_in_a_future_that_a_wrong_clock_dated(
     store: Store, ledger: Ledger
 ) -> None:
     """Waiters announce themselves half a minute ahead, never hours (ours)."""
-    row = await brought(ledger, State.ACCEPTED)
+    record = await brought(ledger, State.ACCEPTED)
     store.later(2 * DAY)
-    await ledger.rota.expect([row.handle], store.now + timedelta(seconds=30))
+    await ledger.coordination.expect([record.submission_id], store.now + timedelta(seconds=30))
     store.later(-HOUR)
 
-    assert await ledger.rota.live(ME) == []
+    assert await ledger.coordination.live(ME) == []
 
 
 async def test_rows_are_those_asked_for_and_no_others(ledger: Ledger) -> None:
     """One query for all that a process watches, also with names that are no rows (ours)."""
-    rows = [await brought(ledger, State.ACCEPTED, wanted(number)) for number in range(3)]
-    found = await ledger.rota.rows([rows[0].handle, rows[2].handle, 'sub_"]; gone'])
+    records = [await brought(ledger, State.ACCEPTED, wanted(number)) for number in range(3)]
+    found = await ledger.coordination.records(
+        [records[0].submission_id, records[2].submission_id, 'sub_"]; gone']
+    )
 
-    assert {row.handle for row in found} == {rows[0].handle, rows[2].handle}
-    assert await ledger.rota.rows([]) == []
+    assert {record.submission_id for record in found} == {
+        records[0].submission_id,
+        records[2].submission_id,
+    }
+    assert await ledger.coordination.records([]) == []
 
 
 @pytest.mark.parametrize(
-    ("trouble", "kept"),
+    ("last_error", "kept"),
     [
         (None, None),
         (Unauthorized("No such key."), Unauthorized),
         (RateLimited("Slow down."), CouldNotFindOut),
         (CouldNotFindOut("See https://a.ex/x?key=k now."), CouldNotFindOut),
-        (CouldNotFindOut("Never.", passing=False), CouldNotFindOut),
+        (CouldNotFindOut("Never.", transient=False), CouldNotFindOut),
     ],
 )
 async def test_a_look_is_dated_with_what_it_met(
     store: Store,
     ledger: Ledger,
-    other: Rota,
-    trouble: WanError | None,
+    other: Coordination,
+    last_error: WanError | None,
     kept: type[WanError] | None,
 ) -> None:
     """Waiters of every process are told why a look failed, without URL queries (ours)."""
-    row = await brought(ledger, State.ACCEPTED)
+    record = await brought(ledger, State.ACCEPTED)
     store.later(5)
-    await ledger.rota.looked([row.handle], trouble)
-    seen = await the_row(other, row)
-    met = trouble_of(seen)
+    await ledger.coordination.looked([record.submission_id], last_error)
+    seen = await the_row(other, record)
+    met = last_error_of(seen)
 
-    assert seen.looked_at == store.now
+    assert seen.last_polled_at == store.now
     assert (met and type(met)) == kept
     assert "key=k" not in str(seen)
-    await ledger.rota.looked([row.handle])
-    assert trouble_of(await the_row(other, row)) is None
+    await ledger.coordination.looked([record.submission_id])
+    assert last_error_of(await the_row(other, record)) is None
 
 
 @pytest.mark.parametrize("end", [State.COMPLETED, State.FAILED])
 async def test_a_look_that_comes_after_the_end_changes_nothing(ledger: Ledger, end: State) -> None:
     """A read still under way when another told of the end must not spoil it (ours)."""
-    row = await brought(ledger, end, film=FILM)
-    await ledger.rota.looked([row.handle], Unauthorized("The key is gone."))
+    record = await brought(ledger, end, film=FILM)
+    await ledger.coordination.looked([record.submission_id], Unauthorized("The key is gone."))
 
-    assert await the_row(ledger.rota, row) == row
+    assert await the_row(ledger.coordination, record) == record
 
 
 # How often
 
 
-async def ages(rota: Rota, account: str = ME) -> list[float]:
+async def ages(coordination: Coordination, account: str = ME) -> list[float]:
     """Of the requests counted so far; nothing is counted."""
     seen: list[float] = []
 
@@ -241,78 +256,82 @@ async def ages(rota: Rota, account: str = ME) -> list[float]:
         seen.extend(ages)
         return 1.0
 
-    assert (await rota.take(account, refuse)).wait == 1.0
+    assert (await coordination.try_acquire(account, refuse)).wait == 1.0
     return seen
 
 
-async def take(rota: Rota) -> None:
-    assert (await rota.take(ME, lambda limit, ages: 0.0)).wait == 0.0
+async def try_acquire(coordination: Coordination) -> None:
+    assert (await coordination.try_acquire(ME, lambda limit, ages: 0.0)).wait == 0.0
 
 
 async def test_requests_of_all_processes_are_counted_together(
-    store: Store, rota: Rota, other: Rota
+    store: Store, coordination: Coordination, other: Coordination
 ) -> None:
     """PixelDojo counts by key, oldest first, for a minute and a second (ours)."""
-    await take(rota)
+    await try_acquire(coordination)
     store.later(20)
-    await take(other)
+    await try_acquire(other)
     store.later(40.5)
-    seen = [await ages(rota), await ages(other), await ages(rota, "another-account")]
+    seen = [
+        await ages(coordination),
+        await ages(other),
+        await ages(coordination, "another-account"),
+    ]
     store.later(0.5)
 
     assert seen == [[60.5, 40.5], [60.5, 40.5], []]
-    assert await ages(rota) == [41]
+    assert await ages(coordination) == [41]
 
 
 async def test_a_request_counted_while_another_process_waits_for_the_file_stays(
-    store: Store, rota: Rota
+    store: Store, coordination: Coordination
 ) -> None:
     """The time must be read when the file is held, else the newer one looks wrong (ours)."""
-    await take(rota)
+    await try_acquire(coordination)
     store.on_time = store.requests_made_elsewhere(store.now + timedelta(seconds=0.05))
-    await take(rota)
+    await try_acquire(coordination)
     store.on_time()
     store.on_time = bool
     store.later(1)
 
-    assert len(await ages(rota)) == 3
+    assert len(await ages(coordination)) == 3
 
 
 @pytest.mark.parametrize("back", [0.5, 30])
 async def test_a_clock_set_back_a_little_forgets_no_request(
-    store: Store, rota: Rota, back: float
+    store: Store, coordination: Coordination, back: float
 ) -> None:
     """Clocks are corrected by seconds all the time (ours)."""
-    await take(rota)
+    await try_acquire(coordination)
     store.later(-back)
 
-    assert len(await ages(rota)) == 1
+    assert len(await ages(coordination)) == 1
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 async def test_a_clock_that_jumped_blocks_no_request_for_long(
-    store: Store, rota: Rota, jump: float
+    store: Store, coordination: Coordination, jump: float
 ) -> None:
     """What it dated must not count for an hour (ours)."""
-    await take(rota)
+    await try_acquire(coordination)
     store.later(jump)
-    await ages(rota)
+    await ages(coordination)
     store.later(61)
 
-    assert await ages(rota) == []
+    assert await ages(coordination) == []
 
 
 async def test_what_is_learnt_of_the_limit_is_known_to_all(
-    store: Store, rota: Rota, other: Rota
+    store: Store, coordination: Coordination, other: Coordination
 ) -> None:
     """An answer to one process tells of the key's budget (ours)."""
-    before = (await other.take(ME, lambda limit, ages: 1)).limit
-    await rota.learn_limit(ME, lambda limit: Limit(30, cut_ago=0, held=10))
-    at_once = (await other.take(ME, lambda limit, ages: 1)).limit
+    before = (await other.try_acquire(ME, lambda limit, ages: 1)).limit
+    await coordination.adjust_limit(ME, lambda limit: Limit(30, cut_ago=0, held=10))
+    at_once = (await other.try_acquire(ME, lambda limit, ages: 1)).limit
     store.later(4)
-    soon = (await other.take(ME, lambda limit, ages: 1)).limit
+    soon = (await other.try_acquire(ME, lambda limit, ages: 1)).limit
     store.later(60)
-    later = (await other.take(ME, lambda limit, ages: 1)).limit
+    later = (await other.try_acquire(ME, lambda limit, ages: 1)).limit
 
     assert before == Limit(10, None, 0)
     assert at_once == Limit(30, 0, 10)
@@ -322,15 +341,15 @@ async def test_what_is_learnt_of_the_limit_is_known_to_all(
 
 @pytest.mark.parametrize("wrong", [HOUR, 1e9])
 async def test_a_pause_that_a_wrong_clock_dated_ends_in_time(
-    store: Store, rota: Rota, wrong: float
+    store: Store, coordination: Coordination, wrong: float
 ) -> None:
     """PixelDojo is heeded for five minutes at most; years would end all polling (ours)."""
     store.later(wrong)
-    await rota.learn_limit(ME, lambda limit: Limit(held=10))
+    await coordination.adjust_limit(ME, lambda limit: Limit(held=10))
     store.later(-wrong)
     store.later(301)
 
-    assert (await rota.take(ME, lambda limit, ages: 1)).limit.held == 0
+    assert (await coordination.try_acquire(ME, lambda limit, ages: 1)).limit.held == 0
 
 
 async def test_typical_times_are_those_of_own_completed_jobs(store: Store, ledger: Ledger) -> None:
@@ -340,11 +359,11 @@ async def test_typical_times_are_those_of_own_completed_jobs(store: Store, ledge
     for number in range(10, 32):
         await finish(store, ledger, number, number)
     for status in (JobStatus.RUNNING, JobStatus.COMPLETED):
-        await ledger.learn(ME, told(status, job_id="foreign", video_url=FILM))
+        await ledger.record_update(ME, told(status, job_id="foreign", video_url=FILM))
         store.later(1)
 
-    assert sorted(await ledger.rota.typical(ME)) == list(range(12, 32))
-    assert await ledger.rota.typical("another-account") == []
+    assert sorted(await ledger.coordination.typical(ME)) == list(range(12, 32))
+    assert await ledger.coordination.typical("another-account") == []
 
 
 @pytest.mark.parametrize(
@@ -361,7 +380,7 @@ async def test_what_is_typical_is_the_median_of_three_jobs_or_more(
     def monotonic() -> float:
         return (store.now - START).total_seconds()
 
-    typical = Typical(ledger.rota, account, Clock(monotonic=monotonic))
+    typical = TypicalDuration(ledger.coordination, account, Clock(monotonic=monotonic))
 
     for number, seconds in enumerate(took):
         await finish(store, ledger, number, seconds)
@@ -378,42 +397,46 @@ async def test_what_is_typical_is_the_median_of_three_jobs_or_more(
 # Who is told
 
 
-Act = Callable[[Rota, str], Awaitable[object]]
+Act = Callable[[Coordination, str], Awaitable[object]]
 TOLD: dict[str, Act] = {
-    "expect": lambda rota, handle: rota.expect([handle], START),
-    "looked": lambda rota, handle: rota.looked([handle]),
+    "expect": lambda coordination, submission_id: coordination.expect([submission_id], START),
+    "looked": lambda coordination, submission_id: coordination.looked([submission_id]),
 }
 UNTOLD: dict[str, Act] = {
-    "lead": lambda rota, handle: rota.lead(ME, LEASE),
-    "leave": lambda rota, handle: rota.leave(ME),
-    "take": lambda rota, handle: rota.take(ME, lambda limit, ages: 0),
-    "learn_limit": lambda rota, handle: rota.learn_limit(ME, lambda limit: Limit(30)),
-    "live": lambda rota, handle: rota.live(ME),
-    "rows": lambda rota, handle: rota.rows([handle]),
-    "typical": lambda rota, handle: rota.typical(ME),
+    "lead": lambda coordination, submission_id: coordination.lead(ME, LEASE),
+    "leave": lambda coordination, submission_id: coordination.leave(ME),
+    "try_acquire": lambda coordination, submission_id: coordination.try_acquire(ME, lambda limit, ages: 0),
+    "adjust_limit": lambda coordination, submission_id: coordination.adjust_limit(
+        ME, lambda limit: Limit(30)
+    ),
+    "live": lambda coordination, submission_id: coordination.live(ME),
+    "records": lambda coordination, submission_id: coordination.records([submission_id]),
+    "typical": lambda coordination, submission_id: coordination.typical(ME),
 }
 
 
 @pytest.mark.parametrize("act", TOLD | UNTOLD)
 async def test_what_somebody_may_wait_for_is_told(ledger: Ledger, act: str) -> None:
     """A poller that woke itself by its own counting would never rest (ours)."""
-    row = await brought(ledger, State.ACCEPTED)
-    change = ledger.rota.next_change()
-    await (TOLD | UNTOLD)[act](ledger.rota, row.handle)
+    record = await brought(ledger, State.ACCEPTED)
+    change = ledger.coordination.next_change()
+    await (TOLD | UNTOLD)[act](ledger.coordination, record.submission_id)
 
     assert change.is_set() is (act in TOLD)
-    assert not ledger.rota.next_change().is_set()
+    assert not ledger.coordination.next_change().is_set()
 
 
-async def test_the_version_tells_of_other_processes_only(rota: Rota, other: Rota) -> None:
+async def test_the_version_tells_of_other_processes_only(
+    coordination: Coordination, other: Coordination
+) -> None:
     """Their events do not reach this one (ours)."""
-    before = await rota.version()
-    await take(rota)
-    own = await rota.version()
-    await take(other)
+    before = await coordination.version()
+    await try_acquire(coordination)
+    own = await coordination.version()
+    await try_acquire(other)
 
     assert own == before
-    assert await rota.version() != own
+    assert await coordination.version() != own
 
 
 @pytest.mark.parametrize("act", TOLD | UNTOLD)
@@ -422,4 +445,4 @@ async def test_a_ledger_that_is_gone_says_so(store: Store, ledger: Ledger, act: 
     await store.end(ledger)
 
     with pytest.raises(LedgerUnavailable):
-        await partial((TOLD | UNTOLD)[act], ledger.rota)("sub_x")
+        await partial((TOLD | UNTOLD)[act], ledger.coordination)("sub_x")

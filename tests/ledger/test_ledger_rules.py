@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 import pytest
 
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.fingerprint import account_name, request_of, without_queries
-from wan_mcp.ledger.spending_limits import Caps, LimitReached, Room
+from wan_mcp.ledger.fingerprint import account_name, fingerprint_of, without_queries
+from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, SpendingLimits
 from wan_mcp.ledger.sqlite.folder import shared_filesystem
 from wan_mcp.models import Replacement
 
@@ -50,9 +50,9 @@ def changed(**arguments: object) -> Replacement:
 )
 def test_another_spelling_is_the_same_request(same: Replacement) -> None:
     """Host case, default port, fragment and spelled-out defaults change nothing. (documented)"""
-    one, other = request_of("me", PLAIN), request_of("me", same)
+    one, other = fingerprint_of("me", PLAIN), fingerprint_of("me", same)
 
-    assert (one.digest, one.exact) == (other.digest, other.exact)
+    assert (one.dedupe_key, one.exact_key) == (other.dedupe_key, other.exact_key)
 
 
 @pytest.mark.parametrize(
@@ -74,27 +74,27 @@ def test_another_spelling_is_the_same_request(same: Replacement) -> None:
 )
 def test_every_argument_makes_another_request(other: Replacement) -> None:
     """Whatever may change the film changes the digest. (ours)"""
-    assert request_of("me", PLAIN).digest != request_of("me", other).digest
+    assert fingerprint_of("me", PLAIN).dedupe_key != fingerprint_of("me", other).dedupe_key
 
 
 def test_account_makes_another_request() -> None:
     """Two accounts may buy the same film. (ours)"""
-    assert request_of("me", PLAIN).digest != request_of("you", PLAIN).digest
+    assert fingerprint_of("me", PLAIN).dedupe_key != fingerprint_of("you", PLAIN).dedupe_key
 
 
 def test_query_of_a_url_tells_exact_digests_apart_only() -> None:
     """A link signed anew is the same request; what is kept of it has no query. (ours)"""
-    signed = request_of("me", changed(video="https://media.example/clip.mp4?sig=secret#x"))
-    plain = request_of("me", PLAIN)
+    signed = fingerprint_of("me", changed(video="https://media.example/clip.mp4?sig=secret#x"))
+    plain = fingerprint_of("me", PLAIN)
 
-    assert signed.digest == plain.digest
-    assert signed.exact != plain.exact
+    assert signed.dedupe_key == plain.dedupe_key
+    assert signed.exact_key != plain.exact_key
     assert signed.arguments == plain.arguments
 
 
 def test_address_with_an_ipv6_host_is_kept_whole() -> None:
     """The brackets belong to the address. (ours)"""
-    request = request_of("me", changed(video="http://[2001:DB8::1]:8080/a.mp4?x"))
+    request = fingerprint_of("me", changed(video="http://[2001:DB8::1]:8080/a.mp4?x"))
 
     assert "http://[2001:db8::1]:8080/a.mp4" in request.arguments
 
@@ -165,7 +165,7 @@ def test_shared_file_systems_are_told_from_local_ones(path: str, kind: str | Non
 
 def test_defaults_of_the_caps_are_those_of_the_settings() -> None:
     """200 credits a day, 3 in flight, 6 submits a minute, no cap per job. (ours)"""
-    assert Caps() == Caps(None, 200, 3, 6)
+    assert SpendingLimits() == SpendingLimits(None, 200, 3, 6)
 
 
 def test_refusal_by_a_cap_says_that_nothing_was_charged() -> None:
@@ -191,13 +191,13 @@ NOON = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
 )
 def test_time_at_which_there_is_room_is_never_told_too_early(seconds: float, told: str) -> None:
     """A call one moment before it would be refused again, in the same words. (ours)"""
-    assert str(Room(seconds, NOON)) == f"There is room again {told}."
+    assert str(FreesAt(seconds, NOON)) == f"There is room again {told}."
 
 
 def test_cap_that_frees_soon_asks_for_the_same_call_again() -> None:
     """Nobody need be asked for what half a minute mends. (ours)"""
-    room = Room(23, NOON)
-    refused = LimitReached("Too many.", setting="X", limit=6, used=6, room=room)
+    frees_at = FreesAt(23, NOON)
+    refused = LimitReached("Too many.", setting="X", limit=6, used=6, frees_at=frees_at)
 
     assert refused.what == "Too many. There is room again in 23 s. The setting is X."
     assert (refused.retry_safe, refused.next_step) == (True, "Repeat the same call then.")
@@ -205,8 +205,8 @@ def test_cap_that_frees_soon_asks_for_the_same_call_again() -> None:
 
 def test_cap_that_frees_much_later_is_a_matter_for_the_user() -> None:
     """The same call may succeed then; only the operator can make it sooner. (ours)"""
-    room = Room(50_000, NOON)
-    refused = LimitReached("Too many.", setting="X", limit=200, used=200, room=room)
+    frees_at = FreesAt(50_000, NOON)
+    refused = LimitReached("Too many.", setting="X", limit=200, used=200, frees_at=frees_at)
 
     assert refused.retry_safe
     assert refused.next_step.startswith("Tell the user, and repeat the same call then.")
@@ -215,7 +215,7 @@ def test_cap_that_frees_much_later_is_a_matter_for_the_user() -> None:
 
 def test_ledger_that_is_only_busy_may_be_asked_again() -> None:
     """Nothing was sent, and the wait ends by itself; other failures do not. (ours)"""
-    broken, busy = LedgerUnavailable("No."), LedgerUnavailable("No.", passing=True)
+    broken, busy = LedgerUnavailable("No."), LedgerUnavailable("No.", transient=True)
 
     assert (broken.retry_safe, busy.retry_safe) == (False, True)
     assert LedgerUnavailable.retry_safe is False

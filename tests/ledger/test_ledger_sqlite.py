@@ -19,20 +19,20 @@ import pytest
 
 from tests.ledger.stores import START, sent
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite import folder as place
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE, OWNERS, LedgerFile, Pages
-from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
 from wan_mcp.models import Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
 
 ME = "my-account"
-NO_CAPS = Caps(None, None, None, None)
+NO_LIMITS = SpendingLimits(None, None, None, None)
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="file modes, fork and uids are POSIX's")
 
 Connect = Callable[[Path], sqlite3.Connection]
@@ -51,7 +51,7 @@ async def opened(folder: Path) -> AsyncIterator[Open]:
     ledgers: list[SQLiteLedger] = []
 
     def open_(connect: Connect = database.connect) -> SQLiteLedger:
-        ledgers.append(SQLiteLedger(folder, caps=NO_CAPS, connect=connect))
+        ledgers.append(SQLiteLedger(folder, limits=NO_LIMITS, connect=connect))
         return ledgers[-1]
 
     yield open_
@@ -86,7 +86,7 @@ import os, sys
 from pathlib import Path
 import anyio
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, Replacement
@@ -102,7 +102,7 @@ def told():
     sys.stdin.readline()
 """
 _TAIL = """
-ledger = SQLiteLedger(Path(sys.argv[1]), caps=Caps(None, None, None, None), look_seconds=0.001)
+ledger = SQLiteLedger(Path(sys.argv[1]), limits=SpendingLimits(None, None, None, None), look_seconds=0.001)
 anyio.run(main, ledger)
 os._exit(0)  # no clean-up: what is told was committed
 """
@@ -126,10 +126,10 @@ def wanted(number: int = 0, query: str = "") -> Replacement:
     )
 
 
-async def claimed(ledger: SQLiteLedger, number: int = 0) -> Row:
-    claim = await ledger.claim(ME, wanted(number), planted_seed=1, estimate=2)
-    assert claim.mine
-    return claim.row
+async def claimed(ledger: SQLiteLedger, number: int = 0) -> Record:
+    claim = await ledger.claim(ME, wanted(number), generated_seed=1, estimate=2)
+    assert claim.created
+    return claim.record
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -177,9 +177,9 @@ async def test_four_processes_claiming_forty_keys_have_forty_winners(
         async def main(ledger):
             told()
             for n in range(40):
-                claim = await ledger.claim("my-account", wanted(n), planted_seed=1, estimate=2)
-                say(f"{n} {claim.row.handle} {claim.mine}")
-            told()  # a winner that ended would make room for the next
+                claim = await ledger.claim("my-account", wanted(n), generated_seed=1, estimate=2)
+                say(f"{n} {claim.record.submission_id} {claim.created}")
+            told()  # a winner that ended would make frees_at for the next
     """
     children = [child(script) for _ in range(4)]
     assert [heard(each) for each in children] == ["ready"] * 4
@@ -188,8 +188,8 @@ async def test_four_processes_claiming_forty_keys_have_forty_winners(
     assert [heard(each) for each in children] == ["ready"] * 4
 
     assert len(told) == 160
-    assert len({handle for _, handle, _ in told}) == 40
-    assert Counter(key for key, _, mine in told if mine == "True") == {
+    assert len({submission_id for _, submission_id, _ in told}) == 40
+    assert Counter(key for key, _, created in told if created == "True") == {
         str(key): 1 for key in range(40)
     }
     assert len(await opened().recent(ME, limit=0)) == 40
@@ -200,13 +200,13 @@ async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child)
     process = child(
         """
         async def main(ledger):
-            rows = [
-                (await ledger.claim("my-account", wanted(n), planted_seed=1, estimate=2)).row
+            records = [
+                (await ledger.claim("my-account", wanted(n), generated_seed=1, estimate=2)).record
                 for n in range(3)
             ]
-            await ledger.commit_sending(rows[1].handle)
-            await ledger.commit_sending(rows[2].handle)
-            await ledger.accept(rows[2].handle, Job(job_id="job-2", status="running"))
+            await ledger.commit_sending(records[1].submission_id)
+            await ledger.commit_sending(records[2].submission_id)
+            await ledger.accept(records[2].submission_id, Job(job_id="job-2", status="running"))
             told()
         """
     )
@@ -219,27 +219,27 @@ async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child)
     with anyio.fail_after(5):
         settled = await ledger.recover()
 
-    assert [row.state for row in settled] == [State.NOT_SENT, State.UNKNOWN]
-    states = [row.state for row in await ledger.recent(ME)]
+    assert [record.state for record in settled] == [State.NOT_SENT, State.UNKNOWN]
+    states = [record.state for record in await ledger.recent(ME)]
     assert states == [State.ACCEPTED, State.UNKNOWN, State.NOT_SENT]
 
 
 async def test_loser_in_another_process_waits_for_the_winner(opened: Open, child: Child) -> None:
     """The loser of the insert answers with the winner's job. (ours)"""
     ledger = opened()
-    row = await claimed(ledger)
+    record = await claimed(ledger)
     process = child(
         """
         async def main(ledger):
-            claim = await ledger.claim("my-account", wanted(0), planted_seed=1, estimate=2)
-            say(claim.mine)
-            row = await ledger.settled(claim.row.handle, 60)
-            say(f"{row.state} {row.job_id}")
+            claim = await ledger.claim("my-account", wanted(0), generated_seed=1, estimate=2)
+            say(claim.created)
+            record = await ledger.settled(claim.record.submission_id, 60)
+            say(f"{record.state} {record.job_id}")
         """
     )
     assert heard(process) == "False"
-    await ledger.commit_sending(row.handle)
-    await ledger.accept(row.handle, Job(job_id="job-1", status=JobStatus.RUNNING))
+    await ledger.commit_sending(record.submission_id)
+    await ledger.accept(record.submission_id, Job(job_id="job-1", status=JobStatus.RUNNING))
 
     assert heard(process) == "accepted job-1"
 
@@ -256,8 +256,8 @@ async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, chil
                 say(refused.what)
 
         async def main(ledger):
-            row = (await ledger.claim("my-account", wanted(0), planted_seed=1, estimate=2)).row
-            await ledger.commit_sending(row.handle)
+            record = (await ledger.claim("my-account", wanted(0), generated_seed=1, estimate=2)).record
+            await ledger.commit_sending(record.submission_id)
             if os.fork() == 0:
                 import asyncio
                 asyncio.events._set_running_loop(None)
@@ -273,7 +273,7 @@ async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, chil
     process.kill()
     process.wait()
 
-    assert [row.state for row in await ledger.recover()] == [State.UNKNOWN]
+    assert [record.state for record in await ledger.recover()] == [State.UNKNOWN]
     tell(process)
 
 
@@ -291,7 +291,7 @@ async def test_lock_files_of_dead_processes_are_swept(opened: Open, folder: Path
 
 async def test_owner_is_dead_once_released_and_not_before(tmp_path: Path) -> None:
     """A name never used is dead too: its file is gone. (ours)"""
-    one, other = Owner(tmp_path), Owner(tmp_path)
+    one, other = ProcessLock(tmp_path), ProcessLock(tmp_path)
     assert not one.dead(other.name)
     assert not one.dead(one.name)
     other.release()
@@ -373,13 +373,13 @@ async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path
     ledger = opened()
     account = await ledger.account("https://api.example/v1", "pd_canary")
     query = "?sig=canary#canary"
-    row = (await ledger.claim(account, wanted(0, query), planted_seed=1, estimate=2)).row
-    await ledger.commit_sending(row.handle)
+    record = (await ledger.claim(account, wanted(0, query), generated_seed=1, estimate=2)).record
+    await ledger.commit_sending(record.submission_id)
     said = f"cannot fetch https://m.example/0.mp4{query}"
-    await ledger.conclude(row.handle, State.UNKNOWN, said)
-    await ledger.record_check(row.handle, said, None)
+    await ledger.conclude(record.submission_id, State.UNKNOWN, said)
+    await ledger.record_check(record.submission_id, said, None)
     failed = Job(job_id="job-1", status=JobStatus.FAILED, vendor_status=said, error=said, note=said)
-    await ledger.accept(row.handle, failed)
+    await ledger.accept(record.submission_id, failed)
     written = content(folder)
 
     assert b"cannot fetch https://m.example/0.mp4" in written
@@ -403,7 +403,7 @@ async def test_second_live_row_is_impossible_in_the_file_itself(opened: Open, fo
 
 async def refused(ledger: SQLiteLedger, words: str) -> LedgerUnavailable:
     with pytest.raises(LedgerUnavailable, match=words) as caught:
-        await ledger.claim(ME, wanted(99), planted_seed=1, estimate=2)
+        await ledger.claim(ME, wanted(99), generated_seed=1, estimate=2)
     assert (caught.value.code, caught.value.charged) == ("ledger_unavailable", "no")
     return caught.value
 
@@ -442,7 +442,7 @@ async def test_ledger_of_an_older_version_is_brought_up_in_place(
     opened: Open, folder: Path
 ) -> None:
     """Rows stay, and the second opener finds it done. (ours)"""
-    row = await claimed(opened())
+    record = await claimed(opened())
     newer = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT DEFAULT 'red'",))
     connection = raw(folder)
     for _ in range(2):
@@ -451,25 +451,25 @@ async def test_ledger_of_an_older_version_is_brought_up_in_place(
     version = connection.execute("PRAGMA user_version").fetchone()
     connection.close()
 
-    assert (found, version) == ([(row.handle, "red")], (len(newer),))
+    assert (found, version) == ([(record.submission_id, "red")], (len(newer),))
 
 
 async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder: Path) -> None:
     """Neither a claim nor the commit point passes while another process holds it. (ours)"""
     ledger = opened(connect=partial(database.connect, busy_seconds=0))
-    row = await claimed(ledger)
+    record = await claimed(ledger)
     other = raw(folder)
     other.execute("BEGIN IMMEDIATE")
     error = await refused(ledger, "held by another process")
     with pytest.raises(LedgerUnavailable, match="held"):
-        await ledger.commit_sending(row.handle)
-    assert await ledger.recent(ME) == [row]
-    assert await opened(connect=partial(database.connect, busy_seconds=0)).recent(ME) == [row]
+        await ledger.commit_sending(record.submission_id)
+    assert await ledger.recent(ME) == [record]
+    assert await opened(connect=partial(database.connect, busy_seconds=0)).recent(ME) == [record]
     other.execute("ROLLBACK")
     other.close()
 
     assert (error.retry_safe, error.next_step) == (True, "Call again in a minute.")
-    assert (await sent(ledger, row)).state is State.SENDING
+    assert (await sent(ledger, record)).state is State.SENDING
 
 
 def _full(path: Path) -> sqlite3.Connection:
@@ -482,13 +482,13 @@ async def test_full_disk_refuses_to_pay_and_still_reads(opened: Open) -> None:
     """What was written stays; nothing more is bought. (ours)"""
     await claimed(opened())
     ledger = opened(connect=_full)
-    rows = 1
+    records = 1
     with suppress(LedgerUnavailable):
-        while rows < 200:
-            await claimed(ledger, rows)
-            rows += 1
+        while records < 200:
+            await claimed(ledger, records)
+            records += 1
 
-    assert len(await ledger.recent(ME)) == rows < 200
+    assert len(await ledger.recent(ME)) == records < 200
     await refused(ledger, "full")
 
 
@@ -500,11 +500,11 @@ def _query_only(path: Path) -> sqlite3.Connection:
 
 async def test_disk_that_became_read_only_refuses_to_pay(opened: Open) -> None:
     """A claim needs a write, a read does not. (ours)"""
-    row = await claimed(opened())
+    record = await claimed(opened())
     ledger = opened(connect=_query_only)
 
     await refused(ledger, "read-only")
-    assert [each.handle for each in await ledger.recent(ME)] == [row.handle]
+    assert [each.submission_id for each in await ledger.recent(ME)] == [record.submission_id]
 
 
 def _denied(path: Path) -> sqlite3.Connection:
@@ -513,11 +513,11 @@ def _denied(path: Path) -> sqlite3.Connection:
 
 async def test_file_that_opens_for_reading_only_is_read(opened: Open, folder: Path) -> None:
     """Jobs that were paid for stay visible, a row under way included; nothing is bought. (ours)"""
-    row = await claimed(opened())
+    record = await claimed(opened())
     ledger = opened(_denied)
 
-    assert await ledger.recent(ME) == [row]
-    assert await ledger.settled(row.handle, 0) == row
+    assert await ledger.recent(ME) == [record]
+    assert await ledger.settled(record.submission_id, 0) == record
     await refused(ledger, "cannot be used: Permission denied")
 
 
@@ -551,7 +551,7 @@ async def test_new_file_in_foreign_hands_is_refused_in_time(
 
 async def test_mistake_of_ours_is_not_taken_for_a_bad_disk(tmp_path: Path) -> None:
     """A bug must be seen as one. (ours)"""
-    with pytest.raises(sqlite3.IntegrityError), database.in_our_words(tmp_path):
+    with pytest.raises(sqlite3.IntegrityError), database.as_ledger_errors(tmp_path):
         raise sqlite3.IntegrityError("NOT NULL constraint failed")
 
 
@@ -562,7 +562,7 @@ async def test_folder_without_write_permission_can_be_read(
 ) -> None:
     """Read as any user, root included, who may not write: jobs yes, payments no. (ours)"""
     ledger = opened()
-    row = await claimed(ledger)
+    record = await claimed(ledger)
     if closed:
         await ledger.aclose()
     process = child(
@@ -577,10 +577,10 @@ async def test_folder_without_write_permission_can_be_read(
                 os.chmod(home, 0o755)
                 if os.geteuid() == 0:
                     os.seteuid(65534)
-                ledger = SQLiteLedger(copy, caps=Caps(None, None, None, None))
-                say(" ".join(row.handle for row in await ledger.recent("my-account")))
+                ledger = SQLiteLedger(copy, limits=SpendingLimits(None, None, None, None))
+                say(" ".join(record.submission_id for record in await ledger.recent("my-account")))
                 try:
-                    await ledger.claim("my-account", wanted(9), planted_seed=1, estimate=2)
+                    await ledger.claim("my-account", wanted(9), generated_seed=1, estimate=2)
                 except LedgerUnavailable as refused:
                     say(refused.what)
                 if os.getuid() == 0:
@@ -590,7 +590,7 @@ async def test_folder_without_write_permission_can_be_read(
         """
     )
 
-    assert heard(process) == row.handle
+    assert heard(process) == record.submission_id
     assert heard(process) == "The ledger (ledger.db) cannot be used: Permission denied."
 
 

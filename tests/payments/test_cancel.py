@@ -24,14 +24,14 @@ from mcp.client import Client
 import wan_mcp
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown
-from wan_mcp.jobs import Jobs, Submitted
+from wan_mcp.jobs import Jobs, Submission
 from wan_mcp.ledger.record import UNSETTLED
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
@@ -54,13 +54,18 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def serving(sandbox: Sandbox, folder: Path) -> AsyncIterator[Jobs]:
     """One server's jobs, without caps."""
     vendor = PixelDojo(sandbox.api_base, sandbox.key)
-    ledger = SQLiteLedger(folder, caps=Caps(None, None, None, None))
+    ledger = SQLiteLedger(folder, limits=SpendingLimits(None, None, None, None))
     account = partial(ledger.account, sandbox.api_base, sandbox.key)
     try:
         async with anyio.create_task_group() as tasks:
             with anyio.fail_after(10):
                 yield Jobs(
-                    vendor, ledger, account, Budget(ledger.rota, account, Clock()), tasks, Clock()
+                    vendor,
+                    ledger,
+                    account,
+                    SharedRateLimiter(ledger.coordination, account, Clock()),
+                    tasks,
+                    Clock(),
                 )
             tasks.cancel_scope.cancel()
     finally:
@@ -151,7 +156,7 @@ async def as_task(call: Awaitable[object], at: int) -> bool:
 async def same_call(jobs: Jobs, wanted: Replacement) -> str:
     """The id of the job that an equal call ends up with."""
     try:
-        return (await jobs.submit(wanted)).standing.id
+        return (await jobs.submit(wanted)).view.id
     except OutcomeUnknown as unknown:
         return (await jobs.check(unknown.job_id or "")).known().id
 
@@ -192,7 +197,7 @@ async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
 ) -> None:
     """The client says `cancelled`, the SDK stops the handler (reliability.md, rule 4)."""
     submit = Jobs.submit
-    interrupted: list[Interrupted[Submitted]] = []
+    interrupted: list[Interrupted[Submission]] = []
     settings = Settings.read(
         {
             "PIXELDOJO_API_BASE": sandbox.api_base,
@@ -212,7 +217,7 @@ async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
 
                 async def submit_interrupted(
                     jobs: Jobs, *wanted: Any, at: int = at, call: anyio.CancelScope = call
-                ) -> Submitted:
+                ) -> Submission:
                     interrupted.append(Interrupted(submit(jobs, *wanted), at, call.cancel))
                     return await interrupted[-1]
 

@@ -20,14 +20,14 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Fault, Sandbox
 from wan_mcp.sandbox.http import faults
 
@@ -73,7 +73,7 @@ def serve(sandbox: Sandbox) -> Serve:
                     vendor,
                     ledger,
                     account,
-                    Budget(ledger.rota, account, Clock(sleep=no_sleep)),
+                    SharedRateLimiter(ledger.coordination, account, Clock(sleep=no_sleep)),
                     tasks,
                     Clock(sleep=no_sleep),
                 )
@@ -94,13 +94,13 @@ class BusyLedger(SQLiteLedger):
 
     failures = 2
 
-    async def accept(self, handle: str, job: Job) -> Row:
+    async def accept(self, submission_id: str, job: Job) -> Record:
         self._fail()
-        return await super().accept(handle, job)
+        return await super().accept(submission_id, job)
 
-    async def conclude(self, handle: str, state: State, why: str) -> Row:
+    async def conclude(self, submission_id: str, state: State, why: str) -> Record:
         self._fail()
-        return await super().conclude(handle, state, why)
+        return await super().conclude(submission_id, state, why)
 
     def _fail(self) -> None:
         if self.failures:
@@ -213,17 +213,17 @@ async def test_a_paid_request_leaves_a_line_in_the_log(
     """At INFO, with both ids: an operator's trail of what was bought (README)."""
     caplog.set_level("INFO", "wan_mcp.payments.in_progress")
     async with serve(SQLiteLedger(tmp_path)) as jobs:
-        standing = (await jobs.submit(wanted)).standing
+        view = (await jobs.submit(wanted)).view
 
-    assert standing.row is not None
-    assert f"request {standing.row.handle}: running, job {standing.id}" in caplog.messages
+    assert view.record is not None
+    assert f"request {view.record.submission_id}: running, job {view.id}" in caplog.messages
 
 
 async def test_every_paid_post_has_a_connection_of_its_own(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
     """Kept-alive connections made 249 of 1,500 posts ambiguous (reliability.md, rule 5)."""
-    async with serve(SQLiteLedger(tmp_path, caps=Caps(in_flight=None))) as jobs:
+    async with serve(SQLiteLedger(tmp_path, limits=SpendingLimits(in_flight=None))) as jobs:
         for seed in range(3):
             await jobs.submit(wanted.model_copy(update={"seed": seed}))
 
@@ -248,10 +248,10 @@ async def test_a_dead_servers_request_is_never_sent_again(
     async with serve(SQLiteLedger(tmp_path)) as jobs:
         with pytest.raises(WanError) as told:
             await jobs.submit(wanted)
-        news = await jobs.check(told.value.job_id or "")
+        update = await jobs.check(told.value.job_id or "")
 
     assert isinstance(told.value, OutcomeUnknown)
-    assert news.known().id == sandbox.charges[0].job_id
+    assert update.known().id == sandbox.charges[0].job_id
     assert len(sandbox.charges) == 1
 
 
@@ -276,7 +276,7 @@ async def test_an_outcome_is_written_down_once_the_ledger_is_free(
         with suppress(OutcomeUnknown):
             await jobs.submit(wanted)
         (listed,) = await jobs.recent(None, 10)
-        assert listed.row is not None
-        row = await ledger.settled(listed.row.handle, 1)
+        assert listed.record is not None
+        record = await ledger.settled(listed.record.submission_id, 1)
 
-    assert row.state is state
+    assert record.state is state

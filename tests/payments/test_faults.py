@@ -80,10 +80,10 @@ class Session:
         assert answer.data["status"] == "submitting"
         assert answer.data["charged"] == UNKNOWN
         assert "Do not call replace_character again" in answer.text
-        handle = answer.data["job_id"]
+        submission_id = answer.data["job_id"]
         while answer.data.get("status") == "submitting":
             await anyio.sleep(1)
-            answer = await self.call("get_job_status", job_id=handle)
+            answer = await self.call("get_job_status", job_id=submission_id)
         assert not answer.failed
         return answer
 

@@ -25,19 +25,19 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Claim
-from wan_mcp.ledger.record import REPEAT_WINDOW, UNSETTLED, Row, State
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.record import REPEAT_WINDOW, UNSETTLED, Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 
 RUN = "/api/v1/models/*/run"
 PRICE = 10.0
-CAPS = Caps(credits_per_job=None, credits_per_day=60, in_flight=4, submits_per_minute=3)
+CAPS = SpendingLimits(credits_per_job=None, credits_per_day=60, in_flight=4, submits_per_minute=3)
 JOB_SECONDS = 60.0
 DAY, MINUTE = 86_400.0, 60.0
 DRIFT = 20.0
@@ -128,16 +128,16 @@ class MortalLedger(SQLiteLedger):
         await self._reach("claimed")
         return claim
 
-    async def commit_sending(self, handle: str) -> None:
+    async def commit_sending(self, submission_id: str) -> None:
         await self._reach("connected")
-        await super().commit_sending(handle)
+        await super().commit_sending(submission_id)
         await self._reach("committed")
 
-    async def accept(self, handle: str, job: Job) -> Row:
+    async def accept(self, submission_id: str, job: Job) -> Record:
         await self._reach("answered")
-        row = await super().accept(handle, job)
+        record = await super().accept(submission_id, job)
         await self._reach("accepted")
-        return row
+        return record
 
     async def _reach(self, moment: str) -> None:
         if moment == self.dies:
@@ -154,7 +154,7 @@ class Server:
 
     def __init__(self, sandbox: Sandbox, folder: Path, time: Time) -> None:
         clock = Clock(time.monotonic, time.wall, time.sleep, lambda: 0.5)
-        self.ledger = MortalLedger(folder, caps=CAPS, now=time.wall)
+        self.ledger = MortalLedger(folder, limits=CAPS, now=time.wall)
         self._vendor = PixelDojo(sandbox.api_base, sandbox.key)
         self._account = partial(self.ledger.account, sandbox.api_base, sandbox.key)
         self._clock = clock
@@ -167,7 +167,7 @@ class Server:
                 self._vendor,
                 self.ledger,
                 self._account,
-                Budget(self.ledger.rota, self._account, self._clock),
+                SharedRateLimiter(self.ledger.coordination, self._account, self._clock),
                 tasks,
                 self._clock,
             )
@@ -187,7 +187,7 @@ class Server:
 
     async def die(self) -> None:
         """End as at kill -9: the kernel drops the lock, and the lock file stays."""
-        with patch.object(Owner, "release", Owner.drop_inherited):
+        with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
             await self.stop()
 
 
@@ -278,45 +278,51 @@ class Money(RuleBasedStateMachine):
 
     @invariant()
     def every_possible_charge_is_listed(self) -> None:
-        rows = self.rows()
-        listed = {row.job_id for row in rows}
+        records = self.records()
+        listed = {record.job_id for record in records}
         for wanted in REQUESTS:
             jobs = self.sandbox.vendor.jobs.values()
             missing = [job for job in jobs if is_for(job.body, wanted) and job.id not in listed]
-            unknown = [row for row in rows if row.state is State.UNKNOWN and row_of(row, wanted)]
+            unknown = [
+                record
+                for record in records
+                if record.state is State.UNKNOWN and row_of(record, wanted)
+            ]
             assert len(missing) <= len(unknown), (wanted, missing)
 
     @invariant()
     def every_job_has_one_row_of_its_own_request(self) -> None:
         jobs = self.sandbox.vendor.jobs
-        for row in self.rows():
-            if row.job_id is not None:
-                body = jobs[row.job_id].body
-                assert row.arguments["character_image"] == body["character_image"]
-                assert row.seed == body["seed"]
+        for record in self.records():
+            if record.job_id is not None:
+                body = jobs[record.job_id].body
+                assert record.arguments["character_image"] == body["character_image"]
+                assert record.seed == body["seed"]
 
     @invariant()
     def every_id_that_was_told_is_found(self) -> None:
-        rows = self.rows()
-        assert self.told <= {row.handle for row in rows} | {row.job_id for row in rows}
+        records = self.records()
+        assert self.told <= {record.submission_id for record in records} | {
+            record.job_id for record in records
+        }
 
     @invariant()
     def no_submit_is_left_half_way(self) -> None:
-        assert not [row for row in self.rows() if row.state in UNSETTLED]
+        assert not [record for record in self.records() if record.state in UNSETTLED]
 
-    def rows(self) -> list[Row]:
+    def records(self) -> list[Record]:
         """Every row, as a server sees it that has nothing to do with the rest."""
         return self.run(self._rows())
 
-    async def _rows(self) -> list[Row]:
+    async def _rows(self) -> list[Record]:
         jobs = await self.servers[2].jobs()
         await self.servers[2].ledger.recover()
-        return [each.row for each in await jobs.recent(None, 1000) if each.row]
+        return [each.record for each in await jobs.recent(None, 1000) if each.record]
 
     async def _submit(self, server: Server, request: Replacement) -> None:
         jobs = await server.jobs()
         try:
-            self.told.add((await jobs.submit(request)).standing.id)
+            self.told.add((await jobs.submit(request)).view.id)
         except WanError as failure:
             self.told |= {failure.job_id} if failure.job_id else set()
 
@@ -332,13 +338,13 @@ class Money(RuleBasedStateMachine):
 
     async def _look(self, server: Server, order: int) -> None:
         jobs = await server.jobs()
-        for row in (await self._rows())[::order]:
+        for record in (await self._rows())[::order]:
             with suppress(WanError):
-                await jobs.check(row.public_id)
+                await jobs.check(record.public_id)
 
 
-def row_of(row: Row, wanted: Replacement) -> bool:
-    return is_for({**row.arguments, "seed": row.seed}, wanted)
+def row_of(record: Record, wanted: Replacement) -> bool:
+    return is_for({**record.arguments, "seed": record.seed}, wanted)
 
 
 async def _in_time(work: Coroutine[Any, Any, T]) -> T:

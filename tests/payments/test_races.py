@@ -18,10 +18,10 @@ from mcp.client.stdio import StdioServerParameters
 import wan_mcp
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.record import LIVE, State
-from wan_mcp.ledger.spending_limits import Caps, LimitReached
+from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.file import FILE
-from wan_mcp.ledger.transactions import Book
+from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.sandbox.http import faults
@@ -71,7 +71,7 @@ def test_eight_processes_buy_each_of_their_equal_films_once() -> None:
 
     assert run.returncode in (0, 1), run.stderr
     figures = json.loads(run.stdout)
-    assert figures["charges"] == figures["rows"] == 60
+    assert figures["charges"] == figures["records"] == 60
     assert figures["charged twice"] == figures["keys with two job ids"] == 0
     assert figures["left half-way"] == 0
     assert sum(figures["bought by each process"]) == 60
@@ -126,18 +126,18 @@ async def server(environment: dict[str, str]) -> AsyncIterator[Client]:
 
 async def test_claims_made_at_once_stay_under_the_cap(open_ledger: Open, tmp_path: Path) -> None:
     """8 owners claim 4 films each, and 5 may be in flight (reliability.md, rule 10)."""
-    caps = Caps(credits_per_day=None, in_flight=5, submits_per_minute=None)
+    limits = SpendingLimits(credits_per_day=None, in_flight=5, submits_per_minute=None)
     refused: list[LimitReached] = []
 
     async def claim(ledger: SQLiteLedger, number: int) -> None:
         try:
-            await ledger.claim("account", film(number), planted_seed=1, estimate=10)
+            await ledger.claim("account", film(number), generated_seed=1, estimate=10)
         except LimitReached as limit:
             refused.append(limit)
 
     async with anyio.create_task_group() as tasks:
         for owner in range(8):
-            ledger = open_ledger(caps=caps)
+            ledger = open_ledger(limits=limits)
             for number in range(4):
                 tasks.start_soon(claim, ledger, 4 * owner + number)
 
@@ -164,7 +164,7 @@ async def test_nobody_else_can_write_while_the_caps_are_counted(
     ledger = open_ledger(now=now)
     await ledger.account("https://api.example", "pd_key")  # opened, so that only the claim follows
     probes.clear()
-    await ledger.claim("account", film(1), planted_seed=1, estimate=10)
+    await ledger.claim("account", film(1), generated_seed=1, estimate=10)
 
     assert set(probes) == {sqlite3.SQLITE_BUSY}
 
@@ -174,24 +174,26 @@ async def test_a_claim_that_overlooks_its_equal_cannot_be_written(
 ) -> None:
     """The unique index over live states is the last word (reliability.md, rule 9)."""
     ledger = open_ledger()
-    await ledger.claim("account", film(1), planted_seed=1, estimate=10)
-    monkeypatch.setattr(Book, "_live", lambda *_: None)
+    await ledger.claim("account", film(1), generated_seed=1, estimate=10)
+    monkeypatch.setattr(Transactions, "_live", lambda *_: None)
 
     with pytest.raises(sqlite3.IntegrityError):
-        await ledger.claim("account", film(1), planted_seed=2, estimate=10)
+        await ledger.claim("account", film(1), generated_seed=2, estimate=10)
 
     assert live_rows(tmp_path) == [State.INTENT]
 
 
 async def test_a_row_is_sent_by_the_one_who_claimed_it(open_ledger: Open) -> None:
     """Another process, or the same one again, is fenced off (reliability.md, rule 9)."""
-    mine, other = open_ledger(), open_ledger()
-    handle = (await mine.claim("account", film(1), planted_seed=1, estimate=10)).row.handle
+    created, other = open_ledger(), open_ledger()
+    submission_id = (
+        await created.claim("account", film(1), generated_seed=1, estimate=10)
+    ).record.submission_id
 
     with pytest.raises(Fenced):
-        await other.commit_sending(handle)
-    await mine.commit_sending(handle)
+        await other.commit_sending(submission_id)
+    await created.commit_sending(submission_id)
     with pytest.raises(Fenced):
-        await mine.commit_sending(handle)
+        await created.commit_sending(submission_id)
     with pytest.raises(Fenced):
-        await other.conclude(handle, State.REFUSED, "not its own")
+        await other.conclude(submission_id, State.REFUSED, "not its own")

@@ -15,7 +15,7 @@ from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 
@@ -91,7 +91,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         ledger = SQLiteLedger(tmp_path / "ledger", now=time.wall)
         account = partial(ledger.account, sandbox.api_base, sandbox.key)
         async with anyio.create_task_group() as tasks:
-            jobs = Jobs(vendor, ledger, account, Budget(ledger.rota, account, clock), tasks, clock)
+            jobs = Jobs(
+                vendor,
+                ledger,
+                account,
+                SharedRateLimiter(ledger.coordination, account, clock),
+                tasks,
+                clock,
+            )
             with anyio.fail_after(10):
                 yield House(jobs, ledger, account, sandbox, time)
             tasks.cancel_scope.cancel()
@@ -101,9 +108,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_a_lost_job_is_found_by_the_seed_that_was_planted(house: House) -> None:
     """The list shows each job's seed, so the handle leads to the job and its film (ours)."""
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
 
-    found = (await house.jobs.check(handle)).known()
+    found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.RUNNING
     assert found.id == house.sandbox.charges[0].job_id
@@ -112,37 +119,37 @@ async def test_a_lost_job_is_found_by_the_seed_that_was_planted(house: House) ->
 
 async def test_an_equal_call_after_a_lost_answer_sends_nothing(house: House) -> None:
     """Unknown blocks an equal request: a second POST could pay twice (ours)."""
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
 
     with pytest.raises(OutcomeUnknown) as again:
         await house.jobs.submit(house.wanted())
 
-    assert again.value.job_id == handle
+    assert again.value.job_id == submission_id
     assert len(house.sandbox.seen("POST", RUN)) == 1
 
 
 async def test_a_found_job_answers_the_equal_call_without_a_charge(house: House) -> None:
     """Reconciling unblocks the request; it never sends one (ours)."""
-    handle = await house.lose_an_answer()
-    await house.jobs.check(handle)
+    submission_id = await house.lose_an_answer()
+    await house.jobs.check(submission_id)
 
     submitted = await house.jobs.submit(house.wanted())
 
     assert submitted.joined
-    assert submitted.standing.id == house.sandbox.charges[0].job_id
+    assert submitted.view.id == house.sandbox.charges[0].job_id
     assert len(house.sandbox.charges) == 1
 
 
 async def test_a_list_that_does_not_show_seeds_leaves_it_unknown_and_says_so(house: House) -> None:
     """What the list holds is not documented; without seeds it can tell nothing (assumed)."""
     house.sandbox.terms = replace(house.sandbox.terms, list_echoes_input=False)
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
 
-    found = (await house.jobs.check(handle)).known()
+    found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.UNKNOWN
-    assert found.row is not None
-    assert "does not show" in (found.row.findings or "")
+    assert found.record is not None
+    assert "does not show" in (found.record.findings or "")
 
 
 @pytest.mark.parametrize(
@@ -153,25 +160,25 @@ async def test_a_list_that_cannot_be_read_leaves_it_unknown(
 ) -> None:
     """The job list is only known from the vendor's SDK; it may not be there (vendor)."""
     house.sandbox.fault("GET", LIST, fault, times=None)
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
 
-    found = (await house.jobs.check(handle)).known()
+    found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.UNKNOWN
-    assert found.row is not None
-    assert "could not be read" in (found.row.findings or "")
+    assert found.record is not None
+    assert "could not be read" in (found.record.findings or "")
 
 
 async def test_a_job_that_the_list_shows_late_is_found_by_the_schedule(house: House) -> None:
     """The list may lag: it is read at +3, +15, +60, +180 and +600 s (ours)."""
     house.sandbox.terms = replace(house.sandbox.terms, list_lag_seconds=50)
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(house.jobs.reconcile)
         for seconds in (3, 12, 45):
             await house.time.pass_once_asleep(seconds)
         await house.sandbox.until(lambda: len(house.sandbox.seen("GET", LIST)) == 4)
-        found = (await house.jobs.check(handle)).known()
+        found = (await house.jobs.check(submission_id)).known()
         tasks.cancel_scope.cancel()
 
     assert found.id == house.sandbox.charges[0].job_id
@@ -184,17 +191,17 @@ async def test_a_request_that_never_became_a_job_is_free_again_after_the_last_lo
     """The list shows jobs of ours from before and after, with seeds, and none for this (ours)."""
     await house.jobs.submit(house.wanted(seed=1))
     house.time.pass_(30)
-    handle = await house.lose_an_answer(work=False)
+    submission_id = await house.lose_an_answer(work=False)
     house.time.pass_(30)
     await house.jobs.submit(house.wanted(seed=2))
 
     for seconds in (3, 12, 45, 120, 430):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(handle)).known()
+        found = (await house.jobs.check(submission_id)).known()
         assert found.status is JobStatus.UNKNOWN
     for seconds in (600, 600):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(handle)).known()
+        found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.NOT_SENT
     submitted = await house.jobs.submit(house.wanted())
@@ -210,14 +217,14 @@ async def test_without_jobs_from_before_and_after_nothing_is_concluded(
     if before:
         await house.jobs.submit(house.wanted(seed=1))
         house.time.pass_(30)
-    handle = await house.lose_an_answer(work=False)
+    submission_id = await house.lose_an_answer(work=False)
     if not before:
         house.time.pass_(30)
         await house.jobs.submit(house.wanted(seed=1))
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(handle)).known()
+        found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.UNKNOWN
 
@@ -227,11 +234,11 @@ async def test_a_clock_that_jumps_concludes_nothing_at_the_first_look(house: Hou
     await house.jobs.submit(house.wanted(seed=1))
     house.time.pass_(30)
     house.sandbox.terms = replace(house.sandbox.terms, list_lag_seconds=3_000)
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
     house.time.pass_(2_000)
     await house.jobs.submit(house.wanted(seed=2))
 
-    found = (await house.jobs.check(handle)).known()
+    found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.UNKNOWN
 
@@ -240,10 +247,10 @@ async def test_a_busy_list_is_left_alone_as_long_as_it_asks(house: House) -> Non
     """Retry-After holds for the list too (ours)."""
     busy = faults.status(429, headers={"Retry-After": "60"})
     house.sandbox.fault("GET", LIST, busy, times=None)
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
 
     for _ in range(10):
-        await house.jobs.check(handle)
+        await house.jobs.check(submission_id)
         house.time.pass_(5)
 
     assert len(house.sandbox.seen("GET", LIST)) == 1
@@ -257,11 +264,11 @@ async def test_a_seed_that_the_caller_chose_does_not_claim_another_clips_job(hou
     stranger = PixelDojo(house.sandbox.api_base, house.sandbox.key)
     await stranger.submit(other)  # by another program with the same key: not in our ledger
     await stranger.aclose()
-    handle = await house.lose_an_answer(seed=7, work=False)
+    submission_id = await house.lose_an_answer(seed=7, work=False)
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(handle)).known()
+        found = (await house.jobs.check(submission_id)).known()
 
     assert found.status is JobStatus.UNKNOWN
 
@@ -269,9 +276,9 @@ async def test_a_seed_that_the_caller_chose_does_not_claim_another_clips_job(hou
 async def test_looks_at_the_list_keep_three_seconds_apart(house: House) -> None:
     """An agent that asks in a loop must not spend the key's request budget (ours)."""
     house.sandbox.terms = replace(house.sandbox.terms, list_echoes_input=False)
-    handle = await house.lose_an_answer()
+    submission_id = await house.lose_an_answer()
 
     for _ in range(5):
-        await house.jobs.check(handle)
+        await house.jobs.check(submission_id)
 
     assert len(house.sandbox.seen("GET", LIST)) == 1

@@ -233,7 +233,7 @@ async def test_a_submit_without_2xx_tells_whether_it_may_be_charged(
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "passing"),
+    ("status", "kind", "transient"),
     [
         (400, Rejected, None),
         (401, Unauthorized, None),
@@ -254,14 +254,14 @@ async def test_a_read_without_2xx_tells_whether_asking_again_helps(
     read: Method,
     status: int,
     kind: type[WanError],
-    passing: bool | None,
+    transient: bool | None,
 ) -> None:
     """A bad status on a read says nothing about the job (reliability 2)."""
     vendor.get(path).respond(status)
     error = await failure(read(dojo))
 
     assert type(error) is kind
-    assert getattr(error, "passing", None) is passing
+    assert getattr(error, "transient", None) is transient
     assert error.charged == "no"
 
 
@@ -371,7 +371,7 @@ async def test_a_broken_read_says_only_that_it_could_not_find_out(
     error = await failure(read(dojo))
 
     assert type(error) is CouldNotFindOut
-    assert error.passing
+    assert error.transient
     assert vendor.calls.call_count == 1
 
 

@@ -89,7 +89,7 @@ def test_read_that_may_pass_is_worth_another_look(status: int) -> None:
     error = failure(answer(status, retry_after=7.0), paid=False)
 
     assert isinstance(error, CouldNotFindOut)
-    assert (error.passing, error.retry_after, error.retry_safe) == (True, 7.0, True)
+    assert (error.transient, error.retry_after, error.retry_safe) == (True, 7.0, True)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 405, 409, 410, 418, 451])
@@ -98,7 +98,7 @@ def test_read_that_will_not_pass_is_not_repeated(status: int) -> None:
     error = failure(answer(status), paid=False)
 
     assert isinstance(error, CouldNotFindOut)
-    assert not error.passing
+    assert not error.transient
 
 
 @pytest.mark.parametrize("paid", [True, False], ids=["submit", "read"])

@@ -368,8 +368,8 @@ async def test_an_unusable_proxy_is_named_and_nothing_is_sent(
         with pytest.raises(CouldNotFindOut, match="the proxy named in the environment") as unread:
             await dojo.job("job_1")
 
-    assert not unsent.value.passing
-    assert not unread.value.passing
+    assert not unsent.value.transient
+    assert not unread.value.transient
 
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:99999", "https://[::1]:99999"])
@@ -401,8 +401,8 @@ async def test_an_untrusted_certificate_gets_nothing_and_no_second_try(
         with pytest.raises(CouldNotFindOut, match="not trusted on this machine") as unread:
             await dojo.job("job_1")
 
-    assert not unsent.value.passing
-    assert not unread.value.passing
+    assert not unsent.value.transient
+    assert not unread.value.transient
     assert server.received == b""
 
 
@@ -431,7 +431,7 @@ async def test_a_proxy_of_the_environment_carries_the_submit(
 
     async def commit() -> None:
         await upstream.connected.wait()
-        await passes()
+        await is_transient()
         seen.append((upstream.connections, upstream.received))
 
     async with (
@@ -474,7 +474,7 @@ async def unwanted() -> None:
     pytest.fail("a request that cannot be sent was committed")
 
 
-async def passes() -> None:
+async def is_transient() -> None:
     """Give everything that is ready to run in this process its turn."""
     for _ in range(20):
         await anyio.lowlevel.checkpoint()
@@ -491,7 +491,7 @@ async def test_the_commit_is_awaited_once_between_connecting_and_sending() -> No
 
     async def commit() -> None:
         await server.connected.wait()
-        await passes()
+        await is_transient()
         seen.append((server.connections, server.received))
 
     async with listening(saying(ACCEPTED)) as server:

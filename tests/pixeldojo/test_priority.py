@@ -11,7 +11,7 @@ import respx
 from wan_mcp.errors import Busy, NoKey, WanError
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.priority import Use
+from wan_mcp.pixeldojo.priority import Priority
 from wan_mcp.pixeldojo.reply import Allowance, Reply, allowance
 
 pytestmark = pytest.mark.anyio
@@ -37,12 +37,12 @@ class Log:
         self.replies: list[Reply] = []
         self.on_enter: Exception | None = None
 
-    async def enter(self, use: Use) -> None:
+    async def acquire(self, use: Priority) -> None:
         self.steps.append(f"enter {use.name}")
         if self.on_enter:
             raise self.on_enter
 
-    async def heed(self, reply: Reply, *, paid: bool) -> None:
+    async def observe(self, reply: Reply, *, paid: bool) -> None:
         self.steps.append(f"heed {reply.status}{' paid' * paid}")
         self.replies.append(reply)
 
@@ -69,23 +69,23 @@ async def dojo(vendor: respx.MockRouter, log: Log) -> AsyncIterator[PixelDojo]:
 
 
 def connected(vendor: respx.MockRouter, log: Log, key: str = "pd_key") -> PixelDojo:
-    async def handle(request: httpx.Request) -> httpx.Response:
+    async def submission_id(request: httpx.Request) -> httpx.Response:
         # What a real connection tells before it sends, which is where a payment is committed.
         steps = {"request": SimpleNamespace(method=request.method.encode())}
         await request.extensions["trace"]("http11.send_request_headers.started", steps)
         log.steps.append(request.method)
         return await vendor.async_handler(request)
 
-    return PixelDojo(BASE, key, pace=log, transport=httpx.MockTransport(handle))
+    return PixelDojo(BASE, key, limiter=log, transport=httpx.MockTransport(submission_id))
 
 
 Call = Callable[[PixelDojo], Awaitable[object]]
-CALLS: dict[str, tuple[str, Use, Call]] = {
-    "submit": (RUN, Use.SUBMIT, lambda dojo: dojo.submit(WANTED)),
-    "job": ("/jobs/job_1", Use.STATUS, lambda dojo: dojo.job("job_1")),
-    "poll": ("/jobs/job_1", Use.POLL, lambda dojo: dojo.job("job_1", Use.POLL)),
-    "jobs": ("/jobs", Use.LIST, lambda dojo: dojo.jobs()),
-    "reconcile": ("/jobs", Use.RECONCILE, lambda dojo: dojo.jobs(Use.RECONCILE)),
+CALLS: dict[str, tuple[str, Priority, Call]] = {
+    "submit": (RUN, Priority.SUBMIT, lambda dojo: dojo.submit(WANTED)),
+    "job": ("/jobs/job_1", Priority.STATUS, lambda dojo: dojo.job("job_1")),
+    "poll": ("/jobs/job_1", Priority.POLL, lambda dojo: dojo.job("job_1", Priority.POLL)),
+    "jobs": ("/jobs", Priority.LIST, lambda dojo: dojo.jobs()),
+    "reconcile": ("/jobs", Priority.RECONCILE, lambda dojo: dojo.jobs(Priority.RECONCILE)),
 }
 each_call = pytest.mark.parametrize(("path", "use", "call"), CALLS.values(), ids=CALLS)
 
@@ -97,7 +97,7 @@ async def test_room_is_made_before_a_request_and_its_answer_is_heeded(
     dojo: PixelDojo,
     log: Log,
     path: str,
-    use: Use,
+    use: Priority,
     call: Call,
     status: int,
 ) -> None:
@@ -107,7 +107,7 @@ async def test_room_is_made_before_a_request_and_its_answer_is_heeded(
         await call(dojo)
     except WanError:
         assert status >= 300
-    method, paid = ("POST", " paid") if use is Use.SUBMIT else ("GET", "")
+    method, paid = ("POST", " paid") if use is Priority.SUBMIT else ("GET", "")
 
     assert log.steps == [f"enter {use.name}", method, f"heed {status}{paid}"]
     assert log.replies[0].allowance == Allowance(limit=30)
@@ -125,7 +125,7 @@ async def test_a_payment_is_committed_after_its_room_and_before_it_is_sent(
 
 @each_call
 async def test_without_room_nothing_is_sent(
-    vendor: respx.MockRouter, dojo: PixelDojo, log: Log, path: str, use: Use, call: Call
+    vendor: respx.MockRouter, dojo: PixelDojo, log: Log, path: str, use: Priority, call: Call
 ) -> None:
     """Busy is our own word, told before a byte left (ours)."""
     log.on_enter = Busy("Full.", retry_after=3)

@@ -446,7 +446,7 @@ def test_answer_without_a_list_cannot_be_read(document: object) -> None:
     with pytest.raises(CouldNotFindOut) as caught:
         wire.jobs(reply(document))
 
-    assert not caught.value.passing
+    assert not caught.value.transient
 
 
 @pytest.mark.parametrize(

@@ -18,17 +18,17 @@ from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
-from wan_mcp.ledger.record import Row
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.polling.rate_limiter import Budget
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.videos.saver import Archive
 
 BASE = "https://api.example/api/v1"
-NO_CAPS = Caps(None, None, None, None)
+NO_LIMITS = SpendingLimits(None, None, None, None)
 LIST = "jobs"
 
 Answer = tuple[int, Any, dict[str, str]]
@@ -113,7 +113,7 @@ class Heard(NamedTuple):
 
     at: float
     what: str
-    trouble: str | None = None
+    last_error: str | None = None
 
 
 @dataclass
@@ -128,34 +128,36 @@ class Process:
     ledger: Ledger
     account: str
     jobs: Jobs
-    budget: Budget
+    limiter: SharedRateLimiter
     running: anyio.CancelScope
 
     async def die(self) -> None:
         """End as of kill -9: the kernel drops its lock, and nothing else is put in order."""
         self.running.cancel()
-        with patch.object(Owner, "release", Owner.drop_inherited):
+        with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
             await self.ledger.aclose()
 
-    async def submit(self, name: str) -> Row:
+    async def submit(self, name: str) -> Record:
         """A request on its way, whose job will have that id."""
         wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.ex/i")
-        claim = await self.ledger.claim(self.account, wanted, planted_seed=1, estimate=1)
-        return await sent(self.ledger, claim.row)
+        claim = await self.ledger.claim(self.account, wanted, generated_seed=1, estimate=1)
+        return await sent(self.ledger, claim.record)
 
-    async def accept(self, name: str) -> Row:
+    async def accept(self, name: str) -> Record:
         """A job that PixelDojo accepted just now."""
-        row = await self.submit(name)
-        return await self.ledger.accept(row.handle, Job(job_id=name, status=JobStatus.RUNNING))
+        record = await self.submit(name)
+        return await self.ledger.accept(
+            record.submission_id, Job(job_id=name, status=JobStatus.RUNNING)
+        )
 
     async def wait(self, id: str, seconds: float, heard: list[Heard] | None = None) -> list[Heard]:
         """Wait for a job; everything that was told, with what ended the wait if it failed."""
         heard = [] if heard is None else heard
         try:
-            async for news in self.jobs.watch(id, seconds):
-                status = "-" if news.standing is None else news.standing.status.value
-                trouble = None if news.trouble is None else news.trouble.code
-                heard.append(Heard(self.time.passed(), status, trouble))
+            async for update in self.jobs.watch(id, seconds):
+                status = "-" if update.view is None else update.view.status.value
+                last_error = None if update.last_error is None else update.last_error.code
+                heard.append(Heard(self.time.passed(), status, last_error))
         except WanError as failure:
             heard.append(Heard(self.time.passed(), failure.code))
         return heard
@@ -180,7 +182,7 @@ class House:
             archive: where it keeps films.
         """
         clock, scope = self._time.clock(), anyio.CancelScope()
-        ledger = SQLiteLedger(self._folder, caps=NO_CAPS, now=clock.wall)
+        ledger = SQLiteLedger(self._folder, limits=NO_LIMITS, now=clock.wall)
         name = await ledger.account(BASE, "key")
 
         async def account() -> str:
@@ -190,13 +192,13 @@ class House:
             with scope:
                 await jobs.run()
 
-        budget = Budget(ledger.rota, account, clock)
-        dojo = PixelDojo(BASE, "key", pace=budget, transport=self._vendor)
+        limiter = SharedRateLimiter(ledger.coordination, account, clock)
+        dojo = PixelDojo(BASE, "key", limiter=limiter, transport=self._vendor)
         async with anyio.create_task_group() as tasks:
-            jobs = Jobs(dojo, ledger, account, budget, tasks, clock, archive=archive)
+            jobs = Jobs(dojo, ledger, account, limiter, tasks, clock, archive=archive)
             if running:
                 tasks.start_soon(run, jobs)
-            process = Process(self._time, ledger, name, jobs, budget, scope)
+            process = Process(self._time, ledger, name, jobs, limiter, scope)
             yield process
             tasks.cancel_scope.cancel()
         await dojo.aclose()
@@ -246,7 +248,7 @@ def out_of_order(
 
     ledger: Any = process.ledger
     for name in names:
-        breaks(ledger._file if name in ("read", "write") else ledger.rota, name)
+        breaks(ledger._file if name in ("read", "write") else ledger.coordination, name)
     return mend
 
 

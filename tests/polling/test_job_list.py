@@ -10,7 +10,7 @@ from tests.polling import processes
 from tests.polling.processes import LIST, Answer, Heard, Process, Vendor, film, page
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.ledger.record import State
-from wan_mcp.polling.job_list import EVERY, FROM, PROBE
+from wan_mcp.polling.job_list import LIST_INTERVAL_SECONDS, MIN_LIVE_JOBS, PROBE_INTERVAL_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ def singles(vendor: Vendor) -> int:
     return sum(name != LIST for _, name in vendor.reads)
 
 
-@pytest.mark.parametrize(("count", "lists"), [(FROM - 1, False), (FROM, True)])
+@pytest.mark.parametrize(("count", "lists"), [(MIN_LIVE_JOBS - 1, False), (MIN_LIVE_JOBS, True)])
 async def test_the_list_is_read_from_five_jobs_on(
     one: Process, vendor: Vendor, count: int, lists: bool
 ) -> None:
@@ -150,7 +150,7 @@ async def test_a_list_that_fails_is_tried_three_times(
         vendor.jobs["job1"] = film("job1")
 
     assert vendor.count()[LIST] == 3
-    assert any(each.trouble for each in heard["job3"])
+    assert any(each.last_error for each in heard["job3"])
     assert heard["job1"][-1].what == "completed"
 
 
@@ -222,15 +222,18 @@ async def test_a_list_that_stands_still_is_found_out(one: Process, vendor: Vendo
         vendor.reads.clear()
 
     assert {told[-1].what for told in heard.values()} == {"completed"}
-    assert max(told[-1].at for told in heard.values()) <= 70 + PROBE + 4 * EVERY
-    assert vendor.count()[LIST] <= PROBE / EVERY + 4
+    assert (
+        max(told[-1].at for told in heard.values())
+        <= 70 + PROBE_INTERVAL_SECONDS + 4 * LIST_INTERVAL_SECONDS
+    )
+    assert vendor.count()[LIST] <= PROBE_INTERVAL_SECONDS / LIST_INTERVAL_SECONDS + 4
 
 
 async def test_probes_take_turns(one: Process, vendor: Vendor) -> None:
     """A single read once a minute finds any one that ended (ours)."""
     for name in JOBS:
         await one.accept(name)
-    await anyio.sleep((len(JOBS) + 1) * PROBE)
+    await anyio.sleep((len(JOBS) + 1) * PROBE_INTERVAL_SECONDS)
     probed = [name for _, name in vendor.reads if name != LIST]
 
     assert set(probed) == set(JOBS)
@@ -271,7 +274,7 @@ async def test_where_there_is_no_room_the_list_is_read_later(one: Process, vendo
     assert max(sum(at <= each < at + 60 for each in times) for at in times) <= 10
     assert heard["job1"][-1].what == "completed"
     assert heard["job1"][-1].at == pytest.approx(75, abs=20)
-    assert {(each.what, each.trouble) for each in heard["job2"]} == {("running", None)}
+    assert {(each.what, each.last_error) for each in heard["job2"]} == {("running", None)}
 
 
 async def test_a_defect_in_the_list_leaves_the_jobs_to_single_reads(
@@ -316,12 +319,12 @@ async def test_a_new_job_joins_the_list_and_the_last_four_leave_it(
 
 async def test_unwatched_jobs_are_listed_once_a_minute(one: Process, vendor: Vendor) -> None:
     """Nobody is in a hurry, and their films must be kept (ours)."""
-    rows = [await one.accept(name) for name in JOBS]
+    records = [await one.accept(name) for name in JOBS]
     await anyio.sleep(200)
     vendor.jobs = {name: film(name) for name in JOBS}
     await anyio.sleep(61)
-    kept = await one.ledger.rota.rows([row.handle for row in rows])
+    kept = await one.ledger.coordination.records([record.submission_id for record in records])
 
     assert vendor.count()[LIST] == 5
     assert singles(vendor) <= 5
-    assert {row.state for row in kept} == {State.COMPLETED}
+    assert {record.state for record in kept} == {State.COMPLETED}

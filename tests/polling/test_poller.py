@@ -19,14 +19,14 @@ from tests.polling.processes import (
     page,
 )
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.polling.intervals import poll_delay
 
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600.0
 LEASE = 20.0
-FOLLOW = 5.0
+FOLLOWER_SECONDS = 5.0
 
 
 time, anyio_backend = in_virtual_time()
@@ -45,8 +45,8 @@ def gaps(times: list[float]) -> list[float]:
     return [round(later - earlier, 3) for earlier, later in pairwise(times)]
 
 
-async def state(process: Process, row: Row) -> State:
-    [now] = await process.ledger.rota.rows([row.handle])
+async def state(process: Process, record: Record) -> State:
+    [now] = await process.ledger.coordination.records([record.submission_id])
     return now.state
 
 
@@ -71,7 +71,9 @@ async def test_of_two_processes_with_waiters_one_reads(
     assert max(each[-1].at for each in heard) <= vendor.times()[-1] + 1
 
 
-@pytest.mark.parametrize(("dead", "within"), [(True, FOLLOW + 1), (False, LEASE + FOLLOW + 1)])
+@pytest.mark.parametrize(
+    ("dead", "within"), [(True, FOLLOWER_SECONDS + 1), (False, LEASE + FOLLOWER_SECONDS + 1)]
+)
 async def test_another_process_polls_when_the_first_stops(
     house: House, vendor: Vendor, time: VirtualTime, dead: bool, within: float
 ) -> None:
@@ -182,7 +184,7 @@ async def test_a_waiter_makes_polling_fast_as_long_as_it_stays(
     one: Process, two: Process, vendor: Vendor, time: VirtualTime, elsewhere: bool
 ) -> None:
     """Within about a second, also for a waiter of another process; slow 30 s after (ours)."""
-    row = await one.accept("job1")
+    record = await one.accept("job1")
     await anyio.sleep(130)
     came = time.passed()
     await (two if elsewhere else one).wait("job1", 30)
@@ -194,7 +196,7 @@ async def test_a_waiter_makes_polling_fast_as_long_as_it_stays(
     assert fast[0] <= came + 1.6
     assert max(gaps(fast)) <= 6.6
     assert len([at for at in after if at > left + 31]) <= 3
-    assert await state(one, row) is State.ACCEPTED
+    assert await state(one, record) is State.ACCEPTED
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.9])
@@ -297,7 +299,7 @@ async def test_a_job_is_lost_after_three_404_in_a_row(
     watched: bool,
 ) -> None:
     """Not in its first two minutes, in which it may not be visible yet (reliability 2)."""
-    row = await one.accept("job1")
+    record = await one.accept("job1")
     time.now += age
     vendor.answers["job1"] = list(answers)
     if watched:
@@ -305,7 +307,7 @@ async def test_a_job_is_lost_after_three_404_in_a_row(
     else:
         await anyio.sleep(110 if age == 0 else 400)
 
-    assert await state(one, row) is (State.LOST if lost else State.ACCEPTED)
+    assert await state(one, record) is (State.LOST if lost else State.ACCEPTED)
     assert len(vendor.reads) >= min(len(answers), 3)
 
 
@@ -317,7 +319,7 @@ async def test_a_job_that_is_lost_was_missed_for_a_minute(
     time.now += 130
     vendor.answers["job1"] = [GONE]
     heard = await one.wait("job1", 200)
-    missed = [each.trouble for each in heard]
+    missed = [each.last_error for each in heard]
 
     assert gaps(vendor.times()) == pytest.approx([30, 30], abs=0.2)
     assert missed.count("could_not_find_out") >= 2
@@ -361,7 +363,7 @@ async def test_a_refused_job_is_left_alone_for_a_minute_and_its_waiters_are_told
     one: Process, vendor: Vendor, status: int, code: str
 ) -> None:
     """A wrong key does not mend by asking (ours)."""
-    row = await one.accept("job1")
+    record = await one.accept("job1")
     vendor.answers["job1"] = [(status, {}, {})]
     heard: list[list[Heard]] = [[], []]
     async with anyio.create_task_group() as tasks:
@@ -373,7 +375,7 @@ async def test_a_refused_job_is_left_alone_for_a_minute_and_its_waiters_are_told
     assert [each[-1].what for each in heard] == [code] * 2
     assert reads == 1
     assert len(vendor.reads) <= 6
-    assert await state(one, row) is State.ACCEPTED
+    assert await state(one, record) is State.ACCEPTED
 
 
 # Without the ledger
@@ -383,7 +385,7 @@ ALL = ("read", "write")
 
 @pytest.mark.parametrize(
     "broken",
-    [ALL, ("write",), ("live",), ("lead",), ("looked",), ("take",), ("expect",), ("rows",)],
+    [ALL, ("write",), ("live",), ("lead",), ("looked",), ("try_acquire",), ("expect",), ("records",)],
     ids=str,
 )
 async def test_without_the_ledger_waiters_are_served_and_nothing_runs_hot(
@@ -423,7 +425,7 @@ async def test_after_a_hiccup_of_the_ledger_one_reads_for_all_again(
         for number in range(12):
             tasks.start_soon(one.wait, f"job{number % 3}", 200)
         await anyio.sleep(20)
-        mend = out_of_order(one, monkeypatch, "rows", "version")
+        mend = out_of_order(one, monkeypatch, "records", "version")
         await anyio.sleep(6)
         mend()
         await anyio.sleep(15)
@@ -450,10 +452,10 @@ async def test_a_waiter_by_handle_is_served_without_the_ledger(
     one: Process, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job's id was known before (ours)."""
-    row = await one.accept("job1")
+    record = await one.accept("job1")
     heard: list[Heard] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(one.wait, row.handle, 60, heard)
+        tasks.start_soon(one.wait, record.submission_id, 60, heard)
         await anyio.sleep(10)
         out_of_order(one, monkeypatch, *ALL)
         vendor.jobs["job1"] = film("job1")
@@ -469,7 +471,7 @@ async def test_an_end_that_cannot_be_kept_is_read_by_the_schedule(
     vendor.jobs["job1"] = film("job1")
     await anyio.sleep(1)
     out_of_order(one, monkeypatch, "looked")
-    monkeypatch.setattr(one.ledger, "learn", one.ledger.rota.looked)
+    monkeypatch.setattr(one.ledger, "record_update", one.ledger.coordination.looked)
     await anyio.sleep(100)
 
     assert len(vendor.reads) <= 4

@@ -12,10 +12,10 @@ from tests.polling.processes import Heard, House, Process, Vendor, film, page, t
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import EXPECTED
-from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, JobStatus
-from wan_mcp.polling.watchers import HEARTBEAT, MOST, Board
+from wan_mcp.polling.watchers import HEARTBEAT_SECONDS, MAX_WAITERS, Watchers
 
 pytestmark = pytest.mark.anyio
 
@@ -33,31 +33,33 @@ class Waiters:
     """
 
     def __init__(self, process: Process, time: VirtualTime) -> None:
-        self.board = Board(process.ledger.rota, time.clock())
-        self.heard: dict[str, list[tuple[float, Row]]] = {}
+        self.board = Watchers(process.ledger.coordination, time.clock())
+        self.heard: dict[str, list[tuple[float, Record]]] = {}
         self._process = process
         self._time = time
 
-    async def wait(self, name: str, row: Row, seconds: float = 60, busy: float = 0) -> None:
+    async def wait(self, name: str, record: Record, seconds: float = 60, busy: float = 0) -> None:
         """Watch a row, and be busy so long with each thing heard."""
         heard = self.heard.setdefault(name, [])
-        async with aclosing(self.board.watch(row, self._time.now + seconds)) as rows:
-            async for each in rows:
+        async with aclosing(self.board.watch(record, self._time.now + seconds)) as records:
+            async for each in records:
                 heard.append((self._time.passed(), each))
                 if busy:
                     await anyio.sleep(busy)
 
-    async def end(self, row: Row) -> None:
-        done = Job(job_id=row.job_id or "", status=JobStatus.COMPLETED, video_url="https://a.ex/f")
-        await self._process.ledger.learn(self._process.account, done)
+    async def end(self, record: Record) -> None:
+        done = Job(
+            job_id=record.job_id or "", status=JobStatus.COMPLETED, video_url="https://a.ex/f"
+        )
+        await self._process.ledger.record_update(self._process.account, done)
 
-    async def look(self, row: Row) -> Row:
-        await self._process.ledger.rota.looked([row.handle])
-        [now] = await self._process.ledger.rota.rows([row.handle])
+    async def look(self, record: Record) -> Record:
+        await self._process.ledger.coordination.looked([record.submission_id])
+        [now] = await self._process.ledger.coordination.records([record.submission_id])
         return now
 
     def states(self, name: str) -> list[State]:
-        return [row.state for _, row in self.heard[name]]
+        return [record.state for _, record in self.heard[name]]
 
     def times(self, name: str) -> list[float]:
         return [at for at, _ in self.heard[name]]
@@ -116,7 +118,7 @@ async def test_a_newcomer_takes_no_news_from_those_who_wait(
         new = await waiters.look(old)
         tasks.start_soon(waiters.wait, "newcomer", new, 11)
 
-    assert waiters.heard["first"][0][1].looked_at == new.looked_at
+    assert waiters.heard["first"][0][1].last_polled_at == new.last_polled_at
     assert waiters.times("first")[0] <= 2
 
 
@@ -124,13 +126,13 @@ async def test_news_that_come_while_a_waiter_is_busy_are_heard_next(
     waiters: Waiters, quiet: Process
 ) -> None:
     """Between two of them it sends progress over a slow line (ours)."""
-    row = await quiet.accept("job1")
+    record = await quiet.accept("job1")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(waiters.wait, "busy", row, 60, 3)
+        tasks.start_soon(waiters.wait, "busy", record, 60, 3)
         await anyio.sleep(1)
-        await waiters.look(row)  # it is busy with that until second 4
+        await waiters.look(record)  # it is busy with that until second 4
         await anyio.sleep(1)
-        await waiters.end(row)
+        await waiters.end(record)
         await anyio.sleep(3)
 
         assert waiters.states("busy") == [State.ACCEPTED, State.COMPLETED]
@@ -142,28 +144,28 @@ async def test_the_end_is_heard_by_a_waiter_that_was_busy_when_its_time_ran_out(
     waiters: Waiters, quiet: Process
 ) -> None:
     """Else it tells of a running job, and the film is one call away (ours)."""
-    row = await quiet.accept("job1")
+    record = await quiet.accept("job1")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(waiters.wait, "busy", row, 5, 10)
+        tasks.start_soon(waiters.wait, "busy", record, 5, 10)
         await anyio.sleep(1)
-        await waiters.look(row)  # it is busy with that until second 11
+        await waiters.look(record)  # it is busy with that until second 11
         await anyio.sleep(1)
-        await waiters.end(row)
+        await waiters.end(record)
 
     assert waiters.states("busy")[-1] is State.COMPLETED
 
 
 async def test_every_change_of_a_row_is_heard_once(waiters: Waiters, quiet: Process) -> None:
     """And nothing else, but the time after 7.5 to 15 s of silence (reliability 2)."""
-    row = await quiet.accept("job1")
+    record = await quiet.accept("job1")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(waiters.wait, "one", row, 40)
+        tasks.start_soon(waiters.wait, "one", record, 40)
         for _ in range(3):
             await anyio.sleep(2)
-            await waiters.look(row)
+            await waiters.look(record)
 
     assert waiters.times("one") == pytest.approx(
-        [2, 4, 6, *(6 + times * 0.75 * HEARTBEAT for times in (1, 2, 3)), 40], abs=0.1
+        [2, 4, 6, *(6 + times * 0.75 * HEARTBEAT_SECONDS for times in (1, 2, 3)), 40], abs=0.1
     )
 
 
@@ -175,25 +177,25 @@ async def test_who_leaves_takes_nothing_from_the_others(
     waiters: Waiters, quiet: Process, leaves: str
 ) -> None:
     """Not from one at the same job, nor from one at another (reliability 2)."""
-    row, other, third = [await quiet.accept(name) for name in ("job1", "job2", "job3")]
+    record, other, third = [await quiet.accept(name) for name in ("job1", "job2", "job3")]
 
-    async def leave(row: Row) -> None:
+    async def leave(record: Record) -> None:
         with anyio.move_on_after(2 if leaves == "by being cancelled" else 60):
-            async with aclosing(waiters.board.watch(row, anyio.current_time() + 2)) as rows:
-                async for _ in rows:
+            async with aclosing(waiters.board.watch(record, anyio.current_time() + 2)) as records:
+                async for _ in records:
                     if leaves == "by an error":
                         return
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(leave, row)
+        tasks.start_soon(leave, record)
         tasks.start_soon(leave, third)
-        tasks.start_soon(waiters.wait, "same", row, 10)
+        tasks.start_soon(waiters.wait, "same", record, 10)
         tasks.start_soon(waiters.wait, "other", other, 10)
         await anyio.sleep(1)
-        await waiters.look(row)
+        await waiters.look(record)
         await waiters.look(third)
         await anyio.sleep(3)
-        await waiters.end(row)
+        await waiters.end(record)
         await waiters.end(other)
 
     for name in ("same", "other"):
@@ -203,20 +205,20 @@ async def test_who_leaves_takes_nothing_from_the_others(
 
 async def test_the_last_place_is_taken_once(waiters: Waiters, quiet: Process) -> None:
     """Each waiter holds a call open: 2,000 are enough (ours)."""
-    row = await quiet.accept("job1")
+    record = await quiet.accept("job1")
     async with anyio.create_task_group() as tasks:
-        for number in range(MOST):
-            tasks.start_soon(waiters.wait, f"{number}", row, 10 if number else 3)
+        for number in range(MAX_WAITERS):
+            tasks.start_soon(waiters.wait, f"{number}", record, 10 if number else 3)
         await anyio.sleep(1)
         with pytest.raises(Busy) as caught:
-            await waiters.wait("one too many", row)
+            await waiters.wait("one too many", record)
         await anyio.sleep(3)
-        await waiters.wait("in the place of one that left", row, 1)
+        await waiters.wait("in the place of one that left", record, 1)
 
-    assert MOST == 2_000
+    assert MAX_WAITERS == 2_000
     assert caught.value.retry_after == 30
     assert waiters.heard["one too many"] == []
-    assert all(waiters.heard[f"{number}"] for number in range(MOST))
+    assert all(waiters.heard[f"{number}"] for number in range(MAX_WAITERS))
     assert waiters.heard["in the place of one that left"]
 
 
@@ -224,18 +226,18 @@ async def test_a_job_is_announced_at_once_and_as_long_as_somebody_waits(
     waiters: Waiters, quiet: Process, time: VirtualTime
 ) -> None:
     """The poller may be another process: it reads so from the ledger (ours)."""
-    row = await quiet.accept("job1")
+    record = await quiet.accept("job1")
     ahead: list[float] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(waiters.wait, "one", row, 100)
+        tasks.start_soon(waiters.wait, "one", record, 100)
         for second in range(140):
             await anyio.sleep(1)
-            [now] = await quiet.ledger.rota.rows([row.handle])
+            [now] = await quiet.ledger.coordination.records([record.submission_id])
             assert now.watched_until is not None
             ahead.append((now.watched_until - time.wall()).total_seconds())
-            assert ahead[-1] > EXPECTED / 2 - 1 or second >= 99
+            assert ahead[-1] > WATCH_TTL_SECONDS / 2 - 1 or second >= 99
 
-    assert max(ahead) <= EXPECTED
+    assert max(ahead) <= WATCH_TTL_SECONDS
     assert ahead[130] <= 0
 
 
@@ -243,12 +245,12 @@ async def test_a_job_is_announced_at_once_and_as_long_as_somebody_waits(
 
 
 async def questions(
-    rota: Any, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], Exception | None]
+    coordination: Any, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], Exception | None]
 ) -> list[str]:
     """Every question of the board from now on; `fail` says whether it is answered."""
     asked: list[str] = []
-    for name in ("rows", "expect", "version"):
-        real = getattr(rota, name)
+    for name in ("records", "expect", "version"):
+        real = getattr(coordination, name)
 
         async def question(*given: object, real: Any = real, name: str = name) -> Any:
             asked.append(name)
@@ -256,7 +258,7 @@ async def questions(
                 raise failure
             return await real(*given)
 
-        monkeypatch.setattr(rota, name, question)
+        monkeypatch.setattr(coordination, name, question)
     return asked
 
 
@@ -264,13 +266,13 @@ async def test_a_board_without_waiters_asks_nothing(
     waiters: Waiters, quiet: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And one with any number asks for all at once, twice a second (ours)."""
-    row = await quiet.accept("job1")
-    asked = await questions(quiet.ledger.rota, monkeypatch, lambda: None)
+    record = await quiet.accept("job1")
+    asked = await questions(quiet.ledger.coordination, monkeypatch, lambda: None)
     await anyio.sleep(100)
     idle = len(asked)
     async with anyio.create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(waiters.wait, f"{number}", row, 60)
+            tasks.start_soon(waiters.wait, f"{number}", record, 60)
     await anyio.sleep(1)
     busy = len(asked)
     await anyio.sleep(100)
@@ -284,14 +286,14 @@ async def test_waiters_are_told_that_the_ledger_is_gone_and_may_come_back(
     waiters: Waiters, quiet: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They then look for themselves; the board tries again every 5 s (ours)."""
-    row = await quiet.accept("job1")
+    record = await quiet.accept("job1")
     away = [LedgerUnavailable("It is away.")]
-    asked = await questions(quiet.ledger.rota, monkeypatch, lambda: next(iter(away), None))
+    asked = await questions(quiet.ledger.coordination, monkeypatch, lambda: next(iter(away), None))
 
     async def wait_twenty_times() -> None:
         for _ in range(20):
             with pytest.raises(LedgerUnavailable):
-                await waiters.wait("one", row)
+                await waiters.wait("one", record)
             await anyio.sleep(5)
 
     with anyio.fail_after(110):
@@ -299,10 +301,10 @@ async def test_waiters_are_told_that_the_ledger_is_gone_and_may_come_back(
     meanwhile = len(asked)
     away.clear()
     with suppress(LedgerUnavailable):  # the first to come finds that it is back
-        await waiters.wait("one", row, 10)
+        await waiters.wait("one", record, 10)
     await anyio.sleep(6)
     began = anyio.current_time()
-    await waiters.wait("one", row, 10)
+    await waiters.wait("one", record, 10)
 
     assert meanwhile <= 30
     assert anyio.current_time() == began + 10
@@ -320,7 +322,9 @@ async def test_a_defect_in_the_ledger_does_not_end_the_server(
             await anyio.sleep(5)
             defects = [RuntimeError("a row that cannot be read")]
             await questions(
-                process.ledger.rota, monkeypatch, lambda: (defects and defects.pop()) or None
+                process.ledger.coordination,
+                monkeypatch,
+                lambda: (defects and defects.pop()) or None,
             )
             await anyio.sleep(5)
             vendor.jobs["job1"] = film("job1")
@@ -353,18 +357,18 @@ async def test_a_waiter_whose_row_another_one_replaced_hears_of_the_end(
 ) -> None:
     """A lost answer found by its seed takes over the job that the user has named (ours)."""
     lost = await one.submit("job1")
-    await one.ledger.conclude(lost.handle, State.UNKNOWN, "The answer was lost.")
+    await one.ledger.conclude(lost.submission_id, State.UNKNOWN, "The answer was lost.")
     heard: list[Heard] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.wait, "job1", 120, heard)
         await anyio.sleep(5)
         running = Job(job_id="job1", status=JobStatus.RUNNING)
-        await one.ledger.accept(lost.handle, running)  # as the reconciler does
+        await one.ledger.accept(lost.submission_id, running)  # as the reconciler does
         await anyio.sleep(5)
         vendor.jobs["job1"] = film("job1")
-    rows = await one.ledger.recent(one.account)
+    records = await one.ledger.recent(one.account)
 
-    assert [row.handle for row in rows] == [lost.handle]
+    assert [record.submission_id for record in records] == [lost.submission_id]
     assert heard[-1].what == "completed"
     assert heard[-1].at < 30
 
@@ -373,7 +377,7 @@ async def test_the_end_is_told_although_a_later_look_was_refused(
     one: Process, vendor: Vendor
 ) -> None:
     """The film counts, not that the key was withdrawn a moment later (ours)."""
-    row = await one.accept("job1")
+    record = await one.accept("job1")
     heard: list[Heard] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.wait, "job1", 60, heard)
@@ -382,9 +386,9 @@ async def test_the_end_is_told_although_a_later_look_was_refused(
         vendor.answers["job1"] = [(401, page("job1"), {})]
         await anyio.sleep(5 - 0.001)
         done = Job(job_id="job1", status=JobStatus.COMPLETED, video_url="https://a.ex/f")
-        await one.ledger.learn(one.account, done)
+        await one.ledger.record_update(one.account, done)
     await turns()
 
     assert heard[-1].what == "completed"
-    [kept] = await one.ledger.rota.rows([row.handle])
-    assert kept.trouble is None
+    [kept] = await one.ledger.coordination.records([record.submission_id])
+    assert kept.last_error is None

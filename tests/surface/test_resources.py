@@ -29,8 +29,8 @@ from wan_mcp.errors import NotFound
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.sandbox.http import faults
 from wan_mcp.surface import subscriptions
-from wan_mcp.surface.resources import Shelf
-from wan_mcp.videos.gallery import Blob
+from wan_mcp.surface.resources import JobResources
+from wan_mcp.videos.media import Blob
 
 pytestmark = pytest.mark.anyio
 
@@ -360,7 +360,7 @@ class Films:
     async def source(self, id: str) -> Blob:
         raise NotFound("The clip is gone.")
 
-    async def poster(self, id: str) -> Blob:
+    async def contact_sheet(self, id: str) -> Blob:
         raise NotFound("There are no frames.")
 
 
@@ -369,7 +369,9 @@ async def cinema(
     time: VirtualTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Host]:
     """A host whose server has films to show."""
-    monkeypatch.setattr("wan_mcp.server.Shelf", lambda call, *_: Shelf(call, lambda _: Films()))
+    monkeypatch.setattr(
+        "wan_mcp.server.Shelf", lambda call, *_: JobResources(call, lambda _: Films())
+    )
     async with connected(time, tmp_path) as host:
         yield host
 
@@ -439,13 +441,13 @@ async def test_a_film_can_be_too_large_or_gone(home: Host, monkeypatch: pytest.M
     """Each has words of its own, for the way out is another (ours)."""
     id = await home.start()
     path = (await home.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
-    shown = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
-    monkeypatch.setattr("wan_mcp.videos.gallery.FITS", 1_000)
+    video_views = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
+    monkeypatch.setattr("wan_mcp.videos.media.FITS", 1_000)
     large = await refusal(home, f"wan://jobs/{id}/film")
     remove(path)
     gone = await refusal(home, f"wan://jobs/{id}/film")
 
-    assert len(shown) == 1
+    assert len(video_views) == 1
     assert large.message.startswith("The saved film is larger than")
     assert gone.message.startswith("The film is no longer where it was saved.")
 

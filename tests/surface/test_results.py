@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from wan_mcp import errors
 from wan_mcp.errors import OutcomeUnknown, RateLimited, WanError
-from wan_mcp.jobs import Submitted
-from wan_mcp.ledger import status as standings
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.ledger.status import Standing, of_job, of_row
+from wan_mcp.jobs import Submission
+from wan_mcp.ledger import status as views
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.status import JobView, view_of_job, view_of_record
 from wan_mcp.models import Job, JobList, JobResult, JobStatus
-from wan_mcp.polling.waits import News
+from wan_mcp.polling.waits import JobUpdate
 from wan_mcp.surface.answers import results, text
-from wan_mcp.surface.video_views import as_seen
+from wan_mcp.surface.video_views import visible_to
 
 patient = settings(deadline=None)  # a busy machine is no defect
 
@@ -60,27 +60,27 @@ AGAIN = (
 )
 
 
-def row(state: State, **told: Any) -> Row:
+def record(state: State, **told: Any) -> Record:
     """A row of the ledger, as empty as it may be."""
     known = {"handle": HANDLE, "account": "a", "digest": "d", "owner": "o", "checks": 0}
-    empty: dict[str, Any] = dict.fromkeys(Row.model_fields)
+    empty: dict[str, Any] = dict.fromkeys(Record.model_fields)
     given = {"state": state, "arguments": "{}", "seed_planted": True, "vendor_status": ""}
     made = {"created_at": NOW - timedelta(minutes=5)}
-    return Row.model_validate(empty | known | given | made | told)
+    return Record.model_validate(empty | known | given | made | told)
 
 
-def stands(job: Job, **told: Any) -> Standing:
+def stands(job: Job, **told: Any) -> JobView:
     """What the ledger knows of a job."""
-    return of_row(row(STATES[job.status], **job.model_dump(exclude={"status"}), **told))
+    return view_of_record(record(STATES[job.status], **job.model_dump(exclude={"status"}), **told))
 
 
-def request(state: State, **told: Any) -> Standing:
+def request(state: State, **told: Any) -> JobView:
     """What the ledger knows of a request that has no job."""
-    return of_row(row(state, **told))
+    return view_of_record(record(state, **told))
 
 
-LOST = of_row(
-    row(
+LOST = view_of_record(
+    record(
         State.LOST,
         job_id="job_1",
         vendor_status="processing",
@@ -91,8 +91,8 @@ LOST = of_row(
 )
 
 
-def shown(standing: Standing, **how: Any) -> list[str]:
-    return text.text(results.job_result(standing, now=NOW, **how)).splitlines()
+def video_views(view: JobView, **how: Any) -> list[str]:
+    return text.text(results.job_result(view, now=NOW, **how)).splitlines()
 
 
 # A job
@@ -100,7 +100,7 @@ def shown(standing: Standing, **how: Any) -> list[str]:
 
 def test_accepted_job_is_told_with_its_cost_and_the_next_call() -> None:
     """Nothing is said of a link: there is none yet (ours)."""
-    assert shown(stands(ACCEPTED, seed=7, estimate=10), charged=True) == [
+    assert video_views(stands(ACCEPTED, seed=7, estimate=10), charged=True) == [
         "The job was accepted.",
         'Job job_1: running (PixelDojo: "pending"). Seed: 7.',
         "Charged by this call: yes. The job costs 10 credits. Credits left: 90.5.",
@@ -110,7 +110,7 @@ def test_accepted_job_is_told_with_its_cost_and_the_next_call() -> None:
 
 def test_going_job_is_told_with_its_time_so_far() -> None:
     """A read is free, and its text says so (ours)."""
-    assert shown(stands(GOING, seed=0, estimate=10), elapsed=125.9) == [
+    assert video_views(stands(GOING, seed=0, estimate=10), elapsed=125.9) == [
         "The job is still going.",
         'Job job_1: running (PixelDojo: "processing"), 2 min 5 s so far. Seed: 0.',
         "Charged by this call: no. The job is expected to cost 10 credits.",
@@ -120,7 +120,7 @@ def test_going_job_is_told_with_its_time_so_far() -> None:
 
 def test_completed_job_is_told_with_its_link_and_its_life() -> None:
     """The link comes second, where a person looks (ours)."""
-    assert shown(stands(DONE), elapsed=300) == [
+    assert video_views(stands(DONE), elapsed=300) == [
         "The film is ready.",
         f"Film: {FILM}",
         "The link expires at 2026-11-24T11:58:05+00:00, in 23 h 58 min.",
@@ -132,7 +132,7 @@ def test_completed_job_is_told_with_its_link_and_its_life() -> None:
 
 def test_failed_job_is_told_with_the_reason_and_the_money() -> None:
     """Whether failed jobs are refunded is not documented, so nothing is promised (vendor)."""
-    assert shown(stands(FAILED)) == [
+    assert video_views(stands(FAILED)) == [
         "PixelDojo reports that the job failed.",
         'PixelDojo\'s reason: "No person found"',
         "Job job_1: failed.",
@@ -153,7 +153,7 @@ def test_failed_job_without_a_reason_says_that_none_was_given() -> None:
 
 def test_lost_job_is_told_with_what_was_asked_and_who_can_help() -> None:
     """It was paid, so nothing may send a model to buy it again unawares (ours)."""
-    assert shown(LOST, elapsed=300) == [
+    assert video_views(LOST, elapsed=300) == [
         "The job was accepted, and now PixelDojo no longer knows it: asked several times in a "
         "row, it said so each time. PixelDojo knows nothing under this id. PixelDojo says: "
         '"No such job"',
@@ -166,22 +166,22 @@ def test_lost_job_is_told_with_what_was_asked_and_who_can_help() -> None:
 
 def test_job_that_the_ledger_does_not_know_is_told_all_the_same() -> None:
     """Another program's job, or a ledger that cannot be read (ours)."""
-    assert shown(of_job(DONE)) == shown(stands(DONE))
+    assert video_views(view_of_job(DONE)) == video_views(stands(DONE))
 
 
 @pytest.mark.parametrize(
-    "standing",
+    "view",
     [
         *[stands(job) for job in (ACCEPTED, GOING, FAILED)],
         stands(DONE.model_copy(update={"video_url": None})),
         *[request(state) for state in (State.SENDING, State.UNKNOWN, State.NOT_SENT)],
         *[request(State.REFUSED), LOST],
     ],
-    ids=lambda standing: standing.status,
+    ids=lambda view: view.status,
 )
-def test_link_is_spoken_of_only_when_there_is_one(standing: Standing) -> None:
+def test_link_is_spoken_of_only_when_there_is_one(view: JobView) -> None:
     """ "The link expires" without a link sends a model looking for it (ours)."""
-    told = "\n".join(shown(standing))
+    told = "\n".join(video_views(view))
 
     assert "The link" not in told
     assert "Film:" not in told
@@ -189,11 +189,11 @@ def test_link_is_spoken_of_only_when_there_is_one(standing: Standing) -> None:
 
 
 @pytest.mark.parametrize(
-    "standing", [stands(ACCEPTED), stands(FAILED), LOST], ids=["running", "failed", "lost"]
+    "view", [stands(ACCEPTED), stands(FAILED), LOST], ids=["running", "failed", "lost"]
 )
-def test_nothing_of_a_job_without_a_film_expires(standing: Standing) -> None:
+def test_nothing_of_a_job_without_a_film_expires(view: JobView) -> None:
     """There is no film whose life could end, or none yet (ours)."""
-    result = results.job_result(standing, now=NOW)
+    result = results.job_result(view, now=NOW)
 
     assert (result.expires_at, result.expires_in_seconds) == (None, None)
 
@@ -232,7 +232,7 @@ def test_completed_job_without_a_film_says_so() -> None:
 @pytest.mark.parametrize("url", [None, FILM])
 def test_note_about_what_was_left_out_is_always_told(state: State, url: str | None) -> None:
     """Nothing of an answer is dropped in silence (ours)."""
-    noted = of_row(row(state, job_id="j", video_url=url, note="A part was damaged."))
+    noted = view_of_record(record(state, job_id="j", video_url=url, note="A part was damaged."))
 
     assert "A part was damaged." in results.job_result(noted, now=NOW).message
 
@@ -245,11 +245,11 @@ def test_elapsed_time_is_told_only_while_something_goes_on() -> None:
         *[request(State.NOT_SENT), request(State.REFUSED)],
     ]
 
-    def told(standing: Standing) -> int | None:
-        return results.job_result(standing, now=NOW, elapsed=3.7).elapsed_seconds
+    def told(view: JobView) -> int | None:
+        return results.job_result(view, now=NOW, elapsed=3.7).elapsed_seconds
 
-    assert {told(standing) for standing in going} == {3}
-    assert {told(standing) for standing in ended} == {None}
+    assert {told(view) for view in going} == {3}
+    assert {told(view) for view in ended} == {None}
 
 
 def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
@@ -257,14 +257,14 @@ def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
     foreign = stands(GOING, digest=None, accepted_at=NOW)
 
     assert results.job_result(foreign, now=NOW, elapsed=3.7).elapsed_seconds is None
-    assert results.progress_note(News(foreign, 3.7)).startswith("the job is running")
+    assert results.progress_note(JobUpdate(foreign, 3.7)).startswith("the job is running")
 
 
 # Money
 
 
 @pytest.mark.parametrize(
-    ("standing", "told"),
+    ("view", "told"),
     [
         (stands(GOING), "PixelDojo did not say how much."),
         (stands(GOING, estimate=2.5), "PixelDojo did not say how much (expected 2.5 credits)."),
@@ -273,9 +273,9 @@ def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
     ],
     ids=["nothing", "estimate", "both alike", "both different"],
 )
-def test_charge_is_told_with_the_figure_there_is(standing: Standing, told: str) -> None:
+def test_charge_is_told_with_the_figure_there_is(view: JobView, told: str) -> None:
     """The cost is absent from some vendor samples, and prices differ between pages (vendor)."""
-    text = shown(standing, charged=True)
+    text = video_views(view, charged=True)
 
     assert any(f"Charged by this call: yes. {told}" in line for line in text)
 
@@ -316,7 +316,7 @@ def test_request_that_cost_nothing_names_no_price(state: State) -> None:
 
 def test_request_on_its_way_is_told_with_its_handle() -> None:
     """After 4 s the submit answers so; a charge is possible by then (reliability 1)."""
-    sending = Submitted(request(State.SENDING, seed=7, estimate=10), joined=False)
+    sending = Submission(request(State.SENDING, seed=7, estimate=10), joined=False)
 
     assert text.text(results.submit_result(sending, now=NOW)).splitlines() == [
         "The request is on its way; PixelDojo has not answered yet.",
@@ -336,7 +336,7 @@ def test_unknown_request_says_what_was_looked_at_and_what_to_do() -> None:
         findings="PixelDojo's job list does not show which job is whose.",
     )
 
-    assert shown(lost, elapsed=125) == [
+    assert video_views(lost, elapsed=125) == [
         "The outcome of this request is unknown: it may have been charged. The request was sent, "
         "but no answer arrived (no answer in time). Looked for 2 times; the last time: "
         "PixelDojo's job list does not show which job is whose.",
@@ -373,7 +373,7 @@ def test_request_that_was_not_sent_may_be_made_again() -> None:
         findings="PixelDojo's job list shows no job for this request so far.",
     )
 
-    assert shown(unsent) == [
+    assert video_views(unsent) == [
         "No job came of this request, and nothing was charged. "
         "PixelDojo's job list shows older jobs and none for this request.",
         f"Request {HANDLE}: not_sent.",
@@ -386,13 +386,13 @@ def test_request_that_was_turned_down_says_why() -> None:
     """The same request would be turned down again (ours)."""
     refused = request(State.REFUSED, error="The PixelDojo account has too few credits.")
 
-    assert shown(refused) == [
+    assert video_views(refused) == [
         "The PixelDojo account has too few credits. Nothing was charged.",
         f"Request {HANDLE}: refused.",
         "Charged by this call: no.",
         "Next: See to the reason, then calling replace_character again is safe.",
     ]
-    assert shown(request(State.REFUSED))[0] == (
+    assert video_views(request(State.REFUSED))[0] == (
         "PixelDojo turned this request down. Nothing was charged."
     )
 
@@ -401,13 +401,13 @@ def test_request_that_was_turned_down_says_why() -> None:
     "told",
     [
         results.job_result(request(State.UNKNOWN), now=NOW, elapsed=1),
-        results.submit_result(Submitted(request(State.SENDING), joined=False), now=NOW),
-        results.submit_result(Submitted(request(State.SENDING), joined=True), now=NOW),
+        results.submit_result(Submission(request(State.SENDING), joined=False), now=NOW),
+        results.submit_result(Submission(request(State.SENDING), joined=True), now=NOW),
         results.list_result([request(State.UNKNOWN)]),
         results.failure_result(OutcomeUnknown("It happened.")),
-        results.failure_result(standings.unknown(HANDLE, "It happened.")),
+        results.failure_result(views.unknown(HANDLE, "It happened.")),
         results.failure_result(
-            standings.failure_of(row(State.UNKNOWN)) or WanError("There is no such failure.")
+            views.failure_of(record(State.UNKNOWN)) or WanError("There is no such failure.")
         ),
     ],
     ids=["unknown", "submitting", "joined", "list", "class", "lost now", "lost before"],
@@ -433,7 +433,7 @@ TAKE = " For another take call again with another seed."
 
 
 @pytest.mark.parametrize(
-    ("standing", "other", "then"),
+    ("view", "other", "then"),
     [
         (stands(ACCEPTED), OTHER, f"{TAKE} The job is still going."),
         (stands(ACCEPTED), "", f"{TAKE} The job is still going."),
@@ -447,30 +447,32 @@ TAKE = " For another take call again with another seed."
     ],
     ids=["another query", "running", "completed", "submitting"],
 )
-def test_joined_call_says_that_it_bought_nothing(standing: Standing, other: str, then: str) -> None:
+def test_joined_call_says_that_it_bought_nothing(view: JobView, other: str, then: str) -> None:
     """And how to get another take, once it is known what the first one costs (reliability 1)."""
-    submitted = Submitted(standing, joined=True, resigned=bool(other))
+    submitted = Submission(view, joined=True, query_differs=bool(other))
     result = results.submit_result(submitted, now=NOW)
 
     assert result.message == (
         "Nothing was bought by this call: an equal request stands already, and this is where it "
         f"is.{other}{then}"
     )
-    assert (result.charged, result.job_id) == ("no", standing.id)
-    assert result.next == results.job_result(standing, now=NOW).next
+    assert (result.charged, result.job_id) == ("no", view.id)
+    assert result.next == results.job_result(view, now=NOW).next
 
 
-@pytest.mark.parametrize("resigned", [False, True], ids=["the same", "another query"])
+@pytest.mark.parametrize("query_differs", [False, True], ids=["the same", "another query"])
 @pytest.mark.parametrize(
-    "standing",
+    "view",
     [request(State.SENDING), request(State.UNKNOWN), stands(FAILED), LOST],
-    ids=lambda standing: standing.status,
+    ids=lambda view: view.status,
 )
 def test_another_seed_is_not_offered_before_the_first_job_is_known(
-    standing: Standing, resigned: bool
+    view: JobView, query_differs: bool
 ) -> None:
     """A model that waits for a slow answer would take it for the way on, and pay twice (ours)."""
-    result = results.submit_result(Submitted(standing, joined=True, resigned=resigned), now=NOW)
+    result = results.submit_result(
+        Submission(view, joined=True, query_differs=query_differs), now=NOW
+    )
 
     assert "seed" not in result.message
 
@@ -478,7 +480,7 @@ def test_another_seed_is_not_offered_before_the_first_job_is_known(
 def test_a_saved_film_out_of_reach_is_told_by_its_link() -> None:
     """A dead network drive, a folder that may not be read: the job is done all the same (ours)."""
     film = "/" + "x" * 5_000  # which no system looks up
-    seen = as_seen(stands(DONE, saved_path=film, sha256="ab", size=7), local=True).row
+    seen = visible_to(stands(DONE, saved_path=film, sha256="ab", size=7), local=True).record
 
     assert seen is not None
     assert (seen.saved_path, seen.sha256, seen.size) == (None, None, None)
@@ -486,14 +488,14 @@ def test_a_saved_film_out_of_reach_is_told_by_its_link() -> None:
 
 def test_call_that_bought_its_job_does_not_speak_of_another() -> None:
     """Each answer says whose purchase it is (ours)."""
-    result = results.submit_result(Submitted(stands(ACCEPTED), joined=False), now=NOW)
+    result = results.submit_result(Submission(stands(ACCEPTED), joined=False), now=NOW)
 
     assert (result.message, result.charged) == ("The job was accepted.", "yes")
 
 
 def test_job_that_could_not_be_written_down_is_to_be_kept() -> None:
     """Nobody else remembers a paid job when the disk was full (ours)."""
-    result = results.submit_result(Submitted(of_job(ACCEPTED), joined=False), now=NOW)
+    result = results.submit_result(Submission(view_of_job(ACCEPTED), joined=False), now=NOW)
 
     assert result.message == (
         "The job was accepted. It could not be written down here: keep its job_id."
@@ -511,7 +513,7 @@ def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
         [
             request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
             stands(DONE, seed=8, created_at=made, arguments=f'{{"video": "{CLIP}"}}'),
-            stands(GOING, digest=None, created_at=made, heard_at=NOW - timedelta(seconds=80)),
+            stands(GOING, digest=None, created_at=made, last_reply_at=NOW - timedelta(seconds=80)),
         ],
         now=NOW,
     )
@@ -548,7 +550,7 @@ def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standings", "asked", "step"),
+    ("views", "asked", "step"),
     [
         (
             [stands(DONE), stands(GOING)],
@@ -572,10 +574,10 @@ def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
     ids=["running", "submitting", "unknown", "ended", "empty", "none of a status"],
 )
 def test_next_step_of_a_list_fits_what_it_holds(
-    standings: list[Standing], asked: JobStatus | None, step: str
+    views: list[JobView], asked: JobStatus | None, step: str
 ) -> None:
     """A call that can be made as it is told, with the id in it (ours)."""
-    assert step == results.list_result(standings, status=asked).next
+    assert step == results.list_result(views, status=asked).next
 
 
 @pytest.mark.parametrize(
@@ -599,7 +601,12 @@ def test_age_of_the_news_is_told_of_running_jobs_only(
 
 def test_list_cuts_ended_jobs_and_says_that_there_are_older_ones() -> None:
     """The one beyond the limit only shows that there is more; no live job is cut (ours)."""
-    held = [stands(DONE, handle="sub_1"), stands(FAILED), stands(GOING), request(State.UNKNOWN)]
+    held = [
+        stands(DONE, submission_id="sub_1"),
+        stands(FAILED),
+        stands(GOING),
+        request(State.UNKNOWN),
+    ]
     cut = results.list_result(held, limit=1)
     whole = results.list_result(held, limit=2)
 
@@ -677,7 +684,7 @@ def test_equal_request_that_bought_nothing_is_told_as_its_own(
     state: State, code: str, words: str
 ) -> None:
     """Another process sent it, or an earlier call did; its handle leads to it (ours)."""
-    failure = standings.failure_of(row(state, error="No network."))
+    failure = views.failure_of(record(state, error="No network."))
 
     assert failure is not None
     assert (failure.code, failure.what, failure.job_id) == (code, words, HANDLE)
@@ -686,7 +693,7 @@ def test_equal_request_that_bought_nothing_is_told_as_its_own(
 
 def test_lost_answer_leads_to_the_free_look() -> None:
     """The way on is get_job_status, not another purchase (reliability 1)."""
-    told = results.failure_result(standings.unknown(HANDLE, "It happened."))
+    told = results.failure_result(views.unknown(HANDLE, "It happened."))
 
     assert (told.job_id, told.charged, told.retry_safe) == (HANDLE, "unknown", False)
     assert told.next == (
@@ -700,40 +707,43 @@ def test_lost_answer_leads_to_the_free_look() -> None:
 
 
 @pytest.mark.parametrize(
-    ("news", "note"),
+    ("update", "note"),
     [
-        (News(), "asking PixelDojo"),
-        (News(elapsed=5), "5 s: asking PixelDojo"),
+        (JobUpdate(), "asking PixelDojo"),
+        (JobUpdate(elapsed=5), "5 s: asking PixelDojo"),
         (
-            News(stands(GOING), 5),
+            JobUpdate(stands(GOING), 5),
             '5 s: the job is running (PixelDojo: "processing"); '
             "jobs have been reported to take 30 s to 6 min",
         ),
         (
-            News(of_job(Job(job_id="j", status=JobStatus.RUNNING))),
+            JobUpdate(view_of_job(Job(job_id="j", status=JobStatus.RUNNING))),
             "the job is running; jobs have been reported to take 30 s to 6 min",
         ),
-        (News(stands(DONE), 5), "5 s: the job is completed"),
-        (News(stands(FAILED), 5), "5 s: the job is failed"),
-        (News(LOST, 5), '5 s: the job is lost (PixelDojo: "processing")'),
-        (News(request(State.SENDING), 5), "5 s: the request is on its way"),
+        (JobUpdate(stands(DONE), 5), "5 s: the job is completed"),
+        (JobUpdate(stands(FAILED), 5), "5 s: the job is failed"),
+        (JobUpdate(LOST, 5), '5 s: the job is lost (PixelDojo: "processing")'),
+        (JobUpdate(request(State.SENDING), 5), "5 s: the request is on its way"),
         (
-            News(request(State.UNKNOWN), 5),
+            JobUpdate(request(State.UNKNOWN), 5),
             "5 s: not known whether a job was started; looking for it",
         ),
-        (News(request(State.NOT_SENT), 5), "5 s: no job came of the request"),
-        (News(request(State.REFUSED), 5), "5 s: the request was turned down"),
+        (JobUpdate(request(State.NOT_SENT), 5), "5 s: no job came of the request"),
+        (JobUpdate(request(State.REFUSED), 5), "5 s: the request was turned down"),
         (
-            News(stands(GOING), 5, RateLimited("Too many requests.")),
+            JobUpdate(stands(GOING), 5, RateLimited("Too many requests.")),
             "5 s: Too many requests. Still waiting.",
         ),
-        (News(trouble=RateLimited("Too many requests.")), "Too many requests. Still waiting."),
+        (
+            JobUpdate(last_error=RateLimited("Too many requests.")),
+            "Too many requests. Still waiting.",
+        ),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_progress_says_how_long_and_what_is_usual(news: News, note: str) -> None:
+def test_progress_says_how_long_and_what_is_usual(update: JobUpdate, note: str) -> None:
     """Elapsed and usual times, no invented percentage (vendor, third party)."""
-    assert note == results.progress_note(news)
+    assert note == results.progress_note(update)
 
 
 # Anything at all
@@ -741,7 +751,7 @@ def test_progress_says_how_long_and_what_is_usual(news: News, note: str) -> None
 WORDS = st.text("abc 'xyz.", min_size=1, max_size=30).map(str.strip).filter(bool)
 CREDITS = st.none() | st.floats(0, 1e12, exclude_max=True)
 WITH_JOB = st.builds(
-    row,
+    record,
     st.sampled_from([*STATES.values(), State.LOST]),
     job_id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,20}\Z"),
     digest=st.none() | st.just("d"),
@@ -757,7 +767,7 @@ WITH_JOB = st.builds(
     findings=st.none() | WORDS,
 )
 WITHOUT_JOB = st.builds(
-    row,
+    record,
     st.sampled_from(
         [State.INTENT, State.SENDING, State.UNKNOWN, State.NOT_SENT, State.REFUSED],
     ),
@@ -771,36 +781,36 @@ NOTHING_TO_EXPLAIN = {
     *(JobStatus.SUBMITTING, JobStatus.RUNNING),
     *(JobStatus.COMPLETED, JobStatus.FAILED),  # a failed job's reason has a field of its own
 }
-STANDINGS = st.builds(of_row, WITH_JOB | WITHOUT_JOB)
+STANDINGS = st.builds(view_of_record, WITH_JOB | WITHOUT_JOB)
 
 
 @patient
-@given(standing=STANDINGS, charged=st.booleans(), elapsed=st.none() | st.floats(0, 1e6))
+@given(view=STANDINGS, charged=st.booleans(), elapsed=st.none() | st.floats(0, 1e6))
 def test_every_standing_is_told_with_its_money_and_its_next_step(
-    standing: Standing, charged: bool, elapsed: float | None
+    view: JobView, charged: bool, elapsed: float | None
 ) -> None:
     """Whatever the ledger holds (ours)."""
-    result = results.job_result(standing, now=NOW, charged=charged, elapsed=elapsed)
-    row = standing.row
+    result = results.job_result(view, now=NOW, charged=charged, elapsed=elapsed)
+    record = view.record
 
-    assert row is not None
-    assert (result.job_id, result.status) == (standing.id, standing.status)
+    assert record is not None
+    assert (result.job_id, result.status) == (view.id, view.status)
     assert result.charged == ("yes" if charged else "no")
-    assert (result.credit_cost, result.seed) == (row.credit_cost, row.seed)
-    assert result.video_url == row.video_url
-    assert (result.error is not None) == bool(row.error and row.state is State.FAILED)
-    assert (row.note or "") in result.message
-    assert standing.status in NOTHING_TO_EXPLAIN or standing.why in result.message
-    assert standing.id in result.next or standing.settled
+    assert (result.credit_cost, result.seed) == (record.credit_cost, record.seed)
+    assert result.video_url == record.video_url
+    assert (result.error is not None) == bool(record.error and record.state is State.FAILED)
+    assert (record.note or "") in result.message
+    assert view.status in NOTHING_TO_EXPLAIN or view.why in result.message
+    assert view.id in result.next or view.settled
 
 
 @patient
-@given(standing=STANDINGS, joined=st.booleans())
-def test_data_has_no_nulls_and_reads_back(standing: Standing, joined: bool) -> None:
+@given(view=STANDINGS, joined=st.booleans())
+def test_data_has_no_nulls_and_reads_back(view: JobView, joined: bool) -> None:
     """A null would break the published schema (ours)."""
     for told in (
-        results.submit_result(Submitted(standing, joined=joined), now=NOW),
-        results.list_result([standing]),
+        results.submit_result(Submission(view, joined=joined), now=NOW),
+        results.list_result([view]),
     ):
         data = told.model_dump(exclude_none=True)
 

@@ -303,11 +303,11 @@ async def test_a_lost_answer_is_polled_rarely_and_ends_one_day(
         host.sandbox.fault("POST", RUN, faults.dropped(work=True))
         given = {"video": host.sandbox.clip_url, "character_image": host.sandbox.image_url}
         lost = await host.call("replace_character", **given)
-        handle = re.findall(r"sub_\w+", str(lost))[0]
-        answer = await host.client.call_tool("wait_for_job", {"job_id": handle})
+        submission_id = re.findall(r"sub_\w+", str(lost))[0]
+        answer = await host.client.call_tool("wait_for_job", {"job_id": submission_id})
 
     assert declares.begun[0].poll_interval_ms == 60_000
-    assert declares.begun[0].task_id == handle
+    assert declares.begun[0].task_id == submission_id
     assert (answer.structured_content or {})["status"] == "unknown"
     assert 1_800 <= time.now <= 2_000
 

@@ -646,19 +646,19 @@ async def test_late_answer_is_told_as_submitting_within_four_seconds(host: Host)
     gate = hold_the_answer(host)
     answer = await host.replace(seed=7)
     gate.set()
-    handle = answer.data["job_id"]
+    submission_id = answer.data["job_id"]
 
     assert ANSWER_SECONDS == 4
     assert not answer.is_error
-    assert handle.startswith("sub_")
+    assert submission_id.startswith("sub_")
     assert answer.data == {
         "message": "The request is on its way; PixelDojo has not answered yet.",
-        "job_id": handle,
+        "job_id": submission_id,
         "status": "submitting",
         "credit_estimate": 10.0,
         "seed": 7,
         "charged": "unknown",
-        "next": f'Call wait_for_job with job_id "{handle}". '
+        "next": f'Call wait_for_job with job_id "{submission_id}". '
         "Do not call replace_character again for it.",
     }
 
@@ -690,13 +690,13 @@ async def test_wait_for_a_handle_leads_to_the_job_and_its_film(host: Host) -> No
 async def test_look_at_a_handle_that_is_on_its_way_asks_nobody(host: Host, tool: str) -> None:
     """PixelDojo has no id to be asked about yet (ours)."""
     gate = hold_the_answer(host)
-    handle = (await host.replace()).data["job_id"]
-    answer = await host.call(tool, **_arguments(tool, handle))
+    submission_id = (await host.replace()).data["job_id"]
+    answer = await host.call(tool, **_arguments(tool, submission_id))
     gate.set()
 
     assert not answer.is_error
     assert (answer.data["status"], answer.data["charged"]) == ("submitting", "no")
-    assert handle in answer.data["next"]
+    assert submission_id in answer.data["next"]
     assert host.sandbox.seen("GET", "/api/v1/jobs*") == []
 
 
@@ -704,11 +704,11 @@ async def test_look_at_a_handle_that_is_on_its_way_asks_nobody(host: Host, tool:
 async def test_either_id_of_a_job_is_understood(host: Host, tool: str) -> None:
     """A model may hold on to the first id that it got (design)."""
     gate = hold_the_answer(host)
-    handle = (await host.replace()).data["job_id"]
+    submission_id = (await host.replace()).data["job_id"]
     gate.set()
-    found = await host.call("wait_for_job", job_id=handle, timeout_seconds=1)
+    found = await host.call("wait_for_job", job_id=submission_id, timeout_seconds=1)
     job_id = found.data["job_id"]
-    told = [(await host.call(tool, **_arguments(tool, id))).data for id in (handle, job_id)]
+    told = [(await host.call(tool, **_arguments(tool, id))).data for id in (submission_id, job_id)]
 
     assert job_id == host.sandbox.charges[0].job_id
     assert told[0] == told[1]
@@ -878,18 +878,18 @@ async def test_unknown_outcome_says_what_was_checked_and_what_to_do(
 ) -> None:
     """Unknown is said in those words, never as a failure (reliability 1)."""
     host = await open_host(terms=SILENT)
-    handle = await lose_the_answer(host)
-    answer = await host.call(tool, **_arguments(tool, handle))
+    submission_id = await lose_the_answer(host)
+    answer = await host.call(tool, **_arguments(tool, submission_id))
 
     assert not answer.is_error
-    assert (answer.data["status"], answer.data["job_id"]) == ("unknown", handle)
+    assert (answer.data["status"], answer.data["job_id"]) == ("unknown", submission_id)
     assert re.fullmatch(
         r"The outcome of this request is unknown: it may have been charged\. The request was sent, "
         r"but no answer arrived \(connection broken\)\. Looked for (once|\d+ times); the last "
         r"time: PixelDojo's job list does not show which job is whose\.",
         answer.data["message"],
     )
-    assert f'get_job_status with job_id "{handle}"' in answer.data["next"]
+    assert f'get_job_status with job_id "{submission_id}"' in answer.data["next"]
     assert "Do not repeat replace_character" in answer.data["next"]
     assert not re.search("fail|error", answer.text, re.IGNORECASE)
     assert host.posts == 1
@@ -897,8 +897,8 @@ async def test_unknown_outcome_says_what_was_checked_and_what_to_do(
 
 async def test_lost_answer_is_found_by_its_handle(host: Host) -> None:
     """The list shows the planted seed, so the film is not lost with the answer (reliability 1)."""
-    handle = await lose_the_answer(host)
-    answer = await host.call("wait_for_job", job_id=handle, timeout_seconds=900)
+    submission_id = await lose_the_answer(host)
+    answer = await host.call("wait_for_job", job_id=submission_id, timeout_seconds=900)
     (charge,) = host.sandbox.charges
 
     assert (answer.data["status"], answer.data["job_id"]) == ("completed", charge.job_id)
@@ -909,16 +909,16 @@ async def test_lost_answer_is_found_by_its_handle(host: Host) -> None:
 async def test_equal_call_after_a_lost_answer_sends_nothing(open_host: Open) -> None:
     """It says so, and leads to the same handle (reliability 1)."""
     host = await open_host(terms=SILENT)
-    handle = await lose_the_answer(host)
+    submission_id = await lose_the_answer(host)
     again = await host.replace()
 
     assert (again.is_error, again.data["code"]) == (True, "outcome_unknown")
-    assert (again.data["job_id"], again.data["charged"]) == (handle, "no")
+    assert (again.data["job_id"], again.data["charged"]) == (submission_id, "no")
     assert again.data["message"].startswith("This call sent nothing: the outcome of the equal")
     assert "that earlier request may have been charged" in again.data["message"]
     assert again.data["retry_safe"] is False
     assert TAKE not in again.text
-    assert handle in again.data["next"]
+    assert submission_id in again.data["next"]
     assert not re.search("fail|error", again.text, re.IGNORECASE)
     assert (host.posts, len(host.sandbox.charges)) == (1, 1)
 
@@ -1021,12 +1021,12 @@ async def test_list_tells_of_every_job_newest_first(open_host: Open) -> None:
     done = (await host.replace(seed=1)).data["job_id"]
     await host.call("wait_for_job", job_id=done, timeout_seconds=300)
     going = (await host.replace(seed=2)).data["job_id"]
-    handle = await lose_the_answer(host)
+    submission_id = await lose_the_answer(host)
     answer = await host.call("list_jobs")
     jobs = answer.data["jobs"]
 
     assert [(job["job_id"], job["status"]) for job in jobs] == [
-        *[(handle, "unknown"), (going, "running"), (done, "completed")]
+        *[(submission_id, "unknown"), (going, "running"), (done, "completed")]
     ]
     assert [job.get("credit_cost") for job in jobs] == [None, 10, 10]
     assert [job["seed"] for job in jobs[1:]] == [2, 1]
@@ -1036,7 +1036,7 @@ async def test_list_tells_of_every_job_newest_first(open_host: Open) -> None:
         "3 jobs, newest first. Of unknown outcome: 1; that may have been charged."
     )
     assert f'wait_for_job with job_id "{going}"' in answer.data["next"]
-    assert f'get_job_status with job_id "{handle}"' in answer.data["next"]
+    assert f'get_job_status with job_id "{submission_id}"' in answer.data["next"]
     assert (answer.data["charged"], answer.is_error) == ("no", False)
 
 

@@ -22,7 +22,7 @@ import anyio.to_thread
 import pytest
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotKept
+from wan_mcp.errors import NotSaved
 from wan_mcp.sandbox import Fault, Reply, Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.videos import archive as archive_module
@@ -89,7 +89,7 @@ class Hours:
 
 
 @dataclass
-class Keeper:
+class VideoSaver:
     """An archive, its folder and clock, and the storage that it fetches from."""
 
     folder: Path
@@ -104,8 +104,8 @@ class Keeper:
         given = {"url": self.sandbox.clip_url, "made_at": MADE, **given}
         return await self.archive().keep(job_id, **given)
 
-    def fault(self, *row: Fault, times: int | None = 1) -> None:
-        self.sandbox.fault("GET", PATH, *row, times=times)
+    def fault(self, *record: Fault, times: int | None = 1) -> None:
+        self.sandbox.fault("GET", PATH, *record, times=times)
 
     @property
     def ranges(self) -> list[str | None]:
@@ -117,11 +117,11 @@ class Keeper:
 
 
 @pytest.fixture
-async def keeper(tmp_path: Path) -> AsyncIterator[Keeper]:
+async def keeper(tmp_path: Path) -> AsyncIterator[VideoSaver]:
     with anyio.fail_after(20):
         async with Sandbox() as sandbox:
             web = Web(loopback=True)
-            yield Keeper(tmp_path / "films", sandbox, web)
+            yield VideoSaver(tmp_path / "films", sandbox, web)
             await web.aclose()
 
 
@@ -144,7 +144,7 @@ def cut_old(at: int, body: bytes = FILM, **headers: str) -> Fault:
     return Fault(work=True, reply=film_reply(200, body, **headers), send="cut", cut_at=at)
 
 
-async def test_film_is_saved_under_its_date_and_job(keeper: Keeper) -> None:
+async def test_film_is_saved_under_its_date_and_job(keeper: VideoSaver) -> None:
     """Named by date and job id, whole, and private to the user (ours)."""
     film = await keeper.keep()
 
@@ -156,7 +156,7 @@ async def test_film_is_saved_under_its_date_and_job(keeper: Keeper) -> None:
         assert film.path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_neither_key_nor_cookie_is_sent_along(keeper: Keeper) -> None:
+async def test_neither_key_nor_cookie_is_sent_along(keeper: VideoSaver) -> None:
     """The storage is another company's than the API, perhaps (ours)."""
     keeper.fault(Fault(work=True, reply=film_reply(set_cookie="a=b; Path=/"), send="cut"))
 
@@ -167,7 +167,7 @@ async def test_neither_key_nor_cookie_is_sent_along(keeper: Keeper) -> None:
         assert set(request.headers) == {"host", "user-agent", "accept", "accept-encoding"}
 
 
-async def test_film_is_intact_after_ten_random_cuts(keeper: Keeper) -> None:
+async def test_film_is_intact_after_ten_random_cuts(keeper: VideoSaver) -> None:
     """Each connection goes on exactly where the last one broke (issue: ten random points)."""
     cuts = sorted(random.Random(23).sample(range(1, len(FILM)), 10))
     keeper.fault(*(faults.cut(cut - before) for before, cut in zip([0, *cuts], cuts, strict=False)))
@@ -180,7 +180,7 @@ async def test_film_is_intact_after_ten_random_cuts(keeper: Keeper) -> None:
     assert keeper.clock.pauses == [0.5] * 10
 
 
-async def test_saved_film_is_not_fetched_again(keeper: Keeper) -> None:
+async def test_saved_film_is_not_fetched_again(keeper: VideoSaver) -> None:
     """Its link may be dead by then (ours)."""
     first = await keeper.keep()
 
@@ -190,7 +190,7 @@ async def test_saved_film_is_not_fetched_again(keeper: Keeper) -> None:
     assert len(keeper.sandbox.requests) == 1
 
 
-async def test_film_that_changed_is_fetched_from_its_start(keeper: Keeper) -> None:
+async def test_film_that_changed_is_fetched_from_its_start(keeper: VideoSaver) -> None:
     """Two halves of two films are no film: If-Range brings the whole other one (RFC 9110)."""
     keeper.fault(cut_old(700, b"\0" * 50_000))
 
@@ -218,7 +218,7 @@ SPAN = f"bytes 700-{len(FILM) - 1}/{len(FILM)}"
     ],
     ids=["etag", "total", "start", "untold", "too much", "refused", "refused, untold"],
 )
-async def test_part_that_does_not_fit_is_not_put_on(keeper: Keeper, answer: Fault) -> None:
+async def test_part_that_does_not_fit_is_not_put_on(keeper: VideoSaver, answer: Fault) -> None:
     """What does not surely go on with the same film makes it begin again (ours)."""
     keeper.fault(cut_old(700), answer)
 
@@ -228,7 +228,7 @@ async def test_part_that_does_not_fit_is_not_put_on(keeper: Keeper, answer: Faul
     assert keeper.ranges == [None, "bytes=700-", None]
 
 
-async def test_storage_without_ranges_still_brings_the_film(keeper: Keeper) -> None:
+async def test_storage_without_ranges_still_brings_the_film(keeper: VideoSaver) -> None:
     """A 200 to a range means the whole from its first byte (RFC 9110)."""
     keeper.fault(cut_old(700), instead())
 
@@ -239,7 +239,7 @@ async def test_storage_without_ranges_still_brings_the_film(keeper: Keeper) -> N
 
 
 @pytest.mark.parametrize("etag", ['W/"weak"', ""])
-async def test_film_without_strong_etag_is_not_resumed(keeper: Keeper, etag: str) -> None:
+async def test_film_without_strong_etag_is_not_resumed(keeper: VideoSaver, etag: str) -> None:
     """A weak ETag does not promise the same bytes (RFC 9110)."""
     keeper.fault(cut_old(700, ETag=etag))
 
@@ -249,11 +249,11 @@ async def test_film_without_strong_etag_is_not_resumed(keeper: Keeper, etag: str
     assert keeper.ranges == [None, None]
 
 
-async def test_breaks_without_progress_end_the_attempt(keeper: Keeper) -> None:
+async def test_breaks_without_progress_end_the_attempt(keeper: VideoSaver) -> None:
     """A storage that always breaks at one place is given up, for now (ours)."""
     keeper.fault(cut_old(700, ETag=""), times=None)
 
-    with pytest.raises(NotKept, match="the connection broke") as failed:
+    with pytest.raises(NotSaved, match="the connection broke") as failed:
         await keeper.keep()
 
     assert not failed.value.final
@@ -261,7 +261,7 @@ async def test_breaks_without_progress_end_the_attempt(keeper: Keeper) -> None:
     assert keeper.clock.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
-async def test_lost_connections_are_waited_out(keeper: Keeper) -> None:
+async def test_lost_connections_are_waited_out(keeper: VideoSaver) -> None:
     """No answer at all is no verdict on the film (ours)."""
     keeper.fault(faults.reset(work=False), faults.dropped(work=True), faults.status(502))
 
@@ -273,7 +273,7 @@ async def test_lost_connections_are_waited_out(keeper: Keeper) -> None:
 
 @pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("86400", 300), ("soon", 0.5)])
 async def test_busy_storage_is_given_the_time_it_asks(
-    keeper: Keeper, asked: str, waited: float
+    keeper: VideoSaver, asked: str, waited: float
 ) -> None:
     """Retry-After counts up to five minutes (ours)."""
     keeper.fault(faults.status(429, headers={"Retry-After": asked}))
@@ -284,11 +284,11 @@ async def test_busy_storage_is_given_the_time_it_asks(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_dead_link_is_final_at_once(keeper: Keeper, status: int) -> None:
+async def test_dead_link_is_final_at_once(keeper: VideoSaver, status: int) -> None:
     """Storages answer 403 for an expired signature, and 404 for what was deleted (ours)."""
     keeper.fault(faults.status(status, "<html>gone"))
 
-    with pytest.raises(NotKept, match=f"answers {status}") as failed:
+    with pytest.raises(NotSaved, match=f"answers {status}") as failed:
         await keeper.keep(url=f"{keeper.sandbox.clip_url}?signature=secret")
 
     assert failed.value.final
@@ -296,10 +296,10 @@ async def test_dead_link_is_final_at_once(keeper: Keeper, status: int) -> None:
     assert len(keeper.sandbox.requests) == 1
 
 
-async def test_link_that_dies_keeps_what_has_come(keeper: Keeper) -> None:
+async def test_link_that_dies_keeps_what_has_come(keeper: VideoSaver) -> None:
     """PixelDojo may hand out a fresh link to the same film (assumed)."""
     keeper.fault(faults.cut(700), faults.status(403))
-    with pytest.raises(NotKept):
+    with pytest.raises(NotSaved):
         await keeper.keep()
 
     film = await keeper.keep()
@@ -308,18 +308,18 @@ async def test_link_that_dies_keeps_what_has_come(keeper: Keeper) -> None:
     assert keeper.ranges[-1] == "bytes=700-"
 
 
-async def test_retries_end_when_the_link_expires(keeper: Keeper) -> None:
+async def test_retries_end_when_the_link_expires(keeper: VideoSaver) -> None:
     """Pauses shrink towards the end of the link's life, and after it there are none (ours)."""
     keeper.fault(faults.status(503, headers={"Retry-After": "60"}), times=None)
 
-    with pytest.raises(NotKept, match="expired") as failed:
+    with pytest.raises(NotSaved, match="expired") as failed:
         await keeper.keep(expires_at=MADE + timedelta(seconds=100))
 
     assert failed.value.final
     assert keeper.clock.pauses == [50, 25, 12.5, 6.25, 3.125, 1.5625, 0.78125]
 
 
-async def test_link_said_to_be_expired_is_tried_once(keeper: Keeper) -> None:
+async def test_link_said_to_be_expired_is_tried_once(keeper: VideoSaver) -> None:
     """PixelDojo does not say what `expiresAt` means, and clocks are wrong (ours)."""
     film = await keeper.keep(expires_at=MADE - timedelta(days=1))
 
@@ -337,11 +337,11 @@ async def test_link_said_to_be_expired_is_tried_once(keeper: Keeper) -> None:
     ],
     ids=["page", "json", "json inside", "page inside", "packed"],
 )
-async def test_what_is_no_film_is_not_saved(keeper: Keeper, answer: Fault) -> None:
+async def test_what_is_no_film_is_not_saved(keeper: VideoSaver, answer: Fault) -> None:
     """An error page under a film's name would be found when the film is gone (ours)."""
     keeper.fault(answer)
 
-    with pytest.raises(NotKept, match="not a film") as failed:
+    with pytest.raises(NotSaved, match="not a film") as failed:
         await keeper.keep()
 
     assert failed.value.final
@@ -351,19 +351,19 @@ async def test_what_is_no_film_is_not_saved(keeper: Keeper, answer: Fault) -> No
 
 
 async def test_film_told_to_be_too_long_is_not_begun(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder is not filled without end (ours)."""
     keeper.fault(faults.cut(100))
     monkeypatch.delattr(Partial, "append")
 
-    with pytest.raises(NotKept, match="longer than 30,000 bytes") as failed:
+    with pytest.raises(NotSaved, match="longer than 30,000 bytes") as failed:
         await keeper.archive(max_bytes=30_000).keep("job_1", keeper.sandbox.clip_url, made_at=MADE)
 
     assert failed.value.final
 
 
-async def test_empty_answer_is_asked_for_again(keeper: Keeper) -> None:
+async def test_empty_answer_is_asked_for_again(keeper: VideoSaver) -> None:
     """No film has no bytes (ours)."""
     keeper.fault(instead(body=b""))
 
@@ -389,7 +389,7 @@ async def storage(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
         group.cancel_scope.cancel()
 
 
-async def test_length_nobody_told_is_asked_for(keeper: Keeper) -> None:
+async def test_length_nobody_told_is_asked_for(keeper: VideoSaver) -> None:
     """Without Content-Length a cut looks like the end; a range past it tells (RFC 9110)."""
     whole = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nConnection: close\r\n\r\n' + FILM
     past = f"HTTP/1.1 416 No\r\nContent-Range: bytes */{len(FILM)}\r\nContent-Length: 0\r\n\r\n"
@@ -401,19 +401,19 @@ async def test_length_nobody_told_is_asked_for(keeper: Keeper) -> None:
     assert f"Range: bytes={len(FILM)}-".encode() in asked[1]
 
 
-async def test_film_that_grows_too_long_is_dropped(keeper: Keeper) -> None:
+async def test_film_that_grows_too_long_is_dropped(keeper: VideoSaver) -> None:
     """Nor when nobody tells its length; what had come makes room again (ours)."""
     chunks = b"".join(b"8000\r\n" + FILM[:0x8000] + b"\r\n" for _ in range(40))
 
     async with storage(CHUNKED + chunks + b"0\r\n\r\n") as (url, _):
-        with pytest.raises(NotKept, match="longer than 200,000 bytes") as failed:
+        with pytest.raises(NotSaved, match="longer than 200,000 bytes") as failed:
             await keeper.archive(max_bytes=200_000).keep("job_1", url, made_at=MADE)
 
     assert failed.value.final
     assert [path.stat().st_size for path in keeper.folder.glob("*.part")] == [0]
 
 
-async def test_last_chunk_is_as_good_as_a_length(keeper: Keeper) -> None:
+async def test_last_chunk_is_as_good_as_a_length(keeper: VideoSaver) -> None:
     """A chunked body says where it ends (RFC 9112)."""
     length = f"{len(FILM):x}\r\n".encode()
 
@@ -423,7 +423,7 @@ async def test_last_chunk_is_as_good_as_a_length(keeper: Keeper) -> None:
     assert is_whole(film)
 
 
-def digest(algorithm: str, data: bytes) -> str:
+def dedupe_key(algorithm: str, data: bytes) -> str:
     return base64.b64encode(hashlib.new(algorithm, data).digest()).decode()
 
 
@@ -436,10 +436,10 @@ DIGESTS = {
 
 
 @pytest.mark.parametrize("header", DIGESTS)
-async def test_film_is_checked_against_its_digest(keeper: Keeper, header: str) -> None:
+async def test_film_is_checked_against_its_digest(keeper: VideoSaver, header: str) -> None:
     """What does not match the storage's own digest is thrown away and fetched again (ours)."""
     algorithm, form = DIGESTS[header]
-    told: dict[str, Any] = {header: form.format(digest(algorithm, FILM))}
+    told: dict[str, Any] = {header: form.format(dedupe_key(algorithm, FILM))}
     keeper.fault(instead(body=FILM[:-1] + b"?", **told), instead(**told))
 
     film = await keeper.keep()
@@ -448,25 +448,27 @@ async def test_film_is_checked_against_its_digest(keeper: Keeper, header: str) -
     assert keeper.ranges == [None, None]
 
 
-async def test_digest_that_never_matches_is_not_final(keeper: Keeper) -> None:
+async def test_digest_that_never_matches_is_not_final(keeper: VideoSaver) -> None:
     """A proxy in between may spoil films today, and not tomorrow (ours)."""
-    keeper.fault(instead(Content_MD5=digest("md5", b"another film")), times=None)
+    keeper.fault(instead(Content_MD5=dedupe_key("md5", b"another film")), times=None)
 
-    with pytest.raises(NotKept, match="damaged") as failed:
+    with pytest.raises(NotSaved, match="damaged") as failed:
         await keeper.keep()
 
     assert not failed.value.final
     assert not list(keeper.folder.glob("*.mp4"))
 
 
-async def test_composite_digest_of_an_upload_is_ignored(keeper: Keeper) -> None:
+async def test_composite_digest_of_an_upload_is_ignored(keeper: VideoSaver) -> None:
     """S3 appends the number of parts to a digest of digests (S3's documentation)."""
-    keeper.fault(instead(x_amz_checksum_sha256=digest("sha256", b"parts") + "-3"))
+    keeper.fault(instead(x_amz_checksum_sha256=dedupe_key("sha256", b"parts") + "-3"))
 
     assert is_whole(await keeper.keep())
 
 
-async def test_film_survives_a_full_disk(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_film_survives_a_full_disk(
+    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once there is room, it goes on from what had been written (ours)."""
     keeper.fault(faults.cut(700))
     write, full = os.write, True
@@ -477,7 +479,7 @@ async def test_film_survives_a_full_disk(keeper: Keeper, monkeypatch: pytest.Mon
         return write(file, data)
 
     monkeypatch.setattr(os, "write", limited)
-    with pytest.raises(NotKept, match="No space left") as failed:
+    with pytest.raises(NotSaved, match="No space left") as failed:
         await keeper.keep(url=f"{keeper.sandbox.clip_url}?signature=secret")
     full = False
     film = await keeper.keep()
@@ -488,11 +490,11 @@ async def test_film_survives_a_full_disk(keeper: Keeper, monkeypatch: pytest.Mon
     assert not {"secret", str(keeper.folder)} & set(failed.value.what.split())
 
 
-async def test_folder_that_cannot_be_made_is_told(keeper: Keeper) -> None:
+async def test_folder_that_cannot_be_made_is_told(keeper: VideoSaver) -> None:
     """The user may give another one, so it is not the end (ours)."""
     keeper.folder.write_text("a file")
 
-    with pytest.raises(NotKept, match="the disk says") as failed:
+    with pytest.raises(NotSaved, match="the disk says") as failed:
         await keeper.keep()
 
     assert not failed.value.final
@@ -500,7 +502,7 @@ async def test_folder_that_cannot_be_made_is_told(keeper: Keeper) -> None:
 
 
 async def test_cancelled_call_leaves_what_has_come(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host that gives up on a call must not cost the film's first half (ours)."""
     keeper.fault(faults.cut(20_000, stall=True))
@@ -523,7 +525,7 @@ async def test_cancelled_call_leaves_what_has_come(
     assert keeper.ranges == [None, "bytes=20000-"]
 
 
-def half_done(keeper: Keeper, at: int) -> "subprocess.Popen[bytes]":
+def half_done(keeper: VideoSaver, at: int) -> "subprocess.Popen[bytes]":
     """Another process that saves the same film, and waits for the rest of it."""
     command = [sys.executable, "-c", KEEPER, str(keeper.folder), keeper.sandbox.clip_url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -539,7 +541,7 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.communicate()
 
 
-async def test_film_is_intact_after_a_kill(keeper: Keeper) -> None:
+async def test_film_is_intact_after_a_kill(keeper: VideoSaver) -> None:
     """kill -9 in the middle, then another process goes on by range (issue)."""
     keeper.fault(faults.cut(20_000, stall=True))
     kill(await anyio.to_thread.run_sync(half_done, keeper, 20_000))
@@ -551,7 +553,7 @@ async def test_film_is_intact_after_a_kill(keeper: Keeper) -> None:
     assert keeper.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
-async def test_second_process_waits_for_the_first(keeper: Keeper) -> None:
+async def test_second_process_waits_for_the_first(keeper: VideoSaver) -> None:
     """Who finds the film being saved takes over when the other dies, not before (ours)."""
     keeper.fault(faults.cut(20_000, stall=True))
     other = await anyio.to_thread.run_sync(half_done, keeper, 20_000)
@@ -571,7 +573,7 @@ async def test_second_process_waits_for_the_first(keeper: Keeper) -> None:
     assert keeper.ranges == [None, "bytes=20000-"]
 
 
-async def test_two_tasks_fetch_one_film_once(keeper: Keeper) -> None:
+async def test_two_tasks_fetch_one_film_once(keeper: VideoSaver) -> None:
     """Two calls about one job end with the same film (ours)."""
     films: list[Film] = []
     first = anyio.Event()
@@ -590,13 +592,13 @@ async def test_two_tasks_fetch_one_film_once(keeper: Keeper) -> None:
     assert len(keeper.sandbox.requests) == 1
 
 
-async def test_lock_that_is_never_freed_is_given_up(keeper: Keeper) -> None:
+async def test_lock_that_is_never_freed_is_given_up(keeper: VideoSaver) -> None:
     """A frozen process must not freeze another (ours)."""
     frozen = Partial(keeper.folder, STEM)
     assert frozen.claim()
 
     try:
-        with pytest.raises(NotKept, match="Another server") as failed:
+        with pytest.raises(NotSaved, match="Another server") as failed:
             await keeper.keep()
     finally:
         frozen.release()
@@ -606,7 +608,9 @@ async def test_lock_that_is_never_freed_is_given_up(keeper: Keeper) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other locks")
-async def test_disk_without_locks_is_told(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disk_without_locks_is_told(
+    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some network disks have none, and two servers would spoil each other's film (ours)."""
 
     def flock(*_: object) -> None:
@@ -614,7 +618,7 @@ async def test_disk_without_locks_is_told(keeper: Keeper, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("fcntl.flock", flock)
 
-    with pytest.raises(NotKept, match="No locks available") as failed:
+    with pytest.raises(NotSaved, match="No locks available") as failed:
         await keeper.keep()
 
     assert not failed.value.final
@@ -622,7 +626,7 @@ async def test_disk_without_locks_is_told(keeper: Keeper, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
 async def test_lock_on_a_removed_note_is_none(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sweep in another process may take the note between opening and locking it (ours)."""
     lock = partial_module._lock
@@ -643,10 +647,10 @@ async def test_lock_on_a_removed_note_is_none(
 
 
 @pytest.mark.parametrize("spoil", ["bytes", "note", "length"])
-async def test_part_that_a_crash_spoilt_is_thrown_away(keeper: Keeper, spoil: str) -> None:
+async def test_part_that_a_crash_spoilt_is_thrown_away(keeper: VideoSaver, spoil: str) -> None:
     """After a power failure a file may have its length and not its bytes (observed elsewhere)."""
     keeper.fault(faults.cut(700), faults.status(404))
-    with pytest.raises(NotKept):
+    with pytest.raises(NotSaved):
         await keeper.keep()
     part, note = (keeper.folder / f".{STEM}.{suffix}" for suffix in ("part", "json"))
     if spoil == "bytes":
@@ -662,10 +666,10 @@ async def test_part_that_a_crash_spoilt_is_thrown_away(keeper: Keeper, spoil: st
     assert keeper.ranges[-1] is None
 
 
-async def test_bytes_behind_the_last_note_are_dropped(keeper: Keeper) -> None:
+async def test_bytes_behind_the_last_note_are_dropped(keeper: VideoSaver) -> None:
     """A kill between a write and its note leaves too much, not too little (ours)."""
     keeper.fault(faults.cut(700), faults.status(404))
-    with pytest.raises(NotKept):
+    with pytest.raises(NotSaved):
         await keeper.keep()
     part = keeper.folder / f".{STEM}.part"
     part.write_bytes(part.read_bytes() + bytes(100_000))
@@ -676,11 +680,13 @@ async def test_bytes_behind_the_last_note_are_dropped(keeper: Keeper) -> None:
     assert keeper.ranges[-1] == "bytes=700-"
 
 
-async def test_whole_part_needs_no_request(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whole_part_needs_no_request(
+    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kill between the last byte and the new name costs nothing (ours)."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", _refuse)
-        with pytest.raises(NotKept):
+        with pytest.raises(NotSaved):
             await keeper.keep()
 
     film = await keeper.keep()
@@ -704,7 +710,7 @@ def _refuse(*_: object, **__: object) -> None:
     ],
 )
 async def test_suffix_says_what_the_film_is(
-    keeper: Keeper, path: str, kind: str, suffix: str
+    keeper: VideoSaver, path: str, kind: str, suffix: str
 ) -> None:
     """First by the content type, then by the address, and always a film's (ours)."""
     keeper.sandbox.fault("GET", path.partition("?")[0], instead(Content_Type=kind))
@@ -716,16 +722,16 @@ async def test_suffix_says_what_the_film_is(
 
 
 @pytest.mark.parametrize("job_id", ["../up", "a/b", "", ".hidden", "a\\b", "C:x", "é", "x" * 129])
-async def test_no_job_id_leads_out_of_the_folder(keeper: Keeper, job_id: str) -> None:
+async def test_no_job_id_leads_out_of_the_folder(keeper: VideoSaver, job_id: str) -> None:
     """The name is part of a path, whoever the vendor's ids come from (ours)."""
-    with pytest.raises(NotKept, match="file name") as failed:
+    with pytest.raises(NotSaved, match="file name") as failed:
         await keeper.keep(job_id)
 
     assert failed.value.final
     assert not keeper.folder.exists()
 
 
-async def test_ids_that_differ_in_case_are_two_films(keeper: Keeper) -> None:
+async def test_ids_that_differ_in_case_are_two_films(keeper: VideoSaver) -> None:
     """Windows and macOS take job_A and job_a for one file (ours)."""
     names = {stem_of(job_id, MADE).lower() for job_id in ("job_a", "job_A", "JOB_A")}
 
@@ -740,18 +746,18 @@ def test_date_of_a_name_is_in_utc() -> None:
     assert stem_of("con", late) == "2026-11-24_con"
 
 
-async def test_private_addresses_are_not_asked(keeper: Keeper) -> None:
+async def test_private_addresses_are_not_asked(keeper: VideoSaver) -> None:
     """What PixelDojo's answer names must not reach into this network (ours)."""
     strict = Archive(keeper.folder, Web(), Clock())
 
-    with pytest.raises(NotKept) as failed:
+    with pytest.raises(NotSaved) as failed:
         await strict.keep("job_1", keeper.sandbox.clip_url, made_at=MADE)
 
     assert failed.value.final
     assert keeper.sandbox.requests == []
 
 
-async def aged(keeper: Keeper, days: dict[str, float]) -> None:
+async def aged(keeper: VideoSaver, days: dict[str, float]) -> None:
     """Films saved so many days ago."""
     for job_id, age in days.items():
         film = await keeper.keep(job_id)
@@ -772,7 +778,7 @@ async def aged(keeper: Keeper, days: dict[str, float]) -> None:
     ],
 )
 async def test_oldest_films_go_when_there_are_too_many(
-    keeper: Keeper, days: dict[str, float], limit: float | None, left: str
+    keeper: VideoSaver, days: dict[str, float], limit: float | None, left: str
 ) -> None:
     """Up to the limit, oldest first, none younger than a week (issue; limit here in films)."""
     await aged(keeper, days)
@@ -785,7 +791,7 @@ async def test_oldest_films_go_when_there_are_too_many(
     assert is_whole(new)
 
 
-async def test_just_saved_film_stays_however_old(keeper: Keeper) -> None:
+async def test_just_saved_film_stays_however_old(keeper: VideoSaver) -> None:
     """A computer whose clock is years off must not lose what it just saved (ours)."""
     keeper.clock.now += 10 * 365 * DAY
 
@@ -794,7 +800,7 @@ async def test_just_saved_film_stays_however_old(keeper: Keeper) -> None:
     assert is_whole(film)
 
 
-async def test_files_of_others_are_never_removed(keeper: Keeper) -> None:
+async def test_files_of_others_are_never_removed(keeper: VideoSaver) -> None:
     """People name their own films by date, too (ours)."""
     await aged(keeper, {"edited": 30})
     (keeper.folder / "2026-11-23_edited.mp4").write_bytes(FILM + b"a cut of the user's own")
@@ -811,11 +817,11 @@ async def test_files_of_others_are_never_removed(keeper: Keeper) -> None:
 
 @pytest.mark.parametrize(("days", "stays"), [(6.9, True), (7.1, False)])
 async def test_part_that_was_given_up_goes_after_a_week(
-    keeper: Keeper, days: float, stays: bool
+    keeper: VideoSaver, days: float, stays: bool
 ) -> None:
     """By then every link is dead (ours)."""
     keeper.fault(faults.cut(700), faults.status(404))
-    with pytest.raises(NotKept):
+    with pytest.raises(NotSaved):
         await keeper.keep("Lost")
     lost = list(keeper.folder.iterdir())
     for path in lost:
@@ -827,7 +833,7 @@ async def test_part_that_was_given_up_goes_after_a_week(
     assert [path.exists() for path in lost] == [stays, stays]
 
 
-async def test_part_that_somebody_works_on_stays(keeper: Keeper) -> None:
+async def test_part_that_somebody_works_on_stays(keeper: VideoSaver) -> None:
     """Its lock says so, whatever its date (ours)."""
     busy = Partial(keeper.folder, "2026-01-01_busy")
     assert busy.claim()
@@ -848,7 +854,7 @@ async def test_part_that_somebody_works_on_stays(keeper: Keeper) -> None:
     ],
 )
 async def test_untidy_folder_does_not_lose_the_film(
-    keeper: Keeper,
+    keeper: VideoSaver,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     broken: str,

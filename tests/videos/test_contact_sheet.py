@@ -21,7 +21,7 @@ from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.videos import contact_sheet as poster_module
-from wan_mcp.videos.contact_sheet import contact_sheet, poster
+from wan_mcp.videos.contact_sheet import contact_sheet, draw_contact_sheet
 
 av: Any = pytest.importorskip("av")
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ def shade_at(frame: Any, x: int, y: int) -> int:
 
 async def test_poster_is_a_small_jpeg_of_the_film() -> None:
     """What goes into a result is a valid JPEG under 60 KB (issue)."""
-    jpeg = await poster(FILM)
+    jpeg = await contact_sheet(FILM)
 
     assert jpeg is not None
     assert jpeg.startswith(b"\xff\xd8\xff")
@@ -81,7 +81,7 @@ def test_frames_come_from_the_whole_film_in_order(tmp_path: Path) -> None:
     """The middles of four quarters, read like text (ours)."""
     clip = film(tmp_path / "f.mp4", size=(480, 270), shades=[40 + 2 * at for at in range(80)])
 
-    sheet = decoded(contact_sheet(clip))
+    sheet = decoded(draw_contact_sheet(clip))
 
     corners = [shade_at(sheet, x, y) for y in (135, 405) for x in (240, 720)]
     # mpeg4 keeps 16 to 235, JPEG 0 to 255.
@@ -106,7 +106,7 @@ def test_sheet_fits_the_shape_of_the_film(
     tmp_path: Path, size: tuple[int, int], frames: int, sheet: tuple[int, int]
 ) -> None:
     """Upright films in a row, others in a square, few frames without gaps (ours)."""
-    picture = decoded(contact_sheet(film(tmp_path / "f.mp4", size=size, shades=[90] * frames)))
+    picture = decoded(draw_contact_sheet(film(tmp_path / "f.mp4", size=size, shades=[90] * frames)))
 
     assert (picture.width, picture.height) == sheet
 
@@ -115,7 +115,7 @@ def test_webm_is_read_too(tmp_path: Path) -> None:
     """The archive keeps WebM under its name, so the poster reads it (ours)."""
     clip = film(tmp_path / "f.webm", shades=[90] * 8, codec="libvpx")
 
-    assert decoded(contact_sheet(clip)).width == 640
+    assert decoded(draw_contact_sheet(clip)).width == 640
 
 
 @pytest.mark.parametrize("limit", [60_000, 20_000, 4_000])
@@ -124,7 +124,7 @@ def test_picture_gets_coarser_until_it_fits(tmp_path: Path, limit: int) -> None:
     noise = random.Random(1)
     clip = film(tmp_path / "f.mp4", size=(640, 360), shades=[0] * 4, noise=noise)
 
-    jpeg = contact_sheet(clip, max_bytes=limit)
+    jpeg = draw_contact_sheet(clip, max_bytes=limit)
 
     assert decoded(jpeg).width <= 960
     assert limit / 8 < len(jpeg) <= limit
@@ -140,7 +140,7 @@ async def test_what_is_no_film_has_no_poster(
     sound.write_text(f"#EXTM3U\n#EXTINF:9,\nfile://{FILM}\n#EXT-X-ENDLIST\n")
 
     with caplog.at_level(logging.INFO):
-        posters = [await poster(path) for path in (broken, sound, tmp_path / "none.mp4")]
+        posters = [await contact_sheet(path) for path in (broken, sound, tmp_path / "none.mp4")]
 
     assert posters == [None, None, None]
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3
@@ -157,7 +157,7 @@ async def test_film_with_sound_only_has_no_poster(tmp_path: Path) -> None:
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
 
-    assert await poster(path) is None
+    assert await contact_sheet(path) is None
 
 
 async def test_without_the_extra_there_is_no_poster(
@@ -173,7 +173,7 @@ async def test_without_the_extra_there_is_no_poster(
 
     monkeypatch.setattr(builtins, "__import__", without_av)
     with caplog.at_level(logging.INFO):
-        assert await poster(FILM) is None
+        assert await contact_sheet(FILM) is None
 
     assert "[media]" in caplog.text
 
@@ -185,7 +185,7 @@ def test_long_film_is_only_read_at_its_start(
     monkeypatch.setattr(poster_module, "LONGEST", 4)
     clip = film(tmp_path / "f.mp4", shades=[30] * 4 + [200] * 40)
 
-    sheet = decoded(contact_sheet(clip, frames=1))
+    sheet = decoded(draw_contact_sheet(clip, frames=1))
 
     assert shade_at(sheet, 160, 90) < 60
 
@@ -265,7 +265,7 @@ async def test_a_poster_that_was_not_made_in_time_comes_later(
     """The first answer with one counts, not the first try (ours)."""
     id = await cinema.film()
     with monkeypatch.context() as hasty:
-        hasty.setattr("wan_mcp.surface.video_views.POSTER_SECONDS", 0.0)
+        hasty.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 0.0)
         early = await cinema.pictures(id)
     later = [len(await cinema.pictures(id)) for _ in range(2)]
 

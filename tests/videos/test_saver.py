@@ -12,14 +12,14 @@ import pytest
 from tests.polling import processes
 from tests.polling.processes import House, Vendor, film
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.errors import NotKept
+from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.record import Row
-from wan_mcp.ledger.spending_limits import Caps
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.polling.waits import SAVE_SECONDS
-from wan_mcp.videos.saver import RETRY, SETTLES, Keeper
+from wan_mcp.videos.saver import RETRY_SECONDS, SETTLE_SECONDS, VideoSaver
 
 pytestmark = pytest.mark.anyio
 
@@ -56,21 +56,23 @@ vendor, house = processes.vendor, processes.house
 
 @pytest.fixture
 async def ledger(time: VirtualTime, tmp_path: Path) -> AsyncIterator[SQLiteLedger]:
-    ledger = SQLiteLedger(tmp_path / "ledger", caps=Caps(None, None, None, None), now=time.wall)
+    ledger = SQLiteLedger(
+        tmp_path / "ledger", limits=SpendingLimits(None, None, None, None), now=time.wall
+    )
     yield ledger
     await ledger.aclose()
 
 
-async def completed(ledger: SQLiteLedger, name: str = "job1") -> Row:
+async def completed(ledger: SQLiteLedger, name: str = "job1") -> Record:
     """A job of ours whose film can be fetched."""
     account = await ledger.account(BASE, "key")
     wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.example/p")
-    claim = await ledger.claim(account, wanted, planted_seed=1, estimate=1)
-    await ledger.commit_sending(claim.row.handle)
-    await ledger.accept(claim.row.handle, Job(job_id=name, status=JobStatus.RUNNING))
+    claim = await ledger.claim(account, wanted, generated_seed=1, estimate=1)
+    await ledger.commit_sending(claim.record.submission_id)
+    await ledger.accept(claim.record.submission_id, Job(job_id=name, status=JobStatus.RUNNING))
     film = f"https://temp.pixeldojo.ai/{name}.mp4"
     ended = Job(job_id=name, status=JobStatus.COMPLETED, video_url=film)
-    return (await ledger.learn(account, ended)).row
+    return (await ledger.record_update(account, ended)).record
 
 
 async def keep_for(
@@ -78,14 +80,14 @@ async def keep_for(
 ) -> None:
     """Let a keeper work for so long."""
     account = partial(ledger.account, BASE, "key")
-    keeper = Keeper(lambda: archive, ledger.rota, account, time.clock())
+    keeper = VideoSaver(lambda: archive, ledger.coordination, account, time.clock())
     with anyio.move_on_after(seconds):
         await keeper.run()
 
 
-async def row_of(ledger: SQLiteLedger, handle: str) -> Row:
-    (row,) = await ledger.rota.rows([handle])
-    return row
+async def row_of(ledger: SQLiteLedger, submission_id: str) -> Record:
+    (record,) = await ledger.coordination.records([submission_id])
+    return record
 
 
 async def test_a_film_is_saved_once_and_written_down(
@@ -93,25 +95,25 @@ async def test_a_film_is_saved_once_and_written_down(
 ) -> None:
     """Its place, checksum and size stand in the row (ours)."""
     archive = Archive([Film()])
-    row = await completed(ledger)
+    record = await completed(ledger)
     await keep_for(300, archive, ledger, time)
-    row = await row_of(ledger, row.handle)
+    record = await row_of(ledger, record.submission_id)
 
     assert len(archive.asked) == 1
-    assert (row.saved_path, row.sha256, row.size) == (str(Film().path), "ab", 7)
+    assert (record.saved_path, record.sha256, record.size) == (str(Film().path), "ab", 7)
 
 
 async def test_a_storage_that_is_a_moment_late_costs_no_film(
     ledger: SQLiteLedger, time: VirtualTime
 ) -> None:
     """One 404 right after the end is not the end (ours)."""
-    archive = Archive([NotKept("It is not there.", final=True), Film()])
-    row = await completed(ledger)
+    archive = Archive([NotSaved("It is not there.", final=True), Film()])
+    record = await completed(ledger)
     await keep_for(300, archive, ledger, time)
-    row = await row_of(ledger, row.handle)
+    record = await row_of(ledger, record.submission_id)
 
-    assert row.saved_path
-    assert archive.asked[1] - archive.asked[0] == pytest.approx(RETRY, abs=6)
+    assert record.saved_path
+    assert archive.asked[1] - archive.asked[0] == pytest.approx(RETRY_SECONDS, abs=6)
 
 
 @pytest.mark.parametrize("final", [True, False])
@@ -119,12 +121,12 @@ async def test_a_dead_link_is_given_up_after_ten_minutes(
     ledger: SQLiteLedger, time: VirtualTime, final: bool
 ) -> None:
     """Anything else is tried for as long as the link may live (ours)."""
-    archive = Archive([NotKept("It is not there.", final=final)])
-    row = await completed(ledger)
-    await keep_for(3 * SETTLES, archive, ledger, time)
-    row = await row_of(ledger, row.handle)
+    archive = Archive([NotSaved("It is not there.", final=final)])
+    record = await completed(ledger)
+    await keep_for(3 * SETTLE_SECONDS, archive, ledger, time)
+    record = await row_of(ledger, record.submission_id)
 
-    assert (row.not_saved == "It is not there.") == final
+    assert (record.not_saved == "It is not there.") == final
     assert (len(archive.asked) > 20) == (not final)
 
 
@@ -134,12 +136,12 @@ async def test_a_ledger_that_is_busy_ends_nothing(
     """The keeper lives among the payments: what it meets must not reach them (ours)."""
 
     async def busy(*args: object) -> None:
-        raise LedgerUnavailable("busy", passing=True)
+        raise LedgerUnavailable("busy", transient=True)
 
     await completed(ledger)
-    await anyio.sleep(SETTLES)
-    monkeypatch.setattr(ledger.rota, "not_saved", busy)
-    archive = Archive([NotKept("It is not there.", final=True)])
+    await anyio.sleep(SETTLE_SECONDS)
+    monkeypatch.setattr(ledger.coordination, "not_saved", busy)
+    archive = Archive([NotSaved("It is not there.", final=True)])
     await keep_for(200, archive, ledger, time)
 
     assert len(archive.asked) >= 3
@@ -150,12 +152,12 @@ async def test_a_defect_in_the_archive_ends_nothing_either(
 ) -> None:
     """It is logged, and tried again a minute later (ours)."""
     archive = Archive([ZeroDivisionError(), Film()])
-    row = await completed(ledger)
+    record = await completed(ledger)
     await keep_for(200, archive, ledger, time)
-    row = await row_of(ledger, row.handle)
+    record = await row_of(ledger, record.submission_id)
 
     assert "broke" in caplog.text
-    assert row.saved_path
+    assert record.saved_path
 
 
 async def test_films_of_jobs_made_elsewhere_are_left_alone(
@@ -164,7 +166,7 @@ async def test_films_of_jobs_made_elsewhere_are_left_alone(
     """Looking at a job must not fetch what it made, whatever that is (ours)."""
     account = await ledger.account(BASE, "key")
     film = Job(job_id="x", status=JobStatus.COMPLETED, video_url="https://temp.pixeldojo.ai/x.mp4")
-    await ledger.learn(account, film)
+    await ledger.record_update(account, film)
     archive = Archive([Film()])
     await keep_for(100, archive, ledger, time)
 
@@ -176,7 +178,7 @@ async def test_films_of_jobs_made_elsewhere_are_left_alone(
 
 @pytest.mark.parametrize(
     ("answers", "kept_for"),
-    [([Film()], 0.1), ([NotKept("The storage is down.", final=False)], SAVE_SECONDS)],
+    [([Film()], 0.1), ([NotSaved("The storage is down.", final=False)], SAVE_SECONDS)],
     ids=["saved", "cannot be saved"],
 )
 async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
@@ -184,12 +186,12 @@ async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
 ) -> None:
     """The link is worth more now than the file in half a minute (ours)."""
     async with house.process(archive=lambda: Archive(list(answers))) as process:
-        row = await process.accept("job1")
+        record = await process.accept("job1")
         vendor.jobs["job1"] = film("job1")
         heard = await process.wait("job1", 120)
-        [row] = await process.ledger.rota.rows([row.handle])
+        [record] = await process.ledger.coordination.records([record.submission_id])
 
-    told = next(news.at for news in heard if news.what == "completed")
+    told = next(update.at for update in heard if update.what == "completed")
     assert heard[-1].what == "completed"
     assert heard[-1].at - told <= kept_for + 0.1
-    assert bool(row.saved_path) == (kept_for < 1)
+    assert bool(record.saved_path) == (kept_for < 1)

@@ -253,7 +253,7 @@ async def test_a_name_that_does_not_exist_is_certain(errno: int, known: bool) ->
         await fetched(Web(resolve=resolve), "https://nowhere.example.com/")
 
     assert unknown.value.everywhere is known
-    assert unknown.value.passing is not known
+    assert unknown.value.transient is not known
 
 
 async def test_offline_no_name_is_said_not_to_exist() -> None:
@@ -358,7 +358,7 @@ async def test_a_body_that_breaks_off_may_pass() -> None:
             await read(files, f"http://a.example.com:{server.port}/")
 
     assert pieces == [b"hello"]
-    assert broken.value.passing
+    assert broken.value.transient
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", OK[:-2]])
@@ -371,7 +371,7 @@ async def test_silence_ends_at_any_point(sent: bytes) -> None:
         with pytest.raises(Unreachable, match="in time") as silent:
             await fetched(files, f"http://a.example.com:{server.port}/")
 
-    assert silent.value.passing
+    assert silent.value.transient
 
 
 async def test_no_listener_is_trouble_that_may_pass() -> None:
@@ -382,7 +382,7 @@ async def test_no_listener_is_trouble_that_may_pass() -> None:
             with pytest.raises(Unreachable, match="no connection") as refused:
                 await fetched(files, f"http://a.example.com:{taken.getsockname()[1]}/")
 
-    assert (refused.value.passing, refused.value.everywhere) == (True, False)
+    assert (refused.value.transient, refused.value.everywhere) == (True, False)
 
 
 async def test_whoever_leaves_early_hangs_up() -> None:
@@ -413,7 +413,7 @@ async def test_the_certificate_is_checked_for_the_name_not_the_address(
         with pytest.raises(Unreachable, match="not trusted") as mismatch:
             await fetched(files, f"https://other.example.com:{server.port}/")
 
-    assert (mismatch.value.passing, mismatch.value.everywhere) == (False, False)
+    assert (mismatch.value.transient, mismatch.value.everywhere) == (False, False)
     assert len(server.requests) == 1
 
 

@@ -17,7 +17,7 @@ from shutil import rmtree
 import anyio
 import anyio.to_thread
 
-from wan_mcp.ledger.sqlite.liveness import Owner
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
 
 ABANDONED_SECONDS = 300
 """How long a sandbox without a demo waits for the next one."""
@@ -74,7 +74,7 @@ class _Demo:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self._owner = Owner(folder / "owners")
+        self._owner = ProcessLock(folder / "owners")
         self._note = folder / f"{self._owner.name}.json"
         self.data = folder / self._owner.name
 

@@ -73,7 +73,7 @@ async def look(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> list[s
                 (VIDEO, _look_at_video, wanted.video),
                 (IMAGE, _look_at_image, wanted.character_image),
             ):
-                sample = Sample(web, url, left=role.budget)
+                sample = Sample(web, url, left=role.limiter)
                 both.start_soon(_keep_trouble, role, check, sample, found, seconds / 2)
     if found.problems:
         raise _refusal(found.problems)

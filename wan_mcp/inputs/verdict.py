@@ -57,7 +57,7 @@ class Role:
     noun: str
     other: str
     largest: int
-    budget: int
+    limiter: int
 
 
 VIDEO = Role("video", Sort.FILM, "a video", "character_image", 1 << 30, 7 << 20)

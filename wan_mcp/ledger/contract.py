@@ -1,7 +1,7 @@
 """The ledger's promises: what an engine does for every paid request, before and after it is paid.
 
-The rules that engines share are in `row.py` (states and what is kept), `request.py` (what makes
-two requests equal) and `caps.py` (how much may be spent); `sqlite.py` is an engine.
+The rules that engines share are in `record.py` (states and what is kept), `request.py` (what makes
+two requests equal) and `limits.py` (how much may be spent); `sqlite.py` is an engine.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
-from wan_mcp.ledger.coordination import Rota
-from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.coordination import Coordination
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, Replacement
 
 
@@ -24,20 +24,20 @@ class Claim:
         resigned: whether the row was found although the query of a URL differs.
     """
 
-    row: Row
-    mine: bool
-    resigned: bool = False
+    record: Record
+    created: bool
+    query_differs: bool = False
 
 
 @dataclass(frozen=True)
-class Learnt:
+class Recorded:
     """What became of news.
 
     Attributes:
         ignored: whether the job had ended before and the news said otherwise.
     """
 
-    row: Row
+    record: Record
     ignored: bool = False
 
 
@@ -55,9 +55,9 @@ class LedgerUnavailable(Refused):
         "deleted: it says which jobs were paid for."
     )
 
-    def __init__(self, what: str, *, next_step: str | None = None, passing: bool = False) -> None:
-        super().__init__(what, next_step="Call again in a minute." if passing else next_step)
-        self.retry_safe = passing
+    def __init__(self, what: str, *, next_step: str | None = None, transient: bool = False) -> None:
+        super().__init__(what, next_step="Call again in a minute." if transient else next_step)
+        self.retry_safe = transient
 
 
 class Fenced(WanError):
@@ -79,14 +79,14 @@ class Ledger(Protocol):
     """
 
     @property
-    def rota(self) -> Rota:
+    def coordination(self) -> Coordination:
         """What pollers and waiters share, in the same place."""
 
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's rows are kept: a keyed hash, never the key."""
 
     async def claim(
-        self, account: str, wanted: Replacement, *, planted_seed: int, estimate: float | None
+        self, account: str, wanted: Replacement, *, generated_seed: int, estimate: float | None
     ) -> Claim:
         """The row of the equal request that is live, or ended just now; else a new `intent`.
 
@@ -101,17 +101,17 @@ class Ledger(Protocol):
             LimitReached: a new row would break a cap.
         """
 
-    async def equal(self, account: str, wanted: Replacement) -> Row | None:
+    async def equal(self, account: str, wanted: Replacement) -> Record | None:
         """The row that `claim` would join now; None when it would make a new one."""
 
-    async def commit_sending(self, handle: str) -> None:
+    async def commit_sending(self, submission_id: str) -> None:
         """`intent` to `sending`: the last act before the first byte leaves, once per row.
 
         Raises:
             Fenced, LedgerUnavailable: nothing may be sent.
         """
 
-    async def accept(self, handle: str, job: Job) -> Row:
+    async def accept(self, submission_id: str, job: Job) -> Record:
         """PixelDojo's answer to the submit, or the job a reconciliation matched to an unknown one.
 
         Raises:
@@ -121,40 +121,40 @@ class Ledger(Protocol):
             LedgerUnavailable: the job is paid for all the same: try again, and tell its id.
         """
 
-    async def conclude(self, handle: str, state: State, why: str) -> Row:
+    async def conclude(self, submission_id: str, state: State, why: str) -> Record:
         """A submit ends as refused, not_sent or unknown, or an accepted job as lost.
 
         Raises:
             Fenced: the row is not where that state can be entered from.
         """
 
-    async def learn(self, account: str, job: Job) -> Learnt:
+    async def record_update(self, account: str, job: Job) -> Recorded:
         """Keep what a read told of a job; one not seen here before gets a row, free of spending."""
 
-    async def settled(self, handle: str, seconds: float) -> Row:
+    async def settled(self, submission_id: str, seconds: float) -> Record:
         """The row once its submit is over, in whichever process; as it is when the time is up."""
 
-    async def find(self, account: str, id: str) -> Row | None:
+    async def find(self, account: str, id: str) -> Record | None:
         """The account's row of that handle or job id."""
 
     async def recent(
         self, account: str, states: frozenset[State] | None = None, limit: int = 10
-    ) -> list[Row]:
+    ) -> list[Record]:
         """Newest first: every live row, and the newest `limit` others (in `states`, if given)."""
 
-    async def unknowns(self, account: str, due_at: datetime | None = None) -> list[Row]:
+    async def unknowns(self, account: str, due_at: datetime | None = None) -> list[Record]:
         """Rows of unknown outcome, oldest first: those due for a look by then, or all."""
 
     async def record_check(
-        self, handle: str, findings: str, next_at: datetime | None, *, counts: bool = True
-    ) -> Row:
+        self, submission_id: str, findings: str, next_at: datetime | None, *, counts: bool = True
+    ) -> Record:
         """Note what a reconciliation found, and when to look again. Raises Fenced.
 
         Args:
             counts: the list was read; only such looks prove something.
         """
 
-    async def recover(self) -> list[Row]:
+    async def recover(self) -> list[Record]:
         """Settle what dead processes left: `intent` is not_sent, `sending` is unknown.
 
         Runs by itself when the ledger opens and in every claim. Returns the rows it changed.

@@ -8,12 +8,12 @@ from typing import Protocol
 import anyio
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.record import Row
+from wan_mcp.ledger.record import Record
 
-WINDOW = 61.0
+WINDOW_SECONDS = 61.0
 """The minute in which requests are counted, and a second for how differently they travel."""
 
-EXPECTED = 30.0
+WATCH_TTL_SECONDS = 30.0
 """How far ahead a waiter is announced to the poller, which may be another process. It is renewed
 halfway; so a job is polled slowly again soon after its last waiter left."""
 
@@ -36,7 +36,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Acquired:
     """Whether a request may leave: `wait` is 0 when it is counted, else seconds until it may."""
 
     wait: float
@@ -47,7 +47,7 @@ Rule = Callable[[Limit, Sequence[float]], float]
 """Seconds to wait, by the limit and the ages of the last requests, oldest first."""
 
 
-class Rota(Protocol):
+class Coordination(Protocol):
     """The pollers' side of the ledger. Every method may raise LedgerUnavailable."""
 
     async def lead(self, account: str, seconds: float) -> bool:
@@ -59,31 +59,33 @@ class Rota(Protocol):
     async def leave(self, account: str) -> None:
         """Let another process poll, if this one does."""
 
-    async def live(self, account: str) -> list[Row]:
+    async def live(self, account: str) -> list[Record]:
         """The jobs to poll: running ones of 24 hours, and those that somebody waits for."""
 
-    async def rows(self, handles: Collection[str]) -> list[Row]:
+    async def records(self, submission_ids: Collection[str]) -> list[Record]:
         """Those rows, in any order."""
 
-    async def expect(self, handles: Collection[str], until: datetime) -> None:
+    async def expect(self, submission_ids: Collection[str], until: datetime) -> None:
         """Note that somebody waits for these until then."""
 
-    async def looked(self, handles: Collection[str], trouble: WanError | None = None) -> None:
+    async def looked(
+        self, submission_ids: Collection[str], last_error: WanError | None = None
+    ) -> None:
         """Note that PixelDojo was asked for these just now, and what it met; nothing new came."""
 
-    async def take(self, account: str, rule: Rule) -> Taken:
+    async def try_acquire(self, account: str, rule: Rule) -> Acquired:
         """Count one request now, if the rule lets it."""
 
-    async def learn_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
+    async def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
         """Change what is known of the key's budget."""
 
-    async def unsaved(self, account: str) -> list[Row]:
+    async def unsaved(self, account: str) -> list[Record]:
         """Completed jobs of the last 24 hours whose film may still be saved, oldest first."""
 
-    async def saved(self, handle: str, path: str, sha256: str, size: int) -> None:
+    async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
         """Note where a film lies now."""
 
-    async def not_saved(self, handle: str, why: str) -> None:
+    async def not_saved(self, submission_id: str, why: str) -> None:
         """Note that a film cannot be saved any more."""
 
     async def typical(self, account: str) -> list[float]:

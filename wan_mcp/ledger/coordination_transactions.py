@@ -1,4 +1,4 @@
-"""`Rota` on SQLite: each method is one transaction, run by one thread."""
+"""`Coordination` on SQLite: each method is one transaction, run by one thread."""
 
 import json
 from collections.abc import Callable, Collection, Iterator
@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.coordination import WINDOW, Limit, Rule, Taken
+from wan_mcp.ledger.coordination import WINDOW_SECONDS, Acquired, Limit, Rule
 from wan_mcp.ledger.fingerprint import without_queries
-from wan_mcp.ledger.record import Row
-from wan_mcp.ledger.rows import Table, seconds
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.rows import Rows, assigned, seconds
 from wan_mcp.ledger.sqlite.connection import impatient, transaction
-from wan_mcp.ledger.sqlite.liveness import Owner
-from wan_mcp.ledger.status import lasting_code
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.ledger.status import permanent_error_code
 
 POLLED = timedelta(hours=24)
 """How long a running job that nobody waits for is polled (ours): its film would be dead by then."""
@@ -21,34 +21,32 @@ LONGEST_LEASE = 60.0
 LONGEST_HOLD = 300.0
 SAMPLE = 20
 
-_HANDLES = "handle IN (SELECT value FROM json_each(:handles))"
+_HANDLES = "handle IN (SELECT value FROM json_each(:submission_ids))"
 
 
-class Roster:
+class CoordinationTransactions:
     """Who polls, what for, and how often, in the hands of one process.
 
     Args:
         owner: this process; None for a file that is only read.
     """
 
-    def __init__(self, table: Table, owner: Owner | None) -> None:
-        self._table = table
+    def __init__(self, rows: Rows, owner: ProcessLock | None) -> None:
+        self._rows = rows
         self._owner = owner
 
     def lead(self, account: str, lease: float) -> bool:
         with self._writing():
             key = self._key(account)
-            now = self._table.now()
+            now = self._rows.now()
             if not self._free(key, now):
                 return False
-            self._change(
-                account, poller=self._table.me, poller_until=now + timedelta(seconds=lease)
-            )
+            self._change(account, poller=self._rows.me, poller_until=now + timedelta(seconds=lease))
             return True
 
-    def live(self, account: str) -> list[Row]:
-        now = self._table.now()
-        return self._table.rows(
+    def live(self, account: str) -> list[Record]:
+        now = self._rows.now()
+        return self._rows.records(
             # The first two lines are the index's own condition, word for word.
             "account = :account AND job_id IS NOT NULL "
             "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
@@ -61,76 +59,81 @@ class Roster:
             soon=now + timedelta(seconds=LONGEST_LEASE),
         )
 
-    def rows(self, handles: Collection[str]) -> list[Row]:
-        return self._table.rows(_HANDLES, handles=json.dumps(list(handles)))
+    def records(self, submission_ids: Collection[str]) -> list[Record]:
+        return self._rows.records(_HANDLES, submission_ids=json.dumps(list(submission_ids)))
 
-    def expect(self, handles: Collection[str], until: datetime) -> None:
-        self.mark(handles, watched_until=until)
+    def expect(self, submission_ids: Collection[str], until: datetime) -> None:
+        self.mark(submission_ids, watched_until=until)
 
-    def looked(self, handles: Collection[str], trouble: WanError | None) -> None:
-        now = self._table.now()
+    def looked(self, submission_ids: Collection[str], last_error: WanError | None) -> None:
+        now = self._rows.now()
         self.mark(
-            handles,
+            submission_ids,
             # A read that was under way when another told of the end has nothing to add.
             "state != 'failed' AND (state != 'completed' OR video_url IS NULL)",
-            looked_at=now,
-            trouble=without_queries(trouble.what) if trouble else None,
-            trouble_code=lasting_code(trouble),
-            **({} if trouble else {"heard_at": now}),
+            last_polled_at=now,
+            last_error=without_queries(last_error.what) if last_error else None,
+            last_error_code=permanent_error_code(last_error),
+            **({} if last_error else {"heard_at": now}),
         )
 
     def leave(self, account: str) -> None:
         with self._writing():
-            mine = "account = :account AND poller = :me"
-            sql = f"UPDATE keys SET poller = NULL WHERE {mine}"
-            self._table.write(sql, account=account, me=self._table.me)
+            created = "account = :account AND poller = :me"
+            sql = f"UPDATE keys SET poller = NULL WHERE {created}"
+            self._rows.write(sql, account=account, me=self._rows.me)
 
-    def take(self, account: str, rule: Rule) -> Taken:
+    def try_acquire(self, account: str, rule: Rule) -> Acquired:
         with self._writing():
-            now = self._table.now()  # once nobody else can write: theirs are not later than that
+            now = self._rows.now()  # once nobody else can write: theirs are not later than that
             limit = self._limit(account, now)
-            known = {"account": account, "since": now - timedelta(seconds=WINDOW), "now": now}
+            known = {
+                "account": account,
+                "since": now - timedelta(seconds=WINDOW_SECONDS),
+                "now": now,
+            }
             old = "DELETE FROM requests WHERE account = :account AND made_at <= :since"
-            self._table.write(old, **known)
+            self._rows.write(old, **known)
             # A clock that was wrong once must neither hold requests for long nor forget them.
             future = (
                 "UPDATE requests SET made_at = :now WHERE account = :account AND made_at > :now"
             )
-            self._table.write(future, **known)
+            self._rows.write(future, **known)
             ages = "SELECT :now - made_at FROM requests WHERE account = :account ORDER BY made_at"
-            found = self._table.query(ages, account=account, now=now)
+            found = self._rows.query(ages, account=account, now=now)
             wait = rule(limit, [age for (age,) in found])
             if wait <= 0:
-                self._table.write("INSERT INTO requests VALUES (:account, :now)", **known)
-            return Taken(wait, limit)
+                self._rows.write("INSERT INTO requests VALUES (:account, :now)", **known)
+            return Acquired(wait, limit)
 
-    def learn_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
+    def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
         with self._writing():
-            now = self._table.now()
+            now = self._rows.now()
             limit = change(self._limit(account, now))
             cut = None if limit.cut_ago is None else now - timedelta(seconds=limit.cut_ago)
             held = now + timedelta(seconds=limit.held) if limit.held else None
             self._change(account, per_minute=limit.per_minute, cut_at=cut, held_until=held)
 
-    def mark(self, handles: Collection[str], where: str = "TRUE", **columns: object) -> None:
+    def mark(self, submission_ids: Collection[str], where: str = "TRUE", **columns: object) -> None:
         """Note the same about several rows, as far as a condition allows."""
-        to = ", ".join(f"{name} = :{name}" for name in columns)
         with self._writing():
-            known = {"handles": json.dumps(list(handles)), **columns}
-            self._table.write(f"UPDATE jobs SET {to} WHERE {_HANDLES} AND {where}", **known)
+            known = {"submission_ids": json.dumps(list(submission_ids)), **columns}
+            self._rows.write(
+                f"UPDATE jobs SET {assigned(columns)} WHERE {_HANDLES} AND {where}", **known
+            )
 
-    def unsaved(self, account: str) -> list[Row]:
-        return self._table.rows(
+    def unsaved(self, account: str) -> list[Record]:
+        return self._rows.records(
             # Of jobs made elsewhere we do not know what they are, nor whether this is the place.
             "account = :account AND state = 'completed' AND video_url IS NOT NULL "
             "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
             "AND ended_at > :since ORDER BY number",
             account=account,
-            since=self._table.now() - POLLED,
+            since=self._rows.now() - POLLED,
         )
 
     def typical(self, account: str) -> list[float]:
-        found = self._table.query(
+        found = self._rows.query(
             "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
             "AND state = 'completed' AND digest IS NOT NULL AND ended_at > accepted_at "
             "ORDER BY created_at DESC LIMIT :sample",
@@ -140,27 +143,27 @@ class Roster:
         return [seconds for (seconds,) in found]
 
     def version(self) -> int:
-        return int(self._table.query("PRAGMA data_version")[0][0])
+        return int(self._rows.query("PRAGMA data_version")[0][0])
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        connection = self._table.connection
+        connection = self._rows.connection
         with impatient(connection), transaction(connection):
             yield
 
     def _key(self, account: str) -> Any:
-        self._table.write("INSERT OR IGNORE INTO keys (account) VALUES (:account)", account=account)
-        return self._table.query("SELECT * FROM keys WHERE account = :account", account=account)[0]
+        self._rows.write("INSERT OR IGNORE INTO keys (account) VALUES (:account)", account=account)
+        return self._rows.query("SELECT * FROM keys WHERE account = :account", account=account)[0]
 
     def _change(self, account: str, **columns: object) -> None:
         to = ", ".join(f"{name} = :{name}" for name in columns)
         known = {"account": account, **columns}
-        self._table.write(f"UPDATE keys SET {to} WHERE account = :account", **known)
+        self._rows.write(f"UPDATE keys SET {to} WHERE account = :account", **known)
 
     def _free(self, key: Any, now: datetime) -> bool:
         """Whether nobody else polls: its lease is over, or its process is dead."""
         holder = key["poller"]
-        if holder in (None, self._table.me):
+        if holder in (None, self._rows.me):
             return True
         # Longer than any lease is one that a clock which was wrong once has dated.
         going = 0 < key["poller_until"] - seconds(now) <= LONGEST_LEASE

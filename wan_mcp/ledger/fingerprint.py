@@ -29,11 +29,11 @@ class Request:
     """
 
     arguments: str
-    digest: str
-    exact: str
+    dedupe_key: str
+    exact_key: str
 
 
-def request_of(account: str, wanted: Replacement) -> Request:
+def fingerprint_of(account: str, wanted: Replacement) -> Request:
     """The canonical form of a request and its two digests.
 
     Two, because a link signed anew is the same clip while its job runs, but `?id=2` is another
@@ -42,9 +42,9 @@ def request_of(account: str, wanted: Replacement) -> Request:
     said = wanted.model_dump(exclude_none=True)
     full = said | {name: _bare(said[name], keep_query=True) for name in _URLS}
     bare = said | {name: without_query(full[name]) for name in _URLS}
-    digest = _digest(account, _DEFAULTS | bare)
-    exact = digest if full == bare else _digest(account, _DEFAULTS | full)
-    return Request(arguments=_json(bare), digest=digest, exact=exact)
+    dedupe_key = _digest(account, _DEFAULTS | bare)
+    exact_key = dedupe_key if full == bare else _digest(account, _DEFAULTS | full)
+    return Request(arguments=_json(bare), dedupe_key=dedupe_key, exact_key=exact_key)
 
 
 def account_name(secret: bytes, api_base: str, api_key: str) -> str:

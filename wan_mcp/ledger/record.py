@@ -49,7 +49,8 @@ BEFORE: dict[State, frozenset[State]] = {
     State.UNKNOWN: frozenset({State.SENDING}),
     State.LOST: frozenset({State.ACCEPTED}),
 }
-"""The states each state may be entered from; `learn` alone enters completed and failed later."""
+"""The states each state may be entered from; `record_update` alone enters
+completed and failed later."""
 
 REPEAT_WINDOW = timedelta(minutes=15)
 """How long after its end a completed or lost job still answers an equal call."""
@@ -57,7 +58,7 @@ REPEAT_WINDOW = timedelta(minutes=15)
 _TOLD = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
 
 
-class Row(BaseModel):
+class Record(BaseModel):
     """One submit and its job, as the ledger keeps it. Times are UTC wall time.
 
     Attributes:
@@ -76,8 +77,8 @@ class Row(BaseModel):
         owner: the process that made the row.
         checks: how often a reconciliation looked; next_check_at: when it is due, None for never.
         findings: what the last look found, in a sentence.
-        looked_at: when PixelDojo was last asked for the job; `trouble` is what that met, None
-            when it answered; `trouble_code` its kind, None when it passes.
+        looked_at: when PixelDojo was last asked for the job; `last_error` is what that met, None
+            when it answered; `last_error_code` its kind, None when it passes.
         heard_at: when it last answered.
         watched_until: somebody waits for the job at least until then.
         saved_path: where the film lies on this machine, with its `sha256` and `size` in bytes.
@@ -86,15 +87,15 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    handle: str
+    submission_id: str
     account: str
     state: State
     job_id: str | None
-    digest: str | None
-    exact: str | None
+    dedupe_key: str | None
+    exact_key: str | None
     arguments: Json[dict[str, str | int | bool]]
     seed: int | None
-    seed_planted: bool
+    seed_generated: bool
     estimate: float | None
     credit_cost: float | None
     credits_remaining: float | None
@@ -111,11 +112,11 @@ class Row(BaseModel):
     checks: int
     next_check_at: datetime | None
     findings: str | None
-    looked_at: datetime | None
-    heard_at: datetime | None
+    last_polled_at: datetime | None
+    last_reply_at: datetime | None
     watched_until: datetime | None
-    trouble: str | None
-    trouble_code: str | None
+    last_error: str | None
+    last_error_code: str | None
     saved_path: str | None
     sha256: str | None
     size: int | None
@@ -124,12 +125,12 @@ class Row(BaseModel):
     @property
     def public_id(self) -> str:
         """The one id to tell a caller: PixelDojo's, and our handle while there is none."""
-        return self.job_id or self.handle
+        return self.job_id or self.submission_id
 
     @property
     def from_elsewhere(self) -> bool:
         """Whether the job was submitted without this ledger, which then counts no spending."""
-        return self.digest is None
+        return self.dedupe_key is None
 
     @property
     def settled(self) -> bool:

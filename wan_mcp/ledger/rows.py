@@ -3,20 +3,34 @@
 import base64
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.fingerprint import without_fragment, without_queries
-from wan_mcp.ledger.record import BEFORE, UNSETTLED, Row, State
+from wan_mcp.ledger.record import BEFORE, UNSETTLED, Record, State
 from wan_mcp.models import Job
 
 Values = Mapping[str, object]
 
+COLUMNS = {
+    "submission_id": "handle",
+    "dedupe_key": "digest",
+    "exact_key": "exact",
+    "seed_generated": "seed_planted",
+    "last_polled_at": "looked_at",
+    "last_reply_at": "heard_at",
+    "last_error": "trouble",
+    "last_error_code": "trouble_code",
+}
+"""The column of each field that has another name. Columns keep their first names for ever, so that
+servers of different versions can work on one ledger."""
+_FIELDS = {column: field for field, column in COLUMNS.items()}
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMES = tuple(name for name in Row.model_fields if name.endswith(("_at", "_until")))
+_TIMES = tuple(name for name in Record.model_fields if name.endswith(("_at", "_until")))
 
 
 @cache
@@ -25,7 +39,12 @@ def listed(states: frozenset[State]) -> str:
     return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
 
 
-class Table:
+def assigned(changes: Iterable[str]) -> str:
+    """Fields as an UPDATE assigns them."""
+    return ", ".join(f"{COLUMNS.get(name, name)} = :{name}" for name in changes)
+
+
+class Rows:
     """Rows through one connection. Whoever changes one has a transaction open.
 
     Args:
@@ -41,49 +60,49 @@ class Table:
         self.me = me
         self.now = now
 
-    def rows(self, where: str, **values: object) -> list[Row]:
+    def records(self, where: str, **values: object) -> list[Record]:
         """Rows by an SQL condition, with named values and, if wanted, an order."""
-        return list(map(_row, self.query(f"SELECT * FROM jobs WHERE {where}", **values)))
+        return list(map(_record, self.query(f"SELECT * FROM jobs WHERE {where}", **values)))
 
     def write(self, sql: str, **values: object) -> int:
         """Make a change with named values; how many rows it changed."""
         return self.connection.execute(sql, _stored(values)).rowcount
 
-    def row(self, handle: str) -> Row:
+    def record(self, submission_id: str) -> Record:
         """The row of that handle. Raises Fenced when there is none."""
-        found = self.rows("handle = :handle", handle=handle)
+        found = self.records("handle = :submission_id", submission_id=submission_id)
         if not found:
-            raise Fenced(f"The ledger has no request {handle}.")
+            raise Fenced(f"The ledger has no request {submission_id}.")
         return found[0]
 
     def query(self, sql: str, **values: object) -> list[Any]:
         """What a SELECT with named values finds."""
         return self.connection.execute(sql, _stored(values)).fetchall()
 
-    def insert(self, **values: object) -> Row:
+    def insert(self, **values: object) -> Record:
         """A new row of this process under a new handle."""
-        handle = f"sub_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"
+        submission_id = f"sub_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"
         given = {
-            "handle": handle,
+            "submission_id": submission_id,
             "arguments": "{}",
             "created_at": self.now(),
             "owner": self.me,
         } | values
-        names = ", ".join(given)
+        names = ", ".join(COLUMNS.get(name, name) for name in given)
         marks = ", ".join(f":{name}" for name in given)
         self.connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", _stored(given))
-        return self.row(handle)
+        return self.record(submission_id)
 
-    def update(self, row: Row, changes: Values) -> Row:
+    def update(self, record: Record, changes: Values) -> Record:
         """Change a row that the same transaction has read."""
-        self._set("handle = :handle_", {"handle_": row.handle}, changes)
-        return self.row(row.handle)
+        self._set("handle = :id_", {"id_": record.submission_id}, changes)
+        return self.record(record.submission_id)
 
-    def delete(self, row: Row) -> None:
+    def delete(self, record: Record) -> None:
         """Drop a row whose job another row stands for."""
-        self.connection.execute("DELETE FROM jobs WHERE handle = ?", (row.handle,))
+        self.connection.execute("DELETE FROM jobs WHERE handle = ?", (record.submission_id,))
 
-    def move(self, handle: str, state: State, changes: Values) -> None:
+    def move(self, submission_id: str, state: State, changes: Values) -> None:
         """Enter a state, through the fence.
 
         Raises:
@@ -91,17 +110,18 @@ class Table:
                 hands of another process.
         """
         fence = (
-            f"handle = :handle_ AND state IN {listed(BEFORE[state])} "
+            f"handle = :id_ AND state IN {listed(BEFORE[state])} "
             f"AND (owner = :me_ OR state NOT IN {listed(UNSETTLED)})"
         )
-        known = {"handle_": handle, "me_": self.me}
+        known = {"id_": submission_id, "me_": self.me}
         if self._set(fence, known, {"state": state, **changes}) != 1:
-            found = self.row(handle)
-            raise Fenced(f"Request {handle} is {found.state}: it cannot become {state} here.")
+            found = self.record(submission_id)
+            raise Fenced(
+                f"Request {submission_id} is {found.state}: it cannot become {state} here."
+            )
 
     def _set(self, where: str, known: Values, changes: Values) -> int:
-        to = ", ".join(f"{name} = :{name}" for name in changes)
-        sql = f"UPDATE jobs SET {to} WHERE {where}"
+        sql = f"UPDATE jobs SET {assigned(changes)} WHERE {where}"
         return self.connection.execute(sql, _stored({**known, **changes})).rowcount
 
 
@@ -144,10 +164,10 @@ def _time(stored: float) -> datetime | None:
         return None
 
 
-def _row(stored: sqlite3.Row) -> Row:
+def _record(stored: sqlite3.Row) -> Record:
     # By hand: pydantic takes the number of a date in the year 9999 for milliseconds.
-    values = dict(zip(stored.keys(), stored, strict=True))  # `dict` looks each name up in turn
+    values = {_FIELDS.get(name, name): stored[name] for name in stored.keys()}  # noqa: SIM118
     for name in _TIMES:
         if (value := values[name]) is not None:
             values[name] = _time(value)
-    return Row.model_validate(values)
+    return Record.model_validate(values)

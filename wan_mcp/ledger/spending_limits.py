@@ -18,7 +18,7 @@ SOON = 120.0
 
 
 @dataclass(frozen=True)
-class Caps:
+class SpendingLimits:
     """What the operator allows, per account; None switches a cap off. No tool argument comes here.
 
     Attributes:
@@ -35,7 +35,7 @@ class Caps:
 
 
 @dataclass(frozen=True)
-class Room:
+class FreesAt:
     """When a cap lets the same call through by itself.
 
     Attributes:
@@ -78,21 +78,21 @@ class LimitReached(Refused):
         setting: str,
         limit: float,
         used: float | None,
-        room: Room | None = None,
+        frees_at: FreesAt | None = None,
         next_step: str | None = None,
     ) -> None:
-        told = "" if room is None else f" {room}"
-        step = next_step if room is None else _once_there_is(room, setting)
+        told = "" if frees_at is None else f" {frees_at}"
+        step = next_step if frees_at is None else _once_there_is(frees_at, setting)
         super().__init__(f"{what}{told} The setting is {setting}.", next_step=step)
         self.retry_safe = step is not None
         self.setting = setting
         self.limit = limit
         self.used = used
-        self.room = room
+        self.frees_at = frees_at
 
 
-def _once_there_is(room: Room, setting: str) -> str:
-    if room.seconds <= SOON:
+def _once_there_is(frees_at: FreesAt, setting: str) -> str:
+    if frees_at.seconds <= SOON:
         return "Repeat the same call then."
     return (
         "Tell the user, and repeat the same call then. Sooner only the operator of this server can "
@@ -102,7 +102,7 @@ def _once_there_is(room: Room, setting: str) -> str:
 
 DAY = 86_400.0
 MINUTE = 60.0
-UNKNOWN_RUNS = 3_600.0
+UNKNOWN_IN_FLIGHT_SECONDS = 3_600.0
 """How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
 for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
 NAMED = 5
@@ -110,7 +110,7 @@ NAMED = 5
 _CENT = 1e-6
 
 
-class Running(NamedTuple):
+class InFlightJob(NamedTuple):
     """A live row.
 
     Attributes:
@@ -139,14 +139,16 @@ class Spending(Protocol):
     def history(self, unpriced: float) -> Sequence[tuple[float, float]]:
         """The age and the credits of each job of `paid`, `unpriced` for those without a price."""
 
-    def running(self) -> Sequence[Running]:
+    def running(self) -> Sequence[InFlightJob]:
         """What is live, of 24 hours."""
 
     def ages(self, within: float) -> Sequence[float]:
         """Seconds since each submit of that many seconds."""
 
 
-def check(caps: Caps, now: datetime, estimate: float | None, spending: Spending) -> None:
+def check(
+    limits: SpendingLimits, now: datetime, estimate: float | None, spending: Spending
+) -> None:
     """Whether one more job fits under every cap.
 
     A job of unknown price counts against the day as the dearest job this account ever had; while
@@ -158,10 +160,10 @@ def check(caps: Caps, now: datetime, estimate: float | None, spending: Spending)
     Raises:
         LimitReached: the first cap that it breaks.
     """
-    _per_job(caps.credits_per_job, estimate)
-    _per_day(caps.credits_per_day, now, estimate, spending)
-    _in_flight(caps.in_flight, spending)
-    _per_minute(caps.submits_per_minute, now, spending)
+    _per_job(limits.credits_per_job, estimate)
+    _per_day(limits.credits_per_day, now, estimate, spending)
+    _in_flight(limits.in_flight, spending)
+    _per_minute(limits.submits_per_minute, now, spending)
 
 
 def _per_job(limit: float | None, estimate: float | None) -> None:
@@ -199,7 +201,9 @@ def _per_day(
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        room=_room(now, _day_frees_in(spending.history(unpriced), needed) if limit else None),
+        frees_at=_frees_at(
+            now, _day_frees_in(spending.history(unpriced), needed) if limit else None
+        ),
     )
 
 
@@ -237,8 +241,8 @@ def _landing(ids: Sequence[str]) -> str:
     )
 
 
-def _counts(live: Running) -> bool:
-    return live.state != State.UNKNOWN or abs(live.age) < UNKNOWN_RUNS
+def _counts(live: InFlightJob) -> bool:
+    return live.state != State.UNKNOWN or abs(live.age) < UNKNOWN_IN_FLIGHT_SECONDS
 
 
 def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
@@ -253,12 +257,12 @@ def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
         setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
         limit=limit,
         used=len(ages),
-        room=_room(now, MINUTE - ages[-limit] if limit else None),
+        frees_at=_frees_at(now, MINUTE - ages[-limit] if limit else None),
     )
 
 
-def _room(now: datetime, seconds: float | None) -> Room | None:
-    return None if seconds is None else Room(seconds, now + timedelta(seconds=seconds))
+def _frees_at(now: datetime, seconds: float | None) -> FreesAt | None:
+    return None if seconds is None else FreesAt(seconds, now + timedelta(seconds=seconds))
 
 
 def _many(number: float, noun: str) -> str:

@@ -15,7 +15,7 @@ from wan_mcp.errors import (
     Unauthorized,
     WanError,
 )
-from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, JobStatus
 
 _STATUS = {
@@ -29,7 +29,7 @@ _STATUS = {
     State.NOT_SENT: JobStatus.NOT_SENT,
     State.UNKNOWN: JobStatus.UNKNOWN,
 }
-TROUBLE = (CouldNotFindOut, RateLimited)
+TRANSIENT_ERRORS = (CouldNotFindOut, RateLimited)
 """What a look may meet without being over: a busy vendor means "wait on"."""
 _REFUSALS: dict[str, type[WanError]] = {
     kind.code: kind for kind in (Unauthorized, OutOfCredits, NotAllowed, Rejected)
@@ -37,7 +37,7 @@ _REFUSALS: dict[str, type[WanError]] = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobView:
     """All that is known of one request and its job.
 
     Attributes:
@@ -49,7 +49,7 @@ class Standing:
     id: str
     status: JobStatus
     job: Job | None = None
-    row: Row | None = None
+    record: Record | None = None
 
     @property
     def settled(self) -> bool:
@@ -67,53 +67,53 @@ class Standing:
     @property
     def estimate(self) -> float | None:
         """Credits that the job was expected to cost."""
-        return None if self.row is None else self.row.estimate
+        return None if self.record is None else self.record.estimate
 
     @property
     def seed(self) -> int | None:
         """The seed that repeats this take, given or planted."""
-        return None if self.row is None else self.row.seed
+        return None if self.record is None else self.record.seed
 
     @property
     def why(self) -> str:
         """How a request came to this, and what was looked at since; "" when nothing tells."""
-        if self.row is None:
+        if self.record is None:
             return ""
         # What was found before the outcome was known is out of date once it is.
-        looks = _looks(self.row) if self.status is JobStatus.UNKNOWN else ""
-        return " ".join(filter(None, [self.row.error, looks]))
+        looks = _looks(self.record) if self.status is JobStatus.UNKNOWN else ""
+        return " ".join(filter(None, [self.record.error, looks]))
 
     def age(self, now: datetime) -> float | None:
         """Seconds the job took, or has taken so far; None when nothing tells."""
-        if self.row is None:
+        if self.record is None:
             return None
-        began = self.row.accepted_at or self.row.sent_at or self.row.created_at
-        return max(((self.row.ended_at or now) - began).total_seconds(), 0.0)
+        began = self.record.accepted_at or self.record.sent_at or self.record.created_at
+        return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
 
     def silence(self, now: datetime) -> float | None:
         """Seconds since PixelDojo last told of a job that was running then; None for others."""
-        if self.row is None or self.status is not JobStatus.RUNNING:
+        if self.record is None or self.status is not JobStatus.RUNNING:
             return None
-        heard = self.row.heard_at or self.row.accepted_at or self.row.created_at
+        heard = self.record.last_reply_at or self.record.accepted_at or self.record.created_at
         return (now - heard).total_seconds()
 
 
-def of_row(row: Row) -> Standing:
+def view_of_record(record: Record) -> JobView:
     """The standing that a row of the ledger tells."""
-    return Standing(row.public_id, _STATUS[row.state], row.job, row)
+    return JobView(record.public_id, _STATUS[record.state], record.job, record)
 
 
-def of_job(job: Job) -> Standing:
+def view_of_job(job: Job) -> JobView:
     """The standing when only PixelDojo's own word is to be had."""
-    return Standing(job.job_id, job.status, job)
+    return JobView(job.job_id, job.status, job)
 
 
-def failure_of(row: Row) -> WanError | None:
+def failure_of(record: Record) -> WanError | None:
     """Why the submit bought nothing, or may have; None when it did not end that way."""
-    when = _when(row)
-    why = of_row(row).why
+    when = _when(record)
+    why = view_of_record(record).why
     failure: WanError
-    match row.state:
+    match record.state:
         case State.NOT_SENT:
             failure = NotSent(f"The equal request of {when} was not sent. {why}")
         case State.REFUSED:
@@ -122,58 +122,58 @@ def failure_of(row: Row) -> WanError | None:
                 next_step="See to the reason first, then call again.",
             )
         case State.UNKNOWN:
-            failure = unknown_before(row, why)
+            failure = unknown_before(record, why)
         case _:
             return None
-    failure.job_id = row.handle
+    failure.job_id = record.submission_id
     return failure
 
 
-def passes(trouble: WanError) -> bool:
+def is_transient(last_error: WanError) -> bool:
     """Whether asking again soon may help."""
-    slow_down = isinstance(trouble, RateLimited)
-    return slow_down or (isinstance(trouble, CouldNotFindOut) and trouble.passing)
+    slow_down = isinstance(last_error, RateLimited)
+    return slow_down or (isinstance(last_error, CouldNotFindOut) and last_error.transient)
 
 
-def lasting_code(trouble: WanError | None) -> str | None:
+def permanent_error_code(last_error: WanError | None) -> str | None:
     """How a row keeps what kind of trouble it is; None for one that passes."""
-    return None if trouble is None or passes(trouble) else trouble.code
+    return None if last_error is None or is_transient(last_error) else last_error.code
 
 
-def trouble_of(row: Row) -> WanError | None:
+def last_error_of(record: Record) -> WanError | None:
     """What the last look met, whichever process made it; None when PixelDojo answered it."""
-    if row.trouble is None:
+    if record.last_error is None:
         return None
-    if kind := _REFUSALS.get(row.trouble_code or ""):
-        return kind(row.trouble)
-    return CouldNotFindOut(row.trouble, passing=row.trouble_code is None)
+    if kind := _REFUSALS.get(record.last_error_code or ""):
+        return kind(record.last_error)
+    return CouldNotFindOut(record.last_error, transient=record.last_error_code is None)
 
 
-def _looks(row: Row) -> str:
-    if not row.checks:
-        return row.findings or "PixelDojo's job list has not been looked at yet."
-    times = "once" if row.checks == 1 else f"{row.checks} times"
-    return f"Looked for {times}; the last time: {row.findings}"
+def _looks(record: Record) -> str:
+    if not record.checks:
+        return record.findings or "PixelDojo's job list has not been looked at yet."
+    times = "once" if record.checks == 1 else f"{record.checks} times"
+    return f"Looked for {times}; the last time: {record.findings}"
 
 
-def unknown(handle: str, what: str) -> OutcomeUnknown:
+def unknown(submission_id: str, what: str) -> OutcomeUnknown:
     """A lost answer, with the one thing to do about it."""
     failure = OutcomeUnknown(
         what,
-        next_step=f'Call get_job_status with job_id "{handle}" in a minute: it looks for the job '
-        "in PixelDojo's list. Do not repeat replace_character for it. Another seed would be a new "
-        "job, paid again.",
+        next_step=f'Call get_job_status with job_id "{submission_id}" in a minute: it looks for '
+        "the job in PixelDojo's list. Do not repeat replace_character for it. Another seed would be "
+        "a new job, paid again.",
     )
-    failure.job_id = handle
+    failure.job_id = submission_id
     return failure
 
 
-def unknown_before(row: Row, why: str) -> OutcomeUnknown:
+def unknown_before(record: Record, why: str) -> OutcomeUnknown:
     """The lost answer of an equal request, as it is told to a call that sent nothing itself."""
     failure = unknown(
-        row.handle,
-        f"This call sent nothing: the outcome of the equal request of {_when(row)} is unknown, and "
-        f"that earlier request may have been charged. {why}",
+        record.submission_id,
+        f"This call sent nothing: the outcome of the equal request of {_when(record)} is unknown, "
+        f"and that earlier request may have been charged. {why}",
     )
     failure.charged = "no"
     return failure
@@ -184,5 +184,5 @@ def states_of(statuses: Collection[JobStatus]) -> frozenset[State]:
     return frozenset(state for state, told in _STATUS.items() if told in statuses)
 
 
-def _when(row: Row) -> str:
-    return f"{row.created_at:%H:%M} UTC"
+def _when(record: Record) -> str:
+    return f"{record.created_at:%H:%M} UTC"

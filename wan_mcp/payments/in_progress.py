@@ -13,8 +13,8 @@ from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import OutcomeUnknown, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_queries
-from wan_mcp.ledger.record import Row
-from wan_mcp.ledger.status import Standing, failure_of, of_row
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.status import JobView, failure_of, view_of_record
 from wan_mcp.models import Replacement
 from wan_mcp.payments.payment import Payment, Write
 
@@ -36,7 +36,7 @@ class Outcome:
     """
 
     done: anyio.Event = field(default_factory=anyio.Event)
-    standing: Standing | None = None
+    view: JobView | None = None
     failure: Exception | None = None
 
 
@@ -66,29 +66,31 @@ class Payments:
         self._on_lost = on_lost
         self._open: dict[str, Outcome] = {}
 
-    def start(self, row: Row, wanted: Replacement) -> None:
+    def start(self, record: Record, wanted: Replacement) -> None:
         """Pay for a claimed row, whatever becomes of the caller."""
-        self._open[row.handle] = Outcome()
-        self._tasks.start_soon(self._run, row.handle, Payment(self, row.handle, wanted))
+        self._open[record.submission_id] = Outcome()
+        self._tasks.start_soon(
+            self._run, record.submission_id, Payment(self, record.submission_id, wanted)
+        )
 
     def write_later(self, write: Write) -> None:
         """Try a change of the ledger again until it is on disk."""
         self._tasks.start_soon(self._until_written, write)
 
-    async def settled(self, handle: str, seconds: float) -> Standing | None:
+    async def settled(self, submission_id: str, seconds: float) -> JobView | None:
         """How a submit ended, here or in another process; None when it has not by then.
 
         Raises:
             WanError: it bought nothing, or may have.
         """
-        outcome = self._open.get(handle)
+        outcome = self._open.get(submission_id)
         if outcome is None:
-            return _ended(await self.ledger.settled(handle, max(seconds, 0.0)))
+            return _ended(await self.ledger.settled(submission_id, max(seconds, 0.0)))
         with anyio.move_on_after(max(seconds, 0.0)):
             await outcome.done.wait()
         if outcome.failure is not None:
             raise outcome.failure
-        return outcome.standing
+        return outcome.view
 
     async def drain(self, seconds: float) -> None:
         """Let running payments finish, at most so long; what has not left yet stays."""
@@ -99,25 +101,27 @@ class Payments:
         with anyio.move_on_after(seconds):
             for outcome in list(self._open.values()):
                 await outcome.done.wait()
-        for handle in self._open:
-            logger.warning("request %s is cut: the next start looks up what became of it", handle)
+        for submission_id in self._open:
+            logger.warning(
+                "request %s is cut: the next start looks up what became of it", submission_id
+            )
 
-    async def _run(self, handle: str, payment: Payment) -> None:
-        outcome = self._open[handle]
+    async def _run(self, submission_id: str, payment: Payment) -> None:
+        outcome = self._open[submission_id]
         try:
-            outcome.standing = standing = await payment.run()
-            logger.info("request %s: %s, job %s", handle, standing.status.value, standing.id)
+            outcome.view = view = await payment.run()
+            logger.info("request %s: %s, job %s", submission_id, view.status.value, view.id)
         except WanError as failure:
-            logger.info("request %s: %s", handle, without_queries(failure.what))
+            logger.info("request %s: %s", submission_id, without_queries(failure.what))
             outcome.failure = failure
             if isinstance(failure, OutcomeUnknown):
                 self._on_lost()
         except Exception as broken:
-            logger.exception("request %s broke", handle)
+            logger.exception("request %s broke", submission_id)
             outcome.failure = broken
         finally:
             outcome.done.set()
-            del self._open[handle]
+            del self._open[submission_id]
 
     async def _until_written(self, write: Write) -> None:
         attempt = 0
@@ -139,8 +143,8 @@ class Payments:
             logger.exception("a change of the ledger cannot be written")
 
 
-def _ended(row: Row) -> Standing:
+def _ended(record: Record) -> JobView:
     """What a row tells of a submit that somebody else made. Raises how it failed."""
-    if failure := failure_of(row):
+    if failure := failure_of(record):
         raise failure
-    return of_row(row)
+    return view_of_record(record)

@@ -10,8 +10,8 @@ from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_queries
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.ledger.status import Standing, of_job, of_row, unknown
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.status import JobView, unknown, view_of_job, view_of_record
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ CONNECT_WINDOW = 10.0
 MAX_RATE_LIMIT_WAIT = 10.0
 SCHEMA_SECONDS = 2.0
 
-Write = Callable[[], Awaitable[Row]]
+Write = Callable[[], Awaitable[Record]]
 
 logger = logging.getLogger(__name__)
 
 
-class Desk(Protocol):
+class PaymentContext(Protocol):
     """What the payments of one process share.
 
     Attributes:
@@ -57,21 +57,21 @@ class Payment:
         wanted: what is sent, with the seed that the row planted.
     """
 
-    def __init__(self, desk: Desk, handle: str, wanted: Replacement) -> None:
-        self._desk = desk
+    def __init__(self, desk: PaymentContext, submission_id: str, wanted: Replacement) -> None:
+        self._context = desk
         self._vendor = desk.vendor
         self._ledger = desk.ledger
         self._clock = desk.clock
-        self._handle = handle
+        self._submission_id = submission_id
         self._wanted = wanted
         self._committed = False
-        self._in_the_air = False
+        self._post_started = False
         self._connects = 0
         self._may_slow_down = True
         self._may_retype = wanted.resolution is not None
         self._as_number = False
 
-    async def run(self) -> Standing:
+    async def run(self) -> JobView:
         """Pay once; a standing without a row is a job that could not be written down.
 
         Raises:
@@ -85,7 +85,7 @@ class Payment:
             raise
         except OutcomeUnknown as lost:
             await self._conclude(State.UNKNOWN, lost)
-            raise unknown(self._handle, lost.what) from lost
+            raise unknown(self._submission_id, lost.what) from lost
         except Refused as refusal:
             await self._conclude(State.REFUSED, refusal)
             raise
@@ -93,7 +93,7 @@ class Payment:
             raise  # the row is another's by now: nothing was sent, nothing is to be written
         except BaseException:  # the server stops, or a defect: the row must not stay as it is
             with anyio.CancelScope(shield=True):
-                await self._torn()
+                await self._settle_on_cancel()
             raise
         return await self._accept(job)
 
@@ -106,10 +106,10 @@ class Payment:
                     self._wanted,
                     resolution_as_number=self._as_number,
                     before_sending=self._before_sending,
-                    submission_id=self._handle,
+                    submission_id=self._submission_id,
                 )
             except (NotSent, RateLimited, Rejected) as refusal:
-                self._in_the_air = False
+                self._post_started = False
                 pause = self._pause(refusal, self._clock.monotonic() - started)
                 if pause is None:
                     raise
@@ -117,12 +117,12 @@ class Payment:
 
     async def _before_sending(self) -> None:
         """The commit point: on disk before the first byte leaves. A resend is committed already."""
-        if self._desk.closing:
-            raise NotSent("The server is stopping, so the request was not sent.", passing=False)
+        if self._context.closing:
+            raise NotSent("The server is stopping, so the request was not sent.", transient=False)
         if not self._committed:
-            await self._ledger.commit_sending(self._handle)
+            await self._ledger.commit_sending(self._submission_id)
             self._committed = True
-        self._in_the_air = True
+        self._post_started = True
 
     async def _resolution_is_number(self) -> bool:
         if self._wanted.resolution is None:
@@ -138,7 +138,7 @@ class Payment:
     def _pause(self, refusal: WanError, elapsed: float) -> float | None:
         """Seconds before the one more POST that this refusal allows; None when it allows none."""
         match refusal:
-            case NotSent(passing=True):
+            case NotSent(transient=True):
                 self._connects += 1
                 pause = retry_delay(self._connects, self._clock.chance())
                 within = elapsed + pause < CONNECT_WINDOW
@@ -152,26 +152,26 @@ class Payment:
                 return 0.0 if allowed else None
         return None
 
-    async def _accept(self, job: Job) -> Standing:
-        what = f"job {job.job_id} of request {self._handle}"
-        row = await self._written(lambda: self._ledger.accept(self._handle, job), what)
-        return of_job(job) if row is None else of_row(row)
+    async def _accept(self, job: Job) -> JobView:
+        what = f"job {job.job_id} of request {self._submission_id}"
+        record = await self._written(lambda: self._ledger.accept(self._submission_id, job), what)
+        return view_of_job(job) if record is None else view_of_record(record)
 
     async def _conclude(self, state: State, why: WanError) -> None:
         # Whoever asks later is told this; where to buy credits is in the advice.
         told = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
-        what = f"the end of request {self._handle} ({state})"
-        await self._written(lambda: self._ledger.conclude(self._handle, state, told), what)
+        what = f"the end of request {self._submission_id} ({state})"
+        await self._written(lambda: self._ledger.conclude(self._submission_id, state, told), what)
 
-    async def _torn(self) -> None:
-        if self._in_the_air:
+    async def _settle_on_cancel(self) -> None:
+        if self._post_started:
             lost = OutcomeUnknown("The server was stopped while the request was under way.")
             await self._conclude(State.UNKNOWN, lost)
         else:
             unsent = NotSent("The server was stopped before the request was sent.")
             await self._conclude(State.NOT_SENT, unsent)
 
-    async def _written(self, write: Write, what: str) -> Row | None:
+    async def _written(self, write: Write, what: str) -> Record | None:
         """The row after a change; None when it could not be written at once."""
         try:
             return await write()
@@ -180,5 +180,5 @@ class Payment:
         except Exception as exc:
             # Also what no engine should raise: the job is paid, its id must not be lost for it.
             logger.error("%s could not be written down yet: %s", what, type(exc).__name__)
-            self._desk.write_later(write)
+            self._context.write_later(write)
         return None

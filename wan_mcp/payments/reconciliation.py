@@ -16,8 +16,8 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_query
-from wan_mcp.ledger.record import Row, State
-from wan_mcp.pixeldojo.priority import Use
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.pixeldojo.priority import Priority
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -70,7 +70,7 @@ class Reconciler:
                 pause = None
             await self._rest(pause)
 
-    async def look(self, account: str, rows: Sequence[Row]) -> None:
+    async def look(self, account: str, records: Sequence[Record]) -> None:
         """Read the list once and note for each lost answer what it shows.
 
         Raises:
@@ -78,38 +78,42 @@ class Reconciler:
         """
         async with self._looking:
             now = self._clock.monotonic()
-            if rows and now >= self._next_look_at:
+            if records and now >= self._next_look_at:
                 self._next_look_at = now + MIN_GAP
-                await self._read_list(account, rows)
+                await self._read_list(account, records)
 
-    async def _read_list(self, account: str, rows: Sequence[Row]) -> None:
+    async def _read_list(self, account: str, records: Sequence[Record]) -> None:
         try:
-            listed = await self._vendor.jobs(Use.STATUS if self._put_off else Use.RECONCILE)
+            listed = await self._vendor.jobs(
+                Priority.STATUS if self._put_off else Priority.RECONCILE
+            )
         except Busy as busy:
             self._put_off = True  # once; waiters ask so often that it would never find room
             again = self._clock.wall() + timedelta(seconds=busy.retry_after or MIN_GAP)
-            for row in rows:
-                await self._record(row, busy.what, again, counts=False)
+            for record in records:
+                await self._record(record, busy.what, again, counts=False)
             return
         except WanError as exc:
             self._next_look_at += exc.retry_after or 0.0
             what = f"PixelDojo's job list could not be read: {exc.what}"
-            for row in rows:
-                await self._record(row, what, self._again(row), counts=False)
+            for record in records:
+                await self._record(record, what, self._again(record), counts=False)
             return
         self._put_off = False
         ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
-        known = {row.job_id: row for row in ours if row.job_id and not row.from_elsewhere}
-        for row in rows:
-            await self._settle(row, listed, known)
+        known = {
+            record.job_id: record for record in ours if record.job_id and not record.from_elsewhere
+        }
+        for record in records:
+            await self._settle(record, listed, known)
 
     async def _round(self, account: str) -> float | None:
         """One look at what is due; seconds until the next, None when nothing is lost."""
         now = self._clock.wall()
         await self._ledger.recover()
         await self.look(account, await self._ledger.unknowns(account, now))
-        rows = await self._ledger.unknowns(account)
-        times = [row.next_check_at for row in rows if row.next_check_at is not None]
+        records = await self._ledger.unknowns(account)
+        times = [record.next_check_at for record in records if record.next_check_at is not None]
         return max(min((time - now).total_seconds() for time in times), MIN_GAP) if times else None
 
     async def _rest(self, seconds: float | None) -> None:
@@ -125,44 +129,52 @@ class Reconciler:
         await self._clock.sleep(seconds)
         scope.cancel()
 
-    async def _settle(self, row: Row, listed: "Sequence[Listed]", known: dict[str, Row]) -> None:
+    async def _settle(
+        self, record: Record, listed: "Sequence[Listed]", known: dict[str, Record]
+    ) -> None:
         unclaimed = [each for each in listed if each.job.job_id not in known]
-        same_seed = [each for each in unclaimed if each.seed == row.seed]
-        matches = [each for each in same_seed if _is_it(row, each)]
+        same_seed = [each for each in unclaimed if each.seed == record.seed]
+        matches = [each for each in same_seed if _is_it(record, each)]
         with suppress(Fenced):  # another process settled it in the meantime
             if len(matches) == 1:
-                known[matches[0].job.job_id] = row  # no other row may take it in this look
-                await self._ledger.accept(row.handle, matches[0].job)
+                known[matches[0].job.job_id] = record  # no other row may take it in this look
+                await self._ledger.accept(record.submission_id, matches[0].job)
             elif same_seed:
-                await self._note(row, "Several jobs in PixelDojo's list could be this request's.")
+                await self._note(
+                    record, "Several jobs in PixelDojo's list could be this request's."
+                )
             elif not any(each.seed is not None for each in listed):
-                await self._note(row, "PixelDojo's job list does not show which job is whose.")
-            elif self._is_old(row) and _surrounds(row, listed, known):
+                await self._note(record, "PixelDojo's job list does not show which job is whose.")
+            elif self._is_old(record) and _surrounds(record, listed, known):
                 why = "PixelDojo's job list shows jobs from before and after, and none for this."
-                await self._ledger.conclude(row.handle, State.NOT_SENT, why)
+                await self._ledger.conclude(record.submission_id, State.NOT_SENT, why)
             else:
-                await self._note(row, "PixelDojo's job list shows no job for this request so far.")
+                await self._note(
+                    record, "PixelDojo's job list shows no job for this request so far."
+                )
 
-    def _again(self, row: Row) -> datetime | None:
+    def _again(self, record: Record) -> datetime | None:
         """When to look after one that told nothing: soon, also after the last of the schedule."""
-        sent, now = row.sent_at or row.created_at, self._clock.wall()
+        sent, now = record.sent_at or record.created_at, self._clock.wall()
         soon = now + timedelta(seconds=FAILED_PAUSE)
         due = _next(sent, now)
         if due is None:
             return soon if now - sent < GIVEN_UP else None
         return min(due, soon)
 
-    async def _note(self, row: Row, findings: str) -> None:
-        due = _next(row.sent_at or row.created_at, self._clock.wall())
-        await self._record(row, findings, due, counts=True)
+    async def _note(self, record: Record, findings: str) -> None:
+        due = _next(record.sent_at or record.created_at, self._clock.wall())
+        await self._record(record, findings, due, counts=True)
 
-    async def _record(self, row: Row, findings: str, due: datetime | None, *, counts: bool) -> None:
+    async def _record(
+        self, record: Record, findings: str, due: datetime | None, *, counts: bool
+    ) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            await self._ledger.record_check(row.handle, findings, due, counts=counts)
+            await self._ledger.record_check(record.submission_id, findings, due, counts=counts)
 
-    def _is_old(self, row: Row) -> bool:
-        age = (self._clock.wall() - (row.sent_at or row.created_at)).total_seconds()
-        return age >= PROOF_AGE and row.checks + 1 >= PROOF_LOOKS
+    def _is_old(self, record: Record) -> bool:
+        age = (self._clock.wall() - (record.sent_at or record.created_at)).total_seconds()
+        return age >= PROOF_AGE and record.checks + 1 >= PROOF_LOOKS
 
 
 def _next(sent: datetime, now: datetime) -> datetime | None:
@@ -170,15 +182,15 @@ def _next(sent: datetime, now: datetime) -> datetime | None:
     return next((time for time in times if time > now), None)
 
 
-def _is_it(row: Row, listed: "Listed") -> bool:
+def _is_it(record: Record, listed: "Listed") -> bool:
     """Whether a job with the same seed is the one of a request.
 
     A planted seed is ours alone; one that the caller chose may belong to several jobs, so all
     that was asked for has to be the same.
     """
     asked = listed.asked
-    return row.seed_planted or all(
-        _comparable(asked.get(name)) == value for name, value in row.arguments.items()
+    return record.seed_generated or all(
+        _comparable(asked.get(name)) == value for name, value in record.arguments.items()
     )
 
 
@@ -191,13 +203,13 @@ def _comparable(value: str | int | bool | None) -> str | int | bool | None:
     return value
 
 
-def _surrounds(row: Row, listed: "Iterable[Listed]", known: dict[str, Row]) -> bool:
+def _surrounds(record: Record, listed: "Iterable[Listed]", known: dict[str, Record]) -> bool:
     """Whether the list shows, with their seeds, jobs of ours from before and after the request.
 
     Only then does a missing job mean that there is none: the list goes back far enough, it is up
     to date, and it does show seeds.
     """
-    sent = row.sent_at or row.created_at
+    sent = record.sent_at or record.created_at
     ours = [
         known[each.job.job_id]
         for each in listed

@@ -13,7 +13,7 @@ from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.error_statuses import failure
 from wan_mcp.pixeldojo.exchange import Commit, Exchange, Limits, Request
-from wan_mcp.pixeldojo.priority import Pace, Use
+from wan_mcp.pixeldojo.priority import Priority, RateLimiter
 from wan_mcp.pixeldojo.reply import Reply
 from wan_mcp.pixeldojo.tracing import answered, request_span
 from wan_mcp.web import addresses
@@ -44,13 +44,13 @@ class PixelDojo:
         *,
         agent: str = "wan-mcp",
         limits: Limits | None = None,
-        pace: Pace | None = None,
+        limiter: RateLimiter | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
         self._base = base
         self._key = key
         self._agent = agent
-        self._pace = pace
+        self._limiter = limiter
         self._loopback = addresses.is_loopback(urlsplit(base).hostname or "")
         self._exchange = Exchange(limits or Limits(), direct=self._loopback, transport=transport)
 
@@ -85,21 +85,23 @@ class PixelDojo:
         reply = await self._send(
             "POST",
             "/models/{model}/run",
-            use=Use.SUBMIT,
+            priority=Priority.SUBMIT,
             body=body,
             before_sending=before_sending,
             submission_id=submission_id,
         )
         return self._hidden(wire.accepted(reply, loopback=self._loopback))
 
-    async def job(self, job_id: str, use: Use = Use.STATUS) -> Job:
+    async def job(self, job_id: str, priority: Priority = Priority.STATUS) -> Job:
         """One job as it stands now. Free. Raises Refused or CouldNotFindOut."""
-        reply = await self._send("GET", "/jobs/{job_id}", use=use, job_id=job_id)
+        reply = await self._send("GET", "/jobs/{job_id}", priority=priority, job_id=job_id)
         return self._hidden(wire.job(reply, job_id, loopback=self._loopback))
 
-    async def jobs(self, use: Use = Use.LIST) -> list[wire.Listed]:
+    async def jobs(self, priority: Priority = Priority.LIST) -> list[wire.Listed]:
         """The account's recent jobs. Free. Raises Refused or CouldNotFindOut."""
-        listed = wire.jobs(await self._send("GET", "/jobs", use=use), loopback=self._loopback)
+        listed = wire.jobs(
+            await self._send("GET", "/jobs", priority=priority), loopback=self._loopback
+        )
         return [replace(each, job=self._hidden(each.job)) for each in listed]
 
     async def model(self) -> wire.Model:
@@ -120,7 +122,7 @@ class PixelDojo:
         method: str,
         route: str,
         *,
-        use: Use | None = None,
+        priority: Priority | None = None,
         body: Mapping[str, Any] | None = None,
         before_sending: Commit | None = None,
         **ids: str,
@@ -131,12 +133,12 @@ class PixelDojo:
             use: what it is for; None for a public page, which goes without the key.
             ids: what the route names, and what a trace is told.
         """
-        if use is not None:
+        if priority is not None:
             self.require_key()
         url = self._base + route.format(model=wire.MODEL, **ids)
-        request = Request(method, url, self._headers(use is None), body, before_sending)
+        request = Request(method, url, self._headers(priority is None), body, before_sending)
         with request_span(method, route, ids) as span:
-            reply = (await self._paced(request, use)).without(self._key)
+            reply = (await self._paced(request, priority)).without(self._key)
             answered(span, reply.status)
         if not 200 <= reply.status < 300:
             error = failure(reply, paid=request.paid)
@@ -145,12 +147,12 @@ class PixelDojo:
             raise error
         return reply
 
-    async def _paced(self, request: Request, use: Use | None) -> Reply:
-        if use is None or self._pace is None:
+    async def _paced(self, request: Request, priority: Priority | None) -> Reply:
+        if priority is None or self._limiter is None:
             return await self._exchange.send(request)
-        await self._pace.enter(use)
+        await self._limiter.acquire(priority)
         reply = await self._exchange.send(request)
-        await self._pace.heed(reply, paid=request.paid)
+        await self._limiter.observe(reply, paid=request.paid)
         return reply
 
     def _headers(self, public: bool) -> dict[str, str]:

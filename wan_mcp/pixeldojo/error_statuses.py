@@ -30,7 +30,7 @@ _FIELDS = (
 )
 _CHANGES_NOTHING = {400, 413, 415, 422, 307, 308}
 """A request refused with these did nothing: not charged (assumed), and 307/308 ask for a resend."""
-_PASSING = {408, 425, 429}
+_TRANSIENT = {408, 425, 429}
 
 
 _CHECK_BASE = "Ask the user to check PIXELDOJO_API_BASE"
@@ -73,7 +73,7 @@ def failure(reply: Reply, *, paid: bool) -> WanError:
         )
     return CouldNotFindOut(
         f"PixelDojo could not say (HTTP {reply.status}).{told}",
-        passing=reply.status in _PASSING or reply.status >= 500,
+        transient=reply.status in _TRANSIENT or reply.status >= 500,
         retry_after=reply.retry_after,
     )
 

@@ -211,11 +211,11 @@ async def _read(response: httpx.Response, body: bytearray) -> bool:
 
 def _no_answer(exc: Exception, watch: _Watch, paid: bool) -> WanError:
     """No answer came: what that means depends on how far the request got."""
-    why, passing = _reason(exc)
+    why, transient = _reason(exc)
     if not paid:
-        return CouldNotFindOut(f"PixelDojo could not be reached ({why}).", passing=passing)
+        return CouldNotFindOut(f"PixelDojo could not be reached ({why}).", transient=transient)
     if not watch.started and (watch.traced or isinstance(exc, _UNREACHED)):
-        return NotSent(f"The request was not sent ({why}).", passing=passing)
+        return NotSent(f"The request was not sent ({why}).", transient=transient)
     return OutcomeUnknown(f"The request was sent, but no answer arrived ({why}).")
 
 

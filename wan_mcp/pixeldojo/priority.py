@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.reply import Reply
 
 
-class Use(IntEnum):
+class Priority(IntEnum):
     """What a request is for, most urgent first."""
 
     SUBMIT = 0
@@ -20,17 +20,17 @@ class Use(IntEnum):
     """Nobody waits for it."""
 
 
-class Pace(Protocol):
+class RateLimiter(Protocol):
     """The request budget of one key. Pages that need no key are not counted (assumed)."""
 
-    async def enter(self, use: Use) -> None:
+    async def acquire(self, priority: Priority) -> None:
         """Count a request that leaves now.
 
         Raises:
             Busy: a read has to wait, `retry_after` seconds; a submit is never refused.
         """
 
-    async def heed(self, reply: "Reply", *, paid: bool) -> None:
+    async def observe(self, reply: "Reply", *, paid: bool) -> None:
         """Learn from an answer how many requests the key may make. Never raises.
 
         Args:

@@ -31,7 +31,7 @@ _PARAMETERS = {
 """The documented parameters: the vendor's spelling, and ours."""
 _DONE = {"completed", "succeeded", "success"}
 _FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
-_ID_IN_RUINS = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
+_JOB_ID_IN_DAMAGED_JSON = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
         return _job(reply.document(), loopback=loopback)
     except CouldNotFindOut as broken:
         text = reply.body.decode("utf-8", "replace")
-        if found := _ID_IN_RUINS.search(text):
+        if found := _JOB_ID_IN_DAMAGED_JSON.search(text):
             note = "PixelDojo's answer was damaged; only the job's id could be read from it."
             return Job(job_id=found[1], status=JobStatus.RUNNING, note=note)
         raise OutcomeUnknown(
@@ -120,7 +120,7 @@ def jobs(reply: Reply, *, loopback: bool = False) -> list[Listed]:
     if isinstance(document, Mapping):
         document = next((v for v in document.values() if isinstance(v, list)), None)
     if not isinstance(document, list):
-        raise CouldNotFindOut("PixelDojo's job list could not be read.", passing=False)
+        raise CouldNotFindOut("PixelDojo's job list could not be read.", transient=False)
     return list(_listed(document, loopback))
 
 

@@ -4,17 +4,17 @@ from statistics import median
 
 from wan_mcp.clock import Clock
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Rota
+from wan_mcp.ledger.coordination import Account, Coordination
 
 FEWEST = 3
 FRESH_SECONDS = 60.0
 
 
-class Typical:
+class TypicalDuration:
     """The median of the last completed jobs, asked for once a minute."""
 
-    def __init__(self, rota: Rota, account: Account, clock: Clock) -> None:
-        self._rota = rota
+    def __init__(self, coordination: Coordination, account: Account, clock: Clock) -> None:
+        self._coordination = coordination
         self._account = account
         self._clock = clock
         self._fresh_until = 0.0
@@ -26,7 +26,7 @@ class Typical:
         if now >= self._fresh_until:
             self._fresh_until = now + FRESH_SECONDS
             try:
-                took = await self._rota.typical(await self._account())
+                took = await self._coordination.typical(await self._account())
             except LedgerUnavailable:
                 took = []
             self._seconds = median(took) if len(took) >= FEWEST else None

@@ -14,37 +14,37 @@ from typing import TYPE_CHECKING
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import WINDOW, Account, Limit, Rota
-from wan_mcp.pixeldojo.priority import Use
+from wan_mcp.ledger.coordination import WINDOW_SECONDS, Account, Coordination, Limit
+from wan_mcp.pixeldojo.priority import Priority
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.reply import Reply
 
-LEAST = 2
+MIN_PER_MINUTE = 2
 """What is left after any number of 429s."""
-HIGHEST = 60
+MAX_PER_MINUTE = 60
 """The most that PixelDojo ever named; the window of its headers is not documented."""
-SUBMIT_PATIENCE = 2.0
+SUBMIT_PATIENCE_SECONDS = 2.0
 """Seconds a submit waits for room. Then it goes: a 429 buys nothing, and may be sent once more."""
 
 logger = logging.getLogger(__name__)
 
 
-def room(per_minute: int, use: Use) -> int:
+def capacity(per_minute: int, use: Priority) -> int:
     """How many requests may be in the window, this one included: the urgent may fill it."""
     spare = max(3, min(6, per_minute // 4))
     left = (0, spare - 1, spare, spare + 1, spare + 2, spare + 3)[use]
     return max(per_minute - left, 1)
 
 
-def wait(limit: Limit, ages: Sequence[float], use: Use) -> float:
+def wait(limit: Limit, ages: Sequence[float], use: Priority) -> float:
     """Seconds until such a request may leave, 0 for now.
 
     Args:
         ages: seconds since each request of the last WINDOW, oldest first.
     """
-    most = room(allowed(limit), use)
-    full = WINDOW - ages[len(ages) - most] if len(ages) >= most else 0.0
+    most = capacity(allowed(limit), use)
+    full = WINDOW_SECONDS - ages[len(ages) - most] if len(ages) >= most else 0.0
     return max(full, limit.held, 0.0)
 
 
@@ -57,48 +57,50 @@ def allowed(limit: Limit) -> int:
     )
 
 
-def learnt(limit: Limit, reply: "Reply", ago: float = 0.0) -> Limit:
+def adjusted(limit: Limit, reply: "Reply", ago: float = 0.0) -> Limit:
     """What the limit is after an answer that came so many seconds ago."""
     told, refused = reply.allowance, reply.status == 429
     if told.limit:
-        limit = replace(limit, per_minute=min(told.limit, HIGHEST), cut_ago=None)
+        limit = replace(limit, per_minute=min(told.limit, MAX_PER_MINUTE), cut_ago=None)
     elif refused:
-        limit = replace(limit, per_minute=max(allowed(limit) // 2, LEAST), cut_ago=0.0)
+        limit = replace(limit, per_minute=max(allowed(limit) // 2, MIN_PER_MINUTE), cut_ago=0.0)
     hold = reply.retry_after or 0.0
     if not hold and (refused or told.remaining == 0):
         hold = 60 / limit.per_minute if told.reset is None else told.reset
     return replace(limit, held=max(limit.held, hold - ago, 0.0))
 
 
-class Budget:
-    """`pixeldojo.pace.Pace` on the shared ledger; when that fails, on this process's own count."""
+class SharedRateLimiter:
+    """`RateLimiter` on the shared ledger; when that fails, on this process's own count."""
 
-    def __init__(self, rota: Rota, account: Account, clock: Clock) -> None:
-        self._rota = rota
+    def __init__(self, coordination: Coordination, account: Account, clock: Clock) -> None:
+        self._coordination = coordination
         self._account = account
         self._clock = clock
         self._limit = Limit()
         self._held_until = 0.0
-        self._own: deque[float] = deque(maxlen=HIGHEST)
+        self._own: deque[float] = deque(maxlen=MAX_PER_MINUTE)
         self._unwritten: list[tuple[Reply, float]] = []
 
-    async def enter(self, use: Use) -> None:
-        """See `Pace`."""
-        until = self._clock.monotonic() + (SUBMIT_PATIENCE if use is Use.SUBMIT else 0.0)
-        while (left := await self._take(use)) > 0:
-            if use is not Use.SUBMIT:
+    async def acquire(self, use: Priority) -> None:
+        """See `RateLimiter`."""
+        until = self._clock.monotonic() + (
+            SUBMIT_PATIENCE_SECONDS if use is Priority.SUBMIT else 0.0
+        )
+        while (left := await self._try_acquire(use)) > 0:
+            if use is not Priority.SUBMIT:
                 raise self._busy(left)
             patience = until - self._clock.monotonic()
             if patience <= 0:
-                await self._take(use, force=True)
+                await self._try_acquire(use, force=True)
                 break
             await self._clock.sleep(min(left, patience))
         self._own.append(self._clock.monotonic())
 
-    async def heed(self, reply: "Reply", *, paid: bool) -> None:
-        """See `Pace`."""
+    async def observe(self, reply: "Reply", *, paid: bool) -> None:
+        """See `RateLimiter`."""
         before = replace(self._limit, held=0.0)
-        after = learnt(before, reply)
+        after = adjusted(before, reply)
         if after == before:
             return
         self._limit = after
@@ -107,9 +109,9 @@ class Budget:
         if not paid:
             await self._write()
 
-    def spacing(self, use: Use, count: int) -> float:
+    def spacing(self, use: Priority, count: int) -> float:
         """Seconds between two requests of one of `count` takers, so that all share evenly."""
-        return count * WINDOW / room(allowed(self._limit), use)
+        return count * WINDOW_SECONDS / capacity(allowed(self._limit), use)
 
     def _busy(self, left: float) -> Busy:
         held = self._held_until > self._clock.monotonic()
@@ -120,9 +122,9 @@ class Budget:
         """Tell the other processes; what cannot be told now is told by the next answer."""
         while self._unwritten:
             reply, at = self._unwritten.pop(0)
-            change = partial(learnt, reply=reply, ago=self._clock.monotonic() - at)
+            change = partial(adjusted, reply=reply, ago=self._clock.monotonic() - at)
             try:
-                await self._rota.learn_limit(await self._account(), change)
+                await self._coordination.adjust_limit(await self._account(), change)
             except LedgerUnavailable:
                 self._unwritten = self._unwritten[-1:] or [(reply, at)]
                 return
@@ -130,7 +132,7 @@ class Budget:
                 # An answer is more than what it says about pace.
                 logger.exception("the request budget could not be kept")
 
-    async def _take(self, use: Use, *, force: bool = False) -> float:
+    async def _try_acquire(self, use: Priority, *, force: bool = False) -> float:
         await self._write()
 
         def rule(limit: Limit, ages: Sequence[float]) -> float:
@@ -138,7 +140,7 @@ class Budget:
             return 0.0 if force else max(own, wait(limit, ages, use))
 
         try:
-            taken = await self._rota.take(await self._account(), rule)
+            taken = await self._coordination.try_acquire(await self._account(), rule)
         except LedgerUnavailable:
             return rule(self._own_limit(), self._own_ages())
         self._limit = taken.limit
@@ -150,4 +152,4 @@ class Budget:
 
     def _own_ages(self) -> list[float]:
         now = self._clock.monotonic()
-        return [now - at for at in self._own if now - at < WINDOW]
+        return [now - at for at in self._own if now - at < WINDOW_SECONDS]

@@ -10,62 +10,62 @@ import anyio
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import EXPECTED, Rota
-from wan_mcp.ledger.record import Row, State
+from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Coordination
+from wan_mcp.ledger.record import Record, State
 
-MOST = 2_000
+MAX_WAITERS = 2_000
 """Waiters at once; each holds a call open. With 1,000 the process takes about 100 MB."""
 BUSY_SECONDS = 30.0
-HEARTBEAT = 15.0
+HEARTBEAT_SECONDS = 15.0
 """Seconds after which a waiter is told the time at the latest: hosts give up on a silent call at
 60 s, some transports at 20."""
-CROWD = 50
+CHEAP_WAITERS = 50
 """Waiters up to whom each look is told; to more only what is new, and the time now and then."""
-LOOK = 0.5
+POLL_SECONDS = 0.5
 """How often the ledger is asked what another process wrote."""
-MISSES = 3
+MAX_MISSES = 3
 """How often in a row the ledger may be busy before waiters look for themselves."""
-DEAF = 5.0
+DEGRADED_RETRY_SECONDS = 5.0
 """How often it is tried again when the ledger cannot be used."""
-BREATH = 0.05
+DEBOUNCE_SECONDS = 0.05
 """Many changes at once are one look."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _Post:
+class _Topic:
     """A row that is waited for, and the event of its next news."""
 
-    row: Row
-    news: anyio.Event = field(default_factory=anyio.Event)
+    record: Record
+    changed: anyio.Event = field(default_factory=anyio.Event)
     waiters: int = 0
     stale: bool = False
     gone: bool = False
     """Another row stands for the job now."""
 
-    def tell(self, row: Row) -> None:
-        self.row, self.stale = row, False
-        news, self.news = self.news, anyio.Event()
-        news.set()
+    def publish(self, record: Record) -> None:
+        self.record, self.stale = record, False
+        changed, self.changed = self.changed, anyio.Event()
+        changed.set()
 
 
-class Board:
+class Watchers:
     """The rows that this process's waiters watch."""
 
-    def __init__(self, rota: Rota, clock: Clock) -> None:
-        self._rota = rota
+    def __init__(self, coordination: Coordination, clock: Clock) -> None:
+        self._coordination = coordination
         self._clock = clock
-        self._posts: dict[str, _Post] = {}
+        self._topics: dict[str, _Topic] = {}
         self._waiters = 0
         self._arrived = anyio.Event()
         self._announced: set[str] = set()
         self._renew_at = 0.0
         self._version = -1
         self._misses = 0
-        self._deaf = False
+        self._degraded = False
 
-    async def watch(self, row: Row, until: float) -> AsyncGenerator[Row, None]:
+    async def watch(self, record: Record, until: float) -> AsyncGenerator[Record, None]:
         """The row with each news, at least every HEARTBEAT seconds, and when the time is up.
 
         Args:
@@ -75,36 +75,38 @@ class Board:
             Busy: too many wait already.
             LedgerUnavailable: the poller and its waiters cannot meet there.
         """
-        post = self._enter(row)
-        news = post.news
+        post = self._enter(record)
+        changed = post.changed
         try:
             while (left := until - self._clock.monotonic()) > 0:
-                if self._deaf:
+                if self._degraded:
                     raise LedgerUnavailable("The ledger cannot be followed just now.")
                 # Spread, so that a thousand who came together do not speak together.
-                beat = HEARTBEAT * (1 - 0.5 * self._clock.chance())
-                await self._clock.wait(news, min(left, beat))
-                news = post.news  # before the caller takes its time with this one
+                beat = HEARTBEAT_SECONDS * (1 - 0.5 * self._clock.chance())
+                await self._clock.wait(changed, min(left, beat))
+                changed = post.changed  # before the caller takes its time with this one
                 if post.gone:
                     raise LedgerUnavailable("Another row stands for the job.")
-                yield post.row
-            if news.is_set():
-                yield post.row
+                yield post.record
+            if changed.is_set():
+                yield post.record
         finally:
             self._leave(post)
 
     async def run(self) -> None:
         """Look for news, for ever."""
         while True:
-            if not self._posts:
+            if not self._topics:
                 await self._arrived.wait()
                 self._version = -1
-            changed, self._arrived = self._rota.next_change(), anyio.Event()
+            changed, self._arrived = self._coordination.next_change(), anyio.Event()
             await self._hear()
-            await self._clock.wait(changed, DEAF if self._deaf else LOOK)
+            await self._clock.wait(
+                changed, DEGRADED_RETRY_SECONDS if self._degraded else POLL_SECONDS
+            )
             if changed.is_set():
                 self._version = -1
-                await self._clock.sleep(BREATH)
+                await self._clock.sleep(DEBOUNCE_SECONDS)
 
     async def _hear(self) -> None:
         try:
@@ -118,78 +120,82 @@ class Board:
             self._version = -1
         else:
             self._misses = 0
-        was, self._deaf = self._deaf, self._misses >= MISSES
-        if self._deaf and not was:
-            for post in self._posts.values():
-                post.tell(post.row)
+        was, self._degraded = self._degraded, self._misses >= MAX_MISSES
+        if self._degraded and not was:
+            for post in self._topics.values():
+                post.publish(post.record)
 
-    def _enter(self, row: Row) -> _Post:
-        if self._waiters >= MOST:
-            raise Busy(f"{MOST} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
-        if row.handle not in self._posts:
+    def _enter(self, record: Record) -> _Topic:
+        if self._waiters >= MAX_WAITERS:
+            raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
+        if record.submission_id not in self._topics:
             self._version = -1  # the row may be old: somebody else has just left with a newer one
-        post = self._posts.setdefault(row.handle, _Post(row))
-        if self._is_news(row, post.row):
+        post = self._topics.setdefault(record.submission_id, _Topic(record))
+        if self._is_news(record, post.record):
             post.stale, self._version = True, -1  # whose is newer, the next look tells
         post.waiters += 1
         self._waiters += 1
         self._arrived.set()
         return post
 
-    def _leave(self, post: _Post) -> None:
+    def _leave(self, post: _Topic) -> None:
         self._waiters -= 1
         post.waiters -= 1
         if not post.waiters:
-            del self._posts[post.row.handle]
+            del self._topics[post.record.submission_id]
 
     async def _announce(self) -> None:
         """Tell the poller who is waited for: newcomers at once, all of them every so often."""
         now = self._clock.monotonic()
         if now >= self._renew_at:
             self._announced.clear()
-            self._renew_at = now + EXPECTED / 2
-        self._announced &= self._posts.keys()
-        if fresh := self._posts.keys() - self._announced:
-            await self._rota.expect(fresh, self._clock.wall() + timedelta(seconds=EXPECTED))
+            self._renew_at = now + WATCH_TTL_SECONDS / 2
+        self._announced &= self._topics.keys()
+        if fresh := self._topics.keys() - self._announced:
+            await self._coordination.expect(
+                fresh, self._clock.wall() + timedelta(seconds=WATCH_TTL_SECONDS)
+            )
             self._announced |= fresh
 
     async def _refresh(self) -> None:
-        version = await self._rota.version()
+        version = await self._coordination.version()
         if version == self._version:
             return
         self._version = version
-        asked = dict(self._posts)
-        rows = await self._rota.rows(asked.keys())
-        for handle in asked.keys() - {row.handle for row in rows}:  # see `Book._absorb`
-            asked[handle].gone = True
-            asked[handle].tell(asked[handle].row)
-        for row in rows:
-            post = self._posts.get(row.handle)
+        asked = dict(self._topics)
+        records = await self._coordination.records(asked.keys())
+        for submission_id in asked.keys() - {
+            record.submission_id for record in records
+        }:  # see `Transactions._absorb`
+            asked[submission_id].gone = True
+            asked[submission_id].publish(asked[submission_id].record)
+        for record in records:
+            post = self._topics.get(record.submission_id)
             if post is None:
                 continue
-            if post.stale or self._is_news(row, post.row):
-                post.tell(row)
+            if post.stale or self._is_news(record, post.record):
+                post.publish(record)
             else:
-                post.row = row
+                post.record = record
 
-    def _is_news(self, row: Row, before: Row) -> bool:
-        if _told(row) != _told(before):
+    def _is_news(self, record: Record, before: Record) -> bool:
+        if _told(record) != _told(before):
             return True
         # Each look is told while that is cheap; who waits for a film's link counts the looks.
-        counts = self._waiters <= CROWD or row.state is State.COMPLETED
-        return counts and row.looked_at != before.looked_at
+        counts = self._waiters <= CHEAP_WAITERS or record.state is State.COMPLETED
+        return counts and record.last_polled_at != before.last_polled_at
 
 
-def _told(row: Row) -> tuple[object, ...]:
+def _told(record: Record) -> tuple[object, ...]:
     """What of a row is news."""
     return (
-        row.state,
-        row.job_id,
-        row.vendor_status,
-        row.trouble,
-        row.video_url,
-        row.checks,
-        row.error,
-        row.saved_path,
-        row.not_saved,
+        record.state,
+        record.job_id,
+        record.vendor_status,
+        record.last_error,
+        record.video_url,
+        record.checks,
+        record.error,
+        record.saved_path,
+        record.not_saved,
     )

@@ -247,6 +247,6 @@ def _sentence(error: dict[str, Any], names: list[str]) -> str:
 
 def _unknown(name: str, names: list[str]) -> str:
     # A name is the caller's data too: one with digits inside might be a key in the wrong place.
-    shown = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
+    video_views = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
     near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.6)
-    return f"{shown} is unknown" + (f" (did you mean {near[0]}?)" if near else "")
+    return f"{video_views} is unknown" + (f" (did you mean {near[0]}?)" if near else "")

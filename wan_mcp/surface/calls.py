@@ -25,12 +25,12 @@ from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.text import duration, text
-from wan_mcp.surface.video_views import as_seen
-from wan_mcp.videos.gallery import Blob
+from wan_mcp.surface.video_views import visible_to
+from wan_mcp.videos.media import Blob
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.polling.waits import News
+    from wan_mcp.polling.waits import JobUpdate
 
 Asked = ServerRequestContext[Any, Any]
 
@@ -64,29 +64,31 @@ class Call:
     confirm_above: float | None
     context: Context[Any, Any]
     local: bool = False
-    poster: Callable[[str], Awaitable[Blob | None]] | None = None
+    contact_sheet: Callable[[str], Awaitable[Blob | None]] | None = None
 
-    async def told(self, news: News) -> JobResult:
+    async def told(self, update: JobUpdate) -> JobResult:
         """News of a job, as this caller can use it. Raises what kept us from learning of it."""
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
-        seen = replace(news, standing=as_seen(news.known(), local=self.local))
-        return results.news_result(seen, now=now, typical=typical)
+        seen = replace(update, view=visible_to(update.known(), local=self.local))
+        return results.update_result(seen, now=now, typical=typical)
 
     async def listed(self, status: JobStatus | None, limit: int) -> JobList:
         """The caller's jobs: all that go on, and the newest ended ones of a status."""
-        standings = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
+        views = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
         now = self.jobs.clock.wall()
-        return results.list_result(standings, now=now, status=status, limit=limit)
+        return results.list_result(views, now=now, status=status, limit=limit)
 
     async def answer(self, result: Result) -> CallToolResult:
         """A result as hosts are given it."""
         if isinstance(result, JobList):
             return answer_of(result)
         is_film = result.status is JobStatus.COMPLETED and result.size is not None
-        shown = self.poster and is_film and await self.poster(result.job_id or "")
+        video_views = (
+            self.contact_sheet and is_film and await self.contact_sheet(result.job_id or "")
+        )
         typical = await self.jobs.typical()
         for_player = None if typical is None else {"typically": duration(typical)}
-        return answer_of(result, picture=shown or None, meta=for_player)
+        return answer_of(result, picture=video_views or None, meta=for_player)
 
 
 OpenCall = Callable[[Context[Any, Any]], Call]
@@ -114,7 +116,7 @@ def answer_of(
 
 
 @contextmanager
-def in_words(**data: str) -> Iterator[None]:
+def as_mcp_errors(**data: str) -> Iterator[None]:
     """Turns what goes wrong within it into an error that says what to do.
 
     An unexpected exception is logged and not told: to a host of a handshake revision the SDK

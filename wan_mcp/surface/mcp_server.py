@@ -22,8 +22,8 @@ from mcp.types import (
 from pydantic import AnyUrl
 
 from wan_mcp.surface.calls import JOBS
-from wan_mcp.surface.resources import Shelf
-from wan_mcp.surface.subscriptions import Notices
+from wan_mcp.surface.resources import JobResources
+from wan_mcp.surface.subscriptions import Subscriptions
 
 L = TypeVar("L")
 
@@ -31,20 +31,22 @@ L = TypeVar("L")
 class WanServer(MCPServer[L]):
     """The SDK's server, with resources that are told who reads them and have a type each."""
 
-    _shelf: Shelf
+    _resources: JobResources
 
-    def serve(self, shelf: Shelf, notices: Notices) -> None:
+    def serve(self, shelf: JobResources, subscriptions: Subscriptions) -> None:
         """Have these resources listed, read, completed and subscribed to."""
-        self._shelf = shelf
+        self._resources = shelf
         # No public way: `completion` is not told who asks, and nobody may subscribe.
         low = self._lowlevel_server
         low.add_request_handler("completion/complete", CompleteRequestParams, shelf.complete)
         low.add_request_handler(
-            "subscriptions/listen", SubscriptionsListenRequestParams, notices.listen
+            "subscriptions/listen", SubscriptionsListenRequestParams, subscriptions.listen
         )
-        low.add_request_handler("resources/subscribe", SubscribeRequestParams, notices.subscribe)
         low.add_request_handler(
-            "resources/unsubscribe", UnsubscribeRequestParams, notices.unsubscribe
+            "resources/subscribe", SubscribeRequestParams, subscriptions.subscribe
+        )
+        low.add_request_handler(
+            "resources/unsubscribe", UnsubscribeRequestParams, subscriptions.unsubscribe
         )
 
     async def call_tool(
@@ -58,11 +60,11 @@ class WanServer(MCPServer[L]):
 
     async def list_resources(self) -> list[Resource]:
         """The jobs, and what extensions brought."""
-        return [*self._shelf.listed, *await super().list_resources()]
+        return [*self._resources.listed, *await super().list_resources()]
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """One job, and its films."""
-        return [*self._shelf.templates, *await super().list_resource_templates()]
+        return [*self._resources.templates, *await super().list_resource_templates()]
 
     async def get_prompt(
         self,
@@ -82,4 +84,4 @@ class WanServer(MCPServer[L]):
         """One of ours, or an extension's."""
         if context is None or not str(uri).startswith(JOBS):
             return await super().read_resource(uri, context)
-        return [await self._shelf.read(str(uri), context)]
+        return [await self._resources.read(str(uri), context)]

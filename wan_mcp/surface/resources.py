@@ -17,9 +17,9 @@ from mcp.types import (
 
 from wan_mcp.errors import NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
-from wan_mcp.surface.calls import JOBS, Asked, Call, OpenCall, in_words, opened
-from wan_mcp.surface.video_views import makes_posters
-from wan_mcp.videos.gallery import Blob
+from wan_mcp.surface.calls import JOBS, Asked, Call, OpenCall, as_mcp_errors, opened
+from wan_mcp.surface.video_views import makes_contact_sheets
+from wan_mcp.videos.media import Blob
 
 RECENT = 20
 """How many ended jobs the list has, besides all that go on."""
@@ -34,13 +34,13 @@ class Media(Protocol):
 
     async def film(self, id: str) -> Blob: ...
     async def source(self, id: str) -> Blob: ...
-    async def poster(self, id: str) -> Blob: ...
+    async def contact_sheet(self, id: str) -> Blob: ...
 
 
 OpenMedia = Callable[[Context[Any, Any]], Media]
 
 
-class Shelf:
+class JobResources:
     """The resources of one server.
 
     Args:
@@ -69,7 +69,7 @@ class Shelf:
 
     async def read(self, uri: str, context: Context[Any, Any]) -> ReadResourceContents:
         """One resource. Raises MCPError."""
-        with in_words(uri=uri):
+        with as_mcp_errors(uri=uri):
             found = _URI.fullmatch(uri)
             if found is None or (found["part"] and self._open_media is None):
                 raise NotFound("There is no such resource.", next_step=f"Read {JOBS} for all jobs.")
@@ -88,7 +88,7 @@ class Shelf:
         )
         ids: list[str] = []
         if ours and about.name == "job_id":
-            with in_words():
+            with as_mcp_errors():
                 jobs = opened(self._open_call, asked).jobs
                 ids = [known.id for known in await jobs.recent(None, MOST_COMPLETED)]
         fit = [id for id in ids if id.startswith(about.value)]
@@ -98,7 +98,7 @@ class Shelf:
     async def _film(self, id: str, part: str, context: Context[Any, Any]) -> ReadResourceContents:
         assert self._open_media is not None
         media = self._open_media(context)
-        ways = {"film": media.film, "source": media.source, "poster": media.poster}
+        ways = {"film": media.film, "source": media.source, "poster": media.contact_sheet}
         blob = await ways[part](id)
         return ReadResourceContents(blob.data, blob.mime_type)
 
@@ -113,11 +113,11 @@ def _json(result: JobResult | JobList) -> ReadResourceContents:
 
 def _films() -> list[ResourceTemplate]:
     about = "A few frames of the saved film of a job."
-    poster = _template("poster", "A poster", about, "image/jpeg")
+    contact_sheet = _template("poster", "A poster", about, "image/jpeg")
     return [
         _template("film", "A film", "The saved film of a job, when it is small."),
         _template("source", "A source clip", "The clip that a job was made from, when small."),
-        *([poster] if makes_posters() else []),
+        *([contact_sheet] if makes_contact_sheets() else []),
     ]
 
 

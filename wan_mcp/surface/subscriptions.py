@@ -34,12 +34,12 @@ from mcp.types import (
 from wan_mcp.errors import Busy, NotFound, WanError
 from wan_mcp.models import JOB_ID
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.calls import JOBS, Asked, OpenCall, in_words, opened
+from wan_mcp.surface.calls import JOBS, Asked, OpenCall, as_mcp_errors, opened
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.status import Standing
-    from wan_mcp.polling.waits import News
+    from wan_mcp.ledger.status import JobView
+    from wan_mcp.polling.waits import JobUpdate
 
 FOLLOWED = 86_400.0
 """Seconds for which a job is followed; a running one is polled no longer either."""
@@ -77,7 +77,7 @@ class _Desk:
                 del self.followed[uri]
 
 
-class Notices:
+class Subscriptions:
     """The subscriptions of one server."""
 
     def __init__(self, open_call: OpenCall) -> None:
@@ -97,7 +97,7 @@ class Notices:
         self, asked: Asked, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """One stream of notices; it ends with its client, and all that it started with it."""
-        with in_words():
+        with as_mcp_errors():
             if self._streams >= MOST_STREAMS:
                 raise Busy("Too many subscriptions are open here.")
             follows = await self._honored(asked, params.notifications.resource_subscriptions or [])
@@ -119,7 +119,7 @@ class Notices:
     async def subscribe(self, asked: Asked, params: SubscribeRequestParams) -> EmptyResult:
         """Follow a job until it ended, the client unsubscribes, or the connection closes."""
         uri = params.uri
-        with in_words(uri=uri):
+        with as_mcp_errors(uri=uri):
             if asked.request is not None:  # HTTP: no request of ours outlives its answer
                 words = "Over HTTP this takes revision 2026-07-28; call get_job_status instead."
                 raise MCPError(METHOD_NOT_FOUND, words)
@@ -158,12 +158,12 @@ class Notices:
             step = f"Subscribe to {JOBS}/JOB_ID."
             raise NotFound("This resource tells of no changes.", next_step=step)
         jobs, id = opened(self._open_call, asked).jobs, found[1]
-        standing = await jobs.known(id)
-        news = await jobs.check(id) if standing is None else _kept(standing)
-        return partial(_follow, jobs, id, _facts(news))
+        view = await jobs.known(id)
+        update = await jobs.check(id) if view is None else _kept(view)
+        return partial(_follow, jobs, id, _facts(update))
 
 
-async def only_what_is_kept(ctx: Asked, call_next: CallNext) -> HandlerResult:
+async def honest_capabilities(ctx: Asked, call_next: CallNext) -> HandlerResult:
     """Middleware that takes back what the SDK promises of its own accord.
 
     With subscriptions it says that every list may change: then each host would hold a stream open
@@ -183,22 +183,22 @@ async def _follow(jobs: Jobs, id: str, facts: Facts, tell: Tell) -> None:
     """Tell of each change, until nothing more will."""
     try:
         async with aclosing(jobs.watch(id, FOLLOWED)) as watching:
-            async for news in watching:
-                before, facts = facts, _facts(news)
+            async for update in watching:
+                before, facts = facts, _facts(update)
                 if facts != before:
                     await tell()
     except WanError:
         await tell()  # whoever reads the resource now is told why
 
 
-def _kept(standing: Standing) -> News:
-    from wan_mcp.polling.waits import News  # opened with the first call, not at start-up
+def _kept(view: JobView) -> JobUpdate:
+    from wan_mcp.polling.waits import JobUpdate  # opened with the first call, not at start-up
 
-    return News(standing)
+    return JobUpdate(view)
 
 
-def _facts(news: News) -> Facts:
+def _facts(update: JobUpdate) -> Facts:
     """What the resource tells, but for what changes with time alone."""
-    if news.standing is None:
+    if update.view is None:
         return {}
-    return results.news_result(news, now=_ALWAYS).model_dump(exclude={"elapsed_seconds"})
+    return results.update_result(update, now=_ALWAYS).model_dump(exclude={"elapsed_seconds"})

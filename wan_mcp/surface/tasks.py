@@ -20,11 +20,11 @@ from wan_mcp.errors import InvalidArguments, NotFound, WanError
 from wan_mcp.models import JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
-from wan_mcp.surface.calls import Asked, Call, OpenCall, in_words, opened
+from wan_mcp.surface.calls import Asked, Call, OpenCall, as_mcp_errors, opened
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.polling.waits import News
+    from wan_mcp.polling.waits import JobUpdate
 
 REVISIONS = frozenset({"2026-07-28"})
 LOOK = 1.0
@@ -79,10 +79,10 @@ class Tasks(Extension):
     async def _begun(self, id: str, asked: Asked) -> dict[str, Any] | None:
         try:
             call = opened(self._open_call, asked)
-            news = await _look(call.jobs, id)
+            update = await _look(call.jobs, id)
         except WanError:
             return None  # the tool tells of it
-        return None if _is_over(news) else {"resultType": "task", **await _task(id, news, call)}
+        return None if _is_over(update) else {"resultType": "task", **await _task(id, update, call)}
 
     def _may_be_task(self, asked: Asked) -> bool:
         declared = ClientCapabilities(extensions={self.identifier: {}})
@@ -91,20 +91,20 @@ class Tasks(Extension):
 
     async def _get(self, asked: Asked, params: TaskParams) -> HandlerResult:
         require_client_extension(asked, self.identifier)
-        with in_words():
+        with as_mcp_errors():
             call, id = await self._found(asked, params)
-            news = await _look(call.jobs, id)
-            return {"resultType": "complete", **await _task(id, news, call)}
+            update = await _look(call.jobs, id)
+            return {"resultType": "complete", **await _task(id, update, call)}
 
     async def _update(self, asked: Asked, params: UpdateParams) -> HandlerResult:
         require_client_extension(asked, self.identifier)
-        with in_words():
+        with as_mcp_errors():
             await self._found(asked, params)
         return {"resultType": "complete"}  # answers to what was not asked are ignored (documented)
 
     async def _cancel(self, asked: Asked, params: TaskParams) -> HandlerResult:
         require_client_extension(asked, self.identifier)
-        with in_words():
+        with as_mcp_errors():
             await self._found(asked, params)
         # An acknowledgement is all that is owed; the task goes on (documented).
         return {"resultType": "complete", "_meta": {"wan-mcp/note": NO_CANCEL}}
@@ -131,42 +131,42 @@ def _waits_for(params: CallToolRequestParams) -> str | None:
     return given.job_id if given.timeout_seconds else None
 
 
-async def _look(jobs: Jobs, id: str) -> News:
-    news = await _last(jobs, id, LOOK)
-    completed = news.known().status is JobStatus.COMPLETED
-    return await _last(jobs, id, SAVING) if completed else news
+async def _look(jobs: Jobs, id: str) -> JobUpdate:
+    update = await _last(jobs, id, LOOK)
+    completed = update.known().status is JobStatus.COMPLETED
+    return await _last(jobs, id, SAVING) if completed else update
 
 
-async def _last(jobs: Jobs, id: str, seconds: float) -> News:
+async def _last(jobs: Jobs, id: str, seconds: float) -> JobUpdate:
     async with aclosing(jobs.watch(id, seconds)) as watching:
-        return [news async for news in watching][-1]
+        return [update async for update in watching][-1]
 
 
-def _is_over(news: News) -> bool:
-    standing = news.known()
-    row = standing.row
-    given_up = standing.status is JobStatus.UNKNOWN and row is not None and not row.next_check_at
-    return standing.settled or standing.status is JobStatus.COMPLETED or given_up
+def _is_over(update: JobUpdate) -> bool:
+    view = update.known()
+    record = view.record
+    given_up = view.status is JobStatus.UNKNOWN and record is not None and not record.next_check_at
+    return view.settled or view.status is JobStatus.COMPLETED or given_up
 
 
-async def _task(id: str, news: News, call: Call) -> dict[str, Any]:
+async def _task(id: str, update: JobUpdate, call: Call) -> dict[str, Any]:
     """A task as hosts read it; one that is over holds the tool's own result."""
-    standing, row = news.known(), news.known().row
+    view, record = update.known(), update.known().record
     now, typical = call.jobs.clock.wall(), await call.jobs.typical()
-    made = row.created_at if row else now
-    changed = (row.ended_at or row.looked_at or made) if row else now
-    rare = standing.status is JobStatus.UNKNOWN
+    made = record.created_at if record else now
+    changed = (record.ended_at or record.last_polled_at or made) if record else now
+    rare = view.status is JobStatus.UNKNOWN
     task = {
         "taskId": id,
         "status": "working",
-        "statusMessage": results.progress_note(news, typical),
+        "statusMessage": results.progress_note(update, typical),
         "createdAt": made.isoformat(timespec="seconds"),
         "lastUpdatedAt": changed.isoformat(timespec="seconds"),
         "ttlMs": None,
         "pollIntervalMs": RARE_POLL_MS if rare else POLL_MS,
     }
-    if not _is_over(news):
+    if not _is_over(update):
         return task
-    result = await call.answer(await call.told(news))
+    result = await call.answer(await call.told(update))
     told = result.model_dump(by_alias=True, mode="json", exclude_none=True)
     return {**task, "status": "completed", "result": told}

@@ -28,10 +28,10 @@ from wan_mcp.surface.arguments import (
 )
 from wan_mcp.surface.calls import Call, OpenCall, answer_of
 from wan_mcp.surface.schema import portable
-from wan_mcp.surface.video_views import as_seen
+from wan_mcp.surface.video_views import visible_to
 
 if TYPE_CHECKING:
-    from wan_mcp.polling.waits import News
+    from wan_mcp.polling.waits import JobUpdate
 
 ICON = Icon(
     src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
@@ -88,7 +88,7 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         if question and (asking := await consent.ask(call.context, question)):
             return asking
     submitted = await call.jobs.submit(wanted, estimate)
-    seen = replace(submitted, standing=as_seen(submitted.standing, local=call.local))
+    seen = replace(submitted, view=visible_to(submitted.view, local=call.local))
     return results.submit_result(seen, now=call.jobs.clock.wall())
 
 
@@ -104,14 +104,14 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     temporary link: have the film saved at once.
     """
     await call.progress(0, "Looking at the job")
-    news: News | None = None
+    update: JobUpdate | None = None
     looks = 0
     async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as watching:
-        async for news in watching:
+        async for update in watching:
             looks += 1
-            await call.progress(looks, results.progress_note(news, await call.jobs.typical()))
-    assert news is not None  # what is known is told at least once
-    return await call.told(news)
+            await call.progress(looks, results.progress_note(update, await call.jobs.typical()))
+    assert update is not None  # what is known is told at least once
+    return await call.told(update)
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:

@@ -12,18 +12,18 @@ import anyio.to_thread
 
 from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobStatus
-from wan_mcp.videos.gallery import FITS, Blob
+from wan_mcp.videos.media import FITS, Blob
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.status import Standing
-    from wan_mcp.videos.gallery import Gallery
+    from wan_mcp.ledger.status import JobView
+    from wan_mcp.videos.media import Media
 
 K = TypeVar("K")
 V = TypeVar("V")
-POSTER_SECONDS = 2.0
+CONTACT_SHEET_SECONDS = 2.0
 """How long an answer waits for its picture."""
-POSTERS = 32
+MAX_CONTACT_SHEETS = 32
 SHOWN = 4_096
 """Jobs of which it is remembered that their poster has been shown."""
 _TYPES = {".webm": "webm", ".mov": "quicktime"}
@@ -37,28 +37,28 @@ _NO_FILM = {
 }
 
 
-def as_seen(standing: Standing, *, local: bool) -> Standing:
+def visible_to(view: JobView, *, local: bool) -> JobView:
     """The standing as its caller can use it: a path only on this machine, and of a file there is.
 
     The user may have moved the film, or the limit taken it: then the link has to do again.
     """
-    row = standing.row
-    if row is None or row.saved_path is None:
-        return standing
+    record = view.record
+    if record is None or record.saved_path is None:
+        return view
     if not local:
-        return replace(standing, row=row.model_copy(update={"saved_path": None}))
-    if os.path.isfile(row.saved_path):
-        return standing
+        return replace(view, record=record.model_copy(update={"saved_path": None}))
+    if os.path.isfile(record.saved_path):
+        return view
     gone = {"saved_path": None, "sha256": None, "size": None}
-    return replace(standing, row=row.model_copy(update=gone))
+    return replace(view, record=record.model_copy(update=gone))
 
 
-class Shown:
+class VideoViews:
     """What can be shown of a job; raises NotFound, with the reason, for what cannot."""
 
-    def __init__(self, jobs: Jobs, gallery: Gallery) -> None:
+    def __init__(self, jobs: Jobs, media: Media) -> None:
         self._jobs = jobs
-        self._gallery = gallery
+        self._media = media
 
     async def film(self, id: str) -> Blob:
         """The saved film."""
@@ -70,10 +70,10 @@ class Shown:
 
     async def source(self, id: str) -> Blob:
         """The clip that the job was made from, fetched anew."""
-        standing = await self._jobs.known(id)
-        row = None if standing is None else standing.row
-        url = None if row is None else row.arguments.get("video")
-        clip = None if url is None else await self._gallery.source(str(url))
+        view = await self._jobs.known(id)
+        record = None if view is None else view.record
+        url = None if record is None else record.arguments.get("video")
+        clip = None if url is None else await self._media.source(str(url))
         if clip is None:
             raise NotFound(
                 f"The source clip cannot be had from here, or is larger than {FITS >> 20} MiB.",
@@ -81,60 +81,60 @@ class Shown:
             )
         return clip
 
-    async def poster(self, id: str) -> Blob:
+    async def contact_sheet(self, id: str) -> Blob:
         """A few frames of the saved film."""
-        from wan_mcp.videos.contact_sheet import poster
+        from wan_mcp.videos.contact_sheet import contact_sheet
 
         path = await self._saved(id)
-        if not makes_posters():
+        if not makes_contact_sheets():
             raise NotFound(
                 "Posters need the extra wan-mcp[media].",
                 next_step="Whoever runs this server can install it.",
             )
-        known = self._gallery.posters
+        known = self._media.contact_sheets
         if path not in known:
-            with anyio.move_on_after(POSTER_SECONDS):
-                known[path] = await poster(path)
-            _keep_newest(known, POSTERS)
+            with anyio.move_on_after(CONTACT_SHEET_SECONDS):
+                known[path] = await contact_sheet(path)
+            _keep_newest(known, MAX_CONTACT_SHEETS)
         data = known.get(path)
         if data is None:
             raise _hidden("No picture could be made of the saved film.", id)
         return Blob(data, "image/jpeg")
 
-    async def new_poster(self, id: str) -> Blob | None:
+    async def new_contact_sheet(self, id: str) -> Blob | None:
         """The poster, once for each job: it costs a model as much as a page of text (ours)."""
-        shown = self._gallery.shown
-        if id in shown:
+        video_views = self._media.video_views
+        if id in video_views:
             return None
         try:
-            blob = await self.poster(id)
+            blob = await self.contact_sheet(id)
         except WanError:
             return None
-        if id in shown:
+        if id in video_views:
             return None  # another answer was faster
-        shown[id] = None
-        _keep_newest(shown, SHOWN)
+        video_views[id] = None
+        _keep_newest(video_views, SHOWN)
         return blob
 
     async def _saved(self, id: str) -> Path:
         return _path_of(await self._jobs.known(id), id)
 
 
-def makes_posters() -> bool:
+def makes_contact_sheets() -> bool:
     """Whether there can be posters: they need the extra `media`."""
     from wan_mcp.inputs.probe import available
 
     return available()
 
 
-def _path_of(standing: Standing | None, id: str) -> Path:
-    if standing is None or standing.row is None:
+def _path_of(view: JobView | None, id: str) -> Path:
+    if view is None or view.record is None:
         raise _hidden("No film of this job is saved here.", id)
-    if standing.row.saved_path is None:
-        raise _hidden(_NO_FILM.get(standing.status, _NOT_ENDED), id)
-    if not os.path.isfile(standing.row.saved_path):
+    if view.record.saved_path is None:
+        raise _hidden(_NO_FILM.get(view.status, _NOT_ENDED), id)
+    if not os.path.isfile(view.record.saved_path):
         raise _hidden("The film is no longer where it was saved.", id)
-    return Path(standing.row.saved_path)
+    return Path(view.record.saved_path)
 
 
 def _hidden(why: str, id: str) -> NotFound:

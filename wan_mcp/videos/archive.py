@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from wan_mcp.errors import NotKept
+from wan_mcp.errors import NotSaved
 from wan_mcp.videos.download import Clock, Download, on_disk
 from wan_mcp.videos.partial import Partial, find_film, stem_of
 from wan_mcp.videos.retention import sweep
@@ -79,7 +79,7 @@ class Archive:
         try:
             stem = stem_of(job_id, made_at)
         except ValueError:
-            raise NotKept("The job's id cannot be a file name.", final=True) from None
+            raise NotSaved("The job's id cannot be a file name.", final=True) from None
         film = await on_disk(_found, self._folder, stem)
         return film or await self._save(stem, url, expires_at)
 
@@ -108,7 +108,7 @@ class Archive:
         until = self._clock.monotonic() + LOCK_WAIT
         while not await on_disk(part.claim):
             if self._clock.monotonic() >= until:
-                raise NotKept("Another server has been saving the film for long.", final=False)
+                raise NotSaved("Another server has been saving the film for long.", final=False)
             await self._clock.sleep(LOCK_POLL)
 
     def _sweep(self, saved: Path) -> None:

@@ -32,10 +32,10 @@ _FILMS_ONLY = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 logger = logging.getLogger(__name__)
 
 
-async def poster(path: Path) -> bytes | None:
+async def contact_sheet(path: Path) -> bytes | None:
     """The contact sheet of a film as JPEG; None without PyAV, or when the film is not readable."""
     try:
-        return await anyio.to_thread.run_sync(contact_sheet, path, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(draw_contact_sheet, path, abandon_on_cancel=True)
     except ImportError:
         logger.info("no poster: the extra [media] is not installed")
     except (OSError, ValueError) as exc:
@@ -46,7 +46,7 @@ async def poster(path: Path) -> bytes | None:
     return None
 
 
-def contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) -> bytes:
+def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) -> bytes:
     """Frames from evenly spaced moments of a film, in one JPEG of at most 960 by 960 pixels.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
-from wan_mcp.errors import NotKept
+from wan_mcp.errors import NotSaved
 from wan_mcp.videos.headers import content_range, is_no_film, note_of, retry_after, strong_etag
 from wan_mcp.videos.partial import Damaged, Note, Partial
 from wan_mcp.web.fetch import Answer, Unreachable, Web
@@ -19,7 +19,7 @@ LONGEST_ASKED_PAUSE = 300.0
 """Seconds; a host that asks for more gets no more."""
 
 _NO_FILM = "what came is not a film"
-_PASSING = {408, 425, 429}
+_TRANSIENT = {408, 425, 429}
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -91,7 +91,7 @@ class Download:
             failures = 1 if part.note.size > furthest else failures + 1
             furthest = max(furthest, part.note.size)
             if failures >= TRIES:
-                raise NotKept(_sentence(broken.why), final=False)
+                raise NotSaved(_sentence(broken.why), final=False)
             await self._clock.sleep(self._pause(failures, broken))
 
     def _pause(self, failures: int, broken: _Broken) -> float:
@@ -101,7 +101,7 @@ class Download:
             return pause
         left = (self._expires_at - self._clock.wall()) / timedelta(seconds=1)
         if left < 1:
-            raise NotKept(_sentence(f"{broken.why}, and its link has expired"), final=True)
+            raise NotSaved(_sentence(f"{broken.why}, and its link has expired"), final=True)
         return min(pause, left / 2)
 
     async def _receive(self) -> None:
@@ -114,9 +114,9 @@ class Download:
                     await self._store(answer.body)
                     await self._check_end(answer.headers)
         except Unreachable as exc:
-            if exc.passing:
+            if exc.transient:
                 raise _Broken(exc.what) from exc
-            raise NotKept(_sentence(exc.what), final=exc.everywhere) from exc
+            raise NotSaved(_sentence(exc.what), final=exc.everywhere) from exc
 
     async def _accepts(self, answer: Answer, start: int) -> bool:
         """Whether film follows; false when all of it is there already."""
@@ -140,9 +140,9 @@ class Download:
     async def _begin(self, answer: Answer) -> None:
         note = note_of(answer.headers, answer.url)
         if is_no_film(answer.headers):
-            raise NotKept(_sentence(_NO_FILM), final=True)
+            raise NotSaved(_sentence(_NO_FILM), final=True)
         if (note.total or 0) > self._max_bytes:
-            raise NotKept(_sentence(self._too_long), final=True)
+            raise NotSaved(_sentence(self._too_long), final=True)
         await on_disk(self._part.restart, note)
 
     async def _store(self, body: AsyncIterator[bytes]) -> None:
@@ -151,7 +151,7 @@ class Download:
         async for piece in body:
             if objection := self._objection(piece):
                 await on_disk(self._part.restart, Note())
-                raise NotKept(_sentence(objection), final=True)
+                raise NotSaved(_sentence(objection), final=True)
             await on_disk(self._part.append, piece)
 
     def _objection(self, piece: bytes) -> str | None:
@@ -181,14 +181,14 @@ async def on_disk(work: Callable[[*Ts], T], *args: *Ts) -> T:
     except OSError as exc:
         # Not its text, which holds a path.
         why = f"the disk says: {exc.strerror or type(exc).__name__}"
-        raise NotKept(_sentence(why), final=False) from exc
+        raise NotSaved(_sentence(why), final=False) from exc
 
 
 def _refusal(status: int, headers: Mapping[str, str]) -> Exception:
     why = f"its host answers {status}"
-    if status >= 500 or status in _PASSING:
+    if status >= 500 or status in _TRANSIENT:
         return _Broken(why, pause=min(retry_after(headers), LONGEST_ASKED_PAUSE))
-    return NotKept(_sentence(why), final=True)
+    return NotSaved(_sentence(why), final=True)
 
 
 def _sentence(why: str) -> str:

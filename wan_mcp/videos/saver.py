@@ -10,24 +10,24 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotKept
+from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Rota
-from wan_mcp.ledger.record import Row
+from wan_mcp.ledger.coordination import Account, Coordination
+from wan_mcp.ledger.record import Record
 
-LEASE = 30.0
-ROUND = 5.0
-RETRY = 60.0
-SETTLES = 600.0
+LEASE_SECONDS = 30.0
+ROUND_SECONDS = 5.0
+RETRY_SECONDS = 60.0
+SETTLE_SECONDS = 600.0
 """Seconds after a job's end until a refusal of its film is believed (ours): one 404 of a storage
 that is a moment late must not cost a film that was paid for."""
-AT_ONCE = 3
+MAX_AT_ONCE = 3
 """Films that are saved at the same time; more would only share the line."""
 
 logger = logging.getLogger(__name__)
 
 
-class Kept(Protocol):
+class SavedVideo(Protocol):
     """A film on this machine's disk."""
 
     @property
@@ -43,18 +43,22 @@ class Archive(Protocol):
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
-    ) -> Kept:
+    ) -> SavedVideo:
         """Save a film, unless it is there already. Raises NotKept."""
 
 
-class Keeper:
+class VideoSaver:
     """Saves each film once: of all processes on the ledger, one at a time does."""
 
     def __init__(
-        self, archive: Callable[[], Archive], rota: Rota, account: Account, clock: Clock
+        self,
+        archive: Callable[[], Archive],
+        coordination: Coordination,
+        account: Account,
+        clock: Clock,
     ) -> None:
         self._open = archive
-        self._rota = rota
+        self._coordination = coordination
         self._account = account
         self._clock = clock
         self._archive: Archive | None = None
@@ -65,7 +69,7 @@ class Keeper:
         """Save what is completed, for ever."""
         async with anyio.create_task_group() as tasks:
             while True:
-                changed = self._rota.next_change()
+                changed = self._coordination.next_change()
                 try:
                     await self._round(await self._account(), tasks)
                 except LedgerUnavailable as exc:
@@ -73,52 +77,56 @@ class Keeper:
                 except Exception:
                     # A defect here must not end the server, in whose tasks payments run.
                     logger.exception("looking for films broke")
-                await self._clock.wait(changed, ROUND)
+                await self._clock.wait(changed, ROUND_SECONDS)
 
     async def _round(self, account: str, tasks: TaskGroup) -> None:
         now = self._clock.monotonic()
-        for row in await self._rota.unsaved(account):
-            waits = row.handle in self._saving or now < self._not_before.get(row.handle, 0.0)
-            if waits or len(self._saving) >= AT_ONCE:
+        for record in await self._coordination.unsaved(account):
+            waits = record.submission_id in self._saving or now < self._not_before.get(
+                record.submission_id, 0.0
+            )
+            if waits or len(self._saving) >= MAX_AT_ONCE:
                 continue
-            if not await self._rota.lead(f"{account} films", LEASE):
+            if not await self._coordination.lead(f"{account} films", LEASE_SECONDS):
                 return
-            self._saving.add(row.handle)
-            tasks.start_soon(self._save, row)
+            self._saving.add(record.submission_id)
+            tasks.start_soon(self._save, record)
 
-    async def _save(self, row: Row) -> None:
+    async def _save(self, record: Record) -> None:
         # Before all else: whatever goes wrong, the next try is not at once.
-        self._not_before[row.handle] = self._clock.monotonic() + RETRY
+        self._not_before[record.submission_id] = self._clock.monotonic() + RETRY_SECONDS
         try:
-            await self._try(row)
+            await self._try(record)
         except LedgerUnavailable as exc:
             logger.warning("what became of a film could not be written down: %s", exc.what)
         except Exception:
             # A defect here must not end the server, in whose tasks payments run.
-            logger.exception("saving the film of job %s broke", row.job_id)
+            logger.exception("saving the film of job %s broke", record.job_id)
         finally:
-            self._saving.discard(row.handle)
+            self._saving.discard(record.submission_id)
 
-    async def _try(self, row: Row) -> None:
+    async def _try(self, record: Record) -> None:
         try:
-            film = await self._keep(row)
-        except NotKept as exc:
-            logger.warning("the film of job %s was not saved: %s", row.job_id, exc.what)
-            if exc.final and self._has_settled(row):
-                await self._rota.not_saved(row.handle, exc.what)
+            film = await self._save_video(record)
+        except NotSaved as exc:
+            logger.warning("the film of job %s was not saved: %s", record.job_id, exc.what)
+            if exc.final and self._has_settled(record):
+                await self._coordination.not_saved(record.submission_id, exc.what)
         else:
-            await self._rota.saved(row.handle, str(film.path), film.sha256, film.size)
+            await self._coordination.saved(
+                record.submission_id, str(film.path), film.sha256, film.size
+            )
 
-    def _has_settled(self, row: Row) -> bool:
+    def _has_settled(self, record: Record) -> bool:
         """Whether a dead link is dead for good: storage may be a moment behind the job's end."""
-        age = self._clock.wall() - (row.ended_at or row.created_at)
-        return abs(age.total_seconds()) >= SETTLES
+        age = self._clock.wall() - (record.ended_at or record.created_at)
+        return abs(age.total_seconds()) >= SETTLE_SECONDS
 
-    async def _keep(self, row: Row) -> Kept:
+    async def _save_video(self, record: Record) -> SavedVideo:
         if self._archive is None:
             self._archive = self._open()  # imports what start-up need not wait for
-        assert row.job_id
-        assert row.video_url
+        assert record.job_id
+        assert record.video_url
         return await self._archive.keep(
-            row.job_id, row.video_url, made_at=row.created_at, expires_at=row.expires_at
+            record.job_id, record.video_url, made_at=record.created_at, expires_at=record.expires_at
         )

@@ -122,15 +122,15 @@ class Web:
         """One request to the first address of the host that takes a connection."""
         target = self._checked(url)
         port = target.port or (443 if target.scheme == "https" else 80)
-        trouble: Exception = TimeoutError()
+        last_error: Exception = TimeoutError()
         for address in await self._lookup.find(target.raw_host.decode("ascii"), port):
             try:
                 return await self._send(target, address, headers)
             except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-                trouble = exc
+                last_error = exc
             except _BROKEN as exc:
                 raise _no_answer(exc) from exc
-        raise _no_answer(trouble) from trouble
+        raise _no_answer(last_error) from last_error
 
     def _checked(self, url: str) -> httpx.URL:
         try:
@@ -199,10 +199,10 @@ def _no_answer(exc: Exception) -> Unreachable:
             return Unreachable("its certificate is not trusted on this machine")
         cause = cause.__cause__ or cause.__context__
     if isinstance(exc, httpx.TimeoutException | TimeoutError):
-        return Unreachable("it does not answer in time", passing=True)
+        return Unreachable("it does not answer in time", transient=True)
     if isinstance(exc, httpx.ConnectError):
-        return Unreachable("no connection could be made", passing=True)
-    return Unreachable("the connection broke", passing=True)
+        return Unreachable("no connection could be made", transient=True)
+    return Unreachable("the connection broke", transient=True)
 
 
 def _open() -> httpx.AsyncHTTPTransport:

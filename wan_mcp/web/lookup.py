@@ -32,10 +32,10 @@ class Unreachable(Exception):
         everywhere: whether nobody can fetch it, PixelDojo included (assumed).
     """
 
-    def __init__(self, what: str, *, passing: bool = False, everywhere: bool = False) -> None:
+    def __init__(self, what: str, *, transient: bool = False, everywhere: bool = False) -> None:
         super().__init__(what)
         self.what = what
-        self.passing = passing
+        self.transient = transient
         self.everywhere = everywhere
 
 
@@ -80,9 +80,9 @@ class Lookup:
         except socket.gaierror as exc:
             if exc.errno in _UNKNOWN_NAME and await self._names_are_found():
                 raise Unreachable("its host name does not exist", everywhere=True) from exc
-            raise Unreachable("its host name could not be looked up", passing=True) from exc
+            raise Unreachable("its host name could not be looked up", transient=True) from exc
         except (OSError, UnicodeError) as exc:  # TimeoutError is an OSError
-            raise Unreachable("its host name could not be looked up", passing=True) from exc
+            raise Unreachable("its host name could not be looked up", transient=True) from exc
 
     async def _names_are_found(self) -> bool:
         with anyio.move_on_after(self._seconds), suppress(OSError):

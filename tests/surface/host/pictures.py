@@ -53,21 +53,23 @@ def take(show: Callable[..., Any], tests: ModuleType) -> None:
 
 
 def picture(
-    shown: Any, name: str, told: dict[str, Any], second: float = 0, wiped: int | None = None
+    video_views: Any, name: str, told: dict[str, Any], second: float = 0, wiped: int | None = None
 ) -> None:
     """One picture of the player's frame, with the film at a second and the slider at a place."""
-    shown.frame.add_style_tag(content=FONT)
-    shown.answered({"typically": "30 s to 6 min"}, **told)
-    shown.tab.wait_for_load_state("networkidle")
+    video_views.frame.add_style_tag(content=FONT)
+    video_views.answered({"typically": "30 s to 6 min"}, **told)
+    video_views.tab.wait_for_load_state("networkidle")
     if wiped is not None:
-        shown.film_is_there()
-        shown.source_is_there()
-        slider = shown.frame.get_by_label("Wipe between source and result")
+        video_views.film_is_there()
+        video_views.source_is_there()
+        slider = video_views.frame.get_by_label("Wipe between source and result")
         slider.fill(str(wiped))
         slider.blur()
-        shown.frame.evaluate("(second) => { film.currentTime = second }", second)
-        shown.until("!film.seeking && !source.seeking && source.currentTime === film.currentTime")
-    shown.tab.locator("iframe").screenshot(path=PICTURES / f"player-{name}.png")
+        video_views.frame.evaluate("(second) => { film.currentTime = second }", second)
+        video_views.until(
+            "!film.seeking && !source.seeking && source.currentTime === film.currentTime"
+        )
+    video_views.tab.locator("iframe").screenshot(path=PICTURES / f"player-{name}.png")
 
 
 def main() -> None:

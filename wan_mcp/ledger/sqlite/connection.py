@@ -33,7 +33,7 @@ _WORDS = {
     sqlite3.SQLITE_ERROR: "is not one that this program can read",
 }
 logger = logging.getLogger(__name__)
-_PASSING = {
+_TRANSIENT = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM),
 }
@@ -128,7 +128,7 @@ def impatient(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def in_our_words(path: Path) -> Iterator[None]:
+def as_ledger_errors(path: Path) -> Iterator[None]:
     """The one seam where SQLite's and the disk's failures become LedgerUnavailable."""
     try:
         yield
@@ -138,9 +138,9 @@ def in_our_words(path: Path) -> Iterator[None]:
         words = None if code is None else _WORDS.get(code & 0xFF)
         if code is None or words is None:
             raise
-        raise _unavailable(path, words, passing=code & 0xFF in _PASSING) from exc
+        raise _unavailable(path, words, transient=code & 0xFF in _TRANSIENT) from exc
     except OSError as exc:
-        raise _unavailable(path, f"cannot be used: {exc.strerror}", passing=False) from exc
+        raise _unavailable(path, f"cannot be used: {exc.strerror}", transient=False) from exc
 
 
 def _mode(path: Path, *, writable: bool) -> str:
@@ -170,7 +170,7 @@ def _is_wal(connection: sqlite3.Connection) -> bool:
     try:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     except sqlite3.OperationalError as exc:
-        if exc.sqlite_errorcode & 0xFF in _PASSING:
+        if exc.sqlite_errorcode & 0xFF in _TRANSIENT:
             return False
         raise
     return bool(mode == "wal")
@@ -189,7 +189,7 @@ def _missing(
     return migrations[version:]
 
 
-def _unavailable(path: Path, words: str, *, passing: bool) -> LedgerUnavailable:
+def _unavailable(path: Path, words: str, *, transient: bool) -> LedgerUnavailable:
     # The folder goes to the log only: over HTTP the caller may be a stranger to this machine.
     logger.warning("the ledger %s %s", path, words)
-    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", passing=passing)
+    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", transient=transient)

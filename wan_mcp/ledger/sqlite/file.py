@@ -15,12 +15,12 @@ import anyio
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination_transactions import Roster
-from wan_mcp.ledger.rows import Table
+from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite import folder as place
-from wan_mcp.ledger.sqlite.liveness import Owner
-from wan_mcp.ledger.transactions import Book
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.ledger.transactions import Transactions
 
 FILE = "ledger.db"
 OWNERS = "owners"
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 class Pages(NamedTuple):
     """What stands in the file: the requests that were paid, and who waits for what."""
 
-    book: Book
-    roster: Roster
+    transactions: Transactions
+    coordination: CoordinationTransactions
 
 
 class LedgerFile:
@@ -111,7 +111,7 @@ class LedgerFile:
     def _deliver(self, loop: asyncio.AbstractEventLoop, waits: _Waits, work: Work) -> None:
         result, broke = None, None
         try:
-            with database.in_our_words(self._folder / FILE):
+            with database.as_ledger_errors(self._folder / FILE):
                 result = work()
         except BaseException as exc:  # whoever waits must hear of everything
             broke = exc
@@ -124,7 +124,7 @@ class LedgerFile:
         except (OSError, sqlite3.OperationalError):
             # A full disk or a folder that became read-only must not hide the jobs paid for.
             with closing(database.read_only(self._folder / FILE)) as connection:
-                return work(_pages(Table(connection, "", self._now), None))
+                return work(_pages(Rows(connection, "", self._now), None))
         return work(pages)
 
     def _opened(self) -> Pages:
@@ -132,7 +132,7 @@ class LedgerFile:
         if self._pages is None:
             with ExitStack() as opening:
                 pages = self._open(opening)
-                pages.book.recover()
+                pages.transactions.recover()
                 self._held = opening.pop_all()
             self._pages = pages
         return self._pages
@@ -141,10 +141,10 @@ class LedgerFile:
         connection = self._connect(place.private_file(self._folder, FILE))
         opening.callback(connection.close)
         database.migrate(connection)
-        owner = Owner(self._folder / OWNERS)
+        owner = ProcessLock(self._folder / OWNERS)
         opening.callback(owner.release)
         owner.sweep()
-        return _pages(Table(connection, owner.name, self._now), owner)
+        return _pages(Rows(connection, owner.name, self._now), owner)
 
     def _close(self) -> None:
         self._closed = True
@@ -152,8 +152,8 @@ class LedgerFile:
         self._held.close()
 
 
-def _pages(table: Table, owner: Owner | None) -> Pages:
-    return Pages(Book(table, owner), Roster(table, owner))
+def _pages(rows: Rows, owner: ProcessLock | None) -> Pages:
+    return Pages(Transactions(rows, owner), CoordinationTransactions(rows, owner))
 
 
 def _hand_over(waits: _Waits, result: object, broke: BaseException | None) -> None:

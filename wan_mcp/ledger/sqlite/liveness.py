@@ -27,7 +27,7 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Owner:
+class ProcessLock:
     """This process, as long as the object lives, under a random name that is never used again.
 
     Args:
@@ -107,13 +107,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _drop_in_forks(owner: Owner) -> None:
+def _drop_in_forks(owner: ProcessLock) -> None:
     register: Callable[..., None] | None = getattr(os, "register_at_fork", None)
     if register is not None:
         register(after_in_child=partial(_drop, weakref.ref(owner)))
 
 
-def _drop(owner: "weakref.ref[Owner]") -> None:
+def _drop(owner: "weakref.ref[ProcessLock]") -> None:
     held = owner()
     if held is not None:
         held.drop_inherited()

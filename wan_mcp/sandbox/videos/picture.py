@@ -138,7 +138,7 @@ def _buffer(graph: "Graph", frame: "VideoFrame") -> "FilterContext":
 def _size(first: "VideoFrame", aspect: Fraction, height: int) -> tuple[int, int]:
     """Of the film: the height asked for, and an even width as the source's shape has it."""
     shape = Fraction(first.width, first.height) * aspect
-    if _lies(first):
+    if _stale_lists(first):
         shape = 1 / shape
     return min(max(2, 2 * round(height * shape / 2)), _WIDEST), height
 
@@ -148,12 +148,12 @@ def _turned(frame: "VideoFrame") -> int:
     return 90 * round(frame.rotation / 90)
 
 
-def _lies(frame: "VideoFrame") -> bool:
+def _stale_lists(frame: "VideoFrame") -> bool:
     return abs(_turned(frame)) == 90
 
 
 def _fitted(first: "VideoFrame", size: tuple[int, int], rate: Fraction) -> Steps:
-    width, height = reversed(size) if _lies(first) else size
+    width, height = reversed(size) if _stale_lists(first) else size
     return [
         ("setpts", "PTS-STARTPTS"),
         ("fps", f"{rate}"),

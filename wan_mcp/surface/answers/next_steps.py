@@ -9,12 +9,12 @@ from wan_mcp.models import Job, JobLine, JobStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wan_mcp.ledger.status import Standing
+    from wan_mcp.ledger.status import JobView
 
 _LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 
 
-def of_joined(status: JobStatus, *, resigned: bool) -> str:
+def of_joined(status: JobStatus, *, query_differs: bool) -> str:
     """What a call is told of the request that it joined.
 
     Nothing of another seed while it is open what the first one costs, or after it went wrong: that
@@ -31,24 +31,24 @@ def of_joined(status: JobStatus, *, resigned: bool) -> str:
         " Only what follows the ? of a link differs: if that means another clip or picture, call "
         "again with a seed."
     )
-    return f"{other if resigned else ''} For another take call again with another seed."
+    return f"{other if query_differs else ''} For another take call again with another seed."
 
 
-def next_step(standing: Standing, left: int | None) -> str:
+def next_step(view: JobView, left: int | None) -> str:
     """The next call, or what to tell the user.
 
     Args:
         left: seconds that the link to the film lives; None when nothing tells.
     """
-    call = f'wait_for_job with job_id "{standing.id}"'
-    match standing.status:
+    call = f'wait_for_job with job_id "{view.id}"'
+    match view.status:
         case JobStatus.SUBMITTING:
             return f"Call {call}. Do not call replace_character again for it."
         case JobStatus.RUNNING:
             return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
         case JobStatus.UNKNOWN:
             return (
-                f'Call get_job_status with job_id "{standing.id}" again in a few minutes: it looks '
+                f'Call get_job_status with job_id "{view.id}" again in a few minutes: it looks '
                 "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; by "
                 "its id get_job_status tells more. Do not repeat replace_character for it; "
                 "another seed would be a new job, paid again."
@@ -63,8 +63,8 @@ def next_step(standing: Standing, left: int | None) -> str:
                 "of it. A new replace_character call would be charged again."
             )
         case JobStatus.FAILED:
-            return _next_after_failure(standing.job)
-    return _next_with_film(standing, left, call)
+            return _next_after_failure(view.job)
+    return _next_with_film(view, left, call)
 
 
 def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
@@ -100,23 +100,23 @@ def _next_after_failure(job: Job | None) -> str:
     )
 
 
-def _next_with_film(standing: Standing, left: int | None, call: str) -> str:
-    if not (standing.job and standing.job.video_url):
+def _next_with_film(view: JobView, left: int | None, call: str) -> str:
+    if not (view.job and view.job.video_url):
         return (
             f"Call {call} again in a minute. If there is still no link, ask the user to look at "
             "the job on pixeldojo.ai; a new replace_character call would be charged again."
         )
-    row = standing.row
-    if row is not None and row.saved_path:
+    record = view.record
+    if record is not None and record.saved_path:
         return "Tell the user where the film is; the link is temporary, the saved file stays."
     if left is not None and left <= 0:
         return (
             "The link's time is over: try it, and if it is dead ask the user to look for the film "
             "on pixeldojo.ai; a new replace_character call would be charged again."
         )
-    if row is not None and row.not_saved:
+    if record is not None and record.not_saved:
         return (
-            f"The film could not be saved here: {row.not_saved} Give the user the link and say "
+            f"The film could not be saved here: {record.not_saved} Give the user the link and say "
             "that the film must be saved at once."
         )
     life = _LIFE_UNKNOWN if left is None else ""

@@ -29,7 +29,7 @@ class Blob:
     mime_type: str
 
 
-class Gallery:
+class Media:
     """Looks at inputs, keeps films, and hands out small ones.
 
     Args:
@@ -50,8 +50,8 @@ class Gallery:
         self._limit_gb = limit_gb
         self._clock = clock
         self._web: Web | None = None
-        self.posters: dict[Path, bytes | None] = {}
-        self.shown: dict[str, None] = {}
+        self.contact_sheets: dict[Path, bytes | None] = {}
+        self.video_views: dict[str, None] = {}
 
     async def preflight(self, wanted: Replacement, *, seconds: float) -> list[str]:
         """See `media.preflight.look`."""
