@@ -939,3 +939,12 @@ async def test_call_begun_is_finished_after_its_task_is_cancelled(ledger: Ledger
     assert found is not None
     assert found.state is State.ACCEPTED
     assert len(await ledger.recent(ME, limit=0)) == 21
+
+
+async def test_servers_on_one_ledger_share_a_secret_for_each_purpose(store: Store) -> None:
+    """What one replica has signed, another has to accept (ours)."""
+    here, there = store.ledger(), store.ledger()
+
+    assert await here.secret("a question") == await there.secret("a question")
+    assert await here.secret("a question") != await here.secret("something else")
+    assert len(await here.secret("a question")) == 32

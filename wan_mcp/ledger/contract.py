@@ -85,6 +85,9 @@ class Ledger(Protocol):
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's rows are kept: a keyed hash, never the key."""
 
+    async def secret(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose, the same for every server on this ledger (ours)."""
+
     async def claim(
         self, account: str, wanted: Replacement, *, generated_seed: int, estimate: float | None
     ) -> Claim:

@@ -1,5 +1,6 @@
 """What the ledger does, on SQLite: each method is one transaction, run by one thread."""
 
+import hmac
 from datetime import datetime
 
 from wan_mcp.ledger import spending_limits
@@ -32,8 +33,10 @@ class Transactions:
         self._owner = owner
 
     def account(self, api_base: str, api_key: str) -> str:
-        secret = self._rows.connection.execute("SELECT account_key FROM secret").fetchone()[0]
-        return account_name(secret, api_base, api_key)
+        return account_name(self._account_key(), api_base, api_key)
+
+    def secret(self, purpose: str) -> bytes:
+        return hmac.digest(self._account_key(), purpose.encode(), "sha256")
 
     def claim(
         self,
@@ -144,6 +147,9 @@ class Transactions:
         )
 
     # From here on, what runs inside the transaction of one of the above.
+
+    def _account_key(self) -> bytes:
+        return bytes(self._rows.query("SELECT account_key FROM secret")[0][0])
 
     def _equal(self, account: str, wanted: Replacement, request: Request) -> Claim | None:
         """The equal request, or the one without a seed to which we gave the seed asked for now.

@@ -53,6 +53,9 @@ class SQLiteLedger:
     async def account(self, api_base: str, api_key: str) -> str:
         return await self._file.read(lambda pages: pages.transactions.account(api_base, api_key))
 
+    async def secret(self, purpose: str) -> bytes:
+        return await self._file.read(lambda pages: pages.transactions.secret(purpose))
+
     async def claim(
         self, account: str, wanted: Replacement, *, generated_seed: int, estimate: float | None
     ) -> Claim:
