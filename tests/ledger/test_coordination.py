@@ -405,7 +405,9 @@ TOLD: dict[str, Act] = {
 UNTOLD: dict[str, Act] = {
     "lead": lambda coordination, submission_id: coordination.lead(ME, LEASE),
     "leave": lambda coordination, submission_id: coordination.leave(ME),
-    "try_acquire": lambda coordination, submission_id: coordination.try_acquire(ME, lambda limit, ages: 0),
+    "try_acquire": lambda coordination, submission_id: coordination.try_acquire(
+        ME, lambda limit, ages: 0
+    ),
     "adjust_limit": lambda coordination, submission_id: coordination.adjust_limit(
         ME, lambda limit: Limit(30)
     ),

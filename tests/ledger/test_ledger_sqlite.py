@@ -102,7 +102,8 @@ def told():
     sys.stdin.readline()
 """
 _TAIL = """
-ledger = SQLiteLedger(Path(sys.argv[1]), limits=SpendingLimits(None, None, None, None), look_seconds=0.001)
+no_limits = SpendingLimits(None, None, None, None)
+ledger = SQLiteLedger(Path(sys.argv[1]), limits=no_limits, look_seconds=0.001)
 anyio.run(main, ledger)
 os._exit(0)  # no clean-up: what is told was committed
 """
@@ -256,7 +257,8 @@ async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, chil
                 say(refused.what)
 
         async def main(ledger):
-            record = (await ledger.claim("my-account", wanted(0), generated_seed=1, estimate=2)).record
+            claim = await ledger.claim("my-account", wanted(0), generated_seed=1, estimate=2)
+            record = claim.record
             await ledger.commit_sending(record.submission_id)
             if os.fork() == 0:
                 import asyncio

@@ -385,7 +385,16 @@ ALL = ("read", "write")
 
 @pytest.mark.parametrize(
     "broken",
-    [ALL, ("write",), ("live",), ("lead",), ("looked",), ("try_acquire",), ("expect",), ("records",)],
+    [
+        ALL,
+        ("write",),
+        ("live",),
+        ("lead",),
+        ("looked",),
+        ("try_acquire",),
+        ("expect",),
+        ("records",),
+    ],
     ids=str,
 )
 async def test_without_the_ledger_waiters_are_served_and_nothing_runs_hot(

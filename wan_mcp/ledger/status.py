@@ -161,8 +161,8 @@ def unknown(submission_id: str, what: str) -> OutcomeUnknown:
     failure = OutcomeUnknown(
         what,
         next_step=f'Call get_job_status with job_id "{submission_id}" in a minute: it looks for '
-        "the job in PixelDojo's list. Do not repeat replace_character for it. Another seed would be "
-        "a new job, paid again.",
+        "the job in PixelDojo's list. Do not repeat replace_character for it. Another seed would "
+        "be a new job, paid again.",
     )
     failure.job_id = submission_id
     return failure
