@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.clock import Clock
     from wan_mcp.jobs import Jobs
+    from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.engine import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -117,8 +118,6 @@ class App:
         )
         media = Media(
             loopback=settings.on_loopback,
-            folder=settings.video_folder,
-            limit_gb=settings.video_limit_gb,
             clock=self._clock,
         )
         jobs = Jobs(
@@ -129,9 +128,18 @@ class App:
             self._tasks,
             self._clock,
             media.preflight if settings.wants("preflight", local=self._local) else None,
-            media.archive if settings.wants("archive", local=self._local) else None,
+            media.archive,
+            self._video_policy(),
         )
         return _Rooms(vendor, ledger, media, jobs)
+
+    def _video_policy(self) -> VideoPolicy:
+        from wan_mcp.ledger.contract import VideoPolicy
+
+        settings = self._settings
+        if not settings.wants("archive", local=self._local):
+            return VideoPolicy(folder="")
+        return VideoPolicy(str(settings.video_folder), settings.video_limit_gb)
 
 
 @dataclass(frozen=True)

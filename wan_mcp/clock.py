@@ -29,15 +29,15 @@ class Clock:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     chance: Callable[[], float] = random.random
 
-    async def wait(self, event: anyio.Event, seconds: float) -> None:
-        """Until the event, or so many seconds have passed."""
+    async def wait(self, happens: Callable[[], Awaitable[object]], seconds: float) -> None:
+        """Wait until something happens, at most so many seconds."""
         if self.sleep is anyio.sleep:  # a thousand waiters without a thousand tasks
             with anyio.move_on_after(seconds):
-                await event.wait()
+                await happens()
             return
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._cut, seconds, tasks.cancel_scope)
-            await event.wait()
+            await happens()
             tasks.cancel_scope.cancel()
 
     async def _cut(self, seconds: float, scope: anyio.CancelScope) -> None:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
-from wan_mcp.ledger.contract import Claim, Ledger
+from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.status import JobView, states_of, unknown_before, view_of_record
 from wan_mcp.models import JobStatus, Replacement
@@ -74,7 +74,9 @@ class Jobs:
         tasks: the server's own tasks: payments run there and outlive the calls.
         clock: time and chance.
         preflight: looks at the inputs before anything is paid, for at most so many seconds.
-        archive: opens the place where finished films are kept.
+        archive: opens the place where finished videos are saved.
+        videos: what becomes of the videos that are submitted here; the process that saves videos
+            obeys it, whatever its own settings are.
     """
 
     def __init__(
@@ -86,7 +88,8 @@ class Jobs:
         tasks: TaskGroup,
         clock: Clock,
         preflight: Preflight | None = None,
-        archive: Callable[[], Archive] | None = None,
+        archive: Callable[[VideoPolicy], Archive] | None = None,
+        videos: VideoPolicy | None = None,
     ) -> None:
         self.clock = clock
         self._vendor = vendor
@@ -102,8 +105,11 @@ class Jobs:
         listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
         self._poller = Poller(coordination, account, reader, listing, limiter, clock)
         self._watchers = Watchers(coordination, clock)
-        self._waits = Waits(reader, self._watchers, clock, keeps=archive is not None)
-        self._saver = archive and VideoSaver(archive, coordination, account, clock)
+        self._waits = Waits(
+            reader, self._watchers, clock, keeps=videos is not None and bool(videos.folder)
+        )
+        self._videos = videos
+        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock)
         self._preflight = preflight
         self._typical = TypicalDuration(coordination, account, clock)
 
@@ -211,7 +217,11 @@ class Jobs:
     async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
         seed = secrets.randbelow(2**31)
         claim = await self._ledger.claim(
-            await self._account(), wanted, generated_seed=seed, estimate=estimate
+            await self._account(),
+            wanted,
+            generated_seed=seed,
+            estimate=estimate,
+            videos=self._videos,
         )
         if claim.created:
             self._payments.start(

@@ -70,10 +70,8 @@ async def _timed(work: Callable[[], Awaitable[None]]) -> float:
 async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
     wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
     claim = await ledger.claim(account, wanted, generated_seed=number, estimate=1)
-    await ledger.commit_sending(claim.record.submission_id)
-    await ledger.accept(
-        claim.record.submission_id, Job(job_id=f"job{number}", status=JobStatus.RUNNING)
-    )
+    await ledger.commit_sending(claim.record)
+    await ledger.accept(claim.record, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
 
 
 async def _three_commits(plain: sqlite3.Connection) -> None:

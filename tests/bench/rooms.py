@@ -76,10 +76,8 @@ async def run_already(sandbox: Sandbox, ledger: Ledger, account: str, count: int
         wanted = Replacement(video=ENDLESS, character_image=sandbox.image_url, seed=number)
         job_id = sandbox.vendor.run(KEY, run_body(wanted)).id
         claim = await ledger.claim(account, wanted, generated_seed=number, estimate=10)
-        await ledger.commit_sending(claim.record.submission_id)
-        await ledger.accept(
-            claim.record.submission_id, Job(job_id=job_id, status=JobStatus.RUNNING)
-        )
+        await ledger.commit_sending(claim.record)
+        await ledger.accept(claim.record, Job(job_id=job_id, status=JobStatus.RUNNING))
         ids.append(job_id)
     return ids
 

@@ -181,10 +181,8 @@ async def sample_loop(time: VirtualTime, times: Sequence[float], vendor: Vendor)
 async def _accept(ledger: SQLiteLedger, account: str, number: int) -> None:
     wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
     claim = await ledger.claim(account, wanted, generated_seed=number, estimate=1)
-    await ledger.commit_sending(claim.record.submission_id)
-    await ledger.accept(
-        claim.record.submission_id, Job(job_id=f"job{number}", status=JobStatus.RUNNING)
-    )
+    await ledger.commit_sending(claim.record)
+    await ledger.accept(claim.record, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
 
 
 async def _wait(jobs: Jobs, id: str, vendor: Vendor, delays: list[float]) -> None:

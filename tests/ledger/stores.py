@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -13,8 +13,7 @@ from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection
-from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.file import FILE
+from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.models import Job, JobStatus, Replacement
 
@@ -60,6 +59,11 @@ class SQLiteStore:
             ProcessLock, "release", ProcessLock.drop_inherited if killed else ProcessLock.release
         ):
             await ledger.aclose()
+
+    def forget(self, submission_id: str) -> None:
+        """Lose the last commits of a record, as a database may that fails over."""
+        with closing(connection.connect(self._folder / FILE)) as file:
+            file.execute("DELETE FROM jobs WHERE handle = ?", (submission_id,))
 
     def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
         """Another process that counts one request, as soon as the file lets it."""
@@ -114,7 +118,7 @@ async def claimed(
 
 async def sent(ledger: Ledger, record: Record) -> Record:
     """The row, after the first byte may have left."""
-    await ledger.commit_sending(record.submission_id)
+    await ledger.commit_sending(record)
     found = await ledger.find(record.account, record.submission_id)
     assert found
     return found
@@ -126,21 +130,13 @@ async def brought(
     """A new row, brought to a state by the shortest way."""
     record = await claimed(ledger, request)
     if state in (State.INTENT, State.NOT_SENT):
-        return (
-            record
-            if state is State.INTENT
-            else await ledger.conclude(record.submission_id, state, "no net")
-        )
+        return record if state is State.INTENT else await ledger.conclude(record, state, "no net")
     record = await sent(ledger, record)
     if state in (State.SENDING, State.REFUSED, State.UNKNOWN):
-        return (
-            record
-            if state is State.SENDING
-            else await ledger.conclude(record.submission_id, state, "why")
-        )
-    record = await ledger.accept(record.submission_id, told(job_id=f"job-{record.submission_id}"))
+        return record if state is State.SENDING else await ledger.conclude(record, state, "why")
+    record = await ledger.accept(record, told(job_id=f"job-{record.submission_id}"))
     if state is State.LOST:
-        return await ledger.conclude(record.submission_id, state, "404 three times")
+        return await ledger.conclude(record, state, "404 three times")
     if state is not State.ACCEPTED:
         ended = told(JobStatus(state), job_id=record.job_id, video_url=film)
         return (await ledger.record_update(ME, ended)).record

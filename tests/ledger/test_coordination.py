@@ -12,7 +12,7 @@ from tests.ledger.stores import FILM, ME, START, Store, brought, told, wanted
 from wan_mcp.clock import Clock
 from wan_mcp.errors import CouldNotFindOut, RateLimited, Unauthorized, WanError
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
-from wan_mcp.ledger.coordination import Coordination, Limit
+from wan_mcp.ledger.coordination import Coordination, Limit, Role
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import last_error_of
 from wan_mcp.models import JobStatus
@@ -61,12 +61,12 @@ async def test_another_process_polls_once_the_lease_is_over(
     store: Store, coordination: Coordination, other: Coordination, passed: float, free: bool
 ) -> None:
     """Also where a clock that was wrong dated it: none is longer than a minute (ours)."""
-    first = await coordination.lead(ME, LEASE)
+    first = await coordination.lead(ME, Role.POLLER, LEASE)
     store.later(passed)
-    second = await other.lead(ME, LEASE)
+    second = await other.lead(ME, Role.POLLER, LEASE)
 
     assert (first, second) == (True, free)
-    assert await coordination.lead(ME, LEASE) is not free
+    assert await coordination.lead(ME, Role.POLLER, LEASE) is not free
 
 
 async def test_a_lease_is_extended_by_its_holder(
@@ -74,23 +74,23 @@ async def test_a_lease_is_extended_by_its_holder(
 ) -> None:
     """Renewed halfway, it never lapses (ours)."""
     for _ in range(5):
-        assert await coordination.lead(ME, LEASE)
+        assert await coordination.lead(ME, Role.POLLER, LEASE)
         store.later(LEASE / 2)
 
-    assert not await other.lead(ME, LEASE)
+    assert not await other.lead(ME, Role.POLLER, LEASE)
 
 
 async def test_a_lease_is_left_by_its_holder_only(
     coordination: Coordination, other: Coordination
 ) -> None:
     """Who has nothing to poll must not keep others from it (ours)."""
-    await coordination.lead(ME, LEASE)
-    await other.leave(ME)
-    kept = not await other.lead(ME, LEASE)
-    await coordination.leave(ME)
+    await coordination.lead(ME, Role.POLLER, LEASE)
+    await other.leave(ME, Role.POLLER)
+    kept = not await other.lead(ME, Role.POLLER, LEASE)
+    await coordination.leave(ME, Role.POLLER)
 
     assert kept
-    assert await other.lead(ME, LEASE)
+    assert await other.lead(ME, Role.POLLER, LEASE)
 
 
 @pytest.mark.parametrize("killed", [True, False])
@@ -98,18 +98,18 @@ async def test_a_dead_process_leaves_its_lease_at_once(
     store: Store, ledger: Ledger, other: Coordination, killed: bool
 ) -> None:
     """The kernel drops its lock with it, even at kill -9 (reliability 1)."""
-    await ledger.coordination.lead(ME, LEASE)
+    await ledger.coordination.lead(ME, Role.POLLER, LEASE)
     await store.end(ledger, killed=killed)
 
-    assert await other.lead(ME, LEASE)
+    assert await other.lead(ME, Role.POLLER, LEASE)
 
 
 async def test_each_account_has_a_poller_of_its_own(
     coordination: Coordination, other: Coordination
 ) -> None:
     """Two keys may be used by two processes (ours)."""
-    assert await coordination.lead(ME, LEASE)
-    assert await other.lead("another-account", LEASE)
+    assert await coordination.lead(ME, Role.POLLER, LEASE)
+    assert await other.lead("another-account", Role.POLLER, LEASE)
 
 
 async def test_of_many_at_once_one_polls(store: Store) -> None:
@@ -118,7 +118,7 @@ async def test_of_many_at_once_one_polls(store: Store) -> None:
     led: list[bool] = []
 
     async def lead(coordination: Coordination) -> None:
-        led.append(await coordination.lead(ME, LEASE))
+        led.append(await coordination.lead(ME, Role.POLLER, LEASE))
 
     async with anyio.create_task_group() as tasks:
         for coordination in rotas:
@@ -156,9 +156,7 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
     record = await brought(ledger, state, film=FILM)
     store.later(age)
     if watched_for is not None:
-        await ledger.coordination.expect(
-            [record.submission_id], store.now + timedelta(seconds=watched_for)
-        )
+        await ledger.coordination.expect([record.submission_id], watched_for)
     live = await ledger.coordination.live(ME)
 
     assert [each.submission_id for each in live] == [record.submission_id] * polled
@@ -171,9 +169,7 @@ async def test_a_completed_job_without_its_film_is_polled_while_watched(
 ) -> None:
     """The link may come a moment after the word (reliability 2)."""
     record = await brought(ledger, State.COMPLETED)
-    await ledger.coordination.expect(
-        [record.submission_id], store.now + timedelta(seconds=watched_for)
-    )
+    await ledger.coordination.expect([record.submission_id], watched_for)
 
     assert bool(await ledger.coordination.live(ME)) is polled
 
@@ -184,7 +180,7 @@ async def test_nobody_waits_in_a_future_that_a_wrong_clock_dated(
     """Waiters announce themselves half a minute ahead, never hours (ours)."""
     record = await brought(ledger, State.ACCEPTED)
     store.later(2 * DAY)
-    await ledger.coordination.expect([record.submission_id], store.now + timedelta(seconds=30))
+    await ledger.coordination.expect([record.submission_id], 30)
     store.later(-HOUR)
 
     assert await ledger.coordination.live(ME) == []
@@ -224,14 +220,14 @@ async def test_a_look_is_dated_with_what_it_met(
     """Waiters of every process are told why a look failed, without URL queries (ours)."""
     record = await brought(ledger, State.ACCEPTED)
     store.later(5)
-    await ledger.coordination.looked([record.submission_id], last_error)
+    await ledger.coordination.polled([record.submission_id], last_error)
     seen = await the_row(other, record)
     met = last_error_of(seen)
 
     assert seen.last_polled_at == store.now
     assert (met and type(met)) == kept
     assert "key=k" not in str(seen)
-    await ledger.coordination.looked([record.submission_id])
+    await ledger.coordination.polled([record.submission_id])
     assert last_error_of(await the_row(other, record)) is None
 
 
@@ -239,7 +235,7 @@ async def test_a_look_is_dated_with_what_it_met(
 async def test_a_look_that_comes_after_the_end_changes_nothing(ledger: Ledger, end: State) -> None:
     """A read still under way when another told of the end must not spoil it (ours)."""
     record = await brought(ledger, end, film=FILM)
-    await ledger.coordination.looked([record.submission_id], Unauthorized("The key is gone."))
+    await ledger.coordination.polled([record.submission_id], Unauthorized("The key is gone."))
 
     assert await the_row(ledger.coordination, record) == record
 
@@ -362,8 +358,8 @@ async def test_typical_times_are_those_of_own_completed_jobs(store: Store, ledge
         await ledger.record_update(ME, told(status, job_id="foreign", video_url=FILM))
         store.later(1)
 
-    assert sorted(await ledger.coordination.typical(ME)) == list(range(12, 32))
-    assert await ledger.coordination.typical("another-account") == []
+    assert sorted(await ledger.coordination.durations(ME)) == list(range(12, 32))
+    assert await ledger.coordination.durations("another-account") == []
 
 
 @pytest.mark.parametrize(
@@ -399,12 +395,12 @@ async def test_what_is_typical_is_the_median_of_three_jobs_or_more(
 
 Act = Callable[[Coordination, str], Awaitable[object]]
 TOLD: dict[str, Act] = {
-    "expect": lambda coordination, submission_id: coordination.expect([submission_id], START),
-    "looked": lambda coordination, submission_id: coordination.looked([submission_id]),
+    "expect": lambda coordination, submission_id: coordination.expect([submission_id], 30),
+    "polled": lambda coordination, submission_id: coordination.polled([submission_id]),
 }
 UNTOLD: dict[str, Act] = {
-    "lead": lambda coordination, submission_id: coordination.lead(ME, LEASE),
-    "leave": lambda coordination, submission_id: coordination.leave(ME),
+    "lead": lambda coordination, submission_id: coordination.lead(ME, Role.POLLER, LEASE),
+    "leave": lambda coordination, submission_id: coordination.leave(ME, Role.POLLER),
     "try_acquire": lambda coordination, submission_id: coordination.try_acquire(
         ME, lambda limit, ages: 0
     ),
@@ -413,7 +409,7 @@ UNTOLD: dict[str, Act] = {
     ),
     "live": lambda coordination, submission_id: coordination.live(ME),
     "records": lambda coordination, submission_id: coordination.records([submission_id]),
-    "typical": lambda coordination, submission_id: coordination.typical(ME),
+    "durations": lambda coordination, submission_id: coordination.durations(ME),
 }
 
 
@@ -421,24 +417,23 @@ UNTOLD: dict[str, Act] = {
 async def test_what_somebody_may_wait_for_is_told(ledger: Ledger, act: str) -> None:
     """A poller that woke itself by its own counting would never rest (ours)."""
     record = await brought(ledger, State.ACCEPTED)
-    change = ledger.coordination.next_change()
+    before = ledger.coordination.own_changes
     await (TOLD | UNTOLD)[act](ledger.coordination, record.submission_id)
 
-    assert change.is_set() is (act in TOLD)
-    assert not ledger.coordination.next_change().is_set()
+    assert (ledger.coordination.own_changes != before) is (act in TOLD)
 
 
 async def test_the_version_tells_of_other_processes_only(
     coordination: Coordination, other: Coordination
 ) -> None:
     """Their events do not reach this one (ours)."""
-    before = await coordination.version()
+    before = await coordination.changed_since(0)
     await try_acquire(coordination)
-    own = await coordination.version()
+    own = await coordination.changed_since(before)
     await try_acquire(other)
 
     assert own == before
-    assert await coordination.version() != own
+    assert await coordination.changed_since(own) != own
 
 
 @pytest.mark.parametrize("act", TOLD | UNTOLD)

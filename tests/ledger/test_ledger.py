@@ -25,7 +25,7 @@ store, ledger = stores.store, stores.ledger
 
 MOVES = {
     State.SENDING: {State.INTENT},
-    State.ACCEPTED: {State.SENDING, State.UNKNOWN},
+    State.ACCEPTED: {State.UNKNOWN},
     State.REFUSED: {State.SENDING},
     State.NOT_SENT: {State.INTENT, State.SENDING, State.UNKNOWN},
     State.UNKNOWN: {State.SENDING},
@@ -44,8 +44,24 @@ async def move(ledger: Ledger, record: Record, state: State) -> Record:
     if state is State.SENDING:
         return await sent(ledger, record)
     if state is State.ACCEPTED:
-        return await ledger.accept(record.submission_id, told(job_id=record.job_id or "job-1"))
-    return await ledger.conclude(record.submission_id, state, "the reason")
+        return await ledger.match(record, told(job_id=record.job_id or "job-1"))
+    return await ledger.conclude(record, state, "the reason")
+
+
+async def bring_on(ledger: Ledger, record: Record, state: State) -> None:
+    """Bring a record that is being sent to another state, as other processes would."""
+    if state is State.REFUSED:
+        await ledger.conclude(record, state, "refused")
+    elif state not in (State.INTENT, State.SENDING):
+        await ledger.conclude(record, State.UNKNOWN, "no answer")
+        if state is State.NOT_SENT:
+            await ledger.conclude(record, state, "no job in the list")
+        elif state is not State.UNKNOWN:
+            await ledger.match(record, told(job_id="job-matched"))
+        if state is State.LOST:
+            await ledger.conclude(record, state, "404 three times")
+        elif state in (State.COMPLETED, State.FAILED):
+            await ledger.record_update(ME, told(JobStatus(state), job_id="job-matched"))
 
 
 # Claims
@@ -249,10 +265,64 @@ async def test_unsettled_row_obeys_its_owner_only(
     assert await ledger.find(ME, record.submission_id) == record
 
 
+@pytest.mark.parametrize("state", State)
+async def test_the_answer_to_a_sent_request_is_recorded_whatever_became_of_it(
+    ledger: Ledger, state: State
+) -> None:
+    """Another process may have declared the payer dead; the job id is paid for (ours)."""
+    record = await brought(ledger, State.INTENT)
+    await ledger.commit_sending(record)
+    await bring_on(ledger, record, state)
+
+    accepted = await ledger.accept(record, told(job_id="job-paid"))
+
+    found = await ledger.find(ME, "job-paid")
+    assert found == accepted
+    assert found is not None
+    assert not found.from_elsewhere
+    assert (await ledger.find(ME, record.submission_id)) is not None
+
+
+async def test_an_answer_whose_record_is_gone_gets_its_record_back(
+    store: Store, ledger: Ledger
+) -> None:
+    """A store may lose its last commits; the process that sent the request knows it (ours)."""
+    record = await claimed(ledger)
+    await ledger.commit_sending(record)
+    store.forget(record.submission_id)
+
+    accepted = await ledger.accept(record, told())
+
+    assert accepted.submission_id == record.submission_id
+    assert accepted.arguments == record.arguments
+    assert await ledger.find(ME, "job-1") == accepted
+
+
+async def test_an_answer_that_comes_after_its_equal_was_sent_is_listed_beside_it(
+    ledger: Ledger,
+) -> None:
+    """Both were paid: both are listed and count as spent, and the live one is joined (ours)."""
+    first = await claimed(ledger)
+    await ledger.commit_sending(first)
+    await ledger.conclude(first, State.UNKNOWN, "no answer")
+    await ledger.conclude(first, State.NOT_SENT, "no job in the list")
+    second = await claimed(ledger)
+
+    late = await ledger.accept(first, told())
+
+    assert late.job_id == "job-1"
+    assert {record.submission_id for record in await ledger.recent(ME)} == {
+        first.submission_id,
+        second.submission_id,
+    }
+    joined = await ledger.claim(ME, WANTED, generated_seed=9, estimate=2.0)
+    assert (joined.created, joined.record.submission_id) == (False, second.submission_id)
+
+
 async def test_any_process_may_settle_an_unknown(store: Store, ledger: Ledger) -> None:
     """A reconciliation elsewhere finds the job: the row goes on as accepted. (ours)"""
     record = await brought(ledger, State.UNKNOWN)
-    found = await store.ledger().accept(record.submission_id, told())
+    found = await store.ledger().match(record, told())
 
     assert (found.state, found.job_id, found.error) == (State.ACCEPTED, "job-1", None)
     assert found.next_check_at is None
@@ -263,22 +333,23 @@ async def test_submit_cannot_be_concluded_as_something_else(ledger: Ledger, stat
     """Those states have their own methods. (ours)"""
     record = await claimed(ledger)
     with pytest.raises(ValueError, match="cannot be concluded"):
-        await ledger.conclude(record.submission_id, state, "x")
+        await ledger.conclude(record, state, "x")
 
 
 async def test_move_of_an_unknown_handle_is_fenced(ledger: Ledger) -> None:
     """A row that does not exist cannot be sent. (ours)"""
+    missing = (await claimed(ledger)).model_copy(update={"submission_id": "sub_none"})
     with pytest.raises(Fenced, match="no request"):
-        await ledger.commit_sending("sub_none")
+        await ledger.commit_sending(missing)
 
 
 async def test_each_step_is_dated(store: Store, ledger: Ledger) -> None:
     """Created, sent, accepted and ended have their own times. (ours)"""
     record = await claimed(ledger)
     store.now += timedelta(seconds=1)
-    await ledger.commit_sending(record.submission_id)
+    await ledger.commit_sending(record)
     store.now += timedelta(seconds=1)
-    await ledger.accept(record.submission_id, told())
+    await ledger.accept(record, told())
     store.now += timedelta(seconds=1)
     record = (await ledger.record_update(ME, told(JobStatus.COMPLETED))).record
 
@@ -289,7 +360,7 @@ async def test_each_step_is_dated(store: Store, ledger: Ledger) -> None:
 async def test_submit_answered_with_a_finished_job_is_completed(ledger: Ledger) -> None:
     """An answer may already carry the end. (assumed)"""
     record = await brought(ledger, State.SENDING)
-    record = await ledger.accept(record.submission_id, told(JobStatus.COMPLETED, video_url=FILM))
+    record = await ledger.accept(record, told(JobStatus.COMPLETED, video_url=FILM))
 
     assert (record.state, record.video_url) == (State.COMPLETED, FILM)
 
@@ -320,7 +391,7 @@ async def test_everything_told_of_a_job_is_kept(ledger: Ledger) -> None:
 async def test_poorer_news_erases_nothing(ledger: Ledger) -> None:
     """Only the answer to the submit has the balance; a poll without it leaves it. (vendor)"""
     record = await brought(ledger, State.SENDING)
-    await ledger.accept(record.submission_id, told(credit_cost=2, credits_remaining=98))
+    await ledger.accept(record, told(credit_cost=2, credits_remaining=98))
     record = (await ledger.record_update(ME, told(vendor_status="processing"))).record
 
     assert (record.credit_cost, record.credits_remaining) == (2, 98)
@@ -379,7 +450,7 @@ async def test_job_read_before_its_submit_was_answered_is_one_row(
     """A list may tell of the job first, even of its end: the submit's row takes it over. (ours)"""
     record = await brought(ledger, State.SENDING)
     read = (await ledger.record_update(ME, told(known, video_url=FILM))).record
-    record = await ledger.accept(record.submission_id, told(video_url=FILM, credit_cost=2))
+    record = await ledger.accept(record, told(video_url=FILM, credit_cost=2))
 
     assert (record.state, record.video_url, record.credit_cost) == (read.state, FILM, 2)
     assert await ledger.recent(ME) == [record]
@@ -389,7 +460,7 @@ async def test_one_job_id_for_two_submits_keeps_both(ledger: Ledger) -> None:
     """Should PixelDojo give one id twice, no row is lost and both learn of the end. (assumed)"""
     for number in range(2):
         record = await brought(ledger, State.SENDING, wanted(number))
-        await ledger.accept(record.submission_id, told())
+        await ledger.accept(record, told())
     await ledger.record_update(ME, told(JobStatus.FAILED, error="no face"))
 
     assert [(record.state, record.error) for record in await ledger.recent(ME)] == [
@@ -402,9 +473,9 @@ async def test_lost_answer_cannot_take_the_job_of_another_request(ledger: Ledger
     """Two requests that shared one job would hide that a second may have been paid. (ours)"""
     first = await brought(ledger, State.SENDING, wanted(1))
     lost = await brought(ledger, State.UNKNOWN, wanted(2))
-    await ledger.accept(first.submission_id, told())
+    await ledger.accept(first, told())
     with pytest.raises(Fenced, match="belongs to another request"):
-        await ledger.accept(lost.submission_id, told())
+        await ledger.match(lost, told())
 
     assert await ledger.find(ME, lost.submission_id) == lost
 
@@ -414,9 +485,7 @@ async def test_end_of_time_in_an_answer_keeps_the_job(ledger: Ledger, text: str)
     """A date that means "never" must not make a paid job's id unstorable. (ours)"""
     record = await brought(ledger, State.SENDING)
     body = {"jobId": "job-1", "status": "pending", "expiresAt": text}
-    record = await ledger.accept(
-        record.submission_id, wire.accepted(Reply(200, json.dumps(body).encode()))
-    )
+    record = await ledger.accept(record, wire.accepted(Reply(200, json.dumps(body).encode())))
 
     assert (record.job_id, record.expires_at) == ("job-1", None)
 
@@ -424,9 +493,8 @@ async def test_end_of_time_in_an_answer_keeps_the_job(ledger: Ledger, text: str)
 async def test_time_that_no_date_can_hold_reads_as_none(ledger: Ledger) -> None:
     """Rounding may lead past the last date; the row has to be readable all the same. (ours)"""
     record = await brought(ledger, State.SENDING)
-    record = await ledger.accept(
-        record.submission_id, told(expires_at=datetime.max.replace(tzinfo=UTC))
-    )
+    await ledger.accept(record, told(expires_at=datetime.max.replace(tzinfo=UTC)))
+    [record] = await ledger.recent(ME)
 
     assert (record.job_id, record.expires_at) == ("job-1", None)
 
@@ -434,9 +502,7 @@ async def test_time_that_no_date_can_hold_reads_as_none(ledger: Ledger) -> None:
 async def test_text_that_is_no_utf8_is_kept_readable(ledger: Ledger) -> None:
     """Half a surrogate pair in the vendor's JSON cannot make the answer unstorable. (ours)"""
     record = await brought(ledger, State.SENDING)
-    record = await ledger.accept(
-        record.submission_id, told(JobStatus.FAILED, error="bad \ud800 text")
-    )
+    record = await ledger.accept(record, told(JobStatus.FAILED, error="bad \ud800 text"))
 
     assert record.error == "bad ? text"
 
@@ -480,8 +546,8 @@ async def test_job_above_the_cap_per_job_is_refused(store: Store, estimate: floa
 
 async def spent(ledger: Ledger, number: int, credits: float) -> None:
     record = await claimed(ledger, wanted(number), credits)
-    await ledger.commit_sending(record.submission_id)
-    await ledger.accept(record.submission_id, told(JobStatus.FAILED, job_id=f"job-{number}"))
+    await ledger.commit_sending(record)
+    await ledger.accept(record, told(JobStatus.FAILED, job_id=f"job-{number}"))
 
 
 async def test_day_of_spending_slides_across_restarts(store: Store) -> None:
@@ -529,7 +595,7 @@ async def test_charge_replaces_the_estimate(store: Store) -> None:
     ledger = store.ledger(SpendingLimits(None, 10, None, None))
     for number, cost in enumerate((-50, 9)):
         record = await brought(ledger, State.SENDING, wanted(number))
-        await ledger.accept(record.submission_id, told(credit_cost=cost, job_id=f"job-{number}"))
+        await ledger.accept(record, told(credit_cost=cost, job_id=f"job-{number}"))
 
     assert (await refusal(ledger, wanted(3))).used == 9
 
@@ -539,8 +605,8 @@ async def test_first_job_of_unknown_price_takes_the_whole_day(store: Store) -> N
     ledger = store.ledger(SpendingLimits(None, 10, None, None))
     record = await claimed(ledger, wanted(1), None)
     refused = await refusal(ledger, wanted(2), None)
-    await ledger.commit_sending(record.submission_id)
-    await ledger.accept(record.submission_id, told(credit_cost=4))
+    await ledger.commit_sending(record)
+    await ledger.accept(record, told(credit_cost=4))
     await claimed(ledger, wanted(2), None)
 
     assert refused.used == 10
@@ -733,7 +799,7 @@ async def test_loser_wakes_when_the_winner_settles(ledger: Ledger) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
             await ledger.find(ME, record.submission_id)  # by then the waiter has looked
-            accepted = await ledger.accept(record.submission_id, told())
+            accepted = await ledger.accept(record, told())
 
     assert seen == [accepted]
 
@@ -753,7 +819,7 @@ async def test_loser_in_another_process_finds_the_news_by_looking(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
             await other.find(ME, record.submission_id)
-            accepted = await ledger.accept(record.submission_id, told())
+            accepted = await ledger.accept(record, told())
 
     assert seen == [accepted]
 
@@ -842,7 +908,7 @@ async def test_settled_rows_outlive_their_process(store: Store, ledger: Ledger) 
     """Accepted and ended jobs are as they were after a restart, the film's URL whole. (ours)"""
     accepted = await brought(ledger, State.ACCEPTED, wanted(1))
     record = await brought(ledger, State.SENDING, wanted(2))
-    ended = await ledger.accept(record.submission_id, told(JobStatus.COMPLETED, video_url=FILM))
+    ended = await ledger.accept(record, told(JobStatus.COMPLETED, video_url=FILM))
     await store.end(ledger)
 
     assert await store.ledger().recent(ME) == [ended, accepted]
@@ -889,14 +955,12 @@ async def test_recent_rows_come_newest_first_with_all_live_ones(
 async def test_unknown_is_due_until_its_checks_say_otherwise(store: Store, ledger: Ledger) -> None:
     """Due at once, then when the last check said; None ends the automatic ones only. (ours)"""
     record = await brought(ledger, State.UNKNOWN)
-    assert await ledger.unknowns(ME, store.now) == [record]
-    later = store.now + timedelta(seconds=15)
-    record = await ledger.record_check(record.submission_id, "not in the list yet", later)
-    assert await ledger.unknowns(ME, store.now) == []
-    assert await ledger.unknowns(ME, later) == [record]
-    record = await ledger.record_check(record.submission_id, "the list does not show seeds", None)
+    assert record.next_check_at == store.now
+    record = await ledger.record_check(record, "not in the list yet", 15)
+    assert record.next_check_at == store.now + timedelta(seconds=15)
+    record = await ledger.record_check(record, "the list does not show seeds", None)
 
-    assert await ledger.unknowns(ME, later + timedelta(days=9)) == []
+    assert record.next_check_at is None
     assert await ledger.unknowns(ME) == [record]
     assert (record.checks, record.findings) == (2, "the list does not show seeds")
 
@@ -905,7 +969,7 @@ async def test_check_of_a_known_outcome_is_fenced(ledger: Ledger) -> None:
     """A reconciliation that comes too late changes nothing. (ours)"""
     record = await brought(ledger, State.ACCEPTED)
     with pytest.raises(Fenced, match="of request sub_"):
-        await ledger.record_check(record.submission_id, "x", None)
+        await ledger.record_check(record, "x", None)
 
 
 # Cancelling
@@ -916,7 +980,7 @@ async def test_cancelled_caller_still_gets_what_was_done(ledger: Ledger) -> None
     record = await claimed(ledger)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        record = await ledger.conclude(record.submission_id, State.NOT_SENT, "no net")
+        record = await ledger.conclude(record, State.NOT_SENT, "no net")
 
     assert record.state is State.NOT_SENT
 
@@ -926,7 +990,7 @@ async def test_call_begun_is_finished_after_its_task_is_cancelled(ledger: Ledger
     record = await brought(ledger, State.SENDING)
     calls: list[Awaitable[object]] = [
         *(ledger.record_update(ME, told(job_id=f"other-{number}")) for number in range(20)),
-        ledger.accept(record.submission_id, told()),
+        ledger.accept(record, told()),
     ]
     tasks = [asyncio.ensure_future(call) for call in calls]
     await anyio.lowlevel.checkpoint()

@@ -23,10 +23,10 @@ from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite import folder as place
-from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.file import FILE, OWNERS, LedgerFile, Pages
+from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, SQLiteEngine, SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
+from wan_mcp.ledger.threaded import Opened, Store
 from wan_mcp.models import Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
@@ -205,9 +205,9 @@ async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child)
                 (await ledger.claim("my-account", wanted(n), generated_seed=1, estimate=2)).record
                 for n in range(3)
             ]
-            await ledger.commit_sending(records[1].submission_id)
-            await ledger.commit_sending(records[2].submission_id)
-            await ledger.accept(records[2].submission_id, Job(job_id="job-2", status="running"))
+            await ledger.commit_sending(records[1])
+            await ledger.commit_sending(records[2])
+            await ledger.accept(records[2], Job(job_id="job-2", status="running"))
             told()
         """
     )
@@ -239,8 +239,8 @@ async def test_loser_in_another_process_waits_for_the_winner(opened: Open, child
         """
     )
     assert heard(process) == "False"
-    await ledger.commit_sending(record.submission_id)
-    await ledger.accept(record.submission_id, Job(job_id="job-1", status=JobStatus.RUNNING))
+    await ledger.commit_sending(record)
+    await ledger.accept(record, Job(job_id="job-1", status=JobStatus.RUNNING))
 
     assert heard(process) == "accepted job-1"
 
@@ -259,7 +259,7 @@ async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, chil
         async def main(ledger):
             claim = await ledger.claim("my-account", wanted(0), generated_seed=1, estimate=2)
             record = claim.record
-            await ledger.commit_sending(record.submission_id)
+            await ledger.commit_sending(record)
             if os.fork() == 0:
                 import asyncio
                 asyncio.events._set_running_loop(None)
@@ -338,14 +338,14 @@ async def test_a_defect_that_nobody_waits_for_is_logged(
 ) -> None:
     """Its caller was cancelled; the defect is there all the same. (ours)"""
 
-    def broken(pages: Pages) -> None:
+    def broken(opened: Opened) -> None:
         raise ZeroDivisionError
 
-    file = LedgerFile(folder, lambda: START, database.connect)
-    call = asyncio.ensure_future(file.read(broken))
+    store = Store(SQLiteEngine(folder, lambda: START, database.connect))
+    call = asyncio.ensure_future(store.read(broken))
     await anyio.lowlevel.checkpoint()
     call.cancel()
-    await file.aclose()
+    await store.aclose()
 
     assert call.cancelled()
     assert "ZeroDivisionError" in caplog.text
@@ -376,12 +376,12 @@ async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path
     account = await ledger.account("https://api.example/v1", "pd_canary")
     query = "?sig=canary#canary"
     record = (await ledger.claim(account, wanted(0, query), generated_seed=1, estimate=2)).record
-    await ledger.commit_sending(record.submission_id)
+    await ledger.commit_sending(record)
     said = f"cannot fetch https://m.example/0.mp4{query}"
-    await ledger.conclude(record.submission_id, State.UNKNOWN, said)
-    await ledger.record_check(record.submission_id, said, None)
+    await ledger.conclude(record, State.UNKNOWN, said)
+    await ledger.record_check(record, said, None)
     failed = Job(job_id="job-1", status=JobStatus.FAILED, vendor_status=said, error=said, note=said)
-    await ledger.accept(record.submission_id, failed)
+    await ledger.accept(record, failed)
     written = content(folder)
 
     assert b"cannot fetch https://m.example/0.mp4" in written
@@ -464,7 +464,7 @@ async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder
     other.execute("BEGIN IMMEDIATE")
     error = await refused(ledger, "held by another process")
     with pytest.raises(LedgerUnavailable, match="held"):
-        await ledger.commit_sending(record.submission_id)
+        await ledger.commit_sending(record)
     assert await ledger.recent(ME) == [record]
     assert await opened(connect=partial(database.connect, busy_seconds=0)).recent(ME) == [record]
     other.execute("ROLLBACK")

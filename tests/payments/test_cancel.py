@@ -27,8 +27,7 @@ from wan_mcp.errors import OutcomeUnknown
 from wan_mcp.jobs import Jobs, Submission
 from wan_mcp.ledger.record import UNSETTLED
 from wan_mcp.ledger.spending_limits import SpendingLimits
-from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.file import FILE
+from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter

@@ -23,8 +23,7 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection
-from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.file import FILE
+from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
@@ -94,13 +93,13 @@ class BusyLedger(SQLiteLedger):
 
     failures = 2
 
-    async def accept(self, submission_id: str, job: Job) -> Record:
+    async def accept(self, record: Record, job: Job) -> Record:
         self._fail()
-        return await super().accept(submission_id, job)
+        return await super().accept(record, job)
 
-    async def conclude(self, submission_id: str, state: State, why: str) -> Record:
+    async def conclude(self, record: Record, state: State, why: str) -> Record:
         self._fail()
-        return await super().conclude(submission_id, state, why)
+        return await super().conclude(record, state, why)
 
     def _fail(self) -> None:
         if self.failures:

@@ -25,7 +25,8 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Claim
-from wan_mcp.ledger.record import REPEAT_WINDOW, UNSETTLED, Record, State
+from wan_mcp.ledger.record import UNSETTLED, Record, State
+from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
@@ -128,16 +129,16 @@ class MortalLedger(SQLiteLedger):
         await self._reach("claimed")
         return claim
 
-    async def commit_sending(self, submission_id: str) -> None:
+    async def commit_sending(self, record: Record) -> None:
         await self._reach("connected")
-        await super().commit_sending(submission_id)
+        await super().commit_sending(record)
         await self._reach("committed")
 
-    async def accept(self, submission_id: str, job: Job) -> Record:
+    async def accept(self, record: Record, job: Job) -> Record:
         await self._reach("answered")
-        record = await super().accept(submission_id, job)
+        accepted = await super().accept(record, job)
         await self._reach("accepted")
-        return record
+        return accepted
 
     async def _reach(self, moment: str) -> None:
         if moment == self.dies:

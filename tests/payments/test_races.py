@@ -19,8 +19,7 @@ import wan_mcp
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.record import LIVE, State
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
-from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.ledger.sqlite.file import FILE
+from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox
@@ -186,14 +185,12 @@ async def test_a_claim_that_overlooks_its_equal_cannot_be_written(
 async def test_a_row_is_sent_by_the_one_who_claimed_it(open_ledger: Open) -> None:
     """Another process, or the same one again, is fenced off (reliability.md, rule 9)."""
     created, other = open_ledger(), open_ledger()
-    submission_id = (
-        await created.claim("account", film(1), generated_seed=1, estimate=10)
-    ).record.submission_id
+    claim = await created.claim("account", film(1), generated_seed=1, estimate=10)
 
     with pytest.raises(Fenced):
-        await other.commit_sending(submission_id)
-    await created.commit_sending(submission_id)
+        await other.commit_sending(claim.record)
+    await created.commit_sending(claim.record)
     with pytest.raises(Fenced):
-        await created.commit_sending(submission_id)
+        await created.commit_sending(claim.record)
     with pytest.raises(Fenced):
-        await other.conclude(submission_id, State.REFUSED, "not its own")
+        await other.conclude(claim.record, State.REFUSED, "not its own")

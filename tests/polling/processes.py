@@ -17,7 +17,7 @@ from tests.ledger.stores import sent
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
+from wan_mcp.ledger.contract import Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -146,9 +146,7 @@ class Process:
     async def accept(self, name: str) -> Record:
         """A job that PixelDojo accepted just now."""
         record = await self.submit(name)
-        return await self.ledger.accept(
-            record.submission_id, Job(job_id=name, status=JobStatus.RUNNING)
-        )
+        return await self.ledger.accept(record, Job(job_id=name, status=JobStatus.RUNNING))
 
     async def wait(self, id: str, seconds: float, heard: list[Heard] | None = None) -> list[Heard]:
         """Wait for a job; everything that was told, with what ended the wait if it failed."""
@@ -173,7 +171,7 @@ class House:
 
     @asynccontextmanager
     async def process(
-        self, *, running: bool = True, archive: Callable[[], Archive] | None = None
+        self, *, running: bool = True, archive: Callable[[VideoPolicy], Archive] | None = None
     ) -> AsyncIterator[Process]:
         """One more; at its end it dies as of kill -9.
 
@@ -195,7 +193,10 @@ class House:
         limiter = SharedRateLimiter(ledger.coordination, account, clock)
         dojo = PixelDojo(BASE, "key", limiter=limiter, transport=self._vendor)
         async with anyio.create_task_group() as tasks:
-            jobs = Jobs(dojo, ledger, account, limiter, tasks, clock, archive=archive)
+            videos = None if archive is None else VideoPolicy("videos")
+            jobs = Jobs(
+                dojo, ledger, account, limiter, tasks, clock, archive=archive, videos=videos
+            )
             if running:
                 tasks.start_soon(run, jobs)
             process = Process(self._time, ledger, name, jobs, limiter, scope)

@@ -390,7 +390,7 @@ ALL = ("read", "write")
         ("write",),
         ("live",),
         ("lead",),
-        ("looked",),
+        ("polled",),
         ("try_acquire",),
         ("expect",),
         ("records",),
@@ -479,8 +479,8 @@ async def test_an_end_that_cannot_be_kept_is_read_by_the_schedule(
     await one.accept("job1")
     vendor.jobs["job1"] = film("job1")
     await anyio.sleep(1)
-    out_of_order(one, monkeypatch, "looked")
-    monkeypatch.setattr(one.ledger, "record_update", one.ledger.coordination.looked)
+    out_of_order(one, monkeypatch, "polled")
+    monkeypatch.setattr(one.ledger, "record_update", one.ledger.coordination.polled)
     await anyio.sleep(100)
 
     assert len(vendor.reads) <= 4

@@ -54,7 +54,7 @@ class Waiters:
         await self._process.ledger.record_update(self._process.account, done)
 
     async def look(self, record: Record) -> Record:
-        await self._process.ledger.coordination.looked([record.submission_id])
+        await self._process.ledger.coordination.polled([record.submission_id])
         [now] = await self._process.ledger.coordination.records([record.submission_id])
         return now
 
@@ -357,13 +357,13 @@ async def test_a_waiter_whose_row_another_one_replaced_hears_of_the_end(
 ) -> None:
     """A lost answer found by its seed takes over the job that the user has named (ours)."""
     lost = await one.submit("job1")
-    await one.ledger.conclude(lost.submission_id, State.UNKNOWN, "The answer was lost.")
+    await one.ledger.conclude(lost, State.UNKNOWN, "The answer was lost.")
     heard: list[Heard] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.wait, "job1", 120, heard)
         await anyio.sleep(5)
         running = Job(job_id="job1", status=JobStatus.RUNNING)
-        await one.ledger.accept(lost.submission_id, running)  # as the reconciler does
+        await one.ledger.accept(lost, running)  # as the reconciler does
         await anyio.sleep(5)
         vendor.jobs["job1"] = film("job1")
     records = await one.ledger.recent(one.account)

@@ -13,7 +13,7 @@ from tests.polling import processes
 from tests.polling.processes import House, Vendor, film
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotSaved
-from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -68,8 +68,8 @@ async def completed(ledger: SQLiteLedger, name: str = "job1") -> Record:
     account = await ledger.account(BASE, "key")
     wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.example/p")
     claim = await ledger.claim(account, wanted, generated_seed=1, estimate=1)
-    await ledger.commit_sending(claim.record.submission_id)
-    await ledger.accept(claim.record.submission_id, Job(job_id=name, status=JobStatus.RUNNING))
+    await ledger.commit_sending(claim.record)
+    await ledger.accept(claim.record, Job(job_id=name, status=JobStatus.RUNNING))
     film = f"https://temp.pixeldojo.ai/{name}.mp4"
     ended = Job(job_id=name, status=JobStatus.COMPLETED, video_url=film)
     return (await ledger.record_update(account, ended)).record
@@ -80,7 +80,8 @@ async def keep_for(
 ) -> None:
     """Let a keeper work for so long."""
     account = partial(ledger.account, BASE, "key")
-    keeper = VideoSaver(lambda: archive, ledger.coordination, account, time.clock())
+    own = VideoPolicy("videos")
+    keeper = VideoSaver(lambda _: archive, own, ledger.coordination, account, time.clock())
     with anyio.move_on_after(seconds):
         await keeper.run()
 
@@ -185,7 +186,7 @@ async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
     house: House, vendor: Vendor, answers: list[Exception | Film], kept_for: float
 ) -> None:
     """The link is worth more now than the file in half a minute (ours)."""
-    async with house.process(archive=lambda: Archive(list(answers))) as process:
+    async with house.process(archive=lambda _: Archive(list(answers))) as process:
         record = await process.accept("job1")
         vendor.jobs["job1"] = film("job1")
         heard = await process.wait("job1", 120)

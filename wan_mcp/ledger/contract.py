@@ -1,11 +1,11 @@
-"""The ledger's promises: what an engine does for every paid request, before and after it is paid.
+"""What every engine of the ledger promises for a paid request, before and after it is paid.
 
-The rules that engines share are in `record.py` (states and what is kept), `request.py` (what makes
-two requests equal) and `limits.py` (how much may be spent); `sqlite.py` is an engine.
+The rules that all engines share are in `record` (the states), `fingerprint` (when two requests are
+equal), `spending_limits` (how much may be spent) and `rules` (every other decision). What processes
+share while they wait is in `coordination`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
@@ -15,13 +15,26 @@ from wan_mcp.models import Job, Replacement
 
 
 @dataclass(frozen=True)
+class VideoPolicy:
+    """What the submitter of a request wants done with its video, whichever process then does it.
+
+    Attributes:
+        folder: where the video is saved; "" when it is not to be saved.
+        limit_gb: how many 10^9 bytes of videos the folder may hold; None for no limit.
+    """
+
+    folder: str
+    limit_gb: float | None = None
+
+
+@dataclass(frozen=True)
 class Claim:
     """Who sends a request.
 
     Attributes:
-        row: the one row that stands for the request.
-        mine: whether the caller made it just now, and is the only one who may send.
-        resigned: whether the row was found although the query of a URL differs.
+        record: the one record that stands for the request.
+        created: whether the caller created it just now, and is the only one who may send.
+        query_differs: whether it was found although the query of a URL differs.
     """
 
     record: Record
@@ -31,10 +44,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of news.
+    """What became of a reading of a job.
 
     Attributes:
-        ignored: whether the job had ended before and the news said otherwise.
+        ignored: whether the reading was dropped, because the job had ended before otherwise.
     """
 
     record: Record
@@ -42,10 +55,10 @@ class Recorded:
 
 
 class LedgerUnavailable(Refused):
-    """The ledger cannot be used. From `claim` and `commit_sending`: so nothing was sent.
+    """The ledger cannot be used. When `claim` or `commit_sending` raises it, nothing was sent.
 
     Args:
-        passing: whether it only is in use, so that asking again soon helps.
+        transient: whether the ledger is only in use, so that asking again soon helps.
     """
 
     code = "ledger_unavailable"
@@ -61,9 +74,9 @@ class LedgerUnavailable(Refused):
 
 
 class Fenced(WanError):
-    """A row was not in the state, or not in the hands, that the change needs. Nothing changed.
+    """A record was not in the state, or not in the hands, that a change needs. Nothing changed.
 
-    Raised by `commit_sending`, it means that this process must not send.
+    When `commit_sending` raises it, this process must not send.
     """
 
     code = "fenced"
@@ -72,96 +85,117 @@ class Fenced(WanError):
 
 
 class Ledger(Protocol):
-    """Every paid request, before and after it is paid. Shared by any number of processes.
+    """Every paid request, before and after it is paid. Any number of processes share it.
 
-    A change is on disk when its method returns, and a change that was begun is finished even
-    when the caller is cancelled. Every method may raise LedgerUnavailable.
+    A change is durable when its method returns, and a change that was begun is finished even when
+    the caller is cancelled. Durations go in; dates come from the ledger's own clock. Every method
+    may raise LedgerUnavailable.
     """
 
     @property
     def coordination(self) -> Coordination:
-        """What pollers and waiters share, in the same place."""
+        """What processes share while they wait, in the same place."""
 
     async def account(self, api_base: str, api_key: str) -> str:
-        """The name under which this key's rows are kept: a keyed hash, never the key."""
+        """The name under which this key's records are kept: a keyed hash, never the key."""
 
     async def secret(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose, the same for every server on this ledger (ours)."""
 
     async def claim(
-        self, account: str, wanted: Replacement, *, generated_seed: int, estimate: float | None
+        self,
+        account: str,
+        wanted: Replacement,
+        *,
+        generated_seed: int,
+        estimate: float | None,
+        videos: VideoPolicy | None = None,
     ) -> Claim:
-        """The row of the equal request that is live, or ended just now; else a new `intent`.
+        """The record of the equal request that is live or ended just now; else a new `intent`.
 
-        A seed that was planted for a request and is now given with it makes an equal request.
+        A seed that was generated for a request, and is now given with it, makes an equal request.
 
         Args:
-            wanted: the request as the caller made it, without any planted seed.
-            planted_seed: what will be sent as seed when the caller gave none.
-            estimate: credits it will cost, None when that cannot be had.
+            wanted: the request as the caller made it, without a generated seed.
+            generated_seed: what is sent as seed when the caller gave none.
+            estimate: credits that the job will cost; None when the price cannot be read.
+            videos: what becomes of the video; None leaves it to the process that saves videos.
 
         Raises:
-            LimitReached: a new row would break a cap.
+            LimitReached: a new record would break a limit.
         """
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
-        """The row that `claim` would join now; None when it would make a new one."""
+        """The record that `claim` would join now; None when it would create a new one."""
 
-    async def commit_sending(self, submission_id: str) -> None:
-        """`intent` to `sending`: the last act before the first byte leaves, once per row.
+    async def commit_sending(self, record: Record) -> None:
+        """`intent` to `sending`: the last act before the first byte leaves, once per record.
 
         Raises:
             Fenced, LedgerUnavailable: nothing may be sent.
         """
 
-    async def accept(self, submission_id: str, job: Job) -> Record:
-        """PixelDojo's answer to the submit, or the job a reconciliation matched to an unknown one.
+    async def accept(self, record: Record, job: Job) -> Record:
+        """Record PixelDojo's answer to the submit that this process sent.
 
-        Raises:
-            Fenced: the row is neither sending in this process nor unknown; or it is unknown, and
-                the job belongs to another request. An answer to the submit itself is never
-                refused for that: the id is paid for.
-            LedgerUnavailable: the job is paid for all the same: try again, and tell its id.
+        The id in it is paid for, so it is recorded whatever became of the record meanwhile:
+        another process may have declared this one dead, or the store may have lost its last
+        commits. Only the process that claimed the record may call this.
         """
 
-    async def conclude(self, submission_id: str, state: State, why: str) -> Record:
-        """A submit ends as refused, not_sent or unknown, or an accepted job as lost.
+    async def match(self, record: Record, job: Job) -> Record:
+        """Record the job that a reconciliation found for a request of unknown outcome.
 
         Raises:
-            Fenced: the row is not where that state can be entered from.
+            Fenced: the outcome is known by now, or the job belongs to another request.
+        """
+
+    async def conclude(self, record: Record, state: State, why: str) -> Record:
+        """End a submit as refused, not_sent or unknown, or an accepted job as lost.
+
+        Raises:
+            Fenced: the record is not where that state can be entered from.
         """
 
     async def record_update(self, account: str, job: Job) -> Recorded:
-        """Keep what a read told of a job; one not seen here before gets a row, free of spending."""
+        """Keep what a reading says of a job.
+
+        A job that the ledger does not have gets a record that counts no spending.
+        """
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
-        """The row once its submit is over, in whichever process; as it is when the time is up."""
+        """The record once its submit is over, in whichever process; as it is after that time."""
 
     async def find(self, account: str, id: str) -> Record | None:
-        """The account's row of that handle or job id."""
+        """The account's record with that submission id or job id."""
 
     async def recent(
         self, account: str, states: frozenset[State] | None = None, limit: int = 10
     ) -> list[Record]:
-        """Newest first: every live row, and the newest `limit` others (in `states`, if given)."""
+        """Every live record and the newest `limit` others (in `states`, if given), newest first."""
 
-    async def unknowns(self, account: str, due_at: datetime | None = None) -> list[Record]:
-        """Rows of unknown outcome, oldest first: those due for a look by then, or all."""
+    async def unknowns(self, account: str) -> list[Record]:
+        """Records of unknown outcome, oldest first."""
 
     async def record_check(
-        self, submission_id: str, findings: str, next_at: datetime | None, *, counts: bool = True
+        self, record: Record, findings: str, next_in: float | None, *, counts: bool = True
     ) -> Record:
-        """Note what a reconciliation found, and when to look again. Raises Fenced.
+        """Record what a reading of the job list found for a request of unknown outcome.
 
         Args:
-            counts: the list was read; only such looks prove something.
+            findings: in a sentence.
+            next_in: seconds until the list is to be read again; None for not by itself.
+            counts: whether the list could be read. Only then does the reading prove anything.
+
+        Raises:
+            Fenced: the outcome is known by now.
         """
 
     async def recover(self) -> list[Record]:
-        """Settle what dead processes left: `intent` is not_sent, `sending` is unknown.
+        """Settle what dead processes left: `intent` becomes not_sent, `sending` unknown.
 
-        Runs by itself when the ledger opens and in every claim. Returns the rows it changed.
+        Runs by itself when the ledger opens and in every claim. Returns the records it changed.
         """
 
     async def aclose(self) -> None:
-        """Let go of the file and of this process's ownership. Rows still unsettled turn unknown."""
+        """Let go of the store and of this process's ownership. Unsettled records become unknown."""

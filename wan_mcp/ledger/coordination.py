@@ -1,33 +1,42 @@
-"""What processes on one ledger share while they wait: who polls, what for, and how often."""
+"""What processes on one ledger share while they wait: roles, the rate window, and wake-ups."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
-
-import anyio
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import Record
 
+Account = Callable[[], Awaitable[str]]
+
 WINDOW_SECONDS = 61.0
 """The minute in which requests are counted, and a second for how differently they travel."""
-
 WATCH_TTL_SECONDS = 30.0
 """How far ahead a waiter is announced to the poller, which may be another process. It is renewed
-halfway; so a job is polled slowly again soon after its last waiter left."""
+halfway, so a job is polled slowly again soon after its last waiter left."""
 
-Account = Callable[[], Awaitable[str]]
+
+class Role(StrEnum):
+    """Work that one process at a time does for an account, with a lease."""
+
+    POLLER = "poller"
+    """Reads the jobs that run."""
+    RECONCILER = "reconciler"
+    """Reads the job list for requests whose answer was lost."""
+    SAVER = "saver"
+    """Saves finished videos."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A key's request budget, as far as it is known.
+    """How many requests a key may make, as far as that is known.
 
     Attributes:
-        per_minute: 10 until an answer tells; the less of the two that PixelDojo has named.
-        cut_ago: seconds since a 429 halved it; None when an answer told it since.
-        held: seconds for which PixelDojo asked for silence.
+        per_minute: 10 until an answer says otherwise, then the lower of the two limits that
+            PixelDojo has named.
+        cut_ago: seconds since a 429 halved it; None when an answer has named it since.
+        held: seconds for which PixelDojo asked for no requests.
     """
 
     per_minute: int = 10
@@ -44,55 +53,63 @@ class Acquired:
 
 
 Rule = Callable[[Limit, Sequence[float]], float]
-"""Seconds to wait, by the limit and the ages of the last requests, oldest first."""
+"""Seconds to wait, by the limit and the ages in seconds of the last requests, oldest first."""
 
 
 class Coordination(Protocol):
-    """The pollers' side of the ledger. Every method may raise LedgerUnavailable."""
+    """The side of the ledger that pollers and waiters use. Every method may raise
+    LedgerUnavailable.
+    """
 
-    async def lead(self, account: str, seconds: float) -> bool:
-        """Whether this process polls the account's jobs for that long; it may extend its own.
+    async def lead(self, account: str, role: Role, seconds: float) -> bool:
+        """Whether this process has the role for that long; it may extend its own lease.
 
-        One process at a time: another's lease ends with its time or with its process.
+        One process at a time: the lease of another ends with its time or with its process.
         """
 
-    async def leave(self, account: str) -> None:
-        """Let another process poll, if this one does."""
+    async def leave(self, account: str, role: Role) -> None:
+        """Let another process have the role, if this one has it."""
 
     async def live(self, account: str) -> list[Record]:
         """The jobs to poll: running ones of 24 hours, and those that somebody waits for."""
 
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
-        """Those rows, in any order."""
+        """Those records, in any order."""
 
-    async def expect(self, submission_ids: Collection[str], until: datetime) -> None:
-        """Note that somebody waits for these until then."""
+    async def expect(self, submission_ids: Collection[str], seconds: float) -> None:
+        """Note that somebody waits for these jobs, for that long from now."""
 
-    async def looked(
+    async def polled(
         self, submission_ids: Collection[str], last_error: WanError | None = None
     ) -> None:
-        """Note that PixelDojo was asked for these just now, and what it met; nothing new came."""
+        """Note that PixelDojo was asked for these jobs just now without news, and what it met."""
 
     async def try_acquire(self, account: str, rule: Rule) -> Acquired:
-        """Count one request now, if the rule lets it."""
+        """Count one request now, if the rule lets it leave."""
 
     async def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
-        """Change what is known of the key's budget."""
+        """Change what is known of the key's limit."""
 
     async def unsaved(self, account: str) -> list[Record]:
-        """Completed jobs of the last 24 hours whose film may still be saved, oldest first."""
+        """Completed jobs of the last 24 hours whose video may still be saved, oldest first."""
 
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
-        """Note where a film lies now."""
+        """Record where a video lies now, with its size in bytes."""
 
     async def not_saved(self, submission_id: str, why: str) -> None:
-        """Note that a film cannot be saved any more."""
+        """Record that a video cannot be saved any more."""
 
-    async def typical(self, account: str) -> list[float]:
-        """Seconds that the last 20 completed jobs took."""
+    async def durations(self, account: str) -> list[float]:
+        """Seconds that each of the last 20 completed jobs took."""
 
-    def next_change(self) -> anyio.Event:
-        """What is set when this process next writes."""
+    @property
+    def own_changes(self) -> int:
+        """How many changes this process has made that somebody may wait for."""
 
-    async def version(self) -> int:
-        """A number that changes when another process has written."""
+    async def next_change(self, since: int) -> None:
+        """Wait until `own_changes` is no longer that number."""
+
+    async def changed_since(self, revision: int) -> int:
+        """The revision of the ledger now, which differs from the one given when this or another
+        process has written since.
+        """

@@ -1,6 +1,6 @@
 """When two requests are the same one, and what of a request may be written down.
 
-Pure functions: every engine keys its rows by them, so that they cannot disagree.
+Pure functions. Every engine compares requests by them, so that two engines cannot disagree.
 """
 
 import hashlib
@@ -12,73 +12,83 @@ from urllib.parse import urlsplit
 
 from wan_mcp.models import Replacement
 
+Arguments = dict[str, str | int | bool]
+
 _URLS = ("video", "character_image")
-_DEFAULTS = {"resolution": "480", "go_fast": False, "merge_audio": True}
-"""What PixelDojo does when these are left out (documented): to spell it out changes nothing."""
+_DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
+"""What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
 _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request as the ledger knows it.
+class Fingerprint:
+    """What the ledger compares requests by.
+
+    There are two keys, because a link that was signed anew leads to the same video while its job
+    runs, but `?id=2` is another video than `?id=1` and must not get the result of the other.
 
     Attributes:
-        arguments: canonical JSON of what the caller set, URLs without query.
-        digest: equal for requests that differ at most in the query of a URL.
-        exact: equal only for equal queries.
+        arguments: what the caller set, URLs without their queries.
+        dedupe_key: equal for requests that differ at most in the query of a URL; 64 hex digits.
+        exact_key: equal only for requests whose URLs have equal queries too; 64 hex digits.
     """
 
-    arguments: str
+    arguments: Arguments
     dedupe_key: str
     exact_key: str
 
 
-def fingerprint_of(account: str, wanted: Replacement) -> Request:
-    """The canonical form of a request and its two digests.
-
-    Two, because a link signed anew is the same clip while its job runs, but `?id=2` is another
-    clip than `?id=1`, and must not get the finished film of the other.
-    """
-    said = wanted.model_dump(exclude_none=True)
-    full = said | {name: _bare(said[name], keep_query=True) for name in _URLS}
-    bare = said | {name: without_query(full[name]) for name in _URLS}
-    dedupe_key = _digest(account, _DEFAULTS | bare)
-    exact_key = dedupe_key if full == bare else _digest(account, _DEFAULTS | full)
-    return Request(arguments=_json(bare), dedupe_key=dedupe_key, exact_key=exact_key)
+def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
+    """The fingerprint of a request of that account."""
+    given: Arguments = wanted.model_dump(exclude_none=True)
+    full = given | {name: _canonical(str(given[name]), keep_query=True) for name in _URLS}
+    bare = given | {name: without_query(str(full[name])) for name in _URLS}
+    dedupe_key = _key(account, _DEFAULTS | bare)
+    exact_key = dedupe_key if full == bare else _key(account, _DEFAULTS | full)
+    return Fingerprint(bare, dedupe_key, exact_key)
 
 
 def account_name(secret: bytes, api_base: str, api_key: str) -> str:
     """HMAC-SHA256 of API base and key, as 64 hex digits.
 
-    The secret lies in the ledger itself, so it does not protect against a thief of the file: what
-    does is that an API key is too random to guess. It keeps the names of two ledgers unrelated,
-    and useless beside a table of hashes of known keys.
+    The secret lies in the ledger itself, so it does not protect against somebody who steals the
+    file: what does is that an API key is too random to guess. It makes the names in two ledgers
+    unrelated, and useless beside a table of hashes of known keys.
     """
-    base = _bare(api_base.rstrip("/"), keep_query=False)
+    base = _canonical(api_base.rstrip("/"), keep_query=False)
     return hmac.new(secret, f"{base}\0{api_key}".encode(), hashlib.sha256).hexdigest()
 
 
 def without_query(url: str) -> str:
-    """One URL as rows keep it: without query and fragment, its scheme and host in one spelling.
+    """A URL as records keep it: without query and fragment, scheme and host in one spelling.
 
     Raises:
-        ValueError: it is no URL.
+        ValueError: the text is not a URL.
     """
-    return _bare(url, keep_query=False)
+    return _canonical(url, keep_query=False)
 
 
 def without_queries(text: str | None) -> str | None:
-    """Text of somebody else's with the query and fragment of every URL in it cut off."""
+    """Text from outside as it may be kept: every URL in it without its query and fragment.
+
+    Half a surrogate pair, which is valid in JSON and not in UTF-8, becomes a question mark.
+    """
+    text = text and text.encode(errors="replace").decode()
     return text and re.sub(r"(https?://[^\s?#\"<>]*)[?#][^\s\"<>]*", r"\1", text, flags=re.I)
 
 
 def without_fragment(url: str | None) -> str | None:
-    """An output URL as it is kept: its query is the signature that the download needs."""
+    """The link of a result as it is kept: its query is the signature that a download needs."""
     return url and url.partition("#")[0]
 
 
-def _bare(url: str, *, keep_query: bool) -> str:
-    """The URL without fragment, its scheme and host in one spelling; its path stays as it is."""
+def canonical_json(arguments: Arguments) -> str:
+    """JSON that is the same for equal arguments."""
+    return json.dumps(arguments, sort_keys=True, separators=(",", ":"))
+
+
+def _canonical(url: str, *, keep_query: bool) -> str:
+    """The URL without its fragment, scheme and host in one spelling; its path stays as it is."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     shown = f"[{host}]" if ":" in host else host
@@ -87,9 +97,5 @@ def _bare(url: str, *, keep_query: bool) -> str:
     return f"{parts.scheme}://{shown}{port}{parts.path or '/'}{query}"
 
 
-def _digest(account: str, arguments: dict[str, object]) -> str:
-    return hashlib.sha256(f"{account}\0{_json(arguments)}".encode()).hexdigest()
-
-
-def _json(arguments: dict[str, object]) -> str:
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"))
+def _key(account: str, arguments: Arguments) -> str:
+    return hashlib.sha256(f"{account}\0{canonical_json(arguments)}".encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from wan_mcp.errors import Refused
 from wan_mcp.ledger.record import State
 
-SOON = 120.0
+SOON_SECONDS = 120.0
 """Seconds that a caller may be told to wait (ours); what frees up later is told by its date."""
 
 
@@ -48,7 +48,7 @@ class FreesAt:
 
     def __str__(self) -> str:
         # Both are rounded up: a call at the time told must not come too early.
-        if self.seconds <= SOON:
+        if self.seconds <= SOON_SECONDS:
             return f"There is room again in {max(math.ceil(self.seconds), 1)} s."
         minute = self.at + timedelta(minutes=1, microseconds=-1)
         return f"There is room again at {minute:%Y-%m-%d %H:%M} UTC."
@@ -92,7 +92,7 @@ class LimitReached(Refused):
 
 
 def _once_there_is(frees_at: FreesAt, setting: str) -> str:
-    if frees_at.seconds <= SOON:
+    if frees_at.seconds <= SOON_SECONDS:
         return "Repeat the same call then."
     return (
         "Tell the user, and repeat the same call then. Sooner only the operator of this server can "
@@ -100,12 +100,12 @@ def _once_there_is(frees_at: FreesAt, setting: str) -> str:
     )
 
 
-DAY = 86_400.0
-MINUTE = 60.0
+DAY_SECONDS = 86_400.0
+MINUTE_SECONDS = 60.0
 UNKNOWN_IN_FLIGHT_SECONDS = 3_600.0
 """How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
 for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
-NAMED = 5
+MAX_NAMED = 5
 """How many of the jobs in flight a refusal names."""
 _CENT = 1e-6
 
@@ -130,19 +130,19 @@ class Spending(Protocol):
     A row dated in the future counts for each window as long before its date as after.
     """
 
-    def dearest(self) -> float:
+    def highest_price(self) -> float:
         """The most that a job ever cost or was estimated at; 0 when none is known."""
 
     def paid(self) -> tuple[float, int]:
         """Credits spent or reserved in 24 hours, and how many more jobs have no known price."""
 
-    def history(self, unpriced: float) -> Sequence[tuple[float, float]]:
+    def payments(self, unpriced: float) -> Sequence[tuple[float, float]]:
         """The age and the credits of each job of `paid`, `unpriced` for those without a price."""
 
-    def running(self) -> Sequence[InFlightJob]:
+    def in_flight(self) -> Sequence[InFlightJob]:
         """What is live, of 24 hours."""
 
-    def ages(self, within: float) -> Sequence[float]:
+    def submit_ages(self, within: float) -> Sequence[float]:
         """Seconds since each submit of that many seconds."""
 
 
@@ -189,7 +189,7 @@ def _per_day(
         return
     used, without_price = spending.paid()
     # The dearest of all times is not looked for without need: an account only grows.
-    unpriced = (spending.dearest() or limit) if without_price or estimate is None else 0.0
+    unpriced = (spending.highest_price() or limit) if without_price or estimate is None else 0.0
     price = unpriced if estimate is None else estimate
     used += without_price * unpriced
     if limit and used + price <= limit + _CENT:
@@ -202,7 +202,7 @@ def _per_day(
         limit=limit,
         used=used,
         frees_at=_frees_at(
-            now, _day_frees_in(spending.history(unpriced), needed) if limit else None
+            now, _day_frees_in(spending.payments(unpriced), needed) if limit else None
         ),
     )
 
@@ -212,14 +212,14 @@ def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float |
     for age, credits in paid:
         needed -= credits
         if needed <= _CENT:
-            return DAY - age
+            return DAY_SECONDS - age
     return None
 
 
 def _in_flight(limit: int | None, spending: Spending) -> None:
     if limit is None:
         return
-    running = [each.id for each in spending.running() if _counts(each)]
+    running = [each.id for each in spending.in_flight() if _counts(each)]
     if len(running) < limit:
         return
     raise LimitReached(
@@ -228,7 +228,7 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
         setting="WAN_MCP_MAX_IN_FLIGHT",
         limit=limit,
         used=len(running),
-        next_step=_landing(running[:NAMED]) if running else None,
+        next_step=_landing(running[:MAX_NAMED]) if running else None,
     )
 
 
@@ -248,7 +248,7 @@ def _counts(live: InFlightJob) -> bool:
 def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
     if limit is None:
         return
-    ages = spending.ages(MINUTE)
+    ages = spending.submit_ages(MINUTE_SECONDS)
     if len(ages) < limit:
         return
     raise LimitReached(
@@ -257,7 +257,7 @@ def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
         setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
         limit=limit,
         used=len(ages),
-        frees_at=_frees_at(now, MINUTE - ages[-limit] if limit else None),
+        frees_at=_frees_at(now, MINUTE_SECONDS - ages[-limit] if limit else None),
     )
 
 

@@ -69,9 +69,7 @@ class Payments:
     def start(self, record: Record, wanted: Replacement) -> None:
         """Pay for a claimed row, whatever becomes of the caller."""
         self._open[record.submission_id] = Outcome()
-        self._tasks.start_soon(
-            self._run, record.submission_id, Payment(self, record.submission_id, wanted)
-        )
+        self._tasks.start_soon(self._run, record.submission_id, Payment(self, record, wanted))
 
     def write_later(self, write: Write) -> None:
         """Try a change of the ledger again until it is on disk."""

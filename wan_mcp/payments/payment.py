@@ -57,12 +57,12 @@ class Payment:
         wanted: what is sent, with the seed that the row planted.
     """
 
-    def __init__(self, desk: PaymentContext, submission_id: str, wanted: Replacement) -> None:
-        self._context = desk
-        self._vendor = desk.vendor
-        self._ledger = desk.ledger
-        self._clock = desk.clock
-        self._submission_id = submission_id
+    def __init__(self, context: PaymentContext, record: Record, wanted: Replacement) -> None:
+        self._context = context
+        self._vendor = context.vendor
+        self._ledger = context.ledger
+        self._clock = context.clock
+        self._record = record
         self._wanted = wanted
         self._committed = False
         self._post_started = False
@@ -85,7 +85,7 @@ class Payment:
             raise
         except OutcomeUnknown as lost:
             await self._conclude(State.UNKNOWN, lost)
-            raise unknown(self._submission_id, lost.what) from lost
+            raise unknown(self._record.submission_id, lost.what) from lost
         except Refused as refusal:
             await self._conclude(State.REFUSED, refusal)
             raise
@@ -106,7 +106,7 @@ class Payment:
                     self._wanted,
                     resolution_as_number=self._as_number,
                     before_sending=self._before_sending,
-                    submission_id=self._submission_id,
+                    submission_id=self._record.submission_id,
                 )
             except (NotSent, RateLimited, Rejected) as refusal:
                 self._post_started = False
@@ -120,7 +120,7 @@ class Payment:
         if self._context.closing:
             raise NotSent("The server is stopping, so the request was not sent.", transient=False)
         if not self._committed:
-            await self._ledger.commit_sending(self._submission_id)
+            await self._ledger.commit_sending(self._record)
             self._committed = True
         self._post_started = True
 
@@ -153,15 +153,15 @@ class Payment:
         return None
 
     async def _accept(self, job: Job) -> JobView:
-        what = f"job {job.job_id} of request {self._submission_id}"
-        record = await self._written(lambda: self._ledger.accept(self._submission_id, job), what)
+        what = f"job {job.job_id} of request {self._record.submission_id}"
+        record = await self._written(lambda: self._ledger.accept(self._record, job), what)
         return view_of_job(job) if record is None else view_of_record(record)
 
     async def _conclude(self, state: State, why: WanError) -> None:
         # Whoever asks later is told this; where to buy credits is in the advice.
         told = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
-        what = f"the end of request {self._submission_id} ({state})"
-        await self._written(lambda: self._ledger.conclude(self._submission_id, state, told), what)
+        what = f"the end of request {self._record.submission_id} ({state})"
+        await self._written(lambda: self._ledger.conclude(self._record, state, told), what)
 
     async def _settle_on_cancel(self) -> None:
         if self._post_started:

@@ -1,20 +1,24 @@
-"""Lost answers looked up in PixelDojo's job list. It never sends anything paid.
+"""Requests whose answer was lost are looked up in PixelDojo's job list. Nothing paid is sent here.
 
-A request carries a seed; a job in the list that shows the same seed is the job of that request.
-Whether the list shows it is not documented: without it nothing can be concluded, and that is said.
+A request carries a seed, and a job in the list with the same seed is the job of that request.
+Whether the list shows seeds is not documented: without them nothing can be concluded, and the
+findings say so. One process at a time reads the list for an account: the reconciler's lease is held
+while it reads, and what it found is in the ledger when the next one looks.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy, WanError
+from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
+from wan_mcp.ledger.coordination import Role
 from wan_mcp.ledger.fingerprint import without_query
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.pixeldojo.priority import Priority
@@ -23,16 +27,16 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.pixeldojo.wire import Listed
 
-SCHEDULE = (3.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
-"""Seconds after the request was sent at which the list is read by itself."""
-PROOF_AGE = 1200.0
-PROOF_LOOKS = 3
-"""Only so late, and after so many looks, may a missing job mean that there is none: the list could
-lag, the clock could have jumped."""
-MIN_GAP = 3.0
-FAILED_PAUSE = 30.0
-GIVEN_UP = timedelta(hours=2)
-"""After that only somebody's question makes a look."""
+SCHEDULE_SECONDS = (3.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
+"""After these times from its sending, the list is read for a request without being asked."""
+LEASE_SECONDS = 30.0
+LEASE_POLL_SECONDS = 0.5
+"""How often a process looks whether the one that reads the list has finished."""
+MIN_GAP_SECONDS = 3.0
+"""Two readings for one request are at least so far apart, whichever processes make them."""
+FAILED_PAUSE_SECONDS = 30.0
+MAX_AGE_SECONDS = 7200.0
+"""An older request is looked up only when somebody asks for it."""
 KNOWN_JOBS = 200
 IDLE_SECONDS = 30.0
 """How often the ledger is asked for what other processes left when they died."""
@@ -41,14 +45,14 @@ logger = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Looks for the jobs of lost answers."""
+    """Looks for the jobs of requests whose answer was lost."""
 
     def __init__(self, vendor: "PixelDojo", ledger: Ledger, clock: Clock) -> None:
         self._vendor = vendor
         self._ledger = ledger
         self._clock = clock
         self._lost = anyio.Event()
-        self._next_look_at = 0.0
+        self._not_before = 0.0
         self._looking = anyio.Lock()
         self._put_off = False
 
@@ -68,19 +72,56 @@ class Reconciler:
                 # A defect here must not end the server, in whose tasks payments run.
                 logger.exception("looking up lost answers broke")
                 pause = None
-            await self._rest(pause)
+            await self._clock.wait(self._lost.wait, min(pause or IDLE_SECONDS, IDLE_SECONDS))
 
-    async def look(self, account: str, records: Sequence[Record]) -> None:
-        """Read the list once and note for each lost answer what it shows.
+    async def look(self, account: str, asked_for: Collection[str] = ()) -> None:
+        """Read the list once, for what is due and for these requests, and record what it shows.
+
+        It is not read for a request that any process has looked up in the last MIN_GAP_SECONDS.
+
+        Args:
+            asked_for: submission ids.
 
         Raises:
             LedgerUnavailable: the findings could not be kept.
         """
         async with self._looking:
-            now = self._clock.monotonic()
-            if records and now >= self._next_look_at:
-                self._next_look_at = now + MIN_GAP
-                await self._read_list(account, records)
+            if not await self._wanted(account, asked_for):
+                return
+            await self._become_reconciler(account)
+            try:
+                # Asked again: the process that had the role until now may have done it.
+                if records := await self._wanted(account, asked_for):
+                    await self._read_list(account, records)
+            finally:
+                with anyio.CancelScope(shield=True), suppress(LedgerUnavailable):
+                    await self._ledger.coordination.leave(account, Role.RECONCILER)
+
+    async def _round(self, account: str) -> float | None:
+        """One look at what is due; seconds until the next one, None when nothing is lost."""
+        await self._ledger.recover()
+        await self.look(account)
+        records = await self._ledger.unknowns(account)
+        dates = [record.next_check_at for record in records if record.next_check_at is not None]
+        if not dates:
+            return None
+        return max((min(dates) - self._clock.wall()).total_seconds(), MIN_GAP_SECONDS)
+
+    async def _wanted(self, account: str, asked_for: Collection[str]) -> list[Record]:
+        if self._clock.monotonic() < self._not_before:
+            return []
+        now = self._clock.wall()
+        return [
+            record
+            for record in await self._ledger.unknowns(account)
+            if (_is_due(record, now) or record.submission_id in asked_for)
+            and not _just_checked(record, now)
+        ]
+
+    async def _become_reconciler(self, account: str) -> None:
+        coordination = self._ledger.coordination
+        while not await coordination.lead(account, Role.RECONCILER, LEASE_SECONDS):
+            await self._clock.sleep(LEASE_POLL_SECONDS)
 
     async def _read_list(self, account: str, records: Sequence[Record]) -> None:
         try:
@@ -89,15 +130,15 @@ class Reconciler:
             )
         except Busy as busy:
             self._put_off = True  # once; waiters ask so often that it would never find room
-            again = self._clock.wall() + timedelta(seconds=busy.retry_after or MIN_GAP)
             for record in records:
-                await self._record(record, busy.what, again, counts=False)
+                pause = busy.retry_after or MIN_GAP_SECONDS
+                await self._record(record, busy.what, pause, counts=False)
             return
         except WanError as exc:
-            self._next_look_at += exc.retry_after or 0.0
+            self._not_before = self._clock.monotonic() + (exc.retry_after or 0.0)
             what = f"PixelDojo's job list could not be read: {exc.what}"
             for record in records:
-                await self._record(record, what, self._again(record), counts=False)
+                await self._record(record, what, self._pause_after_failure(record), counts=False)
             return
         self._put_off = False
         ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
@@ -107,28 +148,6 @@ class Reconciler:
         for record in records:
             await self._settle(record, listed, known)
 
-    async def _round(self, account: str) -> float | None:
-        """One look at what is due; seconds until the next, None when nothing is lost."""
-        now = self._clock.wall()
-        await self._ledger.recover()
-        await self.look(account, await self._ledger.unknowns(account, now))
-        records = await self._ledger.unknowns(account)
-        times = [record.next_check_at for record in records if record.next_check_at is not None]
-        return max(min((time - now).total_seconds() for time in times), MIN_GAP) if times else None
-
-    async def _rest(self, seconds: float | None) -> None:
-        """Until an answer is lost, the next look is due, or another process may have died."""
-        with anyio.move_on_after(IDLE_SECONDS):
-            async with anyio.create_task_group() as tasks:
-                if seconds is not None:
-                    tasks.start_soon(self._timer, seconds, tasks.cancel_scope)
-                await self._lost.wait()
-                tasks.cancel_scope.cancel()
-
-    async def _timer(self, seconds: float, scope: anyio.CancelScope) -> None:
-        await self._clock.sleep(seconds)
-        scope.cancel()
-
     async def _settle(
         self, record: Record, listed: "Sequence[Listed]", known: dict[str, Record]
     ) -> None:
@@ -137,56 +156,63 @@ class Reconciler:
         matches = [each for each in same_seed if _is_it(record, each)]
         with suppress(Fenced):  # another process settled it in the meantime
             if len(matches) == 1:
-                known[matches[0].job.job_id] = record  # no other row may take it in this look
-                await self._ledger.accept(record.submission_id, matches[0].job)
+                known[matches[0].job.job_id] = record  # no other record may take it in this look
+                await self._ledger.match(record, matches[0].job)
             elif same_seed:
                 await self._note(
                     record, "Several jobs in PixelDojo's list could be this request's."
                 )
             elif not any(each.seed is not None for each in listed):
                 await self._note(record, "PixelDojo's job list does not show which job is whose.")
-            elif self._is_old(record) and _surrounds(record, listed, known):
+            elif rules.is_proven(record, self._clock.wall()) and _surrounds(record, listed, known):
                 why = "PixelDojo's job list shows jobs from before and after, and none for this."
-                await self._ledger.conclude(record.submission_id, State.NOT_SENT, why)
+                await self._ledger.conclude(record, State.NOT_SENT, why)
             else:
-                await self._note(
-                    record, "PixelDojo's job list shows no job for this request so far."
-                )
-
-    def _again(self, record: Record) -> datetime | None:
-        """When to look after one that told nothing: soon, also after the last of the schedule."""
-        sent, now = record.sent_at or record.created_at, self._clock.wall()
-        soon = now + timedelta(seconds=FAILED_PAUSE)
-        due = _next(sent, now)
-        if due is None:
-            return soon if now - sent < GIVEN_UP else None
-        return min(due, soon)
+                what = "PixelDojo's job list shows no job for this request so far."
+                await self._note(record, what)
 
     async def _note(self, record: Record, findings: str) -> None:
-        due = _next(record.sent_at or record.created_at, self._clock.wall())
-        await self._record(record, findings, due, counts=True)
+        await self._record(record, findings, self._next_in(record), counts=True)
 
     async def _record(
-        self, record: Record, findings: str, due: datetime | None, *, counts: bool
+        self, record: Record, findings: str, next_in: float | None, *, counts: bool
     ) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            await self._ledger.record_check(record.submission_id, findings, due, counts=counts)
+            await self._ledger.record_check(record, findings, next_in, counts=counts)
 
-    def _is_old(self, record: Record) -> bool:
-        age = (self._clock.wall() - (record.sent_at or record.created_at)).total_seconds()
-        return age >= PROOF_AGE and record.checks + 1 >= PROOF_LOOKS
+    def _next_in(self, record: Record) -> float | None:
+        """Seconds until the next reading: by the schedule, and until three of them can be proof."""
+        now = self._clock.wall()
+        age = (now - record.began_at).total_seconds()
+        pauses = [seconds - age for seconds in SCHEDULE_SECONDS if seconds > age]
+        readings = record.proof_readings + rules.counts_as_proof(record, now)
+        if rules.PROOF_AGE_SECONDS <= age < MAX_AGE_SECONDS and readings < rules.PROOF_READINGS:
+            pauses.append(rules.PROOF_GAP_SECONDS)
+        return min(pauses, default=None)
+
+    def _pause_after_failure(self, record: Record) -> float | None:
+        """Seconds until the next try after a reading that failed, also after the schedule's end."""
+        age = (self._clock.wall() - record.began_at).total_seconds()
+        if age >= MAX_AGE_SECONDS:
+            return None
+        return min([*(at - age for at in SCHEDULE_SECONDS if at > age), FAILED_PAUSE_SECONDS])
 
 
-def _next(sent: datetime, now: datetime) -> datetime | None:
-    times = (sent + timedelta(seconds=seconds) for seconds in SCHEDULE)
-    return next((time for time in times if time > now), None)
+def _is_due(record: Record, now: datetime) -> bool:
+    return record.next_check_at is not None and record.next_check_at <= now
+
+
+def _just_checked(record: Record, now: datetime) -> bool:
+    if record.checked_at is None:
+        return False
+    return 0 <= (now - record.checked_at).total_seconds() < MIN_GAP_SECONDS
 
 
 def _is_it(record: Record, listed: "Listed") -> bool:
-    """Whether a job with the same seed is the one of a request.
+    """Whether a listed job with the same seed is the one of a request.
 
-    A planted seed is ours alone; one that the caller chose may belong to several jobs, so all
-    that was asked for has to be the same.
+    A generated seed belongs to one request. A seed that the caller chose may belong to several
+    jobs, so everything else that was asked for has to be the same too.
     """
     asked = listed.asked
     return record.seed_generated or all(
@@ -195,10 +221,10 @@ def _is_it(record: Record, listed: "Listed") -> bool:
 
 
 def _comparable(value: str | int | bool | None) -> str | int | bool | None:
-    """A URL as the ledger keeps it, so that both are spelt alike."""
+    """A URL in the spelling that the ledger keeps; any other value as it is."""
     if not isinstance(value, str):
         return value
-    with suppress(ValueError):  # what no URL is compares as it is
+    with suppress(ValueError):
         return without_query(value) if value.lower().startswith("http") else value
     return value
 
@@ -207,9 +233,9 @@ def _surrounds(record: Record, listed: "Iterable[Listed]", known: dict[str, Reco
     """Whether the list shows, with their seeds, jobs of ours from before and after the request.
 
     Only then does a missing job mean that there is none: the list goes back far enough, it is up
-    to date, and it does show seeds.
+    to date, and it shows seeds.
     """
-    sent = record.sent_at or record.created_at
+    sent = record.began_at
     ours = [
         known[each.job.job_id]
         for each in listed

@@ -26,7 +26,7 @@ class TypicalDuration:
         if now >= self._fresh_until:
             self._fresh_until = now + FRESH_SECONDS
             try:
-                took = await self._coordination.typical(await self._account())
+                took = await self._coordination.durations(await self._account())
             except LedgerUnavailable:
                 took = []
             self._seconds = median(took) if len(took) >= FEWEST else None

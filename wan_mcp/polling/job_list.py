@@ -165,7 +165,7 @@ class JobListReader:
         self._shown, self._read_at = shown, began
         told = {record.submission_id: shown[record.job_id or ""] for record in ours}
         with suppress(LedgerUnavailable):
-            await self._coordination.looked(
+            await self._coordination.polled(
                 [submission_id for submission_id in told if not told[submission_id].ended]
             )
             for job in filter(_is_whole, told.values()):
@@ -180,7 +180,7 @@ class JobListReader:
             self._rest()
             return
         with suppress(LedgerUnavailable):
-            await self._coordination.looked(
+            await self._coordination.polled(
                 [record.submission_id for record in records], last_error
             )
 

@@ -87,7 +87,7 @@ class JobReader:
         assert record is not None
         if record.state is State.UNKNOWN:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
-                await self._reconciler.look(record.account, [record])
+                await self._reconciler.look(record.account, [record.submission_id])
             return await self.known(id) or before
         # A lost job is asked for once more each time: its film may have come back.
         if record.job_id is None or (before.settled and record.state is not State.LOST):
@@ -157,15 +157,13 @@ class JobReader:
         age = (self._clock.wall() - since).total_seconds()
         if record.state is State.LOST or age <= NEW_JOB_GRACE:
             with suppress(LedgerUnavailable):
-                await self._coordination.looked([record.submission_id])
+                await self._coordination.polled([record.submission_id])
             return view_of_record(record)
         count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if count < MISSING_LIMIT:
             what = "PixelDojo does not show the job at the moment."
             raise CouldNotFindOut(what, retry_after=MISSING_PAUSE) from missing
         try:
-            return view_of_record(
-                await self._ledger.conclude(record.submission_id, State.LOST, missing.what)
-            )
+            return view_of_record(await self._ledger.conclude(record, State.LOST, missing.what))
         except (LedgerUnavailable, Fenced):
             raise missing from None

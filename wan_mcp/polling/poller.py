@@ -7,6 +7,7 @@ ledger, where waiters of every process see it.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,7 +15,7 @@ from anyio.abc import TaskGroup
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy, CouldNotFindOut, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Account, Coordination
+from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import is_transient
 from wan_mcp.pixeldojo.priority import Priority
@@ -94,7 +95,7 @@ class Poller:
         """Poll, for ever."""
         async with anyio.create_task_group() as tasks:
             while True:
-                changed = self._coordination.next_change()
+                changes = self._coordination.own_changes
                 try:
                     pause = await self._round(await self._account(), tasks)
                 except LedgerUnavailable as exc:
@@ -103,8 +104,8 @@ class Poller:
                     # A defect here must not end the server, in whose tasks payments run.
                     logger.exception("a round of polling broke")
                     pause = IDLE_SECONDS
-                await self._clock.wait(changed, pause)
-                if changed.is_set():
+                await self._clock.wait(partial(self._coordination.next_change, changes), pause)
+                if self._coordination.own_changes != changes:
                     await self._clock.sleep(DEBOUNCE_SECONDS)
 
     async def _round(self, account: str, tasks: TaskGroup) -> float:
@@ -142,7 +143,7 @@ class Poller:
         """Let another process poll: there is nothing to do here, or it cannot be done from here."""
         if self._renew_at:
             self._renew_at = 0.0
-            await self._coordination.leave(account)
+            await self._coordination.leave(account, Role.POLLER)
         if self._failures >= MAX_FAILURES:
             self._failures = 0
             self._aside_until = self._clock.monotonic() + STEP_DOWN_SECONDS
@@ -152,7 +153,7 @@ class Poller:
         if now < self._aside_until:
             return False
         if woke or now >= self._renew_at:
-            leads = await self._coordination.lead(account, LEASE_SECONDS)
+            leads = await self._coordination.lead(account, Role.POLLER, LEASE_SECONDS)
             self._renew_at = now + LEASE_SECONDS / 2 if leads else 0.0
             return leads
         return True
@@ -239,7 +240,7 @@ class Poller:
     async def _note_error(self, record: Record, last_error: WanError) -> None:
         self._failures += isinstance(last_error, CouldNotFindOut)
         try:
-            await self._coordination.looked([record.submission_id], last_error)
+            await self._coordination.polled([record.submission_id], last_error)
         except Exception as exc:
             logger.warning("trouble with job %s could not be noted: %r", record.job_id, exc)
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from functools import partial
 
 import anyio
 
@@ -61,7 +61,7 @@ class Watchers:
         self._arrived = anyio.Event()
         self._announced: set[str] = set()
         self._renew_at = 0.0
-        self._version = -1
+        self._revision = -1
         self._misses = 0
         self._degraded = False
 
@@ -83,7 +83,7 @@ class Watchers:
                     raise LedgerUnavailable("The ledger cannot be followed just now.")
                 # Spread, so that a thousand who came together do not speak together.
                 beat = HEARTBEAT_SECONDS * (1 - 0.5 * self._clock.chance())
-                await self._clock.wait(changed, min(left, beat))
+                await self._clock.wait(changed.wait, min(left, beat))
                 changed = post.changed  # before the caller takes its time with this one
                 if post.gone:
                     raise LedgerUnavailable("Another row stands for the job.")
@@ -98,14 +98,14 @@ class Watchers:
         while True:
             if not self._topics:
                 await self._arrived.wait()
-                self._version = -1
-            changed, self._arrived = self._coordination.next_change(), anyio.Event()
+                self._revision = -1
+            changes, self._arrived = self._coordination.own_changes, anyio.Event()
             await self._hear()
             await self._clock.wait(
-                changed, DEGRADED_RETRY_SECONDS if self._degraded else POLL_SECONDS
+                partial(self._coordination.next_change, changes),
+                DEGRADED_RETRY_SECONDS if self._degraded else POLL_SECONDS,
             )
-            if changed.is_set():
-                self._version = -1
+            if self._coordination.own_changes != changes:
                 await self._clock.sleep(DEBOUNCE_SECONDS)
 
     async def _hear(self) -> None:
@@ -117,7 +117,7 @@ class Watchers:
                 # A defect here must not end the server, in whose tasks payments run.
                 logger.exception("waiters could not be told")
             self._misses += 1
-            self._version = -1
+            self._revision = -1
         else:
             self._misses = 0
         was, self._degraded = self._degraded, self._misses >= MAX_MISSES
@@ -129,10 +129,10 @@ class Watchers:
         if self._waiters >= MAX_WAITERS:
             raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
         if record.submission_id not in self._topics:
-            self._version = -1  # the row may be old: somebody else has just left with a newer one
+            self._revision = -1  # the row may be old: somebody else has just left with a newer one
         post = self._topics.setdefault(record.submission_id, _Topic(record))
         if self._is_news(record, post.record):
-            post.stale, self._version = True, -1  # whose is newer, the next look tells
+            post.stale, self._revision = True, -1  # whose is newer, the next look tells
         post.waiters += 1
         self._waiters += 1
         self._arrived.set()
@@ -152,16 +152,14 @@ class Watchers:
             self._renew_at = now + WATCH_TTL_SECONDS / 2
         self._announced &= self._topics.keys()
         if fresh := self._topics.keys() - self._announced:
-            await self._coordination.expect(
-                fresh, self._clock.wall() + timedelta(seconds=WATCH_TTL_SECONDS)
-            )
+            await self._coordination.expect(fresh, WATCH_TTL_SECONDS)
             self._announced |= fresh
 
     async def _refresh(self) -> None:
-        version = await self._coordination.version()
-        if version == self._version:
+        revision = await self._coordination.changed_since(self._revision)
+        if revision == self._revision:
             return
-        self._version = version
+        self._revision = revision
         asked = dict(self._topics)
         records = await self._coordination.records(asked.keys())
         for submission_id in asked.keys() - {

@@ -11,6 +11,7 @@ import anyio.to_thread
 
 if TYPE_CHECKING:
     from wan_mcp.clock import Clock
+    from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.models import Replacement
     from wan_mcp.videos.saver import Archive
     from wan_mcp.web.fetch import Web
@@ -34,20 +35,14 @@ class Media:
 
     Args:
         web: opens the one way to public files; only when it is first needed.
-        folder: where finished films are saved.
-        limit_gb: how many 10^9 bytes of them may stay.
 
     Attributes:
         posters: the last ones made, by the film they show.
         shown: the last jobs whose poster went out with an answer.
     """
 
-    def __init__(
-        self, *, loopback: bool, folder: Path, limit_gb: float | None, clock: Clock
-    ) -> None:
+    def __init__(self, *, loopback: bool, clock: Clock) -> None:
         self._loopback = loopback
-        self._folder = folder
-        self._limit_gb = limit_gb
         self._clock = clock
         self._web: Web | None = None
         self.contact_sheets: dict[Path, bytes | None] = {}
@@ -59,11 +54,12 @@ class Media:
 
         return await look(wanted, self._opened(), seconds=seconds)
 
-    def archive(self) -> Archive:
-        """The place where films are kept."""
-        from wan_mcp.videos.archive import Archive as Films
+    def archive(self, policy: VideoPolicy) -> Archive:
+        """The folder in which a submitter wants its videos saved."""
+        from wan_mcp.videos.archive import Archive as Videos
 
-        return Films(self._folder, self._opened(), self._clock, limit_gb=self._limit_gb)
+        folder = Path(policy.folder)
+        return Videos(folder, self._opened(), self._clock, limit_gb=policy.limit_gb)
 
     async def source(self, url: str) -> Blob | None:
         """A source clip, when it can be had from here and is small; None when not."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +12,8 @@ from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
-from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Coordination
+from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
+from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 
 LEASE_SECONDS = 30.0
@@ -48,49 +49,69 @@ class Archive(Protocol):
 
 
 class VideoSaver:
-    """Saves each film once: of all processes on the ledger, one at a time does."""
+    """Saves each video once: one process at a time does it for all that share the ledger.
+
+    It saves where the submitter of the job wanted, whatever this process's own settings are.
+
+    Args:
+        open_archive: opens a folder for videos.
+        own: what this process wants done with videos; used for jobs that were submitted by a
+            version that did not record it.
+    """
 
     def __init__(
         self,
-        archive: Callable[[], Archive],
+        open_archive: Callable[[VideoPolicy], Archive],
+        own: VideoPolicy | None,
         coordination: Coordination,
         account: Account,
         clock: Clock,
     ) -> None:
-        self._open = archive
+        self._open = open_archive
+        self._own = own
         self._coordination = coordination
         self._account = account
         self._clock = clock
-        self._archive: Archive | None = None
+        self._archives: dict[VideoPolicy, Archive] = {}
         self._saving: set[str] = set()
         self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Save what is completed, for ever."""
+        """Save the videos of completed jobs, for ever."""
         async with anyio.create_task_group() as tasks:
             while True:
-                changed = self._coordination.next_change()
+                changes = self._coordination.own_changes
                 try:
                     await self._round(await self._account(), tasks)
                 except LedgerUnavailable as exc:
-                    logger.warning("films cannot be looked for: %s", exc.what)
+                    logger.warning("videos cannot be looked for: %s", exc.what)
                 except Exception:
                     # A defect here must not end the server, in whose tasks payments run.
-                    logger.exception("looking for films broke")
-                await self._clock.wait(changed, ROUND_SECONDS)
+                    logger.exception("looking for videos broke")
+                await self._clock.wait(
+                    partial(self._coordination.next_change, changes), ROUND_SECONDS
+                )
 
     async def _round(self, account: str, tasks: TaskGroup) -> None:
-        now = self._clock.monotonic()
-        for record in await self._coordination.unsaved(account):
-            waits = record.submission_id in self._saving or now < self._not_before.get(
-                record.submission_id, 0.0
-            )
-            if waits or len(self._saving) >= MAX_AT_ONCE:
-                continue
-            if not await self._coordination.lead(f"{account} films", LEASE_SECONDS):
-                return
+        due = [record for record in await self._coordination.unsaved(account) if self._may(record)]
+        if not due and not self._saving:
+            return
+        if not await self._coordination.lead(account, Role.SAVER, LEASE_SECONDS):
+            return
+        for record in due[: MAX_AT_ONCE - len(self._saving)]:
             self._saving.add(record.submission_id)
             tasks.start_soon(self._save, record)
+
+    def _may(self, record: Record) -> bool:
+        """Whether a video is wanted, is not being saved, and did not fail a moment ago."""
+        id = record.submission_id
+        waits = id in self._saving or self._clock.monotonic() < self._not_before.get(id, 0.0)
+        return not waits and self._policy_of(record) is not None
+
+    def _policy_of(self, record: Record) -> VideoPolicy | None:
+        folder = record.video_folder
+        policy = self._own if folder is None else VideoPolicy(folder, record.video_limit_gb)
+        return policy if policy and policy.folder else None
 
     async def _save(self, record: Record) -> None:
         # Before all else: whatever goes wrong, the next try is not at once.
@@ -98,23 +119,23 @@ class VideoSaver:
         try:
             await self._try(record)
         except LedgerUnavailable as exc:
-            logger.warning("what became of a film could not be written down: %s", exc.what)
+            logger.warning("the fate of a video could not be recorded: %s", exc.what)
         except Exception:
             # A defect here must not end the server, in whose tasks payments run.
-            logger.exception("saving the film of job %s broke", record.job_id)
+            logger.exception("saving the video of job %s broke", record.job_id)
         finally:
             self._saving.discard(record.submission_id)
 
     async def _try(self, record: Record) -> None:
         try:
-            film = await self._save_video(record)
+            video = await self._save_video(record)
         except NotSaved as exc:
-            logger.warning("the film of job %s was not saved: %s", record.job_id, exc.what)
+            logger.warning("the video of job %s was not saved: %s", record.job_id, exc.what)
             if exc.final and self._has_settled(record):
                 await self._coordination.not_saved(record.submission_id, exc.what)
         else:
             await self._coordination.saved(
-                record.submission_id, str(film.path), film.sha256, film.size
+                record.submission_id, str(video.path), video.sha256, video.size
             )
 
     def _has_settled(self, record: Record) -> bool:
@@ -123,10 +144,13 @@ class VideoSaver:
         return abs(age.total_seconds()) >= SETTLE_SECONDS
 
     async def _save_video(self, record: Record) -> SavedVideo:
-        if self._archive is None:
-            self._archive = self._open()  # imports what start-up need not wait for
+        policy = self._policy_of(record)
+        assert policy is not None
+        if policy not in self._archives:
+            # Imports what start-up need not wait for.
+            self._archives[policy] = self._open(policy)
         assert record.job_id
         assert record.video_url
-        return await self._archive.keep(
+        return await self._archives[policy].keep(
             record.job_id, record.video_url, made_at=record.created_at, expires_at=record.expires_at
         )

@@ -115,11 +115,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def impatient(connection: sqlite3.Connection) -> Iterator[None]:
-    """Wait for the lock only shortly: what is to be written can be tried again or left out.
-
-    One thread writes for all, and a payment must not queue behind it.
+def patience(connection: sqlite3.Connection, patient: bool) -> Iterator[None]:
+    """Wait for other writers only shortly where that is enough: one thread writes for all callers,
+    and a payment must not queue behind a note that can be written later or left out.
     """
+    if patient:
+        yield
+        return
     connection.execute(f"PRAGMA busy_timeout = {int(IMPATIENT_SECONDS * 1000)}")
     try:
         yield

@@ -1,4 +1,8 @@
-"""The format of the ledger's file, one step for each version of it."""
+"""The format of the ledger's file, one step for each version of it.
+
+Steps only add: a server of an older version may be alive on the file, with a paid request in the
+air, and must still be able to record its answer.
+"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -76,6 +80,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE TABLE requests (account TEXT NOT NULL, made_at REAL NOT NULL)",
         "CREATE INDEX requests_by_time ON requests (account, made_at)",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN checked_at REAL",
+        "ALTER TABLE jobs ADD COLUMN proof_readings INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN proof_at REAL",
+        "ALTER TABLE jobs ADD COLUMN video_folder TEXT",
+        "ALTER TABLE jobs ADD COLUMN video_limit_gb REAL",
     ),
 )
 """One entry for each version of the schema: the statements that lead to it from the one before."""

@@ -1,0 +1,205 @@
+"""Every decision about a record that is not about money limits: pure functions, without a store.
+
+An engine calls them inside its transaction, so that what they decide is still true when it is
+written.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from wan_mcp.ledger.coordination import Limit, Role
+from wan_mcp.ledger.fingerprint import (
+    Fingerprint,
+    fingerprint_of,
+    without_fragment,
+    without_queries,
+)
+from wan_mcp.ledger.record import ENDED, UNSETTLED, Record, State
+from wan_mcp.models import Job, JobStatus, Replacement
+
+MAY_FOLLOW: Mapping[State, frozenset[State]] = {
+    State.SENDING: frozenset({State.INTENT}),
+    State.ACCEPTED: frozenset({State.UNKNOWN}),
+    State.REFUSED: frozenset({State.SENDING}),
+    State.NOT_SENT: frozenset({State.INTENT, State.SENDING, State.UNKNOWN}),
+    State.UNKNOWN: frozenset({State.SENDING}),
+    State.LOST: frozenset({State.ACCEPTED}),
+}
+"""The states from which a change may enter each state. Two ways are not here: `accepted` enters
+`accepted` from anywhere, because its job id is paid for, and `updated` alone enters the ends that
+PixelDojo reports."""
+CONCLUSIONS = frozenset({State.REFUSED, State.NOT_SENT, State.UNKNOWN, State.LOST})
+
+REPEAT_WINDOW = timedelta(minutes=15)
+"""How long after its end a completed or lost job still answers an equal call (ours)."""
+PROOF_READINGS = 3
+PROOF_GAP_SECONDS = 180.0
+PROOF_AGE_SECONDS = 1200.0
+"""Only after 20 minutes, and after three readings of the list at moments at least 3 minutes apart,
+does a missing job prove that there is none (ours): the list could lag, and several processes that
+read at one moment have seen the same thing once."""
+
+MAX_LEASE_SECONDS = 60.0
+MAX_HOLD_SECONDS = 300.0
+"""Longer than any lease, or any pause that PixelDojo is granted: such a date was written by a clock
+that was wrong once, and it is ignored."""
+
+_ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
+
+
+def lookups(account: str, wanted: Replacement) -> list[tuple[Fingerprint, int | None]]:
+    """The fingerprints under which an equal request may stand, each with the seed it must have.
+
+    The second one is the request without a seed to which we gave the seed asked for now: the
+    caller was told that seed, and spelling it out asks for the same video.
+    """
+    found: list[tuple[Fingerprint, int | None]] = [(fingerprint_of(account, wanted), None)]
+    if wanted.seed is not None:
+        seedless = wanted.model_copy(update={"seed": None})
+        found.append((fingerprint_of(account, seedless), wanted.seed))
+    return found
+
+
+def may_enter(record: Record, state: State, me: str) -> bool:
+    """Whether this process may move a record to a state."""
+    mine = record.owner == me or record.state not in UNSETTLED
+    return mine and record.state in MAY_FOLLOW[state]
+
+
+def sending(record: Record, now: datetime) -> Record:
+    """The record just before its first byte leaves."""
+    return _changed(record, state=State.SENDING, sent_at=now)
+
+
+def accepted(record: Record, job: Job, now: datetime) -> Record:
+    """The record with the job that PixelDojo answered, or that was found in its list."""
+    cleared: dict[str, object] = {"ended_at": None, "error": None, "next_check_at": None}
+    entered: dict[str, object] = {
+        "state": State.ACCEPTED,
+        "sent_at": record.sent_at or now,
+        "accepted_at": now,
+    }
+    fresh = _changed(record, **cleared | entered | _reported(job))
+    return (updated(fresh, job, now) or fresh) if job.ended else fresh
+
+
+def beside_its_equal(record: Record) -> Record:
+    """A paid request whose equal is live meanwhile: it is listed and counted, but never joined."""
+    return _changed(record, dedupe_key=f"{record.dedupe_key} {record.submission_id}")
+
+
+def concluded(record: Record, state: State, why: str, now: datetime) -> Record:
+    """The record of a submit that ended without a job id, or of a job that is lost."""
+    unknown = state is State.UNKNOWN
+    return _changed(
+        record,
+        state=state,
+        error=without_queries(why),
+        ended_at=None if unknown else now,
+        next_check_at=now if unknown else None,
+    )
+
+
+def abandoned(record: Record, now: datetime) -> Record:
+    """The unsettled record of a process that has ended."""
+    if record.state is State.INTENT:
+        why = "The server that was to send it ended before it began to send."
+        return concluded(record, State.NOT_SENT, why, now)
+    why = "The server that sent it ended before the answer came."
+    return concluded(record, State.UNKNOWN, why, now)
+
+
+def updated(record: Record, job: Job, now: datetime) -> Record | None:
+    """The record after a reading of its job; None when its end contradicts the reading.
+
+    An end is final, but PixelDojo's own verdict replaces our conclusion that a job is lost.
+    """
+    end = _ENDS.get(job.status)
+    revived = record.state is State.LOST and end is not None
+    if record.state in ENDED and record.state is not end and not revived:
+        return None
+    ended = end is not None and record.state is not end
+    return _changed(
+        record,
+        state=end or record.state,
+        ended_at=now if ended else record.ended_at,
+        last_polled_at=now,
+        last_reply_at=now,
+        last_error=None,
+        last_error_code=None,
+        **_reported(job),
+    )
+
+
+def checked(
+    record: Record, findings: str, next_in: float | None, now: datetime, *, counts: bool
+) -> Record:
+    """The record of unknown outcome after a reading of the job list, or an attempt at one."""
+    proof = counts and counts_as_proof(record, now)
+    return _changed(
+        record,
+        checks=record.checks + counts,
+        checked_at=now,
+        proof_readings=record.proof_readings + proof,
+        proof_at=now if proof else record.proof_at,
+        next_check_at=None if next_in is None else now + timedelta(seconds=next_in),
+        findings=without_queries(findings),
+    )
+
+
+def counts_as_proof(record: Record, now: datetime) -> bool:
+    """Whether a reading of the list now is far enough from the last one that counted."""
+    if record.proof_at is None:
+        return True
+    return abs((now - record.proof_at).total_seconds()) >= PROOF_GAP_SECONDS
+
+
+def is_proven(record: Record, now: datetime) -> bool:
+    """Whether one more reading now, without the job in the list, proves that there is no job."""
+    age = (now - record.began_at).total_seconds()
+    readings = record.proof_readings + counts_as_proof(record, now)
+    return age >= PROOF_AGE_SECONDS and readings >= PROOF_READINGS
+
+
+def lease_name(account: str, role: Role) -> str:
+    """The name under which a lease is kept. The first two are those of the first version, so that
+    servers of both versions exclude each other."""
+    names = {Role.POLLER: account, Role.SAVER: f"{account} films"}
+    return names.get(role, f"{account} {role}")
+
+
+def is_lease_over(until: datetime | None, now: datetime) -> bool:
+    """Whether a lease has run out, or is longer than any lease can be."""
+    left = 0.0 if until is None else (until - now).total_seconds()
+    return not 0 < left <= MAX_LEASE_SECONDS
+
+
+def limit_of(
+    per_minute: int, cut_at: datetime | None, held_until: datetime | None, now: datetime
+) -> Limit:
+    """What is known of a key's limit, from what is kept of it."""
+    held = 0.0 if held_until is None else (held_until - now).total_seconds()
+    return Limit(
+        per_minute=per_minute,
+        cut_ago=None if cut_at is None else abs((now - cut_at).total_seconds()),
+        held=held if 0 < held <= MAX_HOLD_SECONDS else 0.0,
+    )
+
+
+def _reported(job: Job) -> dict[str, object]:
+    """What a reading changes: what it leaves out stays as it was."""
+    reported = {
+        "job_id": job.job_id,
+        "vendor_status": without_queries(job.vendor_status),
+        "video_url": without_fragment(job.video_url),
+        "expires_at": job.expires_at,
+        "credit_cost": job.credit_cost,
+        "credits_remaining": job.credits_remaining,
+        "error": without_queries(job.error),
+        "note": without_queries(job.note),
+    }
+    return {name: value for name, value in reported.items() if value not in (None, "")}
+
+
+def _changed(record: Record, **changes: object) -> Record:
+    return record.model_copy(update=changes)

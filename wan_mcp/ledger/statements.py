@@ -1,0 +1,220 @@
+"""Every SQL statement of the ledger, by name, for both engines.
+
+One text serves both where it can. Where the dialects differ, the two stand side by side. Values
+have names (`:account`). Traps that the texts avoid: PostgreSQL's GREATEST(NULL, 0) is 0 and
+SQLite's MAX(NULL, 0) is NULL; PostgreSQL has no TOTAL and no truth value of an integer, it cannot
+guess the type of a NULL, and its REAL has 4 bytes.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, UNSETTLED, Record, State
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement in both dialects."""
+
+    sqlite: str
+    postgres: str
+
+
+def _both(sql: str) -> Statement:
+    return Statement(sql, sql)
+
+
+@cache
+def states(chosen: frozenset[State]) -> str:
+    """States as SQL writes a list, always in the same order: an index names them in it."""
+    return "(" + ", ".join(f"'{state}'" for state in sorted(chosen)) + ")"
+
+
+COLUMNS = {
+    "submission_id": "handle",
+    "dedupe_key": "digest",
+    "exact_key": "exact",
+    "seed_generated": "seed_planted",
+    "last_polled_at": "looked_at",
+    "last_reply_at": "heard_at",
+    "last_error": "trouble",
+    "last_error_code": "trouble_code",
+}
+"""The column of each field of a record that has another name. A column keeps its first name for
+ever, so that servers of different versions can work on one ledger."""
+
+
+def column(field: str) -> str:
+    """The column that holds a field of a record."""
+    return COLUMNS.get(field, field)
+
+
+_FIELDS = tuple(Record.model_fields)
+JOB_COLUMNS = ", ".join(column(field) for field in _FIELDS)
+
+_JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE"
+
+# Records, one at a time.
+
+INSERT_JOB = _both(
+    f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join(f':{field}' for field in _FIELDS)})"
+)
+JOB = _both(f"{_JOBS} handle = :submission_id")
+JOB_OF_ACCOUNT = _both(f"{_JOBS} account = :account AND handle = :submission_id")
+JOBS_BY_JOB_ID = _both(
+    f"{_JOBS} account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"
+)
+DELETE_JOB = _both("DELETE FROM jobs WHERE handle = :submission_id")
+
+
+@cache
+def update_job(fields: tuple[str, ...]) -> Statement:
+    """Write some fields of a record, unless its state or its owner is another one by now."""
+    assigned = ", ".join(f"{column(field)} = :{field}" for field in fields)
+    return _both(
+        f"UPDATE jobs SET {assigned} "
+        "WHERE handle = :submission_id_before AND state = :state_before AND owner = :owner_before"
+    )
+
+
+# Equal requests. A seed, when given, has to be one that we generated.
+
+_SEED = "(CAST(:seed AS TEXT) IS NULL OR (seed_planted = 1 AND seed = :seed))"
+LIVE_EQUAL = _both(
+    f"{_JOBS} account = :account AND digest = :dedupe_key AND state IN {states(LIVE)} AND {_SEED}"
+)
+ENDED_EQUAL = _both(
+    f"{_JOBS} account = :account AND exact = :exact_key AND state IN ('completed', 'lost') "
+    f"AND {_SEED} AND ended_at > :since AND ended_at <= :until ORDER BY ended_at DESC LIMIT 1"
+)
+JOB_ID_OF_ANOTHER = _both(
+    "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
+    "AND handle <> :submission_id"
+)
+
+# Lists.
+
+
+@cache
+def recent(ended: frozenset[State]) -> Statement:
+    """Every live record, and the newest others in these states; newest first."""
+    return _both(
+        f"{_JOBS} account = :account AND (state IN {states(LIVE)} OR number IN ("
+        f"SELECT number FROM jobs WHERE account = :account AND state IN {states(ended)} "
+        "ORDER BY created_at DESC, number DESC LIMIT :limit)"
+        ") ORDER BY created_at DESC, number DESC"
+    )
+
+
+UNKNOWN_JOBS = _both(f"{_JOBS} account = :account AND state = 'unknown' ORDER BY number")
+UNSETTLED_JOBS = _both(f"{_JOBS} state IN {states(UNSETTLED)} ORDER BY owner, number")
+LIVE_JOBS = _both(
+    # The first two lines are the condition of the index `polled`, word for word.
+    f"{_JOBS} account = :account AND job_id IS NOT NULL "
+    "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
+    "AND (watched_until > :now AND watched_until <= :soon "
+    "OR state = 'accepted' AND created_at > :since) "
+    "ORDER BY number"
+)
+UNSAVED_JOBS = _both(
+    # Of a job submitted elsewhere we do not know what it is, nor whether this is its place.
+    f"{_JOBS} account = :account AND state = 'completed' AND video_url IS NOT NULL "
+    "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
+    "AND (video_folder IS NULL OR video_folder <> '') "
+    "AND ended_at > :since ORDER BY number"
+)
+_AMONG = Statement(
+    "handle IN (SELECT value FROM json_each(:submission_ids))",
+    "handle IN (SELECT json_array_elements_text(CAST(:submission_ids AS json)))",
+)
+
+
+def _among(before: str, after: str = "") -> Statement:
+    return Statement(
+        f"{before} {_AMONG.sqlite}{after}",
+        f"{before} {_AMONG.postgres}{after}",
+    )
+
+
+JOBS_AMONG = _among(_JOBS)
+DURATIONS = _both(
+    "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
+    "AND state = 'completed' AND digest IS NOT NULL AND ended_at > accepted_at "
+    "ORDER BY created_at DESC LIMIT :limit"
+)
+
+# Marks: one thing about several records.
+
+MARK_WATCHED = _among("UPDATE jobs SET watched_until = :until WHERE")
+# A reading that was under way when another one saw the end has nothing to add.
+_STILL_OPEN = " AND state <> 'failed' AND (state <> 'completed' OR video_url IS NULL)"
+MARK_REPLIED = _among(
+    "UPDATE jobs SET looked_at = :now, heard_at = :now, trouble = NULL, trouble_code = NULL WHERE",
+    _STILL_OPEN,
+)
+MARK_NO_REPLY = _among(
+    "UPDATE jobs SET looked_at = :now, trouble = :last_error, trouble_code = :last_error_code "
+    "WHERE",
+    _STILL_OPEN,
+)
+MARK_SAVED = _both(
+    "UPDATE jobs SET saved_path = :saved_path, sha256 = :sha256, size = :size, not_saved = NULL "
+    "WHERE handle = :submission_id"
+)
+MARK_NOT_SAVED = _both("UPDATE jobs SET not_saved = :why WHERE handle = :submission_id")
+
+# Spending: this account's submits within a time of now. Records dated in the future, by a clock
+# that was wrong once, count for as long a time ahead.
+
+_PRICE = (
+    "CASE WHEN COALESCE(credit_cost, estimate) < 0 THEN 0 ELSE COALESCE(credit_cost, estimate) END"
+)
+"""Credits that a record counts as; NULL when nothing is known. A vendor cannot earn us credits."""
+_WITHIN = (
+    "WHERE account = :account AND digest IS NOT NULL "
+    "AND created_at > :now - :within AND created_at < :now + :within"
+)
+_PAID = f"FROM jobs {_WITHIN} AND state NOT IN {states(FREE_OF_CHARGE)}"
+HIGHEST_PRICE = _both(
+    f"SELECT MAX({_PRICE}) FROM jobs WHERE account = :account AND digest IS NOT NULL"
+)
+PAID = _both(
+    f"SELECT COALESCE(SUM(price), 0.0), COUNT(*) - COUNT(price) FROM (SELECT {_PRICE} AS price "
+    f"{_PAID}) AS priced"
+)
+PAYMENTS = _both(
+    f"SELECT :now - created_at, COALESCE({_PRICE}, :unpriced) {_PAID} ORDER BY created_at"
+)
+_IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
+_LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
+IN_FLIGHT = Statement(
+    # The index by its name: SQLite would go through the whole day by age.
+    f"{_LIVE_AGES} INDEXED BY live {_IN_FLIGHT}",
+    f"{_LIVE_AGES} {_IN_FLIGHT}",
+)
+SUBMIT_AGES = _both(
+    f"SELECT :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' ORDER BY created_at"
+)
+
+# Leases, the rate window, and the secret.
+
+INSERT_KEY = _both("INSERT INTO keys (account) VALUES (:account) ON CONFLICT DO NOTHING")
+KEY = _both(
+    "SELECT poller, poller_until, per_minute, cut_at, held_until FROM keys WHERE account = :account"
+)
+TAKE_LEASE = _both("UPDATE keys SET poller = :me, poller_until = :until WHERE account = :account")
+LEAVE_LEASE = _both("UPDATE keys SET poller = NULL WHERE account = :account AND poller = :me")
+SET_LIMIT = _both(
+    "UPDATE keys SET per_minute = :per_minute, cut_at = :cut_at, held_until = :held_until "
+    "WHERE account = :account"
+)
+FORGET_REQUESTS = _both("DELETE FROM requests WHERE account = :account AND made_at <= :since")
+# A clock that was wrong once must neither hold requests for long nor forget them.
+DATE_BACK_REQUESTS = _both(
+    "UPDATE requests SET made_at = :now WHERE account = :account AND made_at > :now"
+)
+REQUEST_AGES = _both(
+    "SELECT :now - made_at FROM requests WHERE account = :account ORDER BY made_at"
+)
+INSERT_REQUEST = _both("INSERT INTO requests (account, made_at) VALUES (:account, :now)")
+SECRET = _both("SELECT account_key FROM secret")

@@ -1,0 +1,324 @@
+"""The ledger on any engine: its transactions run in one thread, so the event loop never waits."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import anyio
+
+from wan_mcp.errors import WanError
+from wan_mcp.ledger.contract import Claim, LedgerUnavailable, Recorded, VideoPolicy
+from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
+from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.transactions import Transactions
+from wan_mcp.models import Job, Replacement
+
+T = TypeVar("T")
+_Waiting = asyncio.Future[Any]
+logger = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """How an engine opens its store; called in the ledger's thread only.
+
+    Attributes:
+        not_writable: the errors of `open` after which a read may still work.
+    """
+
+    not_writable: tuple[type[Exception], ...]
+
+    def open(self, opening: ExitStack) -> Session:
+        """A session on a store of this version; what it holds is let go of by `opening`."""
+
+    def open_to_read(self, opening: ExitStack) -> Session:
+        """A session for one read of a store that cannot be written."""
+
+    def as_ledger_errors(self) -> AbstractContextManager[None]:
+        """Within it, the engine's own failures become LedgerUnavailable."""
+
+
+class Opened(NamedTuple):
+    """An open store: the requests in it, and what processes share while they wait."""
+
+    requests: Transactions
+    coordination: CoordinationTransactions
+
+
+class Store:
+    """One store in the hands of one thread, opened when it is first used.
+
+    Attributes:
+        own_changes: how many changes this process has made that somebody may wait for.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.own_changes = 0
+        self._engine = engine
+        self._changed = anyio.Event()
+        self._opened: Opened | None = None
+        self._held = ExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._process = os.getpid()
+        self._closed = False
+
+    async def read(self, work: Callable[[Opened], T]) -> T:
+        """Do what changes nothing, also when the store cannot be written."""
+        return await self._run(lambda: self._read(work))
+
+    async def write(self, work: Callable[[Opened], T], *, wakes: bool = True) -> T:
+        """Make a change.
+
+        Args:
+            wakes: whether somebody may wait for it.
+        """
+        done = await self._run(lambda: work(self._open()))
+        if wakes:
+            self.own_changes += 1
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
+        return done
+
+    async def next_change(self, since: int) -> None:
+        """Wait until `own_changes` is no longer that number."""
+        while self.own_changes == since:
+            await self._changed.wait()
+
+    async def aclose(self) -> None:
+        """Let go of the store and of this process's ownership."""
+        if not self._closed:
+            await self._run(self._close)
+            self._thread.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Do it in the ledger's own thread, to its end, whatever becomes of the caller."""
+        self._require_open()
+        if os.getpid() != self._process:
+            raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        # Not `run_in_executor`: its future drops work that is still queued when the task itself is
+        # cancelled. The shield keeps a caller whose scope is cancelled for the answer.
+        self._thread.submit(self._deliver, loop, done, work)
+        with anyio.CancelScope(shield=True):
+            result = await done
+        return result
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LedgerUnavailable("The ledger is closed: this server is ending.")
+
+    # From here on, what runs in the ledger's thread.
+
+    def _deliver(
+        self, loop: asyncio.AbstractEventLoop, waiting: _Waiting, work: Callable[[], object]
+    ) -> None:
+        result, failure = None, None
+        try:
+            with self._engine.as_ledger_errors():
+                result = work()
+        except BaseException as exc:  # every failure has to reach the caller
+            failure = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_hand_over, waiting, result, failure)
+
+    def _read(self, work: Callable[[Opened], T]) -> T:
+        try:
+            opened = self._open()
+        except self._engine.not_writable:
+            # A full disk or a read-only folder must not hide the jobs that were paid for.
+            with ExitStack() as reading:
+                return work(_on(self._engine.open_to_read(reading)))
+        return work(opened)
+
+    def _open(self) -> Opened:
+        self._require_open()  # once more: this may have been queued behind the closing
+        if self._opened is None:
+            with ExitStack() as opening:
+                opened = _on(self._engine.open(opening))
+                opened.requests.recover()
+                self._held = opening.pop_all()
+            self._opened = opened
+        return self._opened
+
+    def _close(self) -> None:
+        self._closed = True
+        self._opened = None
+        self._held.close()
+
+
+def _on(session: Session) -> Opened:
+    return Opened(Transactions(session), CoordinationTransactions(session))
+
+
+def _hand_over(waiting: _Waiting, result: object, failure: BaseException | None) -> None:
+    if waiting.done():  # its task was cancelled
+        if failure is not None and not isinstance(failure, WanError):
+            logger.error("work on the ledger broke, and nobody waits for it", exc_info=failure)
+    elif failure is not None:
+        waiting.set_exception(failure)
+    else:
+        waiting.set_result(result)
+
+
+class ThreadedLedger:
+    """`Ledger` on any engine. Opened by its first use, and again by the next one if that failed.
+
+    Args:
+        limits: what the operator allows.
+        look_seconds: how often `settled` looks for what another process wrote.
+    """
+
+    def __init__(self, engine: Engine, limits: SpendingLimits, look_seconds: float) -> None:
+        self._limits = limits
+        self._look_seconds = look_seconds
+        self._store = Store(engine)
+        self._coordination = ThreadedCoordination(self._store)
+
+    @property
+    def coordination(self) -> Coordination:
+        return self._coordination
+
+    async def account(self, api_base: str, api_key: str) -> str:
+        return await self._store.read(lambda store: store.requests.account(api_base, api_key))
+
+    async def secret(self, purpose: str) -> bytes:
+        return await self._store.read(lambda store: store.requests.secret(purpose))
+
+    async def claim(
+        self,
+        account: str,
+        wanted: Replacement,
+        *,
+        generated_seed: int,
+        estimate: float | None,
+        videos: VideoPolicy | None = None,
+    ) -> Claim:
+        return await self._store.write(
+            lambda store: store.requests.claim(
+                account, wanted, generated_seed, estimate, self._limits, videos
+            )
+        )
+
+    async def equal(self, account: str, wanted: Replacement) -> Record | None:
+        return await self._store.read(lambda store: store.requests.equal(account, wanted))
+
+    async def commit_sending(self, record: Record) -> None:
+        await self._store.write(lambda store: store.requests.commit_sending(record))
+
+    async def accept(self, record: Record, job: Job) -> Record:
+        return await self._store.write(lambda store: store.requests.accept(record, job))
+
+    async def match(self, record: Record, job: Job) -> Record:
+        return await self._store.write(lambda store: store.requests.match(record, job))
+
+    async def conclude(self, record: Record, state: State, why: str) -> Record:
+        return await self._store.write(lambda store: store.requests.conclude(record, state, why))
+
+    async def record_update(self, account: str, job: Job) -> Recorded:
+        return await self._store.write(lambda store: store.requests.record_update(account, job))
+
+    async def settled(self, submission_id: str, seconds: float) -> Record:
+        with anyio.move_on_after(seconds):
+            while True:
+                since = self._store.own_changes  # before the look: no change is missed
+                record = await self._store.read(lambda store: store.requests.record(submission_id))
+                if record.settled:
+                    return record
+                with anyio.move_on_after(self._look_seconds):
+                    await self._store.next_change(since)
+        return await self._store.read(lambda store: store.requests.record(submission_id))
+
+    async def find(self, account: str, id: str) -> Record | None:
+        return await self._store.read(lambda store: store.requests.find(account, id))
+
+    async def recent(
+        self, account: str, states: frozenset[State] | None = None, limit: int = 10
+    ) -> list[Record]:
+        return await self._store.read(lambda store: store.requests.recent(account, states, limit))
+
+    async def unknowns(self, account: str) -> list[Record]:
+        return await self._store.read(lambda store: store.requests.unknowns(account))
+
+    async def record_check(
+        self, record: Record, findings: str, next_in: float | None, *, counts: bool = True
+    ) -> Record:
+        return await self._store.write(
+            lambda store: store.requests.record_check(record, findings, next_in, counts)
+        )
+
+    async def recover(self) -> list[Record]:
+        return await self._store.write(lambda store: store.requests.recover())
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+
+class ThreadedCoordination:
+    """`Coordination` on the same store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def lead(self, account: str, role: Role, seconds: float) -> bool:
+        return await self._store.write(
+            lambda store: store.coordination.lead(account, role, seconds), wakes=False
+        )
+
+    async def leave(self, account: str, role: Role) -> None:
+        await self._store.write(lambda store: store.coordination.leave(account, role), wakes=False)
+
+    async def live(self, account: str) -> list[Record]:
+        return await self._store.read(lambda store: store.coordination.live(account))
+
+    async def records(self, submission_ids: Collection[str]) -> list[Record]:
+        return await self._store.read(lambda store: store.coordination.records(submission_ids))
+
+    async def expect(self, submission_ids: Collection[str], seconds: float) -> None:
+        await self._store.write(lambda store: store.coordination.expect(submission_ids, seconds))
+
+    async def polled(
+        self, submission_ids: Collection[str], last_error: WanError | None = None
+    ) -> None:
+        await self._store.write(lambda store: store.coordination.polled(submission_ids, last_error))
+
+    async def try_acquire(self, account: str, rule: Rule) -> Acquired:
+        return await self._store.write(
+            lambda store: store.coordination.try_acquire(account, rule), wakes=False
+        )
+
+    async def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
+        await self._store.write(
+            lambda store: store.coordination.adjust_limit(account, change), wakes=False
+        )
+
+    async def unsaved(self, account: str) -> list[Record]:
+        return await self._store.read(lambda store: store.coordination.unsaved(account))
+
+    async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
+        await self._store.write(
+            lambda store: store.coordination.saved(submission_id, path, sha256, size)
+        )
+
+    async def not_saved(self, submission_id: str, why: str) -> None:
+        await self._store.write(lambda store: store.coordination.not_saved(submission_id, why))
+
+    async def durations(self, account: str) -> list[float]:
+        return await self._store.read(lambda store: store.coordination.durations(account))
+
+    @property
+    def own_changes(self) -> int:
+        return self._store.own_changes
+
+    async def next_change(self, since: int) -> None:
+        await self._store.next_change(since)
+
+    async def changed_since(self, revision: int) -> int:
+        others = await self._store.read(lambda store: store.coordination.revision())
+        return self._store.own_changes << 32 | others
