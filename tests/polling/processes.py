@@ -249,7 +249,7 @@ def out_of_order(
 
     ledger: Any = process.ledger
     for name in names:
-        breaks(ledger._file if name in ("read", "write") else ledger.coordination, name)
+        breaks(ledger._store if name in ("read", "write") else ledger.coordination, name)
     return mend
 
 
