@@ -172,7 +172,8 @@ _PRICE = (
 """Credits that a record counts as; NULL when nothing is known. A vendor cannot earn us credits."""
 _WITHIN = (
     "WHERE account = :account AND digest IS NOT NULL "
-    "AND created_at > :now - :within AND created_at < :now + :within"
+    "AND created_at > CAST(:now AS DOUBLE PRECISION) - :within "
+    "AND created_at < CAST(:now AS DOUBLE PRECISION) + :within"
 )
 _PAID = f"FROM jobs {_WITHIN} AND state NOT IN {states(FREE_OF_CHARGE)}"
 HIGHEST_PRICE = _both(

