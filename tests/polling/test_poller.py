@@ -434,7 +434,7 @@ async def test_after_a_hiccup_of_the_ledger_one_reads_for_all_again(
         for number in range(12):
             tasks.start_soon(one.wait, f"job{number % 3}", 200)
         await anyio.sleep(20)
-        mend = out_of_order(one, monkeypatch, "records", "version")
+        mend = out_of_order(one, monkeypatch, "records", "changed_since")
         await anyio.sleep(6)
         mend()
         await anyio.sleep(15)

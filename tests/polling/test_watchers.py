@@ -249,7 +249,7 @@ async def questions(
 ) -> list[str]:
     """Every question of the board from now on; `fail` says whether it is answered."""
     asked: list[str] = []
-    for name in ("records", "expect", "version"):
+    for name in ("records", "expect", "changed_since"):
         real = getattr(coordination, name)
 
         async def question(*given: object, real: Any = real, name: str = name) -> Any:

@@ -79,7 +79,7 @@ class JobListReader:
         self._probed: dict[str, float] = {}
         self._probe = ""
 
-    def leaves(self, records: Sequence[Record]) -> list[Record]:
+    def read_alone(self, records: Sequence[Record]) -> list[Record]:
         """Of the live jobs, those that have to be read one by one."""
         now = self._clock.monotonic()
         if len(records) < MIN_LIVE_JOBS or now < self._rest_until:

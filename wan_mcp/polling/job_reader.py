@@ -1,4 +1,4 @@
-"""Free looks at a job: from the ledger when it knows the end, else from PixelDojo."""
+"""Reads one job: from the ledger when it knows the end, else from PixelDojo. Free of charge."""
 
 import logging
 from contextlib import suppress
@@ -20,25 +20,25 @@ from wan_mcp.polling.intervals import NEW_JOB_GRACE
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
-HANDLE = "sub_"
-READ_GRACE = 5.0
-"""Seconds that the last read of a wait may overrun its end."""
-FRESH = 3.0
-"""Seconds for which a look is news: nobody polls more often, and an agent in a loop must not use
-up the requests that waiters need."""
-MISSING_LIMIT = 3
-MISSING_PAUSE = 30.0
-"""Seconds between two looks at a job that is not shown: a hiccup of the vendor's must not make a
-paid job a lost one."""
+SUBMISSION_PREFIX = "sub_"
+READ_GRACE_SECONDS = 5.0
+"""How long the last read of a wait may run past the end of the wait."""
+FRESH_SECONDS = 3.0
+"""A reading is not repeated for this time: an agent that asks in a loop must not use up the
+requests that waiters need."""
+MAX_MISSING = 3
+MISSING_PAUSE_SECONDS = 30.0
+"""A job is lost after three readings in a row, this far apart, that did not find it: a short fault
+at PixelDojo must not lose a paid job."""
 
 logger = logging.getLogger(__name__)
 
 
 class JobReader:
-    """Looks at the jobs of one account.
+    """Reads the jobs of one account.
 
     Args:
-        account: finds its name in the ledger.
+        account: returns its name in the ledger.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class JobReader:
         self._missing: dict[str, int] = {}
 
     async def known(self, id: str) -> JobView | None:
-        """What the ledger knows of a handle or job id, without asking PixelDojo.
+        """What the ledger knows of a submission id or job id, without asking PixelDojo.
 
         Raises:
-            NotFound: a handle that is not this account's.
-            LedgerUnavailable: only the ledger could tell what a handle stands for.
+            NotFound: the account has no such submission id.
+            LedgerUnavailable: only the ledger knows which job a submission id stands for.
         """
         record = await self._record(id)
-        if record is None and id.startswith(HANDLE):
+        if record is None and id.startswith(SUBMISSION_PREFIX):
             raise NotFound(f"No request of this account is known as {id}.")
         return None if record is None else view_of_record(record)
 
     async def look(self, id: str, seconds: float) -> JobView:
-        """One look: at most one request, none when nothing new could be told.
+        """Read a job: at most one request, and none when it could say nothing new.
 
         Args:
             seconds: the time that the caller has left.
@@ -86,16 +86,16 @@ class JobReader:
         record = before.record
         assert record is not None
         if record.state is State.UNKNOWN:
-            with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
+            with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
                 await self._reconciler.look(record.account, [record.submission_id])
             return await self.known(id) or before
-        # A lost job is asked for once more each time: its film may have come back.
+        # A lost job is asked for once more each time: its video may have come back.
         if record.job_id is None or (before.settled and record.state is not State.LOST):
             return before
         return before if self._is_fresh(record) else await self.ask(record, record.job_id, seconds)
 
     async def ask(
-        self, record: Record, job_id: str, seconds: float, use: Priority = Priority.STATUS
+        self, record: Record, job_id: str, seconds: float, priority: Priority = Priority.STATUS
     ) -> JobView:
         """One request for a job that the ledger knows.
 
@@ -103,7 +103,7 @@ class JobReader:
             NotFound, Refused, CouldNotFindOut: as `look`.
         """
         try:
-            job = await self._read(job_id, seconds, use)
+            job = await self._read(job_id, seconds, priority)
         except NotFound as missing:
             return await self._not_there(record, job_id, missing)
         except Busy:
@@ -118,13 +118,13 @@ class JobReader:
         try:
             return await self._ledger.find(await self._account(), id)
         except LedgerUnavailable:
-            if id.startswith(HANDLE):
+            if id.startswith(SUBMISSION_PREFIX):
                 raise
-            return None  # PixelDojo itself can still tell of its own id
+            return None  # PixelDojo itself still knows its own id
 
-    async def _read(self, job_id: str, seconds: float, use: Priority) -> Job:
-        with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE):
-            return await self._vendor.job(job_id, use)
+    async def _read(self, job_id: str, seconds: float, priority: Priority) -> Job:
+        with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
+            return await self._vendor.job(job_id, priority)
         raise CouldNotFindOut("PixelDojo did not answer in time.")
 
     def _is_fresh(self, record: Record) -> bool:
@@ -134,24 +134,24 @@ class JobReader:
             or record.state is State.LOST
         ):
             return False
-        return 0 <= (self._clock.wall() - record.last_polled_at).total_seconds() < FRESH
+        return 0 <= (self._clock.wall() - record.last_polled_at).total_seconds() < FRESH_SECONDS
 
     async def record_update(self, job: Job) -> JobView:
-        """Keep what PixelDojo told of a job, as far as the ledger can be used."""
+        """Record what PixelDojo said of a job, as far as the ledger can be used."""
         try:
-            learnt = await self._ledger.record_update(await self._account(), job)
+            recorded = await self._ledger.record_update(await self._account(), job)
         except LedgerUnavailable as exc:
-            logger.warning("news of job %s could not be kept: %s", job.job_id, exc.what)
+            logger.warning("a reading of job %s could not be recorded: %s", job.job_id, exc.what)
             return view_of_job(job)
-        if learnt.ignored:
+        if recorded.ignored:
             logger.warning("job %s had ended; %r is ignored", job.job_id, job.vendor_status)
-        return view_of_record(learnt.record)
+        return view_of_record(recorded.record)
 
     async def _not_there(self, record: Record, job_id: str, missing: NotFound) -> JobView:
-        """A 404 for a job that we know of: too new to be seen, a slip, or gone for good.
+        """A 404 for a job that the ledger knows: it is too new, or there is a fault, or it is lost.
 
         Raises:
-            CouldNotFindOut: it may be there at the next look.
+            CouldNotFindOut: the next reading may find it.
         """
         since = record.accepted_at or record.created_at
         age = (self._clock.wall() - since).total_seconds()
@@ -160,9 +160,9 @@ class JobReader:
                 await self._coordination.polled([record.submission_id])
             return view_of_record(record)
         count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
-        if count < MISSING_LIMIT:
+        if count < MAX_MISSING:
             what = "PixelDojo does not show the job at the moment."
-            raise CouldNotFindOut(what, retry_after=MISSING_PAUSE) from missing
+            raise CouldNotFindOut(what, retry_after=MISSING_PAUSE_SECONDS) from missing
         try:
             return view_of_record(await self._ledger.conclude(record, State.LOST, missing.what))
         except (LedgerUnavailable, Fenced):

@@ -1,7 +1,7 @@
-"""The one poller of an account's jobs: of all processes on the ledger, one at a time reads.
+"""Reads the jobs that run. One process at a time does it for all that share the ledger.
 
-Others take over when its lease ends, or as soon as its process is dead. What it learns is in the
-ledger, where waiters of every process see it.
+Another process takes over when the poller's lease ends, or as soon as its process is dead. What the
+poller reads is recorded in the ledger, where the waiters of every process see it.
 """
 
 import logging
@@ -25,41 +25,43 @@ from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
 LEASE_SECONDS = 20.0
-"""Seconds after which another process polls, if this one lives but does nothing."""
+"""After this time another process polls, if this one is alive but does nothing."""
 ROUND_SECONDS = 1.0
 """How often the poller looks for jobs and waiters of other processes."""
 FOLLOWER_SECONDS = 5.0
 """How often another process looks whether the poller is gone."""
 IDLE_SECONDS = 30.0
+"""The pause while there is no job to poll, or while the ledger cannot be used."""
 DEBOUNCE_SECONDS = 0.05
-"""Many changes at once are one round."""
+"""Changes that come together start one round."""
 MAX_FAILURES = 3
-"""Reads that fail in a row before another process may try: this one's network may be the fault."""
+"""Reads that fail in a row before another process may try: the fault may be this one's network."""
 STEP_DOWN_SECONDS = FOLLOWER_SECONDS + 1
 READ_SECONDS = 15.0
 SPREAD_SECONDS = 10.0
-"""Seconds over which the jobs of an earlier process are spread (ours)."""
+"""The first reads of jobs that an earlier process left are spread over this time (ours)."""
 REFUSED_PAUSE_SECONDS = 60.0
-"""How long a job is left alone whose reads are refused: a wrong key does not mend by asking."""
+"""The pause after a read that was refused: asking again does not repair a wrong key."""
 DRIFT_SECONDS = 5.0
-"""The two clocks drift apart by more when the machine slept: then everything is due."""
+"""The wall clock and the monotonic clock drift apart by more than this when the machine has slept.
+Then every job is due."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Look:
-    """When a job was last read, as this process knows it.
+class Reading:
+    """When a job was last read, as far as this process knows.
 
     Attributes:
-        at: monotonic.
-        elapsed: how old the job was then, in seconds.
-        chance: drawn for the next delay.
-        row: as it was then.
+        at: on the monotonic clock, in seconds.
+        age: how old the job was then, in seconds.
+        chance: a random number from 0 to 1, drawn for the next delay.
+        record: the job's record at that time.
     """
 
     at: float
-    elapsed: float
+    age: float
     chance: float
     record: Record
 
@@ -82,12 +84,12 @@ class Poller:
         self._listing = listing
         self._limiter = limiter
         self._clock = clock
-        self._looks: dict[str, Look] = {}
-        self._later: dict[str, float] = {}
-        self._reading: set[str] = set()
-        self._spread: dict[str, float] = {}
+        self._readings: dict[str, Reading] = {}
+        self._not_before: dict[str, float] = {}
+        self._being_read: set[str] = set()
+        self._spread_until: dict[str, float] = {}
         self._renew_at = 0.0
-        self._aside_until = 0.0
+        self._stepped_down_until = 0.0
         self._failures = 0
         self._drift = self._now_drift()
 
@@ -113,25 +115,25 @@ class Poller:
         records = await self._coordination.live(account)
         woke = self._woke()
         if not records or self._failures >= MAX_FAILURES:
-            await self._stand_aside(account)
+            await self._step_down(account)
         if not records or not await self._leads(account, woke):
-            self._looks.clear()
+            self._readings.clear()
             self._listing.forget()
             return FOLLOWER_SECONDS if records else IDLE_SECONDS
         self._note(records, woke)
         now = self._clock.monotonic()
-        alone = self._listing.leaves(records)
+        alone = self._listing.read_alone(records)
         watched = {record.submission_id for record in alone if self._is_watched(record)}
         idle = len(alone) - len(watched)
         times = [now + ROUND_SECONDS]
-        # Whoever somebody waits for first: room in the budget is given as it is asked for.
+        # Watched jobs come first: the rate limiter serves requests in the order in which they come.
         for record in sorted(alone, key=lambda record: record.submission_id not in watched):
             priority = Priority.POLL if record.submission_id in watched else Priority.IDLE
             due = self._due(record, priority, idle if priority is Priority.IDLE else len(watched))
             if due > now:
                 times.append(due)
-            elif record.job_id and record.submission_id not in self._reading:
-                self._reading.add(record.submission_id)
+            elif record.job_id and record.submission_id not in self._being_read:
+                self._being_read.add(record.submission_id)
                 tasks.start_soon(self._read, record, record.job_id, priority)
         if (listing := self._listing.due(watched=any(map(self._is_watched, records)))) is not None:
             times.append(listing)
@@ -139,18 +141,18 @@ class Poller:
                 tasks.start_soon(self._read_list, records)
         return max(min(times) - now, 0.0)
 
-    async def _stand_aside(self, account: str) -> None:
-        """Let another process poll: there is nothing to do here, or it cannot be done from here."""
+    async def _step_down(self, account: str) -> None:
+        """Let another process poll: there is nothing to do, or it cannot be done from here."""
         if self._renew_at:
             self._renew_at = 0.0
             await self._coordination.leave(account, Role.POLLER)
         if self._failures >= MAX_FAILURES:
             self._failures = 0
-            self._aside_until = self._clock.monotonic() + STEP_DOWN_SECONDS
+            self._stepped_down_until = self._clock.monotonic() + STEP_DOWN_SECONDS
 
     async def _leads(self, account: str, woke: bool) -> bool:
         now = self._clock.monotonic()
-        if now < self._aside_until:
+        if now < self._stepped_down_until:
             return False
         if woke or now >= self._renew_at:
             leads = await self._coordination.lead(account, Role.POLLER, LEASE_SECONDS)
@@ -159,56 +161,59 @@ class Poller:
         return True
 
     def _note(self, records: Sequence[Record], woke: bool) -> None:
-        """Bring what is known of each job up to what the ledger tells."""
-        before = self._looks
-        self._looks = {}
+        """Bring what is known of each job up to date with the ledger."""
+        before = self._readings
+        self._readings = {}
         for record in records:
-            look = before.get(record.submission_id)
-            if look is None:
-                look = self._first_sight(record)
-            elif look.record.last_polled_at != record.last_polled_at:
-                look = self._look(record)
-            self._looks[record.submission_id] = look
+            reading = before.get(record.submission_id)
+            if reading is None:
+                reading = self._first_reading(record)
+            elif reading.record.last_polled_at != record.last_polled_at:
+                reading = self._reading_of(record)
+            self._readings[record.submission_id] = reading
         if woke:
-            self._later.clear()
-            for look in self._looks.values():
-                look.at = float("-inf")
+            self._not_before.clear()
+            for reading in self._readings.values():
+                reading.at = float("-inf")
             self._listing.forget()
-        self._spread = {
+        self._spread_until = {
             submission_id: at
-            for submission_id, at in self._spread.items()
-            if submission_id in self._looks
+            for submission_id, at in self._spread_until.items()
+            if submission_id in self._readings
         }
-        self._later = {
+        self._not_before = {
             submission_id: at
-            for submission_id, at in self._later.items()
-            if submission_id in self._looks
+            for submission_id, at in self._not_before.items()
+            if submission_id in self._readings
         }
 
-    def _first_sight(self, record: Record) -> Look:
-        look, now = self._look(record), self._clock.monotonic()
-        if now - look.at > SPREAD_SECONDS and not self._is_watched(record):
-            self._spread[record.submission_id] = now + SPREAD_SECONDS * self._clock.chance()
-        return look
+    def _first_reading(self, record: Record) -> Reading:
+        reading, now = self._reading_of(record), self._clock.monotonic()
+        if now - reading.at > SPREAD_SECONDS and not self._is_watched(record):
+            self._spread_until[record.submission_id] = now + SPREAD_SECONDS * self._clock.chance()
+        return reading
 
-    def _look(self, record: Record) -> Look:
+    def _reading_of(self, record: Record) -> Reading:
         began = record.accepted_at or record.created_at
         last = record.last_polled_at or began
         ago = max((self._clock.wall() - last).total_seconds(), 0.0)
-        elapsed = max((last - began).total_seconds(), 0.0)
-        return Look(self._clock.monotonic() - ago, elapsed, self._clock.chance(), record)
+        age = max((last - began).total_seconds(), 0.0)
+        return Reading(self._clock.monotonic() - ago, age, self._clock.chance(), record)
 
     def _due(self, record: Record, priority: Priority, sharers: int) -> float:
-        look, later = self._looks[record.submission_id], self._later.get(record.submission_id, 0.0)
-        if self._listing.urgent(record, look.at):
+        reading, later = (
+            self._readings[record.submission_id],
+            self._not_before.get(record.submission_id, 0.0),
+        )
+        if self._listing.urgent(record, reading.at):
             return later
         idle = priority is Priority.IDLE
-        if idle:  # whoever waits does not care how many others there are
-            later = max(later, self._spread.get(record.submission_id, 0.0))
-        delay = idle_delay(look.elapsed) if idle else poll_delay(look.elapsed, look.chance)
-        if record.last_polled_at is not None:  # the first look comes soon, whatever the budget
+        if idle:  # a caller who waits does not care how many other jobs there are
+            later = max(later, self._spread_until.get(record.submission_id, 0.0))
+        delay = idle_delay(reading.age) if idle else poll_delay(reading.age, reading.chance)
+        if record.last_polled_at is not None:  # the first reading comes soon, whatever the limit
             delay = max(delay, self._limiter.spacing(priority, sharers))
-        return max(look.at + delay, later)
+        return max(reading.at + delay, later)
 
     async def _read(self, record: Record, job_id: str, priority: Priority) -> None:
         rest = 0.0
@@ -216,12 +221,12 @@ class Poller:
             await self._reader.ask(record, job_id, READ_SECONDS, priority)
             self._failures = 0
         except Busy as busy:
-            self._later[record.submission_id] = self._clock.monotonic() + (
+            self._not_before[record.submission_id] = self._clock.monotonic() + (
                 busy.retry_after or ROUND_SECONDS
             )
             return
         except LedgerUnavailable:
-            rest = ROUND_SECONDS  # no trouble of PixelDojo's
+            rest = ROUND_SECONDS  # PixelDojo is not at fault
         except WanError as last_error:
             rest = last_error.retry_after or (
                 0.0 if is_transient(last_error) else REFUSED_PAUSE_SECONDS
@@ -231,18 +236,18 @@ class Poller:
             logger.exception("a read of job %s broke", job_id)
             rest = REFUSED_PAUSE_SECONDS
         finally:
-            self._reading.discard(record.submission_id)
-        # Also when nothing could be written down: else the next round would read it again.
-        if look := self._looks.get(record.submission_id):
-            look.at = self._clock.monotonic()
-            self._later[record.submission_id] = look.at + rest
+            self._being_read.discard(record.submission_id)
+        # Also when nothing could be recorded: else the next round would read the job again.
+        if reading := self._readings.get(record.submission_id):
+            reading.at = self._clock.monotonic()
+            self._not_before[record.submission_id] = reading.at + rest
 
     async def _note_error(self, record: Record, last_error: WanError) -> None:
         self._failures += isinstance(last_error, CouldNotFindOut)
         try:
             await self._coordination.polled([record.submission_id], last_error)
         except Exception as exc:
-            logger.warning("trouble with job %s could not be noted: %r", record.job_id, exc)
+            logger.warning("a failed read of job %s could not be recorded: %r", record.job_id, exc)
 
     async def _read_list(self, records: Sequence[Record]) -> None:
         try:
@@ -254,9 +259,8 @@ class Poller:
         if record.watched_until is None:
             return False
         left = (record.watched_until - self._clock.wall()).total_seconds()
-        return (
-            0 < left <= 2 * WATCH_TTL_SECONDS
-        )  # longer is what a clock that was wrong once has dated
+        # A later date than any waiter announces was written by a clock that was wrong.
+        return 0 < left <= 2 * WATCH_TTL_SECONDS
 
     def _woke(self) -> bool:
         drift, self._drift = self._drift, self._now_drift()

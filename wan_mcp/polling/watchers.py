@@ -1,4 +1,4 @@
-"""Who waits for which job in this process. A waiter asks nobody: it watches the job's row."""
+"""Callers that wait for a job in this process. They send no request: they watch its record."""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -14,35 +14,42 @@ from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Coordination
 from wan_mcp.ledger.record import Record, State
 
 MAX_WAITERS = 2_000
-"""Waiters at once; each holds a call open. With 1,000 the process takes about 100 MB."""
+"""Waiters at the same time. Each holds a call open; with 1,000 the process takes about 100 MB."""
 BUSY_SECONDS = 30.0
+"""When one more caller may try again."""
 HEARTBEAT_SECONDS = 15.0
-"""Seconds after which a waiter is told the time at the latest: hosts give up on a silent call at
-60 s, some transports at 20."""
+"""A waiter gets an update at least this often: hosts give up on a silent call after 60 s, some
+transports after 20 s (observed elsewhere)."""
 CHEAP_WAITERS = 50
-"""Waiters up to whom each look is told; to more only what is new, and the time now and then."""
+"""Up to so many waiters get an update for each reading; more get one for each change, and at the
+heartbeat."""
 POLL_SECONDS = 0.5
-"""How often the ledger is asked what another process wrote."""
+"""How often the ledger is asked whether another process has written."""
 MAX_MISSES = 3
-"""How often in a row the ledger may be busy before waiters look for themselves."""
+"""Failures of the ledger in a row after which waiters read their jobs by themselves."""
 DEGRADED_RETRY_SECONDS = 5.0
-"""How often it is tried again when the ledger cannot be used."""
+"""How often the ledger is tried again after that."""
 DEBOUNCE_SECONDS = 0.05
-"""Many changes at once are one look."""
+"""Changes that come together are read once."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class _Topic:
-    """A row that is waited for, and the event of its next news."""
+    """A record that is waited for.
+
+    Attributes:
+        changed: set at the next update.
+        stale: whether it is not known which of two states of the record is the newer one.
+        gone: whether another record stands for the job by now.
+    """
 
     record: Record
     changed: anyio.Event = field(default_factory=anyio.Event)
     waiters: int = 0
     stale: bool = False
     gone: bool = False
-    """Another row stands for the job now."""
 
     def publish(self, record: Record) -> None:
         self.record, self.stale = record, False
@@ -51,7 +58,7 @@ class _Topic:
 
 
 class Watchers:
-    """The rows that this process's waiters watch."""
+    """The records that the waiters of this process watch."""
 
     def __init__(self, coordination: Coordination, clock: Clock) -> None:
         self._coordination = coordination
@@ -66,41 +73,41 @@ class Watchers:
         self._degraded = False
 
     async def watch(self, record: Record, until: float) -> AsyncGenerator[Record, None]:
-        """The row with each news, at least every HEARTBEAT seconds, and when the time is up.
+        """Yield the record at each update, each HEARTBEAT_SECONDS, and when the time is up.
 
         Args:
-            until: when it is, monotonic.
+            until: when the time is up, on the monotonic clock.
 
         Raises:
-            Busy: too many wait already.
-            LedgerUnavailable: the poller and its waiters cannot meet there.
+            Busy: MAX_WAITERS wait already.
+            LedgerUnavailable: the record cannot be followed; the caller may read the job itself.
         """
-        post = self._enter(record)
-        changed = post.changed
+        topic = self._enter(record)
+        changed = topic.changed
         try:
             while (left := until - self._clock.monotonic()) > 0:
                 if self._degraded:
                     raise LedgerUnavailable("The ledger cannot be followed just now.")
-                # Spread, so that a thousand who came together do not speak together.
+                # Spread, so that a thousand waiters that began together do not answer together.
                 beat = HEARTBEAT_SECONDS * (1 - 0.5 * self._clock.chance())
                 await self._clock.wait(changed.wait, min(left, beat))
-                changed = post.changed  # before the caller takes its time with this one
-                if post.gone:
-                    raise LedgerUnavailable("Another row stands for the job.")
-                yield post.record
+                changed = topic.changed  # before the caller takes its time with this one
+                if topic.gone:
+                    raise LedgerUnavailable("Another record stands for the job.")
+                yield topic.record
             if changed.is_set():
-                yield post.record
+                yield topic.record
         finally:
-            self._leave(post)
+            self._leave(topic)
 
     async def run(self) -> None:
-        """Look for news, for ever."""
+        """Publish what changes, for ever."""
         while True:
             if not self._topics:
                 await self._arrived.wait()
                 self._revision = -1
             changes, self._arrived = self._coordination.own_changes, anyio.Event()
-            await self._hear()
+            await self._round()
             await self._clock.wait(
                 partial(self._coordination.next_change, changes),
                 DEGRADED_RETRY_SECONDS if self._degraded else POLL_SECONDS,
@@ -108,44 +115,44 @@ class Watchers:
             if self._coordination.own_changes != changes:
                 await self._clock.sleep(DEBOUNCE_SECONDS)
 
-    async def _hear(self) -> None:
+    async def _round(self) -> None:
         try:
             await self._announce()
             await self._refresh()
         except Exception as exc:
             if not isinstance(exc, LedgerUnavailable):
                 # A defect here must not end the server, in whose tasks payments run.
-                logger.exception("waiters could not be told")
+                logger.exception("publishing updates broke")
             self._misses += 1
             self._revision = -1
         else:
             self._misses = 0
         was, self._degraded = self._degraded, self._misses >= MAX_MISSES
         if self._degraded and not was:
-            for post in self._topics.values():
-                post.publish(post.record)
+            for topic in self._topics.values():
+                topic.publish(topic.record)
 
     def _enter(self, record: Record) -> _Topic:
         if self._waiters >= MAX_WAITERS:
             raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
         if record.submission_id not in self._topics:
-            self._revision = -1  # the row may be old: somebody else has just left with a newer one
-        post = self._topics.setdefault(record.submission_id, _Topic(record))
-        if self._is_news(record, post.record):
-            post.stale, self._revision = True, -1  # whose is newer, the next look tells
-        post.waiters += 1
+            self._revision = -1  # the record may be old: another waiter may have seen a newer one
+        topic = self._topics.setdefault(record.submission_id, _Topic(record))
+        if self._is_update(record, topic.record):
+            topic.stale, self._revision = True, -1  # the next reading shows which one is newer
+        topic.waiters += 1
         self._waiters += 1
         self._arrived.set()
-        return post
+        return topic
 
-    def _leave(self, post: _Topic) -> None:
+    def _leave(self, topic: _Topic) -> None:
         self._waiters -= 1
-        post.waiters -= 1
-        if not post.waiters:
-            del self._topics[post.record.submission_id]
+        topic.waiters -= 1
+        if not topic.waiters:
+            del self._topics[topic.record.submission_id]
 
     async def _announce(self) -> None:
-        """Tell the poller who is waited for: newcomers at once, all of them every so often."""
+        """Announce to the poller which jobs are waited for: new ones at once, all regularly."""
         now = self._clock.monotonic()
         if now >= self._renew_at:
             self._announced.clear()
@@ -162,30 +169,29 @@ class Watchers:
         self._revision = revision
         asked = dict(self._topics)
         records = await self._coordination.records(asked.keys())
-        for submission_id in asked.keys() - {
-            record.submission_id for record in records
-        }:  # see `Transactions._absorb`
+        found = {record.submission_id for record in records}
+        for submission_id in asked.keys() - found:  # see `Transactions._absorb`
             asked[submission_id].gone = True
             asked[submission_id].publish(asked[submission_id].record)
         for record in records:
-            post = self._topics.get(record.submission_id)
-            if post is None:
+            topic = self._topics.get(record.submission_id)
+            if topic is None:
                 continue
-            if post.stale or self._is_news(record, post.record):
-                post.publish(record)
+            if topic.stale or self._is_update(record, topic.record):
+                topic.publish(record)
             else:
-                post.record = record
+                topic.record = record
 
-    def _is_news(self, record: Record, before: Record) -> bool:
-        if _told(record) != _told(before):
+    def _is_update(self, record: Record, before: Record) -> bool:
+        if _shown(record) != _shown(before):
             return True
-        # Each look is told while that is cheap; who waits for a film's link counts the looks.
+        # Each reading is an update while that is cheap; who waits for a video's link counts them.
         counts = self._waiters <= CHEAP_WAITERS or record.state is State.COMPLETED
         return counts and record.last_polled_at != before.last_polled_at
 
 
-def _told(record: Record) -> tuple[object, ...]:
-    """What of a row is news."""
+def _shown(record: Record) -> tuple[object, ...]:
+    """The part of a record whose change is an update."""
     return (
         record.state,
         record.job_id,
