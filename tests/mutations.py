@@ -66,11 +66,15 @@ MUTATIONS = (
         "fence dropped",
         [
             (
-                "ledger/rows.py",
-                'f"handle = :handle_ AND state IN {listed(BEFORE[state])} "\n'
-                '            f"AND (owner = :me_ OR state NOT IN {listed(UNSETTLED)})"',
-                '"handle = :handle_"',
-            )
+                "ledger/rules.py",
+                "return mine and record.state in MAY_FOLLOW[state]",
+                "return True",
+            ),
+            (
+                "ledger/statements.py",
+                " AND state = :state_before AND owner = :owner_before",
+                "",
+            ),
         ],
         [f"{RACES}::test_a_row_is_sent_by_the_one_who_claimed_it"],
     ),
@@ -89,7 +93,7 @@ MUTATIONS = (
                 "await self._claim(wanted, estimate)",
             ),
             (
-                "ledger/sqlite/file.py",
+                "ledger/threaded.py",
                 "with anyio.CancelScope(shield=True):",
                 "with anyio.CancelScope():",
             ),
@@ -115,13 +119,14 @@ MUTATIONS = (
         [
             (
                 "ledger/transactions.py",
-                "        request = request_of(account, wanted)\n        with transaction",
-                "        request = request_of(account, wanted)\n"
-                "        now = self._table.now()\n"
-                "        spending = Spending(self._table, account)\n"
-                "        spending_limits.check(allowed, now, estimate, spending)\n"
-                "        allowed = SpendingLimits(None, None, None, None)\n"
-                "        with transaction",
+                "        with self._session.transaction(account):\n"
+                "            self._recover_abandoned()\n",
+                "        now = self._session.now()\n"
+                "        spending = Spending(self._rows, account, now)\n"
+                "        spending_limits.check(limits, now, estimate, spending)\n"
+                "        limits = SpendingLimits(None, None, None, None)\n"
+                "        with self._session.transaction(account):\n"
+                "            self._recover_abandoned()\n",
             )
         ],
         [f"{RACES}::test_nobody_else_can_write_while_the_caps_are_counted"],
