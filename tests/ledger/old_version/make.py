@@ -35,7 +35,7 @@ DATA = Path("/tmp/wan-mcp-0.1.0")
 """The data folder of the servers; the ledger names it where it says where videos were saved."""
 MEMBER_DATE = (2026, 11, 28, 0, 0, 0)
 
-MINUTE = 60.0
+MINUTE_SECONDS = 60.0
 RUN, JOB, VIDEO = "/api/v1/models/*/run", "/api/v1/jobs/{}", "/media/results/{}.mp4"
 SCHEMA = "/api/v1/models/*/schema"
 FAULTS = "wan_mcp.sandbox.faults"
@@ -186,12 +186,12 @@ async def settled_jobs(host: Host) -> None:
     await host.wait(linkless)
 
     forgotten = await host.start(ENDLESS, seed=104)
-    await anyio.sleep(3 * MINUTE)
+    await anyio.sleep(3 * MINUTE_SECONDS)
     del sandbox.vendor.jobs[forgotten]
     for _ in range(4):
         await host.call("get_job_status", job_id=forgotten)
-        await anyio.sleep(MINUTE)
-    await anyio.sleep(15 * MINUTE)  # until the video that is gone is given up
+        await anyio.sleep(MINUTE_SECONDS)
+    await anyio.sleep(15 * MINUTE_SECONDS)  # until the video that is gone is given up
 
 
 async def lost_answers(host: Host) -> None:
@@ -202,13 +202,13 @@ async def lost_answers(host: Host) -> None:
     sandbox = host.sandbox
     sandbox.fault("POST", RUN, faults.dropped(work=False))
     await host.start(seed=201)
-    await anyio.sleep(2 * MINUTE)
+    await anyio.sleep(2 * MINUTE_SECONDS)
     await host.wait(await host.start("/media/clip.mp4?take=2", merge_audio=False))
-    await anyio.sleep(40 * MINUTE)
+    await anyio.sleep(40 * MINUTE_SECONDS)
     sandbox.terms = replace(sandbox.terms, list_echoes_input=False)
     sandbox.fault("POST", RUN, faults.dropped(work=True))
     await host.start(seed=202)
-    await anyio.sleep(5 * MINUTE)
+    await anyio.sleep(5 * MINUTE_SECONDS)
 
 
 async def second_account(host: Host) -> None:
@@ -221,11 +221,11 @@ async def running_jobs(host: Host) -> None:
     """One that PixelDojo just could not tell of, one it refuses to tell of, and one just ended."""
     faults = import_module(FAULTS)
     sandbox = host.sandbox
-    troubled, refused = await host.start(ENDLESS, seed=301), await host.start(ENDLESS, seed=302)
+    silent, refused = await host.start(ENDLESS, seed=301), await host.start(ENDLESS, seed=302)
     sandbox.fault("GET", "/api/v1/jobs", faults.status(503), times=None)
-    sandbox.fault("GET", JOB.format(troubled), faults.status(503), times=None)
+    sandbox.fault("GET", JOB.format(silent), faults.status(503), times=None)
     sandbox.fault("GET", JOB.format(refused), faults.status(403), times=None)
-    await host.wait(troubled, 30)
+    await host.wait(silent, 30)
     await host.wait(refused, 30)
     fresh = await host.start(seed=303)
     sandbox.fault("GET", VIDEO.format(fresh), faults.status(503), times=None)
