@@ -66,8 +66,9 @@ from tests.ledger.old_version.servers import (
 )
 from tests.ledger.stores import NO_LIMITS, SQLiteStore
 from wan_mcp.ledger.contract import Ledger
-from wan_mcp.ledger.coordination import WINDOW_SECONDS, Limit
-from wan_mcp.ledger.record import REPEAT_WINDOW, Record, State
+from wan_mcp.ledger.coordination import WINDOW_SECONDS, Limit, Role
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.sandbox import Sandbox, Terms
@@ -370,8 +371,12 @@ async def test_a_dead_processes_leases_are_free(ledger: Ledger) -> None:
     leases = contents.read("SELECT account FROM keys WHERE poller IS NOT NULL")
 
     assert {row["account"] for row in leases} == {FIRST, SECOND, f"{FIRST} films"}
-    for row in leases:
-        assert await ledger.coordination.lead(row["account"], 20)
+    for account, role in (
+        (FIRST, Role.POLLER),
+        (FIRST, Role.SAVER),
+        (SECOND, Role.POLLER),
+    ):
+        assert await ledger.coordination.lead(account, role, 20)
 
 
 @pytest.mark.parametrize("key", [FIRST_KEY, SECOND_KEY])
