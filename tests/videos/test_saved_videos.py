@@ -225,7 +225,7 @@ async def test_a_look_that_breaks_refuses_nothing(
     async def broken(*args: object, **named: object) -> list[str]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wan_mcp.inputs.preflight.look", broken)
+    monkeypatch.setattr("wan_mcp.inputs.preflight.check_inputs", broken)
     async with opened() as client:
         result = await submit(client, sandbox)
 

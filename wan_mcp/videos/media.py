@@ -54,10 +54,10 @@ class Media:
         self.video_views: dict[str, None] = {}
 
     async def preflight(self, wanted: Replacement, *, seconds: float) -> list[str]:
-        """See `media.preflight.look`."""
-        from wan_mcp.inputs.preflight import look
+        """See `inputs.preflight.check_inputs`."""
+        from wan_mcp.inputs.preflight import check_inputs
 
-        return await look(wanted, self._opened(), seconds=seconds)
+        return await check_inputs(wanted, self._opened(), seconds=seconds)
 
     def archive(self) -> Archive:
         """The place where films are kept."""
