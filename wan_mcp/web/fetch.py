@@ -104,7 +104,7 @@ class Web:
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, start: int = 0, stop: int | None = None, if_range: str | None = None
+        self, url: str, *, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[Answer]:
         """Request the bytes from `start` up to `stop` (exclusive; None: to the end).
 
@@ -114,7 +114,7 @@ class Web:
         Raises:
             Unreachable: there is no answer, or the address must not be asked.
         """
-        response, final_url = await self._follow(url, _headers(start, stop, if_range))
+        response, final_url = await self._follow(url, _headers(start, stop))
         body = _blocks(response)
         try:
             yield Answer(response.status_code, dict(response.headers), final_url, body)
@@ -233,12 +233,10 @@ class Lookup:
         return False
 
 
-def _headers(start: int, stop: int | None, if_range: str | None) -> dict[str, str]:
+def _headers(start: int, stop: int | None) -> dict[str, str]:
     headers = {"User-Agent": "wan-mcp", "Accept": "*/*", "Accept-Encoding": "identity"}
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-        if if_range:
-            headers["If-Range"] = if_range
     return headers
 
 
