@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from wan_mcp.surface.video_views import VideoViews
-from wan_mcp.videos.media import Media
+from wan_mcp.videos.job_files import JobFiles
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -70,7 +70,7 @@ class App:
         """What can be shown of the account's films."""
         _ = self.jobs
         assert self._rooms is not None
-        return VideoViews(self._rooms.jobs, self._rooms.media)
+        return VideoViews(self._rooms.jobs, self._rooms.files)
 
     async def run(self) -> None:
         """Open what no host has to wait for before `initialize`, and see to lost answers."""
@@ -88,7 +88,7 @@ class App:
         """Close the connections and the ledger."""
         if self._rooms is not None:
             with anyio.CancelScope(shield=True):
-                await self._rooms.media.aclose()
+                await self._rooms.files.aclose()
                 await self._rooms.vendor.aclose()
                 await self._rooms.ledger.aclose()
 
@@ -115,7 +115,7 @@ class App:
         vendor = PixelDojo(
             settings.api_base, key, agent=agent, limiter=limiter, transport=self._transport
         )
-        media = Media(
+        files = JobFiles(
             loopback=settings.on_loopback,
             folder=settings.video_folder,
             limit_gb=settings.video_limit_gb,
@@ -128,17 +128,17 @@ class App:
             limiter,
             self._tasks,
             self._clock,
-            media.preflight if settings.wants("preflight", local=self._local) else None,
-            media.archive if settings.wants("archive", local=self._local) else None,
+            files.check_inputs if settings.wants("preflight", local=self._local) else None,
+            files.archive if settings.wants("archive", local=self._local) else None,
         )
-        return _Rooms(vendor, ledger, media, jobs)
+        return _Rooms(vendor, ledger, files, jobs)
 
 
 @dataclass(frozen=True)
 class _Rooms:
     vendor: PixelDojo
     ledger: SQLiteLedger
-    media: Media
+    files: JobFiles
     jobs: Jobs
 
 
