@@ -1,4 +1,4 @@
-"""Keeps the films of completed jobs: their links die, and nobody may be looking when they end."""
+"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time."""
 
 import logging
 from collections.abc import Callable
@@ -19,16 +19,16 @@ LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 SETTLE_SECONDS = 600.0
-"""Seconds after a job's end until a refusal of its film is believed (ours): one 404 of a storage
-that is a moment late must not cost a film that was paid for."""
+"""How long after a job's end a refusal of its video is not final (ours): the storage may be late,
+and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
-"""Films that are saved at the same time; more would only share the line."""
+"""Videos that are saved at the same time; more would only share the bandwidth (ours)."""
 
 logger = logging.getLogger(__name__)
 
 
 class SavedVideo(Protocol):
-    """A film on this machine's disk."""
+    """A video on this machine's disk."""
 
     @property
     def path(self) -> Path: ...
@@ -39,16 +39,16 @@ class SavedVideo(Protocol):
 
 
 class Archive(Protocol):
-    """Where films are kept."""
+    """Where videos are saved."""
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
     ) -> SavedVideo:
-        """Save a film, unless it is there already. Raises NotKept."""
+        """Save a video, unless it is saved already. Raises NotSaved."""
 
 
 class VideoSaver:
-    """Saves each film once: of all processes on the ledger, one at a time does."""
+    """Saves each video once: only one of the processes that share a ledger does it at a time."""
 
     def __init__(
         self,
@@ -66,17 +66,19 @@ class VideoSaver:
         self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Save what is completed, for ever."""
+        """Save the videos of completed jobs until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 changed = self._coordination.next_change()
                 try:
                     await self._round(await self._account(), tasks)
                 except LedgerUnavailable as exc:
-                    logger.warning("films cannot be looked for: %s", exc.what)
+                    logger.warning(
+                        "the ledger could not be searched for unsaved videos: %s", exc.what
+                    )
                 except Exception:
                     # A defect here must not end the server, in whose tasks payments run.
-                    logger.exception("looking for films broke")
+                    logger.exception("the search for unsaved videos failed")
                 await self._clock.wait(changed, ROUND_SECONDS)
 
     async def _round(self, account: str, tasks: TaskGroup) -> None:
@@ -93,38 +95,38 @@ class VideoSaver:
             tasks.start_soon(self._save, record)
 
     async def _save(self, record: Record) -> None:
-        # Before all else: whatever goes wrong, the next try is not at once.
+        # First of all, so that after any failure the next try has to wait.
         self._not_before[record.submission_id] = self._clock.monotonic() + RETRY_SECONDS
         try:
             await self._try(record)
         except LedgerUnavailable as exc:
-            logger.warning("what became of a film could not be written down: %s", exc.what)
+            logger.warning("the result of saving a video could not be recorded: %s", exc.what)
         except Exception:
             # A defect here must not end the server, in whose tasks payments run.
-            logger.exception("saving the film of job %s broke", record.job_id)
+            logger.exception("saving the video of job %s failed", record.job_id)
         finally:
             self._saving.discard(record.submission_id)
 
     async def _try(self, record: Record) -> None:
         try:
-            film = await self._save_video(record)
+            video = await self._save_video(record)
         except NotSaved as exc:
-            logger.warning("the film of job %s was not saved: %s", record.job_id, exc.what)
+            logger.warning("the video of job %s was not saved: %s", record.job_id, exc.what)
             if exc.final and self._has_settled(record):
                 await self._coordination.not_saved(record.submission_id, exc.what)
         else:
             await self._coordination.saved(
-                record.submission_id, str(film.path), film.sha256, film.size
+                record.submission_id, str(video.path), video.sha256, video.size
             )
 
     def _has_settled(self, record: Record) -> bool:
-        """Whether a dead link is dead for good: storage may be a moment behind the job's end."""
+        """Whether the storage has had enough time to provide the video."""
         age = self._clock.wall() - (record.ended_at or record.created_at)
         return abs(age.total_seconds()) >= SETTLE_SECONDS
 
     async def _save_video(self, record: Record) -> SavedVideo:
         if self._archive is None:
-            self._archive = self._open()  # imports what start-up need not wait for
+            self._archive = self._open()  # imports httpx, for which the start-up should not wait
         assert record.job_id
         assert record.video_url
         return await self._archive.keep(
