@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from wan_mcp.surface.video_views import VideoViews
-from wan_mcp.videos.media import Media
+from wan_mcp.videos.job_files import JobFiles
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -71,7 +71,7 @@ class App:
         """What can be shown of the account's films."""
         _ = self.jobs
         assert self._rooms is not None
-        return VideoViews(self._rooms.jobs, self._rooms.media)
+        return VideoViews(self._rooms.jobs, self._rooms.files)
 
     async def run(self) -> None:
         """Open what no host has to wait for before `initialize`, and see to lost answers."""
@@ -89,7 +89,7 @@ class App:
         """Close the connections and the ledger."""
         if self._rooms is not None:
             with anyio.CancelScope(shield=True):
-                await self._rooms.media.aclose()
+                await self._rooms.files.aclose()
                 await self._rooms.vendor.aclose()
                 await self._rooms.ledger.aclose()
 
@@ -116,10 +116,7 @@ class App:
         vendor = PixelDojo(
             settings.api_base, key, agent=agent, limiter=limiter, transport=self._transport
         )
-        media = Media(
-            loopback=settings.on_loopback,
-            clock=self._clock,
-        )
+        files = JobFiles(loopback=settings.on_loopback, clock=self._clock)
         jobs = Jobs(
             vendor,
             ledger,
@@ -127,11 +124,11 @@ class App:
             limiter,
             self._tasks,
             self._clock,
-            media.preflight if settings.wants("preflight", local=self._local) else None,
-            media.archive,
+            files.check_inputs if settings.wants("preflight", local=self._local) else None,
+            files.archive,
             self._video_policy(),
         )
-        return _Rooms(vendor, ledger, media, jobs)
+        return _Rooms(vendor, ledger, files, jobs)
 
     def _video_policy(self) -> VideoPolicy:
         from wan_mcp.ledger.contract import VideoPolicy
@@ -146,7 +143,7 @@ class App:
 class _Rooms:
     vendor: PixelDojo
     ledger: SQLiteLedger
-    media: Media
+    files: JobFiles
     jobs: Jobs
 
 

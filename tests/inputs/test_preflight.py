@@ -1,4 +1,4 @@
-"""The look before paying: what is refused, what is only said, and what finding out may cost."""
+"""The check before paying: what is refused, what is only noted, and how much is read for it."""
 
 import asyncio
 import importlib.util
@@ -13,18 +13,19 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
+import anyio.from_thread
 import httpx
 import pytest
 from mcp import Client
 
 from wan_mcp.inputs import preflight
-from wan_mcp.inputs.byte_ranges import Pieces
-from wan_mcp.inputs.file_types import kind_of
-from wan_mcp.inputs.image_size import size_of
-from wan_mcp.inputs.preflight import UnusableInput, look
-from wan_mcp.inputs.probe import OPTIONS, Damaged, Missing, available, probe
+from wan_mcp.inputs.file_types import file_type_of, image_size
+from wan_mcp.inputs.preflight import UnusableInput, check_inputs
+from wan_mcp.inputs.probe import LIBAV_OPTIONS, BytesMissing, DamagedVideo, available, probe
+from wan_mcp.inputs.remote_file import ByteRanges
 from wan_mcp.models import Replacement
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
@@ -34,19 +35,19 @@ pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 IN_FLIGHT = 8 * MIB
-"""What the system may hold of a body between a server and a client that hangs up."""
+"""How much of a body the system may buffer when the client closes the connection."""
 
 
 # The web server
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One file of the server, and how it is given out.
+class Served:
+    """One file of the server, and how it is served.
 
     Attributes:
-        length: what is said to be the whole length; -1 to say nothing.
-        drip: the head of the answer, then this much of the body, then silence.
+        length: the declared length of the whole file; -1 to declare none.
+        silent_after: send the headers and so many bytes of the body, then nothing more.
     """
 
     data: bytes = b""
@@ -54,7 +55,7 @@ class Thing:
     headers: str = ""
     ranges: bool = True
     length: int | None = None
-    drip: int | None = None
+    silent_after: int | None = None
     endless: bool = False
 
     def answer(self, wanted: re.Match[str] | None) -> tuple[str, bytes]:
@@ -71,25 +72,34 @@ class Thing:
 
 
 class Site:
-    """Gives things out by their path, and counts what leaves."""
+    """Serves files by their path, and counts the bytes that it sends.
 
-    def __init__(self, **things: Thing) -> None:
-        self.things = things
-        self.sent = 0
+    Args:
+        together: answer only when every file has been requested.
+    """
+
+    def __init__(self, *, together: bool, **files: Served) -> None:
+        self.files = files
+        self.sent_bytes = 0
         self.asked: list[str] = []
+        self._all_asked = asyncio.Event()
+        self._together = together
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             name = head.split(" ")[1].partition("?")[0].strip("/")
             self.asked.append(name)
-            thing = self.things[name]
-            top, body = thing.answer(re.search(r"Range: bytes=(\d+)-(\d+)", head))
-            head = f"HTTP/1.1 {top}{thing.headers}Connection: close\r\n\r\n"
-            await self.write(writer, head.encode() + body[: thing.drip])
-            if thing.drip is not None:
+            if {*self.asked} == {*self.files} or not self._together:
+                self._all_asked.set()
+            await self._all_asked.wait()
+            served = self.files[name]
+            top, body = served.answer(re.search(r"Range: bytes=(\d+)-(\d+)", head))
+            head = f"HTTP/1.1 {top}{served.headers}Connection: close\r\n\r\n"
+            await self.write(writer, head.encode() + body[: served.silent_after])
+            if served.silent_after is not None:
                 await reader.read()
-            while thing.endless:
+            while served.endless:
                 await self.write(writer, body)
         writer.close()
 
@@ -97,27 +107,79 @@ class Site:
         for start in range(0, len(data), 65_536):
             writer.write(data[start : start + 65_536])
             await writer.drain()
-            self.sent += len(data[start : start + 65_536])
+            self.sent_bytes += len(data[start : start + 65_536])
 
 
-class CountingWeb(Web):
-    """A web that counts what is read of its answers."""
+class Deadlines:
+    """Stands in for time: a deadline passes when a server falls silent, and not before.
 
-    taken = 0
+    The first silence of a file ends the time for its beginning, the next one the whole check,
+    but only after the check of the image has ended.
+    """
+
+    def __init__(self) -> None:
+        self.image_checked = anyio.Event()
+        self._whole: anyio.CancelScope | None = None
+        self._of_beginning: dict[int, anyio.CancelScope] = {}
+
+    def move_on_after(self, seconds: float) -> anyio.CancelScope:
+        """As `anyio.move_on_after`, which it replaces."""
+        scope = anyio.CancelScope()
+        if self._whole is None:
+            self._whole = scope
+        else:
+            self._of_beginning[anyio.get_current_task().id] = scope
+        return scope
+
+    async def on_silence(self) -> None:
+        """Called in the task that would now wait for ever."""
+        if scope := self._of_beginning.pop(anyio.get_current_task().id, None):
+            scope.cancel()
+        else:
+            await self.end()
+
+    async def end(self) -> None:
+        """Let the whole check run out of time."""
+        await self.image_checked.wait()
+        assert self._whole is not None
+        self._whole.cancel()
+
+
+class ObservedWeb(Web):
+    """Counts the bytes that are read from its answers, and knows which of them fall silent."""
+
+    def __init__(self, site: Site, deadlines: Deadlines) -> None:
+        super().__init__(loopback=True, resolve=resolve, connect_seconds=600, read_seconds=600)
+        self.read_bytes = 0
+        self._site = site
+        self._deadlines = deadlines
 
     @asynccontextmanager
     async def get(self, url: str, **part: Any) -> AsyncIterator[Answer]:
+        name = urlsplit(url).path.strip("/")
+        served = self._site.files.get(name)
         async with super().get(url, **part) as answer:
-            yield replace(answer, body=self.counted(answer.body))
+            body = self.observed(answer.body, served.silent_after if served else None)
+            yield replace(answer, body=body)
+        if name == "image":
+            self._deadlines.image_checked.set()
 
-    async def counted(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for piece in body:
-            self.taken += len(piece)
-            yield piece
+    async def observed(
+        self, body: AsyncIterator[bytes], silent_after: int | None
+    ) -> AsyncIterator[bytes]:
+        read = 0
+        if silent_after == 0:
+            await self._deadlines.on_silence()
+        async for block in body:
+            read += len(block)
+            self.read_bytes += len(block)
+            yield block
+            if read == silent_after:
+                await self._deadlines.on_silence()
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every name is this machine, but for a private, an unknown and an unlucky one."""
+    """Every name means this machine, except a private, an unknown and an unavailable one."""
     if host == "offline.example.com":
         raise socket.gaierror(socket.EAI_AGAIN, "offline")
     if host == "nowhere.example.com":
@@ -126,91 +188,95 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 @dataclass
-class Looked:
-    """What a look brought and what it took."""
+class Checked:
+    """The result of a check, and how much was transferred for it."""
 
     notes: list[str] = field(default_factory=list)
     refusal: UnusableInput | None = None
-    taken: int = 0
-    sent: int = 0
+    read_bytes: int = 0
+    sent_bytes: int = 0
     asked: list[str] = field(default_factory=list)
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         if self.refusal:
             return f"{self.refusal.what} {self.refusal.next_step}"
         return " ".join(self.notes)
 
 
-async def last_polled_at(
-    video: Thing | str,
-    image: Thing | str | None = None,
-    limit: float = 4.0,
+async def check(
+    video: Served | str,
+    image: Served | str | None = None,
     host: str = "files.example.com",
+    deadlines: Deadlines | None = None,
+    together: bool = False,
     **wanted: Any,
-) -> Looked:
-    """A look at two things, or at two addresses."""
-    things = {"video": video, "image": image or Thing(png(640, 480))}
-    site = Site(**{name: thing for name, thing in things.items() if isinstance(thing, Thing)})
+) -> Checked:
+    """Check two files, or two addresses."""
+    files = {"video": video, "image": image or Served(png(640, 480))}
+    served = {name: file for name, file in files.items() if isinstance(file, Served)}
+    site = Site(together=together, **served)
     listener = await asyncio.start_server(site.serve, "127.0.0.1", 0)
     base = f"http://{host}:{listener.sockets[0].getsockname()[1]}"
     urls = [
-        thing if isinstance(thing, str) else f"{base}/{name}?sig=canary"
-        for name, thing in things.items()
+        file if isinstance(file, str) else f"{base}/{name}?sig=canary"
+        for name, file in files.items()
     ]
-    looked, web = Looked(), CountingWeb(loopback=True, resolve=resolve)
+    deadlines = deadlines or Deadlines()
+    checked, web = Checked(), ObservedWeb(site, deadlines)
     given = {"seconds": 3, "merge_audio": False} | wanted
-    with anyio.fail_after(5):
+    wanted_job = Replacement(video=urls[0], character_image=urls[1], **given)
+    with anyio.fail_after(600), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anyio, "move_on_after", deadlines.move_on_after)
         try:
-            looked.notes = await look(
-                Replacement(video=urls[0], character_image=urls[1], **given), web, seconds=limit
-            )
+            checked.notes = await check_inputs(wanted_job, web)
         except UnusableInput as exc:
-            looked.refusal = exc
+            checked.refusal = exc
     await web.aclose()
     listener.close()
-    looked.taken, looked.sent, looked.asked = web.taken, site.sent, site.asked
-    return looked
+    checked.read_bytes, checked.sent_bytes = web.read_bytes, site.sent_bytes
+    checked.asked = site.asked
+    return checked
 
 
-# The media
+# The files
 
 
 @cache
-def film(
+def video_file(
     form: str = "mp4",
     *,
     seconds: int = 3,
     codec: str = "libx264",
-    sound: str = "",
+    audio: str = "",
     size: tuple[int, int] = (320, 240),
-    turned: int = 0,
+    rotation: int = 0,
     **options: str,
 ) -> bytes:
-    """A grey clip of 8 frames a second, as PyAV makes it."""
+    """A grey video of 8 frames a second, made with PyAV."""
     av = pytest.importorskip("av")
     file = io.BytesIO()
     with av.open(file, "w", format=form, options=options) as container:
-        seen = container.add_stream(codec, rate=8) if codec else None
-        heard = container.add_stream(sound, rate=48_000, layout="mono") if sound else None
-        if seen:
-            seen.width, seen.height, seen.pix_fmt = *size, "yuv420p"
-            if turned:
-                seen.set_display_rotation(turned)
+        video = container.add_stream(codec, rate=8) if codec else None
+        track = container.add_stream(audio, rate=48_000, layout="mono") if audio else None
+        if video:
+            video.width, video.height, video.pix_fmt = *size, "yuv420p"
+            if rotation:
+                video.set_display_rotation(rotation)
             for number in range(seconds * 8):
                 frame = av.VideoFrame(*size, "yuv420p")
                 for plane in frame.planes:
                     plane.update(bytes(plane.buffer_size))
                 frame.pts = number
-                container.mux(seen.encode(frame))
-            container.mux(seen.encode(None))
-        if heard:
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+        if track:
             for start in range(0, seconds * 48_000, 1024):
                 part = av.AudioFrame(format="fltp", layout="mono", samples=1024)
                 part.sample_rate, part.pts = 48_000, start
                 part.planes[0].update(bytes(4096))
-                container.mux(heard.encode(part))
-            container.mux(heard.encode(None))
+                container.mux(track.encode(part))
+            container.mux(track.encode(None))
     return file.getvalue()
 
 
@@ -219,22 +285,22 @@ def box(name: bytes, body: bytes) -> bytes:
 
 
 def index_at_the_end(filler: int = 0) -> bytes:
-    """A clip whose index is last, as most programs write it, behind so much of anything."""
-    clip = film()
-    at = clip.index(b"moov") - 4
-    return clip[:at] + box(b"free", bytes(filler)) + clip[at:]
+    """A video whose index is last, as most programs write it, after so many bytes of filler."""
+    data = video_file()
+    at = data.index(b"moov") - 4
+    return data[:at] + box(b"free", bytes(filler)) + data[at:]
 
 
-def index_first(clip: bytes) -> bytes:
-    """The same clip with its index in front; movflags=faststart needs a file with a name."""
-    at, media = clip.index(b"moov") - 4, clip.index(b"mdat") - 4
-    index = bytearray(clip[at:])
+def index_first(data: bytes) -> bytes:
+    """The same video with its index first; movflags=faststart would need a file with a name."""
+    at, media = data.index(b"moov") - 4, data.index(b"mdat") - 4
+    index = bytearray(data[at:])
     table = index.index(b"stco") + 8
     (count,) = struct.unpack_from(">I", index, table)
     for place in range(table + 4, table + 4 + 4 * count, 4):
         (offset,) = struct.unpack_from(">I", index, place)
         struct.pack_into(">I", index, place, offset + len(index))
-    return clip[:media] + bytes(index) + clip[media:at]
+    return data[:media] + bytes(index) + data[media:at]
 
 
 def png(width: int, height: int) -> bytes:
@@ -250,7 +316,7 @@ def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
     )
 
 
-PAGE = Thing(
+PAGE = Served(
     b"\n<!-- hello -->\n<!DOCTYPE html><html><head><title>Watch</title></head></html>",
     headers="Content-Type: text/html\r\n",
 )
@@ -264,23 +330,23 @@ MP3 = b"ID3\x04" + bytes(64)
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(64)
 EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
 
-Make = Callable[[], Any]
+MakeFile = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Bad:
-    """One bad input, and words that the refusal must hold."""
+    """One bad input, and a pattern that the refusal must match."""
 
     name: str
     words: str
-    video: Make = lambda: Thing(MP4)
-    image: Make = lambda: Thing(png(640, 480))
+    video: MakeFile = lambda: Served(MP4)
+    image: MakeFile = lambda: Served(png(640, 480))
     wanted: dict[str, Any] = field(default_factory=dict)
     host: str = "files.example.com"
 
 
-def redirect(location: str) -> Thing:
-    return Thing(status=302, headers=f"Location: {location}\r\n")
+def redirect(location: str) -> Served:
+    return Served(status=302, headers=f"Location: {location}\r\n")
 
 
 REFUSED = [
@@ -311,36 +377,38 @@ REFUSED = [
     Bad("unknown-name", "does not exist", lambda: "http://nowhere.example.com/clip.mp4"),
     Bad("file-redirect", "path on this computer", lambda: redirect("file:///etc/passwd")),
     Bad("endless-page", "web page", lambda: replace(PAGE, length=-1, endless=True, ranges=False)),
-    Bad("not-found", "video does not exist .404", lambda: Thing(status=404)),
-    Bad("gone", "video is gone .410", lambda: Thing(status=410)),
-    Bad("forbidden", "may not be fetched .403.*make the file public", lambda: Thing(status=403)),
-    Bad("login", "needs a login", lambda: Thing(status=401)),
-    Bad("expired-403", "expired.*make a new link", lambda: Thing(EXPIRED, status=403)),
-    Bad("expired-400", "expired.*new link", lambda: Thing(b'{"error":"ExpiredToken"}', status=400)),
-    Bad("empty", "video is an empty file", Thing),
-    Bad("empty-without-ranges", "is an empty file", lambda: Thing(ranges=False)),
-    Bad("empty-without-length", "is an empty file", lambda: Thing(ranges=False, length=-1)),
-    Bad("empty-picture", "character_image is an empty file", image=Thing),
-    Bad("huge", "video is 3,000,000,000 bytes", lambda: Thing(MP4, length=3_000_000_000)),
-    Bad("huge-picture", "bytes large", image=lambda: Thing(jpeg(9, 9), length=60_000_000)),
-    Bad("picture-as-video", "is a PNG picture, not a video", lambda: Thing(png(9, 9))),
-    Bad("heic-as-video", "is a HEIC picture, not a video", lambda: Thing(HEIC)),
-    Bad("video-as-picture", "is an MP4 video, not a pic.*swapped", image=lambda: Thing(MP4)),
-    Bad("webm-as-picture", "is a WebM video, not a picture", image=lambda: Thing(WEBM)),
-    Bad("sound-as-video", "is a sound file, not a video", lambda: Thing(MP3)),
-    Bad("pdf", "is a PDF document", lambda: Thing(b"%PDF-1.7\n" + bytes(99))),
-    Bad("zip", "is an archive", lambda: Thing(b"PK\x03\x04" + bytes(99))),
-    Bad("json", "is a text file", lambda: Thing(b'{"message": "no such object here"}')),
-    Bad("playlist", "is a playlist", lambda: Thing(b"#EXTM3U\n#EXTINF:3,\nfile:///etc/passwd\n")),
+    Bad("not-found", "video does not exist .404", lambda: Served(status=404)),
+    Bad("gone", "video is gone .410", lambda: Served(status=410)),
+    Bad("forbidden", "may not be fetched .403.*make the file public", lambda: Served(status=403)),
+    Bad("login", "needs a login", lambda: Served(status=401)),
+    Bad("expired-403", "expired.*make a new link", lambda: Served(EXPIRED, status=403)),
+    Bad(
+        "expired-400", "expired.*new link", lambda: Served(b'{"error":"ExpiredToken"}', status=400)
+    ),
+    Bad("empty", "video is an empty file", Served),
+    Bad("empty-without-ranges", "is an empty file", lambda: Served(ranges=False)),
+    Bad("empty-without-length", "is an empty file", lambda: Served(ranges=False, length=-1)),
+    Bad("empty-picture", "character_image is an empty file", image=Served),
+    Bad("huge", "video is 3,000,000,000 bytes", lambda: Served(MP4, length=3_000_000_000)),
+    Bad("huge-picture", "bytes large", image=lambda: Served(jpeg(9, 9), length=60_000_000)),
+    Bad("picture-as-video", "is a PNG picture, not a video", lambda: Served(png(9, 9))),
+    Bad("heic-as-video", "is a HEIC picture, not a video", lambda: Served(HEIC)),
+    Bad("video-as-picture", "is an MP4 video, not a pic.*swapped", image=lambda: Served(MP4)),
+    Bad("webm-as-picture", "is a WebM video, not a picture", image=lambda: Served(WEBM)),
+    Bad("sound-as-video", "is a sound file, not a video", lambda: Served(MP3)),
+    Bad("pdf", "is a PDF document", lambda: Served(b"%PDF-1.7\n" + bytes(99))),
+    Bad("zip", "is an archive", lambda: Served(b"PK\x03\x04" + bytes(99))),
+    Bad("json", "is a text file", lambda: Served(b'{"message": "no such object here"}')),
+    Bad("playlist", "is a playlist", lambda: Served(b"#EXTM3U\n#EXTINF:3,\nfile:///etc/passwd\n")),
     Bad(
         "type-that-lies",
         "is a PNG picture",
-        lambda: Thing(png(9, 9), headers="Content-Type: video/mp4\r\n"),
+        lambda: Served(png(9, 9), headers="Content-Type: video/mp4\r\n"),
     ),
     Bad(
         "both",
         "video does not exist.*character_image leads to a web page.*video: .*character_image: ",
-        lambda: Thing(status=404),
+        lambda: Served(status=404),
         lambda: PAGE,
     ),
 ]
@@ -348,48 +416,52 @@ REFUSED_WITH_PYAV = [
     Bad(
         "short",
         "video_duration is 7, but the clip is only 3 s long.*set video_duration to 3 or less",
-        lambda: Thing(film()),
+        lambda: Served(video_file()),
         wanted={"seconds": 7},
     ),
     Bad(
         "short-webm",
         "only 3 s long",
-        lambda: Thing(film("webm", codec="libvpx")),
+        lambda: Served(video_file("webm", codec="libvpx")),
         wanted={"seconds": 4},
     ),
-    Bad("short-mov", "only 3 s long", lambda: Thing(film("mov")), wanted={"seconds": 4}),
+    Bad("short-mov", "only 3 s long", lambda: Served(video_file("mov")), wanted={"seconds": 4}),
     Bad(
         "short-fragmented",
         "only 3 s long",
-        lambda: Thing(film(movflags="frag_keyframe+empty_moov")),
+        lambda: Served(video_file(movflags="frag_keyframe+empty_moov")),
         wanted={"seconds": 4},
     ),
     Bad(
         "short-index-at-the-end",
         "only 3 s long",
-        lambda: Thing(index_at_the_end(20 * MIB)),
+        lambda: Served(index_at_the_end(20 * MIB)),
         wanted={"seconds": 4},
     ),
     Bad(
         "short-without-ranges",
         "only 3 s long",
-        lambda: Thing(index_at_the_end(2 * MIB), ranges=False),
+        lambda: Served(index_at_the_end(2 * MIB), ranges=False),
         wanted={"seconds": 4},
     ),
     Bad(
         "short-since-cut-off",
         "but the clip is only [0-9.]+ s long.*video_duration to 2 or less",
-        lambda: Thing(index_first(film())[:-200]),
+        lambda: Served(index_first(video_file())[:-200]),
     ),
     Bad(
         "shorter-than-any-result",
         "only 0.[0-9]+ s long. video_duration: give a longer clip",
-        lambda: Thing(index_first(film(seconds=1))[:-100]),
+        lambda: Served(index_first(video_file(seconds=1))[:-100]),
         wanted={"seconds": 1},
     ),
-    Bad("sound-only", "has no video stream", lambda: Thing(film(codec="", sound="aac"))),
-    Bad("cut-off-index", "damaged or cut off", lambda: Thing(index_at_the_end()[:-200])),
-    Bad("index-missing", "damaged or cut off", lambda: Thing(film()[: film().index(b"moov") - 4])),
+    Bad("sound-only", "has no video stream", lambda: Served(video_file(codec="", audio="aac"))),
+    Bad("cut-off-index", "damaged or cut off", lambda: Served(index_at_the_end()[:-200])),
+    Bad(
+        "index-missing",
+        "damaged or cut off",
+        lambda: Served(video_file()[: video_file().index(b"moov") - 4]),
+    ),
 ]
 
 
@@ -409,27 +481,27 @@ def extra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @named(REFUSED)
 @pytest.mark.usefixtures("extra")
 async def test_an_input_that_cannot_work_is_refused(case: Bad) -> None:
-    """With the argument's name, what is wrong and what to do (issue: preflight)."""
-    looked = await last_polled_at(case.video(), case.image(), host=case.host, **case.wanted)
+    """The refusal names the argument, what is wrong and what to do (ours)."""
+    checked = await check(case.video(), case.image(), host=case.host, **case.wanted)
 
-    assert_refused(looked, case.words)
+    assert_refused(checked, case.words)
 
 
 @named(REFUSED_WITH_PYAV)
-async def test_a_clip_that_cannot_work_is_refused(case: Bad) -> None:
-    """Length and streams stand in the clip's header (issue: preflight)."""
-    looked = await last_polled_at(case.video(), case.image(), **case.wanted)
+async def test_a_video_that_cannot_work_is_refused(case: Bad) -> None:
+    """Its header says its length and its streams (ours)."""
+    checked = await check(case.video(), case.image(), **case.wanted)
 
-    assert_refused(looked, case.words)
+    assert_refused(checked, case.words)
 
 
-def assert_refused(looked: Looked, words: str) -> None:
-    assert looked.refusal is not None
-    assert re.search(words, looked.said, re.IGNORECASE)
-    assert "canary" not in looked.said
-    assert (looked.refusal.charged, looked.refusal.retry_safe) == ("no", False)
-    assert looked.taken <= 8 * MIB
-    assert looked.sent <= 8 * MIB + IN_FLIGHT
+def assert_refused(checked: Checked, words: str) -> None:
+    assert checked.refusal is not None
+    assert re.search(words, checked.text, re.IGNORECASE)
+    assert "canary" not in checked.text
+    assert (checked.refusal.charged, checked.refusal.retry_safe) == ("no", False)
+    assert checked.read_bytes <= 8 * MIB
+    assert checked.sent_bytes <= 8 * MIB + IN_FLIGHT
 
 
 # What cannot be checked
@@ -437,85 +509,85 @@ def assert_refused(looked: Looked, words: str) -> None:
 
 @dataclass(frozen=True)
 class Unclear:
-    """Something that says nothing certain about PixelDojo's own try."""
+    """An input about which nothing certain can be said from here."""
 
     name: str
-    video: Make
-    limit: float = 4.0
+    video: MakeFile
     note: str = ""
 
 
 UNCLEAR = [
     *(
-        Unclear(f"status-{status}", partial(Thing, status=status))
+        Unclear(f"status-{status}", partial(Served, status=status))
         for status in (400, 405, 406, 416, 418, 429, 451, 500, 503)
     ),
     Unclear("page-of-an-outage", lambda: replace(PAGE, status=503)),
-    Unclear("unknown-bytes", lambda: Thing(bytes(range(256)) * 9)),
+    Unclear("unknown-bytes", lambda: Served(bytes(range(256)) * 9)),
     Unclear(
         "no-listener",
         lambda: "http://files.example.com:9/clip.mp4",
         note="video could not be looked at from here: no connection could be made.",
     ),
-    Unclear("another-part", lambda: Thing(PAGE.data, 206, "Content-Range: bytes 7-9/80\r\n")),
-    Unclear("no-place", lambda: Thing(PAGE.data, 206)),
-    Unclear("broken-off", lambda: Thing(film()[:900], length=5_000, ranges=False)),
-    Unclear("silent", lambda: Thing(MP4, drip=0), 0.3),
+    Unclear("another-part", lambda: Served(PAGE.data, 206, "Content-Range: bytes 7-9/80\r\n")),
+    Unclear("no-place", lambda: Served(PAGE.data, 206)),
+    Unclear("broken-off", lambda: Served(video_file()[:900], length=5_000, ranges=False)),
+    Unclear("silent", lambda: Served(MP4, silent_after=0)),
     Unclear(
         "silent-in-the-middle",
-        lambda: Thing(index_at_the_end(MIB), drip=900),
-        0.3,
+        lambda: Served(index_at_the_end(MIB), silent_after=900),
         "video could not be looked at from here: it took too long.",
     ),
-    Unclear("endless", lambda: Thing(film()[:9999], length=-1, endless=True, ranges=False)),
-    Unclear("too-far-apart", lambda: Thing(MP4[:24] + 30 * box(b"free", bytes(600_000)))),
-    Unclear("packed", lambda: Thing(MP4, headers="Content-Encoding: gzip\r\n")),
-    Unclear("no-length-in-the-header", lambda: Thing(film("webm", codec="libvpx", live="1"))),
-    Unclear("claims-too-much", lambda: Thing(overstated(film()))),
+    Unclear("endless", lambda: Served(video_file()[:9999], length=-1, endless=True, ranges=False)),
+    Unclear("too-far-apart", lambda: Served(MP4[:24] + 30 * box(b"free", bytes(600_000)))),
+    Unclear("packed", lambda: Served(MP4, headers="Content-Encoding: gzip\r\n")),
+    Unclear(
+        "no-length-in-the-header", lambda: Served(video_file("webm", codec="libvpx", live="1"))
+    ),
+    Unclear("claims-too-much", lambda: Served(overstated(video_file()))),
 ]
 
 
 @named(UNCLEAR)
 async def test_what_cannot_be_checked_is_not_refused(case: Unclear) -> None:
-    """PixelDojo fetches it from elsewhere, and may well succeed (issue: preflight)."""
-    looked = await last_polled_at(case.video(), limit=case.limit, seconds=15)
+    """PixelDojo fetches it from elsewhere, and may well succeed (ours)."""
+    checked = await check(case.video(), seconds=15)
 
-    assert looked.refusal is None
-    assert " ".join(looked.notes) == case.note
-    assert looked.taken <= 8 * MIB
-    assert looked.sent <= 8 * MIB + IN_FLIGHT
+    assert checked.refusal is None
+    assert " ".join(checked.notes) == case.note
+    assert checked.read_bytes <= 8 * MIB
+    assert checked.sent_bytes <= 8 * MIB + IN_FLIGHT
 
 
-async def test_without_a_network_both_inputs_are_said_to_be_unseen() -> None:
-    """Whoever pays then knows that nobody has looked (ours)."""
-    looked = await last_polled_at("https://offline.example.com/f", "https://offline.example.com/f")
+async def test_without_a_network_both_inputs_are_reported_as_unchecked() -> None:
+    """The user then knows that nothing was checked (ours)."""
+    checked = await check("https://offline.example.com/f", "https://offline.example.com/f")
     why = "could not be looked at from here: its host name could not be looked up."
 
-    assert looked.notes == [f"video {why}", f"character_image {why}"]
+    assert checked.notes == [f"video {why}", f"character_image {why}"]
 
 
 async def test_one_silent_input_does_not_hide_the_other() -> None:
-    """What was found by the deadline is told (ours)."""
-    looked = await last_polled_at(Thing(MP4, drip=0), PAGE, limit=0.3)
+    """What was found before the deadline is reported (ours)."""
+    checked = await check(Served(MP4, silent_after=0), PAGE)
 
-    assert "character_image leads to a web page" in looked.said
+    assert "character_image leads to a web page" in checked.text
 
 
 async def test_a_slow_page_is_still_a_page() -> None:
-    """Half of the time is kept to judge what has come by then (ours)."""
-    looked = await last_polled_at(Thing(PAGE.data.ljust(500), drip=400), limit=0.4)
+    """Half of the time is reserved for judging what has arrived by then (ours)."""
+    checked = await check(Served(PAGE.data.ljust(500), silent_after=400))
 
-    assert "video leads to a web page" in looked.said
+    assert "video leads to a web page" in checked.text
 
 
 async def test_both_inputs_are_asked_for_at_once() -> None:
-    """Neither answers, so nobody waited for the other (issue: preflight)."""
-    looked = await last_polled_at(Thing(MP4, drip=0), Thing(png(9, 9), drip=0), limit=0.3)
+    """The server answers neither before it has both requests (ours)."""
+    checked = await check(Served(MP4), Served(png(9, 9)), together=True)
 
-    assert sorted(looked.asked) == ["image", "video"]
+    assert sorted(checked.asked) == ["image", "video"]
 
 
-# Without a look
+# Without a check
 
 PAGE_LINK = "https://drive.google.com/file/d/1AbC/view?usp=sharing"
 FILE_LINK = "https://drive.google.com/uc?export=download&id=1AbC"
@@ -523,10 +595,10 @@ FILE_LINK = "https://drive.google.com/uc?export=download&id=1AbC"
 
 @pytest.mark.parametrize("name", ["video", "character_image"])
 @pytest.mark.parametrize("local", [True, False])
-async def test_a_link_known_to_be_a_page_is_refused_with_nobody_asked(
+async def test_a_link_known_to_be_a_page_is_refused_without_a_request(
     tmp_path: Path, name: str, local: bool
 ) -> None:
-    """Also over HTTP, where no file is looked at: nothing is paid for it (ours)."""
+    """Also over HTTP, where no file is checked (ours)."""
     asked: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -540,136 +612,149 @@ async def test_a_link_known_to_be_a_page_is_refused_with_nobody_asked(
     links = {"video": FILE_LINK, "character_image": FILE_LINK, name: PAGE_LINK}
     async with Client(server) as client:
         result = await client.call_tool("replace_character", links)
-    told = result.structured_content or {}
+    content = result.structured_content or {}
 
     assert asked == []
-    assert (told["code"], told["charged"]) == ("invalid_arguments", "no")
-    assert f"{name} shows a page, not the file itself (in Google Drive" in told["message"]
+    assert (content["code"], content["charged"]) == ("invalid_arguments", "no")
+    assert f"{name} shows a page, not the file itself (in Google Drive" in content["message"]
     assert "1AbC" not in str(result)
 
 
-# What is only said
+# What is only noted
 
 
 @dataclass(frozen=True)
-class Said:
-    """Inputs that may work, and what is to be said of them."""
+class Noted:
+    """Inputs that may work, and a pattern for the note on them."""
 
     name: str
     words: str
-    video: Make = lambda: Thing(film())
-    image: Make = lambda: Thing(png(640, 480))
+    video: MakeFile = lambda: Served(video_file())
+    image: MakeFile = lambda: Served(png(640, 480))
     wanted: dict[str, Any] = field(default_factory=dict)
 
 
-SAID = [
-    Said("no-sound", "has no sound, so merge_audio", wanted={"merge_audio": True}),
-    Said("no-sound-by-default", "has no sound, so merge_audio", wanted={"merge_audio": None}),
-    Said("few-frames", "8 frames per second, fewer than the 24", wanted={"frames_per_second": 24}),
-    Said("small-clip", "video is only 160 x 120", lambda: Thing(film(size=(160, 120)))),
-    Said("small-for-720", "video is only 320 x 240", wanted={"resolution": "720"}),
-    Said("small-picture", "character_image is only 300 x 200", image=lambda: Thing(png(300, 200))),
-    Said(
+NOTED = [
+    Noted("no-sound", "has no sound, so merge_audio", wanted={"merge_audio": True}),
+    Noted("no-sound-by-default", "has no sound, so merge_audio", wanted={"merge_audio": None}),
+    Noted("few-frames", "8 frames per second, fewer than the 24", wanted={"frames_per_second": 24}),
+    Noted("small-clip", "video is only 160 x 120", lambda: Served(video_file(size=(160, 120)))),
+    Noted("small-for-720", "video is only 320 x 240", wanted={"resolution": "720"}),
+    Noted(
+        "small-picture", "character_image is only 300 x 200", image=lambda: Served(png(300, 200))
+    ),
+    Noted(
         "far-apart",
         "the clip is 640 x 360, the picture 360 x 800",
-        lambda: Thing(film(size=(640, 360))),
-        lambda: Thing(png(360, 800)),
+        lambda: Served(video_file(size=(640, 360))),
+        lambda: Served(png(360, 800)),
     ),
-    Said(
+    Noted(
         "upright-by-turning",
         "the clip is 360 x 640, the picture 800 x 400",
-        lambda: Thing(film(size=(640, 360), turned=90)),
-        lambda: Thing(jpeg(400, 800, orientation=6)),
+        lambda: Served(video_file(size=(640, 360), rotation=90)),
+        lambda: Served(jpeg(400, 800, orientation=6)),
     ),
-    Said("heic", "character_image is a HEIC picture.*JPEG or PNG", image=lambda: Thing(HEIC)),
-    Said("gif", "character_image is a GIF", image=lambda: Thing(GIF)),
-    Said("gif-as-video", "video is a GIF.*MP4 is safest", lambda: Thing(GIF)),
-    Said("matroska", "video is a Matroska video", lambda: Thing(film("matroska"))),
+    Noted("heic", "character_image is a HEIC picture.*JPEG or PNG", image=lambda: Served(HEIC)),
+    Noted("gif", "character_image is a GIF", image=lambda: Served(GIF)),
+    Noted("gif-as-video", "video is a GIF.*MP4 is safest", lambda: Served(GIF)),
+    Noted("matroska", "video is a Matroska video", lambda: Served(video_file("matroska"))),
 ]
 
 
-@named(SAID)
-async def test_doubts_are_said_and_nothing_is_refused(case: Said) -> None:
-    """PixelDojo documents none of these limits (issue: preflight)."""
+@named(NOTED)
+async def test_a_doubt_is_noted_and_nothing_is_refused(case: Noted) -> None:
+    """PixelDojo documents none of these limits (ours)."""
     pytest.importorskip("av")
-    looked = await last_polled_at(case.video(), case.image(), **case.wanted)
+    checked = await check(case.video(), case.image(), **case.wanted)
 
-    assert looked.refusal is None
-    assert len(looked.notes) == 1
-    assert re.search(case.words, looked.notes[0])
+    assert checked.refusal is None
+    assert len(checked.notes) == 1
+    assert re.search(case.words, checked.notes[0])
 
 
 @pytest.mark.parametrize(
     "video",
     [
-        lambda: index_first(film(sound="aac")),
-        lambda: film("mov", sound="aac"),
-        lambda: film("webm", codec="libvpx", sound="libopus"),
+        lambda: index_first(video_file(audio="aac")),
+        lambda: video_file("mov", audio="aac"),
+        lambda: video_file("webm", codec="libvpx", audio="libopus"),
     ],
     ids=["mp4", "mov", "webm"],
 )
-async def test_of_good_inputs_nothing_is_said(video: Callable[[], bytes]) -> None:
-    """A note for everybody is read by nobody (ours)."""
-    looked = await last_polled_at(Thing(video()), seconds=3, merge_audio=True)
+async def test_good_inputs_get_no_note(video: Callable[[], bytes]) -> None:
+    """Nobody would read a note that is always there (ours)."""
+    checked = await check(Served(video()), seconds=3, merge_audio=True)
 
-    assert (looked.refusal, looked.notes) == (None, [])
-    assert sorted(looked.asked) == ["image", "video"]
+    assert (checked.refusal, checked.notes) == (None, [])
+    assert sorted(checked.asked) == ["image", "video"]
 
 
 async def test_an_index_at_the_end_costs_two_reads_not_the_file() -> None:
-    """The beginning, and the end that the beginning points at (issue: preflight)."""
-    looked = await last_polled_at(Thing(index_at_the_end(20 * MIB)), seconds=3)
+    """The beginning, and the end, whose place the beginning gives (ours)."""
+    checked = await check(Served(index_at_the_end(20 * MIB)), seconds=3)
 
-    assert (looked.refusal, looked.notes) == (None, [])
-    assert sorted(looked.asked) == ["image", "video", "video"]
-    assert looked.taken < MIB
+    assert (checked.refusal, checked.notes) == (None, [])
+    assert sorted(checked.asked) == ["image", "video", "video"]
+    assert checked.read_bytes < MIB
 
 
 # libav
 
 
 @pytest.mark.parametrize("claim", ["stsz", "trun", "cmov"])
-def test_a_header_that_claims_too_much_is_left_alone(claim: str) -> None:
+def test_a_header_that_claims_too_much_is_not_read(claim: str) -> None:
     """10 KB can make libav take gigabytes (measured)."""
     pytest.importorskip("av")
-    clip = {
-        "stsz": overstated(film()),
-        "trun": overstated(film(movflags="frag_keyframe+empty_moov"), b"trun"),
-        "cmov": film().replace(b"udta", b"cmov"),
+    data = {
+        "stsz": overstated(video_file()),
+        "trun": overstated(video_file(movflags="frag_keyframe+empty_moov"), b"trun"),
+        "cmov": video_file().replace(b"udta", b"cmov"),
     }[claim]
 
-    assert probe(whole(clip), "mov") is None
+    assert probe(whole(data), "mov") is None
 
 
-def test_what_libav_says_of_half_a_film_does_not_count() -> None:
-    """It takes the gap for the end, and the length it then tells for the whole (ours)."""
+def test_what_libav_says_about_half_a_video_does_not_count() -> None:
+    """libav takes the gap for the end, and then reports too short a length (ours)."""
     pytest.importorskip("av")
-    clip = film(movflags="frag_every_frame+empty_moov")
-    pieces = whole(clip[: len(clip) // 2])
-    pieces.total = len(clip)
-    with pytest.raises(Missing) as missing:
-        probe(pieces, "mov")
+    data = video_file(movflags="frag_every_frame+empty_moov")
+    content = whole(data[: len(data) // 2])
+    content.total = len(data)
+    with pytest.raises(BytesMissing) as missing:
+        probe(content, "mov")
 
-    assert missing.value.at == len(clip) // 2
+    assert missing.value.offset == len(data) // 2
 
 
-async def test_a_look_that_hangs_in_libav_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its thread is left behind (ours)."""
+async def test_a_check_that_hangs_in_libav_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread is abandoned (ours)."""
     pytest.importorskip("av")
-    free = threading.Event()
-    monkeypatch.setattr(preflight, "probe", lambda *given: free.wait(8) and None)
-    try:
-        looked = await last_polled_at(Thing(film()), limit=0.2)
-    finally:
-        free.set()
+    deadlines, hanging, free = Deadlines(), anyio.Event(), threading.Event()
 
-    assert looked.refusal is None
-    assert looked.notes == ["video could not be looked at from here: it took too long."]
+    def hang(*_: object) -> None:
+        anyio.from_thread.run_sync(hanging.set)
+        free.wait()
+
+    async def end() -> None:
+        await hanging.wait()
+        await deadlines.end()
+
+    monkeypatch.setattr(preflight, "probe", hang)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        try:
+            checked = await check(Served(video_file()), deadlines=deadlines)
+        finally:
+            free.set()
+
+    assert checked.refusal is None
+    assert checked.notes == ["video could not be looked at from here: it took too long."]
 
 
 @pytest.fixture
 def trap() -> Iterator[str]:
-    """An address of this machine that nobody may connect to."""
+    """An address of this machine to which no connection may be made."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
@@ -685,45 +770,45 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("form", PLAYLISTS)
 @pytest.mark.parametrize("demuxer", ["mov", "matroska"])
-def test_a_playlist_is_no_film_to_libav(form: str, demuxer: str, trap: str) -> None:
-    """It never guesses what a file is, so it takes none for a list of others (ours)."""
+def test_libav_does_not_open_a_playlist(form: str, demuxer: str, trap: str) -> None:
+    """It does not guess formats, so it never takes a file for a list of other files (ours)."""
     pytest.importorskip("av")
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedVideo):
         probe(whole(PLAYLISTS[form].format(trap).encode()), demuxer)
 
 
 @pytest.mark.parametrize("form", PLAYLISTS)
-def test_even_a_playlist_leads_libav_nowhere(form: str, trap: str) -> None:
-    """The second wall: no protocol is allowed (ours)."""
+def test_libav_follows_no_entry_of_a_playlist(form: str, trap: str) -> None:
+    """The second protection: no protocol is allowed (ours)."""
     av = pytest.importorskip("av")
     text = io.BytesIO(PLAYLISTS[form].format(trap).encode())
     with pytest.raises(av.FFmpegError):
-        av.open(text, "r", format=form, options=OPTIONS)
+        av.open(text, "r", format=form, options=LIBAV_OPTIONS)
 
 
 @pytest.mark.parametrize("form", ["mov", "matroska"])
-def test_no_decoder_runs_on_a_strangers_film(form: str) -> None:
-    """Decoders are the larger part of libav, and the one that unpacks (ours)."""
+def test_no_decoder_runs_on_an_unknown_video(form: str) -> None:
+    """Decoders are the largest part of libav, and the part that unpacks data (ours)."""
     av = pytest.importorskip("av")
-    with av.open(io.BytesIO(film(form)), "r", format=form, options=OPTIONS) as opened:
+    with av.open(io.BytesIO(video_file(form)), "r", format=form, options=LIBAV_OPTIONS) as opened:
         stream = opened.streams.video[0]
 
         assert stream.width == 320
         assert stream.pix_fmt is None  # only a decoder could tell
 
 
-def whole(data: bytes) -> Pieces:
-    pieces = Pieces()
-    pieces.total = len(data)
-    pieces.add(0, data)
-    return pieces
+def whole(data: bytes) -> ByteRanges:
+    content = ByteRanges()
+    content.total = len(data)
+    content.add(0, data)
+    return content
 
 
-def overstated(clip: bytes, table: bytes = b"stsz") -> bytes:
-    """A clip that claims to have 2**28 samples."""
-    at = clip.index(table) + 8
+def overstated(data: bytes, table: bytes = b"stsz") -> bytes:
+    """A video that claims to have 2**28 samples."""
+    at = data.index(table) + 8
     size = struct.pack(">I", 1) if table == b"stsz" else b""
-    return clip[:at] + size + struct.pack(">I", 1 << 28) + clip[at + 4 + len(size) :]
+    return data[:at] + size + struct.pack(">I", 1 << 28) + data[at + 4 + len(size) :]
 
 
 # The parts
@@ -745,9 +830,9 @@ def overstated(clip: bytes, table: bytes = b"stsz") -> bytes:
         (b"", None),
     ],
 )
-def test_a_picture_tells_its_size_in_its_header(head: bytes, size: tuple[int, int] | None) -> None:
-    """As it is shown: phones note how they were held (ours)."""
-    assert size_of(head) == size
+def test_the_size_of_an_image_is_in_its_header(head: bytes, size: tuple[int, int] | None) -> None:
+    """As it is displayed: phones store how they were held (ours)."""
+    assert image_size(head) == size
 
 
 @pytest.mark.parametrize(
@@ -768,13 +853,15 @@ def test_a_picture_tells_its_size_in_its_header(head: bytes, size: tuple[int, in
         (b"", "text/html", None),
     ],
 )
-def test_first_bytes_tell_the_kind(head: bytes, content_type: str, name: str | None) -> None:
-    """The server's word counts only where they leave a doubt (ours)."""
-    kind = kind_of(head, content_type)
+def test_the_first_bytes_show_the_file_type(
+    head: bytes, content_type: str, name: str | None
+) -> None:
+    """What the server says counts only if they leave a doubt (ours)."""
+    file_type = file_type_of(head, content_type)
 
-    assert (kind and kind.name) == name
+    assert (file_type and file_type.name) == name
 
 
-def test_the_extra_is_seen_without_loading_it() -> None:
-    """Whoever starts the server asks this (ours)."""
+def test_the_extra_is_found_without_importing_it() -> None:
+    """Importing it would slow down the start of the server (ours)."""
     assert available() is (importlib.util.find_spec("av") is not None)

@@ -30,7 +30,7 @@ from wan_mcp.models import JobList, JobResult
 from wan_mcp.sandbox.http import faults
 from wan_mcp.surface import subscriptions
 from wan_mcp.surface.resources import JobResources
-from wan_mcp.videos.media import Blob
+from wan_mcp.videos.job_files import Blob
 
 pytestmark = pytest.mark.anyio
 
@@ -442,7 +442,7 @@ async def test_a_film_can_be_too_large_or_gone(home: Host, monkeypatch: pytest.M
     id = await home.start()
     path = (await home.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
     video_views = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
-    monkeypatch.setattr("wan_mcp.videos.media.FITS", 1_000)
+    monkeypatch.setattr("wan_mcp.surface.video_views.MAX_INLINE_BYTES", 1_000)
     large = await refusal(home, f"wan://jobs/{id}/film")
     remove(path)
     gone = await refusal(home, f"wan://jobs/{id}/film")

@@ -1,8 +1,9 @@
-"""The archive: whatever happens on the way, a film is whole on the disk or is not there."""
+"""The archive: whatever happens during a download, a video is saved whole or not at all."""
 
 import base64
 import errno
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -23,42 +24,43 @@ import pytest
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
+from wan_mcp.file_lock import try_lock
 from wan_mcp.sandbox import Fault, Reply, Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.videos import archive as archive_module
-from wan_mcp.videos import partial as partial_module
-from wan_mcp.videos.archive import LOCK_POLL, LOCK_WAIT, Archive, Film
-from wan_mcp.videos.download import TRIES
-from wan_mcp.videos.partial import Partial, stem_of
+from wan_mcp.videos import unfinished as unfinished_module
+from wan_mcp.videos.archive import LOCK_POLL_SECONDS, LOCK_WAIT_SECONDS, Archive, SavedVideo
+from wan_mcp.videos.download import MAX_TRIES
+from wan_mcp.videos.unfinished import UnfinishedVideo, stem_of
 from wan_mcp.web.fetch import Web
 
 pytestmark = pytest.mark.anyio
 
-FILM = (Path(archive_module.__file__).parent.parent / "sandbox/media/clip.mp4").read_bytes()
-SHA256 = hashlib.sha256(FILM).hexdigest()
+VIDEO = (Path(archive_module.__file__).parent.parent / "sandbox/media/clip.mp4").read_bytes()
+SHA256 = hashlib.sha256(VIDEO).hexdigest()
 MADE = datetime(2026, 11, 23, 12, tzinfo=UTC)
 STEM = "2026-11-23_job_1"
 PATH = "/media/clip.mp4"
 DAY = 24 * 3600
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-OLD = {"Content-Type": "video/mp4", "ETag": '"old"'}
+MP4 = {"Content-Type": "video/mp4"}
 
-KEEPER = """
+OTHER_PROCESS = """
 import sys, anyio
 from datetime import datetime, UTC
 from pathlib import Path
 from wan_mcp.clock import Clock
 from wan_mcp.videos.archive import Archive
-from wan_mcp.videos.partial import Partial
+from wan_mcp.videos.unfinished import UnfinishedVideo
 from wan_mcp.web.fetch import Web
 
-append = Partial.append
+write = UnfinishedVideo.write
 
-def told(self, block):
-    append(self, block)
-    print(self.note.size, flush=True)
+def reporting(self, block):
+    write(self, block)
+    print(self.received.size, flush=True)
 
-Partial.append = told
+UnfinishedVideo.write = reporting
 archive = Archive(Path(sys.argv[1]), Web(loopback=True), Clock())
 made_at = datetime(2026, 11, 23, 12, tzinfo=UTC)
 anyio.run(lambda: archive.keep("job_1", sys.argv[2], made_at=made_at))
@@ -67,20 +69,20 @@ anyio.run(lambda: archive.keep("job_1", sys.argv[2], made_at=made_at))
 
 @dataclass
 class Hours:
-    """A clock that only the archive's own pauses move."""
+    """Time that only the archive's own pauses move forward."""
 
     now: float = MADE.timestamp()
     pauses: list[float] = field(default_factory=list)
     meanwhile: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint
 
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> datetime:
-        return datetime.fromtimestamp(self.now, UTC)
-
-    def chance(self) -> float:
-        return 0.0
+    def clock(self) -> Clock:
+        """No jitter, and no real time."""
+        return Clock(
+            monotonic=lambda: self.now,
+            wall=lambda: datetime.fromtimestamp(self.now, UTC),
+            sleep=self.sleep,
+            chance=lambda: 0.0,
+        )
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -89,8 +91,8 @@ class Hours:
 
 
 @dataclass
-class VideoSaver:
-    """An archive, its folder and clock, and the storage that it fetches from."""
+class Saving:
+    """An archive, its folder and clock, and the storage that it downloads from."""
 
     folder: Path
     sandbox: Sandbox
@@ -98,18 +100,20 @@ class VideoSaver:
     clock: Hours = field(default_factory=Hours)
 
     def archive(self, **settings: Any) -> Archive:
-        return Archive(self.folder, self.web, self.clock, **settings)
+        return Archive(self.folder, self.web, self.clock.clock(), **settings)
 
-    async def keep(self, job_id: str = "job_1", **given: Any) -> Film:
+    async def keep(self, job_id: str = "job_1", **given: Any) -> SavedVideo:
         given = {"url": self.sandbox.clip_url, "made_at": MADE, **given}
         return await self.archive().keep(job_id, **given)
 
-    def fault(self, *record: Fault, times: int | None = 1) -> None:
-        self.sandbox.fault("GET", PATH, *record, times=times)
+    def fault(self, *faults: Fault, times: int | None = 1) -> None:
+        self.sandbox.fault("GET", PATH, *faults, times=times)
 
     @property
-    def ranges(self) -> list[str | None]:
-        return [request.headers.get("range") for request in self.sandbox.requests]
+    def downloads(self) -> int:
+        """How many requests there were; each asks for the whole video."""
+        assert not [one for one in self.sandbox.requests if "range" in one.headers]
+        return len(self.sandbox.requests)
 
     @property
     def names(self) -> list[str]:
@@ -117,213 +121,172 @@ class VideoSaver:
 
 
 @pytest.fixture
-async def keeper(tmp_path: Path) -> AsyncIterator[VideoSaver]:
-    with anyio.fail_after(20):
+async def saving(tmp_path: Path) -> AsyncIterator[Saving]:
+    with anyio.fail_after(600):
         async with Sandbox() as sandbox:
             web = Web(loopback=True)
-            yield VideoSaver(tmp_path / "films", sandbox, web)
+            yield Saving(tmp_path / "videos", sandbox, web)
             await web.aclose()
 
 
-def is_whole(film: Film) -> bool:
-    return film.path.read_bytes() == FILM and (film.sha256, film.size) == (SHA256, len(FILM))
+def is_whole(video: SavedVideo) -> bool:
+    return video.path.read_bytes() == VIDEO and (video.sha256, video.size) == (SHA256, len(VIDEO))
 
 
-def film_reply(status: int = 200, body: bytes = FILM, **headers: str) -> Reply:
+def video_reply(status: int = 200, body: bytes = VIDEO, **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status, OLD | named, body)
+    return Reply(status, MP4 | named, body)
 
 
-def instead(status: int = 200, body: bytes = FILM, **headers: str) -> Fault:
-    """Another answer of the storage."""
-    return Fault(work=True, reply=film_reply(status, body, **headers))
+def instead(status: int = 200, body: bytes = VIDEO, **headers: str) -> Fault:
+    """A different answer of the storage."""
+    return Fault(work=True, reply=video_reply(status, body, **headers))
 
 
-def cut_old(at: int, body: bytes = FILM, **headers: str) -> Fault:
-    """The film under the ETag "old", broken off."""
-    return Fault(work=True, reply=film_reply(200, body, **headers), send="cut", cut_at=at)
+def cut(at: int, body: bytes = VIDEO, **headers: str) -> Fault:
+    """The video, cut off after so many bytes."""
+    return Fault(work=True, reply=video_reply(200, body, **headers), send="cut", cut_at=at)
 
 
-async def test_film_is_saved_under_its_date_and_job(keeper: VideoSaver) -> None:
+async def test_video_is_saved_under_its_date_and_job(saving: Saving) -> None:
     """Named by date and job id, whole, and private to the user (ours)."""
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert film.path == keeper.folder / f"{STEM}.mp4"
-    assert keeper.names == [f".{STEM}.json", f"{STEM}.mp4"]
+    assert is_whole(video)
+    assert video.path == saving.folder / f"{STEM}.mp4"
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
     if os.name == "posix":
-        assert keeper.folder.stat().st_mode & 0o777 == 0o700
-        assert film.path.stat().st_mode & 0o777 == 0o600
+        assert saving.folder.stat().st_mode & 0o777 == 0o700
+        assert video.path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_neither_key_nor_cookie_is_sent_along(keeper: VideoSaver) -> None:
-    """The storage is another company's than the API, perhaps (ours)."""
-    keeper.fault(Fault(work=True, reply=film_reply(set_cookie="a=b; Path=/"), send="cut"))
+async def test_neither_key_nor_cookie_is_sent_to_the_storage(saving: Saving) -> None:
+    """The storage may belong to another company than the API (assumed)."""
+    saving.fault(Fault(work=True, reply=video_reply(set_cookie="a=b; Path=/"), send="cut"))
 
-    await keeper.keep()
+    await saving.keep()
 
-    assert len(keeper.sandbox.requests) == 2
-    for request in keeper.sandbox.requests:
+    assert len(saving.sandbox.requests) == 2
+    for request in saving.sandbox.requests:
         assert set(request.headers) == {"host", "user-agent", "accept", "accept-encoding"}
 
 
-async def test_film_is_intact_after_ten_random_cuts(keeper: VideoSaver) -> None:
-    """Each connection goes on exactly where the last one broke (issue: ten random points)."""
-    cuts = sorted(random.Random(23).sample(range(1, len(FILM)), 10))
-    keeper.fault(*(faults.cut(cut - before) for before, cut in zip([0, *cuts], cuts, strict=False)))
+async def test_video_is_intact_after_ten_random_cuts(saving: Saving) -> None:
+    """Each cut starts the download from the beginning (ours)."""
+    cuts = random.Random(23).sample(range(1, len(VIDEO)), 10)
+    saving.fault(*map(cut, cuts))
 
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.ranges == [None, *(f"bytes={cut}-" for cut in cuts)]
-    assert all("if-range" in request.headers for request in keeper.sandbox.requests[1:])
-    assert keeper.clock.pauses == [0.5] * 10
+    assert is_whole(video)
+    assert saving.downloads == 11
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
-async def test_saved_film_is_not_fetched_again(keeper: VideoSaver) -> None:
-    """Its link may be dead by then (ours)."""
-    first = await keeper.keep()
+async def test_saved_video_is_not_fetched_again(saving: Saving) -> None:
+    """Its link may have expired by then (ours)."""
+    first = await saving.keep()
 
-    again = await keeper.keep(url="https://storage.invalid/gone.mp4")
+    again = await saving.keep(url="https://storage.invalid/gone.mp4")
 
     assert again == first
-    assert len(keeper.sandbox.requests) == 1
+    assert len(saving.sandbox.requests) == 1
 
 
-async def test_film_that_changed_is_fetched_from_its_start(keeper: VideoSaver) -> None:
-    """Two halves of two films are no film: If-Range brings the whole other one (RFC 9110)."""
-    keeper.fault(cut_old(700, b"\0" * 50_000))
+async def test_video_that_changed_between_two_tries_is_not_mixed(saving: Saving) -> None:
+    """Two halves of two videos are not a video (ours)."""
+    saving.fault(cut(40_000, b"\0" * 50_000))
 
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.ranges == [None, "bytes=700-"]
-    assert keeper.sandbox.requests[1].headers["if-range"] == '"old"'
-
-
-TAIL = FILM[700:]
-SPAN = f"bytes 700-{len(FILM) - 1}/{len(FILM)}"
+    assert is_whole(video)
+    assert saving.downloads == 2
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        instead(206, TAIL, Content_Range=SPAN, ETag='"new"'),
-        instead(206, TAIL, Content_Range=f"bytes 700-{len(FILM) - 1}/{len(FILM) + 1}"),
-        instead(206, TAIL, Content_Range=f"bytes 701-{len(FILM)}/{len(FILM)}"),
-        instead(206, TAIL),
-        instead(206, TAIL + b"!", Content_Range=SPAN),
-        instead(416, b"", Content_Range=f"bytes */{len(FILM)}"),
-        instead(416, b""),
-    ],
-    ids=["etag", "total", "start", "untold", "too much", "refused", "refused, untold"],
-)
-async def test_part_that_does_not_fit_is_not_put_on(keeper: VideoSaver, answer: Fault) -> None:
-    """What does not surely go on with the same film makes it begin again (ours)."""
-    keeper.fault(cut_old(700), answer)
+@pytest.mark.parametrize("status", [206, 416])
+async def test_answer_to_a_range_that_was_not_requested_is_tried_again(
+    saving: Saving, status: int
+) -> None:
+    """It says something about a cache in between, not about the video (ours)."""
+    saving.fault(instead(status, VIDEO[700:]))
 
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert keeper.ranges == [None, "bytes=700-", None]
+    assert is_whole(await saving.keep())
+    assert saving.downloads == 2
 
 
-async def test_storage_without_ranges_still_brings_the_film(keeper: VideoSaver) -> None:
-    """A 200 to a range means the whole from its first byte (RFC 9110)."""
-    keeper.fault(cut_old(700), instead())
-
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert keeper.ranges == [None, "bytes=700-"]
-
-
-@pytest.mark.parametrize("etag", ['W/"weak"', ""])
-async def test_film_without_strong_etag_is_not_resumed(keeper: VideoSaver, etag: str) -> None:
-    """A weak ETag does not promise the same bytes (RFC 9110)."""
-    keeper.fault(cut_old(700, ETag=etag))
-
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert keeper.ranges == [None, None]
-
-
-async def test_breaks_without_progress_end_the_attempt(keeper: VideoSaver) -> None:
-    """A storage that always breaks at one place is given up, for now (ours)."""
-    keeper.fault(cut_old(700, ETag=""), times=None)
+async def test_storage_that_always_breaks_is_given_up_for_now(saving: Saving) -> None:
+    """After twelve failures in a row; the caller may try again later (ours)."""
+    saving.fault(cut(700), times=None)
 
     with pytest.raises(NotSaved, match="the connection broke") as failed:
-        await keeper.keep()
+        await saving.keep()
 
     assert not failed.value.final
-    assert len(keeper.sandbox.requests) == 1 + TRIES - 1
-    assert keeper.clock.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert saving.downloads == MAX_TRIES
+    assert saving.clock.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
+    assert saving.names == []
 
 
-async def test_lost_connections_are_waited_out(keeper: VideoSaver) -> None:
-    """No answer at all is no verdict on the film (ours)."""
-    keeper.fault(faults.reset(work=False), faults.dropped(work=True), faults.status(502))
+async def test_lost_connections_are_waited_out(saving: Saving) -> None:
+    """A missing answer says nothing about the video (ours)."""
+    saving.fault(faults.reset(work=False), faults.dropped(work=True), faults.status(502))
 
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.clock.pauses == [0.5, 1, 2]
+    assert is_whole(video)
+    assert saving.clock.pauses == [0.5, 1, 2]
 
 
 @pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("86400", 300), ("soon", 0.5)])
-async def test_busy_storage_is_given_the_time_it_asks(
-    keeper: VideoSaver, asked: str, waited: float
+async def test_busy_storage_gets_the_pause_that_it_asks_for(
+    saving: Saving, asked: str, waited: float
 ) -> None:
-    """Retry-After counts up to five minutes (ours)."""
-    keeper.fault(faults.status(429, headers={"Retry-After": asked}))
+    """Up to five minutes (ours)."""
+    saving.fault(faults.status(429, headers={"Retry-After": asked}))
 
-    await keeper.keep()
+    await saving.keep()
 
-    assert keeper.clock.pauses == [waited]
+    assert saving.clock.pauses == [waited]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_dead_link_is_final_at_once(keeper: VideoSaver, status: int) -> None:
-    """Storages answer 403 for an expired signature, and 404 for what was deleted (ours)."""
-    keeper.fault(faults.status(status, "<html>gone"))
+async def test_dead_link_is_final_at_once(saving: Saving, status: int) -> None:
+    """A storage answers 403 for an expired signature, and 404 for a deleted file (assumed)."""
+    saving.fault(faults.status(status, "<html>gone"))
 
     with pytest.raises(NotSaved, match=f"answers {status}") as failed:
-        await keeper.keep(url=f"{keeper.sandbox.clip_url}?signature=secret")
+        await saving.keep(url=f"{saving.sandbox.clip_url}?signature=secret")
 
     assert failed.value.final
     assert "secret" not in failed.value.what
-    assert len(keeper.sandbox.requests) == 1
+    assert len(saving.sandbox.requests) == 1
 
 
-async def test_link_that_dies_keeps_what_has_come(keeper: VideoSaver) -> None:
-    """PixelDojo may hand out a fresh link to the same film (assumed)."""
-    keeper.fault(faults.cut(700), faults.status(403))
-    with pytest.raises(NotSaved):
-        await keeper.keep()
+async def test_failed_download_leaves_no_file(saving: Saving) -> None:
+    """What was received is removed, so that it is never taken for a video (ours)."""
+    saving.fault(cut(20_000), faults.status(403))
+    with pytest.raises(NotSaved, match="answers 403"):
+        await saving.keep()
 
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert keeper.ranges[-1] == "bytes=700-"
+    assert saving.names == []
 
 
-async def test_retries_end_when_the_link_expires(keeper: VideoSaver) -> None:
-    """Pauses shrink towards the end of the link's life, and after it there are none (ours)."""
-    keeper.fault(faults.status(503, headers={"Retry-After": "60"}), times=None)
+async def test_retries_end_when_the_link_expires(saving: Saving) -> None:
+    """Pauses get shorter towards that moment, and after it there is no retry (ours)."""
+    saving.fault(faults.status(503, headers={"Retry-After": "60"}), times=None)
 
     with pytest.raises(NotSaved, match="expired") as failed:
-        await keeper.keep(expires_at=MADE + timedelta(seconds=100))
+        await saving.keep(expires_at=MADE + timedelta(seconds=100))
 
     assert failed.value.final
-    assert keeper.clock.pauses == [50, 25, 12.5, 6.25, 3.125, 1.5625, 0.78125]
+    assert saving.clock.pauses == [50, 25, 12.5, 6.25, 3.125, 1.5625, 0.78125]
 
 
-async def test_link_said_to_be_expired_is_tried_once(keeper: VideoSaver) -> None:
-    """PixelDojo does not say what `expiresAt` means, and clocks are wrong (ours)."""
-    film = await keeper.keep(expires_at=MADE - timedelta(days=1))
+async def test_expired_link_is_tried_once(saving: Saving) -> None:
+    """PixelDojo does not document what `expiresAt` means, and clocks may be wrong (ours)."""
+    video = await saving.keep(expires_at=MADE - timedelta(days=1))
 
-    assert is_whole(film)
+    assert is_whole(video)
 
 
 @pytest.mark.parametrize(
@@ -337,93 +300,117 @@ async def test_link_said_to_be_expired_is_tried_once(keeper: VideoSaver) -> None
     ],
     ids=["page", "json", "json inside", "page inside", "packed"],
 )
-async def test_what_is_no_film_is_not_saved(keeper: VideoSaver, answer: Fault) -> None:
-    """An error page under a film's name would be found when the film is gone (ours)."""
-    keeper.fault(answer)
+async def test_answer_that_is_not_a_video_is_not_saved(saving: Saving, answer: Fault) -> None:
+    """An error page with a video's name would be noticed only when the link is dead (ours)."""
+    saving.fault(answer)
 
     with pytest.raises(NotSaved, match="not a film") as failed:
-        await keeper.keep()
+        await saving.keep()
 
     assert failed.value.final
-    assert not list(keeper.folder.glob("*.mp4"))
-    assert not sum(part.stat().st_size for part in keeper.folder.glob(".*.part"))
-    assert is_whole(await keeper.keep())
+    assert not list(saving.folder.glob("*.mp4"))
+    assert not sum(part.stat().st_size for part in saving.folder.glob(".*.part"))
+    assert is_whole(await saving.keep())
 
 
-async def test_film_told_to_be_too_long_is_not_begun(
-    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+async def test_video_declared_too_long_is_not_begun(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder is not filled without end (ours)."""
-    keeper.fault(faults.cut(100))
-    monkeypatch.delattr(Partial, "append")
+    """The disk must not be filled by something that is not a result (ours)."""
+    saving.fault(faults.cut(100))
+    monkeypatch.delattr(UnfinishedVideo, "write")
 
     with pytest.raises(NotSaved, match="longer than 30,000 bytes") as failed:
-        await keeper.archive(max_bytes=30_000).keep("job_1", keeper.sandbox.clip_url, made_at=MADE)
+        await saving.archive(max_bytes=30_000).keep("job_1", saving.sandbox.clip_url, made_at=MADE)
 
     assert failed.value.final
 
 
-async def test_empty_answer_is_asked_for_again(keeper: VideoSaver) -> None:
-    """No film has no bytes (ours)."""
-    keeper.fault(instead(body=b""))
+async def test_empty_answer_is_asked_for_again(saving: Saving) -> None:
+    """A video cannot be empty (ours)."""
+    saving.fault(instead(body=b""))
 
-    assert is_whole(await keeper.keep())
+    assert is_whole(await saving.keep())
 
 
 @asynccontextmanager
 async def storage(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that answers with these very bytes, one connection each; and what it was asked."""
+    """A server that gives one of these answers per connection, and the requests that it gets."""
     asked: list[bytes] = []
 
     async def serve(stream: anyio.abc.SocketStream) -> None:
         async with stream:
             asked.append(await stream.receive())
-            with suppress(anyio.BrokenResourceError):  # who has enough hangs up
+            with suppress(anyio.BrokenResourceError):  # the client may close the connection early
                 await stream.send(answers[len(asked) - 1])
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
-        yield f"http://127.0.0.1:{port}/film", asked
+        yield f"http://127.0.0.1:{port}/video", asked
         group.cancel_scope.cancel()
 
 
-async def test_length_nobody_told_is_asked_for(keeper: VideoSaver) -> None:
-    """Without Content-Length a cut looks like the end; a range past it tells (RFC 9110)."""
-    whole = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nConnection: close\r\n\r\n' + FILM
-    past = f"HTTP/1.1 416 No\r\nContent-Range: bytes */{len(FILM)}\r\nContent-Length: 0\r\n\r\n"
-
-    async with storage(whole, past.encode()) as (url, asked):
-        film = await keeper.keep(url=url)
-
-    assert is_whole(film)
-    assert f"Range: bytes={len(FILM)}-".encode() in asked[1]
+BOX = b"\0\0\0\x0cfree!!!!"
+LARGE_BOX = b"\0\0\0\1free" + (20).to_bytes(8) + b"!!!!"
+FRAGMENT = b"\0\0\0\x08moof"
+LAST_INDEX = b"\0\0\0\x08mfra"
 
 
-async def test_film_that_grows_too_long_is_dropped(keeper: VideoSaver) -> None:
-    """Nor when nobody tells its length; what had come makes room again (ours)."""
-    chunks = b"".join(b"8000\r\n" + FILM[:0x8000] + b"\r\n" for _ in range(40))
+@pytest.mark.parametrize(
+    ("body", "is_whole"),
+    [
+        (VIDEO, True),
+        (VIDEO + BOX + LARGE_BOX, True),
+        (VIDEO + FRAGMENT + LAST_INDEX, True),
+        (VIDEO[:-1], False),
+        (VIDEO + BOX[:-1], False),
+        (VIDEO + LARGE_BOX[:-1], False),
+        (VIDEO + b"\0\0\0\0free", False),
+        (VIDEO + FRAGMENT, False),
+        (BOX, False),
+        (b"", False),
+    ],
+)
+async def test_video_of_undeclared_length_must_end_with_its_last_box(
+    saving: Saving, body: bytes, is_whole: bool
+) -> None:
+    """Without Content-Length a cut looks like the end of the file (RFC 9112, 6.3)."""
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
+    saved = []
+
+    async with storage(*[answer] * MAX_TRIES) as (url, asked):
+        with suppress(NotSaved):
+            saved.append(await saving.keep(url=url))
+
+    assert [video.path.read_bytes() for video in saved] == [body] * is_whole
+    assert len(asked) == (1 if is_whole else MAX_TRIES)
+
+
+async def test_video_that_grows_too_long_is_removed(saving: Saving) -> None:
+    """Also if its length is not declared; the space is freed at once (ours)."""
+    chunks = b"".join(b"8000\r\n" + VIDEO[:0x8000] + b"\r\n" for _ in range(40))
 
     async with storage(CHUNKED + chunks + b"0\r\n\r\n") as (url, _):
         with pytest.raises(NotSaved, match="longer than 200,000 bytes") as failed:
-            await keeper.archive(max_bytes=200_000).keep("job_1", url, made_at=MADE)
+            await saving.archive(max_bytes=200_000).keep("job_1", url, made_at=MADE)
 
     assert failed.value.final
-    assert [path.stat().st_size for path in keeper.folder.glob("*.part")] == [0]
+    assert saving.names == []
 
 
-async def test_last_chunk_is_as_good_as_a_length(keeper: VideoSaver) -> None:
+async def test_last_chunk_is_as_good_as_a_length(saving: Saving) -> None:
     """A chunked body says where it ends (RFC 9112)."""
-    length = f"{len(FILM):x}\r\n".encode()
+    length = f"{len(VIDEO):x}\r\n".encode()
 
-    async with storage(CHUNKED + length + FILM + b"\r\n0\r\n\r\n") as (url, _):
-        film = await keeper.keep(url=url)
+    async with storage(CHUNKED + length + VIDEO + b"\r\n0\r\n\r\n") as (url, _):
+        video = await saving.keep(url=url)
 
-    assert is_whole(film)
+    assert is_whole(video)
 
 
-def dedupe_key(algorithm: str, data: bytes) -> str:
+def digest(algorithm: str, data: bytes) -> str:
     return base64.b64encode(hashlib.new(algorithm, data).digest()).decode()
 
 
@@ -436,98 +423,96 @@ DIGESTS = {
 
 
 @pytest.mark.parametrize("header", DIGESTS)
-async def test_film_is_checked_against_its_digest(keeper: VideoSaver, header: str) -> None:
-    """What does not match the storage's own digest is thrown away and fetched again (ours)."""
+async def test_video_is_checked_against_its_digest(saving: Saving, header: str) -> None:
+    """A video that does not match the storage's digest is downloaded again (ours)."""
     algorithm, form = DIGESTS[header]
-    told: dict[str, Any] = {header: form.format(dedupe_key(algorithm, FILM))}
-    keeper.fault(instead(body=FILM[:-1] + b"?", **told), instead(**told))
+    declared: dict[str, Any] = {header: form.format(digest(algorithm, VIDEO))}
+    saving.fault(instead(body=VIDEO[:-1] + b"?", **declared), instead(**declared))
 
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.ranges == [None, None]
+    assert is_whole(video)
+    assert saving.downloads == 2
 
 
-async def test_digest_that_never_matches_is_not_final(keeper: VideoSaver) -> None:
-    """A proxy in between may spoil films today, and not tomorrow (ours)."""
-    keeper.fault(instead(Content_MD5=dedupe_key("md5", b"another film")), times=None)
+async def test_digest_that_never_matches_is_not_final(saving: Saving) -> None:
+    """A proxy in between may damage videos today, and not tomorrow (ours)."""
+    saving.fault(instead(Content_MD5=digest("md5", b"another video")), times=None)
 
     with pytest.raises(NotSaved, match="damaged") as failed:
-        await keeper.keep()
+        await saving.keep()
 
     assert not failed.value.final
-    assert not list(keeper.folder.glob("*.mp4"))
+    assert not list(saving.folder.glob("*.mp4"))
 
 
-async def test_composite_digest_of_an_upload_is_ignored(keeper: VideoSaver) -> None:
-    """S3 appends the number of parts to a digest of digests (S3's documentation)."""
-    keeper.fault(instead(x_amz_checksum_sha256=dedupe_key("sha256", b"parts") + "-3"))
+async def test_composite_digest_of_an_upload_is_ignored(saving: Saving) -> None:
+    """S3 appends the number of parts to a digest of digests (documented)."""
+    saving.fault(instead(x_amz_checksum_sha256=digest("sha256", b"parts") + "-3"))
 
-    assert is_whole(await keeper.keep())
+    assert is_whole(await saving.keep())
 
 
-async def test_film_survives_a_full_disk(
-    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+async def test_full_disk_leaves_no_file_and_no_verdict(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once there is room, it goes on from what had been written (ours)."""
-    keeper.fault(faults.cut(700))
+    """When there is space again, the video is saved (ours)."""
     write, full = os.write, True
 
     def limited(file: int, data: memoryview) -> int:
-        if full and os.fstat(file).st_size >= 600 and len(data) > 600:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(keeper.folder))
+        if full and os.fstat(file).st_size + len(data) > 30_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(saving.folder))
         return write(file, data)
 
     monkeypatch.setattr(os, "write", limited)
     with pytest.raises(NotSaved, match="No space left") as failed:
-        await keeper.keep(url=f"{keeper.sandbox.clip_url}?signature=secret")
+        await saving.keep(url=f"{saving.sandbox.clip_url}?signature=secret")
+    left = saving.names
     full = False
-    film = await keeper.keep()
 
-    assert is_whole(film)
-    assert keeper.ranges == [None, "bytes=700-", "bytes=700-"]
+    assert is_whole(await saving.keep())
+    assert left == []
     assert not failed.value.final
-    assert not {"secret", str(keeper.folder)} & set(failed.value.what.split())
+    assert not {"secret", str(saving.folder)} & set(failed.value.what.split())
 
 
-async def test_folder_that_cannot_be_made_is_told(keeper: VideoSaver) -> None:
-    """The user may give another one, so it is not the end (ours)."""
-    keeper.folder.write_text("a file")
+async def test_folder_that_cannot_be_created_is_reported(saving: Saving) -> None:
+    """The user may choose another folder, so it is not final (ours)."""
+    saving.folder.write_text("a file")
 
     with pytest.raises(NotSaved, match="the disk says") as failed:
-        await keeper.keep()
+        await saving.keep()
 
     assert not failed.value.final
-    assert keeper.sandbox.requests == []
+    assert saving.sandbox.requests == []
 
 
-async def test_cancelled_call_leaves_what_has_come(
-    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+async def test_cancelled_call_leaves_no_file(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that gives up on a call must not cost the film's first half (ours)."""
-    keeper.fault(faults.cut(20_000, stall=True))
-    came, append = threading.Event(), Partial.append
+    """A host that gives up on a call costs a retry, not the video (ours)."""
+    saving.fault(faults.cut(20_000, stall=True))
+    arrived, write = threading.Event(), UnfinishedVideo.write
 
-    def told(part: Partial, block: bytes) -> None:
-        append(part, block)
-        if part.note.size == 20_000:
-            came.set()
+    def reporting(video: UnfinishedVideo, block: bytes) -> None:
+        write(video, block)
+        if video.received.size == 20_000:
+            arrived.set()
 
-    monkeypatch.setattr(Partial, "append", told)
+    monkeypatch.setattr(UnfinishedVideo, "write", reporting)
     async with anyio.create_task_group() as group:
-        group.start_soon(keeper.keep)
-        await anyio.to_thread.run_sync(came.wait)
+        group.start_soon(saving.keep)
+        await anyio.to_thread.run_sync(arrived.wait)
         group.cancel_scope.cancel()
+    left = saving.names
 
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert keeper.ranges == [None, "bytes=20000-"]
+    assert is_whole(await saving.keep())
+    assert left == []
 
 
-def half_done(keeper: VideoSaver, at: int) -> "subprocess.Popen[bytes]":
-    """Another process that saves the same film, and waits for the rest of it."""
-    command = [sys.executable, "-c", KEEPER, str(keeper.folder), keeper.sandbox.clip_url]
+def half_done(saving: Saving, at: int) -> "subprocess.Popen[bytes]":
+    """Start another process that saves the same video, and has so many bytes of it."""
+    command = [sys.executable, "-c", OTHER_PROCESS, str(saving.folder), saving.sandbox.clip_url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     for line in process.stdout:
@@ -541,77 +526,88 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.communicate()
 
 
-async def test_film_is_intact_after_a_kill(keeper: VideoSaver) -> None:
-    """kill -9 in the middle, then another process goes on by range (issue)."""
-    keeper.fault(faults.cut(20_000, stall=True))
-    kill(await anyio.to_thread.run_sync(half_done, keeper, 20_000))
+async def test_video_is_intact_after_a_kill(saving: Saving) -> None:
+    """After kill -9 in the middle, another process starts from the beginning (ours)."""
+    saving.fault(faults.cut(20_000, stall=True))
+    kill(await anyio.to_thread.run_sync(half_done, saving, 20_000))
+    left = saving.names
 
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.ranges == [None, "bytes=20000-"]
-    assert keeper.names == [f".{STEM}.json", f"{STEM}.mp4"]
+    assert is_whole(video)
+    assert left == [f".{STEM}.json", f".{STEM}.part"]
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
-async def test_second_process_waits_for_the_first(keeper: VideoSaver) -> None:
-    """Who finds the film being saved takes over when the other dies, not before (ours)."""
-    keeper.fault(faults.cut(20_000, stall=True))
-    other = await anyio.to_thread.run_sync(half_done, keeper, 20_000)
+async def test_what_a_killed_process_left_is_removed_with_the_next_video(saving: Saving) -> None:
+    """Its lock is free, so nobody is writing the file any more (ours)."""
+    saving.fault(faults.cut(20_000, stall=True))
+    kill(await anyio.to_thread.run_sync(half_done, saving, 20_000))
+
+    await saving.keep("job_2")
+
+    assert saving.names == [".2026-11-23_job_2.json", "2026-11-23_job_2.mp4"]
+
+
+async def test_second_process_waits_for_the_first(saving: Saving) -> None:
+    """It takes over when the first one dies, and not before (ours)."""
+    saving.fault(faults.cut(20_000, stall=True))
+    other = await anyio.to_thread.run_sync(half_done, saving, 20_000)
     asked: list[int] = []
 
-    async def third_look() -> None:
-        asked.append(len(keeper.sandbox.requests))
+    async def kill_at_the_third_pause() -> None:
+        asked.append(len(saving.sandbox.requests))
         if len(asked) == 3:
             kill(other)
         await anyio.lowlevel.checkpoint()
 
-    keeper.clock.meanwhile = third_look
-    film = await keeper.keep()
+    saving.clock.meanwhile = kill_at_the_third_pause
+    video = await saving.keep()
 
-    assert is_whole(film)
+    assert is_whole(video)
     assert asked[:3] == [1, 1, 1]
-    assert keeper.ranges == [None, "bytes=20000-"]
+    assert saving.downloads == 2
 
 
-async def test_two_tasks_fetch_one_film_once(keeper: VideoSaver) -> None:
-    """Two calls about one job end with the same film (ours)."""
-    films: list[Film] = []
+async def test_two_tasks_fetch_one_video_once(saving: Saving) -> None:
+    """Two calls about one job end with the same video (ours)."""
+    videos: list[SavedVideo] = []
     first = anyio.Event()
-    keeper.clock.meanwhile = first.wait
+    saving.clock.meanwhile = first.wait
 
     async def keep() -> None:
-        films.append(await keeper.keep())
+        videos.append(await saving.keep())
         first.set()
 
     async with anyio.create_task_group() as group:
         group.start_soon(keep)
         group.start_soon(keep)
 
-    assert is_whole(films[0])
-    assert films[0] == films[1]
-    assert len(keeper.sandbox.requests) == 1
+    assert is_whole(videos[0])
+    assert videos[0] == videos[1]
+    assert len(saving.sandbox.requests) == 1
 
 
-async def test_lock_that_is_never_freed_is_given_up(keeper: VideoSaver) -> None:
+async def test_lock_that_is_never_freed_is_given_up(saving: Saving) -> None:
     """A frozen process must not freeze another (ours)."""
-    frozen = Partial(keeper.folder, STEM)
+    frozen = UnfinishedVideo(saving.folder, STEM)
     assert frozen.claim()
 
     try:
         with pytest.raises(NotSaved, match="Another server") as failed:
-            await keeper.keep()
+            await saving.keep()
     finally:
         frozen.release()
 
     assert not failed.value.final
-    assert sum(keeper.clock.pauses) == LOCK_WAIT
+    assert sum(saving.clock.pauses) == LOCK_WAIT_SECONDS
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other locks")
-async def test_disk_without_locks_is_told(
-    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+async def test_disk_without_locks_is_reported(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some network disks have none, and two servers would spoil each other's film (ours)."""
+    """Some network disks have none, and two servers could write the same file (ours)."""
 
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -619,80 +615,58 @@ async def test_disk_without_locks_is_told(
     monkeypatch.setattr("fcntl.flock", flock)
 
     with pytest.raises(NotSaved, match="No locks available") as failed:
-        await keeper.keep()
+        await saving.keep()
 
     assert not failed.value.final
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
-async def test_lock_on_a_removed_note_is_none(
-    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+async def test_lock_on_a_removed_note_does_not_count(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweep in another process may take the note between opening and locking it (ours)."""
-    lock = partial_module._lock
+    """A sweep in another process may remove the note between opening and locking it (ours)."""
     raced: list[int] = []
 
-    def after_a_sweep(file: int) -> None:
+    def after_a_sweep(file: int, *, offset: int) -> bool:
         if not raced:
             raced.append(file)
-            (keeper.folder / f".{STEM}.json").unlink()
-        lock(file)
+            (saving.folder / f".{STEM}.json").unlink()
+        return try_lock(file, offset=offset)
 
-    monkeypatch.setattr(partial_module, "_lock", after_a_sweep)
-    film = await keeper.keep()
+    monkeypatch.setattr(unfinished_module, "try_lock", after_a_sweep)
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.clock.pauses == [LOCK_POLL]
-    assert keeper.names == [f".{STEM}.json", f"{STEM}.mp4"]
-
-
-@pytest.mark.parametrize("spoil", ["bytes", "note", "length"])
-async def test_part_that_a_crash_spoilt_is_thrown_away(keeper: VideoSaver, spoil: str) -> None:
-    """After a power failure a file may have its length and not its bytes (observed elsewhere)."""
-    keeper.fault(faults.cut(700), faults.status(404))
-    with pytest.raises(NotSaved):
-        await keeper.keep()
-    part, note = (keeper.folder / f".{STEM}.{suffix}" for suffix in ("part", "json"))
-    if spoil == "bytes":
-        part.write_bytes(bytes(700))
-    elif spoil == "length":
-        part.write_bytes(FILM[:600])
-    else:
-        note.write_bytes(note.read_bytes()[:-9])
-
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert keeper.ranges[-1] is None
+    assert is_whole(video)
+    assert saving.clock.pauses == [LOCK_POLL_SECONDS]
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
-async def test_bytes_behind_the_last_note_are_dropped(keeper: VideoSaver) -> None:
-    """A kill between a write and its note leaves too much, not too little (ours)."""
-    keeper.fault(faults.cut(700), faults.status(404))
-    with pytest.raises(NotSaved):
-        await keeper.keep()
-    part = keeper.folder / f".{STEM}.part"
-    part.write_bytes(part.read_bytes() + bytes(100_000))
+async def test_leftovers_of_a_crash_never_become_part_of_a_video(saving: Saving) -> None:
+    """Not even those of an older version, which continued them by byte range (ours)."""
+    saving.folder.mkdir()
+    (saving.folder / f".{STEM}.part").write_bytes(bytes(2 * len(VIDEO)))
+    known = {"etag": '"a"', "total": len(VIDEO), "size": len(VIDEO), "sha256": SHA256}
+    (saving.folder / f".{STEM}.json").write_text(json.dumps(known))
 
-    film = await keeper.keep()
+    video = await saving.keep()
 
-    assert is_whole(film)
-    assert keeper.ranges[-1] == "bytes=700-"
+    assert is_whole(video)
+    assert saving.downloads == 1
 
 
-async def test_whole_part_needs_no_request(
-    keeper: VideoSaver, monkeypatch: pytest.MonkeyPatch
+async def test_video_that_cannot_get_its_name_is_fetched_again(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill between the last byte and the new name costs nothing (ours)."""
+    """On Windows a virus scanner may hold a file for a moment (observed elsewhere)."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", _refuse)
-        with pytest.raises(NotSaved):
-            await keeper.keep()
+        with pytest.raises(NotSaved, match="Permission denied") as failed:
+            await saving.keep()
+    left = saving.names
 
-    film = await keeper.keep()
-
-    assert is_whole(film)
-    assert len(keeper.sandbox.requests) == 1
+    assert is_whole(await saving.keep())
+    assert left == []
+    assert not failed.value.final
 
 
 def _refuse(*_: object, **__: object) -> None:
@@ -700,69 +674,69 @@ def _refuse(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "suffix"),
+    ("path", "content_type", "suffix"),
     [
         ("/media/clip.mp4", "video/webm", ".webm"),
         ("/media/clip.mp4", "video/quicktime", ".mov"),
-        ("/film.WEBM?x=.mov", "application/octet-stream", ".webm"),
-        ("/film.exe", "", ".mp4"),
-        ("/film", "VIDEO/MP4; codecs=avc1", ".mp4"),
+        ("/video.WEBM?x=.mov", "application/octet-stream", ".webm"),
+        ("/video.exe", "", ".mp4"),
+        ("/video", "VIDEO/MP4; codecs=avc1", ".mp4"),
     ],
 )
-async def test_suffix_says_what_the_film_is(
-    keeper: VideoSaver, path: str, kind: str, suffix: str
+async def test_suffix_says_what_the_video_is(
+    saving: Saving, path: str, content_type: str, suffix: str
 ) -> None:
-    """First by the content type, then by the address, and always a film's (ours)."""
-    keeper.sandbox.fault("GET", path.partition("?")[0], instead(Content_Type=kind))
+    """By its content type, then by its address, and always that of a video (ours)."""
+    saving.sandbox.fault("GET", path.partition("?")[0], instead(Content_Type=content_type))
 
-    film = await keeper.keep(url=keeper.sandbox.origin + path)
+    video = await saving.keep(url=saving.sandbox.origin + path)
 
-    assert film.path.name == STEM + suffix
-    assert await keeper.keep(url="https://storage.invalid/") == film
+    assert video.path.name == STEM + suffix
+    assert await saving.keep(url="https://storage.invalid/") == video
 
 
 @pytest.mark.parametrize("job_id", ["../up", "a/b", "", ".hidden", "a\\b", "C:x", "é", "x" * 129])
-async def test_no_job_id_leads_out_of_the_folder(keeper: VideoSaver, job_id: str) -> None:
-    """The name is part of a path, whoever the vendor's ids come from (ours)."""
+async def test_no_job_id_leads_out_of_the_folder(saving: Saving, job_id: str) -> None:
+    """The id becomes part of a path, and the vendor chooses it (ours)."""
     with pytest.raises(NotSaved, match="file name") as failed:
-        await keeper.keep(job_id)
+        await saving.keep(job_id)
 
     assert failed.value.final
-    assert not keeper.folder.exists()
+    assert not saving.folder.exists()
 
 
-async def test_ids_that_differ_in_case_are_two_films(keeper: VideoSaver) -> None:
-    """Windows and macOS take job_A and job_a for one file (ours)."""
+async def test_ids_that_differ_in_case_are_two_videos(saving: Saving) -> None:
+    """On Windows and macOS job_A and job_a are the same file (documented)."""
     names = {stem_of(job_id, MADE).lower() for job_id in ("job_a", "job_A", "JOB_A")}
 
     assert len(names) == 3
-    assert (await keeper.keep("job_A")).path.name.startswith("2026-11-23_job_A.")
+    assert (await saving.keep("job_A")).path.name.startswith("2026-11-23_job_A.")
 
 
 def test_date_of_a_name_is_in_utc() -> None:
-    """The same film has the same name wherever the computer travels (ours)."""
+    """The same video has the same name in every time zone (ours)."""
     late = datetime(2026, 11, 23, 22, tzinfo=timezone(-timedelta(hours=5)))
 
     assert stem_of("con", late) == "2026-11-24_con"
 
 
-async def test_private_addresses_are_not_asked(keeper: VideoSaver) -> None:
-    """What PixelDojo's answer names must not reach into this network (ours)."""
-    strict = Archive(keeper.folder, Web(), Clock())
+async def test_private_addresses_are_not_contacted(saving: Saving) -> None:
+    """A link in PixelDojo's answer must not reach into the private network (ours)."""
+    strict = Archive(saving.folder, Web(), Clock())
 
     with pytest.raises(NotSaved) as failed:
-        await strict.keep("job_1", keeper.sandbox.clip_url, made_at=MADE)
+        await strict.keep("job_1", saving.sandbox.clip_url, made_at=MADE)
 
     assert failed.value.final
-    assert keeper.sandbox.requests == []
+    assert saving.sandbox.requests == []
 
 
-async def aged(keeper: VideoSaver, days: dict[str, float]) -> None:
-    """Films saved so many days ago."""
+async def aged(saving: Saving, days: dict[str, float]) -> None:
+    """Save videos that look as if they were saved so many days ago."""
     for job_id, age in days.items():
-        film = await keeper.keep(job_id)
-        when = keeper.clock.now - age * DAY
-        os.utime(film.path, (when, when))
+        video = await saving.keep(job_id)
+        when = saving.clock.now - age * DAY
+        os.utime(video.path, (when, when))
 
 
 @pytest.mark.parametrize(
@@ -777,94 +751,90 @@ async def aged(keeper: VideoSaver, days: dict[str, float]) -> None:
         ({"a": 300}, None, "a new"),
     ],
 )
-async def test_oldest_films_go_when_there_are_too_many(
-    keeper: VideoSaver, days: dict[str, float], limit: float | None, left: str
+async def test_oldest_videos_are_removed_when_there_are_too_many(
+    saving: Saving, days: dict[str, float], limit: float | None, left: str
 ) -> None:
-    """Up to the limit, oldest first, none younger than a week (issue; limit here in films)."""
-    await aged(keeper, days)
-    limit_gb = None if limit is None else limit * len(FILM) / 1e9
+    """Oldest first, and none younger than a week; the limit is given in videos here (ours)."""
+    await aged(saving, days)
+    limit_gb = None if limit is None else limit * len(VIDEO) / 1e9
 
-    new = await keeper.archive(limit_gb=limit_gb).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    new = await saving.archive(limit_gb=limit_gb).keep("new", saving.sandbox.clip_url, made_at=MADE)
 
-    assert {path.stem[11:] for path in keeper.folder.glob("[!.]*")} == set(left.split())
-    assert {path.stem[12:] for path in keeper.folder.glob(".*")} == set(left.split())
+    assert {path.stem[11:] for path in saving.folder.glob("[!.]*")} == set(left.split())
+    assert {path.stem[12:] for path in saving.folder.glob(".*")} == set(left.split())
     assert is_whole(new)
 
 
-async def test_just_saved_film_stays_however_old(keeper: VideoSaver) -> None:
-    """A computer whose clock is years off must not lose what it just saved (ours)."""
-    keeper.clock.now += 10 * 365 * DAY
+async def test_video_that_was_just_saved_stays_however_old(saving: Saving) -> None:
+    """With a clock that is years off, a new video may look old (ours)."""
+    saving.clock.now += 10 * 365 * DAY
 
-    film = await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    video = await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
 
-    assert is_whole(film)
+    assert is_whole(video)
 
 
-async def test_files_of_others_are_never_removed(keeper: VideoSaver) -> None:
-    """People name their own films by date, too (ours)."""
-    await aged(keeper, {"edited": 30})
-    (keeper.folder / "2026-11-23_edited.mp4").write_bytes(FILM + b"a cut of the user's own")
+async def test_files_of_others_are_never_removed(saving: Saving) -> None:
+    """People also name their own videos by date (ours)."""
+    await aged(saving, {"edited": 30})
+    (saving.folder / "2026-11-23_edited.mp4").write_bytes(VIDEO + b"a cut of the user's own")
     for name in ("2020-01-01_wedding.mp4", "2020-01-01_b.txt", "notes.mp4", ".2020-01-01_b.part"):
-        (keeper.folder / name).write_bytes(FILM)
-    for path in keeper.folder.iterdir():
+        (saving.folder / name).write_bytes(VIDEO)
+    for path in saving.folder.iterdir():
         os.utime(path, (0, 0))
-    before = keeper.names
+    before = saving.names
 
-    await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
 
-    assert set(before) <= set(keeper.names)
-
-
-@pytest.mark.parametrize(("days", "stays"), [(6.9, True), (7.1, False)])
-async def test_part_that_was_given_up_goes_after_a_week(
-    keeper: VideoSaver, days: float, stays: bool
-) -> None:
-    """By then every link is dead (ours)."""
-    keeper.fault(faults.cut(700), faults.status(404))
-    with pytest.raises(NotSaved):
-        await keeper.keep("Lost")
-    lost = list(keeper.folder.iterdir())
-    for path in lost:
-        os.utime(path, (keeper.clock.now - days * DAY,) * 2)
-
-    await keeper.keep("new")
-
-    assert len(lost) == 2
-    assert [path.exists() for path in lost] == [stays, stays]
+    assert set(before) <= set(saving.names)
 
 
-async def test_part_that_somebody_works_on_stays(keeper: VideoSaver) -> None:
-    """Its lock says so, whatever its date (ours)."""
-    busy = Partial(keeper.folder, "2026-01-01_busy")
+async def test_videos_saved_by_an_older_version_count_as_ours(saving: Saving) -> None:
+    """Their notes also hold what a download by byte range needed (ours)."""
+    await aged(saving, {"a": 30})
+    known = {"etag": '"a"', "total": len(VIDEO), "suffix": ".mp4", "digests": {}}
+    note = saving.folder / ".2026-11-23_a.json"
+    note.write_text(json.dumps(known | {"size": len(VIDEO), "sha256": SHA256}))
+
+    await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
+
+    assert saving.names == [".2026-11-23_new.json", "2026-11-23_new.mp4"]
+
+
+async def test_file_that_is_being_written_stays(saving: Saving) -> None:
+    """Its lock protects it from a sweep, whatever its date (ours)."""
+    busy = UnfinishedVideo(saving.folder, "2026-01-01_busy")
     assert busy.claim()
-    note = keeper.folder / ".2026-01-01_busy.json"
-    os.utime(note, (0, 0))
+    busy.begin()
+    os.utime(saving.folder / ".2026-01-01_busy.json", (0, 0))
 
-    await keeper.keep("new")
+    await saving.keep("new")
+    names = saving.names
     busy.release()
 
-    assert note.exists()
+    assert {".2026-01-01_busy.json", ".2026-01-01_busy.part"} <= set(names)
+    assert not {".2026-01-01_busy.json", ".2026-01-01_busy.part"} & set(saving.names)
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "warning"),
     [
         ("unlink", "2026-11-23_a.mp4 could not be removed: Permission denied"),
         ("iterdir", "the archive could not be tidied: Permission denied"),
     ],
 )
-async def test_untidy_folder_does_not_lose_the_film(
-    keeper: VideoSaver,
+async def test_failed_sweep_does_not_lose_the_video(
+    saving: Saving,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     broken: str,
-    told: str,
+    warning: str,
 ) -> None:
-    """The film is what was asked for; the rest can wait (ours)."""
-    await aged(keeper, {"a": 30})
+    """Removing old videos can wait (ours)."""
+    await aged(saving, {"a": 30})
     monkeypatch.setattr(Path, broken, _refuse)
 
-    film = await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    video = await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
 
-    assert is_whole(film)
-    assert told in caplog.text
+    assert is_whole(video)
+    assert warning in caplog.text

@@ -1,4 +1,4 @@
-"""The poster: a small, valid picture of a film, or none; never a reason for a failed job."""
+"""The contact sheet: a small, valid image of a video, or none; it never makes a job fail."""
 
 import builtins
 import io
@@ -20,17 +20,17 @@ import wan_mcp
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
-from wan_mcp.videos import contact_sheet as poster_module
+from wan_mcp.videos import contact_sheet as contact_sheet_module
 from wan_mcp.videos.contact_sheet import contact_sheet, draw_contact_sheet
 
 av: Any = pytest.importorskip("av")
 pytestmark = pytest.mark.anyio
 
-FILM = Path(wan_mcp.__file__).parent / "sandbox/media/result.mp4"
+VIDEO = Path(wan_mcp.__file__).parent / "sandbox/media/result.mp4"
 LIMIT = 60_000
 
 
-def film(
+def video(
     path: Path,
     *,
     size: tuple[int, int] = (320, 180),
@@ -38,7 +38,7 @@ def film(
     codec: str = "mpeg4",
     noise: random.Random | None = None,
 ) -> Path:
-    """A film without sound: one frame of each shade of grey, or of noise."""
+    """A video without audio: one frame of each shade of grey, or of noise."""
     with av.open(path, "w", format="matroska" if path.suffix == ".webm" else None) as file:
         stream = file.add_stream(codec, rate=16)
         stream.width, stream.height = size
@@ -55,9 +55,9 @@ def film(
 
 
 def decoded(jpeg: bytes) -> Any:
-    with av.open(io.BytesIO(jpeg)) as picture:
-        assert picture.streams.video[0].codec_context.name == "mjpeg"
-        (frame,) = picture.decode(video=0)
+    with av.open(io.BytesIO(jpeg)) as image:
+        assert image.streams.video[0].codec_context.name == "mjpeg"
+        (frame,) = image.decode(video=0)
     return frame
 
 
@@ -66,9 +66,9 @@ def shade_at(frame: Any, x: int, y: int) -> int:
     return int(bytes(plane)[y * plane.line_size + x])
 
 
-async def test_poster_is_a_small_jpeg_of_the_film() -> None:
-    """What goes into a result is a valid JPEG under 60 KB (issue)."""
-    jpeg = await contact_sheet(FILM)
+async def test_contact_sheet_is_a_small_jpeg_of_the_video() -> None:
+    """A result holds a valid JPEG of at most 60 KB (ours)."""
+    jpeg = await contact_sheet(VIDEO)
 
     assert jpeg is not None
     assert jpeg.startswith(b"\xff\xd8\xff")
@@ -77,11 +77,11 @@ async def test_poster_is_a_small_jpeg_of_the_film() -> None:
     assert (decoded(jpeg).width, decoded(jpeg).height) == (960, 540)
 
 
-def test_frames_come_from_the_whole_film_in_order(tmp_path: Path) -> None:
-    """The middles of four quarters, read like text (ours)."""
-    clip = film(tmp_path / "f.mp4", size=(480, 270), shades=[40 + 2 * at for at in range(80)])
+def test_frames_come_from_the_whole_video_in_order(tmp_path: Path) -> None:
+    """The middles of four quarters, in reading order (ours)."""
+    path = video(tmp_path / "f.mp4", size=(480, 270), shades=[40 + 2 * at for at in range(80)])
 
-    sheet = decoded(draw_contact_sheet(clip))
+    sheet = decoded(draw_contact_sheet(path))
 
     corners = [shade_at(sheet, x, y) for y in (135, 405) for x in (240, 720)]
     # mpeg4 keeps 16 to 235, JPEG 0 to 255.
@@ -102,53 +102,53 @@ def test_frames_come_from_the_whole_film_in_order(tmp_path: Path) -> None:
         ((200, 200), 20, (400, 400)),
     ],
 )
-def test_sheet_fits_the_shape_of_the_film(
+def test_sheet_fits_the_shape_of_the_video(
     tmp_path: Path, size: tuple[int, int], frames: int, sheet: tuple[int, int]
 ) -> None:
-    """Upright films in a row, others in a square, few frames without gaps (ours)."""
-    picture = decoded(draw_contact_sheet(film(tmp_path / "f.mp4", size=size, shades=[90] * frames)))
+    """Upright videos in a row, others in a square, few frames without gaps (ours)."""
+    image = decoded(draw_contact_sheet(video(tmp_path / "f.mp4", size=size, shades=[90] * frames)))
 
-    assert (picture.width, picture.height) == sheet
+    assert (image.width, image.height) == sheet
 
 
 def test_webm_is_read_too(tmp_path: Path) -> None:
-    """The archive keeps WebM under its name, so the poster reads it (ours)."""
-    clip = film(tmp_path / "f.webm", shades=[90] * 8, codec="libvpx")
+    """The archive saves WebM too (ours)."""
+    path = video(tmp_path / "f.webm", shades=[90] * 8, codec="libvpx")
 
-    assert decoded(draw_contact_sheet(clip)).width == 640
+    assert decoded(draw_contact_sheet(path)).width == 640
 
 
 @pytest.mark.parametrize("limit", [60_000, 20_000, 4_000])
-def test_picture_gets_coarser_until_it_fits(tmp_path: Path, limit: int) -> None:
-    """Noise is the worst that a picture can hold (ours)."""
+def test_image_gets_coarser_until_it_fits(tmp_path: Path, limit: int) -> None:
+    """Noise is the hardest content to compress (ours)."""
     noise = random.Random(1)
-    clip = film(tmp_path / "f.mp4", size=(640, 360), shades=[0] * 4, noise=noise)
+    path = video(tmp_path / "f.mp4", size=(640, 360), shades=[0] * 4, noise=noise)
 
-    jpeg = draw_contact_sheet(clip, max_bytes=limit)
+    jpeg = draw_contact_sheet(path, max_bytes=limit)
 
     assert decoded(jpeg).width <= 960
     assert limit / 8 < len(jpeg) <= limit
 
 
-async def test_what_is_no_film_has_no_poster(
+async def test_broken_video_has_no_contact_sheet(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A film that cannot be decoded is still the user's film (ours)."""
+    """A video that cannot be decoded is still the user's video (ours)."""
     broken = tmp_path / "broken.mp4"
-    broken.write_bytes(FILM.read_bytes()[:2_000])
-    sound = tmp_path / "list.mp4"
-    sound.write_text(f"#EXTM3U\n#EXTINF:9,\nfile://{FILM}\n#EXT-X-ENDLIST\n")
+    broken.write_bytes(VIDEO.read_bytes()[:2_000])
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text(f"#EXTM3U\n#EXTINF:9,\nfile://{VIDEO}\n#EXT-X-ENDLIST\n")
 
     with caplog.at_level(logging.INFO):
-        posters = [await contact_sheet(path) for path in (broken, sound, tmp_path / "none.mp4")]
+        sheets = [await contact_sheet(path) for path in (broken, playlist, tmp_path / "none.mp4")]
 
-    assert posters == [None, None, None]
+    assert sheets == [None, None, None]
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3
 
 
-async def test_film_with_sound_only_has_no_poster(tmp_path: Path) -> None:
-    """There is nothing to show (ours)."""
-    path = tmp_path / "sound.mp4"
+async def test_video_with_audio_only_has_no_contact_sheet(tmp_path: Path) -> None:
+    """There is no frame to show (ours)."""
+    path = tmp_path / "audio.mp4"
     with av.open(path, "w") as file:
         stream = file.add_stream("aac", rate=22_050, layout="mono")
         frame = av.AudioFrame("fltp", "mono", 1024)
@@ -160,10 +160,10 @@ async def test_film_with_sound_only_has_no_poster(tmp_path: Path) -> None:
     assert await contact_sheet(path) is None
 
 
-async def test_without_the_extra_there_is_no_poster(
+async def test_without_the_extra_there_is_no_contact_sheet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The plain install has no PyAV, and misses nothing else (ours)."""
+    """The plain install has no PyAV, and everything else works (ours)."""
     original = builtins.__import__
 
     def without_av(name: str, *rest: Any) -> Any:
@@ -173,19 +173,19 @@ async def test_without_the_extra_there_is_no_poster(
 
     monkeypatch.setattr(builtins, "__import__", without_av)
     with caplog.at_level(logging.INFO):
-        assert await contact_sheet(FILM) is None
+        assert await contact_sheet(VIDEO) is None
 
     assert "[media]" in caplog.text
 
 
-def test_long_film_is_only_read_at_its_start(
+def test_only_the_start_of_a_long_video_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An hour of film would take minutes to decode (ours)."""
-    monkeypatch.setattr(poster_module, "LONGEST", 4)
-    clip = film(tmp_path / "f.mp4", shades=[30] * 4 + [200] * 40)
+    """An hour of video would take minutes to decode (ours)."""
+    monkeypatch.setattr(contact_sheet_module, "MAX_FRAMES", 4)
+    path = video(tmp_path / "f.mp4", shades=[30] * 4 + [200] * 40)
 
-    sheet = decoded(draw_contact_sheet(clip, frames=1))
+    sheet = decoded(draw_contact_sheet(path, frames=1))
 
     assert shade_at(sheet, 160, 90) < 60
 
@@ -193,35 +193,35 @@ def test_long_film_is_only_read_at_its_start(
 # In an answer
 
 
-class Cinema:
-    """A client of a server on its user's side, with one film saved."""
+class Viewer:
+    """A client of a local server that saves videos."""
 
     def __init__(self, client: Client, sandbox: Sandbox) -> None:
         self.client = client
         self._sandbox = sandbox
 
-    async def film(self, **more: object) -> str:
-        """The id of a job whose film is on disk; nothing has been told of it yet."""
+    async def save(self, **more: object) -> str:
+        """The id of a job whose video is on disk, and which no answer has shown yet."""
         media = {"video": self._sandbox.clip_url, "character_image": self._sandbox.image_url}
         answer = await self.client.call_tool("replace_character", {**media, **more})
         id: str = (answer.structured_content or {})["job_id"]
-        while not (await self._line(id)).get("size"):
+        while not (await self._job(id)).get("size"):
             await anyio.lowlevel.checkpoint()
         return id
 
-    async def _line(self, id: str) -> dict[str, Any]:
+    async def _job(self, id: str) -> dict[str, Any]:
         (content,) = (await self.client.read_resource(f"wan://jobs/{id}")).contents
         assert isinstance(content, TextResourceContents)
-        line: dict[str, Any] = json.loads(content.text)
-        return line
+        job: dict[str, Any] = json.loads(content.text)
+        return job
 
-    async def pictures(self, id: str) -> list[str]:
+    async def images(self, id: str) -> list[str]:
         answer = await self.client.call_tool("get_job_status", {"job_id": id})
         return [block.data for block in answer.content if block.type == "image"]
 
 
 @pytest.fixture
-async def cinema(tmp_path: Path) -> AsyncIterator[Cinema]:
+async def viewer(tmp_path: Path) -> AsyncIterator[Viewer]:
     terms = Terms(pending_seconds=0, processing_seconds=0, requests_per_minute=600)
     async with Sandbox(terms) as sandbox:
         given = {
@@ -229,56 +229,56 @@ async def cinema(tmp_path: Path) -> AsyncIterator[Cinema]:
             "PIXELDOJO_API_KEY": sandbox.key,
             "WAN_MCP_DATA_DIR": str(tmp_path / "data"),
         }
-        with anyio.fail_after(20):
+        with anyio.fail_after(600):
             async with Client(build_server(Settings.read(given, tmp_path), local=True)) as client:
-                yield Cinema(client, sandbox)
+                yield Viewer(client, sandbox)
 
 
-async def test_a_poster_comes_with_the_first_answer_only(cinema: Cinema) -> None:
-    """70 kB again with each look would fill a conversation; the resource stays (ours)."""
-    id = await cinema.film()
-    pictures = [await cinema.pictures(id) for _ in range(3)]
-    (poster,) = (await cinema.client.read_resource(f"wan://jobs/{id}/poster")).contents
+async def test_a_contact_sheet_comes_with_the_first_answer_only(viewer: Viewer) -> None:
+    """70 kB with each answer would fill a conversation; the resource still gives it (ours)."""
+    id = await viewer.save()
+    images = [await viewer.images(id) for _ in range(3)]
+    (sheet,) = (await viewer.client.read_resource(f"wan://jobs/{id}/poster")).contents
 
-    assert isinstance(poster, BlobResourceContents)
-    assert pictures == [[poster.blob], [], []]
+    assert isinstance(sheet, BlobResourceContents)
+    assert images == [[sheet.blob], [], []]
 
 
-async def test_two_answers_at_once_have_one_poster(cinema: Cinema) -> None:
+async def test_two_answers_at_once_have_one_contact_sheet(viewer: Viewer) -> None:
     """Assistants call tools in parallel (observed elsewhere)."""
-    id = await cinema.film()
-    pictures: list[str] = []
+    id = await viewer.save()
+    images: list[str] = []
 
-    async def look() -> None:
-        pictures.extend(await cinema.pictures(id))
+    async def ask() -> None:
+        images.extend(await viewer.images(id))
 
-    async with anyio.create_task_group() as both:
-        both.start_soon(look)
-        both.start_soon(look)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        tasks.start_soon(ask)
 
-    assert len(pictures) == 1
+    assert len(images) == 1
 
 
-async def test_a_poster_that_was_not_made_in_time_comes_later(
-    cinema: Cinema, monkeypatch: pytest.MonkeyPatch
+async def test_a_contact_sheet_that_was_not_made_in_time_comes_later(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first answer with one counts, not the first try (ours)."""
-    id = await cinema.film()
-    with monkeypatch.context() as hasty:
-        hasty.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 0.0)
-        early = await cinema.pictures(id)
-    later = [len(await cinema.pictures(id)) for _ in range(2)]
+    """The first answer that has one counts, not the first attempt (ours)."""
+    id = await viewer.save()
+    with monkeypatch.context() as patch:
+        patch.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 0.0)
+        early = await viewer.images(id)
+    later = [len(await viewer.images(id)) for _ in range(2)]
 
     assert early == []
     assert later == [1, 0]
 
 
-async def test_what_is_remembered_of_posters_is_bounded(
-    cinema: Cinema, monkeypatch: pytest.MonkeyPatch
+async def test_memory_of_shown_contact_sheets_is_bounded(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server may run for months; the oldest is forgotten, and shown once more (ours)."""
+    """A server may run for months; the oldest is forgotten, and shown again (ours)."""
     monkeypatch.setattr("wan_mcp.surface.video_views.SHOWN", 1)
-    one, two = [await cinema.film(seed=seed) for seed in (1, 2)]
-    counts = [len(await cinema.pictures(id)) for id in (one, two, two, one)]
+    one, two = [await viewer.save(seed=seed) for seed in (1, 2)]
+    counts = [len(await viewer.images(id)) for id in (one, two, two, one)]
 
     assert counts == [1, 1, 0, 1]

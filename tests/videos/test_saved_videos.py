@@ -1,4 +1,4 @@
-"""Inputs looked at before paying, films saved and shown: what a server does on its user's side."""
+"""A local server checks inputs before it pays, and saves and shows the videos of its user."""
 
 import base64
 import hashlib
@@ -20,8 +20,8 @@ from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-FILM = (resources.files("wan_mcp.sandbox") / "media/result.mp4").read_bytes()
-SHA256 = hashlib.sha256(FILM).hexdigest()
+VIDEO = (resources.files("wan_mcp.sandbox") / "media/result.mp4").read_bytes()
+SHA256 = hashlib.sha256(VIDEO).hexdigest()
 RUN = "/api/v1/models/*/run"
 RESULT = "/media/results/*"
 
@@ -39,7 +39,7 @@ Open = Callable[..., AbstractAsyncContextManager[Client]]
 
 @pytest.fixture
 def opened(sandbox: Sandbox, tmp_path: Path) -> Open:
-    """A client of a server, by default as stdio has it, whose films lie in the test's folder."""
+    """A client of a server, by default as stdio has it, whose data folder is the test's."""
 
     @asynccontextmanager
     async def connected(*, local: bool = True, **given: str) -> AsyncIterator[Client]:
@@ -49,7 +49,7 @@ def opened(sandbox: Sandbox, tmp_path: Path) -> Open:
             "WAN_MCP_DATA_DIR": str(tmp_path / "data"),
         }
         server = build_server(Settings.read(account | given, tmp_path), local=local)
-        with anyio.fail_after(20):
+        with anyio.fail_after(600):
             async with Client(server) as client:
                 yield client
 
@@ -61,17 +61,17 @@ async def submit(client: Client, sandbox: Sandbox, **more: object) -> CallToolRe
     return await client.call_tool("replace_character", {**media, **more})
 
 
-async def film_of(client: Client, sandbox: Sandbox) -> CallToolResult:
-    """A job from its submit to its film."""
+async def finished_job(client: Client, sandbox: Sandbox) -> CallToolResult:
+    """The last answer about a job, whose video is saved if that is on."""
     job_id = data(await submit(client, sandbox))["job_id"]
     await client.call_tool("get_job_status", {"job_id": job_id})
     return await client.call_tool("wait_for_job", {"job_id": job_id})
 
 
 def data(result: CallToolResult) -> dict[str, Any]:
-    told: dict[str, Any] | None = result.structured_content
-    assert told is not None
-    return told
+    content: dict[str, Any] | None = result.structured_content
+    assert content is not None
+    return content
 
 
 def saved(folder: Path) -> list[Path]:
@@ -86,123 +86,123 @@ def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
-# The film
+# Saving
 
 
-async def test_a_wait_ends_with_the_film_on_disk(opened: Open, sandbox: Sandbox) -> None:
-    """The link dies; the file stays (ours)."""
+async def test_a_wait_ends_with_the_video_on_disk(opened: Open, sandbox: Sandbox) -> None:
+    """The link expires; the file stays (ours)."""
     async with opened() as client:
-        told = data(await film_of(client, sandbox))
+        job = data(await finished_job(client, sandbox))
 
-    assert read(told["saved_path"]) == FILM
-    assert (told["sha256"], told["size"]) == (SHA256, len(FILM))
-    assert "saved" in told["next"]
+    assert read(job["saved_path"]) == VIDEO
+    assert (job["sha256"], job["size"]) == (SHA256, len(VIDEO))
+    assert "saved" in job["next"]
 
 
-async def test_a_film_is_saved_though_nobody_waits(
+async def test_a_video_is_saved_even_if_nobody_waits(
     opened: Open, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """A host that was closed must not cost the film (ours)."""
+    """The user must not lose the video because the host stopped asking (ours)."""
     async with opened() as client:
         job_id = data(await submit(client, sandbox))["job_id"]
-        told: dict[str, Any] = {}
-        while "saved_path" not in told:
-            told = data(await client.call_tool("get_job_status", {"job_id": job_id}))
+        job: dict[str, Any] = {}
+        while "saved_path" not in job:
+            job = data(await client.call_tool("get_job_status", {"job_id": job_id}))
 
-    assert [path.read_bytes() for path in saved(tmp_path)] == [FILM]
+    assert [path.read_bytes() for path in saved(tmp_path)] == [VIDEO]
     assert len(sandbox.seen("GET", RESULT)) == 1
 
 
-async def test_the_operator_names_the_folder(
+async def test_the_operator_chooses_the_folder(
     opened: Open, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Then films are saved over HTTP too, where no caller learns a path of the server (ours)."""
+    """Videos are then saved over HTTP too, where no caller sees a path of the server (ours)."""
     async with opened(local=False, WAN_MCP_VIDEO_DIR=str(tmp_path / "mine")) as client:
-        told = data(await film_of(client, sandbox))
+        job = data(await finished_job(client, sandbox))
 
-    assert [path.read_bytes() for path in saved(tmp_path / "mine")] == [FILM]
-    assert told["sha256"] == SHA256
-    assert "saved_path" not in told
-    assert "must be saved" in told["next"]  # by the caller, who has the link alone
+    assert [path.read_bytes() for path in saved(tmp_path / "mine")] == [VIDEO]
+    assert job["sha256"] == SHA256
+    assert "saved_path" not in job
+    assert "must be saved" in job["next"]  # by the caller, who has the link alone
 
 
 @pytest.mark.parametrize(("local", "setting"), [(True, "off"), (False, "")])
-async def test_nothing_is_saved_where_it_is_off(
+async def test_nothing_is_saved_if_it_is_off(
     opened: Open, sandbox: Sandbox, tmp_path: Path, local: bool, setting: str
 ) -> None:
-    """Over HTTP it is, unless configured (ours)."""
+    """Over HTTP it is off unless the operator turns it on (ours)."""
     async with opened(local=local, WAN_MCP_ARCHIVE=setting) as client:
-        told = data(await film_of(client, sandbox))
+        job = data(await finished_job(client, sandbox))
 
     assert saved(tmp_path) == []
-    assert not {"saved_path", "sha256", "size"} & told.keys()
+    assert not {"saved_path", "sha256", "size"} & job.keys()
 
 
-async def test_a_film_that_the_user_has_moved_is_told_by_its_link(
+async def test_a_video_that_the_user_has_moved_is_reported_by_its_link(
     opened: Open, sandbox: Sandbox
 ) -> None:
-    """A path that leads nowhere would hide the link that still lives (ours)."""
+    """A path without a file would hide the link, which still works (ours)."""
     async with opened() as client:
-        first = data(await film_of(client, sandbox))
+        first = data(await finished_job(client, sandbox))
         remove(first["saved_path"])
-        told = data(await client.call_tool("get_job_status", {"job_id": first["job_id"]}))
+        job = data(await client.call_tool("get_job_status", {"job_id": first["job_id"]}))
 
-    assert not {"saved_path", "sha256", "size"} & told.keys()
-    assert "must be saved" in told["next"]
+    assert not {"saved_path", "sha256", "size"} & job.keys()
+    assert "must be saved" in job["next"]
 
 
-async def test_two_servers_on_one_ledger_fetch_a_film_once(opened: Open, sandbox: Sandbox) -> None:
-    """Several hosts on one machine behave as one (design)."""
+async def test_two_servers_on_one_ledger_fetch_a_video_once(opened: Open, sandbox: Sandbox) -> None:
+    """Several hosts on one machine behave as one (ours)."""
     async with opened() as one, opened() as other:
-        told = data(await film_of(one, sandbox))
-        again = data(await other.call_tool("wait_for_job", {"job_id": told["job_id"]}))
+        job = data(await finished_job(one, sandbox))
+        again = data(await other.call_tool("wait_for_job", {"job_id": job["job_id"]}))
 
-    assert again["saved_path"] == told["saved_path"]
+    assert again["saved_path"] == job["saved_path"]
     assert len(sandbox.seen("GET", RESULT)) == 1
 
 
-async def test_the_key_is_not_sent_for_a_film(opened: Open, sandbox: Sandbox) -> None:
-    """It belongs to the API alone (pixeldojo-api)."""
+async def test_the_key_is_not_sent_to_the_storage(opened: Open, sandbox: Sandbox) -> None:
+    """Only the API may see it (documented)."""
     async with opened() as client:
-        await film_of(client, sandbox)
+        await finished_job(client, sandbox)
     fetched = [*sandbox.seen("GET", RESULT), *sandbox.seen("GET", "/media/*")]
 
     assert fetched
     assert not [request for request in fetched if "authorization" in request.headers]
 
 
-# The poster
+# The contact sheet
 
 
-async def test_a_finished_film_is_shown(opened: Open, sandbox: Sandbox) -> None:
-    """A few frames as one small JPEG, besides the text (ours)."""
+async def test_a_finished_video_is_shown(opened: Open, sandbox: Sandbox) -> None:
+    """A few frames in one small JPEG, in addition to the text (ours)."""
     pytest.importorskip("av", reason="the extra `media` is not installed")
     async with opened() as client:
-        result = await film_of(client, sandbox)
-    text, picture = result.content
+        result = await finished_job(client, sandbox)
+    text, image = result.content
 
     assert text.type == "text"
     assert text.text.endswith("Picture: frames of the film.")
-    assert isinstance(picture, ImageContent)
-    assert picture.mime_type == "image/jpeg"
-    assert len(base64.b64decode(picture.data)) < 60_000
+    assert isinstance(image, ImageContent)
+    assert image.mime_type == "image/jpeg"
+    assert len(base64.b64decode(image.data)) < 60_000
 
 
-async def test_no_picture_comes_where_it_is_off(opened: Open, sandbox: Sandbox) -> None:
-    """Some hosts count pictures dearly (ours)."""
+async def test_no_image_comes_if_it_is_off(opened: Open, sandbox: Sandbox) -> None:
+    """With some hosts images use many tokens (ours)."""
     async with opened(WAN_MCP_POSTER="off") as client:
-        result = await film_of(client, sandbox)
+        result = await finished_job(client, sandbox)
 
     assert [block.type for block in result.content] == ["text"]
 
 
-# The look before paying
+# The check before paying
 
 
 async def test_an_unusable_input_is_refused_before_anything_is_sent(
     opened: Open, sandbox: Sandbox
 ) -> None:
-    """No row, no request, no charge (ours)."""
+    """Nothing is recorded, requested or charged (ours)."""
     async with opened() as client:
         result = await submit(client, sandbox, video=sandbox.image_url)
         listed = data(await client.call_tool("list_jobs", {}))
@@ -214,7 +214,7 @@ async def test_an_unusable_input_is_refused_before_anything_is_sent(
     assert listed.get("jobs", []) == []
 
 
-async def test_a_look_that_breaks_refuses_nothing(
+async def test_a_check_that_breaks_refuses_nothing(
     opened: Open,
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
@@ -225,7 +225,7 @@ async def test_a_look_that_breaks_refuses_nothing(
     async def broken(*args: object, **named: object) -> list[str]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wan_mcp.inputs.preflight.look", broken)
+    monkeypatch.setattr("wan_mcp.inputs.preflight.check_inputs", broken)
     async with opened() as client:
         result = await submit(client, sandbox)
 
@@ -233,8 +233,8 @@ async def test_a_look_that_breaks_refuses_nothing(
     assert "the look at the inputs broke" in caplog.text
 
 
-async def test_two_submits_at_once_are_told_the_same_price(opened: Open, sandbox: Sandbox) -> None:
-    """The second must not be refused for want of a price (ours)."""
+async def test_two_submits_at_once_use_the_same_price(opened: Open, sandbox: Sandbox) -> None:
+    """The second must not be refused because the price is not known yet (ours)."""
     results: list[CallToolResult] = []
 
     async with opened(WAN_MCP_MAX_CREDITS_PER_JOB="50") as client:
@@ -249,10 +249,10 @@ async def test_two_submits_at_once_are_told_the_same_price(opened: Open, sandbox
     assert [result.is_error for result in results] == [False, False]
 
 
-async def test_a_joined_job_does_not_need_its_inputs_any_more(
+async def test_a_repeated_call_does_not_check_its_inputs_again(
     opened: Open, sandbox: Sandbox
 ) -> None:
-    """Its links may have died since: the job is paid (ours)."""
+    """Its links may have expired meanwhile, but the job is paid (ours)."""
     async with opened() as client:
         first = data(await submit(client, sandbox))
         sandbox.fault("GET", "/media/*", faults.status(404, "gone"), times=None)
@@ -264,10 +264,10 @@ async def test_a_joined_job_does_not_need_its_inputs_any_more(
 
 
 @pytest.mark.parametrize(("local", "setting"), [(True, "off"), (False, "")])
-async def test_inputs_are_not_looked_at_where_it_is_off(
+async def test_inputs_are_not_checked_if_that_is_off(
     opened: Open, sandbox: Sandbox, local: bool, setting: str
 ) -> None:
-    """Over HTTP a server must not become a way to fetch addresses, unless its operator says so."""
+    """A server over HTTP must not fetch addresses for strangers, unless its operator allows it."""
     async with opened(local=local, WAN_MCP_PREFLIGHT=setting) as client:
         await submit(client, sandbox, video=sandbox.image_url)
 
@@ -275,13 +275,11 @@ async def test_inputs_are_not_looked_at_where_it_is_off(
     assert len(sandbox.charges) == 1
 
 
-async def test_what_is_only_worth_a_word_is_told_with_the_job(
-    opened: Open, sandbox: Sandbox
-) -> None:
-    """A clip with fewer frames than asked for still makes a film (ours)."""
+async def test_a_note_on_an_input_comes_with_the_job(opened: Open, sandbox: Sandbox) -> None:
+    """A video with fewer frames than asked for still makes a result (ours)."""
     pytest.importorskip("av", reason="the extra `media` is not installed")
     async with opened() as client:
-        told = data(await submit(client, sandbox, frames_per_second=30))
+        job = data(await submit(client, sandbox, frames_per_second=30))
 
-    assert told["charged"] == "yes"
-    assert "16 frames per second" in told["message"]
+    assert job["charged"] == "yes"
+    assert "16 frames per second" in job["message"]

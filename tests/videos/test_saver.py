@@ -1,4 +1,4 @@
-"""When films are saved, and when that is given up: the keeper, with an archive that obeys."""
+"""When videos are saved, and when that is given up, with an archive that obeys."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -27,22 +27,22 @@ BASE = "https://api.example/v1"
 
 
 @dataclass(frozen=True)
-class Film:
-    path: Path = Path("/films/one.mp4")
+class Saved:
+    path: Path = Path("/videos/one.mp4")
     sha256: str = "ab"
     size: int = 7
 
 
 @dataclass
 class Archive:
-    """Answers with each of `answers` in turn, with the last for ever."""
+    """Gives each of `answers` in turn, and then the last one again and again."""
 
-    answers: list[Exception | Film]
+    answers: list[Exception | Saved]
     asked: list[float] = field(default_factory=list)
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
-    ) -> Film:
+    ) -> Saved:
         self.asked.append(anyio.current_time())
         answer = self.answers.pop(0) if self.answers[1:] else self.answers[0]
         if isinstance(answer, Exception):
@@ -64,54 +64,52 @@ async def ledger(time: VirtualTime, tmp_path: Path) -> AsyncIterator[SQLiteLedge
 
 
 async def completed(ledger: SQLiteLedger, name: str = "job1") -> Record:
-    """A job of ours whose film can be fetched."""
+    """A job of ours whose video can be downloaded."""
     account = await ledger.account(BASE, "key")
     wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.example/p")
     claim = await ledger.claim(account, wanted, generated_seed=1, estimate=1)
     await ledger.commit_sending(claim.record)
     await ledger.accept(claim.record, Job(job_id=name, status=JobStatus.RUNNING))
-    film = f"https://temp.pixeldojo.ai/{name}.mp4"
-    ended = Job(job_id=name, status=JobStatus.COMPLETED, video_url=film)
+    url = f"https://temp.pixeldojo.ai/{name}.mp4"
+    ended = Job(job_id=name, status=JobStatus.COMPLETED, video_url=url)
     return (await ledger.record_update(account, ended)).record
 
 
-async def keep_for(
+async def save_for(
     seconds: float, archive: Archive, ledger: SQLiteLedger, time: VirtualTime
 ) -> None:
-    """Let a keeper work for so long."""
+    """Let a saver work for so many seconds."""
     account = partial(ledger.account, BASE, "key")
     own = VideoPolicy("videos")
-    keeper = VideoSaver(lambda _: archive, own, ledger.coordination, account, time.clock())
+    saver = VideoSaver(lambda _: archive, own, ledger.coordination, account, time.clock())
     with anyio.move_on_after(seconds):
-        await keeper.run()
+        await saver.run()
 
 
-async def row_of(ledger: SQLiteLedger, submission_id: str) -> Record:
+async def record_of(ledger: SQLiteLedger, submission_id: str) -> Record:
     (record,) = await ledger.coordination.records([submission_id])
     return record
 
 
-async def test_a_film_is_saved_once_and_written_down(
-    ledger: SQLiteLedger, time: VirtualTime
-) -> None:
-    """Its place, checksum and size stand in the row (ours)."""
-    archive = Archive([Film()])
+async def test_a_video_is_saved_once_and_recorded(ledger: SQLiteLedger, time: VirtualTime) -> None:
+    """The record holds its path, hash and size (ours)."""
+    archive = Archive([Saved()])
     record = await completed(ledger)
-    await keep_for(300, archive, ledger, time)
-    record = await row_of(ledger, record.submission_id)
+    await save_for(300, archive, ledger, time)
+    record = await record_of(ledger, record.submission_id)
 
     assert len(archive.asked) == 1
-    assert (record.saved_path, record.sha256, record.size) == (str(Film().path), "ab", 7)
+    assert (record.saved_path, record.sha256, record.size) == (str(Saved().path), "ab", 7)
 
 
-async def test_a_storage_that_is_a_moment_late_costs_no_film(
+async def test_a_storage_that_is_a_moment_late_loses_no_video(
     ledger: SQLiteLedger, time: VirtualTime
 ) -> None:
-    """One 404 right after the end is not the end (ours)."""
-    archive = Archive([NotSaved("It is not there.", final=True), Film()])
+    """One 404 right after the job's end is not final (ours)."""
+    archive = Archive([NotSaved("It is not there.", final=True), Saved()])
     record = await completed(ledger)
-    await keep_for(300, archive, ledger, time)
-    record = await row_of(ledger, record.submission_id)
+    await save_for(300, archive, ledger, time)
+    record = await record_of(ledger, record.submission_id)
 
     assert record.saved_path
     assert archive.asked[1] - archive.asked[0] == pytest.approx(RETRY_SECONDS, abs=6)
@@ -121,11 +119,11 @@ async def test_a_storage_that_is_a_moment_late_costs_no_film(
 async def test_a_dead_link_is_given_up_after_ten_minutes(
     ledger: SQLiteLedger, time: VirtualTime, final: bool
 ) -> None:
-    """Anything else is tried for as long as the link may live (ours)."""
+    """Any other failure is tried again for as long as the link may work (ours)."""
     archive = Archive([NotSaved("It is not there.", final=final)])
     record = await completed(ledger)
-    await keep_for(3 * SETTLE_SECONDS, archive, ledger, time)
-    record = await row_of(ledger, record.submission_id)
+    await save_for(3 * SETTLE_SECONDS, archive, ledger, time)
+    record = await record_of(ledger, record.submission_id)
 
     assert (record.not_saved == "It is not there.") == final
     assert (len(archive.asked) > 20) == (not final)
@@ -134,7 +132,7 @@ async def test_a_dead_link_is_given_up_after_ten_minutes(
 async def test_a_ledger_that_is_busy_ends_nothing(
     ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The keeper lives among the payments: what it meets must not reach them (ours)."""
+    """The saver shares its tasks with payments, and its errors must not reach them (ours)."""
 
     async def busy(*args: object) -> None:
         raise LedgerUnavailable("busy", transient=True)
@@ -143,7 +141,7 @@ async def test_a_ledger_that_is_busy_ends_nothing(
     await anyio.sleep(SETTLE_SECONDS)
     monkeypatch.setattr(ledger.coordination, "not_saved", busy)
     archive = Archive([NotSaved("It is not there.", final=True)])
-    await keep_for(200, archive, ledger, time)
+    await save_for(200, archive, ledger, time)
 
     assert len(archive.asked) >= 3
 
@@ -151,39 +149,39 @@ async def test_a_ledger_that_is_busy_ends_nothing(
 async def test_a_defect_in_the_archive_ends_nothing_either(
     ledger: SQLiteLedger, time: VirtualTime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and tried again a minute later (ours)."""
-    archive = Archive([ZeroDivisionError(), Film()])
+    """The defect is logged, and the video tried again a minute later (ours)."""
+    archive = Archive([ZeroDivisionError(), Saved()])
     record = await completed(ledger)
-    await keep_for(200, archive, ledger, time)
-    record = await row_of(ledger, record.submission_id)
+    await save_for(200, archive, ledger, time)
+    record = await record_of(ledger, record.submission_id)
 
-    assert "broke" in caplog.text
+    assert "failed" in caplog.text
     assert record.saved_path
 
 
-async def test_films_of_jobs_made_elsewhere_are_left_alone(
+async def test_videos_of_jobs_made_elsewhere_are_not_saved(
     ledger: SQLiteLedger, time: VirtualTime
 ) -> None:
-    """Looking at a job must not fetch what it made, whatever that is (ours)."""
+    """Asking for a job must not download its result, whatever that is (ours)."""
     account = await ledger.account(BASE, "key")
-    film = Job(job_id="x", status=JobStatus.COMPLETED, video_url="https://temp.pixeldojo.ai/x.mp4")
-    await ledger.record_update(account, film)
-    archive = Archive([Film()])
-    await keep_for(100, archive, ledger, time)
+    job = Job(job_id="x", status=JobStatus.COMPLETED, video_url="https://temp.pixeldojo.ai/x.mp4")
+    await ledger.record_update(account, job)
+    archive = Archive([Saved()])
+    await save_for(100, archive, ledger, time)
 
     assert archive.asked == []
 
 
-# Who waits for a film
+# Waiting for a video
 
 
 @pytest.mark.parametrize(
-    ("answers", "kept_for"),
-    [([Film()], 0.1), ([NotSaved("The storage is down.", final=False)], SAVE_SECONDS)],
+    ("answers", "max_seconds"),
+    [([Saved()], 0.1), ([NotSaved("The storage is down.", final=False)], SAVE_SECONDS)],
     ids=["saved", "cannot be saved"],
 )
-async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
-    house: House, vendor: Vendor, answers: list[Exception | Film], kept_for: float
+async def test_a_wait_lasts_until_the_video_is_saved_but_not_for_long(
+    house: House, vendor: Vendor, answers: list[Exception | Saved], max_seconds: float
 ) -> None:
     """The link is worth more now than the file in half a minute (ours)."""
     async with house.process(archive=lambda _: Archive(list(answers))) as process:
@@ -192,7 +190,7 @@ async def test_a_wait_goes_on_until_the_film_is_saved_but_not_for_long(
         heard = await process.wait("job1", 120)
         [record] = await process.ledger.coordination.records([record.submission_id])
 
-    told = next(update.at for update in heard if update.what == "completed")
+    completed_at = next(update.at for update in heard if update.what == "completed")
     assert heard[-1].what == "completed"
-    assert heard[-1].at - told <= kept_for + 0.1
-    assert bool(record.saved_path) == (kept_for < 1)
+    assert heard[-1].at - completed_at <= max_seconds + 0.1
+    assert bool(record.saved_path) == (max_seconds < 1)

@@ -1,4 +1,4 @@
-"""Which web addresses are handed on, and which are refused with which words."""
+"""Which web addresses are accepted, and which are refused for which reason."""
 
 import ipaddress
 
@@ -220,20 +220,20 @@ def refusal(text: str, *, loopback: bool = False, secure: bool = False) -> str:
 
 @pytest.mark.parametrize("loopback", [False, True])
 @pytest.mark.parametrize("url", ACCEPTED, ids=ascii)
-def test_public_web_address_is_handed_on_unchanged(url: str, loopback: bool) -> None:
+def test_public_web_address_is_returned_unchanged(url: str, loopback: bool) -> None:
     """A signature in the query would break if one character of it changed (ours)."""
     assert url == media_url(url, loopback=loopback)
 
 
 @pytest.mark.parametrize("loopback", [False, True])
 @pytest.mark.parametrize(("url", "words"), NEVER, ids=ascii)
-def test_hostile_or_useless_address_is_refused_in_words(
+def test_hostile_or_useless_address_is_refused_with_a_reason(
     url: str, words: str, loopback: bool
 ) -> None:
-    """No sandbox opens the way to a private network or to an odd spelling of it (ours)."""
-    told = refusal(url, loopback=loopback)
+    """The sandbox's permission does not extend to private networks in any spelling (ours)."""
+    message = refusal(url, loopback=loopback)
 
-    assert told.startswith(words)
+    assert message.startswith(words)
 
 
 @pytest.mark.parametrize("url", LOOPBACK, ids=ascii)
@@ -244,17 +244,17 @@ def test_this_machine_is_refused_in_every_spelling(url: str) -> None:
 
 @pytest.mark.parametrize("url", LOOPBACK, ids=ascii)
 def test_this_machine_is_accepted_only_while_the_api_is_there(url: str) -> None:
-    """The sandbox's own clip lies on loopback (ours)."""
+    """The sandbox serves its own video on loopback (ours)."""
     assert url == media_url(url, loopback=True)
 
 
 @pytest.mark.parametrize("url", ["/clip.mp4", "data:,x", "clip.mp4", "http://127.0.0.1/clip.mp4"])
 def test_refusal_of_a_local_file_says_how_to_share_it(url: str) -> None:
-    """A person who attached a file needs the way, not only the no (ours)."""
-    told = refusal(url)
+    """A person who attached a file needs to know what to do instead (ours)."""
+    message = refusal(url)
 
-    assert "(PixelDojo must be able to fetch it: upload the file" in told
-    assert "direct https link)" in told
+    assert "(PixelDojo must be able to fetch it: upload the file" in message
+    assert "direct https link)" in message
 
 
 PAGES = [
@@ -311,27 +311,27 @@ FILES = [
 
 
 @pytest.mark.parametrize("url", PAGES, ids=ascii)
-def test_link_known_to_be_a_page_is_refused_with_the_way_around(url: str) -> None:
-    """PixelDojo would charge for a page that it cannot use (observed elsewhere, ours)."""
-    told = refusal(url)
+def test_link_known_to_be_a_page_is_refused_with_advice(url: str) -> None:
+    """PixelDojo would charge for a page that it cannot use (assumed)."""
+    message = refusal(url)
 
-    assert told.startswith("shows a page, not the file itself (")
-    assert "link" in told or "address" in told
+    assert message.startswith("shows a page, not the file itself (")
+    assert "link" in message or "address" in message
 
 
 @pytest.mark.parametrize("url", FILES, ids=ascii)
-def test_link_that_may_lead_to_a_file_is_no_page(url: str) -> None:
-    """The same places give files too, under other addresses (observed elsewhere)."""
+def test_link_that_may_lead_to_a_file_is_accepted(url: str) -> None:
+    """The same sites also give files, at other addresses (observed elsewhere)."""
     assert url == media_url(url)
 
 
-def test_output_link_is_not_taken_for_a_page() -> None:
-    """The vendor knows where it has put the film (ours)."""
+def test_output_link_is_not_mistaken_for_a_page() -> None:
+    """The vendor knows where it has stored the video (ours)."""
     assert media_url("https://www.dropbox.com/s/abc/clip.mp4?dl=0", secure=True)
 
 
 def test_output_link_must_be_https_unless_on_loopback() -> None:
-    """The vendor's film is private to its owner, so plain http is no way to send it (ours)."""
+    """The video is private to its owner, so it must not travel over plain http (ours)."""
     assert refusal("http://cdn.example.com/f.mp4", secure=True) == "is not an https address"
     assert media_url("HTTPS://cdn.example.com/f.mp4", secure=True)
     assert media_url("http://127.0.0.1:9/f.mp4", secure=True, loopback=True)
@@ -356,15 +356,15 @@ URLS = st.one_of(st.text(max_size=60), st.lists(st.one_of(SPICE, st.text(max_siz
 def test_any_text_is_accepted_whole_or_refused_in_ascii(
     text: str, loopback: bool, secure: bool
 ) -> None:
-    """Nothing but ValueError leaves, and its words are ours alone (ours)."""
-    told = ""
+    """Only ValueError is raised, and its text is always our own (ours)."""
+    message = ""
     try:
         assert text == media_url(text, loopback=loopback, secure=secure)
     except ValueError as refused:
-        told = str(refused)
+        message = str(refused)
 
-    assert told.isascii()
-    assert len(told) < 200
+    assert message.isascii()
+    assert len(message) < 200
 
 
 @patient
@@ -380,10 +380,10 @@ def test_refusal_never_repeats_a_part_of_the_address(secret: str, place: int) ->
         "http://example.com/{}\n",
         "http://{}..example.com/",
     ]
-    told = refusal(shapes[place].format(secret))
+    message = refusal(shapes[place].format(secret))
 
-    assert secret not in told
-    assert secret.lower() not in told
+    assert secret not in message
+    assert secret.lower() not in message
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_refusal_never_repeats_a_part_of_the_address(secret: str, place: int) ->
     ],
 )
 def test_loopback_means_this_machine_and_nothing_else(host: str, here: bool) -> None:
-    """Settings ask this before http is allowed for the API itself (ours)."""
+    """Settings use this before they allow http for the API itself (ours)."""
     assert here is is_loopback(host)
 
 
@@ -411,8 +411,8 @@ def test_loopback_means_this_machine_and_nothing_else(host: str, here: bool) -> 
         st.ip_addresses(network="100.64.0.0/10"),
     )
 )
-def test_private_ipv4_stays_private_in_every_ipv6_disguise(v4: ipaddress.IPv4Address) -> None:
-    """Mapped, translated, compatible, 6to4 and NAT64 addresses all end at the inner one (ours)."""
+def test_private_ipv4_stays_private_when_ipv6_embeds_it(v4: ipaddress.IPv4Address) -> None:
+    """Mapped, translated, compatible, 6to4 and NAT64 addresses lead to the inner one (ours)."""
     inner = int(v4)
     disguises = [
         ipaddress.IPv6Address(inner),

@@ -1,1 +1,1 @@
-"""The look at both inputs before anything is paid."""
+"""Checks of both inputs before anything is paid."""

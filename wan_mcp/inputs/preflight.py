@@ -1,7 +1,7 @@
-"""A look at the inputs before anything is paid: nothing is bought for a file that cannot work.
+"""Checks both inputs before anything is paid: nothing is bought for a file that cannot work.
 
-Refused is only what is certain. PixelDojo fetches the files itself, from elsewhere and at another
-time: what cannot be checked from here may well work there.
+An input is refused only if it certainly cannot be used. PixelDojo fetches the files itself, from
+elsewhere and at another time: what cannot be checked from here may well work there.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,90 +11,89 @@ import anyio
 import anyio.to_thread
 
 from wan_mcp.errors import Refused
-from wan_mcp.inputs.file_types import Kind
-from wan_mcp.inputs.image_size import size_of
-from wan_mcp.inputs.probe import Damaged, Film, Missing, available, probe
-from wan_mcp.inputs.remote_file import Sample
-from wan_mcp.inputs.verdict import FETCHABLE, IMAGE, VIDEO, Role, Unusable, judge
+from wan_mcp.inputs.file_types import FileType, image_size
+from wan_mcp.inputs.probe import BytesMissing, DamagedVideo, VideoHeader, available, probe
+from wan_mcp.inputs.remote_file import RemoteFile
+from wan_mcp.inputs.verdict import CHECK_LINK, IMAGE, VIDEO, Role, Unusable, judge
 from wan_mcp.models import Replacement
 from wan_mcp.web.fetch import Unreachable, Web
 
-TOLERANCE = 0.1
-"""Seconds that a clip may lack: of those cut to 5 s many are a frame or two shorter (ours)."""
+TOLERANCE_SECONDS = 0.1
+"""How much shorter a video may be: many that were cut to 5 s lack a frame or two (ours)."""
 
-SMALL_PICTURE = 256
-"""Pixels of the shorter side, below which a face has next to none (ours)."""
+MIN_IMAGE_PIXELS = 256
+"""Length of an image's shorter side, below which a face has too few pixels (ours)."""
 
-FAR_APART = 3.0
-"""Of two aspect ratios, the quotient: 16:9 beside 9:16 is 3.2, beside 2:3 it is 2.7 (ours)."""
+MAX_ASPECT_QUOTIENT = 3.0
+"""Quotient of two aspect ratios: 16:9 and 9:16 have 3.2, 16:9 and 2:3 have 2.7 (ours)."""
 
 
 class UnusableInput(Refused):
-    """A file that is to be used cannot work; nothing was sent to PixelDojo."""
+    """An input certainly cannot be used; nothing was sent to PixelDojo."""
 
     code = "unusable_input"
     advice = "Correct the named inputs, then call again."
 
 
 @dataclass
-class _Found:
-    """What the look brings.
+class _Findings:
+    """What is known of both inputs.
 
     Attributes:
-        shapes: width and height of an input, by its name.
-        unseen: why an input could not be looked at, by its name.
+        sizes: width and height in pixels, by the argument's name.
+        unchecked: why an input could not be checked, by the argument's name.
     """
 
     wanted: Replacement
     problems: list[Unusable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    unseen: dict[str, str] = field(
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(
         default_factory=lambda: dict.fromkeys((VIDEO.name, IMAGE.name), "it took too long")
     )
 
 
-_Check = Callable[[Sample, _Found, float], Awaitable[None]]
+_Check = Callable[[RemoteFile, _Findings, float], Awaitable[None]]
 
 
-async def look(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> list[str]:
-    """What to tell of the inputs; nothing when all is well.
+async def check_inputs(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> list[str]:
+    """Return notes on the inputs, as sentences; an empty list means that all is well.
 
     Args:
-        seconds: in all; what is not known by then is not checked.
+        seconds: limit for both inputs; what is not known by then is not checked.
 
     Raises:
-        UnusableInput: certain trouble, every piece of it at once.
+        UnusableInput: an input certainly cannot be used; the error names all problems at once.
     """
-    found = _Found(wanted)
+    found = _Findings(wanted)
     with anyio.move_on_after(seconds):
-        async with anyio.create_task_group() as both:
+        async with anyio.create_task_group() as tasks:
             for role, check, url in (
-                (VIDEO, _look_at_video, wanted.video),
-                (IMAGE, _look_at_image, wanted.character_image),
+                (VIDEO, _check_video, wanted.video),
+                (IMAGE, _check_image, wanted.character_image),
             ):
-                sample = Sample(web, url, left=role.limiter)
-                both.start_soon(_keep_trouble, role, check, sample, found, seconds / 2)
+                file = RemoteFile(web, url, bytes_left=role.max_read_bytes)
+                tasks.start_soon(_collect_problems, role, check, file, found, seconds / 2)
     if found.problems:
         raise _refusal(found.problems)
-    # Both looks note as they come along; in a fixed order, the video's name first.
+    # Both checks add notes as they find them; the order of the answer is fixed, video first.
     notes = sorted(found.notes, reverse=True)
-    return [*_notes_on_unseen(found.unseen), *notes, *_notes_on_shapes(found.shapes)]
+    return [*_notes_on_unchecked(found.unchecked), *notes, *_notes_on_sizes(found.sizes)]
 
 
-async def _keep_trouble(
-    role: Role, check: _Check, sample: Sample, found: _Found, seconds: float
+async def _collect_problems(
+    role: Role, check: _Check, file: RemoteFile, found: _Findings, seconds: float
 ) -> None:
     try:
-        await check(sample, found, seconds)
-        del found.unseen[role.name]
+        await check(file, found, seconds)
+        del found.unchecked[role.name]
     except Unusable as problem:
         found.problems.append(problem)
     except Unreachable as exc:
-        found.unseen[role.name] = exc.what
+        found.unchecked[role.name] = exc.what
         if exc.everywhere:
             what = f"cannot be fetched: {exc.what}"
-            found.problems.append(Unusable(role.name, what, FETCHABLE))
+            found.problems.append(Unusable(role.name, what, CHECK_LINK))
 
 
 def _refusal(problems: list[Unusable]) -> UnusableInput:
@@ -104,95 +103,95 @@ def _refusal(problems: list[Unusable]) -> UnusableInput:
     return UnusableInput(f"The inputs cannot be used: {what}.", next_step=" ".join(remedies))
 
 
-async def _look_at_video(sample: Sample, found: _Found, seconds: float) -> None:
-    await sample.start(seconds, whole_film=available())
-    kind = judge(VIDEO, sample)
-    if kind is None:
+async def _check_video(file: RemoteFile, found: _Findings, seconds: float) -> None:
+    await file.read_start(seconds, whole_video=available())
+    file_type = judge(VIDEO, file)
+    if file_type is None:
         return
-    _note_kind(VIDEO, kind, found, "MP4")
-    if kind.demuxer and available():
-        film = await _film(sample, kind.demuxer)
-        if film:
-            _judge_film(film, found)
+    _note_type(VIDEO, file_type, found, "MP4")
+    if file_type.demuxer and available():
+        header = await _video_header(file, file_type.demuxer)
+        if header:
+            _judge_header(header, found)
 
 
-async def _film(sample: Sample, demuxer: str) -> Film | None:
-    """What the header says; None where not enough of it could be read.
+async def _video_header(file: RemoteFile, demuxer: str) -> VideoHeader | None:
+    """The header of the video; None if not enough of the file could be read.
 
-    The thread only ever looks at what is in memory, so that it cannot wait for a server; when a
-    part is missing, that is fetched and the look begins anew, which takes milliseconds.
+    The thread only reads from memory, so it never waits for a server. When it needs a part that
+    is missing, that part is fetched and the header is read again, which takes milliseconds.
     """
     while True:
         try:
             return await anyio.to_thread.run_sync(
-                probe, sample.pieces, demuxer, abandon_on_cancel=True
+                probe, file.content, demuxer, abandon_on_cancel=True
             )
-        except Missing as missing:
-            if missing.at is None or not await sample.more(missing.at):
+        except BytesMissing as missing:
+            if missing.offset is None or not await file.read_at(missing.offset):
                 return None
-        except Damaged:
+        except DamagedVideo:
             what = "is damaged or cut off, so that it cannot be opened"
             raise Unusable(VIDEO.name, what, "upload the clip again, whole") from None
 
 
-def _judge_film(film: Film, found: _Found) -> None:
+def _judge_header(header: VideoHeader, found: _Findings) -> None:
     wanted = found.wanted
-    if not film.has_pictures:
+    if not header.has_video:
         raise Unusable(VIDEO.name, "has no video stream, only sound", "give a clip with pictures")
-    if film.seconds is not None and film.seconds < wanted.seconds - TOLERANCE:
-        raise _too_short(film.seconds, wanted.seconds)
-    if not film.has_sound and wanted.merge_audio is not False:
+    if header.seconds is not None and header.seconds < wanted.seconds - TOLERANCE_SECONDS:
+        raise _too_short(header.seconds, wanted.seconds)
+    if not header.has_audio and wanted.merge_audio is not False:
         found.notes.append("The clip has no sound, so merge_audio has none to keep.")
-    source, asked = film.frames_per_second, wanted.frames_per_second
-    if source and asked and asked > source + 0.5:
+    rate, wanted_rate = header.frames_per_second, wanted.frames_per_second
+    if rate and wanted_rate and wanted_rate > rate + 0.5:
         found.notes.append(
-            f"The clip has {source:.3g} frames per second, fewer than the {asked} asked for."
+            f"The clip has {rate:.3g} frames per second, fewer than the {wanted_rate} asked for."
         )
-    if film.size:
-        _note_size(VIDEO, film.size, int(wanted.resolution or 480) // 2, found)
+    if header.size:
+        _note_size(VIDEO, header.size, int(wanted.resolution or 480) // 2, found)
 
 
-def _too_short(real: float, wanted: int) -> Unusable:
-    whole = int(real + TOLERANCE)
+def _too_short(actual: float, wanted: int) -> Unusable:
+    longest = int(actual + TOLERANCE_SECONDS)
     remedy = "give a longer clip"
-    if whole:
-        remedy = f"set video_duration to {whole} or less, or {remedy}"
-    what = f"is {wanted}, but the clip is only {real:.3g} s long"
+    if longest:
+        remedy = f"set video_duration to {longest} or less, or {remedy}"
+    what = f"is {wanted}, but the clip is only {actual:.3g} s long"
     return Unusable("video_duration", what, remedy)
 
 
-async def _look_at_image(sample: Sample, found: _Found, seconds: float) -> None:
-    await sample.start(seconds)
-    kind = judge(IMAGE, sample)
-    if kind is None:
+async def _check_image(file: RemoteFile, found: _Findings, seconds: float) -> None:
+    await file.read_start(seconds)
+    file_type = judge(IMAGE, file)
+    if file_type is None:
         return
-    _note_kind(IMAGE, kind, found, "JPEG or PNG")
-    if size := size_of(sample.head):
-        _note_size(IMAGE, size, SMALL_PICTURE, found)
+    _note_type(IMAGE, file_type, found, "JPEG or PNG")
+    if size := image_size(file.head):
+        _note_size(IMAGE, size, MIN_IMAGE_PIXELS, found)
 
 
-def _note_kind(role: Role, kind: Kind, found: _Found, safest: str) -> None:
-    if not kind.usual:
+def _note_type(role: Role, file_type: FileType, found: _Findings, safest: str) -> None:
+    if not file_type.common:
         found.notes.append(
-            f"{role.name} is {kind.name}: PixelDojo documents no formats, {safest} is safest."
+            f"{role.name} is {file_type.name}: PixelDojo documents no formats, {safest} is safest."
         )
 
 
-def _note_size(role: Role, size: tuple[int, int], least: int, found: _Found) -> None:
-    found.shapes[role.name] = size
-    if min(size) < least:
+def _note_size(role: Role, size: tuple[int, int], min_side: int, found: _Findings) -> None:
+    found.sizes[role.name] = size
+    if min(size) < min_side:
         found.notes.append(f"{role.name} is only {size[0]} x {size[1]} pixels: expect little.")
 
 
-def _notes_on_unseen(unseen: dict[str, str]) -> list[str]:
-    return [f"{name} could not be looked at from here: {why}." for name, why in unseen.items()]
+def _notes_on_unchecked(unchecked: dict[str, str]) -> list[str]:
+    return [f"{name} could not be looked at from here: {why}." for name, why in unchecked.items()]
 
 
-def _notes_on_shapes(shapes: dict[str, tuple[int, int]]) -> list[str]:
-    if len(shapes) < 2:
+def _notes_on_sizes(sizes: dict[str, tuple[int, int]]) -> list[str]:
+    if len(sizes) < 2:
         return []
-    ratios = [width / height for width, height in shapes.values()]
-    if max(ratios) / min(ratios) <= FAR_APART:
+    ratios = [width / height for width, height in sizes.values()]
+    if max(ratios) / min(ratios) <= MAX_ASPECT_QUOTIENT:
         return []
-    (clip, picture) = (f"{w} x {h}" for w, h in (shapes[VIDEO.name], shapes[IMAGE.name]))
-    return [f"The shapes are far apart: the clip is {clip}, the picture {picture} pixels."]
+    (video, image) = (f"{w} x {h}" for w, h in (sizes[VIDEO.name], sizes[IMAGE.name]))
+    return [f"The shapes are far apart: the clip is {video}, the picture {image} pixels."]

@@ -1,15 +1,16 @@
-"""What a clip's header says: its length, size and streams, through PyAV (the extra `media`).
+"""Reads length, size and streams from a video's header, with PyAV (the extra `media`).
 
-libav reads hostile files here, so it gets only bytes that we fetched, only the demuxers of MP4,
-MOV, WebM and Matroska, no decoder, no protocol and no playlist.
+libav may meet hostile files here. So it gets only bytes that we fetched, only the demuxers of
+MP4, MOV, WebM and Matroska, no decoder, no protocol and no playlist.
 """
 
 import importlib.util
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Protocol
 
-from wan_mcp.inputs.byte_ranges import Pieces
+from wan_mcp.inputs.remote_file import ByteRanges
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -17,177 +18,200 @@ if TYPE_CHECKING:
 
 MAX_SAMPLES = 4_000_000
 """A header of 10 KB can claim 2**28 samples, for which libav takes gigabytes and minutes
-(measured); 37 hours of pictures are enough. A minute and a half of raw sound is as many; a clip
-with more of it is not looked into."""
+(measured). The limit allows 37 hours of frames, or 90 seconds of raw audio; a video with more is
+not probed."""
 
-OPTIONS = {
-    # No whitelist may be empty, because libav reads that as "everything".
+LIBAV_OPTIONS = {
+    # A whitelist must not be empty, because libav takes that as "everything".
     "protocol_whitelist": "none",
     "codec_whitelist": "none",
-    # The header is what matters: a packet more and it would read on for the codec's details.
+    # Only the header matters; with more, libav would read on for details of the codec.
     "analyzeduration": "0",
     "probesize": "32",
 }
-_CLAIMS = re.compile(rb"stsz.{4}(?!\0\0\0\0).{4}(.{4})|trun.{4}(.{4})", re.DOTALL)
-_TRACK = re.compile(rb"tkhd(?:\0.{11}(.{4}).{8}|\x01.{19}(.{4}).{12}).{16}(.{36})", re.DOTALL)
+_SAMPLE_COUNTS = re.compile(rb"stsz.{4}(?!\0\0\0\0).{4}(.{4})|trun.{4}(.{4})", re.DOTALL)
+_TRACK_HEADER = re.compile(
+    rb"tkhd(?:\0.{11}(.{4}).{8}|\x01.{19}(.{4}).{12}).{16}(.{36})", re.DOTALL
+)
 
 
-class Missing(Exception):
-    """A part of the file is needed that has not been read.
+class _Rational(Protocol):
+    """What Fraction and PyAV's own number type have in common."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
+
+
+class BytesMissing(Exception):
+    """A part of the file that has not been read is needed.
 
     Attributes:
-        at: where it begins; None when it lies at the end of a file of unknown length.
+        offset: where the part begins; None if it is at the end of a file of unknown length.
     """
 
-    def __init__(self, at: int | None) -> None:
+    def __init__(self, offset: int | None) -> None:
         super().__init__()
-        self.at = at
+        self.offset = offset
 
 
-class Damaged(Exception):
-    """No program can play it: the index is missing or broken."""
+class DamagedVideo(Exception):
+    """No program can play the video: its index is missing or broken."""
 
 
 @dataclass(frozen=True)
-class Film:
-    """What is known of a clip; None where the header does not say.
+class VideoHeader:
+    """What the header of a video says; None for what it does not say.
 
     Attributes:
-        seconds: how long its pictures go on.
-        size: width and height as they are shown.
-        has_pictures: whether there is a video stream; a cover picture is none.
+        has_video: whether there is a video stream; a cover image does not count.
+        has_audio: whether there is an audio stream.
+        seconds: length of the video stream.
+        size: width and height in pixels, as displayed.
     """
 
-    has_pictures: bool
-    has_sound: bool
+    has_video: bool
+    has_audio: bool
     seconds: float | None = None
     size: tuple[int, int] | None = None
     frames_per_second: float | None = None
 
 
 def available() -> bool:
-    """Whether clips and films can be looked into: whether the extra is installed."""
+    """Whether videos can be read: whether the extra `media` is installed."""
     return importlib.util.find_spec("av") is not None
 
 
-def probe(pieces: Pieces, demuxer: str) -> Film | None:
-    """The clip's header, or None when it cannot or should not be looked into.
+def probe(content: ByteRanges, demuxer: str) -> VideoHeader | None:
+    """The header of a video, or None if it cannot be read, or claims too much to be read safely.
 
-    Blocking, and to be run in a thread; it never waits for the network.
+    This blocks and must run in a thread; it never waits for the network.
 
     Raises:
-        Missing: more of the file is needed.
-        Damaged: all that was needed was there, and it makes no sense.
+        BytesMissing: more of the file is needed.
+        DamagedVideo: everything that was needed is there, and it is not a valid video.
     """
     import av
 
-    if not _is_modest(pieces):
+    if not _is_modest(content):
         return None
-    file = _File(pieces)
+    file = _File(content)
     try:
-        with av.open(file, "r", format=demuxer, options=OPTIONS) as container:
-            film = _film(container, pieces)
+        with av.open(file, "r", format=demuxer, options=LIBAV_OPTIONS) as container:
+            header = _header(container, content)
     except av.InvalidDataError as exc:
-        raise file.missing or Damaged from exc
+        raise file.missing or DamagedVideo from exc
     except av.FFmpegError:
-        film = None  # whatever libav stumbled over, it is not proof against the file
+        header = None  # any other error of libav is no proof that the file is bad
     if file.missing:
         raise file.missing
-    return film
+    return header
 
 
 class _File:
-    """The pieces as a file object, which is all that libav gets.
+    """What was read of a remote file, as the file object that libav reads from.
 
     Attributes:
-        missing: the first place that was asked for and is not there. libav is told that the file
-            ends there (PyAV prints exceptions), so that nothing it then says counts.
+        missing: the first part that libav needed and that is not there. For libav the file ends
+            at that point, because PyAV prints exceptions; so its later results do not count.
     """
 
-    def __init__(self, pieces: Pieces) -> None:
-        self.missing: Missing | None = None
-        self._pieces = pieces
-        self._at = 0
+    def __init__(self, content: ByteRanges) -> None:
+        self.missing: BytesMissing | None = None
+        self._content = content
+        self._offset = 0
 
     def read(self, size: int) -> bytes:
-        data = self._pieces.read(self._at, size)
-        if not data and self._at != self._pieces.total:
-            self._lacks(self._at)
-        self._at += len(data)
+        data = self._content.read(self._offset, size)
+        if not data and self._offset != self._content.total:
+            self._note_missing(self._offset)
+        self._offset += len(data)
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        end = self._pieces.total
+        end = self._content.total
         if end is None:
             end = 0
             if whence == 2:
-                self._lacks(None)
-        self._at = max(0, (0, self._at, end)[whence] + offset)
-        return self._at
+                self._note_missing(None)
+        self._offset = max(0, (0, self._offset, end)[whence] + offset)
+        return self._offset
 
     def tell(self) -> int:
-        return self._at
+        return self._offset
 
-    def _lacks(self, at: int | None) -> None:
-        if self._pieces.total is None or at is None or at < self._pieces.total:
-            self.missing = self.missing or Missing(at)
+    def _note_missing(self, offset: int | None) -> None:
+        total = self._content.total
+        if total is None or offset is None or offset < total:
+            self.missing = self.missing or BytesMissing(offset)
 
 
-def _is_modest(pieces: Pieces) -> bool:
-    """Whether the header claims no more samples than libav can be asked to list."""
+def _is_modest(content: ByteRanges) -> bool:
+    """Whether the header claims no more samples than libav can list without harm."""
     claimed = 0
-    for run in pieces.runs:
+    for run in content.runs:
         if b"cmov" in run:
-            return False  # a compressed header: nobody sees what it claims
-        for claim in _CLAIMS.finditer(run):
+            return False  # a compressed header hides what it claims
+        for claim in _SAMPLE_COUNTS.finditer(run):
             claimed += int.from_bytes(claim[1] or claim[2])
     return claimed <= MAX_SAMPLES
 
 
-def _film(container: "InputContainer", pieces: Pieces) -> Film:
+def _header(container: "InputContainer", content: ByteRanges) -> VideoHeader:
     from av.stream import Disposition
 
     streams = container.streams
-    pictures = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
-    if not pictures:
-        return Film(has_pictures=False, has_sound=bool(streams.audio))
-    stream = pictures[0]
-    rate = stream.average_rate
-    return Film(
-        has_pictures=True,
-        has_sound=bool(streams.audio),
-        seconds=_seconds(container, stream, pieces.total),
-        size=_size(stream, pieces),
-        frames_per_second=float(rate) if rate else None,
+    videos = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        return VideoHeader(has_video=False, has_audio=bool(streams.audio))
+    stream = videos[0]
+    return VideoHeader(
+        has_video=True,
+        has_audio=bool(streams.audio),
+        seconds=_seconds(container, stream, content.total),
+        size=_displayed_size(stream, content),
+        frames_per_second=float(_fraction(stream.average_rate)) or None,
     )
 
 
+def _fraction(rate: _Rational | None) -> Fraction:
+    """A rate of PyAV as a Fraction; 0 if it is not known.
+
+    Up to version 18, PyAV gives a Fraction or None. Since version 19 it gives a number type of
+    its own, whose arithmetic is approximate and whose denominator may be 0.
+    """
+    if rate is None or not rate.denominator:
+        return Fraction(0)
+    return Fraction(rate.numerator, rate.denominator)
+
+
 def _seconds(container: "InputContainer", stream: "VideoStream", total: int | None) -> float | None:
-    base = stream.time_base
-    if not stream.duration or not base:
+    time_base = _fraction(stream.time_base)
+    if not stream.duration or not time_base:
         return container.duration / 1_000_000 if container.duration else None
     entries = stream.index_entries
     if total and len(entries) and entries[-1].pos + entries[-1].size > total:
-        # The file was cut off, and its index tells of pictures that are no longer there.
-        gone = next(entry for entry in entries if entry.pos + entry.size > total)
-        return float((gone.timestamp - entries[0].timestamp) * base)
-    return float(stream.duration * base)
+        # The file was cut off, and its index lists frames that are no longer there.
+        lost = next(entry for entry in entries if entry.pos + entry.size > total)
+        return float((lost.timestamp - entries[0].timestamp) * time_base)
+    return float(stream.duration * time_base)
 
 
-def _size(stream: "VideoStream", pieces: Pieces) -> tuple[int, int] | None:
-    # Without a decoder for it there is no context, whatever PyAV's types say.
+def _displayed_size(stream: "VideoStream", content: ByteRanges) -> tuple[int, int] | None:
+    # If libav has no decoder for the stream, the context is None, although PyAV's types deny it.
     context: object = stream.codec_context
     if context is None:
         return None
     width, height = stream.codec_context.width, stream.codec_context.height
-    width = round(width * (stream.sample_aspect_ratio or 1))
+    width = round(width * (_fraction(stream.sample_aspect_ratio) or 1))
     if min(width, height) < 1:
         return None
-    for run in pieces.runs:
-        for track in _TRACK.finditer(run):
+    for run in content.runs:
+        for track in _TRACK_HEADER.finditer(run):
             matrix = track[3]
             if int.from_bytes(track[1] or track[2]) == stream.id:
-                # A phone that was held upright: a quarter turn swaps the axes.
-                on_its_side = not any(matrix[0:4] + matrix[16:20])
-                return (height, width) if on_its_side else (width, height)
+                # A phone that was held upright stores a quarter turn, which swaps the axes.
+                is_turned = not any(matrix[0:4] + matrix[16:20])
+                return (height, width) if is_turned else (width, height)
     return width, height

@@ -1,122 +1,177 @@
-"""The beginning of a remote file, and more of it where it is needed, within a budget of bytes."""
+"""A remote file, of which only the parts that are needed are read, up to a limit of bytes."""
 
 import re
 from dataclasses import dataclass, field
 
 import anyio
 
-from wan_mcp.inputs.byte_ranges import Pieces
-from wan_mcp.inputs.file_types import kind_of
+from wan_mcp.inputs.file_types import file_type_of
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
-FIRST = 262_144
-"""Bytes of the first read: most clips and pictures say all there."""
-JUMP = 524_288
-"""Bytes of a read elsewhere: the index of a clip of some minutes."""
+FIRST_BYTES = 262_144
+"""Size of the first read: it holds all that matters of most videos and images."""
+NEXT_BYTES = 524_288
+"""Size of a read elsewhere: the index of a video of some minutes."""
 
-_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
+
+
+class ByteRanges:
+    """The parts of a file that have been read so far, by their offset.
+
+    Attributes:
+        total: length of the whole file in bytes; None while it is not known.
+    """
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self._runs: dict[int, bytearray] = {}
+
+    @property
+    def known(self) -> int:
+        """How many bytes have been read."""
+        return sum(map(len, self._runs.values()))
+
+    @property
+    def runs(self) -> list[bytes]:
+        """Every stretch that has no gap."""
+        return [bytes(run) for run in self._runs.values()]
+
+    def add(self, start: int, data: bytes) -> None:
+        """Store what was read at `start`; it must not overlap what is stored already."""
+        for begin, run in self._runs.items():
+            if begin + len(run) == start:
+                run += data
+                break
+        else:
+            self._runs[start] = run = bytearray(data)
+            begin = start
+        if following := self._runs.pop(begin + len(run), None):
+            run += following
+
+    def read(self, start: int, size: int) -> bytes:
+        """At most `size` bytes from `start` on; empty if the byte at `start` is not stored."""
+        for begin, run in self._runs.items():
+            if begin <= start < begin + len(run):
+                return bytes(run[start - begin : start - begin + size])
+        return b""
+
+    def length_before(self, end: int) -> int:
+        """The length of the stretch that ends at `end`; 0 if there is none."""
+        return next((len(run) for begin, run in self._runs.items() if begin + len(run) == end), 0)
+
+    def gap_from(self, start: int) -> int | None:
+        """How many bytes from `start` on are missing; None if the end of the gap is not known."""
+        ends = [begin for begin in self._runs if begin > start]
+        if self.total is not None:
+            ends.append(self.total)
+        return min(ends) - start if ends else None
 
 
 @dataclass
-class Sample:
-    """What is known of one file.
+class RemoteFile:
+    """What is known of one remote file.
 
     Attributes:
-        left: bytes that may still be read of it.
-        status: of the first answer.
-        url: where that came from in the end.
-        ranged: the server gives parts; else there is only the beginning.
-        packed: compressed for the way, although nobody asked for it.
+        requested_url: the address that was given.
+        bytes_left: how many bytes may still be read.
+        status: HTTP status of the first answer.
+        final_url: the address of the first answer, after redirects.
+        has_ranges: whether the server gives parts of the file; otherwise only its beginning can
+            be read.
+        compressed: whether the answer is compressed although that was not asked for.
+        content: the parts that have been read.
     """
 
     web: Web
-    asked: str
-    left: int
+    requested_url: str
+    bytes_left: int
     status: int = 0
-    url: str = ""
+    final_url: str = ""
     content_type: str = ""
-    ranged: bool = False
-    packed: bool = False
-    pieces: Pieces = field(default_factory=Pieces)
+    has_ranges: bool = False
+    compressed: bool = False
+    content: ByteRanges = field(default_factory=ByteRanges)
 
     @property
-    def plain(self) -> bool:
+    def starts_at_zero(self) -> bool:
         """Whether what was read is the beginning of the file itself."""
-        return not self.packed and (self.ranged or self.status != 206)
+        return not self.compressed and (self.has_ranges or self.status != 206)
 
     @property
     def head(self) -> bytes:
-        """Its first bytes."""
-        return self.pieces.read(0, FIRST)
+        """The first bytes of the file."""
+        return self.content.read(0, FIRST_BYTES)
 
-    async def start(self, seconds: float, *, whole_film: bool = False) -> None:
-        """Read its beginning.
+    async def read_start(self, seconds: float, *, whole_video: bool = False) -> None:
+        """Read the beginning of the file.
 
         Args:
-            seconds: after which what has come by then must do.
-            whole_film: where the server gives no parts, go on with a film up to the budget.
+            seconds: when they are over, what has arrived by then must be enough.
+            whole_video: if the server does not support ranges, read a video further, up to the
+                limit.
 
         Raises:
             Unreachable: there is no answer.
         """
-        async with self.web.get(self.asked, start=0, stop=FIRST) as answer:
+        async with self.web.get(self.requested_url, start=0, stop=FIRST_BYTES) as answer:
             self._note(answer)
             ended = False
             with anyio.move_on_after(seconds):
-                ended = await self._take(answer, 0, FIRST)
-                if whole_film and not ended and self._is_film_without_parts():
-                    ended = await self._take(answer, self.pieces.known, self.left)
-            if ended and answer.status == 200 and self.pieces.total is None:
-                self.pieces.total = self.pieces.known
+                ended = await self._store(answer, 0, FIRST_BYTES)
+                if whole_video and not ended and self._is_video_without_ranges():
+                    ended = await self._store(answer, self.content.known, self.bytes_left)
+            if ended and answer.status == 200 and self.content.total is None:
+                self.content.total = self.content.known
 
-    async def more(self, at: int) -> bool:
-        """Read on at this place; whether anything came."""
-        # Who reads on without a gap is likely to go on: twice as much as there is already.
-        size = min(max(JUMP, 2 * self.pieces.run_to(at)), self.left)
-        room = self.pieces.room_from(at)
-        size = size if room is None else min(size, room)
-        if not self.ranged or size <= 0:
+    async def read_at(self, offset: int) -> bool:
+        """Read more bytes at this offset; return whether any arrived."""
+        # A reader that continues without a gap will probably go on: read twice as much as before.
+        size = min(max(NEXT_BYTES, 2 * self.content.length_before(offset)), self.bytes_left)
+        gap = self.content.gap_from(offset)
+        size = size if gap is None else min(size, gap)
+        if not self.has_ranges or size <= 0:
             return False
-        before = self.left
+        before = self.bytes_left
         try:
-            async with self.web.get(self.asked, start=at, stop=at + size) as answer:
-                place = _RANGE.fullmatch(answer.headers.get("content-range", ""))
-                if answer.status == 206 and place and place[1] == str(at):
-                    await self._take(answer, at, size)
+            async with self.web.get(self.requested_url, start=offset, stop=offset + size) as answer:
+                found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+                if answer.status == 206 and found and found[1] == str(offset):
+                    await self._store(answer, offset, size)
         except Unreachable:
             return False
-        return self.left < before
+        return self.bytes_left < before
 
     def _note(self, answer: Answer) -> None:
         headers = answer.headers
         self.status = answer.status
-        self.url = answer.url
+        self.final_url = answer.url
         self.content_type = headers.get("content-type", "").strip().lower()
-        self.packed = headers.get("content-encoding", "identity").lower() != "identity"
-        place = _RANGE.fullmatch(headers.get("content-range", ""))
-        self.ranged = answer.status == 206 and bool(place and place[1] == "0")
-        length = place[2] if place else ""
+        self.compressed = headers.get("content-encoding", "identity").lower() != "identity"
+        found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+        self.has_ranges = answer.status == 206 and bool(found and found[1] == "0")
+        length = found[2] if found else ""
         if answer.status == 200:
             length = headers.get("content-length", "")
         if answer.status in (200, 206, 416) and re.fullmatch(r"[0-9]{1,18}", length):
-            self.pieces.total = int(length)
+            self.content.total = int(length)
 
-    def _is_film_without_parts(self) -> bool:
-        kind = kind_of(self.head, self.content_type)
-        return self.status == 200 and not self.packed and bool(kind and kind.demuxer)
+    def _is_video_without_ranges(self) -> bool:
+        file_type = file_type_of(self.head, self.content_type)
+        return self.status == 200 and not self.compressed and bool(file_type and file_type.demuxer)
 
-    async def _take(self, answer: Answer, start: int, most: int) -> bool:
-        """Keep what comes, about so many bytes; whether that was all there was."""
-        taken = 0
+    async def _store(self, answer: Answer, start: int, limit: int) -> bool:
+        """Store about `limit` bytes of the body; return whether the body ended before that."""
+        stored = 0
         try:
-            async for piece in answer.body:
-                self.left -= len(piece)
-                # A part may not run into the next one; without parts nothing may be dropped.
-                kept = piece[: most - taken] if self.ranged else piece
-                self.pieces.add(start + taken, kept)
-                taken += len(kept)
-                if taken >= most or self.left <= 0:
+            async for block in answer.body:
+                self.bytes_left -= len(block)
+                # A range must not overlap the next one; without ranges nothing may be dropped.
+                kept = block[: limit - stored] if self.has_ranges else block
+                self.content.add(start + stored, kept)
+                stored += len(kept)
+                if stored >= limit or self.bytes_left <= 0:
                     return False
         except Unreachable:
-            return False  # what came before the connection broke is still of the file
+            return False  # what arrived before the connection broke still belongs to the file
         return True

@@ -1,13 +1,13 @@
-"""What the beginning of a file says about its use: certain trouble, or the kind of file it is."""
+"""Judges the beginning of a file: the input certainly cannot be used, or it has this type."""
 
 import re
 from dataclasses import dataclass
 
-from wan_mcp.inputs.file_types import Kind, Sort, kind_of
-from wan_mcp.inputs.remote_file import Sample
-from wan_mcp.web.share_links import way_to_the_file
+from wan_mcp.inputs.file_types import FileType, MediaType, file_type_of
+from wan_mcp.inputs.remote_file import RemoteFile
+from wan_mcp.web.share_links import advice_for_page
 
-FETCHABLE = "check the link: it must open without a login from anywhere on the internet"
+CHECK_LINK = "check the link: it must open without a login from anywhere on the internet"
 
 _PUBLISH = "make the file public, or give a link signed for some hours"
 _EXPIRED = re.compile(
@@ -17,19 +17,20 @@ _EMPTY = ("is an empty file", "upload the file again and give its new link")
 _STATUSES = {
     401: ("needs a login (401)", _PUBLISH),
     403: ("may not be fetched (403)", _PUBLISH),
-    404: ("does not exist (404)", FETCHABLE),
+    404: ("does not exist (404)", CHECK_LINK),
     410: ("is gone (410)", "upload the file again and give its new link"),
 }
-"""Others (429, 5xx, a server that dislikes our way of asking) say nothing about PixelDojo's try."""
+"""Other statuses (429, 5xx, or a server that dislikes our request) do not show that PixelDojo
+will fail too."""
 
 
 class Unusable(Exception):
     """Why an input cannot be used.
 
     Attributes:
-        name: the argument's, as the tool calls it.
-        what: the rest of a sentence that begins with the name.
-        remedy: what to do.
+        name: the tool's name of the argument.
+        what: the rest of a sentence that begins with that name.
+        remedy: what the user can do.
     """
 
     def __init__(self, name: str, what: str, remedy: str) -> None:
@@ -41,73 +42,88 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Role:
-    """What an argument is for.
+    """What an argument is used for.
 
     Attributes:
-        name: the argument's.
-        noun: what is wanted there.
-        other: where the other sort of file belongs.
-        largest: bytes; far over what is needed, so more is a mistake (PixelDojo documents no
-            limit).
-        budget: bytes that are read of it at most.
+        name: the tool's name of the argument.
+        noun: what the argument must be.
+        other: the argument that takes the other type of file.
+        max_bytes: far more than is needed, so a larger file is a mistake (ours; PixelDojo
+            documents no limit).
+        max_read_bytes: how many bytes of the file are read at most.
     """
 
     name: str
-    sort: Sort
+    media_type: MediaType
     noun: str
     other: str
-    largest: int
-    limiter: int
+    max_bytes: int
+    max_read_bytes: int
 
 
-VIDEO = Role("video", Sort.FILM, "a video", "character_image", 1 << 30, 7 << 20)
-IMAGE = Role("character_image", Sort.PICTURE, "a picture", "video", 50 << 20, 1 << 19)
+VIDEO = Role(
+    "video",
+    MediaType.VIDEO,
+    noun="a video",
+    other="character_image",
+    max_bytes=1 << 30,
+    max_read_bytes=7 << 20,
+)
+IMAGE = Role(
+    "character_image",
+    MediaType.IMAGE,
+    noun="a picture",
+    other="video",
+    max_bytes=50 << 20,
+    max_read_bytes=1 << 19,
+)
 
 
-def judge(role: Role, sample: Sample) -> Kind | None:
-    """The kind of file that was found, or None where it cannot be told.
+def judge(role: Role, file: RemoteFile) -> FileType | None:
+    """The type of the file, or None if it is not known.
 
     Raises:
-        Unusable: it is certain that it will not work.
+        Unusable: the file certainly cannot be used.
     """
-    if sample.status not in (200, 206):
-        _refuse_status(role, sample)
+    if file.status not in (200, 206):
+        _refuse_status(role, file)
         return None
-    if sample.pieces.total == 0:
+    if file.content.total == 0:
         raise Unusable(role.name, *_EMPTY)
-    kind = kind_of(sample.head, sample.content_type) if sample.plain else None
-    if (kind and kind.sort is Sort.PAGE) or (not kind and _is_packed_page(sample)):
-        remedy = way_to_the_file(sample.asked, sample.url)
+    file_type = file_type_of(file.head, file.content_type) if file.starts_at_zero else None
+    is_page = file_type.media_type is MediaType.PAGE if file_type else _is_compressed_page(file)
+    if is_page:
+        remedy = advice_for_page(file.requested_url, file.final_url)
         raise Unusable(role.name, "leads to a web page, not to a file", remedy)
-    if kind and kind.sort not in (role.sort, Sort.ANIMATION):
-        _refuse_kind(role, kind)
-    if (sample.pieces.total or 0) > role.largest:
-        what = f"is {sample.pieces.total or 0:,} bytes large, which cannot be meant"
-        raise Unusable(role.name, what, f"give {role.noun} of at most {role.largest:,} bytes")
-    return kind
+    if file_type and file_type.media_type not in (role.media_type, MediaType.ANIMATION):
+        _refuse_type(role, file_type)
+    if (file.content.total or 0) > role.max_bytes:
+        what = f"is {file.content.total or 0:,} bytes large, which cannot be meant"
+        raise Unusable(role.name, what, f"give {role.noun} of at most {role.max_bytes:,} bytes")
+    return file_type
 
 
-def _refuse_status(role: Role, sample: Sample) -> None:
-    if sample.status == 416 and sample.pieces.total == 0:
+def _refuse_status(role: Role, file: RemoteFile) -> None:
+    if file.status == 416 and file.content.total == 0:
         raise Unusable(role.name, *_EMPTY)
-    # Clouds say 400 or 403, and why only in the body.
-    if sample.status in (400, 401, 403) and _EXPIRED.search(sample.head[:4096]):
+    # Object stores answer 400 or 403, and give the reason only in the body.
+    if file.status in (400, 401, 403) and _EXPIRED.search(file.head[:4096]):
         raise Unusable(
             role.name,
-            f"has a link whose signature has expired or is not valid ({sample.status})",
+            f"has a link whose signature has expired or is not valid ({file.status})",
             "make a new link, signed for some hours",
         )
-    if sample.status in _STATUSES:
-        raise Unusable(role.name, *_STATUSES[sample.status])
+    if file.status in _STATUSES:
+        raise Unusable(role.name, *_STATUSES[file.status])
 
 
-def _refuse_kind(role: Role, kind: Kind) -> None:
+def _refuse_type(role: Role, file_type: FileType) -> None:
     remedy = f"give the direct link of {role.noun}"
-    if kind.sort in (Sort.FILM, Sort.PICTURE):
-        remedy += f"; if the two were swapped, this link belongs into {role.other}"
-    raise Unusable(role.name, f"is {kind.name}, not {role.noun}", remedy)
+    if file_type.media_type in (MediaType.VIDEO, MediaType.IMAGE):
+        remedy += f"; if the two were swapped, this link belongs in {role.other}"
+    raise Unusable(role.name, f"is {file_type.name}, not {role.noun}", remedy)
 
 
-def _is_packed_page(sample: Sample) -> bool:
-    """Whether an answer that is compressed although nobody asked for it is a page."""
-    return sample.packed and sample.content_type.startswith("text/html")
+def _is_compressed_page(file: RemoteFile) -> bool:
+    """Whether the answer is a web page, compressed although that was not asked for."""
+    return file.compressed and file.content_type.startswith("text/html")

@@ -26,7 +26,7 @@ from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.text import duration, text
 from wan_mcp.surface.video_views import visible_to
-from wan_mcp.videos.media import Blob
+from wan_mcp.videos.job_files import Blob
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs

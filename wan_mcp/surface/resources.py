@@ -19,7 +19,7 @@ from wan_mcp.errors import NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
 from wan_mcp.surface.calls import JOBS, Asked, Call, OpenCall, as_mcp_errors, opened
 from wan_mcp.surface.video_views import makes_contact_sheets
-from wan_mcp.videos.media import Blob
+from wan_mcp.videos.job_files import Blob
 
 RECENT = 20
 """How many ended jobs the list has, besides all that go on."""

@@ -12,12 +12,12 @@ import anyio.to_thread
 
 from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobStatus
-from wan_mcp.videos.media import FITS, Blob
+from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.status import JobView
-    from wan_mcp.videos.media import Media
+    from wan_mcp.videos.job_files import JobFiles
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,16 +56,18 @@ def visible_to(view: JobView, *, local: bool) -> JobView:
 class VideoViews:
     """What can be shown of a job; raises NotFound, with the reason, for what cannot."""
 
-    def __init__(self, jobs: Jobs, media: Media) -> None:
+    def __init__(self, jobs: Jobs, files: JobFiles) -> None:
         self._jobs = jobs
-        self._media = media
+        self._files = files
 
     async def film(self, id: str) -> Blob:
         """The saved film."""
         path = await self._saved(id)
         data = await anyio.to_thread.run_sync(_small, path)
         if data is None:
-            raise _hidden(f"The saved film is larger than {FITS >> 20} MiB or cannot be read.", id)
+            raise _hidden(
+                f"The saved film is larger than {MAX_INLINE_BYTES >> 20} MiB or cannot be read.", id
+            )
         return Blob(data, f"video/{_TYPES.get(path.suffix, 'mp4')}")
 
     async def source(self, id: str) -> Blob:
@@ -73,10 +75,11 @@ class VideoViews:
         view = await self._jobs.known(id)
         record = None if view is None else view.record
         url = None if record is None else record.arguments.get("video")
-        clip = None if url is None else await self._media.source(str(url))
+        clip = None if url is None else await self._files.source_video(str(url))
         if clip is None:
             raise NotFound(
-                f"The source clip cannot be had from here, or is larger than {FITS >> 20} MiB.",
+                "The source clip cannot be had from here, or is larger than "
+                f"{MAX_INLINE_BYTES >> 20} MiB.",
                 next_step="Use the link that the job was started with.",
             )
         return clip
@@ -91,7 +94,7 @@ class VideoViews:
                 "Posters need the extra wan-mcp[media].",
                 next_step="Whoever runs this server can install it.",
             )
-        known = self._media.contact_sheets
+        known = self._files.contact_sheets
         if path not in known:
             with anyio.move_on_after(CONTACT_SHEET_SECONDS):
                 known[path] = await contact_sheet(path)
@@ -103,17 +106,17 @@ class VideoViews:
 
     async def new_contact_sheet(self, id: str) -> Blob | None:
         """The poster, once for each job: it costs a model as much as a page of text (ours)."""
-        video_views = self._media.video_views
-        if id in video_views:
+        shown = self._files.shown
+        if id in shown:
             return None
         try:
             blob = await self.contact_sheet(id)
         except WanError:
             return None
-        if id in video_views:
+        if id in shown:
             return None  # another answer was faster
-        video_views[id] = None
-        _keep_newest(video_views, SHOWN)
+        shown[id] = None
+        _keep_newest(shown, SHOWN)
         return blob
 
     async def _saved(self, id: str) -> Path:
@@ -150,7 +153,7 @@ def _keep_newest(known: dict[K, V], most: int) -> None:
 def _small(path: Path) -> bytes | None:
     try:
         with path.open("rb") as film:
-            data = film.read(FITS + 1)
+            data = film.read(MAX_INLINE_BYTES + 1)
     except OSError:
         return None  # the user may have moved it
-    return data if len(data) <= FITS else None
+    return data if len(data) <= MAX_INLINE_BYTES else None

@@ -1,1 +1,1 @@
-"""Finished videos: saved once, kept, and shown."""
+"""Finished videos: saved once, kept within a limit, and shown."""

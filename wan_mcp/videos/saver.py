@@ -1,4 +1,4 @@
-"""Keeps the films of completed jobs: their links die, and nobody may be looking when they end."""
+"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time."""
 
 import logging
 from collections.abc import Callable
@@ -20,16 +20,16 @@ LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 SETTLE_SECONDS = 600.0
-"""Seconds after a job's end until a refusal of its film is believed (ours): one 404 of a storage
-that is a moment late must not cost a film that was paid for."""
+"""How long after a job's end a refusal of its video is not final (ours): the storage may be late,
+and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
-"""Films that are saved at the same time; more would only share the line."""
+"""Videos that are saved at the same time; more would only share the bandwidth (ours)."""
 
 logger = logging.getLogger(__name__)
 
 
 class SavedVideo(Protocol):
-    """A film on this machine's disk."""
+    """A video on this machine's disk."""
 
     @property
     def path(self) -> Path: ...
@@ -40,12 +40,12 @@ class SavedVideo(Protocol):
 
 
 class Archive(Protocol):
-    """Where films are kept."""
+    """Where videos are saved."""
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
     ) -> SavedVideo:
-        """Save a film, unless it is there already. Raises NotKept."""
+        """Save a video, unless it is saved already. Raises NotSaved."""
 
 
 class VideoSaver:
@@ -84,10 +84,10 @@ class VideoSaver:
                 try:
                     await self._round(await self._account(), tasks)
                 except LedgerUnavailable as exc:
-                    logger.warning("videos cannot be looked for: %s", exc.what)
+                    logger.warning("unsaved videos could not be searched for: %s", exc.what)
                 except Exception:
                     # A defect here must not end the server, in whose tasks payments run.
-                    logger.exception("looking for videos broke")
+                    logger.exception("the search for unsaved videos failed")
                 await self._clock.wait(
                     partial(self._coordination.next_change, changes), ROUND_SECONDS
                 )
@@ -114,15 +114,15 @@ class VideoSaver:
         return policy if policy and policy.folder else None
 
     async def _save(self, record: Record) -> None:
-        # Before all else: whatever goes wrong, the next try is not at once.
+        # First of all, so that after any failure the next try has to wait.
         self._not_before[record.submission_id] = self._clock.monotonic() + RETRY_SECONDS
         try:
             await self._try(record)
         except LedgerUnavailable as exc:
-            logger.warning("the fate of a video could not be recorded: %s", exc.what)
+            logger.warning("the result of saving a video could not be recorded: %s", exc.what)
         except Exception:
             # A defect here must not end the server, in whose tasks payments run.
-            logger.exception("saving the video of job %s broke", record.job_id)
+            logger.exception("saving the video of job %s failed", record.job_id)
         finally:
             self._saving.discard(record.submission_id)
 
@@ -139,7 +139,7 @@ class VideoSaver:
             )
 
     def _has_settled(self, record: Record) -> bool:
-        """Whether a dead link is dead for good: storage may be a moment behind the job's end."""
+        """Whether the storage has had enough time to provide the video."""
         age = self._clock.wall() - (record.ended_at or record.created_at)
         return abs(age.total_seconds()) >= SETTLE_SECONDS
 

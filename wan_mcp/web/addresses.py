@@ -1,4 +1,4 @@
-"""Which web addresses may be handed on: a rule of its own, because a URL is the commonest attack.
+"""Decides which web addresses may be passed on to PixelDojo or fetched by this server.
 
 PixelDojo fetches the inputs, so an address that only this machine or its network can see is
 either a mistake (a local file) or an attempt to reach something private through somebody else.
@@ -24,41 +24,41 @@ _PRIVATE_SUFFIXES = (
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PUBLIC_V6 = ipaddress.ip_network("2000::/3")
-"""All of IPv6 that is handed out for the public internet; Python's own table has gaps."""
+"""All IPv6 addresses assigned for the public internet; Python's own table has gaps."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENDS_A_LINK = frozenset('"<>')
-"""In any text, and in a log that cuts queries off; no address may hold them (RFC 3986)."""
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
+"""Characters that end a link in a text or a log; RFC 3986 forbids them in a URL."""
+_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class _OutOfReach(ValueError):
+class _NotPublic(ValueError):
     """Only this machine or its network can see the address."""
 
 
 def media_url(text: str, *, loopback: bool = False, secure: bool = False) -> str:
-    """The address itself, when it is a plain public http(s) URL that may lead to a file.
+    """Return the address unchanged if it is a plain public http(s) URL that may lead to a file.
 
     Args:
-        text: what somebody gave as a URL.
-        loopback: also accept this machine's loopback (only while the API is itself there).
-        secure: demand https (the vendor's own output); loopback stays exempt.
+        text: the URL as it was given.
+        loopback: also accept this machine's loopback (only while the API itself is there).
+        secure: require https (for the vendor's own links); loopback is exempt.
 
     Raises:
-        ValueError: one sentence that says what is wrong; it never repeats the address, which
-            may carry a signature.
+        ValueError: the rest of a sentence that begins with the argument's name and says what is
+            wrong. It never repeats the address, which may carry a signature.
     """
     try:
         _check(text, loopback, secure)
-    except _OutOfReach as exc:
-        # Who asks for https looks at the vendor's own link, and has no file to upload.
+    except _NotPublic as exc:
+        # `secure` means that it is the vendor's own link: the user has no file to upload.
         raise ValueError(str(exc) if secure else f"{exc} ({_REACHABLE})") from None
     return text
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine, in any spelling."""
+    """Whether a host name or an address, in any spelling, means this machine."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -69,7 +69,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_global(address: Address) -> bool:
-    """Whether an address lies on the public internet, seen through every IPv6 disguise."""
+    """Whether an address is on the public internet, also when IPv6 embeds an IPv4 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast
     inner = _embedded(address)
@@ -86,23 +86,23 @@ def _check(text: str, loopback: bool, secure: bool) -> None:
     if is_loopback(host):
         if loopback:
             return
-        raise _OutOfReach("points at this machine")
+        raise _NotPublic("points at this machine")
     if secure and parts.scheme.lower() != "https":
         raise ValueError("is not an https address")
     _refuse_private(host)
-    if not secure and (way := share_links.way_around(host, parts.path, parts.query)):
-        raise ValueError(f"shows a page, not the file itself ({way})")
+    if not secure and (advice := share_links.advice_if_page(host, parts.path, parts.query)):
+        raise ValueError(f"shows a page, not the file itself ({advice})")
 
 
 def _split(text: str) -> SplitResult:
     _refuse_local(text)
     if len(text) > MAX_URL:
         raise ValueError(f"is longer than {MAX_URL:,} characters")
-    if any(unicodedata.category(c) in _UNSEEN for c in text):
+    if any(unicodedata.category(c) in _INVISIBLE_CATEGORIES for c in text):
         raise ValueError("contains spaces, control or invisible characters")
     try:
         parts = urlsplit(text)
-        port = parts.port  # urlsplit checks the port only when asked for it
+        port = parts.port  # urlsplit checks the port only when it is read
     except ValueError:
         raise ValueError("is not a well-formed URL") from None
     if parts.scheme.lower() not in {"http", "https"}:
@@ -117,13 +117,13 @@ def _split(text: str) -> SplitResult:
 
 
 def _refuse_local(text: str) -> None:
-    """First of all, because the length or the spaces of a local file are not what is wrong."""
+    """Refuse a local path first: its length or its spaces are not what is wrong with it."""
     if text[:5].lower() == "data:":
-        raise _OutOfReach("is a data: URL")
+        raise _NotPublic("is a data: URL")
     if text[:5].lower() == "file:" or re.match(r"/(?!/)|[~.\\]|[A-Za-z]:[\\/]", text):
-        raise _OutOfReach("is a path on this computer")
+        raise _NotPublic("is a path on this computer")
     if ":" not in text and text[:2] != "//":
-        raise _OutOfReach("is not a URL")
+        raise _NotPublic("is not a URL")
 
 
 def _ascii_host(parts: SplitResult) -> str:
@@ -131,7 +131,7 @@ def _ascii_host(parts: SplitResult) -> str:
     if not host:
         raise ValueError("has no host")
     try:
-        # The codec folds full-width digits and dots, which would otherwise hide 127.0.0.1.
+        # The codec converts full-width digits and dots, which could otherwise hide 127.0.0.1.
         plain = host.encode("idna").decode("ascii").lower() if not host.isascii() else host
     except UnicodeError:
         plain = ""
@@ -141,7 +141,7 @@ def _ascii_host(parts: SplitResult) -> str:
 
 
 def _is_v6(netloc: str, host: str) -> bool:
-    # Other parsers read [2606::1].evil.test as a name, so nothing may stand around the brackets.
+    # Other parsers read [2606::1].evil.test as a name, so only a port may follow the brackets.
     if not re.fullmatch(r"\[[^\[\]]*\](:[0-9]*)?", netloc):
         return False
     return isinstance(_address(host), ipaddress.IPv6Address) and "%" not in host
@@ -156,18 +156,18 @@ def _refuse_private(host: str) -> None:
     name = host.rstrip(".")
     address = _address(name)
     if address is not None and not is_global(address):
-        raise _OutOfReach("points into a private network")
+        raise _NotPublic("points into a private network")
     if str(address) == name or isinstance(address, ipaddress.IPv6Address):
         return
-    # 010.8.8.8 is 8.8.8.8 to one reader and 10.8.8.8 to the next.
+    # One parser reads 010.8.8.8 as 8.8.8.8, another as 10.8.8.8.
     if re.fullmatch(r"0x[0-9a-f]*|[0-9]+", name.rpartition(".")[2]):
         raise ValueError("has a host that is neither a name nor an address in its usual spelling")
     if "." not in name or name.endswith(tuple(f".{suffix}" for suffix in _PRIVATE_SUFFIXES)):
-        raise _OutOfReach("names a host of a private network")
+        raise _NotPublic("names a host of a private network")
 
 
 def _address(name: str) -> Address | None:
-    """The address a host spells, also as 0x7f000001, 2130706433, 127.1 or 0177.0.0.1."""
+    """The address that a host spells, also as 0x7f000001, 2130706433, 127.1 or 0177.0.0.1."""
     try:
         return ipaddress.ip_address(name)
     except ValueError:
@@ -181,7 +181,7 @@ def _address(name: str) -> Address | None:
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a packet to this one ends at: mapped, NAT64 or 6to4."""
+    """The IPv4 address that receives packets to this one: mapped, NAT64 or 6to4."""
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour

@@ -1,13 +1,15 @@
-"""Files of the public web. Never a way into the network, never with anything of ours.
+"""Fetches files of the public web: never from inside a network, never with anything of ours.
 
-Besides pixeldojo.exchange the only module that uses httpx, and of that only the transport: a
-client would bring cookies, a .netrc's passwords and redirects that nobody has looked at. Proxies
-of the environment are ignored too, because a proxy looks names up by itself and no address could
-be checked; whoever has only a proxy cannot fetch from here, which is not the file's fault.
+Only this module and `pixeldojo.exchange` use httpx. This one uses only its transport, because a
+client would add cookies, passwords from a .netrc and redirects that nobody has checked. Proxies
+from the environment are ignored too: a proxy looks up names itself, so no address could be
+checked. On a machine that has only a proxy no file can be fetched, which is not the file's fault.
 """
 
+import ipaddress
+import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urldefrag, urljoin
@@ -17,14 +19,39 @@ import httpx
 
 from wan_mcp import logs
 from wan_mcp.web import addresses
-from wan_mcp.web.lookup import Lookup, Resolve, Unreachable
 
-__all__ = ["Answer", "Resolve", "Unreachable", "Web"]
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""Returns the addresses of a host name for a port; raises socket.gaierror."""
 
 MAX_REDIRECTS = 5
+MAX_ADDRESSES = 3
+"""Addresses of one name that are tried, so that one dead server among several does not decide."""
+
 _REDIRECTS = {301, 302, 303, 307, 308}
 _BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ExceptionGroup)
-"""A group is what anyio makes of a port that no socket can have."""
+"""anyio raises a group for a port number that no socket can have."""
+_CONTROL_NAME = "pixeldojo.ai"
+"""Certainly exists: if it is not found either, we are offline or only a proxy sees the web."""
+_UNKNOWN_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+# A VPN or proxy on this machine may give such addresses to names that are public elsewhere
+# (Clash: 198.18/15, Zscaler and Cloudflare WARP: 100.64/10; observed elsewhere).
+_STAND_INS = tuple(map(ipaddress.ip_network, ("198.18.0.0/15", "100.64.0.0/10")))
+
+
+class Unreachable(Exception):
+    """There is no answer, or none that may be used.
+
+    Attributes:
+        what: one plain sentence without the address, which may carry a signature.
+        transient: whether a later try may succeed.
+        everywhere: whether nobody can fetch the file, PixelDojo included (assumed).
+    """
+
+    def __init__(self, what: str, *, transient: bool = False, everywhere: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.transient = transient
+        self.everywhere = everywhere
 
 
 @dataclass(frozen=True)
@@ -32,11 +59,11 @@ class Answer:
     """An answer whose body has not been read yet.
 
     Attributes:
-        status: also an error's; redirects have been followed.
+        status: the HTTP status, also of an error; redirects have been followed.
         headers: with lower-case names.
-        url: where the answer came from in the end.
-        body: as it was sent, whatever Content-Encoding says; raises Unreachable when it breaks
-            off. How much of it to read, and for how long, is for the reader to decide.
+        url: the address that the answer came from, after all redirects.
+        body: as it was sent, whatever Content-Encoding says; raises Unreachable when the
+            connection breaks. The reader decides how much of it to read, and for how long.
     """
 
     status: int
@@ -46,18 +73,19 @@ class Answer:
 
 
 class Web:
-    """Fetches files from the public internet, each time over a connection of its own.
+    """Fetches files from the public internet, each over a connection of its own.
 
-    Every name is looked up once per connection, and that very address is connected to, so a
-    name that changes its address (DNS rebinding) has no second chance. Connections are never
-    kept: one that was opened for a name must not carry a request for another.
+    Every name is looked up once per connection, and the connection goes to exactly the address
+    that was checked, so a name that changes its address (DNS rebinding) has no second chance.
+    Connections are not reused: one that was opened for a name must not carry a request for
+    another name.
 
     Args:
-        loopback: this machine's own addresses are allowed too (only while the API itself is
-            the sandbox on it).
-        resolve: stands in for the system's resolver in tests.
-        connect_seconds: for the lookup, and for each address that is tried.
-        read_seconds: between two pieces of an answer.
+        loopback: also allow this machine's own addresses (only while the API itself is the
+            sandbox on this machine).
+        resolve: replaces the system's resolver in tests.
+        connect_seconds: limit for a lookup, and for each address that is tried.
+        read_seconds: limit for the silence between two blocks of an answer.
     """
 
     def __init__(
@@ -76,23 +104,20 @@ class Web:
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, start: int = 0, stop: int | None = None, if_range: str | None = None
+        self, url: str, *, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[Answer]:
-        """Ask for the bytes from `start` up to `stop` (exclusive; None: to the end).
+        """Request the bytes from `start` up to `stop` (exclusive; None: to the end).
 
-        Without either it is a plain GET. A server may ignore ranges: only status 206 means that
-        it kept to this one.
-
-        Args:
-            if_range: an ETag; when the file is another by now, all of it comes, with 200.
+        With neither it is a plain GET. A server may ignore ranges: only status 206 means that
+        the body is this range.
 
         Raises:
-            Unreachable: no answer, or from a place that is not to be asked.
+            Unreachable: there is no answer, or the address must not be asked.
         """
-        response, place = await self._follow(url, _headers(start, stop, if_range))
-        body = _pieces(response)
+        response, final_url = await self._follow(url, _headers(start, stop))
+        body = _blocks(response)
         try:
-            yield Answer(response.status_code, dict(response.headers), place, body)
+            yield Answer(response.status_code, dict(response.headers), final_url, body)
         finally:
             with anyio.CancelScope(shield=True):
                 await body.aclose()
@@ -119,7 +144,7 @@ class Web:
         raise Unreachable(f"it redirects more than {MAX_REDIRECTS} times")
 
     async def _ask(self, url: str, headers: dict[str, str]) -> httpx.Response:
-        """One request to the first address of the host that takes a connection."""
+        """Send one request, to the first address of the host that accepts a connection."""
         target = self._checked(url)
         port = target.port or (443 if target.scheme == "https" else 80)
         last_error: Exception = TimeoutError()
@@ -143,7 +168,7 @@ class Web:
     async def _send(
         self, target: httpx.URL, address: str, headers: dict[str, str]
     ) -> httpx.Response:
-        # The certificate is still checked for the name, of which the address is only the place.
+        # The connection goes to the address, but the certificate is checked for the name.
         name = target.raw_host.decode("ascii").rstrip(".")
         request = httpx.Request(
             "GET",
@@ -152,36 +177,85 @@ class Web:
             extensions={"timeout": self._timeout.as_dict(), "sni_hostname": name},
         )
         self._transport = self._transport or _open()
-        # A server may send a header a byte at a time, and each would start the clock anew.
+        # A server may send a header byte by byte, and each byte would restart the read limit.
         with anyio.fail_after(self._connect_seconds + (self._timeout.read or 0.0)):
             return await self._transport.handle_async_request(request)
 
 
-def _headers(start: int, stop: int | None, if_range: str | None) -> dict[str, str]:
+class Lookup:
+    """Looks up host names, and returns only addresses that may be connected to.
+
+    Args:
+        loopback: also allow this machine's own addresses.
+        resolve: replaces the system's resolver in tests.
+        seconds: limit for one lookup.
+    """
+
+    def __init__(self, *, loopback: bool, resolve: Resolve | None, seconds: float) -> None:
+        self._loopback = loopback
+        self._resolve = resolve or _system_resolver
+        self._seconds = seconds
+
+    async def find(self, host: str, port: int) -> list[str]:
+        """Up to three addresses of a host, IPv4 first.
+
+        Raises:
+            Unreachable: the host has no address, or none that is public.
+        """
+        found = [ipaddress.ip_address(text) for text in await self._resolved(host, port)]
+        usable = [address for address in found if self._is_allowed(address)]
+        if not usable:
+            stands_in = any(address in network for address in found for network in _STAND_INS)
+            raise Unreachable("its host is in a private network", everywhere=not stands_in)
+        # Where only one of the two works, it is usually IPv4.
+        usable.sort(key=lambda address: address.version)
+        return [str(address) for address in usable[:MAX_ADDRESSES]]
+
+    def _is_allowed(self, address: addresses.Address) -> bool:
+        return addresses.is_global(address) or (
+            self._loopback and addresses.is_loopback(str(address))
+        )
+
+    async def _resolved(self, host: str, port: int) -> list[str]:
+        try:
+            with anyio.fail_after(self._seconds):
+                return await self._resolve(host, port)
+        except socket.gaierror as exc:
+            if exc.errno in _UNKNOWN_NAME and await self._control_name_exists():
+                raise Unreachable("its host name does not exist", everywhere=True) from exc
+            raise Unreachable("its host name could not be looked up", transient=True) from exc
+        except (OSError, UnicodeError) as exc:  # TimeoutError is an OSError
+            raise Unreachable("its host name could not be looked up", transient=True) from exc
+
+    async def _control_name_exists(self) -> bool:
+        with anyio.move_on_after(self._seconds), suppress(OSError):
+            return bool(await self._resolve(_CONTROL_NAME, 443))
+        return False
+
+
+def _headers(start: int, stop: int | None) -> dict[str, str]:
     headers = {"User-Agent": "wan-mcp", "Accept": "*/*", "Accept-Encoding": "identity"}
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-        if if_range:
-            headers["If-Range"] = if_range
     return headers
 
 
 def _redirected(url: str, location: str) -> str:
     try:
-        there = urldefrag(urljoin(url, location)).url
+        target = urldefrag(urljoin(url, location)).url
     except ValueError:
         raise Unreachable("it redirects to something that is not a URL", everywhere=True) from None
-    if url[:6].lower() == "https:" and there[:5].lower() == "http:":
-        # Whoever sits on the way could read the query, a signature perhaps, and change the file.
+    if url[:6].lower() == "https:" and target[:5].lower() == "http:":
+        # Somebody on the network path could read a signature in the query, or change the file.
         raise Unreachable("it redirects from https to http")
-    return there
+    return target
 
 
-async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     assert isinstance(response.stream, httpx.AsyncByteStream)
     try:
-        async for piece in response.stream:
-            yield piece
+        async for block in response.stream:
+            yield block
     except _BROKEN as exc:
         raise _no_answer(exc) from exc
 
@@ -192,7 +266,7 @@ async def _drop(response: httpx.Response) -> None:
 
 
 def _no_answer(exc: Exception) -> Unreachable:
-    """In words of ours, because httpx's may hold a URL."""
+    """An error in our own words, because httpx's message may contain a URL."""
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -206,10 +280,16 @@ def _no_answer(exc: Exception) -> Unreachable:
 
 
 def _open() -> httpx.AsyncHTTPTransport:
-    import truststore  # the operating system's trust store, as for the API itself
+    import truststore  # the operating system's trust store, as for the API
 
     logs.quiet()
     return httpx.AsyncHTTPTransport(
         verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         limits=httpx.Limits(max_keepalive_connections=0),
     )
+
+
+async def _system_resolver(host: str, port: int) -> list[str]:
+    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # A scoped address (fe80::1%eth0) is link-local, and would be refused in any case.
+    return [str(address[0]).partition("%")[0] for *_, address in found]

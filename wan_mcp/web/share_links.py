@@ -1,4 +1,4 @@
-"""The well-known places that show a page around a file, and how to get the file out of them."""
+"""Well-known sites that show a page around a file, and how to get a direct link to the file."""
 
 import re
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _GENERAL = (
 
 
 @dataclass(frozen=True)
-class _Place:
-    """One kind of place.
+class _Site:
+    """One site, or several that behave alike.
 
     Attributes:
-        hosts: their names; subdomains are meant too.
-        advice: what to do about a page there.
-        pages: the addresses that never lead to a file, as `host/path?query` without www or m;
-            none where the same address may give both.
+        hosts: host names, separated by spaces; their subdomains are included.
+        advice: what to do instead of giving a page of the site.
+        pages: matches addresses that never lead to a file, written as `host/path?query` without
+            www or m; None where the same address may give a page or a file.
     """
 
     hosts: str
@@ -30,31 +30,32 @@ class _Place:
     pages: re.Pattern[str] | None = None
 
 
-# How each place behaves is observed elsewhere, and may change. A page that is missing here is left
-# to the look; a file that is taken for a page could never be used: so only the sure ones are here.
-_PLACES = (
-    _Place(
+# How each site behaves is observed elsewhere, and may change. A page that is missing here is found
+# by the input check; a file that is mistaken for a page could never be used. So only addresses that
+# certainly show a page are listed.
+_SITES = (
+    _Site(
         "drive.google.com docs.google.com",
         "in Google Drive share the file with anyone who has the "
         "link, then give https://drive.google.com/uc?export=download&id=FILE_ID with the id from "
         f"the link; for more than 100 MB Drive shows a page there as well: then {_ELSEWHERE}",
         re.compile(r"(?:drive|docs)\.google\.com/(?:file/(?:u/\d+/)?d/|drive/|open\?)"),
     ),
-    _Place(
+    _Site(
         "dropbox.com",
         "make the link end in dl=1 instead of dl=0",
         re.compile(r"dropbox\.com/[^?]*\?(?!.*\b(?:dl|raw)=1\b)(?:.*&)?dl=0\b"),
     ),
-    _Place(
+    _Site(
         "onedrive.live.com 1drv.ms sharepoint.com",
         "add download=1 to the query of the link, and let anyone open it",
     ),
-    _Place(
+    _Site(
         "github.com",
         "give the file's address at raw.githubusercontent.com (its Raw button)",
         re.compile(r"github\.com/[^/]+/[^/]+/blob/(?!.*[?&]raw=(?:1|true)\b)"),
     ),
-    _Place(
+    _Site(
         "youtube.com youtu.be vimeo.com tiktok.com instagram.com facebook.com fb.watch x.com "
         "twitter.com reddit.com twitch.tv dailymotion.com dai.ly bilibili.com b23.tv",
         _PLAYER,
@@ -62,7 +63,7 @@ _PLACES = (
             r"(?:music\.)?youtube\.com/(?:(?:watch|playlist)\?|(?:shorts|live|embed|clip)/)"
             r"|youtu\.be/|vimeo\.com/(?:channels/\w+/)?\d+(?:/[0-9a-f]{6,})?/?(?:\?|$)"
             r"|tiktok\.com/(?:@[^/]*/(?:video|photo)|t)/|v[mt]\.tiktok\.com/"
-            # With /media behind it Instagram has given the picture itself.
+            # With /media at its end, Instagram has given the image itself.
             r"|instagram\.com/(?:[^/]+/)?(?:p|reels?|tv)/[^/?]+/?(?:\?|$)"
             r"|facebook\.com/(?:watch/?\?|reel/|share/|[^/]+/videos/)|fb\.watch/"
             r"|(?:x|twitter)\.com/[^/]+/status/"
@@ -71,7 +72,7 @@ _PLACES = (
             r"|dailymotion\.com/video/|dai\.ly/|bilibili\.com/video/|b23\.tv/"
         ),
     ),
-    _Place(
+    _Site(
         "photos.google.com photos.app.goo.gl icloud.com wetransfer.com we.tl",
         _PLAYER,
         re.compile(
@@ -81,27 +82,27 @@ _PLACES = (
         ),
     ),
 )
-_MINOR = re.compile(r"^(?:www|m|mobile)\.")
+_PREFIX = re.compile(r"^(?:www|m|mobile)\.")
 
 
-def way_to_the_file(*urls: str) -> str:
-    """What to do about a page at the first of these addresses that is a well-known place."""
+def advice_for_page(*urls: str) -> str:
+    """How to get a direct link, for a page at the first of these addresses on a known site."""
     for url in urls:
         host = (urlsplit(url).hostname or "").rstrip(".")
-        for place in _PLACES:
-            if any(f".{host}".endswith(f".{name}") for name in place.hosts.split()):
-                return place.advice
+        for site in _SITES:
+            if any(f".{host}".endswith(f".{name}") for name in site.hosts.split()):
+                return site.advice
     return _GENERAL
 
 
-def way_around(host: str, path: str, query: str) -> str | None:
-    """What to do about an address that shows a page for sure; None for any other.
+def advice_if_page(host: str, path: str, query: str) -> str | None:
+    """How to get a direct link, if this address certainly shows a page; otherwise None.
 
     Args:
         host: in ASCII and lower case.
     """
-    address = f"{_MINOR.sub('', host.rstrip('.'))}{path}?{query}".removesuffix("?")
-    for place in _PLACES:
-        if place.pages and place.pages.match(address):
-            return place.advice
+    address = f"{_PREFIX.sub('', host.rstrip('.'))}{path}?{query}".removesuffix("?")
+    for site in _SITES:
+        if site.pages and site.pages.match(address):
+            return site.advice
     return None

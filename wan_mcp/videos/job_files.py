@@ -1,0 +1,94 @@
+"""The files of a job: its inputs on the web, and its finished video on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from wan_mcp.clock import Clock
+    from wan_mcp.ledger.contract import VideoPolicy
+    from wan_mcp.models import Replacement
+    from wan_mcp.videos.archive import Archive
+    from wan_mcp.web.fetch import Web
+
+MAX_INLINE_BYTES = 4 << 20
+"""The largest video that is sent through the protocol: base64 adds a third, and the host parses
+all of it (ours)."""
+SOURCE_VIDEO_SECONDS = 10.0
+"""How long fetching a source video may take (ours)."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """The content of a file, and its MIME type."""
+
+    data: bytes
+    mime_type: str
+
+
+class JobFiles:
+    """Gives access to the files of jobs; httpx is imported only when it is first needed.
+
+    Args:
+        loopback: also fetch files from this machine (only while the API itself is there).
+
+    Attributes:
+        contact_sheets: the newest contact sheets, by the path of the video; None where none can
+            be made.
+        shown: the newest jobs whose contact sheet was sent with an answer.
+    """
+
+    def __init__(self, *, loopback: bool, clock: Clock) -> None:
+        self._loopback = loopback
+        self._clock = clock
+        self._web: Web | None = None
+        self.contact_sheets: dict[Path, bytes | None] = {}
+        self.shown: dict[str, None] = {}
+
+    async def check_inputs(self, wanted: Replacement, *, seconds: float) -> list[str]:
+        """Notes on the inputs, as `inputs.preflight.check_inputs` returns them."""
+        from wan_mcp.inputs.preflight import check_inputs
+
+        return await check_inputs(wanted, self._opened_web(), seconds=seconds)
+
+    def archive(self, policy: VideoPolicy) -> Archive:
+        """The archive in the folder where a submitter wants its videos saved."""
+        from wan_mcp.videos.archive import Archive
+
+        folder = Path(policy.folder)
+        return Archive(folder, self._opened_web(), self._clock, limit_gb=policy.limit_gb)
+
+    async def source_video(self, url: str) -> Blob | None:
+        """A source video; None if it cannot be fetched from here, or is too large to send."""
+        from wan_mcp.web.fetch import Unreachable
+
+        body = bytearray()
+        try:
+            with anyio.fail_after(SOURCE_VIDEO_SECONDS):
+                async with self._opened_web().get(url) as answer:
+                    mime_type = answer.headers.get("content-type", "").partition(";")[0]
+                    if answer.status != 200 or not mime_type.startswith("video/"):
+                        return None
+                    async for block in answer.body:
+                        body += block
+                        if len(body) > MAX_INLINE_BYTES:
+                            return None
+        except (Unreachable, TimeoutError):
+            return None
+        return Blob(bytes(body), mime_type)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._web is not None:
+            await self._web.aclose()
+
+    def _opened_web(self) -> Web:
+        from wan_mcp.web.fetch import Web
+
+        if self._web is None:
+            self._web = Web(loopback=self._loopback)
+        return self._web
