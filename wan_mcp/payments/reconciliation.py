@@ -188,7 +188,7 @@ def _is_it(record: Record, listed: "Listed") -> bool:
     A planted seed is ours alone; one that the caller chose may belong to several jobs, so all
     that was asked for has to be the same.
     """
-    asked = listed.asked
+    asked = listed.arguments
     return record.seed_generated or all(
         _comparable(asked.get(name)) == value for name, value in record.arguments.items()
     )
