@@ -198,7 +198,7 @@ async def test_any_2xx_with_a_job_id_is_an_accepted_job(
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind"),
+    ("status", "body", "error_class"),
     [
         (400, {"error": {"code": "invalid_request", "message": "seed is odd"}}, Rejected),
         (401, {"error": "unauthorized"}, Unauthorized),
@@ -219,7 +219,11 @@ async def test_any_2xx_with_a_job_id_is_an_accepted_job(
     ],
 )
 async def test_a_submit_without_2xx_says_whether_it_may_be_charged(
-    vendor: respx.MockRouter, dojo: PixelDojo, status: int, body: object, kind: type[WanError]
+    vendor: respx.MockRouter,
+    dojo: PixelDojo,
+    status: int,
+    body: object,
+    error_class: type[WanError],
 ) -> None:
     """Only statuses that prove a refusal say "not charged" (docs/promises.md rule 6)."""
     vendor.post(RUN).respond(
@@ -227,13 +231,13 @@ async def test_a_submit_without_2xx_says_whether_it_may_be_charged(
     )
     error = await failure(dojo.submit(WANTED))
 
-    assert type(error) is kind
-    assert error.charged == ("unknown" if kind is OutcomeUnknown else "no")
+    assert type(error) is error_class
+    assert error.charged == ("unknown" if error_class is OutcomeUnknown else "no")
     assert vendor.calls.call_count == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "transient"),
+    ("status", "error_class", "transient"),
     [
         (400, Rejected, None),
         (401, Unauthorized, None),
@@ -253,14 +257,14 @@ async def test_a_read_without_2xx_says_whether_asking_again_helps(
     path: str,
     read: Method,
     status: int,
-    kind: type[WanError],
+    error_class: type[WanError],
     transient: bool | None,
 ) -> None:
     """A bad status on a read says nothing about the job (ours)."""
     vendor.get(path).respond(status)
     error = await failure(read(dojo))
 
-    assert type(error) is kind
+    assert type(error) is error_class
     assert getattr(error, "transient", None) is transient
     assert error.charged == "no"
 

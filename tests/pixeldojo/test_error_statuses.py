@@ -47,15 +47,15 @@ def answer(status: int, document: object = None, retry_after: float | None = Non
     return Reply(status, body, retry_after=retry_after)
 
 
-@pytest.mark.parametrize(("status", "kind"), REFUSED.items())
+@pytest.mark.parametrize(("status", "error_class"), REFUSED.items())
 @pytest.mark.parametrize("paid", [True, False], ids=["submit", "read"])
 def test_refusal_of_a_submit_or_read_is_not_charged(
-    status: int, kind: type[WanError], paid: bool
+    status: int, error_class: type[WanError], paid: bool
 ) -> None:
     """A refused request is not charged (assumed); each kind has its own next step (ours)."""
     error = failure(answer(status), paid=paid)
 
-    assert type(error) is kind
+    assert type(error) is error_class
     assert error.charged == "no"
 
 

@@ -18,7 +18,7 @@ patient = settings(deadline=None)  # a slow machine is not a defect
 
 VIDEO = "https://cdn.example.com/clip.mp4"
 IMAGE = "https://cdn.example.com/face.png"
-FILM = "https://temp.pixeldojo.ai/films/1.mp4"
+RESULT = "https://temp.pixeldojo.ai/films/1.mp4"
 WANTED = Replacement(video=VIDEO, character_image=IMAGE)
 BARE = {"video": VIDEO, "character_image": IMAGE, "video_duration": 5}
 EXPIRY = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -160,10 +160,10 @@ def test_accepted_without_a_usable_id_is_an_unknown_outcome(body: bytes) -> None
 @pytest.mark.parametrize("status", ["completed", "COMPLETED", "succeeded", "success"])
 def test_word_for_success_means_completed(status: str) -> None:
     """Only "completed" is documented, the others were seen (documented)."""
-    job = answered(status=status, output={"video": FILM}, creditCost=2.5)
+    job = answered(status=status, output={"video": RESULT}, creditCost=2.5)
 
     assert (job.status, job.vendor_status) == (JobStatus.COMPLETED, status)
-    assert (job.video_url, job.credit_cost, job.ended) == (FILM, 2.5, True)
+    assert (job.video_url, job.credit_cost, job.ended) == (RESULT, 2.5, True)
 
 
 @pytest.mark.parametrize(
@@ -202,23 +202,23 @@ def test_vendor_word_is_cleaned_and_short() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        {"output": {"video": FILM}},
-        {"output": {"videos": [FILM, "https://b.example/2.mp4"]}},
-        {"output": {"image": FILM}},
-        {"output": {"images": [FILM]}},
-        {"output": {"video": {"url": FILM}}},
-        {"output": {"video": None, "videos": [], "images": [{"url": FILM}]}},
-        {"output": FILM},
-        {"output": [FILM]},
-        {"assets": [{"url": FILM}]},
-        {"output": None, "assets": [{"url": FILM}]},
-        {"output": {}, "assets": [FILM]},
+        {"output": {"video": RESULT}},
+        {"output": {"videos": [RESULT, "https://b.example/2.mp4"]}},
+        {"output": {"image": RESULT}},
+        {"output": {"images": [RESULT]}},
+        {"output": {"video": {"url": RESULT}}},
+        {"output": {"video": None, "videos": [], "images": [{"url": RESULT}]}},
+        {"output": RESULT},
+        {"output": [RESULT]},
+        {"assets": [{"url": RESULT}]},
+        {"output": None, "assets": [{"url": RESULT}]},
+        {"output": {}, "assets": [RESULT]},
     ],
     ids=lambda answer: json.dumps(answer)[:40],
 )
 def test_video_is_found_where_the_clients_of_pixeldojo_look(answer: dict[str, Any]) -> None:
     """`output.video` is documented, PixelDojo's own clients read the rest (documented)."""
-    assert answered(status="completed", **answer).video_url == FILM
+    assert answered(status="completed", **answer).video_url == RESULT
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_list_entries_that_are_not_jobs_are_left_out() -> None:
 LISTED = {
     "jobId": "job_1",
     "status": "completed",
-    "output": {"video": FILM},
+    "output": {"video": RESULT},
     "creditCost": 2.5,
     "expiresAt": "2026-11-24T12:00:00Z",
 }
@@ -433,8 +433,8 @@ def test_odd_video_in_the_list_does_not_hide_the_job(value: object) -> None:
 
 def test_unsafe_video_in_the_list_is_dropped_too() -> None:
     """The list is not trusted more than any other answer (ours)."""
-    film = {"output": {"video": "http://10.0.0.1/f.mp4"}}
-    (each,) = wire.jobs(reply([{**LISTED, **film}]))
+    output = {"output": {"video": "http://10.0.0.1/f.mp4"}}
+    (each,) = wire.jobs(reply([{**LISTED, **output}]))
 
     assert each.job.video_url is None
     assert "not an https address" in (each.job.note or "")
@@ -500,7 +500,7 @@ def test_schema_without_resolution_leaves_the_string(page: dict[str, Any]) -> No
 
 REPLIES = Path(__file__).parent / "replies"
 RECORDED_ID = "job_9f2c41d07ab36e58c1f4"
-RECORDED_FILM = "https://temp.pixeldojo.ai/pixeldojotemp/1795330800123-4f9ac2.mp4"
+RECORDED_RESULT = "https://temp.pixeldojo.ai/pixeldojotemp/1795330800123-4f9ac2.mp4"
 RECORDED = Job(
     job_id=RECORDED_ID,
     status=JobStatus.RUNNING,
@@ -511,7 +511,7 @@ RECORDED = Job(
 DONE = {
     "status": JobStatus.COMPLETED,
     "vendor_status": "completed",
-    "video_url": RECORDED_FILM,
+    "video_url": RECORDED_RESULT,
 }
 RECORDED_JOBS: dict[str, dict[str, Any]] = {
     "job-pending": {},
@@ -576,7 +576,7 @@ SCALARS = st.one_of(
     st.integers(),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from(["job_1", FILM, "completed", "2026-11-24T12:00:00Z"]),
+    st.sampled_from(["job_1", RESULT, "completed", "2026-11-24T12:00:00Z"]),
 )
 NAMES = st.sampled_from(
     [
