@@ -23,7 +23,7 @@ ROOMS = {
     "web": "logs",
     "settings": "web",
     "pixeldojo": "errors logs models web",
-    "ledger": "errors models",
+    "ledger": "errors file_lock models",
     "inputs": "errors models web",
     "payments": "clock errors ledger models pixeldojo",
     "polling": "clock errors ledger models payments pixeldojo",
@@ -34,7 +34,7 @@ ROOMS = {
     "server": "app clock logs settings surface",
     "transports": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "cli": "errors ledger pixeldojo sandbox server settings surface transports web",
+    "cli": "errors file_lock pixeldojo sandbox server settings surface transports web",
     "__main__": "cli server settings transports",
     "__init__": "",
 }
@@ -42,8 +42,8 @@ ROOMS = {
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
     "mcp": "surface server transports cli.demo",
-    "httpx": "pixeldojo.exchange web.fetch cli",
-    "truststore": "pixeldojo.exchange web.fetch cli.demo",
+    "httpx": "pixeldojo.exchange web.fetch cli.demo_sandbox",
+    "truststore": "pixeldojo.exchange web.fetch",
     "av": "inputs.probe videos.contact_sheet sandbox",
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",

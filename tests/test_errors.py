@@ -1,4 +1,4 @@
-"""The error tree: what each error tells of money and of the next step."""
+"""The error tree: what each error says about the charge and the next step."""
 
 import inspect
 import re
@@ -19,16 +19,18 @@ from wan_mcp.errors import (
 )
 
 TREE = [
-    kind
-    for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, WanError) and kind.__module__ == errors.__name__
+    error_class
+    for _, error_class in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error_class, WanError) and error_class.__module__ == errors.__name__
 ]
-KINDS = [kind for kind in TREE if kind not in (WanError, Refused)]
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+CLASSES = [error_class for error_class in TREE if error_class not in (WanError, Refused)]
+each_class = pytest.mark.parametrize(
+    "error_class", CLASSES, ids=lambda error_class: error_class.__name__
+)
 
 
 def drawn() -> dict[str, str]:
-    """Each class of the drawing in the module's docstring, with the class it hangs from."""
+    """Each class of the tree in the module's docstring, with its parent."""
     path: dict[int, str] = {}
     parents = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -40,41 +42,43 @@ def drawn() -> dict[str, str]:
 
 
 def test_tree_in_the_docstring_is_the_tree() -> None:
-    """Whoever adds an error sees where it belongs (ours)."""
-    assert drawn() == {kind.__name__: kind.__bases__[0].__name__ for kind in TREE}
+    """A reader who adds an error sees where it belongs (ours)."""
+    assert drawn() == {
+        error_class.__name__: error_class.__bases__[0].__name__ for error_class in TREE
+    }
 
 
-@each_kind
-def test_every_error_answers_what_charged_repeat_and_next(kind: type[WanError]) -> None:
-    """A model reads these and nothing else (ours)."""
-    error = kind("It happened.")
+@each_class
+def test_every_error_answers_what_charged_repeat_and_next(error_class: type[WanError]) -> None:
+    """A model reads only these (ours)."""
+    error = error_class("It happened.")
 
     assert (str(error), error.what, error.retry_after) == ("It happened.", "It happened.", None)
     assert error.charged in ("no", "yes", "unknown")
     assert isinstance(error.retry_safe, bool)
-    assert error.next_step == kind.advice
-    assert kind.advice.endswith(".")
-    assert kind.advice.isascii()
-    assert len(kind.advice) < 300
-    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)
+    assert error.next_step == error_class.advice
+    assert error_class.advice.endswith(".")
+    assert error_class.advice.isascii()
+    assert len(error_class.advice) < 300
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", error_class.code)
 
 
 def test_every_code_is_used_once() -> None:
-    """Programs tell the errors apart by it (ours)."""
-    assert len({kind.code for kind in KINDS}) == len(KINDS)
+    """Programs distinguish the errors by it (ours)."""
+    assert len({error_class.code for error_class in CLASSES}) == len(CLASSES)
 
 
-@each_kind
-def test_only_an_unknown_outcome_leaves_the_charge_open(kind: type[WanError]) -> None:
-    """Accepted, not charged, unknown: three answers and no fourth (ours)."""
-    assert (kind.charged == "unknown") == issubclass(kind, OutcomeUnknown)
-    assert kind.charged != "yes"
-    assert not (kind.charged == "unknown" and kind.retry_safe)
+@each_class
+def test_only_an_unknown_outcome_leaves_the_charge_open(error_class: type[WanError]) -> None:
+    """There are three answers: accepted, not charged, unknown (docs/promises.md rule 6)."""
+    assert (error_class.charged == "unknown") == issubclass(error_class, OutcomeUnknown)
+    assert error_class.charged != "yes"
+    assert not (error_class.charged == "unknown" and error_class.retry_safe)
 
 
 def test_repeating_is_called_safe_only_where_it_helps() -> None:
-    """A refusal that would come again is not to be hammered; wrong arguments stay wrong (ours)."""
-    safe = {kind for kind in KINDS if kind.retry_safe}
+    """A call that would be refused again must not be repeated (ours)."""
+    safe = {error_class for error_class in CLASSES if error_class.retry_safe}
 
     assert safe == {RateLimited, NotSent, CouldNotFindOut, Busy}
 
@@ -90,8 +94,8 @@ def test_unknown_outcome_is_never_called_a_failure() -> None:
     assert OutcomeUnknown.advice.startswith("Do not repeat the call")
 
 
-def test_next_step_can_be_told_more_exactly() -> None:
-    """The place that raises may know better than the class (ours)."""
+def test_next_step_can_be_more_specific_than_the_class() -> None:
+    """The code that raises the error may know more than the class (ours)."""
     assert Rejected("x", field="seed", next_step="Do this.").next_step == "Do this."
     assert CouldNotFindOut("x", transient=False, retry_after=3.0).retry_after == 3.0
     assert NotSent("x", transient=False).transient is False

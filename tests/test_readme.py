@@ -154,7 +154,7 @@ def test_first_command_installs_the_project_and_ends_with_a_film(tmp_path: Path)
     install, demo = the_command("python -m pip install . &&").split(" && ")
 
     ended = subprocess.run(
-        [*installed(demo), "--job-seconds", "0"], capture_output=True, timeout=30, check=False
+        [*installed(demo), "--job-seconds", "0"], capture_output=True, timeout=600, check=False
     )
 
     (film,) = tmp_path.glob("*.mp4")
@@ -196,13 +196,13 @@ def test_media_extra_lets_the_demo_cut_a_clip_of_ones_own(tmp_path: Path) -> Non
     ended = subprocess.run(
         [*installed(" ".join(words)), "--job-seconds", "0"],
         capture_output=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
     assert list(PROJECT["project"]["optional-dependencies"]) == ["media"]
     assert (ended.returncode, ended.stderr) == (0, b"")
-    assert len(list(tmp_path.glob("wan-mcp-job_*.mp4"))) == 1
+    assert len(list(tmp_path.glob("[0-9]*_job_*.mp4"))) == 1
 
 
 @proves("python -m pip install pytest")

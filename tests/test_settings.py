@@ -23,7 +23,7 @@ def refusal(environment: dict[str, str], folder: Path) -> str:
 
 
 def test_nothing_set_gives_the_public_api_and_no_key(tmp_path: Path) -> None:
-    """The server starts without a key (ours); the address is the vendor's (documented)."""
+    """The server starts without a key (ours); the address is PixelDojo's (documented)."""
     settings = Settings.read({}, tmp_path)
 
     assert (settings.api_base, key(settings), settings.log_level) == (API_BASE, "", "WARNING")
@@ -46,12 +46,12 @@ def test_environment_gives_every_setting(tmp_path: Path) -> None:
 def test_blank_or_literal_placeholder_counts_as_unset(
     name: str, value: str, tmp_path: Path
 ) -> None:
-    """Bundles pass `${...}` as it stands for a field left blank (observed elsewhere)."""
+    """Bundles pass `${...}` unchanged for a field that was left blank (observed elsewhere)."""
     assert Settings.read({name: value}, tmp_path) == Settings.read({}, tmp_path)
 
 
 def test_other_programs_variables_are_ignored(tmp_path: Path) -> None:
-    """Only our own prefix and the vendor's are ours to police (ours)."""
+    """We check only names with our own prefix and with PixelDojo's (ours)."""
     environment = {"PATH": "/bin", "PIXEL_TEAM": "x", "WANDB": "y"}
 
     assert Settings.read(environment, tmp_path) == Settings.read({}, tmp_path)
@@ -80,7 +80,7 @@ def test_working_directory_is_the_folder_by_default(
 
 @pytest.mark.parametrize("named", [True, False])
 def test_environment_wins_over_any_file(named: bool, tmp_path: Path) -> None:
-    """What the host says is the newest word (ours)."""
+    """The host's configuration is the most specific one (ours)."""
     file = tmp_path / ("named.env" if named else ".env")
     file.write_text(f"{KEY}=pd_from_file\n")
     environment = {KEY: SECRET} | ({"WAN_MCP_ENV_FILE": str(file)} if named else {})
@@ -89,14 +89,14 @@ def test_environment_wins_over_any_file(named: bool, tmp_path: Path) -> None:
 
 
 def test_unreadable_folder_env_file_is_not_opened_when_the_key_is_given(tmp_path: Path) -> None:
-    """Somebody else's broken file keeps nobody from working (ours)."""
+    """Another project's broken file must not stop the server (ours)."""
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
 
     assert key(Settings.read({KEY: SECRET}, tmp_path)) == SECRET
 
 
 def test_named_file_gives_every_setting_and_hides_the_folders(tmp_path: Path) -> None:
-    """Whoever names a file vouches for it (ours)."""
+    """A user who names a file trusts it (ours)."""
     (tmp_path / ".env").write_text(f"{KEY}=pd_from_folder\n")
     named = tmp_path / "my settings.env"
     named.write_text(f"export {BASE}='https://proxy.example/v1'\nWAN_MCP_LOG_LEVEL=info\nOTHER=1\n")
@@ -145,14 +145,14 @@ def test_data_folder_that_depends_on_the_working_one_is_refused(
         (tmp_path / "wan.env").write_text(f"{DATA}={path}\n")
         given = {"WAN_MCP_ENV_FILE": str(tmp_path / "wan.env")}
 
-    told = refusal(given, tmp_path)
+    message = refusal(given, tmp_path)
 
-    assert told.startswith(f"{DATA}: must be a full path or start with ~/ (a relative one ")
-    assert path not in told
+    assert message.startswith(f"{DATA}: must be a full path or start with ~/ (a relative one ")
+    assert path not in message
 
 
 def test_values_in_a_file_are_taken_literally(tmp_path: Path) -> None:
-    """A file must not pull other variables into an address (ours)."""
+    """A file must not copy other variables into an address (ours)."""
     (tmp_path / ".env").write_text(f"{KEY}=pd_${{HOME}}\n")
 
     assert key(Settings.read({}, tmp_path)) == "pd_${HOME}"
@@ -166,10 +166,10 @@ def test_byte_order_mark_before_the_first_name_is_skipped(tmp_path: Path) -> Non
 
 
 def test_missing_named_file_is_refused(tmp_path: Path) -> None:
-    """A named file that is not there would otherwise pass for no limits at all (ours)."""
-    told = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "gone.env")}, tmp_path)
+    """Otherwise a missing file would mean that there are no limits (ours)."""
+    message = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "gone.env")}, tmp_path)
 
-    assert told == "WAN_MCP_ENV_FILE: there is no such file"
+    assert message == "WAN_MCP_ENV_FILE: there is no such file"
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfeP\x00I\x00", b"PIXELDOJO_API_KEY=\xff\xfe"])
@@ -183,10 +183,10 @@ def test_file_that_is_not_utf8_is_refused_by_name(content: bytes, tmp_path: Path
 
 
 def test_path_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
-    """The system's error for a name that is too long is no traceback of ours (ours)."""
-    told = refusal({"WAN_MCP_ENV_FILE": "x" * 5_000}, tmp_path)
+    """The system's error for a name that is too long must not become a traceback (ours)."""
+    message = refusal({"WAN_MCP_ENV_FILE": "x" * 5_000}, tmp_path)
 
-    assert told.startswith("WAN_MCP_ENV_FILE: the file cannot be read")
+    assert message.startswith("WAN_MCP_ENV_FILE: the file cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -203,27 +203,27 @@ def test_path_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
 def test_misspelt_name_is_refused_with_the_nearest(
     misspelt: str, meant: str, tmp_path: Path
 ) -> None:
-    """A misspelt limit must not pass for no limit, nor a misspelt key for no key (ours)."""
-    told = refusal({misspelt: "1"}, tmp_path)
+    """A misspelt limit must not mean no limit, nor a misspelt key no key (ours)."""
+    message = refusal({misspelt: "1"}, tmp_path)
 
-    assert told == f"{misspelt}: there is no such setting (did you mean {meant}?)"
+    assert message == f"{misspelt}: there is no such setting (did you mean {meant}?)"
 
 
 @pytest.mark.parametrize("name", ["PIXELDOJO_TOKEN", "PIXELDOJO_OUTPUT_FOLDER", "PIXELDOJO_MODEL"])
 def test_a_name_of_another_program_does_not_stop_the_server(name: str, tmp_path: Path) -> None:
-    """The vendor's prefix is not ours alone (assumed)."""
+    """Other programs may use PixelDojo's prefix, too (assumed)."""
     settings = Settings.read({name: "x", KEY: "pd_key"}, tmp_path)
 
     assert settings.api_key.get_secret_value() == "pd_key"
 
 
 def test_misspelt_name_in_a_named_file_is_refused_too(tmp_path: Path) -> None:
-    """A file is no excuse (ours)."""
+    """A file is checked as strictly as the environment (ours)."""
     (tmp_path / "named.env").write_text("WAN_MCP_9Z9Z9Z=1\n")
 
-    told = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "named.env")}, tmp_path)
+    message = refusal({"WAN_MCP_ENV_FILE": str(tmp_path / "named.env")}, tmp_path)
 
-    assert told == "WAN_MCP_9Z9Z9Z: there is no such setting"
+    assert message == "WAN_MCP_9Z9Z9Z: there is no such setting"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_misspelt_name_in_a_named_file_is_refused_too(tmp_path: Path) -> None:
         "https://127.0.0.1/api/v1",
     ],
 )
-def test_plain_http_is_taken_on_this_machine(base: str, tmp_path: Path) -> None:
+def test_plain_http_is_accepted_on_this_machine(base: str, tmp_path: Path) -> None:
     """The sandbox has no certificate (ours)."""
     settings = Settings.read({BASE: base}, tmp_path)
 
@@ -255,7 +255,7 @@ def test_plain_http_is_taken_on_this_machine(base: str, tmp_path: Path) -> None:
     ],
 )
 def test_plain_http_elsewhere_is_refused(base: str, tmp_path: Path) -> None:
-    """The key would travel readable (ours)."""
+    """The key would be sent in plain text (ours)."""
     assert refusal({BASE: base}, tmp_path).startswith(f"{BASE}: must ")
 
 
@@ -281,22 +281,22 @@ def test_plain_http_elsewhere_is_refused(base: str, tmp_path: Path) -> None:
     ],
 )
 def test_address_that_is_not_plain_is_refused_and_not_repeated(base: str, tmp_path: Path) -> None:
-    """An address may carry a secret, and its parts may not be what they seem (ours)."""
-    told = refusal({BASE: base}, tmp_path)
+    """An address may contain a secret, and parsers may disagree about its host (ours)."""
+    message = refusal({BASE: base}, tmp_path)
 
-    assert told.startswith(f"{BASE}: ")
-    assert SECRET not in told
-    assert "\n" not in told
+    assert message.startswith(f"{BASE}: ")
+    assert SECRET not in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("base", ["https://pixeldojo.ai", "https://pixeldojo.ai//"])
 def test_address_of_the_web_site_alone_is_refused_with_the_right_one(
     base: str, tmp_path: Path
 ) -> None:
-    """The site knows no job, so every good id would seem to be a wrong one (ours)."""
-    told = refusal({BASE: base}, tmp_path)
+    """The web site knows no jobs, so every valid id would seem to be wrong (ours)."""
+    message = refusal({BASE: base}, tmp_path)
 
-    assert told == f"{BASE}: must be the whole address of the API, such as {API_BASE}"
+    assert message == f"{BASE}: must be the whole address of the API, such as {API_BASE}"
 
 
 @pytest.mark.parametrize("value", ["none", "-1", "inf", "nan", "1,5"])
@@ -309,22 +309,22 @@ def test_address_of_the_web_site_alone_is_refused_with_the_right_one(
         ("WAN_MCP_VIDEO_LIMIT_GB", "for no limit leave it out"),
     ],
 )
-def test_wrong_limit_is_told_what_is_allowed_and_how_to_lift_it(
+def test_wrong_limit_is_refused_with_what_is_allowed_and_how_to_lift_it(
     name: str, value: str, way_out: str, tmp_path: Path
 ) -> None:
-    """Whoever writes "none" wants no limit, and a validator's own words do not help (ours)."""
+    """A user who writes "none" wants no limit, and must learn how to say so (ours)."""
     assert refusal({name: value}, tmp_path) == f"{name}: must be a number, 0 or more ({way_out})"
 
 
 @pytest.mark.parametrize("value", ["none", "-1", "2.5"])
 @pytest.mark.parametrize("name", ["WAN_MCP_MAX_IN_FLIGHT", "WAN_MCP_MAX_SUBMITS_PER_MINUTE"])
-def test_wrong_count_is_told_what_is_allowed(name: str, value: str, tmp_path: Path) -> None:
-    """One line is enough to mend it (ours)."""
+def test_wrong_count_is_refused_with_what_is_allowed(name: str, value: str, tmp_path: Path) -> None:
+    """One line is enough to correct it (ours)."""
     assert refusal({name: value}, tmp_path) == f"{name}: must be a whole number, 0 or more"
 
 
-def test_limits_are_taken_as_they_are_written(tmp_path: Path) -> None:
-    """The words of a refusal must not stand in the way of a good value (ours)."""
+def test_good_limits_are_accepted(tmp_path: Path) -> None:
+    """Our own error messages must not refuse a good value (ours)."""
     given = {
         "WAN_MCP_MAX_CREDITS_PER_DAY": "100000",
         "WAN_MCP_MAX_CREDITS_PER_JOB": "7.5",
@@ -342,29 +342,31 @@ def test_limits_are_taken_as_they_are_written(tmp_path: Path) -> None:
     "bad",
     [f"{SECRET}\nX-Other: 1", f"{SECRET}\r", f"Bearer {SECRET}", f"{SECRET}\x00", "pd_k\u00e9y"],
 )
-def test_key_that_fits_no_header_is_refused_and_not_repeated(bad: str, tmp_path: Path) -> None:
-    """A newline in it would write further headers (ours)."""
-    told = refusal({KEY: f"x{bad}x"}, tmp_path)
+def test_key_that_a_header_cannot_hold_is_refused_and_not_repeated(
+    bad: str, tmp_path: Path
+) -> None:
+    """A newline in it would add headers (ours)."""
+    message = refusal({KEY: f"x{bad}x"}, tmp_path)
 
-    assert told == f"{KEY}: holds spaces or characters that no API key has"
+    assert message == f"{KEY}: contains spaces or characters that no API key has"
 
 
-def test_key_is_taken_in_any_form_and_without_outer_spaces(tmp_path: Path) -> None:
-    """Older keys look different from today's (documented); pasting brings a line end (ours)."""
+def test_key_is_accepted_in_any_form_and_without_outer_spaces(tmp_path: Path) -> None:
+    """Older keys look different from today's (documented); pasting adds a line end (ours)."""
     assert key(Settings.read({KEY: " sk-~old|form==\n"}, tmp_path)) == "sk-~old|form=="
 
 
 def test_wrong_log_level_names_the_right_ones(tmp_path: Path) -> None:
-    """One line is enough to mend it (ours)."""
-    told = refusal({"WAN_MCP_LOG_LEVEL": "loud"}, tmp_path)
+    """One line is enough to correct it (ours)."""
+    message = refusal({"WAN_MCP_LOG_LEVEL": "loud"}, tmp_path)
 
-    assert told.startswith("WAN_MCP_LOG_LEVEL: ")
-    assert all(level in told for level in ("DEBUG", "INFO", "WARNING", "ERROR"))
-    assert "loud" not in told
+    assert message.startswith("WAN_MCP_LOG_LEVEL: ")
+    assert all(level in message for level in ("DEBUG", "INFO", "WARNING", "ERROR"))
+    assert "loud" not in message
 
 
-def test_key_does_not_show_in_the_settings_own_text(tmp_path: Path) -> None:
-    """Settings end up in logs and tracebacks (ours)."""
+def test_key_does_not_appear_in_the_text_of_the_settings(tmp_path: Path) -> None:
+    """Settings are printed in logs and tracebacks (ours)."""
     settings = Settings.read({KEY: SECRET}, tmp_path)
 
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"

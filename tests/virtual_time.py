@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import anyio.to_thread
+
 from wan_mcp.clock import Clock
 
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
@@ -117,7 +119,20 @@ def watched_threads() -> Iterator[None]:
         future.add_done_callback(_in_threads.discard)
         return future
 
+    run_sync = anyio.to_thread.run_sync
+
+    async def watched(*args: Any, abandon_on_cancel: bool = False, **named: Any) -> Any:
+        if abandon_on_cancel:  # it may hang for ever, and then time must go on
+            return await run_sync(*args, abandon_on_cancel=True, **named)
+        work = object()
+        _in_threads.add(work)
+        try:
+            return await run_sync(*args, **named)
+        finally:
+            _in_threads.discard(work)
+
     with (
+        patch.object(anyio.to_thread, "run_sync", watched),
         patch.object(futures, "wrap_future", wrap),
         patch.object(asyncio, "wrap_future", wrap),
         patch.object(ThreadPoolExecutor, "submit", submitted),

@@ -1,4 +1,4 @@
-"""What a running server holds: opened when it is first needed, closed in order."""
+"""The parts of a running server: opened when they are first needed, closed in order."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
 
-OPEN_AFTER = 1.0
-"""Seconds after the start at which the ledger is opened if no call has needed it before."""
+OPEN_AFTER_SECONDS = 1.0
+"""When the ledger is opened, after the start, if no call has needed it before."""
 DRAIN_SECONDS = 1.2
-"""How long a stopping server lets a payment finish; over stdio, hosts kill after 2 s."""
+"""How long a stopping stdio server waits for payments; hosts kill it after 2 s (observed)."""
 SERVICE_DRAIN_SECONDS = 8.0
-"""The same for a server of its own; who stops it commonly waits 10 s (assumed)."""
+"""The same over HTTP; supervisors commonly kill a service after 10 s (assumed)."""
 
 
 class App:
-    """What a running server holds.
+    """The parts of a running server.
 
     Args:
         settings: the operator's.
         tasks: where payments run; they outlive the call that started them.
-        clock: time and chance.
-        transport: stands in for the network in tests.
-        local: whether the caller sits at this machine, as over stdio.
+        clock: time and randomness.
+        transport: replaces the network in tests.
+        local: whether the caller is on this machine, as over stdio.
     """
 
     def __init__(
@@ -68,22 +68,22 @@ class App:
 
     @property
     def video_views(self) -> VideoViews:
-        """What can be shown of the account's films."""
+        """What can be shown of the account's videos."""
         _ = self.jobs
         assert self._rooms is not None
         return VideoViews(self._rooms.jobs, self._rooms.files)
 
     async def run(self) -> None:
-        """Open what no host has to wait for before `initialize`, and see to lost answers."""
-        await anyio.sleep(OPEN_AFTER)
+        """Open the ledger soon after the start, so that lost answers are looked up."""
+        await anyio.sleep(OPEN_AFTER_SECONDS)
         if self._settings.api_key.get_secret_value():
             _ = self.jobs
 
     async def drain(self) -> None:
-        """Let payments that are under way finish, for a short while."""
+        """Wait a short time for payments that are in progress."""
         if self._rooms is not None:
-            patience = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
-            await self._rooms.jobs.drain(patience)
+            seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
+            await self._rooms.jobs.drain(seconds)
 
     async def aclose(self) -> None:
         """Close the connections and the ledger."""
@@ -94,7 +94,7 @@ class App:
                 await self._rooms.ledger.aclose()
 
     def _open(self) -> _Rooms:
-        # Importing httpx takes 30 ms, these rooms half of it; SQLite opens its file when asked.
+        # Importing httpx takes 30 ms, and these packages half of that; so both come later.
         from wan_mcp.jobs import Jobs
         from wan_mcp.ledger.sqlite.engine import SQLiteLedger
         from wan_mcp.pixeldojo.client import PixelDojo
@@ -103,11 +103,11 @@ class App:
         settings = self._settings
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
-        folder = settings.data_folder / "ledger"  # its own: others' rights to it are taken away
+        folder = settings.data_folder / "ledger"  # its own: other users lose access to it
         ledger = SQLiteLedger(folder, limits=_limits(settings), now=self._clock.wall)
         names: list[str] = []
 
-        async def account() -> str:  # it never changes, and each question costs a disk's thread
+        async def account() -> str:  # it never changes, and each call occupies the ledger's thread
             if not names:
                 names.append(await ledger.account(settings.api_base, key))
             return names[0]

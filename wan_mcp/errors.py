@@ -1,4 +1,4 @@
-"""Everything that can go wrong, split by what the caller may do next.
+"""Everything that can go wrong, divided by what the caller may do next.
 
     WanError
     |- Refused             nothing was bought
@@ -10,14 +10,14 @@
     |  |- NotFound           404
     |  |- Rejected           400, 413, 415, 422 and redirects that change nothing
     |  `- RateLimited        429
-    |- NotSent             no byte of the paid request left: safe to ask again
-    |- OutcomeUnknown      the paid request may have landed: never sent again by a machine
-    `- CouldNotFindOut     a free read failed; the job itself is untouched
+    |- NotSent             no byte of the paid request was sent: safe to repeat
+    |- OutcomeUnknown      the paid request may have been received: never repeated by a machine
+    `- CouldNotFindOut     a free read failed; the job itself is not affected
        `- Busy               by us: too many calls, or requests, at once
 
 Every error answers four questions: what happened (its text), whether this call was charged,
-whether the same call may succeed later without being paid twice, and what to do next. None of
-them ever holds the API key.
+whether the same call may succeed later without being paid twice, and what to do next. No error
+contains the API key.
 """
 
 from typing import ClassVar, Literal
@@ -26,18 +26,18 @@ Charged = Literal["no", "yes", "unknown"]
 
 
 class WanError(Exception):
-    """An anticipated failure, told in words a language model may read.
+    """An expected failure, with texts that a language model may read.
 
     Args:
-        what: one plain sentence: what happened.
-        next_step: what to do now; the class's own advice when left out.
-        retry_after: seconds the vendor asked to wait, 0 to 300, if it did.
+        what: one plain sentence that says what happened.
+        next_step: what to do now; if left out, the advice of the class.
+        retry_after: seconds that PixelDojo asks to wait, 0 to 300; None if it does not.
 
     Attributes:
-        charged: whether this very call cost credits, not an earlier one that it met.
-        retry_safe: whether the same call may succeed, and repeating it cannot pay twice; where it
-            depends on more than the class, set on the error itself.
-        job_id: what to ask about later, when something may have been started.
+        charged: whether this call cost credits; an earlier call that it joined does not count.
+        retry_safe: whether the same call may succeed later and cannot be paid twice; if that
+            depends on more than the class, it is set on the error itself.
+        job_id: the id to ask about later, if a job may have been started.
     """
 
     code: ClassVar[str]
@@ -56,11 +56,11 @@ class WanError(Exception):
 
 
 class Refused(WanError):
-    """Nothing was bought: the request was turned down by us or by PixelDojo."""
+    """Nothing was bought: we or PixelDojo refused the request."""
 
 
 class InvalidArguments(Refused):
-    """The arguments of a call cannot be used; every problem is named at once."""
+    """The arguments of a call cannot be used; the text names all problems."""
 
     code = "invalid_arguments"
     advice = "Correct the named arguments and call again."
@@ -112,10 +112,10 @@ class NotFound(Refused):
 
 
 class Rejected(Refused):
-    """PixelDojo turned the request itself down; the same request would be again.
+    """PixelDojo refused the request itself, and would refuse the same request again.
 
     Args:
-        field: the vendor's field its answer names, if it names one.
+        field: the field of the request that PixelDojo's answer names, if it names one.
     """
 
     code = "rejected"
@@ -129,18 +129,18 @@ class Rejected(Refused):
 
 
 class RateLimited(Refused):
-    """PixelDojo asks to slow down (429); nothing was started."""
+    """PixelDojo asks for fewer requests (429); nothing was started."""
 
     code = "rate_limited"
     retry_safe = True
-    advice = "Wait as long as told (a minute when nothing is told), then repeat the same call."
+    advice = "Wait for the time named (a minute if none is named), then repeat the same call."
 
 
 class NotSent(WanError):
     """No byte of the paid request left this machine, so nothing can have been charged.
 
     Args:
-        passing: whether trying again soon may help (a bad certificate will not).
+        transient: whether trying again soon may help (not with a bad certificate, for example).
     """
 
     code = "not_sent"
@@ -156,7 +156,7 @@ class NotSent(WanError):
 
 
 class OutcomeUnknown(WanError):
-    """The paid request may have landed and its answer did not arrive: a charge is possible."""
+    """PixelDojo may have received the paid request, and no answer came: a charge is possible."""
 
     code = "outcome_unknown"
     charged: Charged = "unknown"
@@ -168,10 +168,10 @@ class OutcomeUnknown(WanError):
 
 
 class CouldNotFindOut(WanError):
-    """A free read failed. The job is not affected by that and goes on.
+    """A free read failed. The job is not affected and goes on.
 
     Args:
-        passing: whether asking again soon may help.
+        transient: whether asking again soon may help.
     """
 
     code = "could_not_find_out"
@@ -186,18 +186,18 @@ class CouldNotFindOut(WanError):
 
 
 class Busy(CouldNotFindOut):
-    """PixelDojo was not asked: what it allows in a minute, or what we can hold, is used up."""
+    """PixelDojo was not asked: its requests per minute, or our waiting calls, are used up."""
 
     code = "busy"
-    advice = "The job itself is not affected. Call again when the time told is over."
+    advice = "The job itself is not affected. Call again when the time named is over."
 
 
 class NotSaved(Exception):
-    """A film could not be saved. No answer of a call: the job itself is done.
+    """A video could not be saved. It is not the result of a call: the job itself is completed.
 
     Attributes:
-        what: one plain sentence, without the film's address.
-        final: trying again cannot help.
+        what: one plain sentence, without the address of the video.
+        final: whether trying again cannot help.
     """
 
     def __init__(self, what: str, *, final: bool) -> None:

@@ -1,31 +1,31 @@
-"""The log: on stderr, in ASCII, and never with what follows the ? of a link.
+"""The log: on stderr, in ASCII, and without the query of any link.
 
-Hosts keep what a server writes there in files, and users post them; a query may be a signature.
+Hosts keep stderr in files, and users publish these files; a query may be a signature.
 """
 
 import logging
 import re
 
-_TALKATIVE = ("httpcore", "httpx", "sse_starlette")
-# A query may hold a ' and `media_url` admits none of "<>. No address begins inside another: else
-# each :// of a hostile text would be a search to its end.
+_NOISY = ("httpcore", "httpx", "sse_starlette")
+# A query may contain a ', and `media_url` accepts none of "<>. No address begins inside another:
+# otherwise each :// of a hostile text would start a search to its end.
 _QUERY = re.compile(r"""(://(?:(?!://)[^\s?#"<>])*[?#])(?:\\(?!")|[^\s"<>\\])+""")
-# Pydantic shortens what it repeats in the middle, so that no ? is left to tell a query by.
+# Pydantic cuts the middle out of the inputs that it repeats, perhaps with the ? of a query.
 _INPUT = re.compile(r"input_value=(?:(?!input_value=).)*, input_type=")
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """The line and its traceback, with all that they quote."""
+        """The line and its traceback, without queries and the inputs of validation errors."""
         text = _INPUT.sub("input_value=..., input_type=", super().format(record))
         return _QUERY.sub(r"\1...", text).encode("ascii", "backslashreplace").decode()
 
 
 def log_to_stderr(level: str) -> None:
-    """Set the process's log up, unless its owner has; before the SDK does it in its own way.
+    """Configure logging, unless it is configured already. Call it before the SDK configures it.
 
     Args:
-        level: the least grave level that is told, as "DEBUG".
+        level: the lowest level that is logged, such as "DEBUG".
     """
     quiet()
     handler = logging.StreamHandler()
@@ -34,10 +34,10 @@ def log_to_stderr(level: str) -> None:
 
 
 def quiet() -> None:
-    """Keep libraries from logging what they carry, which they do at DEBUG.
+    """Keep libraries from logging the contents of messages, which they do at DEBUG.
 
-    httpcore logs every header of an answer, which may repeat our key or redirect to a signed
-    link; sse_starlette logs whole answers of ours, links of films and all (observed).
+    httpcore logs the headers of every answer, which may repeat our key or redirect to a signed
+    link; sse_starlette logs our answers with the links of videos in them (observed).
     """
-    for name in _TALKATIVE:
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)

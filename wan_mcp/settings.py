@@ -1,9 +1,9 @@
 """Settings, from the environment and an optional .env file.
 
-A file named by WAN_MCP_ENV_FILE may set everything. The `.env` of the working directory may only
-give the API key: a host may start us inside a project that a stranger wrote, whose `.env` must
-neither send the key to another address nor loosen a limit. It is not even read when the
-environment has the key, or when WAN_MCP_ENV_FILE names another file.
+A file named by WAN_MCP_ENV_FILE may set everything. The `.env` file of the working directory may
+only set the API key: a host may start the server inside a project that a stranger wrote, and its
+`.env` must neither send the key to another address nor loosen a limit. That file is not read if the
+environment has the key, or if WAN_MCP_ENV_FILE names another file.
 """
 
 import difflib
@@ -40,50 +40,53 @@ def _on_or_off(value: object) -> bool:
     return word in ("on", "true", "1")
 
 
-def _told(words: str) -> WrapValidator:
-    """Says what is allowed in words for people instead of pydantic's."""
+def _must_be(allowed: str) -> WrapValidator:
+    """Says what is allowed, in plain words instead of pydantic's."""
 
     def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             return handler(value)
         except ValidationError:
-            raise ValueError(f"must be {words}") from None
+            raise ValueError(f"must be {allowed}") from None
 
     return WrapValidator(read)
 
 
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Limit = Annotated[_Amount, _told("a number, 0 or more (for no limit leave it out)")]
-# There is always one: a limit that a slip of the pen removes is none.
-DayLimit = Annotated[_Amount, _told("a number, 0 or more (a high one, as 100000, lifts the limit)")]
-Count = Annotated[int, Field(ge=0), _told("a whole number, 0 or more")]
+Limit = Annotated[_Amount, _must_be("a number, 0 or more (for no limit leave it out)")]
+# Never None: a limit that a typing error could remove would not be a limit.
+DayLimit = Annotated[
+    _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
+]
+Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
 class BadSettings(Exception):
-    """A setting cannot be used; the text is one line and never holds the value of a secret."""
+    """A setting cannot be used; the text is one line and never contains the value of a secret."""
 
 
 class Settings(BaseModel):
-    """What the operator decides; no tool argument changes any of it.
+    """What the operator decides; no tool argument can change it.
 
     Attributes:
-        api_key: PixelDojo's key; empty until somebody sets it.
-        api_base: the API's root; https, or http on this machine (the sandbox).
-        log_level: how much goes to stderr.
-        data_dir: where the ledger lies, a full path; the user's data folder when unset.
-        max_credits_per_job: a dearer job is refused, and so is one without a price; unset: no cap.
-        max_credits_per_day: over a sliding 24 hours, across restarts; nothing unsets it, 0 stops
-            all buying.
-        max_in_flight: jobs at once.
+        api_key: the key of the PixelDojo account; empty if unset.
+        api_base: the root URL of the API; https, or http on this machine (the sandbox).
+        log_level: how much is logged to stderr.
+        data_dir: the folder of the ledger, a full path; if unset, the user's data folder.
+        max_credits_per_job: a more expensive job is refused, and so is one without a known price;
+            unset: no limit.
+        max_credits_per_day: over a sliding 24 hours, across restarts; always set, and 0 stops all
+            purchases.
+        max_in_flight: jobs at the same time.
         max_submits_per_minute: paid requests in 60 s.
-        confirm_above: the person is asked before a job that costs more credits; unset: never.
-        preflight: look at both inputs before paying; unset: over stdio only.
-        archive: save finished films; unset: over stdio, and wherever `video_dir` is set.
-        video_dir: where to, a full path; a folder beside the ledger when unset.
-        video_limit_gb: how many 10^9 bytes of films may stay, none younger than a week is
+        confirm_above: the user is asked before a job that costs more credits; unset: never.
+        preflight: check both inputs before paying; unset: over stdio only.
+        archive: save finished videos; unset: over stdio, and wherever `video_dir` is set.
+        video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
+        video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
-        poster: show a few frames of a finished film in the answer; unset: over stdio only.
+        poster: show a few frames of a finished video in the answer; unset: over stdio only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -107,11 +110,11 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
-        """The settings.
+        """Read the settings from the environment and from files.
 
         Args:
-            environment: the process's environment; it wins over any file.
-            folder: where a `.env` may lie; the working directory when left out.
+            environment: the environment of the process; it takes precedence over any file.
+            folder: where a `.env` file may be; if left out, the working directory.
 
         Raises:
             BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ or PIXELDOJO_ name
@@ -130,7 +133,7 @@ class Settings(BaseModel):
 
     @property
     def data_folder(self) -> Path:
-        """Where this program keeps what must outlive it."""
+        """The folder for everything that must outlive the process."""
         if self.data_dir is not None:
             return self.data_dir
         import platformdirs
@@ -138,19 +141,19 @@ class Settings(BaseModel):
         return platformdirs.user_data_path("wan-mcp", appauthor=False)
 
     def wants(self, switch: Literal["preflight", "archive", "poster"], *, local: bool) -> bool:
-        """Whether something is on: as the operator says, else where the caller gains by it.
+        """Whether something is on: as the operator has set it, otherwise where the caller needs it.
 
         Args:
-            local: the caller sits at this machine.
+            local: whether the caller is on this machine.
         """
-        told: bool | None = getattr(self, switch)
-        if told is None:
+        setting: bool | None = getattr(self, switch)
+        if setting is None:
             return local or (switch == "archive" and self.video_dir is not None)
-        return told
+        return setting
 
     @property
     def video_folder(self) -> Path:
-        """Where finished films are saved."""
+        """The folder for finished videos."""
         return self.video_dir or self.data_folder / "films"
 
     @property
@@ -160,30 +163,30 @@ class Settings(BaseModel):
 
     @field_validator("api_key")
     @classmethod
-    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
+    def _is_header_safe(cls, key: SecretStr) -> SecretStr:
         if not re.fullmatch(r"[!-~]*", key.get_secret_value()):
-            raise ValueError("holds spaces or characters that no API key has")
+            raise ValueError("contains spaces or characters that no API key has")
         return key
 
     @field_validator("api_base")
     @classmethod
-    def _is_safe(cls, base: str) -> str:
-        # urlsplit drops tabs and newlines and takes a backslash into the host, so what it says
-        # about such a text is not what would be connected to.
+    def _is_safe_address(cls, base: str) -> str:
+        # urlsplit drops tabs and newlines and accepts a backslash in the host, so for such a text
+        # it names another host than the one that would be connected to.
         parts = urlsplit(base) if re.fullmatch(r"[!-~]+", base) else urlsplit("")
         if re.search(r"[?#@\\]", base) or not parts.hostname or not _port_is_valid(parts):
             raise ValueError("must be a plain https:// address")
         local = parts.scheme == "http" and addresses.is_loopback(parts.hostname)
         if parts.scheme != "https" and not local:
             raise ValueError("must start with https:// (http:// only on this machine)")
-        if not parts.path.strip("/"):  # the web site, which knows none of our jobs
+        if not parts.path.strip("/"):  # the web site, which does not know the jobs of the API
             raise ValueError(f"must be the whole address of the API, such as {API_BASE}")
         return base.rstrip("/")
 
     @field_validator("data_dir", "video_dir")
     @classmethod
-    def _is_one_place(cls, folder: Path | None) -> Path | None:
-        # Hosts start servers in folders of their choice: with two ledgers a job is paid twice.
+    def _is_absolute(cls, folder: Path | None) -> Path | None:
+        # Hosts start servers in different folders: with two ledgers a job could be paid twice.
         full = folder and Path(os.path.expanduser(folder))
         if full and not full.is_absolute():
             raise ValueError(
@@ -194,7 +197,7 @@ class Settings(BaseModel):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _any_case(cls, level: str) -> str:
+    def _uppercase(cls, level: str) -> str:
         return level.upper()
 
 
@@ -210,25 +213,25 @@ def _port_is_valid(parts: SplitResult) -> bool:
 
 
 def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
-    """Our names only; blank ones and the literal ${...} that bundles pass for them are unset."""
+    """Our names only. A blank value, or a literal ${...} that a bundle passes for it, is unset."""
     named = {name: (value or "").strip() for name, value in values.items() if _is_ours(name)}
-    return {name: value for name, value in named.items() if value and not _is_hole(value)}
+    return {name: value for name, value in named.items() if value and not _is_placeholder(value)}
 
 
 def _is_ours(name: str) -> bool:
-    # PIXELDOJO_ is the vendor's: another program's name is no mistake, a misspelt one of ours is.
-    vendors = name.startswith("PIXELDOJO_") and name.removeprefix("PIXELDOJO_")
-    near = vendors and difflib.get_close_matches(vendors, ("API_KEY", "API_BASE"))
+    # Other programs may use PIXELDOJO_ too: only a name close to one of ours is a mistake.
+    rest = name.startswith("PIXELDOJO_") and name.removeprefix("PIXELDOJO_")
+    near = rest and difflib.get_close_matches(rest, ("API_KEY", "API_BASE"))
     return name.startswith("WAN_MCP_") or bool(near)
 
 
-def _is_hole(value: str) -> bool:
+def _is_placeholder(value: str) -> bool:
     return re.fullmatch(r"\$\{[^}]*\}", value) is not None
 
 
 def _from_files(given: Mapping[str, str], folder: Path) -> dict[str, str]:
     if path := given.get(ENV_FILE):
-        # Hosts hand the value over as it was written: no shell has expanded a ~ in it.
+        # Hosts pass the value on as it was written: no shell has expanded a ~ in it.
         named = _file(Path(os.path.expanduser(path)), ENV_FILE)
         if named is None:
             raise BadSettings(f"{ENV_FILE}: there is no such file")
@@ -237,17 +240,19 @@ def _from_files(given: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {name: value for name, value in (beside or {}).items() if name == KEY}
 
 
-def _file(path: Path, called: str) -> dict[str, str] | None:
-    """Our settings in a .env file; None when it does not exist."""
+def _file(path: Path, description: str) -> dict[str, str] | None:
+    """Our settings in a .env file; None if it does not exist."""
     try:
         if not path.is_file():
             return None
-        from dotenv import dotenv_values  # few have a file, and start-up counts
+        from dotenv import dotenv_values  # imported late, because few users have a file
 
-        # -sig: Notepad puts a mark before the first name, which would then be unknown.
+        # -sig: Notepad writes a byte order mark, which would become part of the first name.
         return _ours(dotenv_values(path, encoding="utf-8-sig", interpolate=False))
     except (OSError, UnicodeDecodeError):
-        raise BadSettings(f"{called}: the file cannot be read (it must be UTF-8 text)") from None
+        raise BadSettings(
+            f"{description}: the file cannot be read (it must be UTF-8 text)"
+        ) from None
 
 
 def _unknown(name: str) -> str:

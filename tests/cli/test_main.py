@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.__main__ import FOR_PEOPLE, main
+from wan_mcp.__main__ import TERMINAL_HINT, main
 
 SECRET = "pd_canary_7f3a"
 INITIALIZE = {
@@ -26,6 +26,9 @@ INITIALIZE = {
         "clientInfo": {"name": "test", "version": "1"},
     },
 }
+
+SLOW_MACHINE_SECONDS = 600
+"""A bound on what could hang; no claim about speed."""
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -80,7 +83,9 @@ def program(
 def server(stdin: bytes = b"") -> Ended:
     """Run the stdio server to its end, as a host starts it."""
     command = [sys.executable, "-m", "wan_mcp"]
-    ended = subprocess.run(command, input=stdin, capture_output=True, timeout=20, check=False)
+    ended = subprocess.run(
+        command, input=stdin, capture_output=True, timeout=SLOW_MACHINE_SECONDS, check=False
+    )
     return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
@@ -102,10 +107,10 @@ def test_bad_setting_stops_every_command_with_one_line(
         ("PIXELDOJO_API_BASE", f"https://user:{SECRET}@pixeldojo.ai"),
     ],
 )
-def test_bad_setting_stops_the_server_and_is_not_repeated(
+def test_bad_setting_stops_the_server_and_its_value_is_not_repeated(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hosts keep what stands on stderr (observed elsewhere)."""
+    """Hosts keep what is written to stderr (observed elsewhere)."""
     monkeypatch.setenv(name, value)
 
     assert name in server().complaint()
@@ -132,7 +137,7 @@ def test_bad_setting_stops_the_server_and_is_not_repeated(
 def test_command_line_that_is_not_understood_ends_with_one_line(
     arguments: tuple[str, ...], named: str, program: Callable[..., Ended]
 ) -> None:
-    """What it cannot read is named and, when it may be a key, not repeated (ours)."""
+    """The message names the mistake and does not repeat what may be a key (ours)."""
     assert named in program(*arguments).complaint()
 
 
@@ -140,7 +145,7 @@ def test_command_line_that_is_not_understood_ends_with_one_line(
 def test_live_demo_names_what_it_lacks_before_it_asks(
     missing: str, program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody should agree to pay for what cannot start (ours)."""
+    """A user must not be asked to pay for what cannot start (ours)."""
     given = {"--video": "https://example.com/v.mp4", "--image": "https://example.com/i.png"}
     words = [word for name, url in given.items() if name != missing for word in (name, url)]
     if missing != "PIXELDOJO_API_KEY":
@@ -153,45 +158,45 @@ LIVE = ("demo", "--live", "--image", "https://example.com/i.png", "--video")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "complaint"),
     [
         (("https://example.com/v.mp4", "--duration", "99"), "must be a whole number from 1 to 15"),
         (("https://10.0.0.1/v.mp4",), "upload the file to public storage"),
         (("clip.mp4",), "upload clip.mp4 first and give its link"),
     ],
 )
-def test_live_demo_looks_at_the_arguments_before_it_asks(
+def test_live_demo_checks_the_arguments_before_it_asks(
     words: tuple[str, ...],
-    told: str,
+    complaint: str,
     program: Callable[..., Ended],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A yes to a price, answered with "that cannot be used", costs trust (ours)."""
+    """A user must not be asked to pay for what will be refused (ours)."""
     monkeypatch.setenv("PIXELDOJO_API_KEY", SECRET)
 
-    assert told in program(*LIVE, *words).complaint()
+    assert complaint in program(*LIVE, *words).complaint()
 
 
 def test_live_demo_knows_the_readmes_key_for_an_example(
     program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was copied along with the block around it (ours)."""
+    """It was copied together with the block around it (ours)."""
     monkeypatch.setenv("PIXELDOJO_API_KEY", "your-pixeldojo-key")
 
-    told = program(*LIVE, "https://example.com/v.mp4").complaint()
+    complaint = program(*LIVE, "https://example.com/v.mp4").complaint()
 
-    assert "still the example from the README" in told
+    assert "still the example from the README" in complaint
 
 
 @pytest.mark.parametrize("option", ["--video", "--image"])
 def test_demo_names_the_file_that_is_not_there(option: str, program: Callable[..., Ended]) -> None:
-    """Without --live a file is as good as a link, so the slip is in its name (ours)."""
-    told = program("demo", option, "clip.mp4").complaint()
+    """Without --live a file may be given, so its name is likely misspelt (ours)."""
+    complaint = program("demo", option, "clip.mp4").complaint()
 
-    assert told.startswith("wan-mcp: there is no file clip.mp4 here")
+    assert complaint.startswith("wan-mcp: there is no file clip.mp4 here")
 
 
-def test_folder_that_cannot_be_made_is_told_in_ascii(
+def test_folder_that_cannot_be_made_is_reported_in_ascii(
     elsewhere: Path, program: Callable[..., Ended]
 ) -> None:
     """A console's code page may lack the letters of a path (observed elsewhere)."""
@@ -201,13 +206,13 @@ def test_folder_that_cannot_be_made_is_told_in_ascii(
 
 
 @pytest.mark.parametrize("command", ["http", "sandbox"])
-def test_taken_port_is_told_in_one_line(command: str, program: Callable[..., Ended]) -> None:
+def test_taken_port_is_reported_in_one_line(command: str, program: Callable[..., Ended]) -> None:
     """The usual reason is a second copy of the same program (ours)."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        told = program(command, "--port", port).complaint()
+        complaint = program(command, "--port", port).complaint()
 
-    assert port in told
+    assert port in complaint
 
 
 def test_version_is_the_packages_own(program: Callable[..., Ended]) -> None:
@@ -226,18 +231,18 @@ def test_help_names_every_command(program: Callable[..., Ended]) -> None:
 
 
 def test_without_a_command_it_is_the_stdio_server_even_without_a_key() -> None:
-    """Hosts start it bare; a key is needed by the first call only (ours)."""
+    """Hosts start it without arguments; only the first call needs a key (ours)."""
     ended = server(stdin=json.dumps(INITIALIZE).encode() + b"\n")
 
     (line,) = ended.stdout.splitlines()
-    told = json.loads(line)["result"]["serverInfo"]
-    assert (told["name"], told["version"]) == ("wan-mcp", version("wan-mcp"))
+    info = json.loads(line)["result"]["serverInfo"]
+    assert (info["name"], info["version"]) == ("wan-mcp", version("wan-mcp"))
     assert (ended.code, ended.stderr) == (0, "")
 
 
 @posix_only
-def test_terminal_is_told_what_the_server_waits_for() -> None:
-    """Silence looks like a hang to a person; the protocol's stdout stays empty (ours)."""
+def test_terminal_shows_what_the_server_waits_for() -> None:
+    """A silent server seems to hang; stdout is for the protocol and stays empty (ours)."""
     import pty
 
     person, terminal = pty.openpty()
@@ -248,13 +253,13 @@ def test_terminal_is_told_what_the_server_waits_for() -> None:
         os.close(terminal)
         assert process.stderr
         assert process.stdout
-        told = process.stderr.readline()
+        hint = process.stderr.readline()
         os.write(person, b"\x04")  # Ctrl-D
         written, more = process.stdout.read(), process.stderr.read()
     os.close(person)
 
-    assert told == FOR_PEOPLE.encode()
-    assert b"wan-mcp demo" in told
+    assert hint == TERMINAL_HINT.encode()
+    assert b"wan-mcp demo" in hint
     assert (written, more, process.returncode) == (b"", b"", 0)
 
 
@@ -276,4 +281,4 @@ def test_interrupted_sandbox_ends_without_a_traceback() -> None:
         sandbox.send_signal(signal.SIGINT)
 
         assert sandbox.stderr.read() == b""
-        assert sandbox.wait(10) == 130
+        assert sandbox.wait(SLOW_MACHINE_SECONDS) == 130

@@ -1,4 +1,4 @@
-"""The vendor's client on the wire: what each method sends, and what each answer becomes."""
+"""The client on the wire: what each method sends, and what each answer becomes."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,7 +76,7 @@ async def failure(call: Awaitable[object]) -> WanError:
 async def test_a_submit_is_one_post_with_exactly_these_headers(
     vendor: respx.MockRouter, dojo: PixelDojo
 ) -> None:
-    """A header too many can change what a CDN does with a paid request (documented, ours)."""
+    """An extra header can change what a CDN does with a paid request (documented, ours)."""
     route = vendor.post(RUN).respond(202, json=ACCEPTED)
     await dojo.submit(WANTED)
     sent = route.calls.last.request
@@ -157,7 +157,7 @@ async def test_a_read_is_one_get_and_public_pages_get_no_key(
 
 
 async def test_without_a_key_nothing_is_sent_or_committed(vendor: respx.MockRouter) -> None:
-    """The refusal says where to get one; only the public pages work (ours)."""
+    """The error says where to get one; only the public pages work (ours)."""
     vendor.get(MODEL).respond(json={"creditCost": 10})
     keyless = connected(vendor, key="")
 
@@ -184,7 +184,7 @@ async def test_without_a_key_nothing_is_sent_or_committed(vendor: respx.MockRout
 async def test_any_2xx_with_a_job_id_is_an_accepted_job(
     vendor: respx.MockRouter, dojo: PixelDojo, status: int
 ) -> None:
-    """202 is documented; the vendor's own client takes 200 too (documented)."""
+    """202 is documented; PixelDojo's own client accepts 200, too (documented)."""
     vendor.post(RUN).respond(status, json=ACCEPTED)
     job = await dojo.submit(WANTED)
 
@@ -198,7 +198,7 @@ async def test_any_2xx_with_a_job_id_is_an_accepted_job(
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind"),
+    ("status", "body", "error_class"),
     [
         (400, {"error": {"code": "invalid_request", "message": "seed is odd"}}, Rejected),
         (401, {"error": "unauthorized"}, Unauthorized),
@@ -218,22 +218,26 @@ async def test_any_2xx_with_a_job_id_is_an_accepted_job(
         *((status, "<html>", OutcomeUnknown) for status in (500, 501, 502, 503, 504, 520, 599)),
     ],
 )
-async def test_a_submit_without_2xx_tells_whether_it_may_be_charged(
-    vendor: respx.MockRouter, dojo: PixelDojo, status: int, body: object, kind: type[WanError]
+async def test_a_submit_without_2xx_says_whether_it_may_be_charged(
+    vendor: respx.MockRouter,
+    dojo: PixelDojo,
+    status: int,
+    body: object,
+    error_class: type[WanError],
 ) -> None:
-    """Only statuses that prove a refusal say "not charged" (reliability 1, failure table)."""
+    """Only statuses that prove a refusal say "not charged" (docs/promises.md rule 6)."""
     vendor.post(RUN).respond(
         status, **({"text": body} if isinstance(body, str) else {"json": body})
     )
     error = await failure(dojo.submit(WANTED))
 
-    assert type(error) is kind
-    assert error.charged == ("unknown" if kind is OutcomeUnknown else "no")
+    assert type(error) is error_class
+    assert error.charged == ("unknown" if error_class is OutcomeUnknown else "no")
     assert vendor.calls.call_count == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "transient"),
+    ("status", "error_class", "transient"),
     [
         (400, Rejected, None),
         (401, Unauthorized, None),
@@ -247,20 +251,20 @@ async def test_a_submit_without_2xx_tells_whether_it_may_be_charged(
     ],
 )
 @each_read
-async def test_a_read_without_2xx_tells_whether_asking_again_helps(
+async def test_a_read_without_2xx_says_whether_asking_again_helps(
     vendor: respx.MockRouter,
     dojo: PixelDojo,
     path: str,
     read: Method,
     status: int,
-    kind: type[WanError],
+    error_class: type[WanError],
     transient: bool | None,
 ) -> None:
-    """A bad status on a read says nothing about the job (reliability 2)."""
+    """A bad status on a read says nothing about the job (ours)."""
     vendor.get(path).respond(status)
     error = await failure(read(dojo))
 
-    assert type(error) is kind
+    assert type(error) is error_class
     assert getattr(error, "transient", None) is transient
     assert error.charged == "no"
 
@@ -270,7 +274,7 @@ async def test_a_read_without_2xx_tells_whether_asking_again_helps(
 async def test_redirects_are_never_followed(
     vendor: respx.MockRouter, dojo: PixelDojo, status: int, to: str
 ) -> None:
-    """The key would travel along, and a submit would be sent twice (ours)."""
+    """The key would be sent along, and a submit would be sent twice (ours)."""
     vendor.post(RUN).respond(status, headers={"Location": to})
     vendor.get("/jobs/job_1").respond(status, headers={"Location": to})
     submitted = await failure(dojo.submit(WANTED))
@@ -282,10 +286,10 @@ async def test_redirects_are_never_followed(
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("9999", 300), ("soon", None)])
-async def test_retry_after_is_told_and_capped(
+async def test_retry_after_is_passed_on_and_capped(
     vendor: respx.MockRouter, dojo: PixelDojo, value: str, seconds: float | None
 ) -> None:
-    """On refusals and on failed reads alike (reliability 2)."""
+    """On refusals and on failed reads (ours)."""
     vendor.post(RUN).respond(429, headers={"Retry-After": value})
     vendor.get("/jobs/job_1").respond(503, headers={"Retry-After": value})
     errors = [await failure(dojo.submit(WANTED)), await failure(dojo.job("job_1"))]
@@ -296,7 +300,7 @@ async def test_retry_after_is_told_and_capped(
 async def test_a_2xx_without_an_id_is_never_called_a_refusal(
     vendor: respx.MockRouter, dojo: PixelDojo
 ) -> None:
-    """A job was very likely started and charged (reliability 1, failure table)."""
+    """A job was very likely started and charged (docs/promises.md rule 6)."""
     vendor.post(RUN).respond(202, html="<html>busy</html>")
     error = await failure(dojo.submit(WANTED))
 
@@ -304,7 +308,7 @@ async def test_a_2xx_without_an_id_is_never_called_a_refusal(
 
 
 async def test_another_jobs_answer_is_refused(vendor: respx.MockRouter, dojo: PixelDojo) -> None:
-    """A mixed-up cache must not hand out somebody's film (reliability 3)."""
+    """A confused cache must not give out another person's video (ours)."""
     vendor.get("/jobs/job_1").respond(json={"jobId": "job_2", "status": "completed"})
     error = await failure(dojo.job("job_1"))
 
@@ -314,7 +318,7 @@ async def test_another_jobs_answer_is_refused(vendor: respx.MockRouter, dojo: Pi
 async def test_an_answer_that_repeats_the_key_loses_it(
     vendor: respx.MockRouter, dojo: PixelDojo
 ) -> None:
-    """Bad gateways print the request they could not pass on (observed elsewhere)."""
+    """Some gateways print the request that they could not pass on (observed elsewhere)."""
     vendor.post(RUN).respond(401, json={"error": f"Bearer {KEY} is revoked"})
     error = await failure(dojo.submit(WANTED))
 
@@ -347,7 +351,7 @@ BROKEN = [
 async def test_a_broken_submit_is_unsent_only_where_that_is_certain(
     vendor: respx.MockRouter, dojo: PixelDojo, broken: type[Exception]
 ) -> None:
-    """Whatever may have left counts as sent (reliability 1, failure table)."""
+    """A request that may have been sent counts as sent (docs/promises.md rule 1)."""
     vendor.post(RUN).mock(side_effect=broken("https://api.example said no"))
     error = await failure(dojo.submit(WANTED))
 
@@ -366,7 +370,7 @@ async def test_a_broken_read_says_only_that_it_could_not_find_out(
     read: Method,
     broken: type[Exception],
 ) -> None:
-    """The job goes on without us, and asking again may help (reliability 2)."""
+    """The job goes on without us, and asking again may help (ours)."""
     vendor.get(path).mock(side_effect=broken("https://api.example said no"))
     error = await failure(read(dojo))
 

@@ -1,4 +1,4 @@
-"""One exchange over real sockets: every limit, and the exact line between unsent and unknown."""
+"""One exchange over real sockets: every limit, and the exact border between unsent and unknown."""
 
 import asyncio
 import ssl
@@ -11,32 +11,35 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from tests.virtual_time import in_virtual_time
 from tests.web import self_signed
 from tests.web.self_signed import system_store_is_openssl
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.exchange import MAX_BODY, Commit, Exchange, Limits, Request
+from wan_mcp.pixeldojo.exchange import MAX_BODY_BYTES, Commit, Exchange, Limits, Request
 from wan_mcp.pixeldojo.reply import Reply
 from wan_mcp.sandbox import Fault, Sandbox
 from wan_mcp.sandbox.http import faults
 
 pytestmark = pytest.mark.anyio
 
+time, anyio_backend = in_virtual_time(sockets=True)
+
 KEY = "pd_sandbox"
 WANTED = Replacement(video="https://a.example/v.mp4", character_image="https://a.example/i.png")
 PATIENT = Limits(connect=60, write=60, read=60, submit_total=60, read_total=60)
-SHORT = Limits(connect=60, write=60, read=60, submit_total=0.2, read_total=0.2)
-# Time for a part of the answer to arrive before the deadline, on a busy machine too.
-ENOUGH = Limits(connect=60, write=60, read=60, submit_total=0.6, read_total=0.6)
-IMPATIENT = Limits(connect=0.2, write=0.2, read=0.2, submit_total=60, read_total=60)
+SHORT_TOTAL = Limits(connect=60, write=60, read=60, submit_total=2, read_total=2)
+SHORT_PARTS = Limits(connect=2, write=2, read=2, submit_total=60, read_total=60)
 ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Length: 17\r\n\r\n{"jobId":"job_1"}'
+HANG_SECONDS = 600
+"""Virtual seconds after which a test that hangs fails."""
 AWAY = "https://pixeldojo.test/api/v1"
 
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine is behind, a test names its own proxy."""
+    """The proxies of this machine do not count; a test names its own."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -51,23 +54,23 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 @asynccontextmanager
 async def dojo_at(base: str, limits: Limits = PATIENT) -> AsyncIterator[PixelDojo]:
     dojo = PixelDojo(base, KEY, limits=limits)
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         yield dojo
         await dojo.aclose()
 
 
 async def read(url: str, limits: Limits = PATIENT) -> Reply:
-    """What one plain GET of the key's owner brings."""
+    """The answer to one GET with the key."""
     exchange = Exchange(limits, direct=True)
     try:
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_SECONDS):
             return await exchange.send(Request("GET", url, {"Authorization": f"Bearer {KEY}"}))
     finally:
         await exchange.aclose()
 
 
 class Server:
-    """Keeps everything that arrives, and does with each connection as its script says."""
+    """Keeps everything that arrives, and runs its script on each connection."""
 
     def __init__(self, script: "Script") -> None:
         self.received = b""
@@ -103,11 +106,11 @@ Script = Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitabl
 async def silent(
     server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Reads for ever and never says a word."""
+    """Reads forever and never answers."""
 
 
 def saying(answer: bytes, after: bytes = b"}") -> Script:
-    """Answers once `after` has arrived: the last byte of a submit, unless told otherwise."""
+    """Answers once `after` has arrived; the default is the last byte of a submit."""
 
     async def script(
         server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -124,7 +127,7 @@ async def listening(script: Script, tls: ssl.SSLContext | None = None) -> AsyncI
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_SECONDS):
             yield server
     finally:
         listener.close()
@@ -135,9 +138,9 @@ async def listening(script: Script, tls: ssl.SSLContext | None = None) -> AsyncI
 
 
 async def test_a_submit_has_a_deadline_for_all_of_it(sandbox: Sandbox) -> None:
-    """A call may not hang, and what was charged is then unknown (reliability 1)."""
+    """A call must not hang, and the charge is then unknown (docs/promises.md rule 6)."""
     sandbox.fault("POST", "*", faults.hung(work=True))
-    async with dojo_at(sandbox.api_base, SHORT) as dojo:
+    async with dojo_at(sandbox.api_base, SHORT_TOTAL) as dojo:
         with pytest.raises(OutcomeUnknown, match="no answer in time"):
             await dojo.submit(WANTED)
 
@@ -147,23 +150,23 @@ async def test_a_submit_has_a_deadline_for_all_of_it(sandbox: Sandbox) -> None:
 async def test_a_read_has_a_deadline_for_all_of_it(sandbox: Sandbox) -> None:
     """Shorter than a submit's: asking again costs nothing (ours)."""
     sandbox.fault("GET", "*", faults.hung(work=True))
-    async with dojo_at(sandbox.api_base, SHORT) as dojo:
+    async with dojo_at(sandbox.api_base, SHORT_TOTAL) as dojo:
         with pytest.raises(CouldNotFindOut, match="no answer in time"):
             await dojo.jobs()
 
 
 async def test_silence_is_limited_within_the_deadline(sandbox: Sandbox) -> None:
-    """The limit of one read, which every byte starts anew (ours)."""
+    """Every byte restarts the limit of one read (ours)."""
     sandbox.fault("POST", "*", faults.hung(work=False))
-    async with dojo_at(sandbox.api_base, IMPATIENT) as dojo:
+    async with dojo_at(sandbox.api_base, SHORT_PARTS) as dojo:
         with pytest.raises(OutcomeUnknown, match="no answer in time"):
             await dojo.submit(WANTED)
 
 
 async def test_a_slow_drip_cannot_stretch_the_deadline(sandbox: Sandbox) -> None:
-    """A byte now and then satisfies any limit on silence (reliability 3)."""
-    sandbox.fault("GET", "*", faults.drip(0.05))
-    reply = await read(f"{sandbox.api_base}/models/wan-2.2-replace", ENOUGH)
+    """A byte from time to time satisfies any limit on silence (ours)."""
+    sandbox.fault("GET", "*", faults.drip(0.2))
+    reply = await read(f"{sandbox.api_base}/models/wan-2.2-replace", SHORT_TOTAL)
 
     assert reply.status == 200
     assert not reply.whole
@@ -189,8 +192,8 @@ async def flood(server: Server, reader: asyncio.StreamReader, writer: asyncio.St
             await writer.drain()
 
 
-async def test_an_endless_body_is_read_up_to_the_cap_and_no_further() -> None:
-    """1 MiB; a job's answer has a few hundred bytes (reliability 3)."""
+async def test_an_endless_body_is_read_up_to_the_limit_and_no_further() -> None:
+    """1 MiB; a job's answer has a few hundred bytes (ours)."""
     async with listening(flood) as server:
         reply = await read(f"http://127.0.0.1:{server.port}/")
         await server.closed.wait()
@@ -200,15 +203,15 @@ async def test_an_endless_body_is_read_up_to_the_cap_and_no_further() -> None:
             with pytest.raises(OutcomeUnknown, match="very likely"):
                 await dojo.submit(WANTED)
 
-    assert len(reply.body) == MAX_BODY
+    assert len(reply.body) == MAX_BODY_BYTES
     assert not reply.whole
 
 
 @pytest.mark.parametrize(
     "answer", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000]
 )
-async def test_what_is_no_http_answer_leaves_a_submit_unknown(answer: bytes) -> None:
-    """Endless headers among it; who knows what was done behind it (reliability 1)."""
+async def test_an_answer_that_is_not_http_leaves_a_submit_unknown(answer: bytes) -> None:
+    """Endless headers included: a job may exist behind them (docs/promises.md rule 6)."""
     async with (
         listening(saying(answer)) as server,
         dojo_at(f"http://127.0.0.1:{server.port}/api") as dojo,
@@ -220,7 +223,7 @@ async def test_what_is_no_http_answer_leaves_a_submit_unknown(answer: bytes) -> 
 
 
 async def test_dates_in_an_answer_are_read_by_its_own_clock() -> None:
-    """Wherever this machine's clock stands: 42 s are 42 s (RFC 9110, `Date`)."""
+    """This machine's clock may be wrong: 42 s are 42 s (RFC 9110, `Date`)."""
     lines = (
         b"HTTP/1.1 429 Slow Down",
         b"Date: Mon, 02 Jan 2006 15:04:05 GMT",
@@ -236,11 +239,11 @@ async def test_dates_in_an_answer_are_read_by_its_own_clock() -> None:
 
 
 async def test_a_compressed_body_is_not_unpacked(sandbox: Sandbox) -> None:
-    """It was not asked for, and 194 KB can become 200 MB (reliability 3)."""
+    """We did not ask for it, and 194 KB can become 200 MB (ours)."""
     sandbox.fault("GET", "*", faults.gzip_bomb(2), times=2)
     reply = await read(f"{sandbox.api_base}/jobs")
     async with dojo_at(sandbox.api_base) as dojo:
-        with pytest.raises(CouldNotFindOut, match="no JSON"):
+        with pytest.raises(CouldNotFindOut, match="not JSON"):
             await dojo.job("job_1")
 
     assert reply.whole
@@ -253,9 +256,9 @@ async def test_a_compressed_body_is_not_unpacked(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("stall", [False, True], ids=["closed", "kept open"])
 async def test_the_job_id_is_salvaged_from_a_damaged_answer(sandbox: Sandbox, stall: bool) -> None:
-    """The job is paid: without its id the film would be lost (reliability 1)."""
+    """The job is paid: without its id the video would be lost (docs/promises.md rule 3)."""
     sandbox.fault("POST", "*", faults.cut(', "status"', stall=stall))
-    async with dojo_at(sandbox.api_base, ENOUGH) as dojo:
+    async with dojo_at(sandbox.api_base, SHORT_TOTAL) as dojo:
         job = await dojo.submit(WANTED)
 
     assert [charge.job_id for charge in sandbox.charges] == [job.job_id]
@@ -264,12 +267,10 @@ async def test_the_job_id_is_salvaged_from_a_damaged_answer(sandbox: Sandbox, st
 
 @pytest.mark.parametrize("stall", [False, True], ids=["closed", "kept open"])
 @pytest.mark.parametrize("after", [0, '"jobId": "job_'])
-async def test_half_an_id_is_not_taken_for_one(
-    sandbox: Sandbox, after: int | str, stall: bool
-) -> None:
+async def test_half_an_id_is_not_accepted(sandbox: Sandbox, after: int | str, stall: bool) -> None:
     """Half an id names nothing, or another job (ours)."""
     sandbox.fault("POST", "*", faults.cut(after, stall=stall))
-    async with dojo_at(sandbox.api_base, ENOUGH) as dojo:
+    async with dojo_at(sandbox.api_base, SHORT_TOTAL) as dojo:
         with pytest.raises(OutcomeUnknown, match="very likely"):
             await dojo.submit(WANTED)
 
@@ -280,7 +281,7 @@ async def test_half_an_id_is_not_taken_for_one(
 async def test_a_damaged_answer_to_a_read_is_no_answer(sandbox: Sandbox, fault: Fault) -> None:
     """Half a status could say anything (ours)."""
     sandbox.fault("GET", "*", fault)
-    async with dojo_at(sandbox.api_base, ENOUGH) as dojo:
+    async with dojo_at(sandbox.api_base, SHORT_TOTAL) as dojo:
         with pytest.raises(CouldNotFindOut, match="broke off"):
             await dojo.jobs()
 
@@ -289,7 +290,7 @@ async def test_a_damaged_answer_to_a_read_is_no_answer(sandbox: Sandbox, fault: 
 
 
 async def test_every_submit_has_a_fresh_connection_and_reads_share_one(sandbox: Sandbox) -> None:
-    """Near the idle limit of a server keep-alive loses answers (measured, reliability 1)."""
+    """Near the idle limit of a server keep-alive loses answers (docs/promises.md rule 5)."""
     async with dojo_at(sandbox.api_base) as dojo:
         for _ in range(3):
             await dojo.jobs()
@@ -305,7 +306,7 @@ async def test_every_submit_has_a_fresh_connection_and_reads_share_one(sandbox: 
 async def test_proxies_are_not_asked_for_this_machine(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
-    """Their loopback is another one (ours)."""
+    """Their loopback is another machine's (ours)."""
     async with listening(silent) as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -330,10 +331,10 @@ async def test_proxies_are_not_asked_for_this_machine(
 async def test_a_submit_that_stops_at_the_proxy_is_unsent(
     monkeypatch: pytest.MonkeyPatch, script: Script, why: str
 ) -> None:
-    """The proxy is asked for a tunnel, and learns nothing of the request (reliability 1)."""
+    """Only the tunnel was requested, nothing of the submit itself was sent (ours)."""
     async with listening(script) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:hunter2@127.0.0.1:{proxy.port}")
-        async with dojo_at(AWAY, IMPATIENT) as dojo:
+        async with dojo_at(AWAY, SHORT_PARTS) as dojo:
             with pytest.raises(NotSent) as caught:
                 await dojo.submit(WANTED, before_sending=unwanted)
             with pytest.raises(CouldNotFindOut):
@@ -374,7 +375,7 @@ async def test_an_unusable_proxy_is_named_and_nothing_is_sent(
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:99999", "https://[::1]:99999"])
 async def test_a_port_that_does_not_exist_is_unsent(base: str) -> None:
-    """anyio tells it as a group of errors, not as a failed connection (observed)."""
+    """anyio raises a group of errors for it, not a failed connection (observed)."""
     async with dojo_at(base) as dojo:
         with pytest.raises(NotSent):
             await dojo.submit(WANTED, before_sending=unwanted)
@@ -391,7 +392,7 @@ certificate, tls = self_signed.certificate, self_signed.tls
 async def test_an_untrusted_certificate_gets_nothing_and_no_second_try(
     tls: ssl.SSLContext,
 ) -> None:
-    """It will not be better in a second (reliability 1)."""
+    """A second try would not help (ours)."""
     async with (
         listening(silent, tls) as server,
         dojo_at(f"https://localhost:{server.port}") as dojo,
@@ -410,7 +411,7 @@ async def test_an_untrusted_certificate_gets_nothing_and_no_second_try(
 async def test_the_trust_store_of_the_system_decides(
     tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Companies keep their own authority there (ours)."""
+    """It has the private authorities of companies (ours)."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with (
         listening(saying(ACCEPTED), tls) as server,
@@ -425,13 +426,13 @@ async def test_the_trust_store_of_the_system_decides(
 async def test_a_proxy_of_the_environment_carries_the_submit(
     tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit comes after the tunnel stands, and before the POST in it (reliability 1)."""
+    """The commit comes between the tunnel and the POST in it (docs/promises.md rule 2)."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     seen: list[tuple[int, bytes]] = []
 
     async def commit() -> None:
         await upstream.connected.wait()
-        await is_transient()
+        await everything_ready_has_run()
         seen.append((upstream.connections, upstream.received))
 
     async with (
@@ -474,8 +475,8 @@ async def unwanted() -> None:
     pytest.fail("a request that cannot be sent was committed")
 
 
-async def is_transient() -> None:
-    """Give everything that is ready to run in this process its turn."""
+async def everything_ready_has_run() -> None:
+    """Let all tasks of this process that are ready run."""
     for _ in range(20):
         await anyio.lowlevel.checkpoint()
 
@@ -486,12 +487,12 @@ async def submit(server: Server, commit: Commit, limits: Limits = PATIENT) -> No
 
 
 async def test_the_commit_is_awaited_once_between_connecting_and_sending() -> None:
-    """From the first byte on a charge is possible, so it must be on disk (reliability 1)."""
+    """After the first byte a charge is possible (docs/promises.md rule 2)."""
     seen: list[tuple[int, bytes]] = []
 
     async def commit() -> None:
         await server.connected.wait()
-        await is_transient()
+        await everything_ready_has_run()
         seen.append((server.connections, server.received))
 
     async with listening(saying(ACCEPTED)) as server:
@@ -501,8 +502,8 @@ async def test_the_commit_is_awaited_once_between_connecting_and_sending() -> No
     assert server.received.startswith(b"POST /api/models/wan-2.2-replace/run HTTP/1.1\r\n")
 
 
-async def test_a_commit_that_fails_lets_nothing_out() -> None:
-    """A ledger that is full or locked stops the payment (reliability 1)."""
+async def test_a_commit_that_fails_keeps_everything_unsent() -> None:
+    """A ledger that is full or locked stops the payment (docs/promises.md rule 11)."""
 
     class Full(Exception):
         pass
@@ -519,18 +520,18 @@ async def test_a_commit_that_fails_lets_nothing_out() -> None:
     assert (server.connections, server.received) == (1, b"")
 
 
-async def test_a_commit_that_takes_too_long_lets_nothing_out() -> None:
-    """The deadline counts from the start, and what was not sent is called so (ours)."""
+async def test_a_commit_that_takes_too_long_keeps_everything_unsent() -> None:
+    """The deadline counts from the start, and the error says that nothing was sent (ours)."""
     async with listening(silent) as server:
         with pytest.raises(NotSent):
-            await submit(server, anyio.sleep_forever, SHORT)
+            await submit(server, anyio.sleep_forever, SHORT_TOTAL)
         await server.closed.wait()
 
     assert (server.connections, server.received) == (1, b"")
 
 
 async def test_a_refused_connection_is_never_committed() -> None:
-    """No row may say "sending" of what never left (reliability 1)."""
+    """No record may say "sending" of an unsent request (docs/promises.md rule 2)."""
     async with listening(silent) as server:
         pass  # from here on nobody listens there
     with pytest.raises(NotSent, match="no connection"):
@@ -553,7 +554,7 @@ async def test_a_read_is_never_committed(sandbox: Sandbox) -> None:
 
 
 async def test_a_cancel_while_connecting_leaves_nothing_sent() -> None:
-    """A handshake that never ends stands for any slow way there (ours)."""
+    """A handshake that never ends is an example of any slow connection (ours)."""
     async with listening(silent) as server, anyio.create_task_group() as tasks:
         async with dojo_at(f"https://localhost:{server.port}") as dojo:
             tasks.start_soon(dojo.submit, WANTED)
@@ -584,7 +585,7 @@ async def test_a_cancel_during_the_commit_leaves_nothing_sent() -> None:
 
 
 async def test_a_cancel_after_the_commit_ends_at_once_and_sends_no_more() -> None:
-    """The caller knows from its commit that the outcome is unknown (reliability 1)."""
+    """The caller knows from its commit that the outcome is unknown (docs/promises.md rule 6)."""
     committed: list[bool] = []
 
     async def commit() -> None:

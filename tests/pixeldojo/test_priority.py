@@ -1,4 +1,4 @@
-"""Around each request: room is made before it, and its answer is learnt from, whatever it says."""
+"""The rate limiter is asked before each request, and observes every answer."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -24,26 +24,26 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 class Log:
-    """A budget that writes down what happens, and does what a test wants.
+    """A rate limiter that writes down what happens.
 
     Attributes:
         steps: what happened, in order.
-        replies: what was learnt from.
-        on_enter: raised instead of letting a request leave.
+        replies: the answers that were observed.
+        refusal: raised by `acquire`, if there is one.
     """
 
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.replies: list[Reply] = []
-        self.on_enter: Exception | None = None
+        self.refusal: Exception | None = None
 
-    async def acquire(self, use: Priority) -> None:
-        self.steps.append(f"enter {use.name}")
-        if self.on_enter:
-            raise self.on_enter
+    async def acquire(self, priority: Priority) -> None:
+        self.steps.append(f"acquire {priority.name}")
+        if self.refusal:
+            raise self.refusal
 
     async def observe(self, reply: Reply, *, paid: bool) -> None:
-        self.steps.append(f"heed {reply.status}{' paid' * paid}")
+        self.steps.append(f"observe {reply.status}{' paid' * paid}")
         self.replies.append(reply)
 
     async def commit(self) -> None:
@@ -69,14 +69,14 @@ async def dojo(vendor: respx.MockRouter, log: Log) -> AsyncIterator[PixelDojo]:
 
 
 def connected(vendor: respx.MockRouter, log: Log, key: str = "pd_key") -> PixelDojo:
-    async def submission_id(request: httpx.Request) -> httpx.Response:
-        # What a real connection tells before it sends, which is where a payment is committed.
+    async def answer(request: httpx.Request) -> httpx.Response:
+        # A real connection reports this step before it sends; there a payment is committed.
         steps = {"request": SimpleNamespace(method=request.method.encode())}
         await request.extensions["trace"]("http11.send_request_headers.started", steps)
         log.steps.append(request.method)
         return await vendor.async_handler(request)
 
-    return PixelDojo(BASE, key, limiter=log, transport=httpx.MockTransport(submission_id))
+    return PixelDojo(BASE, key, limiter=log, transport=httpx.MockTransport(answer))
 
 
 Call = Callable[[PixelDojo], Awaitable[object]]
@@ -87,67 +87,67 @@ CALLS: dict[str, tuple[str, Priority, Call]] = {
     "jobs": ("/jobs", Priority.LIST, lambda dojo: dojo.jobs()),
     "reconcile": ("/jobs", Priority.RECONCILE, lambda dojo: dojo.jobs(Priority.RECONCILE)),
 }
-each_call = pytest.mark.parametrize(("path", "use", "call"), CALLS.values(), ids=CALLS)
+each_call = pytest.mark.parametrize(("path", "priority", "call"), CALLS.values(), ids=CALLS)
 
 
 @each_call
 @pytest.mark.parametrize("status", [200, 202, 307, 401, 404, 429, 500])
-async def test_room_is_made_before_a_request_and_its_answer_is_heeded(
+async def test_each_request_is_acquired_and_its_answer_observed(
     vendor: respx.MockRouter,
     dojo: PixelDojo,
     log: Log,
     path: str,
-    use: Priority,
+    priority: Priority,
     call: Call,
     status: int,
 ) -> None:
-    """Also when the answer then becomes an error (ours)."""
+    """Also if the answer then becomes an error (ours)."""
     vendor.route(url=BASE + path).respond(status, json=PENDING, headers={"X-RateLimit-Limit": "30"})
     try:
         await call(dojo)
     except WanError:
         assert status >= 300
-    method, paid = ("POST", " paid") if use is Priority.SUBMIT else ("GET", "")
+    method, paid = ("POST", " paid") if priority is Priority.SUBMIT else ("GET", "")
 
-    assert log.steps == [f"enter {use.name}", method, f"heed {status}{paid}"]
+    assert log.steps == [f"acquire {priority.name}", method, f"observe {status}{paid}"]
     assert log.replies[0].allowance == Allowance(limit=30)
 
 
-async def test_a_payment_is_committed_after_its_room_and_before_it_is_sent(
+async def test_a_payment_is_committed_after_the_rate_limiter_and_before_it_is_sent(
     vendor: respx.MockRouter, dojo: PixelDojo, log: Log
 ) -> None:
-    """A wait for room must not lie between the commit and the first byte (reliability 1)."""
+    """No wait may come between the commit and the first byte (docs/promises.md rule 2)."""
     vendor.post(RUN).respond(202, json=PENDING)
     await dojo.submit(WANTED, before_sending=log.commit)
 
-    assert log.steps == ["enter SUBMIT", "commit", "POST", "heed 202 paid"]
+    assert log.steps == ["acquire SUBMIT", "commit", "POST", "observe 202 paid"]
 
 
 @each_call
-async def test_without_room_nothing_is_sent(
-    vendor: respx.MockRouter, dojo: PixelDojo, log: Log, path: str, use: Priority, call: Call
+async def test_a_request_that_must_wait_is_not_sent(
+    vendor: respx.MockRouter, dojo: PixelDojo, log: Log, path: str, priority: Priority, call: Call
 ) -> None:
-    """Busy is our own word, told before a byte left (ours)."""
-    log.on_enter = Busy("Full.", retry_after=3)
+    """Busy is raised before a byte is sent (ours)."""
+    log.refusal = Busy("Full.", retry_after=3)
 
     with pytest.raises(Busy):
         await call(dojo)
-    assert log.steps == [f"enter {use.name}"]
+    assert log.steps == [f"acquire {priority.name}"]
     assert vendor.calls.call_count == 0
 
 
 @pytest.mark.parametrize("method", ["submit", "job"])
-async def test_a_request_without_an_answer_teaches_nothing(
+async def test_without_an_answer_nothing_is_observed(
     vendor: respx.MockRouter, dojo: PixelDojo, log: Log, method: str
 ) -> None:
-    """It stays counted: it may have arrived (ours)."""
+    """The request stays counted, because it may have arrived (ours)."""
     path, _, call = CALLS[method]
     vendor.route(url=BASE + path).mock(side_effect=httpx.ReadTimeout)
 
     with pytest.raises(WanError):
         await call(dojo)
     assert [step.split()[0] for step in log.steps] == [
-        "enter",
+        "acquire",
         "POST" if method == "submit" else "GET",
     ]
 
@@ -155,7 +155,7 @@ async def test_a_request_without_an_answer_teaches_nothing(
 async def test_public_pages_are_not_counted(
     vendor: respx.MockRouter, dojo: PixelDojo, log: Log
 ) -> None:
-    """They go without the key, and the budget is the key's (assumed)."""
+    """They are fetched without the key, and PixelDojo counts by key (assumed)."""
     vendor.get(url__startswith=f"{BASE}/models").respond(json={"creditCost": 10})
     await dojo.model()
     await dojo.resolution_is_number()
@@ -196,7 +196,7 @@ async def test_without_a_key_nothing_is_counted(vendor: respx.MockRouter, log: L
     ],
 )
 def test_a_number_in_a_header_is_plain_digits(value: str, number: int | None) -> None:
-    """What says nothing usable is as if it were not there (ours)."""
+    """An unusable header is ignored (ours)."""
     named = [(b"X-RATELIMIT-Limit", value.encode()), (b"x-ratelimit-remaining", b"7")]
     headers = httpx.Headers(named)
 
@@ -208,7 +208,7 @@ def test_a_number_in_a_header_is_plain_digits(value: str, number: int | None) ->
 )
 @pytest.mark.parametrize("unit", [1, 1000], ids=["seconds", "milliseconds"])
 def test_a_reset_may_be_a_unix_time(offset: float, seconds: float, unit: int) -> None:
-    """In seconds, or in milliseconds as some limiters of Node.js tell it (observed elsewhere)."""
+    """In seconds, or in milliseconds as some limiters of Node.js do (observed elsewhere)."""
     at = round((NOW.timestamp() + offset) * unit)
 
     assert allowance({"x-ratelimit-reset": str(at)}, NOW).reset == seconds
@@ -216,5 +216,5 @@ def test_a_reset_may_be_a_unix_time(offset: float, seconds: float, unit: int) ->
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("42", 42), ("86400", 300), ("x", None)])
 def test_a_reset_may_be_seconds(value: str, seconds: float | None) -> None:
-    """Heeded for five minutes at most (ours)."""
+    """It counts for five minutes at most (ours)."""
     assert allowance({"x-ratelimit-reset": value}, NOW).reset == seconds

@@ -1,4 +1,4 @@
-"""One answer as raw material: what is JSON, what is left of a text, how long to wait."""
+"""One answer before it is understood: its JSON, its text made harmless, how long to wait."""
 
 import json
 import unicodedata
@@ -9,9 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wan_mcp.errors import CouldNotFindOut
-from wan_mcp.pixeldojo.reply import MAX_TEXT, Reply, answered_at, clean, retry_after_seconds
+from wan_mcp.pixeldojo.reply import (
+    MAX_TEXT_CHARACTERS,
+    Reply,
+    answered_at,
+    clean,
+    retry_after_seconds,
+)
 
-patient = settings(deadline=None)  # a busy machine is no defect
+patient = settings(deadline=None)  # a slow machine is not a defect
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -26,42 +32,46 @@ def unreadable(reply: Reply) -> str:
     "body", [b'{"a": 1}', b' {"a": 1}\n', b'\xef\xbb\xbf{"a": 1}', '{"a": 1}'.encode("utf-16")]
 )
 def test_json_object_is_read_in_any_unicode_encoding(body: bytes) -> None:
-    """JSON names no single encoding that every server keeps to (ours)."""
+    """Not every server sends JSON in UTF-8 (ours)."""
     assert Reply(200, body).document() == {"a": 1}
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        *[(b"", "no JSON"), (b" ", "no JSON"), (b"{", "no JSON"), (b"\xff\xfe\x00", "no JSON")],
-        *[(b'{"a": NaN}', "no JSON"), (b'{"a": Infinity}', "no JSON"), (b"-Infinity", "no JSON")],
-        *[(b"[" * 100_000, "no JSON"), (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "no JSON")],
-        *[(b'{"a": ' + b"9" * 5_000 + b"}", "no JSON"), (b'{"a": 1} {"b": 2}', "no JSON")],
+        *[(b"", "not JSON"), (b" ", "not JSON"), (b"{", "not JSON"), (b"\xff\xfe\x00", "not JSON")],
+        *[
+            (b'{"a": NaN}', "not JSON"),
+            (b'{"a": Infinity}', "not JSON"),
+            (b"-Infinity", "not JSON"),
+        ],
+        *[(b"[" * 100_000, "not JSON"), (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "not JSON")],
+        *[(b'{"a": ' + b"9" * 5_000 + b"}", "not JSON"), (b'{"a": 1} {"b": 2}', "not JSON")],
         *[(b"null", "unexpected shape"), (b"[]", "unexpected shape"), (b"7", "unexpected shape")],
         *[(b'"x"', "unexpected shape"), (b'[{"jobId": "j"}]', "unexpected shape")],
     ],
     ids=lambda value: ascii(value)[:24],
 )
 def test_anything_but_a_json_object_is_an_unreadable_answer(body: bytes, words: str) -> None:
-    """A CDN may answer anything at all, and it must not bring the server down (ours)."""
-    told = unreadable(Reply(200, body))
+    """A CDN may answer anything, and no answer may stop the server (ours)."""
+    what = unreadable(Reply(200, body))
 
-    assert words in told
-    assert told.isascii()
+    assert words in what
+    assert what.isascii()
 
 
 def test_web_page_is_called_a_web_page() -> None:
-    """It tells a person that something other than the API answered (ours)."""
+    """It shows a person that something other than the API answered (ours)."""
     assert "a web page" in unreadable(Reply(200, b"<html>", content_type="Text/HTML; charset=x"))
 
 
 def test_body_that_broke_off_is_never_read_as_a_whole() -> None:
-    """A cut number or list is still JSON now and then, and wrong (ours)."""
+    """A cut number or list is sometimes still JSON, and wrong (ours)."""
     with pytest.raises(CouldNotFindOut, match="broke off or was too large"):
         Reply(200, b'{"creditCost": 1}', whole=False).json()
 
 
-def test_key_is_blotted_out_of_an_answer() -> None:
+def test_key_is_removed_from_an_answer() -> None:
     """A gateway that echoes request headers would put the key before a model (ours)."""
     reply = Reply(401, b'{"error": "bad key pd_secret", "x": "pd_secret"}', retry_after=3.0)
 
@@ -101,7 +111,7 @@ def test_key_is_blotted_out_of_an_answer() -> None:
     ids=lambda value: ascii(value)[:24],
 )
 def test_upstream_text_becomes_one_harmless_line(text: object, shown: str) -> None:
-    """What the vendor sends is shown to models and terminals (ours)."""
+    """PixelDojo's text is shown to models and in terminals (ours)."""
     assert shown == clean(text)
 
 
@@ -117,10 +127,10 @@ def test_long_text_is_cut_at_three_hundred_characters() -> None:
 @example("\x1b]" * 1_200)
 @example("\x9d" * 2_399 + "\x1b")
 def test_no_text_gets_through_with_a_hidden_part(text: str) -> None:
-    """Whatever arrives, what is shown is short, one line, visible and quotable (ours)."""
+    """Every text is shown short, in one line, visible and quotable (ours)."""
     shown = clean(text)
 
-    assert len(shown) <= MAX_TEXT
+    assert len(shown) <= MAX_TEXT_CHARACTERS
     assert not set('\x1b\x9b\n"') & set(shown)
     assert {unicodedata.category(c) for c in shown}.isdisjoint({"Cc", "Cf", "Cs", "Co"})
     assert shown == clean(shown)
@@ -153,19 +163,19 @@ def test_retry_after_is_read_as_seconds_up_to_five_minutes(header: str, seconds:
         "Mon, 23 Nov 2026 12:00:00 +9999999",
     ],
 )
-def test_other_retry_after_says_nothing(header: str) -> None:
+def test_other_retry_after_is_ignored(header: str) -> None:
     """Our own schedule is better than a guess (ours)."""
     assert retry_after_seconds(header, NOON) is None
 
 
-def test_the_vendors_dates_are_read_by_the_vendors_clock() -> None:
-    """A machine whose clock is wrong must wait no longer than it was told to (ours)."""
+def test_dates_in_an_answer_are_read_by_its_own_date() -> None:
+    """A machine with a wrong clock must not wait longer than it was asked to (ours)."""
     assert answered_at({"date": "Mon, 23 Nov 2026 12:00:00 GMT"}) == NOON
 
 
 @pytest.mark.parametrize("date", ["", "noon", "Mon, 99 Nov 2026 12:00:00 GMT", "-1"])
 def test_an_answer_without_a_date_is_read_by_our_clock(date: str) -> None:
-    """There is no other (ours)."""
+    """There is no other clock (ours)."""
     before = datetime.now(UTC)
 
     assert before <= answered_at({"date": date}) <= datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told of the requests to PixelDojo."""
+"""What OpenTelemetry sees of the requests to PixelDojo."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """All that is told, by the SDK and by us."""
+    """All spans, the SDK's and ours."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -34,7 +34,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 async def one_job(tmp_path: Path, *, status: int = 200) -> str:
-    """Submit a job and look at it, once refused; its handle is in the ledger's folder."""
+    """Submit a job and read its status, which is answered with `status` once; the job's id."""
     async with Sandbox(Terms(pending_seconds=0, processing_seconds=0)) as sandbox:
         if status != 200:
             sandbox.fault("GET", "/api/v1/jobs/*", faults.status(status, ""))
@@ -56,8 +56,8 @@ async def one_job(tmp_path: Path, *, status: int = 200) -> str:
 
 
 def ours(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
-    told = [span for span in spans.get_finished_spans() if span.kind is SpanKind.CLIENT]
-    return {span.name: span for span in told if span.instrumentation_scope is not None}
+    requests = [span for span in spans.get_finished_spans() if span.kind is SpanKind.CLIENT]
+    return {span.name: span for span in requests if span.instrumentation_scope is not None}
 
 
 async def test_each_request_has_a_span_below_its_tools(
@@ -85,10 +85,10 @@ async def test_no_key_and_no_query_is_in_a_span(
 ) -> None:
     """Traces go to other companies (ours)."""
     await one_job(tmp_path)
-    told = "".join(span.to_json() for span in spans.get_finished_spans())
+    text = "".join(span.to_json() for span in spans.get_finished_spans())
 
-    assert "pd_sandbox" not in told
-    assert "canary" not in told
+    assert "pd_sandbox" not in text
+    assert "canary" not in text
 
 
 async def test_a_refused_request_is_an_error_with_its_status(

@@ -1,4 +1,4 @@
-"""PixelDojo's JSON on one side, our words on the other."""
+"""PixelDojo's JSON becomes our models, and our request becomes its JSON."""
 
 import json
 from datetime import UTC, datetime
@@ -14,11 +14,11 @@ from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.reply import Reply
 
-patient = settings(deadline=None)  # a busy machine is no defect
+patient = settings(deadline=None)  # a slow machine is not a defect
 
 VIDEO = "https://cdn.example.com/clip.mp4"
 IMAGE = "https://cdn.example.com/face.png"
-FILM = "https://temp.pixeldojo.ai/films/1.mp4"
+RESULT = "https://temp.pixeldojo.ai/films/1.mp4"
 WANTED = Replacement(video=VIDEO, character_image=IMAGE)
 BARE = {"video": VIDEO, "character_image": IMAGE, "video_duration": 5}
 EXPIRY = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -45,7 +45,7 @@ def reply(document: object, status: int = 200, *, whole: bool = True) -> Reply:
     return Reply(status, json.dumps(document).encode(), whole=whole)
 
 
-def told(**document: Any) -> Job:
+def answered(**document: Any) -> Job:
     return wire.job(reply({"jobId": "job_1", **document}), "job_1")
 
 
@@ -76,7 +76,7 @@ def told(**document: Any) -> Job:
 def test_body_holds_the_documented_fields_that_are_set(
     chosen: dict[str, Any], sent: dict[str, Any]
 ) -> None:
-    """The vendor's schema is closed, and a default not chosen is the vendor's (vendor)."""
+    """The schema admits no other field, and PixelDojo chooses the defaults (documented)."""
     body = wire.run_body(WANTED.model_copy(update=chosen))
 
     assert {**BARE, **sent} == body
@@ -84,7 +84,7 @@ def test_body_holds_the_documented_fields_that_are_set(
 
 @pytest.mark.parametrize(("word", "number"), [("480", 480), ("720", 720)])
 def test_resolution_is_sent_in_the_type_asked_for(word: str, number: int) -> None:
-    """Whether it is a string or a number on the wire is not documented (vendor)."""
+    """Whether it is a string or a number on the wire is not documented (documented)."""
     wanted = WANTED.model_copy(update={"resolution": word})
 
     assert word == wire.run_body(wanted)["resolution"]
@@ -96,7 +96,7 @@ def test_resolution_is_sent_in_the_type_asked_for(word: str, number: int) -> Non
 
 
 def test_full_answer_to_a_submit_is_read() -> None:
-    """All documented fields (vendor)."""
+    """All documented fields (documented)."""
     assert wire.accepted(reply(RUN_ACCEPTED, 202)) == Job(
         job_id="job_1",
         status=JobStatus.RUNNING,
@@ -108,7 +108,7 @@ def test_full_answer_to_a_submit_is_read() -> None:
 
 
 def test_id_alone_is_a_full_answer() -> None:
-    """Every other field is absent from some vendor sample (vendor)."""
+    """Every other field is absent from some vendor sample (documented)."""
     job = wire.accepted(reply({"jobId": "job_1"}, 202))
 
     assert job == Job(job_id="job_1", status=JobStatus.RUNNING)
@@ -128,7 +128,7 @@ def test_id_alone_is_a_full_answer() -> None:
     ],
     ids=lambda body: ascii(body)[:40],
 )
-def test_id_is_salvaged_from_the_ruins_of_an_answer(body: bytes) -> None:
+def test_id_is_salvaged_from_a_damaged_answer(body: bytes) -> None:
     """The job is paid, so its id is worth any effort (ours)."""
     job = wire.accepted(Reply(202, body, whole=not body.startswith(b'{"jobId": "job_1", "status')))
 
@@ -159,20 +159,20 @@ def test_accepted_without_a_usable_id_is_an_unknown_outcome(body: bytes) -> None
 
 @pytest.mark.parametrize("status", ["completed", "COMPLETED", "succeeded", "success"])
 def test_word_for_success_means_completed(status: str) -> None:
-    """Only "completed" is documented, the others were seen (vendor)."""
-    job = told(status=status, output={"video": FILM}, creditCost=2.5)
+    """Only "completed" is documented, the others were seen (documented)."""
+    job = answered(status=status, output={"video": RESULT}, creditCost=2.5)
 
     assert (job.status, job.vendor_status) == (JobStatus.COMPLETED, status)
-    assert (job.video_url, job.credit_cost, job.ended) == (FILM, 2.5, True)
+    assert (job.video_url, job.credit_cost, job.ended) == (RESULT, 2.5, True)
 
 
 @pytest.mark.parametrize(
     "status",
     ["failed", "error", "cancelled", "canceled", "expired", "timed_out", "timed-out", "Timed Out"],
 )
-def test_word_for_an_end_without_film_means_failed(status: str) -> None:
-    """Only "failed" is documented, the others are clearly ends (vendor)."""
-    job = told(status=status, error="No person found")
+def test_word_for_an_end_without_video_means_failed(status: str) -> None:
+    """Only "failed" is documented, the others are clearly ends (documented)."""
+    job = answered(status=status, error="No person found")
 
     assert (job.status, job.error, job.ended) == (JobStatus.FAILED, "No person found", True)
 
@@ -182,43 +182,43 @@ def test_word_for_an_end_without_film_means_failed(status: str) -> None:
 )
 def test_any_other_word_means_still_going(status: str) -> None:
     """The vendor may add words, and giving up on a paid job is worse than waiting (ours)."""
-    job = told(status=status)
+    job = answered(status=status)
 
     assert (job.status, job.vendor_status, job.ended) == (JobStatus.RUNNING, status, False)
 
 
 @pytest.mark.parametrize("status", [None, 7, True, ["completed"], {"state": "completed"}])
-def test_status_that_is_no_word_means_still_going(status: object) -> None:
+def test_status_that_is_not_a_word_means_still_going(status: object) -> None:
     """Any wrong type (ours)."""
-    assert told(status=status).status is JobStatus.RUNNING
+    assert answered(status=status).status is JobStatus.RUNNING
 
 
 def test_vendor_word_is_cleaned_and_short() -> None:
-    """It is shown in every answer (ours)."""
-    assert told(status="\x1b[31mpending\u202e").vendor_status == "pending"
-    assert len(told(status="x" * 500).vendor_status) == 40
+    """PixelDojo's word is shown in every answer (ours)."""
+    assert answered(status="\x1b[31mpending\u202e").vendor_status == "pending"
+    assert len(answered(status="x" * 500).vendor_status) == 40
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        {"output": {"video": FILM}},
-        {"output": {"videos": [FILM, "https://b.example/2.mp4"]}},
-        {"output": {"image": FILM}},
-        {"output": {"images": [FILM]}},
-        {"output": {"video": {"url": FILM}}},
-        {"output": {"video": None, "videos": [], "images": [{"url": FILM}]}},
-        {"output": FILM},
-        {"output": [FILM]},
-        {"assets": [{"url": FILM}]},
-        {"output": None, "assets": [{"url": FILM}]},
-        {"output": {}, "assets": [FILM]},
+        {"output": {"video": RESULT}},
+        {"output": {"videos": [RESULT, "https://b.example/2.mp4"]}},
+        {"output": {"image": RESULT}},
+        {"output": {"images": [RESULT]}},
+        {"output": {"video": {"url": RESULT}}},
+        {"output": {"video": None, "videos": [], "images": [{"url": RESULT}]}},
+        {"output": RESULT},
+        {"output": [RESULT]},
+        {"assets": [{"url": RESULT}]},
+        {"output": None, "assets": [{"url": RESULT}]},
+        {"output": {}, "assets": [RESULT]},
     ],
     ids=lambda answer: json.dumps(answer)[:40],
 )
-def test_film_is_found_where_vendor_clients_look(answer: dict[str, Any]) -> None:
-    """`output.video` is documented, the rest is probed by the vendor's own clients (vendor)."""
-    assert told(status="completed", **answer).video_url == FILM
+def test_video_is_found_where_the_clients_of_pixeldojo_look(answer: dict[str, Any]) -> None:
+    """`output.video` is documented, PixelDojo's own clients read the rest (documented)."""
+    assert answered(status="completed", **answer).video_url == RESULT
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_film_is_found_where_vendor_clients_look(answer: dict[str, Any]) -> None
     ],
     ids=lambda value: ascii(value)[:30],
 )
-def test_unsafe_link_to_a_film_is_dropped_and_said(url: str, why: str) -> None:
-    """Nothing from upstream is trusted, and nothing is dropped in silence (ours)."""
-    job = told(status="completed", output={"video": url})
+def test_unsafe_link_to_a_video_is_dropped_with_a_note(url: str, why: str) -> None:
+    """Nothing from PixelDojo is trusted, and nothing is dropped silently (ours)."""
+    job = answered(status="completed", output={"video": url})
 
     assert (job.video_url, job.status) == (None, JobStatus.COMPLETED)
     assert why in (job.note or "")
@@ -249,8 +249,8 @@ def test_unsafe_link_to_a_film_is_dropped_and_said(url: str, why: str) -> None:
     assert "upload" not in (job.note or "")
 
 
-def test_loopback_film_is_kept_only_beside_a_loopback_api() -> None:
-    """The sandbox's film lies on this machine (ours)."""
+def test_loopback_video_is_accepted_only_from_a_loopback_api() -> None:
+    """The sandbox's videos are on this machine (ours)."""
     answer = reply(
         {"jobId": "j", "status": "completed", "output": {"video": "http://127.0.0.1:1/f.mp4"}}
     )
@@ -273,8 +273,8 @@ def test_loopback_film_is_kept_only_beside_a_loopback_api() -> None:
     ids=lambda value: ascii(value)[:30],
 )
 def test_reason_of_a_failed_job_is_read_in_both_shapes(error: object, reason: str | None) -> None:
-    """A string in the samples, an object in older documentation (vendor)."""
-    assert reason == told(status="failed", error=error).error
+    """A string in the samples, an object in older documentation (documented)."""
+    assert reason == answered(status="failed", error=error).error
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_reason_of_a_failed_job_is_read_in_both_shapes(error: object, reason: st
 )
 def test_credits_are_finite_numbers_or_nothing(value: object, number: float | None) -> None:
     """A wrong figure about money is worse than none (ours)."""
-    job = told(status="pending", creditCost=value, creditsRemaining=value)
+    job = answered(status="pending", creditCost=value, creditsRemaining=value)
 
     assert (number, number) == (job.credit_cost, job.credits_remaining)
 
@@ -312,13 +312,13 @@ def test_number_beyond_floating_point_is_no_price() -> None:
     ids=lambda value: ascii(value)[:30],
 )
 def test_expiry_is_a_moment_in_utc_or_nothing(value: object, moment: datetime | None) -> None:
-    """ISO 8601 with Z is documented (vendor); without a zone it is UTC (assumed)."""
-    assert moment == told(status="pending", expiresAt=value).expires_at
+    """ISO 8601 with Z is documented (documented); without a zone it is UTC (assumed)."""
+    assert moment == answered(status="pending", expiresAt=value).expires_at
 
 
 @pytest.mark.parametrize("job_id", ["job_2", "JOB_1", "job_1 ", "../job_1", "", 1, [], {}, True])
-def test_another_jobs_answer_is_refused(job_id: object) -> None:
-    """A film of somebody else must not be handed out as this one (ours)."""
+def test_answer_about_another_job_is_refused(job_id: object) -> None:
+    """Another person's video must not be given out as this one (ours)."""
     with pytest.raises(CouldNotFindOut, match=r"another job|no usable job id"):
         wire.job(reply({"jobId": job_id, "status": "completed"}), "job_1")
 
@@ -335,8 +335,8 @@ FIELDS = ["status", "output", "assets", "creditCost", "creditsRemaining", "expir
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", ODD, ids=lambda value: ascii(value)[:20])
 def test_wrong_type_in_any_field_spoils_only_that_field(field: str, value: object) -> None:
-    """Status and id survive whatever stands beside them (ours)."""
-    job = told(**{"status": "completed", field: value})
+    """Status and id are read whatever the other fields contain (ours)."""
+    job = answered(**{"status": "completed", field: value})
 
     assert job.job_id == "job_1"
     assert job.video_url is None
@@ -356,13 +356,13 @@ def test_wrong_type_in_any_field_spoils_only_that_field(field: str, value: objec
     ],
 )
 def test_job_list_is_read_in_any_usual_wrapping(wrap: Any) -> None:
-    """The vendor names the call and shows no answer (assumed)."""
+    """PixelDojo's pages name the call and show no answer (assumed)."""
     entries = [{"jobId": "b", "status": "pending"}, {"jobId": "a", "status": "failed"}]
 
     assert [each.job.job_id for each in wire.jobs(reply(wrap(entries)))] == ["b", "a"]
 
 
-def test_list_entries_that_are_no_jobs_are_left_out() -> None:
+def test_list_entries_that_are_not_jobs_are_left_out() -> None:
     """One bad entry must not hide the others (ours)."""
     entries: list[object] = [
         None,
@@ -382,7 +382,7 @@ def test_list_entries_that_are_no_jobs_are_left_out() -> None:
 LISTED = {
     "jobId": "job_1",
     "status": "completed",
-    "output": {"video": FILM},
+    "output": {"video": RESULT},
     "creditCost": 2.5,
     "expiresAt": "2026-11-24T12:00:00Z",
 }
@@ -393,7 +393,7 @@ def test_listed_job_is_read_as_whole_as_a_polled_one() -> None:
     (each,) = wire.jobs(reply([LISTED]))
 
     assert each.job == wire.job(reply(LISTED), "job_1")
-    assert (each.seed, each.asked.get("video")) == (None, None)
+    assert (each.seed, each.arguments.get("video")) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -407,34 +407,34 @@ def test_listed_job_is_read_as_whole_as_a_polled_one() -> None:
     ],
     ids=["inside", "signed", "beside", "null", "list"],
 )
-def test_list_shows_the_request_of_a_job_if_it_does(shown: dict[str, Any]) -> None:
-    """By its seed a lost answer is found again; where it stands is not documented (assumed)."""
+def test_request_of_a_listed_job_is_read_if_it_is_shown(shown: dict[str, Any]) -> None:
+    """A lost answer is found by its seed; where the list has it is not documented (assumed)."""
     (each,) = wire.jobs(reply([{**LISTED, **shown}]))
 
-    assert (each.seed, str(each.asked["video"]).partition("?")[0]) == (7, VIDEO)
+    assert (each.seed, str(each.arguments["video"]).partition("?")[0]) == (7, VIDEO)
 
 
 @pytest.mark.parametrize("value", [value for value in ODD if type(value) is not int], ids=ascii)
-def test_odd_seed_in_the_list_is_no_seed(value: object) -> None:
-    """True is 1 to Python, and would claim the job of seed 1 (ours)."""
+def test_odd_seed_in_the_list_is_ignored(value: object) -> None:
+    """True equals 1 in Python, and would match the job of seed 1 (ours)."""
     (each,) = wire.jobs(reply([{**LISTED, "input": {"seed": value, "video": VIDEO}}]))
 
-    assert (each.seed, each.asked.get("video")) == (None, VIDEO)
+    assert (each.seed, each.arguments.get("video")) == (None, VIDEO)
 
 
 @pytest.mark.parametrize("value", [value for value in ODD if type(value) is not str], ids=ascii)
-def test_odd_clip_in_the_list_does_not_hide_the_job(value: object) -> None:
-    """It equals no clip of ours, and the rest is still read (ours)."""
+def test_odd_video_in_the_list_does_not_hide_the_job(value: object) -> None:
+    """It equals none of our links, and the rest is still read (ours)."""
     (each,) = wire.jobs(reply([{**LISTED, "input": {"seed": 7, "video": value}}]))
 
     assert (each.seed, each.job.job_id) == (7, "job_1")
-    assert not isinstance(each.asked.get("video"), str)
+    assert not isinstance(each.arguments.get("video"), str)
 
 
-def test_unsafe_film_in_the_list_is_dropped_there_too() -> None:
-    """The list is upstream text like any other answer (ours)."""
-    film = {"output": {"video": "http://10.0.0.1/f.mp4"}}
-    (each,) = wire.jobs(reply([{**LISTED, **film}]))
+def test_unsafe_video_in_the_list_is_dropped_too() -> None:
+    """The list is not trusted more than any other answer (ours)."""
+    output = {"output": {"video": "http://10.0.0.1/f.mp4"}}
+    (each,) = wire.jobs(reply([{**LISTED, **output}]))
 
     assert each.job.video_url is None
     assert "not an https address" in (each.job.note or "")
@@ -463,7 +463,7 @@ def test_answer_without_a_list_cannot_be_read(document: object) -> None:
     ids=str,
 )
 def test_estimate_is_one_plain_number_or_none(page: dict[str, Any], estimate: float | None) -> None:
-    """The vendor's pages disagree about prices, so a doubtful one is not told (vendor)."""
+    """PixelDojo's pages disagree about prices, so a doubtful one is not shown (documented)."""
     assert estimate == wire.model(reply(page)).credit_estimate
 
 
@@ -483,7 +483,7 @@ def test_estimate_is_one_plain_number_or_none(page: dict[str, Any], estimate: fl
     ids=str,
 )
 def test_published_schema_decides_the_type_of_resolution(field: object, number: bool) -> None:
-    """Its type on the wire is documented nowhere else; any odd page leaves the string (vendor)."""
+    """Nothing else documents the type; an unreadable schema leaves the string (documented)."""
     schema = {"properties": {"resolution": field}}
 
     assert number is wire.resolution_is_number(reply({"schema": schema}))
@@ -492,7 +492,7 @@ def test_published_schema_decides_the_type_of_resolution(field: object, number: 
 
 @pytest.mark.parametrize("page", [{}, {"schema": None}, {"schema": []}, {"schema": {}}])
 def test_schema_without_resolution_leaves_the_string(page: dict[str, Any]) -> None:
-    """A missing courtesy changes nothing (ours)."""
+    """The string is the type in the documentation's samples (ours)."""
     assert not wire.resolution_is_number(reply(page))
 
 
@@ -500,7 +500,7 @@ def test_schema_without_resolution_leaves_the_string(page: dict[str, Any]) -> No
 
 REPLIES = Path(__file__).parent / "replies"
 RECORDED_ID = "job_9f2c41d07ab36e58c1f4"
-RECORDED_FILM = "https://temp.pixeldojo.ai/pixeldojotemp/1795330800123-4f9ac2.mp4"
+RECORDED_RESULT = "https://temp.pixeldojo.ai/pixeldojotemp/1795330800123-4f9ac2.mp4"
 RECORDED = Job(
     job_id=RECORDED_ID,
     status=JobStatus.RUNNING,
@@ -511,7 +511,7 @@ RECORDED = Job(
 DONE = {
     "status": JobStatus.COMPLETED,
     "vendor_status": "completed",
-    "video_url": RECORDED_FILM,
+    "video_url": RECORDED_RESULT,
 }
 RECORDED_JOBS: dict[str, dict[str, Any]] = {
     "job-pending": {},
@@ -535,12 +535,12 @@ def recorded(name: str) -> Reply:
 
 @pytest.mark.parametrize(("name", "differs"), RECORDED_JOBS.items(), ids=RECORDED_JOBS)
 def test_recorded_job_is_read_whole(name: str, differs: dict[str, Any]) -> None:
-    """Every shape of a job that the vendor's pages and clients show (vendor)."""
+    """Every form of a job in PixelDojo's pages and clients (documented)."""
     assert RECORDED.model_copy(update=differs) == wire.job(recorded(name), RECORDED_ID)
 
 
 def test_recorded_answers_to_a_submit_are_read_whole() -> None:
-    """With everything, and with the id alone (vendor)."""
+    """With everything, and with the id alone (documented)."""
     full = wire.accepted(recorded("run-accepted"))
 
     assert full == RECORDED.model_copy(update={"credits_remaining": 95})
@@ -548,11 +548,14 @@ def test_recorded_answers_to_a_submit_are_read_whole() -> None:
 
 
 def test_recorded_pages_of_the_model_are_read() -> None:
-    """Price and schema (vendor); the envelope of the list is a guess (assumed)."""
+    """Price and schema (documented); the envelope of the list is a guess (assumed)."""
     (listed,) = wire.jobs(recorded("jobs-list"))
 
     assert listed.job == RECORDED.model_copy(update=DONE)
-    assert (listed.seed, listed.asked.get("video")) == (1234567, "https://example.com/dance.mp4")
+    assert (listed.seed, listed.arguments.get("video")) == (
+        1234567,
+        "https://example.com/dance.mp4",
+    )
     assert wire.model(recorded("model")).credit_estimate == 10
     assert not wire.resolution_is_number(recorded("schema"))
 
@@ -573,7 +576,7 @@ SCALARS = st.one_of(
     st.integers(),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from(["job_1", FILM, "completed", "2026-11-24T12:00:00Z"]),
+    st.sampled_from(["job_1", RESULT, "completed", "2026-11-24T12:00:00Z"]),
 )
 NAMES = st.sampled_from(
     [
@@ -593,7 +596,7 @@ DOCUMENTS = st.recursive(
 @example({"schema": {"properties": {"resolution": {"type": ["integer"]}}}})
 @example({"jobId": "job_1", "status": "\ud800", "output": {"video": "https://a.example/\ud800"}})
 def test_any_json_is_read_or_called_unreadable(document: object) -> None:
-    """A defect in a reader would be told as a possible charge (ours)."""
+    """A defect in a reader would be reported as a possible charge (ours)."""
     answer = reply(document)
     readers = (
         lambda: wire.accepted(answer),

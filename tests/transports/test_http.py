@@ -1,4 +1,4 @@
-"""The HTTP runner: every revision, who may call, and how it ends."""
+"""The HTTP transport: every revision, who may call, and how it ends."""
 
 import json
 import os
@@ -6,8 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,8 +18,13 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.transports import http, stdio
+from wan_mcp.transports.shutdown import HTTP
 
 pytestmark = pytest.mark.anyio
+SLOW_MACHINE_SECONDS = 600
+"""A bound on what could hang; no claim about speed."""
+PATIENT = {"grace_seconds": 600.0, "last_write_seconds": 600.0}
+"""Deadlines of a stand-in that a slow machine cannot miss."""
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 HANDSHAKE = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
@@ -29,29 +35,30 @@ ENVELOPE = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 
-# The server of the subprocess tests: its socket tells the test what happens inside, and the paid
-# work waits there for the test.
+# The server of the subprocess tests: its socket reports to the test what happens inside, and the
+# paid work waits there for the test.
 STAND_IN = """
-import socket, sys
+import json, socket, sys
 from contextlib import asynccontextmanager
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 
 from wan_mcp.transports.http import run_http
+from wan_mcp.transports.shutdown import Deadlines
 
 events = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-tell = lambda word: events.sendall(word.encode() + b"\\n")
+report = lambda word: events.sendall(word.encode() + b"\\n")
 
 
 @asynccontextmanager
 async def lifespan(server):
-    tell("open")
+    report("open")
     async with anyio.create_task_group() as paid:
         yield paid
-        tell("leaving")
+        report("leaving")
     await anyio.sleep(0)
-    tell("closed")
+    report("closed")
 
 
 server = MCPServer("stand-in", version="1", lifespan=lifespan, log_level="WARNING")
@@ -68,17 +75,17 @@ async def wait(ctx: Context) -> str:
         await ctx.report_progress(1, 2, "half way")
         await anyio.sleep_forever()
     finally:
-        tell("cancelled")
+        report("cancelled")
 
 
 @server.tool()
 async def pay(ctx: Context) -> str:
     async def submit():
         with anyio.CancelScope(shield=True):
-            tell("paying")
+            report("paying")
             await anyio.wait_readable(events)
             events.recv(2)
-            tell("paid")
+            report("paid")
     ctx.request_context.lifespan_context.start_soon(submit)
     await ctx.report_progress(1, 2, "paying")
     await anyio.sleep_forever()
@@ -89,31 +96,32 @@ async def flood() -> str:
     return "x" * 20_000_000
 
 
-sys.exit(run_http(server, port=0, announce=tell))
+deadlines = Deadlines(**json.loads(sys.argv[2]))
+sys.exit(run_http(server, port=0, announce=report, deadlines=deadlines))
 """
 
 
 class Process:
     """A stand-in server in a process of its own."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, deadlines: Mapping[str, float]) -> None:
         port = str(listener.getsockname()[1])
         self.popen = subprocess.Popen(
-            [sys.executable, "-c", STAND_IN, port],
+            [sys.executable, "-c", STAND_IN, port, json.dumps(deadlines)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=Path(stdio.__file__).parents[2],
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         self.events = listener.accept()[0]
-        self.events.settimeout(5)
+        self.events.settimeout(SLOW_MACHINE_SECONDS)
         self._words = self.events.makefile("r")
         assert self.word() == "open"
         self.url = self.word()
-        self.client = httpx.Client(timeout=5, trust_env=False)
+        self.client = httpx.Client(timeout=SLOW_MACHINE_SECONDS, trust_env=False)
 
     def word(self) -> str:
-        """What the server says next about itself; "" when its process has ended."""
+        """What the server reports next about itself; "" when its process has ended."""
         return self._words.readline().strip()
 
     def request(self, revision: str, method: str, **params: object) -> httpx.Request:
@@ -126,8 +134,8 @@ class Process:
         return result(response)
 
     def end(self) -> tuple[int, str, str]:
-        """The exit code and the output of a server that ends within two seconds."""
-        code = self.popen.wait(timeout=2)
+        """The exit code and the output of a server that ends by itself."""
+        code = self.popen.wait(timeout=SLOW_MACHINE_SECONDS)
         return code, read(self.popen.stdout), read(self.popen.stderr)
 
     def close(self) -> None:
@@ -164,10 +172,10 @@ def result(response: httpx.Response) -> dict[str, Any]:
     return answer
 
 
-def start(stack: ExitStack) -> Process:
+def start(stack: ExitStack, deadlines: Mapping[str, float] = PATIENT) -> Process:
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    listener.settimeout(10)
-    return stack.enter_context(closing(Process(listener)))
+    listener.settimeout(SLOW_MACHINE_SECONDS)
+    return stack.enter_context(closing(Process(listener, deadlines)))
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +186,10 @@ def shared() -> Iterator[Process]:
 
 
 @pytest.fixture
-def spawn() -> Iterator[Callable[[], Process]]:
+def spawn() -> Iterator[Callable[..., Process]]:
     """Start servers of the test's own."""
     with ExitStack() as stack:
-        yield lambda: start(stack)
+        yield partial(start, stack)
 
 
 @pytest.fixture
@@ -206,7 +214,7 @@ async def client(stand_in: MCPServer[None]) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.parametrize("revision", [*HANDSHAKE, MODERN])
 def test_every_revision_lists_and_calls_tools(shared: Process, revision: str) -> None:
-    """Clients of five revisions are in use (mcp-sdk-notes 8)."""
+    """Clients of five revisions are in use (observed elsewhere)."""
     if revision != MODERN:
         info = {"name": "test", "version": "1"}
         hello = {"protocolVersion": revision, "capabilities": {}, "clientInfo": info}
@@ -220,7 +228,7 @@ def test_every_revision_lists_and_calls_tools(shared: Process, revision: str) ->
 
 @pytest.mark.parametrize("revision", ["2025-06-18", MODERN])
 def test_progress_is_streamed_and_hanging_up_stops_the_call(shared: Process, revision: str) -> None:
-    """Both are lost in the SDK's json_response mode (mcp-sdk-notes 3)."""
+    """Both are lost in the SDK's json_response mode (observed)."""
     request = shared.request(revision, "tools/call", name="wait", arguments={})
     response = shared.client.send(request, stream=True)
     first = next(line for line in response.iter_lines() if line.startswith("data: {"))
@@ -287,7 +295,7 @@ async def test_a_body_over_one_mebibyte_is_refused(
     client: httpx.AsyncClient, declared: bool
 ) -> None:
     """With and without a Content-Length; media travels by URL, never in a body (ours)."""
-    request = message("2025-06-18", "tools/list", {"filler": "x" * http.MAX_BODY})
+    request = message("2025-06-18", "tools/list", {"filler": "x" * http.MAX_BODY_BYTES})
     body = json.dumps(request["json"]).encode()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -302,8 +310,14 @@ async def test_a_body_over_one_mebibyte_is_refused(
 # The end
 
 
+def test_an_http_server_ends_before_supervisors_kill_it() -> None:
+    """They commonly do so ten seconds after the signal (assumed)."""
+    assert HTTP.grace_seconds + HTTP.exit_seconds < 10
+    assert HTTP.last_write_seconds < HTTP.grace_seconds
+
+
 async def test_a_busy_port_is_refused_in_one_sentence(stand_in: MCPServer[None]) -> None:
-    """The caller prints it; the lifespan has not begun (ours)."""
+    """The caller prints it; the lifespan has not started (ours)."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"Cannot listen on localhost port {port}: ") as caught:
@@ -317,9 +331,9 @@ async def test_a_busy_port_is_refused_in_one_sentence(stand_in: MCPServer[None])
 @posix_only
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGINT"])
 def test_open_calls_are_cut_and_paid_work_is_finished(
-    spawn: Callable[[], Process], end: str
+    spawn: Callable[..., Process], end: str
 ) -> None:
-    """A submit torn in the middle is paid and unknown; streams end properly (ours)."""
+    """The outcome of an interrupted paid request is unknown; streams end properly (ours)."""
     process = spawn()
     streams = []
     for revision, tool in (("2025-06-18", "pay"), (MODERN, "wait")):
@@ -333,7 +347,7 @@ def test_open_calls_are_cut_and_paid_work_is_finished(
     assert process.word() == "cancelled"
     assert process.word() == "leaving"
     for each in lines:
-        list(each)  # raises when the stream is torn instead of ended
+        list(each)  # raises if the stream breaks off
     process.events.sendall(b"go")
 
     assert [process.word(), process.word(), process.word()] == ["paid", "closed", ""]
@@ -351,10 +365,10 @@ def take(lines: Iterator[str]) -> Iterator[str]:
 @posix_only
 @pytest.mark.parametrize("revision", ["2025-06-18", MODERN])
 def test_a_client_that_does_not_read_cannot_hold_up_the_end(
-    spawn: Callable[[], Process], revision: str
+    spawn: Callable[..., Process], revision: str
 ) -> None:
-    """The answer waits for room in the connection; the lifespan must still leave (ours)."""
-    process = spawn()
+    """The answer waits for room in the connection; the lifespan must still end (ours)."""
+    process = spawn({**PATIENT, "last_write_seconds": 0.0})
     request = process.request(revision, "tools/call", name="flood", arguments={})
     with closing(process.client.send(request, stream=True)) as response:
         chunks = response.iter_raw()  # kept: the connection closes with it
@@ -365,8 +379,8 @@ def test_a_client_that_does_not_read_cannot_hold_up_the_end(
         assert process.end() == (0, "", "")
 
 
-async def test_a_request_that_comes_too_late_is_told_to_go_elsewhere() -> None:
-    """Between the signal and the closed connection: 503, and no work is begun (ours)."""
+async def test_a_request_that_comes_too_late_is_refused() -> None:
+    """Between the signal and the closed connection: 503, and no work is started (ours)."""
     sent: list[dict[str, Any]] = []
 
     async def app(scope: object, receive: object, send: object) -> None:

@@ -1,4 +1,4 @@
-"""The stdio runner: every revision, every way a session ends, and nothing else on stdout."""
+"""The stdio transport: every revision, every end of a session, and a clean stdout."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -28,9 +28,13 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
 from wan_mcp.transports import stdio
-from wan_mcp.transports.shutdown import Shutdown
+from wan_mcp.transports.shutdown import STDIO, Deadlines, Shutdown
 
 pytestmark = pytest.mark.anyio
+SLOW_MACHINE_SECONDS = 600
+"""A bound on what could hang; no claim about speed."""
+PATIENT = {"grace_seconds": 600.0, "last_write_seconds": 600.0}
+"""Deadlines of a stand-in that a slow machine cannot miss."""
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 HANDSHAKE = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
@@ -47,30 +51,31 @@ DISCOVER = {
     "params": {"_meta": ENVELOPE},
 }
 
-# The server of the subprocess tests. Its socket tells the test what happens inside, and the paid
-# work waits there for the test: so no test depends on how long anything takes.
+# The server of the subprocess tests. Its socket reports to the test what happens inside, and the
+# paid work waits there for the test, so no test depends on how long anything takes.
 STAND_IN = '''
-import os, socket, subprocess, sys
+import json, os, socket, subprocess, sys
 from contextlib import asynccontextmanager
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 
+from wan_mcp.transports.shutdown import Deadlines
 from wan_mcp.transports.stdio import run_stdio
 
 with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
     os.dup2(connection.fileno(), 99)  # away from the numbers of the standard streams
 events = socket.socket(fileno=99)
-tell = lambda word: events.sendall(word.encode() + b"\\n")
+report = lambda word: events.sendall(word.encode() + b"\\n")
 
 
 @asynccontextmanager
 async def lifespan(server):
     async with anyio.create_task_group() as paid:
         yield paid
-        tell("leaving")
+        report("leaving")
     await anyio.sleep(0)
-    tell("closed")
+    report("closed")
 
 
 server = MCPServer("stand-in", version="1", lifespan=lifespan, log_level="WARNING")
@@ -81,17 +86,17 @@ async def pay(ctx: Context) -> str:
     """Submit, shielded, in the task group of the lifespan."""
     async def submit():
         with anyio.CancelScope(shield=True):
-            tell("paying")
+            report("paying")
             await anyio.wait_readable(events)
             events.recv(2)
-            tell("paid")
+            report("paid")
             done.set()
     done = anyio.Event()
     ctx.request_context.lifespan_context.start_soon(submit)
     try:
         await done.wait()
     except anyio.get_cancelled_exc_class():
-        tell("cancelled")
+        report("cancelled")
         raise
     return "paid"
 
@@ -110,11 +115,11 @@ async def stray() -> str:
 @server.tool()
 async def flood() -> str:
     """Answer with more than any pipe holds."""
-    tell("flooding")
+    report("flooding")
     return "x" * 1_000_000
 
 
-sys.exit(run_stdio(server))
+sys.exit(run_stdio(server, Deadlines(**json.loads(sys.argv[2]))))
 '''
 
 
@@ -130,7 +135,7 @@ class Process:
         )
         self.stdin, self.stdout, self.stderr = open_pipes(self.popen)
         self.events = listener.accept()[0]
-        self.events.settimeout(5)
+        self.events.settimeout(SLOW_MACHINE_SECONDS)
         self._words = self.events.makefile("r")
 
     def send(self, method: str, **fields: object) -> None:
@@ -150,15 +155,15 @@ class Process:
         self.send("tools/call", id=1, params={"name": tool, "arguments": {}})
 
     def word(self) -> str:
-        """What the server says next about itself; "" when its process has ended."""
+        """What the server reports next about itself; "" when its process has ended."""
         return self._words.readline().strip()
 
     def let_pay(self) -> None:
         self.events.sendall(b"go")
 
     def end(self) -> tuple[int, str]:
-        """The exit code and stderr of a server that ends within two seconds."""
-        code = self.popen.wait(timeout=2)
+        """The exit code and stderr of a server that ends by itself."""
+        code = self.popen.wait(timeout=SLOW_MACHINE_SECONDS)
         return code, self.stderr.read().decode("ascii")
 
     def close(self) -> None:
@@ -182,14 +187,15 @@ Spawn = Callable[..., Process]
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Start the stand-in, behind the given command if any; it is killed after the test."""
+    """Start the stand-in, through the given command if any; it is killed after the test."""
     with ExitStack() as stack:
 
-        def start(*before: str) -> Process:
+        def start(*before: str, deadlines: Mapping[str, float] = PATIENT) -> Process:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            listener.settimeout(10)
+            listener.settimeout(SLOW_MACHINE_SECONDS)
             port = str(listener.getsockname()[1])
-            process = Process([*before, sys.executable, "-c", STAND_IN, port], listener)
+            command = [sys.executable, "-c", STAND_IN, port, json.dumps(deadlines)]
+            process = Process([*before, *command], listener)
             return stack.enter_context(closing(process))
 
         yield start
@@ -215,7 +221,7 @@ class Wire:
         os.write(self.to_server, data)
 
     async def receive(self) -> dict[str, Any]:
-        with anyio.fail_after(5):
+        with anyio.fail_after(SLOW_MACHINE_SECONDS):
             text = await anyio.to_thread.run_sync(self._answers.readline, abandon_on_cancel=True)
         answer: dict[str, Any] = json.loads(text)
         return answer
@@ -303,7 +309,10 @@ def connect(stand_in: MCPServer[None]) -> Connect:
     async def connected() -> AsyncIterator[Wire]:
         stdin, to_server = os.pipe()
         from_server, stdout = os.pipe()
-        with anyio.fail_after(10), Shutdown(grace=60) as shutdown:
+        with (
+            anyio.fail_after(SLOW_MACHINE_SECONDS),
+            Shutdown(deadlines=Deadlines(**PATIENT)) as shutdown,
+        ):
             wire = Wire(to_server, from_server, shutdown)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stdio.serve_pipes, stand_in, stdin, stdout, shutdown)
@@ -321,7 +330,7 @@ def connect(stand_in: MCPServer[None]) -> Connect:
 
 @pytest.mark.parametrize("revision", [*HANDSHAKE, MODERN])
 async def test_every_revision_lists_and_calls_tools(connect: Connect, revision: str) -> None:
-    """Hosts of five revisions are in use (mcp-sdk-notes 8)."""
+    """Hosts of five revisions are in use (observed elsewhere)."""
     async with connect() as wire:
         params = await wire.open(revision)
         tools = await wire.ask("tools/list", id=2, params=params)
@@ -363,7 +372,7 @@ async def test_modern_requests_work_after_server_discover(connect: Connect) -> N
 async def test_discover_is_answered_as_the_sdk_does(
     connect: Connect, stand_in: MCPServer[None], meta: dict[str, object] | None
 ) -> None:
-    """Our relay may not drift from the SDK's own words, errors included (ours)."""
+    """Our relay must answer as the SDK does, errors included (ours)."""
     request: dict[str, object] = {**DISCOVER, "params": {"_meta": meta} if meta else {}}
     wanted = await sdk_answer(stand_in._lowlevel_server, request)
     async with connect() as wire:
@@ -399,7 +408,7 @@ async def sdk_answer(low: Server[Any], request: dict[str, object]) -> dict[str, 
 async def test_progress_arrives_and_a_cancel_stops_the_call(
     connect: Connect, journal: list[str], revision: str
 ) -> None:
-    """A host shows progress and lets its user stop a wait (documented in every revision)."""
+    """A host shows progress and lets its user stop a call (documented in every revision)."""
     async with connect() as wire:
         params = await wire.open(revision)
         meta = {**(ENVELOPE if params else {}), "progressToken": "p"}
@@ -420,7 +429,7 @@ async def test_progress_arrives_and_a_cancel_stops_the_call(
 
 
 async def test_a_text_with_half_an_emoji_is_delivered(connect: Connect) -> None:
-    """The SDK's writer ends the whole server here (observed with mcp 2.3.0)."""
+    """The SDK's writer would end the whole server here (observed with mcp 2.3.0)."""
     async with connect() as wire:
         await wire.open("2025-11-25")
         call = {"name": "half_an_emoji", "arguments": {}}
@@ -451,7 +460,7 @@ async def test_a_text_with_half_an_emoji_is_delivered(connect: Connect) -> None:
     ],
     ids=range(13),
 )
-async def test_a_line_that_is_no_message_is_passed_over(connect: Connect, garbage: bytes) -> None:
+async def test_a_line_that_is_not_a_message_is_skipped(connect: Connect, garbage: bytes) -> None:
     """Before and after the handshake; an answer without an id is no valid message (ours)."""
     async with connect() as wire:
         await anyio.to_thread.run_sync(wire.write, garbage)
@@ -462,17 +471,19 @@ async def test_a_line_that_is_no_message_is_passed_over(connect: Connect, garbag
     assert answer == {"jsonrpc": "2.0", "id": 2, "result": {}}
 
 
-async def test_a_line_over_the_limit_is_read_past(
+async def test_a_line_over_the_limit_is_skipped(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One endless line may not fill the memory of the user's machine (ours)."""
-    monkeypatch.setattr(stdio, "MAX_LINE", 200)
+    monkeypatch.setattr(stdio, "MAX_LINE_BYTES", 200)
     refused = threading.Event()
     monkeypatch.setattr(caplog.handler, "flush", refused.set)
     fits, too_long = line("ping", id=1)[:-1].ljust(199), line("ping", id=2)[:-1].ljust(200)
     async with connect() as wire:
         wire.write(b"y" * 1000)
-        assert await anyio.to_thread.run_sync(refused.wait, 5), "kept until the line ends"
+        assert await anyio.to_thread.run_sync(refused.wait, SLOW_MACHINE_SECONDS), (
+            "kept until the line ends"
+        )
         wire.write(b"yyy\n" + fits + b"\n" + too_long + b"\n")
         first = await wire.receive()
         second = await wire.ask("ping", id=3)
@@ -507,17 +518,27 @@ async def test_the_end_of_stdin_ends_serving_and_runs_the_lifespan_exit(
     assert journal == ["open", "closed"]
 
 
+def test_a_stdio_server_ends_before_hosts_kill_it() -> None:
+    """They do so two seconds after the end of stdin, or after a signal (observed elsewhere)."""
+    killed_after = 2.0
+
+    assert STDIO.grace_seconds + STDIO.exit_seconds < killed_after
+    assert STDIO.grace_seconds + stdio.PARENT_POLL_SECONDS < killed_after
+    assert STDIO.last_write_seconds < STDIO.grace_seconds
+
+
 async def test_the_second_signal_ends_at_once() -> None:
     """The user who presses Ctrl-C twice does not want to wait (ours)."""
     codes: list[int] = []
     time = [0.0]
     before = signal.getsignal(signal.SIGINT)
-    with Shutdown(end=codes.append, now=lambda: time[0]) as shutdown, anyio.fail_after(5):
+    shutdown = Shutdown(deadlines=Deadlines(**PATIENT), end=codes.append, now=lambda: time[0])
+    with shutdown, anyio.fail_after(SLOW_MACHINE_SECONDS):
         signal.raise_signal(signal.SIGINT)
         await shutdown.asked.wait()
         signal.raise_signal(signal.SIGTERM)
         assert codes == []  # a host that sends both at once must not tear a payment
-        time[0] = 0.5
+        time[0] = shutdown.deadlines.repeated_signal_seconds + 0.01
         signal.raise_signal(signal.SIGTERM)
 
     assert codes == [128 + signal.SIGTERM]
@@ -526,7 +547,7 @@ async def test_the_second_signal_ends_at_once() -> None:
 
 @posix_only
 async def test_a_server_under_nohup_outlives_its_terminal() -> None:
-    """The user asked for that (the convention of nohup)."""
+    """That is what nohup is for (its convention)."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Shutdown():
@@ -536,7 +557,7 @@ async def test_a_server_under_nohup_outlives_its_terminal() -> None:
 
 
 async def test_work_is_cut_when_the_grace_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    """Hosts kill soon after, and then nobody is told (ours)."""
+    """Hosts kill the process soon after, and then nothing is logged (ours)."""
     cut = anyio.Event()
     codes: list[int] = []
     loop = anyio.lowlevel.current_token()
@@ -545,7 +566,10 @@ async def test_work_is_cut_when_the_grace_is_over(caplog: pytest.LogCaptureFixtu
         codes.append(code)
         anyio.from_thread.run_sync(cut.set, token=loop)
 
-    with Shutdown(grace=0, end=end) as shutdown, anyio.fail_after(5):
+    with (
+        Shutdown(deadlines=Deadlines(grace_seconds=0), end=end) as shutdown,
+        anyio.fail_after(SLOW_MACHINE_SECONDS),
+    ):
         shutdown.ask()
         await cut.wait()
 
@@ -560,19 +584,19 @@ async def test_a_client_that_leaves_while_asking_is_no_failure(
     async with connect() as wire:
         wire.stop_reading()
         wire.write((json.dumps(DISCOVER).encode() + b"\n") * 3 + line("ping", id=1) * 3)
-        with anyio.fail_after(5):
+        with anyio.fail_after(SLOW_MACHINE_SECONDS):
             await wire.shutdown.asked.wait()
 
     assert journal == ["open", "closed"]
 
 
-async def test_an_error_of_the_lifespan_comes_through_bare(broken: MCPServer[None]) -> None:
-    """The command line prints one sentence for it, so it must not hide in a group (ours)."""
+async def test_an_error_of_the_lifespan_is_raised_as_it_is(broken: MCPServer[None]) -> None:
+    """The command line prints one sentence for it, so it must not be in a group (ours)."""
     with Shutdown() as shutdown, pytest.raises(OSError, match="no ledger"):
         await stdio.serve_pipes(broken, 0, 1, shutdown)
 
 
-async def test_an_answer_to_discover_that_nobody_takes_is_dropped(
+async def test_an_answer_to_discover_that_nobody_reads_is_dropped(
     stand_in: MCPServer[None],
 ) -> None:
     """The writer may already have met the broken pipe (ours)."""
@@ -582,7 +606,7 @@ async def test_an_answer_to_discover_that_nobody_takes_is_dropped(
     stdin, to_server = os.pipe()
     os.write(to_server, json.dumps(DISCOVER).encode())
     os.close(to_server)
-    with Shutdown() as shutdown, anyio.fail_after(5), requests:
+    with Shutdown() as shutdown, anyio.fail_after(SLOW_MACHINE_SECONDS), requests:
         low = stand_in._lowlevel_server
         await stdio._Intake(low, None, session, outbox, shutdown).run(stdin)
 
@@ -596,7 +620,7 @@ async def test_an_answer_to_discover_that_nobody_takes_is_dropped(
 @posix_only
 @pytest.mark.parametrize("end", ["eof", "SIGTERM"])
 def test_a_paid_submit_is_finished_before_the_process_ends(spawn: Spawn, end: str) -> None:
-    """A submit torn in the middle is paid and unknown (ours)."""
+    """The outcome of an interrupted paid request is unknown (ours)."""
     process = spawn()
     process.initialize()
     process.call("pay")
@@ -626,12 +650,11 @@ def test_an_idle_server_ends_on_ctrl_c(spawn: Spawn) -> None:
 
 @posix_only
 def test_a_dead_parent_ends_the_server_while_stdin_stays_open(spawn: Spawn) -> None:
-    """Some hosts leave the pipe to another process when they die (observed elsewhere)."""
+    """Some hosts leave the pipe open in another process when they die (observed elsewhere)."""
     process = spawn("sh", "-c", '"$@"; true', "sh")
     process.initialize()
 
     process.popen.kill()
-    process.events.settimeout(2)
 
     assert [process.word(), process.word(), process.word()] == ["leaving", "closed", ""]
     assert process.stdout.read() == b""
@@ -640,7 +663,7 @@ def test_a_dead_parent_ends_the_server_while_stdin_stays_open(spawn: Spawn) -> N
 
 @posix_only
 def test_a_client_that_stops_reading_gets_a_quiet_exit(spawn: Spawn) -> None:
-    """The SDK's runner ends with code 1 and a traceback (observed, hosts.md)."""
+    """The SDK's runner ends with code 1 and a traceback (observed)."""
     process = spawn()
     process.initialize()
     process.call("pay")
@@ -658,8 +681,8 @@ def test_a_client_that_stops_reading_gets_a_quiet_exit(spawn: Spawn) -> None:
 
 @posix_only
 def test_a_client_that_reads_too_slowly_cannot_hold_up_the_end(spawn: Spawn) -> None:
-    """A write into a full pipe cannot be cancelled; the lifespan must still leave (ours)."""
-    process = spawn()
+    """A write into a full pipe cannot be cancelled; the lifespan must still end (ours)."""
+    process = spawn(deadlines={**PATIENT, "last_write_seconds": 0.0})
     process.initialize()
     process.call("flood")
     assert process.word() == "flooding"
@@ -672,9 +695,9 @@ def test_a_client_that_reads_too_slowly_cannot_hold_up_the_end(spawn: Spawn) -> 
 
 
 @posix_only
-def test_work_that_does_not_end_is_cut_and_told(spawn: Spawn) -> None:
-    """The host would kill it at two seconds anyway, without a word (observed elsewhere)."""
-    process = spawn()
+def test_work_that_does_not_end_is_cut_and_reported(spawn: Spawn) -> None:
+    """The host would kill it after two seconds anyway, without a message (observed elsewhere)."""
+    process = spawn(deadlines={"grace_seconds": 0.0})
     process.initialize()
     process.call("pay")
     assert process.word() == "paying"
@@ -687,23 +710,21 @@ def test_work_that_does_not_end_is_cut_and_told(spawn: Spawn) -> None:
 @posix_only
 def test_a_second_signal_does_not_wait_for_work(spawn: Spawn) -> None:
     """The exit code then names the signal, as shells do (ours)."""
-    process = spawn()
+    process = spawn(deadlines={**PATIENT, "repeated_signal_seconds": 0.0})
     process.initialize()
     process.call("pay")
     assert process.word() == "paying"
 
     process.popen.send_signal(signal.SIGINT)
     assert process.word() == "cancelled"
-    with suppress(subprocess.TimeoutExpired):
-        process.popen.wait(timeout=0.5)  # a second one within 0.4 s is the same wish
     process.popen.send_signal(signal.SIGTERM)
 
-    assert process.popen.wait(timeout=0.5) == 128 + signal.SIGTERM
+    assert process.popen.wait(SLOW_MACHINE_SECONDS) == 128 + signal.SIGTERM
 
 
 @posix_only
 def test_only_protocol_reaches_stdout_and_as_utf_8(spawn: Spawn) -> None:
-    """One stray line and the host drops the server; this runs in latin-1 (observed elsewhere)."""
+    """Hosts drop a server for one stray line; this one runs in latin-1 (observed elsewhere)."""
     process = spawn()
     process.initialize()
     process.call("stray")
@@ -724,7 +745,7 @@ def test_only_protocol_reaches_stdout_and_as_utf_8(spawn: Spawn) -> None:
 
 @posix_only
 def test_closed_standard_streams_do_no_harm(spawn: Spawn) -> None:
-    """Something of ours would get their numbers, and the protocol or its absence with it (ours)."""
+    """Otherwise a file of ours would get their numbers and receive the protocol (ours)."""
     process = spawn("sh", "-c", '"$@" 0<&- 2>&-', "sh")
 
     assert process.end() == (0, "")

@@ -1,1 +1,1 @@
-"""The command line: every command beside the stdio server itself."""
+"""The command line: every command apart from the stdio server itself."""

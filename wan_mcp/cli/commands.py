@@ -1,4 +1,4 @@
-"""The commands besides the stdio server: http, sandbox, demo."""
+"""The commands apart from the stdio server: http, sandbox, demo."""
 
 import argparse
 import math
@@ -17,95 +17,99 @@ if TYPE_CHECKING:
     from wan_mcp.cli.demo import Demo
     from wan_mcp.pixeldojo.client import PixelDojo
 
-Complain = Callable[[object], int]
+ReportError = Callable[[object], int]
 
 INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells give it."""
 
 _COMMANDS = ("http", "sandbox", "demo")
-# Typed as they come and read by the server, whose words tell what is wrong with them.
+# Passed on as they were typed: the server checks them, and its messages say what is wrong.
 _PARAMETERS = (
-    ("duration", "video_duration", "seconds of film to make, 1 to 15 (5)"),
+    ("duration", "video_duration", "seconds of video to make, 1 to 15 (5)"),
     ("resolution", "resolution", "480 or 720 (480)"),
     ("refert-num", "refert_num", "reference frames, 1 to 10"),
     ("frames-per-second", "frames_per_second", "8 to 30"),
-    ("seed", "seed", "repeats a take"),
+    ("seed", "seed", "the same seed repeats a result"),
 )
 _FLAGS = ("go_fast", "merge_audio")
 
 
-class Misuse(Exception):
-    """The command line cannot be used; the text is one line."""
+class UsageError(Exception):
+    """The command line cannot be understood or followed; the text is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise Misuse(f"{message} ({self.prog} --help tells more)")
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], complain: Complain) -> int:
+def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: ReportError) -> int:
     """Run one command.
 
     Args:
         arguments: what follows the program's name.
         environment: where the settings are read from.
-        complain: tells what is wrong in one line and gives the exit code for it.
+        report_error: prints what is wrong in one line and returns the exit code for it.
+
+    Returns:
+        The exit code.
     """
     from wan_mcp.settings import BadSettings
 
     commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo), strict=True))
     try:
-        asked = _asked(arguments)
-        return commands[asked.command](asked, environment)
-    except (Misuse, BadSettings, OSError) as exc:
-        return complain(exc)
+        parsed = _parsed(arguments)
+        return commands[parsed.command](parsed, environment)
+    except (UsageError, BadSettings, OSError) as exc:
+        return report_error(exc)
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _http(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+def _http(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.server import build_server
     from wan_mcp.settings import Settings
     from wan_mcp.transports.http import run_http
 
     server = build_server(Settings.read(environment))
-    return run_http(server, host=asked.host, port=asked.port, announce=_say)
+    return run_http(server, host=parsed.host, port=parsed.port, announce=_log)
 
 
-def _sandbox(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+def _sandbox(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.sandbox import Sandbox, Terms, serve
 
     terms = Terms(
-        credits=asked.credits,
+        credits=parsed.credits,
         films="own",
         requests_per_minute=60,
-        pending_seconds=asked.job_seconds / 5,
-        processing_seconds=asked.job_seconds * 4 / 5,
+        pending_seconds=parsed.job_seconds / 5,
+        processing_seconds=parsed.job_seconds * 4 / 5,
     )
 
     def announce(sandbox: Sandbox) -> None:
-        _say(f"PixelDojo sandbox on {sandbox.origin}: nothing here costs money")
-        _say(f"PIXELDOJO_API_BASE={sandbox.api_base}")
-        _say(f"PIXELDOJO_API_KEY={sandbox.key}")
+        _log(f"PixelDojo sandbox on {sandbox.origin}: nothing here costs money")
+        _log(f"PIXELDOJO_API_BASE={sandbox.api_base}")
+        _log(f"PIXELDOJO_API_KEY={sandbox.key}")
 
     async def listen() -> None:
-        await serve(asked.port, terms=terms, announce=announce, exit_idle=asked.exit_idle)
+        await serve(parsed.port, terms=terms, announce=announce, exit_idle=parsed.exit_idle)
 
     anyio.run(listen)
     return 0
 
 
-def _demo(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+def _demo(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.cli.demo import Demo
 
     names = ["video", "character_image", *(name for _, name, _ in _PARAMETERS), *_FLAGS]
-    given = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(asked.folder, os.W_OK):
-        raise PermissionError(f"the folder {asked.folder} cannot be written to")
-    demo = Demo(given, folder=asked.folder)
-    if asked.live:
+    given = {name: getattr(parsed, name) for name in names if getattr(parsed, name) is not None}
+    parsed.folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(parsed.folder, os.W_OK):
+        raise PermissionError(f"the folder {parsed.folder} cannot be written to")
+    demo = Demo(given, folder=parsed.folder)
+    if parsed.live:
         return _live(given, demo, environment)
-    return anyio.run(demo.on_sandbox, environment, asked.job_seconds)
+    return anyio.run(demo.on_sandbox, environment, parsed.job_seconds)
 
 
 def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]) -> int:
@@ -116,31 +120,31 @@ def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]
     vendor = PixelDojo(settings.api_base, settings.api_key.get_secret_value())
     _require_usable(given, vendor, loopback=settings.on_loopback)
     price = anyio.run(_price, vendor)
-    # Asked outside of the event loop, which would keep Ctrl-C from ending the question.
-    if not _agreed(f"Start one job at {settings.api_base} ({price})? [y/N] "):
-        _tell("Nothing was sent and nothing was charged.\n")
+    # Asked outside the event loop, in which Ctrl-C would not end the question.
+    if not _confirmed(f"Start one job at {settings.api_base} ({price})? [y/N] "):
+        _print("Nothing was sent and nothing was charged.\n")
         return 1
     return anyio.run(demo.live, settings, environment)
 
 
 def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: bool) -> None:
-    """Nobody should agree to pay for what cannot start."""
-    from wan_mcp.cli.file_server import files
+    """Raises UsageError for what cannot start, before the user is asked to pay for it."""
+    from wan_mcp.cli.file_server import local_files
     from wan_mcp.errors import InvalidArguments, NoKey
     from wan_mcp.surface.arguments import ReplaceCharacter, read_arguments
 
     if not (given.get("video") and given.get("character_image")):
-        raise Misuse("--live needs --video and --image: public links to your own files")
-    for path in files(given).values():
-        raise Misuse(f"upload {path} first and give its link: PixelDojo fetches it itself")
+        raise UsageError("--live needs --video and --image: public links to your own files")
+    for path in local_files(given).values():
+        raise UsageError(f"upload {path} first and give its link: PixelDojo fetches it itself")
     try:
         vendor.require_key()
         read_arguments(ReplaceCharacter, dict(given), loopback=loopback)
     except NoKey as exc:
         where = "create a key in your account on pixeldojo.ai"
-        raise Misuse(f"{exc.what} --live needs PIXELDOJO_API_KEY: {where}") from None
+        raise UsageError(f"{exc.what} --live needs PIXELDOJO_API_KEY: {where}") from None
     except InvalidArguments as exc:
-        raise Misuse(exc.what) from None
+        raise UsageError(exc.what) from None
 
 
 async def _price(vendor: "PixelDojo") -> str:
@@ -157,35 +161,35 @@ async def _price(vendor: "PixelDojo") -> str:
     return f"about {estimate:g} credits"
 
 
-def _agreed(question: str) -> bool:
-    _tell(question)
+def _confirmed(question: str) -> bool:
+    _print(question)
     answer = sys.stdin.readline() if sys.stdin else ""
     if not answer.endswith("\n"):
-        _tell("\n")  # nobody is there to end the line
+        _print("\n")  # standard input has ended, so the cursor is still behind the question
     return answer.strip().lower() in {"y", "yes"}
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
-def _asked(arguments: Sequence[str]) -> argparse.Namespace:
-    # Words that are not known are not repeated: one may be a key in a host's configuration, and
-    # hosts keep what stands on stderr.
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    # Unknown words are not repeated: one may be a key from a host's configuration, and hosts keep
+    # what is written to stderr.
     parser = _parser()
     if arguments[0] not in (*_COMMANDS, "-h", "--help", "--version"):
         parser.error(f"the first word must be {', '.join(_COMMANDS)}, or nothing at all")
-    asked, rest = parser.parse_known_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
     if rest:
         names = [word.partition("=")[0] for word in rest if word.startswith("--")]
-        parser.error(f"{asked.command} does not know {', '.join(names) or 'one of its words'}")
-    return asked
+        parser.error(f"{parsed.command} does not know {', '.join(names) or 'one of its words'}")
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,10 +200,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('wan-mcp')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Without abbreviations: an option that spends credits is not one to guess at.
+    # Without abbreviations: an option that spends credits must not be guessed.
     add = partial(commands.add_parser, allow_abbrev=False)
     http = add("http", help="the same server over HTTP, on this machine only")
-    # Nothing else, as long as there is no authentication.
+    # No other address as long as there is no authentication.
     http.add_argument("--host", default="127.0.0.1", choices=("127.0.0.1", "localhost", "::1"))
     http.add_argument("--port", type=_port, default=8765, help="0 takes a free one (%(default)s)")
     _add_sandbox(add("sandbox", help="a make-believe PixelDojo, free of charge"))
@@ -216,17 +220,20 @@ def _add_sandbox(sandbox: argparse.ArgumentParser) -> None:
         "--job-seconds", type=_amount, default=20, help="how long a job takes (%(default)s)"
     )
     sandbox.add_argument(
-        "--exit-idle", type=_amount, metavar="SECONDS", help="end after so long without a request"
+        "--exit-idle", type=_amount, metavar="SECONDS", help="end after this long without a request"
     )
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--live", action="store_true", help="use PixelDojo; asks before it spends")
     demo.add_argument(
-        "--video", metavar="URL", help="link to the source clip; without --live also a file"
+        "--video", metavar="URL", help="link to the source video; without --live also a file"
     )
     demo.add_argument(
-        "--image", dest="character_image", metavar="URL", help="link to the character; the same"
+        "--image",
+        dest="character_image",
+        metavar="URL",
+        help="link to the character's image; without --live also a file",
     )
     for option, name, text in _PARAMETERS:
         demo.add_argument(f"--{option}", dest=name, metavar="N", help=text)
@@ -235,9 +242,9 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
         "--merge-audio",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="keep the clip's sound (yes)",
+        help="keep the video's audio (yes)",
     )
-    demo.add_argument("--folder", type=Path, default=Path(), help="where the film is saved (here)")
+    demo.add_argument("--folder", type=Path, default=Path(), help="where the video is saved (here)")
     demo.add_argument(
         "--job-seconds",
         type=_amount,

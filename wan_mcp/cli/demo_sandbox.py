@@ -1,147 +1,150 @@
 """The demo's sandbox, in a process that outlives a demo that was killed.
 
-A demo that is killed while it waits has paid, if only in make-believe. Started again it finds its
-sandbox and its ledger, joins the same job and pays nothing: as with the real PixelDojo.
+A demo that is killed while it waits has already paid, if only with make-believe credits. Started
+again, it finds the sandbox and the ledger of the killed one, joins the same job and pays nothing.
+That is what happens with the real PixelDojo, too.
 """
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from tempfile import mkdtemp
 
 import anyio
 import anyio.to_thread
+import httpx
 
-from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.file_lock import try_lock
 
 ABANDONED_SECONDS = 300
-"""How long a sandbox without a demo waits for the next one."""
+"""How long a sandbox whose demo was killed waits for the next demo."""
+CONTROL_TIMEOUT_SECONDS = 10.0
+"""How long a sandbox may take to answer about itself; a dead one refuses the connection at once."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A sandbox to play on.
+class DemoSandbox:
+    """A running sandbox.
 
     Attributes:
-        api_base: its API.
+        api_base: the root of its API.
         key: an account with make-believe credits.
-        folder: the data folder of the ledger that goes with it.
-        resumed: an earlier demo left it behind.
+        resumed: whether a demo that was killed left it behind.
     """
 
     api_base: str
     key: str
-    folder: str
     resumed: bool = False
 
     @property
     def origin(self) -> str:
-        """Where its media lie."""
+        """Scheme, host and port."""
         return self.api_base.removesuffix("/api/v1")
 
 
 @asynccontextmanager
-async def rehearsal(folder: Path, job_seconds: float) -> AsyncIterator[Stage]:
-    """The sandbox that a killed demo left, or a new one; a demo that ends by itself leaves none.
+async def demo_sandbox(folder: Path, job_seconds: float) -> AsyncIterator[tuple[DemoSandbox, Path]]:
+    """The sandbox that a killed demo left behind, or a new one, and the data folder for its server.
+
+    Both are gone at the end of the block. A second demo at the same time gets its own.
 
     Args:
-        folder: where demos keep what they would need again.
+        folder: where one demo at a time keeps what the next one needs if it is killed.
         job_seconds: how long a job takes in a new sandbox.
 
     Raises:
         OSError: the folder cannot be written, or no sandbox starts.
     """
-    with closing(_Demo(folder)) as demo, ExitStack() as ending:
-        stage = await demo.adopted()
-        if stage is not None:
-            ending.callback(_stop, stage)
+    with ExitStack() as ending:
+        own = ending.enter_context(_folder_of_this_demo(folder))
+        note, data = own / "sandbox.json", own / "data"
+        sandbox = await _left_behind(note)
+        if sandbox is not None:
+            ending.callback(_stop, sandbox)
         else:
-            start = partial(_started, demo.data, job_seconds, ending)
-            stage = await anyio.to_thread.run_sync(start)
-        ending.callback(demo.forget, stage)
-        demo.note(stage)
-        yield stage
+            rmtree(data, ignore_errors=True)  # its jobs are those of a sandbox that is gone
+            start = partial(_start, job_seconds, ending)
+            sandbox = await anyio.to_thread.run_sync(start)
+            _write_note(note, sandbox)
+        ending.callback(rmtree, data, ignore_errors=True)
+        ending.callback(note.unlink, missing_ok=True)
+        yield sandbox, data
 
 
-class _Demo:
-    """One demo's place among the others: a lock that its death frees, and a note of its sandbox."""
+@contextmanager
+def _folder_of_this_demo(folder: Path) -> Iterator[Path]:
+    """The folder, locked; a temporary one while another demo has the lock."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if try_lock(lock):
+            yield folder
+            return
+        temporary = Path(mkdtemp(prefix="wan-mcp-demo-"))
+        try:
+            yield temporary
+        finally:
+            rmtree(temporary, ignore_errors=True)
+    finally:
+        os.close(lock)
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
-        self._owner = ProcessLock(folder / "owners")
-        self._note = folder / f"{self._owner.name}.json"
-        self.data = folder / self._owner.name
 
-    async def adopted(self) -> Stage | None:
-        """The sandbox of a demo that is dead, if one still answers."""
-        for note in self._folder.glob("*.json"):
-            if not self._owner.dead(note.stem):
-                continue
-            stage = Stage(**json.loads(note.read_text()))
-            note.unlink(missing_ok=True)
-            if await _answers(stage):
-                return replace(stage, resumed=True)
-            rmtree(stage.folder, ignore_errors=True)
+async def _left_behind(note: Path) -> DemoSandbox | None:
+    """The sandbox of a demo that was killed, if it still answers."""
+    sandbox = _noted(note)
+    if sandbox is None:
+        return None
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=CONTROL_TIMEOUT_SECONDS) as client:
+            state = await client.get(f"{sandbox.origin}/sandbox/state")
+    except httpx.HTTPError:
+        return None
+    return replace(sandbox, resumed=True) if state.is_success else None
+
+
+def _noted(note: Path) -> DemoSandbox | None:
+    try:
+        return DemoSandbox(**json.loads(note.read_text()))
+    except FileNotFoundError:
         return None
 
-    def note(self, stage: Stage) -> None:
-        """Write down where the sandbox is."""
-        part = self._note.with_suffix(".part")
-        part.write_text(json.dumps(asdict(stage)))
-        part.replace(self._note)
 
-    def forget(self, stage: Stage) -> None:
-        """Remove what only a later demo would have needed."""
-        self._note.unlink(missing_ok=True)
-        rmtree(stage.folder, ignore_errors=True)
-
-    def close(self) -> None:
-        """Free the lock."""
-        self._owner.release()
+def _write_note(note: Path, sandbox: DemoSandbox) -> None:
+    part = note.with_suffix(".part")
+    part.write_text(json.dumps(asdict(sandbox)))
+    part.replace(note)  # whole or not at all, whenever this process is killed
 
 
-def _started(data: Path, job_seconds: float, ending: ExitStack) -> Stage:
+def _start(job_seconds: float, ending: ExitStack) -> DemoSandbox:
     seconds = ["--job-seconds", str(job_seconds), "--exit-idle", str(ABANDONED_SECONDS)]
-    sandbox = subprocess.Popen(
+    process = subprocess.Popen(
         # -P: a file of the user's folder must not stand in for a module that is imported.
         [sys.executable, "-P", "-m", "wan_mcp", "sandbox", "--port", "0", *seconds],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the demo, which then ends it
+        start_new_session=True,  # Ctrl-C is for the demo, which then ends the sandbox
     )
-    ending.push(sandbox)  # closes the pipe and waits
-    ending.callback(sandbox.terminate)
-    assert sandbox.stderr is not None
-    told = {}
-    for line in sandbox.stderr:
+    ending.push(process)  # closes the pipe and waits for the end of the process
+    ending.callback(process.terminate)
+    assert process.stderr is not None
+    announced = {}
+    for line in process.stderr:
         name, _, value = line.strip().partition("=")
-        told[name] = value
+        announced[name] = value
         if name == "PIXELDOJO_API_KEY":
-            return Stage(told["PIXELDOJO_API_BASE"], value, str(data))
+            return DemoSandbox(announced["PIXELDOJO_API_BASE"], value)
     raise OSError("the sandbox did not start")
 
 
-def _stop(stage: Stage) -> None:
-    import httpx
-
-    with suppress(httpx.HTTPError):  # gone already
-        httpx.delete(f"{stage.origin}/sandbox/", trust_env=False, timeout=2)
-
-
-async def _answers(stage: Stage) -> bool:
-    import httpx
-
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
-            state = await client.get(f"{stage.origin}/sandbox/state")
-    except httpx.HTTPError:
-        return False
-    return state.is_success
+def _stop(sandbox: DemoSandbox) -> None:
+    with suppress(httpx.HTTPError):  # it has ended by itself
+        httpx.delete(f"{sandbox.origin}/sandbox/", trust_env=False, timeout=CONTROL_TIMEOUT_SECONDS)

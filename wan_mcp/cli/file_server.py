@@ -1,4 +1,4 @@
-"""Files of this computer, lent to the sandbox: it fetches addresses, as PixelDojo does."""
+"""Serves files of this computer to the sandbox, which like PixelDojo takes only links."""
 
 import mimetypes
 import re
@@ -12,31 +12,31 @@ from threading import Thread
 
 _INPUTS = ("video", "character_image")
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-"""How a link begins; the one letter of a Windows drive is no scheme."""
+"""The scheme at the beginning of a link; a single letter is a Windows drive instead."""
 
 
-def files(given: Mapping[str, object]) -> dict[str, Path]:
-    """The inputs of a job that are no links, by name, whether the files are there or not."""
-    told = {name: str(given[name]) for name in _INPUTS if name in given}
-    return {name: Path(text) for name, text in told.items() if not _LINK.match(text)}
+def local_files(given: Mapping[str, object]) -> dict[str, Path]:
+    """The inputs of a job that are not links, by name, whether the files exist or not."""
+    texts = {name: str(given[name]) for name in _INPUTS if name in given}
+    return {name: Path(text) for name, text in texts.items() if not _LINK.match(text)}
 
 
 @contextmanager
-def lent(given: Mapping[str, object]) -> Iterator[dict[str, object]]:
+def served_files(given: Mapping[str, object]) -> Iterator[dict[str, object]]:
     """The arguments, with each input that is a file replaced by an address on loopback.
 
-    The addresses cannot be guessed, and end with the block.
+    The addresses cannot be guessed, and they work until the end of the block.
 
     Raises:
         FileNotFoundError: an input is neither a link nor a file; the text is one line.
     """
-    inputs = files(given)
+    inputs = local_files(given)
     for path in inputs.values():
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path} here (a link begins with https://)")
     served: dict[str, Path] = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Responder(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = served.get(self.path)
             if path is None:
@@ -50,14 +50,14 @@ def lent(given: Mapping[str, object]) -> Iterator[dict[str, object]]:
                 shutil.copyfileobj(file, self.wfile)
 
         def log_message(self, format: str, *args: object) -> None:
-            """The demo's own words are enough."""
+            """Print nothing: the demo's own output is enough."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Responder) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        told = dict(given)
+        replaced = dict(given)
         for name, path in inputs.items():
             address = f"/{secrets.token_hex(8)}/{name}{path.suffix}"
             served[address] = path
-            told[name] = f"http://127.0.0.1:{server.server_port}{address}"
-        yield told
+            replaced[name] = f"http://127.0.0.1:{server.server_port}{address}"
+        yield replaced
         server.shutdown()

@@ -12,13 +12,13 @@ BAR_WIDTH = 20
 REDRAW_SECONDS = 0.2
 
 
-class Screen:
-    """Standard output: lines, and under them, on a terminal, a bar that moves while we wait.
+class ProgressBar:
+    """Standard output: lines, and below them, on a terminal, a bar that moves during the wait.
 
-    Where nobody watches a terminal, each new message is one line.
+    Where standard output is not a terminal, each new message is one line.
 
     Args:
-        expected: seconds the whole will take, when that is known; else the bar only moves.
+        expected: seconds that the whole run will take, if known; otherwise the bar only moves.
         clock: seconds that never go back.
     """
 
@@ -32,15 +32,15 @@ class Screen:
         self._message = ""
         self._shown: set[str] = set()
 
-    def say(self, text: str) -> None:
-        """Write lines; the bar makes room."""
+    def write(self, text: str) -> None:
+        """Write lines in the place of the bar, which comes back with the next message."""
         if self._message and self._terminal:
             _write("\r" + " " * _columns() + "\r")
         self._message = ""
         _write(text + "\n")
 
     def show(self, message: str) -> None:
-        """Tell what goes on; the time at its beginning is left out, the bar has its own."""
+        """Show what is going on; a time at its beginning is left out: the bar has its own."""
         self._message = re.sub(r"^[\dhmins ]+: ", "", message)
         if self._terminal:
             self.draw()
@@ -48,14 +48,14 @@ class Screen:
             self._shown.add(self._message)
             _write(f"         {self._message}\n")
 
-    async def redraw(self) -> None:
-        """Keep the bar moving until cancelled."""
+    async def keep_moving(self) -> None:
+        """Redraw the bar until cancelled."""
         while self._terminal:
             self.draw()
             await anyio.sleep(REDRAW_SECONDS)
 
     def draw(self) -> None:
-        """Draw the bar in the last line, if there is something to tell."""
+        """Draw the bar in the last line, if there is a message."""
         if not self._message:
             return
         elapsed = int(self._clock() - self._start)
@@ -66,14 +66,14 @@ class Screen:
 
     def _bar(self, elapsed: float) -> str:
         if self._expected is None:
-            at = int(elapsed) % BAR_WIDTH
-            return "#".rjust(at + 1, ".").ljust(BAR_WIDTH, ".")
-        done = min(int(BAR_WIDTH * elapsed / max(self._expected, 1)), BAR_WIDTH)
-        return ("#" * done).ljust(BAR_WIDTH, ".")
+            position = int(elapsed) % BAR_WIDTH
+            return "#".rjust(position + 1, ".").ljust(BAR_WIDTH, ".")
+        filled = min(int(BAR_WIDTH * elapsed / max(self._expected, 1)), BAR_WIDTH)
+        return ("#" * filled).ljust(BAR_WIDTH, ".")
 
 
 def _columns() -> int:
-    return shutil.get_terminal_size().columns - 1  # the last one would wrap on some consoles
+    return shutil.get_terminal_size().columns - 1  # some consoles wrap after the last column
 
 
 def _write(text: str) -> None:

@@ -214,7 +214,7 @@ def _is_it(record: Record, listed: "Listed") -> bool:
     A generated seed belongs to one request. A seed that the caller chose may belong to several
     jobs, so everything else that was asked for has to be the same too.
     """
-    asked = listed.asked
+    asked = listed.arguments
     return record.seed_generated or all(
         _comparable(asked.get(name)) == value for name, value in record.arguments.items()
     )

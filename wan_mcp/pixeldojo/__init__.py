@@ -1,1 +1,1 @@
-"""The vendor's room: the only place that knows PixelDojo's words and how to reach it."""
+"""PixelDojo's API: the only package that knows its spelling and how to reach it."""

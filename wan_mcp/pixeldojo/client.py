@@ -1,6 +1,6 @@
-"""PixelDojo's API: one short method per endpoint, all over one `_send`.
+"""PixelDojo's API: one short method per endpoint, and one `_send` for all of them.
 
-Nothing here decides to repeat a request: each method is one request, or none.
+Nothing here repeats a request: each call of a method sends one request, or none.
 """
 
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     import httpx
 
 EXAMPLE_KEY = "your-pixeldojo-key"
-"""What stands in the place of the key wherever the README shows a configuration to copy."""
+"""The placeholder for the key in every configuration that the README offers for copying."""
 
 
 class PixelDojo:
     """The vendor's API for one account.
 
     Args:
-        base: the API's root, without a slash at its end; no other host ever gets the key.
-        key: the account's API key, or "" when none is configured.
-        agent: how we name ourselves to the vendor.
-        limits: time limits of one request.
-        pace: the key's request budget; without one nothing is counted.
-        transport: stands in for the network in tests.
+        base: the root URL of the API, without a slash at the end; no other host gets the key.
+        key: the account's API key, or "" if none is configured.
+        agent: the User-Agent header.
+        limits: the time limits of one request.
+        limiter: limits the requests of the key; without one nothing is limited.
+        transport: replaces the network in tests.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PixelDojo:
         self._exchange = Exchange(limits or Limits(), direct=self._loopback, transport=transport)
 
     def require_key(self) -> None:
-        """Raises NoKey when none is configured: known before anything is written or sent."""
+        """Raises NoKey if no key is configured, before anything is written or sent."""
         if not self._key:
             raise NoKey("No PixelDojo API key is configured.")
         if self._key == EXAMPLE_KEY:
@@ -72,14 +72,16 @@ class PixelDojo:
         """Start one paid job with exactly one POST.
 
         Args:
-            before_sending: awaited after connecting, before the first header byte may leave;
-                when it raises, nothing is sent.
-            submission_id: our own name for the request, for whoever traces it.
+            before_sending: awaited after connecting, before the first byte of the headers is
+                sent; if it raises, nothing is sent.
+            resolution_as_number: send the resolution as a number instead of a string; the type is
+                not documented.
+            submission_id: our own id of the request, for traces.
 
         Raises:
-            NotSent: no byte left.
-            Refused: PixelDojo turned the request down; nothing is charged (assumed).
-            OutcomeUnknown: the request may have landed.
+            NotSent: no byte was sent.
+            Refused: PixelDojo refused the request; nothing is charged (assumed).
+            OutcomeUnknown: PixelDojo may have received the request.
         """
         body = wire.run_body(wanted, resolution_as_number=resolution_as_number)
         reply = await self._send(
@@ -93,7 +95,7 @@ class PixelDojo:
         return self._hidden(wire.accepted(reply, loopback=self._loopback))
 
     async def job(self, job_id: str, priority: Priority = Priority.STATUS) -> Job:
-        """One job as it stands now. Free. Raises Refused or CouldNotFindOut."""
+        """The present state of one job. Free. Raises Refused or CouldNotFindOut."""
         reply = await self._send("GET", "/jobs/{job_id}", priority=priority, job_id=job_id)
         return self._hidden(wire.job(reply, job_id, loopback=self._loopback))
 
@@ -105,11 +107,11 @@ class PixelDojo:
         return [replace(each, job=self._hidden(each.job)) for each in listed]
 
     async def model(self) -> wire.Model:
-        """The model page, with what a job is said to cost. Free and public."""
+        """The model page, with the price that it names. Free and public."""
         return wire.model(await self._send("GET", "/models/{model}"))
 
     async def resolution_is_number(self) -> bool:
-        """Whether the published schema wants the resolution as a number. Free and public."""
+        """Whether the published schema has the resolution as a number. Free and public."""
         reply = await self._send("GET", "/models/{model}/schema")
         return wire.resolution_is_number(reply)
 
@@ -127,18 +129,18 @@ class PixelDojo:
         before_sending: Commit | None = None,
         **ids: str,
     ) -> Reply:
-        """Make one request; whatever is not a 2xx answer leaves here as one of our errors.
+        """Send one request; any answer but a 2xx is raised as one of our errors.
 
         Args:
-            use: what it is for; None for a public page, which goes without the key.
-            ids: what the route names, and what a trace is told.
+            priority: how urgent it is; None for a public page, which is fetched without the key.
+            ids: the values for the names in the route; they also go into the trace.
         """
         if priority is not None:
             self.require_key()
         url = self._base + route.format(model=wire.MODEL, **ids)
         request = Request(method, url, self._headers(priority is None), body, before_sending)
         with request_span(method, route, ids) as span:
-            reply = (await self._paced(request, priority)).without(self._key)
+            reply = (await self._limited(request, priority)).without(self._key)
             answered(span, reply.status)
         if not 200 <= reply.status < 300:
             error = failure(reply, paid=request.paid)
@@ -147,7 +149,7 @@ class PixelDojo:
             raise error
         return reply
 
-    async def _paced(self, request: Request, priority: Priority | None) -> Reply:
+    async def _limited(self, request: Request, priority: Priority | None) -> Reply:
         if priority is None or self._limiter is None:
             return await self._exchange.send(request)
         await self._limiter.acquire(priority)
@@ -156,14 +158,15 @@ class PixelDojo:
         return reply
 
     def _headers(self, public: bool) -> dict[str, str]:
-        # Apart from `_send`, so that a report with the variables of its frames holds no key.
+        # Not in `_send`, so that an error report with the local variables of `_send` holds no key.
         key = {} if public else {"Authorization": f"Bearer {self._key}"}
         return {"User-Agent": self._agent, **key}
 
     def _hidden(self, job: Job) -> Job:
-        told = {name: self._hide(value) for name, value in job if type(value) is str}
-        return job.model_copy(update=told)
+        texts = {name: self._hide(value) for name, value in job if type(value) is str}
+        return job.model_copy(update=texts)
 
     def _hide(self, text: str) -> str:
-        # Once more after reading: escapes, UTF-16 and invisible characters hide it in the bytes.
+        # `Reply.without` has looked for the key in the bytes, where escapes, UTF-16 and invisible
+        # characters can hide it.
         return text.replace(self._key, "[key]") if self._key else text

@@ -1,4 +1,4 @@
-"""A bad status becomes one of our errors. The status decides first, the vendor's code second."""
+"""Which of our errors a bad status becomes: the status decides first, PixelDojo's code second."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -29,7 +29,8 @@ _FIELDS = (
     "video",
 )
 _CHANGES_NOTHING = {400, 413, 415, 422, 307, 308}
-"""A request refused with these did nothing: not charged (assumed), and 307/308 ask for a resend."""
+"""A request refused with these had no effect and is not charged (assumed); 307 and 308 ask for
+the same request at another address."""
 _TRANSIENT = {408, 425, 429}
 
 
@@ -38,51 +39,51 @@ _CHECK_BASE = "Ask the user to check PIXELDOJO_API_BASE"
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A bad answer, and what it was an answer to.
+    """A bad answer, and the kind of request that it answers.
 
     Attributes:
-        code: the vendor's, cleaned; possibly empty.
-        told: the vendor's text as a sentence of ours that quotes it; possibly empty.
-        paid: it answered the submit.
+        code: PixelDojo's error code, cleaned; may be empty.
+        quote: a sentence that quotes PixelDojo's text, with a space before it; may be empty.
+        paid: whether the request was a submit.
     """
 
     reply: Reply
     code: str
-    told: str
+    quote: str
     paid: bool
 
 
 def failure(reply: Reply, *, paid: bool) -> WanError:
-    """The error that a non-2xx answer stands for.
+    """The error for an answer whose status is not 2xx.
 
     Args:
-        paid: the request was the submit; what may have been started is then never called failed.
+        paid: whether the request was a submit; a job that may exist is then never called failed.
     """
     code, text = error_words(reply)
-    told = f' PixelDojo says: "{text}"' if text else ""
+    quote = f' PixelDojo says: "{text}"' if text else ""
     if reply.status in _KNOWN:
-        return _KNOWN[reply.status](_Refusal(reply, code, told, paid))
+        return _KNOWN[reply.status](_Refusal(reply, code, quote, paid))
     if reply.status in _CHANGES_NOTHING and (paid or reply.status >= 400):
-        what = f"PixelDojo turned the request down (HTTP {reply.status}).{told}"
+        what = f"PixelDojo turned the request down (HTTP {reply.status}).{quote}"
         step = f"{_CHECK_BASE}." if reply.status < 400 else None
         return Rejected(what, field=_named_field(text), next_step=step)
     if paid:
         return OutcomeUnknown(
             f"PixelDojo answered the paid request with HTTP {reply.status}, which does not tell "
-            f"whether a job was started.{told}"
+            f"whether a job was started.{quote}"
         )
     return CouldNotFindOut(
-        f"PixelDojo could not say (HTTP {reply.status}).{told}",
+        f"PixelDojo could not say (HTTP {reply.status}).{quote}",
         transient=reply.status in _TRANSIENT or reply.status >= 500,
         retry_after=reply.retry_after,
     )
 
 
 def error_words(reply: Reply) -> tuple[str, str]:
-    """The code and the text of an error answer, both cleaned, either possibly empty.
+    """The code and the text of an error answer, both cleaned; each may be empty.
 
-    `{"error": {"code", "message"}}`, `{"error": "text", "message"?}`, HTML and nothing at all
-    have all been seen from this vendor or its CDN.
+    PixelDojo or its CDN has answered with `{"error": {"code", "message"}}`, with
+    `{"error": "text", "message"?}`, with HTML and with nothing at all (observed elsewhere).
     """
     try:
         document = reply.document()
@@ -97,25 +98,25 @@ def error_words(reply: Reply) -> tuple[str, str]:
 
 
 def _unauthorized(refusal: _Refusal) -> WanError:
-    return Unauthorized(f"PixelDojo does not accept the API key.{refusal.told}")
+    return Unauthorized(f"PixelDojo does not accept the API key.{refusal.quote}")
 
 
 def _out_of_credits(refusal: _Refusal) -> WanError:
-    return OutOfCredits(f"The PixelDojo account has too few credits.{refusal.told}")
+    return OutOfCredits(f"The PixelDojo account has too few credits.{refusal.quote}")
 
 
 def _not_allowed(refusal: _Refusal) -> WanError:
-    # 403 has meant both "no permission" and "out of credits" (the vendor's 2025 pages).
-    if "credit" in f"{refusal.code} {refusal.told}".lower():
+    # 403 has meant both "no permission" and "out of credits" (documented in 2025).
+    if "credit" in f"{refusal.code} {refusal.quote}".lower():
         return _out_of_credits(refusal)
-    return NotAllowed(f"PixelDojo does not allow this to the API key.{refusal.told}")
+    return NotAllowed(f"PixelDojo does not allow this to the API key.{refusal.quote}")
 
 
 def _not_found(refusal: _Refusal) -> WanError:
     if not refusal.paid:
-        return NotFound(f"PixelDojo knows nothing under this id.{refusal.told}")
+        return NotFound(f"PixelDojo knows nothing under this id.{refusal.quote}")
     return NotFound(
-        f"PixelDojo does not know the model; nothing was started.{refusal.told}",
+        f"PixelDojo does not know the model; nothing was started.{refusal.quote}",
         next_step=f"{_CHECK_BASE}; if it is right, wan-mcp may need an update.",
     )
 
@@ -123,9 +124,9 @@ def _not_found(refusal: _Refusal) -> WanError:
 def _rate_limited(refusal: _Refusal) -> WanError:
     seconds = refusal.reply.retry_after
     wait = "" if seconds is None else f" It asks to wait {seconds:.0f} s."
-    # On a read, "nothing was started" would be read as news of the job.
+    # On a read, "nothing was started" could be understood as a statement about the job.
     effect = "nothing was started" if refusal.paid else "the job itself is not affected"
-    what = f"PixelDojo asks for fewer requests; {effect}.{wait}{refusal.told}"
+    what = f"PixelDojo asks for fewer requests; {effect}.{wait}{refusal.quote}"
     return RateLimited(what, retry_after=seconds)
 
 

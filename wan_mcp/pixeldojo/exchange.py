@@ -1,7 +1,7 @@
-"""One HTTP exchange: a request in, a Reply or one of our errors out.
+"""One HTTP exchange: a request goes in, a Reply or one of our errors comes out.
 
-The only module that imports httpx. What matters here is a single question: when no answer came,
-could the request have landed? httpcore's trace gives the exact moment from which it could.
+The central question is: if no answer came, can PixelDojo have received the request? httpcore's
+trace gives the exact moment from which it can.
 """
 
 import ssl
@@ -17,10 +17,11 @@ from wan_mcp import logs
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
 from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
 
-MAX_BODY = 1_048_576
-"""Bytes of an answer that are read; a 194 KB gzip once unpacked to 200 MB, so none is unpacked."""
+MAX_BODY_BYTES = 1_048_576
+"""How much of an answer is read. Nothing is unpacked: a gzip of 194 KB can become 200 MB."""
 
 Commit = Callable[[], Awaitable[None]]
+"""Writes down that a paid request is about to be sent."""
 
 _UNREACHED = (
     httpx.ConnectError,
@@ -32,12 +33,20 @@ _UNREACHED = (
 
 
 class _UnusableProxy(httpx.ProxyError):
-    """The environment names a proxy that no connection can be made through."""
+    """The environment names a proxy that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long each part of one request may take, in seconds (ours)."""
+    """How long each part of one request may take, in seconds (ours).
+
+    Attributes:
+        connect: to open the connection.
+        write: for one write.
+        read: between two pieces of the answer.
+        submit_total: for a whole paid request.
+        read_total: for a whole free request.
+    """
 
     connect: float = 5.0
     write: float = 10.0
@@ -48,11 +57,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be sent.
+    """A request before it is sent.
 
     Attributes:
-        body: sent as JSON; a request with a body is the paid one.
-        before_sending: awaited after connecting, before the first header byte may leave; when
+        body: sent as JSON; only the paid request has a body.
+        before_sending: awaited after connecting, before the first byte of the headers is sent; if
             it raises, nothing is sent.
     """
 
@@ -72,8 +81,8 @@ class Exchange:
     """Connections to one host.
 
     Args:
-        direct: ignore proxies of the environment (they cannot see this machine's loopback).
-        transport: stands in for the network in tests.
+        direct: ignore the proxies of the environment, which cannot reach this machine's loopback.
+        transport: replaces the network in tests.
     """
 
     def __init__(
@@ -85,24 +94,24 @@ class Exchange:
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
     async def send(self, request: Request) -> Reply:
-        """Send it once; the answer with whatever status, also one whose body broke off.
+        """Send a request once and return the answer, with any status, even if its body broke off.
 
         Raises:
-            NotSent: a paid request of which no byte left.
-            OutcomeUnknown: a paid request that may have landed, and no answer came.
-            CouldNotFindOut: a free request without an answer.
+            NotSent: the request is paid, and no byte of it was sent.
+            OutcomeUnknown: the request is paid, may have been received, and got no answer.
+            CouldNotFindOut: the request is free and got no answer.
         """
-        watch = _Watch(request.before_sending)
-        arrived = _Arrived()
+        trace = _SendTrace(request.before_sending)
+        arrived = _Partial()
         limits = self._limits
         with anyio.move_on_after(limits.submit_total if request.paid else limits.read_total):
             try:
-                await self._receive(request, watch, arrived)
+                await self._receive(request, trace, arrived)
             except (httpx.HTTPError, httpx.InvalidURL, OSError, ExceptionGroup) as exc:
-                # A group is what anyio makes of a port that no socket can have.
-                raise _no_answer(exc, watch, request.paid) from exc
+                # anyio raises a group for a port number that does not exist.
+                raise _no_answer(exc, trace, request.paid) from exc
         if arrived.response is None:
-            raise _no_answer(TimeoutError(), watch, request.paid)
+            raise _no_answer(TimeoutError(), trace, request.paid)
         return arrived.reply(arrived.response)
 
     async def aclose(self) -> None:
@@ -110,19 +119,19 @@ class Exchange:
         for client in self._clients.values():
             await client.aclose()
 
-    async def _receive(self, request: Request, watch: "_Watch", arrived: "_Arrived") -> None:
+    async def _receive(self, request: Request, trace: "_SendTrace", arrived: "_Partial") -> None:
         client = self._client(request.paid)
         built = client.build_request(
             request.method,
             request.url,
             headers=request.headers,
             json=request.body,
-            extensions={"trace": watch},
+            extensions={"trace": trace},
         )
         response = await client.send(built, stream=True)
         arrived.response = response
         try:
-            # A body that breaks off is still an answer: the job's id may stand in its ruins.
+            # A body that breaks off is still an answer: it may contain the job's id.
             with suppress(httpx.HTTPError):
                 arrived.whole = await _read(response, arrived.body)
         finally:
@@ -131,8 +140,8 @@ class Exchange:
 
     def _client(self, paid: bool) -> httpx.AsyncClient:
         if paid not in self._clients:
-            # Near the server's idle limit keep-alive gave 249 ambiguous errors in 1,500 posts,
-            # a fresh connection none.
+            # With gaps near the server's idle limit, keep-alive gave 249 ambiguous errors in 1,500
+            # posts, and fresh connections gave none (observed).
             self._clients[paid] = self._open(keep_alive=not paid)
         return self._clients[paid]
 
@@ -151,16 +160,16 @@ class Exchange:
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             )
         except (ImportError, ValueError, httpx.InvalidURL) as exc:
-            # A SOCKS proxy without its package, or a proxy address that is none.
+            # A SOCKS proxy without its package, or a proxy address that is not valid.
             raise _UnusableProxy("unusable proxy") from exc
 
 
-class _Watch:
-    """Follows httpcore's trace up to the moment when the first header byte may leave.
+class _SendTrace:
+    """Follows httpcore's trace up to the moment when the first byte of the headers may be sent.
 
     Attributes:
-        traced: the transport tells its steps at all (a stand-in in a test does not).
-        started: from now on the request may have landed.
+        traced: whether the transport reports its steps (the stand-in of a test may not).
+        started: whether PixelDojo may have received the request by now.
     """
 
     def __init__(self, commit: Commit | None) -> None:
@@ -173,14 +182,16 @@ class _Watch:
         if event != "http11.send_request_headers.started" or self.started:
             return
         if info["request"].method == b"CONNECT":
-            return  # a proxy is asked for a tunnel: nothing of ours has left yet
+            return  # this asks a proxy for a tunnel; nothing of the request itself has been sent
         if self._commit:
             await self._commit()
         self.started = True
 
 
 @dataclass
-class _Arrived:
+class _Partial:
+    """What has arrived of an answer."""
+
     response: httpx.Response | None = None
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
@@ -199,28 +210,28 @@ class _Arrived:
 
 
 async def _read(response: httpx.Response, body: bytearray) -> bool:
-    """Fill `body` up to the cap; whether the answer came to its end."""
-    # Not aiter_raw(), which refuses what a stand-in transport has already read.
+    """Fill `body` up to the limit; whether the whole answer came."""
+    # Not aiter_raw(), which refuses a body that a test's transport has already read.
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async for chunk in response.stream:
-        body += chunk[: MAX_BODY - len(body)]
-        if len(body) >= MAX_BODY:
+        body += chunk[: MAX_BODY_BYTES - len(body)]
+        if len(body) >= MAX_BODY_BYTES:
             return False
     return True
 
 
-def _no_answer(exc: Exception, watch: _Watch, paid: bool) -> WanError:
-    """No answer came: what that means depends on how far the request got."""
+def _no_answer(exc: Exception, trace: _SendTrace, paid: bool) -> WanError:
+    """The error for a request without an answer, by how far the request got."""
     why, transient = _reason(exc)
     if not paid:
         return CouldNotFindOut(f"PixelDojo could not be reached ({why}).", transient=transient)
-    if not watch.started and (watch.traced or isinstance(exc, _UNREACHED)):
+    if not trace.started and (trace.traced or isinstance(exc, _UNREACHED)):
         return NotSent(f"The request was not sent ({why}).", transient=transient)
     return OutcomeUnknown(f"The request was sent, but no answer arrived ({why}).")
 
 
 def _reason(exc: Exception) -> tuple[str, bool]:
-    """Which kind of failure, in words of ours (httpx's may hold a URL), and whether it passes."""
+    """The reason in our own words (httpx's may contain a URL), and whether it is transient."""
     if isinstance(exc, _UnusableProxy):
         return "the proxy named in the environment cannot be used", False
     cause: BaseException | None = exc
@@ -230,18 +241,20 @@ def _reason(exc: Exception) -> tuple[str, bool]:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "its certificate is not trusted on this machine", False
         cause = cause.__cause__ or cause.__context__
-    kinds: tuple[tuple[type[Exception], str], ...] = (
+    reasons: tuple[tuple[type[Exception], str], ...] = (
         (httpx.ConnectTimeout, "connecting took too long"),
         (httpx.TimeoutException, "no answer in time"),
         (TimeoutError, "no answer in time"),
         (httpx.ProxyError, "the proxy refused"),
         (httpx.ConnectError, "no connection"),
     )
-    return next((why for kind, why in kinds if isinstance(exc, kind)), "connection broken"), True
+    return next(
+        (why for error, why in reasons if isinstance(exc, error)), "connection broken"
+    ), True
 
 
 def _system_trust() -> ssl.SSLContext:
-    """The operating system's trust store, where companies keep their private authorities."""
+    """The trust store of the operating system, which has the private authorities of companies."""
     import truststore
 
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

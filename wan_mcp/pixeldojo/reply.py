@@ -1,4 +1,4 @@
-"""One answer of the vendor as raw material: read as JSON without trust, its text made harmless."""
+"""One answer of PixelDojo, not trusted: read as JSON, with its text made harmless."""
 
 import email.utils
 import json
@@ -11,17 +11,18 @@ from typing import Any, Self
 
 from wan_mcp.errors import CouldNotFindOut
 
-MAX_TEXT = 300
-MAX_RETRY_AFTER = 300.0
-_SURELY_A_DATE = 1_000_000_000
-"""A reset that large is a Unix time; smaller ones are seconds. Both are in use on the web."""
+MAX_TEXT_CHARACTERS = 300
+MAX_RETRY_AFTER_SECONDS = 300.0
+_MIN_UNIX_TIME = 1_000_000_000
+"""A reset at least this large is a Unix time, a smaller one is a number of seconds; both are in use
+(observed elsewhere)."""
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
     r"|(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"  # titles
     r"|\x1b."
 )
-# Blank letters and variation selectors: none of them shows, and the last ones can carry a text.
+# Blank letters and variation selectors: all are invisible, and the last ones can encode a text.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
@@ -30,12 +31,12 @@ _BLANK = re.compile(
 
 @dataclass(frozen=True)
 class Allowance:
-    """The `X-RateLimit-*` headers of an answer; None for each that says nothing usable.
+    """The `X-RateLimit-*` headers of an answer; None for each that is missing or not usable.
 
     Attributes:
-        limit: requests in a window, taken for a minute (the window is not documented).
+        limit: requests in a window, which is assumed to be a minute (it is not documented).
         remaining: how many of them are left.
-        reset: seconds until there are more, at most 300.
+        reset: seconds until there are more, 0 to 300.
     """
 
     limit: int | None = None
@@ -45,15 +46,15 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as it came in.
+    """One answer as it arrived.
 
     Attributes:
         status: the HTTP status.
-        body: at most 1 MiB of it, undecoded.
-        whole: whether the body arrived to its end.
+        body: its first 1 MiB, undecoded.
+        whole: whether the whole body arrived.
         content_type: the media type as sent.
-        retry_after: seconds to wait, already made finite and capped.
-        allowance: what the answer's headers tell of the key's request budget.
+        retry_after: seconds that PixelDojo asks to wait, 0 to 300.
+        allowance: how many requests the key may make, according to the headers.
     """
 
     status: int
@@ -64,7 +65,7 @@ class Reply:
     allowance: Allowance = Allowance()
 
     def without(self, secret: str) -> Self:
-        """The same answer with a secret blotted out: one that repeats our key goes no further."""
+        """The same answer with a secret replaced, in case it repeats our key."""
         if not secret:
             return self
         return replace(self, body=self.body.replace(secret.encode(), b"[key]"))
@@ -73,7 +74,7 @@ class Reply:
         """The JSON object in the body.
 
         Raises:
-            CouldNotFindOut: the body is cut, no JSON, or no object.
+            CouldNotFindOut: the body is cut, is not JSON, or is not an object.
         """
         document = self.json()
         if not isinstance(document, Mapping):
@@ -81,22 +82,22 @@ class Reply:
         return document
 
     def json(self) -> Any:
-        """Whatever JSON the body holds; NaN and Infinity are none, nor is endless nesting.
+        """The JSON in the body; NaN, Infinity and endless nesting are not accepted as JSON.
 
         Raises:
-            CouldNotFindOut: the body is cut or no JSON.
+            CouldNotFindOut: the body is cut or is not JSON.
         """
         if not self.whole:
             raise CouldNotFindOut("PixelDojo's answer broke off or was too large.")
         try:
             return json.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
-            kind = "a web page" if "html" in self.content_type.lower() else "no JSON"
-            raise CouldNotFindOut(f"PixelDojo's answer was {kind}.") from exc
+            content = "a web page" if "html" in self.content_type.lower() else "not JSON"
+            raise CouldNotFindOut(f"PixelDojo's answer was {content}.") from exc
 
 
-def clean(text: object, limit: int = MAX_TEXT) -> str:
-    """Upstream text made harmless: one line, no control, ANSI, bidi or invisible characters.
+def clean(text: object, limit: int = MAX_TEXT_CHARACTERS) -> str:
+    """PixelDojo's text made harmless: one line, no control, ANSI, bidi or invisible characters.
 
     Double quotes become single ones, so that the text cannot close the quotes we put around it.
     """
@@ -110,39 +111,41 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
 
 
 def answered_at(headers: Mapping[str, str]) -> datetime:
-    """The date by the clock that the answer's other dates go by; ours when it does not say.
+    """When the answer was made, by the clock of its other dates; by our clock if it has no date.
 
     Args:
-        headers: by any case of their names.
+        headers: a mapping that ignores the case of names.
     """
     return _http_date(headers.get("date", "")) or datetime.now(UTC)
 
 
 def retry_after_seconds(value: str, now: datetime) -> float | None:
-    """Seconds to wait, 0 to 300, from digits or an HTTP date; None when it says neither."""
+    """Seconds to wait, 0 to 300, from digits or from an HTTP date; None for anything else."""
     if value.isascii() and value.isdigit():
-        return min(float(value), MAX_RETRY_AFTER)
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
     when = _http_date(value)
     if when is None:
         return None
-    return min(max((when - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
+    return min(max((when - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def allowance(headers: Mapping[str, str], now: datetime) -> Allowance:
-    """What rate-limit headers tell.
+    """The content of the rate-limit headers.
 
     Args:
-        headers: by any case of their names.
-        now: for a reset that is told as a date.
+        headers: a mapping that ignores the case of names.
+        now: the date, for a reset that is given as a date.
     """
     limit, remaining, reset = (
         _digits(headers.get(f"x-ratelimit-{name}", "")) for name in ("limit", "remaining", "reset")
     )
-    if reset is not None and reset > 1000 * _SURELY_A_DATE:
-        reset = round(reset / 1000)  # some servers tell milliseconds (assumed)
-    if reset is not None and reset > _SURELY_A_DATE:
+    if reset is not None and reset > 1000 * _MIN_UNIX_TIME:
+        reset = round(reset / 1000)  # some servers send milliseconds (observed elsewhere)
+    if reset is not None and reset > _MIN_UNIX_TIME:
         reset = max(reset - int(now.timestamp()), 0)
-    return Allowance(limit, remaining, None if reset is None else min(reset, MAX_RETRY_AFTER))
+    return Allowance(
+        limit, remaining, None if reset is None else min(reset, MAX_RETRY_AFTER_SECONDS)
+    )
 
 
 def _http_date(value: str) -> datetime | None:

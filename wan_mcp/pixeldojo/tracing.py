@@ -1,7 +1,7 @@
-"""A span around each request to PixelDojo, for whoever runs OpenTelemetry; else it costs nothing.
+"""An OpenTelemetry span around each request to PixelDojo; without OpenTelemetry it costs nothing.
 
-It hangs below the span of the tool that asked. Neither the key nor a URL is ever in it: the route
-is our own template, and of a failure only its kind is told.
+It is a child of the span of the tool call. It never contains the key or a URL: the route is our own
+template, and of a failure it has only the type.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,16 +16,16 @@ def request_span(method: str, route: str, ids: Mapping[str, str]) -> Iterator[Sp
     """The span of one request.
 
     Args:
-        route: the path with its parts named rather than given.
-        ids: our `submission_id`, PixelDojo's `job_id`; empty ones are left out.
+        route: the path, with names in the place of its variable parts.
+        ids: our `submission_id` and PixelDojo's `job_id`; empty ones are left out.
     """
-    told = {f"wan_mcp.{name}": id for name, id in ids.items() if id}
+    attributes = {f"wan_mcp.{name}": id for name, id in ids.items() if id}
     tracer = trace.get_tracer("wan_mcp")
     with tracer.start_as_current_span(
         f"{method} {route}",
         kind=SpanKind.CLIENT,
-        attributes={"http.request.method": method, "url.template": route, **told},
-        record_exception=False,  # its text may hold what was sent
+        attributes={"http.request.method": method, "url.template": route, **attributes},
+        record_exception=False,  # its text may contain what was sent
         set_status_on_exception=False,
     ) as span:
         try:
@@ -37,7 +37,7 @@ def request_span(method: str, route: str, ids: Mapping[str, str]) -> Iterator[Sp
 
 
 def answered(span: Span, status: int) -> None:
-    """Note the HTTP status; 4xx and 5xx are errors of a client's span (OpenTelemetry)."""
+    """Record the HTTP status; 4xx and 5xx are errors of a client's span (OpenTelemetry)."""
     span.set_attribute("http.response.status_code", status)
     if status >= 400:
         span.set_attribute("error.type", str(status))

@@ -1,7 +1,7 @@
-"""PixelDojo's JSON on one side, our words on the other. No I/O.
+"""Translates between PixelDojo's JSON and our models. No I/O.
 
-Nothing that arrives is trusted: every reader takes any JSON at all and either finds what it
-needs or says in one sentence that it could not.
+No answer is trusted: every reader accepts any JSON and either finds what it needs or raises an
+error of one sentence.
 """
 
 import re
@@ -28,7 +28,7 @@ _PARAMETERS = {
     "merge_audio": "merge_audio",
     "seed": "seed",
 }
-"""The documented parameters: the vendor's spelling, and ours."""
+"""The documented parameters: PixelDojo's spelling, and ours."""
 _DONE = {"completed", "succeeded", "success"}
 _FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
 _JOB_ID_IN_DAMAGED_JSON = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
@@ -36,10 +36,10 @@ _JOB_ID_IN_DAMAGED_JSON = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
 
 @dataclass(frozen=True)
 class Model:
-    """What the vendor's model page tells.
+    """PixelDojo's model page.
 
     Attributes:
-        credit_estimate: credits a job costs, when the page names one number.
+        credit_estimate: credits that a job costs, if the page names one number.
     """
 
     credit_estimate: float | None
@@ -50,24 +50,24 @@ class Listed:
     """A job in the job list, with what the list shows of its request (assumed: under `input`).
 
     Attributes:
-        asked: in our words; what the list does not show is missing.
+        arguments: by our names; what the list does not show is missing.
     """
 
     job: Job
-    asked: Mapping[str, str | int | bool]
+    arguments: Mapping[str, str | int | bool]
 
     @property
     def seed(self) -> int | None:
         """The seed that the list shows."""
-        seed = self.asked.get("seed")
+        seed = self.arguments.get("seed")
         return seed if type(seed) is int else None
 
 
 def run_body(wanted: Replacement, *, resolution_as_number: bool = False) -> dict[str, Any]:
     """The flat JSON body of a submit: documented fields only, and only those that are set.
 
-    The duration is always sent: the documentation calls it both required and defaulted.
-    The resolution goes as a string unless told otherwise: its type is not documented.
+    The duration is always sent: the documentation calls it both required and optional.
+    The resolution is sent as a string unless `resolution_as_number`: its type is not documented.
     """
     resolution: str | int | None = wanted.resolution
     if resolution is not None and resolution_as_number:
@@ -78,10 +78,10 @@ def run_body(wanted: Replacement, *, resolution_as_number: bool = False) -> dict
 
 
 def accepted(reply: Reply, *, loopback: bool = False) -> Job:
-    """The job a 2xx answer to a submit speaks of.
+    """The job in a 2xx answer to a submit.
 
     Raises:
-        OutcomeUnknown: no usable id arrived, so the job is paid and its id lost.
+        OutcomeUnknown: no usable id arrived; the job is very likely paid, and its id is lost.
     """
     try:
         return _job(reply.document(), loopback=loopback)
@@ -97,24 +97,24 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
 
 
 def job(reply: Reply, job_id: str, *, loopback: bool = False) -> Job:
-    """The job a status answer speaks of.
+    """The job in a status answer.
 
     Raises:
-        CouldNotFindOut: the answer is not a job, or it is another job than the one asked for.
+        CouldNotFindOut: the answer is not a job, or it is another job than the requested one.
     """
-    told = _job(reply.document(), loopback=loopback, missing_id=job_id)
-    if told.job_id != job_id:
+    answered = _job(reply.document(), loopback=loopback, missing_id=job_id)
+    if answered.job_id != job_id:
         raise CouldNotFindOut("PixelDojo answered about another job than the one asked for.")
-    return told
+    return answered
 
 
 def jobs(reply: Reply, *, loopback: bool = False) -> list[Listed]:
-    """The recent jobs, in the vendor's order; entries that are no jobs are left out.
+    """The recent jobs, in PixelDojo's order; entries that are not jobs are left out.
 
-    The list's envelope is not documented: a bare list and the usual wrappings are read.
+    The form of the answer is not documented: a bare list is read, and a list in an object.
 
     Raises:
-        CouldNotFindOut: there is no list in the answer.
+        CouldNotFindOut: the answer contains no list.
     """
     document = reply.json()
     if isinstance(document, Mapping):
@@ -125,7 +125,7 @@ def jobs(reply: Reply, *, loopback: bool = False) -> list[Listed]:
 
 
 def model(reply: Reply) -> Model:
-    """The model page; the estimate is None when the page's price is not one plain number."""
+    """The model page; the estimate is None if the price on it is not one plain number."""
     document = reply.document()
     inner = document.get("model")
     price = (inner if isinstance(inner, Mapping) else document).get("creditCost")
@@ -135,7 +135,7 @@ def model(reply: Reply) -> Model:
 
 
 def resolution_is_number(reply: Reply) -> bool:
-    """Whether the published schema of the body wants `resolution` as a number."""
+    """Whether the published schema of the body has `resolution` as a number."""
     document = reply.document()
     schema = document.get("schema", document)
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
@@ -144,32 +144,32 @@ def resolution_is_number(reply: Reply) -> bool:
         return False
     choices = field.get("enum")
     sample = choices[0] if isinstance(choices, list) and choices else None
-    # A type may also be a list, which no set can be asked for.
+    # A type may also be a list, which a set could not be searched for.
     return field.get("type") in ("integer", "number") or isinstance(sample, int)
 
 
 def _listed(entries: list[Any], loopback: bool) -> Iterator[Listed]:
     for entry in entries:
         if isinstance(entry, Mapping) and _id(entry.get("jobId")):
-            asked = entry.get("input")
-            asked = asked if isinstance(asked, Mapping) else entry
-            yield Listed(_job(entry, loopback=loopback), _asked(asked))
+            body = entry.get("input")
+            body = body if isinstance(body, Mapping) else entry
+            yield Listed(_job(entry, loopback=loopback), _arguments(body))
 
 
-def _asked(body: Mapping[str, Any]) -> dict[str, str | int | bool]:
-    told = {ours: body.get(theirs) for theirs, ours in _PARAMETERS.items()}
-    if isinstance(told["resolution"], int):
-        told["resolution"] = str(told["resolution"])
-    return {name: value for name, value in told.items() if isinstance(value, str | int)}
+def _arguments(body: Mapping[str, Any]) -> dict[str, str | int | bool]:
+    values = {ours: body.get(theirs) for theirs, ours in _PARAMETERS.items()}
+    if isinstance(values["resolution"], int):
+        values["resolution"] = str(values["resolution"])
+    return {name: value for name, value in values.items() if isinstance(value, str | int)}
 
 
 def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -> Job:
-    told_id = document.get("jobId")
-    job_id = _id(missing_id if told_id is None else told_id)
+    given_id = document.get("jobId")
+    job_id = _id(missing_id if given_id is None else given_id)
     if not job_id:
         raise CouldNotFindOut("PixelDojo's answer has no usable job id.")
-    if told_id is None and "status" not in document:
-        raise CouldNotFindOut("PixelDojo's answer tells nothing of a job.")
+    if given_id is None and "status" not in document:
+        raise CouldNotFindOut("PixelDojo's answer says nothing about a job.")
     word = clean(document.get("status"), 40)
     url, note = _video(document, loopback)
     return Job(
@@ -190,7 +190,7 @@ def _id(value: object) -> str:
 
 
 def _status(word: str) -> JobStatus:
-    """Any word not known to be an end means "still going": the vendor may add some."""
+    """The status for PixelDojo's word; an unknown one means "running", as more may be added."""
     plain = re.sub(r"[\s-]+", "_", word.lower())
     if plain in _DONE:
         return JobStatus.COMPLETED
@@ -210,11 +210,11 @@ def _video(document: Mapping[str, Any], loopback: bool) -> tuple[str | None, str
     try:
         return addresses.media_url(url, loopback=loopback, secure=True), None
     except ValueError as exc:
-        return None, f"PixelDojo's link to the film was dropped: it {exc}."
+        return None, f"PixelDojo's link to the video was dropped: it {exc}."
 
 
 def _candidates(output: object) -> Iterator[str]:
-    """Where the vendor's own clients look for the film, in their order."""
+    """Where PixelDojo's own clients look for the video, in their order."""
     yield from _strings(output)
     if isinstance(output, Mapping):
         for name in ("video", "videos", "image", "images"):
@@ -241,9 +241,9 @@ def _number(value: object) -> float | None:
 
 def _time(value: object) -> datetime | None:
     try:
-        told = datetime.fromisoformat(value) if isinstance(value, str) else None
-        utc = told and (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        utc = time and (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    # Beyond these a date means "never" or "unset", and arithmetic with it may leave the calendar.
+    # Other years mean "never" or "unset", and arithmetic with them may exceed the calendar.
     return utc if utc and 1971 <= utc.year <= 9000 else None

@@ -1,1 +1,1 @@
-"""How hosts reach the server, and how it stops."""
+"""The transports by which hosts reach the server, and how it stops."""

@@ -1,7 +1,8 @@
 """MCP over streamable HTTP, on this machine only.
 
-Every answer may be a stream (never `json_response`, which loses cancelling and progress) and no
-request depends on an earlier one (`stateless_http`), so all revisions work against any replica.
+Every answer may be a stream (never `json_response`, which loses cancellation and progress) and no
+request depends on an earlier one (`stateless_http`), so every protocol revision works with any
+replica.
 """
 
 import contextlib
@@ -20,15 +21,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.transports.shutdown import LAST_WRITE, Shutdown, serve_and_leave
+from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 
 PATH = "/mcp"
-MAX_BODY = 1024 * 1024
-"""Largest request body in bytes; the parameters of a job take a few hundred."""
-
-GRACE = 9.5
-"""Seconds from a signal until work is cut: room for a paid request to be answered. Who stops a
-service commonly kills it after 10 s (assumed)."""
+MAX_BODY_BYTES = 1024 * 1024
+"""The largest request body; the parameters of a job take a few hundred bytes."""
 
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
 
@@ -36,11 +33,12 @@ _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
 def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
     """The ASGI app: `/mcp`, and `/healthz`, which answers without authentication.
 
-    Its lifespan is that of `server`. Only requests that name this machine and `port` (any port
-    when it is 0) in Host are served, and browser pages only from this machine: otherwise a page
-    anywhere could have its own name resolve to loopback and spend credits.
+    Its lifespan is that of `server`. It serves only requests whose Host header names this machine
+    and `port` (any port if it is 0), and only browser pages of this machine: otherwise any web page
+    could let its own host name resolve to loopback and spend credits.
 
-    Raises ValueError when `host` is not a loopback address.
+    Raises:
+        ValueError: `host` is not a loopback address.
     """
     _require_loopback(host)
     names = ("127.0.0.1", "localhost", "[::1]")
@@ -49,7 +47,7 @@ def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         stateless_http=True,
-        max_request_body_size=MAX_BODY,
+        max_request_body_size=MAX_BODY_BYTES,
         transport_security=TransportSecuritySettings(
             allowed_hosts=[*names, *ports],
             allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
@@ -65,13 +63,16 @@ def run_http(
     host: str = "127.0.0.1",
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
+    deadlines: Deadlines = HTTP,
 ) -> int:
     """Serve as `serve_http` does until a signal, then return 0; end the process with it at once.
 
-    As with `run_stdio`, whose exit codes these are.
+    The exit codes are those of `shutdown`.
     """
-    serve = partial(serve_http, server, host=host, port=port, announce=announce)
-    anyio.run(serve_and_leave, serve)
+    serve = partial(
+        serve_http, server, host=host, port=port, announce=announce, deadlines=deadlines
+    )
+    anyio.run(serve_and_leave, serve, deadlines)
     return 0
 
 
@@ -81,17 +82,23 @@ async def serve_http(
     host: str = "127.0.0.1",
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
+    deadlines: Deadlines = HTTP,
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
-    `port` 0 takes a free one; `announce` gets the URL once clients can connect. When work outlives
-    the grace, or at a second signal, the process is ended.
+    When work goes on after the grace period, or at a second signal, the process is ended.
 
-    Raises ValueError for a `host` that is not loopback and OSError, with a sentence, for a port
-    that cannot be had; both before the lifespan starts. What the lifespan raises comes through.
+    Args:
+        port: 0 takes a free one.
+        announce: gets the URL once clients can connect.
+
+    Raises:
+        ValueError: `host` is not a loopback address; raised before the lifespan starts.
+        OSError: the port cannot be used; the text is a sentence; raised before the lifespan starts.
+        Exception: whatever the lifespan raises.
     """
     _require_loopback(host)
-    with _listen(host, port) as listener, Shutdown(grace=GRACE) as shutdown:
+    with _listen(host, port) as listener, Shutdown(deadlines=deadlines) as shutdown:
         port = listener.getsockname()[1]
         requests = _Requests(http_app(server, host=host, port=port))
         async with server.session_manager.run():
@@ -101,7 +108,7 @@ async def serve_http(
 
 
 class _Requests:
-    """Cuts open requests short when serving ends; uvicorn would wait for streams to end alone."""
+    """Cuts open requests when serving ends; uvicorn would wait for the end of their streams."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -128,7 +135,7 @@ class _Requests:
 
 
 class _Reply:
-    """One response, so that it can be finished properly wherever it was cut."""
+    """One response, which can be finished properly at whatever point it was cut."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -136,7 +143,7 @@ class _Reply:
         self._finished = False
 
     async def send(self, message: Message) -> None:
-        await self._send(message)  # noted after it: a send that is cancelled has not happened
+        await self._send(message)  # the notes follow, because a cancelled send has not happened
         self._started = True
         self._finished = message["type"] == "http.response.body" and not message.get("more_body")
 
@@ -148,7 +155,7 @@ class _Reply:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers, which raise the signal again after an orderly end."""
+    """uvicorn without its signal handlers, which would raise the signal again at the end."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -158,12 +165,12 @@ class _Uvicorn(uvicorn.Server):
 async def _run(requests: _Requests, listener: socket.socket, shutdown: Shutdown) -> None:
     config = uvicorn.Config(
         requests,
-        http="h11",  # what comes with mcp, whatever else is installed
+        http="h11",  # it comes with mcp, whatever else is installed
         ws="none",
         lifespan="off",  # entered by serve_http, where its errors reach the caller
         log_config=None,  # the root logger's handlers: stderr
         log_level="warning",
-        access_log=False,  # it would hold URLs with their queries
+        access_log=False,  # it would contain URLs with their queries
         proxy_headers=False,
         server_header=False,
     )
@@ -173,8 +180,8 @@ async def _run(requests: _Requests, listener: socket.socket, shutdown: Shutdown)
         await shutdown.asked.wait()
         web.should_exit = True
         requests.end()
-        # uvicorn would wait for ever for a client that does not read its answer.
-        await anyio.sleep(LAST_WRITE)
+        # uvicorn would wait forever for a client that does not read its answer.
+        await anyio.sleep(shutdown.deadlines.last_write_seconds)
         for connection in tuple(web.server_state.connections):
             connection.transport.abort()
 

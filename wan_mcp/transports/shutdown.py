@@ -1,8 +1,8 @@
-"""How a serving process ends: in order, soon, and without tearing a paid request.
+"""How a serving process ends: in order, soon, and without interrupting a paid request.
 
-Exit codes: 0 after the end of stdin, a first signal, a dead parent, or a client that stopped
-reading; 1 when work was still running as the grace ended; 128 + n after a second signal n
-that comes more than IMPATIENCE later.
+Exit codes: 0 after the end of stdin, a first signal, the death of the parent, or a client that
+stopped reading; 1 when work was still running at the end of the grace period; 128 + n after a
+second signal n that is not a repetition of the first.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Self
@@ -21,48 +22,68 @@ import anyio
 
 logger = logging.getLogger(__name__)
 
-GRACE = 1.5
-"""Seconds from the wish to stop until work is cut; hosts kill after 2 s (observed)."""
 
-LEAVING = 0.4
-"""Seconds an orderly end may take after all work; together with GRACE still under 2 s."""
+@dataclass(frozen=True)
+class Deadlines:
+    """How long each part of the end may take.
 
-LAST_WRITE = 0.2
-"""Seconds for the last answer to leave; then the lifespan's exit comes first."""
+    Attributes:
+        grace_seconds: from the request to stop until work is cut. Hosts kill a stdio server after
+            2 s (observed).
+        exit_seconds: from the end of all work until the process is ended, whatever its threads are
+            doing; with `grace_seconds` still under 2 s.
+        last_write_seconds: for the last answer to leave; the lifespan ends after that in any case.
+        repeated_signal_seconds: after a first signal, in which a second one means the same: a host
+            that stops a server may send SIGINT and SIGTERM at once, and that must not interrupt a
+            paid request (assumed).
+    """
 
-IMPATIENCE = 0.4
-"""Seconds after a first signal in which a second one is the same wish: a host that stops a server
-may send SIGINT and SIGTERM at once, and that must not tear a paid request (assumed)."""
+    grace_seconds: float = 1.5
+    exit_seconds: float = 0.4
+    last_write_seconds: float = 0.2
+    repeated_signal_seconds: float = 0.4
 
 
-async def serve_and_leave(serve: Callable[[], Awaitable[None]]) -> None:
-    """Serve, then see to it that the process ends soon, with code 0, and no signal spoils that.
+STDIO = Deadlines()
+HTTP = Deadlines(grace_seconds=9.5)
+"""A paid request has time to be answered; supervisors commonly kill a service after 10 s
+(assumed)."""
 
-    The usual way out waits for every thread, and a name lookup or a write that nobody reads keeps
-    its thread for long (observed); `os._exit` does not wait.
+
+async def serve_and_leave(serve: Callable[[], Awaitable[None]], deadlines: Deadlines) -> None:
+    """Serve, then make sure that the process ends soon, with code 0, and that no signal changes it.
+
+    An ordinary exit waits for every thread, and a name lookup or a write that nobody reads keeps
+    its thread for a long time (observed); `os._exit` does not wait.
     """
     await serve()
     for number in _signals():
         signal.signal(number, signal.SIG_IGN)
-    _after(LEAVING, partial(os._exit, 0))
+    _after(deadlines.exit_seconds, partial(os._exit, 0))
 
 
 class Shutdown:
-    """The one way serving ends, whoever wants it: a signal, the client, or a dead parent.
+    """The one way in which serving ends: by a signal, by the client, or by the death of the parent.
 
-    A context manager around serving: signals are taken on entry and given back on exit. `end`
-    ends the process with a code, from any thread, without waiting for anything.
+    A context manager around serving: it replaces the signal handlers and restores them at the end.
+
+    Args:
+        end: ends the process with a code, from any thread, without waiting for anything.
+        now: seconds that never go back.
+
+    Attributes:
+        asked: set when serving shall end.
     """
 
     def __init__(
         self,
         *,
-        grace: float = GRACE,
+        deadlines: Deadlines = STDIO,
         end: Callable[[int], object] = os._exit,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.asked = anyio.Event()
-        self._grace = grace
+        self.deadlines = deadlines
         self._end = end
         self._now = now
         self._signalled_at: float | None = None
@@ -81,16 +102,16 @@ class Shutdown:
         self._cleanup.close()
 
     def ask(self) -> None:
-        """Let serving end; from now on it has `grace` seconds. Call on the event loop."""
+        """Let serving end within the grace period. Call it on the event loop."""
         if not self.asked.is_set():
             self.asked.set()
-            self._cleanup.callback(_after(self._grace, self._cut).cancel)
+            self._cleanup.callback(_after(self.deadlines.grace_seconds, self._cut).cancel)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = self._now()
         if self._signalled_at is None:
             self._signalled_at = now
-        elif now - self._signalled_at > IMPATIENCE:
+        elif now - self._signalled_at > self.deadlines.repeated_signal_seconds:
             self._end(128 + number)
         self._loop.call_soon_threadsafe(self.ask)
 
@@ -105,12 +126,12 @@ def _signals() -> Iterator[signal.Signals]:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
         if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
-            continue  # not on this system; or nohup, whose user wants to log out
+            continue  # not on this system; or under nohup, whose user wants to log out
         yield number
 
 
 def _after(seconds: float, do: Callable[[], object]) -> threading.Timer:
-    """A thread, not the event loop's clock: the loop may be what does not get on."""
+    """Do it in a thread of its own, because the event loop itself may be what hangs."""
     timer = threading.Timer(seconds, do)
     timer.daemon = True
     timer.start()

@@ -1,14 +1,14 @@
 """MCP over standard input and output, for the hosts that start this program themselves.
 
-The sessions are the SDK's; the pipes under them are ours, because those of mcp 2.3.0 (all observed)
+The sessions are the SDK's. The pipes below them are ours, because those of mcp 2.3.0 (all observed)
 
-* hang on SIGINT and die on SIGTERM with a paid submit in the air, since a read cannot be cancelled;
-* end in a traceback when the client closes its end, or when one text holds half an emoji;
+* hang on SIGINT, and on SIGTERM die during a paid request, because a read cannot be cancelled;
+* end in a traceback when the client closes its end, or when a text contains half an emoji;
 * keep a line of any length in memory;
 * refuse the `initialize` that real hosts send after a `server/discover`.
 
-A line that is no JSON-RPC message (garbage, a batch, over 4 MiB) gets no answer: an error without
-an id is not a valid message before revision 2025-11-25.
+A line that is not a JSON-RPC message (garbage, a batch, over 4 MiB) gets no answer: an error
+without an id is not a valid message before revision 2025-11-25.
 """
 
 import io
@@ -36,51 +36,52 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
 from pydantic_core import PydanticSerializationError
 
-from wan_mcp.transports.shutdown import LAST_WRITE, Shutdown, serve_and_leave
+from wan_mcp.transports.shutdown import STDIO, Deadlines, Shutdown, serve_and_leave
 
 logger = logging.getLogger(__name__)
 
-PARENT_POLL = 0.4
-"""Seconds between two looks at the parent; together with GRACE still under 2 s."""
-
-MOST_AT_ONCE = 256
-"""Answers in one write."""
-MAX_LINE = 4 * 1024 * 1024
-"""Longest line read, in bytes, its end included."""
+PARENT_POLL_SECONDS = 0.4
+"""How often the parent process is checked; with the grace period still under 2 s."""
+MAX_ANSWERS_PER_WRITE = 256
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""The longest line that is read, with its line end."""
 
 
-def run_stdio(server: MCPServer[Any]) -> int:
+def run_stdio(server: MCPServer[Any], deadlines: Deadlines = STDIO) -> int:
     """Serve one client on this process's standard streams until it leaves, then return 0.
 
     End the process with the returned value at once, `sys.exit(run_stdio(server))`: it ends by
-    itself LEAVING seconds later. When work is cut or a second signal comes, it ends in here, with
-    one of the exit codes in `shutdown`. What the lifespan of `server` raises comes through.
+    itself `deadlines.exit_seconds` later. When work is cut or a second signal comes, the process
+    ends in here, with one of the exit codes in `shutdown`.
+
+    Raises:
+        Exception: whatever the lifespan of `server` raises.
     """
-    # A standard stream that came closed is filled, or something of ours would get its number.
+    # A closed standard stream is opened, or a file of ours would get its number.
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(null)
-    anyio.run(serve_and_leave, partial(serve_stdio, server))
+    anyio.run(serve_and_leave, partial(serve_stdio, server, deadlines), deadlines)
     return 0
 
 
-async def serve_stdio(server: MCPServer[Any]) -> None:
+async def serve_stdio(server: MCPServer[Any], deadlines: Deadlines = STDIO) -> None:
     """Serve one client on the standard streams; returns when all work and the lifespan have ended.
 
-    The standard streams are taken for good, the signals until this returns.
+    The standard streams are never given back; the signal handlers are, at the end.
     """
-    with Shutdown() as shutdown:
+    with Shutdown(deadlines=deadlines) as shutdown:
         stdin, stdout = _take_standard_streams()
         await serve_pipes(server, stdin, stdout, shutdown)
 
 
 async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown: Shutdown) -> None:
-    """Serve one client over two file descriptors until `shutdown` is asked for, by us or others.
+    """Serve one client over two file descriptors until `shutdown` is asked for.
 
-    Handlers are cancelled by the end of their session, not from outside: so the lifespan leaves
-    the ordinary way, may await in its clean-up, and shielded work is waited for.
+    Handlers are cancelled by the end of their session, not from outside. So the lifespan ends in
+    the ordinary way, may await in its clean-up, and waits for shielded work.
     """
-    low = server._lowlevel_server  # no public way to serve an MCPServer on streams of one's own
+    low = server._lowlevel_server  # there is no public way to serve an MCPServer on our own streams
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
         session, requests = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outbox, answers = anyio.create_memory_object_stream[SessionMessage](0)
@@ -89,11 +90,11 @@ async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown:
         tasks.start_soon(_write_answers, answers, stdout, shutdown)
         tasks.start_soon(intake.run, stdin)
         await serve_dual_era_loop(low, requests, outbox, lifespan_state=state)
-        tasks.cancel_scope.deadline = anyio.current_time() + LAST_WRITE
+        tasks.cancel_scope.deadline = anyio.current_time() + shutdown.deadlines.last_write_seconds
 
 
 class _Intake:
-    """From lines to one session of the SDK, with every early `server/discover` in its own."""
+    """Feeds lines to one session of the SDK, and each early `server/discover` to another."""
 
     def __init__(
         self,
@@ -108,13 +109,13 @@ class _Intake:
         self._session = session
         self._outbox = outbox
         self._shutdown = shutdown
-        self._taken = threading.Semaphore(0)
+        self._consumed = threading.Semaphore(0)
 
     async def run(self, stdin: int) -> None:
         """Feed the session until the end of stdin or of serving, then close it."""
         pump, lines = anyio.create_memory_object_stream[bytes](1)
-        # A daemon thread, not one of anyio's: nothing may ever wait for a read, not even the exit.
-        args = (stdin, pump, self._taken, current_token())
+        # A daemon thread, not one of anyio's: nothing may wait for a read, not even the exit.
+        args = (stdin, pump, self._consumed, current_token())
         threading.Thread(target=_pump_lines, args=args, daemon=True).start()
         async with self._session, self._outbox, pump, lines, anyio.create_task_group() as tasks:
             tasks.start_soon(self._feed, lines)
@@ -132,14 +133,15 @@ class _Intake:
                     message = None
             if message is not None:
                 await self._session.send(SessionMessage(message))
-            self._taken.release()
+            self._consumed.release()
         self._shutdown.ask()
 
     async def _discover(self, request: JSONRPCRequest) -> None:
-        """Answer in a session that ends with the answer, so the next request decides the era.
+        """Answer in a session of its own, so that the next request decides the protocol era.
 
-        The SDK lets the first request decide for good; Claude Code and Copilot CLI ask here for
-        2026-07-28 and then go on with `initialize` (claude-code#96183, copilot-cli#4525).
+        In the SDK the first request decides for the whole session. Claude Code and Copilot CLI
+        ask for 2026-07-28 here and then continue with `initialize` (claude-code#96183,
+        copilot-cli#4525).
         """
         ask, requests = anyio.create_memory_object_stream[SessionMessage | Exception](1)
         outbox, answers = anyio.create_memory_object_stream[SessionMessage](1)
@@ -159,7 +161,7 @@ class _Intake:
 async def _write_answers(
     answers: MemoryObjectReceiveStream[SessionMessage], stdout: int, shutdown: Shutdown
 ) -> None:
-    """Write until the last sender is done; a client that no longer reads ends serving quietly."""
+    """Write until the last sender has closed; a client that stops reading ends serving quietly."""
     async with answers:
         async for answer in answers:
             lines = b"".join(_encode(each.message) for each in [answer, *_ready(answers)])
@@ -170,31 +172,31 @@ async def _write_answers(
 
 
 def _ready(answers: MemoryObjectReceiveStream[SessionMessage]) -> Iterator[SessionMessage]:
-    """What else can be written now: an answer must not queue behind a thousand notes, a thread
-    change for each."""
+    """What else can be written now: an answer must not wait behind a thousand notifications that
+    each need a change of threads."""
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
-        for _ in range(MOST_AT_ONCE):
+        for _ in range(MAX_ANSWERS_PER_WRITE):
             yield answers.receive_nowait()
 
 
 async def _watch_parent(shutdown: Shutdown) -> None:
-    """End when the parent has died although stdin is still open in some third process.
+    """End when the parent has died although a third process keeps stdin open.
 
-    A look now and then, not Linux's PR_SET_PDEATHSIG: that fires when the *thread* that started us
-    ends, and hosts start servers from worker threads. On Windows the number never changes; there
-    the end of stdin has to tell.
+    This polls. Linux's PR_SET_PDEATHSIG fires when the *thread* that started us ends, and hosts
+    start servers from worker threads. On Windows the parent's number never changes; there only the
+    end of stdin shows it.
     """
     parent = os.getppid()
     while os.getppid() == parent:
-        with anyio.move_on_after(PARENT_POLL):
+        with anyio.move_on_after(PARENT_POLL_SECONDS):
             return await shutdown.asked.wait()
     shutdown.ask()
 
 
 def _take_standard_streams() -> tuple[int, int]:
-    """Move the protocol to descriptors of its own; a stray `print` then ends up on stderr.
+    """Move the protocol to descriptors of its own, so that a stray `print` goes to stderr.
 
-    Never undone: text still held back in `sys.stdout` would reach the client at the exit.
+    This is never undone: text that `sys.stdout` still buffers would reach the client at the exit.
     """
     stdin, stdout = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -204,7 +206,7 @@ def _take_standard_streams() -> tuple[int, int]:
     os.close(null)
     if sys.platform != "win32":
         for descriptor in (stdin, stdout):
-            os.set_blocking(descriptor, True)  # a host may hand over its own non-blocking pipe
+            os.set_blocking(descriptor, True)  # a host may pass on its own non-blocking pipe
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")
     return stdin, stdout
@@ -213,32 +215,32 @@ def _take_standard_streams() -> tuple[int, int]:
 def _pump_lines(
     stdin: int,
     pump: MemoryObjectSendStream[bytes],
-    taken: threading.Semaphore,
+    consumed: threading.Semaphore,
     loop: EventLoopToken,
 ) -> None:
-    # A line read after serving has ended has no taker: `pump` is closed then, and perhaps the loop
-    # (a RuntimeError).
+    # Nobody receives a line that is read after the end of serving: then `pump` is closed, and
+    # perhaps the loop, too (a RuntimeError).
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, RuntimeError):
         for line in _lines(stdin):
             anyio.from_thread.run_sync(pump.send_nowait, line, token=loop)
-            taken.acquire()
+            consumed.acquire()
         anyio.from_thread.run_sync(pump.close, token=loop)
 
 
 def _lines(stdin: int) -> Iterator[bytes]:
-    """Every line up to MAX_LINE bytes; a longer one is read past, never kept."""
-    with open(stdin, "rb", closefd=False) as pipe, suppress(OSError):  # a reset socket: the end
-        while line := pipe.readline(MAX_LINE + 1):
-            if len(line) <= MAX_LINE:
+    """Every line up to MAX_LINE_BYTES; a longer one is skipped and never kept."""
+    with open(stdin, "rb", closefd=False) as pipe, suppress(OSError):  # a reset socket is the end
+        while line := pipe.readline(MAX_LINE_BYTES + 1):
+            if len(line) <= MAX_LINE_BYTES:
                 yield line
                 continue
-            logger.warning("wan-mcp: ignored a line of more than %d bytes", MAX_LINE)
+            logger.warning("wan-mcp: ignored a line of more than %d bytes", MAX_LINE_BYTES)
             while line and not line.endswith(b"\n"):
-                line = pipe.readline(MAX_LINE)
+                line = pipe.readline(MAX_LINE_BYTES)
 
 
 def _decode(line: bytes) -> JSONRPCMessage | None:
-    text = line.decode("utf-8-sig", errors="replace")  # some Windows shells write a BOM first
+    text = line.decode("utf-8-sig", errors="replace")  # some Windows shells begin with a BOM
     try:
         return jsonrpc_message_adapter.validate_json(text, by_name=False)
     except ValueError:
@@ -248,7 +250,9 @@ def _decode(line: bytes) -> JSONRPCMessage | None:
 def _encode(message: JSONRPCMessage) -> bytes:
     try:
         text = message.model_dump_json(by_alias=True, exclude_unset=True)
-    except PydanticSerializationError:  # half of a surrogate pair: a text cut inside an emoji
+    except (
+        PydanticSerializationError
+    ):  # half a surrogate pair, from a text that was cut inside an emoji
         text = json.dumps(message.model_dump(by_alias=True, exclude_unset=True), ensure_ascii=False)
     return text.encode("utf-8", errors="replace") + b"\n"
 

@@ -12,19 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: int) -> None:
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: int) -> None:
-        # flock, not lockf: it belongs to the open file, so that looking at a lock file of this
-        # same process neither succeeds nor, on closing, drops the lock.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+from wan_mcp.file_lock import try_lock
 
 
 class ProcessLock:
@@ -70,7 +58,7 @@ def _new_lock(folder: Path) -> tuple[str, int]:
         name = secrets.token_hex(16)
         file = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         # Between these lines a sweep may take the new file for a dead one: then try another.
-        if _locked(file) and (folder / name).exists():
+        if try_lock(file) and (folder / name).exists():
             return name, file
         os.close(file)
 
@@ -84,7 +72,7 @@ def _free(path: Path, *, remove: bool = False) -> bool:
     except PermissionError:
         return False  # on Windows, a file that is being removed: whoever does it knows
     try:
-        free = _locked(file)
+        free = try_lock(file)
         if free and remove:
             _remove(path)
     finally:
@@ -92,14 +80,6 @@ def _free(path: Path, *, remove: bool = False) -> bool:
     if free and remove and sys.platform == "win32":
         _remove(path)  # an open file cannot be removed there, not even by us, nor a live owner's
     return free
-
-
-def _locked(file: int) -> bool:
-    try:
-        _lock(file)
-    except (BlockingIOError, PermissionError):  # POSIX, Windows: somebody holds it
-        return False
-    return True
 
 
 def _remove(path: Path) -> None:
