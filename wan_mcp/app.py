@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.clock import Clock
     from wan_mcp.jobs import Jobs
+    from wan_mcp.ledger.coordination import Account
     from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.engine import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -60,17 +61,21 @@ class App:
     @property
     def jobs(self) -> Jobs:
         """The jobs of the configured account."""
-        if self._rooms is None:
-            self._rooms = self._open()
-            self._tasks.start_soon(self._rooms.jobs.run)
-        return self._rooms.jobs
+        return self._opened().jobs
 
     @property
     def video_views(self) -> VideoViews:
         """What can be shown of the account's films."""
-        _ = self.jobs
-        assert self._rooms is not None
-        return VideoViews(self._rooms.jobs, self._rooms.media)
+        rooms = self._opened()
+        return VideoViews(rooms.jobs, rooms.media)
+
+    async def request_state_key(self) -> bytes:
+        """The key that seals what a question carries: 32 bytes, random, one for each account.
+
+        All servers of the account on this ledger have the same key. Raises LedgerUnavailable.
+        """
+        rooms = self._opened()
+        return await rooms.ledger.secret(f"request state of {await rooms.account()}")
 
     async def run(self) -> None:
         """Open what no host has to wait for before `initialize`, and see to lost answers."""
@@ -91,6 +96,12 @@ class App:
                 await self._rooms.media.aclose()
                 await self._rooms.vendor.aclose()
                 await self._rooms.ledger.aclose()
+
+    def _opened(self) -> _Rooms:
+        if self._rooms is None:
+            self._rooms = self._open()
+            self._tasks.start_soon(self._rooms.jobs.run)
+        return self._rooms
 
     def _open(self) -> _Rooms:
         # Importing httpx takes 30 ms, these rooms half of it; SQLite opens its file when asked.
@@ -131,13 +142,14 @@ class App:
             media.preflight if settings.wants("preflight", local=self._local) else None,
             media.archive if settings.wants("archive", local=self._local) else None,
         )
-        return _Rooms(vendor, ledger, media, jobs)
+        return _Rooms(vendor, ledger, account, media, jobs)
 
 
 @dataclass(frozen=True)
 class _Rooms:
     vendor: PixelDojo
     ledger: SQLiteLedger
+    account: Account
     media: Media
     jobs: Jobs
 
