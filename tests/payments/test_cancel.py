@@ -377,7 +377,7 @@ async def test_a_client_gone_from_http_leaves_its_submit_running(
 
 @pytest.mark.parametrize(
     ("seconds", "state", "logged"),
-    [(2, "accepted", "Waiting up to 8 s"), (60, "unknown", "is cut")],
+    [(2, "accepted", "Waiting up to 8 s"), (60, "unknown", "did not finish")],
 )
 async def test_a_service_that_is_stopped_waits_longer_for_what_it_pays(
     sandbox: Sandbox, tmp_path: Path, seconds: float, state: str, logged: str

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_mcp.clock import retry_delay
-from wan_mcp.polling.intervals import POLL_MAX, POLL_MIN, poll_delay
+from wan_mcp.polling.intervals import MAX_POLL_SECONDS, MIN_POLL_SECONDS, poll_delay
 
 patient = settings(deadline=None)  # a busy machine is no defect
 
@@ -40,8 +40,8 @@ def test_delay_stays_within_a_tenth_of_the_plan(age: float, chance: float) -> No
     plan, delay = poll_delay(age), poll_delay(age, chance)
 
     assert 0.9 * plan <= delay <= 1.1 * plan
-    assert 0.9 * 3 <= delay <= 1.1 * POLL_MAX
-    assert age < 9 or delay >= 0.9 * POLL_MIN
+    assert 0.9 * 3 <= delay <= 1.1 * MAX_POLL_SECONDS
+    assert age < 9 or delay >= 0.9 * MIN_POLL_SECONDS
 
 
 def test_pace_costs_as_few_reads_as_was_measured() -> None:
