@@ -69,7 +69,10 @@ class SharedRequestState:
         try:
             key = await self._shared_key(ctx)
         except LedgerUnavailable as exc:
-            logger.warning("no other server can take the answer to a question: %s", exc.what)
+            logger.warning(
+                "a key of this process seals questions, so other servers refuse the answers: %s",
+                exc.what,
+            )
             return
         self._codec = AESGCMRequestStateCodec([key, self._own_key])  # seals with the first
         self._is_shared = True
