@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wan_mcp.clock import Clock
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.contract import VideoPolicy
+    from wan_mcp.ledger.coordination import Account
     from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.engine import SQLiteLedger
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -61,17 +62,21 @@ class App:
     @property
     def jobs(self) -> Jobs:
         """The jobs of the configured account."""
-        if self._rooms is None:
-            self._rooms = self._open()
-            self._tasks.start_soon(self._rooms.jobs.run)
-        return self._rooms.jobs
+        return self._opened().jobs
 
     @property
     def video_views(self) -> VideoViews:
         """What can be shown of the account's videos."""
-        _ = self.jobs
-        assert self._rooms is not None
-        return VideoViews(self._rooms.jobs, self._rooms.files)
+        rooms = self._opened()
+        return VideoViews(rooms.jobs, rooms.files)
+
+    async def request_state_key(self) -> bytes:
+        """The key that seals what a question carries: 32 bytes, random, one for each account.
+
+        All servers of the account on this ledger have the same key. Raises LedgerUnavailable.
+        """
+        rooms = self._opened()
+        return await rooms.ledger.secret(f"request state of {await rooms.account()}")
 
     async def run(self) -> None:
         """Open the ledger soon after the start, so that lost answers are looked up."""
@@ -92,6 +97,12 @@ class App:
                 await self._rooms.files.aclose()
                 await self._rooms.vendor.aclose()
                 await self._rooms.ledger.aclose()
+
+    def _opened(self) -> _Rooms:
+        if self._rooms is None:
+            self._rooms = self._open()
+            self._tasks.start_soon(self._rooms.jobs.run)
+        return self._rooms
 
     def _open(self) -> _Rooms:
         # Importing httpx takes 30 ms, and these packages half of that; so both come later.
@@ -128,7 +139,7 @@ class App:
             files.archive,
             self._video_policy(),
         )
-        return _Rooms(vendor, ledger, files, jobs)
+        return _Rooms(vendor, ledger, account, files, jobs)
 
     def _video_policy(self) -> VideoPolicy:
         from wan_mcp.ledger.contract import VideoPolicy
@@ -143,6 +154,7 @@ class App:
 class _Rooms:
     vendor: PixelDojo
     ledger: SQLiteLedger
+    account: Account
     files: JobFiles
     jobs: Jobs
 

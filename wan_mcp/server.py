@@ -17,6 +17,7 @@ from wan_mcp.surface.calls import Call, OpenCall
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
+from wan_mcp.surface.request_state import SharedRequestState
 from wan_mcp.surface.resources import JobResources
 from wan_mcp.surface.subscriptions import Subscriptions, honest_capabilities
 from wan_mcp.surface.tasks import Tasks
@@ -59,6 +60,7 @@ def build_server(
     log_to_stderr(settings.log_level)
     open_call = _opener(settings, local=local)
     subscriptions = Subscriptions(open_call)
+    request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
 
     def start(tasks: TaskGroup) -> App:
         return App(settings, tasks, clock or Clock(), transport, local=local)
@@ -71,11 +73,13 @@ def build_server(
         icons=[ICON],
         tools=build_tools(open_call, loopback=settings.on_loopback),
         extensions=[player_app(settings.api_base), Tasks(open_call)],
-        middleware=[honest_capabilities],
+        middleware=[honest_capabilities, request_state.before_sealing],
+        request_state_security=request_state.security,
         lifespan=lambda server: _running(start, subscriptions),
         log_level=settings.log_level,
         subscriptions=False,  # ours take its place
     )
+    server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
     films = _shown if settings.wants("archive", local=local) else None
     server.serve(JobResources(open_call, films), subscriptions)
     server.add_prompt(replace_a_character(open_call, loopback=settings.on_loopback))

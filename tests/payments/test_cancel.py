@@ -1,4 +1,4 @@
-"""Whoever stops waiting for a submit does not stop it: it belongs to the server."""
+"""A caller that stops waiting for a submit does not stop it: the submit belongs to the server."""
 
 import asyncio
 import itertools
@@ -40,6 +40,8 @@ pytestmark = pytest.mark.anyio
 
 RUN = "/api/v1/models/*/run"
 ROOT = Path(wan_mcp.__file__).parents[1]
+HANG_SECONDS = 600.0
+"""A test that takes longer hangs; a slow machine does not."""
 T = TypeVar("T")
 
 
@@ -51,13 +53,13 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @asynccontextmanager
 async def serving(sandbox: Sandbox, folder: Path) -> AsyncIterator[Jobs]:
-    """One server's jobs, without caps."""
+    """The jobs of one server, without spending limits."""
     vendor = PixelDojo(sandbox.api_base, sandbox.key)
     ledger = SQLiteLedger(folder, limits=SpendingLimits(None, None, None, None))
     account = partial(ledger.account, sandbox.api_base, sandbox.key)
     try:
         async with anyio.create_task_group() as tasks:
-            with anyio.fail_after(10):
+            with anyio.fail_after(HANG_SECONDS):
                 yield Jobs(
                     vendor,
                     ledger,
@@ -72,38 +74,45 @@ async def serving(sandbox: Sandbox, folder: Path) -> AsyncIterator[Jobs]:
         await ledger.aclose()
 
 
-def take(sandbox: Sandbox, seed: int) -> dict[str, Any]:
+def arguments_with(sandbox: Sandbox, seed: int) -> dict[str, Any]:
+    """The arguments of a call that starts a job."""
     return {"video": sandbox.clip_url, "character_image": sandbox.image_url, "seed": seed}
 
 
 def charged(sandbox: Sandbox, seed: int) -> list[str]:
+    """The ids of the jobs with that seed that were charged."""
     return [charge.job_id for charge in sandbox.charges if charge.body["seed"] == seed]
 
 
 def states(folder: Path) -> list[str]:
-    """Of all rows."""
+    """The state of each record in the ledger."""
     (path,) = folder.rglob(FILE)
     with closing(sqlite3.connect(path)) as file:
         return [state for (state,) in file.execute("SELECT state FROM jobs")]
 
 
-def left_half_way(folder: Path) -> list[str]:
-    """States of rows whose submit is not over; all of them have to be over by then."""
+def unsettled(folder: Path) -> list[str]:
+    """The states of the records whose submit has not ended."""
     return [state for state in states(folder) if state in UNSETTLED]
 
 
 def running_tasks() -> set[str]:
-    """What runs on the loop besides the sandbox and this test."""
-    ours = asyncio.all_tasks() - {asyncio.current_task()}
-    names = {getattr(task.get_coro(), "__qualname__", "") for task in ours}
+    """The names of the tasks that run, without those of the sandbox and of this test."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    names = {getattr(task.get_coro(), "__qualname__", "") for task in others}
     return {name for name in names if not name.startswith(("Listener.", "TestRunner."))}
 
 
 class Interrupted(Awaitable[T], Generic[T]):
-    """An awaitable that something happens to at its n-th wait.
+    """An awaitable that is interrupted when it waits for the n-th time.
+
+    Args:
+        call: what is awaited.
+        at: the number of the wait, from 1.
+        interrupt: called at that wait.
 
     Attributes:
-        reached: it did wait so often.
+        reached: whether it waited that often.
     """
 
     def __init__(self, call: Awaitable[T], at: int, interrupt: Callable[[], object]) -> None:
@@ -126,13 +135,13 @@ class Interrupted(Awaitable[T], Generic[T]):
             try:
                 yield awaited
                 resume = partial(next, steps)
-            except BaseException as thrown:  # handed on: a cancellation, as the loop throws it in
+            except BaseException as thrown:  # passed on: a cancellation that the loop throws in
                 resume = partial(steps.throw, thrown)
-        raise AssertionError("it waits for ever")
+        raise AssertionError("unreachable: the count has no end")
 
 
 async def in_scope(call: Awaitable[object], at: int) -> bool:
-    """Cancelled as the SDK does it; whether the call waited so often."""
+    """Cancel the call at its n-th wait as the SDK does; whether it waited that often."""
     with anyio.CancelScope() as scope, suppress(OutcomeUnknown):
         interrupted = Interrupted(call, at, scope.cancel)
         await interrupted
@@ -140,20 +149,20 @@ async def in_scope(call: Awaitable[object], at: int) -> bool:
 
 
 async def as_task(call: Awaitable[object], at: int) -> bool:
-    """Cancelled as asyncio does it, which no scope of anyio's shields from."""
+    """The same as asyncio cancels a task, which no scope of anyio shields from."""
 
-    async def work() -> None:
+    async def run() -> None:
         with suppress(OutcomeUnknown):
             await interrupted
 
-    task = asyncio.ensure_future(work())
+    task = asyncio.ensure_future(run())
     interrupted = Interrupted(call, at, task.cancel)
     await asyncio.wait([task])
     return interrupted.reached
 
 
 async def same_call(jobs: Jobs, wanted: Replacement) -> str:
-    """The id of the job that an equal call ends up with."""
+    """The id of the job that an equal call returns."""
     try:
         return (await jobs.submit(wanted)).view.id
     except OutcomeUnknown as unknown:
@@ -170,16 +179,16 @@ async def test_a_submit_cancelled_at_any_await_is_paid_once(
     vendor: Fault,
     cancelled: Callable[[Awaitable[object], int], Awaitable[bool]],
 ) -> None:
-    """One charge, the same job on the second call, nothing left over (reliability.md, rule 4)."""
+    """A second call returns the same job, and no task is left (docs/promises.md, rule 4)."""
     sandbox.fault("POST", RUN, vendor, times=None)
     async with serving(sandbox, tmp_path) as first:
-        await same_call(first, Replacement(**take(sandbox, 0)))
+        await same_call(first, Replacement(**arguments_with(sandbox, 0)))
 
     for at in itertools.count(1):
-        wanted = Replacement(**take(sandbox, at))
+        wanted = Replacement(**arguments_with(sandbox, at))
         async with serving(sandbox, tmp_path) as jobs:
             reached = await cancelled(jobs.submit(wanted), at)
-            while left_half_way(tmp_path):
+            while unsettled(tmp_path):
                 await anyio.lowlevel.checkpoint()
             job_id = await same_call(jobs, wanted)
 
@@ -194,7 +203,7 @@ async def test_a_submit_cancelled_at_any_await_is_paid_once(
 async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client says `cancelled`, the SDK stops the handler (reliability.md, rule 4)."""
+    """The client cancels, and the SDK stops the handler (docs/promises.md, rule 4)."""
     submit = Jobs.submit
     interrupted: list[Interrupted[Submission]] = []
     settings = Settings.read(
@@ -211,8 +220,8 @@ async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
 
     async with Client(build_server(settings)) as client:
         for at in itertools.count(1):
-            given = take(sandbox, at)
-            with anyio.fail_after(5), anyio.CancelScope() as call:
+            given = arguments_with(sandbox, at)
+            with anyio.fail_after(HANG_SECONDS), anyio.CancelScope() as call:
 
                 async def submit_interrupted(
                     jobs: Jobs, *wanted: Any, at: int = at, call: anyio.CancelScope = call
@@ -230,22 +239,23 @@ async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
                 break
 
     assert at > 2  # the price is known by then
-    assert left_half_way(tmp_path) == []
+    assert unsettled(tmp_path) == []
     assert running_tasks() == set()
 
 
 def environment(sandbox: Sandbox, folder: Path) -> dict[str, str]:
-    """What a host gives to a server of its own."""
-    ours = {
+    """The environment that a host gives to its server."""
+    settings = {
         "PIXELDOJO_API_BASE": sandbox.api_base,
         "PIXELDOJO_API_KEY": sandbox.key,
         "WAN_MCP_DATA_DIR": str(folder),
     }
-    return {**os.environ, **ours}
+    return {**os.environ, **settings}
 
 
 @asynccontextmanager
 async def process(sandbox: Sandbox, folder: Path, *arguments: str) -> AsyncIterator[Process]:
+    """Run a server; it is killed at the end if it still runs."""
     command = [sys.executable, "-m", "wan_mcp", *arguments]
     given = environment(sandbox, folder)
     async with await anyio.open_process(command, cwd=ROOT, env=given, stderr=PIPE) as server:
@@ -257,7 +267,7 @@ async def process(sandbox: Sandbox, folder: Path, *arguments: str) -> AsyncItera
 
 
 async def call_by_stdio(server: Process, arguments: dict[str, Any]) -> BufferedByteReceiveStream:
-    """Send one call over the pipe; its answer will be the next line."""
+    """Send one call over stdin; its answer will be the next line of what is returned."""
     assert server.stdin is not None
     assert server.stdout is not None
     lines = BufferedByteReceiveStream(server.stdout)
@@ -271,11 +281,12 @@ async def call_by_stdio(server: Process, arguments: dict[str, Any]) -> BufferedB
 
 
 def line(method: str, params: dict[str, Any], **id: int) -> bytes:
+    """One JSON-RPC message."""
     return json.dumps({"jsonrpc": "2.0", "method": method, "params": params, **id}).encode() + b"\n"
 
 
 async def answer_by_stdio(sandbox: Sandbox, folder: Path, arguments: dict[str, Any]) -> Any:
-    """What a new server answers to the call."""
+    """The answer of a new server to the call."""
     async with process(sandbox, folder) as server:
         lines = await call_by_stdio(server, arguments)
         answer = json.loads(await lines.receive_until(b"\n", 1 << 20))
@@ -283,23 +294,23 @@ async def answer_by_stdio(sandbox: Sandbox, folder: Path, arguments: dict[str, A
 
 
 async def test_the_end_of_stdin_lets_a_submit_finish(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The answer comes while the server stops: it is kept (reliability.md, rule 4)."""
+    """An answer that comes while the server stops is recorded (docs/promises.md, rule 4)."""
     stdin_closed = anyio.Event()
     sandbox.fault("POST", RUN, faults.held(faults.honest(), after=stdin_closed))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_SECONDS):
         async with process(sandbox, tmp_path) as server:
-            await call_by_stdio(server, take(sandbox, 1))
+            await call_by_stdio(server, arguments_with(sandbox, 1))
             await sandbox.until(lambda: len(sandbox.charges) == 1)
             assert server.stdin is not None
             await server.stdin.aclose()
             stdin_closed.set()
             code = await server.wait()
-        left = left_half_way(tmp_path)
-        again = await answer_by_stdio(sandbox, tmp_path, take(sandbox, 1))
+        unsettled_at_the_end = unsettled(tmp_path)
+        again = await answer_by_stdio(sandbox, tmp_path, arguments_with(sandbox, 1))
 
     assert code == 0
-    assert left == []
+    assert unsettled_at_the_end == []
     assert charged(sandbox, 1) == [again["job_id"]]
     assert (again["status"], again["charged"]) == ("running", "no")
 
@@ -307,27 +318,27 @@ async def test_the_end_of_stdin_lets_a_submit_finish(sandbox: Sandbox, tmp_path:
 async def test_a_submit_that_outlasts_its_server_is_not_sent_again(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """stdin is closed and no answer ever comes: unknown, then found (reliability.md, rule 7)."""
+    """The outcome is unknown, and the job is found later (docs/promises.md, rule 7)."""
     sandbox.fault("POST", RUN, faults.hung(work=True))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_SECONDS):
         async with process(sandbox, tmp_path) as server:
-            await call_by_stdio(server, take(sandbox, 1))
+            await call_by_stdio(server, arguments_with(sandbox, 1))
             await sandbox.until(lambda: len(sandbox.charges) == 1)
             assert server.stdin is not None
             await server.stdin.aclose()
             code = await server.wait()
-        again = await answer_by_stdio(sandbox, tmp_path, take(sandbox, 1))
+        again = await answer_by_stdio(sandbox, tmp_path, arguments_with(sandbox, 1))
         async with serving(sandbox, tmp_path / "ledger") as jobs:
             job_id = (await jobs.check(again["job_id"])).known().id
 
     assert code == 0
     assert charged(sandbox, 1) == [job_id]
-    assert left_half_way(tmp_path) == []
+    assert unsettled(tmp_path) == []
 
 
 def call_by_http(arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a client posts for one call."""
+    """The HTTP request of one call."""
     call = {"name": "replace_character", "arguments": arguments}
     return {
         "json": {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call},
@@ -339,21 +350,21 @@ def call_by_http(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def announced(server: Process) -> tuple[str, BufferedByteReceiveStream]:
-    """Where it listens, and the rest of what it logs."""
+    """The URL at which it listens, and the rest of its log."""
     assert server.stderr is not None
     log = BufferedByteReceiveStream(server.stderr)
     return (await log.receive_until(b"\n", 4096)).decode(), log
 
 
-async def test_a_client_gone_from_http_leaves_its_submit_running(
+async def test_a_dropped_http_stream_leaves_its_submit_running(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """The stream is dropped in the middle; the next one gets the job (reliability.md, rule 4)."""
+    """An equal call returns the same job (docs/promises.md, rule 4)."""
     client_gone = anyio.Event()
     sandbox.fault("POST", RUN, faults.held(faults.honest(), before=client_gone))
-    request = call_by_http(take(sandbox, 1))
+    request = call_by_http(arguments_with(sandbox, 1))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_SECONDS):
         async with process(sandbox, tmp_path, "http", "--port", "0") as server:
             url, _ = await announced(server)
             async with (
@@ -371,32 +382,34 @@ async def test_a_client_gone_from_http_leaves_its_submit_running(
 
     assert charged(sandbox, 1) == [again["job_id"]]
     assert again["charged"] == "no"
-    assert left_half_way(tmp_path) == []
+    assert unsettled(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("seconds", "state", "logged"),
-    [(2, "accepted", "Waiting up to 8 s"), (60, "unknown", "is cut")],
+    [(2, "accepted", "Waiting up to 8 s"), (60, "unknown", "did not finish")],
 )
-async def test_a_service_that_is_stopped_waits_longer_for_what_it_pays(
+async def test_an_http_server_that_is_stopped_waits_for_its_payments(
     sandbox: Sandbox, tmp_path: Path, seconds: float, state: str, logged: str
 ) -> None:
-    """Nobody kills it after 2 s, as hosts do; what is cut even so is in the log (ours)."""
+    """It waits up to 8 s, and logs a request that did not finish even then (ours)."""
     sandbox.fault("POST", RUN, faults.held(faults.honest(), after=seconds))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_SECONDS):
         async with process(sandbox, tmp_path, "http", "--port", "0") as server:
             url, log = await announced(server)
             async with (
                 httpx.AsyncClient(trust_env=False) as client,
                 anyio.create_task_group() as tasks,
             ):
-                tasks.start_soon(partial(client.post, url, **call_by_http(take(sandbox, 1))))
+                tasks.start_soon(
+                    partial(client.post, url, **call_by_http(arguments_with(sandbox, 1)))
+                )
                 await sandbox.until(lambda: len(sandbox.charges) == 1)
                 server.terminate()
                 code = await server.wait()
-            said = b"".join([part async for part in log]).decode()
+            rest_of_log = b"".join([part async for part in log]).decode()
 
     assert code == 0
-    assert logged in said
+    assert logged in rest_of_log
     assert states(tmp_path) == [state]

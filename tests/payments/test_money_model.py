@@ -1,7 +1,7 @@
-"""Any history of calls, losses, crashes and time, against a model of what may be charged.
+"""Random histories of calls, lost answers, crashes and time, checked against what may be charged.
 
-Two servers share one ledger and one vendor; one clock, which only the test moves, is everybody's.
-The model is `Model`: it looks at the vendor's books alone, never at how the ledger came to them.
+Two servers share one ledger, one PixelDojo and one clock, which only the test moves. `Model` says
+what may be charged; it reads the jobs of the sandbox and nothing of the ledger.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ from wan_mcp.sandbox.http import faults
 
 RUN = "/api/v1/models/*/run"
 PRICE = 10.0
-CAPS = SpendingLimits(credits_per_job=None, credits_per_day=60, in_flight=4, submits_per_minute=3)
+LIMITS = SpendingLimits(credits_per_job=None, credits_per_day=60, in_flight=4, submits_per_minute=3)
 JOB_SECONDS = 60.0
-DAY, MINUTE = 86_400.0, 60.0
-DRIFT = 20.0
-"""A cap counts from the claim; a charge may come that much later (a 429, a second connect)."""
+DAY_SECONDS, MINUTE_SECONDS = 86_400.0, 60.0
+DRIFT_SECONDS = 20.0
+"""Limits count from the claim; the charge may come that much later (a 429, a second connection)."""
 MEDIA = "https://media.example"
 REQUESTS = (
     Replacement(video=f"{MEDIA}/a.mp4", character_image=f"{MEDIA}/x.png"),
@@ -68,43 +68,47 @@ LOSSES = {
     ],
 }
 MOMENTS = ("claimed", "connected", "committed", "answered", "accepted")
-"""Where a server dies: between each two of its marks in the ledger."""
+"""Where a server is killed: before and after each of its changes of the ledger."""
+
+HANG_SECONDS = 600.0
+"""A step that takes longer hangs; a slow machine does not."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class Model:
-    """What the vendor's books may look like, whatever happened."""
+    """What PixelDojo may have charged after any history."""
 
     sandbox: Sandbox
 
     def charges(self, wanted: Replacement | None = None) -> list[float]:
-        """When each charge was made, on the vendor's clock; for one request, or all."""
+        """When each charge was made, in seconds; those for one request, or all."""
         jobs = self.sandbox.vendor.jobs.values()
         return [job.created for job in jobs if wanted is None or is_for(job.body, wanted)]
 
     def may_follow(self, wanted: Replacement, first: float, second: float) -> bool:
-        """Whether a request that was charged may be charged again: it failed, or ended long ago."""
+        """Whether a request may be charged again, because its job failed or ended long ago."""
         since_end = second - (first + JOB_SECONDS)
         if wanted.video.endswith("no-person.mp4"):
             return since_end >= 0
         return since_end >= REPEAT_WINDOW.total_seconds()
 
     def most_in(self, seconds: float) -> int:
-        """The most charges in any stretch of that length."""
+        """The largest number of charges within any period of that length."""
         times = self.charges()
         return max((sum(t <= u < t + seconds for u in times) for t in times), default=0)
 
 
 def is_for(body: Any, wanted: Replacement) -> bool:
+    """Whether a job with these arguments can come from that request."""
     same = (body["video"], body["character_image"]) == (wanted.video, wanted.character_image)
     return same and wanted.seed in (None, body["seed"])
 
 
 @dataclass
 class Time:
-    """One clock for all; sleeping moves it."""
+    """The clock that all share; a sleep moves it."""
 
     seconds: float = 1000.0
 
@@ -120,9 +124,9 @@ class Time:
 
 
 class MortalLedger(SQLiteLedger):
-    """Its process freezes at a moment that is set, and is then found dead."""
+    """A ledger whose process stops at a given moment and never goes on."""
 
-    dies: str | None = None
+    _stops_at: str | None = None
 
     async def claim(self, *args: Any, **named: Any) -> Claim:
         claim = await super().claim(*args, **named)
@@ -141,21 +145,22 @@ class MortalLedger(SQLiteLedger):
         return accepted
 
     async def _reach(self, moment: str) -> None:
-        if moment == self.dies:
-            self.frozen.set()
+        if moment == self._stops_at:
+            self._stopped.set()
             await anyio.sleep_forever()
 
-    def die_at(self, moment: str) -> anyio.Event:
-        self.dies, self.frozen = moment, anyio.Event()
-        return self.frozen
+    def stop_at(self, moment: str) -> anyio.Event:
+        """Stop there; what is returned is set when the moment has come."""
+        self._stops_at, self._stopped = moment, anyio.Event()
+        return self._stopped
 
 
 class Server:
-    """One process: it serves until it is stopped or killed."""
+    """One server process, until it is stopped or killed."""
 
     def __init__(self, sandbox: Sandbox, folder: Path, time: Time) -> None:
         clock = Clock(time.monotonic, time.wall, time.sleep, lambda: 0.5)
-        self.ledger = MortalLedger(folder, limits=CAPS, now=time.wall)
+        self.ledger = MortalLedger(folder, limits=LIMITS, now=time.wall)
         self._vendor = PixelDojo(sandbox.api_base, sandbox.key)
         self._account = partial(self.ledger.account, sandbox.api_base, sandbox.key)
         self._clock = clock
@@ -180,20 +185,20 @@ class Server:
         return self._jobs
 
     async def stop(self) -> None:
-        """End in order."""
+        """End as after a signal."""
         self._task.cancel()
         await asyncio.wait([self._task])
         await self._vendor.aclose()
         await self.ledger.aclose()
 
-    async def die(self) -> None:
-        """End as at kill -9: the kernel drops the lock, and the lock file stays."""
+    async def kill(self) -> None:
+        """End as by kill -9: the kernel releases the lock, and the lock file stays."""
         with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
             await self.stop()
 
 
 class Money(RuleBasedStateMachine):
-    """The histories, and after every step of them what has to be true."""
+    """What may happen in a history, and what must be true after each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +209,7 @@ class Money(RuleBasedStateMachine):
         self.terms = replace(self.terms, processing_seconds=JOB_SECONDS)
         self.sandbox = Sandbox(self.terms, clock=self.time.monotonic, epoch=0)
         self.model = Model(self.sandbox)
-        self.told: set[str] = set()
+        self.ids: set[str] = set()
         self.run(self.sandbox.__aenter__())
         self.servers = [self.run(self._start()) for _ in range(3)]
 
@@ -221,7 +226,7 @@ class Money(RuleBasedStateMachine):
         self.runner.close()
         self.folder.cleanup()
 
-    # What happens.
+    # What may happen.
 
     @rule(
         request=st.sampled_from(REQUESTS),
@@ -240,8 +245,8 @@ class Money(RuleBasedStateMachine):
         self.run(self.sandbox.__aenter__())
 
     @rule(request=st.sampled_from(REQUESTS), at=st.integers(0, 1), moment=st.sampled_from(MOMENTS))
-    def die_during_a_submit(self, request: Replacement, at: int, moment: str) -> None:
-        self.run(self._die(self.servers[at], request, moment))
+    def kill_during_a_submit(self, request: Replacement, at: int, moment: str) -> None:
+        self.run(self._kill_at(self.servers[at], request, moment))
         self.servers[at] = self.run(self._start())
 
     @rule(at=st.integers(0, 1))
@@ -250,8 +255,8 @@ class Money(RuleBasedStateMachine):
         self.servers[at] = self.run(self._start())
 
     @rule(at=st.integers(0, 1), order=st.sampled_from([1, -1]))
-    def look_at_every_job(self, at: int, order: int) -> None:
-        self.run(self._look(self.servers[at], order))
+    def check_every_job(self, at: int, order: int) -> None:
+        self.run(self._check(self.servers[at], order))
 
     @rule(seconds=st.sampled_from([1, 10, 61, 200, 700, 1000, 90_000]))
     def time_passes(self, seconds: float) -> None:
@@ -263,7 +268,7 @@ class Money(RuleBasedStateMachine):
             self.terms, list_lag_seconds=lag, list_echoes_input=echo, list_exists=exists
         )
 
-    # What is true after each of these.
+    # What must be true after each of them.
 
     @invariant()
     def nothing_is_charged_twice(self) -> None:
@@ -272,10 +277,14 @@ class Money(RuleBasedStateMachine):
                 assert self.model.may_follow(wanted, first, second), (wanted, first, second)
 
     @invariant()
-    def caps_hold(self) -> None:
-        assert self.model.most_in(DAY - DRIFT) * PRICE <= (CAPS.credits_per_day or 0)
-        assert self.model.most_in(MINUTE - DRIFT) <= (CAPS.submits_per_minute or 0)
-        assert self.model.most_in(JOB_SECONDS - DRIFT) <= (CAPS.in_flight or 0)
+    def spending_limits_hold(self) -> None:
+        assert self.model.most_in(DAY_SECONDS - DRIFT_SECONDS) * PRICE <= (
+            LIMITS.credits_per_day or 0
+        )
+        assert self.model.most_in(MINUTE_SECONDS - DRIFT_SECONDS) <= (
+            LIMITS.submits_per_minute or 0
+        )
+        assert self.model.most_in(JOB_SECONDS - DRIFT_SECONDS) <= (LIMITS.in_flight or 0)
 
     @invariant()
     def every_possible_charge_is_listed(self) -> None:
@@ -287,12 +296,12 @@ class Money(RuleBasedStateMachine):
             unknown = [
                 record
                 for record in records
-                if record.state is State.UNKNOWN and row_of(record, wanted)
+                if record.state is State.UNKNOWN and record_is_for(record, wanted)
             ]
             assert len(missing) <= len(unknown), (wanted, missing)
 
     @invariant()
-    def every_job_has_one_row_of_its_own_request(self) -> None:
+    def every_job_has_a_record_of_its_own_request(self) -> None:
         jobs = self.sandbox.vendor.jobs
         for record in self.records():
             if record.job_id is not None:
@@ -301,21 +310,21 @@ class Money(RuleBasedStateMachine):
                 assert record.seed == body["seed"]
 
     @invariant()
-    def every_id_that_was_told_is_found(self) -> None:
+    def every_id_that_a_call_returned_is_found(self) -> None:
         records = self.records()
-        assert self.told <= {record.submission_id for record in records} | {
+        assert self.ids <= {record.submission_id for record in records} | {
             record.job_id for record in records
         }
 
     @invariant()
-    def no_submit_is_left_half_way(self) -> None:
+    def no_submit_is_left_unsettled(self) -> None:
         assert not [record for record in self.records() if record.state in UNSETTLED]
 
     def records(self) -> list[Record]:
-        """Every row, as a server sees it that has nothing to do with the rest."""
-        return self.run(self._rows())
+        """All records, read by a server that takes no part in the history."""
+        return self.run(self._records())
 
-    async def _rows(self) -> list[Record]:
+    async def _records(self) -> list[Record]:
         jobs = await self.servers[2].jobs()
         await self.servers[2].ledger.recover()
         return [each.record for each in await jobs.recent(None, 1000) if each.record]
@@ -323,38 +332,38 @@ class Money(RuleBasedStateMachine):
     async def _submit(self, server: Server, request: Replacement) -> None:
         jobs = await server.jobs()
         try:
-            self.told.add((await jobs.submit(request)).view.id)
+            self.ids.add((await jobs.submit(request)).view.id)
         except WanError as failure:
-            self.told |= {failure.job_id} if failure.job_id else set()
+            self.ids |= {failure.job_id} if failure.job_id else set()
 
-    async def _die(self, server: Server, request: Replacement, moment: str) -> None:
-        frozen = server.ledger.die_at(moment)
+    async def _kill_at(self, server: Server, request: Replacement, moment: str) -> None:
+        stopped = server.ledger.stop_at(moment)
         call = asyncio.create_task(self._submit(server, request))
-        waiting = asyncio.create_task(frozen.wait())
+        waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait([call, waiting], return_when=asyncio.FIRST_COMPLETED)
         call.cancel()
         waiting.cancel()
         await asyncio.wait([call, waiting])
-        await server.die()
+        await server.kill()
 
-    async def _look(self, server: Server, order: int) -> None:
+    async def _check(self, server: Server, order: int) -> None:
         jobs = await server.jobs()
-        for record in (await self._rows())[::order]:
+        for record in (await self._records())[::order]:
             with suppress(WanError):
                 await jobs.check(record.public_id)
 
 
-def row_of(record: Record, wanted: Replacement) -> bool:
+def record_is_for(record: Record, wanted: Replacement) -> bool:
     return is_for({**record.arguments, "seed": record.seed}, wanted)
 
 
 async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_SECONDS):
         return await work
 
 
 def test_no_history_charges_twice_or_hides_a_charge() -> None:
-    """Repeats, losses, crashes, lagging lists, time (reliability.md, "The paid submit")."""
+    """Repeated calls, lost answers, crashes, late lists (docs/promises.md, rules 1 to 10)."""
     run_state_machine_as_test(
         Money,
         settings=settings(max_examples=30, stateful_step_count=25, derandomize=True, deadline=None),
@@ -362,14 +371,14 @@ def test_no_history_charges_twice_or_hides_a_charge() -> None:
 
 
 def test_requests_that_share_a_seed_do_not_share_a_job() -> None:
-    """One never landed, the other one's answer was lost (reliability.md, rule 7)."""
+    """One was not received, and the answer to the other was lost (docs/promises.md, rule 7)."""
     _, _, one, other = REQUESTS
     history = Money()
     try:
         history.submit(one, 0, "request dropped")
         history.submit(other, 0, "answer dropped")
-        history.look_at_every_job(0, -1)
+        history.check_every_job(0, -1)
 
-        history.every_job_has_one_row_of_its_own_request()
+        history.every_job_has_a_record_of_its_own_request()
     finally:
         history.teardown()

@@ -1,4 +1,4 @@
-"""When a job is read again, and when a failed try is repeated."""
+"""When a job is read again, and when a failed attempt is repeated."""
 
 import math
 from statistics import NormalDist, mean
@@ -7,45 +7,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_mcp.clock import retry_delay
-from wan_mcp.polling.intervals import POLL_MAX, POLL_MIN, poll_delay
+from wan_mcp.polling.intervals import MAX_POLL_SECONDS, MIN_POLL_SECONDS, poll_delay
 
-patient = settings(deadline=None)  # a busy machine is no defect
+without_deadline = settings(deadline=None)  # a slow machine must not fail the test
 
 CHANCE = st.floats(0, 1, exclude_max=True)
-ROUND_TRIP = 0.2
+ROUND_TRIP_SECONDS = 0.2
 
 
 def polls(job_seconds: float, *, chance: float = 0.5) -> list[float]:
-    """The moments at which a job of that length is read, up to the read that tells of its end."""
+    """When a job of that duration is read, up to the read that shows its end."""
     moments = [0.0]
     while moments[-1] < job_seconds or len(moments) == 1:
-        moments.append(moments[-1] + ROUND_TRIP + poll_delay(moments[-1], chance))
+        moments.append(moments[-1] + ROUND_TRIP_SECONDS + poll_delay(moments[-1], chance))
     return moments[1:]
 
 
-def test_first_looks_come_after_three_and_six_seconds() -> None:
-    """A short job should not wait for the pace of a long one (ours)."""
+def test_the_first_reads_come_after_three_and_six_seconds() -> None:
+    """A short job should not wait as long as a long one (ours)."""
     assert [poll_delay(age) for age in (0, 2.9, 3, 8.9)] == [3, 3, 6, 6]
 
 
-def test_later_looks_follow_the_age_of_the_job() -> None:
-    """3 % of the age, from 5 to 15 seconds: nobody minds 15 s after 10 minutes (ours)."""
+def test_the_delay_between_later_reads_grows_with_the_age_of_the_job() -> None:
+    """It is 3 % of the age, from 5 to 15 s: after 10 minutes 15 s more do not matter (ours)."""
     assert [poll_delay(age) for age in (9, 166, 200, 400, 500, 86_400)] == [5, 5, 6, 12, 15, 15]
 
 
-@patient
+@without_deadline
 @given(age=st.floats(0, 1e9), chance=CHANCE)
-def test_delay_stays_within_a_tenth_of_the_plan(age: float, chance: float) -> None:
-    """Jitter keeps many pollers apart and changes little else (ours)."""
-    plan, delay = poll_delay(age), poll_delay(age, chance)
+def test_jitter_changes_a_delay_by_a_tenth_at_most(age: float, chance: float) -> None:
+    """It keeps many pollers apart, and the number of reads the same (ours)."""
+    plain, delay = poll_delay(age), poll_delay(age, chance)
 
-    assert 0.9 * plan <= delay <= 1.1 * plan
-    assert 0.9 * 3 <= delay <= 1.1 * POLL_MAX
-    assert age < 9 or delay >= 0.9 * POLL_MIN
+    assert 0.9 * plain <= delay <= 1.1 * plain
+    assert 0.9 * 3 <= delay <= 1.1 * MAX_POLL_SECONDS
+    assert age < 9 or delay >= 0.9 * MIN_POLL_SECONDS
 
 
-def test_pace_costs_as_few_reads_as_was_measured() -> None:
-    """About 23 reads a job and 3 s delay on lognormal times, median 90 s, p95 300 s (ours)."""
+def test_a_job_costs_as_many_reads_as_the_simulation_says() -> None:
+    """About 23 reads, and its end is noticed 3 s late, on lognormal job times (ours)."""
     spread = math.log(300 / 90) / NormalDist().inv_cdf(0.95)
     jobs = [90 * math.exp(spread * NormalDist().inv_cdf((i + 0.5) / 500)) for i in range(500)]
     reads = [polls(seconds) for seconds in jobs]
@@ -56,8 +56,8 @@ def test_pace_costs_as_few_reads_as_was_measured() -> None:
     assert delays[475] < 6.5
 
 
-def test_one_job_stays_under_the_lowest_rate_limit_seen() -> None:
-    """10 requests a minute were seen (vendor); one job alone must leave room below it (ours)."""
+def test_one_job_stays_under_the_lowest_documented_rate_limit() -> None:
+    """The limit is 10 requests a minute (documented); a job leaves room below it (ours)."""
     moments = polls(900)
 
     for start in range(60, 900):
@@ -65,10 +65,10 @@ def test_one_job_stays_under_the_lowest_rate_limit_seen() -> None:
     assert len([moment for moment in moments if 400 <= moment < 460]) <= 5
 
 
-@patient
+@without_deadline
 @given(attempt=st.integers(1, 50), chance=CHANCE)
-def test_retry_waits_with_full_jitter_under_a_doubling_bound(attempt: int, chance: float) -> None:
-    """Full jitter spreads a crowd best, and eight seconds end it (ours)."""
+def test_a_retry_waits_with_full_jitter_under_a_doubling_bound(attempt: int, chance: float) -> None:
+    """Full jitter keeps many processes apart best; the bound stays at 8 s (ours)."""
     delay = retry_delay(attempt, chance)
 
     assert 0 <= delay <= 8

@@ -1,4 +1,4 @@
-"""From five live jobs on, one read of the list serves them all, as long as the list is right."""
+"""From five live jobs on, one read of the job list serves them all, as long as it is right."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,7 +33,10 @@ def vendor(time: VirtualTime) -> Vendor:
 async def waited_for(
     process: Process, seconds: float, names: list[str] = JOBS
 ) -> AsyncIterator[dict[str, list[Heard]]]:
-    """New jobs, each with a waiter; what those heard. Lasts until they have left."""
+    """Start jobs with one waiter each, and wait for the waiters at the end.
+
+    Yields what each waiter got, by the name of its job.
+    """
     heard: dict[str, list[Heard]] = {name: [] for name in names}
     for name in names:
         await process.accept(name)
@@ -43,7 +46,8 @@ async def waited_for(
         yield heard
 
 
-def singles(vendor: Vendor) -> int:
+def single_reads(vendor: Vendor) -> int:
+    """How many reads were reads of one job."""
     return sum(name != LIST for _, name in vendor.reads)
 
 
@@ -51,18 +55,18 @@ def singles(vendor: Vendor) -> int:
 async def test_the_list_is_read_from_five_jobs_on(
     one: Process, vendor: Vendor, count: int, lists: bool
 ) -> None:
-    """Every 5 s, whatever their number; one job a minute is read to see that it is right (ours)."""
+    """It is read every 5 s; one job a minute is read on its own, to check the list (ours)."""
     async with waited_for(one, 59, JOBS[:count]):
         pass
 
     assert vendor.count()[LIST] == (pytest.approx(12, abs=1) if lists else 0)
-    assert singles(vendor) == (pytest.approx(1, abs=1) if lists else count * 11)
+    assert single_reads(vendor) == (pytest.approx(1, abs=1) if lists else count * 11)
 
 
-async def test_the_list_tells_waiters_of_every_look_and_of_the_end(
+async def test_waiters_get_an_update_from_every_list_and_the_end(
     one: Process, vendor: Vendor
 ) -> None:
-    """No single read is needed where it names the film, or the reason (ours)."""
+    """No single read is needed where the list names the video, or the reason (ours)."""
     async with waited_for(one, 60) as heard:
         await anyio.sleep(21)
         vendor.jobs["job1"] = film("job1")
@@ -90,11 +94,11 @@ def stuck(job: Entry) -> object:
     return page(str(job["jobId"]))
 
 
-BARE = [
+UNUSABLE = [
     pytest.param(without("status"), None, id="without statuses"),
     pytest.param(without("jobId"), None, id="without ids"),
     pytest.param(lambda job: page("another"), None, id="of other jobs"),
-    pytest.param(lambda job: "job", None, id="of words"),
+    pytest.param(lambda job: "job", None, id="of strings"),
     pytest.param(None, (404, {}, {}), id="missing"),
     pytest.param(None, (401, {}, {}), id="refused"),
     pytest.param(None, (200, {"total": 6}, {}), id="no list"),
@@ -103,8 +107,8 @@ BARE = [
 ]
 
 
-@pytest.mark.parametrize(("listed", "answer"), BARE)
-async def test_without_a_usable_list_jobs_are_read_singly(
+@pytest.mark.parametrize(("listed", "answer"), UNUSABLE)
+async def test_without_a_usable_list_jobs_are_read_one_by_one(
     one: Process,
     vendor: Vendor,
     listed: Callable[[Entry], object] | None,
@@ -120,13 +124,13 @@ async def test_without_a_usable_list_jobs_are_read_singly(
     assert vendor.count()[LIST] == 1
     assert heard["job1"][-1].what == "completed"
     assert heard["job1"][-1].at == pytest.approx(19, abs=3)
-    assert min(len(told) for told in heard.values()) >= 5
+    assert min(len(updates) for updates in heard.values()) >= 5
 
 
-async def test_a_list_that_was_left_alone_is_tried_again_after_five_minutes(
+async def test_a_list_that_was_unusable_is_tried_again_after_five_minutes(
     one: Process, vendor: Vendor
 ) -> None:
-    """PixelDojo may have learnt to show more (ours)."""
+    """PixelDojo may show more by then (ours)."""
     vendor.listed = without("status")
     async with waited_for(one, 5):
         pass
@@ -143,7 +147,7 @@ async def test_a_list_that_was_left_alone_is_tried_again_after_five_minutes(
 async def test_a_list_that_fails_is_tried_three_times(
     one: Process, vendor: Vendor, status: int
 ) -> None:
-    """Waiters are told; then jobs are read singly (ours)."""
+    """Waiters see the error; then the jobs are read one by one (ours)."""
     vendor.answers[LIST] = [(status, {}, {})]
     async with waited_for(one, 60) as heard:
         await anyio.sleep(30)
@@ -154,8 +158,8 @@ async def test_a_list_that_fails_is_tried_three_times(
     assert heard["job1"][-1].what == "completed"
 
 
-async def test_a_list_that_fails_now_and_then_goes_on(one: Process, vendor: Vendor) -> None:
-    """Only three times in a row says something (ours)."""
+async def test_a_list_that_fails_now_and_then_is_still_used(one: Process, vendor: Vendor) -> None:
+    """Only three failures in a row count (ours)."""
     good: Answer = (200, [page(name) for name in JOBS], {})
     bad: Answer = (503, {}, {})
     vendor.answers[LIST] = [bad, bad, good, bad, bad, good]
@@ -163,13 +167,13 @@ async def test_a_list_that_fails_now_and_then_goes_on(one: Process, vendor: Vend
         pass
 
     assert vendor.count()[LIST] >= 10
-    assert singles(vendor) <= 2
+    assert single_reads(vendor) <= 2
 
 
-async def test_jobs_that_the_list_does_not_show_are_read_singly(
+async def test_jobs_that_the_list_does_not_show_are_read_one_by_one(
     one: Process, vendor: Vendor
 ) -> None:
-    """It may go back only so far (ours)."""
+    """The list may show only the newest jobs (assumed)."""
     vendor.shown = JOBS[3:]
     async with waited_for(one, 62) as heard:
         await anyio.sleep(30)
@@ -185,8 +189,10 @@ async def test_jobs_that_the_list_does_not_show_are_read_singly(
     assert heard["job3"][-1].at == pytest.approx(33, abs=4)
 
 
-async def test_an_end_without_its_film_costs_one_single_read(one: Process, vendor: Vendor) -> None:
-    """The list says that it ended, the job itself with what (ours)."""
+async def test_an_end_without_a_video_link_costs_one_single_read(
+    one: Process, vendor: Vendor
+) -> None:
+    """The list shows that the job ended; the job's own page shows the result (ours)."""
     vendor.listed = without("output")
     async with waited_for(one, 60) as heard:
         await anyio.sleep(21)
@@ -199,10 +205,10 @@ async def test_an_end_without_its_film_costs_one_single_read(one: Process, vendo
 
 
 @pytest.mark.parametrize("lag", [8, 30])
-async def test_a_list_that_lags_shows_the_end_that_late(
+async def test_a_list_that_lags_delays_the_end_by_its_lag(
     one: Process, vendor: Vendor, lag: float
 ) -> None:
-    """That is what it costs; nothing is lost (ours)."""
+    """The end comes later, and nothing is lost (ours)."""
     vendor.listed = lambda job: job if one.time.passed() > 21 + lag else stuck(job)
     async with waited_for(one, 100) as heard:
         await anyio.sleep(21)
@@ -212,8 +218,8 @@ async def test_a_list_that_lags_shows_the_end_that_late(
     assert heard["job5"][-1].at == pytest.approx(21 + lag + 3, abs=4)
 
 
-async def test_a_list_that_stands_still_is_found_out(one: Process, vendor: Vendor) -> None:
-    """By one job a minute, each in its turn; then all are read singly (ours)."""
+async def test_a_list_that_does_not_change_is_detected(one: Process, vendor: Vendor) -> None:
+    """One job a minute is read on its own; then all are read one by one (ours)."""
     vendor.listed = stuck
     async with waited_for(one, 160) as heard:
         await anyio.sleep(70)
@@ -221,16 +227,16 @@ async def test_a_list_that_stands_still_is_found_out(one: Process, vendor: Vendo
             vendor.jobs[name] = film(name)
         vendor.reads.clear()
 
-    assert {told[-1].what for told in heard.values()} == {"completed"}
+    assert {updates[-1].what for updates in heard.values()} == {"completed"}
     assert (
-        max(told[-1].at for told in heard.values())
+        max(updates[-1].at for updates in heard.values())
         <= 70 + PROBE_INTERVAL_SECONDS + 4 * LIST_INTERVAL_SECONDS
     )
     assert vendor.count()[LIST] <= PROBE_INTERVAL_SECONDS / LIST_INTERVAL_SECONDS + 4
 
 
 async def test_probes_take_turns(one: Process, vendor: Vendor) -> None:
-    """A single read once a minute finds any one that ended (ours)."""
+    """So the end of any job is found in time (ours)."""
     for name in JOBS:
         await one.accept(name)
     await anyio.sleep((len(JOBS) + 1) * PROBE_INTERVAL_SECONDS)
@@ -240,8 +246,10 @@ async def test_probes_take_turns(one: Process, vendor: Vendor) -> None:
     assert len(probed) == pytest.approx(len(JOBS) + 1, abs=1)
 
 
-async def test_a_list_sent_before_an_end_is_no_lie(one: Process, vendor: Vendor) -> None:
-    """It was under way when somebody asked for the job itself (ours)."""
+async def test_a_list_that_was_sent_before_an_end_does_not_count_as_wrong(
+    one: Process, vendor: Vendor
+) -> None:
+    """The list was on its way when somebody read the job itself (ours)."""
     ending = ["job1", "job2"]
 
     async def answer(name: str) -> None:
@@ -260,12 +268,14 @@ async def test_a_list_sent_before_an_end_is_no_lie(one: Process, vendor: Vendor)
     assert vendor.count()[LIST] >= 10
 
 
-async def test_where_there_is_no_room_the_list_is_read_later(one: Process, vendor: Vendor) -> None:
-    """Ten requests a minute leave seven for it; nobody is told of a failure (ours)."""
+async def test_without_room_under_the_rate_limit_the_list_is_read_later(
+    one: Process, vendor: Vendor
+) -> None:
+    """A limit of 10 leaves 6 for the list, and no waiter gets an error (ours)."""
     vendor.headers = {"X-RateLimit-Limit": "10"}
     async with waited_for(one, 150) as heard:
         await anyio.sleep(20)
-        for _ in range(10):  # an agent in a loop takes what there is
+        for _ in range(10):  # an agent in a loop uses up the limit
             await one.jobs.check("job5")
             await anyio.sleep(3.1)
         vendor.jobs["job1"] = film("job1")
@@ -277,10 +287,10 @@ async def test_where_there_is_no_room_the_list_is_read_later(one: Process, vendo
     assert {(each.what, each.last_error) for each in heard["job2"]} == {("running", None)}
 
 
-async def test_a_defect_in_the_list_leaves_the_jobs_to_single_reads(
+async def test_after_a_defect_in_the_list_the_jobs_are_read_one_by_one(
     one: Process, vendor: Vendor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else nobody would read them at all (ours)."""
+    """Otherwise they would not be read at all (ours)."""
 
     async def defect(name: str) -> None:
         await anyio.sleep(0.2)
@@ -297,10 +307,10 @@ async def test_a_defect_in_the_list_leaves_the_jobs_to_single_reads(
     assert "reading the job list broke" in caplog.text
 
 
-async def test_a_new_job_joins_the_list_and_the_last_four_leave_it(
+async def test_a_new_job_is_served_by_the_list_and_the_last_four_are_not(
     one: Process, vendor: Vendor
 ) -> None:
-    """The way follows the number of live jobs (ours)."""
+    """The number of live jobs decides how they are read (ours)."""
     async with waited_for(one, 90, JOBS[:6]) as heard:
         await anyio.sleep(15)
         await one.accept("job6")
@@ -318,13 +328,13 @@ async def test_a_new_job_joins_the_list_and_the_last_four_leave_it(
 
 
 async def test_unwatched_jobs_are_listed_once_a_minute(one: Process, vendor: Vendor) -> None:
-    """Nobody is in a hurry, and their films must be kept (ours)."""
+    """Nobody waits, but the videos have to be saved before their links expire (ours)."""
     records = [await one.accept(name) for name in JOBS]
     await anyio.sleep(200)
     vendor.jobs = {name: film(name) for name in JOBS}
     await anyio.sleep(61)
-    kept = await one.ledger.coordination.records([record.submission_id for record in records])
+    found = await one.ledger.coordination.records([record.submission_id for record in records])
 
     assert vendor.count()[LIST] == 5
-    assert singles(vendor) <= 5
-    assert {record.state for record in kept} == {State.COMPLETED}
+    assert single_reads(vendor) <= 5
+    assert {record.state for record in found} == {State.COMPLETED}

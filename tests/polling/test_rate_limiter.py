@@ -1,4 +1,4 @@
-"""How many requests a key makes: never more than it may, the urgent ones first."""
+"""How many requests one API key makes: never more than allowed, and the urgent ones first."""
 
 import asyncio
 import math
@@ -45,20 +45,21 @@ async def the_account() -> str:
     return "my-account"
 
 
-class PaymentContext:
-    """Budgets of several processes on one file, in virtual time.
+class Processes:
+    """Rate limiters of several processes on one ledger, in virtual time.
 
     Attributes:
-        left: when each request left, and for what.
+        sent: when each request was sent, and its priority.
     """
 
     def __init__(self, folder: Path, time: VirtualTime) -> None:
         self.time = time
-        self.left: list[tuple[float, Priority]] = []
+        self.sent: list[tuple[float, Priority]] = []
         self._folder = folder
         self._ledgers: list[SQLiteLedger] = []
 
-    def process(self) -> SharedRateLimiter:
+    def limiter(self) -> SharedRateLimiter:
+        """The rate limiter of one more process."""
         self._ledgers.append(SQLiteLedger(self._folder, now=self.time.wall))
         return SharedRateLimiter(self._ledgers[-1].coordination, the_account, self.time.clock())
 
@@ -67,24 +68,24 @@ class PaymentContext:
             await ledger.aclose()
 
     async def ask(self, limiter: SharedRateLimiter, priority: Priority) -> float:
-        """Enter once; how long a read is told to wait, 0 when it left."""
+        """Try to send one request; 0 when it was sent, else the seconds that it has to wait."""
         try:
             await limiter.acquire(priority)
         except Busy as busy:
-            return busy.retry_after or math.inf  # to be told no time is never right
-        self.left.append((self.time.now, priority))
+            return busy.retry_after or math.inf  # a Busy without a time is a defect
+        self.sent.append((self.time.now, priority))
         return 0.0
 
     async def fill(self, limiter: SharedRateLimiter, priority: Priority) -> int:
-        """Make requests until one has to wait; how many left."""
+        """Send requests until one has to wait; how many were sent."""
         count = 0
         while await self.ask(limiter, priority) == 0:
             count += 1
         return count
 
-    def most(self) -> int:
-        """The most requests that left in any minute."""
-        times = [at for at, _ in self.left]
+    def most_in_a_minute(self) -> int:
+        """The largest number of requests that were sent within one minute."""
+        times = [at for at, _ in self.sent]
         return max(sum(at <= each < at + MINUTE for each in times) for at in times)
 
 
@@ -92,26 +93,30 @@ time, anyio_backend = in_virtual_time()
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, time: VirtualTime) -> AsyncIterator[PaymentContext]:
-    made = PaymentContext(tmp_path / "ledger", time)
+async def processes(tmp_path: Path, time: VirtualTime) -> AsyncIterator[Processes]:
+    made = Processes(tmp_path / "ledger", time)
     yield made
     await made.close()
 
 
 @pytest.fixture
-def limiter(desk: PaymentContext) -> SharedRateLimiter:
-    return desk.process()
+def limiter(processes: Processes) -> SharedRateLimiter:
+    return processes.limiter()
 
 
-async def away() -> None:
+async def unavailable() -> None:
     raise LedgerUnavailable("The ledger is away.")
 
 
 @contextmanager
 def broken(
-    limiter: SharedRateLimiter, fail: Callable[[], Awaitable[None]] = away
+    limiter: SharedRateLimiter, fail: Callable[[], Awaitable[None]] = unavailable
 ) -> Iterator[None]:
-    """Within it, the ledger cannot be used."""
+    """Within this context the limiter's part of the ledger fails.
+
+    Args:
+        fail: what happens instead of each access; by default the ledger is unavailable.
+    """
 
     async def method(*given: object) -> None:
         await fail()
@@ -122,11 +127,11 @@ def broken(
         yield
 
 
-# Who goes first
+# Priorities
 
 
 @pytest.mark.parametrize(
-    ("per_minute", "rooms"),
+    ("per_minute", "capacities"),
     [
         (1, [1, 1, 1, 1, 1, 1]),
         (2, [2, 1, 1, 1, 1, 1]),
@@ -136,16 +141,16 @@ def broken(
         (60, [60, 55, 54, 53, 52, 51]),
     ],
 )
-def test_urgent_requests_find_room_because_others_leave_some(
-    per_minute: int, rooms: list[int]
+def test_urgent_requests_find_room_because_less_urgent_ones_leave_some(
+    per_minute: int, capacities: list[int]
 ) -> None:
-    """Submit before status before poll before list before reconcile before idle (ours)."""
-    assert [capacity(per_minute, priority) for priority in Priority] == rooms
+    """In the order submit, status, poll, list, reconcile, idle (ours)."""
+    assert [capacity(per_minute, priority) for priority in Priority] == capacities
 
 
 @given(per_minute=st.integers(1, 60), ages=st.lists(st.floats(0, 61), max_size=70).map(sorted))
 def test_a_more_urgent_request_never_waits_longer(per_minute: int, ages: list[float]) -> None:
-    """At any moment and under any limit (ours)."""
+    """This holds at any moment and under any limit (ours)."""
     waits = [wait(Limit(per_minute), ages[::-1], priority) for priority in Priority]
 
     assert waits == sorted(waits)
@@ -153,49 +158,49 @@ def test_a_more_urgent_request_never_waits_longer(per_minute: int, ages: list[fl
 
 
 async def test_reads_leave_room_for_a_submit(
-    desk: PaymentContext, limiter: SharedRateLimiter
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """A person waits for it (ours)."""
+    """Somebody waits for the submit (ours)."""
     reads = [
-        await desk.fill(limiter, priority)
+        await processes.fill(limiter, priority)
         for priority in reversed(Priority)
         if priority is not Priority.SUBMIT
     ]
-    began = desk.time.now
+    began = processes.time.now
     await limiter.acquire(Priority.SUBMIT)
 
     assert reads == [4, 1, 1, 1, 1]
-    assert desk.time.now == began
+    assert processes.time.now == began
 
 
 @pytest.mark.parametrize(
     ("since_full", "held", "waited"), [(0, 0, 2), (0, 300, 2), (60.2, 0, 0.8), (61, 0, 0)]
 )
-async def test_a_submit_waits_two_seconds_at_most_and_then_goes(
-    desk: PaymentContext, limiter: SharedRateLimiter, since_full: float, held: float, waited: float
+async def test_a_submit_waits_two_seconds_at_most_and_is_then_sent(
+    processes: Processes, limiter: SharedRateLimiter, since_full: float, held: float, waited: float
 ) -> None:
-    """A 429 buys nothing, and may be sent once more (ours)."""
+    """A 429 buys nothing, and allows that the submit is sent once more (ours)."""
     for _ in range(10):
         await limiter.acquire(Priority.SUBMIT)
-    desk.time.now += since_full
+    processes.time.now += since_full
     if held:
         await limiter.observe(reply(503, held), paid=False)
-    began = desk.time.now
+    began = processes.time.now
     await limiter.acquire(Priority.SUBMIT)
 
-    assert desk.time.now - began == pytest.approx(waited, abs=0.01)
+    assert processes.time.now - began == pytest.approx(waited, abs=0.01)
     assert waited <= SUBMIT_PATIENCE_SECONDS
 
 
-async def test_a_submit_that_went_all_the_same_is_counted(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_a_submit_that_is_sent_without_room_is_counted(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """PixelDojo counts it too (ours)."""
+    """PixelDojo counts it as well (assumed)."""
     for _ in range(11):
         await limiter.acquire(Priority.SUBMIT)
-    desk.time.now += 60  # the ten are gone, and the one that waited two seconds is not
+    processes.time.now += 60  # the first ten count no longer; the one that waited two seconds does
 
-    assert await desk.fill(limiter, Priority.STATUS) == 7
+    assert await processes.fill(limiter, Priority.STATUS) == 7
 
 
 # Never more than allowed
@@ -208,130 +213,130 @@ STEPS = st.lists(
 
 
 @settings(max_examples=10, deadline=None)
-@given(steps=STEPS, told=st.sampled_from([None, 4, 10, 17]))
+@given(steps=STEPS, named=st.sampled_from([None, 4, 10, 17]))
 def test_two_processes_together_never_make_more_requests_than_allowed(
-    steps: list[tuple[int, Priority, float]], told: int | None
+    steps: list[tuple[int, Priority, float]], named: int | None
 ) -> None:
-    """Whatever they are for; only a submit that waited may go on top (reliability 2)."""
-    virtually(partial(mixed, steps, told))
+    """This holds for any mix; only a submit that has waited may exceed the limit (ours)."""
+    virtually(partial(mixed, steps, named))
 
 
 async def mixed(
-    steps: list[tuple[int, Priority, float]], told: int | None, desk: PaymentContext
+    steps: list[tuple[int, Priority, float]], named: int | None, processes: Processes
 ) -> None:
-    both = [desk.process(), desk.process()]
-    if told is not None:
-        await both[0].observe(reply(limit=told), paid=False)
-    limit = told or 10
+    both = [processes.limiter(), processes.limiter()]
+    if named is not None:
+        await both[0].observe(reply(limit=named), paid=False)
+    limit = named or 10
     for number, priority, gap in steps:
-        desk.time.now += gap
-        began = desk.time.now
-        await desk.ask(both[number], priority)
+        processes.time.now += gap
+        began = processes.time.now
+        await processes.ask(both[number], priority)
 
-        assert desk.time.now - began <= SUBMIT_PATIENCE_SECONDS
-        if desk.left and desk.left[-1] == (began, priority):  # it left without a wait
-            recent = [at for at, _ in desk.left if began - MINUTE < at]
+        assert processes.time.now - began <= SUBMIT_PATIENCE_SECONDS
+        if processes.sent and processes.sent[-1] == (began, priority):  # sent without a wait
+            recent = [at for at, _ in processes.sent if began - MINUTE < at]
             assert len(recent) <= limit
 
 
-def virtually(work: Callable[[PaymentContext], Awaitable[None]]) -> None:
-    """Run it with an empty folder in a time of its own."""
+def virtually(work: Callable[[Processes], Awaitable[None]]) -> None:
+    """Run it on an empty ledger, in virtual time of its own."""
     time = VirtualTime()
 
     async def run() -> None:
         with TemporaryDirectory() as folder:
-            desk = PaymentContext(Path(folder) / "ledger", time)
-            await work(desk)
-            await desk.close()
+            processes = Processes(Path(folder) / "ledger", time)
+            await work(processes)
+            await processes.close()
 
     with watched_threads(), asyncio.Runner(loop_factory=partial(VirtualLoop, time)) as runner:
         runner.run(run())
 
 
-async def test_requests_at_one_moment_are_counted_one_by_one(desk: PaymentContext) -> None:
-    """Both processes wake together (ours)."""
-    both = [desk.process(), desk.process()]
+async def test_requests_at_one_moment_are_counted_one_by_one(processes: Processes) -> None:
+    """Two processes may ask at the same moment (ours)."""
+    both = [processes.limiter(), processes.limiter()]
     async with anyio.create_task_group() as tasks:
         for number in range(30):
-            tasks.start_soon(desk.ask, both[number % 2], Priority.STATUS)
+            tasks.start_soon(processes.ask, both[number % 2], Priority.STATUS)
 
-    assert len(desk.left) == 8
+    assert len(processes.sent) == 8
 
 
 @pytest.mark.parametrize("jump", [-2, -HOUR, 2])
-async def test_a_clock_that_is_set_makes_no_room(
-    desk: PaymentContext, limiter: SharedRateLimiter, jump: float
+async def test_a_wall_clock_that_is_set_makes_no_room(
+    processes: Processes, limiter: SharedRateLimiter, jump: float
 ) -> None:
-    """No time has passed for PixelDojo; an hour ahead may be a sleep, and is let go (ours)."""
-    await desk.fill(limiter, Priority.STATUS)
-    desk.time.now += 1
-    desk.time.skew = jump
-    await desk.fill(limiter, Priority.STATUS)
+    """For PixelDojo no time has passed; a jump far ahead may be a sleep, and is believed (ours)."""
+    await processes.fill(limiter, Priority.STATUS)
+    processes.time.now += 1
+    processes.time.skew = jump
+    await processes.fill(limiter, Priority.STATUS)
 
-    assert desk.most() <= 10
+    assert processes.most_in_a_minute() <= 10
 
 
-async def test_a_clock_set_back_stops_nobody_for_long(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_a_wall_clock_that_is_set_back_stops_requests_for_a_minute_at_most(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """What it dated an hour ahead must not count for an hour (ours)."""
-    await desk.fill(limiter, Priority.STATUS)
+    """Requests that were recorded with a date in the future must not count for an hour (ours)."""
+    await processes.fill(limiter, Priority.STATUS)
     await limiter.observe(reply(429, 10), paid=False)
-    desk.time.skew = -HOUR
-    desk.time.now += 301
-    told = await desk.ask(limiter, Priority.RECONCILE)
-    desk.time.now += 61
+    processes.time.skew = -HOUR
+    processes.time.now += 301
+    pause = await processes.ask(limiter, Priority.RECONCILE)
+    processes.time.now += 61
 
-    assert told <= 61
-    assert await desk.ask(limiter, Priority.RECONCILE) == 0
+    assert pause <= 61
+    assert await processes.ask(limiter, Priority.RECONCILE) == 0
 
 
-async def test_without_the_ledger_a_process_counts_for_itself(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_without_the_ledger_a_process_counts_its_own_requests(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """Reads go on without it, within the limit (ours)."""
+    """Reads go on within the limit (docs/promises.md, rule 11)."""
     with broken(limiter):
         counts = [
-            await desk.fill(limiter, priority)
+            await processes.fill(limiter, priority)
             for priority in (Priority.POLL, Priority.STATUS, Priority.STATUS)
         ]
         await limiter.acquire(Priority.SUBMIT)
-        desk.time.now += 61
-        again = await desk.fill(limiter, Priority.POLL)
+        processes.time.now += 61
+        again = await processes.fill(limiter, Priority.POLL)
 
     assert counts == [7, 1, 0]
     assert again == 7
 
 
-@pytest.mark.parametrize("away_first", [False, True])
+@pytest.mark.parametrize("unavailable_first", [False, True])
 async def test_a_ledger_that_comes_and_goes_makes_no_room(
-    desk: PaymentContext, limiter: SharedRateLimiter, away_first: bool
+    processes: Processes, limiter: SharedRateLimiter, unavailable_first: bool
 ) -> None:
-    """What was counted there before, and here meanwhile, is one minute of one key (ours)."""
-    if not away_first:
-        await desk.fill(limiter, Priority.POLL)
+    """What the ledger counted before and the process meanwhile is added up (ours)."""
+    if not unavailable_first:
+        await processes.fill(limiter, Priority.POLL)
     with broken(limiter):
-        await desk.fill(limiter, Priority.POLL)
-    await desk.fill(limiter, Priority.POLL)
+        await processes.fill(limiter, Priority.POLL)
+    await processes.fill(limiter, Priority.POLL)
 
-    assert desk.most() == 7
+    assert processes.most_in_a_minute() == 7
 
 
-async def test_without_the_ledger_a_pause_is_still_kept(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_without_the_ledger_a_pause_is_still_observed(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """To ask earlier is to be refused longer (reliability 2)."""
+    """A request that comes too early may be refused for longer (assumed)."""
     with broken(limiter):
         await limiter.observe(reply(429, 30), paid=False)
-        desk.time.now += 10
-        soon = await desk.ask(limiter, Priority.STATUS)
-        desk.time.now += 20
-        later = await desk.ask(limiter, Priority.STATUS)
+        processes.time.now += 10
+        soon = await processes.ask(limiter, Priority.STATUS)
+        processes.time.now += 20
+        later = await processes.ask(limiter, Priority.STATUS)
 
     assert [soon, later] == pytest.approx([20, 0])
 
 
-# What answers tell
+# What is learned from answers
 
 
 @pytest.mark.parametrize(
@@ -361,22 +366,22 @@ async def test_without_the_ledger_a_pause_is_still_kept(
     ],
     ids=str,
 )
-async def test_an_answer_tells_how_many_requests_the_key_may_make(
-    desk: PaymentContext, limiter: SharedRateLimiter, answer: Reply, per_minute: int, held: float
+async def test_an_answer_names_how_many_requests_the_key_may_make(
+    processes: Processes, limiter: SharedRateLimiter, answer: Reply, per_minute: int, held: float
 ) -> None:
-    """By any of the headers in use on the web; nonsense changes nothing (assumed)."""
-    other = desk.process()
+    """All common rate-limit headers are read; values without a meaning are ignored (assumed)."""
+    other = processes.limiter()
     await limiter.observe(answer, paid=False)
-    told = await desk.ask(other, Priority.STATUS)
-    desk.time.now += told
-    left = await desk.fill(other, Priority.STATUS)
+    pause = await processes.ask(other, Priority.STATUS)
+    processes.time.now += pause
+    count = await processes.fill(other, Priority.STATUS)
 
-    assert told == pytest.approx(held)
-    assert left + (told == 0) == capacity(per_minute, Priority.STATUS)
+    assert pause == pytest.approx(held)
+    assert count + (pause == 0) == capacity(per_minute, Priority.STATUS)
 
 
 async def test_a_refusal_halves_the_limit_which_comes_back_by_one_a_minute() -> None:
-    """Up to the ten of the beginning, and no further (reliability 2)."""
+    """It grows up to the first limit of 10, and no further (ours)."""
     limits = [Limit(10)]
     for _ in range(4):
         limits.append(adjusted(limits[-1], reply(429)))
@@ -389,48 +394,48 @@ async def test_a_refusal_halves_the_limit_which_comes_back_by_one_a_minute() -> 
     assert adjusted(Limit(2, cut_ago=9), reply(limit=10)) == Limit(10)
 
 
-async def test_a_refusal_is_learnt_once_whoever_asks_meanwhile(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_a_refusal_counts_once_while_others_send_requests(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """Others go on while it is written down (ours)."""
-    other = desk.process()
+    """Other requests are sent while the refusal is being recorded (ours)."""
+    other = processes.limiter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(partial(limiter.observe, reply(429), paid=False))
         for _ in range(3):
-            tasks.start_soon(desk.ask, limiter, Priority.POLL)
-    desk.time.now += 61  # in which one of the five that are left has come back
+            tasks.start_soon(processes.ask, limiter, Priority.POLL)
+    processes.time.now += 61  # in this minute the limit has grown from five to six
 
-    assert await desk.fill(other, Priority.STATUS) == capacity(6, Priority.STATUS)
+    assert await processes.fill(other, Priority.STATUS) == capacity(6, Priority.STATUS)
 
 
-async def test_a_pause_grows_and_never_shrinks(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_a_later_answer_never_shortens_a_pause(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """A late answer to an earlier request knows less (ours)."""
+    """The answer to an earlier request may arrive late (ours)."""
     await limiter.observe(reply(429, 100), paid=False)
-    desk.time.now += 10
+    processes.time.now += 10
     await limiter.observe(reply(429, 5), paid=False)
 
-    assert await desk.ask(limiter, Priority.STATUS) == pytest.approx(90)
+    assert await processes.ask(limiter, Priority.STATUS) == pytest.approx(90)
 
 
-async def test_the_answer_to_a_submit_waits_for_no_disk(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_the_answer_to_a_submit_does_not_wait_for_the_ledger(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """Until its job's id is kept, whoever kills the server loses it (reliability 1)."""
-    other = desk.process()
+    """A kill before the job id is recorded would lose it (docs/promises.md, rule 3)."""
+    other = processes.limiter()
     with broken(limiter, anyio.sleep_forever), anyio.fail_after(1):
         await limiter.observe(reply(202, limit=30), paid=True)
-    await desk.ask(limiter, Priority.STATUS)  # the next request tells the others
+    await processes.ask(limiter, Priority.STATUS)  # this request records the limit for the others
 
-    assert await desk.fill(other, Priority.STATUS) == capacity(30, Priority.STATUS) - 1
+    assert await processes.fill(other, Priority.STATUS) == capacity(30, Priority.STATUS) - 1
 
 
 @pytest.mark.parametrize("paid", [True, False])
 async def test_a_defect_in_the_ledger_does_not_cost_an_answer(
-    desk: PaymentContext, limiter: SharedRateLimiter, paid: bool
+    processes: Processes, limiter: SharedRateLimiter, paid: bool
 ) -> None:
-    """It is more than what it says about pace (ours)."""
+    """The answer matters more than its rate-limit headers (ours)."""
 
     async def defect() -> None:
         raise RuntimeError("a defect")
@@ -438,15 +443,15 @@ async def test_a_defect_in_the_ledger_does_not_cost_an_answer(
     with broken(limiter, defect):
         await limiter.observe(reply(202, limit=30), paid=paid)
     await limiter.observe(reply(200, limit=30, remaining=0), paid=False)
-    desk.time.now += 2
+    processes.time.now += 2
 
-    assert await desk.fill(limiter, Priority.POLL) == capacity(30, Priority.POLL)
+    assert await processes.fill(limiter, Priority.POLL) == capacity(30, Priority.POLL)
 
 
-async def test_an_answer_that_tells_nothing_new_writes_nothing(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_an_answer_that_names_the_same_limit_writes_nothing(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """Each answer would cost a sync of the disk (ours)."""
+    """Each write would wait for the disk (ours)."""
     writes: list[None] = []
 
     async def write() -> None:
@@ -460,10 +465,12 @@ async def test_an_answer_that_tells_nothing_new_writes_nothing(
     assert writes == []
 
 
-async def test_a_refused_read_is_told_why(desk: PaymentContext, limiter: SharedRateLimiter) -> None:
-    """Whether the limit is used up, or PixelDojo asked for a pause (ours)."""
+async def test_a_read_that_has_to_wait_gets_the_reason(
+    processes: Processes, limiter: SharedRateLimiter
+) -> None:
+    """Either the limit is used up, or PixelDojo asked for a pause (ours)."""
     texts = []
-    await desk.fill(limiter, Priority.POLL)
+    await processes.fill(limiter, Priority.POLL)
     for _ in range(2):
         with pytest.raises(Busy) as caught:
             await limiter.acquire(Priority.POLL)
@@ -474,10 +481,10 @@ async def test_a_refused_read_is_told_why(desk: PaymentContext, limiter: SharedR
     assert "pause" in texts[1]
 
 
-async def test_takers_share_what_is_left_evenly(
-    desk: PaymentContext, limiter: SharedRateLimiter
+async def test_jobs_share_the_requests_evenly(
+    processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """Eight polls in 61 seconds, whoever makes them (ours)."""
+    """Seven polls in 61 s for all jobs together, under the first limit of 10 (ours)."""
     first = limiter.spacing(Priority.POLL, 4)
     await limiter.observe(reply(limit=60), paid=False)
     await limiter.observe(reply(429), paid=False)

@@ -1,4 +1,4 @@
-"""The payments under way in this process, and what is still to be written down of them."""
+"""The payments in progress in this process, and the changes that are still to be recorded."""
 
 import logging
 from collections.abc import Callable
@@ -16,22 +16,24 @@ from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import JobView, failure_of, view_of_record
 from wan_mcp.models import Replacement
-from wan_mcp.payments.payment import Payment, Write
+from wan_mcp.payments.payment import Payment, PaymentContext, Write
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
-MIN_WRITE_PAUSE = 0.5
+MIN_RETRY_SECONDS = 0.5
+"""The shortest pause before a failed change of the ledger is repeated."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class Outcome:
-    """How a payment ended, for whoever still waits for it.
+    """How a payment ended, for the calls that still wait for it.
 
     Attributes:
-        standing: what the payment bought.
+        done: set when the payment has ended.
+        view: what the payment bought.
         failure: what the payment raised.
     """
 
@@ -41,13 +43,13 @@ class Outcome:
 
 
 class Payments:
-    """The payments under way in this process.
+    """The payments that are in progress in this process.
 
-    They run in the server's own tasks, so that a cancelled call, a closed stdin or a dropped
-    stream ends only the waiting for one.
+    They run in the server's own tasks. So a cancelled call, a closed stdin or a dropped stream ends
+    only the waiting, never the payment.
 
     Args:
-        on_lost: called when an answer was lost.
+        on_lost: called when the answer to a paid request was lost.
     """
 
     def __init__(
@@ -58,32 +60,38 @@ class Payments:
         clock: Clock,
         on_lost: Callable[[], None],
     ) -> None:
-        self.vendor = vendor
-        self.ledger = ledger
-        self.clock = clock
-        self.closing = False
+        self._context = PaymentContext(vendor, ledger, clock, self._write_later)
+        self._ledger = ledger
+        self._clock = clock
         self._tasks = tasks
         self._on_lost = on_lost
         self._open: dict[str, Outcome] = {}
 
     def start(self, record: Record, wanted: Replacement) -> None:
-        """Pay for a claimed row, whatever becomes of the caller."""
-        self._open[record.submission_id] = Outcome()
-        self._tasks.start_soon(self._run, record.submission_id, Payment(self, record, wanted))
+        """Pay for a claimed record. The payment goes on when the caller is cancelled.
 
-    def write_later(self, write: Write) -> None:
-        """Try a change of the ledger again until it is on disk."""
-        self._tasks.start_soon(self._until_written, write)
+        Args:
+            wanted: what is sent, with its seed.
+        """
+        submission_id = record.submission_id
+        self._open[submission_id] = Outcome()
+        payment = Payment(self._context, record, wanted)
+        self._tasks.start_soon(self._run, submission_id, payment)
 
     async def settled(self, submission_id: str, seconds: float) -> JobView | None:
-        """How a submit ended, here or in another process; None when it has not by then.
+        """How a submit ended, here or in another process; None when the time was up before.
+
+        Args:
+            seconds: how long to wait for the end.
 
         Raises:
-            WanError: it bought nothing, or may have.
+            Refused, NotSent: the submit bought nothing.
+            OutcomeUnknown: the submit may have bought a job.
+            LedgerUnavailable: another process pays, and the ledger cannot be read.
         """
         outcome = self._open.get(submission_id)
         if outcome is None:
-            return _ended(await self.ledger.settled(submission_id, max(seconds, 0.0)))
+            return _ended(await self._ledger.settled(submission_id, max(seconds, 0.0)))
         with anyio.move_on_after(max(seconds, 0.0)):
             await outcome.done.wait()
         if outcome.failure is not None:
@@ -91,17 +99,20 @@ class Payments:
         return outcome.view
 
     async def drain(self, seconds: float) -> None:
-        """Let running payments finish, at most so long; what has not left yet stays."""
-        self.closing = True
+        """Let payments finish for at most so many seconds; no further request is sent."""
+        self._context.closing = True
         if self._open:
-            words = "paid requests under way: %d. Waiting up to %g s; a second signal cuts them"
-            logger.warning(words, len(self._open), seconds)
+            logger.warning(
+                "paid requests in progress: %d. Waiting up to %g s; a second signal ends this now",
+                len(self._open),
+                seconds,
+            )
         with anyio.move_on_after(seconds):
             for outcome in list(self._open.values()):
                 await outcome.done.wait()
         for submission_id in self._open:
             logger.warning(
-                "request %s is cut: the next start looks up what became of it", submission_id
+                "request %s did not finish: the next start looks up its outcome", submission_id
             )
 
     async def _run(self, submission_id: str, payment: Payment) -> None:
@@ -114,20 +125,23 @@ class Payments:
             outcome.failure = failure
             if isinstance(failure, OutcomeUnknown):
                 self._on_lost()
-        except Exception as broken:
-            logger.exception("request %s broke", submission_id)
-            outcome.failure = broken
+        except Exception as defect:
+            logger.exception("request %s ended with a defect", submission_id)
+            outcome.failure = defect
         finally:
             outcome.done.set()
             del self._open[submission_id]
+
+    def _write_later(self, write: Write) -> None:
+        self._tasks.start_soon(self._until_written, write)
 
     async def _until_written(self, write: Write) -> None:
         attempt = 0
         try:
             while True:
                 attempt += 1
-                pause = retry_delay(attempt, self.clock.chance())
-                await self.clock.sleep(max(pause, MIN_WRITE_PAUSE))
+                pause = retry_delay(attempt, self._clock.chance())
+                await self._clock.sleep(max(pause, MIN_RETRY_SECONDS))
                 with suppress(LedgerUnavailable):
                     await write()
                     return
@@ -138,11 +152,11 @@ class Payments:
                 await write()  # the last chance before the process ends
             raise
         except Exception:
-            logger.exception("a change of the ledger cannot be written")
+            logger.exception("a change could not be written to the ledger and is given up")
 
 
 def _ended(record: Record) -> JobView:
-    """What a row tells of a submit that somebody else made. Raises how it failed."""
+    """How a submit of another process ended. Raises the failure if it bought nothing."""
     if failure := failure_of(record):
         raise failure
     return view_of_record(record)

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,44 +18,46 @@ from wan_mcp.models import Job, Replacement
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
-MAX_CONNECTS = 3
-CONNECT_WINDOW = 10.0
-"""Seconds in which a request that never left may be tried again."""
-MAX_RATE_LIMIT_WAIT = 10.0
-SCHEMA_SECONDS = 2.0
+MAX_CONNECT_ATTEMPTS = 3
+CONNECT_WINDOW_SECONDS = 10.0
+"""How long a request of which no byte has left may be tried again."""
+MAX_RATE_LIMIT_SECONDS = 10.0
+"""The longest pause that PixelDojo may ask for (429) and that a submit waits out."""
+MAX_SCHEMA_SECONDS = 2.0
+"""How long a submit waits for PixelDojo's schema page."""
 
 Write = Callable[[], Awaitable[Record]]
 
 logger = logging.getLogger(__name__)
 
 
-class PaymentContext(Protocol):
+@dataclass
+class PaymentContext:
     """What the payments of one process share.
 
     Attributes:
-        closing: the server is stopping, so nothing more may leave.
+        write_later: repeats a change of the ledger until it is on disk.
+        closing: whether the server is stopping; then no further request may leave.
     """
 
     vendor: "PixelDojo"
     ledger: Ledger
     clock: Clock
-    closing: bool
-
-    def write_later(self, write: Write) -> None:
-        """Try a change of the ledger again until it is on disk."""
+    write_later: Callable[[Write], None]
+    closing: bool = False
 
 
 class Payment:
     """One paid request, from its `intent` in the ledger to its end.
 
-    Three refusals allow one more POST, because each proves that the last one bought nothing:
-    nothing left this machine; PixelDojo asked to slow down; PixelDojo disliked the type of
-    `resolution`, which its documentation leaves open. Everything else is final.
+    Three refusals allow one more POST, because each proves that the last one bought nothing: no
+    byte left this machine; PixelDojo asked to slow down; PixelDojo refused the type of
+    `resolution`, which is not documented. Every other end is final.
 
     Args:
-        desk: what all payments of this process share.
-        handle: of the `intent` that this process has claimed.
-        wanted: what is sent, with the seed that the row planted.
+        context: what all payments of this process share.
+        record: the `intent` that this process has claimed.
+        wanted: what is sent, with the seed that was generated if the caller gave none.
     """
 
     def __init__(self, context: PaymentContext, record: Record, wanted: Replacement) -> None:
@@ -62,17 +65,19 @@ class Payment:
         self._vendor = context.vendor
         self._ledger = context.ledger
         self._clock = context.clock
-        self._record = record
+        self._claimed = record
         self._wanted = wanted
         self._committed = False
         self._post_started = False
-        self._connects = 0
+        self._connect_attempts = 0
         self._may_slow_down = True
         self._may_retype = wanted.resolution is not None
         self._as_number = False
 
     async def run(self) -> JobView:
-        """Pay once; a standing without a row is a job that could not be written down.
+        """Send the request and record how it ended.
+
+        The view has no record when the job is paid for and could not be recorded at once.
 
         Raises:
             Refused, NotSent: nothing was charged.
@@ -80,18 +85,18 @@ class Payment:
         """
         try:
             job = await self._post()
-        except (NotSent, LedgerUnavailable) as nothing:
-            await self._conclude(State.NOT_SENT, nothing)
+        except (NotSent, LedgerUnavailable) as unsent:
+            await self._conclude(State.NOT_SENT, unsent)
             raise
         except OutcomeUnknown as lost:
             await self._conclude(State.UNKNOWN, lost)
-            raise unknown(self._record.submission_id, lost.what) from lost
+            raise unknown(self._claimed.submission_id, lost.what) from lost
         except Refused as refusal:
             await self._conclude(State.REFUSED, refusal)
             raise
         except Fenced:
-            raise  # the row is another's by now: nothing was sent, nothing is to be written
-        except BaseException:  # the server stops, or a defect: the row must not stay as it is
+            raise  # the record belongs to another process now: nothing was sent, nothing to record
+        except BaseException:  # the server stops, or this is a defect: the record must be settled
             with anyio.CancelScope(shield=True):
                 await self._settle_on_cancel()
             raise
@@ -106,7 +111,7 @@ class Payment:
                     self._wanted,
                     resolution_as_number=self._as_number,
                     before_sending=self._before_sending,
-                    submission_id=self._record.submission_id,
+                    submission_id=self._claimed.submission_id,
                 )
             except (NotSent, RateLimited, Rejected) as refusal:
                 self._post_started = False
@@ -116,36 +121,37 @@ class Payment:
                 await self._clock.sleep(pause)
 
     async def _before_sending(self) -> None:
-        """The commit point: on disk before the first byte leaves. A resend is committed already."""
+        """The commit point: `sending` is on disk before the first byte leaves, once per request."""
         if self._context.closing:
             raise NotSent("The server is stopping, so the request was not sent.", transient=False)
         if not self._committed:
-            await self._ledger.commit_sending(self._record)
+            await self._ledger.commit_sending(self._claimed)
             self._committed = True
         self._post_started = True
 
     async def _resolution_is_number(self) -> bool:
         if self._wanted.resolution is None:
             return False
-        with anyio.move_on_after(SCHEMA_SECONDS):
+        with anyio.move_on_after(MAX_SCHEMA_SECONDS):
             try:
                 return await self._vendor.resolution_is_number()
             except WanError as exc:
-                # The schema page is a courtesy; without it the string goes first.
-                logger.info("the vendor's schema could not be read: %s", without_queries(exc.what))
+                # A submit works without the schema page: then a string is sent first.
+                logger.info("PixelDojo's schema could not be read: %s", without_queries(exc.what))
         return False
 
     def _pause(self, refusal: WanError, elapsed: float) -> float | None:
-        """Seconds before the one more POST that this refusal allows; None when it allows none."""
+        """Seconds until the next POST, if this refusal allows one more; None if it does not."""
         match refusal:
             case NotSent(transient=True):
-                self._connects += 1
-                pause = retry_delay(self._connects, self._clock.chance())
-                within = elapsed + pause < CONNECT_WINDOW
-                return pause if within and self._connects < MAX_CONNECTS else None
-            case RateLimited(retry_after=float(wait)) if wait <= MAX_RATE_LIMIT_WAIT:
+                self._connect_attempts += 1
+                pause = retry_delay(self._connect_attempts, self._clock.chance())
+                in_time = elapsed + pause < CONNECT_WINDOW_SECONDS
+                again = in_time and self._connect_attempts < MAX_CONNECT_ATTEMPTS
+                return pause if again else None
+            case RateLimited(retry_after=float(pause)) if pause <= MAX_RATE_LIMIT_SECONDS:
                 allowed, self._may_slow_down = self._may_slow_down, False
-                return wait if allowed else None
+                return pause if allowed else None
             case Rejected(field="resolution"):
                 allowed, self._may_retype = self._may_retype, False
                 self._as_number = not self._as_number
@@ -153,15 +159,15 @@ class Payment:
         return None
 
     async def _accept(self, job: Job) -> JobView:
-        what = f"job {job.job_id} of request {self._record.submission_id}"
-        record = await self._written(lambda: self._ledger.accept(self._record, job), what)
+        what = f"job {job.job_id} of request {self._claimed.submission_id}"
+        record = await self._record(lambda: self._ledger.accept(self._claimed, job), what)
         return view_of_job(job) if record is None else view_of_record(record)
 
     async def _conclude(self, state: State, why: WanError) -> None:
-        # Whoever asks later is told this; where to buy credits is in the advice.
-        told = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
-        what = f"the end of request {self._record.submission_id} ({state})"
-        await self._written(lambda: self._ledger.conclude(self._record, state, told), what)
+        # A later call gets this as the reason; a refusal's next step says where to buy credits.
+        reason = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
+        what = f"the end of request {self._claimed.submission_id} ({state})"
+        await self._record(lambda: self._ledger.conclude(self._claimed, state, reason), what)
 
     async def _settle_on_cancel(self) -> None:
         if self._post_started:
@@ -171,14 +177,14 @@ class Payment:
             unsent = NotSent("The server was stopped before the request was sent.")
             await self._conclude(State.NOT_SENT, unsent)
 
-    async def _written(self, write: Write, what: str) -> Record | None:
-        """The row after a change; None when it could not be written at once."""
+    async def _record(self, write: Write, what: str) -> Record | None:
+        """Make a change of the ledger; the record after it, or None when it failed for now."""
         try:
             return await write()
         except Fenced as exc:
             logger.error("%s: %s", what, without_queries(exc.what))
         except Exception as exc:
-            # Also what no engine should raise: the job is paid, its id must not be lost for it.
-            logger.error("%s could not be written down yet: %s", what, type(exc).__name__)
+            # Any exception: the job is paid for, so a defect of an engine must not lose its id.
+            logger.error("%s could not be recorded yet: %s", what, type(exc).__name__)
             self._context.write_later(write)
         return None

@@ -1,6 +1,6 @@
-"""What a job is said to cost: asked of the model page, never hard-coded.
+"""What a job costs, read from PixelDojo's model page and never hard-coded.
 
-PixelDojo's own pages name 10 credits, 2 credits and "per second" for the same model.
+PixelDojo's own pages name 10 credits, 2 credits and "per second" for the same model (documented).
 """
 
 from contextlib import suppress
@@ -15,33 +15,36 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
 FRESH_SECONDS = 600.0
-REST_SECONDS = 30.0
-"""How long a page that did not answer is left alone, so that not every submit waits for it."""
-ASK_SECONDS = 1.5
-"""How long a submit waits for the price; hosts with 5 s for a whole call exist."""
+"""How long a price is used before the page is read again."""
+RETRY_SECONDS = 30.0
+"""How long a page that did not answer is not read again, so that not every submit waits for it."""
+MAX_READ_SECONDS = 1.5
+"""How long a submit waits for the price; there are hosts that end a call after
+5 s (observed elsewhere)."""
 
 
 class Price:
-    """The model page's price, kept for ten minutes."""
+    """The price on the model page, read again after ten minutes."""
 
     def __init__(self, vendor: "PixelDojo", clock: Clock) -> None:
         self._vendor = vendor
         self._clock = clock
         self._fresh_until = 0.0
-        self._asking = anyio.Lock()
+        self._lock = anyio.Lock()
         self._estimate: float | None = None
 
     async def estimate(self) -> float | None:
-        """Credits that a job is said to cost; None when that cannot be had in time."""
-        async with self._asking:  # two submits at once are told the same price
+        """The credits that a job will probably cost; None when the price cannot be read in time."""
+        async with self._lock:  # two submits at the same time get the same price
             if self._clock.monotonic() >= self._fresh_until:
-                await self._ask()
+                await self._read()
         return self._estimate
 
-    async def _ask(self) -> None:
-        self._estimate = None  # an old price is no better than none
-        fresh = REST_SECONDS
-        with anyio.move_on_after(ASK_SECONDS), suppress(WanError):
+    async def _read(self) -> None:
+        self._estimate = None  # an outdated price is no better than none
+        fresh_seconds = RETRY_SECONDS
+        with anyio.move_on_after(MAX_READ_SECONDS), suppress(WanError):
             self._estimate = (await self._vendor.model()).credit_estimate
-            fresh = FRESH_SECONDS
-        self._fresh_until = self._clock.monotonic() + fresh  # not when the caller was cancelled
+            fresh_seconds = FRESH_SECONDS
+        # Not reached when the caller is cancelled, so the next one reads the page.
+        self._fresh_until = self._clock.monotonic() + fresh_seconds

@@ -1,4 +1,4 @@
-"""How long this account's own jobs take: the only figure there is, as PixelDojo tells none."""
+"""How long the jobs of this account take. PixelDojo publishes no figure, so ours are measured."""
 
 from statistics import median
 
@@ -6,12 +6,14 @@ from wan_mcp.clock import Clock
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import Account, Coordination
 
-FEWEST = 3
+MIN_JOBS = 3
+"""With fewer completed jobs there is no typical duration."""
 FRESH_SECONDS = 60.0
+"""How long the median is used before the ledger is asked again."""
 
 
 class TypicalDuration:
-    """The median of the last completed jobs, asked for once a minute."""
+    """The median duration of the account's last completed jobs."""
 
     def __init__(self, coordination: Coordination, account: Account, clock: Clock) -> None:
         self._coordination = coordination
@@ -21,13 +23,13 @@ class TypicalDuration:
         self._seconds: float | None = None
 
     async def seconds(self) -> float | None:
-        """The median; None with fewer than three jobs, or without a ledger."""
+        """The median in seconds; None with fewer than three jobs, or without a ledger."""
         now = self._clock.monotonic()
         if now >= self._fresh_until:
             self._fresh_until = now + FRESH_SECONDS
             try:
-                took = await self._coordination.durations(await self._account())
+                durations = await self._coordination.durations(await self._account())
             except LedgerUnavailable:
-                took = []
-            self._seconds = median(took) if len(took) >= FEWEST else None
+                durations = []
+            self._seconds = median(durations) if len(durations) >= MIN_JOBS else None
         return self._seconds

@@ -1,24 +1,30 @@
-"""When to ask next. Pure arithmetic; nothing here waits.
+"""When a job is read again. Pure arithmetic; nothing here waits.
 
-Simulated on lognormal job times (median 90 s, p95 300 s) these delays cost 23 reads a job and tell
-of the end 3 s late on average. The two seconds of the vendor's sample cost 54 reads, and at 30
-reads a minute one job alone would break a limit of 10.
+The delays were simulated on lognormal job times with a median of 90 s and a 95th percentile of
+300 s. They cost 23 reads for each job, and the end of a job is noticed 3 s late on average. A read
+every two seconds, as in PixelDojo's sample code, costs 54 reads; at 30 reads a minute one job alone
+would break a limit of 10 requests a minute.
 """
 
 POLL_SHARE = 0.03
-POLL_MIN = 5.0
-POLL_MAX = 15.0
+"""The delay between two reads, as a share of the job's age."""
+MIN_POLL_SECONDS = 5.0
+MAX_POLL_SECONDS = 15.0
 JITTER = 0.1
+"""The largest random change of a delay, as a share of it."""
 IDLE_SHARE = 0.2
-IDLE_MIN = 30.0
-IDLE_MAX = 300.0
+"""The same as POLL_SHARE, for a job that nobody waits for."""
+MIN_IDLE_SECONDS = 30.0
+MAX_IDLE_SECONDS = 300.0
 
-NEW_JOB_GRACE = 120.0
-"""Seconds after acceptance in which a 404 means "not visible yet"."""
+NEW_JOB_GRACE_SECONDS = 120.0
+"""How long after acceptance a 404 means that the job is not visible yet (assumed)."""
 
 
 def poll_delay(elapsed: float, chance: float = 0.5) -> float:
-    """Seconds until a job of that age is read again: 3, then 6, then 3 % of its age.
+    """Seconds until a job is read again while somebody waits for it (ours).
+
+    First 3 s, then 6 s, then 3 % of the job's age, but at least 5 s and at most 15 s.
 
     Args:
         elapsed: seconds since the job was accepted.
@@ -29,14 +35,17 @@ def poll_delay(elapsed: float, chance: float = 0.5) -> float:
     elif elapsed < 9:
         delay = 6.0
     else:
-        delay = min(max(POLL_SHARE * elapsed, POLL_MIN), POLL_MAX)
+        delay = min(max(POLL_SHARE * elapsed, MIN_POLL_SECONDS), MAX_POLL_SECONDS)
     return delay * (1 + JITTER * (2 * chance - 1))
 
 
 def idle_delay(elapsed: float) -> float:
-    """Seconds until a job of that age is read again when nobody waits for it.
+    """Seconds until a job is read again when nobody waits for it, 30 to 300 (ours).
 
-    Only so often that its result is kept before its URL dies (1 h is the least reported), and
-    that a job which has ended does not hold a place in flight for long.
+    That is often enough to save the video before its URL expires, which takes an hour at least
+    (observed elsewhere), and to free the job's place among the jobs in flight soon after its end.
+
+    Args:
+        elapsed: seconds since the job was accepted.
     """
-    return min(max(IDLE_SHARE * elapsed, IDLE_MIN), IDLE_MAX)
+    return min(max(IDLE_SHARE * elapsed, MIN_IDLE_SECONDS), MAX_IDLE_SECONDS)

@@ -1,7 +1,7 @@
-"""List mode: from five live jobs on, one read of PixelDojo's job list serves them all.
+"""Reads PixelDojo's job list: from five live jobs on, one read of it serves them all.
 
-The list is not documented. A job that it does not show, or shows without a status, is read by
-itself; a list that cannot be read, or that is found to be wrong, is left alone for a while.
+The list is not documented. A job that the list does not show, or shows without a status, is read
+on its own. A list that cannot be read, or that turns out to be wrong, is not read for five minutes.
 """
 
 import logging
@@ -23,35 +23,38 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
 MIN_LIVE_JOBS = 5
-"""Live jobs from which the list is the cheaper way: 12 reads a minute, whatever their number."""
+"""With so many live jobs the list costs fewer reads: 12 a minute, however many jobs there are."""
 LIST_INTERVAL_SECONDS = 5.0
+"""How often the list is read while somebody waits for one of the jobs."""
 IDLE_LIST_INTERVAL_SECONDS = 60.0
+"""How often the list is read while nobody waits."""
 LIST_COOLDOWN_SECONDS = 300.0
-"""Seconds without the list after it was found useless or wrong."""
+"""How long the list is not read after it turned out to be useless or wrong."""
 MAX_FAILURES = 3
+"""After so many failed reads of the list in a row the jobs are read one by one."""
 MAX_STALE_LISTS = 2
+"""After so many lists in a row that show an ended job as running, the list counts as wrong."""
 PROBE_INTERVAL_SECONDS = 60.0
-"""How often one job is read by itself all the same: a list that stands still must be noticed."""
+"""How often one of the listed jobs is read on its own, to notice a list that does not change."""
 NEVER = float("-inf")
+
+RecordUpdate = Callable[[Job], Awaitable[object]]
 
 logger = logging.getLogger(__name__)
 
 
-Learn = Callable[[Job], Awaitable[object]]
-
-
 class JobListReader:
-    """What the job list told last.
+    """Reads the job list and knows which live jobs it covers.
 
     Args:
-        learn: keeps what is told of one job.
+        record_update: writes what the list shows of one job to the ledger.
     """
 
     def __init__(
         self,
         vendor: "PixelDojo",
         coordination: Coordination,
-        record_update: Learn,
+        record_update: RecordUpdate,
         limiter: SharedRateLimiter,
         clock: Clock,
     ) -> None:
@@ -60,7 +63,7 @@ class JobListReader:
         self._record_update = record_update
         self._limiter = limiter
         self._clock = clock
-        self._rest_until = 0.0
+        self._disabled_until = 0.0
         self._busy_until = 0.0
         self._failures = 0
         self._probe_at = 0.0
@@ -68,7 +71,7 @@ class JobListReader:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: fewer jobs live, or another process has polled in the meantime."""
+        """Start again: there are fewer live jobs, or another process has polled in the meantime."""
         self._on = False
         self._read_at = NEVER
         self._shown: Mapping[str, Job] = {}
@@ -80,9 +83,13 @@ class JobListReader:
         self._probe = ""
 
     def read_alone(self, records: Sequence[Record]) -> list[Record]:
-        """Of the live jobs, those that have to be read one by one."""
+        """The live jobs that have to be read one by one, because the list does not cover them.
+
+        Args:
+            records: all live jobs of the account.
+        """
         now = self._clock.monotonic()
-        if len(records) < MIN_LIVE_JOBS or now < self._rest_until:
+        if len(records) < MIN_LIVE_JOBS or now < self._disabled_until:
             self.forget()
             return list(records)
         self._on = True
@@ -90,8 +97,12 @@ class JobListReader:
             record.submission_id: self._since.get(record.submission_id, now) for record in records
         }
         running = {record.submission_id for record in records if record.state is State.ACCEPTED}
-        # What a read by itself has ended since, the next list must not show as running.
-        ended = {id for submission_id, id in self._covered.items() if submission_id not in running}
+        # A job that a read of its own has found ended must not be running in the next list.
+        ended = {
+            job_id
+            for submission_id, job_id in self._covered.items()
+            if submission_id not in running
+        }
         self._contradicted |= dict.fromkeys(ended - self._contradicted.keys(), now)
         self._covered = {
             record.submission_id: record.job_id or "" for record in records if self._covers(record)
@@ -104,10 +115,10 @@ class JobListReader:
         ]
 
     def urgent(self, record: Record, last_polled_at: float) -> bool:
-        """Whether a job has to be read now: the list says that it has ended, or it is its probe.
+        """Whether a job has to be read now, because the list shows its end or it is the probe.
 
         Args:
-            looked_at: when it was last read, monotonic.
+            last_polled_at: when the job itself was last read, in seconds of the monotonic clock.
         """
         if not self._on or last_polled_at > self._read_at:
             return record.submission_id == self._probe
@@ -115,7 +126,11 @@ class JobListReader:
         return job is not None and job.ended
 
     def due(self, *, watched: bool) -> float | None:
-        """When the list is to be read, monotonic; None when it is not."""
+        """When to read the list, in seconds of the monotonic clock; None while it is not used.
+
+        Args:
+            watched: whether somebody waits for one of the jobs.
+        """
         if not self._on or self._reading:
             return None
         pause = max(
@@ -125,72 +140,71 @@ class JobListReader:
         return max(self._read_at + pause, self._busy_until)
 
     async def read(self, records: Sequence[Record]) -> None:
-        """Read the list once."""
+        """Read the list once, and record what it shows of these jobs.
+
+        Errors of PixelDojo are recorded; only defects are raised.
+        """
         began = self._clock.monotonic()
         self._reading = True
         try:
             listed = await self._vendor.jobs(Priority.LIST)
         except Busy as busy:
             self._busy_until = began + (busy.retry_after or LIST_INTERVAL_SECONDS)
-        except WanError as last_error:
-            await self._fail(records, last_error)
+        except WanError as error:
+            await self._fail(records, error)
         except Exception:
-            self._rest()
+            self._disable()
             raise
         else:
             shown = {each.job.job_id: each.job for each in listed if each.job.vendor_status}
-            await self._try_acquire(records, shown, began)
+            await self._take_in(records, shown, began)
         finally:
             self._reading = False
 
-    async def _try_acquire(
+    async def _take_in(
         self, records: Sequence[Record], shown: Mapping[str, Job], began: float
     ) -> None:
         ours = [record for record in records if record.job_id in shown]
-        # A list that left PixelDojo before the end, or lay in a cache for moments, is no lie.
-        known = {id for id, at in self._contradicted.items() if at < began}
-        self._stale_lists = (
-            self._stale_lists + 1 if any(_runs(shown.get(id)) for id in known) else 0
-        )
+        # A list that was on its way when the job ended, or came from a cache once, proves nothing.
+        known = {job_id for job_id, at in self._contradicted.items() if at < began}
+        is_stale = any(_runs(shown.get(job_id)) for job_id in known)
+        self._stale_lists = self._stale_lists + 1 if is_stale else 0
         if self._stale_lists >= MAX_STALE_LISTS or not ours:
-            what = "is old" if ours else "shows none of ours"
-            logger.warning("the job list %s; jobs are read singly", what)
-            self._rest()
+            what = "shows ended jobs as running" if ours else "shows none of our jobs"
+            logger.warning("the job list %s; the jobs are read one by one", what)
+            self._disable()
             return
         self._failures = 0
         if not self._stale_lists:
             self._contradicted = {
-                id: at for id, at in self._contradicted.items() if id not in known
+                job_id: at for job_id, at in self._contradicted.items() if job_id not in known
             }
         self._shown, self._read_at = shown, began
-        told = {record.submission_id: shown[record.job_id or ""] for record in ours}
+        jobs = {record.submission_id: shown[record.job_id or ""] for record in ours}
         with suppress(LedgerUnavailable):
             await self._coordination.polled(
-                [submission_id for submission_id in told if not told[submission_id].ended]
+                [submission_id for submission_id, job in jobs.items() if not job.ended]
             )
-            for job in filter(_is_whole, told.values()):
+            for job in filter(_is_complete_end, jobs.values()):
                 await self._record_update(job)
 
-    async def _fail(self, records: Sequence[Record], last_error: WanError) -> None:
+    async def _fail(self, records: Sequence[Record], error: WanError) -> None:
         self._failures += 1
-        self._busy_until = self._clock.monotonic() + max(
-            last_error.retry_after or 0.0, LIST_INTERVAL_SECONDS
-        )
-        if self._failures >= MAX_FAILURES or not is_transient(last_error):
-            self._rest()
+        pause = max(error.retry_after or 0.0, LIST_INTERVAL_SECONDS)
+        self._busy_until = self._clock.monotonic() + pause
+        if self._failures >= MAX_FAILURES or not is_transient(error):
+            self._disable()
             return
         with suppress(LedgerUnavailable):
-            await self._coordination.polled(
-                [record.submission_id for record in records], last_error
-            )
+            await self._coordination.polled([record.submission_id for record in records], error)
 
-    def _rest(self) -> None:
+    def _disable(self) -> None:
         self._failures = 0
-        self._rest_until = self._clock.monotonic() + LIST_COOLDOWN_SECONDS
+        self._disabled_until = self._clock.monotonic() + LIST_COOLDOWN_SECONDS
         self.forget()
 
     def _covers(self, record: Record) -> bool:
-        """Whether the last list shows the job as running, or the next will be the first to."""
+        """Whether the last list shows the job as running, or the job is newer than that list."""
         if record.state is not State.ACCEPTED:
             return False
         job = self._shown.get(record.job_id or "")
@@ -210,7 +224,7 @@ def _runs(job: Job | None) -> bool:
     return job is not None and not job.ended
 
 
-def _is_whole(job: Job) -> bool:
-    """Whether the list tells all of an end; else the job is read by itself."""
+def _is_complete_end(job: Job) -> bool:
+    """Whether the job has ended and the list shows the result; if not, the job itself is read."""
     failed = job.status is JobStatus.FAILED and job.error is not None
     return failed or (job.status is JobStatus.COMPLETED and job.video_url is not None)

@@ -15,7 +15,7 @@ from wan_mcp.ledger.status import TRANSIENT_ERRORS, JobView, view_of_job, view_o
 from wan_mcp.models import Job
 from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.pixeldojo.priority import Priority
-from wan_mcp.polling.intervals import NEW_JOB_GRACE
+from wan_mcp.polling.intervals import NEW_JOB_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -155,7 +155,7 @@ class JobReader:
         """
         since = record.accepted_at or record.created_at
         age = (self._clock.wall() - since).total_seconds()
-        if record.state is State.LOST or age <= NEW_JOB_GRACE:
+        if record.state is State.LOST or age <= NEW_JOB_GRACE_SECONDS:
             with suppress(LedgerUnavailable):
                 await self._coordination.polled([record.submission_id])
             return view_of_record(record)

@@ -1,7 +1,8 @@
-"""How many requests a minute one key may make: PixelDojo counts all endpoints together.
+"""How many requests a minute one API key may make, over all endpoints together (documented).
 
-Its pages have named 60 and 10; so 10 it is until an answer tells. Every process on the ledger
-draws on the same budget. Urgent requests find room because the others leave some.
+PixelDojo's pages have named 60 and 10 (documented), so 10 is assumed until the headers of an answer
+name the limit. All processes on one ledger share one count. Urgent requests find room because the
+less urgent ones leave some.
 """
 
 import logging
@@ -21,35 +22,43 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.reply import Reply
 
 MIN_PER_MINUTE = 2
-"""What is left after any number of 429s."""
+"""The lowest limit that any number of 429 answers leads to (ours)."""
 MAX_PER_MINUTE = 60
-"""The most that PixelDojo ever named; the window of its headers is not documented."""
+"""The highest limit that PixelDojo has named (documented). A higher number in a header is not
+believed, because it is not documented which period it stands for."""
 SUBMIT_PATIENCE_SECONDS = 2.0
-"""Seconds a submit waits for room. Then it goes: a 429 buys nothing, and may be sent once more."""
+"""How long a submit waits for room. Then it is sent anyway: a 429 buys nothing, and allows that the
+submit is sent once more (ours)."""
 
 logger = logging.getLogger(__name__)
 
 
-def capacity(per_minute: int, use: Priority) -> int:
-    """How many requests may be in the window, this one included: the urgent may fill it."""
+def capacity(per_minute: int, priority: Priority) -> int:
+    """How many requests may be in the window when one of this priority is among them, 1 or more.
+
+    A submit may fill the window; each less urgent priority leaves more of it free (ours).
+    """
     spare = max(3, min(6, per_minute // 4))
-    left = (0, spare - 1, spare, spare + 1, spare + 2, spare + 3)[use]
-    return max(per_minute - left, 1)
+    reserved = (0, spare - 1, spare, spare + 1, spare + 2, spare + 3)[priority]
+    return max(per_minute - reserved, 1)
 
 
-def wait(limit: Limit, ages: Sequence[float], use: Priority) -> float:
-    """Seconds until such a request may leave, 0 for now.
+def wait(limit: Limit, ages: Sequence[float], priority: Priority) -> float:
+    """Seconds until a request of this priority may leave; 0 when it may leave now.
 
     Args:
-        ages: seconds since each request of the last WINDOW, oldest first.
+        ages: seconds since each request of the last WINDOW_SECONDS, oldest first.
     """
-    most = capacity(allowed(limit), use)
-    full = WINDOW_SECONDS - ages[len(ages) - most] if len(ages) >= most else 0.0
-    return max(full, limit.held, 0.0)
+    most = capacity(allowed(limit), priority)
+    until_room = WINDOW_SECONDS - ages[len(ages) - most] if len(ages) >= most else 0.0
+    return max(until_room, limit.held, 0.0)
 
 
 def allowed(limit: Limit) -> int:
-    """Requests a minute; what a 429 took away comes back, one each minute, up to the first."""
+    """Requests a minute at this moment.
+
+    After a 429 the limit grows by one each minute, until it is 10 again (ours).
+    """
     if limit.cut_ago is None:
         return limit.per_minute
     return max(
@@ -58,20 +67,27 @@ def allowed(limit: Limit) -> int:
 
 
 def adjusted(limit: Limit, reply: "Reply", ago: float = 0.0) -> Limit:
-    """What the limit is after an answer that came so many seconds ago."""
-    told, refused = reply.allowance, reply.status == 429
-    if told.limit:
-        limit = replace(limit, per_minute=min(told.limit, MAX_PER_MINUTE), cut_ago=None)
+    """The limit after an answer.
+
+    Args:
+        ago: seconds since the answer came.
+    """
+    allowance, refused = reply.allowance, reply.status == 429
+    if allowance.limit:
+        limit = replace(limit, per_minute=min(allowance.limit, MAX_PER_MINUTE), cut_ago=None)
     elif refused:
         limit = replace(limit, per_minute=max(allowed(limit) // 2, MIN_PER_MINUTE), cut_ago=0.0)
     hold = reply.retry_after or 0.0
-    if not hold and (refused or told.remaining == 0):
-        hold = 60 / limit.per_minute if told.reset is None else told.reset
+    if not hold and (refused or allowance.remaining == 0):
+        hold = 60 / limit.per_minute if allowance.reset is None else allowance.reset
     return replace(limit, held=max(limit.held, hold - ago, 0.0))
 
 
 class SharedRateLimiter:
-    """`RateLimiter` on the shared ledger; when that fails, on this process's own count."""
+    """A `RateLimiter` whose count is in the ledger, and so shared by all processes on it.
+
+    While the ledger is unavailable, each process counts its own requests only.
+    """
 
     def __init__(self, coordination: Coordination, account: Account, clock: Clock) -> None:
         self._coordination = coordination
@@ -79,23 +95,21 @@ class SharedRateLimiter:
         self._clock = clock
         self._limit = Limit()
         self._held_until = 0.0
-        self._own: deque[float] = deque(maxlen=MAX_PER_MINUTE)
+        self._own_requests: deque[float] = deque(maxlen=MAX_PER_MINUTE)
         self._unwritten: list[tuple[Reply, float]] = []
 
-    async def acquire(self, use: Priority) -> None:
+    async def acquire(self, priority: Priority) -> None:
         """See `RateLimiter`."""
-        until = self._clock.monotonic() + (
-            SUBMIT_PATIENCE_SECONDS if use is Priority.SUBMIT else 0.0
-        )
-        while (left := await self._try_acquire(use)) > 0:
-            if use is not Priority.SUBMIT:
-                raise self._busy(left)
-            patience = until - self._clock.monotonic()
+        deadline = self._clock.monotonic() + SUBMIT_PATIENCE_SECONDS
+        while (pause := await self._try_acquire(priority)) > 0:
+            if priority is not Priority.SUBMIT:
+                raise self._busy(pause)
+            patience = deadline - self._clock.monotonic()
             if patience <= 0:
-                await self._try_acquire(use, force=True)
+                await self._try_acquire(priority, force=True)
                 break
-            await self._clock.sleep(min(left, patience))
-        self._own.append(self._clock.monotonic())
+            await self._clock.sleep(min(pause, patience))
+        self._own_requests.append(self._clock.monotonic())
 
     async def observe(self, reply: "Reply", *, paid: bool) -> None:
         """See `RateLimiter`."""
@@ -109,17 +123,24 @@ class SharedRateLimiter:
         if not paid:
             await self._write()
 
-    def spacing(self, use: Priority, count: int) -> float:
-        """Seconds between two requests of one of `count` takers, so that all share evenly."""
-        return count * WINDOW_SECONDS / capacity(allowed(self._limit), use)
+    def spacing(self, priority: Priority, sharers: int) -> float:
+        """Seconds between two requests of the same sharer, so that all sharers get equally many.
 
-    def _busy(self, left: float) -> Busy:
+        Args:
+            sharers: how many jobs, or other things, are read with this priority.
+        """
+        return sharers * WINDOW_SECONDS / capacity(allowed(self._limit), priority)
+
+    def _busy(self, pause: float) -> Busy:
         held = self._held_until > self._clock.monotonic()
         full = "As many requests as PixelDojo allows were made in the last minute."
-        return Busy("PixelDojo asked for a pause." if held else full, retry_after=left)
+        return Busy("PixelDojo asked for a pause." if held else full, retry_after=pause)
 
     async def _write(self) -> None:
-        """Tell the other processes; what cannot be told now is told by the next answer."""
+        """Record for the other processes what answers named.
+
+        While the ledger is unavailable, the newest answer is kept for the next attempt.
+        """
         while self._unwritten:
             reply, at = self._unwritten.pop(0)
             change = partial(adjusted, reply=reply, ago=self._clock.monotonic() - at)
@@ -129,27 +150,32 @@ class SharedRateLimiter:
                 self._unwritten = self._unwritten[-1:] or [(reply, at)]
                 return
             except Exception:
-                # An answer is more than what it says about pace.
-                logger.exception("the request budget could not be kept")
+                # The answer itself must not be lost because of its rate-limit headers.
+                logger.exception("the rate limit that an answer named could not be recorded")
 
-    async def _try_acquire(self, use: Priority, *, force: bool = False) -> float:
+    async def _try_acquire(self, priority: Priority, *, force: bool = False) -> float:
+        """Count one request; 0 when it may leave, else seconds until then, and it is not counted.
+
+        Args:
+            force: count it in any case.
+        """
         await self._write()
 
         def rule(limit: Limit, ages: Sequence[float]) -> float:
-            own = wait(limit, self._own_ages(), use)
-            return 0.0 if force else max(own, wait(limit, ages, use))
+            own = wait(limit, self._own_ages(), priority)
+            return 0.0 if force else max(own, wait(limit, ages, priority))
 
         try:
-            taken = await self._coordination.try_acquire(await self._account(), rule)
+            acquired = await self._coordination.try_acquire(await self._account(), rule)
         except LedgerUnavailable:
             return rule(self._own_limit(), self._own_ages())
-        self._limit = taken.limit
-        self._held_until = self._clock.monotonic() + taken.limit.held
-        return taken.wait
+        self._limit = acquired.limit
+        self._held_until = self._clock.monotonic() + acquired.limit.held
+        return acquired.wait
 
     def _own_limit(self) -> Limit:
         return replace(self._limit, held=max(self._held_until - self._clock.monotonic(), 0.0))
 
     def _own_ages(self) -> list[float]:
         now = self._clock.monotonic()
-        return [now - at for at in self._own if now - at < WINDOW_SECONDS]
+        return [now - at for at in self._own_requests if now - at < WINDOW_SECONDS]
