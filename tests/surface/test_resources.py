@@ -370,7 +370,7 @@ async def cinema(
 ) -> AsyncIterator[Host]:
     """A host whose server has films to show."""
     monkeypatch.setattr(
-        "wan_mcp.server.Shelf", lambda call, *_: JobResources(call, lambda _: Films())
+        "wan_mcp.server.JobResources", lambda call, *_: JobResources(call, lambda _: Films())
     )
     async with connected(time, tmp_path) as host:
         yield host
@@ -442,7 +442,7 @@ async def test_a_film_can_be_too_large_or_gone(home: Host, monkeypatch: pytest.M
     id = await home.start()
     path = (await home.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
     video_views = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
-    monkeypatch.setattr("wan_mcp.videos.media.FITS", 1_000)
+    monkeypatch.setattr("wan_mcp.surface.video_views.FITS", 1_000)
     large = await refusal(home, f"wan://jobs/{id}/film")
     remove(path)
     gone = await refusal(home, f"wan://jobs/{id}/film")

@@ -62,9 +62,9 @@ AGAIN = (
 
 def record(state: State, **told: Any) -> Record:
     """A row of the ledger, as empty as it may be."""
-    known = {"handle": HANDLE, "account": "a", "digest": "d", "owner": "o", "checks": 0}
+    known = {"submission_id": HANDLE, "account": "a", "dedupe_key": "d", "owner": "o", "checks": 0}
     empty: dict[str, Any] = dict.fromkeys(Record.model_fields)
-    given = {"state": state, "arguments": "{}", "seed_planted": True, "vendor_status": ""}
+    given = {"state": state, "arguments": "{}", "seed_generated": True, "vendor_status": ""}
     made = {"created_at": NOW - timedelta(minutes=5)}
     return Record.model_validate(empty | known | given | made | told)
 
@@ -254,7 +254,7 @@ def test_elapsed_time_is_told_only_while_something_goes_on() -> None:
 
 def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
     """We know when we first saw it, not when it began (ours)."""
-    foreign = stands(GOING, digest=None, accepted_at=NOW)
+    foreign = stands(GOING, dedupe_key=None, accepted_at=NOW)
 
     assert results.job_result(foreign, now=NOW, elapsed=3.7).elapsed_seconds is None
     assert results.progress_note(JobUpdate(foreign, 3.7)).startswith("the job is running")
@@ -513,7 +513,7 @@ def test_list_tells_enough_of_each_job_to_recognise_it() -> None:
         [
             request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
             stands(DONE, seed=8, created_at=made, arguments=f'{{"video": "{CLIP}"}}'),
-            stands(GOING, digest=None, created_at=made, last_reply_at=NOW - timedelta(seconds=80)),
+            stands(GOING, dedupe_key=None, created_at=made, last_reply_at=NOW - timedelta(seconds=80)),
         ],
         now=NOW,
     )
@@ -583,10 +583,10 @@ def test_next_step_of_a_list_fits_what_it_holds(
 @pytest.mark.parametrize(
     ("job", "heard", "told"),
     [
-        (GOING, {"heard_at": NOW - timedelta(seconds=15)}, None),
-        (GOING, {"heard_at": NOW - timedelta(seconds=16)}, 16),
+        (GOING, {"last_reply_at": NOW - timedelta(seconds=15)}, None),
+        (GOING, {"last_reply_at": NOW - timedelta(seconds=16)}, 16),
         (GOING, {"accepted_at": NOW - timedelta(seconds=80)}, 80),
-        (DONE, {"heard_at": NOW - timedelta(hours=1)}, None),
+        (DONE, {"last_reply_at": NOW - timedelta(hours=1)}, None),
     ],
     ids=["fresh", "old", "never looked at", "ended"],
 )
@@ -754,7 +754,7 @@ WITH_JOB = st.builds(
     record,
     st.sampled_from([*STATES.values(), State.LOST]),
     job_id=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,20}\Z"),
-    digest=st.none() | st.just("d"),
+    dedupe_key=st.none() | st.just("d"),
     seed=st.none() | st.integers(0, 2**53),
     vendor_status=st.just("") | WORDS,
     video_url=st.none() | st.just(FILM),
