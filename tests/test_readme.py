@@ -46,7 +46,7 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
 )
 from wan_mcp.surface.calls import BOUGHT
-from wan_mcp.surface.schema import portable
+from wan_mcp.surface.tools import portable_schema
 
 pytestmark = pytest.mark.anyio
 
@@ -332,7 +332,7 @@ def test_development_commands_exist() -> None:
 
 def published(model: type[Arguments]) -> dict[str, Any]:
     """The parameters of a tool as assistants see them."""
-    return dict(portable(model)["properties"])
+    return dict(portable_schema(model)["properties"])
 
 
 def described(name: str, schema: dict[str, Any], row: list[str]) -> None:

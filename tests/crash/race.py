@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.crash.life import Host, serve
 from tests.crash.vendor import FORK, Vendor, repeated
-from wan_mcp.jobs import Jobs, Submission
+from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.record import UNSETTLED
+from wan_mcp.ledger.status import JobView
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import KEY
 from wan_mcp.sandbox.http import faults
@@ -93,7 +94,7 @@ def _run(host: Host, films: list[str]) -> Answers:
 
 
 async def _ask_for_all(host: Host, films: list[str]) -> Answers:
-    told: dict[str, Submission] = {}
+    told: dict[str, JobView] = {}
     assert START.line is not None
     async with serve(host) as (jobs, _):
         for first in range(0, len(films), AT_ONCE):
@@ -104,11 +105,11 @@ async def _ask_for_all(host: Host, films: list[str]) -> Answers:
                     tasks.start_soon(_ask, jobs, film, told)
         await jobs.drain(30)
     answers = [told[film] for film in films]
-    ids = [answer.view.id for answer in answers]
+    ids = [answer.id for answer in answers]
     return Answers(ids, [not answer.joined for answer in answers])
 
 
-async def _ask(jobs: Jobs, film: str, told: dict[str, Submission]) -> None:
+async def _ask(jobs: Jobs, film: str, told: dict[str, JobView]) -> None:
     wanted = Replacement(video=film, character_image="https://media.example/face.png")
     told[film] = await jobs.submit(wanted)
 

@@ -322,7 +322,7 @@ class Money(RuleBasedStateMachine):
     async def _submit(self, server: Server, request: Replacement) -> None:
         jobs = await server.jobs()
         try:
-            self.told.add((await jobs.submit(request)).view.id)
+            self.told.add((await jobs.submit(request)).id)
         except WanError as failure:
             self.told |= {failure.job_id} if failure.job_id else set()
 

@@ -277,7 +277,7 @@ async def test_what_is_remembered_of_posters_is_bounded(
     cinema: Cinema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server may run for months; the oldest is forgotten, and shown once more (ours)."""
-    monkeypatch.setattr("wan_mcp.surface.video_views.SHOWN", 1)
+    monkeypatch.setattr("wan_mcp.surface.video_views.MAX_SHOWN_JOBS", 1)
     one, two = [await cinema.film(seed=seed) for seed in (1, 2)]
     counts = [len(await cinema.pictures(id)) for id in (one, two, two, one)]
 

@@ -38,18 +38,30 @@ _REFUSALS: dict[str, type[WanError]] = {
 
 @dataclass(frozen=True)
 class JobView:
-    """All that is known of one request and its job.
+    """Everything that is known about one request and its job.
 
     Attributes:
-        id: PixelDojo's job id, or our handle while there is none.
-        job: as PixelDojo last told of it; None before it has an id.
-        row: the ledger's row; None when the ledger cannot be read.
+        id: PixelDojo's job id, or our submission id while there is none.
+        job: the job as PixelDojo last reported it; None before it has an id.
+        record: the ledger's record; None when the ledger cannot be read.
+        elapsed_seconds: the age of the job when a look or a wait made this view, or how long the
+            job took; None when that is not known, and in the answer to a submit.
+        last_error: why the look that made this view failed; the rest is then what was known
+            before. None when it did not fail.
+        joined: only after a submit: an equal request existed already, and nothing was bought.
+        query_differs: only when joined: the requests are equal except for the query of a link.
+        notes: only after a submit: what the preflight found and did not refuse.
     """
 
     id: str
     status: JobStatus
     job: Job | None = None
     record: Record | None = None
+    elapsed_seconds: float | None = None
+    last_error: WanError | None = None
+    joined: bool = False
+    query_differs: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -60,8 +72,8 @@ class JobView:
         return self.status not in going
 
     @property
-    def is_without_film(self) -> bool:
-        """Whether the job is completed and no link to its film has come."""
+    def lacks_video_url(self) -> bool:
+        """Whether the job is completed and PixelDojo has not sent a link to its video."""
         return self.status is JobStatus.COMPLETED and not self.settled
 
     @property
@@ -90,12 +102,23 @@ class JobView:
         began = self.record.accepted_at or self.record.sent_at or self.record.created_at
         return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
 
-    def silence(self, now: datetime) -> float | None:
+    def seconds_since_reply(self, now: datetime) -> float | None:
         """Seconds since PixelDojo last told of a job that was running then; None for others."""
         if self.record is None or self.status is not JobStatus.RUNNING:
             return None
         heard = self.record.last_reply_at or self.record.accepted_at or self.record.created_at
         return (now - heard).total_seconds()
+
+
+Look = JobView | WanError
+"""What one look at a job brings: a view, or the error because of which nothing is known yet."""
+
+
+def require_view(look: Look) -> JobView:
+    """The view that a look brought. Raises the error if it brought none."""
+    if isinstance(look, WanError):
+        raise look
+    return look
 
 
 def view_of_record(record: Record) -> JobView:
@@ -119,7 +142,7 @@ def failure_of(record: Record) -> WanError | None:
         case State.REFUSED:
             failure = Rejected(
                 f"The equal request of {when} was turned down. {why}",
-                next_step="See to the reason first, then call again.",
+                next_step="Remove the reason first, then call again.",
             )
         case State.UNKNOWN:
             failure = unknown_before(record, why)

@@ -13,6 +13,9 @@ IDLE_SHARE = 0.2
 IDLE_MIN = 30.0
 IDLE_MAX = 300.0
 
+SAVE_SECONDS = 15.0
+"""How long after the end of a job its callers wait until the video is saved (ours). After that
+the link has to do."""
 NEW_JOB_GRACE = 120.0
 """Seconds after acceptance in which a 404 means "not visible yet"."""
 
