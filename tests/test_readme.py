@@ -630,7 +630,7 @@ def test_picture_shows_tools_that_exist() -> None:
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[.+?\]\((.+?\.png)\)", README))
 def test_screenshot_is_there_and_loads_fast(picture: str) -> None:
-    """Retaken by tests/host/pictures.py from the page itself (ours)."""
+    """Taken by tests/surface/host/screenshots.py from the page itself (ours)."""
     content = (ROOT / picture).read_bytes()
 
     assert content.startswith(b"\x89PNG")

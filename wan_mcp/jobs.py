@@ -117,11 +117,11 @@ class Jobs:
         return await self._price.estimate()
 
     async def joins(self, wanted: Replacement) -> bool:
-        """Whether an equal request stands already, so that a submit would buy nothing."""
+        """Whether an equal request exists already, so that a submit would buy nothing."""
         return await self._ledger.equal(await self._account(), wanted) is not None
 
     async def submit(self, wanted: Replacement, estimate: float | None = None) -> JobView:
-        """Have a request paid at most once; an equal one that stands is joined.
+        """Have a request paid at most once; an equal one that exists already is joined.
 
         Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
         the payment to finish by itself.

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import pytest
 
 from wan_mcp import errors
-from wan_mcp.errors import InvalidArguments, RateLimited, WanError
+from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, WanError
+from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import status as views
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
@@ -25,6 +27,8 @@ from wan_mcp.surface.arguments import (
     read_arguments,
 )
 from wan_mcp.surface.prompts import prompt_text
+from wan_mcp.surface.video_views import VideoViews
+from wan_mcp.videos.media import Media
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 VIDEO = "https://temp.pixeldojo.ai/films/1.mp4"
@@ -247,6 +251,7 @@ CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
     "bad time": (WaitForJob, {"job_id": "job_1", "timeout_seconds": 901}),
     "bad filter": (ListJobs, {"status": "done", "limit": 0}),
 }
+WITHOUT_SAVED_VIDEO = ("running", "completed", "failed", "lost", "unknown", "not sent", "refused")
 GIVEN = {"video": CLIP, "character_image": IMAGE, "video_duration": "7"}
 PROMPTS: dict[str, tuple[dict[str, str], float | None]] = {
     "nothing given, price known": (dict.fromkeys(GIVEN, ""), 10),
@@ -266,6 +271,20 @@ def summary(held: tuple[JobStatus, ...], status: JobStatus | None, older: bool) 
     """The summary of a list of jobs with these statuses."""
     jobs = [JobLine(job_id="j", status=each, made_at="2026-11-23T10:00:00") for each in held]
     return list_summary(jobs, status, older=older)
+
+
+def refused_video(view: JobView | None) -> str:
+    """What a read of the saved video of a job is refused with."""
+
+    class KnownJobs:
+        async def known(self, id: str) -> JobView | None:
+            return view
+
+    # The refusal comes before any use of the media, and needs nothing else of the jobs.
+    views = VideoViews(cast(Jobs, KnownJobs()), cast(Media, None))
+    with pytest.raises(NotFound) as caught:
+        anyio.run(views.saved_video, "job_1")
+    return f"{caught.value.what} {caught.value.next_step}"
 
 
 def _prompt(given: dict[str, str], price: float | None) -> str:
@@ -303,6 +322,9 @@ def sentences() -> dict[str, str]:
             PROGRESS["running"], 130
         ),
         **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},
+        "video: job not known": refused_video(None),
+        **{f"video: {name}": refused_video(LOOKS[name]) for name in WITHOUT_SAVED_VIDEO},
+        "video: moved or deleted": refused_video(LOOKS["completed, saved"]),
         "question: price known": consent.question_for(12.5, 10) or "",
         "question: price not known": consent.question_for(None, 10) or "",
         **{f"prompt: {name}": _prompt(*given) for name, given in PROMPTS.items()},

@@ -540,7 +540,7 @@ def test_a_host_that_forbids_looking_is_asked_three_times_only(show: Show) -> No
     assert waits == [3, 7, 7, -1]
 
 
-def test_a_finished_film_shows_what_it_cost_and_its_link_s_life(show: Show) -> None:
+def test_a_finished_video_shows_what_it_cost_and_its_link_s_life(show: Show) -> None:
     """What a person needs beside the film: price, seed, and how long to save it (ours)."""
     shown = show(fixed_clock=True)
     ends = (NOON + timedelta(seconds=90)).isoformat()
@@ -563,7 +563,7 @@ def test_a_finished_film_shows_what_it_cost_and_its_link_s_life(show: Show) -> N
     assert round(shown.video("film", "duration")) == 5
 
 
-def test_a_failed_job_shows_pixeldojo_s_reason_and_no_film(show: Show) -> None:
+def test_a_failed_job_shows_pixeldojo_s_reason_and_no_video(show: Show) -> None:
     """The reason, and that another attempt would cost again (documented: refunds are not)."""
     shown = show()
     reason = "No person was detected in the source video."
@@ -626,7 +626,7 @@ def test_a_link_whose_time_is_over_is_tried_last(show: Show) -> None:
     assert shown.facts()["Link"] == "has ended"
 
 
-def test_a_film_that_is_gone_says_where_it_was_saved(show: Show) -> None:
+def test_a_video_that_is_gone_says_where_it_was_saved(show: Show) -> None:
     """Without link and copy the path on disk is all there is (ours)."""
     shown = show()
     shown.expected = "403"
@@ -637,7 +637,7 @@ def test_a_film_that_is_gone_says_where_it_was_saved(show: Show) -> None:
     assert shown.facts()["Saved"] == "/films/job-7.mp4"
 
 
-def test_a_film_on_a_host_that_is_not_declared_is_not_even_tried(show: Show) -> None:
+def test_a_video_on_a_host_that_is_not_declared_is_not_even_tried(show: Show) -> None:
     """The host's policy would block it, and write so on the console (MCP Apps 2026-01-26)."""
     shown = show(can={"openLinks": {}})
     shown.answered(**completed(video_url="https://elsewhere.example.com/film.mp4"))
@@ -646,7 +646,7 @@ def test_a_film_on_a_host_that_is_not_declared_is_not_even_tried(show: Show) -> 
     assert shown.buttons() == ["Open the film"]
 
 
-def test_a_source_clip_beside_the_api_is_loaded_by_its_link(show: Show) -> None:
+def test_a_source_video_beside_the_api_is_loaded_by_its_link(show: Show) -> None:
     """The sandbox keeps clips and films on its own origin (ours)."""
     shown = show(api_base="https://files.example.com/api/v1")
     shown.given(**TAKEN_OVER)
@@ -657,7 +657,7 @@ def test_a_source_clip_beside_the_api_is_loaded_by_its_link(show: Show) -> None:
     assert set(TAKEN_OVER) <= set(ReplaceCharacter.model_fields)
 
 
-def test_a_source_clip_named_by_the_answer_is_loaded_too(show: Show) -> None:
+def test_a_source_video_named_by_the_answer_is_loaded_too(show: Show) -> None:
     """The free tools' arguments do not name the clip, so their answer does (ours)."""
     shown = show(api_base="https://files.example.com/api/v1")
     shown.answered({"source_video": CLIP}, **completed())
@@ -756,7 +756,7 @@ def test_markup_in_an_answer_stays_text(show: Show, status: str) -> None:
     assert shown.frame.title() == "Character replacement"
 
 
-def test_space_and_arrows_play_and_seek_both_films_as_one(show: Show) -> None:
+def test_space_and_arrows_play_and_seek_both_videos_as_one(show: Show) -> None:
     """The film is the clock, the source follows it (ours)."""
     shown = show(resources=both())
     shown.answered(**completed())
@@ -779,7 +779,7 @@ def test_space_and_arrows_play_and_seek_both_films_as_one(show: Show) -> None:
     shown.sees("0:00 / 0:05")
 
 
-def test_the_slider_wipes_by_keyboard_and_leaves_the_film_alone(show: Show) -> None:
+def test_the_slider_wipes_by_keyboard_and_leaves_the_video_alone(show: Show) -> None:
     """A focused slider's arrows are its own (WAI-ARIA slider pattern)."""
     shown = show(resources=both())
     shown.answered(**completed())
@@ -807,7 +807,7 @@ def test_the_slider_follows_the_pointer_to_both_edges(show: Show) -> None:
     assert seen == ["0", "25", "100"]
 
 
-def test_side_by_side_shows_both_films_whole(show: Show) -> None:
+def test_side_by_side_shows_both_videos_whole(show: Show) -> None:
     """Upright films are better compared this way (ours)."""
     shown = show(resources=both())
     shown.answered(**completed())
@@ -910,7 +910,7 @@ def is_control(node: Fields) -> bool:
 
 
 @pytest.mark.parametrize("resources", [both(), {}], ids=["with source", "alone"])
-def test_nothing_jumps_from_running_to_the_loaded_film(show: Show, resources: Fields) -> None:
+def test_nothing_jumps_from_running_to_the_loaded_video(show: Show, resources: Fields) -> None:
     """Everything has its place before the films arrive (web.dev: cumulative layout shift)."""
     shown = show(resources=resources)
     shown.answered(**running(credit_cost=10, seed=4711))

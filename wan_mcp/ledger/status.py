@@ -1,4 +1,4 @@
-"""Where a request and its job stand: the ledger's row in the words that callers read."""
+"""The state of a request and its job, made from the ledger's record for callers to read."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _STATUS = {
     State.UNKNOWN: JobStatus.UNKNOWN,
 }
 TRANSIENT_ERRORS = (CouldNotFindOut, RateLimited)
-"""What a look may meet without being over: a busy vendor means "wait on"."""
+"""Errors after which a look or a wait may go on: a busy vendor only means "wait longer"."""
 _REFUSALS: dict[str, type[WanError]] = {
     kind.code: kind for kind in (Unauthorized, OutOfCredits, NotAllowed, Rejected)
 }
@@ -65,7 +65,7 @@ class JobView:
 
     @property
     def settled(self) -> bool:
-        """Whether asking again could tell nothing new."""
+        """Whether asking PixelDojo again could bring nothing new."""
         going = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
         if self.status is JobStatus.COMPLETED:
             return self.job is not None and self.job.video_url is not None
@@ -83,12 +83,12 @@ class JobView:
 
     @property
     def seed(self) -> int | None:
-        """The seed that repeats this take, given or planted."""
+        """The seed that repeats this take, given by the caller or generated."""
         return None if self.record is None else self.record.seed
 
     @property
     def why(self) -> str:
-        """How a request came to this, and what was looked at since; "" when nothing tells."""
+        """Why the request is in this state, and what was found since; "" when that is not known."""
         if self.record is None:
             return ""
         # What was found before the outcome was known is out of date once it is.
@@ -96,14 +96,14 @@ class JobView:
         return " ".join(filter(None, [self.record.error, looks]))
 
     def age(self, now: datetime) -> float | None:
-        """Seconds the job took, or has taken so far; None when nothing tells."""
+        """Seconds that the job took, or has taken so far; None when that is not known."""
         if self.record is None:
             return None
         began = self.record.accepted_at or self.record.sent_at or self.record.created_at
         return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
 
     def seconds_since_reply(self, now: datetime) -> float | None:
-        """Seconds since PixelDojo last told of a job that was running then; None for others."""
+        """Seconds since PixelDojo last reported a running job; None for other jobs."""
         if self.record is None or self.status is not JobStatus.RUNNING:
             return None
         heard = self.record.last_reply_at or self.record.accepted_at or self.record.created_at
@@ -122,12 +122,12 @@ def require_view(look: Look) -> JobView:
 
 
 def view_of_record(record: Record) -> JobView:
-    """The standing that a row of the ledger tells."""
+    """The view of a record of the ledger."""
     return JobView(record.public_id, _STATUS[record.state], record.job, record)
 
 
 def view_of_job(job: Job) -> JobView:
-    """The standing when only PixelDojo's own word is to be had."""
+    """The view of a job that only PixelDojo's answer is known of."""
     return JobView(job.job_id, job.status, job)
 
 
@@ -159,12 +159,12 @@ def is_transient(last_error: WanError) -> bool:
 
 
 def permanent_error_code(last_error: WanError | None) -> str | None:
-    """How a row keeps what kind of trouble it is; None for one that passes."""
+    """The code under which a record keeps a permanent error; None for a transient one."""
     return None if last_error is None or is_transient(last_error) else last_error.code
 
 
 def last_error_of(record: Record) -> WanError | None:
-    """What the last look met, whichever process made it; None when PixelDojo answered it."""
+    """The error of the last look, by whichever process; None when PixelDojo answered it."""
     if record.last_error is None:
         return None
     if kind := _REFUSALS.get(record.last_error_code or ""):
@@ -180,7 +180,7 @@ def _looks(record: Record) -> str:
 
 
 def unknown(submission_id: str, what: str) -> OutcomeUnknown:
-    """A lost answer, with the one thing to do about it."""
+    """The error of a lost answer, with the one thing to do about it."""
     failure = OutcomeUnknown(
         what,
         next_step=f'Call get_job_status with job_id "{submission_id}" in a minute: it looks for '
@@ -192,7 +192,7 @@ def unknown(submission_id: str, what: str) -> OutcomeUnknown:
 
 
 def unknown_before(record: Record, why: str) -> OutcomeUnknown:
-    """The lost answer of an equal request, as it is told to a call that sent nothing itself."""
+    """The lost answer of an equal request, as an error for a call that sent nothing itself."""
     failure = unknown(
         record.submission_id,
         f"This call sent nothing: the outcome of the equal request of {_when(record)} is unknown, "
@@ -203,8 +203,8 @@ def unknown_before(record: Record, why: str) -> OutcomeUnknown:
 
 
 def states_of(statuses: Collection[JobStatus]) -> frozenset[State]:
-    """The ledger's states that are told as one of these."""
-    return frozenset(state for state, told in _STATUS.items() if told in statuses)
+    """The states of records whose status is one of these."""
+    return frozenset(state for state, status in _STATUS.items() if status in statuses)
 
 
 def _when(record: Record) -> str:

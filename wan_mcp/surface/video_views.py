@@ -29,7 +29,7 @@ MAX_SHOWN_JOBS = 4_096
 _LIMIT = f"{FITS >> 20} MiB"
 _TYPES = {".webm": "webm", ".mov": "quicktime"}
 _NOT_ENDED = "The job has not ended: there is no film yet."
-_NO_FILM = {
+_WHY_NO_VIDEO = {
     JobStatus.COMPLETED: "The film is not saved here, or not yet: its link leads to it.",
     JobStatus.FAILED: "The job failed: there is no film.",
     JobStatus.LOST: "PixelDojo no longer knows the job: there is no film.",
@@ -139,7 +139,7 @@ def _path_of(view: JobView | None, id: str) -> Path:
     if view is None or view.record is None:
         raise _not_shown("No film of this job is saved here.", id)
     if view.record.saved_path is None:
-        raise _not_shown(_NO_FILM.get(view.status, _NOT_ENDED), id)
+        raise _not_shown(_WHY_NO_VIDEO.get(view.status, _NOT_ENDED), id)
     if not os.path.isfile(view.record.saved_path):
         raise _not_shown("The film is no longer where it was saved.", id)
     return Path(view.record.saved_path)

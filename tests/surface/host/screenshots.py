@@ -1,8 +1,8 @@
-"""Takes the README's pictures of the player again: run by hand, with Chromium and playwright.
+"""Takes the screenshots of the player for the README: run by hand, with Chromium and playwright.
 
-    python tests/host/pictures.py
+    python tests/surface/host/screenshots.py
 
-They come from the same host and films as the tests, so they show what the tests have seen.
+They show the same host page and videos as the tests, so they show what the tests have checked.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ def load_tests() -> ModuleType:
 
 
 def take(show: Callable[..., Any], tests: ModuleType) -> None:
-    """All five pictures."""
+    """All five screenshots."""
     source = {"wan://jobs/job-7/source": tests.blob("clip.mp4")}
     going = tests.running(elapsed_seconds=72, credit_cost=10, credits_remaining=90, seed=4711)
     done = tests.completed(expires_at=SOON, **SAVED)
@@ -55,7 +55,7 @@ def take(show: Callable[..., Any], tests: ModuleType) -> None:
 def screenshot(
     shown: Any, name: str, fields: dict[str, Any], second: float = 0, wiped: int | None = None
 ) -> None:
-    """One picture of the player's frame, with the film at a second and the slider at a place."""
+    """One screenshot of the player, at a second of the video and a position of the slider."""
     shown.frame.add_style_tag(content=FONT)
     shown.answered({"typically": "30 s to 6 min"}, **fields)
     shown.tab.wait_for_load_state("networkidle")
