@@ -15,3 +15,13 @@ def anyio_backend() -> str:
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may touch the ledger of the person who runs it; subprocesses inherit this."""
     monkeypatch.setenv("WAN_MCP_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture(autouse=True)
+def patient_discovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's client waits 10 s for `server/discover`, then takes the server for an old one.
+
+    On a busy machine a server process may need longer to start (observed), and the test would
+    speak another revision than it means to.
+    """
+    monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", 600.0)

@@ -1,4 +1,4 @@
-"""A host in memory on the real server, with PixelDojo on loopback, in virtual time."""
+"""A host and the real server in one process, with the sandbox as PixelDojo, in virtual time."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,14 +34,14 @@ class Host:
         self.client = client
         self.sandbox = sandbox
         self.time = time
-        self._heard, self.updates = anyio.create_memory_object_stream[str](100)
+        self._updated, self.updates = anyio.create_memory_object_stream[str](100)
 
-    async def hear(self, message: object) -> None:
+    async def on_message(self, message: object) -> None:
         if isinstance(message, ResourceUpdatedNotification):
-            self._heard.send_nowait(message.params.uri)
+            self._updated.send_nowait(message.params.uri)
 
     def close(self) -> None:
-        self._heard.close()
+        self._updated.close()
         self.updates.close()
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Host:
         return (await self.client.call_tool(tool, arguments)).structured_content or {}
 
     async def start(self, **arguments: Any) -> str:
-        """Start a job on the sandbox's own clip and picture; its id."""
+        """Start a job with the sandbox's own video and image; its id."""
         given = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
         id: str = (await self.call("replace_character", **{**given, **arguments}))["job_id"]
         return id
@@ -82,7 +82,7 @@ async def connected(
 
     Args:
         mode: "auto" for the newest revision, "legacy" for a handshake one.
-        local: whether it is on this machine, so that films are saved.
+        local: whether it is on this machine, so that videos are saved.
         beside: a host whose PixelDojo this one shares.
         extensions: what the host declares.
     """
@@ -98,7 +98,7 @@ async def connected(
         hosts: list[Host] = []
 
         async def on_message(message: object) -> None:
-            await hosts[0].hear(message)
+            await hosts[0].on_message(message)
 
         client = Client(server, mode=mode, extensions=extensions, message_handler=on_message)
         hosts.append(Host(client, sandbox, time))

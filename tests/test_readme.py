@@ -46,7 +46,7 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
 )
 from wan_mcp.surface.calls import BOUGHT
-from wan_mcp.surface.schema import portable
+from wan_mcp.surface.tools import portable_schema
 
 pytestmark = pytest.mark.anyio
 
@@ -332,7 +332,7 @@ def test_development_commands_exist() -> None:
 
 def published(model: type[Arguments]) -> dict[str, Any]:
     """The parameters of a tool as assistants see them."""
-    return dict(portable(model)["properties"])
+    return dict(portable_schema(model)["properties"])
 
 
 def described(name: str, schema: dict[str, Any], row: list[str]) -> None:
@@ -630,7 +630,7 @@ def test_picture_shows_tools_that_exist() -> None:
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[.+?\]\((.+?\.png)\)", README))
 def test_screenshot_is_there_and_loads_fast(picture: str) -> None:
-    """Retaken by tests/host/pictures.py from the page itself (ours)."""
+    """Taken by tests/surface/host/screenshots.py from the page itself (ours)."""
     content = (ROOT / picture).read_bytes()
 
     assert content.startswith(b"\x89PNG")

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -14,7 +14,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.status import JobView, states_of, unknown_before, view_of_record
+from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
@@ -24,7 +24,7 @@ from wan_mcp.polling.job_list import JobListReader
 from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
-from wan_mcp.polling.waits import JobUpdate, Waits
+from wan_mcp.polling.waits import Waits
 from wan_mcp.polling.watchers import Watchers
 from wan_mcp.videos.saver import Archive, VideoSaver
 
@@ -38,22 +38,6 @@ ANSWER_SECONDS = 4.0
 whole call 5 s."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What became of a submit.
-
-    Attributes:
-        joined: an equal request stood already, and nothing new was bought.
-        resigned: it is equal but for what follows the ? of a link.
-        notes: what the look at the inputs found, and did not refuse.
-    """
-
-    view: JobView
-    joined: bool
-    query_differs: bool = False
-    notes: Sequence[str] = ()
 
 
 class Preflight(Protocol):
@@ -106,7 +90,7 @@ class Jobs:
         self._poller = Poller(coordination, account, reader, listing, limiter, clock)
         self._watchers = Watchers(coordination, clock)
         self._waits = Waits(
-            reader, self._watchers, clock, keeps=videos is not None and bool(videos.folder)
+            reader, self._watchers, clock, saves_videos=videos is not None and bool(videos.folder)
         )
         self._videos = videos
         self._saver = archive and VideoSaver(archive, videos, coordination, account, clock)
@@ -139,11 +123,11 @@ class Jobs:
         return await self._price.estimate()
 
     async def joins(self, wanted: Replacement) -> bool:
-        """Whether an equal request stands already, so that a submit would buy nothing."""
+        """Whether an equal request exists already, so that a submit would buy nothing."""
         return await self._ledger.equal(await self._account(), wanted) is not None
 
-    async def submit(self, wanted: Replacement, estimate: float | None = None) -> Submission:
-        """Have a request paid at most once; an equal one that stands is joined.
+    async def submit(self, wanted: Replacement, estimate: float | None = None) -> JobView:
+        """Have a request paid at most once; an equal one that exists already is joined.
 
         Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
         the payment to finish by itself.
@@ -164,7 +148,12 @@ class Jobs:
             claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
         view = await self._settled(claim, left)
-        return Submission(view, not claim.created, claim.query_differs, notes)
+        return replace(
+            view,
+            joined=not claim.created,
+            query_differs=claim.query_differs,
+            notes=tuple(notes),
+        )
 
     async def known(self, id: str) -> JobView | None:
         """What the ledger has of a handle or job id, without asking PixelDojo.
@@ -174,12 +163,12 @@ class Jobs:
         """
         return await self._reader.known(id)
 
-    async def check(self, id: str) -> JobUpdate:
+    async def check(self, id: str) -> JobView:
         """One job as it stands now: `Waits.check`."""
         return await self._waits.check(id)
 
-    def watch(self, id: str, seconds: float) -> AsyncGenerator[JobUpdate, None]:
-        """The job's news until it ended or the time is up: `Waits.watch`."""
+    def watch(self, id: str, seconds: float) -> AsyncGenerator[Look, None]:
+        """One look after another until the job has ended or the time is up: `Waits.watch`."""
         return self._waits.watch(id, seconds)
 
     async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:

@@ -1,19 +1,19 @@
-"""Wires the rooms together: the only place that knows all of them."""
+"""Builds a server from its parts; the only module that knows all of them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.app import App
 from wan_mcp.clock import Clock
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
-from wan_mcp.surface.calls import Call, OpenCall
+from wan_mcp.surface.calls import Calls
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
@@ -22,7 +22,6 @@ from wan_mcp.surface.resources import JobResources
 from wan_mcp.surface.subscriptions import Subscriptions, honest_capabilities
 from wan_mcp.surface.tasks import Tasks
 from wan_mcp.surface.tools import ICON, build_tools
-from wan_mcp.surface.video_views import VideoViews
 
 if TYPE_CHECKING:
     import httpx
@@ -52,15 +51,15 @@ def build_server(
 
     Args:
         settings: the operator's.
-        local: whether the caller sits at this machine: then inputs are looked at, and films are
-            saved and shown, unless the operator says otherwise.
+        local: whether the caller runs on this machine. Then inputs are checked before a submit,
+            and videos are saved and shown, unless the operator decided otherwise.
         clock: time and chance; the real ones when left out.
-        transport: stands in for the network in tests.
+        transport: replaces the network in tests.
     """
     log_to_stderr(settings.log_level)
-    open_call = _opener(settings, local=local)
-    subscriptions = Subscriptions(open_call)
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
+    calls = Calls(settings.confirm_above, local, settings.wants("poster", local=local))
+    subscriptions = Subscriptions(calls)
 
     def start(tasks: TaskGroup) -> App:
         return App(settings, tasks, clock or Clock(), transport, local=local)
@@ -71,27 +70,23 @@ def build_server(
         instructions=INSTRUCTIONS,
         version=version("wan-mcp"),
         icons=[ICON],
-        tools=build_tools(open_call, loopback=settings.on_loopback),
-        extensions=[player_app(settings.api_base), Tasks(open_call)],
+        tools=build_tools(calls, loopback=settings.on_loopback),
+        extensions=[player_app(settings.api_base), Tasks(calls)],
         middleware=[honest_capabilities, request_state.before_sealing],
         request_state_security=request_state.security,
-        lifespan=lambda server: _running(start, subscriptions),
+        lifespan=lambda server: _lifespan(start, subscriptions),
         log_level=settings.log_level,
-        subscriptions=False,  # ours take its place
+        subscriptions=False,  # this server has its own
     )
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
-    films = _shown if settings.wants("archive", local=local) else None
-    server.serve(JobResources(open_call, films), subscriptions)
-    server.add_prompt(replace_a_character(open_call, loopback=settings.on_loopback))
+    resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
+    server.add_jobs(resources, subscriptions)
+    server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
 
 
-def _shown(context: Context[App, Any]) -> VideoViews:
-    return context.request_context.lifespan_context.video_views
-
-
 @asynccontextmanager
-async def _running(
+async def _lifespan(
     start: Callable[[TaskGroup], App], subscriptions: Subscriptions
 ) -> AsyncIterator[App]:
     async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
@@ -105,17 +100,3 @@ async def _running(
             with anyio.CancelScope(shield=True):
                 await app.drain()
             tasks.cancel_scope.cancel()
-
-
-def _opener(settings: Settings, *, local: bool) -> OpenCall:
-    def open_call(context: Context[Any, Any]) -> Call:
-        async def progress(done: float, message: str) -> None:
-            await context.report_progress(done, None, message)
-
-        app = context.request_context.lifespan_context
-        contact_sheet = (
-            app.video_views.new_contact_sheet if settings.wants("poster", local=local) else None
-        )
-        return Call(app.jobs, progress, settings.confirm_above, context, local, contact_sheet)
-
-    return open_call

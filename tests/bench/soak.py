@@ -30,6 +30,7 @@ from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, Record, State
+from wan_mcp.ledger.status import require_view
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Charge, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
@@ -157,15 +158,15 @@ async def _submit_all(jobs: Jobs) -> None:
 async def _agent(jobs: Jobs, number: int) -> None:
     """Submit one, and wait for it a few times, as an agent with little patience does."""
     try:
-        id = (await jobs.submit(_film(number))).view.id
+        id = (await jobs.submit(_film(number))).id
     except WanError as failure:
         if failure.job_id is None:
             return
         id = failure.job_id
     for _ in range(WAITS):
         with suppress(WanError):
-            async for update in jobs.watch(id, 45):
-                if update.known().settled:
+            async for look in jobs.watch(id, 45):
+                if require_view(look).settled:
                     return
         await anyio.sleep(5)
 

@@ -28,6 +28,7 @@ from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.status import require_view
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.priority import Priority
@@ -187,8 +188,8 @@ async def _accept(ledger: SQLiteLedger, account: str, number: int) -> None:
 
 async def _wait(jobs: Jobs, id: str, vendor: Vendor, delays: list[float]) -> None:
     while True:
-        async for update in jobs.watch(id, 900):
-            if update.known().settled:
+        async for look in jobs.watch(id, 900):
+            if require_view(look).settled:
                 delays.append(anyio.current_time() - vendor.ends[id])
                 return
 

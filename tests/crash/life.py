@@ -147,7 +147,7 @@ async def _call(jobs: Jobs, ledger: Ledger, say: Say) -> str | None:
     media = "https://media.example/"
     wanted = Replacement(video=f"{media}clip.mp4", character_image=f"{media}face.png")
     try:
-        id: str | None = (await jobs.submit(wanted)).view.id
+        id: str | None = (await jobs.submit(wanted)).id
     except WanError as failure:
         id = failure.job_id
     say("ids", [id] if id else [])

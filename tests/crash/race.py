@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.crash.life import LONGEST, Host, serve
 from tests.crash.vendor import FORK, Vendor, repeated
 from wan_mcp.errors import WanError
-from wan_mcp.jobs import Jobs, Submission
+from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.record import UNSETTLED, State
+from wan_mcp.ledger.status import JobView
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import KEY
 from wan_mcp.sandbox.http import faults
@@ -95,7 +96,7 @@ def _run(host: Host, films: list[str]) -> Answers:
 
 
 async def _ask_for_all(host: Host, films: list[str]) -> Answers:
-    submissions: dict[str, Submission] = {}
+    submissions: dict[str, JobView] = {}
     assert START.line is not None
     async with serve(host) as (jobs, ledger):
         for first in range(0, len(films), AT_ONCE):
@@ -108,11 +109,11 @@ async def _ask_for_all(host: Host, films: list[str]) -> Answers:
         await _all_settled(ledger, submissions.values())
         await jobs.drain(LONGEST)
     answers = [submissions[film] for film in films]
-    ids = [answer.view.id for answer in answers]
+    ids = [answer.id for answer in answers]
     return Answers(ids, [not answer.joined for answer in answers])
 
 
-async def _ask(jobs: Jobs, film: str, submissions: dict[str, Submission]) -> None:
+async def _ask(jobs: Jobs, film: str, submissions: dict[str, JobView]) -> None:
     wanted = Replacement(video=film, character_image="https://media.example/face.png")
     while film not in submissions:
         try:
@@ -123,10 +124,10 @@ async def _ask(jobs: Jobs, film: str, submissions: dict[str, Submission]) -> Non
                 raise
 
 
-async def _all_settled(ledger: Ledger, submissions: Iterable[Submission]) -> None:
+async def _all_settled(ledger: Ledger, submissions: Iterable[JobView]) -> None:
     for submission in submissions:
-        if submission.view.record is not None:
-            await ledger.settled(submission.view.record.submission_id, LONGEST)
+        if submission.record is not None:
+            await ledger.settled(submission.record.submission_id, LONGEST)
 
 
 async def _ledger(host: Host, limit: int) -> tuple[dict[str, str], list[str]]:

@@ -24,10 +24,11 @@ from mcp.client import Client
 import wan_mcp
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown
-from wan_mcp.jobs import Jobs, Submission
+from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.record import UNSETTLED
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
+from wan_mcp.ledger.status import JobView
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
@@ -164,9 +165,9 @@ async def as_task(call: Awaitable[object], at: int) -> bool:
 async def same_call(jobs: Jobs, wanted: Replacement) -> str:
     """The id of the job that an equal call returns."""
     try:
-        return (await jobs.submit(wanted)).view.id
+        return (await jobs.submit(wanted)).id
     except OutcomeUnknown as unknown:
-        return (await jobs.check(unknown.job_id or "")).known().id
+        return (await jobs.check(unknown.job_id or "")).id
 
 
 @pytest.mark.parametrize("cancelled", [in_scope, as_task])
@@ -205,7 +206,7 @@ async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
 ) -> None:
     """The client cancels, and the SDK stops the handler (docs/promises.md, rule 4)."""
     submit = Jobs.submit
-    interrupted: list[Interrupted[Submission]] = []
+    interrupted: list[Interrupted[JobView]] = []
     settings = Settings.read(
         {
             "PIXELDOJO_API_BASE": sandbox.api_base,
@@ -225,7 +226,7 @@ async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
 
                 async def submit_interrupted(
                     jobs: Jobs, *wanted: Any, at: int = at, call: anyio.CancelScope = call
-                ) -> Submission:
+                ) -> JobView:
                     interrupted.append(Interrupted(submit(jobs, *wanted), at, call.cancel))
                     return await interrupted[-1]
 
@@ -330,7 +331,7 @@ async def test_a_submit_that_outlasts_its_server_is_not_sent_again(
             code = await server.wait()
         again = await answer_by_stdio(sandbox, tmp_path, arguments_with(sandbox, 1))
         async with serving(sandbox, tmp_path / "ledger") as jobs:
-            job_id = (await jobs.check(again["job_id"])).known().id
+            job_id = (await jobs.check(again["job_id"])).id
 
     assert code == 0
     assert charged(sandbox, 1) == [job_id]

@@ -212,7 +212,7 @@ async def test_a_paid_request_leaves_a_line_in_the_log(
     """At INFO, with both ids: an operator's trail of what was bought (README)."""
     caplog.set_level("INFO", "wan_mcp.payments.in_progress")
     async with serve(SQLiteLedger(tmp_path)) as jobs:
-        view = (await jobs.submit(wanted)).view
+        view = await jobs.submit(wanted)
 
     assert view.record is not None
     assert f"request {view.record.submission_id}: running, job {view.id}" in caplog.messages
@@ -250,7 +250,7 @@ async def test_a_dead_servers_request_is_never_sent_again(
         update = await jobs.check(told.value.job_id or "")
 
     assert isinstance(told.value, OutcomeUnknown)
-    assert update.known().id == sandbox.charges[0].job_id
+    assert update.id == sandbox.charges[0].job_id
     assert len(sandbox.charges) == 1
 
 

@@ -332,7 +332,7 @@ class Money(RuleBasedStateMachine):
     async def _submit(self, server: Server, request: Replacement) -> None:
         jobs = await server.jobs()
         try:
-            self.ids.add((await jobs.submit(request)).view.id)
+            self.ids.add((await jobs.submit(request)).id)
         except WanError as failure:
             self.ids |= {failure.job_id} if failure.job_id else set()
 

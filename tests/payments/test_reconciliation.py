@@ -110,7 +110,7 @@ async def test_a_lost_job_is_found_by_the_seed_that_was_planted(house: House) ->
     """The list shows each job's seed, so the handle leads to the job and its film (ours)."""
     submission_id = await house.lose_an_answer()
 
-    found = (await house.jobs.check(submission_id)).known()
+    found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.RUNNING
     assert found.id == house.sandbox.charges[0].job_id
@@ -136,7 +136,7 @@ async def test_a_found_job_answers_the_equal_call_without_a_charge(house: House)
     submitted = await house.jobs.submit(house.wanted())
 
     assert submitted.joined
-    assert submitted.view.id == house.sandbox.charges[0].job_id
+    assert submitted.id == house.sandbox.charges[0].job_id
     assert len(house.sandbox.charges) == 1
 
 
@@ -145,7 +145,7 @@ async def test_a_list_that_does_not_show_seeds_leaves_it_unknown_and_says_so(hou
     house.sandbox.terms = replace(house.sandbox.terms, list_echoes_input=False)
     submission_id = await house.lose_an_answer()
 
-    found = (await house.jobs.check(submission_id)).known()
+    found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
     assert found.record is not None
@@ -162,7 +162,7 @@ async def test_a_list_that_cannot_be_read_leaves_it_unknown(
     house.sandbox.fault("GET", LIST, fault, times=None)
     submission_id = await house.lose_an_answer()
 
-    found = (await house.jobs.check(submission_id)).known()
+    found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
     assert found.record is not None
@@ -178,7 +178,7 @@ async def test_a_job_that_the_list_shows_late_is_found_by_the_schedule(house: Ho
         for seconds in (3, 12, 45):
             await house.time.pass_once_asleep(seconds)
         await house.sandbox.until(lambda: len(house.sandbox.seen("GET", LIST)) == 4)
-        found = (await house.jobs.check(submission_id)).known()
+        found = await house.jobs.check(submission_id)
         tasks.cancel_scope.cancel()
 
     assert found.id == house.sandbox.charges[0].job_id
@@ -197,11 +197,11 @@ async def test_a_request_that_never_became_a_job_is_free_again_after_the_last_lo
 
     for seconds in (3, 12, 45, 120, 430):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(submission_id)).known()
+        found = await house.jobs.check(submission_id)
         assert found.status is JobStatus.UNKNOWN
     for seconds in (600, 600):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(submission_id)).known()
+        found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.NOT_SENT
     submitted = await house.jobs.submit(house.wanted())
@@ -224,7 +224,7 @@ async def test_without_jobs_from_before_and_after_nothing_is_concluded(
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(submission_id)).known()
+        found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
 
@@ -238,7 +238,7 @@ async def test_a_clock_that_jumps_concludes_nothing_at_the_first_look(house: Hou
     house.time.pass_(2_000)
     await house.jobs.submit(house.wanted(seed=2))
 
-    found = (await house.jobs.check(submission_id)).known()
+    found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
 
@@ -268,7 +268,7 @@ async def test_a_seed_that_the_caller_chose_does_not_claim_another_clips_job(hou
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
         house.time.pass_(seconds)
-        found = (await house.jobs.check(submission_id)).known()
+        found = await house.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
 

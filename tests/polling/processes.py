@@ -152,10 +152,11 @@ class Process:
         """Wait for a job; everything that was told, with what ended the wait if it failed."""
         heard = [] if heard is None else heard
         try:
-            async for update in self.jobs.watch(id, seconds):
-                status = "-" if update.view is None else update.view.status.value
-                last_error = None if update.last_error is None else update.last_error.code
-                heard.append(Heard(self.time.passed(), status, last_error))
+            async for look in self.jobs.watch(id, seconds):
+                status = "-" if isinstance(look, WanError) else look.status.value
+                last_error = look if isinstance(look, WanError) else look.last_error
+                code = None if last_error is None else last_error.code
+                heard.append(Heard(self.time.passed(), status, code))
         except WanError as failure:
             heard.append(Heard(self.time.passed(), failure.code))
         return heard

@@ -1,4 +1,4 @@
-"""Waiting for a job in virtual time: when PixelDojo is asked, and what is told."""
+"""Waiting for a job in virtual time: when PixelDojo is asked, and what is answered."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,10 +21,10 @@ from wan_mcp.settings import Settings
 pytestmark = pytest.mark.anyio
 
 JOB = "job_1"
-FILM = "https://cdn.example/v.mp4"
+VIDEO = "https://cdn.example/v.mp4"
 MEDIA = {"video": "https://a.example/v.mp4", "character_image": "https://a.example/i.png"}
 PENDING = {"jobId": JOB, "status": "pending"}
-COMPLETED = {"jobId": JOB, "status": "completed", "output": {"video": FILM}}
+COMPLETED = {"jobId": JOB, "status": "completed", "output": {"video": VIDEO}}
 FAILED = {"jobId": JOB, "status": "failed", "error": "No person was found"}
 
 Answer = tuple[int, Any, dict[str, str]]
@@ -117,9 +117,9 @@ async def wait(client: Client, seconds: int = 45) -> CallToolResult:
 
 
 def data(result: CallToolResult) -> dict[str, Any]:
-    told: dict[str, Any] | None = result.structured_content
-    assert told is not None
-    return told
+    structured: dict[str, Any] | None = result.structured_content
+    assert structured is not None
+    return structured
 
 
 def gaps(times: list[float]) -> list[float]:
@@ -138,7 +138,7 @@ async def turns() -> None:
 async def test_a_new_job_is_asked_for_after_3_9_and_then_every_5_seconds(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """Simulated: 23 reads a job, and 3 s late on average (reliability 2)."""
+    """Simulated: 23 reads a job, and 3 s late on average (ours)."""
     await submit(client)
     await wait(client)
 
@@ -147,7 +147,7 @@ async def test_a_new_job_is_asked_for_after_3_9_and_then_every_5_seconds(
 
 
 async def test_an_older_job_is_asked_for_less_often(client: Client, dojo: PixelDojo) -> None:
-    """3 % of its age, at most every 15 s (reliability 2)."""
+    """3 % of its age, at most every 15 s (ours)."""
     await submit(client)
     await wait(client, 900)
     asked = dojo.asked[1:-1]
@@ -162,7 +162,7 @@ async def test_an_older_job_is_asked_for_less_often(client: Client, dojo: PixelD
 async def test_the_schedule_is_spread_by_a_tenth(
     client: Client, dojo: PixelDojo, time: VirtualTime, chance: float, first: float
 ) -> None:
-    """Many servers started together must not ask together (reliability 2)."""
+    """Many servers started together must not ask together (ours)."""
     time.chance = chance
     await submit(client)
     await wait(client)
@@ -200,14 +200,14 @@ async def test_two_waits_in_a_row_go_on_with_one_schedule(client: Client, dojo: 
     assert min(gaps(dojo.asked[:-1])) > 8.9
 
 
-# What is told
+# What is answered
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_progress_comes_at_once_and_then_with_every_look(
     connect: Connect, dojo: PixelDojo, mode: str
 ) -> None:
-    """Some transports send nothing before the first event (mcp-sdk-notes 3)."""
+    """Some transports send nothing before the first event (observed)."""
     notes: list[tuple[float, str | None]] = []
     noted = anyio.Event()
 
@@ -233,7 +233,7 @@ async def test_progress_comes_at_once_and_then_with_every_look(
 async def test_the_end_of_the_time_is_an_answer_with_what_to_do_next(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """Most hosts give up at 60 s, so this is the usual case (reliability 2)."""
+    """Most hosts give up at 60 s, so this is the usual case (ours)."""
     await submit(client)
     result = await wait(client)
 
@@ -245,10 +245,10 @@ async def test_the_end_of_the_time_is_an_answer_with_what_to_do_next(
 
 
 @pytest.mark.parametrize(("page", "status"), [(COMPLETED, "completed"), (FAILED, "failed")])
-async def test_an_ended_job_is_told_at_once_and_never_asked_for_again(
+async def test_an_ended_job_is_answered_at_once_and_never_read_again(
     client: Client, dojo: PixelDojo, page: dict[str, object], status: str
 ) -> None:
-    """Terminal is final, whatever PixelDojo says later (reliability 2)."""
+    """Terminal is final, whatever PixelDojo says later (ours)."""
     await submit(client)
     dojo.answers = [ok(PENDING), ok(page), ok(PENDING)]
     first = await wait(client)
@@ -274,7 +274,7 @@ async def test_a_wait_for_an_ended_job_takes_no_time(client: Client, dojo: Pixel
 async def test_an_unknown_status_word_is_kept_and_waited_on(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """The vendor may add words (pixeldojo-api)."""
+    """The vendor may add words (assumed)."""
     dojo.answers = [ok({"jobId": JOB, "status": "dreaming"})]
     result = await wait(client)
 
@@ -285,7 +285,7 @@ async def test_an_unknown_status_word_is_kept_and_waited_on(
 async def test_a_host_that_cuts_calls_at_60_s_gets_through_a_job_of_20_minutes(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """Claude Desktop and the TypeScript SDK give up then (hosts.md)."""
+    """Claude Desktop and the TypeScript SDK give up then (observed elsewhere)."""
     await submit(client)
     dojo.answers = [ok(PENDING)]
     calls = 0
@@ -294,7 +294,7 @@ async def test_a_host_that_cuts_calls_at_60_s_gets_through_a_job_of_20_minutes(
         calls += 1
         if anyio.current_time() > 1_000 + 1_200:
             dojo.answers = [ok(COMPLETED)]
-        with anyio.fail_after(60):
+        with anyio.fail_after(60):  # virtual seconds
             status = data(await client.call_tool("wait_for_job", {"job_id": JOB}))["status"]
 
     assert status == "completed"
@@ -322,11 +322,11 @@ async def test_notes_come_at_least_every_20_seconds(
     assert max(gaps(times)) <= 20
 
 
-# Trouble
+# Errors
 
 
-async def test_old_news_is_told_with_its_age(client: Client, dojo: PixelDojo) -> None:
-    """ "Running" may be long out of date (reliability 2)."""
+async def test_old_facts_are_answered_with_their_age(client: Client, dojo: PixelDojo) -> None:
+    """ "Running" may be long out of date (ours)."""
     await submit(client)
     await wait(client, 20)
     dojo.answers = [bad(503)]
@@ -334,14 +334,14 @@ async def test_old_news_is_told_with_its_age(client: Client, dojo: PixelDojo) ->
     message = data(result)["message"]
 
     assert not result.is_error
-    assert "This is how it stood 2 min 1 s ago" in message
+    assert "2 min 1 s ago" in message
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_is_honoured_by_the_next_look(
     client: Client, dojo: PixelDojo, status: int
 ) -> None:
-    """To ask earlier is to be refused longer (reliability 2)."""
+    """To ask earlier is to be refused longer (ours)."""
     dojo.answers = [bad(status, Retry_After="30"), bad(status, Retry_After="1"), ok(COMPLETED)]
     result = await wait(client, 60)
 
@@ -353,7 +353,7 @@ async def test_retry_after_is_honoured_by_the_next_look(
 async def test_the_end_of_a_wait_does_not_break_retry_after(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """Neither does a new call (reliability 2)."""
+    """Neither does a new call (ours)."""
     await submit(client)
     dojo.answers = [bad(429, Retry_After="200")]
     first = await wait(client)
@@ -377,7 +377,7 @@ async def test_a_look_at_a_job_honours_retry_after(client: Client, dojo: PixelDo
 
 
 async def test_a_new_job_may_be_missing_for_two_minutes(client: Client, dojo: PixelDojo) -> None:
-    """It may not be visible everywhere yet (reliability 2)."""
+    """It may not be visible everywhere yet (ours)."""
     await submit(client)
     dojo.answers = [bad(404)] * 20 + [ok(COMPLETED)]
     result = await wait(client, 120)
@@ -389,7 +389,7 @@ async def test_a_new_job_may_be_missing_for_two_minutes(client: Client, dojo: Pi
 async def test_a_look_at_a_new_job_that_is_missing_says_that_it_goes_on(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """ "Unknown id" would send the model to the paid tool again (reliability 2)."""
+    """ "Unknown id" would send the model to the paid tool again (ours)."""
     await submit(client)
     dojo.answers = [bad(404)]
     result = await client.call_tool("get_job_status", {"job_id": JOB})
@@ -401,7 +401,7 @@ async def test_a_look_at_a_new_job_that_is_missing_says_that_it_goes_on(
 async def test_an_older_job_that_is_missing_three_times_in_a_row_is_given_up(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """One 404 between answers is a hiccup (reliability 2)."""
+    """One 404 between answers is a hiccup (ours)."""
     await submit(client)
     await wait(client, 200)
     dojo.answers = [bad(404), bad(404), ok(PENDING), bad(404), bad(404), bad(404), ok(COMPLETED)]
@@ -412,7 +412,7 @@ async def test_an_older_job_that_is_missing_three_times_in_a_row_is_given_up(
     assert data(result)["status"] == "lost"
 
 
-async def test_an_id_that_nobody_knows_is_told_at_once(client: Client, dojo: PixelDojo) -> None:
+async def test_an_id_that_nobody_knows_is_answered_at_once(client: Client, dojo: PixelDojo) -> None:
     """A misremembered id must not be waited for (ours)."""
     dojo.answers = [bad(404)]
     result = await wait(client)
@@ -421,14 +421,14 @@ async def test_an_id_that_nobody_knows_is_told_at_once(client: Client, dojo: Pix
     assert data(result)["code"] == "not_found"
 
 
-async def test_a_film_without_a_link_is_asked_for_three_times_more(
+async def test_a_video_without_a_link_is_read_three_times_more(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """The link may come a moment after the word (reliability 2)."""
+    """The link may come a moment after the word (ours)."""
     dojo.answers = [ok({"jobId": JOB, "status": "completed"})] * 3 + [ok(COMPLETED)]
     result = await wait(client)
 
-    assert data(result)["video_url"] == FILM
+    assert data(result)["video_url"] == VIDEO
 
 
 # Cancelling
@@ -438,7 +438,7 @@ async def test_a_film_without_a_link_is_asked_for_three_times_more(
 async def test_a_cancelled_wait_leaves_a_slow_poll_behind(
     connect: Connect, dojo: PixelDojo, mode: str
 ) -> None:
-    """The user pressed stop; the film is kept for them all the same (reliability 2)."""
+    """The user pressed stop; the film is kept for them all the same (ours)."""
     async with connect(mode) as client:
         await submit(client)
         async with anyio.create_task_group() as tasks:
@@ -457,7 +457,7 @@ async def test_a_cancelled_wait_leaves_a_slow_poll_behind(
 async def test_a_cancelled_submit_is_finished_and_found_by_the_same_call(
     connect: Connect, dojo: PixelDojo, mode: str
 ) -> None:
-    """The money is spent either way (reliability 1)."""
+    """The money is spent either way (docs/promises.md, rule 4)."""
     answer = anyio.Event()
     dojo.before_answer = answer.wait
     async with connect(mode) as client:
@@ -476,7 +476,7 @@ async def test_a_cancelled_submit_is_finished_and_found_by_the_same_call(
 async def test_a_server_that_stops_lets_a_submit_finish(
     connect: Connect, dojo: PixelDojo, mode: str
 ) -> None:
-    """Hosts close stdin while the answer is on its way (reliability 1)."""
+    """Hosts close stdin while the answer is on its way (docs/promises.md, rule 4)."""
     dojo.before_answer = turns
     async with connect(mode) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(submit, client)

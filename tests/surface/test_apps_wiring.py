@@ -38,7 +38,7 @@ async def test_tools_that_answer_a_job_name_the_player(mode: str) -> None:
     named = {tool.name: tool.meta for tool in tools}
 
     assert {name for name, meta in named.items() if meta} == SHOWN
-    assert all(named[name] == {"ui": {"resourceUri": player.URI}} for name in SHOWN)
+    assert all(named[name] == {"ui": {"resourceUri": player.PLAYER_URI}} for name in SHOWN)
 
 
 @pytest.mark.parametrize(
@@ -48,28 +48,31 @@ async def test_tools_that_answer_a_job_name_the_player(mode: str) -> None:
         (f"{LOOPBACK}/api/v1", [player.MEDIA_ORIGIN, LOOPBACK]),
     ],
 )
-async def test_the_player_may_load_films_and_nothing_else(
+async def test_the_player_may_load_videos_and_nothing_else(
     mode: str, api_base: str, origins: list[str]
 ) -> None:
     """The same rights in the list and with the page, for hosts read either (MCP Apps)."""
     ui = {"csp": {"resourceDomains": origins}, "prefersBorder": True}
     async with Client(build_server(settings(api_base)), mode=mode) as client:
         listed = {str(each.uri): each for each in (await client.list_resources()).resources}
-        (content,) = (await client.read_resource(player.URI)).contents
+        (content,) = (await client.read_resource(player.PLAYER_URI)).contents
 
     assert isinstance(content, TextResourceContents)
     assert content.text == player.page(api_base)
     assert (content.mime_type, content.meta) == (player.MIME_TYPE, {"ui": ui})
-    assert (listed[player.URI].mime_type, listed[player.URI].meta) == (player.MIME_TYPE, {"ui": ui})
+    assert (listed[player.PLAYER_URI].mime_type, listed[player.PLAYER_URI].meta) == (
+        player.MIME_TYPE,
+        {"ui": ui},
+    )
 
 
-async def test_capabilities_promise_only_what_is_kept(mode: str) -> None:
+async def test_capabilities_declare_only_what_the_server_does(mode: str) -> None:
     """A host that is promised changes of lists holds a stream open for them (ours)."""
     async with Client(build_server(settings()), mode=mode) as client:
-        told = client.server_capabilities.model_dump(by_alias=True, exclude_none=True)
-    extensions = told.pop("extensions", {})
+        capabilities = client.server_capabilities.model_dump(by_alias=True, exclude_none=True)
+    extensions = capabilities.pop("extensions", {})
 
-    assert told == {
+    assert capabilities == {
         "prompts": {"listChanged": False},
         "resources": {"listChanged": False, "subscribe": True},
         "tools": {"listChanged": False},

@@ -72,9 +72,9 @@ def test_whole_number_is_read_from_what_models_send(given: Any, number: int) -> 
 )
 def test_anything_else_is_no_whole_number(given: Any) -> None:
     """A lossy reading would pay for what nobody asked for (ours)."""
-    told = refusal(**BOTH, video_duration=given)
+    message = refusal(**BOTH, video_duration=given)
 
-    assert "video_duration must be a whole number from 1 to 15" in told
+    assert "video_duration must be a whole number from 1 to 15" in message
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_other_flag_is_refused(given: Any) -> None:
 @pytest.mark.parametrize("given", [None, 7, True, [VIDEO], {"url": VIDEO}, b"x", DEEP], ids=label)
 def test_address_must_be_a_string(given: Any) -> None:
     """A list or an object is never unwrapped: one address is one string (ours)."""
-    told = refusal(video=given, character_image=IMAGE)
+    message = refusal(video=given, character_image=IMAGE)
 
-    assert ("video is required" if given is None else "video must be a URL in a string") in told
+    assert ("video is required" if given is None else "video must be a URL in a string") in message
 
 
 def test_spaces_around_an_address_are_dropped() -> None:
@@ -235,30 +235,30 @@ def test_job_id_of_plain_characters_is_accepted(given: str) -> None:
 )
 def test_job_id_that_could_climb_is_refused(given: Any) -> None:
     """/jobs/../../api-keys would reach another endpoint with the key (ours)."""
-    told = refusal(GetJobStatus, job_id=given)
+    message = refusal(GetJobStatus, job_id=given)
 
-    assert "job_id must be a job_id as replace_character returned it" in told
+    assert "job_id must be a job_id as replace_character returned it" in message
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(0, 0), ("900", 900), (45.0, 45)])
 def test_waiting_time_is_read_in_seconds(given: Any, seconds: int) -> None:
     """Zero is a look, 900 s is longer than any job reported (ours)."""
-    told = read_arguments(WaitForJob, {"job_id": "j", "timeout_seconds": given}, loopback=False)
+    message = read_arguments(WaitForJob, {"job_id": "j", "timeout_seconds": given}, loopback=False)
 
-    assert seconds == told.timeout_seconds
+    assert seconds == message.timeout_seconds
 
 
 @pytest.mark.parametrize("given", [-1, 901, "forever", True, math.inf])
 def test_waiting_time_without_end_is_refused(given: Any) -> None:
     """A call that never returns is cut off by its host, and its answer lost (ours)."""
-    told = refusal(WaitForJob, job_id="j", timeout_seconds=given)
+    message = refusal(WaitForJob, job_id="j", timeout_seconds=given)
 
-    assert "timeout_seconds must be a whole number from 0 to 900" in told
+    assert "timeout_seconds must be a whole number from 0 to 900" in message
 
 
-def test_all_problems_of_a_call_are_told_at_once() -> None:
+def test_all_problems_of_a_call_are_named_at_once() -> None:
     """Each round with a model costs its user time and tokens (ours)."""
-    told = refusal(
+    message = refusal(
         video="file:///etc/passwd", video_duration=5.5, resolution="1080", go_fast=1, fps=30
     )
 
@@ -270,7 +270,7 @@ def test_all_problems_of_a_call_are_told_at_once() -> None:
         "go_fast must be true or false",
         "fps is unknown",
     ):
-        assert told.count(problem) == 1, problem
+        assert message.count(problem) == 1, problem
 
 
 @pytest.mark.parametrize(
@@ -283,27 +283,27 @@ def test_all_problems_of_a_call_are_told_at_once() -> None:
 )
 def test_unknown_argument_is_refused_with_the_nearest_name(given: str, near: str) -> None:
     """A dropped option would run a paid job with its default (ours)."""
-    told = refusal(**BOTH, **{given: 7})
+    message = refusal(**BOTH, **{given: 7})
 
-    assert f"{given} is unknown (did you mean {near}?)" in told
+    assert f"{given} is unknown (did you mean {near}?)" in message
 
 
 @pytest.mark.parametrize("given", ["prompt", "aspect_ratio", "confirm", "image_url", "webhook_url"])
 def test_unknown_argument_without_a_neighbour_gets_the_whole_list(given: str) -> None:
     """A far-fetched suggestion would mislead; the vendor's samples send some of these (ours)."""
-    told = refusal(**BOTH, **{given: "x"})
+    message = refusal(**BOTH, **{given: "x"})
 
-    assert f"{given} is unknown;" in told or f"{given} is unknown." in told
-    assert told.endswith(f"The tool takes {', '.join(ReplaceCharacter.model_fields)}.")
+    assert f"{given} is unknown;" in message or f"{given} is unknown." in message
+    assert message.endswith(f"The tool takes {', '.join(ReplaceCharacter.model_fields)}.")
 
 
 def test_thousand_unknown_arguments_get_a_short_answer() -> None:
     """The answer goes into a model's context (ours)."""
-    told = refusal(**{f"unknown_{n}": n for n in range(1_000)})
+    message = refusal(**{f"unknown_{n}": n for n in range(1_000)})
 
-    assert len(told) < 2_000
-    assert "video is required; character_image is required" in told
-    assert "and 982 more" in told
+    assert len(message) < 2_000
+    assert "video is required; character_image is required" in message
+    assert "and 982 more" in message
 
 
 @pytest.mark.parametrize(
@@ -316,9 +316,9 @@ def test_thousand_unknown_arguments_get_a_short_answer() -> None:
 )
 def test_odd_argument_name_is_not_repeated(name: str) -> None:
     """Only a plain short word is echoed: a name may be a key in the wrong place (ours)."""
-    told = refusal(**BOTH, **{name: 1})
+    message = refusal(**BOTH, **{name: 1})
 
-    assert "used: an argument is unknown. The tool takes" in told
+    assert "used: an argument is unknown. The tool takes" in message
 
 
 def test_argument_name_that_is_no_text_is_refused() -> None:
@@ -330,10 +330,10 @@ def test_argument_name_that_is_no_text_is_refused() -> None:
 @pytest.mark.parametrize("shape", ["{}", "https://u:{}@example.com/", "/home/{}", '{{"a": "{}"}}'])
 def test_value_is_never_repeated_in_a_refusal(name: str, shape: str) -> None:
     """A value may be a secret or a signed link, and a log would keep it (ours)."""
-    told = refusal(**{**BOTH, name: shape.format(SECRET)})
+    message = refusal(**{**BOTH, name: shape.format(SECRET)})
 
-    assert SECRET not in told
-    assert len(told) < 600
+    assert SECRET not in message
+    assert len(message) < 600
 
 
 @pytest.mark.parametrize(
@@ -341,10 +341,10 @@ def test_value_is_never_repeated_in_a_refusal(name: str, shape: str) -> None:
 )
 def test_wrapped_arguments_are_refused_with_the_names_expected(wrapped: dict[str, Any]) -> None:
     """PixelDojo's body is flat, and so are the tool's arguments (vendor)."""
-    told = refusal(**wrapped)
+    message = refusal(**wrapped)
 
-    assert "video is required; character_image is required" in told
-    assert VIDEO not in told
+    assert "video is required; character_image is required" in message
+    assert VIDEO not in message
 
 
 JSON = st.recursive(
@@ -370,16 +370,16 @@ CALLS = st.dictionaries(NAMES | st.text(max_size=12), JSON, max_size=8)
 def test_any_json_gives_arguments_or_a_refusal(
     call: dict[str, Any], model: type[Arguments]
 ) -> None:
-    """A defect while reading would be told as "charged: unknown" (ours)."""
-    told = "The arguments cannot be used: "
+    """A defect while reading would be answered as "charged: unknown" (ours)."""
+    message = "The arguments cannot be used: "
     try:
         arguments = read_arguments(model, call, loopback=False)
         assert arguments == read_arguments(model, arguments.model_dump(), loopback=False)
     except InvalidArguments as refused:
-        told = refused.what
+        message = refused.what
 
-    assert told.isascii()
-    assert told.startswith("The arguments cannot be used: ")
+    assert message.isascii()
+    assert message.startswith("The arguments cannot be used: ")
 
 
 @patient

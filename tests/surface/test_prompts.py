@@ -37,7 +37,7 @@ async def test_hosts_list_one_prompt_without_required_arguments(host: Host) -> N
 
 
 async def test_the_steps_go_from_asking_to_saving(host: Host) -> None:
-    """Ask, tell the cost, submit once, wait, show (ours)."""
+    """Ask, say the cost, submit once, wait, show (ours)."""
     said = await text(host)
     steps = ["Ask me", "expected to cost", "replace_character once", "wait_for_job", "video_url"]
 
@@ -50,21 +50,21 @@ async def test_the_price_is_the_one_of_the_model_page(host: Host) -> None:
     """Asked for when the prompt is picked, and free (ours)."""
     said = await text(host)
 
-    assert "PixelDojo's model page names 10 credits for a job at the moment." in said
+    assert "10 credits" in said
     assert host.sandbox.charges == []
 
 
 async def test_without_a_price_none_is_claimed(host: Host) -> None:
-    """It stays true that the answer tells it (ours)."""
+    """It stays true that the answer says it (ours)."""
     host.sandbox.fault("GET", PAGE, faults.status(500), times=None)
     said = await text(host)
 
-    assert "could not be asked for now" in said
+    assert "10 credits" not in said
     assert "(credit_cost)" in said
 
 
 async def test_what_was_given_is_quoted_on_a_line_each(host: Host) -> None:
-    """Text of others' is data: it can neither end its line nor hide (ours)."""
+    """What others wrote is data: it can neither end its line nor hide (ours)."""
     said = await text(
         host,
         video="https://e.example/a.mp4?'{price}",
@@ -89,13 +89,13 @@ async def test_what_was_given_is_quoted_on_a_line_each(host: Host) -> None:
         ("character_image", "/home/me/TOPSECRET.png", "it is a path on this computer (PixelDojo"),
     ],
 )
-async def test_what_the_tool_would_refuse_is_told_and_not_repeated(
+async def test_what_the_tool_would_refuse_is_explained_and_not_repeated(
     host: Host, name: str, value: str, words: str
 ) -> None:
     """In the words of the tool: so it is asked for before the price is agreed to (ours)."""
     said = await text(host, **{name: value})
 
-    assert f"- {name}: not usable, for {words}" in said
+    assert f"- {name}: not usable: {words}" in said
     assert "TOPSECRET" not in said
 
 

@@ -1,4 +1,4 @@
-"""Jobs as resources: what a host reads, completes, and is told of."""
+"""Jobs as resources: what a host reads and completes, and what it is notified of."""
 
 import asyncio
 import base64
@@ -25,11 +25,11 @@ from mcp.types import (
 
 from tests.connected import Host, connected, host_of
 from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.app import App
 from wan_mcp.errors import NotFound
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.sandbox.http import faults
 from wan_mcp.surface import subscriptions
-from wan_mcp.surface.resources import JobResources
 from wan_mcp.videos.job_files import Blob
 
 pytestmark = pytest.mark.anyio
@@ -60,8 +60,8 @@ async def unsubscribe(host: Host, uri: str) -> None:
 
 
 async def first(stream: Subscription) -> Any:
-    """The next event, which has to come within five minutes of the virtual time."""
-    with anyio.fail_after(300):
+    """The next event, which has to come within ten minutes of the virtual time."""
+    with anyio.fail_after(600):
         return await anext(aiter(stream))
 
 
@@ -71,8 +71,8 @@ def following() -> set[asyncio.Task[Any]]:
 
 
 async def end_of(tasks: set[asyncio.Task[Any]]) -> None:
-    """When these have ended, which has to be within five seconds of the virtual time."""
-    with anyio.fail_after(5):
+    """When these have ended, which has to be within ten minutes of the virtual time."""
+    with anyio.fail_after(600):
         await asyncio.wait(tasks)
 
 
@@ -80,7 +80,7 @@ async def end_of(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 async def test_hosts_find_the_list_and_the_template_of_a_job(host: Host) -> None:
-    """Without films to show, no template speaks of one (ours)."""
+    """Without videos to show, no template names one (ours)."""
     resources = (await host.client.list_resources()).resources
     templates = (await host.client.list_resource_templates()).resource_templates
 
@@ -88,7 +88,7 @@ async def test_hosts_find_the_list_and_the_template_of_a_job(host: Host) -> None
     assert [template.uri_template for template in templates] == ["wan://jobs/{job_id}"]
 
 
-async def test_a_job_reads_as_get_job_status_tells_it(host: Host) -> None:
+async def test_a_job_reads_like_the_answer_of_get_job_status(host: Host) -> None:
     """One shape for tools and resources (ours)."""
     id = await host.start()
     text = await host.read(f"wan://jobs/{id}")
@@ -97,7 +97,7 @@ async def test_a_job_reads_as_get_job_status_tells_it(host: Host) -> None:
     assert JobResult.model_validate_json(text).status == "running"
 
 
-async def test_the_list_reads_as_list_jobs_tells_it(host: Host) -> None:
+async def test_the_list_reads_like_the_answer_of_list_jobs(host: Host) -> None:
     """One shape for tools and resources (ours)."""
     ids = [await host.start(seed=seed) for seed in (1, 2)]
     text = await host.read("wan://jobs")
@@ -107,7 +107,7 @@ async def test_the_list_reads_as_list_jobs_tells_it(host: Host) -> None:
 
 
 async def test_reading_a_fresh_or_ended_job_asks_nobody(host: Host) -> None:
-    """A host may read a resource at any moment; requests are for waiters (ours)."""
+    """A host may read a resource at any moment; requests are for waiting calls (ours)."""
     id = await host.start()
     await host.read(f"wan://jobs/{id}")
     before = host.asked
@@ -122,7 +122,7 @@ async def test_reading_a_fresh_or_ended_job_asks_nobody(host: Host) -> None:
     assert ended["video_url"]
 
 
-async def test_an_id_that_nobody_knows_is_told_as_not_found(host: Host) -> None:
+async def test_an_id_that_nobody_knows_is_not_found(host: Host) -> None:
     """-32602 with the address, and what to do (MCP specification)."""
     error = await refusal(host, "wan://jobs/sub_nobody")
 
@@ -153,7 +153,7 @@ async def test_what_is_no_job_id_is_refused_before_anything_else(host: Host, uri
     assert (error.code, host.asked) == (-32602, before)
 
 
-async def test_a_vendor_that_fails_is_told_in_words(host: Host) -> None:
+async def test_an_error_of_the_vendor_is_an_error_with_a_next_step(host: Host) -> None:
     """No traceback and no key, in any revision (ours)."""
     host.sandbox.fault("GET", "/api/v1/jobs/job_x", faults.status(401), times=None)
     error = await refusal(host, "wan://jobs/job_x")
@@ -164,7 +164,7 @@ async def test_a_vendor_that_fails_is_told_in_words(host: Host) -> None:
 
 
 async def test_without_a_key_reading_says_how_to_set_one(time: VirtualTime, tmp_path: Path) -> None:
-    """There is no account then whose jobs could be told (ours)."""
+    """Without a key there is no account (ours)."""
     async with connected(time, tmp_path, key="") as host:
         error = await refusal(host, "wan://jobs")
 
@@ -207,7 +207,7 @@ async def test_nothing_else_is_completed(host: Host) -> None:
     """Only ids are known here (ours)."""
     id = await host.start()
     prompt = PromptReference(name="replace_a_character")
-    asked = [
+    completions = [
         await host.client.complete(JOB, {"name": "other", "value": ""}),
         await host.client.complete(
             ResourceTemplateReference(uri="wan://jobs/{id}"), {"name": "job_id", "value": ""}
@@ -215,13 +215,13 @@ async def test_nothing_else_is_completed(host: Host) -> None:
         await host.client.complete(prompt, {"name": "job_id", "value": id[:1]}),
     ]
 
-    assert [each.completion.values for each in asked] == [[], [], []]
+    assert [each.completion.values for each in completions] == [[], [], []]
 
 
-# Being told
+# Notifications
 
 
-async def test_a_stream_tells_of_each_change_until_the_end(modern: Host) -> None:
+async def test_a_stream_has_each_change_until_the_end(modern: Host) -> None:
     """pending, processing, completed; the clock alone is no change (ours)."""
     id = await modern.start()
     uri = f"wan://jobs/{id}"
@@ -234,22 +234,22 @@ async def test_a_stream_tells_of_each_change_until_the_end(modern: Host) -> None
     assert seen == ["processing", "completed"]
 
 
-async def test_a_subscriber_before_2026_is_told_on_its_connection(legacy: Host) -> None:
+async def test_a_subscriber_before_2026_is_notified_on_its_connection(legacy: Host) -> None:
     """resources/subscribe and resources/unsubscribe (MCP specification 2025-11-25)."""
     id = await legacy.start()
     uri = f"wan://jobs/{id}"
     await subscribe(legacy, uri)
     await subscribe(legacy, uri)
     await legacy.call("wait_for_job", job_id=id, timeout_seconds=900)
-    with anyio.fail_after(5):
-        told = [await legacy.updates.receive() for _ in range(2)]
+    with anyio.fail_after(600):
+        updates = [await legacy.updates.receive() for _ in range(2)]
     await anyio.wait_all_tasks_blocked()
 
-    assert told == [uri, uri]
+    assert updates == [uri, uri]
     assert legacy.updates.statistics().current_buffer_used == 0
 
 
-async def test_what_another_process_learns_is_told_here(
+async def test_what_another_process_learns_is_notified_here(
     modern: Host, time: VirtualTime, tmp_path: Path
 ) -> None:
     """The ledger is shared; the notice comes before this process would have polled (ours)."""
@@ -267,7 +267,7 @@ async def test_what_another_process_learns_is_told_here(
     assert time.now - learnt <= 1
 
 
-async def test_a_stream_says_which_resources_it_will_tell_of(modern: Host) -> None:
+async def test_a_stream_says_which_resources_it_follows(modern: Host) -> None:
     """Lists never change here, and only jobs that are known are followed (ours)."""
     id = await modern.start()
     uris = [f"wan://jobs/{id}", "wan://jobs", "wan://jobs/sub_nobody", "wan://jobs/../x"]
@@ -309,7 +309,7 @@ async def test_a_followed_job_that_ended_makes_room(
     legacy: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit of subscriptions counts what is still followed (ours)."""
-    monkeypatch.setattr(subscriptions, "MOST_JOBS", 1)
+    monkeypatch.setattr(subscriptions, "MAX_JOBS", 1)
     one, two = [await legacy.start(seed=seed) for seed in (1, 2)]
     await subscribe(legacy, f"wan://jobs/{one}")
     with pytest.raises(MCPError, match="followed already"):
@@ -324,7 +324,7 @@ async def test_a_followed_job_that_ended_makes_room(
 
 async def test_a_stream_too_many_is_refused(modern: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that closes makes room (ours)."""
-    monkeypatch.setattr(subscriptions, "MOST_STREAMS", 1)
+    monkeypatch.setattr(subscriptions, "MAX_STREAMS", 1)
     async with modern.client.listen(resource_subscriptions=["wan://jobs/x"]):
         with pytest.raises(MCPError, match="Too many subscriptions"):
             async with modern.client.listen(resource_subscriptions=["wan://jobs/x"]):
@@ -334,8 +334,8 @@ async def test_a_stream_too_many_is_refused(modern: Host, monkeypatch: pytest.Mo
         assert stream.honored.resource_subscriptions is None
 
 
-async def test_a_job_that_can_no_longer_be_asked_for_is_news(modern: Host) -> None:
-    """The reader then learns why: the key is refused (ours)."""
+async def test_a_job_that_can_no_longer_be_read_is_a_change(modern: Host) -> None:
+    """A read then ends in the reason: the key is refused (ours)."""
     id = await modern.start()
     uri = f"wan://jobs/{id}"
     async with modern.client.listen(resource_subscriptions=[uri]) as stream:
@@ -348,16 +348,16 @@ async def test_a_job_that_can_no_longer_be_asked_for_is_news(modern: Host) -> No
     assert "PIXELDOJO_API_KEY" in error.message
 
 
-# Films
+# Videos
 
 
-class Films:
-    """A film of an odd type, and neither clip nor poster."""
+class FakeViews:
+    """A saved video of an unusual type, and neither source nor contact sheet."""
 
-    async def film(self, id: str) -> Blob:
+    async def saved_video(self, id: str) -> Blob:
         return Blob(b"\x00film", "video/webm")
 
-    async def source(self, id: str) -> Blob:
+    async def source_video(self, id: str) -> Blob:
         raise NotFound("The clip is gone.")
 
     async def contact_sheet(self, id: str) -> Blob:
@@ -365,20 +365,18 @@ class Films:
 
 
 @pytest.fixture
-async def cinema(
+async def host_with_videos(
     time: VirtualTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Host]:
-    """A host whose server has films to show."""
-    monkeypatch.setattr(
-        "wan_mcp.server.Shelf", lambda call, *_: JobResources(call, lambda _: Films())
-    )
-    async with connected(time, tmp_path) as host:
+    """A host whose server has videos to show."""
+    monkeypatch.setattr(App, "video_views", property(lambda app: FakeViews()))
+    async with connected(time, tmp_path, local=True) as host:
         yield host
 
 
 @pytest.fixture
-async def home(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Host]:
-    """A host on this machine, where films are saved."""
+async def local_host(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Host]:
+    """A host on this machine, where videos are saved."""
     async with connected(time, tmp_path, local=True) as host:
         yield host
 
@@ -391,26 +389,30 @@ def pyav(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     return there
 
 
-async def test_a_server_with_films_says_so(cinema: Host, pyav: bool) -> None:
-    """Hosts find the way by the templates; a poster is there where it can be made (ours)."""
-    templates = (await cinema.client.list_resource_templates()).resource_templates
+async def test_a_server_with_videos_lists_their_templates(
+    host_with_videos: Host, pyav: bool
+) -> None:
+    """A contact sheet is there only where it can be made (ours)."""
+    templates = (await host_with_videos.client.list_resource_templates()).resource_templates
     ends = [template.uri_template.rpartition("{job_id}")[2] for template in templates]
 
     assert ends == ["", "/film", "/source", *(["/poster"] if pyav else [])]
 
 
-async def test_a_film_is_a_blob_of_its_own_type(cinema: Host) -> None:
-    """Not every film is an MP4 (ours)."""
-    (content,) = (await cinema.client.read_resource("wan://jobs/job_x/film")).contents
+async def test_a_video_is_a_blob_of_its_own_type(host_with_videos: Host) -> None:
+    """Not every video is an MP4 (ours)."""
+    (content,) = (await host_with_videos.client.read_resource("wan://jobs/job_x/film")).contents
 
     assert isinstance(content, BlobResourceContents)
     assert (content.mime_type, base64.b64decode(content.blob)) == ("video/webm", b"\x00film")
 
 
-async def test_a_film_that_is_not_here_is_told_in_words(cinema: Host) -> None:
-    """As the gallery says it (ours)."""
-    missing = await refusal(cinema, "wan://jobs/job_x/poster")
-    gone = await refusal(cinema, "wan://jobs/job_x/source")
+async def test_a_video_that_is_not_here_is_not_found_with_the_reason(
+    host_with_videos: Host,
+) -> None:
+    """With the reason that VideoViews gives (ours)."""
+    missing = await refusal(host_with_videos, "wan://jobs/job_x/poster")
+    gone = await refusal(host_with_videos, "wan://jobs/job_x/source")
 
     assert (missing.code, gone.code) == (-32602, -32602)
     assert missing.message.startswith("There are no frames.")
@@ -418,57 +420,62 @@ async def test_a_film_that_is_not_here_is_told_in_words(cinema: Host) -> None:
 
 
 @pytest.mark.parametrize("part", ["film", "poster"])
-async def test_a_job_without_a_film_says_why_there_is_none(home: Host, part: str) -> None:
-    """Nobody is sent to look for the film of a failed job (ours)."""
-    id = await home.start()
-    running = await refusal(home, f"wan://jobs/{id}/{part}")
-    home.sandbox.fault("GET", "*", faults.edited({"status": "failed", "error": "no face"}))
-    await home.call("get_job_status", job_id=id)
-    failed = await refusal(home, f"wan://jobs/{id}/{part}")
-    unknown = await refusal(home, f"wan://jobs/job_x/{part}")
+async def test_a_job_without_a_video_says_why_there_is_none(local_host: Host, part: str) -> None:
+    """Nobody is sent to look for the video of a failed job (ours)."""
+    id = await local_host.start()
+    running = await refusal(local_host, f"wan://jobs/{id}/{part}")
+    local_host.sandbox.fault("GET", "*", faults.edited({"status": "failed", "error": "no face"}))
+    await local_host.call("get_job_status", job_id=id)
+    failed = await refusal(local_host, f"wan://jobs/{id}/{part}")
+    unknown = await refusal(local_host, f"wan://jobs/job_x/{part}")
 
-    assert running.message.startswith("The job has not ended: there is no film yet.")
-    assert failed.message.startswith("The job failed: there is no film.")
+    assert len({error.message for error in (running, failed, unknown)}) == 3
+    assert "not ended" in running.message
+    assert "failed" in failed.message
     assert f'get_job_status with job_id "{id}"' in failed.message
-    assert unknown.message.startswith("No film of this job is saved here.")
 
 
 def remove(path: str) -> None:
     Path(path).unlink()
 
 
-async def test_a_film_can_be_too_large_or_gone(home: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has words of its own, for the way out is another (ours)."""
-    id = await home.start()
-    path = (await home.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
-    video_views = (await home.client.read_resource(f"wan://jobs/{id}/film")).contents
+async def test_a_saved_video_can_be_too_large_or_gone(
+    local_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a message of its own, because the next step differs (ours)."""
+    id = await local_host.start()
+    path = (await local_host.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
+    contents = (await local_host.client.read_resource(f"wan://jobs/{id}/film")).contents
     monkeypatch.setattr("wan_mcp.surface.video_views.MAX_INLINE_BYTES", 1_000)
-    large = await refusal(home, f"wan://jobs/{id}/film")
+    large = await refusal(local_host, f"wan://jobs/{id}/film")
     remove(path)
-    gone = await refusal(home, f"wan://jobs/{id}/film")
+    gone = await refusal(local_host, f"wan://jobs/{id}/film")
 
-    assert len(video_views) == 1
-    assert large.message.startswith("The saved film is larger than")
-    assert gone.message.startswith("The film is no longer where it was saved.")
+    assert len(contents) == 1
+    assert (large.code, gone.code) == (-32602, -32602)
+    assert "larger" in large.message
+    assert "no longer" in gone.message
 
 
-async def test_without_the_extra_a_poster_is_refused_by_its_name(
-    home: Host, monkeypatch: pytest.MonkeyPatch
+async def test_without_the_extra_the_refusal_names_it(
+    local_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The film itself is there, so it is not the film that is missing (ours)."""
     monkeypatch.setattr("wan_mcp.inputs.probe.available", lambda: False)
-    id = await home.start()
-    answer = await home.client.call_tool("wait_for_job", {"job_id": id, "timeout_seconds": 900})
-    error = await refusal(home, f"wan://jobs/{id}/poster")
+    id = await local_host.start()
+    answer = await local_host.client.call_tool(
+        "wait_for_job", {"job_id": id, "timeout_seconds": 900}
+    )
+    error = await refusal(local_host, f"wan://jobs/{id}/poster")
 
-    assert error.message.startswith("Posters need the extra wan-mcp[media].")
+    assert "wan-mcp[media]" in error.message
     assert "image" not in {block.type for block in answer.content}
 
 
-async def test_ids_of_films_are_completed_too(cinema: Host) -> None:
+async def test_ids_are_completed_for_the_templates_of_videos_too(host_with_videos: Host) -> None:
     """Each template has the same variable (ours)."""
-    id = await cinema.start()
-    film = ResourceTemplateReference(uri="wan://jobs/{job_id}/film")
-    answer = await cinema.client.complete(film, {"name": "job_id", "value": ""})
+    id = await host_with_videos.start()
+    template = ResourceTemplateReference(uri="wan://jobs/{job_id}/film")
+    answer = await host_with_videos.client.complete(template, {"name": "job_id", "value": ""})
 
     assert answer.completion.values == [id]

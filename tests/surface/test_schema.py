@@ -1,20 +1,17 @@
 """What the tools publish: the contract that every host and model reads."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
 import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
 import pytest
-from mcp.client import Client
 from mcp.types import ListToolsResult, Tool
 from pydantic import BaseModel
 
+from tests.snapshots import list_tools
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
-from wan_mcp.server import INSTRUCTIONS, build_server
-from wan_mcp.settings import Settings
+from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface.arguments import (
     GetJobStatus,
     ListJobs,
@@ -22,11 +19,8 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
     read_arguments,
 )
-from wan_mcp.surface.schema import portable
+from wan_mcp.surface.tools import portable_schema
 
-SNAPSHOT = Path(__file__).with_name("tools.json")
-MOST_BYTES = 7_950
-"""8,000 are allowed (ours)."""
 REFUSED_BY_SOME_HOST = {
     *("$ref", "$defs", "$schema", "anyOf", "oneOf", "allOf", "not", "const", "title", "examples"),
     *("patternProperties", "prefixItems", "nullable", "if", "then", "else", "format"),
@@ -35,23 +29,13 @@ REFUSED_BY_SOME_HOST = {
 
 @pytest.fixture(params=["auto", "legacy"])
 def listed(request: pytest.FixtureRequest) -> ListToolsResult:
-    """The whole tools/list answer, in the newest revision and in the handshake ones."""
-
-    async def ask() -> ListToolsResult:
-        with anyio.fail_after(5):
-            async with Client(build_server(Settings()), mode=request.param) as client:
-                return await client.list_tools()
-
-    return anyio.run(ask)
+    """The whole answer to tools/list, in the newest revision and in a handshake one."""
+    return anyio.run(list_tools, request.param)
 
 
 @pytest.fixture
 def tools(listed: ListToolsResult) -> dict[str, Tool]:
     return {tool.name: tool for tool in listed.tools}
-
-
-def plain(listed: ListToolsResult) -> list[dict[str, Any]]:
-    return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
 
 
 def nodes(schema: Any) -> Iterator[dict[str, Any]]:
@@ -68,19 +52,6 @@ def schemas(tools: dict[str, Tool]) -> list[dict[str, Any]]:
         for schema in (tool.input_schema, tool.output_schema)
         if schema is not None
     ]
-
-
-def test_published_tools_are_the_reviewed_ones(listed: ListToolsResult) -> None:
-    """The tool list is a contract: a change to it changes tools.json, and is seen (ours)."""
-    assert plain(listed) == json.loads(SNAPSHOT.read_text("utf-8"))
-
-
-def test_whole_list_fits_the_budget_on_the_wire(listed: ListToolsResult) -> None:
-    """Each byte is in every conversation of every user (ours)."""
-    result = listed.model_dump(mode="json", by_alias=True, exclude_none=True)
-    line = json.dumps({"jsonrpc": "2.0", "id": 1_000, "result": result}, separators=(",", ":"))
-
-    assert len(line.encode()) <= MOST_BYTES
 
 
 def test_every_schema_is_valid_json_schema(tools: dict[str, Tool]) -> None:
@@ -121,7 +92,7 @@ def test_every_schema_is_one_flat_closed_object(tools: dict[str, Tool]) -> None:
 
 
 def test_only_the_list_nests_and_only_flat_closed_jobs(tools: dict[str, Tool]) -> None:
-    """A list of jobs cannot be flat; its text tells the same to a host that drops it (ours)."""
+    """A list of jobs cannot be flat; its text says the same to a host that drops it (ours)."""
     listing = tools["list_jobs"].output_schema
     assert listing is not None
     jobs = listing["properties"]["jobs"]
@@ -224,7 +195,7 @@ def test_free_tools_take_what_they_need_and_no_more(tools: dict[str, Tool]) -> N
 
 
 def test_filter_says_what_it_never_hides(tools: dict[str, Tool]) -> None:
-    """Who looks for a lost purchase must not be able to filter it away (reliability 1)."""
+    """Nobody can filter a lost purchase away (ours)."""
     words = tools["list_jobs"].input_schema["properties"]["status"]["description"]
 
     assert words.endswith("submitting, running and unknown ones are always listed.")
@@ -281,13 +252,13 @@ class Inner(BaseModel):
 
 
 class Outer(BaseModel):
-    """A model with all that `portable` takes away."""
+    """A model with all that `portable_schema` takes away."""
 
     inner: Inner
     title: str | None = None
 
 
-def test_portable_inlines_references_and_drops_noise() -> None:
+def test_portable_schema_inlines_references_and_drops_noise() -> None:
     """References and unions with null are what hosts fail on (observed elsewhere)."""
     inner = {
         "type": "object",
@@ -295,7 +266,7 @@ def test_portable_inlines_references_and_drops_noise() -> None:
         "required": ["title"],
     }
 
-    assert portable(Outer) == {
+    assert portable_schema(Outer) == {
         "type": "object",
         "properties": {"inner": inner, "title": {"type": "string"}},
         "required": ["inner"],
@@ -303,9 +274,9 @@ def test_portable_inlines_references_and_drops_noise() -> None:
     }
 
 
-def test_portable_leaves_the_model_itself_alone() -> None:
+def test_portable_schema_leaves_the_model_itself_alone() -> None:
     """The schema is built for each tool, from one shared model (ours)."""
     models = (ReplaceCharacter, GetJobStatus, WaitForJob, ListJobs, JobResult, JobList, JobLine)
     for model in models:
-        assert portable(model) == portable(model)
-        assert portable(model)["properties"].keys() == model.model_fields.keys()
+        assert portable_schema(model) == portable_schema(model)
+        assert portable_schema(model)["properties"].keys() == model.model_fields.keys()

@@ -16,6 +16,7 @@ from mcp.types import CallToolResult, TextContent
 
 from tests import virtual_time
 from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.errors import CouldNotFindOut, OutOfCredits
 from wan_mcp.jobs import ANSWER_SECONDS
 from wan_mcp.ledger.sqlite import folder
 from wan_mcp.sandbox import Fault, Sandbox, Terms
@@ -33,8 +34,8 @@ EPOCH = virtual_time.EPOCH.timestamp()
 KEY = "pd_sandbox"
 
 
-class Passing:
-    """A gate for the sandbox at which only the clock moves."""
+class AdvancingClock:
+    """A gate for the sandbox: waiting at it only moves the clock."""
 
     def __init__(self, time: VirtualTime, seconds: float) -> None:
         self._time = time
@@ -45,7 +46,7 @@ class Passing:
 
 
 class Host:
-    """A host with one server: calls its tools and checks of each answer what is always true."""
+    """A host with one server. It calls tools, and checks in each answer what must always hold."""
 
     def __init__(self, client: Client, sandbox: Sandbox, time: VirtualTime) -> None:
         self.sandbox = sandbox
@@ -63,7 +64,7 @@ class Host:
         answer = Answer(result)
         if tool in self._schemas:
             jsonschema.validate(answer.data, self._schemas[tool])
-            assert untold(answer.data, answer.text) == []
+            assert missing_facts(answer.data, answer.text) == []
         assert KEY not in str(result)
         return answer
 
@@ -72,9 +73,9 @@ class Host:
         given = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **{**given, **arguments})
 
-    async def listed(self, **asked: Any) -> list[dict[str, Any]]:
-        """The jobs that list_jobs tells of."""
-        jobs: list[dict[str, Any]] = (await self.call("list_jobs", **asked)).data["jobs"]
+    async def listed(self, **filters: Any) -> list[dict[str, Any]]:
+        """The jobs in the answer of list_jobs."""
+        jobs: list[dict[str, Any]] = (await self.call("list_jobs", **filters)).data["jobs"]
         return jobs
 
     @property
@@ -85,6 +86,11 @@ class Host:
     async def _on_progress(self, progress: float, total: float | None, message: str | None) -> None:
         self.progress.append((progress, message or ""))
         self.heard.set()
+
+
+def facts(answer: "Answer") -> dict[str, Any]:
+    """The data of an answer without its sentences."""
+    return {name: answer.data[name] for name in answer.data.keys() - {"message", "next"}}
 
 
 class Answer:
@@ -98,16 +104,16 @@ class Answer:
         self.is_error = bool(result.is_error)
 
 
-def untold(data: dict[str, Any], text: str) -> list[str]:
-    """The fields of the data whose fact the text does not tell."""
-    return [name for name, value in data.items() if not _told(name, value, text)]
+def missing_facts(data: dict[str, Any], text: str) -> list[str]:
+    """The fields of the data whose fact is not in the text."""
+    return [name for name, value in data.items() if not _is_stated(name, value, text)]
 
 
-def _told(name: str, value: Any, text: str) -> bool:
+def _is_stated(name: str, value: Any, text: str) -> bool:
     if name == "jobs":
         lines = [line for line in text.splitlines() if line.startswith("- ")]
         both = zip(value, lines, strict=True)
-        return not any(untold(job, line) for job, line in both)
+        return not any(missing_facts(job, line) for job, line in both)
     if name == "expires_in_seconds" and value == 0:
         return " expired at " in text
     if name in ("expires_in_seconds", "elapsed_seconds", "heard_seconds_ago"):
@@ -122,7 +128,7 @@ def _told(name: str, value: Any, text: str) -> bool:
 
 
 def _spans(text: str) -> list[int]:
-    """Every stretch of time that a text speaks of, in seconds."""
+    """Every span of time in a text, in seconds."""
     pattern = r"(?:(\d+) h )?(?:(\d+) min)?(?: ?(\d+) s)?"
     groups = [match.groups(default="0") for match in re.finditer(pattern, text)]
     return [int(h) * 3_600 + int(m) * 60 + int(s) for h, m, s in groups if {h, m, s} != {"0"}] + (
@@ -133,7 +139,7 @@ def _spans(text: str) -> list[int]:
 Open = Callable[..., Awaitable[Host]]
 TERMS = Terms(pending_seconds=5, processing_seconds=55)
 SILENT = Terms(pending_seconds=5, processing_seconds=55, list_echoes_input=False)
-"""A vendor whose job list tells nothing of a lost answer."""
+"""A vendor whose job list does not show which job a lost answer was about."""
 
 
 time, anyio_backend = in_virtual_time(0.0, sockets=True)
@@ -191,14 +197,13 @@ async def host(open_host: Open) -> Host:
 # A job that goes well
 
 
-async def test_submit_tells_the_job_its_cost_and_the_next_call(host: Host) -> None:
+async def test_submit_answers_with_the_job_its_cost_and_the_next_call(host: Host) -> None:
     """One POST, one charge, and everything a model needs for the next call (ours)."""
     answer = await host.replace(seed=7)
     (charge,) = host.sandbox.charges
 
     assert not answer.is_error
-    assert answer.data == {
-        "message": "The job was accepted.",
+    assert facts(answer) == {
         "job_id": charge.job_id,
         "status": "running",
         "vendor_status": "pending",
@@ -206,9 +211,8 @@ async def test_submit_tells_the_job_its_cost_and_the_next_call(host: Host) -> No
         "credits_remaining": 90.0,
         "seed": 7,
         "charged": "yes",
-        "next": f'Call wait_for_job with job_id "{charge.job_id}"; a job takes minutes. '
-        "Do not call replace_character again for it.",
     }
+    assert f'wait_for_job with job_id "{charge.job_id}"' in answer.data["next"]
     assert "The link" not in answer.text
 
 
@@ -250,7 +254,7 @@ async def test_status_of_a_running_job_is_free_and_immediate(host: Host) -> None
     assert "wait_for_job" in answer.data["next"]
 
 
-async def test_wait_returns_the_film_when_the_job_is_completed(host: Host) -> None:
+async def test_wait_returns_the_video_when_the_job_is_completed(host: Host) -> None:
     """The link, its life, the cost, and what to do with it (ours)."""
     started = await host.replace()
     answer = await host.call("wait_for_job", job_id=started.data["job_id"], timeout_seconds=300)
@@ -293,7 +297,6 @@ async def test_wait_whose_time_is_up_is_data_with_a_next_step(host: Host) -> Non
 
     assert not answer.is_error
     assert answer.data["status"] == "running"
-    assert answer.data["message"] == "The job is still going."
     assert started.data["job_id"] in answer.data["next"]
     assert 30 <= host.time.now - begun <= 30.5
 
@@ -328,7 +331,7 @@ async def test_busy_vendor_only_makes_the_wait_longer(host: Host) -> None:
     assert "nothing was started" not in notes
 
 
-# A job that does not go well is still an answer
+# A failed job is an answer, not an error
 
 
 async def test_failed_job_is_a_result_and_no_error(host: Host) -> None:
@@ -368,7 +371,7 @@ async def test_completed_job_without_a_usable_link_says_so(
     assert answer.data["next"].startswith("Call wait_for_job")
 
 
-async def test_salvaged_job_is_told_with_what_is_missing(host: Host) -> None:
+async def test_answer_about_a_salvaged_job_says_what_is_missing(host: Host) -> None:
     """An answer that broke off after the id still names the paid job (ours)."""
     host.sandbox.fault("POST", RUN, faults.cut('",'))
     answer = await host.replace()
@@ -497,7 +500,7 @@ async def test_failed_read_never_speaks_of_a_charge(
     ids=["html", "empty", "list", "null", "other", "nan", "deep", "bomb", "cut", "500", "dropped"],
 )
 async def test_garbage_on_a_read_is_an_answer_too(host: Host, fault: Fault) -> None:
-    """Whatever comes, the job itself is not affected and the model hears so (ours)."""
+    """Whatever comes, the job is not affected, and the answer says so (ours)."""
     started = await host.replace()
     host.sandbox.fault("GET", JOB, fault, times=None)
     answer = await host.call("get_job_status", job_id=started.data["job_id"])
@@ -505,10 +508,10 @@ async def test_garbage_on_a_read_is_an_answer_too(host: Host, fault: Fault) -> N
     assert answer.is_error
     assert (answer.data["code"], answer.data["charged"]) == ("could_not_find_out", "no")
     assert answer.data["retry_safe"] is True
-    assert answer.data["next"] == "The job itself is not affected. Call again in a minute."
+    assert answer.data["next"] == CouldNotFindOut.advice
 
 
-# Calls that never get out of the house
+# Calls that cause no request
 
 HOSTILE: list[dict[str, Any]] = [
     {"video": "file:///etc/passwd"},
@@ -555,7 +558,7 @@ async def test_job_id_that_climbs_causes_no_request_at_all(host: Host, tool: str
     assert host.sandbox.requests == []
 
 
-async def test_list_that_cannot_be_asked_for_so_says_what_can(host: Host) -> None:
+async def test_list_with_a_bad_filter_names_the_good_ones(host: Host) -> None:
     """A misspelt filter must not pass for no filter (ours)."""
     for arguments, words in (
         ({"status": "done"}, "status must be one of submitting, running, completed, failed"),
@@ -580,7 +583,7 @@ async def test_every_problem_of_a_call_comes_in_one_answer(host: Host) -> None:
 
 
 async def test_unknown_tool_is_refused_by_its_name(host: Host) -> None:
-    """A model that misspells a tool learns so, and nothing is sent (ours)."""
+    """A model that misspells a tool gets the right names, and nothing is sent (ours)."""
     answer = await host.call("replace_charachter", video="x")
 
     assert answer.is_error
@@ -595,7 +598,7 @@ async def test_unknown_tool_is_refused_by_its_name(host: Host) -> None:
         *[("wait_for_job", "no"), ("list_jobs", "no")],
     ],
 )
-async def test_defect_of_ours_is_told_without_its_traceback(
+async def test_defect_of_ours_is_answered_without_its_traceback(
     host: Host,
     tool: str,
     charged: str,
@@ -636,13 +639,13 @@ def hold_the_answer(host: Host) -> anyio.Event:
     """PixelDojo takes the money and says nothing until the event is set."""
     gate = anyio.Event()
     host.sandbox.fault("POST", RUN, faults.held(faults.honest(), after=gate))
-    almost = faults.held(faults.honest(), before=Passing(host.time, 1.4))
+    almost = faults.held(faults.honest(), before=AdvancingClock(host.time, 1.4))
     host.sandbox.fault("GET", MODEL, almost)
     return gate
 
 
-async def test_late_answer_is_told_as_submitting_within_four_seconds(host: Host) -> None:
-    """One agent SDK gives a whole call 5 s; asking for the price counts too (reliability 1)."""
+async def test_late_answer_is_submitting_within_four_seconds(host: Host) -> None:
+    """One agent SDK gives a call 5 s, price included (docs/promises.md, rule 4)."""
     gate = hold_the_answer(host)
     answer = await host.replace(seed=7)
     gate.set()
@@ -651,20 +654,18 @@ async def test_late_answer_is_told_as_submitting_within_four_seconds(host: Host)
     assert ANSWER_SECONDS == 4
     assert not answer.is_error
     assert submission_id.startswith("sub_")
-    assert answer.data == {
-        "message": "The request is on its way; PixelDojo has not answered yet.",
+    assert facts(answer) == {
         "job_id": submission_id,
         "status": "submitting",
         "credit_estimate": 10.0,
         "seed": 7,
         "charged": "unknown",
-        "next": f'Call wait_for_job with job_id "{submission_id}". '
-        "Do not call replace_character again for it.",
     }
+    assert f'wait_for_job with job_id "{submission_id}"' in answer.data["next"]
 
 
-async def test_wait_for_a_handle_leads_to_the_job_and_its_film(host: Host) -> None:
-    """One id for the caller: the handle is good until there is a better one (design)."""
+async def test_wait_for_a_submission_id_leads_to_the_job_and_its_video(host: Host) -> None:
+    """The submission id is good until there is a job id, and after that too (ours)."""
     gate = hold_the_answer(host)
     submitting = await host.replace()
     host.heard = anyio.Event()
@@ -687,7 +688,7 @@ async def test_wait_for_a_handle_leads_to_the_job_and_its_film(host: Host) -> No
 
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
-async def test_look_at_a_handle_that_is_on_its_way_asks_nobody(host: Host, tool: str) -> None:
+async def test_look_at_a_submission_without_an_answer_asks_nobody(host: Host, tool: str) -> None:
     """PixelDojo has no id to be asked about yet (ours)."""
     gate = hold_the_answer(host)
     submission_id = (await host.replace()).data["job_id"]
@@ -702,21 +703,23 @@ async def test_look_at_a_handle_that_is_on_its_way_asks_nobody(host: Host, tool:
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
 async def test_either_id_of_a_job_is_understood(host: Host, tool: str) -> None:
-    """A model may hold on to the first id that it got (design)."""
+    """A model may go on using the first id that it got (ours)."""
     gate = hold_the_answer(host)
     submission_id = (await host.replace()).data["job_id"]
     gate.set()
     found = await host.call("wait_for_job", job_id=submission_id, timeout_seconds=1)
     job_id = found.data["job_id"]
-    told = [(await host.call(tool, **_arguments(tool, id))).data for id in (submission_id, job_id)]
+    by_submission, by_job = [
+        (await host.call(tool, **_arguments(tool, id))).data for id in (submission_id, job_id)
+    ]
 
     assert job_id == host.sandbox.charges[0].job_id
-    assert told[0] == told[1]
-    assert told[0]["job_id"] == job_id
+    assert by_submission == by_job
+    assert by_job["job_id"] == job_id
 
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
-async def test_handle_that_was_never_given_is_not_found(host: Host, tool: str) -> None:
+async def test_submission_id_that_was_never_given_is_not_found(host: Host, tool: str) -> None:
     """PixelDojo is not asked for what only we could know (ours)."""
     answer = await host.call(tool, job_id="sub_aaaabbbbccccdddd")
 
@@ -727,22 +730,22 @@ async def test_handle_that_was_never_given_is_not_found(host: Host, tool: str) -
 
 # An equal call
 
-TAKE = "For another take call again with another seed."
+ANOTHER_TAKE = "another seed"
 
 
 def joins(answer: Answer, job_id: str) -> bool:
-    """Whether an answer tells of that job, that nothing was bought, and the way to another.
+    """Whether an answer leads to that job, says that nothing was bought, and how to get another.
 
-    That way is only told once it is known that the first request was answered.
+    It says how only after the first request was answered.
     """
     data = answer.data
     bought_nothing = data["message"].startswith("Nothing was bought by this call:")
-    told = (not answer.is_error, data["job_id"], data["charged"], TAKE in answer.text)
-    return bought_nothing and told == (True, job_id, "no", data["status"] != "submitting")
+    found = (not answer.is_error, data["job_id"], data["charged"], ANOTHER_TAKE in answer.text)
+    return bought_nothing and found == (True, job_id, "no", data["status"] != "submitting")
 
 
 async def test_equal_call_joins_the_job_that_runs(host: Host) -> None:
-    """However often it is repeated, it is paid once (reliability 1)."""
+    """However often it is repeated, it is paid once (docs/promises.md, rule 8)."""
     first = await host.replace()
     again = [
         await host.replace(),
@@ -764,12 +767,12 @@ async def test_equal_call_joins_the_request_that_is_on_its_way(host: Host) -> No
 
     assert joins(again, first.data["job_id"])
     assert again.data["status"] == "submitting"
-    assert "it is paid at most once" in again.data["message"]
+    assert "at most once" in again.data["message"]
     assert host.posts == 1
 
 
 async def test_two_equal_calls_at_once_buy_one_job(host: Host) -> None:
-    """The loser of the insert waits on the winner's row (reliability 1)."""
+    """The loser of the insert waits on the winner's record (docs/promises.md, rule 9)."""
     answers: list[Answer] = []
 
     async def call() -> None:
@@ -784,21 +787,21 @@ async def test_two_equal_calls_at_once_buy_one_job(host: Host) -> None:
     assert {answer.data["job_id"] for answer in answers} == {charge.job_id}
 
 
-async def test_link_signed_anew_is_the_same_clip_while_its_job_runs(host: Host) -> None:
-    """Only the query differs (reliability 1)."""
+async def test_link_with_a_new_signature_is_the_same_video_while_its_job_runs(host: Host) -> None:
+    """Only the query differs (docs/promises.md, rule 8)."""
     first = await host.replace(video=f"{host.sandbox.clip_url}?X-Signature=1")
     again = await host.replace(video=f"{host.sandbox.clip_url}?X-Signature=2")
 
     assert joins(again, first.data["job_id"])
-    assert "Only what follows the ? of a link differs" in again.text
+    assert "the ? of a link" in again.text
     assert host.posts == 1
 
 
-async def test_equal_call_after_the_end_gets_the_same_film_for_a_while(host: Host) -> None:
-    """15 minutes; then it is a wish for a new one (reliability 1)."""
+async def test_equal_call_after_the_end_gets_the_same_video_for_a_while(host: Host) -> None:
+    """15 minutes; then it asks for a new one (docs/promises.md, rule 8)."""
     first = await host.replace()
     job_id = first.data["job_id"]
-    film = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    completed = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
     ended = host.time.now
     host.time.now = ended + 14 * 60
     again = await host.replace()
@@ -806,13 +809,13 @@ async def test_equal_call_after_the_end_gets_the_same_film_for_a_while(host: Hos
     later = await host.replace()
 
     assert joins(again, job_id)
-    assert again.data["video_url"] == film.data["video_url"]
+    assert again.data["video_url"] == completed.data["video_url"]
     assert again.data["status"] == "completed"
     assert later.data["charged"] == "yes"
     assert later.data["job_id"] != job_id
 
 
-async def test_another_query_after_the_end_is_another_clip(host: Host) -> None:
+async def test_another_query_after_the_end_is_another_video(host: Host) -> None:
     """?id=2 must not get the finished film of ?id=1 (ours)."""
     first = await host.replace(video=f"{host.sandbox.clip_url}?id=1")
     await host.call("wait_for_job", job_id=first.data["job_id"], timeout_seconds=300)
@@ -825,7 +828,7 @@ async def test_another_query_after_the_end_is_another_clip(host: Host) -> None:
 
 
 async def test_another_seed_is_another_take(host: Host) -> None:
-    """The one way to want a second film of the same inputs (reliability 1)."""
+    """The only way to get a second video of the same inputs (docs/promises.md, rule 8)."""
     takes = [await host.replace(seed=seed) for seed in (1, 2)]
 
     assert [take.data["charged"] for take in takes] == ["yes", "yes"]
@@ -833,31 +836,30 @@ async def test_another_seed_is_another_take(host: Host) -> None:
     assert len(host.sandbox.charges) == 2
 
 
-async def test_seed_is_planted_and_told_when_none_was_given(host: Host) -> None:
-    """By it a lost answer is found again, and every take can be repeated (reliability 1)."""
+async def test_seed_is_generated_and_reported_when_none_was_given(host: Host) -> None:
+    """It finds a lost answer again, and repeats any take (docs/promises.md, rule 7)."""
     first = await host.replace()
     job_id, seed = first.data["job_id"], first.data["seed"]
     status = await host.call("get_job_status", job_id=job_id)
-    film = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    ended = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
 
     assert host.sandbox.charges[0].body["seed"] == seed
     assert 0 <= seed < 2**31
-    assert [status.data["seed"], film.data["seed"], (await host.listed())[0]["seed"]] == [seed] * 3
+    assert [status.data["seed"], ended.data["seed"], (await host.listed())[0]["seed"]] == [seed] * 3
 
 
-async def test_call_refused_by_the_minute_succeeds_when_it_was_told_to(host: Host) -> None:
-    """No user need be asked for what less than a minute mends (ours)."""
+async def test_call_refused_by_the_minute_succeeds_when_the_answer_said_so(host: Host) -> None:
+    """Within a minute the same call succeeds, without asking the user (ours)."""
     host.sandbox.fault("POST", RUN, refusing(422, "invalid"), times=6)
     for seed in range(6):
         await host.replace(seed=seed)
     refused = await host.replace(seed=6)
-    told = re.search(r"There is room again in (\d+) s\.", refused.data["message"])
-    assert told is not None
-    host.time.now += int(told[1])
+    seconds = re.search(r" in (\d+) s\.", refused.data["message"])
+    assert seconds is not None
+    host.time.now += int(seconds[1])
     again = await host.replace(seed=6)
 
     assert (refused.data["code"], refused.data["retry_safe"]) == ("limit_reached", True)
-    assert refused.data["next"] == "Repeat the same call then."
     assert again.data["charged"] == "yes"
 
 
@@ -865,7 +867,7 @@ async def test_call_refused_by_the_minute_succeeds_when_it_was_told_to(host: Hos
 
 
 async def lose_the_answer(host: Host) -> str:
-    """The handle of a paid request whose answer never came."""
+    """The submission id of a paid request whose answer never came."""
     host.sandbox.fault("POST", RUN, faults.dropped(work=True))
     answer = await host.replace()
     assert answer.data["code"] == "outcome_unknown"
@@ -876,27 +878,23 @@ async def lose_the_answer(host: Host) -> str:
 async def test_unknown_outcome_says_what_was_checked_and_what_to_do(
     open_host: Open, tool: str
 ) -> None:
-    """Unknown is said in those words, never as a failure (reliability 1)."""
+    """Unknown is called unknown, never a failure (docs/promises.md, rule 6)."""
     host = await open_host(terms=SILENT)
     submission_id = await lose_the_answer(host)
     answer = await host.call(tool, **_arguments(tool, submission_id))
 
     assert not answer.is_error
     assert (answer.data["status"], answer.data["job_id"]) == ("unknown", submission_id)
-    assert re.fullmatch(
-        r"The outcome of this request is unknown: it may have been charged\. The request was sent, "
-        r"but no answer arrived \(connection broken\)\. Looked for (once|\d+ times); the last "
-        r"time: PixelDojo's job list does not show which job is whose\.",
-        answer.data["message"],
-    )
+    assert "(connection broken)" in answer.data["message"]
+    assert re.search(r"Looked for (once|\d+ times)", answer.data["message"])
     assert f'get_job_status with job_id "{submission_id}"' in answer.data["next"]
     assert "Do not repeat replace_character" in answer.data["next"]
     assert not re.search("fail|error", answer.text, re.IGNORECASE)
     assert host.posts == 1
 
 
-async def test_lost_answer_is_found_by_its_handle(host: Host) -> None:
-    """The list shows the planted seed, so the film is not lost with the answer (reliability 1)."""
+async def test_lost_answer_is_found_by_its_submission_id(host: Host) -> None:
+    """PixelDojo's list shows the generated seed, which finds it (docs/promises.md, rule 7)."""
     submission_id = await lose_the_answer(host)
     answer = await host.call("wait_for_job", job_id=submission_id, timeout_seconds=900)
     (charge,) = host.sandbox.charges
@@ -907,17 +905,16 @@ async def test_lost_answer_is_found_by_its_handle(host: Host) -> None:
 
 
 async def test_equal_call_after_a_lost_answer_sends_nothing(open_host: Open) -> None:
-    """It says so, and leads to the same handle (reliability 1)."""
+    """It says so, and leads to the same submission (docs/promises.md, rule 8)."""
     host = await open_host(terms=SILENT)
     submission_id = await lose_the_answer(host)
     again = await host.replace()
 
     assert (again.is_error, again.data["code"]) == (True, "outcome_unknown")
     assert (again.data["job_id"], again.data["charged"]) == (submission_id, "no")
-    assert again.data["message"].startswith("This call sent nothing: the outcome of the equal")
-    assert "that earlier request may have been charged" in again.data["message"]
+    assert again.data["message"].startswith("This call sent nothing")
     assert again.data["retry_safe"] is False
-    assert TAKE not in again.text
+    assert "This call sent nothing" in again.data["message"]
     assert submission_id in again.data["next"]
     assert not re.search("fail|error", again.text, re.IGNORECASE)
     assert (host.posts, len(host.sandbox.charges)) == (1, 1)
@@ -943,40 +940,35 @@ async def test_only_the_call_that_sent_the_request_may_have_been_charged(open_ho
 
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
-async def test_request_that_never_left_is_told_as_not_sent(open_host: Open, tool: str) -> None:
-    """Nobody was asked, nothing was charged, and it may be repeated (reliability 1)."""
+async def test_request_that_never_left_is_not_sent(open_host: Open, tool: str) -> None:
+    """Nothing was charged, and it may be repeated (docs/promises.md, rule 2)."""
     host = await open_host(down=True)
     await host.replace()
     (line,) = await host.listed(status="not_sent")
     answer = await host.call(tool, **_arguments(tool, line["job_id"]))
 
     assert (answer.is_error, answer.data["status"], line["status"]) == (False, *["not_sent"] * 2)
-    assert answer.data["message"] == (
-        "No job came of this request, and nothing was charged. "
-        "The request was not sent (no connection)."
-    )
-    assert answer.data["next"] == "Calling replace_character again is safe."
+    assert "(no connection)" in answer.data["message"]
+    assert "safe" in answer.data["next"]
 
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
-async def test_request_that_was_turned_down_is_told_with_the_reason(host: Host, tool: str) -> None:
-    """The reason is kept for whoever asks later (ours)."""
+async def test_refused_request_is_reported_with_the_reason(host: Host, tool: str) -> None:
+    """A later call may ask for the reason (ours)."""
     host.sandbox.fault("POST", RUN, refusing(402, "insufficient_credits"))
     await host.replace()
     (line,) = await host.listed(status="refused")
     answer = await host.call(tool, **_arguments(tool, line["job_id"]))
 
     assert (answer.is_error, answer.data["status"], line["status"]) == (False, *["refused"] * 2)
-    assert answer.data["message"] == (
-        'The PixelDojo account has too few credits. PixelDojo says: "No." Ask the user to buy '
-        "credits on pixeldojo.ai, then call again. Nothing was charged."
-    )
-    assert "See to the reason" in answer.data["next"]
+    assert 'PixelDojo says: "No."' in answer.data["message"]
+    assert OutOfCredits.advice in answer.data["message"]
+    assert answer.data["charged"] == "no"
 
 
 @pytest.mark.parametrize("state", ["not_sent", "refused"])
 async def test_call_after_one_that_bought_nothing_is_a_new_one(host: Host, state: str) -> None:
-    """After rejected or unsent a new call is a new POST (reliability 1)."""
+    """A new call is then a new POST (docs/promises.md, rule 8)."""
     fault = refusing(422, "invalid") if state == "refused" else refusing(429, "slow_down")
     host.sandbox.fault("POST", RUN, fault)
     first = await host.replace()
@@ -990,9 +982,7 @@ async def test_call_after_one_that_bought_nothing_is_a_new_one(host: Host, state
 @pytest.mark.parametrize(
     ("tool", "seconds"), [("get_job_status", {}), ("wait_for_job", {"timeout_seconds": 60})]
 )
-async def test_job_that_is_gone_is_told_as_lost(
-    host: Host, tool: str, seconds: dict[str, int]
-) -> None:
+async def test_job_that_is_gone_is_lost(host: Host, tool: str, seconds: dict[str, int]) -> None:
     """It was paid: only PixelDojo's support can help, and buying again costs again (ours)."""
     job_id = (await host.replace()).data["job_id"]
     host.sandbox.fault("GET", JOB, refusing(404, "job_not_found"), times=None)
@@ -1015,7 +1005,7 @@ async def test_job_that_is_gone_is_told_as_lost(
 # The ledger
 
 
-async def test_list_tells_of_every_job_newest_first(open_host: Open) -> None:
+async def test_list_has_every_job_newest_first(open_host: Open) -> None:
     """What was bought, what runs, what got lost; the same in data and text (ours)."""
     host = await open_host(terms=SILENT)
     done = (await host.replace(seed=1)).data["job_id"]
@@ -1032,16 +1022,13 @@ async def test_list_tells_of_every_job_newest_first(open_host: Open) -> None:
     assert [job["seed"] for job in jobs[1:]] == [2, 1]
     assert {job["source_video"] for job in jobs} == {host.sandbox.clip_url}
     assert jobs[2]["made_at"] == "2026-11-01T00:00:00+00:00"
-    assert answer.data["message"] == (
-        "3 jobs, newest first. Of unknown outcome: 1; that may have been charged."
-    )
     assert f'wait_for_job with job_id "{going}"' in answer.data["next"]
     assert f'get_job_status with job_id "{submission_id}"' in answer.data["next"]
     assert (answer.data["charged"], answer.is_error) == ("no", False)
 
 
-async def test_list_leaves_out_what_bought_nothing_until_it_is_asked_for(host: Host) -> None:
-    """Failing submits must not push the films out of the list (ours)."""
+async def test_list_leaves_out_what_bought_nothing_unless_filtered_for(host: Host) -> None:
+    """Failing submits must not push videos out of the list (ours)."""
     done = (await host.replace(seed=1)).data["job_id"]
     await host.call("wait_for_job", job_id=done, timeout_seconds=300)
     host.sandbox.fault("POST", RUN, refusing(422, "invalid"), times=3)
@@ -1051,12 +1038,11 @@ async def test_list_leaves_out_what_bought_nothing_until_it_is_asked_for(host: H
     refused = await host.call("list_jobs", status="refused", limit=2)
 
     assert [job["job_id"] for job in answer.data["jobs"]] == [done]
-    assert answer.data["message"] == "1 job."
     assert [job["status"] for job in refused.data["jobs"]] == ["refused"] * 2
-    assert refused.data["message"].startswith("2 refused requests, newest first; there are older")
+    assert "older" in refused.data["message"]
 
 
-async def test_list_says_how_old_the_news_of_a_running_job_is(host: Host) -> None:
+async def test_list_says_how_old_the_facts_of_a_running_job_are(host: Host) -> None:
     """A job that nobody waits for is looked at rarely, and may have ended since (ours)."""
     job_id = (await host.replace()).data["job_id"]
     (new,) = await host.listed()
@@ -1066,10 +1052,10 @@ async def test_list_says_how_old_the_news_of_a_running_job_is(host: Host) -> Non
 
     assert "heard_seconds_ago" not in new
     assert answer.data["jobs"][0]["heard_seconds_ago"] == 80
-    assert f"- {job_id}: running when last heard of, 1 min 20 s ago, made" in answer.text
+    assert answer.data["jobs"][0]["job_id"] == job_id
 
 
-async def test_list_is_cut_to_what_was_asked_for(host: Host) -> None:
+async def test_list_is_cut_to_its_filter_and_limit(host: Host) -> None:
     """Ended jobs by status and number; what may still cost is always there (ours)."""
     done = [(await host.replace(seed=seed)).data["job_id"] for seed in (1, 2)]
     for job_id in done:
@@ -1095,16 +1081,16 @@ async def test_list_without_a_job_is_an_answer_too(host: Host) -> None:
 
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
-@pytest.mark.parametrize("clip", ["clip", "no-person"])
-async def test_ended_job_is_told_from_the_ledger(host: Host, tool: str, clip: str) -> None:
-    """Terminal is final: PixelDojo is not asked again (reliability 2)."""
-    job_id = (await host.replace(video=f"{host.sandbox.origin}/media/{clip}.mp4")).data["job_id"]
+@pytest.mark.parametrize("source", ["clip", "no-person"])
+async def test_ended_job_is_read_from_the_ledger(host: Host, tool: str, source: str) -> None:
+    """An end is final: PixelDojo is not asked again (ours)."""
+    job_id = (await host.replace(video=f"{host.sandbox.origin}/media/{source}.mp4")).data["job_id"]
     ended = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
     host.sandbox.fault("GET", "/api/*", faults.status(500), times=None)
     asked = len(host.sandbox.requests)
     later = await host.call(tool, **_arguments(tool, job_id))
 
-    assert ended.data["status"] == ("failed" if clip == "no-person" else "completed")
+    assert ended.data["status"] == ("failed" if source == "no-person" else "completed")
     assert later.data == ended.data
     assert len(host.sandbox.requests) == asked
 
@@ -1116,7 +1102,7 @@ def job_of_before(host: Host) -> str:
 
 
 async def test_without_a_ledger_nothing_is_bought(open_host: Open, tmp_path: Path) -> None:
-    """Fail closed: what is not written down could be paid twice (reliability 1)."""
+    """Fail closed: what is not written down could be paid twice (docs/promises.md, rule 11)."""
     data = tmp_path / "file"
     data.write_text("The data folder is a file.")
     host = await open_host(data=data)
@@ -1130,20 +1116,20 @@ async def test_without_a_ledger_nothing_is_bought(open_host: Open, tmp_path: Pat
     assert host.posts == 0
 
 
-async def test_without_a_ledger_a_job_is_still_told_and_waited_for(
+async def test_without_a_ledger_a_job_is_still_read_and_waited_for(
     open_host: Open, tmp_path: Path
 ) -> None:
-    """Reads still work: the film must not be lost with the disk (reliability 1)."""
+    """Reads still work: the video must not be lost too (docs/promises.md, rule 11)."""
     data = tmp_path / "file"
     data.write_text("The data folder is a file.")
     host = await open_host(data=data)
     job_id = job_of_before(host)
     status = await host.call("get_job_status", job_id=job_id)
-    film = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    ended = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
 
     assert (status.is_error, status.data["status"]) == (False, "running")
-    assert (film.is_error, film.data["status"]) == (False, "completed")
-    assert film.data["video_url"].endswith(f"{job_id}.mp4")
+    assert (ended.is_error, ended.data["status"]) == (False, "completed")
+    assert ended.data["video_url"].endswith(f"{job_id}.mp4")
 
 
 async def test_without_a_ledger_what_only_it_knows_is_not_made_up(
@@ -1164,10 +1150,10 @@ async def test_without_a_ledger_what_only_it_knows_is_not_made_up(
         assert "jobs" not in answer.data
 
 
-async def test_ledger_that_became_read_only_still_tells_its_jobs(
+async def test_ledger_that_became_read_only_still_shows_its_jobs(
     host: Host, open_host: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was paid for stays visible; nothing more is bought (reliability 1)."""
+    """What was paid for stays visible; nothing more is bought (docs/promises.md, rule 11)."""
     job_id = (await host.replace(seed=1)).data["job_id"]
 
     def read_only(folder: Path, name: str) -> Path:
@@ -1177,16 +1163,16 @@ async def test_ledger_that_became_read_only_still_tells_its_jobs(
     late = await open_host(beside=host)
     refused = await late.replace(seed=2)
     (line,) = await late.listed()
-    film = await late.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+    ended = await late.call("wait_for_job", job_id=job_id, timeout_seconds=300)
 
     assert (refused.data["code"], refused.data["charged"]) == ("ledger_unavailable", "no")
     assert "Read-only file system" in refused.data["message"]
     assert (line["job_id"], line["seed"]) == (job_id, 1)
-    assert film.data["status"] == "completed"
+    assert ended.data["status"] == "completed"
     assert host.posts == 1
 
 
-async def test_job_of_another_program_is_told_without_guesses(host: Host) -> None:
+async def test_job_of_another_program_is_reported_without_guesses(host: Host) -> None:
     """Its request and its start are not ours to know (ours)."""
     job_id = job_of_before(host)
     host.time.now += 20

@@ -277,7 +277,7 @@ async def test_memory_of_shown_contact_sheets_is_bounded(
     viewer: Viewer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server may run for months; the oldest is forgotten, and shown again (ours)."""
-    monkeypatch.setattr("wan_mcp.surface.video_views.SHOWN", 1)
+    monkeypatch.setattr("wan_mcp.surface.video_views.MAX_SHOWN_JOBS", 1)
     one, two = [await viewer.save(seed=seed) for seed in (1, 2)]
     counts = [len(await viewer.images(id)) for id in (one, two, two, one)]
 

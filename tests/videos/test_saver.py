@@ -18,7 +18,7 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
-from wan_mcp.polling.waits import SAVE_SECONDS
+from wan_mcp.polling.intervals import SAVE_SECONDS
 from wan_mcp.videos.saver import RETRY_SECONDS, SETTLE_SECONDS, VideoSaver
 
 pytestmark = pytest.mark.anyio

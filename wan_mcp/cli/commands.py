@@ -149,6 +149,7 @@ def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: 
 
 async def _price(vendor: "PixelDojo") -> str:
     from wan_mcp.errors import WanError
+    from wan_mcp.wording import counted
 
     try:
         estimate = (await vendor.model()).credit_estimate
@@ -158,7 +159,7 @@ async def _price(vendor: "PixelDojo") -> str:
         await vendor.aclose()
     if estimate is None:
         return "its price is not known: PixelDojo's page names none"
-    return f"about {estimate:g} credits"
+    return f"about {counted(estimate, 'credit')}"
 
 
 def _confirmed(question: str) -> bool:

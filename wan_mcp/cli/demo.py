@@ -17,6 +17,7 @@ from wan_mcp.cli.demo_sandbox import demo_sandbox
 from wan_mcp.cli.file_server import served_files
 from wan_mcp.cli.progress_bar import ProgressBar
 from wan_mcp.settings import Settings
+from wan_mcp.wording import number
 
 Peer = StdioServerParameters | MCPServer[Any]
 
@@ -202,7 +203,7 @@ class Demo:
 
     def _credits(self) -> str:
         cost, left = (
-            f"{self._answer[name]:.10g}" if name in self._answer else "an unknown number"
+            number(self._answer[name]) if name in self._answer else "an unknown number"
             for name in ("credit_cost", "credits_remaining")
         )
         spent = f"{cost} spent" if self._bought else f"nothing spent now, {cost} before"

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from wan_mcp.errors import Refused
 from wan_mcp.ledger.record import State
+from wan_mcp.wording import counted, is_or_are, number, was_or_were
 
 SOON_SECONDS = 120.0
 """Seconds that a caller may be told to wait (ours); what frees up later is told by its date."""
@@ -170,9 +171,9 @@ def _per_job(limit: float | None, estimate: float | None) -> None:
     if limit is None or (estimate is not None and estimate <= limit):
         return
     unknown = "has a price that cannot be had now"
-    price = unknown if estimate is None else f"costs {_number(estimate)}"
+    price = unknown if estimate is None else f"costs {number(estimate)}"
     raise LimitReached(
-        f"At most {_many(limit, 'credit')} may be spent on one job, and this one {price}.",
+        f"At most {counted(limit, 'credit')} may be spent on one job, and this one {price}.",
         setting="WAN_MCP_MAX_CREDITS_PER_JOB",
         limit=limit,
         used=estimate,
@@ -196,8 +197,8 @@ def _per_day(
         return
     needed = used + price - limit
     raise LimitReached(
-        f"At most {_many(limit, 'credit')} may be spent in 24 hours: {_number(used)} {_are(used)} "
-        f"used up or reserved, and this job counts as {_number(price)}.",
+        f"At most {counted(limit, 'credit')} may be spent in 24 hours: {number(used)} "
+        f"{is_or_are(used)} used up or reserved, and this job counts as {number(price)}.",
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
@@ -223,8 +224,8 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
     if len(running) < limit:
         return
     raise LimitReached(
-        f"At most {_many(limit, 'job')} may be in flight at once, and {len(running)} "
-        f"{_are(len(running))}.",
+        f"At most {counted(limit, 'job')} may be in flight at once, and {len(running)} "
+        f"{is_or_are(len(running))}.",
         setting="WAN_MCP_MAX_IN_FLIGHT",
         limit=limit,
         used=len(running),
@@ -252,8 +253,8 @@ def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
     if len(ages) < limit:
         return
     raise LimitReached(
-        f"At most {_many(limit, 'paid request')} may be sent a minute, and {len(ages)} "
-        f"{'was' if len(ages) == 1 else 'were'}.",
+        f"At most {counted(limit, 'paid request')} may be sent a minute, and {len(ages)} "
+        f"{was_or_were(len(ages))}.",
         setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
         limit=limit,
         used=len(ages),
@@ -263,16 +264,3 @@ def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
 
 def _frees_at(now: datetime, seconds: float | None) -> FreesAt | None:
     return None if seconds is None else FreesAt(seconds, now + timedelta(seconds=seconds))
-
-
-def _many(number: float, noun: str) -> str:
-    return f"{_number(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def _are(number: float) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _number(credits: float) -> str:
-    """Every digit: `:g` alone would show a million as 1e+06."""
-    return f"{credits:.15g}"

@@ -1,4 +1,4 @@
-"""Where a request and its job stand: the ledger's row in the words that callers read."""
+"""The state of a request and its job, made from the ledger's record for callers to read."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _STATUS = {
     State.UNKNOWN: JobStatus.UNKNOWN,
 }
 TRANSIENT_ERRORS = (CouldNotFindOut, RateLimited)
-"""What a look may meet without being over: a busy vendor means "wait on"."""
+"""Errors after which a look or a wait may go on: a busy vendor only means "wait longer"."""
 _REFUSALS: dict[str, type[WanError]] = {
     kind.code: kind for kind in (Unauthorized, OutOfCredits, NotAllowed, Rejected)
 }
@@ -38,30 +38,42 @@ _REFUSALS: dict[str, type[WanError]] = {
 
 @dataclass(frozen=True)
 class JobView:
-    """All that is known of one request and its job.
+    """Everything that is known about one request and its job.
 
     Attributes:
-        id: PixelDojo's job id, or our handle while there is none.
-        job: as PixelDojo last told of it; None before it has an id.
-        row: the ledger's row; None when the ledger cannot be read.
+        id: PixelDojo's job id, or our submission id while there is none.
+        job: the job as PixelDojo last reported it; None before it has an id.
+        record: the ledger's record; None when the ledger cannot be read.
+        elapsed_seconds: the age of the job when a look or a wait made this view, or how long the
+            job took; None when that is not known, and in the answer to a submit.
+        last_error: why the look that made this view failed; the rest is then what was known
+            before. None when it did not fail.
+        joined: only after a submit: an equal request existed already, and nothing was bought.
+        query_differs: only when joined: the requests are equal except for the query of a link.
+        notes: only after a submit: what the preflight found and did not refuse.
     """
 
     id: str
     status: JobStatus
     job: Job | None = None
     record: Record | None = None
+    elapsed_seconds: float | None = None
+    last_error: WanError | None = None
+    joined: bool = False
+    query_differs: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
-        """Whether asking again could tell nothing new."""
+        """Whether asking PixelDojo again could bring nothing new."""
         going = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
         if self.status is JobStatus.COMPLETED:
             return self.job is not None and self.job.video_url is not None
         return self.status not in going
 
     @property
-    def is_without_film(self) -> bool:
-        """Whether the job is completed and no link to its film has come."""
+    def lacks_video_url(self) -> bool:
+        """Whether the job is completed and PixelDojo has not sent a link to its video."""
         return self.status is JobStatus.COMPLETED and not self.settled
 
     @property
@@ -71,12 +83,12 @@ class JobView:
 
     @property
     def seed(self) -> int | None:
-        """The seed that repeats this take, given or planted."""
+        """The seed that repeats this take, given by the caller or generated."""
         return None if self.record is None else self.record.seed
 
     @property
     def why(self) -> str:
-        """How a request came to this, and what was looked at since; "" when nothing tells."""
+        """Why the request is in this state, and what was found since; "" when that is not known."""
         if self.record is None:
             return ""
         # What was found before the outcome was known is out of date once it is.
@@ -84,27 +96,38 @@ class JobView:
         return " ".join(filter(None, [self.record.error, looks]))
 
     def age(self, now: datetime) -> float | None:
-        """Seconds the job took, or has taken so far; None when nothing tells."""
+        """Seconds that the job took, or has taken so far; None when that is not known."""
         if self.record is None:
             return None
         began = self.record.accepted_at or self.record.sent_at or self.record.created_at
         return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
 
-    def silence(self, now: datetime) -> float | None:
-        """Seconds since PixelDojo last told of a job that was running then; None for others."""
+    def seconds_since_reply(self, now: datetime) -> float | None:
+        """Seconds since PixelDojo last reported a running job; None for other jobs."""
         if self.record is None or self.status is not JobStatus.RUNNING:
             return None
         heard = self.record.last_reply_at or self.record.accepted_at or self.record.created_at
         return (now - heard).total_seconds()
 
 
+Look = JobView | WanError
+"""What one look at a job brings: a view, or the error because of which nothing is known yet."""
+
+
+def require_view(look: Look) -> JobView:
+    """The view that a look brought. Raises the error if it brought none."""
+    if isinstance(look, WanError):
+        raise look
+    return look
+
+
 def view_of_record(record: Record) -> JobView:
-    """The standing that a row of the ledger tells."""
+    """The view of a record of the ledger."""
     return JobView(record.public_id, _STATUS[record.state], record.job, record)
 
 
 def view_of_job(job: Job) -> JobView:
-    """The standing when only PixelDojo's own word is to be had."""
+    """The view of a job that only PixelDojo's answer is known of."""
     return JobView(job.job_id, job.status, job)
 
 
@@ -119,7 +142,7 @@ def failure_of(record: Record) -> WanError | None:
         case State.REFUSED:
             failure = Rejected(
                 f"The equal request of {when} was turned down. {why}",
-                next_step="See to the reason first, then call again.",
+                next_step="Remove the reason first, then call again.",
             )
         case State.UNKNOWN:
             failure = unknown_before(record, why)
@@ -136,12 +159,12 @@ def is_transient(last_error: WanError) -> bool:
 
 
 def permanent_error_code(last_error: WanError | None) -> str | None:
-    """How a row keeps what kind of trouble it is; None for one that passes."""
+    """The code under which a record keeps a permanent error; None for a transient one."""
     return None if last_error is None or is_transient(last_error) else last_error.code
 
 
 def last_error_of(record: Record) -> WanError | None:
-    """What the last look met, whichever process made it; None when PixelDojo answered it."""
+    """The error of the last look, by whichever process; None when PixelDojo answered it."""
     if record.last_error is None:
         return None
     if kind := _REFUSALS.get(record.last_error_code or ""):
@@ -157,7 +180,7 @@ def _looks(record: Record) -> str:
 
 
 def unknown(submission_id: str, what: str) -> OutcomeUnknown:
-    """A lost answer, with the one thing to do about it."""
+    """The error of a lost answer, with the one thing to do about it."""
     failure = OutcomeUnknown(
         what,
         next_step=f'Call get_job_status with job_id "{submission_id}" in a minute: it looks for '
@@ -169,7 +192,7 @@ def unknown(submission_id: str, what: str) -> OutcomeUnknown:
 
 
 def unknown_before(record: Record, why: str) -> OutcomeUnknown:
-    """The lost answer of an equal request, as it is told to a call that sent nothing itself."""
+    """The lost answer of an equal request, as an error for a call that sent nothing itself."""
     failure = unknown(
         record.submission_id,
         f"This call sent nothing: the outcome of the equal request of {_when(record)} is unknown, "
@@ -180,8 +203,8 @@ def unknown_before(record: Record, why: str) -> OutcomeUnknown:
 
 
 def states_of(statuses: Collection[JobStatus]) -> frozenset[State]:
-    """The ledger's states that are told as one of these."""
-    return frozenset(state for state, told in _STATUS.items() if told in statuses)
+    """The states of records whose status is one of these."""
+    return frozenset(state for state, status in _STATUS.items() if status in statuses)
 
 
 def _when(record: Record) -> str:

@@ -1,8 +1,8 @@
-"""What a caller may pass to the tools: PixelDojo's documented parameters, word for word.
+"""The arguments of the tools: PixelDojo's documented parameters, under their documented names.
 
-Models send `"7"` for 7 and 720 for `"720"`: whatever can be read without loss is taken. Anything
-else is refused before a request is made, all of it in one answer, and never repeated back: an
-argument may hold a signed link or a secret.
+Models send `"7"` for 7 and 720 for `"720"`, so every value that can be read without loss is
+accepted. All others are refused before a request is made, in one answer. That answer repeats no
+value, because a value may be a signed link or a secret.
 """
 
 import difflib
@@ -19,15 +19,15 @@ from wan_mcp.models import JOB_ID, JobStatus, Replacement, Resolution
 from wan_mcp.web import addresses
 
 MAX_PROBLEMS = 20
-"""A call with a thousand unknown arguments is not answered with a thousand lines."""
+"""How many problems a refusal names; a call may have a thousand unknown arguments."""
 
 RANDOM_SEED = -1
-"""Some frameworks make every argument required; this value says "leave it out" (ours)."""
+"""Means "no seed given": some frameworks make every argument required (ours)."""
 
 
 @dataclass(frozen=True)
-class Reads:
-    """How an argument is read, and the schema that is published for it.
+class ArgumentType:
+    """How an argument is read, and the JSON Schema that is published for it.
 
     Attributes:
         read: the value from what was given; raises ValueError with the end of a sentence.
@@ -44,8 +44,8 @@ class Reads:
         return dict(self.published)
 
 
-def whole(lowest: int, highest: int) -> Reads:
-    """A whole number within limits: 7, 7.0, "7" and "7.0" are all 7; true and 7.5 are none."""
+def whole_number(lowest: int, highest: int) -> ArgumentType:
+    """A whole number within limits: 7, 7.0, "7" and "7.0" are all 7; true and 7.5 are refused."""
 
     def read(value: Any, info: core_schema.ValidationInfo) -> int:
         number = _exact(value)
@@ -53,7 +53,7 @@ def whole(lowest: int, highest: int) -> Reads:
             raise ValueError(f"must be a whole number from {lowest} to {highest}")
         return number
 
-    return Reads(read, {"type": "integer", "minimum": lowest, "maximum": highest})
+    return ArgumentType(read, {"type": "integer", "minimum": lowest, "maximum": highest})
 
 
 def _exact(value: Any) -> int | None:
@@ -104,17 +104,17 @@ def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
     raise ValueError(f"must be one of {', '.join(JobStatus)}")
 
 
-FLAG = Reads(_flag, {"type": "boolean"})
+FLAG = ArgumentType(_flag, {"type": "boolean"})
 # As strings, because some hosts refuse an enum of numbers together with every other tool.
-LINES = Reads(_lines, {"type": "string", "enum": ["480", "720"]})
-STATUS = Reads(_status, {"type": "string", "enum": list(JobStatus)})
-URL = Reads(_media_url, {"type": "string"})
-ID = Reads(_job_id, {"type": "string"})
-SEED = replace(whole(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
+LINES = ArgumentType(_lines, {"type": "string", "enum": ["480", "720"]})
+STATUS = ArgumentType(_status, {"type": "string", "enum": list(JobStatus)})
+URL = ArgumentType(_media_url, {"type": "string"})
+ID = ArgumentType(_job_id, {"type": "string"})
+SEED = replace(whole_number(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
 
 
 class Arguments(BaseModel):
-    """The arguments of one call; null means "left out", whatever the schema says."""
+    """The arguments of one call. Null means "left out", although the schema does not offer it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -137,7 +137,7 @@ class ReplaceCharacter(Arguments):
     ]
     video_duration: Annotated[
         int,
-        whole(1, 15),
+        whole_number(1, 15),
         Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
     ] = 5
     resolution: Annotated[
@@ -147,11 +147,11 @@ class ReplaceCharacter(Arguments):
     ] = None
     refert_num: Annotated[
         int | None,
-        whole(1, 10),
+        whole_number(1, 10),
         Field(description="Reference frames, 1 to 10; only 1 and 5 may have an effect."),
     ] = None
     frames_per_second: Annotated[
-        int | None, whole(8, 30), Field(description="8 to 30; may have no effect.")
+        int | None, whole_number(8, 30), Field(description="8 to 30; may have no effect.")
     ] = None
     go_fast: Annotated[bool, FLAG, Field(description="Faster, lower quality. Default false.")] = (
         False
@@ -164,7 +164,7 @@ class ReplaceCharacter(Arguments):
     ] = None
 
     def replacement(self) -> Replacement:
-        """The same wish in our own words, holding only what the caller set."""
+        """The request in our own terms, with only what the caller set."""
         given = self.model_fields_set
         return Replacement(
             video=self.video,
@@ -190,7 +190,7 @@ class WaitForJob(GetJobStatus):
 
     timeout_seconds: Annotated[
         int,
-        whole(0, 900),
+        whole_number(0, 900),
         Field(description="0 to 900, default 45; many hosts end a call at 60."),
     ] = 45
 
@@ -206,26 +206,29 @@ class ListJobs(Arguments):
             "not_sent; submitting, running and unknown ones are always listed."
         ),
     ] = None
-    limit: Annotated[int, whole(1, 50), Field(description="1 to 50, default 10.")] = 10
+    limit: Annotated[int, whole_number(1, 50), Field(description="1 to 50, default 10.")] = 10
 
 
 A = TypeVar("A", bound=Arguments)
 
 
 def read_arguments(model: type[A], given: dict[str, Any], *, loopback: bool) -> A:
-    """The arguments, checked.
+    """The arguments of a call, checked.
+
+    Args:
+        loopback: whether links to this machine are accepted.
 
     Raises:
-        InvalidArguments: every problem at once, in words.
+        InvalidArguments: names every problem at once.
     """
     try:
         return model.model_validate(given, context={"loopback": loopback})
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
-        raise InvalidArguments(_told([dict(error) for error in errors], model)) from None
+        raise InvalidArguments(_refusal([dict(error) for error in errors], model)) from None
 
 
-def _told(errors: list[dict[str, Any]], model: type[Arguments]) -> str:
+def _refusal(errors: list[dict[str, Any]], model: type[Arguments]) -> str:
     names = list(model.model_fields)
     problems = [_sentence(error, names) for error in errors[:MAX_PROBLEMS]]
     if len(errors) > MAX_PROBLEMS:
@@ -246,7 +249,7 @@ def _sentence(error: dict[str, Any], names: list[str]) -> str:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    # A name is the caller's data too: one with digits inside might be a key in the wrong place.
-    video_views = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
+    # A name is the caller's data too: one with digits inside might be an API key in its place.
+    shown = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
     near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.6)
-    return f"{video_views} is unknown" + (f" (did you mean {near[0]}?)" if near else "")
+    return f"{shown} is unknown" + (f" (did you mean {near[0]}?)" if near else "")

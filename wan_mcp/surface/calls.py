@@ -1,12 +1,12 @@
-"""One call: what a tool works with besides its arguments, and how hosts are given its answer."""
+"""One call of a host: what it works with, and how its answer or its error reaches the host."""
 
 from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.context import ServerRequestContext
@@ -24,89 +24,129 @@ from mcp.types import (
 from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.answers.text import duration, text
-from wan_mcp.surface.video_views import visible_to
+from wan_mcp.surface.answers.text import text
+from wan_mcp.surface.video_views import without_unreachable_file
 from wan_mcp.videos.job_files import Blob
+from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.polling.waits import JobUpdate
+    from wan_mcp.ledger.status import JobView, Look
+    from wan_mcp.surface.video_views import VideoViews
 
-Asked = ServerRequestContext[Any, Any]
+RequestContext = ServerRequestContext[Any, Any]
 
-JOBS = "wan://jobs"
-"""The jobs as a resource; under it, each by its id."""
-
-Progress = Callable[[float, str], Awaitable[None]]
-Result = JobResult | JobList
+JOBS_URI = "wan://jobs"
+"""The list of jobs as a resource; each job is below it, under its id."""
 
 BOUGHT = frozenset(JobStatus) - {JobStatus.REFUSED, JobStatus.NOT_SENT}
-"""What a list shows unasked: a few refusals would push every film out of it."""
+"""The statuses of a list without a filter: a few refusals would push every video out of it."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a tool works with besides its arguments.
+    """What the answer to one call is made with, besides the arguments.
 
     Attributes:
-        jobs: the caller's jobs.
-        progress: tells a waiting person how far it is; the number only has to grow.
-        confirm_above: credits above which a person has to say yes; None never asks.
-        context: the SDK's own, through which the host is asked.
-        local: whether paths of this machine mean something to the caller.
-        poster: a few frames of a job's saved film; None where none are to be shown.
+        jobs: the jobs of the caller's account.
+        video_views: what can be shown of their videos.
+        context: the SDK's own; through it a call reports progress and asks the user.
+        confirm_above: the price in credits above which the user has to agree; None never asks.
+        local: whether the caller can use paths of this machine.
+        with_contact_sheet: whether a result shows a few frames of the saved video.
     """
 
     jobs: Jobs
-    progress: Progress
-    confirm_above: float | None
+    video_views: VideoViews
     context: Context[Any, Any]
+    confirm_above: float | None = None
     local: bool = False
-    contact_sheet: Callable[[str], Awaitable[Blob | None]] | None = None
+    with_contact_sheet: bool = False
 
-    async def told(self, update: JobUpdate) -> JobResult:
-        """News of a job, as this caller can use it. Raises what kept us from learning of it."""
+    async def report_progress(self, step: float, message: str) -> None:
+        """Say how far the call is; the number only has to grow (MCP specification)."""
+        await self.context.report_progress(step, None, message)
+
+    def submit_result(self, view: JobView) -> JobResult:
+        """The answer to a submit, as this caller can use it."""
+        view = without_unreachable_file(view, local=self.local)
+        return results.submit_result(view, now=self.jobs.clock.wall())
+
+    async def job_result(self, look: Look) -> JobResult:
+        """The answer about one job, as this caller can use it. Raises a look that is an error."""
+        if isinstance(look, WanError):
+            raise look
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
-        seen = replace(update, view=visible_to(update.known(), local=self.local))
-        return results.update_result(seen, now=now, typical=typical)
+        view = without_unreachable_file(look, local=self.local)
+        return results.look_result(view, now=now, typical=typical)
 
-    async def listed(self, status: JobStatus | None, limit: int) -> JobList:
-        """The caller's jobs: all that go on, and the newest ended ones of a status."""
+    async def job_list(self, status: JobStatus | None, limit: int) -> JobList:
+        """All unfinished jobs, and the newest ended ones of a status."""
         views = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
         now = self.jobs.clock.wall()
         return results.list_result(views, now=now, status=status, limit=limit)
 
-    async def answer(self, result: Result) -> CallToolResult:
-        """A result as hosts are given it."""
+    async def tool_result(self, result: JobResult | JobList) -> CallToolResult:
+        """A result in the protocol's form, with the contact sheet and the player's data."""
         if isinstance(result, JobList):
-            return answer_of(result)
-        is_film = result.status is JobStatus.COMPLETED and result.size is not None
-        video_views = (
-            self.contact_sheet and is_film and await self.contact_sheet(result.job_id or "")
-        )
+            return tool_result(result)
+        is_saved = result.status is JobStatus.COMPLETED and result.size is not None
+        image = None
+        if self.with_contact_sheet and is_saved:
+            image = await self.video_views.first_contact_sheet(result.job_id or "")
         typical = await self.jobs.typical()
-        for_player = None if typical is None else {"typically": duration(typical)}
-        return answer_of(result, picture=video_views or None, meta=for_player)
+        meta = None if typical is None else {"typically": duration(typical)}
+        return tool_result(result, image=image, meta=meta)
 
 
-OpenCall = Callable[[Context[Any, Any]], Call]
+@dataclass(frozen=True)
+class Calls:
+    """Opens the calls of one server. The fields are those of `Call`."""
+
+    confirm_above: float | None
+    local: bool
+    with_contact_sheet: bool
+
+    def open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True) -> Call:
+        """What a request works with.
+
+        Args:
+            context: the request's own, from either layer of the SDK.
+            needs_key: without an API key there is no account, and so no jobs to speak of.
+
+        Raises:
+            NoKey: a key is needed, and none is configured.
+        """
+        if not isinstance(context, Context):
+            context = Context(request_context=context)
+        app = context.request_context.lifespan_context
+        if needs_key:
+            app.jobs.require_key()
+        return Call(
+            app.jobs,
+            app.video_views,
+            context,
+            self.confirm_above,
+            self.local,
+            self.with_contact_sheet,
+        )
 
 
-def answer_of(
-    result: Result,
+def tool_result(
+    result: JobResult | JobList,
     *,
     failed: bool = False,
-    picture: Blob | None = None,
+    image: Blob | None = None,
     meta: dict[str, Any] | None = None,
 ) -> CallToolResult:
     """A result as data and as text: some hosts show a model only one of the two."""
-    caption = "\nPicture: frames of the film." if picture else ""
+    caption = "\nPicture: frames of the film." if image else ""
     content: list[ContentBlock] = [TextContent(type="text", text=text(result) + caption)]
-    if picture is not None:
-        data = base64.b64encode(picture.data).decode()
-        content.append(ImageContent(type="image", data=data, mime_type=picture.mime_type))
+    if image is not None:
+        data = base64.b64encode(image.data).decode()
+        content.append(ImageContent(type="image", data=data, mime_type=image.mime_type))
     return CallToolResult(
         content=content,
         structured_content=result.model_dump(mode="json", exclude_none=True),
@@ -117,13 +157,13 @@ def answer_of(
 
 @contextmanager
 def as_mcp_errors(**data: str) -> Iterator[None]:
-    """Turns what goes wrong within it into an error that says what to do.
+    """Turns every exception raised within it into an MCPError that says what to do.
 
-    An unexpected exception is logged and not told: to a host of a handshake revision the SDK
-    would send its text (observed).
+    The text of an unexpected exception is logged and not sent: the SDK would send it to a host of
+    a revision before 2026-07-28 (observed).
 
     Args:
-        data: what the error names besides, as `uri`.
+        data: the error's `data`, such as `uri`.
     """
     try:
         yield
@@ -131,16 +171,8 @@ def as_mcp_errors(**data: str) -> Iterator[None]:
         raise
     except WanError as failure:
         code = INVALID_PARAMS if isinstance(failure, NotFound) else INTERNAL_ERROR
-        words = f"{failure.what} {failure.next_step}"
-        raise MCPError(code, words, data or None) from failure
-    except Exception as broken:
+        raise MCPError(code, f"{failure.what} {failure.next_step}", data or None) from failure
+    except Exception as defect:
         logger.exception("an answer broke")
-        words = "This hit a defect of wan-mcp; the server's log has the details."
-        raise MCPError(INTERNAL_ERROR, words, data or None) from broken
-
-
-def opened(open_call: OpenCall, asked: Asked) -> Call:
-    """What the caller of a request works with. Raises NoKey."""
-    call = open_call(Context(request_context=asked))
-    call.jobs.require_key()  # without a key there is no account whose jobs to tell of
-    return call
+        message = "This hit a defect of wan-mcp; the server's log has the details."
+        raise MCPError(INTERNAL_ERROR, message, data or None) from defect

@@ -1,8 +1,8 @@
-"""Asking the person before a dear job, where the operator wants that and the host can ask.
+"""Asks the user before an expensive job, if the operator wants that and the host can ask.
 
-A yes counts only when it comes through the host's own question to its user (elicitation). An
-argument called `confirm` would be the model's word, not the person's; and a host that answers
-without having asked cannot be told from one that asked, so nothing here says who said no.
+Only a yes to the host's own question counts (elicitation). An argument called `confirm` would be
+the model's word, not the user's. A host that answers without having asked its user looks exactly
+like one that asked, so no text here says who refused.
 """
 
 from typing import Any
@@ -14,57 +14,65 @@ from mcp.types import InputRequiredResult
 from pydantic import BaseModel, Field
 
 from wan_mcp.errors import Refused
+from wan_mcp.wording import counted
 
-MODERN = "2026-07-28"
+STATELESS_REVISION = "2026-07-28"
+"""Since this revision of MCP a question is the answer to a call, and needs no open connection."""
 
 
 class Consent(BaseModel):
-    """The question, as a host shows it."""
+    """The form that a host shows."""
 
     spend: bool = Field(description="Start the job and spend the credits?")
 
 
 class NotConfirmed(Refused):
-    """The operator wants a person's yes for a job of this price, and there was none."""
+    """The operator wants the user to agree to a job of this price, and that did not happen."""
 
     code = "not_confirmed"
     advice = "Tell the user. Call again only if they want to be asked again."
 
 
-def question(price: float | None, limit: float) -> str | None:
-    """What to ask before a job; None when no question is wanted.
+def question_for(price: float | None, limit: float) -> str | None:
+    """What to ask before a job; None when no question is needed.
 
     Args:
-        price: credits that the job is said to cost; an unknown price is asked about too.
-        limit: what may be spent on a job without asking.
+        price: credits that the job is expected to cost; an unknown price needs a question too.
+        limit: credits that a job may cost without a question.
     """
     if price is not None and price <= limit:
         return None
-    cost = "an unknown number of" if price is None else f"about {price:.15g}"
-    return f"This job costs {cost} PixelDojo credits. Start it?"
+    cost = (
+        "an unknown number of PixelDojo credits"
+        if price is None
+        else f"about {counted(price, 'PixelDojo credit')}"
+    )
+    return f"This job costs {cost}. Start it?"
 
 
-async def ask(context: Context[Any, Any], text: str) -> InputRequiredResult | None:
-    """Have the host put the question; None after a yes.
+async def ask(context: Context[Any, Any], question: str) -> InputRequiredResult | None:
+    """Have the host ask its user; None after a yes.
 
-    Since revision 2026-07-28 a question is the answer to the call, which then comes again with
-    the person's own; before, it is a request of ours in the middle of the call.
+    Since revision 2026-07-28 the question is the answer to the call, which the host then repeats
+    with what its user said. In earlier revisions it is a request of the server during the call.
 
     Raises:
-        NotConfirmed: the host cannot ask, or the answer was no yes.
+        NotConfirmed: the host cannot ask, or the answer was not a yes.
     """
     if not _can_ask(context):
         raise NotConfirmed(
-            f'The user has to be asked first: "{text}" This host cannot ask, so nothing was sent.',
+            f'The user has to be asked first: "{question}" This host cannot ask, so nothing was '
+            "sent.",
             next_step="Tell the user that WAN_MCP_CONFIRM_ABOVE is set for this server: its "
             "operator can raise or unset it, or use a host that can ask (elicitation).",
         )
 
-    async def put() -> Elicit[Consent]:
-        return Elicit(text, Consent)
+    async def elicit() -> Elicit[Consent]:
+        return Elicit(question, Consent)
 
-    asked = {"consent": (Resolve(put), True)}
-    answer = await resolve_arguments(asked, build_resolver_plans(asked, set()), {}, context)
+    arguments = {"consent": (Resolve(elicit), True)}
+    plans = build_resolver_plans(arguments, set())
+    answer = await resolve_arguments(arguments, plans, {}, context)
     if isinstance(answer, InputRequiredResult):
         return answer
     _require_yes(answer["consent"])
@@ -72,10 +80,10 @@ async def ask(context: Context[Any, Any], text: str) -> InputRequiredResult | No
 
 
 def _can_ask(context: Context[Any, Any]) -> bool:
-    offers = context.client_capabilities and context.client_capabilities.elicitation
-    if not offers or (offers.form is None and offers.url is not None):
+    elicitation = context.client_capabilities and context.client_capabilities.elicitation
+    if not elicitation or (elicitation.form is None and elicitation.url is not None):
         return False
-    return context.protocol_version == MODERN or context.session.can_send_request
+    return context.protocol_version == STATELESS_REVISION or context.session.can_send_request
 
 
 def _require_yes(answer: ElicitationResult[Consent]) -> None:

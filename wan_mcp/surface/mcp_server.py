@@ -1,4 +1,4 @@
-"""The SDK's server, extended where the SDK has no public way."""
+"""The SDK's server with what this server needs and the SDK offers no hook for."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from mcp.types import (
 )
 from pydantic import AnyUrl
 
-from wan_mcp.surface.calls import JOBS
+from wan_mcp.surface.calls import JOBS_URI
 from wan_mcp.surface.resources import JobResources
 from wan_mcp.surface.subscriptions import Subscriptions
 
@@ -29,42 +29,44 @@ L = TypeVar("L")
 
 
 class WanServer(MCPServer[L]):
-    """The SDK's server, with resources that are told who reads them and have a type each."""
+    """The SDK's server, extended by inheritance for three reasons.
 
-    _resources: JobResources
+    * A resource of the SDK has one MIME type that is fixed when it is registered. A saved video
+      has the type of its file, so the jobs' resources are read here.
+    * The SDK answers an unknown tool or prompt without the names that exist, and logs an unknown
+      prompt as a defect of the server.
+    * A completion handler of the SDK does not get the request's context, so it cannot know whose
+      jobs to complete; and there is no hook for subscriptions. Both are registered on the SDK's
+      low-level server, which only a subclass may reach.
+    """
 
-    def serve(self, shelf: JobResources, subscriptions: Subscriptions) -> None:
-        """Have these resources listed, read, completed and subscribed to."""
-        self._resources = shelf
-        # No public way: `completion` is not told who asks, and nobody may subscribe.
-        low = self._lowlevel_server
-        low.add_request_handler("completion/complete", CompleteRequestParams, shelf.complete)
-        low.add_request_handler(
+    _job_resources: JobResources
+
+    def add_jobs(self, resources: JobResources, subscriptions: Subscriptions) -> None:
+        """Offer jobs as resources that can be listed, read, completed and subscribed to."""
+        self._job_resources = resources
+        low_level = self._lowlevel_server
+        low_level.add_request_handler(
+            "completion/complete", CompleteRequestParams, resources.complete
+        )
+        low_level.add_request_handler(
             "subscriptions/listen", SubscriptionsListenRequestParams, subscriptions.listen
         )
-        low.add_request_handler(
+        low_level.add_request_handler(
             "resources/subscribe", SubscribeRequestParams, subscriptions.subscribe
         )
-        low.add_request_handler(
+        low_level.add_request_handler(
             "resources/unsubscribe", UnsubscribeRequestParams, subscriptions.unsubscribe
         )
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[L, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """A tool's answer. Raises ToolError, with the names that there are, for an unknown one."""
+        """A tool's answer. Raises ToolError with the existing names for an unknown one."""
         names = [tool.name for tool in await self.list_tools()]
         if name not in names:
             raise ToolError(f"There is no tool {name[:80]!r}, only {', '.join(names)}.")
         return await super().call_tool(name, arguments, context)
-
-    async def list_resources(self) -> list[Resource]:
-        """The jobs, and what extensions brought."""
-        return [*self._resources.listed, *await super().list_resources()]
-
-    async def list_resource_templates(self) -> list[ResourceTemplate]:
-        """One job, and its films."""
-        return [*self._resources.templates, *await super().list_resource_templates()]
 
     async def get_prompt(
         self,
@@ -72,16 +74,24 @@ class WanServer(MCPServer[L]):
         arguments: dict[str, Any] | None = None,
         context: Context[L, Any] | None = None,
     ) -> GetPromptResult | InputRequiredResult:
-        """A prompt. Raises MCPError for one that there is not, which the SDK takes for a defect."""
+        """A prompt. Raises MCPError with the existing names for an unknown one."""
         names = [prompt.name for prompt in await self.list_prompts()]
         if name not in names:
             raise MCPError(INVALID_PARAMS, f"There is no such prompt, only {', '.join(names)}.")
         return await super().get_prompt(name, arguments, context)
 
+    async def list_resources(self) -> list[Resource]:
+        """The list of jobs, and the resources of extensions."""
+        return [*self._job_resources.resources, *await super().list_resources()]
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        """The templates of one job and its videos, and those of extensions."""
+        return [*self._job_resources.templates, *await super().list_resource_templates()]
+
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[L, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """One of ours, or an extension's."""
-        if context is None or not str(uri).startswith(JOBS):
+        """A resource of the jobs, or of an extension. Raises MCPError."""
+        if context is None or not str(uri).startswith(JOBS_URI):
             return await super().read_resource(uri, context)
-        return [await self._resources.read(str(uri), context)]
+        return [await self._job_resources.read(str(uri), context)]

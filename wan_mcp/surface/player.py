@@ -1,4 +1,4 @@
-"""Gives out the player page, and says from where it may load films."""
+"""The player: a page on which a host shows a job and plays its video (MCP Apps)."""
 
 from html import escape
 from importlib.resources import files
@@ -7,22 +7,22 @@ from urllib.parse import urlsplit
 from mcp.server.apps import Apps, ResourceCsp
 from mcp.server.mcpserver.resources import FunctionResource
 
-URI = "ui://wan-mcp/player.html"
+PLAYER_URI = "ui://wan-mcp/player.html"
 MIME_TYPE = "text/html;profile=mcp-app"
-"""How hosts tell such a page from a document (MCP Apps, 2026-01-26)."""
+"""The type by which hosts recognise such a page (MCP Apps 2026-01-26)."""
 
 MEDIA_ORIGIN = "https://temp.pixeldojo.ai"
-"""Where PixelDojo keeps finished films (documented in its examples)."""
+"""Where PixelDojo keeps finished videos (documented in its examples)."""
 _API_ORIGIN = "https://pixeldojo.ai"
-_GAP = "{{media-origins}}"
+_ORIGINS_PLACEHOLDER = "{{media-origins}}"
 
 
 def media_origins(api_base: str) -> list[str]:
-    """The only origins that the page needs: a host's Content-Security-Policy allows no other.
+    """The origins that the page loads videos from; the host's policy (CSP) allows no other.
 
     Args:
-        api_base: where the API is; films lie beside it only when it is not PixelDojo's own, as
-            with the sandbox.
+        api_base: the address of the API. Its origin is added when it is not PixelDojo's own: the
+            sandbox keeps its videos there.
     """
     base = urlsplit(api_base)
     own = f"{base.scheme}://{base.netloc.rpartition('@')[2]}"
@@ -30,26 +30,26 @@ def media_origins(api_base: str) -> list[str]:
 
 
 def page(api_base: str) -> str:
-    """The page as HTML; it is the same for every job and holds no secret.
+    """The page as HTML. It is the same for every job and holds no secret.
 
-    The page is told its origins so that it tries nothing that its host would block.
+    It contains the origins, so that it does not try to load what its host would block.
     """
     html = files(__package__).joinpath("player.html").read_text("utf-8")
-    return html.replace(_GAP, escape(" ".join(media_origins(api_base))))
+    return html.replace(_ORIGINS_PLACEHOLDER, escape(" ".join(media_origins(api_base))))
 
 
 def player_app(api_base: str) -> Apps:
-    """The player page for hosts that show pages (MCP Apps); the tools name it in their `_meta`.
+    """The extension that offers the page; the tools name the page in their `_meta`.
 
     Args:
-        api_base: where the API is; films may lie beside it.
+        api_base: the address of the API, as for `media_origins`.
     """
     csp = ResourceCsp(resource_domains=media_origins(api_base))
     ui = {"csp": csp.model_dump(by_alias=True, exclude_none=True), "prefersBorder": True}
     apps = Apps()
     apps.add_resource(
         FunctionResource(
-            uri=URI,
+            uri=PLAYER_URI,
             name="player",
             title="Player",
             mime_type=MIME_TYPE,

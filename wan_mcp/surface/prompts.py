@@ -1,6 +1,7 @@
-"""The prompt that a person picks from a host's menu to have one character replaced."""
+"""The prompt that a user picks from the menu of a host to have a character replaced."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
@@ -10,14 +11,14 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, InputRequiredResult
 from pydantic import Field, ValidationError
 
-from wan_mcp.surface.answers.text import number
 from wan_mcp.surface.arguments import ReplaceCharacter
-from wan_mcp.surface.calls import OpenCall
+from wan_mcp.surface.calls import Calls
 from wan_mcp.surface.tools import ICON
+from wan_mcp.wording import counted
 
-# By the names that the tool has for them: a host may pass on what it would call the tool with.
+# The names are those of the tool: a host may pass the arguments that it would call the tool with.
 Video = Annotated[str, Field(description="Direct public link to the clip.")]
-Picture = Annotated[str, Field(description="Direct public link to a picture of the character.")]
+Image = Annotated[str, Field(description="Direct public link to a picture of the character.")]
 Seconds = Annotated[str, Field(description="Seconds to make, 1 to 15; 5 when left out.")]
 
 _STEPS = """\
@@ -44,44 +45,42 @@ the reason, and start no other one before I say so.
 
 
 class _ClosedPrompt(Prompt):
-    """A prompt that tells its arguments to whoever passes others.
+    """A prompt that refuses unknown arguments and names those it takes.
 
-    The SDK calls that a defect of the server, and writes the values into the log (observed).
+    The SDK treats an unknown argument as a defect of the server, and writes its value into the log
+    (observed).
     """
 
     async def render(
         self, arguments: dict[str, Any] | None, context: Context[Any, Any]
     ) -> list[Message] | InputRequiredResult:
-        """The prompt's text. Raises MCPError for an unknown argument."""
+        """The messages of the prompt. Raises MCPError for an unknown argument."""
         names = [argument.name for argument in self.arguments or []]
         if not set(arguments or {}) <= set(names):
             raise MCPError(INVALID_PARAMS, f"The prompt takes {', '.join(names)}, nothing else.")
         return await super().render(arguments, context)
 
 
-def replace_a_character(open_call: OpenCall, *, loopback: bool) -> Prompt:
-    """The prompt.
+def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
+    """The prompt of one server.
 
     Args:
-        open_call: finds the account whose price is asked for.
-        loopback: accept media addresses on this machine, as the tools do.
+        loopback: whether links to this machine are accepted, as by the tools.
     """
 
     async def render(
         context: Context[Any, Any],
         video: Video = "",
-        character_image: Picture = "",
+        character_image: Image = "",
         video_duration: Seconds = "",
     ) -> str:
+        estimate = await calls.open(context, needs_key=False).jobs.estimate()
         given = {
-            "video": video.strip(),
-            "character_image": character_image.strip(),
-            "video_duration": video_duration.strip(),
+            "video": video,
+            "character_image": character_image,
+            "video_duration": video_duration,
         }
-        wrong = _wrong(given, loopback)
-        lines = [f"- {name}: {_told(value, wrong.get(name))}" for name, value in given.items()]
-        price = _price(await open_call(context).jobs.estimate())
-        return _STEPS.format(given="\n".join(lines), price=price)
+        return prompt_text(given, estimate, loopback=loopback)
 
     return _ClosedPrompt.from_function(
         render,
@@ -93,8 +92,21 @@ def replace_a_character(open_call: OpenCall, *, loopback: bool) -> Prompt:
     )
 
 
-def _wrong(given: dict[str, str], loopback: bool) -> dict[str, str]:
-    """What the tool would say of each value that it would refuse."""
+def prompt_text(given: Mapping[str, str], estimate: float | None, *, loopback: bool) -> str:
+    """What the model reads: the steps, and what the user has given so far.
+
+    Args:
+        given: the prompt's arguments by name; "" where the user gave nothing.
+        estimate: credits that a job is expected to cost; None when that is not known.
+    """
+    values = {name: value.strip() for name, value in given.items()}
+    refusals = _refusals(values, loopback)
+    lines = [f"- {name}: {_given(value, refusals.get(name))}" for name, value in values.items()]
+    return _STEPS.format(given="\n".join(lines), price=_price(estimate))
+
+
+def _refusals(given: dict[str, str], loopback: bool) -> dict[str, str]:
+    """What the tool would say about each value that it would refuse."""
     try:
         values = {name: value for name, value in given.items() if value}
         ReplaceCharacter.model_validate(values, context={"loopback": loopback})
@@ -104,17 +116,18 @@ def _wrong(given: dict[str, str], loopback: bool) -> dict[str, str]:
     return {}
 
 
-def _told(value: str, wrong: str | None) -> str:
+def _given(value: str, refusal: str | None) -> str:
     if not value:
         return "not given"
-    # One line of ASCII, whatever is in it; and nothing of what may be anything.
-    return f"not usable, for it {wrong}" if wrong else json.dumps(value)
+    # A usable value is quoted as one line of ASCII. One that was refused is not repeated at all.
+    return f"not usable: it {refusal}" if refusal else json.dumps(value)
 
 
 def _price(estimate: float | None) -> str:
     if estimate is None:
         return (
-            "PixelDojo's price could not be asked for now, so say that each job costs credits and "
-            "that I will be told how many."
+            "PixelDojo's price is not available now, so say that each job costs credits and that "
+            "the answer will say how many."
         )
-    return f"PixelDojo's model page names {number(estimate)} credits for a job at the moment."
+    price = counted(estimate, "credit")
+    return f"PixelDojo's model page names {price} for a job at the moment."

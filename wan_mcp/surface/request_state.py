@@ -14,7 +14,7 @@ from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecuri
 from mcp.types import InputRequiredResult
 
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.surface.calls import Asked
+from wan_mcp.surface.calls import RequestContext
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class SharedRequestState:
             May raise LedgerUnavailable.
     """
 
-    def __init__(self, shared_key: Callable[[Asked], Awaitable[bytes]]) -> None:
+    def __init__(self, shared_key: Callable[[RequestContext], Awaitable[bytes]]) -> None:
         self._shared_key = shared_key
         self._own_key = os.urandom(32)
         self._codec = AESGCMRequestStateCodec([self._own_key])
@@ -50,20 +50,20 @@ class SharedRequestState:
         """Part of the SDK's `RequestStateCodec`. Raises InvalidRequestState."""
         return self._codec.unseal(token)
 
-    async def before_unsealing(self, ctx: Asked, call_next: CallNext) -> HandlerResult:
+    async def before_unsealing(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         """Middleware outside of the SDK's own: reads the key when a request brings state."""
         if (ctx.params or {}).get("requestState") is not None:
             await self._share(ctx)
         return await call_next(ctx)
 
-    async def before_sealing(self, ctx: Asked, call_next: CallNext) -> HandlerResult:
+    async def before_sealing(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         """Middleware inside of the SDK's own: reads the key when an answer is a question."""
         result = await call_next(ctx)
         if _is_question(result):
             await self._share(ctx)
         return result
 
-    async def _share(self, ctx: Asked) -> None:
+    async def _share(self, ctx: RequestContext) -> None:
         if self._is_shared:
             return
         try:

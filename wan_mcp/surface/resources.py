@@ -1,8 +1,7 @@
-"""Jobs and films as resources: an extra for hosts that read them; the tools stay the contract."""
+"""Jobs and their videos as resources, for hosts that read resources. The tools can do the same."""
 
 import re
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
@@ -17,43 +16,30 @@ from mcp.types import (
 
 from wan_mcp.errors import NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
-from wan_mcp.surface.calls import JOBS, Asked, Call, OpenCall, as_mcp_errors, opened
+from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
 from wan_mcp.surface.video_views import makes_contact_sheets
-from wan_mcp.videos.job_files import Blob
 
-RECENT = 20
-"""How many ended jobs the list has, besides all that go on."""
-MOST_COMPLETED = 100
-"""Ids in one completion (MCP specification)."""
+MAX_ENDED_JOBS = 20
+"""How many ended jobs the list shows; unfinished ones are always in it."""
+MAX_COMPLETIONS = 100
+"""Values in one completion (MCP specification)."""
 
-_URI = re.compile(rf"{JOBS}(?:/(?P<id>{JOB_ID})(?:/(?P<part>film|source|poster))?)?")
-
-
-class Media(Protocol):
-    """What can be shown of a job; raises NotFound, with the reason, for what cannot."""
-
-    async def film(self, id: str) -> Blob: ...
-    async def source(self, id: str) -> Blob: ...
-    async def contact_sheet(self, id: str) -> Blob: ...
-
-
-OpenMedia = Callable[[Context[Any, Any]], Media]
+_URI = re.compile(rf"{JOBS_URI}(?:/(?P<id>{JOB_ID})(?:/(?P<part>film|source|poster))?)?")
 
 
 class JobResources:
     """The resources of one server.
 
     Args:
-        open_call: finds what a request works with.
-        open_media: finds the films; left out, the server has none to show.
+        with_videos: whether the videos of jobs are resources too.
     """
 
-    def __init__(self, open_call: OpenCall, open_media: OpenMedia | None = None) -> None:
-        self._open_call = open_call
-        self._open_media = open_media
-        self.listed = [
+    def __init__(self, calls: Calls, *, with_videos: bool) -> None:
+        self._calls = calls
+        self._with_videos = with_videos
+        self.resources = [
             Resource(
-                uri=JOBS,
+                uri=JOBS_URI,
                 name="jobs",
                 title="Recent jobs",
                 description="This user's jobs, newest first. Free.",
@@ -63,57 +49,60 @@ class JobResources:
 
     @property
     def templates(self) -> list[ResourceTemplate]:
-        """One job, and what can be shown of it."""
+        """One job, and what can be shown of its videos."""
         job = _template("job", "A job", "How a job stands. Free.", "application/json")
-        return [job, *(_films() if self._open_media else [])]
+        return [job, *(_video_templates() if self._with_videos else [])]
 
     async def read(self, uri: str, context: Context[Any, Any]) -> ReadResourceContents:
-        """One resource. Raises MCPError."""
+        """The content of one resource. Raises MCPError."""
         with as_mcp_errors(uri=uri):
-            found = _URI.fullmatch(uri)
-            if found is None or (found["part"] and self._open_media is None):
-                raise NotFound("There is no such resource.", next_step=f"Read {JOBS} for all jobs.")
-            call = opened(self._open_call, context.request_context)
-            if found["id"] is None:
-                return _json(await call.listed(None, RECENT))
-            if found["part"] is None:
-                return _json(await _job(call, found["id"]))
-            return await self._film(found["id"], found["part"], context)
+            match = _URI.fullmatch(uri)
+            if match is None or (match["part"] and not self._with_videos):
+                next_step = f"Read {JOBS_URI} for all jobs."
+                raise NotFound("There is no such resource.", next_step=next_step)
+            call = self._calls.open(context)
+            if match["id"] is None:
+                return _json(await call.job_list(None, MAX_ENDED_JOBS))
+            if match["part"] is None:
+                return _json(await call.job_result(await call.jobs.check(match["id"])))
+            return await _video(call, match["id"], match["part"])
 
-    async def complete(self, asked: Asked, params: CompleteRequestParams) -> CompleteResult:
-        """The ids of recent jobs, for the templates."""
-        ref, about = params.ref, params.argument
-        ours = isinstance(ref, ResourceTemplateReference) and any(
+    async def complete(self, ctx: RequestContext, params: CompleteRequestParams) -> CompleteResult:
+        """The ids of recent jobs, for the variable of the templates."""
+        ref, argument = params.ref, params.argument
+        is_ours = isinstance(ref, ResourceTemplateReference) and any(
             ref.uri == template.uri_template for template in self.templates
         )
         ids: list[str] = []
-        if ours and about.name == "job_id":
+        if is_ours and argument.name == "job_id":
             with as_mcp_errors():
-                jobs = opened(self._open_call, asked).jobs
-                ids = [known.id for known in await jobs.recent(None, MOST_COMPLETED)]
-        fit = [id for id in ids if id.startswith(about.value)]
-        more = len(fit) > MOST_COMPLETED
-        return CompleteResult(completion=Completion(values=fit[:MOST_COMPLETED], has_more=more))
-
-    async def _film(self, id: str, part: str, context: Context[Any, Any]) -> ReadResourceContents:
-        assert self._open_media is not None
-        media = self._open_media(context)
-        ways = {"film": media.film, "source": media.source, "poster": media.contact_sheet}
-        blob = await ways[part](id)
-        return ReadResourceContents(blob.data, blob.mime_type)
+                jobs = self._calls.open(ctx).jobs
+                ids = [view.id for view in await jobs.recent(None, MAX_COMPLETIONS)]
+        matching = [id for id in ids if id.startswith(argument.value)]
+        has_more = len(matching) > MAX_COMPLETIONS
+        return CompleteResult(
+            completion=Completion(values=matching[:MAX_COMPLETIONS], has_more=has_more)
+        )
 
 
-async def _job(call: Call, id: str) -> JobResult:
-    return await call.told(await call.jobs.check(id))
+async def _video(call: Call, id: str, part: str) -> ReadResourceContents:
+    views = call.video_views
+    readers = {
+        "film": views.saved_video,
+        "source": views.source_video,
+        "poster": views.contact_sheet,
+    }
+    blob = await readers[part](id)
+    return ReadResourceContents(blob.data, blob.mime_type)
 
 
 def _json(result: JobResult | JobList) -> ReadResourceContents:
     return ReadResourceContents(result.model_dump_json(exclude_none=True), "application/json")
 
 
-def _films() -> list[ResourceTemplate]:
-    about = "A few frames of the saved film of a job."
-    contact_sheet = _template("poster", "A poster", about, "image/jpeg")
+def _video_templates() -> list[ResourceTemplate]:
+    frames = "A few frames of the saved film of a job."
+    contact_sheet = _template("poster", "A poster", frames, "image/jpeg")
     return [
         _template("film", "A film", "The saved film of a job, when it is small."),
         _template("source", "A source clip", "The clip that a job was made from, when small."),
@@ -126,7 +115,7 @@ def _template(
 ) -> ResourceTemplate:
     end = "" if name == "job" else f"/{name}"
     return ResourceTemplate(
-        uri_template=f"{JOBS}/{{job_id}}{end}",
+        uri_template=f"{JOBS_URI}/{{job_id}}{end}",
         name=name,
         title=title,
         description=description,

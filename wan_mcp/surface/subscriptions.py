@@ -1,7 +1,8 @@
-"""Tells subscribers that the resource of a job has changed, whichever process learnt it.
+"""Notifies subscribers that the resource of a job has changed, whichever process learnt of it.
 
-Since revision 2026-07-28 a host holds a request open for it (`subscriptions/listen`); before, it
-subscribes, and is told on the connection.
+Since revision 2026-07-28 a host subscribes by a request that stays open (`subscriptions/listen`).
+In earlier revisions it subscribes with `resources/subscribe`, and the notifications arrive on its
+connection.
 """
 
 from __future__ import annotations
@@ -34,171 +35,169 @@ from mcp.types import (
 from wan_mcp.errors import Busy, NotFound, WanError
 from wan_mcp.models import JOB_ID
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.calls import JOBS, Asked, OpenCall, as_mcp_errors, opened
+from wan_mcp.surface.calls import JOBS_URI, Calls, RequestContext, as_mcp_errors
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.status import JobView
-    from wan_mcp.polling.waits import JobUpdate
+    from wan_mcp.ledger.status import Look
 
-FOLLOWED = 86_400.0
-"""Seconds for which a job is followed; a running one is polled no longer either."""
-MOST_JOBS = 64
-"""Jobs that one stream or connection may follow; each is a waiter of the board's."""
-MOST_STREAMS = 1_024
-"""As many as the SDK allows itself."""
+FOLLOW_SECONDS = 86_400.0
+"""How long a job is followed. The poller reads a running job no longer than that either."""
+MAX_JOBS = 64
+"""Jobs that one stream or connection may follow. Each counts as a waiter of the poller."""
+MAX_STREAMS = 1_024
+"""The SDK's own limit."""
 
-_JOB = re.compile(rf"{JOBS}/({JOB_ID})")
-_ALWAYS = datetime.min.replace(tzinfo=UTC)
+_JOB_URI = re.compile(rf"{JOBS_URI}/({JOB_ID})")
+_FIXED_DATE = datetime.min.replace(tzinfo=UTC)
+"""Makes two contents equal that differ only in the seconds a link stays valid."""
 
-Facts = dict[str, Any]
-Tell = Callable[[], Awaitable[None]]
-Follow = Callable[[Tell], Coroutine[Any, Any, None]]
+Content = dict[str, Any]
+Notify = Callable[[], Awaitable[None]]
+Follow = Callable[[Notify], Coroutine[Any, Any, None]]
+"""Follows one job until nothing more will change, and notifies of each change."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Desk:
-    """The subscriptions of one connection of a handshake revision."""
+class _Connection:
+    """The subscriptions of one connection of a revision before 2026-07-28, by their URI."""
 
     tasks: TaskGroup
-    followed: dict[str, anyio.CancelScope] = field(default_factory=dict)
+    scopes: dict[str, anyio.CancelScope] = field(default_factory=dict)
 
-    async def follow(self, uri: str, scope: anyio.CancelScope, follow: Tell) -> None:
+    async def run(
+        self, uri: str, scope: anyio.CancelScope, follow: Callable[[], Awaitable[None]]
+    ) -> None:
         try:
             with scope:
                 await follow()
         except Exception:
-            # A defect here must not end the server, in whose tasks payments run.
+            # A defect here must not end the server, whose task group also runs the payments.
             logger.exception("following %s broke", uri)
         finally:
-            if self.followed.get(uri) is scope:
-                del self.followed[uri]
+            if self.scopes.get(uri) is scope:
+                del self.scopes[uri]
 
 
 class Subscriptions:
     """The subscriptions of one server."""
 
-    def __init__(self, open_call: OpenCall) -> None:
-        self._open_call = open_call
-        self._desks: WeakKeyDictionary[object, _Desk] = WeakKeyDictionary()
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._connections: WeakKeyDictionary[object, _Connection] = WeakKeyDictionary()
         self._streams = 0
 
-    def begin(self, state: object, tasks: TaskGroup) -> None:
-        """Note where the subscriptions of a lifespan run, so that they end with it.
+    def begin(self, lifespan_context: object, tasks: TaskGroup) -> None:
+        """Set where the subscriptions of a lifespan run, so that they end with it.
 
         Args:
-            state: what the lifespan gives to each request.
+            lifespan_context: what the lifespan gives to each request.
         """
-        self._desks[state] = _Desk(tasks)
+        self._connections[lifespan_context] = _Connection(tasks)
 
     async def listen(
-        self, asked: Asked, params: SubscriptionsListenRequestParams
+        self, ctx: RequestContext, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """One stream of notices; it ends with its client, and all that it started with it."""
+        """One stream of notifications. When its client closes it, all that it started ends."""
         with as_mcp_errors():
-            if self._streams >= MOST_STREAMS:
+            if self._streams >= MAX_STREAMS:
                 raise Busy("Too many subscriptions are open here.")
-            follows = await self._honored(asked, params.notifications.resource_subscriptions or [])
-        kept = SubscriptionFilter(resource_subscriptions=list(follows) or None)
+            follows = await self._honored(ctx, params.notifications.resource_subscriptions or [])
+        honored = SubscriptionFilter(resource_subscriptions=list(follows) or None)
         bus = InMemorySubscriptionBus()
         self._streams += 1
         try:
             async with anyio.create_task_group() as tasks:
                 for uri, follow in follows.items():
-                    tell = partial(bus.publish, ResourceUpdated(uri=uri))
-                    tasks.start_soon(follow, tell, name=f"follow {uri}")
-                given = params.model_copy(update={"notifications": kept})
-                result = await ListenHandler(bus)(asked, given)
+                    notify = partial(bus.publish, ResourceUpdated(uri=uri))
+                    tasks.start_soon(follow, notify, name=f"follow {uri}")
+                honored_params = params.model_copy(update={"notifications": honored})
+                result = await ListenHandler(bus)(ctx, honored_params)
                 tasks.cancel_scope.cancel()  # the SDK ended it: the client reads no more
             return result
         finally:
             self._streams -= 1
 
-    async def subscribe(self, asked: Asked, params: SubscribeRequestParams) -> EmptyResult:
-        """Follow a job until it ended, the client unsubscribes, or the connection closes."""
+    async def subscribe(self, ctx: RequestContext, params: SubscribeRequestParams) -> EmptyResult:
+        """Follow a job until it has ended, the client unsubscribes, or the connection closes."""
         uri = params.uri
         with as_mcp_errors(uri=uri):
-            if asked.request is not None:  # HTTP: no request of ours outlives its answer
-                words = "Over HTTP this takes revision 2026-07-28; call get_job_status instead."
-                raise MCPError(METHOD_NOT_FOUND, words)
-            follow = await self._follow(asked, uri)
-            desk = self._desks[asked.lifespan_context]
-            if uri in desk.followed:
+            if ctx.request is not None:  # HTTP: nothing can be sent after the answer
+                message = "Over HTTP this takes revision 2026-07-28; call get_job_status instead."
+                raise MCPError(METHOD_NOT_FOUND, message)
+            follow = await self._follow(ctx, uri)
+            connection = self._connections[ctx.lifespan_context]
+            if uri in connection.scopes:
                 return EmptyResult()
-            if len(desk.followed) >= MOST_JOBS:
-                raise Busy(f"{MOST_JOBS} jobs are followed already.")
-            desk.followed[uri] = scope = anyio.CancelScope()
-            tell = partial(asked.session.send_resource_updated, uri)
-            following = partial(follow, tell)
-            desk.tasks.start_soon(desk.follow, uri, scope, following, name=f"follow {uri}")
+            if len(connection.scopes) >= MAX_JOBS:
+                raise Busy(f"{MAX_JOBS} jobs are followed already.")
+            connection.scopes[uri] = scope = anyio.CancelScope()
+            following = partial(follow, partial(ctx.session.send_resource_updated, uri))
+            connection.tasks.start_soon(connection.run, uri, scope, following, name=f"follow {uri}")
         return EmptyResult()
 
-    async def unsubscribe(self, asked: Asked, params: UnsubscribeRequestParams) -> EmptyResult:
-        """Follow it no longer."""
-        desk = self._desks[asked.lifespan_context]
-        if scope := desk.followed.pop(params.uri, None):
+    async def unsubscribe(
+        self, ctx: RequestContext, params: UnsubscribeRequestParams
+    ) -> EmptyResult:
+        """Stop following a job."""
+        connection = self._connections[ctx.lifespan_context]
+        if scope := connection.scopes.pop(params.uri, None):
             scope.cancel()
         return EmptyResult()
 
-    async def _honored(self, asked: Asked, uris: Sequence[str]) -> dict[str, Follow]:
+    async def _honored(self, ctx: RequestContext, uris: Sequence[str]) -> dict[str, Follow]:
         follows: dict[str, Follow] = {}
-        for uri in uris[:MOST_JOBS]:
+        for uri in uris[:MAX_JOBS]:
             try:
-                follows[uri] = await self._follow(asked, uri)
-            except WanError as failure:  # the host sees in the answer that this one is left out
+                follows[uri] = await self._follow(ctx, uri)
+            except WanError as failure:  # the answer shows the host that this one is left out
                 logger.info("a subscription is not honored: %s", failure.what)
         return follows
 
-    async def _follow(self, asked: Asked, uri: str) -> Follow:
-        """How to follow a job from what is known of it now. Raises NotFound for other URIs."""
-        found = _JOB.fullmatch(uri)
-        if found is None:
-            step = f"Subscribe to {JOBS}/JOB_ID."
-            raise NotFound("This resource tells of no changes.", next_step=step)
-        jobs, id = opened(self._open_call, asked).jobs, found[1]
-        view = await jobs.known(id)
-        update = await jobs.check(id) if view is None else _kept(view)
-        return partial(_follow, jobs, id, _facts(update))
+    async def _follow(self, ctx: RequestContext, uri: str) -> Follow:
+        """How to follow a job from its present state on. Raises NotFound for other URIs."""
+        match = _JOB_URI.fullmatch(uri)
+        if match is None:
+            next_step = f"Subscribe to {JOBS_URI}/JOB_ID."
+            raise NotFound("This resource cannot be subscribed to.", next_step=next_step)
+        jobs, id = self._calls.open(ctx).jobs, match[1]
+        view = await jobs.known(id) or await jobs.check(id)
+        return partial(_follow, jobs, id, _content(view))
 
 
-async def honest_capabilities(ctx: Asked, call_next: CallNext) -> HandlerResult:
-    """Middleware that takes back what the SDK promises of its own accord.
+async def honest_capabilities(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+    """Middleware that corrects the capabilities which the SDK declares.
 
-    With subscriptions it says that every list may change: then each host would hold a stream open
-    for that. And it does not know that ours over HTTP cannot be subscribed to before 2026-07-28.
+    With subscriptions the SDK declares that every list may change, and then each host would hold a
+    stream open for that. It also declares subscriptions over HTTP for revisions before 2026-07-28,
+    where this server has none.
     """
     result = await call_next(ctx)
     if ctx.method in ("initialize", "server/discover") and isinstance(result, dict):
-        offers = result["capabilities"]
-        for kind in ("tools", "prompts", "resources"):
-            offers[kind]["listChanged"] = False
+        capabilities = result["capabilities"]
+        for primitive in ("tools", "prompts", "resources"):
+            capabilities[primitive]["listChanged"] = False
         if ctx.method == "initialize":
-            offers["resources"]["subscribe"] = ctx.request is None
+            capabilities["resources"]["subscribe"] = ctx.request is None
     return result
 
 
-async def _follow(jobs: Jobs, id: str, facts: Facts, tell: Tell) -> None:
-    """Tell of each change, until nothing more will."""
+async def _follow(jobs: Jobs, id: str, content: Content, notify: Notify) -> None:
+    """Notify of each change, until nothing more will change."""
     try:
-        async with aclosing(jobs.watch(id, FOLLOWED)) as watching:
-            async for update in watching:
-                before, facts = facts, _facts(update)
-                if facts != before:
-                    await tell()
+        async with aclosing(jobs.watch(id, FOLLOW_SECONDS)) as looks:
+            async for look in looks:
+                before, content = content, _content(look)
+                if content != before:
+                    await notify()
     except WanError:
-        await tell()  # whoever reads the resource now is told why
+        await notify()  # a read of the resource now ends in this error
 
 
-def _kept(view: JobView) -> JobUpdate:
-    from wan_mcp.polling.waits import JobUpdate  # opened with the first call, not at start-up
-
-    return JobUpdate(view)
-
-
-def _facts(update: JobUpdate) -> Facts:
-    """What the resource tells, but for what changes with time alone."""
-    if update.view is None:
+def _content(look: Look) -> Content:
+    """What the resource says, without what changes by the passing of time alone."""
+    if isinstance(look, WanError):
         return {}
-    return results.update_result(update, now=_ALWAYS).model_dump(exclude={"elapsed_seconds"})
+    return results.look_result(look, now=_FIXED_DATE).model_dump(exclude={"elapsed_seconds"})

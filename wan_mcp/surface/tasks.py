@@ -1,8 +1,8 @@
-"""MCP Tasks (experimental): for hosts that declare them, a wait for a job is a task.
+"""MCP Tasks (experimental): for hosts that declare the extension, a wait for a job is a task.
 
-A task's id is the job's: nothing is kept here, and any process on the ledger answers. The shapes
-are those of the extension's revision 2026-07-28 (documented: ext-tasks); no known chat host
-declares it yet, so none has been seen to use them.
+The id of a task is that of its job. The server keeps no tasks, so any process on the ledger can
+answer for one. The messages are those of the extension's revision 2026-07-28 (documented:
+ext-tasks). No known chat host declares the extension yet, so none has been seen to use them.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from mcp.types import CallToolRequestParams, ClientCapabilities, RequestParams
 
 from wan_mcp.errors import InvalidArguments, NotFound, WanError
 from wan_mcp.models import JobStatus
+from wan_mcp.polling.intervals import SAVE_SECONDS
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
-from wan_mcp.surface.calls import Asked, Call, OpenCall, as_mcp_errors, opened
+from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.polling.waits import JobUpdate
+    from wan_mcp.ledger.status import JobView
 
 REVISIONS = frozenset({"2026-07-28"})
-LOOK = 1.0
-"""Seconds that a look lasts. It is a short wait, so that the poller sees to the job and no look
-costs a request of its own."""
-SAVING = 15.0
-"""Seconds that the look at a completed job may last, until its film is saved or has a link."""
+LOOK_SECONDS = 1.0
+"""How long a host's question about a task waits for the job. As a waiter it makes the poller read
+the job, so it costs no request of its own."""
 POLL_MS = 5_000
-"""PixelDojo is not asked more often by the poller."""
-RARE_POLL_MS = 60_000
-"""While the outcome of a request is unknown: each look at it reads PixelDojo's job list."""
+"""How often a host should ask. The poller does not ask PixelDojo more often either."""
+UNKNOWN_POLL_MS = 60_000
+"""The same while the outcome of a request is unknown: each look then reads PixelDojo's job list."""
 NO_CANCEL = "PixelDojo cannot cancel a job: it goes on, and its credits are spent."
 
 
@@ -46,21 +45,21 @@ class TaskParams(RequestParams):
 
 
 class UpdateParams(TaskParams):
-    """Answers to questions; no task of ours ever asks one."""
+    """Answers to a task's questions. The tasks of this server never ask one."""
 
     input_responses: dict[str, Any]
 
 
 class Tasks(Extension):
-    """The extension `io.modelcontextprotocol/tasks`, for wait_for_job alone: it is free."""
+    """The extension `io.modelcontextprotocol/tasks`, for wait_for_job alone."""
 
     identifier = "io.modelcontextprotocol/tasks"
 
-    def __init__(self, open_call: OpenCall) -> None:
-        self._open_call = open_call
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def methods(self) -> Sequence[MethodBinding]:
-        """What a host may ask of a task."""
+        """The methods of the extension."""
         return [
             MethodBinding("tasks/get", TaskParams, self._get, REVISIONS),
             MethodBinding("tasks/update", UpdateParams, self._update, REVISIONS),
@@ -68,60 +67,60 @@ class Tasks(Extension):
         ]
 
     async def intercept_tool_call(
-        self, params: CallToolRequestParams, ctx: Asked, call_next: CallNext
+        self, params: CallToolRequestParams, ctx: RequestContext, call_next: CallNext
     ) -> HandlerResult:
-        """A task in the place of a wait that would last; the tool itself for all else."""
-        id = _waits_for(params) if self._may_be_task(ctx) else None
-        if id is not None and (task := await self._begun(id, ctx)):
+        """A task instead of a wait that would take long; for everything else the tool itself."""
+        id = _job_id_of_wait(params) if self._is_declared(ctx) else None
+        if id is not None and (task := await self._new_task(id, ctx)):
             return task
         return await call_next(ctx)
 
-    async def _begun(self, id: str, asked: Asked) -> dict[str, Any] | None:
+    async def _new_task(self, id: str, ctx: RequestContext) -> dict[str, Any] | None:
         try:
-            call = opened(self._open_call, asked)
-            update = await _look(call.jobs, id)
+            call = self._calls.open(ctx)
+            view = await _look(call.jobs, id)
         except WanError:
-            return None  # the tool tells of it
-        return None if _is_over(update) else {"resultType": "task", **await _task(id, update, call)}
+            return None  # the tool meets the same error, and answers it
+        return None if _is_over(view) else {"resultType": "task", **await _task(id, view, call)}
 
-    def _may_be_task(self, asked: Asked) -> bool:
-        declared = ClientCapabilities(extensions={self.identifier: {}})
-        session = asked.session
-        return asked.protocol_version in REVISIONS and session.check_client_capability(declared)
+    def _is_declared(self, ctx: RequestContext) -> bool:
+        capability = ClientCapabilities(extensions={self.identifier: {}})
+        is_known = ctx.protocol_version in REVISIONS
+        return is_known and ctx.session.check_client_capability(capability)
 
-    async def _get(self, asked: Asked, params: TaskParams) -> HandlerResult:
-        require_client_extension(asked, self.identifier)
+    async def _get(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
+        require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
-            call, id = await self._found(asked, params)
-            update = await _look(call.jobs, id)
-            return {"resultType": "complete", **await _task(id, update, call)}
+            call, id = await self._found(ctx, params)
+            view = await _look(call.jobs, id)
+            return {"resultType": "complete", **await _task(id, view, call)}
 
-    async def _update(self, asked: Asked, params: UpdateParams) -> HandlerResult:
-        require_client_extension(asked, self.identifier)
+    async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
+        require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
-            await self._found(asked, params)
-        return {"resultType": "complete"}  # answers to what was not asked are ignored (documented)
+            await self._found(ctx, params)
+        return {"resultType": "complete"}  # answers without a question are ignored (documented)
 
-    async def _cancel(self, asked: Asked, params: TaskParams) -> HandlerResult:
-        require_client_extension(asked, self.identifier)
+    async def _cancel(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
+        require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
-            await self._found(asked, params)
-        # An acknowledgement is all that is owed; the task goes on (documented).
+            await self._found(ctx, params)
+        # Only an acknowledgement is required; the task may go on (documented).
         return {"resultType": "complete", "_meta": {"wan-mcp/note": NO_CANCEL}}
 
-    async def _found(self, asked: Asked, params: TaskParams) -> tuple[Call, str]:
+    async def _found(self, ctx: RequestContext, params: TaskParams) -> tuple[Call, str]:
         try:
             id = read_arguments(WaitForJob, {"job_id": params.task_id}, loopback=False).job_id
         except InvalidArguments:
             raise NotFound("There is no such task.", next_step="Its id is the job_id.") from None
-        call = opened(self._open_call, asked)
+        call = self._calls.open(ctx)
         if await call.jobs.known(id) is None:
             await call.jobs.check(id)
         return call, id
 
 
-def _waits_for(params: CallToolRequestParams) -> str | None:
-    """The job of a wait; None when it is no wait, or the tool is to refuse it."""
+def _job_id_of_wait(params: CallToolRequestParams) -> str | None:
+    """The job of a wait; None for other calls, single looks, and calls that the tool refuses."""
     if params.name != "wait_for_job":
         return None
     try:
@@ -131,42 +130,44 @@ def _waits_for(params: CallToolRequestParams) -> str | None:
     return given.job_id if given.timeout_seconds else None
 
 
-async def _look(jobs: Jobs, id: str) -> JobUpdate:
-    update = await _last(jobs, id, LOOK)
-    completed = update.known().status is JobStatus.COMPLETED
-    return await _last(jobs, id, SAVING) if completed else update
+async def _look(jobs: Jobs, id: str) -> JobView:
+    view = await _last_view(jobs, id, LOOK_SECONDS)
+    # A completed job is worth a longer wait, until its video is saved or has a link.
+    is_completed = view.status is JobStatus.COMPLETED
+    return await _last_view(jobs, id, SAVE_SECONDS) if is_completed else view
 
 
-async def _last(jobs: Jobs, id: str, seconds: float) -> JobUpdate:
-    async with aclosing(jobs.watch(id, seconds)) as watching:
-        return [update async for update in watching][-1]
+async def _last_view(jobs: Jobs, id: str, seconds: float) -> JobView:
+    async with aclosing(jobs.watch(id, seconds)) as looks:
+        last = [look async for look in looks][-1]
+    if isinstance(last, WanError):
+        raise last
+    return last
 
 
-def _is_over(update: JobUpdate) -> bool:
-    view = update.known()
+def _is_over(view: JobView) -> bool:
     record = view.record
     given_up = view.status is JobStatus.UNKNOWN and record is not None and not record.next_check_at
     return view.settled or view.status is JobStatus.COMPLETED or given_up
 
 
-async def _task(id: str, update: JobUpdate, call: Call) -> dict[str, Any]:
-    """A task as hosts read it; one that is over holds the tool's own result."""
-    view, record = update.known(), update.known().record
-    now, typical = call.jobs.clock.wall(), await call.jobs.typical()
-    made = record.created_at if record else now
-    changed = (record.ended_at or record.last_polled_at or made) if record else now
-    rare = view.status is JobStatus.UNKNOWN
+async def _task(id: str, view: JobView, call: Call) -> dict[str, Any]:
+    """A task in the extension's form. A completed one contains the result of the tool."""
+    now, record = call.jobs.clock.wall(), view.record
+    created = record.created_at if record else now
+    updated = (record.ended_at or record.last_polled_at or created) if record else now
+    is_unknown = view.status is JobStatus.UNKNOWN
     task = {
         "taskId": id,
         "status": "working",
-        "statusMessage": results.progress_note(update, typical),
-        "createdAt": made.isoformat(timespec="seconds"),
-        "lastUpdatedAt": changed.isoformat(timespec="seconds"),
+        "statusMessage": results.progress_note(view, await call.jobs.typical()),
+        "createdAt": created.isoformat(timespec="seconds"),
+        "lastUpdatedAt": updated.isoformat(timespec="seconds"),
         "ttlMs": None,
-        "pollIntervalMs": RARE_POLL_MS if rare else POLL_MS,
+        "pollIntervalMs": UNKNOWN_POLL_MS if is_unknown else POLL_MS,
     }
-    if not _is_over(update):
+    if not _is_over(view):
         return task
-    result = await call.answer(await call.told(update))
-    told = result.model_dump(by_alias=True, mode="json", exclude_none=True)
-    return {**task, "status": "completed", "result": told}
+    result = await call.tool_result(await call.job_result(view))
+    data = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {**task, "status": "completed", "result": data}

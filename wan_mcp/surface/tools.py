@@ -1,11 +1,10 @@
-"""The tools: describe, call Jobs, present. The one place where our errors become answers."""
+"""The tools: each reads its arguments, calls the jobs, and answers. Errors become answers here."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
@@ -26,32 +25,31 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
     read_arguments,
 )
-from wan_mcp.surface.calls import Call, OpenCall, answer_of
-from wan_mcp.surface.schema import portable
-from wan_mcp.surface.video_views import visible_to
+from wan_mcp.surface.calls import Call, Calls, tool_result
+from wan_mcp.surface.player import PLAYER_URI
 
 if TYPE_CHECKING:
-    from wan_mcp.polling.waits import JobUpdate
+    from wan_mcp.ledger.status import Look
 
 ICON = Icon(
     src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
     "%3Cpath d='M4 0a2 2 0 10.01 0M0 8a4 4 0 018 0'/%3E%3C/svg%3E",
 )
-PLAYER = {"ui": {"resourceUri": "ui://wan-mcp/player.html"}}
-"""The page on which a host may show an answer (MCP Apps); `app.page` has it."""
+SHOWN_IN_PLAYER = {"ui": {"resourceUri": PLAYER_URI}}
+"""A tool's `_meta`: the page on which a host may show its answer (MCP Apps)."""
 
 logger = logging.getLogger(__name__)
 
 
 class WanTool(Tool):
-    """A tool with arguments of ours: closed, forgiving, and refused in words of ours.
+    """A tool that reads its arguments with `read_arguments` and answers every error itself.
 
-    The SDK's own reading drops unknown arguments without a word, so that a misspelt paid option
-    runs with its default, and its refusals repeat the caller's data.
+    The SDK's own reading ignores an unknown argument, so that a misspelt option of a paid job
+    would run with its default, and its refusals repeat the caller's data (observed).
     """
 
     arguments: type[Arguments]
-    open_call: OpenCall
+    calls: Calls
     loopback: bool
     paid: bool
 
@@ -61,15 +59,16 @@ class WanTool(Tool):
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
             given = read_arguments(self.arguments, arguments, loopback=self.loopback)
-            call = self.open_call(context)
-            call.jobs.require_key()  # without a key there is no account whose jobs to tell of
+            call = self.calls.open(context)
             result = await self.fn(given, call)
-            return result if isinstance(result, InputRequiredResult) else await call.answer(result)
+            if isinstance(result, InputRequiredResult):
+                return result
+            return await call.tool_result(result)
         except WanError as failure:
-            return answer_of(results.failure_result(failure), failed=True)
+            return tool_result(results.failure_result(failure), failed=True)
         except Exception:
             logger.exception("%s broke", self.name)
-            return answer_of(_broken(self.name, self.paid), failed=True)
+            return tool_result(results.defect_result(self.name, paid=self.paid), failed=True)
 
 
 async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | InputRequiredResult:
@@ -80,21 +79,19 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     visible person. An equal call soon after returns the same job at no cost; another seed makes
     another take. When an answer is lost or unclear, follow `next`.
     """
-    await call.progress(0, "Preparing the job")
+    await call.report_progress(0, "Preparing the job")
     wanted, estimate = given.replacement(), None
     if call.confirm_above is not None and not await call.jobs.joins(wanted):
         estimate = await call.jobs.estimate()
-        question = consent.question(estimate, call.confirm_above)
-        if question and (asking := await consent.ask(call.context, question)):
-            return asking
-    submitted = await call.jobs.submit(wanted, estimate)
-    seen = replace(submitted, view=visible_to(submitted.view, local=call.local))
-    return results.submit_result(seen, now=call.jobs.clock.wall())
+        question = consent.question_for(estimate, call.confirm_above)
+        if question and (input_required := await consent.ask(call.context, question)):
+            return input_required
+    return call.submit_result(await call.jobs.submit(wanted, estimate))
 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
     """Look once how a job stands. Free. To wait for the film use wait_for_job, not a loop."""
-    return await call.told(await call.jobs.check(given.job_id))
+    return await call.job_result(await call.jobs.check(given.job_id))
 
 
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
@@ -103,28 +100,28 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     If it is still submitting or running, call again. The video_url of a completed job is a
     temporary link: have the film saved at once.
     """
-    await call.progress(0, "Looking at the job")
-    update: JobUpdate | None = None
-    looks = 0
-    async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as watching:
-        async for update in watching:
-            looks += 1
-            await call.progress(looks, results.progress_note(update, await call.jobs.typical()))
-    assert update is not None  # what is known is told at least once
-    return await call.told(update)
+    await call.report_progress(0, "Looking at the job")
+    look: Look | None = None
+    step = 0
+    async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as looks:
+        async for look in looks:
+            step += 1
+            note = results.progress_note(look, await call.jobs.typical())
+            await call.report_progress(step, note)
+    assert look is not None  # there is always at least one
+    return await call.job_result(look)
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
     """List this user's jobs, newest first, with those whose outcome is unknown. Free."""
-    return await call.listed(given.status, given.limit)
+    return await call.job_list(given.status, given.limit)
 
 
-def build_tools(open_call: OpenCall, *, loopback: bool) -> list[Tool]:
+def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
     """The tools of one server.
 
     Args:
-        open_call: finds what a call works with.
-        loopback: accept media addresses on this machine (only while the API is there too).
+        loopback: whether links to this machine are accepted (only while the API is there too).
     """
 
     def tool(
@@ -139,45 +136,69 @@ def build_tools(open_call: OpenCall, *, loopback: bool) -> list[Tool]:
             name=fn.__name__,
             title=title,
             description=" ".join((fn.__doc__ or "").split()),
-            parameters=portable(arguments),
-            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=portable(answers)),
+            parameters=portable_schema(arguments),
+            fn_metadata=FuncMetadata(
+                arg_model=ArgModelBase, output_schema=portable_schema(answers)
+            ),
             is_async=True,
             context_kwarg=None,
             annotations=hints,
             icons=[ICON],
-            meta=PLAYER if answers is JobResult else None,
+            meta=SHOWN_IN_PLAYER if answers is JobResult else None,
             arguments=arguments,
-            open_call=open_call,
+            calls=calls,
             loopback=loopback,
             paid=not hints.read_only_hint,
         )
 
-    reads, local, spends = _hints()
+    asks_pixeldojo, reads_ledger, spends = _hints()
     return [
         tool("Replace a character", replace_character, ReplaceCharacter, JobResult, spends),
-        tool("Look at a job", get_job_status, GetJobStatus, JobResult, reads),
-        tool("Wait for a job", wait_for_job, WaitForJob, JobResult, reads),
-        tool("List jobs", list_jobs, ListJobs, JobList, local),
+        tool("Look at a job", get_job_status, GetJobStatus, JobResult, asks_pixeldojo),
+        tool("Wait for a job", wait_for_job, WaitForJob, JobResult, asks_pixeldojo),
+        tool("List jobs", list_jobs, ListJobs, JobList, reads_ledger),
     ]
 
 
 def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
-    """What hosts are told: a read of PixelDojo, a read of our own ledger, a purchase."""
-    reads = ToolAnnotations(
+    """The annotations of a tool that asks PixelDojo, that reads the ledger, and that spends."""
+    asks_pixeldojo = ToolAnnotations(
         read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
     )
     spends = ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
     )
-    return reads, reads.model_copy(update={"open_world_hint": False}), spends
+    return asks_pixeldojo, asks_pixeldojo.model_copy(update={"open_world_hint": False}), spends
 
 
-def _broken(name: str, paid: bool) -> JobResult:
-    careful = "Do not repeat it: call list_jobs first, to see whether a job was started."
-    return JobResult(
-        message=f"{name} hit a defect of wan-mcp; the server's log has the details.",
-        charged="unknown" if paid else "no",
-        retry_safe=not paid,
-        code="internal_error",
-        next=careful if paid else "Call it once more; if that fails too, tell the user.",
-    )
+def portable_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a model in a form that every host can read.
+
+    It is one closed object without `$ref`, titles, unions with null, or our docstrings. One host
+    answers every prompt with an error when a single tool holds `$ref`, a union with null, `const`
+    or an enum of numbers; others drop what they do not know (observed elsewhere).
+    """
+    schema = model.model_json_schema()
+    plain = _plain(schema, schema.get("$defs", {}))
+    for name in ("$defs", "description"):
+        plain.pop(name, None)
+    return {**plain, "additionalProperties": False}
+
+
+def _plain(node: Any, defs: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_plain(item, defs) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = defs[node["$ref"].rpartition("/")[2]]
+        node = {k: v for k, v in {**target, **node}.items() if k not in {"$ref", "description"}}
+    if "anyOf" in node:
+        (kept,) = [option for option in node["anyOf"] if option != {"type": "null"}]
+        return _plain({**kept, **{k: v for k, v in node.items() if k != "anyOf"}}, defs)
+    return {k: _plain(v, defs) for k, v in node.items() if not _is_noise(k, v)}
+
+
+def _is_noise(name: str, value: Any) -> bool:
+    # A property may itself be called "title": then its value is a schema, not a string.
+    return (name == "title" and isinstance(value, str)) or (name == "default" and value is None)

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 CONTACT_SHEET_SECONDS = 2.0
-"""How long an answer waits for its picture."""
+"""How long an answer waits for its contact sheet."""
 MAX_CONTACT_SHEETS = 32
-SHOWN = 4_096
-"""Jobs of which it is remembered that their poster has been shown."""
+MAX_SHOWN_JOBS = 4_096
+"""Jobs of which it is remembered that an answer has shown their contact sheet."""
+_LIMIT = f"{MAX_INLINE_BYTES >> 20} MiB"
 _TYPES = {".webm": "webm", ".mov": "quicktime"}
 _NOT_ENDED = "The job has not ended: there is no film yet."
-_NO_FILM = {
+_WHY_NO_VIDEO = {
     JobStatus.COMPLETED: "The film is not saved here, or not yet: its link leads to it.",
     JobStatus.FAILED: "The job failed: there is no film.",
     JobStatus.LOST: "PixelDojo no longer knows the job: there is no film.",
@@ -37,10 +38,14 @@ _NO_FILM = {
 }
 
 
-def visible_to(view: JobView, *, local: bool) -> JobView:
-    """The standing as its caller can use it: a path only on this machine, and of a file there is.
+def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
+    """The view without a path that its caller cannot use.
 
-    The user may have moved the film, or the limit taken it: then the link has to do again.
+    The user may have moved the saved video, or the storage limit may have removed it: then the
+    link has to do again.
+
+    Args:
+        local: whether the caller can use paths of this machine.
     """
     record = view.record
     if record is None or record.saved_path is None:
@@ -54,45 +59,42 @@ def visible_to(view: JobView, *, local: bool) -> JobView:
 
 
 class VideoViews:
-    """What can be shown of a job; raises NotFound, with the reason, for what cannot."""
+    """What can be shown of the videos of a job. Raises NotFound with the reason for the rest."""
 
     def __init__(self, jobs: Jobs, files: JobFiles) -> None:
         self._jobs = jobs
         self._files = files
 
-    async def film(self, id: str) -> Blob:
-        """The saved film."""
+    async def saved_video(self, id: str) -> Blob:
+        """The saved video, when it is small."""
         path = await self._saved(id)
-        data = await anyio.to_thread.run_sync(_small, path)
+        data = await anyio.to_thread.run_sync(_content, path)
         if data is None:
-            raise _hidden(
-                f"The saved film is larger than {MAX_INLINE_BYTES >> 20} MiB or cannot be read.", id
-            )
+            raise _not_shown(f"The saved film is larger than {_LIMIT} or cannot be read.", id)
         return Blob(data, f"video/{_TYPES.get(path.suffix, 'mp4')}")
 
-    async def source(self, id: str) -> Blob:
-        """The clip that the job was made from, fetched anew."""
+    async def source_video(self, id: str) -> Blob:
+        """The clip that the job was made from, fetched again, when it is small."""
         view = await self._jobs.known(id)
         record = None if view is None else view.record
         url = None if record is None else record.arguments.get("video")
-        clip = None if url is None else await self._files.source_video(str(url))
-        if clip is None:
+        blob = None if url is None else await self._files.source_video(str(url))
+        if blob is None:
             raise NotFound(
-                "The source clip cannot be had from here, or is larger than "
-                f"{MAX_INLINE_BYTES >> 20} MiB.",
+                f"The source clip cannot be fetched from here, or is larger than {_LIMIT}.",
                 next_step="Use the link that the job was started with.",
             )
-        return clip
+        return blob
 
     async def contact_sheet(self, id: str) -> Blob:
-        """A few frames of the saved film."""
+        """A few frames of the saved video in one image."""
         from wan_mcp.videos.contact_sheet import contact_sheet
 
         path = await self._saved(id)
         if not makes_contact_sheets():
             raise NotFound(
                 "Posters need the extra wan-mcp[media].",
-                next_step="Whoever runs this server can install it.",
+                next_step="The operator of this server can install it.",
             )
         known = self._files.contact_sheets
         if path not in known:
@@ -101,11 +103,14 @@ class VideoViews:
             _keep_newest(known, MAX_CONTACT_SHEETS)
         data = known.get(path)
         if data is None:
-            raise _hidden("No picture could be made of the saved film.", id)
+            raise _not_shown("No picture could be made of the saved film.", id)
         return Blob(data, "image/jpeg")
 
-    async def new_contact_sheet(self, id: str) -> Blob | None:
-        """The poster, once for each job: it costs a model as much as a page of text (ours)."""
+    async def first_contact_sheet(self, id: str) -> Blob | None:
+        """The contact sheet, once for each job; None later, or when there is none.
+
+        An image costs a model as much context as a page of text (ours).
+        """
         shown = self._files.shown
         if id in shown:
             return None
@@ -116,7 +121,7 @@ class VideoViews:
         if id in shown:
             return None  # another answer was faster
         shown[id] = None
-        _keep_newest(shown, SHOWN)
+        _keep_newest(shown, MAX_SHOWN_JOBS)
         return blob
 
     async def _saved(self, id: str) -> Path:
@@ -124,7 +129,7 @@ class VideoViews:
 
 
 def makes_contact_sheets() -> bool:
-    """Whether there can be posters: they need the extra `media`."""
+    """Whether contact sheets can be made: that needs the extra `media`."""
     from wan_mcp.inputs.probe import available
 
     return available()
@@ -132,28 +137,29 @@ def makes_contact_sheets() -> bool:
 
 def _path_of(view: JobView | None, id: str) -> Path:
     if view is None or view.record is None:
-        raise _hidden("No film of this job is saved here.", id)
+        raise _not_shown("No film of this job is saved here.", id)
     if view.record.saved_path is None:
-        raise _hidden(_NO_FILM.get(view.status, _NOT_ENDED), id)
+        raise _not_shown(_WHY_NO_VIDEO.get(view.status, _NOT_ENDED), id)
     if not os.path.isfile(view.record.saved_path):
-        raise _hidden("The film is no longer where it was saved.", id)
+        raise _not_shown("The film is no longer where it was saved.", id)
     return Path(view.record.saved_path)
 
 
-def _hidden(why: str, id: str) -> NotFound:
-    step = f'Call get_job_status with job_id "{id}": it tells all that is known of the job.'
+def _not_shown(why: str, id: str) -> NotFound:
+    step = f'Call get_job_status with job_id "{id}": it shows all that is known of the job.'
     return NotFound(why, next_step=step)
 
 
-def _keep_newest(known: dict[K, V], most: int) -> None:
-    while len(known) > most:
+def _keep_newest(known: dict[K, V], limit: int) -> None:
+    while len(known) > limit:
         del known[next(iter(known))]
 
 
-def _small(path: Path) -> bytes | None:
+def _content(path: Path) -> bytes | None:
+    """The whole file; None when it is larger than MAX_INLINE_BYTES or cannot be read."""
     try:
-        with path.open("rb") as film:
-            data = film.read(MAX_INLINE_BYTES + 1)
+        with path.open("rb") as file:
+            data = file.read(MAX_INLINE_BYTES + 1)
     except OSError:
         return None  # the user may have moved it
     return data if len(data) <= MAX_INLINE_BYTES else None

@@ -1,1 +1,1 @@
-"""Answers: their data, their text, and what to do next."""
+"""What an answer says: its data, its text, and what to do next."""

@@ -1,4 +1,4 @@
-"""What a model is told to do next, for each way in which a job can stand."""
+"""What a model should do next, for each status that a job can have."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
     from wan_mcp.ledger.status import JobView
 
-_LIFE_UNKNOWN = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
+_UNKNOWN_LIFETIME = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 
 
-def of_joined(status: JobStatus, *, query_differs: bool) -> str:
-    """What a call is told of the request that it joined.
+def about_joined(status: JobStatus, *, query_differs: bool) -> str:
+    """What a call learns about the equal request that it joined.
 
-    Nothing of another seed while it is open what the first one costs, or after it went wrong: that
-    would be a second payment.
+    It says nothing of another seed while the cost of the first request is open, or after that
+    request went wrong: a model could take that for advice, and pay a second time.
 
     Args:
-        resigned: the two differ in the query of a link.
+        query_differs: whether the two requests differ in the query of a link.
     """
     if status is JobStatus.SUBMITTING:
         return " It is the request that was already made; it is paid at most once."
@@ -34,48 +34,48 @@ def of_joined(status: JobStatus, *, query_differs: bool) -> str:
     return f"{other if query_differs else ''} For another take call again with another seed."
 
 
-def next_step(view: JobView, left: int | None) -> str:
-    """The next call, or what to tell the user.
+def next_of_job(view: JobView, link_seconds: int | None) -> str:
+    """The next call, or what to say to the user.
 
     Args:
-        left: seconds that the link to the film lives; None when nothing tells.
+        link_seconds: how long the link to the video stays valid; None when that is not known.
     """
-    call = f'wait_for_job with job_id "{view.id}"'
+    wait = f'Call wait_for_job with job_id "{view.id}"'
     match view.status:
         case JobStatus.SUBMITTING:
-            return f"Call {call}. Do not call replace_character again for it."
+            return f"{wait}. Do not call replace_character again for it."
         case JobStatus.RUNNING:
-            return f"Call {call}; a job takes minutes. Do not call replace_character again for it."
+            return f"{wait}; a job takes minutes. Do not call replace_character again for it."
         case JobStatus.UNKNOWN:
             return (
                 f'Call get_job_status with job_id "{view.id}" again in a few minutes: it looks '
-                "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; by "
-                "its id get_job_status tells more. Do not repeat replace_character for it; "
-                "another seed would be a new job, paid again."
+                "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; "
+                "with the id from there, get_job_status shows more. Do not repeat "
+                "replace_character for it; another seed would be a new job, paid again."
             )
         case JobStatus.NOT_SENT:
             return "Calling replace_character again is safe."
         case JobStatus.REFUSED:
-            return "See to the reason, then calling replace_character again is safe."
+            return "Remove the reason first; then calling replace_character again is safe."
         case JobStatus.LOST:
             return (
                 "Tell the user: the job was paid, and only PixelDojo's support can say what became "
                 "of it. A new replace_character call would be charged again."
             )
         case JobStatus.FAILED:
-            return _next_after_failure(view.job)
-    return _next_with_film(view, left, call)
+            return _next_of_failed(view.job)
+    return _next_of_completed(view, link_seconds, wait)
 
 
 def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
     """What to do about the jobs of a list.
 
     Args:
-        status: what was asked for; None for all.
+        status: the filter of the call; None for all.
     """
     steps = []
-    if under_way := _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING):
-        steps.append(f'Call wait_for_job with job_id "{under_way}" for its film.')
+    if in_progress := _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING):
+        steps.append(f'Call wait_for_job with job_id "{in_progress}" for its film.')
     if unknown := _first(jobs, JobStatus.UNKNOWN):
         steps.append(f'Call get_job_status with job_id "{unknown}": it looks for the job.')
     if jobs:
@@ -89,7 +89,7 @@ def _first(jobs: Sequence[JobLine], *statuses: JobStatus) -> str | None:
     return next((job.job_id for job in jobs if job.status in statuses), None)
 
 
-def _next_after_failure(job: Job | None) -> str:
+def _next_of_failed(job: Job | None) -> str:
     reason = (
         "Tell the user the reason" if job and job.error else "Tell the user; no reason was given"
     )
@@ -100,24 +100,27 @@ def _next_after_failure(job: Job | None) -> str:
     )
 
 
-def _next_with_film(view: JobView, left: int | None, call: str) -> str:
-    if not (view.job and view.job.video_url):
+def _next_of_completed(view: JobView, link_seconds: int | None, wait: str) -> str:
+    if view.lacks_video_url:
         return (
-            f"Call {call} again in a minute. If there is still no link, ask the user to look at "
+            f"{wait} again in a minute. If there is still no link, ask the user to look at "
             "the job on pixeldojo.ai; a new replace_character call would be charged again."
         )
     record = view.record
     if record is not None and record.saved_path:
         return "Tell the user where the film is; the link is temporary, the saved file stays."
-    if left is not None and left <= 0:
+    if link_seconds is not None and link_seconds <= 0:
         return (
-            "The link's time is over: try it, and if it is dead ask the user to look for the film "
-            "on pixeldojo.ai; a new replace_character call would be charged again."
+            "The link's time is over: try it, and if it no longer works ask the user to look for "
+            "the film on pixeldojo.ai; a new replace_character call would be charged again."
         )
     if record is not None and record.not_saved:
         return (
             f"The film could not be saved here: {record.not_saved} Give the user the link and say "
             "that the film must be saved at once."
         )
-    life = _LIFE_UNKNOWN if left is None else ""
-    return f"Give the user the link now and say that the film must be saved: it is temporary{life}."
+    lifetime = _UNKNOWN_LIFETIME if link_seconds is None else ""
+    return (
+        "Give the user the link now and say that the film must be saved: "
+        f"it is temporary{lifetime}."
+    )

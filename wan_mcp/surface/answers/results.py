@@ -1,35 +1,34 @@
-"""How a job or a failure is told, as data.
+"""Answers as data, made from what is known about a job or from an error.
 
-Half of the hosts show the model only the one, half only the other; `prose` has the text.
+Half of the hosts show the model only the data, half only the text of `answers.text`, so both say
+the same (observed elsewhere).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wan_mcp.errors import WanError
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
-from wan_mcp.surface.answers.next_steps import next_of_list, next_step, of_joined
-from wan_mcp.surface.answers.text import duration, summary, word
+from wan_mcp.surface.answers.next_steps import about_joined, next_of_job, next_of_list
+from wan_mcp.surface.answers.text import both_statuses, list_summary
+from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from wan_mcp.errors import WanError
-    from wan_mcp.jobs import Submission
-    from wan_mcp.ledger.status import JobView
-    from wan_mcp.polling.waits import JobUpdate
+    from wan_mcp.ledger.status import JobView, Look
 
-STALE = 60.0
-"""Seconds after which it is told how old the news is."""
-QUIET = 15.0
-"""Seconds after which a list tells how old the news of a running job is: waited for, it is asked
-for as often."""
-_REPORTED = "jobs have been reported to take 30 s to 6 min"
+STALE_SECONDS = 60.0
+"""An answer says how old the facts about a running job are when they are older than this."""
+LIST_STALE_SECONDS = 15.0
+"""The same for a list. A job that somebody waits for is read at least this often."""
+_REPORTED_DURATION = "jobs have been reported to take 30 s to 6 min"
 _NO_LINK = "PixelDojo gave no link to a film."
-_GOING = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
+_UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
 _FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
-_NOTES = {
+_PROGRESS = {
     JobStatus.SUBMITTING: "the request is on its way",
     JobStatus.UNKNOWN: "not known whether a job was started; looking for it",
     JobStatus.NOT_SENT: "no job came of the request",
@@ -37,40 +36,50 @@ _NOTES = {
 }
 
 
-def submit_result(submitted: Submission, *, now: datetime) -> JobResult:
-    """What replace_character answers about a job that it started or joined."""
-    result = job_result(submitted.view, now=now, charged=not submitted.joined)
-    if submitted.joined:
-        about = of_joined(submitted.view.status, query_differs=submitted.query_differs)
+def submit_result(view: JobView, *, now: datetime) -> JobResult:
+    """The answer of replace_character about a job that it started or joined."""
+    result = job_result(view, now=now, charged=not view.joined)
+    if view.joined:
+        about = about_joined(view.status, query_differs=view.query_differs)
         result.message = (
-            "Nothing was bought by this call: an equal request stands already, and this is where "
-            f"it is.{about} {result.message}"
+            "Nothing was bought by this call: an equal request exists already, and this is its "
+            f"state.{about} {result.message}"
         )
-    elif submitted.view.status is JobStatus.SUBMITTING:
+    elif view.status is JobStatus.SUBMITTING:
         result.charged = "unknown"
-    if submitted.notes:
-        result.message += f" About the inputs: {' '.join(submitted.notes)}"
-    if submitted.view.record is None:
+    if view.notes:
+        result.message += f" About the inputs: {' '.join(view.notes)}"
+    if view.record is None:
         result.message += " It could not be written down here: keep its job_id."
     return result
 
 
-def job_result(
-    view: JobView, *, now: datetime, charged: bool = False, elapsed: float | None = None
-) -> JobResult:
-    """What a tool answers about a request and its job.
+def look_result(view: JobView, *, now: datetime, typical: float | None = None) -> JobResult:
+    """The answer about a job after a look at it, or a wait for it.
 
     Args:
-        now: the date, for the seconds that the film's link has left.
-        charged: whether the call that answers has just bought this job.
-        elapsed: seconds since the job began, when known; told only while it goes on.
+        typical: seconds that this account's jobs typically take; None when that is not known.
     """
-    status = view.status
+    result = job_result(view, now=now)
+    if view.status is JobStatus.RUNNING:
+        result.message += _error_and_age(view, now)
+        if typical is not None:
+            result.message += f" {_typical(typical).capitalize()}."
+    return result
+
+
+def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobResult:
+    """What is known about a request and its job.
+
+    Args:
+        now: the date, to work out how long the link to the video stays valid.
+        charged: whether the call that answers has just bought this job.
+    """
+    status, record = view.status, view.record
     job = view.job or Job(job_id=view.id, status=status)
-    # Before its end, and without a film, there is nothing that could expire.
+    # Before the end of a job, and without a video, there is nothing that could expire.
     expires_at = job.expires_at if status is JobStatus.COMPLETED else None
     left = None if expires_at is None else int((expires_at - now).total_seconds())
-    record = view.record
     return JobResult(
         message=_message(view, charged),
         job_id=view.id,
@@ -78,19 +87,19 @@ def job_result(
         vendor_status=job.vendor_status or None,
         video_url=job.video_url,
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
-        expires_in_seconds=left if left is None else max(left, 0),
+        expires_in_seconds=None if left is None else max(left, 0),
         saved_path=None if record is None else record.saved_path,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
         credit_cost=job.credit_cost,
         credit_estimate=_estimate(view, job),
-        # Later it would be an old balance: only the answer to a submit has one.
+        # The ledger keeps the balance of the submit, which is out of date in a later answer.
         credits_remaining=job.credits_remaining if charged else None,
         seed=view.seed,
-        elapsed_seconds=_elapsed(view, elapsed),
+        elapsed_seconds=_elapsed(view),
         error=job.error if status is JobStatus.FAILED else None,
         charged="yes" if charged else "no",
-        next=next_step(view, left),
+        next=next_of_job(view, left),
     )
 
 
@@ -101,20 +110,19 @@ def list_result(
     status: JobStatus | None = None,
     limit: int | None = None,
 ) -> JobList:
-    """What list_jobs answers.
+    """The answer of list_jobs.
 
     Args:
-        standings: newest first; one ended job more than the limit shows that there are older ones.
-        now: the date, for the age of what is known of running jobs.
-        status: what was asked for.
+        views: newest first. One ended job more than `limit` shows that there are older ones.
+        now: the date, for the age of what is known of running jobs; left out, no age is given.
+        status: the filter of the call.
         limit: how many ended jobs are shown; None for all.
     """
-    ended = [each for each in views if each.status not in _GOING]
+    ended = [view for view in views if view.status not in _UNFINISHED]
     older = [] if limit is None else ended[limit:]
-    video_views = [each for each in views if each not in older]
-    lines = [line for line in (_line(each, now) for each in video_views) if line]
+    lines = [line for view in views if view not in older and (line := _line(view, now))]
     return JobList(
-        message=summary(lines, status, older=bool(older)),
+        message=list_summary(lines, status, older=bool(older)),
         jobs=lines,
         charged="no",
         next=next_of_list(lines, status),
@@ -122,7 +130,7 @@ def list_result(
 
 
 def failure_result(failure: WanError) -> JobResult:
-    """What a tool answers when the call itself failed."""
+    """The answer of a tool whose call itself failed."""
     return JobResult(
         message=failure.what,
         job_id=failure.job_id,
@@ -133,95 +141,100 @@ def failure_result(failure: WanError) -> JobResult:
     )
 
 
-def update_result(update: JobUpdate, *, now: datetime, typical: float | None = None) -> JobResult:
-    """What a look at a job, or a wait for it, answers.
+def defect_result(tool: str, *, paid: bool) -> JobResult:
+    """The answer of a tool that met a defect of ours; the log has the exception.
 
     Args:
-        typical: seconds that this account's jobs typically take.
+        paid: whether the tool buys: its request may have been sent.
     """
-    view = update.known()
-    result = job_result(view, now=now, elapsed=update.elapsed)
-    if view.status is JobStatus.RUNNING:
-        result.message += _as_of(view, now, update.last_error)
-        if typical is not None:
-            result.message += f" {_usual(typical).capitalize()}."
-    return result
+    careful = "Do not repeat it: call list_jobs first, to see whether a job was started."
+    return JobResult(
+        message=f"{tool} hit a defect of wan-mcp; the server's log has the details.",
+        charged="unknown" if paid else "no",
+        retry_safe=not paid,
+        code="internal_error",
+        next=careful if paid else "Call it once more; if that fails too, tell the user.",
+    )
 
 
-def _as_of(view: JobView, now: datetime, last_error: WanError | None) -> str:
-    """What is wrong with the news, and how old it is when that matters."""
-    what = "" if last_error is None else f" {last_error.what}"
-    heard = view.record and view.record.last_reply_at
-    ago = (now - heard).total_seconds() if heard else 0.0
-    old = ago >= STALE or (last_error is not None and ago > 0)
-    return what + (f" This is how it stood {duration(ago)} ago." if old else "")
+def progress_note(look: Look, typical: float | None = None) -> str:
+    """One line for a person who waits.
+
+    Args:
+        typical: seconds that this account's jobs typically take; None when that is not known.
+    """
+    if isinstance(look, WanError):
+        return f"{look.what} Still waiting."
+    known = look.elapsed_seconds is not None and not _from_elsewhere(look)
+    since = f"{duration(look.elapsed_seconds or 0)}: " if known else ""
+    if look.last_error is not None:
+        return f"{since}{look.last_error.what} Still waiting."
+    if look.status in _PROGRESS:
+        return f"{since}{_PROGRESS[look.status]}"
+    usual = f"; {_typical(typical)}" if look.status is JobStatus.RUNNING else ""
+    vendor_status = look.job.vendor_status if look.job else ""
+    return f"{since}the job is {both_statuses(look.status, vendor_status)}{usual}"
 
 
-def _usual(typical: float | None) -> str:
-    if typical is None:
-        return _REPORTED
-    return f"half of this account's last jobs took less than {duration(typical)}"
+def _error_and_age(view: JobView, now: datetime) -> str:
+    """Why the look failed, and how old the facts are where that matters."""
+    what = "" if view.last_error is None else f" {view.last_error.what}"
+    reported = view.record and view.record.last_reply_at
+    age = (now - reported).total_seconds() if reported else 0.0
+    is_old = age >= STALE_SECONDS or (view.last_error is not None and age > 0)
+    return what + (f" This was its state {duration(age)} ago." if is_old else "")
 
 
-def progress_note(update: JobUpdate, typical: float | None = None) -> str:
-    """One line for a person who waits."""
-    view = update.view
-    known = update.elapsed is not None and not (view and _from_elsewhere(view))
-    since = f"{duration(update.elapsed or 0)}: " if known else ""
-    if update.last_error is not None:
-        return f"{since}{update.last_error.what} Still waiting."
-    if view is None:
-        return f"{since}asking PixelDojo"
-    if view.status in _NOTES:
-        return f"{since}{_NOTES[view.status]}"
-    usual = f"; {_usual(typical)}" if view.status is JobStatus.RUNNING else ""
-    vendor_status = view.job.vendor_status if view.job else ""
-    return f"{since}the job is {word(view.status, vendor_status)}{usual}"
+def _typical(seconds: float | None) -> str:
+    if seconds is None:
+        return _REPORTED_DURATION
+    return f"half of this account's last jobs took less than {duration(seconds)}"
 
 
 def _estimate(view: JobView, job: Job) -> float | None:
-    told = view.status in _FREE or view.estimate == job.credit_cost
-    return None if told else view.estimate
+    is_needless = view.status in _FREE or view.estimate == job.credit_cost
+    return None if is_needless else view.estimate
 
 
-def _elapsed(view: JobView, elapsed: float | None) -> int | None:
-    going = view.status in _GOING and not _from_elsewhere(view)
-    return int(elapsed) if going and elapsed is not None else None
+def _elapsed(view: JobView) -> int | None:
+    if view.elapsed_seconds is None or view.status not in _UNFINISHED or _from_elsewhere(view):
+        return None
+    return int(view.elapsed_seconds)
 
 
 def _from_elsewhere(view: JobView) -> bool:
-    """Whether the job was submitted without our ledger: then nobody here knows when."""
+    """Whether the job was submitted without our ledger, which then cannot know when it began."""
     return view.record is not None and view.record.from_elsewhere
 
 
 def _message(view: JobView, charged: bool) -> str:
     job = view.job
     if job is None:
-        return _without_job(view)
+        return _message_without_job(view)
     note = f" {job.note}" if job.note else ""
     match view.status:
         case JobStatus.COMPLETED:
-            told = "The film is ready." if job.video_url else "The job is completed."
+            sentence = "The film is ready." if job.video_url else "The job is completed."
             note = note or ("" if job.video_url else f" {_NO_LINK}")
         case JobStatus.FAILED:
-            told = "PixelDojo reports that the job failed."
+            sentence = "PixelDojo reports that the job failed."
         case JobStatus.LOST:
-            told = (
+            sentence = (
                 "The job was accepted, and now PixelDojo no longer knows it: asked several times "
                 f"in a row, it said so each time. {view.why}".rstrip()
             )
         case _:
-            told = "The job was accepted." if charged else "The job is still going."
-    return f"{told}{note}{_difference(view, job)}"
+            sentence = "The job was accepted." if charged else "The job is still going."
+    return f"{sentence}{note}{_price_warning(view, job)}"
 
 
-def _difference(view: JobView, job: Job) -> str:
+def _price_warning(view: JobView, job: Job) -> str:
     if None in (view.estimate, job.credit_cost) or view.estimate == job.credit_cost:
         return ""
     return " Note the price: it is not the one that PixelDojo's model page names."
 
 
-def _without_job(view: JobView) -> str:
+def _message_without_job(view: JobView) -> str:
     why = view.why
     match view.status:
         case JobStatus.SUBMITTING:
@@ -241,11 +254,11 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
     if record is None:
         return None
     video = record.arguments.get("video")
-    quiet = view.silence(now) if now else None
+    age = view.seconds_since_reply(now) if now else None
     return JobLine(
         job_id=view.id,
         status=view.status,
-        heard_seconds_ago=int(quiet) if quiet and quiet > QUIET else None,
+        heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
         made_at=record.created_at.isoformat(timespec="seconds"),
         source_video=str(video) if video else None,
         seed=record.seed,

@@ -1,8 +1,8 @@
-"""Takes the README's pictures of the player again: run by hand, with Chromium and playwright.
+"""Takes the screenshots of the player for the README: run by hand, with Chromium and playwright.
 
-    python tests/host/pictures.py
+    python tests/surface/host/screenshots.py
 
-They come from the same host and films as the tests, so they show what the tests have seen.
+They show the same host page and videos as the tests, so they show what the tests have checked.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
-PICTURES = HERE.parents[2] / ".github"
+FOLDER = HERE.parents[2] / ".github"
 FONT = "body { font-family: 'Liberation Sans', Arial, sans-serif }"  # the same on every machine
 ENDED = "2026-11-23T11:00:00+00:00"
 SOON = "2026-11-23T12:58:20+00:00"
@@ -33,7 +33,7 @@ def load_tests() -> ModuleType:
 
 
 def take(show: Callable[..., Any], tests: ModuleType) -> None:
-    """All five pictures."""
+    """All five screenshots."""
     source = {"wan://jobs/job-7/source": tests.blob("clip.mp4")}
     going = tests.running(elapsed_seconds=72, credit_cost=10, credits_remaining=90, seed=4711)
     done = tests.completed(expires_at=SOON, **SAVED)
@@ -43,33 +43,31 @@ def take(show: Callable[..., Any], tests: ModuleType) -> None:
         error="No person was detected in the source video.",
     )
     gone = tests.completed(video_url=tests.DEAD, expires_at=ENDED, **SAVED)
-    picture(show(theme="light", resources=source, fixed_clock=True), "running", going)
-    picture(show(theme="light", resources=source, fixed_clock=True), "done-light", done, 3.2, 41)
-    picture(show(theme="dark", resources=source, fixed_clock=True), "done-dark", done, 3.2, 41)
-    picture(show(theme="light", fixed_clock=True), "failed", failed)
+    screenshot(show(theme="light", resources=source, fixed_clock=True), "running", going)
+    screenshot(show(theme="light", resources=source, fixed_clock=True), "done-light", done, 3.2, 41)
+    screenshot(show(theme="dark", resources=source, fixed_clock=True), "done-dark", done, 3.2, 41)
+    screenshot(show(theme="light", fixed_clock=True), "failed", failed)
     expired = show(theme="light", resources=source, fixed_clock=True)
     expired.expected = "403"
-    picture(expired, "expired", gone)
+    screenshot(expired, "expired", gone)
 
 
-def picture(
-    video_views: Any, name: str, told: dict[str, Any], second: float = 0, wiped: int | None = None
+def screenshot(
+    shown: Any, name: str, fields: dict[str, Any], second: float = 0, wiped: int | None = None
 ) -> None:
-    """One picture of the player's frame, with the film at a second and the slider at a place."""
-    video_views.frame.add_style_tag(content=FONT)
-    video_views.answered({"typically": "30 s to 6 min"}, **told)
-    video_views.tab.wait_for_load_state("networkidle")
+    """One screenshot of the player, at a second of the video and a position of the slider."""
+    shown.frame.add_style_tag(content=FONT)
+    shown.answered({"typically": "30 s to 6 min"}, **fields)
+    shown.tab.wait_for_load_state("networkidle")
     if wiped is not None:
-        video_views.film_is_there()
-        video_views.source_is_there()
-        slider = video_views.frame.get_by_label("Wipe between source and result")
+        shown.wait_for_video()
+        shown.wait_for_source()
+        slider = shown.frame.get_by_label("Wipe between source and result")
         slider.fill(str(wiped))
         slider.blur()
-        video_views.frame.evaluate("(second) => { film.currentTime = second }", second)
-        video_views.until(
-            "!film.seeking && !source.seeking && source.currentTime === film.currentTime"
-        )
-    video_views.tab.locator("iframe").screenshot(path=PICTURES / f"player-{name}.png")
+        shown.frame.evaluate("(second) => { film.currentTime = second }", second)
+        shown.until("!film.seeking && !source.seeking && source.currentTime === film.currentTime")
+    shown.tab.locator("iframe").screenshot(path=FOLDER / f"player-{name}.png")
 
 
 def main() -> None:
@@ -78,7 +76,7 @@ def main() -> None:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=tests.FLAGS)
-        with tests.theatre(browser) as show:
+        with tests.player_pages(browser) as show:
             take(show, tests)
         browser.close()
 

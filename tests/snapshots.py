@@ -1,0 +1,60 @@
+"""The reviewed snapshots: what hosts are offered, and every sentence that a model or user reads.
+
+    python -m tests.snapshots
+
+writes them again after a change. Then review `git diff tests/surface`: each line of it is a change
+that users of the server will see.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import anyio
+from mcp.client import Client
+from mcp.types import ListToolsResult
+
+from tests.surface.scenarios import sentences
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
+
+COMMAND = "python -m tests.snapshots"
+FOLDER = Path(__file__).with_name("surface")
+TOOLS = FOLDER / "tools.json"
+SENTENCES = FOLDER / "sentences.txt"
+LIMIT_SECONDS = 600
+"""Ends a server that hangs; no machine is that slow."""
+
+
+async def list_tools(mode: str = "auto") -> ListToolsResult:
+    """The answer to tools/list, in the newest revision or (mode "legacy") in a handshake one."""
+    with anyio.fail_after(LIMIT_SECONDS):
+        async with Client(build_server(Settings()), mode=mode) as client:
+            return await client.list_tools()
+
+
+def tools_json(listed: ListToolsResult) -> str:
+    """The tools as hosts receive them."""
+    tools = [
+        tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools
+    ]
+    return json.dumps(tools, indent=2) + "\n"
+
+
+def sentences_txt() -> str:
+    """Each scenario: a line "## name", and below it what is read."""
+    return "\n".join(f"## {name}\n{words.strip()}\n" for name, words in sentences().items())
+
+
+def main() -> int:
+    """Write both snapshots."""
+    written = {TOOLS: tools_json(anyio.run(list_tools)), SENTENCES: sentences_txt()}
+    for path, content in written.items():
+        is_new = not path.exists() or path.read_text("utf-8") != content
+        path.write_text(content, "utf-8")
+        sys.stdout.write(f"{'changed  ' if is_new else 'unchanged'} {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

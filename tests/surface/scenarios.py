@@ -1,0 +1,330 @@
+"""What a model or a person reads in each situation, for tests of facts and for the snapshot."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from wan_mcp import errors
+from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, WanError
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger import status as views
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
+from wan_mcp.models import Job, JobLine, JobStatus
+from wan_mcp.server import INSTRUCTIONS
+from wan_mcp.surface import consent
+from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers.text import list_summary, text
+from wan_mcp.surface.arguments import (
+    Arguments,
+    GetJobStatus,
+    ListJobs,
+    ReplaceCharacter,
+    WaitForJob,
+    read_arguments,
+)
+from wan_mcp.surface.prompts import prompt_text
+from wan_mcp.surface.video_views import VideoViews
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+VIDEO = "https://temp.pixeldojo.ai/films/1.mp4"
+CLIP = "https://cdn.example.com/clip.mp4"
+IMAGE = "https://cdn.example.com/face.png"
+SUBMISSION = "sub_aaaabbbbccccdddd"
+STATES = {
+    JobStatus.RUNNING: State.ACCEPTED,
+    JobStatus.COMPLETED: State.COMPLETED,
+    JobStatus.FAILED: State.FAILED,
+}
+ACCEPTED = Job(
+    job_id="job_1",
+    status=JobStatus.RUNNING,
+    vendor_status="pending",
+    expires_at=NOW + timedelta(hours=24),
+    credit_cost=10,
+    credits_remaining=90.5,
+)
+RUNNING = Job(job_id="job_1", status=JobStatus.RUNNING, vendor_status="processing")
+DONE = Job(
+    job_id="job_1",
+    status=JobStatus.COMPLETED,
+    vendor_status="completed",
+    video_url=VIDEO,
+    expires_at=NOW + timedelta(hours=23, minutes=58, seconds=5),
+    credit_cost=2.5,
+)
+WITHOUT_LINK = DONE.model_copy(update={"video_url": None})
+FAILED = Job(
+    job_id="job_1",
+    status=JobStatus.FAILED,
+    vendor_status="failed",
+    error="No person found",
+    credit_cost=10,
+    expires_at=NOW + timedelta(hours=1),
+)
+SAVED = {"saved_path": "/home/ana/Videos/job_1.mp4", "sha256": "ab12", "size": 2_412_345}
+BUSY = RateLimited("PixelDojo asks for fewer requests; the job itself is not affected.")
+
+
+def record(state: State, **fields: Any) -> Record:
+    """A record of the ledger, as empty as it may be."""
+    known = {"submission_id": SUBMISSION, "account": "a", "dedupe_key": "d", "owner": "o"}
+    given = {"state": state, "arguments": "{}", "seed_generated": True, "vendor_status": ""}
+    empty: dict[str, Any] = dict.fromkeys(Record.model_fields)
+    made = {"created_at": NOW - timedelta(minutes=5), "checks": 0}
+    return Record.model_validate(empty | known | given | made | fields)
+
+
+def of_job(job: Job, **fields: Any) -> JobView:
+    """What the ledger knows about a job."""
+    known = job.model_dump(exclude={"status"})
+    return view_of_record(record(STATES[job.status], **known, **fields))
+
+
+def of_request(state: State, **fields: Any) -> JobView:
+    """What the ledger knows about a request that has no job."""
+    return view_of_record(record(state, **fields))
+
+
+def after(view: JobView, seconds: float, last_error: WanError | None = None) -> JobView:
+    """The view of a look that many seconds after the job began."""
+    return replace(view, elapsed_seconds=seconds, last_error=last_error)
+
+
+LOST = view_of_record(
+    record(
+        State.LOST,
+        job_id="job_1",
+        vendor_status="processing",
+        expires_at=NOW + timedelta(hours=1),
+        error='PixelDojo knows nothing under this id. PixelDojo says: "No such job"',
+        findings="PixelDojo's job list shows no job for this request so far.",
+    )
+)
+UNKNOWN = of_request(
+    State.UNKNOWN,
+    error="The request was sent, but no answer arrived (no answer in time).",
+    checks=2,
+    findings="PixelDojo's job list does not show which job is whose.",
+)
+NOT_SENT = of_request(
+    State.NOT_SENT,
+    error="PixelDojo's job list shows older jobs and none for this request.",
+    checks=5,
+    findings="PixelDojo's job list shows no job for this request so far.",
+)
+REFUSED = of_request(State.REFUSED, error="The PixelDojo account has too few credits.")
+
+SUBMITS: dict[str, JobView] = {
+    "accepted": of_job(ACCEPTED, seed=7, estimate=10),
+    "accepted at another price": of_job(ACCEPTED, estimate=2),
+    "accepted, cost not reported": of_job(RUNNING, estimate=2.5),
+    "accepted, nothing known of the cost": of_job(RUNNING),
+    "accepted, with notes about the inputs": replace(of_job(ACCEPTED), notes=("It is short.",)),
+    "accepted, not in the ledger": view_of_job(ACCEPTED),
+    "on its way": of_request(State.SENDING, seed=7, estimate=10),
+    "joined: on its way": replace(of_request(State.SENDING), joined=True),
+    "joined: running": replace(of_job(RUNNING), joined=True),
+    "joined: running, another query": replace(of_job(RUNNING), joined=True, query_differs=True),
+    "joined: completed": replace(of_job(DONE), joined=True),
+    "joined: failed": replace(of_job(FAILED), joined=True),
+}
+LOOKS: dict[str, JobView] = {
+    "on its way": after(of_request(State.SENDING), 5),
+    "running": after(of_job(RUNNING, seed=0, estimate=10), 125.9),
+    "running, from elsewhere": after(of_job(RUNNING, dedupe_key=None), 3.7),
+    "running, busy vendor": after(
+        of_job(RUNNING, last_reply_at=NOW - timedelta(seconds=20)), 125, BUSY
+    ),
+    "running, old facts": after(of_job(RUNNING, last_reply_at=NOW - timedelta(minutes=2)), 125),
+    "completed": of_job(DONE),
+    "completed, saved": of_job(DONE, **SAVED),
+    "completed, not saved": of_job(DONE, not_saved="The disk is full."),
+    "completed, no expiry": of_job(DONE.model_copy(update={"expires_at": None})),
+    "completed, link expired": of_job(
+        DONE.model_copy(update={"expires_at": NOW - timedelta(hours=1)})
+    ),
+    "completed, no link": of_job(WITHOUT_LINK),
+    "completed, link dropped": of_job(
+        WITHOUT_LINK.model_copy(update={"note": "Its link was dropped."})
+    ),
+    "failed": of_job(FAILED),
+    "failed, no reason": of_job(FAILED.model_copy(update={"error": None})),
+    "lost": LOST,
+    "unknown": after(UNKNOWN, 125),
+    "unknown, not looked for": of_request(State.UNKNOWN),
+    "unknown, looked for once": of_request(State.UNKNOWN, checks=1, findings="None there."),
+    "not sent": NOT_SENT,
+    "refused": REFUSED,
+    "refused, no reason": of_request(State.REFUSED),
+}
+LISTS: dict[str, tuple[list[JobView], JobStatus | None]] = {
+    "empty": ([], None),
+    "empty, of a status": ([], JobStatus.FAILED),
+    "every kind": (
+        [
+            of_request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
+            of_job(DONE, seed=8, arguments=f'{{"video": "{CLIP}"}}'),
+            of_job(RUNNING, dedupe_key=None, last_reply_at=NOW - timedelta(seconds=80)),
+        ],
+        None,
+    ),
+    "one ended": ([of_job(DONE)], None),
+    "one on its way": ([of_request(State.SENDING)], None),
+    "one unknown": ([of_request(State.UNKNOWN)], None),
+}
+DONE_STATUS, RUNNING_STATUS = JobStatus.COMPLETED, JobStatus.RUNNING
+SUMMARIES: dict[str, tuple[tuple[JobStatus, ...], JobStatus | None, bool]] = {
+    "none": ((), None, False),
+    "one": ((DONE_STATUS,), None, False),
+    "two": ((RUNNING_STATUS, DONE_STATUS), None, False),
+    "two of more": ((DONE_STATUS, DONE_STATUS), None, True),
+    "one of a status of more": ((DONE_STATUS,), DONE_STATUS, True),
+    "none of a status": ((), JobStatus.FAILED, False),
+    "none of a status, one running": ((RUNNING_STATUS,), JobStatus.FAILED, False),
+    "one of a status, two running": (
+        (RUNNING_STATUS, JobStatus.SUBMITTING, DONE_STATUS),
+        DONE_STATUS,
+        False,
+    ),
+    "two running of that status": ((RUNNING_STATUS, RUNNING_STATUS), RUNNING_STATUS, False),
+    "one refused request": ((JobStatus.REFUSED,), JobStatus.REFUSED, False),
+    "none of a status, one unknown": ((JobStatus.UNKNOWN,), DONE_STATUS, False),
+}
+PROGRESS: dict[str, Look] = {
+    "nothing known yet, busy vendor": BUSY,
+    "running": after(of_job(RUNNING), 5),
+    "running, age not known": view_of_job(Job(job_id="j", status=JobStatus.RUNNING)),
+    "running, from elsewhere": after(of_job(RUNNING, dedupe_key=None), 3.7),
+    "running, busy vendor": after(of_job(RUNNING), 5, BUSY),
+    "completed": after(of_job(DONE), 5),
+    "failed": after(of_job(FAILED), 5),
+    "lost": after(LOST, 5),
+    "on its way": after(of_request(State.SENDING), 5),
+    "unknown": after(UNKNOWN, 5),
+    "not sent": after(NOT_SENT, 5),
+    "refused": after(REFUSED, 5),
+}
+FAILURES: dict[str, WanError] = {
+    **{
+        name: getattr(errors, name)("It happened.")
+        for name in (
+            *("InvalidArguments", "NoKey", "Unauthorized", "OutOfCredits", "NotAllowed"),
+            *("NotFound", "Rejected", "RateLimited", "NotSent", "OutcomeUnknown"),
+            *("CouldNotFindOut", "Busy"),
+        )
+    },
+    "NotConfirmed": consent.NotConfirmed("It happened."),
+    "answer lost by this call": views.unknown(SUBMISSION, "It happened."),
+    **{
+        f"equal request before: {state}": failure
+        for state in (State.NOT_SENT, State.REFUSED, State.UNKNOWN)
+        if (failure := views.failure_of(record(state, error="No network.")))
+    },
+}
+BOTH = {"video": CLIP, "character_image": IMAGE}
+CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
+    "nothing given": (ReplaceCharacter, {}),
+    "every argument wrong": (
+        ReplaceCharacter,
+        {
+            "video": "file:///etc/passwd",
+            "character_image": 7,
+            "video_duration": 5.5,
+            "resolution": "1080",
+            "refert_num": 0,
+            "frames_per_second": 31,
+            "go_fast": 1,
+            "merge_audio": "perhaps",
+            "seed": -2,
+        },
+    ),
+    "misspelt argument": (ReplaceCharacter, {**BOTH, "resolutoin": "720"}),
+    "unknown argument": (ReplaceCharacter, {**BOTH, "prompt": "x"}),
+    "odd argument": (ReplaceCharacter, {**BOTH, "pd_4f9a0c2e77b1": "x"}),
+    "thousand unknown arguments": (ReplaceCharacter, {f"unknown_{n}": n for n in range(1_000)}),
+    "bad job id": (GetJobStatus, {"job_id": "../api-keys"}),
+    "bad time": (WaitForJob, {"job_id": "job_1", "timeout_seconds": 901}),
+    "bad filter": (ListJobs, {"status": "done", "limit": 0}),
+}
+WITHOUT_SAVED_VIDEO = ("running", "completed", "failed", "lost", "unknown", "not sent", "refused")
+GIVEN = {"video": CLIP, "character_image": IMAGE, "video_duration": "7"}
+PROMPTS: dict[str, tuple[dict[str, str], float | None]] = {
+    "nothing given, price known": (dict.fromkeys(GIVEN, ""), 10),
+    "all given, price not known": (GIVEN, None),
+    "not usable": ({"video": "/home/me/a.mp4", "character_image": "", "video_duration": "99"}, 1),
+}
+
+
+def refusal(model: type[Arguments], given: dict[str, Any]) -> str:
+    """What a call with these arguments is refused with."""
+    with pytest.raises(InvalidArguments) as caught:
+        read_arguments(model, given, loopback=False)
+    return caught.value.what
+
+
+def summary(held: tuple[JobStatus, ...], status: JobStatus | None, older: bool) -> str:
+    """The summary of a list of jobs with these statuses."""
+    jobs = [JobLine(job_id="j", status=each, made_at="2026-11-23T10:00:00") for each in held]
+    return list_summary(jobs, status, older=older)
+
+
+def refused_video(view: JobView | None) -> str:
+    """What a read of the saved video of a job is refused with."""
+
+    class KnownJobs:
+        async def known(self, id: str) -> JobView | None:
+            return view
+
+    # The refusal comes before any use of the media, and needs nothing else of the jobs.
+    views = VideoViews(cast(Jobs, KnownJobs()), cast(JobFiles, None))
+    with pytest.raises(NotFound) as caught:
+        anyio.run(views.saved_video, "job_1")
+    return f"{caught.value.what} {caught.value.next_step}"
+
+
+def _prompt(given: dict[str, str], price: float | None) -> str:
+    return prompt_text(given, price, loopback=False)
+
+
+def _answers() -> dict[str, str]:
+    return {
+        **{
+            f"submit: {name}": text(results.submit_result(v, now=NOW))
+            for name, v in SUBMITS.items()
+        },
+        **{f"look: {name}": text(results.look_result(v, now=NOW)) for name, v in LOOKS.items()},
+        "look: running, typical duration known": text(
+            results.look_result(LOOKS["running"], now=NOW, typical=130)
+        ),
+        **{
+            f"list: {name}": text(results.list_result(held, now=NOW, status=status))
+            for name, (held, status) in LISTS.items()
+        },
+        **{f"failure: {name}": text(results.failure_result(f)) for name, f in FAILURES.items()},
+        "defect: paid tool": text(results.defect_result("replace_character", paid=True)),
+        "defect: free tool": text(results.defect_result("list_jobs", paid=False)),
+    }
+
+
+def sentences() -> dict[str, str]:
+    """Every scenario by its name, and what is read in it."""
+    return {
+        "instructions": INSTRUCTIONS,
+        **_answers(),
+        **{f"list summary: {name}": summary(*held) for name, held in SUMMARIES.items()},
+        **{f"progress: {name}": results.progress_note(look) for name, look in PROGRESS.items()},
+        "progress: running, typical duration known": results.progress_note(
+            PROGRESS["running"], 130
+        ),
+        **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},
+        "video: job not known": refused_video(None),
+        **{f"video: {name}": refused_video(LOOKS[name]) for name in WITHOUT_SAVED_VIDEO},
+        "video: moved or deleted": refused_video(LOOKS["completed, saved"]),
+        "question: price known": consent.question_for(12.5, 10) or "",
+        "question: price not known": consent.question_for(None, 10) or "",
+        **{f"prompt: {name}": _prompt(*given) for name, given in PROMPTS.items()},
+    }

@@ -1,0 +1,50 @@
+"""What hosts, models and users are shown is reviewed: two snapshots, and a budget of bytes."""
+
+import json
+
+import anyio
+import pytest
+from mcp.types import ListToolsResult
+
+from tests.snapshots import COMMAND, SENTENCES, TOOLS, list_tools, sentences_txt, tools_json
+
+MAX_TOOL_LIST_BYTES = 8_000
+TOOLS_CHANGED = (
+    f"tools/list is no longer the reviewed one in {TOOLS.name}. It is the contract with every host "
+    "and model: a renamed field or a new requirement breaks clients, and descriptions steer "
+    f"models. Run `{COMMAND}`, review the diff of {TOOLS.name}, and commit it with the change."
+)
+SENTENCES_CHANGED = (
+    f"A model or user now reads something else than the reviewed {SENTENCES.name}. Run "
+    f"`{COMMAND}` and review the diff: is each sentence true, complete and plain, does it name "
+    "the next step, and can nobody read it as advice to pay twice? Then commit it with the change."
+)
+OVER_BUDGET = (
+    f"tools/list has more than {MAX_TOOL_LIST_BYTES:,} bytes. The whole list is in the context of "
+    "every conversation of every user, who pays for it. Shorten descriptions or drop a field; "
+    f"raise the budget only for something that every conversation needs. Then run `{COMMAND}`."
+)
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def listed(request: pytest.FixtureRequest) -> ListToolsResult:
+    """The whole answer to tools/list, in the newest revision and in a handshake one."""
+    return anyio.run(list_tools, request.param)
+
+
+def test_published_tools_are_the_reviewed_ones(listed: ListToolsResult) -> None:
+    """A change of the contract is seen in the diff of a file (ours)."""
+    assert json.loads(tools_json(listed)) == json.loads(TOOLS.read_text("utf-8")), TOOLS_CHANGED
+
+
+def test_whole_tool_list_fits_the_budget_on_the_wire(listed: ListToolsResult) -> None:
+    """Each byte is in every conversation of every user (ours)."""
+    result = listed.model_dump(mode="json", by_alias=True, exclude_none=True)
+    line = json.dumps({"jsonrpc": "2.0", "id": 1_000, "result": result}, separators=(",", ":"))
+
+    assert len(line.encode()) <= MAX_TOOL_LIST_BYTES, OVER_BUDGET
+
+
+def test_sentences_for_models_and_users_are_the_reviewed_ones() -> None:
+    """They stand verbatim only there; all other tests assert facts (ours)."""
+    assert sentences_txt() == SENTENCES.read_text("utf-8"), SENTENCES_CHANGED
