@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wan_mcp.sandbox.videos.inputs import Unusable, fetch, opened, pictures
 from wan_mcp.sandbox.videos.picture import Look, drawn
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 _FASTEST = Fraction(30)
 _UNKNOWN_RATE = Fraction(24)
 _X264 = {"preset": "veryfast", "crf": "23"}
+
+
+class _Ratio(Protocol):
+    """A rate, ratio or time base of PyAV: a Fraction up to release 18, an AVRational from 19 on."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
 
 
 def main() -> None:
@@ -64,7 +73,7 @@ def make(video: Path, picture: Path, body: Mapping[str, Any], target: Path) -> N
         packets = _video(film, islice(shown, count), look.rate)
         if body.get("merge_audio", True):
             seconds = len(packets) / look.rate
-            start = (first.pts or 0) * (first.time_base or Fraction(1))
+            start = (first.pts or 0) * _fraction(first.time_base)
             packets += _audio(film, sound(video, start, seconds))
         film.mux(sorted(packets, key=_due))
 
@@ -73,8 +82,8 @@ def _look(video: Path, body: Mapping[str, Any]) -> tuple[Look, Fraction]:
     """How the film is to look, and the shape of its source's pixels."""
     with opened(video, "video") as source:
         stream = source.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        rate = _fraction(stream.average_rate or stream.guessed_rate) or _UNKNOWN_RATE
+        aspect = _fraction(stream.sample_aspect_ratio) or Fraction(1)
     own_rate = max(Fraction(1), min(_FASTEST, rate)).limit_denominator(1001)
     notes = [f"REFS {body['refert_num']}"] if "refert_num" in body else []
     notes += ["FAST"] if body.get("go_fast") else []
@@ -126,7 +135,12 @@ def _encoded(stream: Any, frames: "Iterable[VideoFrame | AudioFrame]") -> "Itera
 
 
 def _due(packet: "Packet[Any]") -> Fraction:
-    return (packet.dts or 0) * packet.time_base
+    return (packet.dts or 0) * _fraction(packet.time_base)
+
+
+def _fraction(value: _Ratio | None) -> Fraction:
+    """Zero when FFmpeg does not know the value, which PyAV reports as None, 0/1 or 0/0."""
+    return Fraction(value.numerator, value.denominator) if value else Fraction(0)
 
 
 if __name__ == "__main__":
