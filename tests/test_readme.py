@@ -34,7 +34,7 @@ from wan_mcp.ledger.contract import Fenced
 from wan_mcp.models import JobLine, JobResult, JobStatus
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.vendor.books import FAILING
+from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.sandbox.videos.samples import SAMPLES
 from wan_mcp.server import build_server
 from wan_mcp.settings import ENV_FILE, BadSettings, Settings

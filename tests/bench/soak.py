@@ -33,7 +33,7 @@ from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, Record, State
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Charge, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.http.script import Scripts
+from wan_mcp.sandbox.http.faults import Scripts
 
 JOBS = 200
 MINUTES = 30

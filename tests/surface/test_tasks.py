@@ -16,7 +16,7 @@ from tests.connected import Host, connected, host_of
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.vendor.books import FAILING
+from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.surface.tasks import NO_CANCEL
 
 pytestmark = pytest.mark.anyio

@@ -76,7 +76,7 @@ def _sandbox(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
     terms = Terms(
         credits=asked.credits,
-        films="own",
+        videos="own",
         requests_per_minute=60,
         pending_seconds=asked.job_seconds / 5,
         processing_seconds=asked.job_seconds * 4 / 5,
