@@ -97,7 +97,7 @@ class Ears:
         return str((answer.structured_content or {}).get("job_id", ""))
 
     async def submit(self, **more: object) -> str:
-        media = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        media = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **media, **more)
 
     async def _note(self, progress: float, total: float | None, message: str | None) -> None:
@@ -488,7 +488,7 @@ SIGNED = f"https://e.example/a.mp4?X-Amz-Credential=me%2F20261101&X-Sig={SIGNATU
 
 async def use_signed_links(ears: Ears, client: Client) -> None:
     """Each way by which a link comes in or goes out."""
-    media = {"video": ears.sandbox.clip_url, "character_image": ears.sandbox.image_url}
+    media = {"video": ears.sandbox.source_video_url, "character_image": ears.sandbox.image_url}
     links = {name: f"{link}?sig={SIGNATURE}" for name, link in media.items()}
     job_id = await ears.call("replace_character", **links)
     await ears.call("replace_character", video=f"{SIGNED} x", character_image=[SIGNED], seed=SIGNED)
@@ -521,7 +521,7 @@ async def test_a_process_that_logs_everything_prints_no_query(
     log = tmp_path / "stderr"
     async with Sandbox(terms) as sandbox:
         sandbox.open_account(KEY)
-        film = {"output": {"video": f"{sandbox.clip_url}?X-Sig={SIGNATURE}"}}
+        film = {"output": {"video": f"{sandbox.source_video_url}?X-Sig={SIGNATURE}"}}
         sandbox.fault("GET", JOB, faults.edited(film), times=None)
         given = {"PIXELDOJO_API_BASE": sandbox.api_base, "WAN_MCP_LOG_LEVEL": "DEBUG"}
         with anyio.fail_after(20):

@@ -72,7 +72,7 @@ class Session:
         return Answer(await self.client.call_tool(tool, arguments))
 
     async def submit(self, **more: object) -> Answer:
-        media = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        media = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **media, **more)
 
     async def settled(self, answer: Answer) -> Answer:

@@ -436,7 +436,7 @@ async def test_range_of_a_video_is_served(
     customer: Customer, requested: str, first: int, last: int
 ) -> None:
     """A byte range answers 206 with exactly those bytes (RFC 9110)."""
-    url = customer.sandbox.clip_url
+    url = customer.sandbox.source_video_url
     whole = (await customer.http.get(url)).content
     part = await customer.http.get(url, headers={"Range": requested})
 
@@ -462,7 +462,7 @@ async def test_other_ranges_are_refused_or_ignored(
     customer: Customer, headers: dict[str, str], status: int
 ) -> None:
     """A range past the end gets 416; an invalid one gets the whole file (RFC 9110)."""
-    answer = await customer.http.get(customer.sandbox.clip_url, headers=headers)
+    answer = await customer.http.get(customer.sandbox.source_video_url, headers=headers)
 
     assert answer.status_code == status
     if status == 416:
@@ -630,7 +630,7 @@ async def test_front_page_shows_people_all_they_need(customer: Customer) -> None
     for text in (
         customer.sandbox.api_base,
         customer.sandbox.key,
-        customer.sandbox.clip_url,
+        customer.sandbox.source_video_url,
         customer.sandbox.image_url,
         "no-person.mp4",
         "endless.mp4",

@@ -567,7 +567,7 @@ async def test_samples_are_read_from_the_disk(customer: Customer) -> None:
     """For its own sample inputs the sandbox sends itself no request (ours)."""
     sandbox = customer.sandbox
 
-    video = await customer.video(video=sandbox.clip_url, character_image=sandbox.image_url)
+    video = await customer.video(video=sandbox.source_video_url, character_image=sandbox.image_url)
 
     assert (video.width, video.height, video.rate) == (854, 480, Fraction(16))
     assert len(sandbox.seen("GET", "/media/*")) == 1  # the result

@@ -101,7 +101,7 @@ class VideoSaver:
         return Archive(self.folder, self.web, self.clock, **settings)
 
     async def keep(self, job_id: str = "job_1", **given: Any) -> Film:
-        given = {"url": self.sandbox.clip_url, "made_at": MADE, **given}
+        given = {"url": self.sandbox.source_video_url, "made_at": MADE, **given}
         return await self.archive().keep(job_id, **given)
 
     def fault(self, *record: Fault, times: int | None = 1) -> None:
@@ -289,7 +289,7 @@ async def test_dead_link_is_final_at_once(keeper: VideoSaver, status: int) -> No
     keeper.fault(faults.status(status, "<html>gone"))
 
     with pytest.raises(NotSaved, match=f"answers {status}") as failed:
-        await keeper.keep(url=f"{keeper.sandbox.clip_url}?signature=secret")
+        await keeper.keep(url=f"{keeper.sandbox.source_video_url}?signature=secret")
 
     assert failed.value.final
     assert "secret" not in failed.value.what
@@ -358,7 +358,9 @@ async def test_film_told_to_be_too_long_is_not_begun(
     monkeypatch.delattr(Partial, "append")
 
     with pytest.raises(NotSaved, match="longer than 30,000 bytes") as failed:
-        await keeper.archive(max_bytes=30_000).keep("job_1", keeper.sandbox.clip_url, made_at=MADE)
+        await keeper.archive(max_bytes=30_000).keep(
+            "job_1", keeper.sandbox.source_video_url, made_at=MADE
+        )
 
     assert failed.value.final
 
@@ -480,7 +482,7 @@ async def test_film_survives_a_full_disk(
 
     monkeypatch.setattr(os, "write", limited)
     with pytest.raises(NotSaved, match="No space left") as failed:
-        await keeper.keep(url=f"{keeper.sandbox.clip_url}?signature=secret")
+        await keeper.keep(url=f"{keeper.sandbox.source_video_url}?signature=secret")
     full = False
     film = await keeper.keep()
 
@@ -527,7 +529,7 @@ async def test_cancelled_call_leaves_what_has_come(
 
 def half_done(keeper: VideoSaver, at: int) -> "subprocess.Popen[bytes]":
     """Another process that saves the same film, and waits for the rest of it."""
-    command = [sys.executable, "-c", KEEPER, str(keeper.folder), keeper.sandbox.clip_url]
+    command = [sys.executable, "-c", KEEPER, str(keeper.folder), keeper.sandbox.source_video_url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     for line in process.stdout:
@@ -751,7 +753,7 @@ async def test_private_addresses_are_not_asked(keeper: VideoSaver) -> None:
     strict = Archive(keeper.folder, Web(), Clock())
 
     with pytest.raises(NotSaved) as failed:
-        await strict.keep("job_1", keeper.sandbox.clip_url, made_at=MADE)
+        await strict.keep("job_1", keeper.sandbox.source_video_url, made_at=MADE)
 
     assert failed.value.final
     assert keeper.sandbox.requests == []
@@ -784,7 +786,9 @@ async def test_oldest_films_go_when_there_are_too_many(
     await aged(keeper, days)
     limit_gb = None if limit is None else limit * len(FILM) / 1e9
 
-    new = await keeper.archive(limit_gb=limit_gb).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    new = await keeper.archive(limit_gb=limit_gb).keep(
+        "new", keeper.sandbox.source_video_url, made_at=MADE
+    )
 
     assert {path.stem[11:] for path in keeper.folder.glob("[!.]*")} == set(left.split())
     assert {path.stem[12:] for path in keeper.folder.glob(".*")} == set(left.split())
@@ -795,7 +799,9 @@ async def test_just_saved_film_stays_however_old(keeper: VideoSaver) -> None:
     """A computer whose clock is years off must not lose what it just saved (ours)."""
     keeper.clock.now += 10 * 365 * DAY
 
-    film = await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    film = await keeper.archive(limit_gb=0).keep(
+        "new", keeper.sandbox.source_video_url, made_at=MADE
+    )
 
     assert is_whole(film)
 
@@ -810,7 +816,7 @@ async def test_files_of_others_are_never_removed(keeper: VideoSaver) -> None:
         os.utime(path, (0, 0))
     before = keeper.names
 
-    await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.source_video_url, made_at=MADE)
 
     assert set(before) <= set(keeper.names)
 
@@ -864,7 +870,9 @@ async def test_untidy_folder_does_not_lose_the_film(
     await aged(keeper, {"a": 30})
     monkeypatch.setattr(Path, broken, _refuse)
 
-    film = await keeper.archive(limit_gb=0).keep("new", keeper.sandbox.clip_url, made_at=MADE)
+    film = await keeper.archive(limit_gb=0).keep(
+        "new", keeper.sandbox.source_video_url, made_at=MADE
+    )
 
     assert is_whole(film)
     assert told in caplog.text

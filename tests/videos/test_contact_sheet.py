@@ -202,7 +202,10 @@ class Cinema:
 
     async def film(self, **more: object) -> str:
         """The id of a job whose film is on disk; nothing has been told of it yet."""
-        media = {"video": self._sandbox.clip_url, "character_image": self._sandbox.image_url}
+        media = {
+            "video": self._sandbox.source_video_url,
+            "character_image": self._sandbox.image_url,
+        }
         answer = await self.client.call_tool("replace_character", {**media, **more})
         id: str = (answer.structured_content or {})["job_id"]
         while not (await self._line(id)).get("size"):

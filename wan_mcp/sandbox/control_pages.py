@@ -90,7 +90,7 @@ def _add_script(state: SandboxState, script: dict[str, Any]) -> None:
 
 def _front_page(state: SandboxState) -> str:
     outcomes = {
-        state.clip_url: "a finished video after a few seconds",
+        state.source_video_url: "a finished video after a few seconds",
         state.origin + FAILING: "a failed job (its credits stay spent)",
         state.origin + ENDLESS: "a job that never ends",
     }

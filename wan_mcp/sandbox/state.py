@@ -46,7 +46,7 @@ class SandboxState:
         return self.origin + routes.API
 
     @property
-    def clip_url(self) -> str:
+    def source_video_url(self) -> str:
         """A sample source video of 8 seconds, with audio."""
         return f"{self.origin}/media/clip.mp4"
 
