@@ -50,7 +50,7 @@ class Host:
 
     async def start(self, **arguments: Any) -> str:
         """Start a job with the sandbox's own video and image; its id."""
-        given = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        given = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         id: str = (await self.call("replace_character", **{**given, **arguments}))["job_id"]
         return id
 

@@ -3,8 +3,8 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -97,6 +97,19 @@ def used(tree: ast.Module) -> set[str]:
     return names
 
 
+def modules_among(names: Iterable[str]) -> set[str]:
+    """The modules that these dotted names lead to, as "jobs.service"."""
+    inside = {name.removeprefix("wan_mcp.") for name in names if name.startswith("wan_mcp.")}
+    return {module for name in inside if (module := module_of(name))}
+
+
+def module_of(name: str) -> str | None:
+    """The module that a dotted name is, or is defined in; a package stands for its `__init__`."""
+    parent = name.rpartition(".")[0]
+    candidates = (name, f"{name}.__init__", parent, f"{parent}.__init__")
+    return next((candidate for candidate in candidates if candidate in MODULES), None)
+
+
 def within(name: str, wholes: str) -> bool:
     """Whether a dotted name is one of these, or a part of one."""
     return any(f"{name}.".startswith(f"{whole}.") for whole in wholes.split())
@@ -118,6 +131,18 @@ def test_the_table_of_rooms_has_no_circle() -> None:
     below = {room: others.split() for room, others in ROOMS.items()}
 
     assert set(TopologicalSorter(below).static_order()) == set(ROOMS)
+
+
+def test_no_import_circle_between_modules() -> None:
+    """Not even one of types alone: such modules cannot be read one at a time (ours)."""
+    imports = {module: modules_among(imported(tree)) for module, tree in MODULES.items()}
+    circle: list[str] = []
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as exc:
+        circle = exc.args[1]
+
+    assert circle == []
 
 
 def test_the_table_names_no_room_that_is_gone() -> None:

@@ -100,7 +100,7 @@ class Listener:
         return str((answer.structured_content or {}).get("job_id", ""))
 
     async def submit(self, **more: object) -> str:
-        media = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        media = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **media, **more)
 
     async def _note(self, progress: float, total: float | None, message: str | None) -> None:
@@ -493,7 +493,10 @@ SIGNED = f"https://e.example/a.mp4?X-Amz-Credential=me%2F20261101&X-Sig={SIGNATU
 
 async def use_signed_links(listener: Listener, client: Client) -> None:
     """Every way in which a link enters or leaves the server."""
-    media = {"video": listener.sandbox.clip_url, "character_image": listener.sandbox.image_url}
+    media = {
+        "video": listener.sandbox.source_video_url,
+        "character_image": listener.sandbox.image_url,
+    }
     links = {name: f"{link}?sig={SIGNATURE}" for name, link in media.items()}
     job_id = await listener.call("replace_character", **links)
     await listener.call(
@@ -528,7 +531,7 @@ async def test_a_process_that_logs_everything_prints_no_query(
     log = tmp_path / "stderr"
     async with Sandbox(terms) as sandbox:
         sandbox.open_account(KEY)
-        video = {"output": {"video": f"{sandbox.clip_url}?X-Sig={SIGNATURE}"}}
+        video = {"output": {"video": f"{sandbox.source_video_url}?X-Sig={SIGNATURE}"}}
         sandbox.fault("GET", JOB, faults.edited(video), times=None)
         given = {"PIXELDOJO_API_BASE": sandbox.api_base, "WAN_MCP_LOG_LEVEL": "DEBUG"}
         with anyio.fail_after(SLOW_MACHINE_SECONDS):

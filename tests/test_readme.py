@@ -34,7 +34,7 @@ from wan_mcp.ledger.contract import Fenced
 from wan_mcp.models import JobLine, JobResult, JobStatus
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.vendor.books import FAILING
+from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.sandbox.videos.samples import SAMPLES
 from wan_mcp.server import build_server
 from wan_mcp.settings import ENV_FILE, BadSettings, Settings
@@ -414,7 +414,7 @@ async def test_defect_is_told_as_the_error_table_says(
     """The one code that is no class: unknown for the paid tool, no for the free ones (ours)."""
     account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
     server = build_server(Settings.read({**os.environ, **account}))
-    given = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+    given = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
 
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
@@ -458,7 +458,7 @@ async def test_key_of_the_blocks_is_told_to_be_an_example_and_never_sent(
     """It is copied along with the block around it (ours)."""
     key = json.loads(EXAMPLE)["mcpServers"]["wan-mcp"]["env"]["PIXELDOJO_API_KEY"]
     account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": key}
-    given = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+    given = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
 
     async with Client(build_server(Settings.read({**os.environ, **account}))) as client:
         answers = [

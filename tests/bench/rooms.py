@@ -25,7 +25,7 @@ from wan_mcp.pixeldojo.wire import run_body
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import KEY, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.http.script import Scripts
+from wan_mcp.sandbox.http.faults import Scripts
 
 ROUND_TRIP = 0.2
 ENDLESS = "https://media.example/media/endless.mp4"

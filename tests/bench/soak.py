@@ -34,7 +34,7 @@ from wan_mcp.ledger.status import require_view
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Charge, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.http.script import Scripts
+from wan_mcp.sandbox.http.faults import Scripts
 
 JOBS = 200
 MINUTES = 30

@@ -53,7 +53,7 @@ def host(sandbox: Sandbox, tmp_path: Path) -> Host:
 
 
 async def submit(client: Client, sandbox: Sandbox, seed: int = 1) -> CallToolResult:
-    wanted = {"video": sandbox.clip_url, "character_image": sandbox.image_url, "seed": seed}
+    wanted = {"video": sandbox.source_video_url, "character_image": sandbox.image_url, "seed": seed}
     return await client.call_tool("replace_character", wanted)
 
 

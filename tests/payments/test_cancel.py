@@ -77,7 +77,7 @@ async def serving(sandbox: Sandbox, folder: Path) -> AsyncIterator[Jobs]:
 
 def arguments_with(sandbox: Sandbox, seed: int) -> dict[str, Any]:
     """The arguments of a call that starts a job."""
-    return {"video": sandbox.clip_url, "character_image": sandbox.image_url, "seed": seed}
+    return {"video": sandbox.source_video_url, "character_image": sandbox.image_url, "seed": seed}
 
 
 def charged(sandbox: Sandbox, seed: int) -> list[str]:

@@ -85,7 +85,7 @@ def serve(sandbox: Sandbox) -> Serve:
 
 @pytest.fixture
 def wanted(sandbox: Sandbox) -> Replacement:
-    return Replacement(video=sandbox.clip_url, character_image=sandbox.image_url)
+    return Replacement(video=sandbox.source_video_url, character_image=sandbox.image_url)
 
 
 class BusyLedger(SQLiteLedger):

@@ -73,7 +73,7 @@ class Session:
 
     async def submit(self, **more: object) -> Answer:
         """Start a job, with these further arguments."""
-        media = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        media = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **media, **more)
 
     async def settled(self, answer: Answer) -> Answer:

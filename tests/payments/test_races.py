@@ -85,7 +85,7 @@ async def test_two_servers_asked_at_once_buy_one_job(tmp_path: Path) -> None:
     answers: list[dict[str, Any]] = []
 
     async with Sandbox() as sandbox:
-        arguments = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+        arguments = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
         environment = {
             "PIXELDOJO_API_BASE": sandbox.api_base,
             "PIXELDOJO_API_KEY": sandbox.key,

@@ -70,7 +70,7 @@ class House:
 
     def wanted(self, seed: int | None = None) -> Replacement:
         return Replacement(
-            video=self.sandbox.clip_url, character_image=self.sandbox.image_url, seed=seed
+            video=self.sandbox.source_video_url, character_image=self.sandbox.image_url, seed=seed
         )
 
     async def lose_an_answer(self, seed: int | None = None, *, work: bool = True) -> str:

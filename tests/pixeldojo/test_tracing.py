@@ -45,7 +45,7 @@ async def one_job(tmp_path: Path, *, status: int = 200) -> str:
         }
         async with Client(build_server(Settings.read(given, tmp_path))) as client:
             media = {
-                "video": f"{sandbox.clip_url}?sig=canary",
+                "video": f"{sandbox.source_video_url}?sig=canary",
                 "character_image": sandbox.image_url,
             }
             answer = await client.call_tool("replace_character", media)

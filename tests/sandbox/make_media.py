@@ -19,7 +19,7 @@ import av
 from PIL import Image, ImageDraw, ImageFont  # type: ignore[import-not-found]  # only for this
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 480, 270, 16
-SOUND_RATE = 22_050
+AUDIO_RATE = 22_050
 # Drawn at twice the size and shrunk: Pillow's shapes have hard edges.
 SCALE = 2
 GROUND = 228.0
@@ -239,37 +239,37 @@ def frames(seconds: int, look: Look | None, *, marked: bool = False) -> Iterator
 def tune(seconds: int) -> bytes:
     """Plucked notes in the walk's own time, as signed 16-bit samples."""
     notes = (262, 330, 392, 440, 392, 330, 294, 392)
-    beat = SOUND_RATE * 10 // 19
+    beat = AUDIO_RATE * 10 // 19
     samples = array.array("h")
-    for at in range(seconds * SOUND_RATE):
+    for at in range(seconds * AUDIO_RATE):
         count, age = divmod(at, beat)
-        time = age / SOUND_RATE
+        time = age / AUDIO_RATE
         turn = 2 * math.pi * notes[count % len(notes)] * time
         loudness = 7000 * math.exp(-5 * time) * min(1.0, time * 200)
         samples.append(round(loudness * (math.sin(turn) + 0.3 * math.sin(2 * turn))))
     return samples.tobytes()
 
 
-def film(path: Path, seconds: int, look: Look | None, *, marked: bool = False) -> None:
+def write_video(path: Path, seconds: int, look: Look | None, *, marked: bool = False) -> None:
     # faststart: a player, and our own look at the clip, need the index first.
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with av.open(str(path), "w", options=options) as container:
-        picture = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
-        picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        picture.options = {"crf": "33", "preset": "veryslow", "g": "128", "threads": "1"}
-        sound = container.add_stream("aac", rate=SOUND_RATE, layout="mono")
-        sound.bit_rate = 14_000
+        video = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.options = {"crf": "33", "preset": "veryslow", "g": "128", "threads": "1"}
+        audio = container.add_stream("aac", rate=AUDIO_RATE, layout="mono")
+        audio.bit_rate = 14_000
         for image in frames(seconds, look, marked=marked):
             drawn = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]  # PyAV's gap
-            container.mux(picture.encode(drawn))
-        container.mux(picture.encode(None))
-        add_sound(container, sound, tune(seconds))
+            container.mux(video.encode(drawn))
+        container.mux(video.encode(None))
+        add_audio(container, audio, tune(seconds))
 
 
-def add_sound(container: Any, stream: Any, samples: bytes) -> None:
+def add_audio(container: Any, stream: Any, samples: bytes) -> None:
     for start in range(0, len(samples) // 2 - 1023, 1024):
         frame = av.AudioFrame(format="s16", layout="mono", samples=1024)
-        frame.sample_rate, frame.pts = SOUND_RATE, start
+        frame.sample_rate, frame.pts = AUDIO_RATE, start
         frame.planes[0].update(samples[2 * start : 2 * start + 2048])
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
@@ -277,9 +277,9 @@ def add_sound(container: Any, stream: Any, samples: bytes) -> None:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    film(folder / "clip.mp4", 8, WALKER)
-    film(folder / "no-person.mp4", 8, None)
-    film(folder / "result.mp4", 5, ROBOT, marked=True)
+    write_video(folder / "clip.mp4", 8, WALKER)
+    write_video(folder / "no-person.mp4", 8, None)
+    write_video(folder / "result.mp4", 5, ROBOT, marked=True)
     portrait().save(folder / "character.png", optimize=True)
 
 

@@ -1,4 +1,4 @@
-"""The make-believe vendor is honest: its books, its refusals, its films and its own pages."""
+"""The simulated vendor without faults: accounts, jobs, refusals, videos and its own pages."""
 
 import json
 import ssl
@@ -19,6 +19,8 @@ from wan_mcp.sandbox.http import faults
 
 pytestmark = pytest.mark.anyio
 
+LIMIT_SECONDS = 3600
+"""No test here depends on the speed of the machine; only one that hangs gets this far."""
 RUN = "models/wan-2.2-replace/run"
 BODY = {
     "video": "https://example.com/dance.mp4",
@@ -63,17 +65,19 @@ class Customer:
 
 
 def plain_client(**arguments: Any) -> httpx.AsyncClient:
-    """Without the certificates of this machine, which take longer to load than a whole test."""
+    """Without the certificates of this machine: loading them takes longer than a whole test."""
     return httpx.AsyncClient(
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False, **arguments
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False, timeout=None, **arguments
     )
 
 
 @asynccontextmanager
 async def customer_of(**terms: Any) -> AsyncIterator[Customer]:
     clock = Clock()
-    with anyio.fail_after(5):
-        async with Sandbox(Terms(**terms), clock=clock, epoch=EPOCH) as sandbox:
+    with anyio.fail_after(LIMIT_SECONDS):
+        async with Sandbox(
+            Terms(**terms), clock=clock, epoch=EPOCH, idle_seconds=LIMIT_SECONDS
+        ) as sandbox:
             headers = {"Authorization": f"Bearer {sandbox.key}"}
             async with plain_client(base_url=sandbox.api_base, headers=headers) as http:
                 yield Customer(http, sandbox, clock)
@@ -86,21 +90,21 @@ async def customer() -> AsyncIterator[Customer]:
 
 
 async def test_submit_is_accepted_charged_and_recorded(customer: Customer) -> None:
-    """A submit answers 202 with the documented fields and takes the price once (vendor)."""
+    """A submit answers 202 with the documented fields and charges the price once (vendor)."""
     answer = await customer.submit(seed=7)
 
-    told = answer.json()
+    fields = answer.json()
     assert answer.status_code == 202
-    assert told == {
-        "jobId": told["jobId"],
+    assert fields == {
+        "jobId": fields["jobId"],
         "status": "pending",
-        "statusUrl": f"{customer.sandbox.api_base}/jobs/{told['jobId']}",
+        "statusUrl": f"{customer.sandbox.api_base}/jobs/{fields['jobId']}",
         "creditCost": 10,
         "creditsRemaining": 90,
         "expiresAt": "2026-11-19T11:06:40Z",
     }
     (charge,) = customer.sandbox.charges
-    assert (charge.key, charge.job_id, charge.amount) == (customer.sandbox.key, told["jobId"], 10)
+    assert (charge.key, charge.job_id, charge.amount) == (customer.sandbox.key, fields["jobId"], 10)
     assert charge.body == BODY | {"seed": 7}
     (request,) = customer.sandbox.requests
     assert (request.method, request.target) == ("POST", f"/api/v1/{RUN}")
@@ -110,27 +114,27 @@ async def test_submit_is_accepted_charged_and_recorded(customer: Customer) -> No
 
 
 async def test_job_moves_on_only_with_the_clock(customer: Customer) -> None:
-    """pending, processing and completed follow the injected clock, not real time (ours)."""
+    """pending, processing and completed follow the clock that is handed in (ours)."""
     job_id = await customer.job_id()
     states = []
     for customer.clock.now in (0.0, 0.99, 1.0, 4.99, 5.0):
         states.append((await customer.job(job_id))["status"])
 
     assert states == ["pending", "pending", "processing", "processing", "completed"]
-    film = f"{customer.sandbox.origin}/media/results/{job_id}.mp4"
-    assert (await customer.job(job_id))["output"] == {"video": film}
+    video = f"{customer.sandbox.origin}/media/results/{job_id}.mp4"
+    assert (await customer.job(job_id))["output"] == {"video": video}
 
 
 async def test_job_can_be_finished_at_once() -> None:
-    """With no waiting times the first poll finds the film (ours)."""
+    """Without waiting times the first poll finds the video (ours)."""
     async with customer_of(pending_seconds=0, processing_seconds=0) as customer:
         job = await customer.job(await customer.job_id())
 
     assert job["status"] == "completed"
 
 
-async def test_clip_without_a_person_fails_and_stays_charged(customer: Customer) -> None:
-    """The failing sample is known by its path on any host, and nothing is refunded (ours)."""
+async def test_video_without_a_person_fails_and_stays_charged(customer: Customer) -> None:
+    """The failing video is recognized by its path on any host; nothing is refunded (ours)."""
     job_id = await customer.job_id(video="https://example.com/media/no-person.mp4")
     customer.clock.now = 5
 
@@ -143,8 +147,8 @@ async def test_clip_without_a_person_fails_and_stays_charged(customer: Customer)
     assert customer.sandbox.vendor.credits() == {customer.sandbox.key: 90}
 
 
-async def test_endless_clip_is_processed_for_ever(customer: Customer) -> None:
-    """One sample keeps its job going, to show what a wait that ends early says (ours)."""
+async def test_endless_video_is_processed_forever(customer: Customer) -> None:
+    """Its job never ends, which shows what a bounded wait returns (ours)."""
     job_id = await customer.job_id(video=f"{customer.sandbox.origin}/media/endless.mp4")
     customer.clock.now = 1e6
 
@@ -152,7 +156,7 @@ async def test_endless_clip_is_processed_for_ever(customer: Customer) -> None:
 
 
 async def test_credits_belong_to_the_key_and_may_be_fractional() -> None:
-    """Each key pays from its own credits, and 402 says when they no longer suffice (vendor)."""
+    """Each key pays from its own credits, and gets 402 when they do not suffice (vendor)."""
     async with customer_of(credits=0.7, price=0.35) as customer:
         poor = customer.sandbox.open_account(credits=0.3)
         left = [(await customer.submit()).json().get("creditsRemaining") for _ in range(2)]
@@ -173,7 +177,7 @@ async def test_credits_belong_to_the_key_and_may_be_fractional() -> None:
 async def test_unknown_key_is_refused_everywhere_private(
     customer: Customer, authorization: str
 ) -> None:
-    """Without a good key run, jobs and the list answer 401, and nothing is charged (vendor)."""
+    """Without a valid key, submits, jobs and the list answer 401; nothing is charged (vendor)."""
     headers = {"Authorization": authorization}
     answers = [
         await customer.http.post(RUN, json=BODY, headers=headers),
@@ -219,7 +223,7 @@ async def test_model_pages_need_no_key(customer: Customer) -> None:
 async def test_body_outside_the_schema_is_refused_free(
     customer: Customer, changes: dict[str, object], named: str
 ) -> None:
-    """A body that breaks the published schema is a 400 naming the field, uncharged (assumed)."""
+    """A body that breaks the published schema gets a 400 that names the field (assumed)."""
     answer = await customer.submit(**changes)
 
     assert answer.status_code == 400
@@ -229,8 +233,8 @@ async def test_body_outside_the_schema_is_refused_free(
 
 
 @pytest.mark.parametrize("field", ["video", "character_image", "video_duration"])
-async def test_required_field_is_asked_for_by_name(customer: Customer, field: str) -> None:
-    """Each of the three required fields is missed by name (vendor)."""
+async def test_missing_field_is_named(customer: Customer, field: str) -> None:
+    """If a required field is missing, the message says which one (vendor)."""
     body = {name: value for name, value in BODY.items() if name != field}
 
     answer = await customer.http.post(RUN, json=body)
@@ -241,14 +245,14 @@ async def test_required_field_is_asked_for_by_name(customer: Customer, field: st
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
 async def test_body_that_is_no_object_is_refused(customer: Customer, content: bytes) -> None:
-    """What is not a JSON object is a 400 and free (assumed)."""
+    """A body that is not a JSON object gets a 400, and nothing is charged (assumed)."""
     answer = await customer.http.post(RUN, content=content)
 
     assert (answer.status_code, customer.sandbox.charges) == (400, [])
 
 
 async def test_resolution_may_have_to_be_a_number() -> None:
-    """The type on the wire is not documented, so either can be asked for (ours)."""
+    """The type on the wire is not documented, so the terms can choose it (ours)."""
     async with customer_of(resolutions=(480, 720)) as customer:
         page = (await customer.http.get("models/wan-2.2-replace/schema")).json()["schema"]
         text, number = [await customer.submit(resolution=value) for value in ("480", 480)]
@@ -259,7 +263,7 @@ async def test_resolution_may_have_to_be_a_number() -> None:
 
 
 async def test_other_peoples_jobs_look_like_missing_ones(customer: Customer) -> None:
-    """Another key's job and an unknown id are the same 404 (assumed)."""
+    """Another key's job and an unknown id get the same 404 (assumed)."""
     job_id = await customer.job_id()
     other = {"Authorization": f"Bearer {customer.sandbox.open_account()}"}
 
@@ -272,7 +276,7 @@ async def test_other_peoples_jobs_look_like_missing_ones(customer: Customer) -> 
 
 
 async def test_unknown_models_paths_and_methods_are_refused(customer: Customer) -> None:
-    """A missing model has the documented code; other paths are plain refusals (vendor)."""
+    """A missing model gets the documented code, and other paths are refused (vendor)."""
     model = await customer.http.post("models/flux-1.1-pro/run", json=BODY)
     page = await customer.http.get("models/flux-1.1-pro")
     path = await customer.http.get("balance")
@@ -285,7 +289,7 @@ async def test_unknown_models_paths_and_methods_are_refused(customer: Customer) 
 
 
 async def test_list_is_newest_first_echoes_input_and_is_capped() -> None:
-    """The list holds one's newest jobs with what was asked for (assumed)."""
+    """The list contains the key's newest jobs with their input (assumed)."""
     async with customer_of(list_cap=2) as customer:
         ids = [await customer.job_id(seed=seed) for seed in (1, 2, 3)]
         listed = await customer.listed()
@@ -295,8 +299,8 @@ async def test_list_is_newest_first_echoes_input_and_is_capped() -> None:
         assert [entry["jobId"] for entry in await customer.listed("?limit=1")] == [ids[2]]
 
 
-async def test_list_learns_of_new_jobs_late() -> None:
-    """With a lag a new job is readable at once, and listed only later (ours)."""
+async def test_list_can_show_new_jobs_late() -> None:
+    """With a lag, a new job can be read at once but is listed only later (ours)."""
     async with customer_of(list_lag_seconds=3, list_echoes_input=False) as customer:
         job_id = await customer.job_id()
         customer.clock.now = 2.9
@@ -311,7 +315,7 @@ async def test_list_learns_of_new_jobs_late() -> None:
 
 
 async def test_list_can_be_missing_or_bare(customer: Customer) -> None:
-    """The vendor shows no list reply, so it may be absent or a plain array (ours)."""
+    """The vendor shows no reply for the list, so it may be missing or a bare array (ours)."""
     customer.sandbox.terms = replace(customer.sandbox.terms, list_exists=False)
     absent = await customer.http.get("jobs")
     customer.sandbox.terms = replace(customer.sandbox.terms, list_exists=True, list_field=None)
@@ -322,7 +326,7 @@ async def test_list_can_be_missing_or_bare(customer: Customer) -> None:
 
 
 async def test_everything_but_the_job_id_can_be_left_out() -> None:
-    """Each other field of a submit's answer is absent from some vendor sample (vendor)."""
+    """Each other field of the reply to a submit is missing in some vendor sample (vendor)."""
     others = frozenset(
         {"jobId", "status", "statusUrl", "creditCost", "creditsRemaining", "expiresAt"}
     )
@@ -335,7 +339,7 @@ async def test_everything_but_the_job_id_can_be_left_out() -> None:
 
 
 async def test_rate_limit_holds_per_key_over_all_endpoints() -> None:
-    """The budget of a minute is shared by all calls of a key and told in headers (vendor)."""
+    """All requests of a key share one limit a minute, which headers report (vendor)."""
     async with customer_of(requests_per_minute=2) as customer:
         accepted = await customer.submit()
         customer.clock.now = 20
@@ -355,7 +359,7 @@ async def test_rate_limit_holds_per_key_over_all_endpoints() -> None:
 
 
 async def test_quoted_price_can_differ_from_the_charge() -> None:
-    """The vendor's own pages disagree on the price, so the quote may be wrong (vendor)."""
+    """The vendor's own pages contradict each other, so a quoted price may be wrong (vendor)."""
     async with customer_of(price=10, quoted_price=2) as customer:
         page = (await customer.http.get("models/wan-2.2-replace")).json()
         accepted = (await customer.submit()).json()
@@ -363,8 +367,8 @@ async def test_quoted_price_can_differ_from_the_charge() -> None:
     assert (page["creditCost"]["amount"], accepted["creditCost"]) == (2, 10)
 
 
-async def test_result_film_expires_when_it_said(customer: Customer) -> None:
-    """The film is there for whoever has the URL, from completion to expiresAt (assumed)."""
+async def test_result_expires_at_the_announced_time(customer: Customer) -> None:
+    """Anybody who has the URL gets the video, from completion until expiresAt (assumed)."""
     job_id = await customer.job_id()
     url = f"{customer.sandbox.origin}/media/results/{job_id}.mp4"
     statuses = []
@@ -376,20 +380,20 @@ async def test_result_film_expires_when_it_said(customer: Customer) -> None:
 
 
 async def test_result_may_never_expire() -> None:
-    """Without a life of the URL there is no expiresAt and no 403 (ours)."""
+    """If the URL has no lifetime, there is no expiresAt and no 403 (ours)."""
     async with customer_of(url_seconds=None) as customer:
         accepted = (await customer.submit()).json()
         customer.clock.now = 1e9
-        film = await customer.http.get(
+        video = await customer.http.get(
             f"{customer.sandbox.origin}/media/results/{accepted['jobId']}.mp4"
         )
 
     assert "expiresAt" not in accepted
-    assert film.status_code == 200
+    assert video.status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "start"),
+    ("name", "media_type", "start"),
     [
         ("clip.mp4", "video/mp4", b"ftyp"),
         ("no-person.mp4", "video/mp4", b"ftyp"),
@@ -398,22 +402,22 @@ async def test_result_may_never_expire() -> None:
     ],
 )
 async def test_sample_inputs_are_real_files(
-    customer: Customer, name: str, kind: str, start: bytes
+    customer: Customer, name: str, media_type: str, start: bytes
 ) -> None:
     """The samples have the bytes and the type that their names promise (ours)."""
     url = f"{customer.sandbox.origin}/media/{name}"
-    film, head = await customer.http.get(url), await customer.http.head(url)
+    video, head = await customer.http.get(url), await customer.http.head(url)
 
-    assert film.headers["content-type"] == kind
-    assert film.content[4:8] == start
+    assert video.headers["content-type"] == media_type
+    assert video.content[4:8] == start
     assert head.content == b""
     for header in ("content-length", "etag", "accept-ranges"):
-        assert head.headers[header] == film.headers[header]
-    assert int(head.headers["content-length"]) == len(film.content)
+        assert head.headers[header] == video.headers[header]
+    assert int(head.headers["content-length"]) == len(video.content)
 
 
-def test_shipped_films_are_small_and_start_playing_at_once() -> None:
-    """Together about 100 KB, and each film's index comes before its pictures (ours)."""
+def test_shipped_videos_are_small_and_start_playing_at_once() -> None:
+    """Together they have about 100 KB, and each video's index comes before its frames (ours)."""
     import wan_mcp.sandbox as shipped
 
     folder = Path(shipped.__file__).parent / "media"
@@ -425,16 +429,16 @@ def test_shipped_films_are_small_and_start_playing_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("requested", "first", "last"),
     [("bytes=0-9", 0, 9), ("bytes=10-", 10, -1), ("bytes=-5", -5, -1), ("bytes=3-99999999", 3, -1)],
 )
-async def test_range_of_a_film_is_served(
-    customer: Customer, asked: str, first: int, last: int
+async def test_range_of_a_video_is_served(
+    customer: Customer, requested: str, first: int, last: int
 ) -> None:
     """A byte range answers 206 with exactly those bytes (RFC 9110)."""
-    url = customer.sandbox.clip_url
+    url = customer.sandbox.source_video_url
     whole = (await customer.http.get(url)).content
-    part = await customer.http.get(url, headers={"Range": asked})
+    part = await customer.http.get(url, headers={"Range": requested})
 
     start, end = first % len(whole), last % len(whole)
     assert part.status_code == 206
@@ -457,8 +461,8 @@ async def test_range_of_a_film_is_served(
 async def test_other_ranges_are_refused_or_ignored(
     customer: Customer, headers: dict[str, str], status: int
 ) -> None:
-    """One that starts past the end is 416; one that makes no sense means the whole (RFC 9110)."""
-    answer = await customer.http.get(customer.sandbox.clip_url, headers=headers)
+    """A range past the end gets 416; an invalid one gets the whole file (RFC 9110)."""
+    answer = await customer.http.get(customer.sandbox.source_video_url, headers=headers)
 
     assert answer.status_code == status
     if status == 416:
@@ -466,7 +470,7 @@ async def test_other_ranges_are_refused_or_ignored(
 
 
 async def test_known_file_is_not_sent_again(customer: Customer) -> None:
-    """The ETag spares a second download (RFC 9110)."""
+    """The ETag saves a second download (RFC 9110)."""
     first = await customer.http.get(customer.sandbox.image_url)
     second = await customer.http.get(
         customer.sandbox.image_url, headers={"If-None-Match": first.headers["etag"]}
@@ -476,7 +480,7 @@ async def test_known_file_is_not_sent_again(customer: Customer) -> None:
 
 
 async def test_two_submits_at_once_are_two_jobs(customer: Customer) -> None:
-    """Jobs submitted side by side are charged each, on their own connections (ours)."""
+    """Each of two simultaneous submits is charged, on its own connection (ours)."""
     ids: list[str] = []
 
     async def submit() -> None:
@@ -494,7 +498,7 @@ async def test_two_submits_at_once_are_two_jobs(customer: Customer) -> None:
     assert len(set(ids)) == len(customer.sandbox.charges) == customer.sandbox.connections == 2
 
 
-async def test_vendor_comes_back_with_its_books(customer: Customer) -> None:
+async def test_vendor_comes_back_with_its_accounts_and_jobs(customer: Customer) -> None:
     """Closed and opened again it has the same address, jobs and charges (ours)."""
     clock = Clock()
     sandbox = Sandbox(clock=clock)
@@ -537,7 +541,7 @@ def recorded(name: str) -> Any:
     ],
 )
 async def test_submit_has_the_recorded_shape(reply: str, omitted: frozenset[str]) -> None:
-    """A submit's answer has the fields and types of the vendor's sample (vendor)."""
+    """The reply to a submit has the fields and types of the vendor's sample (vendor)."""
     async with customer_of(submit_omits=omitted) as customer:
         answer = (await customer.submit()).json()
 
@@ -573,7 +577,7 @@ async def test_job_has_the_recorded_shape(
 
 @pytest.mark.parametrize("error_shape", ["object", "text", "text-message"])
 async def test_refusal_has_the_recorded_shape(error_shape: str) -> None:
-    """Refusals come in each of the three shapes that were seen (vendor)."""
+    """A refusal can have each of the three shapes that were observed (vendor)."""
     async with customer_of(error_shape=error_shape, credits=0) as customer:
         answer = (await customer.submit()).json()
 
@@ -590,7 +594,7 @@ async def test_refusal_has_the_recorded_shape(error_shape: str) -> None:
     ],
 )
 async def test_page_has_the_recorded_shape(customer: Customer, reply: str, path: str) -> None:
-    """The public pages and the list keep to their recorded form (vendor; the list assumed)."""
+    """The public pages and the list have the recorded shape (vendor; the list assumed)."""
     await customer.job_id(seed=1)
     customer.clock.now = 5
 
@@ -601,7 +605,7 @@ async def test_page_has_the_recorded_shape(customer: Customer, reply: str, path:
         assert page == recorded(reply)
 
 
-async def test_state_page_tells_the_books_to_other_processes(customer: Customer) -> None:
+async def test_state_page_shows_everything_to_other_processes(customer: Customer) -> None:
     """Another process reads charges, jobs, credits and requests as JSON (ours)."""
     job_id = await customer.job_id()
     state = (await customer.http.get(f"{customer.sandbox.origin}/sandbox/state")).json()
@@ -618,26 +622,26 @@ async def test_state_page_tells_the_books_to_other_processes(customer: Customer)
     }
 
 
-async def test_front_page_tells_people_all_they_need(customer: Customer) -> None:
-    """A browser shows the address, the key and what each sample clip does (ours)."""
+async def test_front_page_shows_people_all_they_need(customer: Customer) -> None:
+    """A browser shows the address, the key and what each sample video does (ours)."""
     page = await customer.http.get(customer.sandbox.origin)
 
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    for told in (
+    for text in (
         customer.sandbox.api_base,
         customer.sandbox.key,
-        customer.sandbox.clip_url,
+        customer.sandbox.source_video_url,
         customer.sandbox.image_url,
         "no-person.mp4",
         "endless.mp4",
     ):
-        assert told in page.text
+        assert text in page.text
     assert customer.sandbox.requests == []
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:80", ""])
-async def test_foreign_host_name_is_turned_away(customer: Customer, host: str) -> None:
-    """A name that is not loopback's own gets 421 and leaves no trace: DNS rebinding (ours)."""
+async def test_foreign_host_name_is_rejected(customer: Customer, host: str) -> None:
+    """Against DNS rebinding, any other name than loopback's gets 421, free of charge (ours)."""
     answer = await customer.http.post(RUN, json=BODY, headers={"Host": host})
 
     assert answer.status_code == 421
@@ -645,37 +649,37 @@ async def test_foreign_host_name_is_turned_away(customer: Customer, host: str) -
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "[::1]:8080", "127.0.0.1"])
-async def test_loopback_names_are_welcome(customer: Customer, host: str) -> None:
-    """Each of loopback's names works, with a port or without (ours)."""
+async def test_loopback_names_are_accepted(customer: Customer, host: str) -> None:
+    """Each name of loopback works, with a port or without (ours)."""
     answer = await customer.http.get("models", headers={"Host": host})
 
     assert answer.status_code == 200
 
 
 async def test_serve_announces_itself_and_runs_until_cancelled() -> None:
-    """The command line learns the address once it listens; cancelling ends it (ours)."""
-    told: list[Sandbox] = []
+    """The command line gets the address once it listens, and cancelling ends it (ours)."""
+    announced: list[Sandbox] = []
     ready = anyio.Event()
 
     def announce(sandbox: Sandbox) -> None:
-        told.append(sandbox)
+        announced.append(sandbox)
         ready.set()
 
     async def run() -> None:
         await serve(terms=Terms(price=3), announce=announce)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(LIMIT_SECONDS):
         async with anyio.create_task_group() as group, plain_client() as http:
             group.start_soon(run)
             await ready.wait()
-            page = await http.get(f"{told[0].api_base}/models/wan-2.2-replace")
+            page = await http.get(f"{announced[0].api_base}/models/wan-2.2-replace")
             group.cancel_scope.cancel()
 
     assert page.json()["creditCost"]["amount"] == 3
 
 
 def test_sandbox_stands_alone_and_is_light() -> None:
-    """It imports nothing else of ours and no web framework: it must stay a witness (ours)."""
+    """It imports nothing else of wan_mcp, to be an independent witness, and no framework (ours)."""
     listing = "import sys, wan_mcp.sandbox; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", listing], capture_output=True, text=True, check=True

@@ -28,6 +28,7 @@ from wan_mcp.surface.arguments import (
 )
 from wan_mcp.surface.prompts import prompt_text
 from wan_mcp.surface.video_views import VideoViews
+from wan_mcp.videos.job_files import JobFiles
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 VIDEO = "https://temp.pixeldojo.ai/films/1.mp4"

@@ -77,7 +77,7 @@ class Peer:
 
 async def run_a_job(peer: Peer, sandbox: Sandbox) -> list[Message]:
     """What submit, wait and status answer."""
-    media = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+    media = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
     submitted = await peer.call("replace_character", **media, seed=len(sandbox.charges))
     job_id = submitted["structuredContent"]["job_id"]
     waited = await peer.call("wait_for_job", job_id=job_id, timeout_seconds=0)
@@ -231,7 +231,7 @@ WAYS = [("auto", MODERN), ("legacy", "2025-11-25")]
 async def by_sdk(client: Client, sandbox: Sandbox) -> None:
     """The same job through the SDK's own client, which checks answers against the schemas."""
     before = len(sandbox.charges)
-    media = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+    media = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
     listed = await client.list_tools()
     submitted = await client.call_tool("replace_character", {**media, "seed": len(sandbox.charges)})
     assert submitted.structured_content

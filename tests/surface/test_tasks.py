@@ -16,7 +16,7 @@ from tests.connected import Host, connected, host_of
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import Terms
 from wan_mcp.sandbox.http import faults
-from wan_mcp.sandbox.vendor.books import FAILING
+from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.surface.tasks import NO_CANCEL
 
 pytestmark = pytest.mark.anyio
@@ -309,7 +309,7 @@ async def test_a_lost_answer_is_polled_rarely_and_ends_one_day(
     """Each look reads the job list; when nobody looks any more, the task is over (ours)."""
     async with connected(time, tmp_path, extensions=(tasks_client,), terms=SILENT) as host:
         host.sandbox.fault("POST", RUN, faults.dropped(work=True))
-        given = {"video": host.sandbox.clip_url, "character_image": host.sandbox.image_url}
+        given = {"video": host.sandbox.source_video_url, "character_image": host.sandbox.image_url}
         lost = await host.call("replace_character", **given)
         submission_id = re.findall(r"sub_\w+", str(lost))[0]
         answer = await host.client.call_tool("wait_for_job", {"job_id": submission_id})

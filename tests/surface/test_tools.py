@@ -70,7 +70,7 @@ class Host:
 
     async def replace(self, **arguments: Any) -> "Answer":
         """Start a job on the sandbox's own clip and picture."""
-        given = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        given = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **{**given, **arguments})
 
     async def listed(self, **filters: Any) -> list[dict[str, Any]]:
@@ -229,7 +229,7 @@ async def test_submit_sends_exactly_what_the_caller_chose(host: Host) -> None:
     )
 
     assert host.sandbox.charges[0].body == {
-        "video": host.sandbox.clip_url,
+        "video": host.sandbox.source_video_url,
         "character_image": host.sandbox.image_url,
         "video_duration": 3,
         "resolution": "720",
@@ -789,8 +789,8 @@ async def test_two_equal_calls_at_once_buy_one_job(host: Host) -> None:
 
 async def test_link_with_a_new_signature_is_the_same_video_while_its_job_runs(host: Host) -> None:
     """Only the query differs (docs/promises.md, rule 8)."""
-    first = await host.replace(video=f"{host.sandbox.clip_url}?X-Signature=1")
-    again = await host.replace(video=f"{host.sandbox.clip_url}?X-Signature=2")
+    first = await host.replace(video=f"{host.sandbox.source_video_url}?X-Signature=1")
+    again = await host.replace(video=f"{host.sandbox.source_video_url}?X-Signature=2")
 
     assert joins(again, first.data["job_id"])
     assert "the ? of a link" in again.text
@@ -817,10 +817,10 @@ async def test_equal_call_after_the_end_gets_the_same_video_for_a_while(host: Ho
 
 async def test_another_query_after_the_end_is_another_video(host: Host) -> None:
     """?id=2 must not get the finished film of ?id=1 (ours)."""
-    first = await host.replace(video=f"{host.sandbox.clip_url}?id=1")
+    first = await host.replace(video=f"{host.sandbox.source_video_url}?id=1")
     await host.call("wait_for_job", job_id=first.data["job_id"], timeout_seconds=300)
-    again = await host.replace(video=f"{host.sandbox.clip_url}?id=1")
-    other = await host.replace(video=f"{host.sandbox.clip_url}?id=2")
+    again = await host.replace(video=f"{host.sandbox.source_video_url}?id=1")
+    other = await host.replace(video=f"{host.sandbox.source_video_url}?id=2")
 
     assert joins(again, first.data["job_id"])
     assert other.data["charged"] == "yes"
@@ -1020,7 +1020,7 @@ async def test_list_has_every_job_newest_first(open_host: Open) -> None:
     ]
     assert [job.get("credit_cost") for job in jobs] == [None, 10, 10]
     assert [job["seed"] for job in jobs[1:]] == [2, 1]
-    assert {job["source_video"] for job in jobs} == {host.sandbox.clip_url}
+    assert {job["source_video"] for job in jobs} == {host.sandbox.source_video_url}
     assert jobs[2]["made_at"] == "2026-11-01T00:00:00+00:00"
     assert f'wait_for_job with job_id "{going}"' in answer.data["next"]
     assert f'get_job_status with job_id "{submission_id}"' in answer.data["next"]
@@ -1097,7 +1097,7 @@ async def test_ended_job_is_read_from_the_ledger(host: Host, tool: str, source: 
 
 def job_of_before(host: Host) -> str:
     """A job that was bought before, by whatever program."""
-    body = {"video": host.sandbox.clip_url, "character_image": host.sandbox.image_url}
+    body = {"video": host.sandbox.source_video_url, "character_image": host.sandbox.image_url}
     return host.sandbox.vendor.run(KEY, {**body, "video_duration": 5}).id
 
 

@@ -53,7 +53,7 @@ def settings(sandbox: Sandbox, data_folder: Path, key: str) -> dict[str, str]:
 
 def job(sandbox: Sandbox, seed: int) -> dict[str, Any]:
     """The arguments of a call that starts a job."""
-    return {"video": sandbox.clip_url, "character_image": sandbox.image_url, "seed": seed}
+    return {"video": sandbox.source_video_url, "character_image": sandbox.image_url, "seed": seed}
 
 
 # Processes behind a balancer

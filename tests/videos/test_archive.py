@@ -103,7 +103,7 @@ class Saving:
         return Archive(self.folder, self.web, self.clock.clock(), **settings)
 
     async def keep(self, job_id: str = "job_1", **given: Any) -> SavedVideo:
-        given = {"url": self.sandbox.clip_url, "made_at": MADE, **given}
+        given = {"url": self.sandbox.source_video_url, "made_at": MADE, **given}
         return await self.archive().keep(job_id, **given)
 
     def fault(self, *faults: Fault, times: int | None = 1) -> None:
@@ -255,7 +255,7 @@ async def test_dead_link_is_final_at_once(saving: Saving, status: int) -> None:
     saving.fault(faults.status(status, "<html>gone"))
 
     with pytest.raises(NotSaved, match=f"answers {status}") as failed:
-        await saving.keep(url=f"{saving.sandbox.clip_url}?signature=secret")
+        await saving.keep(url=f"{saving.sandbox.source_video_url}?signature=secret")
 
     assert failed.value.final
     assert "secret" not in failed.value.what
@@ -321,7 +321,9 @@ async def test_video_declared_too_long_is_not_begun(
     monkeypatch.delattr(UnfinishedVideo, "write")
 
     with pytest.raises(NotSaved, match="longer than 30,000 bytes") as failed:
-        await saving.archive(max_bytes=30_000).keep("job_1", saving.sandbox.clip_url, made_at=MADE)
+        await saving.archive(max_bytes=30_000).keep(
+            "job_1", saving.sandbox.source_video_url, made_at=MADE
+        )
 
     assert failed.value.final
 
@@ -466,7 +468,7 @@ async def test_full_disk_leaves_no_file_and_no_verdict(
 
     monkeypatch.setattr(os, "write", limited)
     with pytest.raises(NotSaved, match="No space left") as failed:
-        await saving.keep(url=f"{saving.sandbox.clip_url}?signature=secret")
+        await saving.keep(url=f"{saving.sandbox.source_video_url}?signature=secret")
     left = saving.names
     full = False
 
@@ -512,7 +514,13 @@ async def test_cancelled_call_leaves_no_file(
 
 def half_done(saving: Saving, at: int) -> "subprocess.Popen[bytes]":
     """Start another process that saves the same video, and has so many bytes of it."""
-    command = [sys.executable, "-c", OTHER_PROCESS, str(saving.folder), saving.sandbox.clip_url]
+    command = [
+        sys.executable,
+        "-c",
+        OTHER_PROCESS,
+        str(saving.folder),
+        saving.sandbox.source_video_url,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     for line in process.stdout:
@@ -725,7 +733,7 @@ async def test_private_addresses_are_not_contacted(saving: Saving) -> None:
     strict = Archive(saving.folder, Web(), Clock())
 
     with pytest.raises(NotSaved) as failed:
-        await strict.keep("job_1", saving.sandbox.clip_url, made_at=MADE)
+        await strict.keep("job_1", saving.sandbox.source_video_url, made_at=MADE)
 
     assert failed.value.final
     assert saving.sandbox.requests == []
@@ -758,7 +766,9 @@ async def test_oldest_videos_are_removed_when_there_are_too_many(
     await aged(saving, days)
     limit_gb = None if limit is None else limit * len(VIDEO) / 1e9
 
-    new = await saving.archive(limit_gb=limit_gb).keep("new", saving.sandbox.clip_url, made_at=MADE)
+    new = await saving.archive(limit_gb=limit_gb).keep(
+        "new", saving.sandbox.source_video_url, made_at=MADE
+    )
 
     assert {path.stem[11:] for path in saving.folder.glob("[!.]*")} == set(left.split())
     assert {path.stem[12:] for path in saving.folder.glob(".*")} == set(left.split())
@@ -769,7 +779,9 @@ async def test_video_that_was_just_saved_stays_however_old(saving: Saving) -> No
     """With a clock that is years off, a new video may look old (ours)."""
     saving.clock.now += 10 * 365 * DAY
 
-    video = await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
+    video = await saving.archive(limit_gb=0).keep(
+        "new", saving.sandbox.source_video_url, made_at=MADE
+    )
 
     assert is_whole(video)
 
@@ -784,7 +796,7 @@ async def test_files_of_others_are_never_removed(saving: Saving) -> None:
         os.utime(path, (0, 0))
     before = saving.names
 
-    await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
+    await saving.archive(limit_gb=0).keep("new", saving.sandbox.source_video_url, made_at=MADE)
 
     assert set(before) <= set(saving.names)
 
@@ -796,7 +808,7 @@ async def test_videos_saved_by_an_older_version_count_as_ours(saving: Saving) ->
     note = saving.folder / ".2026-11-23_a.json"
     note.write_text(json.dumps(known | {"size": len(VIDEO), "sha256": SHA256}))
 
-    await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
+    await saving.archive(limit_gb=0).keep("new", saving.sandbox.source_video_url, made_at=MADE)
 
     assert saving.names == [".2026-11-23_new.json", "2026-11-23_new.mp4"]
 
@@ -834,7 +846,9 @@ async def test_failed_sweep_does_not_lose_the_video(
     await aged(saving, {"a": 30})
     monkeypatch.setattr(Path, broken, _refuse)
 
-    video = await saving.archive(limit_gb=0).keep("new", saving.sandbox.clip_url, made_at=MADE)
+    video = await saving.archive(limit_gb=0).keep(
+        "new", saving.sandbox.source_video_url, made_at=MADE
+    )
 
     assert is_whole(video)
     assert warning in caplog.text

@@ -202,7 +202,10 @@ class Viewer:
 
     async def save(self, **more: object) -> str:
         """The id of a job whose video is on disk, and which no answer has shown yet."""
-        media = {"video": self._sandbox.clip_url, "character_image": self._sandbox.image_url}
+        media = {
+            "video": self._sandbox.source_video_url,
+            "character_image": self._sandbox.image_url,
+        }
         answer = await self.client.call_tool("replace_character", {**media, **more})
         id: str = (answer.structured_content or {})["job_id"]
         while not (await self._job(id)).get("size"):

@@ -57,7 +57,7 @@ def opened(sandbox: Sandbox, tmp_path: Path) -> Open:
 
 
 async def submit(client: Client, sandbox: Sandbox, **more: object) -> CallToolResult:
-    media = {"video": sandbox.clip_url, "character_image": sandbox.image_url}
+    media = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
     return await client.call_tool("replace_character", {**media, **more})
 
 

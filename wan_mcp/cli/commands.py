@@ -80,7 +80,7 @@ def _sandbox(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
     terms = Terms(
         credits=parsed.credits,
-        films="own",
+        videos="own",
         requests_per_minute=60,
         pending_seconds=parsed.job_seconds / 5,
         processing_seconds=parsed.job_seconds * 4 / 5,

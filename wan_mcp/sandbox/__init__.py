@@ -1,24 +1,26 @@
-"""PixelDojo on loopback: real HTTP, make-believe credits, a real short film marked SANDBOX.
+"""A simulated PixelDojo on loopback: real HTTP, simulated credits, a short video marked SANDBOX.
 
-It imports nothing else of wan_mcp, so that it is an independent witness of the vendor's words, and
-it counts the charges: in a test about money its count decides. By the path of the `video`,
-whatever its host, a job ends in one of these ways:
+It imports nothing else of wan_mcp, so it is an independent witness of how PixelDojo replies. It
+also counts the charges: in every test about money, its count decides. How a job ends depends on
+the path of its `video`, whatever the host:
 
-===================== ==============================================
+===================== ==================================================
 /media/no-person.mp4  failed; the charge stays (a refund is not known)
-/media/endless.mp4    processing, for ever
+/media/endless.mp4    processing forever
 anything else         completed
-===================== ==============================================
+===================== ==================================================
 
-Inputs are never fetched and every film is the same, unless the terms ask for films of the jobs'
-own: then a job that is not named above fails when its inputs cannot be fetched or read.
-What PixelDojo does not document is a setting (`Terms`); how requests go wrong is in `faults`.
+By default nothing is fetched and every job returns the same video. With `Terms(videos="own")`
+each job gets a video of its own, and a job whose inputs cannot be fetched or read fails.
+What PixelDojo does not document is a setting (see `Terms`). Requests can be made to fail (see
+`http.faults`).
 """
 
 from wan_mcp.sandbox.http.faults import Fault
 from wan_mcp.sandbox.http.message import Reply, Request
-from wan_mcp.sandbox.sandbox import KEY, Sandbox, serve
-from wan_mcp.sandbox.vendor.books import Charge
+from wan_mcp.sandbox.sandbox import Sandbox, serve
+from wan_mcp.sandbox.state import KEY
 from wan_mcp.sandbox.vendor.terms import Terms
+from wan_mcp.sandbox.vendor.vendor import Charge
 
 __all__ = ["KEY", "Charge", "Fault", "Reply", "Request", "Sandbox", "Terms", "serve"]

@@ -67,7 +67,7 @@ class Host:
 
     async def submit(self, seed: int) -> dict[str, Any]:
         """The answer to a submit, which is "submitting" when PixelDojo takes more than 4 s."""
-        inputs = {"video": self.sandbox.clip_url, "character_image": self.sandbox.image_url}
+        inputs = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
         return await self.call("replace_character", **inputs, seed=seed)
 
     async def settled(self, seed: int) -> dict[str, Any]:

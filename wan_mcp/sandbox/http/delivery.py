@@ -1,4 +1,4 @@
-"""How a reply leaves: whole, or in one of the broken ways a fault asks for."""
+"""How a reply is sent: complete, or broken in the way that a fault asks for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,11 +8,12 @@ from wan_mcp.sandbox.http.message import Reply
 from wan_mcp.sandbox.http.peer import Peer
 
 ENDLESS_LIMIT = 64 << 20
+"""Bytes after which an endless reply stops after all."""
 _BODILESS = (204, 304)
 
 
 async def deliver(peer: Peer, reply: Reply, fault: Fault, *, head_only: bool = False) -> bool:
-    """Send the reply as the fault says; true when the connection can carry another request."""
+    """Send the reply as the fault says; return whether the connection can carry another request."""
     if fault.send == "whole":
         return await whole(peer, reply, head_only=head_only)
     await _WAYS[fault.send](peer, reply, fault)
@@ -20,6 +21,7 @@ async def deliver(peer: Peer, reply: Reply, fault: Fault, *, head_only: bool = F
 
 
 async def whole(peer: Peer, reply: Reply, *, head_only: bool = False) -> bool:
+    """Send the complete reply; return whether the connection can carry another request."""
     await peer.start(reply, len(reply.body))
     if reply.body and not head_only and reply.status not in _BODILESS:
         await peer.data(reply.body)

@@ -1,1 +1,1 @@
-"""PixelDojo's own behavior: its books, its words, its routes."""
+"""PixelDojo's own behavior: its accounts and jobs, its schema and its JSON replies."""

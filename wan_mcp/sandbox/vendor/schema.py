@@ -1,4 +1,4 @@
-"""The model's published pages, and the check of a body against its own published schema."""
+"""The model's published pages, and the check of a request's body against the published schema."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -12,7 +12,7 @@ _URL = {"type": "string", "format": "uri"}
 
 
 def body_schema(terms: Terms) -> dict[str, Any]:
-    """JSON Schema of the run body (documented fields; strictness as in the vendor's sample)."""
+    """The JSON Schema of a submit's body (documented fields, as strict as the vendor's sample)."""
     wire_type = "integer" if isinstance(terms.resolutions[0], int) else "string"
     return {
         "type": "object",
@@ -33,48 +33,51 @@ def body_schema(terms: Terms) -> dict[str, Any]:
             "merge_audio": {"type": "boolean", "default": True},
             "seed": {"type": "integer"},
             # The vendor's SDK sends it to every model. The sandbox never calls it: the payload
-            # and its signature are unknown, and a loopback toy should reach out to nobody.
+            # and its signature are unknown, and a sandbox should not contact other hosts.
             "webhook_url": _URL,
         },
     }
 
 
 def model_summary(terms: Terms) -> dict[str, Any]:
+    """The model's entry in the list of models, with its price in credits."""
     quoted = number(terms.price if terms.quoted_price is None else terms.quoted_price)
     return {
         "apiId": MODEL,
         "name": "WAN 2.2 Replace",
-        "description": "Sandbox copy of the character replacement model: no film is really made.",
+        "description": "Sandbox copy of the character replacement model: no video is really made.",
         "modality": "video",
         "creditCost": {"default": quoted, "type": "fixed", "amount": quoted},
     }
 
 
 def model_page(terms: Terms) -> dict[str, Any]:
+    """The model's own page: its summary and its schema."""
     return {**model_summary(terms), "requestSchema": body_schema(terms)}
 
 
 def model_list(terms: Terms) -> dict[str, Any]:
+    """The list of models, which holds one."""
     return {"models": [model_summary(terms)], "total": 1, "imageCount": 0, "videoCount": 1}
 
 
 def number(value: float) -> float:
-    """A whole number as JSON writes one (10, not 10.0)."""
+    """A whole number as an int, so that JSON shows 10 and not 10.0."""
     return int(value) if value == int(value) else value
 
 
 def complaints(body: object, schema: dict[str, Any]) -> Iterator[str]:
-    """Each way in which a body breaks the schema, naming the field."""
+    """One phrase for each way in which a body breaks the schema, beginning with the field."""
     if not isinstance(body, dict):
         return iter(["body must be a JSON object"])
-    return chain(_missing(body, schema), _misfits(body, schema))
+    return chain(_missing(body, schema), _invalid(body, schema))
 
 
 def _missing(body: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     return (f"{name} is required" for name in schema["required"] if name not in body)
 
 
-def _misfits(body: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+def _invalid(body: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     for name, value in body.items():
         rule = schema["properties"].get(name)
         if rule is None:

@@ -1,1 +1,1 @@
-"""The sandbox's videos: samples, and cuts of the job's own clip."""
+"""The sandbox's videos: the samples, and those rendered from a job's own inputs."""

@@ -1,9 +1,8 @@
-"""A job's inputs: fetched from where its submitter put them, and decoded.
+"""Fetches and decodes a job's inputs. Runs in a process of its own (see `render`), so it may block.
 
-Any http(s) address is fetched, also one inside a private network: whoever submits holds the key,
-runs this sandbox and could fetch it as well. A web page elsewhere cannot: to send the key it would
-have to ask with an OPTIONS request first, and nobody answers that. It runs in a process of its own
-(see `studio`), so it may block.
+Any http(s) URL is fetched, even inside a private network, because the person who submits a job runs
+this sandbox and could fetch the URL anyway. A web page on another site cannot submit a job: to send
+the API key, the browser would first have to ask with an OPTIONS request, which is never granted.
 """
 
 import ssl
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
 
-SIZE_LIMIT = 200 << 20
-SECONDS = 15.0
-"""For each input, and for each silence: a host that stops just before the end gets both."""
-_BLOCK = 65_536
-# Real films and pictures only: a playlist would make FFmpeg open other files of this machine.
+SIZE_LIMIT_BYTES = 200 << 20
+_BLOCK_BYTES = 65_536
+# Only videos and images: a playlist would make FFmpeg open other files on this machine.
 _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,"
     "png_pipe,jpeg_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe"
@@ -35,7 +32,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Unusable(Exception):
-    """An input that no film can be made from; the text is a sentence for the job's `error`."""
+    """No video can be rendered from an input; the text is a sentence for the job's `error`."""
 
 
 class _Redirects(request.HTTPRedirectHandler):
@@ -43,44 +40,49 @@ class _Redirects(request.HTTPRedirectHandler):
 
 
 class _Proxies(request.ProxyHandler):
-    """Those of the environment, which cannot see this machine's loopback."""
+    """The proxies of the environment, except for loopback, which they cannot reach."""
 
     def proxy_open(self, req: request.Request, proxy: str, type: str) -> HTTPResponse | None:
         if urlsplit(req.full_url).hostname in _LOOPBACK:
             return None
-        answer: HTTPResponse | None = super().proxy_open(req, proxy, type)
-        return answer
+        response: HTTPResponse | None = super().proxy_open(req, proxy, type)
+        return response
 
 
 def fetch(
     url: str,
     target: Path,
-    what: str,
+    label: str,
     *,
-    size_limit: int = SIZE_LIMIT,
+    seconds: float,
+    size_limit: int = SIZE_LIMIT_BYTES,
     clock: Callable[[], float] = time.monotonic,
 ) -> Path:
-    """Save what is at a URL.
+    """Save the file at a URL, and return its path.
 
     Args:
-        what: the input's name, for the sentence.
+        url: http(s), with any host.
+        target: where to save it.
+        label: "video" or "image", for the error's sentence.
+        seconds: the time limit for the whole input, and also for each pause in which no bytes
+            arrive. Both together can pass when a host stops shortly before the end.
         size_limit: in bytes.
         clock: seconds that never go back.
 
     Raises:
-        Unusable: it could not be had, or not within the limits.
+        Unusable: it could not be fetched, or not within the limits.
     """
-    asked = request.Request(url, headers={"User-Agent": "wan-mcp-sandbox", "Accept": "*/*"})
+    get = request.Request(url, headers={"User-Agent": "wan-mcp-sandbox", "Accept": "*/*"})
     try:
-        with _opener().open(asked, timeout=SECONDS) as answer, target.open("wb") as file:
-            _copy(answer, file, size_limit, clock)
+        with _opener().open(get, timeout=seconds) as response, target.open("wb") as file:
+            _copy(response, file, size_limit, seconds, clock)
     except (OSError, HTTPException, ValueError) as exc:
-        raise Unusable(f"The {what} could not be fetched: {_reason(exc)}.") from exc
+        raise Unusable(f"The {label} could not be fetched: {_reason(exc, seconds)}.") from exc
     return target
 
 
 def _opener() -> request.OpenerDirector:
-    # Not build_opener(), which can also open files and FTP addresses.
+    # Not build_opener(), which would also open local files and FTP URLs.
     opener = request.OpenerDirector()
     for handler in (
         _Proxies(),
@@ -95,36 +97,40 @@ def _opener() -> request.OpenerDirector:
     return opener
 
 
-class _TooMuch(ValueError):
-    """The limits are exceeded; the text is a reason."""
+class _WrongLength(ValueError):
+    """The response is too long or too short; the text is the end of a sentence."""
 
 
 def _copy(
-    answer: HTTPResponse, file: IO[bytes], size_limit: int, clock: Callable[[], float]
+    response: HTTPResponse,
+    file: IO[bytes],
+    size_limit: int,
+    seconds: float,
+    clock: Callable[[], float],
 ) -> None:
-    end = clock() + SECONDS
+    deadline = clock() + seconds
     size = 0
-    while block := answer.read1(_BLOCK):  # not read(), which a slow host keeps for ever
+    while block := response.read1(_BLOCK_BYTES):  # read() would wait for a slow host without limit
         size += len(block)
         if size > size_limit:
-            raise _TooMuch(f"it is larger than {size_limit >> 20} MiB")
-        if clock() > end:
+            raise _WrongLength(f"it is larger than {size_limit >> 20} MiB")
+        if clock() > deadline:
             raise TimeoutError
         file.write(block)
-    if answer.length:
-        raise _TooMuch("its host stopped before the end")
+    if response.length:
+        raise _WrongLength("its host stopped before the end")
 
 
-def _reason(exc: Exception) -> str:
-    """Half a sentence of ours; a library's text may repeat the URL, and with it a secret."""
+def _reason(exc: Exception, seconds: float) -> str:
+    """The end of a sentence. A library's own text could contain the URL, and with it a secret."""
     if isinstance(exc, HTTPError):
         exc.close()
         return f"its host answered HTTP {exc.code}"
     cause = exc.reason if isinstance(exc, URLError) else exc
-    if isinstance(cause, _TooMuch):
+    if isinstance(cause, _WrongLength):
         return str(cause)
     if isinstance(cause, TimeoutError):
-        return f"it did not arrive within {SECONDS:.0f} s"
+        return f"it did not arrive within {seconds:.0f} s"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return "its host's certificate is not trusted on this machine"
     if isinstance(cause, OSError):
@@ -133,11 +139,11 @@ def _reason(exc: Exception) -> str:
 
 
 @contextmanager
-def opened(path: Path, what: str) -> "Iterator[InputContainer]":
-    """An input, ready to be decoded.
+def opened(path: Path, label: str) -> "Iterator[InputContainer]":
+    """An input that is ready to be decoded.
 
     Raises:
-        Unusable: FFmpeg cannot read it; also from whatever is done with it inside the block.
+        Unusable: FFmpeg cannot read it. FFmpeg's errors inside the block are raised as this too.
     """
     import av
 
@@ -145,24 +151,32 @@ def opened(path: Path, what: str) -> "Iterator[InputContainer]":
         with av.open(path, options={"format_whitelist": _FORMATS}) as container:
             yield container
     except av.FFmpegError as exc:
-        raise Unusable(f"The {what} could not be read: {exc.strerror}.") from exc
+        raise Unusable(f"The {label} could not be read: {exc.strerror}.") from exc
 
 
-def pictures(path: Path, what: str) -> "Iterator[VideoFrame]":
-    """At least one picture. Raises: Unusable."""
+def video_frames(path: Path, label: str) -> "Iterator[VideoFrame]":
+    """The frames of the first video stream, or an image as its one frame.
+
+    Raises:
+        Unusable: the input cannot be read, or has no frame.
+    """
     empty = True
-    with opened(path, what) as container:
+    with opened(path, label) as container:
         for stream in container.streams.video[:1]:
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
                 empty = False
                 yield frame
     if empty:
-        raise Unusable(f"The {what} could not be read: it holds no picture.")
+        raise Unusable(f"The {label} could not be read: it contains no image.")
 
 
-def sounds(path: Path, what: str) -> "Iterator[AudioFrame]":
-    """The pieces of its first sound track, if it has one. Raises: Unusable."""
-    with opened(path, what) as container:
+def audio_frames(path: Path, label: str) -> "Iterator[AudioFrame]":
+    """The frames of the first audio stream, if there is one.
+
+    Raises:
+        Unusable: the input cannot be read.
+    """
+    with opened(path, label) as container:
         for stream in container.streams.audio[:1]:
             yield from container.decode(stream)

@@ -1,8 +1,9 @@
-"""Makes one film from a job's inputs, in a process of its own (see `studio`).
+"""Renders one video from a job's inputs, in a process of its own (see `render_queue`).
 
-An order comes as JSON on standard input: the job's `body`, the `samples` among its inputs that are
-files here, a `folder` for the others, and the path of the `film` to be. When the inputs are of no
-use, a sentence in the file `why` tells so instead.
+The order arrives as JSON on standard input: the job's `body`; `samples`, the files of those inputs
+that are samples; a `folder` for the inputs that must be fetched, and the `fetch_seconds` for each;
+and the paths `result` and `reason`. The video is written to `result`. If an input cannot be used,
+a sentence that says why is written to `reason` instead.
 """
 
 import json
@@ -11,71 +12,90 @@ from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from wan_mcp.sandbox.videos.inputs import Unusable, fetch, opened, pictures
-from wan_mcp.sandbox.videos.picture import Look, drawn
-from wan_mcp.sandbox.videos.sound import SAMPLE_RATE, sound
+from wan_mcp.sandbox.videos.composition import Look, composed
+from wan_mcp.sandbox.videos.inputs import Unusable, audio_frames, fetch, opened, video_frames
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.container import OutputContainer
+    from av.filter.graph import Graph
     from av.packet import Packet
     from av.video.frame import VideoFrame
 
-_FASTEST = Fraction(30)
+_MAX_RATE = Fraction(30)
 _UNKNOWN_RATE = Fraction(24)
+_SAMPLE_RATE = 48_000
+_AAC_FRAME_SAMPLES = 1024
 _X264 = {"preset": "veryfast", "crf": "23"}
 
 
+class _Ratio(Protocol):
+    """A rate, ratio or time base of PyAV: a Fraction up to release 18, an AVRational from 19 on."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
+
+
 def main() -> None:
+    """Carry out the order on standard input."""
     order = json.loads(sys.stdin.buffer.read())
-    folder, body, samples = Path(order["folder"]), order["body"], order["samples"]
     try:
-        video, picture = (
-            Path(samples[name]) if name in samples else fetch(body[name], folder / name, what)
-            for name, what in (("video", "video"), ("character_image", "picture"))
-        )
-        make(video, picture, body, Path(order["film"]))
-    except Unusable as no:
-        Path(order["why"]).write_text(str(no))
+        video, image = _input(order, "video", "video"), _input(order, "character_image", "image")
+        render(video, image, order["body"], Path(order["result"]))
+    except Unusable as exc:
+        Path(order["reason"]).write_text(str(exc))
 
 
-def make(video: Path, picture: Path, body: Mapping[str, Any], target: Path) -> None:
-    """Make the film that a job's body asks for; the same body and inputs give the same bytes.
+def _input(order: Mapping[str, Any], name: str, label: str) -> Path:
+    """The file of an input, fetched unless it is a sample."""
+    if name in order["samples"]:
+        return Path(order["samples"][name])
+    target = Path(order["folder"]) / name
+    return fetch(order["body"][name], target, label, seconds=order["fetch_seconds"])
+
+
+def render(video: Path, image: Path, body: Mapping[str, Any], target: Path) -> None:
+    """Render the video that a job's body asks for. Equal inputs and bodies give equal bytes.
 
     Args:
+        video: the source video.
+        image: the character image.
         body: as in the schema, with a `resolution` and a `seed`.
+        target: where to write the MP4 file.
 
     Raises:
         Unusable: an input cannot be read.
     """
     import av
 
-    character = next(pictures(picture, "picture"))
-    frames = pictures(video, "video")
+    character = next(video_frames(image, "image"))
+    frames = video_frames(video, "video")
     first = next(frames)
     look, aspect = _look(video, body)
-    shown = drawn(chain([first], frames), _still(character), aspect, look)
+    finished = composed(chain([first], frames), _still(character), aspect, look)
     # bitexact: neither versions nor times in the file. faststart: its index comes first.
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
-    with av.open(target, "w", format="mp4", options=options) as film:
+    with av.open(target, "w", format="mp4", options=options) as output:
         count = max(1, round(body["video_duration"] * look.rate))
-        packets = _video(film, islice(shown, count), look.rate)
+        packets = _video_packets(output, islice(finished, count), look.rate)
         if body.get("merge_audio", True):
             seconds = len(packets) / look.rate
-            start = (first.pts or 0) * (first.time_base or Fraction(1))
-            packets += _audio(film, sound(video, start, seconds))
-        film.mux(sorted(packets, key=_due))
+            start = (first.pts or 0) * _fraction(first.time_base)
+            packets += _audio_packets(output, _audio(video, start, seconds))
+        output.mux(sorted(packets, key=_decoding_time))
 
 
 def _look(video: Path, body: Mapping[str, Any]) -> tuple[Look, Fraction]:
-    """How the film is to look, and the shape of its source's pixels."""
+    """What all frames have in common, and the shape of the source's pixels."""
     with opened(video, "video") as source:
         stream = source.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate or _UNKNOWN_RATE
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-    own_rate = max(Fraction(1), min(_FASTEST, rate)).limit_denominator(1001)
+        rate = _fraction(stream.average_rate or stream.guessed_rate) or _UNKNOWN_RATE
+        aspect = _fraction(stream.sample_aspect_ratio) or Fraction(1)
+    own_rate = max(Fraction(1), min(_MAX_RATE, rate)).limit_denominator(1001)
     notes = [f"REFS {body['refert_num']}"] if "refert_num" in body else []
     notes += ["FAST"] if body.get("go_fast") else []
     look = Look(
@@ -88,45 +108,108 @@ def _look(video: Path, body: Mapping[str, Any]) -> tuple[Look, Fraction]:
 
 
 def _still(frame: "VideoFrame") -> "VideoFrame":
-    """A picture as from the film's beginning, whatever its own file says about time."""
+    """An image as a frame at the very beginning, whatever its file says about time."""
     frame.pts, frame.time_base = 0, Fraction(1, 1)
     return frame
 
 
-def _video(
-    film: "OutputContainer", frames: "Iterator[VideoFrame]", rate: Fraction
+def _audio(video: Path, start: Fraction, seconds: Fraction) -> "Iterator[AudioFrame]":
+    """A source's audio as AAC needs it, with silence in its gaps; nothing if it has no audio.
+
+    Args:
+        video: the source.
+        start: when the video begins, in the source's own time, in seconds.
+        seconds: the video's length.
+
+    Raises:
+        Unusable: the audio cannot be read.
+    """
+    graph = None
+    for frame in audio_frames(video, "video"):
+        if frame.time is not None and frame.time > start + seconds:
+            break
+        graph = graph or _audio_graph(frame, start, seconds)
+        graph.push(frame)
+        yield from _ready(graph)
+    if graph is not None:
+        graph.push(None)
+        yield from _ready(graph)
+
+
+def _audio_graph(first: "AudioFrame", start: Fraction, seconds: Fraction) -> "Graph":
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_abuffer(
+            sample_rate=first.sample_rate,
+            format=first.format,
+            layout=first.layout,
+            time_base=first.time_base,
+        ),
+        graph.add("asetpts", f"PTS-({start})/TB"),
+        graph.add("atrim", f"start=0:end={float(seconds)}"),
+        graph.add("aresample", f"{_SAMPLE_RATE}:async=1:first_pts=0"),
+        graph.add("aformat", "sample_fmts=fltp:channel_layouts=stereo"),
+        graph.add("abuffersink"),
+    ).configure()
+    graph.set_audio_frame_size(_AAC_FRAME_SAMPLES)
+    return graph
+
+
+def _ready(graph: "Graph") -> "Iterator[AudioFrame]":
+    from av.audio.frame import AudioFrame
+
+    while True:
+        try:
+            frame = graph.pull()
+        except (BlockingIOError, EOFError):
+            return
+        assert isinstance(frame, AudioFrame)
+        yield frame
+
+
+def _video_packets(
+    output: "OutputContainer", frames: "Iterator[VideoFrame]", rate: Fraction
 ) -> "list[Packet[Any]]":
     import av
     from av.video.stream import VideoStream
 
     first = next(frames)
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    stream = film.add_stream(codec, rate=rate, options=_X264 if codec == "libx264" else {})
+    stream = output.add_stream(codec, rate=rate, options=_X264 if codec == "libx264" else {})
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = first.width, first.height, "yuv420p"
-    # The number of threads is part of what x264 writes: the same on every machine.
+    # x264's output depends on the number of threads, so it is the same on every machine.
     stream.thread_count = 2
     return list(_encoded(stream, chain([first], frames)))
 
 
-def _audio(film: "OutputContainer", pieces: "Iterator[AudioFrame]") -> "list[Packet[Any]]":
-    first = next(pieces, None)
+def _audio_packets(
+    output: "OutputContainer", frames: "Iterator[AudioFrame]"
+) -> "list[Packet[Any]]":
+    first = next(frames, None)
     if first is None:
         return []
-    stream = film.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
-    return list(_encoded(stream, chain([first], pieces)))
+    stream = output.add_stream("aac", rate=_SAMPLE_RATE, layout="stereo")
+    return list(_encoded(stream, chain([first], frames)))
 
 
 def _encoded(stream: Any, frames: "Iterable[VideoFrame | AudioFrame]") -> "Iterator[Packet[Any]]":
     for frame in frames:
         if hasattr(frame, "pict_type"):
-            frame.pict_type = 0  # the source's key frames need not be the film's
+            frame.pict_type = 0  # the encoder chooses key frames itself
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
 
-def _due(packet: "Packet[Any]") -> Fraction:
-    return (packet.dts or 0) * packet.time_base
+def _decoding_time(packet: "Packet[Any]") -> Fraction:
+    return (packet.dts or 0) * _fraction(packet.time_base)
+
+
+def _fraction(value: _Ratio | None) -> Fraction:
+    """Zero when FFmpeg does not know the value, which PyAV reports as None, 0/1 or 0/0."""
+    return Fraction(value.numerator, value.denominator) if value else Fraction(0)
 
 
 if __name__ == "__main__":

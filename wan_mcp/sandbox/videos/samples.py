@@ -1,4 +1,4 @@
-"""The sample inputs and the result films, served with byte ranges as a storage host does."""
+"""The sample inputs and the results, served with byte ranges as a storage host does."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from wan_mcp.sandbox.http.message import Reply, Request, text_reply
-from wan_mcp.sandbox.vendor.books import ENDLESS, FAILING, Vendor
+from wan_mcp.sandbox.vendor.vendor import ENDLESS, FAILING, Vendor
 
 SAMPLES = {
     "/media/clip.mp4": "clip.mp4",
@@ -15,11 +15,13 @@ SAMPLES = {
     FAILING: "no-person.mp4",
     ENDLESS: "clip.mp4",
 }
+"""The file behind each path."""
 _FOLDER = Path(__file__).parents[1] / "media"
-_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
+_MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
 
 
 def sample(request: Request) -> Reply:
+    """A sample input."""
     name = SAMPLES.get(request.path)
     return text_reply("No such file", 404) if name is None else _shipped(name, request.headers)
 
@@ -31,17 +33,17 @@ def sample_file(url: str, origin: str) -> Path | None:
 
 
 def result(vendor: Vendor, request: Request, job_id: str) -> Reply:
-    """A finished job's film; whoever holds the URL may read it, as with the vendor's storage."""
+    """A completed job's video. It needs no API key, only the URL, like the vendor's storage."""
     state = vendor.result_state(job_id)
     if state == "expired":
         return text_reply("This URL has expired", 403)
     if state == "missing":
         return text_reply("No such file", 404)
-    own = vendor.films.get(job_id)
-    if own is None:
+    rendering = vendor.renderings.get(job_id)
+    if rendering is None:
         return _shipped("result.mp4", request.headers)
-    # What is at this URL never changes, so the job's id tells it from all others.
-    return _serve(own.content, f'"{job_id}"', "video/mp4", request.headers)
+    # The content behind this URL never changes, so the job's id identifies it.
+    return _serve(rendering.content, f'"{job_id}"', "video/mp4", request.headers)
 
 
 @cache
@@ -51,26 +53,26 @@ def _file(name: str) -> tuple[bytes, str]:
 
 
 def _shipped(name: str, headers: Mapping[str, str]) -> Reply:
-    return _serve(*_file(name), _TYPES[Path(name).suffix], headers)
+    return _serve(*_file(name), _MEDIA_TYPES[Path(name).suffix], headers)
 
 
-def _serve(content: bytes, etag: str, kind: str, headers: Mapping[str, str]) -> Reply:
-    common = {"Content-Type": kind, "Accept-Ranges": "bytes", "ETag": etag}
+def _serve(content: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Reply:
+    common = {"Content-Type": media_type, "Accept-Ranges": "bytes", "ETag": etag}
     if headers.get("if-none-match") == etag:
         return Reply(304, common)
-    wanted = _range(headers, etag, len(content))
-    if wanted is None:
+    requested = _range(headers, etag, len(content))
+    if requested is None:
         return Reply(200, common, content)
-    if not wanted:
+    if not requested:
         return Reply(416, common | {"Content-Range": f"bytes */{len(content)}"})
-    span = f"bytes {wanted.start}-{wanted.stop - 1}/{len(content)}"
-    return Reply(206, common | {"Content-Range": span}, content[wanted.start : wanted.stop])
+    span = f"bytes {requested.start}-{requested.stop - 1}/{len(content)}"
+    return Reply(206, common | {"Content-Range": span}, content[requested.start : requested.stop])
 
 
 def _range(headers: Mapping[str, str], etag: str, size: int) -> range | None:
-    """The bytes asked for: None for the whole, an empty range for one that cannot be met."""
+    """The requested bytes: None for the whole file, an empty range for one that does not exist."""
     match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", headers.get("range", "").strip())
-    # RFC 9110: a header that makes no sense, or a stale If-Range, means the whole file.
+    # RFC 9110: an invalid header, or a stale If-Range, means the whole file.
     if match is None or headers.get("if-range", etag) != etag:
         return None
     first, last = match.groups()

@@ -1,4 +1,4 @@
-"""The pictures of a film: its source's in the size and rate asked for, with character and mark."""
+"""The frames of a job's own video: the source's, scaled, with the character and a watermark."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from wan_mcp.sandbox.videos.letters import label
+from wan_mcp.sandbox.videos.watermark import watermark
 
 if TYPE_CHECKING:
     from av.filter.context import FilterContext
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 Steps = Sequence[tuple[str, str]]
-"""Filters of FFmpeg with their arguments, in a row."""
+"""A sequence of FFmpeg filters with their arguments."""
 
 _UPRIGHT: dict[int, Steps] = {
     90: [("transpose", "cclock")],
@@ -23,19 +23,19 @@ _UPRIGHT: dict[int, Steps] = {
     180: [("hflip", ""), ("vflip", "")],
     -180: [("hflip", ""), ("vflip", "")],
 }
-_WIDEST = 4096
+_MAX_WIDTH = 4096
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the pictures of one film have in common.
+    """What all frames of one video have in common.
 
     Attributes:
         height: in pixels; the width follows from the source.
         rate: frames per second.
-        seed: any whole number; it decides on the character's corner and the mark's colour, and
-            stands in the mark, so that no two seeds give the same film.
-        notes: further lines of the mark.
+        seed: any whole number. It decides on the character's corner and on the watermark's color,
+            and it is part of the watermark, so that no two seeds give the same video.
+        notes: further lines of the watermark.
     """
 
     height: int
@@ -44,29 +44,31 @@ class Look:
     notes: tuple[str, ...]
 
     @property
-    def _dice(self) -> bytes:
+    def _random_bytes(self) -> bytes:
         return hashlib.sha256(str(self.seed).encode()).digest()
 
     @property
     def corner(self) -> tuple[bool, bool]:
         """Whether the character stands on the right, and whether at the bottom."""
-        return bool(self._dice[0] & 1), bool(self._dice[0] & 2)
+        return bool(self._random_bytes[0] & 1), bool(self._random_bytes[0] & 2)
 
     @property
-    def colour(self) -> bytes:
-        """The mark's background; dark, for its letters are white."""
-        return bytes(part // 2 for part in self._dice[1:4])
+    def watermark(self) -> "VideoFrame":
+        """The watermark, with a dark background."""
+        lines = ["SANDBOX", f"SEED {self.seed}"[:25], *self.notes]
+        return watermark(lines, bytes(part // 2 for part in self._random_bytes[1:4]))
 
 
-def drawn(
+def composed(
     frames: "Iterator[VideoFrame]", character: "VideoFrame", aspect: Fraction, look: Look
 ) -> "Iterator[VideoFrame]":
-    """The film's pictures, at a constant rate.
+    """The video's frames, at a constant rate.
 
     Args:
         frames: the source's; their size may change on the way.
-        character: a picture of any size.
-        aspect: of the source's pixels.
+        character: an image of any size.
+        aspect: the shape of the source's pixels, width by height.
+        look: what all frames have in common.
     """
     first = next(frames)
     graph = _graph(first, character, aspect, look)
@@ -91,27 +93,38 @@ def _graph(first: "VideoFrame", character: "VideoFrame", aspect: Fraction, look:
 
     graph = Graph()
     size = _size(first, aspect, look.height)
-    right, bottom = look.corner
-    margin = look.height // 40
-    x = f"W-w-{margin}" if right else f"{margin}"
-    low, high = f"H-h-{margin}", f"{margin}"
-    mark = _mark(look, size[0])
+    mark = look.watermark
     main = _row(graph, _buffer(graph, first), _fitted(first, size, look.rate))
     inset = _row(graph, _buffer(graph, character), _inset(character, size))
     text = _row(graph, _buffer(graph, mark), _enlarged(mark, size))
-    with_character = graph.add("overlay", f"x={x}:y={low if bottom else high}:eval=init")
-    # At the other end of the picture: the two never cover each other.
-    with_mark = graph.add("overlay", f"x={margin}:y={high if bottom else low}:eval=init")
-    main.link_to(with_character)
-    inset.link_to(with_character, input_idx=1)
-    with_character.link_to(with_mark)
-    text.link_to(with_mark, input_idx=1)
+    right, bottom = look.corner
+    with_character = _overlaid(graph, main, inset, look.height, right=right, bottom=bottom)
+    # At the opposite end of the frame, so that neither covers the other.
+    with_mark = _overlaid(graph, with_character, text, look.height, right=False, bottom=not bottom)
     _row(graph, with_mark, [("format", "yuv420p"), ("buffersink", "")])
     graph.configure()
     for at, still in enumerate((character, mark), start=1):
         graph.vpush(still, at=at)
-        graph.vpush(None, at=at)  # a picture without a successor stays
+        graph.vpush(None, at=at)  # an overlay keeps the last frame of an input that has ended
     return graph
+
+
+def _overlaid(
+    graph: "Graph",
+    main: "FilterContext",
+    inset: "FilterContext",
+    height: int,
+    *,
+    right: bool,
+    bottom: bool,
+) -> "FilterContext":
+    margin = height // 40
+    x = f"W-w-{margin}" if right else f"{margin}"
+    y = f"H-h-{margin}" if bottom else f"{margin}"
+    overlay = graph.add("overlay", f"x={x}:y={y}:eval=init")
+    main.link_to(overlay)
+    inset.link_to(overlay, input_idx=1)
+    return overlay
 
 
 def _row(graph: "Graph", first: "FilterContext", steps: Steps) -> "FilterContext":
@@ -124,7 +137,7 @@ def _row(graph: "Graph", first: "FilterContext", steps: Steps) -> "FilterContext
 
 
 def _buffer(graph: "Graph", frame: "VideoFrame") -> "FilterContext":
-    told = {
+    options = {
         "video_size": f"{frame.width}x{frame.height}",
         "pix_fmt": frame.format.name,
         "time_base": f"{frame.time_base}",
@@ -132,33 +145,33 @@ def _buffer(graph: "Graph", frame: "VideoFrame") -> "FilterContext":
         "colorspace": f"{int(frame.colorspace)}",
         "range": f"{int(frame.color_range)}",
     }
-    return graph.add("buffer", ":".join(f"{name}={value}" for name, value in told.items()))
+    return graph.add("buffer", ":".join(f"{name}={value}" for name, value in options.items()))
 
 
 def _size(first: "VideoFrame", aspect: Fraction, height: int) -> tuple[int, int]:
-    """Of the film: the height asked for, and an even width as the source's shape has it."""
+    """The video's size: the requested height, and an even width that keeps the source's shape."""
     shape = Fraction(first.width, first.height) * aspect
-    if _stale_lists(first):
+    if _on_its_side(first):
         shape = 1 / shape
-    return min(max(2, 2 * round(height * shape / 2)), _WIDEST), height
+    return min(max(2, 2 * round(height * shape / 2)), _MAX_WIDTH), height
 
 
-def _turned(frame: "VideoFrame") -> int:
-    """By how many degrees, counterclockwise, a player would turn it: phones film lying down."""
+def _rotation(frame: "VideoFrame") -> int:
+    """The degrees, counterclockwise, by which a player turns the frame: phones often ask for it."""
     return 90 * round(frame.rotation / 90)
 
 
-def _stale_lists(frame: "VideoFrame") -> bool:
-    return abs(_turned(frame)) == 90
+def _on_its_side(frame: "VideoFrame") -> bool:
+    return abs(_rotation(frame)) == 90
 
 
 def _fitted(first: "VideoFrame", size: tuple[int, int], rate: Fraction) -> Steps:
-    width, height = reversed(size) if _stale_lists(first) else size
+    width, height = reversed(size) if _on_its_side(first) else size
     return [
         ("setpts", "PTS-STARTPTS"),
         ("fps", f"{rate}"),
         ("scale", f"{width}:{height}"),
-        *_UPRIGHT.get(_turned(first), ()),
+        *_UPRIGHT.get(_rotation(first), ()),
         ("setsar", "1"),
         ("format", "yuv420p"),
     ]
@@ -168,22 +181,11 @@ def _inset(character: "VideoFrame", size: tuple[int, int]) -> Steps:
     width, height = size
     box = f"{width // 2}:{height // 3}:force_original_aspect_ratio=decrease"
     return [
-        *_UPRIGHT.get(_turned(character), ()),
+        *_UPRIGHT.get(_rotation(character), ()),
         ("scale", box),
         ("setsar", "1"),
         ("format", "yuva420p"),
     ]
-
-
-def _mark(look: Look, width: int) -> "VideoFrame":
-    from av.video.frame import VideoFrame
-
-    dots = label("SANDBOX", [f"SEED {look.seed}"[:25], *look.notes])
-    white, ground = b"\xff\xff\xff\xff", look.colour + b"\xff"
-    pixels = b"".join(white if dot else ground for row in dots for dot in row)
-    mark = VideoFrame.from_bytes(pixels, len(dots[0]), len(dots))
-    mark.pts, mark.time_base = 0, Fraction(1, 1)
-    return mark
 
 
 def _enlarged(mark: "VideoFrame", size: tuple[int, int]) -> Steps:
