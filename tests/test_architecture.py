@@ -1,8 +1,10 @@
 """The rules of the house that no linter knows: who may import what, and how long things may get."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -64,6 +66,8 @@ LATER = {
 
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 400
+MOST_ROOMS = 24
+MOST_MODULES_AT_ONE_LEVEL = 15
 
 
 def name_of(path: Path) -> str:
@@ -121,6 +125,36 @@ def test_the_table_of_rooms_has_no_circle() -> None:
 def test_the_table_names_no_room_that_is_gone() -> None:
     """A row without a room would permit imports that nobody asked for (ours)."""
     assert set(ROOMS) == {module.split(".")[0] for module in MODULES}
+
+
+MAP = re.findall(r"^    (\w+) +\w", wan_mcp.__doc__ or "", re.MULTILINE)
+"""The rooms that the docstring of the package explains, from the top down."""
+
+
+def test_the_package_docstring_explains_each_room_in_one_line() -> None:
+    """It is the map of the code (ours)."""
+    assert sorted(MAP) == sorted(set(ROOMS) - {"__init__"})
+
+
+@pytest.mark.parametrize("room", MAP)
+def test_the_package_docstring_lists_a_room_above_those_it_imports(room: str) -> None:
+    """So the map also shows the direction of imports (ours)."""
+    assert set(ROOMS[room].split()) <= set(MAP[MAP.index(room) :])
+
+
+def test_the_top_level_has_few_rooms() -> None:
+    """A reader can look through them all (ours)."""
+    assert len(set(ROOMS) - {"__init__"}) <= MOST_ROOMS
+
+
+def test_no_package_has_many_modules_at_one_level() -> None:
+    """A longer level needs a package of its own for some of its modules (ours)."""
+    levels = Counter(module.rpartition(".")[0] for module in MODULES if "__init__" not in module)
+    del levels[""]  # the top level has its own limit
+
+    assert {
+        level: count for level, count in levels.items() if count > MOST_MODULES_AT_ONE_LEVEL
+    } == {}
 
 
 @pytest.mark.parametrize("thing", OUTSIDE)
