@@ -184,9 +184,11 @@ def test_two_commands_are_complete_and_ci_runs_them() -> None:
     """Many systems refuse to install into their own Python (observed elsewhere)."""
     complete = [line for line in COMMANDS if "-m venv" in line]
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     (extra,) = re.findall(r"'\.\[(\w+)\]'", TEST)
 
     assert complete == [DEMO, TEST]
+    assert re.findall(r"- run: (python3 .+)", workflow) == [DEMO, TEST]
     assert f"DEMO_COMMAND='{DEMO}'" in ci
     assert f'TEST_COMMAND="{TEST}"' in ci
     assert extra in PROJECT["project"]["optional-dependencies"]
