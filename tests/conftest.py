@@ -1,4 +1,4 @@
-"""What every test shares: the async backend, and a data folder of its own."""
+"""What all tests share: the async backend, and a separate data folder for each test."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import pytest
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """asyncio only: the SDK's stdio transport and uvicorn run on nothing else."""
+    """Only asyncio: the SDK's stdio transport and uvicorn need it."""
     return "asyncio"
 
 
 @pytest.fixture(autouse=True)
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test may touch the ledger of the person who runs it; subprocesses inherit this."""
+    """No test may touch the ledger of the developer; subprocesses inherit this setting."""
     monkeypatch.setenv("WAN_MCP_DATA_DIR", str(tmp_path / "data"))
 
 

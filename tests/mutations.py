@@ -178,7 +178,7 @@ def _apply(mutation: Mutation, package: Path) -> None:
 
 def _failure(test: str, root: Path) -> str:
     """What the test fails with, "" when it does not; one that cannot be run ends the script."""
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", test]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", test]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, check=False

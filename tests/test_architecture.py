@@ -1,8 +1,10 @@
 """The rules of the house that no linter knows: who may import what, and how long things may get."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -66,6 +68,8 @@ LATER = {
 
 LONGEST_FUNCTION = 40
 LONGEST_MODULE = 400
+MOST_ROOMS = 24
+MOST_MODULES_AT_ONE_LEVEL = 15
 
 
 def name_of(path: Path) -> str:
@@ -150,6 +154,36 @@ def test_the_table_names_no_room_that_is_gone() -> None:
     assert set(ROOMS) == {module.split(".")[0] for module in MODULES}
 
 
+MAP = re.findall(r"^    (\w+) +\w", wan_mcp.__doc__ or "", re.MULTILINE)
+"""The rooms that the docstring of the package explains, from the top down."""
+
+
+def test_the_package_docstring_explains_each_room_in_one_line() -> None:
+    """It is the map of the code (ours)."""
+    assert sorted(MAP) == sorted(set(ROOMS) - {"__init__"})
+
+
+@pytest.mark.parametrize("room", MAP)
+def test_the_package_docstring_lists_a_room_above_those_it_imports(room: str) -> None:
+    """So the map also shows the direction of imports (ours)."""
+    assert set(ROOMS[room].split()) <= set(MAP[MAP.index(room) :])
+
+
+def test_the_top_level_has_few_rooms() -> None:
+    """A reader can look through them all (ours)."""
+    assert len(set(ROOMS) - {"__init__"}) <= MOST_ROOMS
+
+
+def test_no_package_has_many_modules_at_one_level() -> None:
+    """A longer level needs a package of its own for some of its modules (ours)."""
+    levels = Counter(module.rpartition(".")[0] for module in MODULES if "__init__" not in module)
+    del levels[""]  # the top level has its own limit
+
+    assert {
+        level: count for level, count in levels.items() if count > MOST_MODULES_AT_ONE_LEVEL
+    } == {}
+
+
 @pytest.mark.parametrize("thing", OUTSIDE)
 def test_a_thing_from_outside_stays_in_its_rooms(thing: str) -> None:
     """One seam for each foreign vocabulary, one reader of the environment and of argv (ours)."""
@@ -202,3 +236,80 @@ def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     first = function.body[0]
     docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+LEAST_PATIENCE_SECONDS = 600
+
+
+def limits(path: Path) -> Iterator[tuple[str, float]]:
+    """The limits in seconds of a test module that stop what hangs, and where each is."""
+    source = path.read_text("utf-8")
+    tree = ast.parse(source)
+    pauses = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.With)
+        and "suppress(subprocess.TimeoutExpired)"
+        in {ast.unparse(item.context_expr) for item in block.items}
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or id(node) in pauses:
+            continue
+        called = ast.unparse(node.func)
+        given = node.args[:1] if called.endswith("fail_after") else []
+        if called.endswith((".run", ".wait", ".communicate")):
+            given = [word.value for word in node.keywords if word.arg == "timeout"]
+        for value in given:
+            if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
+                virtual = "# virtual" in source.splitlines()[value.lineno - 1]
+                yield f"{path.name}:{value.lineno}", float("inf") if virtual else value.value
+
+
+def test_a_slow_machine_makes_no_test_fail() -> None:
+    """A limit on real time only stops a test that hangs (ours).
+
+    A limit in virtual time has the comment "virtual time" on its line. The benches, which measure
+    real time, are run by hand.
+    """
+    tests = Path(__file__).parent
+    paths = (path for path in tests.rglob("*.py") if "bench" not in path.parts)
+    short = [
+        f"{place}: {seconds} s"
+        for path in paths
+        for place, seconds in limits(path)
+        if seconds < LEAST_PATIENCE_SECONDS
+    ]
+
+    assert not short
+
+
+FORBIDDEN_WORDS = {"told", "rota", "roster", "resigned", "trouble"}
+"""Each stood for several things, or for none that a reader could guess."""
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Every name that a piece of code defines or uses."""
+    for node in ast.walk(tree):
+        values = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
+        yield from (value for value in values if isinstance(value, str))
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
+
+
+def words_of(identifier: str) -> set[str]:
+    """The words of a name in snake_case or CamelCase, in small letters."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", identifier)}
+
+
+@pytest.mark.parametrize("root", [HOUSE, Path(__file__).parent], ids=["wan_mcp", "tests"])
+def test_no_name_contains_a_word_that_hides_its_meaning(root: Path) -> None:
+    """One name for each thing, from the glossary (ours)."""
+    found = {
+        f"{path.relative_to(root)}: {name}"
+        for path in root.rglob("*.py")
+        for name in [path.stem, *identifiers(ast.parse(path.read_text("utf-8")))]
+        if words_of(name) & FORBIDDEN_WORDS
+    }
+
+    assert not found

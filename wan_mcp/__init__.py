@@ -1,16 +1,26 @@
-"""wan-mcp: put a character into a video, from any MCP host, without paying twice.
+"""wan-mcp: an MCP server that replaces the character in a video, and never pays twice.
 
-One call walks tools -> jobs -> pixeldojo -> HTTP and back.
+One call goes through surface, jobs, payments and pixeldojo, and the answer comes back through the
+ledger. Each room below imports only rooms that stand lower in this list.
 
-    __main__, commands, demo   the command line
-    stdio, http                who is talking, and when to stop
-    server, running            wire the rooms below, and hold them while it runs
-    tools, arguments, schema, calls, present, advice, prose   what a model may pass and read
-    resources, tasks, prompts, app   what some hosts show besides
-    jobs                       every rule of money and time
-    gallery, media             a look at the inputs, the films that are kept
-    pixeldojo                  the vendor's words, and how to reach it
-    models, errors, addresses, places  our own words
-    logs                       what may be written to stderr
-    sandbox                    the vendor on loopback; it knows nothing of the rest
+    __main__    starts the program: stdio directly, everything else through cli
+    cli         the commands demo, sandbox and http
+    server      connects the rooms
+    app         what a running server holds, opened on first use and closed in order
+    surface     what a model or a host sees: tools, answers, resources, prompt, tasks, player
+    jobs        submit, check, wait and list: the door from surface to the rooms below
+    polling     when PixelDojo is asked for the status of jobs, and who is informed
+    payments    buys jobs, and looks up requests whose answer was lost; no other room may buy
+    videos      finished videos: download, storage, contact sheets
+    inputs      the inspection of both inputs before a job is paid
+    ledger      the durable record of every paid request, and the rules about it
+    pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
+    settings    settings from the environment
+    web         public links and addresses, and how files are fetched
+    transports  stdio and HTTP, and how a server stops
+    models      the types that the rooms share
+    errors      every error, sorted by what the caller can do next
+    clock       time and randomness, passed in so that tests can control them
+    logs        what may be written to the log
+    sandbox     a simulated PixelDojo on this computer; it imports no other room
 """
