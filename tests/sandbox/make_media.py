@@ -1,4 +1,4 @@
-"""Draws the sandbox's films and picture, so that what is shipped can be made again.
+"""Draws the sandbox's sample videos and its image, so that the shipped files can be made again.
 
 Run it by hand in an environment of its own, because nothing else needs its two libraries::
 
@@ -45,7 +45,7 @@ ROBOT = Look((38, 148, 150), (250, 150, 50), (120, 132, 146), (60, 70, 84), (206
 
 
 class Canvas:
-    """Drawing in the film's own units on a picture of SCALE times the size."""
+    """Drawing in the video's own units on an image of SCALE times the size."""
 
     def __init__(self, image: Any) -> None:
         self.image = image
@@ -251,7 +251,7 @@ def tune(seconds: int) -> bytes:
 
 
 def write_video(path: Path, seconds: int, look: Look | None, *, marked: bool = False) -> None:
-    # faststart: a player, and our own look at the clip, need the index first.
+    # faststart: a player, and our own inspection of the video, need the index first.
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with av.open(str(path), "w", options=options) as container:
         video = container.add_stream("libx264", rate=FRAMES_PER_SECOND)

@@ -233,7 +233,10 @@ class Customer:
     now: float = 0.0
 
     async def submit(self, **changes: object) -> str:
-        inputs = {"video": f"{self.host.origin}/clip", "character_image": f"{self.host.origin}/png"}
+        inputs = {
+            "video": f"{self.host.origin}/source",
+            "character_image": f"{self.host.origin}/png",
+        }
         body = {**inputs, "video_duration": 2, **changes}
         return str((await self.http.post(RUN, json=body)).raise_for_status().json()["jobId"])
 
@@ -280,7 +283,7 @@ async def customer_of(host: Host, **terms: Any) -> AsyncIterator[Customer]:
 
 @pytest.fixture
 async def customer(host: Host) -> AsyncIterator[Customer]:
-    host.files |= {"/clip": video_file(), "/png": image_file()}
+    host.files |= {"/source": video_file(), "/png": image_file()}
     async with customer_of(host) as customer:
         yield customer
 
@@ -341,7 +344,7 @@ async def test_any_common_source_can_be_rendered(
     customer: Customer, source: Callable[[], bytes], shape: tuple[int, int], seconds: float
 ) -> None:
     """Its shape is kept, rounded to even pixels, and a rotated video is turned upright (ours)."""
-    customer.host.files["/clip"] = source()
+    customer.host.files["/source"] = source()
 
     video = await customer.video()
 
@@ -352,7 +355,7 @@ async def test_any_common_source_can_be_rendered(
 async def test_rotated_video_is_turned_upright(customer: Customer) -> None:
     """Turned clockwise, the left side comes to the top (the display matrix of MP4)."""
     red, blue = (200, 0, 0, 255), (0, 0, 200, 255)
-    customer.host.files["/clip"] = video_file(columns=(red, blue), turn=-90)
+    customer.host.files["/source"] = video_file(columns=(red, blue), turn=-90)
 
     video = await customer.video()
 
@@ -450,8 +453,8 @@ async def test_other_parameters_show_in_the_video(
 
 
 def cut_off(host: Host) -> str:
-    host.files["/broken/clip"] = host.files["/clip"]
-    return f"{host.origin}/broken/clip"
+    host.files["/broken/source"] = host.files["/source"]
+    return f"{host.origin}/broken/source"
 
 
 def file_at(host: Host, content: bytes) -> str:
@@ -514,7 +517,7 @@ async def test_unusable_image_fails_the_job(customer: Customer, content: bytes, 
 
 async def test_inputs_may_be_five_redirects_away(customer: Customer) -> None:
     """That is enough for storage hosts and short links; a sixth redirect fails the job (ours)."""
-    customer.host.redirects |= {f"/{hop}": f"/{hop + 1}" for hop in range(5)} | {"/5": "/clip"}
+    customer.host.redirects |= {f"/{hop}": f"/{hop + 1}" for hop in range(5)} | {"/5": "/source"}
 
     near = await customer.ended(await customer.submit(video=f"{customer.host.origin}/1"))
     far = await customer.ended(await customer.submit(video=f"{customer.host.origin}/0"))
@@ -528,7 +531,7 @@ async def test_proxy_is_for_other_hosts_only(
     """A proxy of the environment is used for other hosts, but not for loopback (ours)."""
     monkeypatch.setenv("http_proxy", customer.host.origin)
     monkeypatch.delenv("no_proxy", raising=False)
-    far = "http://clips.example/clip"
+    far = "http://videos.example/source"
     customer.host.files[far] = video_file()
 
     await customer.video(video=far)
