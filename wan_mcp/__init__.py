@@ -22,5 +22,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     errors      every error, sorted by what the caller can do next
     clock       time and randomness, passed in so that tests can control them
     logs        what may be written to the log
+    wording     numbers, plurals and durations in sentences, written one way everywhere
+    file_lock   a lock on a file that the system releases when its process ends
     sandbox     a simulated PixelDojo on this computer; it imports no other room
 """
