@@ -85,7 +85,7 @@ class _Jumping(selectors.DefaultSelector):
             self._moved |= bool(ready)
             return ready
         if _in_threads:
-            # Not for long: who tells the loop by himself is still in the set when he has told it.
+            # Not for long: work that notifies the loop itself is still in the set afterwards.
             return super().select(GRACE)
         # After bytes have moved, more may follow: an answer, or the next request.
         grace = self._grace * (10 if self._moved else 1)

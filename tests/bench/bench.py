@@ -125,20 +125,20 @@ def startup(pairs: int = 21) -> bool:
     times = [(_start(OURS), _start(BARE)) for _ in range(pairs + 2)][2:]  # two warm the caches
     ours, bare = (median(column) * 1000 for column in zip(*times, strict=True))
     ratio = median(a / b for a, b in times)
-    return _tell("startup", f"{ours:.0f} ms, bare {bare:.0f} ms", ratio, STARTUP_RATIO)
+    return _report("startup", f"{ours:.0f} ms, bare {bare:.0f} ms", ratio, STARTUP_RATIO)
 
 
 def call(rounds: int = 400) -> bool:
     """Time that one get_job_status takes more than the bare tool.
 
-    Told from the ledger, as nearly all are: a running job is read once in 3 s at most, and all
+    Answered from the ledger, as nearly all are: a running job is read once in 3 s at most, and all
     requests together are kept under the key's limit, so that a GET in each call is no more.
     """
     with ExitStack() as stack:
         vendor = stack.enter_context(sandbox())
         ours, bare, _ = _servers(stack, vendor)
         figures, added = _added(ours, bare, vendor.start_job(ours), rounds)
-    return _tell("call, told from the ledger", figures, added, CALL_ADDED_MS)
+    return _report("call, answered from the ledger", figures, added, CALL_ADDED_MS)
 
 
 def memory(rounds: int = 5) -> bool:
@@ -193,10 +193,10 @@ def _sizes(vendor: Vendor, job_id: str) -> tuple[tuple[float, ...], tuple[float,
 def _held(when: str, sizes: tuple[tuple[float, ...], ...]) -> bool:
     ours, bare, reader = (median(column) for column in zip(*sizes, strict=True))
     figures = f"{ours:.1f} MiB, bare {bare:.1f}, bare with httpx {reader:.1f}"
-    return _tell(f"memory {when}", figures, ours / bare, MEMORY_RATIO)
+    return _report(f"memory {when}", figures, ours / bare, MEMORY_RATIO)
 
 
-def _tell(name: str, figures: str, value: float, target: float) -> bool:
+def _report(name: str, figures: str, value: float, target: float) -> bool:
     met = value <= target
     print(f"{name:24} {value:6.3f} (at most {target:.2f}{'' if met else ', MISSED'}): {figures}")
     return met

@@ -46,13 +46,13 @@ class Host:
 
     Attributes:
         news: how many progress messages came.
-        all_told: every waiter has had one.
+        all_informed: every waiter has had one.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.update = 0
-        self.all_told = asyncio.Event()
-        self._told: set[int] = set()
+        self.all_informed = asyncio.Event()
+        self._informed: set[int] = set()
         self._process = process
         self._calls = 0
         self._open: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -73,8 +73,8 @@ class Host:
         result = await self.ask("tools/call", {"name": tool, "arguments": arguments})
         if result.get("isError"):
             raise RuntimeError(result)
-        told: dict[str, Any] = result["structuredContent"]
-        return told
+        answer: dict[str, Any] = result["structuredContent"]
+        return answer
 
     def cancel_all(self) -> None:
         """Give up every open call, as a host does."""
@@ -100,9 +100,9 @@ class Host:
 
     def _note(self, call: int) -> None:
         self.update += 1
-        self._told.add(call)
-        if len(self._told) >= WAITERS:
-            self.all_told.set()
+        self._informed.add(call)
+        if len(self._informed) >= WAITERS:
+            self.all_informed.set()
 
     def peak(self) -> float:
         """The most memory in MB that the server ever held (Linux)."""
@@ -119,7 +119,7 @@ async def served(command: Sequence[str], place: Scene) -> AsyncIterator[Host]:
         "PIXELDOJO_API_KEY": KEY,
         "PIXELDOJO_API_BASE": place.sandbox.api_base,
         "WAN_MCP_DATA_DIR": str(place.data),
-        # What is measured is told from the ledger: nothing is to be fetched or drawn.
+        # What is measured is answered from the ledger: nothing is to be fetched or drawn.
         "WAN_MCP_ARCHIVE": "off",
         "WAN_MCP_POSTER": "off",
     }
@@ -172,7 +172,7 @@ async def crowd(command: Sequence[str]) -> Crowd:
                 )
                 for n in range(WAITERS)
             ]
-            await host.all_told.wait()
+            await host.all_informed.wait()
             await asyncio.sleep(SETTLING)
             await _measure(host, ended, found)
             if not_waiting := sum(wait.done() for wait in waits):
@@ -197,9 +197,9 @@ async def _measure(host: Host, ended: Sequence[str], found: Crowd) -> None:
 
 async def _look(host: Host, job_id: str, looks: list[float]) -> None:
     began = monotonic()
-    told = await host.call("get_job_status", job_id=job_id)
+    answer = await host.call("get_job_status", job_id=job_id)
     looks.append(monotonic() - began)
-    assert told["status"] == "completed"
+    assert answer["status"] == "completed"
 
 
 def serve_and_watch(log: str) -> int:

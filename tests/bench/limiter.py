@@ -2,7 +2,7 @@
 
 Run by hand, from the root of the project (a minute and a half; 90 minutes of virtual time)::
 
-    python -m tests.bench.limiter [10] [60] [untold]
+    python -m tests.bench.limiter [10] [60] [unknown]
 
 The sandbox counts and refuses; it and our rooms meet over real sockets, in one virtual time. Twelve
 jobs are waited for: by the job list or, where there is none, by reads of each job; without and
@@ -40,7 +40,7 @@ from wan_mcp.sandbox.http import faults
 WAITED_FOR = 12
 MINUTES = 10
 ASKING_EVERY = 3.1
-"""Seconds; a little more than those for which a look is told from the ledger."""
+"""Seconds; a little more than those for which a look is answered from the ledger."""
 API = "/api/v1/*"
 
 
@@ -49,19 +49,19 @@ class Witness(SharedRateLimiter):
 
     Attributes:
         refused: when a 429 came.
-        told_at: when an answer first told the limit.
+        known_at: when an answer first named the limit.
     """
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.refused: list[float] = []
-        self.told_at: float | None = None
+        self.known_at: float | None = None
 
     async def observe(self, reply: Reply, *, paid: bool) -> None:
         if reply.status == 429:
             self.refused.append(anyio.current_time())
-        elif reply.allowance.limit and self.told_at is None:
-            self.told_at = anyio.current_time()
+        elif reply.allowance.limit and self.known_at is None:
+            self.known_at = anyio.current_time()
         await super().observe(reply, paid=paid)
 
     @property
@@ -76,7 +76,7 @@ class Run:
 
     Attributes:
         began: when each submit was called.
-        bought_nothing: what submits were told instead.
+        bought_nothing: what submits answered instead.
         allowed: requests a minute as the limiter knew them, each second from the refusal on.
     """
 
@@ -96,9 +96,9 @@ class Run:
         ]
 
     def refused(self) -> int:
-        """429 answers since the limit was told."""
-        told_at = math.inf if self.limiter.told_at is None else self.limiter.told_at
-        return sum(at > told_at for at in self.limiter.refused)
+        """429 answers since the limit was known."""
+        known_at = math.inf if self.limiter.known_at is None else self.limiter.known_at
+        return sum(at > known_at for at in self.limiter.refused)
 
     def within(self, begin: float, end: float) -> int:
         """Requests that arrived in a stretch of time."""
@@ -169,7 +169,7 @@ async def _refuse_once(sandbox: Sandbox, seconds: float, run: Run) -> None:
         await anyio.sleep(1)
 
 
-def told(report: Report, limit: int) -> None:
+def known(report: Report, limit: int) -> None:
     """A vendor that tells its limit in every answer."""
     ways = {
         "list": (Terms(), False),
@@ -181,7 +181,7 @@ def told(report: Report, limit: int) -> None:
         terms = replace(terms, credits=1e6, requests_per_minute=limit)
         run = virtually(partial(full_load, terms=terms, asking=asking))
         report.line(f"{limit} a minute, {way}: requests a minute", run.rate(), limit)
-        report.line(f"{limit} a minute, {way}: 429 after it was told", run.refused(), 0)
+        report.line(f"{limit} a minute, {way}: 429 after it was known", run.refused(), 0)
         delays = run.delays()
         note = f"median {median(delays):.2f}, {len(delays)} submits"
         report.line(f"{limit} a minute, {way}: slowest submit [s]", max(delays), 2, note)
@@ -190,23 +190,23 @@ def told(report: Report, limit: int) -> None:
         )
 
 
-def untold(report: Report) -> None:
+def unknown(report: Report) -> None:
     """A vendor that never tells its limit, and refuses once."""
     run = virtually(partial(full_load, terms=Terms(credits=1e6), refuse_at=3))
     (refused,) = run.limiter.refused
     after = [(at - refused, allowed) for at, allowed in run.allowed if at > refused]
-    report.line("untold: requests a minute before a 429", run.within(refused - 60, refused), 10)
-    report.line("untold: taken for allowed after it", after[0][1], 5)
-    report.line("untold: requests in the minute after it", run.within(refused, refused + 60), 5)
+    report.line("unknown: requests a minute before a 429", run.within(refused - 60, refused), 10)
+    report.line("unknown: taken for allowed after it", after[0][1], 5)
+    report.line("unknown: requests in the minute after it", run.within(refused, refused + 60), 5)
     back = next((since for since, allowed in after if allowed >= 10), math.inf)
-    report.line("untold: minutes until it is 10 again", back / MINUTE, 6)
-    report.line("untold: slowest submit [s]", max(run.delays()), 2)
+    report.line("unknown: minutes until it is 10 again", back / MINUTE, 6)
+    report.line("unknown: slowest submit [s]", max(run.delays()), 2)
 
 
 SCENARIOS: dict[str, Callable[[Report], None]] = {
-    "10": partial(told, limit=10),
-    "60": partial(told, limit=60),
-    "untold": untold,
+    "10": partial(known, limit=10),
+    "60": partial(known, limit=60),
+    "unknown": unknown,
 }
 
 

@@ -223,7 +223,7 @@ def judge_rows(report: Report, run: Soak) -> None:
     report.line("unknown and listed", len(unknown))
     report.line("of these, charged: films that nobody gets", run.charged(unknown))
     states = Counter(str(record.state) for record in run.records)
-    report.line("completed", states["completed"], note=_told(states))
+    report.line("completed", states["completed"], note=_counts(states))
 
 
 def judge_money(report: Report, run: Soak) -> None:
@@ -253,7 +253,7 @@ def main() -> int:
     report = Report()
     run = virtually(partial(soak, seed=int([*sys.argv, "1"][1])))
     met = run.weather.met
-    note = _told(met)
+    note = _counts(met)
     report.line("virtual minutes", run.minutes)
     report.line("requests that met a fault [%]", 100 * (1 - met["none"] / met.total()), note=note)
     for judge in (judge_rows, judge_money, judge_growth):
@@ -261,7 +261,7 @@ def main() -> int:
     return 1 if report.missed else 0
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 

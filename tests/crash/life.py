@@ -55,13 +55,13 @@ class Host:
 
 
 @dataclass
-class Told:
+class Traces:
     """What a life left behind.
 
     Attributes:
         killed: it ended by SIGKILL.
         parsed: job ids that it read from answers to submits.
-        ids: what its submits told the caller.
+        ids: the ids that its submits reported.
         rows: handle, job id and state of every row, as its list showed them at the end.
     """
 
@@ -75,7 +75,7 @@ Say = Callable[[str, Iterable[Any]], None]
 Work = Callable[[Host, Say], Coroutine[Any, Any, None]]
 
 
-def live(work: Work, host: Host, kill_at: int | None = None) -> Told:
+def live(work: Work, host: Host, kill_at: int | None = None) -> Traces:
     """Fork, do the work, and be killed before the step of that number, if it comes so far.
 
     Raises:
@@ -92,17 +92,17 @@ def live(work: Work, host: Host, kill_at: int | None = None) -> Told:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code not in (0, -signal.SIGKILL) or (code and kill_at is None):
         raise RuntimeError(f"a server ended with {code} (killed at step {kill_at})")
-    told = Told(killed=code != 0)
+    traces = Traces(killed=code != 0)
     for name, value in said:
-        getattr(told, name).extend(value)
-    return told
+        getattr(traces, name).extend(value)
+    return traces
 
 
-def clean(work: Work, host: Host) -> Told:
+def clean(work: Work, host: Host) -> Traces:
     """Do the work in this process, which nobody kills."""
-    told = Told()
-    asyncio.run(work(host, lambda name, values: getattr(told, name).extend(values)))
-    return told
+    traces = Traces()
+    asyncio.run(work(host, lambda name, values: getattr(traces, name).extend(values)))
+    return traces
 
 
 async def submit(host: Host, say: Say) -> None:
@@ -113,7 +113,7 @@ async def submit(host: Host, say: Say) -> None:
 
 
 async def come_back(host: Host, say: Say) -> None:
-    """What a user does after a crash: repeat the call, ask about what it told, list the jobs."""
+    """What a user does after a crash: repeat the call, ask about the ids it got, list the jobs."""
     async with serve(host) as (jobs, ledger):
         id = await _call(jobs, ledger, say)
         await jobs.drain(LONGEST)
@@ -152,7 +152,7 @@ async def _call(jobs: Jobs, ledger: Ledger, say: Say) -> str | None:
         id = failure.job_id
     say("ids", [id] if id else [])
     if id and id.startswith("sub_"):
-        await ledger.settled(id, LONGEST)  # a server that is told to end sends nothing any more
+        await ledger.settled(id, LONGEST)  # a server that is asked to end sends nothing more
     return id
 
 

@@ -79,7 +79,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one process was told: for each film an id, and whether the call bought it."""
+    """What one process got: for each video an id, and whether the call bought it."""
 
     ids: list[str]
     bought: list[bool]

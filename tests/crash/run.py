@@ -4,7 +4,7 @@
 
 Eight rounds kill a server at each step from first to last, for each behaviour of the vendor.
 In every second case the server that comes next is killed too, somewhere. A clean one follows: it
-repeats the call as its user would, asks about what it was told, and lists the jobs. Fresh key and
+repeats the call as its user would, asks about what it reported, and lists the jobs. Fresh key and
 fresh ledger for every case. The sandbox's charges are the judge.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.crash.life import Host, Told, clean, come_back, live, submit
+from tests.crash.life import Host, Traces, clean, come_back, live, submit
 from tests.crash.vendor import FORK, Vendor, repeated
 from wan_mcp.ledger.record import UNSETTLED, State
 from wan_mcp.sandbox import Charge, Fault
@@ -48,12 +48,12 @@ class Case:
 
     behaviour: str
     key: str
-    dead: list[Told]
-    clean: Told
+    dead: list[Traces]
+    clean: Traces
 
     @property
     def kills(self) -> int:
-        return sum(told.killed for told in self.dead)
+        return sum(traces.killed for traces in self.dead)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -120,7 +120,7 @@ def _cases(
 BROKEN = (
     "charged twice",
     "parsed ids lost",
-    "told ids lost",
+    "reported ids lost",
     "charges not listed",
     "left half-way",
 )
@@ -142,8 +142,8 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
     submission_ids = {submission_id for submission_id, _, _ in case.clean.records}
     jobs = {job for _, job, _ in case.clean.records}
     states = [state for _, _, state in case.clean.records]
-    parsed = {job for told in case.dead for job in told.parsed}
-    told = {id for told in case.dead for id in told.ids}
+    parsed = {job for traces in case.dead for job in traces.parsed}
+    reported = {id for traces in case.dead for id in traces.ids}
     return Counter(
         {
             "cases": 1,
@@ -152,7 +152,7 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
             f"charges, {case.behaviour}": len(paid),
             "parsed ids": len(parsed),
             "parsed ids lost": len(parsed - jobs),
-            "told ids lost": len(told - jobs - submission_ids),
+            "reported ids lost": len(reported - jobs - submission_ids),
             "charges not listed": len(set(paid) - jobs) if State.UNKNOWN not in states else 0,
             "left half-way": sum(state in UNSETTLED for state in states),
             **{f"ended {state}": count for state, count in Counter(states).items()},

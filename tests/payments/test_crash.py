@@ -40,7 +40,7 @@ KILLS = 375
 BROKEN_PROMISES = (
     "charged twice",
     "parsed ids lost",
-    "told ids lost",
+    "reported ids lost",
     "charges not listed",
     "left half-way",
 )
@@ -245,11 +245,11 @@ async def test_a_dead_servers_request_is_never_sent_again(
                 call.cancel()
 
     async with serve(SQLiteLedger(tmp_path)) as jobs:
-        with pytest.raises(WanError) as told:
+        with pytest.raises(WanError) as failure:
             await jobs.submit(wanted)
-        update = await jobs.check(told.value.job_id or "")
+        update = await jobs.check(failure.value.job_id or "")
 
-    assert isinstance(told.value, OutcomeUnknown)
+    assert isinstance(failure.value, OutcomeUnknown)
     assert update.id == sandbox.charges[0].job_id
     assert len(sandbox.charges) == 1
 

@@ -102,8 +102,8 @@ async def _at_once(name: str) -> None:
     await anyio.lowlevel.checkpoint()
 
 
-class Heard(NamedTuple):
-    """One thing that a waiter was told.
+class Update(NamedTuple):
+    """One update that a waiter received.
 
     Attributes:
         at: seconds from the start.
@@ -148,17 +148,19 @@ class Process:
         record = await self.submit(name)
         return await self.ledger.accept(record, Job(job_id=name, status=JobStatus.RUNNING))
 
-    async def wait(self, id: str, seconds: float, heard: list[Heard] | None = None) -> list[Heard]:
-        """Wait for a job; everything that was told, with what ended the wait if it failed."""
+    async def wait(
+        self, id: str, seconds: float, heard: list[Update] | None = None
+    ) -> list[Update]:
+        """Wait for a job; every update, with what ended the wait if it failed."""
         heard = [] if heard is None else heard
         try:
             async for look in self.jobs.watch(id, seconds):
                 status = "-" if isinstance(look, WanError) else look.status.value
                 last_error = look if isinstance(look, WanError) else look.last_error
                 code = None if last_error is None else last_error.code
-                heard.append(Heard(self.time.passed(), status, code))
+                heard.append(Update(self.time.passed(), status, code))
         except WanError as failure:
-            heard.append(Heard(self.time.passed(), failure.code))
+            heard.append(Update(self.time.passed(), failure.code))
         return heard
 
 

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from tests.polling import processes
-from tests.polling.processes import LIST, Answer, Heard, Process, Vendor, film, page
+from tests.polling.processes import LIST, Answer, Process, Update, Vendor, film, page
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.ledger.record import State
 from wan_mcp.polling.job_list import LIST_INTERVAL_SECONDS, MIN_LIVE_JOBS, PROBE_INTERVAL_SECONDS
@@ -32,12 +32,12 @@ def vendor(time: VirtualTime) -> Vendor:
 @asynccontextmanager
 async def waited_for(
     process: Process, seconds: float, names: list[str] = JOBS
-) -> AsyncIterator[dict[str, list[Heard]]]:
+) -> AsyncIterator[dict[str, list[Update]]]:
     """Start jobs with one waiter each, and wait for the waiters at the end.
 
     Yields what each waiter got, by the name of its job.
     """
-    heard: dict[str, list[Heard]] = {name: [] for name in names}
+    heard: dict[str, list[Update]] = {name: [] for name in names}
     for name in names:
         await process.accept(name)
     async with anyio.create_task_group() as tasks:

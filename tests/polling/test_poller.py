@@ -10,9 +10,9 @@ from tests.polling import processes
 from tests.polling.processes import (
     LIST,
     Answer,
-    Heard,
     House,
     Process,
+    Update,
     Vendor,
     film,
     out_of_order,
@@ -58,10 +58,10 @@ async def test_of_two_processes_with_waiters_one_reads(
 ) -> None:
     """And both waiters hear of the end (reliability 2)."""
     await one.accept("job1")
-    heard: list[list[Heard]] = [[], []]
+    heard: list[list[Update]] = [[], []]
     async with anyio.create_task_group() as tasks:
-        for process, told in zip((one, two), heard, strict=True):
-            tasks.start_soon(process.wait, "job1", 60, told)
+        for process, updates in zip((one, two), heard, strict=True):
+            tasks.start_soon(process.wait, "job1", 60, updates)
         await anyio.sleep(20)
         vendor.jobs["job1"] = film("job1")
     began = vendor.times()[0]
@@ -81,7 +81,7 @@ async def test_another_process_polls_when_the_first_stops(
     async with house.process() as one, house.process() as two:
         await one.accept("job1")
         await anyio.sleep(2)
-        heard: list[Heard] = []
+        heard: list[Update] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(two.wait, "job1", 60, heard)
             await anyio.sleep(20)
@@ -359,16 +359,16 @@ async def test_a_film_without_a_link_is_looked_for_three_times_more(
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "unauthorized"), (403, "forbidden"), (410, "could_not_find_out")]
 )
-async def test_a_refused_job_is_left_alone_for_a_minute_and_its_waiters_are_told(
+async def test_a_refused_job_is_left_alone_for_a_minute_and_its_waiters_are_informed(
     one: Process, vendor: Vendor, status: int, code: str
 ) -> None:
     """A wrong key does not mend by asking (ours)."""
     record = await one.accept("job1")
     vendor.answers["job1"] = [(status, {}, {})]
-    heard: list[list[Heard]] = [[], []]
+    heard: list[list[Update]] = [[], []]
     async with anyio.create_task_group() as tasks:
-        for told in heard:
-            tasks.start_soon(one.wait, "job1", 60, told)
+        for updates in heard:
+            tasks.start_soon(one.wait, "job1", 60, updates)
     reads = len(vendor.reads)
     await anyio.sleep(300)
 
@@ -406,10 +406,10 @@ async def test_without_the_ledger_waiters_are_served_and_nothing_runs_hot(
 ) -> None:
     """It may be full, locked or gone, and come back (reliability 1)."""
     await one.accept("job1")
-    heard: list[list[Heard]] = [[] for _ in range(3)]
+    heard: list[list[Update]] = [[] for _ in range(3)]
     async with anyio.create_task_group() as tasks:
-        for told in heard:
-            tasks.start_soon(one.wait, "job1", 200, told)
+        for updates in heard:
+            tasks.start_soon(one.wait, "job1", 200, updates)
         await anyio.sleep(20)
         mend = out_of_order(one, monkeypatch, *broken)
         await anyio.sleep(60)
@@ -462,7 +462,7 @@ async def test_a_waiter_by_handle_is_served_without_the_ledger(
 ) -> None:
     """The job's id was known before (ours)."""
     record = await one.accept("job1")
-    heard: list[Heard] = []
+    heard: list[Update] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.wait, record.submission_id, 60, heard)
         await anyio.sleep(10)

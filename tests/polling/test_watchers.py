@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tests.polling import processes
-from tests.polling.processes import Heard, House, Process, Vendor, film, page, turns
+from tests.polling.processes import House, Process, Update, Vendor, film, page, turns
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
@@ -29,7 +29,7 @@ class Waiters:
 
     Attributes:
         board: the room under test.
-        heard: what each waiter was told, by its name, with the time.
+        heard: what each waiter received, by its name, with the time.
     """
 
     def __init__(self, process: Process, time: VirtualTime) -> None:
@@ -262,7 +262,7 @@ async def questions(
     return asked
 
 
-async def test_a_board_without_waiters_asks_nothing(
+async def test_watchers_without_waiters_asks_nothing(
     waiters: Waiters, quiet: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And one with any number asks for all at once, twice a second (ours)."""
@@ -282,7 +282,7 @@ async def test_a_board_without_waiters_asks_nothing(
     assert len(asked) == busy
 
 
-async def test_waiters_are_told_that_the_ledger_is_gone_and_may_come_back(
+async def test_waiters_learn_that_the_ledger_is_gone_and_may_come_back(
     waiters: Waiters, quiet: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They then look for themselves; the board tries again every 5 s (ours)."""
@@ -314,7 +314,7 @@ async def test_a_defect_in_the_ledger_does_not_end_the_server(
     house: House, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Payments run in the same tasks (ours)."""
-    heard: list[Heard] = []
+    heard: list[Update] = []
     async with house.process() as process:
         await process.accept("job1")
         async with anyio.create_task_group() as tasks:
@@ -341,7 +341,7 @@ async def test_any_number_of_waiters_cost_the_reads_of_one(
 ) -> None:
     """PixelDojo sees one reader (reliability 2)."""
     await one.accept("job1")
-    heard: list[list[Heard]] = [[] for _ in range(number)]
+    heard: list[list[Update]] = [[] for _ in range(number)]
     async with anyio.create_task_group() as tasks:
         for each in heard:
             tasks.start_soon(one.wait, "job1", 100, each)
@@ -358,7 +358,7 @@ async def test_a_waiter_whose_row_another_one_replaced_hears_of_the_end(
     """A lost answer found by its seed takes over the job that the user has named (ours)."""
     lost = await one.submit("job1")
     await one.ledger.conclude(lost, State.UNKNOWN, "The answer was lost.")
-    heard: list[Heard] = []
+    heard: list[Update] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.wait, "job1", 120, heard)
         await anyio.sleep(5)
@@ -373,12 +373,12 @@ async def test_a_waiter_whose_row_another_one_replaced_hears_of_the_end(
     assert heard[-1].at < 30
 
 
-async def test_the_end_is_told_although_a_later_look_was_refused(
+async def test_the_end_is_reported_although_a_later_look_was_refused(
     one: Process, vendor: Vendor
 ) -> None:
     """The film counts, not that the key was withdrawn a moment later (ours)."""
     record = await one.accept("job1")
-    heard: list[Heard] = []
+    heard: list[Update] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.wait, "job1", 60, heard)
         await anyio.sleep(1)
