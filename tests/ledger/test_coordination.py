@@ -97,7 +97,7 @@ async def test_a_lease_is_left_by_its_holder_only(
 async def test_a_dead_process_leaves_its_lease_at_once(
     store: Store, ledger: Ledger, other: Coordination, killed: bool
 ) -> None:
-    """The kernel drops its lock with it, even at kill -9 (reliability 1)."""
+    """The kernel drops its lock with it, even at kill -9 (docs/promises.md)."""
     await ledger.coordination.lead(ME, Role.POLLER, LEASE)
     await store.end(ledger, killed=killed)
 
@@ -152,7 +152,7 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
     watched_for: float | None,
     polled: bool,
 ) -> None:
-    """After a day its film would be dead (ours); an ended one tells nothing new (reliability 2)."""
+    """After a day the link of its video would be dead (docs/waiting.md)."""
     record = await brought(ledger, state, film=FILM)
     store.later(age)
     if watched_for is not None:
@@ -167,7 +167,7 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
 async def test_a_completed_job_without_its_film_is_polled_while_watched(
     store: Store, ledger: Ledger, watched_for: float, polled: bool
 ) -> None:
-    """The link may come a moment after the word (reliability 2)."""
+    """The link may come a moment after the word (docs/waiting.md)."""
     record = await brought(ledger, State.COMPLETED)
     await ledger.coordination.expect([record.submission_id], watched_for)
 
@@ -438,7 +438,7 @@ async def test_the_version_tells_of_other_processes_only(
 
 @pytest.mark.parametrize("act", TOLD | UNTOLD)
 async def test_a_ledger_that_is_gone_says_so(store: Store, ledger: Ledger, act: str) -> None:
-    """Pollers and waiters go on without it, so they must be told (reliability 1)."""
+    """Pollers and waiters go on without it, so they must be told (docs/promises.md)."""
     await store.end(ledger)
 
     with pytest.raises(LedgerUnavailable):
