@@ -68,7 +68,7 @@ async def state_of(process: Process, record: Record) -> State:
 async def test_the_list_is_read_as_often_by_six_processes_as_by_one(
     house: House, vendor: Vendor, count: int
 ) -> None:
-    """One process has the role at a time, and its findings are shared (docs/promises.md, rule 7)."""
+    """One process has the role, and its findings are shared (docs/promises.md, rule 7)."""
     async with running(house, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
         await anyio.sleep(3_600)
