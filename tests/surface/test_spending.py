@@ -1,4 +1,4 @@
-"""What a job may cost, who decides that, and what is told: caps, estimates, and a person's yes."""
+"""What a job may cost and who decides that, through the server: limits, prices, and consent."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -43,7 +43,7 @@ def host(sandbox: Sandbox, tmp_path: Path) -> Host:
                 **{f"WAN_MCP_{name.upper()}": value for name, value in limits.items()},
             }
         )
-        with anyio.fail_after(20):
+        with anyio.fail_after(600):
             async with Client(
                 build_server(settings), mode=mode, elicitation_callback=answer
             ) as client:
@@ -57,7 +57,7 @@ async def submit(client: Client, sandbox: Sandbox, seed: int = 1) -> CallToolRes
     return await client.call_tool("replace_character", wanted)
 
 
-def told(result: CallToolResult) -> dict[str, Any]:
+def fields(result: CallToolResult) -> dict[str, Any]:
     data: dict[str, Any] | None = result.structured_content
     assert data is not None
     return data
@@ -69,8 +69,8 @@ def text(result: CallToolResult) -> str:
     return block.text
 
 
-def test_the_day_the_flight_and_the_minute_are_capped_by_default() -> None:
-    """200 credits a day, 3 jobs in flight, 6 submits a minute; a job alone is not capped (ours)."""
+def test_the_default_limits_are_those_of_the_settings() -> None:
+    """200 credits a day, 3 jobs in flight, 6 requests a minute, and no limit for one job."""
     settings = Settings.read({})
 
     assert settings.max_credits_per_day == 200
@@ -90,82 +90,84 @@ def test_the_day_the_flight_and_the_minute_are_capped_by_default() -> None:
         ("max_credits_per_day", "0", 0, False),
     ],
 )
-async def test_a_cap_refuses_the_job_too_many_before_anything_is_sent(
+async def test_a_limit_refuses_one_job_too_many_before_anything_is_sent(
     host: Host, sandbox: Sandbox, setting: str, value: str, fits: int, safe: bool
 ) -> None:
-    """It names the setting, that nothing was charged, and whether waiting helps (ours)."""
+    """The answer names the setting, says that nothing was charged, and whether waiting helps
+    (promises 10).
+    """
     async with host(**{setting: value}) as client:
         for seed in range(fits):
             assert not (await submit(client, sandbox, seed)).is_error
         refused = await submit(client, sandbox, 99)
 
     assert refused.is_error
-    assert told(refused)["code"] == "limit_reached"
-    assert told(refused)["charged"] == "no"
-    assert told(refused)["retry_safe"] is safe
+    assert fields(refused)["code"] == "limit_reached"
+    assert fields(refused)["charged"] == "no"
+    assert fields(refused)["retry_safe"] is safe
     assert f"WAN_MCP_{setting.upper()}" in text(refused)
     assert len(sandbox.seen("POST", RUN)) == fits
 
 
-async def test_a_cap_holds_across_a_restart(host: Host, sandbox: Sandbox) -> None:
-    """What was spent is in the ledger, so a new process finds it (ours)."""
+async def test_a_limit_holds_across_a_restart(host: Host, sandbox: Sandbox) -> None:
+    """What was spent is in the ledger, so a new process finds it (promises 10)."""
     async with host(max_credits_per_day="15") as client:
         await submit(client, sandbox, 1)
     async with host(max_credits_per_day="15") as client:
         refused = await submit(client, sandbox, 2)
 
-    assert told(refused)["code"] == "limit_reached"
+    assert fields(refused)["code"] == "limit_reached"
 
 
-async def test_joining_a_job_needs_no_room_under_a_cap(host: Host, sandbox: Sandbox) -> None:
-    """An equal call buys nothing, so no cap stands against it (ours)."""
+async def test_joining_a_job_meets_no_limit(host: Host, sandbox: Sandbox) -> None:
+    """An equal call buys nothing, so no limit refuses it (promises 8)."""
     async with host(max_in_flight="1") as client:
         first = await submit(client, sandbox)
         again = await submit(client, sandbox)
 
-    assert told(again)["job_id"] == told(first)["job_id"]
-    assert told(again)["charged"] == "no"
+    assert fields(again)["job_id"] == fields(first)["job_id"]
+    assert fields(again)["charged"] == "no"
     assert "another seed" in text(again)
 
 
 async def test_a_charge_above_the_estimate_is_pointed_out(host: Host, sandbox: Sandbox) -> None:
-    """PixelDojo's pages name several prices, so both figures are shown when they differ (ours)."""
+    """PixelDojo's pages name several prices, so both numbers are shown if they differ."""
     sandbox.terms = Terms(price=10, quoted_price=2)
     async with host() as client:
         submitted = await submit(client, sandbox)
 
-    assert told(submitted)["credit_cost"] == 10
-    assert told(submitted)["credit_estimate"] == 2
+    assert fields(submitted)["credit_cost"] == 10
+    assert fields(submitted)["credit_estimate"] == 2
     assert "expected 2" in text(submitted)
 
 
 async def test_an_unknown_price_does_not_stop_a_job(host: Host, sandbox: Sandbox) -> None:
-    """Without a cap per job the model page is a courtesy (ours)."""
+    """Without a limit per job, the price on the model page is not needed."""
     sandbox.fault("GET", MODEL, faults.status(500), times=None)
     async with host() as client:
         submitted = await submit(client, sandbox)
 
     assert not submitted.is_error
-    assert "credit_estimate" not in told(submitted)
+    assert "credit_estimate" not in fields(submitted)
 
 
-async def test_an_unknown_price_is_refused_under_a_cap_for_each_job(
+async def test_an_unknown_price_is_refused_under_a_limit_per_job(
     host: Host, sandbox: Sandbox
 ) -> None:
-    """A cap that cannot be checked must not be passed (ours)."""
+    """A limit that cannot be checked must not be passed (promises 10)."""
     sandbox.fault("GET", MODEL, faults.status(500), times=None)
     async with host(max_credits_per_job="50") as client:
         refused = await submit(client, sandbox)
 
-    assert told(refused)["code"] == "limit_reached"
+    assert fields(refused)["code"] == "limit_reached"
     assert sandbox.charges == []
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_yes_of_the_person_starts_a_dear_job(
+async def test_a_yes_of_the_user_starts_an_expensive_job(
     host: Host, sandbox: Sandbox, mode: str
 ) -> None:
-    """Asked through the host in both protocol eras; the question says the price (ours)."""
+    """The host asks in both protocol eras, and the question contains the price."""
     questions: list[str] = []
 
     async def yes(context: object, params: Any) -> ElicitResult:
@@ -192,7 +194,7 @@ async def test_a_yes_of_the_person_starts_a_dear_job(
 async def test_anything_but_a_yes_sends_nothing(
     host: Host, sandbox: Sandbox, mode: str, answer: ElicitResult
 ) -> None:
-    """Some hosts answer without having asked, so nobody is said to have declined (users)."""
+    """Some hosts answer without having asked, so no answer says that the user declined."""
 
     async def reply(context: object, params: Any) -> ElicitResult:
         return answer
@@ -200,27 +202,27 @@ async def test_anything_but_a_yes_sends_nothing(
     async with host(confirm_above="5", answer=reply, mode=mode) as client:
         refused = await submit(client, sandbox)
 
-    assert told(refused)["code"] == "not_confirmed"
-    assert told(refused)["charged"] == "no"
+    assert fields(refused)["code"] == "not_confirmed"
+    assert fields(refused)["charged"] == "no"
     assert "declined" not in text(refused)
     assert sandbox.requests == [] or sandbox.charges == []
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_host_that_cannot_ask_is_told_the_way_out(
+async def test_a_host_that_cannot_ask_gets_the_name_of_the_setting(
     host: Host, sandbox: Sandbox, mode: str
 ) -> None:
-    """The operator's setting stands; the text names it (ours)."""
+    """The operator's setting holds, and the answer names it."""
     async with host(confirm_above="5", mode=mode) as client:
         refused = await submit(client, sandbox)
 
-    assert told(refused)["code"] == "not_confirmed"
+    assert fields(refused)["code"] == "not_confirmed"
     assert "WAN_MCP_CONFIRM_ABOVE" in text(refused)
     assert sandbox.charges == []
 
 
-async def test_a_cheap_job_is_not_asked_about(host: Host, sandbox: Sandbox) -> None:
-    """The limit itself is still free of questions (ours)."""
+async def test_no_question_about_a_job_at_the_limit(host: Host, sandbox: Sandbox) -> None:
+    """Only a job that costs more than the limit needs a yes."""
     async with host(confirm_above="10") as client:
         submitted = await submit(client, sandbox)
 
@@ -228,43 +230,43 @@ async def test_a_cheap_job_is_not_asked_about(host: Host, sandbox: Sandbox) -> N
 
 
 async def test_the_list_shows_what_was_bought_newest_first(host: Host, sandbox: Sandbox) -> None:
-    """list_jobs needs only the ledger (ours)."""
+    """list_jobs needs only the ledger."""
     async with host() as client:
-        ids = [told(await submit(client, sandbox, seed))["job_id"] for seed in (1, 2)]
+        ids = [fields(await submit(client, sandbox, seed))["job_id"] for seed in (1, 2)]
         sandbox.fault("POST", RUN, faults.dropped(work=True))
-        lost = told(await submit(client, sandbox, 3))["job_id"]
+        lost = fields(await submit(client, sandbox, 3))["job_id"]
         before = len(sandbox.requests)
         listed = await client.call_tool("list_jobs", {})
         requests = [each for each in sandbox.requests[before:] if each.path != "/api/v1/jobs"]
 
-    shown = [job["job_id"] for job in told(listed)["jobs"]]
+    shown = [job["job_id"] for job in fields(listed)["jobs"]]
     assert shown[1:] == ids[::-1]
     assert shown[0] in (lost, sandbox.charges[-1].job_id)
     assert requests == []
 
 
-async def test_the_list_always_holds_what_may_have_been_charged(
+async def test_the_list_always_contains_what_may_have_been_charged(
     host: Host, sandbox: Sandbox
 ) -> None:
-    """Unknown and running ones are shown whatever the filter and the limit (ours)."""
+    """Unknown outcomes and running jobs are listed whatever the filter and the limit."""
     sandbox.terms = Terms(list_echoes_input=False)
     async with host() as client:
-        running = told(await submit(client, sandbox, 1))["job_id"]
+        running = fields(await submit(client, sandbox, 1))["job_id"]
         sandbox.fault("POST", RUN, faults.dropped(work=True))
-        unknown = told(await submit(client, sandbox, 2))["job_id"]
+        unknown = fields(await submit(client, sandbox, 2))["job_id"]
         listed = await client.call_tool("list_jobs", {"status": "failed", "limit": "1"})
 
-    assert [job["job_id"] for job in told(listed)["jobs"]] == [unknown, running]
+    assert [job["job_id"] for job in fields(listed)["jobs"]] == [unknown, running]
 
 
 async def test_another_account_sees_nothing_of_a_job(host: Host, sandbox: Sandbox) -> None:
-    """Rows are kept per key and API base, also when processes share a ledger (ours)."""
+    """Records belong to one key at one API address, even if processes share a ledger."""
     async with host() as client:
-        job_id = told(await submit(client, sandbox))["job_id"]
+        job_id = fields(await submit(client, sandbox))["job_id"]
     sandbox.key = sandbox.open_account("pd_other")
     async with host() as client:
         listed = await client.call_tool("list_jobs", {})
         asked = await client.call_tool("get_job_status", {"job_id": job_id})
 
-    assert told(listed)["jobs"] == []
-    assert told(asked)["code"] == "not_found"
+    assert fields(listed)["jobs"] == []
+    assert fields(asked)["code"] == "not_found"
