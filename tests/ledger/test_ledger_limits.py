@@ -171,7 +171,7 @@ async def test_limit_in_flight_names_the_jobs_to_look_at(store: Store) -> None:
     refused = await refusal(ledger, wanted(3))
 
     assert f"get_job_status for {sent.submission_id}, {running.job_id}: " in refused.next_step
-    assert "frees its place" in refused.next_step
+    assert "frees the place of a job that has ended" in refused.next_step
     assert "Then repeat the same call." in refused.next_step
     assert "WAN_MCP_MAX_IN_FLIGHT" in refused.next_step
     assert refused.retry_safe
