@@ -209,3 +209,49 @@ def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     first = function.body[0]
     docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+LEAST_PATIENCE_SECONDS = 600
+
+
+def limits(path: Path) -> Iterator[tuple[str, float]]:
+    """The limits in seconds of a test module that stop what hangs, and where each is."""
+    source = path.read_text("utf-8")
+    tree = ast.parse(source)
+    pauses = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.With)
+        and "suppress(subprocess.TimeoutExpired)"
+        in {ast.unparse(item.context_expr) for item in block.items}
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or id(node) in pauses:
+            continue
+        called = ast.unparse(node.func)
+        given = node.args[:1] if called.endswith("fail_after") else []
+        if called.endswith((".run", ".wait", ".communicate")):
+            given = [word.value for word in node.keywords if word.arg == "timeout"]
+        for value in given:
+            if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
+                virtual = "# virtual" in source.splitlines()[value.lineno - 1]
+                yield f"{path.name}:{value.lineno}", float("inf") if virtual else value.value
+
+
+def test_a_slow_machine_makes_no_test_fail() -> None:
+    """A limit on real time only stops a test that hangs (ours).
+
+    A limit in virtual time has the comment "virtual time" on its line. The benches, which measure
+    real time, are run by hand.
+    """
+    tests = Path(__file__).parent
+    paths = (path for path in tests.rglob("*.py") if "bench" not in path.parts)
+    short = [
+        f"{place}: {seconds} s"
+        for path in paths
+        for place, seconds in limits(path)
+        if seconds < LEAST_PATIENCE_SECONDS
+    ]
+
+    assert not short
