@@ -255,3 +255,34 @@ def test_a_slow_machine_makes_no_test_fail() -> None:
     ]
 
     assert not short
+
+
+FORBIDDEN_WORDS = {"told", "rota", "roster", "resigned", "trouble"}
+"""Each stood for several things, or for none that a reader could guess."""
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Every name that a piece of code defines or uses."""
+    for node in ast.walk(tree):
+        values = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
+        yield from (value for value in values if isinstance(value, str))
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
+
+
+def words_of(identifier: str) -> set[str]:
+    """The words of a name in snake_case or CamelCase, in small letters."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", identifier)}
+
+
+@pytest.mark.parametrize("root", [HOUSE, Path(__file__).parent], ids=["wan_mcp", "tests"])
+def test_no_name_contains_a_word_that_hides_its_meaning(root: Path) -> None:
+    """One name for each thing, from the glossary (ours)."""
+    found = {
+        f"{path.relative_to(root)}: {name}"
+        for path in root.rglob("*.py")
+        for name in [path.stem, *identifiers(ast.parse(path.read_text("utf-8")))]
+        if words_of(name) & FORBIDDEN_WORDS
+    }
+
+    assert not found
