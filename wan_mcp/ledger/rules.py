@@ -77,6 +77,8 @@ def sending(record: Record, now: datetime) -> Record:
 
 def accepted(record: Record, job: Job, now: datetime) -> Record:
     """The record with its job, from PixelDojo's answer to the request or from its job list."""
+    if record.state in ENDED and record.job_id == job.job_id:
+        return updated(record, job, now) or record  # the reconciler was faster, and the job is over
     cleared: dict[str, object] = {"ended_at": None, "error": None, "next_check_at": None}
     entered: dict[str, object] = {
         "state": State.ACCEPTED,
@@ -128,6 +130,7 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
     if record.state in ENDED and record.state is not end and not revived:
         return None
     ended = end is not None and record.state is not end
+    cleared = {"error": None} if revived else {}
     return _changed(
         record,
         state=end or record.state,
@@ -136,7 +139,7 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
         last_reply_at=now,
         last_error=None,
         last_error_code=None,
-        **_reported(job),
+        **cleared | _reported(job),
     )
 
 
