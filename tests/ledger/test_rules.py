@@ -204,6 +204,8 @@ def checked_at(*moments: float, counts: bool = True) -> Record:
         ([3, 100, 200, 300, 400], 3),
         ([0, GAP, 2 * GAP], 3),
         ([100, 99], 1),
+        ([3600, 10, 20], 1),
+        ([3600, 10, 10 + GAP], 2),
     ],
 )
 def test_readings_that_are_close_together_count_once(moments: list[float], readings: int) -> None:

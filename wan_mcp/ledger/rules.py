@@ -154,12 +154,14 @@ def checked(
         counts: whether the list could be read.
     """
     proof = counts and counts_as_proof(record, now)
+    # If the clock was set back since the last one, how long ago that was is not known: wait again.
+    set_back = counts and record.proof_at is not None and now < record.proof_at
     return _changed(
         record,
         checks=record.checks + counts,
         checked_at=now,
         proof_readings=record.proof_readings + proof,
-        proof_at=now if proof else record.proof_at,
+        proof_at=now if proof or set_back else record.proof_at,
         next_check_at=None if next_in is None else now + timedelta(seconds=next_in),
         findings=without_queries(findings),
     )
@@ -169,7 +171,7 @@ def counts_as_proof(record: Record, now: datetime) -> bool:
     """Whether a reading of the list now is far enough from the last one that counted as proof."""
     if record.proof_at is None:
         return True
-    return abs((now - record.proof_at).total_seconds()) >= PROOF_GAP_SECONDS
+    return (now - record.proof_at).total_seconds() >= PROOF_GAP_SECONDS
 
 
 def is_proven(record: Record, now: datetime) -> bool:
