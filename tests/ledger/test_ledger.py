@@ -328,6 +328,68 @@ async def test_an_answer_that_comes_after_an_equal_claim_is_listed_beside_it(
     assert (joined.created, joined.record.submission_id) == (False, second.submission_id)
 
 
+async def test_a_paid_job_beside_its_equal_is_joined_once_the_equal_is_over(
+    ledger: Ledger,
+) -> None:
+    """A third request would be paid although an equal job is running (promises 8)."""
+    first = await claimed(ledger)
+    await ledger.commit_sending(first)
+    await ledger.conclude(first, State.UNKNOWN, "no answer")
+    await ledger.conclude(first, State.NOT_SENT, "no job in the list")
+    second = await claimed(ledger)
+    await ledger.commit_sending(second)
+    late = await ledger.accept(first, reported())
+    await ledger.conclude(second, State.REFUSED, "no credits")
+
+    joined = await ledger.claim(ME, WANTED, generated_seed=9, estimate=2.0)
+    assert (joined.created, joined.record) == (False, late)
+
+
+@pytest.mark.parametrize("end", [State.COMPLETED, State.FAILED, State.LOST])
+async def test_an_answer_that_comes_after_the_end_of_its_job_changes_no_end(
+    ledger: Ledger, end: State
+) -> None:
+    """The reconciler may find the job, and the job may end, before the answer is recorded."""
+    record = await record_in(ledger, State.SENDING)
+    await ledger.conclude(record, State.UNKNOWN, "no answer")
+    found = await ledger.match(record, reported())
+    if end is State.LOST:
+        ended = await ledger.conclude(found, end, "404 three times")
+    else:
+        job = reported(JobStatus(end), video_url=VIDEO_URL)
+        ended = (await ledger.record_update(ME, job)).record
+
+    assert (await ledger.accept(record, reported())).state is end
+    assert await ledger.find(ME, "job-1") == ended
+
+
+async def test_an_answer_that_is_recorded_again_makes_no_second_record(ledger: Ledger) -> None:
+    """A commit whose success was not seen is repeated; its job must count as spending once."""
+    record = await record_in(ledger, State.SENDING)
+    await ledger.conclude(record, State.UNKNOWN, "no answer")
+    await ledger.match(record, reported(job_id="job-of-another"))
+    first = await ledger.accept(record, reported())
+    again = await ledger.accept(record, reported())
+
+    assert again.submission_id == first.submission_id
+    assert len(await ledger.recent(ME)) == 2
+
+
+async def test_recovery_settles_the_records_of_every_account(store: Store, ledger: Ledger) -> None:
+    """A claim settles its own account, and `recover` all of them (promises 9)."""
+    accounts = [ME, "another"]
+    for account in accounts:
+        claim = await ledger.claim(account, WANTED, generated_seed=7, estimate=2.0)
+        await ledger.commit_sending(claim.record)
+    other = store.ledger()
+    await other.recover()
+    await store.end(ledger)
+
+    settled = await other.recover()
+    assert {record.account for record in settled} == set(accounts)
+    assert {record.state for record in settled} == {State.UNKNOWN}
+
+
 async def test_any_process_may_settle_an_unknown_outcome(store: Store, ledger: Ledger) -> None:
     """The reconciler of another process finds the job, and the record becomes accepted."""
     record = await record_in(ledger, State.UNKNOWN)

@@ -149,6 +149,17 @@ def test_an_end_is_final_and_a_lost_job_may_still_end(state: State, status: JobS
         assert updated is None
 
 
+def test_a_lost_job_that_ends_loses_the_reason_of_its_loss() -> None:
+    """A completed job with an error text would look like a failure."""
+    lost = rules.concluded(record_in(State.ACCEPTED), State.LOST, "404 three times", after(3))
+    completed = rules.updated(lost, reported(JobStatus.COMPLETED), after(9))
+    failed = rules.updated(lost, reported(JobStatus.FAILED, error="no face"), after(9))
+
+    assert completed is not None
+    assert failed is not None
+    assert (completed.error, failed.error) == (None, "no face")
+
+
 def test_a_reading_dates_itself_and_clears_the_last_error() -> None:
     """PixelDojo has answered, so what failed before is over."""
     before = record_in(State.ACCEPTED, last_error="no answer", last_error_code="unauthorized")
@@ -193,6 +204,8 @@ def checked_at(*moments: float, counts: bool = True) -> Record:
         ([3, 100, 200, 300, 400], 3),
         ([0, GAP, 2 * GAP], 3),
         ([100, 99], 1),
+        ([3600, 10, 20], 1),
+        ([3600, 10, 10 + GAP], 2),
     ],
 )
 def test_readings_that_are_close_together_count_once(moments: list[float], readings: int) -> None:

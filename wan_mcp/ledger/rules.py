@@ -77,6 +77,8 @@ def sending(record: Record, now: datetime) -> Record:
 
 def accepted(record: Record, job: Job, now: datetime) -> Record:
     """The record with its job, from PixelDojo's answer to the request or from its job list."""
+    if record.state in ENDED and record.job_id == job.job_id:
+        return updated(record, job, now) or record  # the reconciler was faster, and the job is over
     cleared: dict[str, object] = {"ended_at": None, "error": None, "next_check_at": None}
     entered: dict[str, object] = {
         "state": State.ACCEPTED,
@@ -128,6 +130,7 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
     if record.state in ENDED and record.state is not end and not revived:
         return None
     ended = end is not None and record.state is not end
+    cleared = {"error": None} if revived else {}
     return _changed(
         record,
         state=end or record.state,
@@ -136,7 +139,7 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
         last_reply_at=now,
         last_error=None,
         last_error_code=None,
-        **_reported(job),
+        **cleared | _reported(job),
     )
 
 
@@ -151,12 +154,14 @@ def checked(
         counts: whether the list could be read.
     """
     proof = counts and counts_as_proof(record, now)
+    # If the clock was set back since the last one, how long ago that was is not known: wait again.
+    set_back = counts and record.proof_at is not None and now < record.proof_at
     return _changed(
         record,
         checks=record.checks + counts,
         checked_at=now,
         proof_readings=record.proof_readings + proof,
-        proof_at=now if proof else record.proof_at,
+        proof_at=now if proof or set_back else record.proof_at,
         next_check_at=None if next_in is None else now + timedelta(seconds=next_in),
         findings=without_queries(findings),
     )
@@ -166,7 +171,7 @@ def counts_as_proof(record: Record, now: datetime) -> bool:
     """Whether a reading of the list now is far enough from the last one that counted as proof."""
     if record.proof_at is None:
         return True
-    return abs((now - record.proof_at).total_seconds()) >= PROOF_GAP_SECONDS
+    return (now - record.proof_at).total_seconds() >= PROOF_GAP_SECONDS
 
 
 def is_proven(record: Record, now: datetime) -> bool:

@@ -81,7 +81,9 @@ def update_job(fields: tuple[str, ...]) -> Statement:
 
 _SEED = "(CAST(:seed AS TEXT) IS NULL OR (seed_planted = 1 AND seed = :seed))"
 LIVE_EQUAL = _both(
-    f"{_JOBS} account = :account AND digest = :dedupe_key AND state IN {states(LIVE)} AND {_SEED}"
+    # Also a record beside its equal, whose key is longer (see `rules.beside_its_equal`), but last.
+    f"{_JOBS} account = :account AND SUBSTR(digest, 1, 64) = :dedupe_key "
+    f"AND state IN {states(LIVE)} AND {_SEED} ORDER BY LENGTH(digest), number"
 )
 ENDED_EQUAL = _both(
     f"{_JOBS} account = :account AND exact = :exact_key AND state IN ('completed', 'lost') "

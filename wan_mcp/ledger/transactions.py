@@ -42,7 +42,7 @@ class Transactions:
         videos: VideoPolicy | None,
     ) -> Claim:
         with self._session.transaction(account):
-            self._recover_abandoned()
+            self._recover_abandoned(account)
             if found := self._equal(account, wanted):
                 return found
             now = self._session.now()
@@ -64,7 +64,10 @@ class Transactions:
             if known.job_id in (None, job.job_id):
                 return self._absorb(self._rows.save(known, self._accepted(known, job)))
             # In the meantime the reconciler recorded another job for this request. The job in the
-            # answer is paid for too, so it gets a record of its own.
+            # answer is paid for too, so it gets a record of its own, unless it has one already.
+            for listed in self._by_job_id(record.account, job.job_id):
+                if not listed.from_elsewhere:
+                    return self._updated(listed, job).record
             other = record.model_copy(update={"submission_id": _new_id()})
             return self._absorb(self._rows.insert(self._accepted(other, job)))
 
@@ -113,10 +116,9 @@ class Transactions:
             )
 
     def recover(self) -> list[Record]:
-        if not self._abandoned():  # without a lock, so that reads work while others write
-            return []
-        with self._session.transaction():
-            return self._recover_abandoned()
+        # Searched without a lock, so that reads work while others write.
+        accounts = sorted({record.account for record in self._abandoned()})
+        return [record for account in accounts for record in self._recover(account)]
 
     def record(self, submission_id: str) -> Record:
         """The record with that id. If it is unsettled and its owner dead, it is settled first."""
@@ -217,10 +219,13 @@ class Transactions:
         accepted = rules.accepted(record, job, self._session.now())
         if record.dedupe_key is None:
             return accepted
-        equal = self._rows.first(
+        equal = self._rows.find(
             sql.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
         )
-        alone = equal is None or equal.submission_id == record.submission_id
+        alone = all(
+            other.submission_id == record.submission_id or other.dedupe_key != record.dedupe_key
+            for other in equal
+        )
         return accepted if alone else rules.beside_its_equal(accepted)
 
     def _by_job_id(self, account: str, job_id: str) -> list[Record]:
@@ -258,10 +263,16 @@ class Transactions:
             self._rows.write(sql.DELETE_JOB, submission_id=other.submission_id)
         return record
 
-    def _recover_abandoned(self) -> list[Record]:
+    def _recover(self, account: str) -> list[Record]:
+        with self._session.transaction(account):
+            return self._recover_abandoned(account)
+
+    def _recover_abandoned(self, account: str) -> list[Record]:
         now = self._session.now()
         return [
-            self._rows.save(record, rules.abandoned(record, now)) for record in self._abandoned()
+            self._rows.save(record, rules.abandoned(record, now))
+            for record in self._abandoned()
+            if record.account == account
         ]
 
     def _abandoned(self) -> list[Record]:
