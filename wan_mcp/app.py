@@ -105,7 +105,7 @@ class App:
         return self._parts
 
     def _open(self) -> _Parts:
-        # Imported here because httpx takes 30 ms at the start, and these packages half of that.
+        # Importing httpx takes 30 ms, and these packages half of that; so both come later.
         from wan_mcp.jobs import Jobs
         from wan_mcp.ledger.sqlite.engine import SQLiteLedger
         from wan_mcp.pixeldojo.client import PixelDojo
@@ -114,7 +114,7 @@ class App:
         settings = self._settings
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
-        folder = settings.data_folder / "ledger"  # a folder of its own, closed to other users
+        folder = settings.data_folder / "ledger"  # its own: other users lose access to it
         ledger = SQLiteLedger(folder, limits=_limits(settings), now=self._clock.wall)
         names: list[str] = []
 
