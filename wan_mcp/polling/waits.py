@@ -137,7 +137,11 @@ class Waits:
             await self._pause(update, deadline)
 
     async def _as_known(self, id: str, busy: Busy) -> JobView:
-        """What the ledger knows, if no request can be made now. Raises `busy` if that is nothing."""
+        """What the ledger knows, while PixelDojo cannot be asked.
+
+        Raises:
+            Busy: the ledger knows nothing.
+        """
         view = await self._reader.known(id)
         if view is None:
             raise busy
