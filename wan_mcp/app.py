@@ -118,9 +118,7 @@ class App:
         ledger = SQLiteLedger(folder, limits=_limits(settings), now=self._clock.wall)
         names: list[str] = []
 
-        async def account() -> (
-            str
-        ):  # kept, because it never changes and each read occupies the ledger's thread
+        async def account() -> str:  # it never changes, and each call occupies the ledger's thread
             if not names:
                 names.append(await ledger.account(settings.api_base, key))
             return names[0]

@@ -265,7 +265,7 @@ def processes(report: Report) -> None:
     report.line("4 processes, 200 jobs: changes of poller without need", extra, 0, note)
     for how, (first, whole) in (("killed", seen.killed), ("stopped", seen.stopped)):
         report.line(f"its poller {how}: another one polls after [s]", first, 30)
-        report.line(f"its poller {how}: every job was asked for after [s]", whole, 30)
+        report.line(f"its poller {how}: every job was read after [s]", whole, 30)
 
 
 SCENARIOS: dict[str, Callable[[Report], None]] = {"waiters": waiters, "processes": processes}

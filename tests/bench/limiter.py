@@ -154,10 +154,10 @@ async def full_load(
 
 
 async def _submit_regularly(jobs: Jobs, run: Run) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     until = anyio.current_time() + RUN_MINUTES * MINUTE_SECONDS
     while anyio.current_time() < until:
-        await anyio.sleep(dice.uniform(20, 30))
+        await anyio.sleep(rng.uniform(20, 30))
         run.began.append(anyio.current_time())
         video = f"https://media.example/{len(run.began)}.mp4"
         wanted = Replacement(video=video, character_image="https://media.example/face.png")

@@ -53,15 +53,15 @@ TERMS = Terms(
 HTML = "<!doctype html><title>502</title><h1>Bad gateway</h1>"
 
 FAULTS: dict[str, Callable[[random.Random], Fault]] = {
-    "reset": lambda dice: faults.reset(work=dice.random() < 0.5),
-    "dropped": lambda dice: faults.dropped(work=True),
-    "hung": lambda dice: faults.hung(work=dice.random() < 0.5),
-    "500": lambda dice: faults.status(500, work=dice.random() < 0.5),
-    "503": lambda dice: faults.status(503, work=dice.random() < 0.5),
-    "429": lambda dice: faults.status(429, headers=dice.choice([{}, {"Retry-After": "2"}])),
-    "garbage": lambda dice: faults.status(200, "\x00{]" + "?" * dice.randrange(99), work=True),
-    "cut": lambda dice: faults.cut(dice.randrange(60)),
-    "page": lambda dice: faults.status(200, HTML, work=True),
+    "reset": lambda rng: faults.reset(work=rng.random() < 0.5),
+    "dropped": lambda rng: faults.dropped(work=True),
+    "hung": lambda rng: faults.hung(work=rng.random() < 0.5),
+    "500": lambda rng: faults.status(500, work=rng.random() < 0.5),
+    "503": lambda rng: faults.status(503, work=rng.random() < 0.5),
+    "429": lambda rng: faults.status(429, headers=rng.choice([{}, {"Retry-After": "2"}])),
+    "garbage": lambda rng: faults.status(200, "\x00{]" + "?" * rng.randrange(99), work=True),
+    "cut": lambda rng: faults.cut(rng.randrange(60)),
+    "page": lambda rng: faults.status(200, HTML, work=True),
 }
 CHARGED_STATES = frozenset({State.ACCEPTED, State.COMPLETED, State.FAILED, State.LOST})
 STATUSES = {State.COMPLETED: "completed", State.FAILED: "failed"}
@@ -215,7 +215,7 @@ async def _measure(server: Server, sandbox: Sandbox, run: Soak) -> None:
     run.statuses = {id: sandbox.vendor.status(job) for id, job in sandbox.vendor.jobs.items()}
 
 
-def judge_records(report: Report, run: Soak) -> None:
+def report_records(report: Report, run: Soak) -> None:
     """Check that every submit has its final state, and the right one."""
     unknown = run.of(State.UNKNOWN)
     ended = {record.job_id: STATUSES.get(record.state) for record in run.of(*CHARGED_STATES)}
@@ -236,7 +236,7 @@ def judge_records(report: Report, run: Soak) -> None:
     report.line("completed", states["completed"], note=_listing(states))
 
 
-def judge_money(report: Report, run: Soak) -> None:
+def report_money(report: Report, run: Soak) -> None:
     """Check that the ledger knows every charge of the sandbox, and no other."""
     charged, unknown = run.of(*CHARGED_STATES), run.of(State.UNKNOWN)
     repeats = Counter(charge.body["seed"] for charge in run.charges)
@@ -249,7 +249,7 @@ def judge_money(report: Report, run: Soak) -> None:
     )
 
 
-def judge_growth(report: Report, run: Soak) -> None:
+def report_growth(report: Report, run: Soak) -> None:
     """Check that open files and tasks do not grow, and that none is left when the work is done."""
     # One connection may stay open for the next request, and both its ends are in this process.
     for name, counts, may_stay in (("open files", run.files, 2), ("tasks", run.tasks, 0)):
@@ -268,8 +268,8 @@ def main() -> int:
     note = _listing(counts)
     report.line("virtual minutes", run.minutes)
     report.line("requests with a fault [%]", 100 * (1 - counts["none"] / counts.total()), note=note)
-    for judge in (judge_records, judge_money, judge_growth):
-        judge(report, run)
+    for report_part in (report_records, report_money, report_growth):
+        report_part(report, run)
     return 1 if report.missed else 0
 
 

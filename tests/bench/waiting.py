@@ -119,8 +119,8 @@ class Run:
 def job_times(count: int, seed: int) -> list[float]:
     """How long each of the jobs takes, in seconds."""
     sigma = math.log(P95_SECONDS / MEDIAN_SECONDS) / 1.645
-    dice = random.Random(seed)
-    return [MEDIAN_SECONDS * math.exp(sigma * dice.gauss(0, 1)) for _ in range(count)]
+    rng = random.Random(seed)
+    return [MEDIAN_SECONDS * math.exp(sigma * rng.gauss(0, 1)) for _ in range(count)]
 
 
 async def with_poller(

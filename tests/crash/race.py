@@ -52,16 +52,16 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--keys", type=int, default=500)
-    asked = parser.parse_args(given)
-    videos = [f"https://media.example/video{number}.mp4" for number in range(asked.keys)]
+    options = parser.parse_args(given)
+    videos = [f"https://media.example/video{number}.mp4" for number in range(options.keys)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         honest = {"honest": (faults.honest(),)}
-        with Vendor(honest, [KEY], credits=10.0 * asked.processes * asked.keys) as vendor:
+        with Vendor(honest, [KEY], credits=10.0 * options.processes * options.keys) as vendor:
             host = Host(vendor.bases["honest"], KEY, Path(folder))
-            answers = _race(asked.processes, host, videos)
+            answers = _race(options.processes, host, videos)
             charges = vendor.close()
-        ids, states = asyncio.run(_ledger(host, 10 * asked.keys))
+        ids, states = asyncio.run(_ledger(host, 10 * options.keys))
     figures = {
         "calls": len(answers) * len(videos),
         "charges": len(charges),

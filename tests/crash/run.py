@@ -62,24 +62,24 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=1500)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--behaviour", choices=BEHAVIOURS, action="append", help="all of them")
-    asked = parser.parse_args(given)
+    options = parser.parse_args(given)
     began = time.monotonic()
-    each = -(-asked.kills // asked.workers)
-    with ProcessPoolExecutor(asked.workers, mp_context=FORK) as pool:
+    each = -(-options.kills // options.workers)
+    with ProcessPoolExecutor(options.workers, mp_context=FORK) as pool:
         shares = pool.map(
-            share,
-            range(asked.workers),
-            *([same] * asked.workers for same in (asked.workers, each, asked.behaviour)),
+            run_share,
+            range(options.workers),
+            *([same] * options.workers for same in (options.workers, each, options.behaviour)),
         )
         figures = Counter[str]()
         for done in shares:
-            figures.update(judge(*done))
+            figures.update(evaluate(*done))
     figures["seconds"] = round(time.monotonic() - began)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     return 1 if any(figures[broken] for broken in BROKEN_PROMISES) else 0
 
 
-def share(
+def run_share(
     number: int, workers: int, kills: int, names: Sequence[str] | None
 ) -> tuple[list[Case], list[Charge]]:
     """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
@@ -126,7 +126,7 @@ BROKEN_PROMISES = (
 )
 
 
-def judge(cases: Sequence[Case], charges: Sequence[Charge]) -> Counter[str]:
+def evaluate(cases: Sequence[Case], charges: Sequence[Charge]) -> Counter[str]:
     """The figures of a run; each of BROKEN_PROMISES must be 0."""
     paid: dict[str, list[str]] = defaultdict(list)
     for charge in charges:

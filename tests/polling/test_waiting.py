@@ -43,7 +43,7 @@ class PixelDojo(httpx.AsyncBaseTransport):
 
     def __init__(self) -> None:
         self.answers = [ok(PENDING)]
-        self.asked: list[float] = []
+        self.reads: list[float] = []
         """The times at which the job was read, in seconds from the start."""
         self.limit = {"X-RateLimit-Limit": "60"}
         self.posts = 0
@@ -59,7 +59,7 @@ class PixelDojo(httpx.AsyncBaseTransport):
         if request.method == "POST":
             self.posts += 1
         elif request.url.path.endswith(f"/jobs/{JOB}"):
-            self.asked.append(round(anyio.current_time() - 1_000, 1))
+            self.reads.append(round(anyio.current_time() - 1_000, 1))
         else:
             return httpx.Response(404)
         self.arrived.set()
@@ -142,20 +142,20 @@ async def test_a_new_job_is_read_after_3_s_and_9_s_and_then_every_5_s(
     await submit(client)
     await wait(client)
 
-    assert dojo.asked[:9] == [3, 9, 14, 19, 24, 29, 34, 39, 44]
-    assert all(at <= 45 for at in dojo.asked)
+    assert dojo.reads[:9] == [3, 9, 14, 19, 24, 29, 34, 39, 44]
+    assert all(at <= 45 for at in dojo.reads)
 
 
 async def test_an_older_job_is_read_less_often(client: Client, dojo: PixelDojo) -> None:
     """After 3 % of its age, at most 15 s (docs/waiting.md)."""
     await submit(client)
     await wait(client, 900)
-    asked = dojo.asked[1:-1]
+    reads = dojo.reads[1:-1]
 
-    assert gaps(asked) == [
-        6.0 if at < 9 else pytest.approx(min(max(0.03 * at, 5), 15), abs=0.2) for at in asked[:-1]
+    assert gaps(reads) == [
+        6.0 if at < 9 else pytest.approx(min(max(0.03 * at, 5), 15), abs=0.2) for at in reads[:-1]
     ]
-    assert gaps(asked)[-1] == 15
+    assert gaps(reads)[-1] == 15
 
 
 @pytest.mark.parametrize(("chance", "first"), [(0.0, 2.7), (1.0, 3.3)])
@@ -167,14 +167,14 @@ async def test_the_schedule_varies_by_up_to_10_percent(
     await submit(client)
     await wait(client)
 
-    assert dojo.asked[0] == first
+    assert dojo.reads[0] == first
 
 
 async def test_a_job_from_before_a_restart_is_read_at_once(client: Client, dojo: PixelDojo) -> None:
     """It may have ended long ago (ours)."""
     await wait(client)
 
-    assert dojo.asked[:4] == [0, 3, 9, 14]
+    assert dojo.reads[:4] == [0, 3, 9, 14]
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -184,7 +184,7 @@ async def test_a_wait_of_0_s_is_one_read(client: Client, dojo: PixelDojo, new: b
         await submit(client)
     result = await wait(client, 0)
 
-    assert dojo.asked == [0]
+    assert dojo.reads == [0]
     assert data(result)["status"] == "running"
 
 
@@ -194,10 +194,10 @@ async def test_a_second_wait_continues_the_schedule_of_the_first(
     """A host that ends calls after 60 s must not make the job look new again (ours)."""
     await submit(client)
     await wait(client, 300)
-    dojo.asked.clear()
+    dojo.reads.clear()
     await wait(client, 60)
 
-    assert min(gaps(dojo.asked[:-1])) > 8.9
+    assert min(gaps(dojo.reads[:-1])) > 8.9
 
 
 # What the caller gets
@@ -224,7 +224,7 @@ async def test_progress_is_sent_at_once_and_then_with_every_read(
         await run_pending()
     steps = [done for done, _ in notes]
 
-    assert len(notes) == 1 + len(dojo.asked) == 5
+    assert len(notes) == 1 + len(dojo.reads) == 5
     assert steps == sorted(set(steps))
     assert all(message for _, message in notes)
     assert "dreaming" in str(notes[3][1])
@@ -252,11 +252,11 @@ async def test_an_ended_job_is_answered_at_once_and_never_read_again(
     await submit(client)
     dojo.answers = [ok(PENDING), ok(page), ok(PENDING)]
     first = await wait(client)
-    asked = list(dojo.asked)
+    reads = list(dojo.reads)
     later = [await wait(client), await client.call_tool("get_job_status", {"job_id": JOB})]
 
-    assert asked == [3, 9]
-    assert dojo.asked == asked
+    assert reads == [3, 9]
+    assert dojo.reads == reads
     assert [data(result)["status"] for result in (first, *later)] == [status] * 3
     assert [result.is_error for result in (first, *later)] == [False] * 3
 
@@ -278,7 +278,7 @@ async def test_a_job_with_an_unknown_status_word_is_running_and_the_word_is_repo
     dojo.answers = [ok({"jobId": JOB, "status": "dreaming"})]
     result = await wait(client)
 
-    assert len(dojo.asked) > 5
+    assert len(dojo.reads) > 5
     assert (data(result)["status"], data(result)["vendor_status"]) == ("running", "dreaming")
 
 
@@ -345,8 +345,8 @@ async def test_the_next_read_obeys_retry_after(
     dojo.answers = [bad(status, Retry_After="30"), bad(status, Retry_After="1"), ok(COMPLETED)]
     result = await wait(client, 60)
 
-    assert dojo.asked[:2] == [0, 30]
-    assert dojo.asked[2] >= 33
+    assert dojo.reads[:2] == [0, 30]
+    assert dojo.reads[2] >= 33
     assert data(result)["status"] == "completed"
 
 
@@ -357,7 +357,7 @@ async def test_retry_after_holds_beyond_the_end_of_a_wait(client: Client, dojo: 
     first = await wait(client)
     second = await wait(client)
 
-    assert dojo.asked == [3]
+    assert dojo.reads == [3]
     assert [data(result)["status"] for result in (first, second)] == ["running", "running"]
 
 
@@ -371,7 +371,7 @@ async def test_a_status_check_obeys_retry_after(client: Client, dojo: PixelDojo)
     assert not short.is_error
     assert data(long)["code"] == "rate_limited"
     assert "40 s" in data(long)["message"]
-    assert dojo.asked == [0, 4, 8]
+    assert dojo.reads == [0, 4, 8]
 
 
 async def test_a_wait_survives_404_replies_in_the_first_two_minutes(
@@ -382,7 +382,7 @@ async def test_a_wait_survives_404_replies_in_the_first_two_minutes(
     dojo.answers = [bad(404)] * 20 + [ok(COMPLETED)]
     result = await wait(client, 120)
 
-    assert len(dojo.asked) == 21
+    assert len(dojo.reads) == 21
     assert data(result)["status"] == "completed"
 
 
@@ -405,10 +405,10 @@ async def test_an_older_job_is_lost_after_three_404_replies_in_a_row(
     await submit(client)
     await wait(client, 200)
     dojo.answers = [bad(404), bad(404), ok(PENDING), bad(404), bad(404), bad(404), ok(COMPLETED)]
-    dojo.asked.clear()
+    dojo.reads.clear()
     result = await wait(client, 300)
 
-    assert len(dojo.asked) == 6
+    assert len(dojo.reads) == 6
     assert data(result)["status"] == "lost"
 
 
@@ -417,7 +417,7 @@ async def test_an_unknown_id_is_an_error_at_once(client: Client, dojo: PixelDojo
     dojo.answers = [bad(404)]
     result = await wait(client)
 
-    assert dojo.asked == [0]
+    assert dojo.reads == [0]
     assert data(result)["code"] == "not_found"
 
 
@@ -446,11 +446,11 @@ async def test_after_a_cancelled_wait_the_job_is_polled_slowly(
             await dojo.arrived.wait()
             tasks.cancel_scope.cancel()
         await anyio.sleep(60)
-        dojo.asked.clear()
+        dojo.reads.clear()
         await anyio.sleep(600)
 
-    assert 2 <= len(dojo.asked) <= 20
-    assert min(gaps(dojo.asked)) >= 30
+    assert 2 <= len(dojo.reads) <= 20
+    assert min(gaps(dojo.reads)) >= 30
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

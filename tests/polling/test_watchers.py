@@ -96,18 +96,18 @@ async def waiters(inactive: Process, time: VirtualTime) -> AsyncIterator[Waiters
 
 @pytest.mark.parametrize("pause", [0.3, 1])
 @pytest.mark.parametrize(
-    ("beside", "seconds"),
+    ("other_job", "seconds"),
     [("none", 0), ("job2", 20), ("job1", 2.2), ("job1", 30)],
     ids=["no other waiter", "another job", "leaves before the end", "gets the end"],
 )
 async def test_a_waiter_that_starts_with_an_outdated_record_gets_the_end(
-    waiters: Waiters, inactive: Process, beside: str, seconds: float, pause: float
+    waiters: Waiters, inactive: Process, other_job: str, seconds: float, pause: float
 ) -> None:
     """The job may end after the waiter has read the record (ours)."""
     old = {name: await inactive.accept(name) for name in ("job1", "job2")}
     async with anyio.create_task_group() as tasks:
-        if beside in old:
-            tasks.start_soon(waiters.wait, "other", old[beside], seconds)
+        if other_job in old:
+            tasks.start_soon(waiters.wait, "other", old[other_job], seconds)
         await anyio.sleep(2)
         await waiters.end(old["job1"])
         await anyio.sleep(pause)
@@ -262,18 +262,18 @@ async def ledger_calls(
     coordination: Any, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], Exception | None]
 ) -> list[str]:
     """The calls of the ledger from now on. Each raises what `fail` returns, if that is not None."""
-    asked: list[str] = []
+    calls: list[str] = []
     for name in ("records", "expect", "changed_since"):
         real = getattr(coordination, name)
 
         async def call(*given: object, real: Any = real, name: str = name) -> Any:
-            asked.append(name)
+            calls.append(name)
             if failure := fail():
                 raise failure
             return await real(*given)
 
         monkeypatch.setattr(coordination, name, call)
-    return asked
+    return calls
 
 
 async def test_watchers_without_waiters_do_not_read_the_ledger(
@@ -281,19 +281,19 @@ async def test_watchers_without_waiters_do_not_read_the_ledger(
 ) -> None:
     """With any number of waiters they read twice a second, for all together (ours)."""
     record = await inactive.accept("job1")
-    asked = await ledger_calls(inactive.ledger.coordination, monkeypatch, lambda: None)
+    calls = await ledger_calls(inactive.ledger.coordination, monkeypatch, lambda: None)
     await anyio.sleep(100)
-    idle = len(asked)
+    idle = len(calls)
     async with anyio.create_task_group() as tasks:
         for number in range(20):
             tasks.start_soon(waiters.wait, f"{number}", record, 60)
     await anyio.sleep(1)
-    busy = len(asked)
+    busy = len(calls)
     await anyio.sleep(100)
 
     assert idle == 0
     assert busy <= 2 * 60 + 30
-    assert len(asked) == busy
+    assert len(calls) == busy
 
 
 async def test_waiters_get_an_error_until_the_ledger_can_be_read_again(
@@ -302,7 +302,7 @@ async def test_waiters_get_an_error_until_the_ledger_can_be_read_again(
     """They then read their jobs themselves; the watchers try again every 5 s (ours)."""
     record = await inactive.accept("job1")
     away = [LedgerUnavailable("It cannot be read.")]
-    asked = await ledger_calls(
+    calls = await ledger_calls(
         inactive.ledger.coordination, monkeypatch, lambda: next(iter(away), None)
     )
 
@@ -314,7 +314,7 @@ async def test_waiters_get_an_error_until_the_ledger_can_be_read_again(
 
     with anyio.fail_after(110):
         await wait_twenty_times()
-    meanwhile = len(asked)
+    meanwhile = len(calls)
     away.clear()
     with suppress(LedgerUnavailable):  # the first waiter makes the watchers read again
         await waiters.wait("one", record, 10)
@@ -371,7 +371,7 @@ async def test_any_number_of_waiters_costs_the_reads_of_one(
 async def test_a_waiter_gets_the_end_although_another_record_took_over_its_job(
     one: Process, vendor: Vendor
 ) -> None:
-    """The user asked by job id before the reconciler found this job for a lost answer (ours)."""
+    """The user calls by job id before the reconciler found this job for a lost answer (ours)."""
     lost = await one.submit("job1")
     await one.ledger.conclude(lost, State.UNKNOWN, "The answer was lost.")
     received: list[Update] = []

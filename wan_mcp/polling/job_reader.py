@@ -83,7 +83,7 @@ class JobReader:
         """
         before = await self.known(id)
         if before is None:
-            return await self.record_update(await self._ask(id, seconds, Priority.STATUS))
+            return await self.record_update(await self._request(id, seconds, Priority.STATUS))
         record = before.record
         assert record is not None
         if record.state is State.UNKNOWN:
@@ -104,7 +104,7 @@ class JobReader:
             NotFound, Refused, CouldNotFindOut: as `read`.
         """
         try:
-            job = await self._ask(job_id, seconds, priority)
+            job = await self._request(job_id, seconds, priority)
         except NotFound as missing:
             return await self._not_there(record, job_id, missing)
         except Busy:
@@ -123,7 +123,7 @@ class JobReader:
                 raise
             return None  # PixelDojo knows its own job id
 
-    async def _ask(self, job_id: str, seconds: float, priority: Priority) -> Job:
+    async def _request(self, job_id: str, seconds: float, priority: Priority) -> Job:
         with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
             return await self._vendor.job(job_id, priority)
         raise CouldNotFindOut("PixelDojo did not answer in time.")
