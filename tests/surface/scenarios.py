@@ -73,10 +73,8 @@ BUSY = RateLimited("PixelDojo asks for fewer requests; the job itself is not aff
 def record(state: State, **fields: Any) -> Record:
     """A record of the ledger, as empty as it may be."""
     known = {"submission_id": SUBMISSION, "account": "a", "dedupe_key": "d", "owner": "o"}
-    given = {"state": state, "arguments": "{}", "seed_generated": True, "vendor_status": ""}
-    empty: dict[str, Any] = dict.fromkeys(Record.model_fields)
-    made = {"created_at": NOW - timedelta(minutes=5), "checks": 0}
-    return Record.model_validate(empty | known | given | made | fields)
+    given = {"state": state, "seed_generated": True, "created_at": NOW - timedelta(minutes=5)}
+    return Record.model_validate(known | given | fields)
 
 
 def of_job(job: Job, **fields: Any) -> JobView:
@@ -167,8 +165,8 @@ LISTS: dict[str, tuple[list[JobView], JobStatus | None]] = {
     "empty, of a status": ([], JobStatus.FAILED),
     "every kind": (
         [
-            of_request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
-            of_job(DONE, seed=8, arguments=f'{{"video": "{CLIP}"}}'),
+            of_request(State.UNKNOWN, seed=7, arguments={"video": CLIP}),
+            of_job(DONE, seed=8, arguments={"video": CLIP}),
             of_job(RUNNING, dedupe_key=None, last_reply_at=NOW - timedelta(seconds=80)),
         ],
         None,

@@ -404,8 +404,8 @@ def test_list_has_enough_of_each_job_to_recognise_it() -> None:
     made = NOW - timedelta(hours=1)
     listed = results.list_result(
         [
-            of_request(State.UNKNOWN, seed=7, arguments=f'{{"video": "{CLIP}"}}'),
-            of_job(DONE, seed=8, created_at=made, arguments=f'{{"video": "{CLIP}"}}'),
+            of_request(State.UNKNOWN, seed=7, arguments={"video": CLIP}),
+            of_job(DONE, seed=8, created_at=made, arguments={"video": CLIP}),
             of_job(
                 RUNNING, dedupe_key=None, created_at=made, last_reply_at=NOW - timedelta(seconds=80)
             ),

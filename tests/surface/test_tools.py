@@ -18,7 +18,7 @@ from tests import virtual_time
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import CouldNotFindOut, OutOfCredits
 from wan_mcp.jobs import ANSWER_SECONDS
-from wan_mcp.ledger.sqlite import folder
+from wan_mcp.ledger.sqlite import engine
 from wan_mcp.sandbox import Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
@@ -1159,7 +1159,7 @@ async def test_ledger_that_became_read_only_still_shows_its_jobs(
     def read_only(folder: Path, name: str) -> Path:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(folder, "private_file", read_only)
+    monkeypatch.setattr(engine, "private_file", read_only)
     late = await open_host(beside=host)
     refused = await late.replace(seed=2)
     (line,) = await late.listed()
