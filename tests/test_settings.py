@@ -107,31 +107,29 @@ def test_named_file_gives_every_setting_and_hides_the_folders(tmp_path: Path) ->
     assert key(settings) == ""
 
 
-def test_named_file_may_lie_in_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No shell expands a ~ in a host's configuration (ours)."""
-    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
-    (tmp_path / "wan.env").write_text(f"{KEY}={SECRET}\n")
+HOME = "HOME" if os.name == "posix" else "USERPROFILE"
 
-    assert key(Settings.read({"WAN_MCP_ENV_FILE": "~/wan.env"}, tmp_path)) == SECRET
+
+def test_named_file_may_lie_in_the_home_folder(tmp_path: Path) -> None:
+    """No shell expands a ~ in a host's configuration (ours)."""
+    (tmp_path / "wan.env").write_text(f"{KEY}={SECRET}\n")
+    given = {HOME: str(tmp_path), "WAN_MCP_ENV_FILE": "~/wan.env"}
+
+    assert key(Settings.read(given, tmp_path)) == SECRET
 
 
 DATA = "WAN_MCP_DATA_DIR"
 
 
 @pytest.mark.parametrize("in_file", [True, False])
-def test_data_folder_may_lie_in_the_home_folder(
-    in_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_folder_may_lie_in_the_home_folder(in_file: bool, tmp_path: Path) -> None:
     """No shell expands a ~ in a host's configuration or in a file (ours)."""
-    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
     given = {DATA: "~/films"}
     if in_file:
         (tmp_path / "wan.env").write_text(f"{DATA}=~/films\n")
         given = {"WAN_MCP_ENV_FILE": "~/wan.env"}
 
-    assert Settings.read(given, tmp_path).data_folder == tmp_path / "films"
+    assert Settings.read({HOME: str(tmp_path), **given}).data_dir == tmp_path / "films"
 
 
 @pytest.mark.parametrize("in_file", [True, False])

@@ -147,7 +147,7 @@ def test_queries_are_cut_from_what_others_wrote(text: str | None, kept: str | No
         ("/mnt/my share/wan", "cifs"),
         ("/mnt/c/Users/me", "9p"),
         ("/mnt/ssh/wan", "fuse.sshfs"),
-        ("/mnt/zip/wan", None),
+        ("/mnt/zip/wan", "fuse.archivemount"),
         ("/twice/wan", None),
         ("/host/virtiofs/wan", "virtiofs"),
         ("/host/grpcfuse/wan", "fuse.grpcfuse"),
@@ -161,6 +161,40 @@ def test_queries_are_cut_from_what_others_wrote(text: str | None, kept: str | No
 def test_shared_file_systems_are_told_from_local_ones(path: str, kind: str | None) -> None:
     """The innermost and latest mount decides. (Linux, proc(5))"""
     assert shared_filesystem(PurePosixPath(path), MOUNTS) == kind
+
+
+@pytest.mark.parametrize(
+    "kind", ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "vfat", "apfs", "ecryptfs"]
+)
+def test_file_system_of_one_machine_is_local(kind: str) -> None:
+    """Locks hold between all processes that can open a file on it. (assumed)"""
+    assert shared_filesystem(PurePosixPath("/a"), f"1 1 0:1 / / rw - {kind} x rw\n") is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "nfs",
+        "cifs",
+        "smb3",
+        "9p",
+        "virtiofs",
+        "vboxsf",
+        "fakeowner",
+        "drvfs",
+        "sdcardfs",
+        "gfs2",
+        "fuse",
+        "fuseblk",
+        "fuse.sshfs",
+        "fuse.gocryptfs",
+        "fuse.fuse-overlayfs",
+        "one-that-comes-next-year",
+    ],
+)
+def test_file_system_that_others_may_share_is_not_local(kind: str) -> None:
+    """Whatever is not certainly local may have another machine on its other side. (ours)"""
+    assert shared_filesystem(PurePosixPath("/a"), f"1 1 0:1 / / rw - {kind} x rw\n") == kind
 
 
 def test_defaults_of_the_caps_are_those_of_the_settings() -> None:

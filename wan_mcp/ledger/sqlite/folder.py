@@ -1,4 +1,8 @@
-"""Where the ledger may lie: a private folder on a disk of this machine."""
+"""Where the ledger may lie: a private folder on a disk of this machine.
+
+SQLite's locks and its shared memory have to hold between all processes that open the file. That
+is certain only on a file system of this system alone.
+"""
 
 import os
 import re
@@ -8,27 +12,37 @@ from pathlib import Path, PurePath, PurePosixPath
 from wan_mcp.ledger.contract import LedgerUnavailable
 
 _MOUNTS = Path("/proc/self/mountinfo")
-# The second half is shared between a host and its container or virtual machine: there the file is
-# shared and the lock is not, so that a server on either side would pay for the same job.
-_SHARED = re.compile(
-    r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|9p|afs|ceph|lustre|gfs2|ocfs2|beegfs|gpfs|davfs"
-    r"|fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|ceph.*|davfs2?|curlftpfs|smbnetfs)"
-    r"|virtiofs|vboxsf|prl_fs|osxfs|fuse\.(grpcfuse|osxfs|vmhgfs-fuse)"
+# Those of one system's own disks or memory. All others are refused: network file systems, and what
+# a host shares with its container or virtual machine, where the file is shared and the lock is not
+# (Docker Desktop's fakeowner: two processes had one exclusive lock, observed elsewhere). Of FUSE
+# nobody can know what is behind it. A list of the bad ones would never be complete.
+_LOCAL = re.compile(
+    r"ext[2-4]|xfs|btrfs|f2fs|zfs|bcachefs|jfs|reiserfs|nilfs2|ubifs|jffs2|apfs|hfs(plus)?"
+    r"|ufs|vfat|msdos|exfat|ntfs3?|tmpfs|ramfs|rootfs|overlay|aufs|ecryptfs|lxfs|wslfs"
 )
 _ADVICE = (
     "Ask the user to set WAN_MCP_DATA_DIR to a folder on this machine's own disk (in a container: "
-    "on a volume of its own)."
+    "on a volume of its own). If only this machine can see that folder: to set "
+    "WAN_MCP_LEDGER_FILESYSTEM={kind} instead, which takes it for a local one."
 )
 
 
-def private_file(folder: Path, name: str) -> Path:
+class UnsuitableFolder(LedgerUnavailable):
+    """The ledger is in a folder where its locks may not hold: it can only be read."""
+
+
+def private_file(folder: Path, name: str, trusted: str | None = None) -> Path:
     """A file that only this user can read (0600), in a folder that only this user can (0700).
 
+    Args:
+        trusted: a type of file system that the operator takes for a local one.
+
     Raises:
-        LedgerUnavailable: the folder lies on a file system that other machines share.
+        UnsuitableFolder: the file exists, on a file system that others may share.
+        LedgerUnavailable: it does not, and would be made on such a file system.
         OSError: it cannot be made or written.
     """
-    _refuse_shared(folder)
+    _refuse_shared(folder, name, trusted)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / name
     # Made before SQLite would, which asks the umask; its -wal and -shm take the file's mode.
@@ -39,7 +53,9 @@ def private_file(folder: Path, name: str) -> Path:
 
 
 def shared_filesystem(path: PurePath, mounts: str) -> str | None:
-    """The type of the shared file system that an absolute path lies on; None when it is local.
+    """The type of the file system that an absolute path lies on, if others may share it.
+
+    None when it is local, and when the mounts do not say.
 
     Args:
         mounts: the text of Linux's /proc/self/mountinfo.
@@ -51,22 +67,22 @@ def shared_filesystem(path: PurePath, mounts: str) -> str | None:
         # Not >: of two mounts on one point, the later hides the earlier.
         if path.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), after.split()[0]
-    return kind if _SHARED.fullmatch(kind) else None
+    return None if not kind or _LOCAL.fullmatch(kind) else kind
 
 
-def _refuse_shared(folder: Path) -> None:
-    """SQLite's locks and shared memory do not work between machines: two would pay for one job."""
+def _refuse_shared(folder: Path, name: str, trusted: str | None) -> None:
     real = folder.resolve()
     kind = None
     if sys.platform == "linux" and _MOUNTS.exists():
         kind = shared_filesystem(real, _MOUNTS.read_text(errors="replace"))
     elif real.drive.startswith("\\\\"):
-        kind = "Windows share"
-    if kind:
-        raise LedgerUnavailable(
-            f"The ledger's folder is shared with other machines ({kind}), so several servers could "
-            "pay for the same job.",
-            next_step=_ADVICE,
+        kind = "share"
+    if kind and kind != trusted:
+        error = UnsuitableFolder if (real / name).exists() else LedgerUnavailable
+        raise error(
+            f"The ledger's folder may be shared with other machines ({kind}), so several servers "
+            "could pay for the same job.",
+            next_step=_ADVICE.format(kind=kind),
         )
 
 
