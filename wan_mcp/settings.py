@@ -7,7 +7,11 @@ environment has the key, or if WAN_MCP_ENV_FILE names another file.
 """
 
 import difflib
+import io
+import os
 import re
+import select
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -33,6 +37,10 @@ API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
 
+_MAX_FILE_BYTES = 1_048_576
+_PIPE_SECONDS = 5.0
+"""How long a program may take to write into a pipe of settings; it may ask the user first."""
+_QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
 """What `data_folder` reads of the environment."""
@@ -218,8 +226,27 @@ def _port_is_valid(parts: SplitResult) -> bool:
 
 def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
     """Our names only. A blank value, or a literal ${...} that a bundle passes for it, is unset."""
-    named = {name: (value or "").strip() for name, value in values.items() if _is_ours(name)}
-    return {name: value for name, value in named.items() if value and not _is_placeholder(value)}
+    named = {name: _bare(value or "") for name, value in values.items() if _is_ours(name)}
+    return {
+        name: value
+        for name, value in named.items()
+        if value and not _is_placeholder(value) and not _is_service_link(name, value)
+    }
+
+
+def _bare(value: str) -> str:
+    """Without outer spaces, and without the quotes that `docker --env-file` takes as written."""
+    value = value.strip()
+    quoted = len(value) > 1 and value[0] + value[-1] in _QUOTES
+    return value[1:-1].strip() if quoted else value
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set it for a service whose name begins like ours (documented)."""
+    if re.fullmatch(r"[A-Z_]+_SERVICE_(HOST|PORT(_\w+)?)", name):
+        return True
+    link = re.search(r"_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$", name)
+    return link is not None and (link[1] is not None or "://" in value)
 
 
 def _is_ours(name: str) -> bool:
@@ -246,16 +273,48 @@ def _from_files(given: Mapping[str, str], folder: Path, home: Path | None) -> di
 def _file(path: Path, description: str) -> dict[str, str] | None:
     """Our settings in a .env file; None if it does not exist."""
     try:
-        if not path.is_file():
+        if not path.exists() or path.is_dir():
             return None
         from dotenv import dotenv_values  # imported late, because few users have a file
 
         # -sig: Notepad writes a byte order mark, which would become part of the first name.
-        return _ours(dotenv_values(path, encoding="utf-8-sig", interpolate=False))
+        text = _content(path).decode("utf-8-sig")
+        return _ours(dotenv_values(stream=io.StringIO(text), interpolate=False))
     except (OSError, UnicodeDecodeError):
         raise BadSettings(
             f"{description}: the file cannot be read (it must be UTF-8 text)"
         ) from None
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds; a named pipe too, as password managers offer it (observed elsewhere).
+
+    Raises:
+        OSError: it cannot be read, is too large, or nobody writes to the pipe in time.
+    """
+    if sys.platform == "win32" or not path.is_fifo():
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    else:
+        content = _from_pipe(path)
+    if len(content) > _MAX_FILE_BYTES:
+        raise OSError("too large for a file of settings")
+    return content
+
+
+def _from_pipe(path: Path) -> bytes:
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a pipe without a writer holds us
+    content = b""
+    try:
+        while len(content) <= _MAX_FILE_BYTES:
+            if not select.select([pipe], [], [], _PIPE_SECONDS)[0]:
+                raise TimeoutError("nobody writes to the pipe")
+            if not (block := os.read(pipe, 65_536)):
+                break
+            content += block
+    finally:
+        os.close(pipe)
+    return content
 
 
 def _unknown(name: str) -> str:
