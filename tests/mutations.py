@@ -120,13 +120,13 @@ MUTATIONS = (
             (
                 "ledger/transactions.py",
                 "        with self._session.transaction(account):\n"
-                "            self._recover_abandoned()\n",
+                "            self._recover_abandoned(account)\n",
                 "        now = self._session.now()\n"
                 "        spending = Spending(self._rows, account, now)\n"
                 "        spending_limits.check(limits, now, estimate, spending)\n"
                 "        limits = SpendingLimits(None, None, None, None)\n"
                 "        with self._session.transaction(account):\n"
-                "            self._recover_abandoned()\n",
+                "            self._recover_abandoned(account)\n",
             )
         ],
         [f"{RACES}::test_nobody_else_can_write_while_the_caps_are_counted"],

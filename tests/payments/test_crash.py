@@ -110,7 +110,7 @@ class BusyLedger(SQLiteLedger):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
 @pytest.mark.parametrize("vendor", ["fast", "slow", "dropped", "500"])
 def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(vendor: str) -> None:
-    """Every event-loop step and SQL statement of a submit (reliability.md, "The paid submit")."""
+    """Every event-loop step and SQL statement of a submit (docs/promises.md)."""
     run = subprocess.run(
         [sys.executable, HARNESS, "--kills", str(KILLS), "--behaviour", vendor],
         capture_output=True,
@@ -146,7 +146,7 @@ class AtArrival:
 async def test_the_row_says_sending_when_the_first_header_arrives(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """Killed from then on, the request counts as possibly paid (reliability.md, rule 2)."""
+    """Killed from then on, the request counts as possibly paid (promises 2)."""
     look = AtArrival(tmp_path / FILE)
     headers_only = faults.reset(work=False, read_body=False)
     sandbox.fault("POST", RUN, faults.held(headers_only, before=look))
@@ -186,7 +186,7 @@ async def test_no_byte_leaves_when_the_commit_fails(wanted: Replacement) -> None
 async def test_the_commit_before_sending_waits_for_the_disk(
     serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """`synchronous` is FULL (2) at every write, commit point included (reliability.md, rule 2)."""
+    """`synchronous` is FULL (2) at every write (promises 2)."""
     connections: list[sqlite3.Connection] = []
     levels: list[int] = []
 
@@ -221,7 +221,7 @@ async def test_a_paid_request_leaves_a_line_in_the_log(
 async def test_every_paid_post_has_a_connection_of_its_own(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """Kept-alive connections made 249 of 1,500 posts ambiguous (reliability.md, rule 5)."""
+    """Kept-alive connections made 249 of 1,500 posts ambiguous (promises 5)."""
     async with serve(SQLiteLedger(tmp_path, limits=SpendingLimits(in_flight=None))) as jobs:
         for seed in range(3):
             await jobs.submit(wanted.model_copy(update={"seed": seed}))
@@ -234,7 +234,7 @@ async def test_every_paid_post_has_a_connection_of_its_own(
 async def test_a_dead_servers_request_is_never_sent_again(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """An equal call finds the job of the lost answer in the list (reliability.md, rule 7)."""
+    """An equal call finds the job of the lost answer in the list (promises 7)."""
     sandbox.fault("POST", RUN, faults.hung(work=True))
     dead = SQLiteLedger(tmp_path)
     async with serve(dead) as jobs:
@@ -267,7 +267,7 @@ async def test_an_outcome_is_written_down_once_the_ledger_is_free(
     vendor: Fault,
     state: State,
 ) -> None:
-    """A parsed job id is never lost, and no row stays `sending` (reliability.md, rule 3)."""
+    """A parsed job id is never lost, and no row stays `sending` (promises 3)."""
     sandbox.fault("POST", RUN, vendor)
 
     ledger = BusyLedger(tmp_path)

@@ -68,7 +68,7 @@ async def state_of(process: Process, record: Record) -> State:
 async def test_the_list_is_read_as_often_by_six_processes_as_by_one(
     house: House, vendor: Vendor, count: int
 ) -> None:
-    """The reconciler is a role with a lease, and what it read is in the ledger (promises 7)."""
+    """One process has the role, and its findings are shared (promises 7)."""
     async with running(house, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
         await anyio.sleep(3_600)
@@ -82,7 +82,7 @@ async def test_the_list_is_read_as_often_by_six_processes_as_by_one(
 async def test_everybody_who_asks_at_once_shares_one_reading(
     house: House, vendor: Vendor, count: int
 ) -> None:
-    """Somebody's question makes a reading at once, and one serves all (promises 7)."""
+    """A question makes a reading at once, and one serves all (promises 7)."""
     async with running(house, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
         await anyio.sleep(100)
@@ -98,7 +98,7 @@ async def test_everybody_who_asks_at_once_shares_one_reading(
 async def test_proof_needs_three_moments_after_an_outage_too(
     house: House, vendor: Vendor, time: VirtualTime, count: int
 ) -> None:
-    """22 minutes without the list do not make the first reading a proof (promises 7)."""
+    """An outage of 22 minutes does not shorten it (promises 7)."""
     vendor.answers[LIST] = [(503, {}, {})]
     async with running(house, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
@@ -117,7 +117,7 @@ async def test_proof_needs_three_moments_after_an_outage_too(
 async def test_readings_that_are_close_together_are_one_moment(
     house: House, vendor: Vendor
 ) -> None:
-    """Asking every few seconds shows the same list again, which proves nothing (promises 7)."""
+    """The same list, seen again seconds later, proves nothing (promises 7)."""
     async with running(house, 1) as [process]:
         lost = await lose_an_answer(process, vendor)
         vendor.answers[LIST] = [(503, {}, {})]

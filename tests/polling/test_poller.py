@@ -56,7 +56,7 @@ async def state(process: Process, record: Record) -> State:
 async def test_of_two_processes_with_waiters_one_reads(
     one: Process, two: Process, vendor: Vendor
 ) -> None:
-    """And both waiters hear of the end (reliability 2)."""
+    """And both waiters hear of the end (docs/waiting.md)."""
     await one.accept("job1")
     heard: list[list[Update]] = [[], []]
     async with anyio.create_task_group() as tasks:
@@ -153,7 +153,7 @@ async def test_a_clock_set_back_leaves_no_waiters_behind(
 async def test_a_watched_job_is_read_by_its_age(
     one: Process, vendor: Vendor, time: VirtualTime, chance: float
 ) -> None:
-    """3 s, 6 s, then 3 % of it, from 5 to 15 s, a tenth more or less (reliability 2)."""
+    """3 s, 6 s, then 3 % of it, from 5 to 15 s, a tenth more or less (docs/waiting.md)."""
     time.chance = chance
     await one.accept("job1")
     await one.wait("job1", 60)
@@ -203,7 +203,7 @@ async def test_a_waiter_makes_polling_fast_as_long_as_it_stays(
 async def test_jobs_of_an_earlier_process_are_spread(
     house: House, vendor: Vendor, time: VirtualTime, chance: float
 ) -> None:
-    """Over ten seconds: many servers started together must not ask together (reliability 2)."""
+    """Over ten seconds: many servers started together must not ask together (docs/waiting.md)."""
     async with house.process(running=False) as earlier:
         for number in range(3):
             await earlier.accept(f"job{number}")
@@ -236,7 +236,7 @@ async def test_a_waiter_does_not_wait_for_the_spread(
 async def test_after_sleep_every_job_is_read_at_once(
     one: Process, vendor: Vendor, time: VirtualTime, count: int
 ) -> None:
-    """It ended long ago, and its film may be dying (reliability 2)."""
+    """It ended long ago, and its film may be dying (docs/waiting.md)."""
     for number in range(count):
         await one.accept(f"job{number}")
     vendor.shown = [f"job{number}" for number in range(count)]
@@ -298,7 +298,7 @@ async def test_a_job_is_lost_after_three_404_in_a_row(
     lost: bool,
     watched: bool,
 ) -> None:
-    """Not in its first two minutes, in which it may not be visible yet (reliability 2)."""
+    """Not in its first two minutes, in which it may not be visible yet (docs/waiting.md)."""
     record = await one.accept("job1")
     time.now += age
     vendor.answers["job1"] = list(answers)
@@ -330,7 +330,7 @@ async def test_a_job_that_is_lost_was_missed_for_a_minute(
 async def test_a_completed_job_without_its_film_is_read_while_somebody_waits(
     one: Process, vendor: Vendor, watched: bool
 ) -> None:
-    """The link may come a moment after the word (reliability 2)."""
+    """The link may come a moment after the word (docs/waiting.md)."""
     await one.accept("job1")
     bare, whole = page("job1", "completed"), film("job1")
     vendor.answers["job1"] = [(200, bare, {}), (200, bare, {}), (200, whole, {})]
@@ -345,7 +345,7 @@ async def test_a_completed_job_without_its_film_is_read_while_somebody_waits(
 async def test_a_film_without_a_link_is_looked_for_three_times_more(
     one: Process, vendor: Vendor, time: VirtualTime, age: float
 ) -> None:
-    """Each time by a read: the mere passing of time is none (reliability 2)."""
+    """Each time by a read: the mere passing of time is none (docs/waiting.md)."""
     await one.accept("job1")
     time.now += age
     vendor.jobs["job1"] = page("job1", "completed")
@@ -404,7 +404,7 @@ async def test_without_the_ledger_waiters_are_served_and_nothing_runs_hot(
     monkeypatch: pytest.MonkeyPatch,
     broken: tuple[str, ...],
 ) -> None:
-    """It may be full, locked or gone, and come back (reliability 1)."""
+    """It may be full, locked or gone, and come back (docs/promises.md)."""
     await one.accept("job1")
     heard: list[list[Update]] = [[] for _ in range(3)]
     async with anyio.create_task_group() as tasks:

@@ -457,7 +457,7 @@ async def test_a_cancelled_wait_leaves_a_slow_poll_behind(
 async def test_a_cancelled_submit_is_finished_and_found_by_the_same_call(
     connect: Connect, dojo: PixelDojo, mode: str
 ) -> None:
-    """The money is spent either way (docs/promises.md, rule 4)."""
+    """The money is spent either way (promises 4)."""
     answer = anyio.Event()
     dojo.before_answer = answer.wait
     async with connect(mode) as client:
@@ -476,7 +476,7 @@ async def test_a_cancelled_submit_is_finished_and_found_by_the_same_call(
 async def test_a_server_that_stops_lets_a_submit_finish(
     connect: Connect, dojo: PixelDojo, mode: str
 ) -> None:
-    """Hosts close stdin while the answer is on its way (docs/promises.md, rule 4)."""
+    """Hosts close stdin while the answer is on its way (promises 4)."""
     dojo.before_answer = turns
     async with connect(mode) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(submit, client)

@@ -156,7 +156,7 @@ async def test_the_end_is_heard_by_a_waiter_that_was_busy_when_its_time_ran_out(
 
 
 async def test_every_change_of_a_row_is_heard_once(waiters: Waiters, quiet: Process) -> None:
-    """And nothing else, but the time after 7.5 to 15 s of silence (reliability 2)."""
+    """And nothing else, but the time after 7.5 to 15 s of silence (docs/waiting.md)."""
     record = await quiet.accept("job1")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.wait, "one", record, 40)
@@ -176,7 +176,7 @@ async def test_every_change_of_a_row_is_heard_once(waiters: Waiters, quiet: Proc
 async def test_who_leaves_takes_nothing_from_the_others(
     waiters: Waiters, quiet: Process, leaves: str
 ) -> None:
-    """Not from one at the same job, nor from one at another (reliability 2)."""
+    """Not from one at the same job, nor from one at another (docs/waiting.md)."""
     record, other, third = [await quiet.accept(name) for name in ("job1", "job2", "job3")]
 
     async def leave(record: Record) -> None:
@@ -339,7 +339,7 @@ async def test_a_defect_in_the_ledger_does_not_end_the_server(
 async def test_any_number_of_waiters_cost_the_reads_of_one(
     one: Process, vendor: Vendor, number: int
 ) -> None:
-    """PixelDojo sees one reader (reliability 2)."""
+    """PixelDojo sees one reader (docs/waiting.md)."""
     await one.accept("job1")
     heard: list[list[Update]] = [[] for _ in range(number)]
     async with anyio.create_task_group() as tasks:

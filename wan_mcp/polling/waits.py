@@ -35,7 +35,8 @@ class Waits:
     """The looks and waits of this process's callers.
 
     Args:
-        saves_videos: whether finished videos are saved here, so that a wait lasts until one is.
+        saves_videos: whether the videos of jobs that do not say what their submitter wants are
+            saved; a wait lasts until a video that is to be saved is there.
     """
 
     def __init__(
@@ -178,19 +179,19 @@ class Waits:
     def _seconds_left_to_save(self, look: Look | None) -> float:
         """How long the video may still be saved; 0 when there is nothing to wait for."""
         view, record = _view(look), _record(look)
-        if not self._saves_videos or view is None or view.status is not JobStatus.COMPLETED:
+        if record is None or view is None or view.status is not JobStatus.COMPLETED:
             return 0.0
-        if (
-            record is None
-            or record.ended_at is None
-            or record.video_url is None
-            or record.from_elsewhere
-        ):
+        if record.ended_at is None or record.video_url is None or not self._will_be_saved(record):
             return 0.0
         age = (self._clock.wall() - record.ended_at).total_seconds()
-        return (
-            SAVE_SECONDS - age if age >= 0 and not (record.saved_path or record.not_saved) else 0.0
-        )
+        return SAVE_SECONDS - age if age >= 0 else 0.0
+
+    def _will_be_saved(self, record: Record) -> bool:
+        """Whether the submitter wants the video saved, and that has neither happened nor failed."""
+        folder = record.video_folder
+        wanted = self._saves_videos if folder is None else bool(folder)
+        done = record.saved_path or record.not_saved
+        return wanted and not done and not record.from_elsewhere
 
     def _until(self, look: Look | None, deadline: float) -> float:
         """When to stop following: at the deadline, or when the time to save the video is over."""

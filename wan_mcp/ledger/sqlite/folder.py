@@ -45,10 +45,11 @@ def private_file(folder: Path, name: str, trusted: str | None = None) -> Path:
     _refuse_shared(folder, name, trusted)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / name
-    # Made before SQLite would, which asks the umask; its -wal and -shm take the file's mode.
+    # SQLite would create it with the mode that the umask says. The files with the suffixes -wal and
+    # -shm get the mode of this one.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    for kept in (folder, path):
-        _narrow(kept)
+    for private in (folder, path):
+        _restrict(private)
     return path
 
 
@@ -58,15 +59,15 @@ def shared_filesystem(path: PurePath, mounts: str) -> str | None:
     None when it is local, and when the mounts do not say.
 
     Args:
-        mounts: the text of Linux's /proc/self/mountinfo.
+        mounts: the text of /proc/self/mountinfo on Linux, see proc(5).
     """
-    best, kind = -1, ""
+    depth, kind = -1, ""
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         point = PurePosixPath(_unescaped(before.split()[4]))
-        # Not >: of two mounts on one point, the later hides the earlier.
-        if path.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), after.split()[0]
+        # Not >: if two file systems are mounted on one point, the later one hides the earlier one.
+        if path.is_relative_to(point) and len(point.parts) >= depth:
+            depth, kind = len(point.parts), after.split()[0]
     return None if not kind or _LOCAL.fullmatch(kind) else kind
 
 
@@ -90,8 +91,8 @@ def _unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
 
 
-def _narrow(path: Path) -> None:
-    """Take the rights of others away. On Windows the user's folder is private by its own rules."""
+def _restrict(path: Path) -> None:
+    """Remove the rights of other users. On Windows, the user's own folders are private already."""
     mode = path.stat().st_mode
     if os.name == "posix" and mode & 0o077:
         path.chmod(mode & 0o700)
