@@ -42,6 +42,7 @@ class Deadlines:
     exit_seconds: float = 0.4
     last_write_seconds: float = 0.2
     repeated_signal_seconds: float = 0.4
+    last_answers_seconds: float = 5.0
 
 
 STDIO = Deadlines()
