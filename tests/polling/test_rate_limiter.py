@@ -424,7 +424,7 @@ async def test_the_answer_to_a_submit_does_not_wait_for_the_ledger(
 ) -> None:
     """A kill before the job id is recorded would lose it (promises 3)."""
     other = processes.limiter()
-    with broken(limiter, anyio.sleep_forever), anyio.fail_after(1):
+    with broken(limiter, anyio.sleep_forever), anyio.fail_after(1):  # virtual time
         await limiter.observe(reply(202, limit=30), paid=True)
     await processes.ask(limiter, Priority.STATUS)  # this request records the limit for the others
 

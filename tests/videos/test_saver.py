@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.polling import processes
-from tests.polling.processes import House, Vendor, film
+from tests.polling.processes import Cluster, Vendor, completed_body
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
@@ -51,7 +51,7 @@ class Archive:
 
 
 time, anyio_backend = in_virtual_time()
-vendor, house = processes.vendor, processes.house
+vendor, cluster = processes.vendor, processes.cluster
 
 
 @pytest.fixture
@@ -183,18 +183,18 @@ async def test_videos_of_jobs_made_elsewhere_are_not_saved(
     ids=["saved", "cannot be saved"],
 )
 async def test_a_wait_lasts_until_the_video_is_saved_but_not_for_long(
-    house: House, vendor: Vendor, answers: list[Exception | Saved], max_seconds: float
+    cluster: Cluster, vendor: Vendor, answers: list[Exception | Saved], max_seconds: float
 ) -> None:
     """The link is worth more now than the file in half a minute (ours)."""
-    async with house.process(archive=lambda _: Archive(list(answers))) as process:
+    async with cluster.process(archive=lambda _: Archive(list(answers))) as process:
         record = await process.accept("job1")
-        vendor.jobs["job1"] = film("job1")
-        heard = await process.wait("job1", 120)
+        vendor.jobs["job1"] = completed_body("job1")
+        received = await process.wait("job1", 120)
         [record] = await process.ledger.coordination.records([record.submission_id])
 
-    completed_at = next(update.at for update in heard if update.what == "completed")
-    assert heard[-1].what == "completed"
-    assert heard[-1].at - completed_at <= max_seconds + 0.1
+    completed_at = next(update.at for update in received if update.what == "completed")
+    assert received[-1].what == "completed"
+    assert received[-1].at - completed_at <= max_seconds + 0.1
     assert bool(record.saved_path) == (max_seconds < 1)
 
 
