@@ -641,7 +641,12 @@ async def test_an_answer_to_discover_that_nobody_reads_is_dropped(
     stdin, to_server = os.pipe()
     os.write(to_server, json.dumps(DISCOVER).encode())
     os.close(to_server)
-    with Shutdown() as shutdown, anyio.fail_after(SLOW_MACHINE_SECONDS), requests:
+    deadlines = Deadlines(last_answers_seconds=0.0)
+    with (
+        Shutdown(deadlines=deadlines) as shutdown,
+        anyio.fail_after(SLOW_MACHINE_SECONDS),
+        requests,
+    ):
         low = stand_in._lowlevel_server
         await stdio._Intake(low, None, session, outbox, shutdown, stdio._Waiting()).run(stdin)
 
