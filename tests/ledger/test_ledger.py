@@ -26,7 +26,7 @@ from tests.ledger.stores import (
     wanted,
 )
 from wan_mcp.ledger.contract import Fenced, Ledger
-from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import JobStatus
 from wan_mcp.pixeldojo import wire
@@ -769,9 +769,11 @@ async def test_unknown_outcome_is_due_when_its_last_check_says(
     """It is due at once, then after `next_in` seconds, and with None only on demand."""
     record = await record_in(ledger, State.UNKNOWN)
     assert record.next_check_at == store.now
-    record = await ledger.record_check(record, "not in the list yet", 15)
+    record = await ledger.record_check(record, "not in the list yet", 15, ListReading.INCONCLUSIVE)
     assert record.next_check_at == store.now + timedelta(seconds=15)
-    record = await ledger.record_check(record, "the list does not show seeds", None)
+    record = await ledger.record_check(
+        record, "the list does not show seeds", None, ListReading.INCONCLUSIVE
+    )
 
     assert record.next_check_at is None
     assert await ledger.unknowns(ME) == [record]
@@ -782,7 +784,7 @@ async def test_check_of_a_known_outcome_is_fenced(ledger: Ledger) -> None:
     """A reconciler that comes too late changes nothing (promises 9)."""
     record = await record_in(ledger, State.ACCEPTED)
     with pytest.raises(Fenced, match="of request sub_"):
-        await ledger.record_check(record, "x", None)
+        await ledger.record_check(record, "x", None, ListReading.INCONCLUSIVE)
 
 
 # Cancelling

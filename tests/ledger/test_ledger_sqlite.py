@@ -19,7 +19,7 @@ import pytest
 
 from tests.ledger.stores import HANG_SECONDS, ME, NO_LIMITS, START, sent
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite import folder as ledger_folder
 from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, SQLiteEngine, SQLiteLedger
@@ -380,7 +380,7 @@ async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path
     await ledger.commit_sending(record)
     said = f"cannot fetch https://m.example/0.mp4{query}"
     await ledger.conclude(record, State.UNKNOWN, said)
-    await ledger.record_check(record, said, None)
+    await ledger.record_check(record, said, None, ListReading.INCONCLUSIVE)
     failed = Job(job_id="job-1", status=JobStatus.FAILED, vendor_status=said, error=said, note=said)
     await ledger.accept(record, failed)
     written = content(folder)

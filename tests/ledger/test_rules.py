@@ -8,7 +8,7 @@ from tests.ledger.stores import ME, START, WANTED, reported, wanted
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.coordination import Limit, Role
 from wan_mcp.ledger.fingerprint import fingerprint_of
-from wan_mcp.ledger.record import ENDED, UNSETTLED, Record, State
+from wan_mcp.ledger.record import ENDED, UNSETTLED, ListReading, Record, State
 from wan_mcp.models import JobStatus
 
 OWNER = "the process that made the record"
@@ -185,11 +185,11 @@ def test_what_a_reading_leaves_out_stays_as_it_was() -> None:
 # Readings of the job list
 
 
-def checked_at(*moments: float, counts: bool = True) -> Record:
+def checked_at(*moments: float, reading: ListReading = ListReading.SHOWS_ABSENCE) -> Record:
     """A request of unknown outcome, after readings at these seconds after its sending."""
     record = record_in(State.UNKNOWN, sent_at=START)
     for moment in moments:
-        record = rules.checked(record, "not there", None, after(moment), counts=counts)
+        record = rules.checked(record, "not there", None, after(moment), reading)
     return record
 
 
@@ -217,7 +217,7 @@ def test_readings_that_are_close_together_count_once(moments: list[float], readi
 
 def test_a_list_that_could_not_be_read_proves_nothing() -> None:
     """An outage is no proof that there is no job (promises 7)."""
-    record = checked_at(0, GAP, 2 * GAP, counts=False)
+    record = checked_at(0, GAP, 2 * GAP, reading=ListReading.FAILED)
 
     assert (record.checks, record.proof_readings, record.proof_at) == (0, 0, None)
     assert record.checked_at == after(2 * GAP)
@@ -226,8 +226,10 @@ def test_a_list_that_could_not_be_read_proves_nothing() -> None:
 def test_a_check_records_its_findings_and_the_next_date() -> None:
     """The findings may quote an error, whose URLs lose their queries."""
     record = record_in(State.UNKNOWN)
-    checked = rules.checked(record, "https://a.example/x?key=k", 15, after(3), counts=True)
-    on_demand = rules.checked(record, "", None, after(3), counts=True)
+    checked = rules.checked(
+        record, "https://a.example/x?key=k", 15, after(3), ListReading.INCONCLUSIVE
+    )
+    on_demand = rules.checked(record, "", None, after(3), ListReading.INCONCLUSIVE)
 
     assert (checked.findings, checked.next_check_at) == ("https://a.example/x", after(18))
     assert on_demand.next_check_at is None

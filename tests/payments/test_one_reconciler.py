@@ -144,3 +144,21 @@ async def test_another_process_takes_over_from_a_dead_reconciler(
         await anyio.sleep(3_600)
 
         assert await state_of(second, lost) is State.NOT_SENT
+
+
+async def test_a_list_that_could_not_show_the_job_is_no_part_of_the_proof(
+    cluster: Cluster, vendor: Vendor
+) -> None:
+    """An hour of lists without seeds proves nothing, and one good list is one (promises 7)."""
+    async with running(cluster, 1) as [process]:
+        lost = await lose_an_answer(process, vendor)
+        with_seeds = vendor.listed
+        vendor.listed = lambda job: job
+        await anyio.sleep(3_600)
+        vendor.listed = with_seeds
+        await process.jobs.check(lost.submission_id)
+        [record] = await process.ledger.coordination.records([lost.submission_id])
+
+    assert record.state is State.UNKNOWN
+    assert record.checks > 3
+    assert record.proof_readings == 1

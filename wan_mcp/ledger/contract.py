@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.models import Job, Replacement
 
 
@@ -198,14 +198,14 @@ class Ledger(Protocol):
         """The account's records of unknown outcome, oldest first."""
 
     async def record_check(
-        self, record: Record, findings: str, next_in: float | None, *, counts: bool = True
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
         """Record what a reading of the job list showed about a request of unknown outcome.
 
         Args:
             findings: what it showed, in a sentence.
             next_in: seconds until the list is to be read again; None for only on demand.
-            counts: whether the list could be read. Other attempts prove nothing.
+            reading: how much the list said.
 
         Raises:
             Fenced: the outcome is known already.

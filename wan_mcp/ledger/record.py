@@ -38,6 +38,17 @@ class State(StrEnum):
     """The answer was lost. The request counts as spent, and it is never sent again."""
 
 
+class ListReading(StrEnum):
+    """What a reading of PixelDojo's job list said about a request of unknown outcome."""
+
+    FAILED = "failed"
+    """The list could not be read."""
+    INCONCLUSIVE = "inconclusive"
+    """The list could be read, but it might not show the job even if there is one."""
+    SHOWS_ABSENCE = "shows absence"
+    """The list would have shown the job if there were one. Three such readings are a proof."""
+
+
 LIVE = frozenset({State.INTENT, State.SENDING, State.ACCEPTED, State.UNKNOWN})
 """While an equal request is in one of these states, no second one may be sent."""
 UNSETTLED = frozenset({State.INTENT, State.SENDING})

@@ -13,7 +13,7 @@ from wan_mcp.ledger.fingerprint import (
     without_fragment,
     without_queries,
 )
-from wan_mcp.ledger.record import ENDED, UNSETTLED, Record, State
+from wan_mcp.ledger.record import ENDED, UNSETTLED, ListReading, Record, State
 from wan_mcp.models import Job, JobStatus, Replacement
 
 MAY_FOLLOW: Mapping[State, frozenset[State]] = {
@@ -144,21 +144,25 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
 
 
 def checked(
-    record: Record, findings: str, next_in: float | None, now: datetime, *, counts: bool
+    record: Record,
+    findings: str,
+    next_in: float | None,
+    now: datetime,
+    reading: ListReading,
 ) -> Record:
     """The record of unknown outcome after a reading of the job list, or after an attempt.
 
     Args:
         findings: what the reading showed, in a sentence.
         next_in: seconds until the next reading; None for only on demand.
-        counts: whether the list could be read.
     """
-    proof = counts and counts_as_proof(record, now)
+    shows_absence = reading is ListReading.SHOWS_ABSENCE
+    proof = shows_absence and counts_as_proof(record, now)
     # If the clock was set back since the last one, how long ago that was is not known: wait again.
-    set_back = counts and record.proof_at is not None and now < record.proof_at
+    set_back = shows_absence and record.proof_at is not None and now < record.proof_at
     return _changed(
         record,
-        checks=record.checks + counts,
+        checks=record.checks + (reading is not ListReading.FAILED),
         checked_at=now,
         proof_readings=record.proof_readings + proof,
         proof_at=now if proof or set_back else record.proof_at,

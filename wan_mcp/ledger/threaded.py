@@ -14,7 +14,7 @@ from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import Claim, LedgerUnavailable, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.transactions import Transactions
@@ -80,12 +80,12 @@ class Store:
         Args:
             wakes: whether somebody may wait for the change.
         """
-        done = await self._run(lambda: work(self._open()))
-        if wakes:
-            self.own_changes += 1
-            changed, self._changed = self._changed, anyio.Event()
-            changed.set()
-        return done
+        return await self._run(lambda: work(self._open()), self._note_change if wakes else None)
+
+    def _note_change(self) -> None:
+        self.own_changes += 1
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
     async def next_change(self, since: int) -> None:
         """Wait until `own_changes` differs from `since`."""
@@ -98,8 +98,12 @@ class Store:
             await self._run(self._close)
             self._thread.shutdown()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Run work in the ledger's thread. It is finished even if the caller is cancelled."""
+    async def _run(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> T:
+        """Run work in the ledger's thread. It is finished even if the caller is cancelled.
+
+        Args:
+            after: called in the event loop once the work has succeeded, whoever still waits.
+        """
         self._require_open()
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
@@ -107,7 +111,7 @@ class Store:
         done: asyncio.Future[T] = loop.create_future()
         # Not `run_in_executor`: if the task is cancelled, it drops work that is still in the queue.
         # Because of the shield, a caller whose scope is cancelled still gets the result.
-        self._thread.submit(self._deliver, loop, done, work)
+        self._thread.submit(self._deliver, loop, done, work, after)
         with anyio.CancelScope(shield=True):
             result = await done
         return result
@@ -119,7 +123,11 @@ class Store:
     # The methods below run in the ledger's thread.
 
     def _deliver(
-        self, loop: asyncio.AbstractEventLoop, waiting: _Waiting, work: Callable[[], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waiting: _Waiting,
+        work: Callable[[], object],
+        after: Callable[[], None] | None,
     ) -> None:
         result, failure = None, None
         try:
@@ -128,6 +136,8 @@ class Store:
         except BaseException as exc:  # every error must reach the caller
             failure = exc
         with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            if after is not None and failure is None:
+                loop.call_soon_threadsafe(after)
             loop.call_soon_threadsafe(_hand_over, waiting, result, failure)
 
     def _read(self, work: Callable[[Opened], T]) -> T:
@@ -249,10 +259,10 @@ class ThreadedLedger:
         return await self._store.read(lambda store: store.requests.unknowns(account))
 
     async def record_check(
-        self, record: Record, findings: str, next_in: float | None, *, counts: bool = True
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
         return await self._store.write(
-            lambda store: store.requests.record_check(record, findings, next_in, counts)
+            lambda store: store.requests.record_check(record, findings, next_in, reading)
         )
 
     async def recover(self) -> list[Record]:

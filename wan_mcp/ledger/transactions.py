@@ -13,7 +13,7 @@ from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, Recorded, VideoPolicy
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
-from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
 from wan_mcp.models import Job, Replacement
@@ -102,7 +102,7 @@ class Transactions:
             return recorded[0]
 
     def record_check(
-        self, record: Record, findings: str, next_in: float | None, counts: bool
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
         with self._session.transaction(record.account):
             known = self._rows.record(record.submission_id)
@@ -111,9 +111,7 @@ class Transactions:
                     f"The outcome of request {known.submission_id} is known: it is {known.state}."
                 )
             now = self._session.now()
-            return self._rows.save(
-                known, rules.checked(known, findings, next_in, now, counts=counts)
-            )
+            return self._rows.save(known, rules.checked(known, findings, next_in, now, reading))
 
     def recover(self) -> list[Record]:
         # Searched without a lock, so that reads work while others write.
