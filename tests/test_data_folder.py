@@ -1,7 +1,6 @@
 """Where the data lie: decided by the home folder, never by what a host or a sandbox sets."""
 
 import os
-import pwd
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ from wan_mcp.data_folder import data_places, expanded, home_folder
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows itself names the folder")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_user_whom_the_system_does_not_know_has_no_place(monkeypatch: pytest.Mon
     def unknown(number: int) -> None:
         raise KeyError(number)
 
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
 
     assert data_places({}).usual is None
     assert data_places({"XDG_DATA_HOME": "/srv/data"}).old == (Path("/srv/data/wan-mcp"),)
