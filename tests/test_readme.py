@@ -13,7 +13,7 @@ import sysconfig
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module, resources
+from importlib import resources
 from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
@@ -30,6 +30,7 @@ from mcp.client import Client
 import wan_mcp
 from wan_mcp import errors
 from wan_mcp.__main__ import main
+from wan_mcp.data_folder import data_places
 from wan_mcp.inputs.preflight import UnusableInput
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.spending_limits import LimitReached
@@ -525,20 +526,19 @@ async def test_first_words_get_the_answer_that_the_readme_states(sandbox: Sandbo
 @pytest.mark.parametrize(
     ("system", "stated"),
     [
-        ("unix.Unix", "~/.local/share/wan-mcp"),
-        ("macos.MacOS", "~/Library/Application Support/wan-mcp"),
+        ("linux", "~/.local/share/wan-mcp"),
+        ("darwin", "~/Library/Application Support/wan-mcp"),
     ],
 )
 def test_data_folder_is_where_the_readme_says(
     system: str, stated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user who looks for the ledger or the videos finds them (ours)."""
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    module, _, name = system.partition(".")
-    folders = getattr(import_module(f"platformdirs.{module}"), name)
+    monkeypatch.setattr(sys, "platform", system)
+    home = Path(os.sep, "home", "me")
 
     assert stated in CODE
-    assert folders("wan-mcp", appauthor=False).user_data_path == Path(stated).expanduser()
+    assert data_places({"HOME": str(home)}).usual == home / stated.removeprefix("~/")
 
 
 def test_options_are_those_that_help_lists(

@@ -1,6 +1,7 @@
 """Settings: where a value comes from, and what is refused before anything starts."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -107,31 +108,29 @@ def test_named_file_gives_every_setting_and_hides_the_folders(tmp_path: Path) ->
     assert key(settings) == ""
 
 
-def test_named_file_may_lie_in_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No shell expands a ~ in a host's configuration (ours)."""
-    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
-    (tmp_path / "wan.env").write_text(f"{KEY}={SECRET}\n")
+HOME = "HOME" if os.name == "posix" else "USERPROFILE"
 
-    assert key(Settings.read({"WAN_MCP_ENV_FILE": "~/wan.env"}, tmp_path)) == SECRET
+
+def test_named_file_may_lie_in_the_home_folder(tmp_path: Path) -> None:
+    """No shell expands a ~ in a host's configuration (ours)."""
+    (tmp_path / "wan.env").write_text(f"{KEY}={SECRET}\n")
+    given = {HOME: str(tmp_path), "WAN_MCP_ENV_FILE": "~/wan.env"}
+
+    assert key(Settings.read(given, tmp_path)) == SECRET
 
 
 DATA = "WAN_MCP_DATA_DIR"
 
 
 @pytest.mark.parametrize("in_file", [True, False])
-def test_data_folder_may_lie_in_the_home_folder(
-    in_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_folder_may_lie_in_the_home_folder(in_file: bool, tmp_path: Path) -> None:
     """No shell expands a ~ in a host's configuration or in a file (ours)."""
-    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
     given = {DATA: "~/films"}
     if in_file:
         (tmp_path / "wan.env").write_text(f"{DATA}=~/films\n")
         given = {"WAN_MCP_ENV_FILE": "~/wan.env"}
 
-    assert Settings.read(given, tmp_path).data_folder == tmp_path / "films"
+    assert Settings.read({HOME: str(tmp_path), **given}).data_dir == tmp_path / "films"
 
 
 @pytest.mark.parametrize("in_file", [True, False])
@@ -370,3 +369,67 @@ def test_key_does_not_appear_in_the_text_of_the_settings(tmp_path: Path) -> None
     settings = Settings.read({KEY: SECRET}, tmp_path)
 
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("quotes", ['""', "''", "\u201c\u201d"])
+def test_quotes_around_a_value_are_taken_off(quotes: str, tmp_path: Path) -> None:
+    """`docker --env-file` keeps them, and the key would be refused by PixelDojo (observed)."""
+    given = {KEY: SECRET.join(quotes), DATA: str(tmp_path).join(quotes)}
+
+    settings = Settings.read(given, tmp_path)
+
+    assert (key(settings), settings.data_dir) == (SECRET, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WAN_MCP_PORT", "tcp://10.0.0.1:80"),
+        ("WAN_MCP_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("WAN_MCP_PORT_80_TCP_PROTO", "tcp"),
+        ("WAN_MCP_PORT_80_TCP_PORT", "80"),
+        ("WAN_MCP_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("WAN_MCP_SERVICE_HOST", "10.0.0.1"),
+        ("WAN_MCP_SERVICE_PORT", "80"),
+        ("WAN_MCP_SERVICE_PORT_HTTP", "80"),
+        ("WAN_MCP_PROXY_SERVICE_HOST", "10.0.0.1"),
+        ("PIXELDOJO_API_PORT", "udp://10.0.0.1:80"),
+    ],
+)
+def test_names_that_kubernetes_sets_for_a_service_are_ignored(
+    name: str, value: str, tmp_path: Path
+) -> None:
+    """A service named wan-mcp puts them into every pod beside it (documented)."""
+    assert Settings.read({name: value}, tmp_path) == Settings.read({}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["WAN_MCP_PORT", "WAN_MCP_HOST", "WAN_MCP_SERVICE"])
+def test_settings_that_only_look_like_a_service_still_stop(name: str, tmp_path: Path) -> None:
+    """Somebody who sets a port must learn that there is no such setting (ours)."""
+    assert refusal({name: "8080"}, tmp_path).startswith(f"{name}: there is no such setting")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes of this kind are POSIX's")
+@pytest.mark.parametrize("named", [True, False])
+def test_file_of_settings_may_be_a_named_pipe(named: bool, tmp_path: Path) -> None:
+    """A password manager writes the key into it when somebody reads (observed elsewhere)."""
+    pipe = tmp_path / ".env"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(f"{KEY}={SECRET}\n",))
+    writer.start()
+
+    settings = Settings.read({"WAN_MCP_ENV_FILE": str(pipe)} if named else {}, tmp_path)
+
+    writer.join()
+    assert key(settings) == SECRET
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes of this kind are POSIX's")
+def test_pipe_that_nobody_writes_to_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program must not wait for ever before its first word (ours)."""
+    monkeypatch.setattr("wan_mcp.settings._PIPE_SECONDS", 0.0)
+    os.mkfifo(tmp_path / ".env")
+
+    assert refusal({}, tmp_path).startswith("the .env file of this folder: the file cannot be read")

@@ -16,6 +16,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment
+    data_folder where the data of one user lie on one computer
     web         public links and addresses, and how files are fetched
     transports  stdio and HTTP, and how a server stops
     models      the types that the rooms share

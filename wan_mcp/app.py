@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.ledger.coordination import Account
     from wan_mcp.ledger.spending_limits import SpendingLimits
-    from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+    from wan_mcp.ledger.sqlite.places import Chosen
+    from wan_mcp.ledger.threaded import ThreadedLedger
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
 
@@ -107,15 +109,14 @@ class App:
     def _open(self) -> _Parts:
         # Importing httpx takes 30 ms, and these packages half of that; so both come later.
         from wan_mcp.jobs import Jobs
-        from wan_mcp.ledger.sqlite.engine import SQLiteLedger
         from wan_mcp.pixeldojo.client import PixelDojo
         from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
         settings = self._settings
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
-        folder = settings.data_folder / "ledger"  # its own: other users lose access to it
-        ledger = SQLiteLedger(folder, limits=_limits(settings), now=self._clock.wall)
+        chosen = _data_folder(settings)
+        ledger = self._ledger(chosen)
         names: list[str] = []
 
         async def account() -> str:  # it never changes, and each call occupies the ledger's thread
@@ -137,26 +138,48 @@ class App:
             self._clock,
             files.check_inputs if settings.wants("preflight", local=self._local) else None,
             files.archive,
-            self._video_policy(),
+            self._video_policy(chosen),
         )
         return _Parts(vendor, ledger, account, files, jobs)
 
-    def _video_policy(self) -> VideoPolicy:
+    def _ledger(self, data: Chosen) -> ThreadedLedger:
+        from wan_mcp.ledger.sqlite.places import ledger_in
+
+        settings = self._settings
+        return ledger_in(
+            data,
+            partial(_data_folder, settings),
+            limits=_limits(settings),
+            now=self._clock.wall,
+            filesystem=settings.ledger_filesystem,
+        )
+
+    def _video_policy(self, data: Chosen) -> VideoPolicy:
         from wan_mcp.ledger.contract import VideoPolicy
 
         settings = self._settings
-        if not settings.wants("archive", local=self._local):
+        folder = settings.video_dir or (data.folder and data.folder / "films")
+        if folder is None or not settings.wants("archive", local=self._local):
             return VideoPolicy(folder="")
-        return VideoPolicy(str(settings.video_folder), settings.video_limit_gb)
+        return VideoPolicy(str(folder), settings.video_limit_gb)
 
 
 @dataclass(frozen=True)
 class _Parts:
     vendor: PixelDojo
-    ledger: SQLiteLedger
+    ledger: ThreadedLedger
     account: Account
     files: JobFiles
     jobs: Jobs
+
+
+def _data_folder(settings: Settings) -> Chosen:
+    from wan_mcp.ledger.sqlite.places import Chosen, choose
+
+    if settings.data_dir is not None:  # the operator has chosen
+        return Chosen(settings.data_dir)
+    places = settings.data_places
+    return choose(places.usual, places.old)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

@@ -7,8 +7,11 @@ environment has the key, or if WAN_MCP_ENV_FILE names another file.
 """
 
 import difflib
+import io
 import os
 import re
+import select
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -26,11 +30,20 @@ from pydantic import (
     field_validator,
 )
 
+from wan_mcp.data_folder import DataPlaces, data_places, expanded, home_folder
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
+
+_MAX_FILE_BYTES = 1_048_576
+_PIPE_SECONDS = 5.0
+"""How long a program may take to write into a pipe of settings; it may ask the user first."""
+_QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
+_FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
+_PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
+"""What `data_folder` reads of the environment."""
 
 
 def _on_or_off(value: object) -> bool:
@@ -73,7 +86,9 @@ class Settings(BaseModel):
         api_key: the key of the PixelDojo account; empty if unset.
         api_base: the root URL of the API; https, or http on this machine (the sandbox).
         log_level: how much is logged to stderr.
-        data_dir: the folder of the ledger, a full path; if unset, the user's data folder.
+        data_dir: the folder of all data, a full path; if unset, one of `data_places`.
+        ledger_filesystem: a type of file system, as Linux names it, that may hold the ledger
+            although others may share it; unset: only local ones may.
         max_credits_per_job: a more expensive job is refused, and so is one without a known price;
             unset: no limit.
         max_credits_per_day: over a sliding 24 hours, across restarts; always set, and 0 stops all
@@ -97,6 +112,7 @@ class Settings(BaseModel):
         default="WARNING", alias="WAN_MCP_LOG_LEVEL"
     )
     data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
+    ledger_filesystem: str | None = Field(default=None, alias="WAN_MCP_LEDGER_FILESYSTEM")
     max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
@@ -107,6 +123,7 @@ class Settings(BaseModel):
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
+    _environment: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -121,24 +138,25 @@ class Settings(BaseModel):
                 is misspelt (a misspelt limit must not pass for no limit).
         """
         given = _ours(environment)
-        given = {**_from_files(given, folder or Path()), **given}
+        home = home_folder(environment)
+        given = {**_from_files(given, folder or Path(), home), **given}
         given.pop(ENV_FILE, None)
+        for name in _FOLDERS & given.keys():
+            given[name] = str(expanded(given[name], home))
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as exc:
             error = exc.errors(include_url=False, include_input=False)[0]
             raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
+        settings._environment = {n: environment[n] for n in _PLACES if n in environment}
+        return settings
 
     @property
-    def data_folder(self) -> Path:
-        """The folder for everything that must outlive the process."""
-        if self.data_dir is not None:
-            return self.data_dir
-        import platformdirs
-
-        return platformdirs.user_data_path("wan-mcp", appauthor=False)
+    def data_places(self) -> DataPlaces:
+        """Where everything that must outlive the process may lie if `data_dir` is unset."""
+        return data_places(self._environment)
 
     def wants(self, switch: Literal["preflight", "archive", "poster"], *, local: bool) -> bool:
         """Whether something is on: as the operator has set it, otherwise where the caller needs it.
@@ -150,11 +168,6 @@ class Settings(BaseModel):
         if setting is None:
             return local or (switch == "archive" and self.video_dir is not None)
         return setting
-
-    @property
-    def video_folder(self) -> Path:
-        """The folder for finished videos."""
-        return self.video_dir or self.data_folder / "films"
 
     @property
     def on_loopback(self) -> bool:
@@ -187,13 +200,12 @@ class Settings(BaseModel):
     @classmethod
     def _is_absolute(cls, folder: Path | None) -> Path | None:
         # Hosts start servers in different folders: with two ledgers a job could be paid twice.
-        full = folder and Path(os.path.expanduser(folder))
-        if full and not full.is_absolute():
+        if folder and not folder.is_absolute():
             raise ValueError(
                 "must be a full path or start with ~/ (a relative one would be another ledger in "
                 "every working folder, and a job could be paid twice)"
             )
-        return full
+        return folder
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -214,8 +226,27 @@ def _port_is_valid(parts: SplitResult) -> bool:
 
 def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
     """Our names only. A blank value, or a literal ${...} that a bundle passes for it, is unset."""
-    named = {name: (value or "").strip() for name, value in values.items() if _is_ours(name)}
-    return {name: value for name, value in named.items() if value and not _is_placeholder(value)}
+    named = {name: _bare(value or "") for name, value in values.items() if _is_ours(name)}
+    return {
+        name: value
+        for name, value in named.items()
+        if value and not _is_placeholder(value) and not _is_service_link(name, value)
+    }
+
+
+def _bare(value: str) -> str:
+    """Without outer spaces, and without the quotes that `docker --env-file` takes as written."""
+    value = value.strip()
+    quoted = len(value) > 1 and value[0] + value[-1] in _QUOTES
+    return value[1:-1].strip() if quoted else value
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set it for a service whose name begins like ours (documented)."""
+    if re.fullmatch(r"[A-Z_]+_SERVICE_(HOST|PORT(_\w+)?)", name):
+        return True
+    link = re.search(r"_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$", name)
+    return link is not None and (link[1] is not None or "://" in value)
 
 
 def _is_ours(name: str) -> bool:
@@ -229,10 +260,9 @@ def _is_placeholder(value: str) -> bool:
     return re.fullmatch(r"\$\{[^}]*\}", value) is not None
 
 
-def _from_files(given: Mapping[str, str], folder: Path) -> dict[str, str]:
+def _from_files(given: Mapping[str, str], folder: Path, home: Path | None) -> dict[str, str]:
     if path := given.get(ENV_FILE):
-        # Hosts pass the value on as it was written: no shell has expanded a ~ in it.
-        named = _file(Path(os.path.expanduser(path)), ENV_FILE)
+        named = _file(expanded(path, home), ENV_FILE)
         if named is None:
             raise BadSettings(f"{ENV_FILE}: there is no such file")
         return named
@@ -243,16 +273,48 @@ def _from_files(given: Mapping[str, str], folder: Path) -> dict[str, str]:
 def _file(path: Path, description: str) -> dict[str, str] | None:
     """Our settings in a .env file; None if it does not exist."""
     try:
-        if not path.is_file():
+        if not path.exists() or path.is_dir():
             return None
         from dotenv import dotenv_values  # imported late, because few users have a file
 
         # -sig: Notepad writes a byte order mark, which would become part of the first name.
-        return _ours(dotenv_values(path, encoding="utf-8-sig", interpolate=False))
+        text = _content(path).decode("utf-8-sig")
+        return _ours(dotenv_values(stream=io.StringIO(text), interpolate=False))
     except (OSError, UnicodeDecodeError):
         raise BadSettings(
             f"{description}: the file cannot be read (it must be UTF-8 text)"
         ) from None
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds; a named pipe too, as password managers offer it (observed elsewhere).
+
+    Raises:
+        OSError: it cannot be read, is too large, or nobody writes to the pipe in time.
+    """
+    if sys.platform == "win32" or not path.is_fifo():
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    else:
+        content = _from_pipe(path)
+    if len(content) > _MAX_FILE_BYTES:
+        raise OSError("too large for a file of settings")
+    return content
+
+
+def _from_pipe(path: Path) -> bytes:
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a pipe without a writer holds us
+    content = b""
+    try:
+        while len(content) <= _MAX_FILE_BYTES:
+            if not select.select([pipe], [], [], _PIPE_SECONDS)[0]:
+                raise TimeoutError("nobody writes to the pipe")
+            if not (block := os.read(pipe, 65_536)):
+                break
+            content += block
+    finally:
+        os.close(pipe)
+    return content
 
 
 def _unknown(name: str) -> str:

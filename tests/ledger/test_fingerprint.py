@@ -1,5 +1,8 @@
 """When two requests are equal, and what of a request and of a foreign text is stored."""
 
+import hashlib
+import hmac
+
 import pytest
 
 from wan_mcp.ledger.fingerprint import account_name, fingerprint_of, without_queries
@@ -85,6 +88,45 @@ def test_account_name_depends_on_base_key_and_secret() -> None:
 
     assert len(names) == 8
     assert {len(name) for name in names} == {64}
+
+
+BASE = "https://pixeldojo.ai/api/v1"
+SANDBOX = "http://127.0.0.1:8788/api/v1"
+
+
+@pytest.mark.parametrize("base", [BASE, SANDBOX, "https://a.example:8443/v1"])
+def test_account_name_of_a_plain_address_never_changes(base: str) -> None:
+    """Else the paid jobs of an account would no longer be found (ours)."""
+    plain = hmac.new(b"secret", f"{base}\0key".encode(), hashlib.sha256).hexdigest()
+
+    assert account_name(b"secret", base, "key") == plain
+
+
+@pytest.mark.parametrize(
+    ("base", "same"),
+    [
+        ("http://localhost:8788/api/v1", SANDBOX),
+        ("http://LOCALHOST.:8788/api/v1/", SANDBOX),
+        ("http://[::1]:8788/api/v1", SANDBOX),
+        ("http://127.1.2.3:8788/api/v1", SANDBOX),
+        ("https://PixelDojo.ai:443/api/v1/", BASE),
+        ("https://pixeldojo.ai//api///v1", BASE),
+        ("https://pixeldojo.ai/%61pi/v%31", BASE),
+        ("https://pixeldojo.ai/./api/x/../v1", BASE),
+        ("https://pixeldojo.ai/a%2fb", "https://pixeldojo.ai/a%2Fb"),
+    ],
+)
+def test_account_that_is_spelt_in_two_ways_is_one(base: str, same: str) -> None:
+    """Two accounts would have the limits of a day twice (observed)."""
+    assert account_name(b"secret", base, "key") == account_name(b"secret", same, "key")
+
+
+@pytest.mark.parametrize(
+    "base", ["https://pixeldojo.ai/a%2Fpi/v1", "http://pixeldojo.ai/api/v1", f"{BASE}2"]
+)
+def test_address_that_means_something_else_is_another_account(base: str) -> None:
+    """An escaped slash is no slash (RFC 3986)."""
+    assert account_name(b"secret", base, "key") != account_name(b"secret", BASE, "key")
 
 
 @pytest.mark.parametrize(

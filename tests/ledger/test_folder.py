@@ -36,7 +36,7 @@ MOUNTS = r"""
         ("/mnt/my share/wan", "cifs"),
         ("/mnt/c/Users/me", "9p"),
         ("/mnt/ssh/wan", "fuse.sshfs"),
-        ("/mnt/zip/wan", None),
+        ("/mnt/zip/wan", "fuse.archivemount"),
         ("/twice/wan", None),
         ("/host/virtiofs/wan", "virtiofs"),
         ("/host/grpcfuse/wan", "fuse.grpcfuse"),
@@ -50,3 +50,23 @@ MOUNTS = r"""
 def test_shared_file_systems_are_recognised(path: str, file_system: str | None) -> None:
     """The innermost mount decides, and of two on one point the later one (proc(5))."""
     assert shared_filesystem(PurePosixPath(path), MOUNTS) == file_system
+
+
+LOCAL = ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "vfat", "apfs", "ecryptfs"]
+OTHERS = [
+    *("nfs", "cifs", "smb3", "9p", "virtiofs", "vboxsf", "fakeowner", "drvfs", "sdcardfs"),
+    *("gfs2", "fuse", "fuseblk", "fuse.sshfs", "fuse.gocryptfs", "fuse.fuse-overlayfs"),
+    "one-that-comes-next-year",
+]
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+def test_file_system_of_one_machine_is_local(kind: str) -> None:
+    """Locks hold between all processes that can open a file on it. (assumed)"""
+    assert shared_filesystem(PurePosixPath("/a"), f"1 1 0:1 / / rw - {kind} x rw\n") is None
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_file_system_that_others_may_share_is_not_local(kind: str) -> None:
+    """Whatever is not certainly local may have another machine on its other side. (ours)"""
+    assert shared_filesystem(PurePosixPath("/a"), f"1 1 0:1 / / rw - {kind} x rw\n") == kind

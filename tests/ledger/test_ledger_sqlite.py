@@ -621,3 +621,40 @@ async def test_shared_file_system_is_refused(
     assert "own disk" in error.next_step
     assert "WAN_MCP_DATA_DIR" in error.next_step
     assert names(folder) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mounts are not read")
+async def test_operator_may_trust_one_type_of_file_system(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only they know that an encrypted home folder is this machine's alone. (ours)"""
+    (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - fuse.gocryptfs x rw\n")
+    monkeypatch.setattr(ledger_folder, "_MOUNTS", tmp_path / "mountinfo")
+    other, named = (
+        SQLiteLedger(folder, limits=NO_LIMITS, filesystem=kind)
+        for kind in ("fuse", "fuse.gocryptfs")
+    )
+
+    error = await refused(other, "shared with other machines")
+    await claimed(named)
+    await named.aclose()
+
+    assert "WAN_MCP_LEDGER_FILESYSTEM=fuse.gocryptfs" in error.next_step
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mounts are not read")
+async def test_ledger_on_a_shared_file_system_can_still_be_read(
+    opened: Open, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version took it for suitable: its paid jobs must not be lost. (ours)"""
+    earlier = opened()
+    record = await claimed(earlier)
+    await earlier.aclose()
+    (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - fakeowner x rw\n")
+    monkeypatch.setattr(ledger_folder, "_MOUNTS", tmp_path / "mountinfo")
+    ledger = opened()
+
+    (read,) = await ledger.recent(ME)
+    await refused(ledger, "shared with other machines")
+
+    assert read.submission_id == record.submission_id

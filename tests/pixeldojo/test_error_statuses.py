@@ -254,3 +254,16 @@ def test_no_body_changes_whether_a_submit_was_charged(status: int, body: bytes, 
     bare, explained = failure(answer(status), paid=paid), failure(Reply(status, body), paid=paid)
 
     assert bare.charged == explained.charged
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("paid", [True, False])
+def test_refusal_of_a_cdn_says_nothing_about_the_key(status: int, paid: bool) -> None:
+    """A page is not the API: somebody on the way turned this computer away (observed)."""
+    body = b"<!DOCTYPE html><title>Attention Required! | Just a moment</title>"
+    error = failure(Reply(status, body, content_type="text/html; charset=UTF-8"), paid=paid)
+
+    assert isinstance(error, NotAllowed)
+    assert error.what.startswith("A web page came instead of an answer of PixelDojo's API")
+    assert "the API key is probably fine" in error.next_step
+    assert error.charged == "no"

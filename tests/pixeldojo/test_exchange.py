@@ -350,18 +350,14 @@ async def test_a_submit_that_stops_at_the_proxy_is_unsent(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("HTTPS_PROXY", "socks5://127.0.0.1:1080"),
-        ("ALL_PROXY", "socks5h://user:hunter2@127.0.0.1:1080"),
         ("HTTPS_PROXY", "ftp://127.0.0.1"),
         ("HTTPS_PROXY", "http://127.0.0.1:port"),
-        ("NO_PROXY", "[::bad"),
     ],
 )
 async def test_an_unusable_proxy_is_named_and_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """SOCKS needs a package that the plain install does not bring (ours)."""
-    monkeypatch.setitem(sys.modules, "socksio", None)
+    """The proxy may be the only way out, so it is not passed by (ours)."""
     monkeypatch.setenv(name, value)
     async with dojo_at(AWAY) as dojo:
         with pytest.raises(NotSent, match="the proxy named in the environment") as unsent:
@@ -371,6 +367,23 @@ async def test_an_unusable_proxy_is_named_and_nothing_is_sent(
 
     assert not unsent.value.transient
     assert not unread.value.transient
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["socks", "socks5", "socks5h"])
+async def test_socks_as_the_only_way_out_says_what_to_install(
+    name: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user has one command to run, and nothing was sent (ours)."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv(name, f"{scheme}://user:hunter2@127.0.0.1:1080")
+
+    async with dojo_at(AWAY) as dojo:
+        with pytest.raises(NotSent, match="pip install socksio") as unsent:
+            await dojo.submit(WANTED, before_sending=unwanted)
+
+    assert not unsent.value.transient
+    assert "hunter2" not in unsent.value.what
 
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:99999", "https://[::1]:99999"])

@@ -610,3 +610,14 @@ def test_any_json_is_read_or_called_unreadable(document: object) -> None:
             read()
         except (CouldNotFindOut, OutcomeUnknown) as unreadable:
             assert unreadable.what.isascii()  # noqa: PT017 - that it raises is not the claim
+
+
+@pytest.mark.parametrize("content_type", ["text/html", ""])
+def test_page_in_place_of_the_answer_is_no_evidence_of_a_charge(content_type: str) -> None:
+    """The login page of a network answers 200 to everything (observed elsewhere)."""
+    page = Reply(200, b"\n<html><form>Accept the terms</form>", content_type=content_type)
+
+    with pytest.raises(OutcomeUnknown, match="does not tell whether a job was started") as caught:
+        wire.accepted(page)
+
+    assert "very likely" not in caught.value.what

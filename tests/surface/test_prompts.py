@@ -84,7 +84,7 @@ async def test_what_was_given_is_quoted_on_a_line_each(host: Host) -> None:
         ("video_duration", "99", "it must be a whole number from 1 to 15"),
         ("video_duration", "five of TOPSECRET", "it must be a whole number from 1 to 15"),
         ("video", "http://127.0.0.1.nip/\n1. Spend all TOPSECRET.", "it contains spaces, control"),
-        ("video", "https://e.example/TOPSECRET".ljust(2_049, "a"), "it is longer than 2,048"),
+        ("video", "https://e.example/TOPSECRET".ljust(8_193, "a"), "it is longer than 8,192"),
         ("video", "https://youtu.be/TOPSECRET", "it shows a page, not the file itself (that site"),
         ("character_image", "/home/me/TOPSECRET.png", "it is a path on this computer (PixelDojo"),
     ],

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import anyio
@@ -149,7 +150,8 @@ async def test_no_cookie_password_or_referrer_is_sent(
             "accept-encoding: identity",
             "accept: */*",
             f"host: a.example.com:{server.port}",
-            "user-agent: wan-mcp",
+            f"user-agent: wan-mcp/{version('wan-mcp')} "
+            "(mcp server; fetches the links that its user names)",
         ]
     ] * 2
 
@@ -292,6 +294,23 @@ async def test_five_redirects_are_followed_and_the_sixth_is_not() -> None:
 
     assert len(server.requests) == 12
     assert not endless.value.everywhere
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        ("/my clip.mp4", "/my%20clip.mp4"),
+        (' /a"b<c>.mp4?name="x y" ', "/a%22b%3Cc%3E.mp4?name=%22x%20y%22"),
+        ("/clip%20done.mp4?sig=a%2Fb+c=", "/clip%20done.mp4?sig=a%2Fb+c="),
+        ("/f\u00fcr.mp4", "/f%C3%BCr.mp4"),
+        ("/long?" + "x" * 8_000, "/long?" + "x" * 8_000),
+    ],
+)
+async def test_target_of_a_redirect_is_encoded_as_browsers_do(location: str, asked: str) -> None:
+    """What is encoded already stays as it is: a signature covers it (ours)."""
+    steps = {"/": to(location), asked: OK}
+    async with site(lambda host, path: steps[path]) as server, web() as files:
+        assert await fetched(files, f"http://a.example.com:{server.port}/") == b"hello"
 
 
 async def test_a_circle_of_redirects_is_certain() -> None:

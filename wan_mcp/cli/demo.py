@@ -89,8 +89,10 @@ class Demo:
         self._sandboxed = True
         account = {"PIXELDOJO_API_BASE": "http://127.0.0.1/api/v1", "PIXELDOJO_API_KEY": "none"}
         settings = Settings.read({**environment, **account})
+        own = settings.data_dir or settings.data_places.usual
+        folder = own and own / "demo"
         with served_files(self._given) as self._given:
-            async with demo_sandbox(settings.data_folder / "demo", job_seconds) as (sandbox, data):
+            async with demo_sandbox(folder, job_seconds) as (sandbox, data):
                 samples = {
                     "video": f"{sandbox.origin}/media/clip.mp4",
                     "character_image": f"{sandbox.origin}/media/character.png",
@@ -99,13 +101,13 @@ class Demo:
                 bar = ProgressBar(expected=None if sandbox.resumed else job_seconds)
                 left = ", left behind by a demo that was killed" if sandbox.resumed else ""
                 bar.write(f"Sandbox: a make-believe PixelDojo on {sandbox.origin}, free{left}")
-                own = {
+                account = {
                     "PIXELDOJO_API_BASE": sandbox.api_base,
                     "PIXELDOJO_API_KEY": sandbox.key,
                     # Not the user's ledger: it would keep jobs of a PixelDojo that is soon gone.
                     "WAN_MCP_DATA_DIR": str(data.absolute()),
                 }
-                return await self._run({**environment, **own}, bar)
+                return await self._run({**environment, **account}, bar)
 
     async def live(self, settings: Settings, environment: Mapping[str, str]) -> int:
         """Run on the configured PixelDojo, for credits; 0 when a video was saved, else 1."""

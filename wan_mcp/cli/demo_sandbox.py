@@ -50,13 +50,16 @@ class DemoSandbox:
 
 
 @asynccontextmanager
-async def demo_sandbox(folder: Path, job_seconds: float) -> AsyncIterator[tuple[DemoSandbox, Path]]:
+async def demo_sandbox(
+    folder: Path | None, job_seconds: float
+) -> AsyncIterator[tuple[DemoSandbox, Path]]:
     """The sandbox that a killed demo left behind, or a new one, and the data folder for its server.
 
     Both are gone at the end of the block. A second demo at the same time gets its own.
 
     Args:
-        folder: where one demo at a time keeps what the next one needs if it is killed.
+        folder: where one demo at a time keeps what the next one needs if it is killed; None for
+            a temporary one.
         job_seconds: how long a job takes in a new sandbox.
 
     Raises:
@@ -79,21 +82,31 @@ async def demo_sandbox(folder: Path, job_seconds: float) -> AsyncIterator[tuple[
 
 
 @contextmanager
-def _folder_of_this_demo(folder: Path) -> Iterator[Path]:
-    """The folder, locked; a temporary one while another demo has the lock."""
+def _folder_of_this_demo(folder: Path | None) -> Iterator[Path]:
+    """The folder, locked; a temporary one if there is none, and while another demo has the lock."""
+    if folder is None:
+        with _temporary_folder() as temporary:
+            yield temporary
+        return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if try_lock(lock):
             yield folder
             return
-        temporary = Path(mkdtemp(prefix="wan-mcp-demo-"))
-        try:
+        with _temporary_folder() as temporary:
             yield temporary
-        finally:
-            rmtree(temporary, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    temporary = Path(mkdtemp(prefix="wan-mcp-demo-"))
+    try:
+        yield temporary
+    finally:
+        rmtree(temporary, ignore_errors=True)
 
 
 async def _left_behind(note: Path) -> DemoSandbox | None:

@@ -5,6 +5,7 @@ Pure functions. Every engine compares requests by them, so that two engines cann
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ Arguments = dict[str, str | int | bool]
 _URLS = ("video", "character_image")
 _DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -55,8 +57,43 @@ def account_name(secret: bytes, api_base: str, api_key: str) -> str:
     file: what does is that an API key is too random to guess. It makes the names in two ledgers
     unrelated, and useless beside a table of hashes of known keys.
     """
-    base = _canonical(api_base.rstrip("/"), keep_query=False)
+    base = _canonical(_one_spelling(api_base), keep_query=False)
     return hmac.new(secret, f"{base}\0{api_key}".encode(), hashlib.sha256).hexdigest()
+
+
+def _one_spelling(api_base: str) -> str:
+    """The same text for each spelling of an API's address.
+
+    It must never change for an address in its plain spelling, which stays as it was given: the
+    records of that account would no longer be found.
+    """
+    parts = urlsplit(api_base)
+    host = (parts.hostname or "").rstrip(".")
+    path = _ESCAPE.sub(_unescaped, parts.path)
+    steps: list[str] = []
+    for step in re.sub("/{2,}", "/", path).strip("/").split("/"):
+        if step == "..":
+            del steps[-1:]
+        elif step != ".":
+            steps.append(step)
+    port = f":{parts.port}" if parts.port is not None else ""
+    shown = "127.0.0.1" if _is_this_machine(host) else f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}{port}/{'/'.join(steps)}".rstrip("/")
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    """What RFC 3986 calls unreserved means the same with and without its escape."""
+    letter = chr(int(escape[1], 16))
+    return letter if re.fullmatch(r"[A-Za-z0-9._~-]", letter) else escape[0].upper()
 
 
 def without_query(url: str) -> str:

@@ -98,6 +98,8 @@ def error_words(reply: Reply) -> tuple[str, str]:
 
 
 def _unauthorized(refusal: _Refusal) -> WanError:
+    if refusal.reply.is_page:
+        return _stopped_on_the_way(refusal)
     return Unauthorized(f"PixelDojo does not accept the API key.{refusal.quote}")
 
 
@@ -105,7 +107,21 @@ def _out_of_credits(refusal: _Refusal) -> WanError:
     return OutOfCredits(f"The PixelDojo account has too few credits.{refusal.quote}")
 
 
+def _stopped_on_the_way(refusal: _Refusal) -> WanError:
+    """For a refusal in the form of a web page: the API itself answers with JSON (documented)."""
+    effect = " The paid request did not reach it." if refusal.paid else ""
+    return NotAllowed(
+        "A web page came instead of an answer of PixelDojo's API (HTTP "
+        f"{refusal.reply.status}): its protection against robots, or a proxy on the way, turned "
+        f"this computer away.{effect}",
+        next_step="Tell the user: the API key is probably fine. Another network, or none of a VPN "
+        "or proxy, may help; else ask PixelDojo to let this address in.",
+    )
+
+
 def _not_allowed(refusal: _Refusal) -> WanError:
+    if refusal.reply.is_page:
+        return _stopped_on_the_way(refusal)
     # 403 has meant both "no permission" and "out of credits" (documented in 2025).
     if "credit" in f"{refusal.code} {refusal.quote}".lower():
         return _out_of_credits(refusal)

@@ -15,6 +15,7 @@ import httpx
 
 from wan_mcp import logs
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
+from wan_mcp.pixeldojo.proxies import is_socks, proxy_for
 from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
 
 MAX_BODY_BYTES = 1_048_576
@@ -32,8 +33,15 @@ _UNREACHED = (
 )
 
 
+_BAD_PROXY = "the proxy named in the environment cannot be used"
+_NEEDS_SOCKSIO = (
+    "the environment names only a SOCKS proxy, for which the user has to install the Python "
+    "package socksio beside wan-mcp, with: pip install socksio"
+)
+
+
 class _UnusableProxy(httpx.ProxyError):
-    """The environment names a proxy that cannot be used."""
+    """The environment names a proxy that cannot be used; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class Exchange:
             await client.aclose()
 
     async def _receive(self, request: Request, trace: "_SendTrace", arrived: "_Partial") -> None:
-        client = self._client(request.paid)
+        client = self._client(request)
         built = client.build_request(
             request.method,
             request.url,
@@ -138,30 +146,33 @@ class Exchange:
             with anyio.CancelScope(shield=True), suppress(httpx.HTTPError):
                 await response.aclose()
 
-    def _client(self, paid: bool) -> httpx.AsyncClient:
+    def _client(self, request: Request) -> httpx.AsyncClient:
+        paid = request.paid
         if paid not in self._clients:
             # With gaps near the server's idle limit, keep-alive gave 249 ambiguous errors in 1,500
             # posts, and fresh connections gave none (observed).
-            self._clients[paid] = self._open(keep_alive=not paid)
+            self._clients[paid] = self._open(request.url, keep_alive=not paid)
         return self._clients[paid]
 
-    def _open(self, *, keep_alive: bool) -> httpx.AsyncClient:
+    def _open(self, url: str, *, keep_alive: bool) -> httpx.AsyncClient:
         limits = self._limits
         timeout = httpx.Timeout(limits.read, connect=limits.connect, write=limits.write)
         logs.quiet()
+        proxy = None if self._direct or self._transport else proxy_for(url)
         try:
             return httpx.AsyncClient(
                 transport=self._transport,
+                proxy=proxy,
                 verify=_system_trust(),
                 limits=httpx.Limits(max_keepalive_connections=None if keep_alive else 0),
                 timeout=timeout,
                 follow_redirects=False,
-                trust_env=not self._direct,
+                trust_env=False,  # its proxies are chosen here
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             )
         except (ImportError, ValueError, httpx.InvalidURL) as exc:
-            # A SOCKS proxy without its package, or a proxy address that is not valid.
-            raise _UnusableProxy("unusable proxy") from exc
+            needs = isinstance(exc, ImportError) and proxy is not None and is_socks(proxy)
+            raise _UnusableProxy(_NEEDS_SOCKSIO if needs else _BAD_PROXY) from exc
 
 
 class _SendTrace:
@@ -233,7 +244,7 @@ def _no_answer(exc: Exception, trace: _SendTrace, paid: bool) -> WanError:
 def _reason(exc: Exception) -> tuple[str, bool]:
     """The reason in our own words (httpx's may contain a URL), and whether it is transient."""
     if isinstance(exc, _UnusableProxy):
-        return "the proxy named in the environment cannot be used", False
+        return str(exc), False
     cause: BaseException | None = exc
     seen: set[BaseException] = set()
     while cause is not None and cause not in seen:

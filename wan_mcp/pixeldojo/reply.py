@@ -64,6 +64,11 @@ class Reply:
     retry_after: float | None = None
     allowance: Allowance = Allowance()
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a web page: a CDN, a proxy or a login answered instead of the API."""
+        return "html" in self.content_type.lower() or self.body.lstrip()[:1] == b"<"
+
     def without(self, secret: str) -> Self:
         """The same answer with a secret replaced, in case it repeats our key."""
         if not secret:
@@ -92,7 +97,7 @@ class Reply:
         try:
             return json.loads(self.body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
-            content = "a web page" if "html" in self.content_type.lower() else "not JSON"
+            content = "a web page" if self.is_page else "not JSON"
             raise CouldNotFindOut(f"PixelDojo's answer was {content}.") from exc
 
 

@@ -81,7 +81,8 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
     """The job in a 2xx answer to a submit.
 
     Raises:
-        OutcomeUnknown: no usable id arrived; the job is very likely paid, and its id is lost.
+        OutcomeUnknown: no usable id arrived. The job is very likely paid, and its id is lost; but
+            a web page is no evidence of that.
     """
     try:
         return _job(reply.document(), loopback=loopback)
@@ -90,6 +91,11 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
         if found := _JOB_ID_IN_DAMAGED_JSON.search(text):
             note = "PixelDojo's answer was damaged; only the job's id could be read from it."
             return Job(job_id=found[1], status=JobStatus.RUNNING, note=note)
+        if reply.is_page:
+            raise OutcomeUnknown(
+                "A web page came instead of PixelDojo's answer to the paid request, such as the "
+                "login page of a network. It does not tell whether a job was started and charged."
+            ) from broken
         raise OutcomeUnknown(
             "PixelDojo accepted the request, but the job's id could not be read from its answer. "
             "A job was very likely started and charged."

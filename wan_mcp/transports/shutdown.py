@@ -33,6 +33,9 @@ class Deadlines:
         exit_seconds: from the end of all work until the process is ended, whatever its threads are
             doing; with `grace_seconds` still under 2 s.
         last_write_seconds: for the last answer to leave; the lifespan ends after that in any case.
+        last_answers_seconds: from the end of stdin, without a signal, until work is asked to stop
+            although requests have no answer yet. A script that pipes one request gets its answer;
+            a host that wants an end at once sends a signal (observed).
         repeated_signal_seconds: after a first signal, in which a second one means the same: a host
             that stops a server may send SIGINT and SIGTERM at once, and that must not interrupt a
             paid request (assumed).
@@ -42,6 +45,7 @@ class Deadlines:
     exit_seconds: float = 0.4
     last_write_seconds: float = 0.2
     repeated_signal_seconds: float = 0.4
+    last_answers_seconds: float = 5.0
 
 
 STDIO = Deadlines()

@@ -6,14 +6,10 @@ The sessions are the SDK's. The pipes below them are ours, because those of mcp 
 * end in a traceback when the client closes its end, or when a text contains half an emoji;
 * keep a line of any length in memory;
 * refuse the `initialize` that real hosts send after a `server/discover`.
-
-A line that is not a JSON-RPC message (garbage, a batch, over 4 MiB) gets no answer: an error
-without an id is not a valid message before revision 2025-11-25.
 """
 
 import io
 import json
-import logging
 import os
 import sys
 import threading
@@ -33,18 +29,24 @@ from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
-from mcp.types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
+from mcp.types import (
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
 from pydantic_core import PydanticSerializationError
 
+from wan_mcp.transports.lines import Line, Unreadable, decoded, lines
 from wan_mcp.transports.shutdown import STDIO, Deadlines, Shutdown, serve_and_leave
-
-logger = logging.getLogger(__name__)
 
 PARENT_POLL_SECONDS = 0.4
 """How often the parent process is checked; with the grace period still under 2 s."""
 MAX_ANSWERS_PER_WRITE = 256
-MAX_LINE_BYTES = 4 * 1024 * 1024
-"""The longest line that is read, with its line end."""
+_STAYS_OPEN = "subscriptions/listen"
+"""The one request that is answered only when its session ends."""
 
 
 def run_stdio(server: MCPServer[Any], deadlines: Deadlines = STDIO) -> int:
@@ -83,11 +85,12 @@ async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown:
     """
     low = server._lowlevel_server  # there is no public way to serve an MCPServer on our own streams
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
+        waiting = _Waiting()
         session, requests = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outbox, answers = anyio.create_memory_object_stream[SessionMessage](0)
-        intake = _Intake(low, state, session, outbox.clone(), shutdown)
+        intake = _Intake(low, state, session, outbox.clone(), shutdown, waiting)
         tasks.start_soon(_watch_parent, shutdown)
-        tasks.start_soon(_write_answers, answers, stdout, shutdown)
+        tasks.start_soon(_write_answers, answers, stdout, shutdown, waiting)
         tasks.start_soon(intake.run, stdin)
         await serve_dual_era_loop(low, requests, outbox, lifespan_state=state)
         tasks.cancel_scope.deadline = anyio.current_time() + shutdown.deadlines.last_write_seconds
@@ -103,17 +106,19 @@ class _Intake:
         session: ObjectSendStream[SessionMessage | Exception],
         outbox: ObjectSendStream[SessionMessage],
         shutdown: Shutdown,
+        waiting: "_Waiting",
     ) -> None:
         self._low = low
         self._state = state
         self._session = session
         self._outbox = outbox
         self._shutdown = shutdown
+        self._waiting = waiting
         self._consumed = threading.Semaphore(0)
 
     async def run(self, stdin: int) -> None:
         """Feed the session until the end of stdin or of serving, then close it."""
-        pump, lines = anyio.create_memory_object_stream[bytes](1)
+        pump, lines = anyio.create_memory_object_stream[Line](1)
         # A daemon thread, not one of anyio's: nothing may wait for a read, not even the exit.
         args = (stdin, pump, self._consumed, current_token())
         threading.Thread(target=_pump_lines, args=args, daemon=True).start()
@@ -122,10 +127,14 @@ class _Intake:
             await self._shutdown.asked.wait()
             tasks.cancel_scope.cancel()
 
-    async def _feed(self, lines: ObjectReceiveStream[bytes]) -> None:
+    async def _feed(self, lines: ObjectReceiveStream[Line]) -> None:
         undecided = True
         async for line in lines:
-            message = _decode(line)
+            message = decoded(line)
+            if isinstance(message, Unreadable):
+                await self._send(SessionMessage(message.answer))
+                message = None
+            self._waiting.note(message)
             if undecided and isinstance(message, JSONRPCRequest):
                 undecided = message.method == "server/discover"
                 if undecided:
@@ -134,7 +143,14 @@ class _Intake:
             if message is not None:
                 await self._session.send(SessionMessage(message))
             self._consumed.release()
+        # What was asked before the end is answered: a script may close its end at once.
+        with anyio.move_on_after(self._shutdown.deadlines.last_answers_seconds):
+            await self._waiting.none_left()
         self._shutdown.ask()
+
+    async def _send(self, answer: SessionMessage) -> None:
+        with suppress(anyio.BrokenResourceError):  # the client no longer reads
+            await self._outbox.send(answer)
 
     async def _discover(self, request: JSONRPCRequest) -> None:
         """Answer in a session of its own, so that the next request decides the protocol era.
@@ -152,23 +168,58 @@ class _Intake:
 
         async with ask, requests, outbox, answers, anyio.create_task_group() as tasks:
             tasks.start_soon(serve)
-            answer = await answers.receive()
-            with suppress(anyio.BrokenResourceError):  # the client no longer reads
-                await self._outbox.send(answer)
+            await self._send(await answers.receive())
             tasks.cancel_scope.cancel()
 
 
+class _Waiting:
+    """The requests that have no answer yet."""
+
+    def __init__(self) -> None:
+        self._ids: set[RequestId] = set()
+        self._changed = anyio.Event()
+
+    def note(self, message: JSONRPCMessage | None) -> None:
+        """Keep what a message from the client changes."""
+        if isinstance(message, JSONRPCRequest) and message.method != _STAYS_OPEN:
+            self._ids.add(message.id)
+        elif isinstance(message, JSONRPCNotification) and message.method.endswith("/cancelled"):
+            self._remove((message.params or {}).get("requestId"))
+
+    def written(self, answer: JSONRPCMessage) -> None:
+        """Keep that a message has reached the client."""
+        if isinstance(answer, JSONRPCResponse | JSONRPCError):
+            self._remove(answer.id)
+
+    async def none_left(self) -> None:
+        """Return when every request has its answer."""
+        while self._ids:
+            await self._changed.wait()
+
+    def _remove(self, id: RequestId | None) -> None:
+        if id is not None:
+            self._ids.discard(id)
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+
 async def _write_answers(
-    answers: MemoryObjectReceiveStream[SessionMessage], stdout: int, shutdown: Shutdown
+    answers: MemoryObjectReceiveStream[SessionMessage],
+    stdout: int,
+    shutdown: Shutdown,
+    waiting: _Waiting,
 ) -> None:
     """Write until the last sender has closed; a client that stops reading ends serving quietly."""
     async with answers:
         async for answer in answers:
-            lines = b"".join(_encode(each.message) for each in [answer, *_ready(answers)])
+            batch = [answer, *_ready(answers)]
+            data = b"".join(_encode(each.message) for each in batch)
             try:
-                await anyio.to_thread.run_sync(_write_all, stdout, lines, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(_write_all, stdout, data, abandon_on_cancel=True)
             except OSError:
                 return shutdown.ask()
+            for each in batch:
+                waiting.written(each.message)
 
 
 def _ready(answers: MemoryObjectReceiveStream[SessionMessage]) -> Iterator[SessionMessage]:
@@ -214,37 +265,17 @@ def _take_standard_streams() -> tuple[int, int]:
 
 def _pump_lines(
     stdin: int,
-    pump: MemoryObjectSendStream[bytes],
+    pump: MemoryObjectSendStream[Line],
     consumed: threading.Semaphore,
     loop: EventLoopToken,
 ) -> None:
     # Nobody receives a line that is read after the end of serving: then `pump` is closed, and
     # perhaps the loop, too (a RuntimeError).
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, RuntimeError):
-        for line in _lines(stdin):
+        for line in lines(stdin):
             anyio.from_thread.run_sync(pump.send_nowait, line, token=loop)
             consumed.acquire()
         anyio.from_thread.run_sync(pump.close, token=loop)
-
-
-def _lines(stdin: int) -> Iterator[bytes]:
-    """Every line up to MAX_LINE_BYTES; a longer one is skipped and never kept."""
-    with open(stdin, "rb", closefd=False) as pipe, suppress(OSError):  # a reset socket is the end
-        while line := pipe.readline(MAX_LINE_BYTES + 1):
-            if len(line) <= MAX_LINE_BYTES:
-                yield line
-                continue
-            logger.warning("wan-mcp: ignored a line of more than %d bytes", MAX_LINE_BYTES)
-            while line and not line.endswith(b"\n"):
-                line = pipe.readline(MAX_LINE_BYTES)
-
-
-def _decode(line: bytes) -> JSONRPCMessage | None:
-    text = line.decode("utf-8-sig", errors="replace")  # some Windows shells begin with a BOM
-    try:
-        return jsonrpc_message_adapter.validate_json(text, by_name=False)
-    except ValueError:
-        return None
 
 
 def _encode(message: JSONRPCMessage) -> bytes:

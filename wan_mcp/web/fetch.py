@@ -12,7 +12,9 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from urllib.parse import urldefrag, urljoin
+from functools import cache
+from importlib.metadata import version
+from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
 
 import anyio
 import httpx
@@ -27,6 +29,8 @@ MAX_REDIRECTS = 5
 MAX_ADDRESSES = 3
 """Addresses of one name that are tried, so that one dead server among several does not decide."""
 
+_KEPT = "%!#$&'()*+,/:;=?@[]\\^`{|}"
+"""What is not encoded in the target of a redirect: all that can be printed, but not space " < >."""
 _REDIRECTS = {301, 302, 303, 307, 308}
 _BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ExceptionGroup)
 """anyio raises a group for a port number that no socket can have."""
@@ -233,8 +237,14 @@ class Lookup:
         return False
 
 
+@cache
+def _agent() -> str:
+    """Who asks, and why: some sites turn programs away that do not say so (Wikimedia's policy)."""
+    return f"wan-mcp/{version('wan-mcp')} (MCP server; fetches the links that its user names)"
+
+
 def _headers(start: int, stop: int | None) -> dict[str, str]:
-    headers = {"User-Agent": "wan-mcp", "Accept": "*/*", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": _agent(), "Accept": "*/*", "Accept-Encoding": "identity"}
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
     return headers
@@ -242,13 +252,20 @@ def _headers(start: int, stop: int | None) -> dict[str, str]:
 
 def _redirected(url: str, location: str) -> str:
     try:
-        target = urldefrag(urljoin(url, location)).url
+        target = urldefrag(_encoded(urljoin(url, location.strip()))).url
     except ValueError:
         raise Unreachable("it redirects to something that is not a URL", everywhere=True) from None
     if url[:6].lower() == "https:" and target[:5].lower() == "http:":
         # Somebody on the network path could read a signature in the query, or change the file.
         raise Unreachable("it redirects from https to http")
     return target
+
+
+def _encoded(url: str) -> str:
+    """The address as browsers send it: what a URL may not contain is spelt %XX (documented)."""
+    parts = urlsplit(url)
+    path, query = (quote(part, safe=_KEPT, errors="replace") for part in (parts.path, parts.query))
+    return urlunsplit(parts._replace(path=path, query=query))
 
 
 async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes, None]:

@@ -10,7 +10,7 @@ from typing import Any
 from wan_mcp.ledger.rows import Session, Values
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
-from wan_mcp.ledger.sqlite.folder import private_file
+from wan_mcp.ledger.sqlite.folder import UnsuitableFolder, private_file
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.statements import Statement
 from wan_mcp.ledger.threaded import ThreadedLedger
@@ -36,6 +36,7 @@ class SQLiteLedger(ThreadedLedger):
         now: gives the date and time, UTC.
         look_seconds: how often `settled` looks for changes by other processes.
         connect: opens the file for writing.
+        filesystem: a type of file system that the operator takes for a local one.
     """
 
     def __init__(
@@ -46,23 +47,31 @@ class SQLiteLedger(ThreadedLedger):
         now: Now = _utc_now,
         look_seconds: float = 0.2,
         connect: Connect = database.connect,
+        filesystem: str | None = None,
     ) -> None:
-        engine = SQLiteEngine(folder, now, connect)
+        engine = SQLiteEngine(folder, now, connect, filesystem)
         super().__init__(engine, limits or SpendingLimits(), look_seconds)
 
 
 class SQLiteEngine:
     """Opens the file, brings it to this version, and gives this process a name."""
 
-    not_writable: tuple[type[Exception], ...] = (OSError, sqlite3.OperationalError)
+    not_writable: tuple[type[Exception], ...] = (
+        OSError,
+        sqlite3.OperationalError,
+        UnsuitableFolder,
+    )
 
-    def __init__(self, folder: Path, now: Now, connect: Connect) -> None:
+    def __init__(
+        self, folder: Path, now: Now, connect: Connect, filesystem: str | None = None
+    ) -> None:
         self._folder = folder
         self._now = now
         self._connect = connect
+        self._filesystem = filesystem
 
     def open(self, opening: ExitStack) -> Session:
-        connection = self._connect(private_file(self._folder, FILE))
+        connection = self._connect(private_file(self._folder, FILE, self._filesystem))
         opening.callback(connection.close)
         database.migrate(connection)
         owner = ProcessLock(self._folder / OWNERS)

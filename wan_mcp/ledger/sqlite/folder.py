@@ -1,4 +1,8 @@
-"""Where the ledger may be stored: in a private folder on a disk of this machine."""
+"""Where the ledger may lie: a private folder on a disk of this machine.
+
+SQLite's locks and its shared memory have to hold between all processes that open the file. That
+is certain only on a file system of this system alone.
+"""
 
 import os
 import re
@@ -8,29 +12,37 @@ from pathlib import Path, PurePath, PurePosixPath
 from wan_mcp.ledger.contract import LedgerUnavailable
 
 _MOUNTS = Path("/proc/self/mountinfo")
-# File systems in the last line are shared between a host and its container or virtual machine. The
-# file is shared there but its locks are not, so a server on each side would pay for the same job.
-_SHARED = re.compile(
-    r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|9p|afs|ceph|lustre|gfs2|ocfs2|beegfs|gpfs|davfs"
-    r"|fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|ceph.*|davfs2?|curlftpfs|smbnetfs)"
-    r"|virtiofs|vboxsf|prl_fs|osxfs|fuse\.(grpcfuse|osxfs|vmhgfs-fuse)"
+# Those of one system's own disks or memory. All others are refused: network file systems, and what
+# a host shares with its container or virtual machine, where the file is shared and the lock is not
+# (Docker Desktop's fakeowner: two processes had one exclusive lock, observed elsewhere). Of FUSE
+# nobody can know what is behind it. A list of the bad ones would never be complete.
+_LOCAL = re.compile(
+    r"ext[2-4]|xfs|btrfs|f2fs|zfs|bcachefs|jfs|reiserfs|nilfs2|ubifs|jffs2|apfs|hfs(plus)?"
+    r"|ufs|vfat|msdos|exfat|ntfs3?|tmpfs|ramfs|rootfs|overlay|aufs|ecryptfs|lxfs|wslfs"
 )
 _ADVICE = (
     "Ask the user to set WAN_MCP_DATA_DIR to a folder on this machine's own disk (in a container: "
-    "on a volume of its own)."
+    "on a volume of its own). If only this machine can see that folder: to set "
+    "WAN_MCP_LEDGER_FILESYSTEM={kind} instead, which takes it for a local one."
 )
 
 
-def private_file(folder: Path, name: str) -> Path:
-    """A file that only this user can use (0600), in a folder that only this user can use (0700).
+class UnsuitableFolder(LedgerUnavailable):
+    """The ledger is in a folder where its locks may not hold: it can only be read."""
 
-    Both are created if they are missing. The rights of other users to them are removed.
+
+def private_file(folder: Path, name: str, trusted: str | None = None) -> Path:
+    """A file that only this user can read (0600), in a folder that only this user can (0700).
+
+    Args:
+        trusted: a type of file system that the operator takes for a local one.
 
     Raises:
-        LedgerUnavailable: the folder is on a file system that other machines share.
-        OSError: the folder or the file cannot be created or written.
+        UnsuitableFolder: the file exists, on a file system that others may share.
+        LedgerUnavailable: it does not, and would be made on such a file system.
+        OSError: it cannot be made or written.
     """
-    _refuse_shared(folder)
+    _refuse_shared(folder, name, trusted)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / name
     # SQLite would create it with the mode that the umask says. The files with the suffixes -wal and
@@ -42,34 +54,36 @@ def private_file(folder: Path, name: str) -> Path:
 
 
 def shared_filesystem(path: PurePath, mounts: str) -> str | None:
-    """The type of the shared file system that contains an absolute path; None if it is local.
+    """The type of the file system that an absolute path lies on, if others may share it.
+
+    None when it is local, and when the mounts do not say.
 
     Args:
         mounts: the text of /proc/self/mountinfo on Linux, see proc(5).
     """
-    depth, file_system = -1, ""
+    depth, kind = -1, ""
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         point = PurePosixPath(_unescaped(before.split()[4]))
         # Not >: if two file systems are mounted on one point, the later one hides the earlier one.
         if path.is_relative_to(point) and len(point.parts) >= depth:
-            depth, file_system = len(point.parts), after.split()[0]
-    return file_system if _SHARED.fullmatch(file_system) else None
+            depth, kind = len(point.parts), after.split()[0]
+    return None if not kind or _LOCAL.fullmatch(kind) else kind
 
 
-def _refuse_shared(folder: Path) -> None:
-    """SQLite's locks do not work between machines: two servers could pay for the same job."""
+def _refuse_shared(folder: Path, name: str, trusted: str | None) -> None:
     real = folder.resolve()
-    file_system = None
+    kind = None
     if sys.platform == "linux" and _MOUNTS.exists():
-        file_system = shared_filesystem(real, _MOUNTS.read_text(errors="replace"))
+        kind = shared_filesystem(real, _MOUNTS.read_text(errors="replace"))
     elif real.drive.startswith("\\\\"):
-        file_system = "Windows share"
-    if file_system:
-        raise LedgerUnavailable(
-            f"The ledger's folder is shared with other machines ({file_system}), so several "
-            "servers could pay for the same job.",
-            next_step=_ADVICE,
+        kind = "share"
+    if kind and kind != trusted:
+        error = UnsuitableFolder if (real / name).exists() else LedgerUnavailable
+        raise error(
+            f"The ledger's folder may be shared with other machines ({kind}), so several servers "
+            "could pay for the same job.",
+            next_step=_ADVICE.format(kind=kind),
         )
 
 

@@ -1,0 +1,89 @@
+"""Where the data of one user lie on one computer, whichever program starts the server.
+
+Hosts start servers with different environments: some pass only HOME and PATH on, and programs in a
+sandbox of their own (snap, Flatpak) set XDG_DATA_HOME and even HOME anew (observed elsewhere). If
+such a variable chose the ledger, one user would have several, and each would let the same job be
+paid once more.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_NAME = "wan-mcp"
+# `current` alone: snap copies the data of a program at each update and keeps the older copies.
+_SANDBOXED = ("snap/*/current/.local/share", "snap/*/common/.local/share", ".var/app/*/data")
+
+
+@dataclass(frozen=True)
+class DataPlaces:
+    """Where the data may lie.
+
+    Attributes:
+        usual: where new data go, a full path; None when the user has no home folder.
+        old: where an earlier version may have put them, full paths.
+    """
+
+    usual: Path | None
+    old: tuple[Path, ...] = ()
+
+
+def data_places(environment: Mapping[str, str]) -> DataPlaces:
+    """The places for the data of the user whose environment this is."""
+    home = home_folder(environment)
+    return DataPlaces(_usual(home), tuple(_old(environment, home)))
+
+
+def home_folder(environment: Mapping[str, str]) -> Path | None:
+    """The user's home folder, a full path; None if neither a variable nor the system knows it.
+
+    A snap has a HOME of its own, and SNAP_REAL_HOME is the user's (documented).
+    """
+    names = ("USERPROFILE",) if sys.platform == "win32" else ("SNAP_REAL_HOME", "HOME")
+    for name in names:
+        folder = Path(environment.get(name, ""))
+        if folder.is_absolute():
+            return folder
+    return _home_of_account()
+
+
+def expanded(path: str, home: Path | None) -> Path:
+    """A path as it was written in a setting; no shell has expanded a `~` in it."""
+    if home is not None and (path == "~" or path.startswith(("~/", f"~{os.sep}"))):
+        return home / path[2:]
+    return Path(os.path.expanduser(path))
+
+
+def _home_of_account() -> Path | None:
+    if sys.platform == "win32":
+        return None
+    import pwd
+
+    try:
+        folder = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
+    return folder if folder.is_absolute() else None
+
+
+def _usual(home: Path | None) -> Path | None:
+    if sys.platform == "win32":
+        import platformdirs  # asks Windows itself, not the environment
+
+        return platformdirs.user_data_path(_NAME, appauthor=False)
+    parts = "Library/Application Support" if sys.platform == "darwin" else ".local/share"
+    return home and home / parts / _NAME
+
+
+def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
+    """What XDG_DATA_HOME and HOME chose before, in this environment and in those of sandboxes."""
+    given = Path(environment.get("XDG_DATA_HOME", "").strip())
+    if given.is_absolute():
+        yield given / _NAME
+    within = Path(environment.get("HOME", ""))
+    if within.is_absolute() and within != home:
+        yield within / ".local/share" / _NAME
+    if home is not None:
+        yield from (place / _NAME for each in _SANDBOXED for place in sorted(home.glob(each)))

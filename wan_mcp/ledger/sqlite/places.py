@@ -1,0 +1,198 @@
+"""One ledger for one user on one computer: which of several places holds it."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+
+import anyio.to_thread
+
+from wan_mcp.ledger.contract import Claim, LedgerUnavailable, VideoPolicy
+from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.sqlite import connection as database
+from wan_mcp.ledger.sqlite.engine import FILE, Now, SQLiteLedger
+from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.models import Replacement
+
+FOLDER = "ledger"
+"""A folder of its own within the data: other users lose access to it."""
+NOTE = "ledger-is-in"
+"""A file in the usual data folder. It tells servers that are started with a smaller environment in
+which other data folder the ledger lies, one full path."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The data folder that is used.
+
+    Attributes:
+        folder: a full path; None when there is none.
+        rivals: every data folder with paid requests, if there are several; then nobody can know
+            which of them has the equal request, so nothing may be paid.
+    """
+
+    folder: Path | None
+    rivals: tuple[Path, ...] = ()
+
+
+def choose(usual: Path | None, old: Iterable[Path] = ()) -> Chosen:
+    """The data folder whose ledger is the user's; `usual` if there is no ledger yet.
+
+    A ledger without any request was made by a server that never paid, so it is no rival.
+    """
+    noted = _noted(usual)
+    places = [place for place in (usual, noted, *old) if place is not None]
+    found = _distinct(places)
+    if len(found) > 1:
+        found = [place for place in found if _has_requests(_file(place))] or found[:1]
+    if len(found) > 1:
+        return Chosen(found[0], tuple(found))
+    folder = found[0] if found else noted or usual
+    if folder != usual and usual is not None:
+        _note(usual, folder)
+    return Chosen(folder)
+
+
+def ledger_in(
+    chosen: Chosen,
+    look: Callable[[], Chosen],
+    *,
+    limits: SpendingLimits,
+    now: Now,
+    filesystem: str | None = None,
+) -> ThreadedLedger:
+    """The ledger of that data folder.
+
+    Args:
+        look: chooses again, in a thread; asked before each payment.
+        filesystem: a type of file system that the operator takes for a local one.
+    """
+    if chosen.folder is None:
+        return ThreadedLedger(_NoFolder(), limits, look_seconds=1.0)
+    return _OnlyLedger(chosen.folder, look, limits=limits, now=now, filesystem=filesystem)
+
+
+class _OnlyLedger(SQLiteLedger):
+    """Pays only while it is the only ledger of the user. Its jobs are shown and followed always."""
+
+    def __init__(
+        self,
+        data: Path,
+        look: Callable[[], Chosen],
+        *,
+        limits: SpendingLimits,
+        now: Now,
+        filesystem: str | None,
+    ) -> None:
+        super().__init__(data / FOLDER, limits=limits, now=now, filesystem=filesystem)
+        self._data = data
+        self._look = look
+
+    async def claim(
+        self,
+        account: str,
+        wanted: Replacement,
+        *,
+        generated_seed: int,
+        estimate: float | None,
+        videos: VideoPolicy | None = None,
+    ) -> Claim:
+        chosen = await anyio.to_thread.run_sync(self._look)
+        if chosen.rivals:
+            raise _several(chosen.rivals)
+        if chosen.folder != self._data:
+            raise _moved(chosen.folder)
+        return await super().claim(
+            account, wanted, generated_seed=generated_seed, estimate=estimate, videos=videos
+        )
+
+
+def _several(rivals: tuple[Path, ...]) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"This user has {len(rivals)} ledgers, so the same job could be paid twice. They lie in: "
+        f"{', '.join(map(_shown, rivals))}.",
+        next_step="Ask the user to set WAN_MCP_DATA_DIR to the one of these folders that is to be "
+        "used, in the configuration of every assistant, and to restart them; or to move the others "
+        "out of the way. No ledger file must be deleted: it says which jobs were paid for. The "
+        "jobs of one of these folders can still be read.",
+    )
+
+
+def _moved(folder: Path | None) -> LedgerUnavailable:
+    where = "" if folder is None else f" ({_shown(folder)})"
+    return LedgerUnavailable(
+        f"The user's ledger is in another folder{where} than the one that this server has opened.",
+        next_step="Ask the user to restart the client; nothing was sent.",
+    )
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode(errors="replace")
+
+
+class _NoFolder:
+    """The engine of a user without a home folder."""
+
+    not_writable: tuple[type[Exception], ...] = ()
+
+    def open(self, opening: ExitStack) -> Session:
+        raise LedgerUnavailable(
+            "There is no place for the ledger, because this user has no home folder.",
+            next_step="Ask the user to set WAN_MCP_DATA_DIR to a folder of this user on a local "
+            "disk, the same one for every assistant, and to restart the client.",
+        )
+
+    def open_to_read(self, opening: ExitStack) -> Session:
+        return self.open(opening)
+
+    def as_ledger_errors(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def _file(place: Path) -> Path:
+    return place / FOLDER / FILE
+
+
+def _distinct(places: Iterable[Path]) -> list[Path]:
+    """Those with a ledger, in the same order; a file that two paths lead to counts once."""
+    found: dict[tuple[int, int], Path] = {}
+    for place in places:
+        with suppress(OSError):
+            about = _file(place).stat()
+            if S_ISREG(about.st_mode) and about.st_size:
+                found.setdefault((about.st_dev, about.st_ino), place)
+    return list(found.values())
+
+
+def _has_requests(file: Path) -> bool:
+    """Whether a ledger has any request; yes, if it cannot be read."""
+    try:
+        with closing(database.connect(file, writable=False)) as connection:
+            return connection.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is not None
+    except (sqlite3.Error, LedgerUnavailable):
+        return True
+
+
+def _noted(usual: Path | None) -> Path | None:
+    if usual is None:
+        return None
+    try:
+        place = Path(os.fsdecode((usual / NOTE).read_bytes()).rstrip("\n"))
+    except OSError:
+        return None
+    return place if place.is_absolute() else None
+
+
+def _note(usual: Path, folder: Path | None) -> None:
+    """Where it cannot be written, no other server can make a second ledger either."""
+    if folder is None or folder == _noted(usual):
+        return
+    with suppress(OSError):
+        usual.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = usual / f"{NOTE}.{os.getpid()}"
+        part.write_bytes(os.fsencode(folder) + b"\n")
+        part.replace(usual / NOTE)

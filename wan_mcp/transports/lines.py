@@ -1,0 +1,108 @@
+"""Lines of JSON-RPC: read with a limit, understood, or refused with the id that can be read.
+
+A client whose request gets no answer waits for its own timeout. So a line that is no message, but
+shows that it is a request and what its id is, gets an error. Without an id there is no valid error
+before revision 2025-11-25, so such a line (garbage, a batch) gets no answer.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.types import ErrorData, JSONRPCError, JSONRPCMessage, jsonrpc_message_adapter
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""The longest line that is read, with its line end."""
+
+_ENDS = 1_000
+"""Bytes at each end of a longer line in which its id is looked for."""
+_INVALID_REQUEST = -32600
+_MEMBER = r'"(\w{1,20})"\s*:\s*("[^"\\]{0,200}"|-?\d{1,18})'
+# Both reach no nested object: only plain members stand between them and the outermost brace.
+_FIRST_MEMBERS = re.compile(rf"\s*\{{\s*(?:{_MEMBER}\s*,\s*)*")
+_LAST_MEMBERS = re.compile(rf"(?:,\s*{_MEMBER}\s*)+\}}\s*$")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A request that cannot be read.
+
+    Attributes:
+        answer: what its sender is told.
+    """
+
+    answer: JSONRPCError
+
+
+@dataclass(frozen=True)
+class LongLine:
+    """The two ends of a line that was too long to keep."""
+
+    head: bytes
+    tail: bytes
+
+
+Line = bytes | LongLine
+
+
+def lines(stdin: int) -> Iterator[Line]:
+    """Every line up to MAX_LINE_BYTES; of a longer one only its ends are kept."""
+    with open(stdin, "rb", closefd=False) as pipe, suppress(OSError):  # a reset socket is the end
+        while line := pipe.readline(MAX_LINE_BYTES + 1):
+            if len(line) <= MAX_LINE_BYTES:
+                yield line
+                continue
+            logger.warning("wan-mcp: ignored a line of more than %d bytes", MAX_LINE_BYTES)
+            head, tail = line[:_ENDS], line[-_ENDS:]
+            while line and not line.endswith(b"\n"):
+                line = pipe.readline(MAX_LINE_BYTES)
+                tail = (tail + line)[-_ENDS:]
+            yield LongLine(head, tail)
+
+
+def decoded(line: Line) -> JSONRPCMessage | Unreadable | None:
+    """The message of a line; None if it is none and nobody can be answered."""
+    if isinstance(line, LongLine):
+        return _refused(_members(line), f"The message is longer than {MAX_LINE_BYTES:,} bytes.")
+    text = line.decode("utf-8-sig", errors="replace")  # some Windows shells begin with a BOM
+    try:
+        return jsonrpc_message_adapter.validate_json(text, by_name=False)
+    except ValueError:
+        pass
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _refused(
+        document if isinstance(document, dict) else {},
+        "This is not a valid JSON-RPC 2.0 request: check that params is an object and that no text "
+        "has half of a surrogate pair.",
+    )
+
+
+def _members(line: LongLine) -> dict[str, Any]:
+    """The plain members at the beginning and at the end of the outermost object."""
+    head = line.head.decode("utf-8-sig", errors="replace")
+    tail = line.tail.decode("utf-8", errors="replace")
+    ends = (_FIRST_MEMBERS.match(head), _LAST_MEMBERS.search(tail))
+    return {
+        name: json.loads(value)
+        for end in ends
+        if end is not None
+        for name, value in re.findall(_MEMBER, end[0])
+    }
+
+
+def _refused(members: dict[str, Any], why: str) -> Unreadable | None:
+    id = members.get("id")
+    # Only a request is answered: the id of an answer is one of ours, not of the sender's.
+    if type(id) not in (str, int) or not isinstance(members.get("method"), str):
+        return None
+    error = ErrorData(code=_INVALID_REQUEST, message=why)
+    return Unreadable(JSONRPCError(jsonrpc="2.0", id=id, error=error))
