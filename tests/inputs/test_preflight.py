@@ -22,10 +22,11 @@ import pytest
 from mcp import Client
 
 from wan_mcp.inputs import preflight
-from wan_mcp.inputs.file_types import file_type_of, image_size
+from wan_mcp.inputs.file_types import FileType, file_type_of, image_size
 from wan_mcp.inputs.preflight import UnusableInput, check_inputs
 from wan_mcp.inputs.probe import LIBAV_OPTIONS, BytesMissing, DamagedVideo, available, probe
-from wan_mcp.inputs.remote_file import ByteRanges
+from wan_mcp.inputs.remote_file import ByteRanges, RemoteFile
+from wan_mcp.inputs.verdict import Role
 from wan_mcp.models import Replacement
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
@@ -571,6 +572,29 @@ async def test_one_silent_input_does_not_hide_the_other() -> None:
     checked = await check(Served(MP4, silent_after=0), PAGE)
 
     assert "character_image leads to a web page" in checked.text
+
+
+@pytest.mark.parametrize("name", ["video", "character_image"])
+async def test_a_check_that_fails_is_reported_and_the_other_goes_on(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One error of ours must not switch off the whole look (ours)."""
+    original = preflight.judge
+
+    def failing(role: Role, file: RemoteFile) -> FileType | None:
+        if role.name == name:
+            raise UnicodeDecodeError("utf-8", b"\xfc", 0, 1, "invalid start byte")
+        return original(role, file)
+
+    monkeypatch.setattr(preflight, "judge", failing)
+    monkeypatch.setattr(preflight, "available", lambda: False)
+    alone = await check(Served(MP4), seconds=3)
+    with_a_page = await check(*((Served(MP4), PAGE) if name == "video" else (PAGE,)))
+
+    why = "could not be looked at from here: the check itself failed (UnicodeDecodeError)."
+    assert f"{name} {why}" in alone.notes
+    assert with_a_page.refusal is not None
+    assert "leads to a web page" in with_a_page.text
 
 
 async def test_a_slow_page_is_still_a_page() -> None:

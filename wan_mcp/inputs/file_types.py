@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from wan_mcp.inputs.markup import root_element
+
 
 class MediaType(Enum):
     """What a file contains, as far as it matters for the two inputs."""
@@ -46,9 +48,15 @@ _MP4 = FileType(MediaType.VIDEO, "an MP4 video", common=True, demuxer="mov")
 _MOV = FileType(MediaType.VIDEO, "a MOV video", common=True, demuxer="mov")
 _HEIC = FileType(MediaType.IMAGE, "a HEIC picture")
 _ANIMATED_WEBP = FileType(MediaType.ANIMATION, "an animated WebP")
-_HTML = rb"\s*(?:<!--.{0,999}?-->\s*)*<(?:!doctype html|html|head|body|title|meta|script)\b"
+_ROOT_ELEMENTS = {
+    **dict.fromkeys(("html", "head", "body", "title", "meta", "script"), _PAGE),
+    "svg": FileType(MediaType.OTHER, "an SVG drawing"),
+    "mpd": FileType(MediaType.OTHER, "a playlist"),
+}
+"""What markup is, by its first element or its document type."""
 
-# The first match counts, so the more exact signatures come first.
+# The first match counts, so the more exact signatures come first. Every part has a fixed or a small
+# length: strangers choose the bytes, and nothing here may go back and forth over them.
 _SIGNATURES = tuple(
     (re.compile(signature, re.DOTALL), file_type)
     for signature, file_type in (
@@ -78,9 +86,7 @@ _SIGNATURES = tuple(
         (rb"\0\0\0\x0cJXL ", FileType(MediaType.IMAGE, "a JPEG XL picture")),
         (rb"%PDF-", FileType(MediaType.OTHER, "a PDF document")),
         (rb"PK\x03\x04|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08", _ARCHIVE),
-        (rb"#EXTM3U|.{0,200}<MPD\b", FileType(MediaType.OTHER, "a playlist")),
-        (rb"\s*(?:<\?xml.{0,500})?<svg\b", FileType(MediaType.IMAGE, "an SVG drawing")),
-        (rb"(?i:(?:\xef\xbb\xbf)?" + _HTML + rb")", _PAGE),
+        (rb"#EXTM3U", FileType(MediaType.OTHER, "a playlist")),
     )
 )
 _NOT_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
@@ -104,6 +110,7 @@ def file_type_of(head: bytes, content_type: str) -> FileType | None:
     if head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:
         return _ANIMATED_WEBP
     found = next((known for signature, known in _SIGNATURES if signature.match(head)), None)
+    found = found or _ROOT_ELEMENTS.get(root_element(head) or "")
     if found or not head:
         return found
     # No video and no photograph has many bytes in a row without a control character.

@@ -4,6 +4,7 @@ An input is refused only if it certainly cannot be used. PixelDojo fetches the f
 elsewhere and at another time: what cannot be checked from here may well work there.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,9 @@ MIN_IMAGE_PIXELS = 256
 
 MAX_ASPECT_QUOTIENT = 3.0
 """Quotient of two aspect ratios: 16:9 and 9:16 have 3.2, 16:9 and 2:3 have 2.7 (ours)."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class UnusableInput(Refused):
@@ -94,6 +98,10 @@ async def _collect_problems(
         if exc.everywhere:
             what = f"cannot be fetched: {exc.what}"
             found.problems.append(Unusable(role.name, what, CHECK_LINK))
+    except Exception as exc:
+        # A part that fails says nothing about the file, and must not hide what the others found.
+        logger.exception("the check of %s failed", role.name)
+        found.unchecked[role.name] = f"the check itself failed ({type(exc).__name__})"
 
 
 def _refusal(problems: list[Unusable]) -> UnusableInput:
