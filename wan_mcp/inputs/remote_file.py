@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from wan_mcp.inputs.byte_ranges import ByteRanges
 from wan_mcp.inputs.file_types import file_type_of
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
@@ -14,58 +15,6 @@ NEXT_BYTES = 524_288
 """Size of a read elsewhere: the index of a video of some minutes."""
 
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
-
-
-class ByteRanges:
-    """The parts of a file that have been read so far, by their offset.
-
-    Attributes:
-        total: length of the whole file in bytes; None while it is not known.
-    """
-
-    def __init__(self) -> None:
-        self.total: int | None = None
-        self._runs: dict[int, bytearray] = {}
-
-    @property
-    def known(self) -> int:
-        """How many bytes have been read."""
-        return sum(map(len, self._runs.values()))
-
-    @property
-    def runs(self) -> list[bytes]:
-        """Every stretch that has no gap."""
-        return [bytes(run) for run in self._runs.values()]
-
-    def add(self, start: int, data: bytes) -> None:
-        """Store what was read at `start`; it must not overlap what is stored already."""
-        for begin, run in self._runs.items():
-            if begin + len(run) == start:
-                run += data
-                break
-        else:
-            self._runs[start] = run = bytearray(data)
-            begin = start
-        if following := self._runs.pop(begin + len(run), None):
-            run += following
-
-    def read(self, start: int, size: int) -> bytes:
-        """At most `size` bytes from `start` on; empty if the byte at `start` is not stored."""
-        for begin, run in self._runs.items():
-            if begin <= start < begin + len(run):
-                return bytes(run[start - begin : start - begin + size])
-        return b""
-
-    def length_before(self, end: int) -> int:
-        """The length of the stretch that ends at `end`; 0 if there is none."""
-        return next((len(run) for begin, run in self._runs.items() if begin + len(run) == end), 0)
-
-    def gap_from(self, start: int) -> int | None:
-        """How many bytes from `start` on are missing; None if the end of the gap is not known."""
-        ends = [begin for begin in self._runs if begin > start]
-        if self.total is not None:
-            ends.append(self.total)
-        return min(ends) - start if ends else None
 
 
 @dataclass
