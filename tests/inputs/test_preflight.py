@@ -26,7 +26,8 @@ from tests.inputs.hostile import HOSTILE
 from wan_mcp.inputs import decoder_process, video_check
 from wan_mcp.inputs.boxes import ClaimsTooMuch
 from wan_mcp.inputs.byte_ranges import ByteRanges
-from wan_mcp.inputs.file_types import FileType, file_type_of, image_size
+from wan_mcp.inputs.file_types import FileType, file_type_of
+from wan_mcp.inputs.image_headers import image_size
 from wan_mcp.inputs.preflight import UnusableInput, check_inputs
 from wan_mcp.inputs.probe import LIBAV_OPTIONS, BytesMissing, DamagedVideo, available, probe
 from wan_mcp.inputs.remote_file import RemoteFile
@@ -348,15 +349,25 @@ def index_first(data: bytes) -> bytes:
 
 
 def png(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + box(b"IHDR", struct.pack(">II5B", width, height, 8, 2, 0, 0, 0))
+    header = struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", b"x"), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + bytes(4) for kind, data in chunks
+    )
 
 
 def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHxx", 0x112, 3, 1, orientation)
     frame = struct.pack(">BHHB", 8, height, width, 3) + bytes(9)
-    parts = ((0xE0, b"JFIF\0" + bytes(9)), (0xE1, exif), (0xDB, bytes(65)), (0xC2, frame))
-    return b"\xff\xd8" + b"".join(
-        struct.pack(">BBH", 255, marker, len(part) + 2) + part for marker, part in parts
+    thumbnail = exif + b"\xff\xd8 thumbnail \xff\xd9"
+    parts = ((0xE0, b"JFIF\0" + bytes(9)), (0xE1, thumbnail), (0xDB, bytes(65)), (0xC2, frame))
+    segments = (*parts, (0xDA, bytes(10)))
+    return (
+        b"\xff\xd8"
+        + b"".join(
+            struct.pack(">BBH", 255, marker, len(part) + 2) + part for marker, part in segments
+        )
+        + b"the coded picture\xff\xd9 and what a phone adds"
     )
 
 
@@ -364,7 +375,11 @@ PAGE = Served(
     b"\n<!-- hello -->\n<!DOCTYPE html><html><head><title>Watch</title></head></html>",
     headers="Content-Type: text/html\r\n",
 )
-GIF = b"GIF89a\x40\x01\xf0\0" + bytes(64)
+GIF = b"GIF89a\x80\x02\xe0\x01" + bytes(64)
+BMP = b"BM" + bytes(8) + b"\x36\0\0\0\x28\0\0\0" + struct.pack("<ii", 640, -480) + bytes(64)
+JPEG_2000 = b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(64)
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="600" height="800"/>'
+SVG_WITH_DOCTYPE = b'<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "a" "b">\n' + SVG
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 WEBM = (
     b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\xf2\x81\x04B\xf3\x81\x08B\x82\x84webm"
@@ -436,6 +451,21 @@ REFUSED = [
     Bad("huge", "video is 3,000,000,000 bytes", lambda: Served(MP4, length=3_000_000_000)),
     Bad("huge-picture", "bytes large", image=lambda: Served(jpeg(9, 9), length=60_000_000)),
     Bad("picture-as-video", "is a PNG picture, not a video", lambda: Served(png(9, 9))),
+    Bad("bmp-as-video", "is a BMP picture, not a video", lambda: Served(BMP)),
+    Bad("jpeg-2000-as-video", "is a JPEG 2000 picture, not a video", lambda: Served(JPEG_2000)),
+    Bad("svg", "is an SVG drawing, not a picture", image=lambda: Served(SVG)),
+    Bad("svg-with-doctype", "is an SVG drawing, not a pic", image=lambda: Served(SVG_WITH_DOCTYPE)),
+    Bad("huge-in-pixels", "20000 x 20000.*smaller", image=lambda: Served(png(20_000, 20_000))),
+    Bad("one-pixel", "1 x 1 pixels, on which nobody", image=lambda: Served(png(1, 1))),
+    Bad("cut-off-png", "is cut off.*whole", image=lambda: Served(png(640, 480)[:-12])),
+    Bad("cut-off-in-a-chunk", "is cut off", image=lambda: Served(png(640, 480)[:-18])),
+    Bad(
+        "cut-off-webp",
+        "is cut off",
+        image=lambda: Served(b"RIFF\x99\1\0\0WEBPVP8 ....\0\0\0\x9d\x01\x2a\x80\x42\xe0\x01"),
+    ),
+    Bad("cut-off-jpeg", "is cut off", image=lambda: Served(jpeg(640, 480)[:-30])),
+    Bad("cut-off-before-the-picture", "is cut off", image=lambda: Served(jpeg(640, 480)[:150])),
     Bad("heic-as-video", "is a HEIC picture, not a video", lambda: Served(HEIC)),
     Bad("video-as-picture", "is an MP4 video, not a pic.*swapped", image=lambda: Served(MP4)),
     Bad("webm-as-picture", "is a WebM video, not a picture", image=lambda: Served(WEBM)),
@@ -946,7 +976,9 @@ def overstated(data: bytes, table: bytes = b"stsz") -> bytes:
         (b"RIFF....WEBPVP8X....\0\0\0\0\x7f\x02\0\xdf\x01\0", (640, 480)),
         (png(0, 480), None),
         (b"\xff\xd8\xff\xff\xff\xff\xff", None),
-        (GIF, None),
+        (GIF, (640, 480)),
+        (BMP, (640, 480)),
+        (JPEG_2000, None),
         (b"", None),
     ],
 )
@@ -961,6 +993,15 @@ def test_the_size_of_an_image_is_in_its_header(head: bytes, size: tuple[int, int
         (b"RIFF....WEBPVP8X....\x02\0\0\0", "", "an animated WebP"),
         (b"RIFF....WEBPVP8X....\0\0\0\0", "", "a WebP picture"),
         (b"\0\0\0\x1cftypavif", "", "an AVIF picture"),
+        (b"\0\0\0\x1cftypavis", "", "an animated AVIF"),
+        (b"\0\0\0\x1cftypmsf1", "", "an animated HEIF"),
+        (png(9, 9), "", "a PNG picture"),
+        (png(9, 9).replace(b"IDAT", b"acTL"), "", "an animated PNG"),
+        (BMP, "", "a BMP picture"),
+        (b"BMX is a kind of bicycle, which many people ride.", "", "a text file"),
+        (JPEG_2000, "", "a JPEG 2000 picture"),
+        (b"\xff\x4f\xff\x51" + bytes(20), "", "a JPEG 2000 picture"),
+        (b"P6\n640 480 255\n", "", "a PNM picture"),
         (b"\0\0\0\x14ftypqt  ", "", "a MOV video"),
         (b"\0\0\1\0moov" + bytes(9), "", "a MOV video"),
         (b"\0\0\0\x1cftypM4A ", "", "a sound file"),

@@ -58,6 +58,11 @@ class DecoderProcess:
         self._process = process
         self._received = bytearray()
 
+    @property
+    def pid(self) -> int:
+        """The system's number of the process."""
+        return self._process.pid
+
     async def ask(
         self,
         question: dict[str, Any],
