@@ -53,6 +53,7 @@ class Served:
 
     Attributes:
         length: the declared length of the whole file; -1 to declare none.
+        refuses_ranges: the status with which a request for a part is refused.
         silent_after: send the headers and so many bytes of the body, then nothing more.
     """
 
@@ -63,8 +64,11 @@ class Served:
     length: int | None = None
     silent_after: int | None = None
     endless: bool = False
+    refuses_ranges: int = 0
 
     def answer(self, wanted: re.Match[str] | None) -> tuple[str, bytes]:
+        if wanted and self.refuses_ranges:
+            return f"{self.refuses_ranges} -\r\nContent-Length: 0\r\n", b""
         total = len(self.data) if self.length is None else self.length
         if not (self.ranges and wanted and self.status == 200):
             length = "" if total < 0 else f"Content-Length: {total}\r\n"
@@ -611,10 +615,37 @@ class Unclear:
 
 UNCLEAR = [
     *(
-        Unclear(f"status-{status}", partial(Served, status=status))
+        Unclear(
+            f"status-{status}",
+            partial(Served, status=status),
+            f"video could not be looked at from here: its server answered with {status}.",
+        )
         for status in (400, 405, 406, 416, 418, 429, 451, 500, 503)
     ),
-    Unclear("page-of-an-outage", lambda: replace(PAGE, status=503)),
+    Unclear(
+        "page-of-an-outage",
+        lambda: replace(PAGE, status=503),
+        "video could not be looked at from here: its server answered with 503.",
+    ),
+    *(
+        Unclear(
+            f"challenge-{status}",
+            partial(Served, status=status, headers="cf-mitigated: challenge\r\n"),
+            f"video could not be looked at from here: its server turns programs away ({status}).",
+        )
+        for status in (401, 403, 404)
+    ),
+    *(
+        Unclear(
+            f"only-for-persons-{name}",
+            partial(Served, body, status=403),
+            "video could not be looked at from here: its server turns programs away (403).",
+        )
+        for name, body in (
+            ("page", PAGE.data),
+            ("text", b"Please set a user-agent and respect our robot policy."),
+        )
+    ),
     Unclear("unknown-bytes", lambda: Served(bytes(range(256)) * 9)),
     Unclear(
         "no-listener",
@@ -653,6 +684,17 @@ async def test_what_cannot_be_checked_is_not_refused(case: Unclear) -> None:
     assert " ".join(checked.notes) == case.note
     assert checked.read_bytes <= 8 * MIB
     assert checked.sent_bytes <= 8 * MIB + IN_FLIGHT
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.usefixtures("extra")
+async def test_a_server_that_refuses_parts_is_asked_for_the_whole(status: int) -> None:
+    """Some protect files from being read in parts (observed elsewhere)."""
+    pytest.importorskip("av")
+    checked = await check(Served(video_file(), refuses_ranges=status), seconds=3)
+
+    assert (checked.refusal, checked.notes) == (None, [])
+    assert sorted(checked.asked) == ["image", "video", "video"]
 
 
 async def test_without_a_network_both_inputs_are_reported_as_unchecked() -> None:

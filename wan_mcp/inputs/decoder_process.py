@@ -68,18 +68,18 @@ class DecoderProcess:
         question: dict[str, Any],
         parts: Sequence[bytes] = (),
         *,
-        seconds: float = ANSWER_SECONDS,
+        seconds: float | None = None,
     ) -> dict[str, Any]:
         """The answer to a question, to which these bytes belong.
 
         Args:
-            seconds: how long the answer may take.
+            seconds: how long the answer may take; ANSWER_SECONDS when left out.
 
         Raises:
             NotLookedAt: the process crashed, took too long or too much memory, or said so.
         """
         try:
-            with anyio.fail_after(seconds):
+            with anyio.fail_after(ANSWER_SECONDS if seconds is None else seconds):
                 await self._send(question, parts)
                 answer = json.loads(await self._line())
         except TimeoutError:
