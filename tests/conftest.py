@@ -27,3 +27,10 @@ def patient_discovery(monkeypatch: pytest.MonkeyPatch) -> None:
     speak another revision than it means to.
     """
     monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", 600.0)
+
+
+@pytest.fixture(autouse=True)
+def patient_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that reads videos may need seconds to start on a busy machine (observed)."""
+    monkeypatch.setattr("wan_mcp.inputs.decoder_process.ANSWER_SECONDS", 600.0)
+    monkeypatch.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 600.0)

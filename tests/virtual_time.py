@@ -1,13 +1,13 @@
 """An event loop in virtual time: when there is nothing to do, its clock jumps to the next timer.
 
-Half an hour of polling takes seconds, and every run has exactly the same times. Threads and sockets
-are real; while one of them works, virtual time stands still.
+Half an hour of polling takes seconds, and every run has exactly the same times. Threads, sockets and
+the processes that read videos are real; while one of them works, virtual time stands still.
 """
 
 import asyncio
 import selectors
 from asyncio import futures
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import anyio
 import anyio.to_thread
 
 from wan_mcp.clock import Clock
@@ -99,12 +100,31 @@ class _Jumping(selectors.DefaultSelector):
 
 
 _in_threads: set[object] = set()
-"""The work of threads whose results the loop does not have yet."""
+"""What a thread or a process works on, until the loop has its result."""
+
+
+def _timeless(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same function, but time stands still in it."""
+
+    async def timeless(*args: Any, **named: Any) -> Any:
+        work = object()
+        _in_threads.add(work)
+        try:
+            return await function(*args, **named)
+        finally:
+            _in_threads.discard(work)
+
+    return timeless
 
 
 @contextmanager
 def watched_threads() -> Iterator[None]:
-    """Let virtual time stand still while a thread works for a loop."""
+    """Within it, time stands still while a thread pool or a process works for a loop."""
+    # Not above: a bench measures the memory of a process that imports this module.
+    from anyio._backends._asyncio import Process
+
+    from wan_mcp.inputs.decoder_process import DecoderProcess
+
     wrap_future, submit = futures.wrap_future, ThreadPoolExecutor.submit
 
     def wrap(*args: Any, **named: Any) -> asyncio.Future[Any]:
@@ -137,6 +157,9 @@ def watched_threads() -> Iterator[None]:
         patch.object(futures, "wrap_future", wrap),
         patch.object(asyncio, "wrap_future", wrap),
         patch.object(ThreadPoolExecutor, "submit", submitted),
+        patch.object(anyio, "open_process", _timeless(anyio.open_process)),
+        patch.object(DecoderProcess, "ask", _timeless(DecoderProcess.ask)),
+        patch.object(Process, "aclose", _timeless(Process.aclose)),
     ):
         yield
 

@@ -1,6 +1,5 @@
 """The contact sheet: a small, valid image of a video, or none; it never makes a job fail."""
 
-import builtins
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ from mcp import Client
 from mcp.types import BlobResourceContents, TextResourceContents
 
 import wan_mcp
+from tests.inputs.hostile import HOSTILE
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
@@ -160,18 +160,35 @@ async def test_video_with_audio_only_has_no_contact_sheet(tmp_path: Path) -> Non
     assert await contact_sheet(path) is None
 
 
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_a_file_made_to_take_all_memory_has_no_contact_sheet(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the paid video, such a file ended the server after paying (observed elsewhere)."""
+    path = tmp_path / "paid.mp4"
+    path.write_bytes(HOSTILE[kind])
+    with caplog.at_level(logging.INFO):
+        assert await contact_sheet(path) is None
+
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+async def test_a_large_video_fits_into_the_limits(tmp_path: Path) -> None:
+    """More than the 720 lines of any result (ours)."""
+    noise = random.Random(2)
+    path = video(tmp_path / "f.mp4", size=(1920, 1088), shades=[0] * 24, noise=noise, codec="h264")
+
+    jpeg = await contact_sheet(path)
+
+    assert jpeg is not None
+    assert decoded(jpeg).width == 960
+
+
 async def test_without_the_extra_there_is_no_contact_sheet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The plain install has no PyAV, and everything else works (ours)."""
-    original = builtins.__import__
-
-    def without_av(name: str, *rest: Any) -> Any:
-        if name.partition(".")[0] == "av":
-            raise ModuleNotFoundError(name)
-        return original(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_av)
+    monkeypatch.setattr(contact_sheet_module, "available", lambda: False)
     with caplog.at_level(logging.INFO):
         assert await contact_sheet(VIDEO) is None
 

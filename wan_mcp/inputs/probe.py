@@ -1,25 +1,27 @@
-"""Reads length, size and streams from a video's header, with PyAV (the extra `media`).
+"""Reads length, size and streams of a video, with PyAV (the extra `media`).
 
-libav may meet hostile files here. So it gets only bytes that we fetched, only the demuxers of
-MP4, MOV, WebM and Matroska, no decoder, no protocol and no playlist.
+libav may meet hostile files here. So it runs in a process with limits (see `decoder_process`), and
+gets only bytes that we fetched, only the demuxers of MP4, MOV, WebM and Matroska, no decoder, no
+protocol and no playlist.
 """
 
 import importlib.util
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from wan_mcp.inputs.remote_file import ByteRanges
+from wan_mcp.inputs.boxes import ClaimsTooMuch, Index, Track, read_index
+from wan_mcp.inputs.byte_ranges import ByteRanges
+from wan_mcp.inputs.decoder_limits import answer_questions
+from wan_mcp.inputs.decoder_process import NotLookedAt
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-MAX_SAMPLES = 4_000_000
-"""A header of 10 KB can claim 2**28 samples, for which libav takes gigabytes and minutes
-(measured). The limit allows 37 hours of frames, or 90 seconds of raw audio; a video with more is
-not probed."""
+MODULE = "wan_mcp.inputs.probe"
+"""Runs `main` in a process of its own."""
 
 LIBAV_OPTIONS = {
     # A whitelist must not be empty, because libav takes that as "everything".
@@ -29,10 +31,8 @@ LIBAV_OPTIONS = {
     "analyzeduration": "0",
     "probesize": "32",
 }
-_SAMPLE_COUNTS = re.compile(rb"stsz.{4}(?!\0\0\0\0).{4}(.{4})|trun.{4}(.{4})", re.DOTALL)
-_TRACK_HEADER = re.compile(
-    rb"tkhd(?:\0.{11}(.{4}).{8}|\x01.{19}(.{4}).{12}).{16}(.{36})", re.DOTALL
-)
+_HDR_TRANSFERS = {16, 18}
+"""PQ and HLG in ISO/IEC 23091-2 (documented)."""
 
 
 class _Rational(Protocol):
@@ -62,20 +62,32 @@ class DamagedVideo(Exception):
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What the header of a video says; None for what it does not say.
+    """What a video says of itself; None for what it does not say.
 
     Attributes:
         has_video: whether there is a video stream; a cover image does not count.
         has_audio: whether there is an audio stream.
-        seconds: length of the video stream.
+        seconds: length of the video stream by its header; in WebM and Matroska, which have no
+            such field, the length of the whole file.
+        indexed_seconds: length of the video stream by the index of an MP4 or MOV.
+        counted_seconds: length of the pictures that are in the file: it has been read to its
+            end, or the index lists pictures beyond the end.
         size: width and height in pixels, as displayed.
+        turned_degrees: how a player turns the pictures, clockwise: 0, 90, 180 or 270.
+        is_hdr: whether the header says that the brightness is coded as PQ or HLG.
+        is_encrypted: whether the pictures are encrypted.
     """
 
     has_video: bool
     has_audio: bool
     seconds: float | None = None
+    indexed_seconds: float | None = None
+    counted_seconds: float | None = None
     size: tuple[int, int] | None = None
     frames_per_second: float | None = None
+    turned_degrees: int = 0
+    is_hdr: bool = False
+    is_encrypted: bool = False
 
 
 def available() -> bool:
@@ -83,27 +95,83 @@ def available() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-def probe(content: ByteRanges, demuxer: str) -> VideoHeader | None:
-    """The header of a video, or None if it cannot be read, or claims too much to be read safely.
+def main() -> None:
+    """Answer questions on standard input, in the words of `question` and `header_of`."""
+    answer_questions(_answer)
 
-    This blocks and must run in a thread; it never waits for the network.
+
+def question(
+    content: ByteRanges, demuxer: str, *, count: bool
+) -> tuple[dict[str, Any], list[bytes]]:
+    """What the process is asked, and the bytes that belong to the question."""
+    starts, parts = [start for start, _ in content.runs], [part for _, part in content.runs]
+    asked = {"demuxer": demuxer, "total": content.total, "starts": starts, "count": count}
+    return asked, parts
+
+
+def header_of(answer: Mapping[str, Any]) -> VideoHeader:
+    """The header in an answer of the process.
 
     Raises:
         BytesMissing: more of the file is needed.
         DamagedVideo: everything that was needed is there, and it is not a valid video.
+        NotLookedAt: the answer makes no sense.
+    """
+    if "missing" in answer:
+        raise BytesMissing(answer["missing"])
+    if "damaged" in answer:
+        raise DamagedVideo
+    try:
+        header = VideoHeader(**answer["header"])
+    except (KeyError, TypeError):
+        raise NotLookedAt("reading it gave no result") from None
+    size = header.size
+    return header if size is None else VideoHeader(**asdict(header) | {"size": (size[0], size[1])})
+
+
+def _answer(asked: dict[str, Any], parts: list[bytes]) -> dict[str, Any]:
+    content = ByteRanges()
+    content.total = asked["total"]
+    for start, part in zip(asked["starts"], parts, strict=True):
+        content.add(start, part)
+    try:
+        return {"header": asdict(probe(content, asked["demuxer"], count=asked["count"]))}
+    except BytesMissing as missing:
+        return {"missing": missing.offset}
+    except DamagedVideo:
+        return {"damaged": True}
+    except ClaimsTooMuch:
+        return {"failed": "its index claims more than any clip has"}
+
+
+def probe(content: ByteRanges, demuxer: str, *, count: bool = False) -> VideoHeader:
+    """The header of a video. Only for the process of its own, and for tests.
+
+    Args:
+        count: read to the end, for the length of what is really there.
+
+    Raises:
+        BytesMissing: more of the file is needed.
+        DamagedVideo: everything that was needed is there, and it is not a valid video.
+        ClaimsTooMuch: the index claims too much to be read.
+        av.FFmpegError: libav cannot read it, which is no proof that the file is bad.
     """
     import av
 
-    if not _is_modest(content):
-        return None
+    index = read_index(content) if demuxer == "mov" else Index(is_fragmented=True)
     file = _File(content)
     try:
-        with av.open(file, "r", format=demuxer, options=LIBAV_OPTIONS) as container:
-            header = _header(container, content)
+        # Titles are in any encoding, and nobody here needs them.
+        with av.open(
+            file, "r", format=demuxer, options=LIBAV_OPTIONS, metadata_errors="replace"
+        ) as container:
+            header = _header(container, content, index, count=count or content.is_whole)
     except av.InvalidDataError as exc:
         raise file.missing or DamagedVideo from exc
     except av.FFmpegError:
-        header = None  # any other error of libav is no proof that the file is bad
+        if file.missing:
+            raise file.missing from None
+        raise
     if file.missing:
         raise file.missing
     return header
@@ -147,18 +215,9 @@ class _File:
             self.missing = self.missing or BytesMissing(offset)
 
 
-def _is_modest(content: ByteRanges) -> bool:
-    """Whether the header claims no more samples than libav can list without harm."""
-    claimed = 0
-    for run in content.runs:
-        if b"cmov" in run:
-            return False  # a compressed header hides what it claims
-        for claim in _SAMPLE_COUNTS.finditer(run):
-            claimed += int.from_bytes(claim[1] or claim[2])
-    return claimed <= MAX_SAMPLES
-
-
-def _header(container: "InputContainer", content: ByteRanges) -> VideoHeader:
+def _header(
+    container: "InputContainer", content: ByteRanges, index: Index, *, count: bool
+) -> VideoHeader:
     from av.stream import Disposition
 
     streams = container.streams
@@ -166,12 +225,23 @@ def _header(container: "InputContainer", content: ByteRanges) -> VideoHeader:
     if not videos:
         return VideoHeader(has_video=False, has_audio=bool(streams.audio))
     stream = videos[0]
+    track = next((track for track in index.tracks if track.id == stream.id), Track())
+    indexed = counted = None
+    if not index.is_fragmented:
+        indexed, counted = _indexed_seconds(stream, content.total)
+    elif count:
+        counted = _counted_seconds(container, stream)
     return VideoHeader(
         has_video=True,
         has_audio=bool(streams.audio),
-        seconds=_seconds(container, stream, content.total),
-        size=_displayed_size(stream, content),
+        seconds=_stated_seconds(container, stream),
+        indexed_seconds=indexed,
+        counted_seconds=counted,
+        size=_displayed_size(stream, track),
         frames_per_second=float(_fraction(stream.average_rate)) or None,
+        turned_degrees=track.turned_degrees,
+        is_hdr=_is_hdr(stream),
+        is_encrypted=track.is_encrypted,
     )
 
 
@@ -186,19 +256,52 @@ def _fraction(rate: _Rational | None) -> Fraction:
     return Fraction(rate.numerator, rate.denominator)
 
 
-def _seconds(container: "InputContainer", stream: "VideoStream", total: int | None) -> float | None:
+def _stated_seconds(container: "InputContainer", stream: "VideoStream") -> float | None:
     time_base = _fraction(stream.time_base)
-    if not stream.duration or not time_base:
-        return container.duration / 1_000_000 if container.duration else None
-    entries = stream.index_entries
-    if total and len(entries) and entries[-1].pos + entries[-1].size > total:
-        # The file was cut off, and its index lists frames that are no longer there.
+    if stream.duration and time_base:
+        return float(stream.duration * time_base)
+    return container.duration / 1_000_000 if container.duration else None
+
+
+def _indexed_seconds(stream: "VideoStream", total: int | None) -> tuple[float | None, float | None]:
+    """The length by the index, and the length of what is there if the file has been cut off."""
+    time_base, entries = _fraction(stream.time_base), stream.index_entries
+    if not len(entries) or not time_base:
+        return None, None
+    first, last = entries[0].timestamp, entries[-1].timestamp
+    frame = _one_frame(last - first, len(entries), stream, time_base)
+    counted = None
+    if total is not None and entries[-1].pos + entries[-1].size > total:
         lost = next(entry for entry in entries if entry.pos + entry.size > total)
-        return float((lost.timestamp - entries[0].timestamp) * time_base)
-    return float(stream.duration * time_base)
+        counted = float((lost.timestamp - first) * time_base)
+    return float((last - first) * time_base) + frame, counted
 
 
-def _displayed_size(stream: "VideoStream", content: ByteRanges) -> tuple[int, int] | None:
+def _counted_seconds(container: "InputContainer", stream: "VideoStream") -> float | None:
+    """The length from the first picture to the end of the last one, read to the end of the file."""
+    time_base, first, last, pictures, duration = _fraction(stream.time_base), None, 0, 0, 0
+    for packet in container.demux(stream):
+        if packet.pts is None or not packet.size:
+            continue
+        pictures += 1
+        first = packet.pts if first is None else min(first, packet.pts)
+        if packet.pts >= last:
+            last, duration = packet.pts, packet.duration or 0
+    if first is None or not time_base:
+        return None
+    frame = float(duration * time_base) or _one_frame(last - first, pictures, stream, time_base)
+    return float((last - first) * time_base) + frame
+
+
+def _one_frame(span: int, frames: int, stream: "VideoStream", time_base: Fraction) -> float:
+    """How long the last frame is shown, in seconds: as the average of the others."""
+    if frames > 1:
+        return float(span * time_base) / (frames - 1)
+    rate = _fraction(stream.average_rate)
+    return float(1 / rate) if rate else 0.0
+
+
+def _displayed_size(stream: "VideoStream", track: Track) -> tuple[int, int] | None:
     # If libav has no decoder for the stream, the context is None, although PyAV's types deny it.
     context: object = stream.codec_context
     if context is None:
@@ -207,11 +310,14 @@ def _displayed_size(stream: "VideoStream", content: ByteRanges) -> tuple[int, in
     width = round(width * (_fraction(stream.sample_aspect_ratio) or 1))
     if min(width, height) < 1:
         return None
-    for run in content.runs:
-        for track in _TRACK_HEADER.finditer(run):
-            matrix = track[3]
-            if int.from_bytes(track[1] or track[2]) == stream.id:
-                # A phone that was held upright stores a quarter turn, which swaps the axes.
-                is_turned = not any(matrix[0:4] + matrix[16:20])
-                return (height, width) if is_turned else (width, height)
-    return width, height
+    # A phone that was held upright stores a quarter turn, which swaps the axes.
+    return (height, width) if track.turned_degrees in (90, 270) else (width, height)
+
+
+def _is_hdr(stream: "VideoStream") -> bool:
+    context: Any = stream.codec_context
+    return getattr(context, "color_trc", None) in _HDR_TRANSFERS
+
+
+if __name__ == "__main__":
+    main()

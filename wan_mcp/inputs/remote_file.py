@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from wan_mcp.inputs.byte_ranges import ByteRanges
 from wan_mcp.inputs.file_types import file_type_of
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
@@ -13,59 +14,9 @@ FIRST_BYTES = 262_144
 NEXT_BYTES = 524_288
 """Size of a read elsewhere: the index of a video of some minutes."""
 
+_ASKED_AGAIN = (401, 403, 404)
+
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
-
-
-class ByteRanges:
-    """The parts of a file that have been read so far, by their offset.
-
-    Attributes:
-        total: length of the whole file in bytes; None while it is not known.
-    """
-
-    def __init__(self) -> None:
-        self.total: int | None = None
-        self._runs: dict[int, bytearray] = {}
-
-    @property
-    def known(self) -> int:
-        """How many bytes have been read."""
-        return sum(map(len, self._runs.values()))
-
-    @property
-    def runs(self) -> list[bytes]:
-        """Every stretch that has no gap."""
-        return [bytes(run) for run in self._runs.values()]
-
-    def add(self, start: int, data: bytes) -> None:
-        """Store what was read at `start`; it must not overlap what is stored already."""
-        for begin, run in self._runs.items():
-            if begin + len(run) == start:
-                run += data
-                break
-        else:
-            self._runs[start] = run = bytearray(data)
-            begin = start
-        if following := self._runs.pop(begin + len(run), None):
-            run += following
-
-    def read(self, start: int, size: int) -> bytes:
-        """At most `size` bytes from `start` on; empty if the byte at `start` is not stored."""
-        for begin, run in self._runs.items():
-            if begin <= start < begin + len(run):
-                return bytes(run[start - begin : start - begin + size])
-        return b""
-
-    def length_before(self, end: int) -> int:
-        """The length of the stretch that ends at `end`; 0 if there is none."""
-        return next((len(run) for begin, run in self._runs.items() if begin + len(run) == end), 0)
-
-    def gap_from(self, start: int) -> int | None:
-        """How many bytes from `start` on are missing; None if the end of the gap is not known."""
-        ends = [begin for begin in self._runs if begin > start]
-        if self.total is not None:
-            ends.append(self.total)
-        return min(ends) - start if ends else None
 
 
 @dataclass
@@ -80,6 +31,7 @@ class RemoteFile:
         has_ranges: whether the server gives parts of the file; otherwise only its beginning can
             be read.
         compressed: whether the answer is compressed although that was not asked for.
+        is_challenge: whether a CDN asks for proof that we are a person (Cloudflare, documented).
         content: the parts that have been read.
     """
 
@@ -91,6 +43,7 @@ class RemoteFile:
     content_type: str = ""
     has_ranges: bool = False
     compressed: bool = False
+    is_challenge: bool = False
     content: ByteRanges = field(default_factory=ByteRanges)
 
     @property
@@ -106,6 +59,9 @@ class RemoteFile:
     async def read_start(self, seconds: float, *, whole_video: bool = False) -> None:
         """Read the beginning of the file.
 
+        Some servers refuse a request for a part, although they give the whole file (observed
+        elsewhere). So before such a status counts, the file is asked for as a browser does.
+
         Args:
             seconds: when they are over, what has arrived by then must be enough.
             whole_video: if the server does not support ranges, read a video further, up to the
@@ -114,7 +70,13 @@ class RemoteFile:
         Raises:
             Unreachable: there is no answer.
         """
-        async with self.web.get(self.requested_url, start=0, stop=FIRST_BYTES) as answer:
+        await self._read_start(FIRST_BYTES, seconds, whole_video=whole_video)
+        if self.status in _ASKED_AGAIN:
+            self.content = ByteRanges()
+            await self._read_start(None, seconds, whole_video=whole_video)
+
+    async def _read_start(self, stop: int | None, seconds: float, *, whole_video: bool) -> None:
+        async with self.web.get(self.requested_url, start=0, stop=stop) as answer:
             self._note(answer)
             ended = False
             with anyio.move_on_after(seconds):
@@ -147,6 +109,7 @@ class RemoteFile:
         self.status = answer.status
         self.final_url = answer.url
         self.content_type = headers.get("content-type", "").strip().lower()
+        self.is_challenge = "cf-mitigated" in headers
         self.compressed = headers.get("content-encoding", "identity").lower() != "identity"
         found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
         self.has_ranges = answer.status == 206 and bool(found and found[1] == "0")

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.file_types import FileType, MediaType, file_type_of
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.web.share_links import advice_for_page
@@ -22,6 +23,9 @@ _STATUSES = {
 }
 """Other statuses (429, 5xx, or a server that dislikes our request) do not show that PixelDojo
 will fail too."""
+_ERROR_OF_A_STORAGE = re.compile(rb"\s{0,99}(?:$|<\?xml|<Error|\{)")
+"""How a storage says 403: with nothing, XML or JSON. A page or a text, as CDNs and Wikimedia send
+it, may be meant for programs alone (observed elsewhere)."""
 
 
 class Unusable(Exception):
@@ -84,10 +88,11 @@ def judge(role: Role, file: RemoteFile) -> FileType | None:
 
     Raises:
         Unusable: the file certainly cannot be used.
+        NotLookedAt: its server does not give it to us, which says nothing about PixelDojo.
     """
     if file.status not in (200, 206):
         _refuse_status(role, file)
-        return None
+        raise NotLookedAt(f"its server answered with {file.status}")
     if file.content.total == 0:
         raise Unusable(role.name, *_EMPTY)
     file_type = file_type_of(file.head, file.content_type) if file.starts_at_zero else None
@@ -113,6 +118,8 @@ def _refuse_status(role: Role, file: RemoteFile) -> None:
             f"has a link whose signature has expired or is not valid ({file.status})",
             "make a new link, signed for some hours",
         )
+    if file.is_challenge or (file.status == 403 and not _ERROR_OF_A_STORAGE.match(file.head)):
+        raise NotLookedAt(f"its server turns programs away ({file.status})")
     if file.status in _STATUSES:
         raise Unusable(role.name, *_STATUSES[file.status])
 

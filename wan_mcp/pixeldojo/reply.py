@@ -19,7 +19,9 @@ _MIN_UNIX_TIME = 1_000_000_000
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
-    r"|(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"  # titles
+    # Titles. An unfinished one ends where the next sequence begins: were it no match, each of many
+    # openings would search the rest of the text.
+    r"|(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b."
 )
 # Blank letters and variation selectors: all are invisible, and the last ones can encode a text.

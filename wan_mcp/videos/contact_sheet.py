@@ -1,17 +1,21 @@
 """A contact sheet: a few frames of a video in one small image, for hosts that cannot play it.
 
-PyAV, which is an extra, also encodes the JPEG, so no second library is needed.
+PyAV, which is an extra, also encodes the JPEG, so no second library is needed. The video comes from
+elsewhere: it is decoded in a process with limits (see `inputs.decoder_process`).
 """
 
+import base64
 import logging
 import math
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
+from wan_mcp.inputs.decoder_limits import answer_questions
+from wan_mcp.inputs.decoder_process import NotLookedAt, started
+from wan_mcp.inputs.probe import available
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -29,25 +33,43 @@ _PIXEL_FORMAT = "yuvj420p"
 _VIDEO_FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 """Some other formats of FFmpeg are lists of files and addresses, which it would open."""
 
+MODULE = "wan_mcp.videos.contact_sheet"
+"""Runs `main` in a process of its own."""
+
 logger = logging.getLogger(__name__)
 
 
 async def contact_sheet(path: Path) -> bytes | None:
     """The contact sheet of a video as JPEG; None without PyAV or if it cannot be decoded."""
-    try:
-        return await anyio.to_thread.run_sync(draw_contact_sheet, path, abandon_on_cancel=True)
-    except ImportError:
+    if not available():
         logger.info("no contact sheet: the extra [media] is not installed")
-    except (OSError, ValueError) as exc:
-        logger.info("no contact sheet of %s: %s", path.name, type(exc).__name__)
+        return None
+    try:
+        async with started(MODULE) as process:
+            answer = await process.ask({"path": str(path)})
+        return base64.b64decode(answer["jpeg"], validate=True)
+    except NotLookedAt as exc:
+        logger.info("no contact sheet of %s: %s", path.name, exc.why)
     except Exception:
         # An extra must not prevent the answer that says where the video is.
         logger.exception("making a contact sheet failed")
     return None
 
 
+def main() -> None:
+    """Answer questions on standard input, in a process of its own."""
+    answer_questions(_answer)
+
+
+def _answer(question: dict[str, Any], parts: list[bytes]) -> dict[str, Any]:
+    jpeg = draw_contact_sheet(Path(question["path"]))
+    return {"jpeg": base64.b64encode(jpeg).decode()}
+
+
 def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) -> bytes:
     """Frames from evenly spaced moments of a video, in one JPEG of at most 960 by 960 pixels.
+
+    Only for the process of its own, and for tests.
 
     Args:
         frames: how many frames; a shorter video shows all that it has.
@@ -87,10 +109,15 @@ def _chosen(path: Path, count: int) -> list["VideoFrame"]:
 def _packets(path: Path) -> Iterator["Packet[VideoStream]"]:
     import av
 
-    with path.open("rb") as file, av.open(file, "r", options=_VIDEO_FORMATS) as video:
+    with (
+        path.open("rb") as file,
+        av.open(file, "r", options=_VIDEO_FORMATS, metadata_errors="replace") as video,
+    ):
         if not video.streams.video:
             raise ValueError("no video stream")
-        yield from islice(video.demux(video.streams.video[0]), MAX_FRAMES)
+        stream = video.streams.video[0]
+        stream.codec_context.thread_count = 1  # each thread keeps frames, and memory is limited
+        yield from islice(video.demux(stream), MAX_FRAMES)
 
 
 def _tiled(frames: list["VideoFrame"], side: int) -> "VideoFrame":
@@ -130,3 +157,7 @@ def _jpeg(sheet: "VideoFrame", quantizer: int) -> bytes:
     encoder.time_base = Fraction(1)
     encoder.qmin = encoder.qmax = quantizer
     return b"".join(bytes(packet) for packet in (*encoder.encode(sheet), *encoder.encode(None)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Starts what reads strangers' videos in a process of its own, and speaks with it.
+
+FFmpeg is a million lines that read whatever somebody uploaded: some files make it take gigabytes,
+loop or crash. So nothing of it runs in the server. A process is started for each file when it is
+needed, which costs a start-up nothing; it gives itself limits (see `decoder_limits`), and it is
+ended when its time is over or its caller is cancelled. Whatever happens to it, the server lives,
+and the file "could not be looked at".
+
+It is no prison: the process may read what the user may read. And where the system has no limit on
+memory, which is so on Windows and in part on macOS, only the time ends a file that unpacks itself;
+that the limits of `boxes` turn such an MP4 away first is all that holds there.
+
+The protocol: one line of JSON in each direction. A question may be followed by raw bytes; their
+lengths are its field `lengths`.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+from anyio.abc import Process
+from anyio.lowlevel import RunVar
+
+ANSWER_SECONDS = 20.0
+"""How long one answer may take; milliseconds are usual (ours)."""
+MAX_ANSWER_BYTES = 1 << 20
+"""An answer holds at most a contact sheet of 80 kB (ours)."""
+MAX_AT_ONCE = 2
+"""Processes at once, so that many callers of one server cannot take its memory together (ours)."""
+
+COMMAND: Sequence[str] = (sys.executable, "-P", "-m")
+"""Starts a module as a process. -P: a file in the user's folder must not be imported instead."""
+
+_ENDED = "the process that reads it ended unexpectedly"
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("_limiter")
+
+
+class NotLookedAt(Exception):
+    """The file could not be looked at, which says nothing about the file.
+
+    Attributes:
+        why: the reason, as the end of a sentence.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class DecoderProcess:
+    """One running process; made by `started`."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._received = bytearray()
+
+    @property
+    def pid(self) -> int:
+        """The system's number of the process."""
+        return self._process.pid
+
+    async def ask(
+        self,
+        question: dict[str, Any],
+        parts: Sequence[bytes] = (),
+        *,
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """The answer to a question, to which these bytes belong.
+
+        Args:
+            seconds: how long the answer may take; ANSWER_SECONDS when left out.
+
+        Raises:
+            NotLookedAt: the process crashed, took too long or too much memory, or said so.
+        """
+        try:
+            with anyio.fail_after(ANSWER_SECONDS if seconds is None else seconds):
+                await self._send(question, parts)
+                answer = json.loads(await self._line())
+        except TimeoutError:
+            raise NotLookedAt("reading it took too long") from None
+        except (anyio.EndOfStream, anyio.BrokenResourceError, OSError, ValueError):
+            raise NotLookedAt(_ENDED) from None
+        if not isinstance(answer, dict):
+            raise NotLookedAt(_ENDED)
+        if "failed" in answer:
+            raise NotLookedAt(str(answer["failed"]))
+        return answer
+
+    async def _send(self, question: dict[str, Any], parts: Sequence[bytes]) -> None:
+        assert self._process.stdin is not None
+        line = json.dumps(question | {"lengths": [len(part) for part in parts]}) + "\n"
+        for data in (line.encode(), *parts):
+            if data:
+                await self._process.stdin.send(data)
+
+    async def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        while b"\n" not in self._received:
+            if len(self._received) > MAX_ANSWER_BYTES:
+                raise ValueError("an answer without an end")
+            self._received += await self._process.stdout.receive()
+        line, _, rest = self._received.partition(b"\n")
+        self._received = rest
+        return bytes(line)
+
+
+@asynccontextmanager
+async def started(module: str) -> AsyncGenerator[DecoderProcess, None]:
+    """A process that runs this module; it is ended at the end of the block, also on a cancel.
+
+    Raises:
+        NotLookedAt: the process could not be started.
+    """
+    async with _at_once():
+        try:
+            # Cancelled during its start, it would never be ended.
+            with anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
+                    [*COMMAND, module], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+        except OSError:
+            raise NotLookedAt("the process that reads it could not be started") from None
+        try:
+            yield DecoderProcess(process)
+        finally:
+            with anyio.CancelScope(shield=True):
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.aclose()
+
+
+def _at_once() -> anyio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(MAX_AT_ONCE)
+        _limiter.set(limiter)
+        return limiter

@@ -1,0 +1,67 @@
+"""What a look at both inputs has found so far."""
+
+from dataclasses import dataclass, field
+
+from wan_mcp.inputs.file_types import FileType
+from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role, Unusable
+from wan_mcp.models import Replacement
+
+MAX_ASPECT_QUOTIENT = 3.0
+"""Quotient of two aspect ratios: 16:9 and 9:16 have 3.2, 16:9 and 2:3 have 2.7 (ours)."""
+
+
+@dataclass
+class Findings:
+    """What is known of both inputs.
+
+    Attributes:
+        sizes: width and height in pixels, by the argument's name.
+        unchecked: why an input could not be checked, by the argument's name.
+        length_doubt: a note on the clip's length, until that has been counted.
+    """
+
+    wanted: Replacement
+    problems: list[Unusable] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(
+        default_factory=lambda: dict.fromkeys((VIDEO.name, IMAGE.name), "it took too long")
+    )
+    length_doubt: str = ""
+
+    def note_type(self, role: Role, file_type: FileType, safest: str) -> None:
+        """Note a format that not every program reads."""
+        if not file_type.common:
+            self.notes.append(
+                f"{role.name} is {file_type.name}: PixelDojo documents no formats, {safest} is "
+                "safest."
+            )
+
+    def note_size(self, role: Role, size: tuple[int, int], min_side: int) -> None:
+        """Keep the size, and note one that promises little."""
+        self.sizes[role.name] = size
+        if min(size) < min_side:
+            self.notes.append(f"{role.name} is only {size[0]} x {size[1]} pixels: expect little.")
+
+    def all_notes(self) -> list[str]:
+        """Every note, video first."""
+        doubts = [self.length_doubt] if self.length_doubt else []
+        return [
+            *(f"{name} could not be looked at from here: {why}." for name, why in self._unchecked),
+            # Both checks add notes as they find them; the order of the answer is fixed.
+            *sorted([*self.notes, *doubts], reverse=True),
+            *self._notes_on_shapes(),
+        ]
+
+    @property
+    def _unchecked(self) -> list[tuple[str, str]]:
+        return [(n, self.unchecked[n]) for n in (VIDEO.name, IMAGE.name) if n in self.unchecked]
+
+    def _notes_on_shapes(self) -> list[str]:
+        if len(self.sizes) < 2:
+            return []
+        ratios = [width / height for width, height in self.sizes.values()]
+        if max(ratios) / min(ratios) <= MAX_ASPECT_QUOTIENT:
+            return []
+        (video, image) = (f"{w} x {h}" for w, h in (self.sizes[VIDEO.name], self.sizes[IMAGE.name]))
+        return [f"The shapes are far apart: the clip is {video}, the picture {image} pixels."]

@@ -1,0 +1,50 @@
+"""Checks the character image: its type and its size."""
+
+from wan_mcp.inputs.findings import Findings
+from wan_mcp.inputs.image_headers import image_size, is_cut_off
+from wan_mcp.inputs.remote_file import RemoteFile
+from wan_mcp.inputs.verdict import IMAGE, Unusable, judge
+
+MIN_IMAGE_PIXELS = 256
+"""Length of an image's shorter side, below which a face has too few pixels (ours)."""
+
+LEAST_IMAGE_PIXELS = 16
+"""A shorter side below this is a placeholder or a tracking pixel: it shows nobody (ours)."""
+MOST_IMAGE_PIXELS = 178_956_970
+"""Width times height; Pillow, with which most Python programs open images, refuses more as a
+decompression bomb (documented)."""
+
+
+async def check_image(file: RemoteFile, found: Findings, seconds: float) -> None:
+    """Look at the image, and add to what is found.
+
+    Args:
+        seconds: limit for the read.
+
+    Raises:
+        Unusable: it certainly cannot be used.
+        Unreachable: there is no answer.
+    """
+    await file.read_start(seconds)
+    file_type = judge(IMAGE, file)
+    if file_type is None:
+        return
+    found.note_type(IMAGE, file_type, "JPEG or PNG")
+    content = file.content
+    if content.is_whole and is_cut_off(content.read(0, content.known)):
+        raise Unusable(IMAGE.name, "is cut off: its end is missing", "upload it again, whole")
+    if size := image_size(file.head):
+        _refuse_size(*size)
+        found.note_size(IMAGE, size, MIN_IMAGE_PIXELS)
+
+
+def _refuse_size(width: int, height: int) -> None:
+    what = f"is {width} x {height} pixels"
+    if min(width, height) < LEAST_IMAGE_PIXELS:
+        raise Unusable(
+            IMAGE.name, f"{what}, on which nobody can be seen", "give the picture in full size"
+        )
+    if width * height > MOST_IMAGE_PIXELS:
+        raise Unusable(
+            IMAGE.name, f"{what}, which common programs refuse", "make the picture smaller"
+        )

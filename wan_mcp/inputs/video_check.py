@@ -1,0 +1,166 @@
+"""Checks the video: its type, and with the extra `media` its length and its streams."""
+
+from wan_mcp.inputs.decoder_process import DecoderProcess, NotLookedAt, started
+from wan_mcp.inputs.findings import Findings
+from wan_mcp.inputs.probe import (
+    MODULE,
+    BytesMissing,
+    DamagedVideo,
+    VideoHeader,
+    available,
+    header_of,
+    question,
+)
+from wan_mcp.inputs.remote_file import RemoteFile
+from wan_mcp.inputs.verdict import VIDEO, Unusable, judge
+
+TOLERANCE_SECONDS = 0.1
+"""How much shorter a video may be: many that were cut to 5 s lack a frame or two (ours)."""
+
+
+async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None:
+    """Look at the video, and add to what is found.
+
+    Args:
+        seconds: limit for the first read.
+
+    Raises:
+        Unusable: it certainly cannot be used.
+        Unreachable: there is no answer.
+        NotLookedAt: it could not be read.
+    """
+    await file.read_start(seconds, whole_video=available())
+    file_type = judge(VIDEO, file)
+    if file_type is None:
+        return
+    found.note_type(VIDEO, file_type, "MP4")
+    if not file_type.demuxer or not available():
+        return
+    async with started(MODULE) as process:
+        header = await _header(process, file, file_type.demuxer, count=False)
+        if header is None:
+            return
+        _judge_header(header, found)
+        if _must_be_counted(header, found.wanted.seconds):
+            await _count(process, file, file_type.demuxer, header, found)
+
+
+async def _header(
+    process: DecoderProcess, file: RemoteFile, demuxer: str, *, count: bool
+) -> VideoHeader | None:
+    """The header of the video; None if not enough of the file could be read.
+
+    The process only reads from memory, so it never waits for a server. When it needs a part that
+    is missing, that part is fetched and the header is read again, which takes milliseconds.
+    """
+    while True:
+        asked, parts = question(file.content, demuxer, count=count)
+        try:
+            return header_of(await process.ask(asked, parts))
+        except BytesMissing as missing:
+            if missing.offset is None or not await file.read_at(missing.offset):
+                return None
+        except DamagedVideo:
+            what = "is damaged or cut off, so that it cannot be opened"
+            raise Unusable(VIDEO.name, what, "upload the clip again, whole") from None
+
+
+async def _count(
+    process: DecoderProcess, file: RemoteFile, demuxer: str, header: VideoHeader, found: Findings
+) -> None:
+    """Count the length from all pictures; as long as that is not done, the length is a doubt."""
+    found.length_doubt = _doubt(header)
+    found.unchecked.pop(VIDEO.name, None)
+    try:
+        counted = await _header(process, file, demuxer, count=True)
+    except NotLookedAt:
+        return
+    if counted is not None:
+        found.length_doubt = ""
+        _judge_length(counted, found)
+
+
+def _judge_header(header: VideoHeader, found: Findings) -> None:
+    wanted = found.wanted
+    if not header.has_video:
+        raise Unusable(VIDEO.name, "has no video stream, only sound", "give a clip with pictures")
+    if header.is_encrypted:
+        what = "is encrypted, so that nobody can decode it without its key"
+        raise Unusable(VIDEO.name, what, "give a clip without copy protection")
+    _judge_length(header, found)
+    if not header.has_audio and wanted.merge_audio is not False:
+        found.notes.append("The clip has no sound, so merge_audio has none to keep.")
+    rate, wanted_rate = header.frames_per_second, wanted.frames_per_second
+    if rate and wanted_rate and wanted_rate > rate + 0.5:
+        found.notes.append(
+            f"The clip has {rate:.3g} frames per second, fewer than the {wanted_rate} asked for."
+        )
+    if header.size:
+        found.note_size(VIDEO, header.size, int(wanted.resolution or 480) // 2)
+    _note_how_it_is_stored(header, found)
+
+
+def _note_how_it_is_stored(header: VideoHeader, found: Findings) -> None:
+    if header.turned_degrees:
+        found.notes.append(
+            f"The clip is stored turned by {header.turned_degrees} degrees, as phones do: if the "
+            "result lies on its side, turn the pictures themselves and upload the clip again."
+        )
+    if header.is_hdr:
+        found.notes.append("The clip is HDR: its colours may come out pale; SDR is safest.")
+
+
+def _judge_length(header: VideoHeader, found: Findings) -> None:
+    """Refuse a clip that is certainly too short; note a field that says so wrongly."""
+    wanted, certain = found.wanted.seconds, certain_seconds(header)
+    if certain is None:
+        return
+    if _is_short(certain, wanted):
+        raise _too_short(certain, wanted)
+    for field, length in (("header", header.seconds), ("index", header.indexed_seconds)):
+        if length is not None and _is_short(length, wanted):
+            found.notes.append(
+                f"The {field} of the clip says {length:.3g} s, although it has {certain:.3g} s: "
+                "a program may believe it. Saving the clip anew mends that."
+            )
+
+
+def certain_seconds(header: VideoHeader) -> float | None:
+    """The length of the video stream, if it is certain that it is no longer.
+
+    Pictures that were counted win over all fields. The header and the index of an MP4 are certain
+    where they agree; where they do not, the longer one counts, because it may be the true one.
+    """
+    if header.counted_seconds is not None:
+        return header.counted_seconds
+    if header.indexed_seconds is not None:
+        return max(header.indexed_seconds, header.seconds or 0.0)
+    return None
+
+
+def _must_be_counted(header: VideoHeader, wanted: int) -> bool:
+    if certain_seconds(header) is not None:
+        return False
+    return header.seconds is None or _is_short(header.seconds, wanted)
+
+
+def _is_short(seconds: float, wanted: int) -> bool:
+    return seconds < wanted - TOLERANCE_SECONDS
+
+
+def _doubt(header: VideoHeader) -> str:
+    if header.seconds is None:
+        return "The length of the clip is not in its header, and could not be counted from here."
+    return (
+        f"The header of the clip says {header.seconds:.3g} s, less than video_duration; whether "
+        "that is true could not be counted from here."
+    )
+
+
+def _too_short(actual: float, wanted: int) -> Unusable:
+    longest = int(actual + TOLERANCE_SECONDS)
+    remedy = "give a longer clip"
+    if longest:
+        remedy = f"set video_duration to {longest} or less, or {remedy}"
+    what = f"is {wanted}, but the clip is only {actual:.3g} s long"
+    return Unusable("video_duration", what, remedy)
