@@ -179,7 +179,7 @@ def test_advice_of_a_refusal_by_a_cap_may_be_more_exact() -> None:
     """Some caps have another way out than the setting. (ours)"""
     refused = LimitReached("No.", setting="X", limit=3, used=3, next_step="Look at the jobs.")
 
-    assert (refused.next_step, refused.retry_safe) == ("Look at the jobs.", True)
+    assert (refused.next_step, refused.retry_safe) == ("Look at the jobs.", False)
 
 
 NOON = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
@@ -208,7 +208,7 @@ def test_cap_that_frees_much_later_is_a_matter_for_the_user() -> None:
     frees_at = FreesAt(50_000, NOON)
     refused = LimitReached("Too many.", setting="X", limit=200, used=200, frees_at=frees_at)
 
-    assert refused.retry_safe
+    assert (refused.retry_safe, refused.wait_seconds) == (False, 50_000)
     assert refused.next_step.startswith("Tell the user, and repeat the same call then.")
     assert refused.next_step.endswith("by raising X.")
 

@@ -84,8 +84,8 @@ def test_the_day_the_flight_and_the_minute_are_capped_by_default() -> None:
     ("setting", "value", "fits", "safe"),
     [
         ("max_credits_per_job", "9.5", 0, False),
-        ("max_credits_per_day", "25", 2, True),
-        ("max_in_flight", "2", 2, True),
+        ("max_credits_per_day", "25", 2, False),
+        ("max_in_flight", "2", 2, False),
         ("max_submits_per_minute", "1", 1, True),
         ("max_credits_per_day", "0", 0, False),
     ],
@@ -104,6 +104,11 @@ async def test_a_cap_refuses_the_job_too_many_before_anything_is_sent(
     assert told(refused)["charged"] == "no"
     assert told(refused)["retry_safe"] is safe
     assert f"WAN_MCP_{setting.upper()}" in text(refused)
+    assert told(refused)["limit"] == f"WAN_MCP_{setting.upper()}"
+    assert told(refused)["limit_value"] == float(value)
+    assert told(refused)["used"] >= 0
+    assert ("retry_after_seconds" in told(refused)) == (fits > 0 and "flight" not in setting)
+    assert len(told(refused).get("blocking_job_ids", [])) == (fits if "flight" in setting else 0)
     assert len(sandbox.seen("POST", RUN)) == fits
 
 

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from wan_mcp.errors import Refused
+from wan_mcp.errors import SOON_SECONDS, Figures, Refused
 from wan_mcp.ledger.record import State
 from wan_mcp.wording import counted, is_or_are, number, was_or_were
-
-SOON_SECONDS = 120.0
-"""Seconds that a caller may be told to wait (ours); what frees up later is told by its date."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,9 @@ class LimitReached(Refused):
         setting: the environment variable that holds the cap.
         limit: its value.
         used: how much of it is used up; for the cap per job, this job's estimate if there is one.
-        room: when enough of it frees up, if that is known.
-        next_step: another way out than the setting, where there is one: then the same call may
-            succeed, as it may when there is room again.
+        frees_at: when enough of it frees up, if that is known.
+        next_step: another way out than the setting, where there is one.
+        blocking_job_ids: the jobs that use it up.
     """
 
     code = "limit_reached"
@@ -81,11 +78,17 @@ class LimitReached(Refused):
         used: float | None,
         frees_at: FreesAt | None = None,
         next_step: str | None = None,
+        blocking_job_ids: Sequence[str] = (),
     ) -> None:
         told = "" if frees_at is None else f" {frees_at}"
         step = next_step if frees_at is None else _once_there_is(frees_at, setting)
-        super().__init__(f"{what}{told} The setting is {setting}.", next_step=step)
-        self.retry_safe = step is not None
+        super().__init__(
+            f"{what}{told} The setting is {setting}.",
+            next_step=step,
+            retry_after=None if frees_at is None else frees_at.seconds,
+        )
+        self.retry_safe = frees_at is not None and frees_at.seconds <= SOON_SECONDS
+        self.figures = Figures(setting, limit, used, tuple(blocking_job_ids))
         self.setting = setting
         self.limit = limit
         self.used = used
@@ -230,6 +233,7 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
         limit=limit,
         used=len(running),
         next_step=_landing(running[:MAX_NAMED]) if running else None,
+        blocking_job_ids=running[:MAX_NAMED],
     )
 
 
