@@ -537,7 +537,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"go_fast": 1},
     {"seed": "9" * 5_000},
     {"resolutoin": "720"},
-    {"prompt": "hunter2"},
+    {"seeds": "hunter2"},
     {"confirm": True},
 ]
 

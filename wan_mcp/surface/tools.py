@@ -82,7 +82,10 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """
     await call.report_progress(0, "Preparing the job")
     wanted, estimate = given.replacement(), None
-    if call.confirm_above is not None and not await call.jobs.joins(wanted):
+    if call.confirm_above is not None:
+        # Not a submit: if the equal request ended by then, it would buy without having asked.
+        if joined := await call.jobs.join(wanted):
+            return call.submit_result(joined)
         estimate = await call.jobs.estimate()
         question = consent.question_for(estimate, call.confirm_above)
         if question and (input_required := await consent.ask(call.context, question)):
