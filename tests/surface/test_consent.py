@@ -17,6 +17,7 @@ from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.surface import consent
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +57,11 @@ def open_host(sandbox: Sandbox, tmp_path: Path) -> Open:
 async def submit(client: Client, sandbox: Sandbox) -> dict[str, Any]:
     wanted = {"video": sandbox.source_video_url, "character_image": sandbox.image_url, "seed": 1}
     return (await client.call_tool("replace_character", wanted)).structured_content or {}
+
+
+def test_question_shows_every_digit_of_the_price() -> None:
+    """A person says yes to it: 1.23457e+06 is no price (ours)."""
+    assert "about 1234567.25 PixelDojo credits" in (consent.question_for(1_234_567.25, 10) or "")
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

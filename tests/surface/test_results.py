@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -543,6 +544,33 @@ def test_row_tells_jobs_apart_and_where_the_video_is() -> None:
     assert (saved.video_url, saved.saved_path) == (None, SAVED["saved_path"])
     assert (plain.character_image, plain.resolution) == (None, "480")
     assert (foreign.video_duration, foreign.resolution) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["\u3164", "\u115f", "\u2800", "\ufe0f", "\U000e0100", "\U000e1234", "\u202e", " ", '"'],
+)
+def test_link_is_shown_in_ascii_wherever_it_stands(hidden: str) -> None:
+    """What is invisible in a link could spell a sentence for a model (observed elsewhere)."""
+    link = f"https://temp.pixeldojo.ai/films/{hidden}1.mp4?a=%20b&c=d"
+    job = of_job(DONE.model_copy(update={"video_url": link}), arguments={"video": link})
+    result = result_of(job)
+    (line,) = results.list_result([job]).jobs or []
+
+    for shown in (result.video_url, line.video_url, line.source_video):
+        assert shown is not None
+        assert shown.isascii()
+        assert hidden not in shown
+        assert unquote(shown) == unquote(link)
+    assert text(result).isascii()
+
+
+def test_ordinary_link_is_shown_as_it_is() -> None:
+    """A signature must not change (ours)."""
+    link = "https://a.example:8443/p/(x)~y;v=1,2/f.mp4?X-Sig=aZ%2F+09%3D&e=1#t=0,5"
+
+    assert results.ascii_link(link) == link
+    assert results.ascii_link(None) is None
 
 
 def test_row_stays_short_whatever_its_links_are() -> None:

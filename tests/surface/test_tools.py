@@ -538,7 +538,6 @@ HOSTILE: list[dict[str, Any]] = [
     {"seed": "9" * 5_000},
     {"resolutoin": "720"},
     {"seeds": "hunter2"},
-    {"confirm": True},
 ]
 
 

@@ -7,6 +7,7 @@ the same (observed elsewhere).
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from wan_mcp.errors import Charged, OutcomeUnknown, WanError
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
@@ -25,6 +26,8 @@ STALE_SECONDS = 60.0
 LIST_STALE_SECONDS = 15.0
 """The same for a list. A job that somebody waits for is read at least this often."""
 _REPORTED_DURATION = "jobs have been reported to take 30 s to 6 min"
+_IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
+"""What stays as it is in a link: every character that has a meaning there (RFC 3986)."""
 _RESOLUTION = "480"
 """Lines of a job whose order names none (documented)."""
 _NO_LINK = "PixelDojo gave no link to a film."
@@ -97,7 +100,7 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         job_id=view.id,
         status=status,
         vendor_status=job.vendor_status or None,
-        video_url=job.video_url,
+        video_url=ascii_link(job.video_url),
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=None if left is None else max(left, 0),
         saved_path=None if record is None else record.saved_path,
@@ -181,6 +184,15 @@ def defect_result(tool: str, *, paid: bool) -> JobResult:
         code="internal_error",
         next=careful if paid else "Call it once more; if that fails too, tell the user.",
     )
+
+
+def ascii_link(link: str | None) -> str | None:
+    """A link as an answer shows it: in ASCII, everything else percent-encoded (RFC 3986).
+
+    Blank letters and variation selectors of a link could spell a sentence for a model. The link
+    leads to the same place: a client encodes it so before it sends it.
+    """
+    return link and quote(link, safe=_IN_A_LINK, errors="replace")
 
 
 def progress_note(look: Look, typical: float | None = None) -> str:
@@ -304,7 +316,7 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
         return None
     inputs = record.arguments
     age = view.seconds_since_reply(now) if now else None
-    link = view.job.video_url if view.job and record.saved_path is None else None
+    link = ascii_link(view.job.video_url) if view.job and record.saved_path is None else None
     return JobLine(
         job_id=view.id,
         status=view.status,
@@ -322,8 +334,7 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
 
 
 def _input(link: object) -> str | None:
-    text = str(link or "")
-    return _cut(text) or None
+    return _cut(ascii_link(str(link or "")) or "") or None
 
 
 def _cut(text: str) -> str:
