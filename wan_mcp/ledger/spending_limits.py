@@ -80,10 +80,10 @@ class LimitReached(Refused):
         next_step: str | None = None,
         blocking_job_ids: Sequence[str] = (),
     ) -> None:
-        told = "" if frees_at is None else f" {frees_at}"
+        when = "" if frees_at is None else f" {frees_at}"
         step = next_step if frees_at is None else _once_there_is(frees_at, setting)
         super().__init__(
-            f"{what}{told} The setting is {setting}.",
+            f"{what}{when} The setting is {setting}.",
             next_step=step,
             retry_after=None if frees_at is None else frees_at.seconds,
         )
