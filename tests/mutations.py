@@ -1,9 +1,9 @@
-"""Breaks the money rules one at a time, and looks whether the tests notice.
+"""Breaks the rules of money one at a time, and checks that the tests notice.
 
     python tests/mutations.py
 
-Each mutation is applied to a scratch copy of the project, in which the smallest set of tests that
-should turn red is run. The same tests are run once unbroken. Exit code 0: all were caught.
+Each mutation is applied to a temporary copy of the project, and the tests that should fail are run
+there. The same tests must pass without a mutation. If all mutations are caught, the exit code is 0.
 """
 
 import os
@@ -27,8 +27,8 @@ class Mutation:
     """One way to break a rule.
 
     Attributes:
-        edits: a file below wan_mcp, a text that occurs once in it, and what replaces it.
-        tests: each of these should turn red.
+        edits: a file below wan_mcp, a text that occurs once in it, and the text that replaces it.
+        tests: each of these should fail.
     """
 
     name: str
@@ -43,7 +43,7 @@ MUTATIONS = (
         [f"{CRASH}::test_the_commit_before_sending_waits_for_the_disk"],
     ),
     Mutation(
-        "commit point moved behind the send",
+        "commit point after the send",
         [
             (
                 "pixeldojo/exchange.py",
@@ -53,7 +53,7 @@ MUTATIONS = (
         ],
         [
             f"{CRASH}::test_no_byte_leaves_when_the_commit_fails",
-            f"{CRASH}::test_the_row_says_sending_when_the_first_header_arrives",
+            f"{CRASH}::test_the_record_is_sending_when_the_first_header_arrives",
             KILLS,
         ],
     ),
@@ -80,7 +80,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shield dropped",
-        # Around the claim it stands three times, and any of them is enough.
+        # Three shields protect the claim, and any one of them is enough.
         [
             (
                 "jobs.py",
@@ -112,21 +112,21 @@ MUTATIONS = (
                 "self._open(keep_alive=True)",
             )
         ],
-        [f"{CRASH}::test_every_paid_post_has_a_connection_of_its_own"],
+        [f"{CRASH}::test_every_paid_request_has_a_new_connection"],
     ),
     Mutation(
-        "cap check outside the transaction",
+        "spending limits checked outside the transaction",
         [
             (
                 "ledger/transactions.py",
                 "        with self._session.transaction(account):\n"
-                "            self._recover_abandoned()\n",
+                "            self._recover_abandoned(account)\n",
                 "        now = self._session.now()\n"
                 "        spending = Spending(self._rows, account, now)\n"
                 "        spending_limits.check(limits, now, estimate, spending)\n"
                 "        limits = SpendingLimits(None, None, None, None)\n"
                 "        with self._session.transaction(account):\n"
-                "            self._recover_abandoned()\n",
+                "            self._recover_abandoned(account)\n",
             )
         ],
         [f"{RACES}::test_nobody_else_can_write_while_the_caps_are_counted"],
@@ -135,10 +135,10 @@ MUTATIONS = (
 
 
 def main() -> int:
-    """Try them all and print what became of each."""
+    """Try all mutations and print the results. Returns 0 if all are caught."""
     every_test = sorted({test for mutation in MUTATIONS for test in mutation.tests} - {KILLS})
-    if red := _red(every_test, None):
-        sys.stdout.write(f"red without any mutation: {', '.join(red)}\n")
+    if failing := _failing(every_test, None):
+        sys.stdout.write(f"fail without any mutation: {', '.join(failing)}\n")
         return 1
     caught = [_try(mutation) for mutation in MUTATIONS]
     sys.stdout.write(f"{sum(caught)} of {len(caught)} mutations caught\n")
@@ -146,18 +146,18 @@ def main() -> int:
 
 
 def _try(mutation: Mutation) -> bool:
-    red = _red(mutation.tests, mutation)
-    sys.stdout.write(f"{'caught' if red else 'NOT CAUGHT'}: {mutation.name}\n")
+    failing = _failing(mutation.tests, mutation)
+    sys.stdout.write(f"{'caught' if failing else 'NOT CAUGHT'}: {mutation.name}\n")
     for test in mutation.tests:
-        sys.stdout.write(f"  {'red:  ' if test in red else 'green:'} {test}\n")
-        if test in red:
-            sys.stdout.write(f"         {red[test]}\n")
+        sys.stdout.write(f"  {'fails: ' if test in failing else 'passes:'} {test}\n")
+        if test in failing:
+            sys.stdout.write(f"         {failing[test]}\n")
     sys.stdout.flush()
-    return bool(red)
+    return bool(failing)
 
 
-def _red(tests: Sequence[str], mutation: Mutation | None) -> dict[str, str]:
-    """Which of the tests fail in a copy of the project with the mutation, and with what words."""
+def _failing(tests: Sequence[str], mutation: Mutation | None) -> dict[str, str]:
+    """The tests that fail in a copy of the project with the mutation, and their messages."""
     with tempfile.TemporaryDirectory() as scratch:
         for part in PARTS:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
@@ -172,12 +172,16 @@ def _apply(mutation: Mutation, package: Path) -> None:
     for file, old, new in mutation.edits:
         text = (package / file).read_text(encoding="utf-8")
         if text.count(old) != 1:
-            raise SystemExit(f"{mutation.name}: its text is {text.count(old)} times in {file}")
+            raise SystemExit(f"{mutation.name}: its text occurs {text.count(old)} times in {file}")
         (package / file).write_text(text.replace(old, new), encoding="utf-8")
 
 
 def _failure(test: str, root: Path) -> str:
-    """What the test fails with, "" when it does not; one that cannot be run ends the script."""
+    """The message of the failing test, or "" if it passes.
+
+    Raises:
+        SystemExit: the test cannot be run.
+    """
     command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", test]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run(
@@ -185,8 +189,8 @@ def _failure(test: str, root: Path) -> str:
     )
     if run.returncode not in (0, 1) or not re.search(r"\d+ (passed|failed)", run.stdout):
         raise SystemExit(f"{test} could not be run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
-    words = re.search(r"^E +(.*)", run.stdout, flags=re.M)
-    return (words[1] if words else "failed") if run.returncode else ""
+    message = re.search(r"^E +(.*)", run.stdout, flags=re.M)
+    return (message[1] if message else "failed") if run.returncode else ""
 
 
 if __name__ == "__main__":

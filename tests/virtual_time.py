@@ -1,7 +1,7 @@
-"""An event loop whose clock jumps: when nothing is left to do, the next timer is due at once.
+"""An event loop in virtual time: when there is nothing to do, its clock jumps to the next timer.
 
-Half an hour of polling runs in seconds, and to the microsecond the same each time. Threads and
-sockets are real: while one of them works, time stands still.
+Half an hour of polling takes seconds, and every run has exactly the same times. Threads and sockets
+are real; while one of them works, virtual time stands still.
 """
 
 import asyncio
@@ -20,17 +20,18 @@ import anyio.to_thread
 from wan_mcp.clock import Clock
 
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
-GRACE = 0.001
-"""Real seconds in which bytes between two sockets of this process arrive."""
+GRACE_SECONDS = 0.001
+"""In this real time, bytes arrive from one socket of this process at another."""
 
 
 class VirtualTime:
-    """Seconds that move only by jumps, or when a test sets `now`.
+    """A clock that moves only by jumps, or when a test sets `now`.
 
     Attributes:
-        began: what `now` was at first.
-        skew: seconds by which the wall clock is ahead; it may jump, as when the machine sleeps.
-        chance: what the dice show.
+        now: the monotonic time in seconds.
+        began: the first value of `now`.
+        skew: how many seconds the wall clock is ahead. A test changes it to let the clock jump.
+        chance: the random number, from 0 to 1, that every draw returns.
     """
 
     def __init__(self, now: float = 1_000.0) -> None:
@@ -45,28 +46,28 @@ class VirtualTime:
         return EPOCH + timedelta(seconds=self.now + self.skew)
 
     def passed(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the start."""
         return round(self.now - self.began, 3)
 
     def clock(self) -> Clock:
-        """The same time for our own code."""
+        """A clock of wan-mcp that shows this time."""
         return Clock(monotonic=self.monotonic, wall=self.wall, chance=lambda: self.chance)
 
     def backend(self, *, sockets: bool = False) -> tuple[str, dict[str, Any]]:
-        """What the fixture `anyio_backend` gives, so that a test runs in this time."""
+        """The value of the fixture `anyio_backend` with which a test runs in this time."""
         return "asyncio", {"loop_factory": partial(VirtualLoop, self, sockets=sockets)}
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop in such a time.
+    """An event loop in virtual time.
 
     Args:
-        sockets: whether real sockets are used, which costs GRACE for each jump.
+        sockets: whether real sockets are used. This costs GRACE_SECONDS for each jump.
     """
 
     def __init__(self, virtual: VirtualTime, *, sockets: bool = False) -> None:
         self._virtual = virtual
-        super().__init__(_Jumping(virtual, GRACE if sockets else 0.0))
+        super().__init__(_Jumping(virtual, GRACE_SECONDS if sockets else 0.0))
 
     def time(self) -> float:
         return self._virtual.now
@@ -77,33 +78,33 @@ class _Jumping(selectors.DefaultSelector):
         super().__init__()
         self._virtual = virtual
         self._grace = grace
-        self._moved = False
+        self._has_moved_bytes = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= 0:
             ready = super().select(timeout)
-            self._moved |= bool(ready)
+            self._has_moved_bytes |= bool(ready)
             return ready
         if _in_threads:
-            # Not for long: work that notifies the loop itself is still in the set afterwards.
-            return super().select(GRACE)
-        # After bytes have moved, more may follow: an answer, or the next request.
-        grace = self._grace * (10 if self._moved else 1)
+            # Not for long: work that wakes the loop itself is still in the set afterwards.
+            return super().select(GRACE_SECONDS)
+        # After bytes have arrived, more may follow: an answer, or the next request.
+        grace = self._grace * (10 if self._has_moved_bytes else 1)
         if ready := super().select(grace):
-            self._moved = True
+            self._has_moved_bytes = True
             return ready
-        self._moved = False
+        self._has_moved_bytes = False
         self._virtual.now += timeout
         return []
 
 
 _in_threads: set[object] = set()
-"""What a thread works on, until the loop has its result."""
+"""The work of threads whose results the loop does not have yet."""
 
 
 @contextmanager
 def watched_threads() -> Iterator[None]:
-    """Within it, time stands still while a thread pool works for a loop."""
+    """Let virtual time stand still while a thread works for a loop."""
     wrap_future, submit = futures.wrap_future, ThreadPoolExecutor.submit
 
     def wrap(*args: Any, **named: Any) -> asyncio.Future[Any]:
@@ -113,7 +114,7 @@ def watched_threads() -> Iterator[None]:
         return wrapped
 
     def submitted(self: ThreadPoolExecutor, *args: Any, **named: Any) -> Future[Any]:
-        # Work that tells its loop by itself has done so when its future is done.
+        # Work that wakes its loop by itself has done so when its future is done.
         future: Future[Any] = submit(self, *args, **named)
         _in_threads.add(future)
         future.add_done_callback(_in_threads.discard)
@@ -122,7 +123,7 @@ def watched_threads() -> Iterator[None]:
     run_sync = anyio.to_thread.run_sync
 
     async def watched(*args: Any, abandon_on_cancel: bool = False, **named: Any) -> Any:
-        if abandon_on_cancel:  # it may hang for ever, and then time must go on
+        if abandon_on_cancel:  # it may hang for ever, and then time must continue
             return await run_sync(*args, abandon_on_cancel=True, **named)
         work = object()
         _in_threads.add(work)
@@ -141,12 +142,12 @@ def watched_threads() -> Iterator[None]:
 
 
 def in_virtual_time(start: float = 1_000.0, *, sockets: bool = False) -> tuple[object, object]:
-    """The fixtures `time` and `anyio_backend` of a module whose tests run in virtual time.
+    """The fixtures `time` and `anyio_backend` for a module whose tests run in virtual time.
 
     Args:
-        sockets: as of the `VirtualLoop`.
+        sockets: as for `VirtualLoop`.
     """
-    import pytest  # not above: a bench measures the memory of a process that imports this module
+    import pytest  # not above, because the benches import this module without pytest
 
     @pytest.fixture
     def time() -> Iterator[VirtualTime]:

@@ -1,4 +1,4 @@
-"""The parts of a running server: opened when they are first needed, closed in order."""
+"""What a running server holds. It is opened on first use and closed in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wan_mcp.settings import Settings
 
 OPEN_AFTER_SECONDS = 1.0
-"""When the ledger is opened, after the start, if no call has needed it before."""
+"""After this time from the start the ledger is opened, if no call has needed it before."""
 DRAIN_SECONDS = 1.2
 """How long a stopping stdio server waits for payments; hosts kill it after 2 s (observed)."""
 SERVICE_DRAIN_SECONDS = 8.0
@@ -33,11 +33,11 @@ SERVICE_DRAIN_SECONDS = 8.0
 
 
 class App:
-    """The parts of a running server.
+    """What a running server holds: client, ledger, jobs, and the files of the jobs.
 
     Args:
-        settings: the operator's.
-        tasks: where payments run; they outlive the call that started them.
+        settings: the operator's settings.
+        tasks: the task group in which payments run. They outlive the call that started them.
         clock: time and randomness.
         transport: replaces the network in tests.
         local: whether the caller is on this machine, as over stdio.
@@ -57,7 +57,7 @@ class App:
         self._tasks = tasks
         self._clock = clock
         self._transport = transport
-        self._rooms: _Rooms | None = None
+        self._parts: _Parts | None = None
 
     @property
     def jobs(self) -> Jobs:
@@ -66,45 +66,45 @@ class App:
 
     @property
     def video_views(self) -> VideoViews:
-        """What can be shown of the account's videos."""
-        rooms = self._opened()
-        return VideoViews(rooms.jobs, rooms.files)
+        """What the account's videos look like to an assistant: images, links and pages."""
+        parts = self._opened()
+        return VideoViews(parts.jobs, parts.files)
 
     async def request_state_key(self) -> bytes:
         """The key that seals what a question carries: 32 bytes, random, one for each account.
 
         All servers of the account on this ledger have the same key. Raises LedgerUnavailable.
         """
-        rooms = self._opened()
-        return await rooms.ledger.secret(f"request state of {await rooms.account()}")
+        parts = self._opened()
+        return await parts.ledger.secret(f"request state of {await parts.account()}")
 
     async def run(self) -> None:
-        """Open the ledger soon after the start, so that lost answers are looked up."""
+        """Open the ledger soon after the start, so that unknown outcomes are looked up."""
         await anyio.sleep(OPEN_AFTER_SECONDS)
         if self._settings.api_key.get_secret_value():
             _ = self.jobs
 
     async def drain(self) -> None:
         """Wait a short time for payments that are in progress."""
-        if self._rooms is not None:
+        if self._parts is not None:
             seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
-            await self._rooms.jobs.drain(seconds)
+            await self._parts.jobs.drain(seconds)
 
     async def aclose(self) -> None:
         """Close the connections and the ledger."""
-        if self._rooms is not None:
+        if self._parts is not None:
             with anyio.CancelScope(shield=True):
-                await self._rooms.files.aclose()
-                await self._rooms.vendor.aclose()
-                await self._rooms.ledger.aclose()
+                await self._parts.files.aclose()
+                await self._parts.vendor.aclose()
+                await self._parts.ledger.aclose()
 
-    def _opened(self) -> _Rooms:
-        if self._rooms is None:
-            self._rooms = self._open()
-            self._tasks.start_soon(self._rooms.jobs.run)
-        return self._rooms
+    def _opened(self) -> _Parts:
+        if self._parts is None:
+            self._parts = self._open()
+            self._tasks.start_soon(self._parts.jobs.run)
+        return self._parts
 
-    def _open(self) -> _Rooms:
+    def _open(self) -> _Parts:
         # Importing httpx takes 30 ms, and these packages half of that; so both come later.
         from wan_mcp.jobs import Jobs
         from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -139,7 +139,7 @@ class App:
             files.archive,
             self._video_policy(),
         )
-        return _Rooms(vendor, ledger, account, files, jobs)
+        return _Parts(vendor, ledger, account, files, jobs)
 
     def _video_policy(self) -> VideoPolicy:
         from wan_mcp.ledger.contract import VideoPolicy
@@ -151,7 +151,7 @@ class App:
 
 
 @dataclass(frozen=True)
-class _Rooms:
+class _Parts:
     vendor: PixelDojo
     ledger: SQLiteLedger
     account: Account

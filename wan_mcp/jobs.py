@@ -1,4 +1,8 @@
-"""Jobs of one account: submit, check, watch, list. The rules of money and time are beside."""
+"""The jobs of one account: submit, check, watch, list.
+
+The rules of money are in `wan_mcp.payments` and `wan_mcp.ledger`, the rules of time in
+`wan_mcp.polling`.
+"""
 
 import asyncio
 import logging
@@ -33,16 +37,20 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
 PREFLIGHT_SECONDS = 3.0
-"""How long both inputs are looked at before a submit: a second is left for the submit itself."""
+"""How long the preflight of both inputs may take: one second is left for the submit itself."""
 ANSWER_SECONDS = 4.0
-"""How long a submit waits for PixelDojo before it answers with our handle: one agent SDK gives a
-whole call 5 s."""
+"""After this time a submit answers with its submission id, even if PixelDojo has not answered. One
+agent SDK allows 5 s for a whole call (observed elsewhere)."""
 
 logger = logging.getLogger(__name__)
 
 
 class Preflight(Protocol):
-    """A look at the inputs, which tells what it found; raises Refused for what cannot work."""
+    """Inspects both inputs and returns what the caller should know.
+
+    Raises:
+        Refused: a job with these inputs cannot work.
+    """
 
     async def __call__(self, wanted: Replacement, *, seconds: float) -> list[str]: ...
 
@@ -51,17 +59,17 @@ class Jobs:
     """Jobs of one account.
 
     Args:
-        vendor: the account's PixelDojo.
-        ledger: where paid requests are written down; when it cannot be used, paid calls are
-            refused and reads go on.
-        budget: how many requests the key may make.
-        account: finds the account's name in the ledger.
-        tasks: the server's own tasks: payments run there and outlive the calls.
-        clock: time and chance.
-        preflight: looks at the inputs before anything is paid, for at most so many seconds.
-        archive: opens the place where finished videos are saved.
-        videos: what becomes of the videos that are submitted here; the process that saves videos
-            obeys it, whatever its own settings are.
+        vendor: sends requests to PixelDojo with the account's key.
+        ledger: the database of all paid requests. While it cannot be used, paid calls are
+            refused and reads continue.
+        account: returns the account's name in the ledger.
+        limiter: keeps the requests of the key below PixelDojo's limit per minute.
+        tasks: the server's own tasks. Payments run in them and outlive the calls.
+        clock: time and randomness.
+        preflight: inspects both inputs before a job is paid; None for no preflight.
+        archive: opens the folder in which finished videos are saved; None to save none.
+        videos: where the videos of jobs that are submitted here are saved. The saver obeys it,
+            even if it runs in another process with other settings.
     """
 
     def __init__(
@@ -99,7 +107,7 @@ class Jobs:
         self._typical = TypicalDuration(coordination, account, clock)
 
     async def run(self) -> None:
-        """What goes on in the background, for ever: lost answers, polling, telling waiters."""
+        """Run the reconciler, the poller, the watchers and the saver until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.reconcile)
             tasks.start_soon(self._poller.run)
@@ -108,11 +116,11 @@ class Jobs:
                 tasks.start_soon(self._saver.run)
 
     async def reconcile(self) -> None:
-        """Look up lost answers, for ever."""
+        """Look up unknown outcomes until cancelled."""
         await self._reconciler.run(self._account)
 
     async def typical(self) -> float | None:
-        """Seconds a job of this account typically takes; None while there are too few."""
+        """Seconds that a job of this account typically takes; None while too few have ended."""
         return await self._typical.seconds()
 
     def require_key(self) -> None:
@@ -120,7 +128,7 @@ class Jobs:
         self._vendor.require_key()
 
     async def estimate(self) -> float | None:
-        """Credits that a job is said to cost; None when that cannot be had."""
+        """Credits that a job costs, as PixelDojo states; None if it cannot be read."""
         return await self._price.estimate()
 
     async def joins(self, wanted: Replacement) -> bool:
@@ -145,24 +153,24 @@ class Jobs:
         return replace(view, joined=True, query_differs=claim.query_differs)
 
     async def submit(self, wanted: Replacement, estimate: float | None = None) -> JobView:
-        """Have a request paid at most once; an equal one that exists already is joined.
+        """Pay for a request at most once. If an equal request exists already, return its job.
 
-        Answers within ANSWER_SECONDS, with status "submitting" if need be. Being cancelled leaves
-        the payment to finish by itself.
+        It answers within ANSWER_SECONDS, with the status "submitting" if the payment takes
+        longer. If this call is cancelled, the payment continues.
 
         Args:
-            estimate: the price that a person has agreed to; asked for when left out.
+            estimate: the price in credits to which a person has agreed; None to ask PixelDojo.
 
         Raises:
             Refused, NotSent: nothing was charged.
-            OutcomeUnknown: a charge is possible, by this call or by the one that it joined.
+            OutcomeUnknown: a charge is possible, by this call or by the equal one before it.
         """
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
-        # Not a task group: what either raises must arrive as it is.
-        notes, estimate = await asyncio.gather(self._look_at(wanted), self._price_of(estimate))
-        with anyio.CancelScope(shield=True):  # a claimed row must not be left without its payment
-            # asyncio's shield too: a task that is cancelled by asyncio itself passes anyio's.
+        # Not a task group, because it would wrap the errors that either of them raises.
+        notes, estimate = await asyncio.gather(self._notes_on(wanted), self._price_of(estimate))
+        with anyio.CancelScope(shield=True):  # a claimed record must not stay without payment
+            # asyncio's shield too: anyio's does not hold when asyncio itself cancels the task.
             claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
         view = await self._settled(claim, left)
@@ -174,48 +182,48 @@ class Jobs:
         )
 
     async def known(self, id: str) -> JobView | None:
-        """What the ledger has of a handle or job id, without asking PixelDojo.
+        """What the ledger knows of a submission id or job id, without asking PixelDojo.
 
         Raises:
-            NotFound: the account has no such handle.
+            NotFound: the account has no such submission id.
         """
         return await self._reader.known(id)
 
     async def check(self, id: str) -> JobView:
-        """One job as it stands now: `Waits.check`."""
+        """The present state of one job: `Waits.check`."""
         return await self._waits.check(id)
 
     def watch(self, id: str, seconds: float) -> AsyncGenerator[Look, None]:
-        """One look after another until the job has ended or the time is up: `Waits.watch`."""
+        """Updates until the job has ended or the time is up: `Waits.watch`."""
         return self._waits.watch(id, seconds)
 
     async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:
-        """Newest first: all that is live or unknown, and the newest `limit` others.
+        """All live and unknown requests, and the newest `limit` others; the newest is first.
 
         Args:
-            statuses: of these others; None for any.
+            statuses: which statuses the others may have; None for any.
 
         Raises:
-            LedgerUnavailable: only the ledger has them.
+            LedgerUnavailable: only the ledger knows the requests.
         """
         states = None if statuses is None else states_of(statuses)
         records = await self._ledger.recent(await self._account(), states, limit)
         return [view_of_record(record) for record in records]
 
     async def drain(self, seconds: float) -> None:
-        """Let running payments finish, at most so long."""
+        """Wait until the payments in progress have finished, for at most this time."""
         await self._payments.drain(seconds)
 
-    async def _look_at(self, wanted: Replacement) -> list[str]:
+    async def _notes_on(self, wanted: Replacement) -> list[str]:
         if self._preflight is None or await self.joins(wanted):
-            return []  # a link that died since does not matter to a job that stands
+            return []  # a job that exists does not need its links any more
         try:
             return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
         except Refused:
             raise
         except Exception:
-            # A look that breaks refuses nothing: what cannot be checked may well work.
-            logger.exception("the look at the inputs broke")
+            # A defect in the preflight refuses nothing: inputs that it cannot check may work.
+            logger.exception("the preflight of the inputs broke")
             return []
 
     async def _price_of(self, agreed: float | None) -> float | None:
@@ -242,6 +250,6 @@ class Jobs:
         except OutcomeUnknown as lost:
             if claim.created or lost.charged == "no":
                 raise
-            # The payment's own words, heard by a call that joined it: only the other one may pay.
+            # This call joined an equal one: its error must say that only the other one may pay.
             raise unknown_before(claim.record, lost.what) from lost
         return settled or view_of_record(claim.record)

@@ -1,6 +1,6 @@
-"""The measure of the benches: the least that a server of one tool costs with this SDK.
+"""What the benches compare with: the smallest MCP server of one tool that this SDK permits.
 
-With an address and a key as arguments its tool makes the one GET that looking at a job is.
+With an API address and a key as arguments, its tool reads a job with one GET.
 """
 
 import sys
@@ -16,14 +16,14 @@ async def idle(job_id: str) -> str:
 
 
 def reader(api_base: str, key: str) -> None:
-    """Give the server the tool that asks the vendor."""
-    import httpx  # a server that never asks anybody would not import it either
+    """Add the tool that reads a job from PixelDojo."""
+    import httpx  # here, because a server without requests would not import it
 
     client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"})
 
     @server.tool()
     async def get_job_status(job_id: str) -> str:
-        """Ask the vendor and pass on what it said."""
+        """Read a job from PixelDojo and return the reply."""
         return (await client.get(f"{api_base}/jobs/{job_id}")).text
 
 

@@ -1,12 +1,12 @@
 """What wan-mcp costs more than a bare server of one tool: start-up, one call, memory.
 
-Run by hand, on a quiet machine, from the root of the project::
+Run it by hand, on a quiet machine, from the root of the project::
 
     python tests/bench/bench.py [startup] [call] [memory]
 
-Both servers run side by side in every round, so that a busy machine slows both. The client is
-plain JSON lines over pipes: its cost is nearly nothing, and the same for both. Figures are medians;
-a target that is missed makes the exit code 1.
+Both servers run side by side in every round, so that a busy machine slows both. The client writes
+plain JSON lines to pipes, which costs almost nothing, and the same for both. Figures are medians.
+If a target is missed, the exit code is 1.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-STARTUP_RATIO = 1.0
-CALL_ADDED_MS = 0.5
-MEMORY_RATIO = 1.15
+MAX_STARTUP_RATIO = 1.0
+MAX_ADDED_CALL_MS = 0.5
+MAX_MEMORY_RATIO = 1.15
 
 OURS = [sys.executable, "-m", "wan_mcp"]
 BARE = [sys.executable, str(Path(__file__).with_name("bare.py"))]
@@ -35,20 +35,20 @@ HELLO = {
 }
 
 PLAIN = {f"WAN_MCP_{name}": "off" for name in ("PREFLIGHT", "ARCHIVE", "POSTER")}
-"""As without the extra `media`: loading PyAV alone takes some 35 MiB."""
+"""As without the extra `media`: loading PyAV alone takes about 35 MiB."""
 
 
 class Server:
     """A server under test as its host sees it: two pipes."""
 
     def __init__(self, command: list[str], **extra: str) -> None:
-        # The byte code of both is cached, as it is on a user's machine after the first start.
-        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        # The byte code of both is cached, as on a user's machine after the first start.
+        variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**kept, **extra})
+        self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**variables, **extra})
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send one request; its result."""
+        """Send one request. Returns its result."""
         self._send({"id": 1, "method": method, "params": params})
         assert self._popen.stdout
         answer: dict[str, Any] = json.loads(self._popen.stdout.readline())
@@ -56,26 +56,26 @@ class Server:
         return result
 
     def initialize(self) -> None:
-        """Greet it, as a host does before anything else."""
+        """Initialize the session, as a host does first."""
         self.ask("initialize", **HELLO)
         self._send({"method": "notifications/initialized"})
 
     def call(self, tool: str, **arguments: str) -> dict[str, Any]:
-        """Call one tool; its result, which must not be an error."""
+        """Call one tool. Returns its result, which must not be an error."""
         result = self.ask("tools/call", name=tool, arguments=arguments)
         if result.get("isError"):
             raise RuntimeError(result)
         return result
 
     def resident(self) -> float:
-        """Memory in MiB that it holds now (Linux)."""
+        """The resident memory in MiB (Linux)."""
         for line in Path(f"/proc/{self._popen.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
         raise RuntimeError("no VmRSS")
 
     def close(self) -> None:
-        """End it in the ordinary way, by the end of its input."""
+        """End it as a host does, by closing its standard input."""
         assert self._popen.stdin
         self._popen.stdin.close()
         self._popen.wait(10)
@@ -96,7 +96,7 @@ class Vendor:
         self.base, self.key = settings["PIXELDOJO_API_BASE"], settings["PIXELDOJO_API_KEY"]
 
     def start_job(self, server: Server) -> str:
-        """Start a job through `server`; its id."""
+        """Start a job with `server`. Returns the job id."""
         media = self.base.removesuffix("/api/v1") + "/media/"
         result = server.call(
             "replace_character", video=media + "clip.mp4", character_image=media + "character.png"
@@ -106,7 +106,7 @@ class Vendor:
 
 @contextmanager
 def sandbox() -> Iterator[Vendor]:
-    """A sandbox whose jobs end at once, and a ledger that is not the user's."""
+    """A sandbox whose jobs end at once, and a ledger in a temporary folder."""
     command = [*OURS, "sandbox", "--port", "0", "--job-seconds", "0"]
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="wan-mcp-bench-"))
@@ -121,34 +121,35 @@ def sandbox() -> Iterator[Vendor]:
 
 
 def startup(pairs: int = 21) -> bool:
-    """Time from the spawn to the answer of `initialize`."""
+    """Measure the time from the start of the process to the answer to `initialize`."""
     times = [(_start(OURS), _start(BARE)) for _ in range(pairs + 2)][2:]  # two warm the caches
     ours, bare = (median(column) * 1000 for column in zip(*times, strict=True))
     ratio = median(a / b for a, b in times)
-    return _report("startup", f"{ours:.0f} ms, bare {bare:.0f} ms", ratio, STARTUP_RATIO)
+    return _report("startup", f"{ours:.0f} ms, bare {bare:.0f} ms", ratio, MAX_STARTUP_RATIO)
 
 
 def call(rounds: int = 400) -> bool:
-    """Time that one get_job_status takes more than the bare tool.
+    """Measure how much longer one get_job_status takes than the bare tool.
 
-    Answered from the ledger, as nearly all are: a running job is read once in 3 s at most, and all
-    requests together are kept under the key's limit, so that a GET in each call is no more.
+    The ledger answers it, as it does in most cases: a running job is read at most once in 3 s.
     """
     with ExitStack() as stack:
         vendor = stack.enter_context(sandbox())
         ours, bare, _ = _servers(stack, vendor)
         figures, added = _added(ours, bare, vendor.start_job(ours), rounds)
-    return _report("call, answered from the ledger", figures, added, CALL_ADDED_MS)
+    return _report("call, answered from the ledger", figures, added, MAX_ADDED_CALL_MS)
 
 
 def memory(rounds: int = 5) -> bool:
-    """Memory after the start, and after one look at a job."""
+    """Measure the memory after the start, and after one check of a job."""
     with ExitStack() as stack:
         vendor = stack.enter_context(sandbox())
         job_id = vendor.start_job(_servers(stack, vendor)[0])
         sizes = [_sizes(vendor, job_id) for _ in range(rounds)]
     started, called = zip(*sizes, strict=True)
-    return all([_held("after the start", started), _held("after one call", called)])
+    return all(
+        [_report_memory("after the start", started), _report_memory("after one call", called)]
+    )
 
 
 def _servers(stack: ExitStack, vendor: Vendor) -> tuple[Server, Server, Server]:
@@ -170,12 +171,14 @@ def _start(command: list[str]) -> float:
 
 
 def _added(ours: Server, bare: Server, job_id: str, rounds: int) -> tuple[str, float]:
-    times = [(_look(ours, job_id), _look(bare, job_id)) for _ in range(rounds + 20)][20:]
+    times = [
+        (_time_of_call(ours, job_id), _time_of_call(bare, job_id)) for _ in range(rounds + 20)
+    ][20:]
     a, b = (median(column) * 1000 for column in zip(*times, strict=True))
     return f"{a:.2f} ms, bare {b:.2f} ms, ratio {a / b:.2f}", a - b
 
 
-def _look(server: Server, job_id: str) -> float:
+def _time_of_call(server: Server, job_id: str) -> float:
     begin = time.perf_counter()
     server.call("get_job_status", job_id=job_id)
     return time.perf_counter() - begin
@@ -190,10 +193,10 @@ def _sizes(vendor: Vendor, job_id: str) -> tuple[tuple[float, ...], tuple[float,
         return started, tuple(server.resident() for server in servers)
 
 
-def _held(when: str, sizes: tuple[tuple[float, ...], ...]) -> bool:
+def _report_memory(when: str, sizes: tuple[tuple[float, ...], ...]) -> bool:
     ours, bare, reader = (median(column) for column in zip(*sizes, strict=True))
     figures = f"{ours:.1f} MiB, bare {bare:.1f}, bare with httpx {reader:.1f}"
-    return _report(f"memory {when}", figures, ours / bare, MEMORY_RATIO)
+    return _report(f"memory {when}", figures, ours / bare, MAX_MEMORY_RATIO)
 
 
 def _report(name: str, figures: str, value: float, target: float) -> bool:
@@ -203,7 +206,7 @@ def _report(name: str, figures: str, value: float, target: float) -> bool:
 
 
 def main() -> int:
-    """Run the benches that were asked for, else all."""
+    """Run the benches that the command line names, or all."""
     benches: dict[str, Callable[[], bool]] = {"startup": startup, "call": call, "memory": memory}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bench", nargs="*", metavar="|".join(benches))

@@ -1,12 +1,13 @@
-"""A thousand waiters at one server, and four servers on one ledger. Real time, real processes.
+"""A thousand waiters at one server, and four servers on one ledger, in real time.
 
-Run by hand, on a quiet machine, from the root of the project (about three minutes)::
+Run it by hand, on a quiet machine, from the root of the project (about three minutes)::
 
     python -m tests.bench.crowd [waiters] [processes]
 
-The sandbox runs in this process; its jobs never end. Memory and answers are measured at
-`python -m wan_mcp` as it is; the lag of its event loop in a second run, in which a task of ours
-inside the server sleeps and looks how late it wakes. A target that is missed makes the exit code 1.
+The sandbox runs in this process, and its jobs never end. Memory and answer times are measured with
+the unchanged `python -m wan_mcp`. The lag of its event loop is measured in a second run, in which
+an additional task inside the server sleeps and notes how late it wakes. If a target is missed, the
+exit code is 1.
 """
 
 import asyncio
@@ -26,31 +27,31 @@ from unittest.mock import patch
 import anyio
 
 from tests.bench.bench import HELLO, OURS
-from tests.bench.hand_over import be_a_server, hand_overs
-from tests.bench.rooms import Scene, scene
+from tests.bench.hand_over import hand_overs, run_process
+from tests.bench.servers import Scene, opened_scene
 from tests.bench.waiting import Report
 from wan_mcp import __main__ as program
 from wan_mcp.models import Job, JobStatus
 from wan_mcp.sandbox import KEY, Terms
 from wan_mcp.transports import stdio
 
-WAITERS, WAITED_FOR, ENDED = 1_000, 100, 10
-SETTLING, MEASURED = 5.0, 30.0
-LOOK_EVERY, TICK = 0.02, 0.01
+WAITERS, WATCHED_JOBS, ENDED_JOBS = 1_000, 100, 10
+SETTLE_SECONDS, MEASURED_SECONDS = 5.0, 30.0
+CHECK_INTERVAL_SECONDS, TICK_SECONDS = 0.02, 0.01
 TERMS = Terms(credits=1e6, requests_per_minute=60, list_cap=200)
 SELF = [sys.executable, "-m", "tests.bench.crowd"]
 
 
 class Host:
-    """What keeps many calls open at one server.
+    """A host with many open calls at one server.
 
     Attributes:
-        news: how many progress messages came.
-        all_informed: every waiter has had one.
+        notifications: how many progress notifications have arrived.
+        all_informed: is set when every waiter has got one.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.update = 0
+        self.notifications = 0
         self.all_informed = asyncio.Event()
         self._informed: set[int] = set()
         self._process = process
@@ -58,7 +59,7 @@ class Host:
         self._open: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """One request; its result."""
+        """Send one request. Returns its result."""
         self._calls += 1
         number = self._calls
         answer = self._open[number] = asyncio.get_running_loop().create_future()
@@ -69,7 +70,7 @@ class Host:
         return result
 
     async def call(self, tool: str, **arguments: object) -> dict[str, Any]:
-        """Call one tool; what it tells, which must not be an error."""
+        """Call one tool. Returns its structured result, which must not be an error."""
         result = await self.ask("tools/call", {"name": tool, "arguments": arguments})
         if result.get("isError"):
             raise RuntimeError(result)
@@ -77,35 +78,35 @@ class Host:
         return answer
 
     def cancel_all(self) -> None:
-        """Give up every open call, as a host does."""
+        """Cancel every open call, as a host does."""
         for number, answer in self._open.items():
-            given_up = {"requestId": number, "reason": "measured"}
-            self.send({"method": "notifications/cancelled", "params": given_up})
+            cancelled = {"requestId": number, "reason": "measured"}
+            self.send({"method": "notifications/cancelled", "params": cancelled})
             answer.cancel()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message as it is."""
+        """Send one message."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     async def listen(self) -> None:
-        """Take in what the server says, to its end."""
+        """Read what the server sends until it ends."""
         assert self._process.stdout
         async for line in self._process.stdout:
-            said = json.loads(line)
-            if said.get("method") == "notifications/progress":
-                self._note(said["params"]["progressToken"])
-            elif not (answer := self._open.pop(said["id"])).cancelled():
-                answer.set_result(said["result"])
+            message = json.loads(line)
+            if message.get("method") == "notifications/progress":
+                self._note(message["params"]["progressToken"])
+            elif not (answer := self._open.pop(message["id"])).cancelled():
+                answer.set_result(message["result"])
 
     def _note(self, call: int) -> None:
-        self.update += 1
+        self.notifications += 1
         self._informed.add(call)
         if len(self._informed) >= WAITERS:
             self.all_informed.set()
 
     def peak(self) -> float:
-        """The most memory in MB that the server ever held (Linux)."""
+        """The peak of the server's resident memory in MB (Linux)."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6
@@ -113,13 +114,13 @@ class Host:
 
 
 @asynccontextmanager
-async def served(command: Sequence[str], place: Scene) -> AsyncIterator[Host]:
-    """A server at that sandbox, greeted, and ended by the end of its input."""
+async def served(command: Sequence[str], scene: Scene) -> AsyncIterator[Host]:
+    """An initialized server that uses that sandbox. It ends when its standard input is closed."""
     given = {
         "PIXELDOJO_API_KEY": KEY,
-        "PIXELDOJO_API_BASE": place.sandbox.api_base,
-        "WAN_MCP_DATA_DIR": str(place.data),
-        # What is measured is answered from the ledger: nothing is to be fetched or drawn.
+        "PIXELDOJO_API_BASE": scene.sandbox.api_base,
+        "WAN_MCP_DATA_DIR": str(scene.data),
+        # The ledger answers what is measured here: no video is downloaded or decoded.
         "WAN_MCP_ARCHIVE": "off",
         "WAN_MCP_POSTER": "off",
     }
@@ -140,85 +141,85 @@ async def served(command: Sequence[str], place: Scene) -> AsyncIterator[Host]:
 
 @dataclass
 class Crowd:
-    """What a thousand waiters met.
+    """What was measured with a thousand waiters.
 
     Attributes:
-        looks: seconds that each look at an ended job took.
-        peak: memory of the server, MB.
-        news: progress messages a second.
-        began: when the measured time began, monotonic; ended: when it was over.
+        checks: how long each check of an ended job took, in seconds.
+        peak: the peak of the server's memory, in MB.
+        notifications_per_second: progress notifications a second.
+        began, ended: the measured time, on the monotonic clock.
     """
 
-    looks: list[float] = field(default_factory=list)
+    checks: list[float] = field(default_factory=list)
     peak: float = 0.0
-    update: float = 0.0
+    notifications_per_second: float = 0.0
     began: float = 0.0
     ended: float = 0.0
 
 
 async def crowd(command: Sequence[str]) -> Crowd:
-    """Waiters at one server for a while, and looks at what has ended beside them."""
+    """Let waiters wait at one server, and check ended jobs meanwhile."""
     found = Crowd()
-    async with scene(TERMS, WAITED_FOR + ENDED) as place:
-        running, ended = place.ids[:WAITED_FOR], place.ids[WAITED_FOR:]
+    async with opened_scene(TERMS, WATCHED_JOBS + ENDED_JOBS) as scene:
+        running, ended = scene.ids[:WATCHED_JOBS], scene.ids[WATCHED_JOBS:]
         for job_id in ended:
-            film = f"https://temp.pixeldojo.ai/{job_id}.mp4"
-            done = Job(job_id=job_id, status=JobStatus.COMPLETED, video_url=film)
-            await place.ledger.record_update(place.account, done)
-        async with served(command, place) as host:
+            video = f"https://temp.pixeldojo.ai/{job_id}.mp4"
+            done = Job(job_id=job_id, status=JobStatus.COMPLETED, video_url=video)
+            await scene.ledger.record_update(scene.account, done)
+        async with served(command, scene) as host:
             waits = [
                 asyncio.create_task(
-                    host.call("wait_for_job", job_id=running[n % WAITED_FOR], timeout_seconds=900)
+                    host.call("wait_for_job", job_id=running[n % WATCHED_JOBS], timeout_seconds=900)
                 )
                 for n in range(WAITERS)
             ]
             await host.all_informed.wait()
-            await asyncio.sleep(SETTLING)
+            await asyncio.sleep(SETTLE_SECONDS)
             await _measure(host, ended, found)
-            if not_waiting := sum(wait.done() for wait in waits):
-                raise RuntimeError(f"{not_waiting} calls did not wait")
+            if returned := sum(wait.done() for wait in waits):
+                raise RuntimeError(f"{returned} calls did not wait")
             host.cancel_all()
             await asyncio.wait(waits)
     return found
 
 
 async def _measure(host: Host, ended: Sequence[str], found: Crowd) -> None:
-    update = host.update
+    before = host.notifications
     found.began = monotonic()
-    async with asyncio.TaskGroup() as looks:
-        # Not one after the other: while a slow answer is waited for, the next ones are slow too.
-        for number in range(round(MEASURED / LOOK_EVERY)):
-            looks.create_task(_look(host, ended[number % ENDED], found.looks))
-            await asyncio.sleep(found.began + (number + 1) * LOOK_EVERY - monotonic())
+    async with asyncio.TaskGroup() as checks:
+        # Not one after the other: a slow answer would delay the checks that would be slow too.
+        for number in range(round(MEASURED_SECONDS / CHECK_INTERVAL_SECONDS)):
+            checks.create_task(_check(host, ended[number % ENDED_JOBS], found.checks))
+            await asyncio.sleep(found.began + (number + 1) * CHECK_INTERVAL_SECONDS - monotonic())
     found.ended = monotonic()
-    found.update = (host.update - update) / (found.ended - found.began)
+    found.notifications_per_second = (host.notifications - before) / (found.ended - found.began)
     found.peak = host.peak()
 
 
-async def _look(host: Host, job_id: str, looks: list[float]) -> None:
+async def _check(host: Host, job_id: str, times: list[float]) -> None:
     began = monotonic()
     answer = await host.call("get_job_status", job_id=job_id)
-    looks.append(monotonic() - began)
+    times.append(monotonic() - began)
     assert answer["status"] == "completed"
 
 
 def serve_and_watch(log: str) -> int:
-    """Be the server, as it is, beside a task that notes how late the event loop wakes it."""
-    plain = stdio.serve_stdio
+    """Run the server, with an additional task that notes how late the event loop wakes it."""
+    serve_stdio = stdio.serve_stdio
     lags: list[tuple[float, float]] = []
 
     async def watch() -> None:
         while True:
-            due = monotonic() + TICK
-            await asyncio.sleep(TICK)
+            due = monotonic() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
             lags.append((due, max(monotonic() - due, 0.0)))
 
     async def watched(server: Any) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
-            await plain(server)
+            await serve_stdio(server)
             tasks.cancel_scope.cancel()
-        Path(log).write_text(json.dumps(lags))  # noqa: ASYNC240 - nothing is served any more
+        Path(log).write_text(json.dumps(lags))  # noqa: ASYNC240 - the server has ended
 
     sys.argv = ["wan-mcp"]
     with patch.object(stdio, "serve_stdio", watched):
@@ -226,23 +227,23 @@ def serve_and_watch(log: str) -> int:
 
 
 def lag_at_any_moment(lags: Sequence[tuple[float, float]], found: Crowd) -> list[float]:
-    """How late a thing would have run that was due at any tick, also at those slept through."""
+    """How late work would have run that was due at any tick, also at ticks during a lag."""
     return [
         lag - late
         for due, lag in lags
         if found.began <= due <= found.ended
-        for late in (TICK * n for n in range(int(lag / TICK) + 1))
+        for late in (TICK_SECONDS * n for n in range(int(lag / TICK_SECONDS) + 1))
     ]
 
 
 def waiters(report: Report) -> None:
-    """Memory, answers from the ledger, and the event loop under a thousand waiters."""
+    """Measure memory, answers from the ledger, and the event loop with a thousand waiters."""
     found = asyncio.run(crowd(OURS))
     report.line("1,000 waiters: memory at its peak [MB]", found.peak, 150)
-    looks = [1000 * seconds for seconds in found.looks]
-    note = f"median {median(looks):.1f}, longest {max(looks):.0f}, {len(looks)} looks"
-    report.line("1,000 waiters: status from the ledger, p99 [ms]", p99(looks), 20, note)
-    report.line("1,000 waiters: progress messages a second", found.update)
+    checks = [1000 * seconds for seconds in found.checks]
+    note = f"median {median(checks):.1f}, longest {max(checks):.0f}, {len(checks)} checks"
+    report.line("1,000 waiters: status from the ledger, p99 [ms]", p99(checks), 20, note)
+    report.line("1,000 waiters: progress notifications a second", found.notifications_per_second)
     with TemporaryDirectory() as folder:
         log = Path(folder) / "lags"
         found = asyncio.run(crowd([*SELF, "server", str(log)]))
@@ -257,14 +258,14 @@ def p99(values: Sequence[float]) -> float:
 
 
 def processes(report: Report) -> None:
-    """One process polls at a time, and when it is gone another one does."""
+    """Measure that one process polls at a time, and how soon another one takes over."""
     seen = asyncio.run(hand_overs())
     note = f"{seen.requests} requests, in turn by {', '.join(seen.agents)}"
     extra = len(seen.agents) - 3
     report.line("4 processes, 200 jobs: changes of poller without need", extra, 0, note)
     for how, (first, whole) in (("killed", seen.killed), ("stopped", seen.stopped)):
         report.line(f"its poller {how}: another one polls after [s]", first, 30)
-        report.line(f"its poller {how}: every job was asked for after [s]", whole, 30)
+        report.line(f"its poller {how}: every job was read after [s]", whole, 30)
 
 
 SCENARIOS: dict[str, Callable[[Report], None]] = {"waiters": waiters, "processes": processes}
@@ -276,7 +277,7 @@ def main(given: Sequence[str]) -> int:
         case ["server", log]:
             return serve_and_watch(log)
         case ["process", folder, base, number]:
-            asyncio.run(be_a_server(folder, base, int(number)))
+            asyncio.run(run_process(folder, base, int(number)))
     report = Report()
     for name in given or SCENARIOS:
         SCENARIOS[name](report)

@@ -1,6 +1,6 @@
-"""Four servers on one ledger: who of them polls, and who does when that one is gone.
+"""Four processes on one ledger: which of them polls, and which one takes over when it is gone.
 
-Part of `tests.bench.crowd`, which is run by hand. Real time, real processes.
+This is a part of `tests.bench.crowd`, which is run by hand. Time and processes are real.
 """
 
 import math
@@ -15,50 +15,50 @@ from time import monotonic
 
 import anyio
 
-from tests.bench.rooms import Scene, rooms, scene, wait
+from tests.bench.servers import Scene, opened_scene, opened_server, wait
 from wan_mcp.sandbox import Terms
 
 PROCESSES, JOBS = 4, 200
-CALM, PATIENCE = 15.0, 60.0
+CALM_SECONDS, MAX_TAKE_OVER_SECONDS = 15.0, 60.0
 TERMS = Terms(credits=1e6, requests_per_minute=60, list_cap=JOBS)
 COMMAND = [sys.executable, "-m", "tests.bench.crowd", "process"]
 
 
-class Servers:
-    """Processes on one ledger, each with its agent's name."""
+class Processes:
+    """Processes on one ledger, each with a user agent of its own."""
 
-    def __init__(self, place: Scene) -> None:
-        self._place = place
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         self._running = {
             f"process/{number}": subprocess.Popen(
-                [*COMMAND, str(place.data / "ledger"), place.sandbox.api_base, str(number)]
+                [*COMMAND, str(scene.data / "ledger"), scene.sandbox.api_base, str(number)]
             )
             for number in range(PROCESSES)
         }
 
     def signal(self, agent: str, number: signal.Signals) -> None:
-        """Send a signal to one."""
+        """Send a signal to the process with this user agent."""
         self._running[agent].send_signal(number)
 
     def close(self) -> None:
-        """End all of them."""
+        """Kill all processes."""
         for process in self._running.values():
             process.kill()
             process.wait()
 
     def agents(self) -> list[str]:
-        """Whose each request was, in the order of their arrival."""
-        return [request.headers["user-agent"] for request in self._place.sandbox.requests]
+        """The user agent of each request, in the order of arrival."""
+        return [request.headers["user-agent"] for request in self._scene.sandbox.requests]
 
     async def taken_over(self, agent: str) -> tuple[float, float]:
-        """Seconds until another process polls, and until it has asked for every job."""
+        """Seconds until another process polls, and until it has read every job."""
         began, date = monotonic(), datetime.now(UTC)
         first = math.inf
-        with anyio.move_on_after(PATIENCE):
-            await self._place.sandbox.until(lambda: self.agents()[-1] != agent)
+        with anyio.move_on_after(MAX_TAKE_OVER_SECONDS):
+            await self._scene.sandbox.until(lambda: self.agents()[-1] != agent)
             first = monotonic() - began
             while True:
-                records = await self._place.ledger.recent(self._place.account)
+                records = await self._scene.ledger.recent(self._scene.account)
                 if all(
                     record.last_polled_at is not None and record.last_polled_at > date
                     for record in records
@@ -68,23 +68,23 @@ class Servers:
         return first, math.inf
 
 
-async def be_a_server(folder: str, base: str, number: int) -> None:
-    """One process: its rooms, and waiters for its share of the jobs."""
-    async with rooms(Path(folder), base, agent=f"process/{number}") as here:
-        found = await here.jobs.recent(None, 0)
+async def run_process(folder: str, base: str, number: int) -> None:
+    """Run one process with waiters for its share of the jobs."""
+    async with opened_server(Path(folder), base, agent=f"process/{number}") as server:
+        found = await server.jobs.recent(None, 0)
         async with anyio.create_task_group() as tasks:
             for view in found[number::PROCESSES]:
-                tasks.start_soon(wait, here.jobs, view.id)
+                tasks.start_soon(wait, server.jobs, view.id)
 
 
 @dataclass
 class HandOvers:
-    """What the vendor saw of four processes.
+    """What the sandbox saw of four processes.
 
     Attributes:
-        killed, stopped: seconds until another polled, and until it had asked for every job.
-        agents: whose the requests were, each after its hand-over.
-        requests: how many there were.
+        killed, stopped: seconds until another process polled, and until it had read every job.
+        agents: the user agents in the order in which they polled.
+        requests: how many requests there were.
     """
 
     killed: tuple[float, float]
@@ -94,21 +94,21 @@ class HandOvers:
 
 
 async def hand_overs() -> HandOvers:
-    """Kill the process that polls; stop the next one for a while."""
-    async with scene(TERMS, JOBS) as place:
-        servers = Servers(place)
+    """Kill the process that polls, and stop the next one for a while."""
+    async with opened_scene(TERMS, JOBS) as scene:
+        processes = Processes(scene)
         try:
-            await anyio.sleep(CALM)
-            servers.signal(poller := servers.agents()[-1], signal.SIGKILL)
-            killed = await servers.taken_over(poller)
-            await anyio.sleep(CALM)
-            servers.signal(poller := servers.agents()[-1], signal.SIGSTOP)
-            stopped = await servers.taken_over(poller)
-            await anyio.sleep(CALM)
-            servers.signal(poller, signal.SIGCONT)
-            await anyio.sleep(CALM)
+            await anyio.sleep(CALM_SECONDS)
+            processes.signal(poller := processes.agents()[-1], signal.SIGKILL)
+            killed = await processes.taken_over(poller)
+            await anyio.sleep(CALM_SECONDS)
+            processes.signal(poller := processes.agents()[-1], signal.SIGSTOP)
+            stopped = await processes.taken_over(poller)
+            await anyio.sleep(CALM_SECONDS)
+            processes.signal(poller, signal.SIGCONT)
+            await anyio.sleep(CALM_SECONDS)
         finally:
-            servers.close()
-        agents = servers.agents()
+            processes.close()
+        agents = processes.agents()
     in_turn = [agent for agent, _ in groupby(agents)]
     return HandOvers(killed, stopped, in_turn, len(agents))

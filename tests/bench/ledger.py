@@ -1,13 +1,14 @@
-"""What the ledger costs one submit, beside the bare commits that any ledger would need.
+"""What the ledger costs one submit, compared with the bare commits that any ledger would need.
 
-Run by hand, on a quiet machine, from the root of the project::
+Run it by hand, on a quiet machine, from the root of the project::
 
     python tests/bench/ledger.py
 
-A submit is written down three times (claimed, with every cap counted; sending; accepted), each
-time on the disk before it goes on. It is the day of a busy agent: a job every four minutes, each
-ended before the next begins. The floor is three commits of one row by plain `sqlite3`, with the
-same durability, on the same disk, in turn with ours. A median over 2 ms makes the exit code 1.
+The ledger records a submit three times: the claim, with every spending limit checked; `sending`;
+and `accepted`. It waits for the disk each time. The jobs are those of a busy agent: one every four
+minutes, and each has ended before the next one begins. The comparison is three commits of one row
+with plain `sqlite3`, with the same durability, on the same disk, in turn with the ledger's. If the
+median is over 2 ms, the exit code is 1.
 """
 
 import asyncio
@@ -27,11 +28,11 @@ from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ROUNDS = 300
-LIMIT_MS = 2.0
+MAX_SUBMIT_MS = 2.0
 
 
 async def main() -> int:
-    """Measure and print; 0 when the target is met."""
+    """Measure and print. Returns 0 if the target is met."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         day = _Day()
@@ -39,19 +40,19 @@ async def main() -> int:
         ledger = SQLiteLedger(folder / "ledger", limits=limits, now=lambda: day.now)
         account = await ledger.account("https://api.example/v1", "key")
         with closing(_plain(folder / "plain.db")) as plain:
-            ours, floor = [], []
+            ours, bare_commits = [], []
             for number in range(ROUNDS):
                 ours.append(await _timed(partial(_submit, ledger, account, number)))
-                floor.append(await _timed(partial(_three_commits, plain)))
+                bare_commits.append(await _timed(partial(_three_commits, plain)))
                 await ledger.record_update(
                     account, Job(job_id=f"job{number}", status=JobStatus.COMPLETED)
                 )
                 day.now += timedelta(minutes=4)
         await ledger.aclose()
-    milliseconds, bare = median(ours) * 1000, median(floor) * 1000
-    verdict = "" if milliseconds <= LIMIT_MS else ", MISSED"
+    milliseconds, bare = median(ours) * 1000, median(bare_commits) * 1000
+    verdict = "" if milliseconds <= MAX_SUBMIT_MS else ", MISSED"
     sys.stdout.write(
-        f"ledger, one submit   {milliseconds:.2f} ms (at most {LIMIT_MS:g}{verdict}); "
+        f"ledger, one submit   {milliseconds:.2f} ms (at most {MAX_SUBMIT_MS:g}{verdict}); "
         f"three bare commits {bare:.2f} ms, ratio {milliseconds / bare:.2f}\n"
     )
     return 1 if verdict else 0
@@ -76,7 +77,7 @@ async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
 
 async def _three_commits(plain: sqlite3.Connection) -> None:
     for _ in range(3):
-        plain.execute("INSERT INTO rows VALUES ('a row of about the same length as ours')")
+        plain.execute("INSERT INTO rows VALUES ('a text of about the same length as a record')")
 
 
 def _plain(path: Path) -> sqlite3.Connection:

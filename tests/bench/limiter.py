@@ -1,13 +1,13 @@
-"""Whether no request is refused once the limit is known, and whether a submit still gets through.
+"""Whether PixelDojo refuses no request once the limit is known, and submits are still sent soon.
 
-Run by hand, from the root of the project (a minute and a half; 90 minutes of virtual time)::
+Run it by hand, from the root of the project (a minute and a half; 90 minutes of virtual time)::
 
     python -m tests.bench.limiter [10] [60] [unknown]
 
-The sandbox counts and refuses; it and our rooms meet over real sockets, in one virtual time. Twelve
-jobs are waited for: by the job list or, where there is none, by reads of each job; without and
-with an agent that asks for the status of another one in a loop. A target that is missed makes the
-exit code 1.
+The sandbox enforces the limit. It and the server are connected by real sockets, in the same virtual
+time. Twelve jobs have waiters. They are read by the job list or, if there is none, one by one. In
+half of the scenarios an agent also checks another job in a loop. If a target is missed, the exit
+code is 1.
 """
 
 import math
@@ -24,8 +24,15 @@ from typing import Any
 
 import anyio
 
-from tests.bench.rooms import Diary, rooms, run_already, virtual_sandbox, virtually, wait
-from tests.bench.waiting import MINUTE, Report, run_all
+from tests.bench.servers import (
+    ArrivalLog,
+    add_running_jobs,
+    opened_server,
+    virtual_sandbox,
+    virtually,
+    wait,
+)
+from tests.bench.waiting import MINUTE_SECONDS, Report, run_all
 from tests.virtual_time import VirtualTime
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
@@ -37,19 +44,19 @@ from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 
-WAITED_FOR = 12
-MINUTES = 10
-ASKING_EVERY = 3.1
-"""Seconds; a little more than those for which a look is answered from the ledger."""
+WATCHED_JOBS = 12
+RUN_MINUTES = 10
+CHECK_INTERVAL_SECONDS = 3.1
+"""A little more than the time for which a check is answered from the ledger."""
 API = "/api/v1/*"
 
 
-class Witness(SharedRateLimiter):
-    """The budget, with a record of what PixelDojo answered.
+class ObservedRateLimiter(SharedRateLimiter):
+    """The rate limiter, with a record of what PixelDojo answered.
 
     Attributes:
-        refused: when a 429 came.
-        known_at: when an answer first named the limit.
+        refused: the times of the HTTP 429 answers.
+        known_at: the time of the first answer that stated the limit.
     """
 
     def __init__(self, *given: Any) -> None:
@@ -66,29 +73,29 @@ class Witness(SharedRateLimiter):
 
     @property
     def per_minute(self) -> int:
-        """How many requests a minute it takes for allowed: a submit may use them all."""
+        """How many requests a minute it permits; a submit may use them all."""
         return round(WINDOW_SECONDS / self.spacing(Priority.SUBMIT, 1))
 
 
 @dataclass
 class Run:
-    """What ten minutes of full load brought.
+    """What was measured in ten minutes of full load.
 
     Attributes:
-        began: when each submit was called.
-        bought_nothing: what submits answered instead.
-        allowed: requests a minute as the limiter knew them, each second from the refusal on.
+        began: the time at which each submit was called.
+        submit_errors: the errors of the submits that started no job.
+        allowed: how many requests a minute the limiter permitted, each second after the refusal.
     """
 
-    diary: Diary
-    limiter: Witness
+    arrivals: ArrivalLog
+    limiter: ObservedRateLimiter
     began: list[float] = field(default_factory=list)
-    bought_nothing: list[str] = field(default_factory=list)
+    submit_errors: list[str] = field(default_factory=list)
     allowed: list[tuple[float, int]] = field(default_factory=list)
 
     def delays(self) -> list[float]:
         """Seconds from each call to the arrival of its POST at the sandbox."""
-        posts = [at for at, method in self.diary.arrived if method == "POST"]
+        posts = [at for at, method in self.arrivals.arrived if method == "POST"]
         ends = [*self.began[1:], math.inf]
         return [
             min((at for at in posts if begin <= at < end), default=math.inf) - begin
@@ -96,69 +103,75 @@ class Run:
         ]
 
     def refused(self) -> int:
-        """429 answers since the limit was known."""
+        """The number of HTTP 429 answers after the limit was known."""
         known_at = math.inf if self.limiter.known_at is None else self.limiter.known_at
         return sum(at > known_at for at in self.limiter.refused)
 
     def within(self, begin: float, end: float) -> int:
-        """Requests that arrived in a stretch of time."""
-        return sum(begin < at <= end for at, _ in self.diary.arrived)
+        """The number of requests that arrived in a period."""
+        return sum(begin < at <= end for at, _ in self.arrivals.arrived)
 
     def rate(self) -> float:
-        """Requests a minute after the first, in which a new process may burst."""
-        times = [at for at, _ in self.diary.arrived]
-        return self.within(times[0] + MINUTE, times[-1]) * MINUTE / (times[-1] - times[0] - MINUTE)
+        """Requests a minute, without the first minute, in which a new process may send a burst."""
+        times = [at for at, _ in self.arrivals.arrived]
+        return (
+            self.within(times[0] + MINUTE_SECONDS, times[-1])
+            * MINUTE_SECONDS
+            / (times[-1] - times[0] - MINUTE_SECONDS)
+        )
 
 
 async def full_load(
-    time: VirtualTime, terms: Terms, *, asking: bool = False, refuse_at: float | None = None
+    time: VirtualTime, terms: Terms, *, agent_asks: bool = False, refuse_at: float | None = None
 ) -> Run:
-    """Jobs that are waited for, and a submit every 20 to 30 s.
+    """Run jobs with waiters, and submit a job every 20 s to 30 s.
 
     Args:
-        asking: an agent asks get_job_status in a loop besides.
-        refuse_at: minutes after which one read is refused without a word about the limit.
+        agent_asks: whether an agent also checks a job in a loop.
+        refuse_at: the minute in which one read is refused with an answer that states no limit.
     """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         sandbox = await stack.enter_async_context(virtual_sandbox(time, terms))
-        diary = sandbox.scripts = Diary(time.monotonic)
-        opened = rooms(Path(folder), sandbox.api_base, time.clock(), kind=Witness)
-        here = await stack.enter_async_context(opened)
-        assert isinstance(here.limiter, Witness)
-        run = Run(diary, here.limiter)
-        ids = await run_already(sandbox, here.ledger, here.account, WAITED_FOR + 1)
+        arrivals = sandbox.scripts = ArrivalLog(time.monotonic)
+        opened = opened_server(
+            Path(folder), sandbox.api_base, time.clock(), limiter_type=ObservedRateLimiter
+        )
+        server = await stack.enter_async_context(opened)
+        assert isinstance(server.limiter, ObservedRateLimiter)
+        run = Run(arrivals, server.limiter)
+        ids = await add_running_jobs(sandbox, server.ledger, server.account, WATCHED_JOBS + 1)
         async with anyio.create_task_group() as tasks:
             for job_id in ids[1:]:
-                tasks.start_soon(wait, here.jobs, job_id)
-            if asking:
-                tasks.start_soon(_ask, here.jobs, ids[0])
+                tasks.start_soon(wait, server.jobs, job_id)
+            if agent_asks:
+                tasks.start_soon(_check_in_a_loop, server.jobs, ids[0])
             if refuse_at is not None:
-                tasks.start_soon(_refuse_once, sandbox, refuse_at * MINUTE, run)
-            await _submit_now_and_then(here.jobs, run)
+                tasks.start_soon(_refuse_once, sandbox, refuse_at * MINUTE_SECONDS, run)
+            await _submit_regularly(server.jobs, run)
             tasks.cancel_scope.cancel()
     return run
 
 
-async def _submit_now_and_then(jobs: Jobs, run: Run) -> None:
-    dice = random.Random(1)
-    until = anyio.current_time() + MINUTES * MINUTE
+async def _submit_regularly(jobs: Jobs, run: Run) -> None:
+    rng = random.Random(1)
+    until = anyio.current_time() + RUN_MINUTES * MINUTE_SECONDS
     while anyio.current_time() < until:
-        await anyio.sleep(dice.uniform(20, 30))
+        await anyio.sleep(rng.uniform(20, 30))
         run.began.append(anyio.current_time())
-        clip = f"https://media.example/{len(run.began)}.mp4"
-        wanted = Replacement(video=clip, character_image="https://media.example/face.png")
+        video = f"https://media.example/{len(run.began)}.mp4"
+        wanted = Replacement(video=video, character_image="https://media.example/face.png")
         try:
             await jobs.submit(wanted)
         except WanError as failure:
-            run.bought_nothing.append(failure.what)
+            run.submit_errors.append(failure.what)
 
 
-async def _ask(jobs: Jobs, job_id: str) -> None:
+async def _check_in_a_loop(jobs: Jobs, job_id: str) -> None:
     while True:
         with suppress(WanError):
             await jobs.check(job_id)
-        await anyio.sleep(ASKING_EVERY)
+        await anyio.sleep(CHECK_INTERVAL_SECONDS)
 
 
 async def _refuse_once(sandbox: Sandbox, seconds: float, run: Run) -> None:
@@ -170,36 +183,36 @@ async def _refuse_once(sandbox: Sandbox, seconds: float, run: Run) -> None:
 
 
 def known(report: Report, limit: int) -> None:
-    """A vendor that tells its limit in every answer."""
+    """Measure with a PixelDojo that states its limit in every answer."""
     ways = {
         "list": (Terms(), False),
         "reads": (Terms(list_exists=False), False),
         "list+agent": (Terms(), True),
         "reads+agent": (Terms(list_exists=False), True),
     }
-    for way, (terms, asking) in ways.items():
+    for way, (terms, agent_asks) in ways.items():
         terms = replace(terms, credits=1e6, requests_per_minute=limit)
-        run = virtually(partial(full_load, terms=terms, asking=asking))
+        run = virtually(partial(full_load, terms=terms, agent_asks=agent_asks))
         report.line(f"{limit} a minute, {way}: requests a minute", run.rate(), limit)
         report.line(f"{limit} a minute, {way}: 429 after it was known", run.refused(), 0)
         delays = run.delays()
         note = f"median {median(delays):.2f}, {len(delays)} submits"
         report.line(f"{limit} a minute, {way}: slowest submit [s]", max(delays), 2, note)
         report.line(
-            f"{limit} a minute, {way}: submits that bought nothing", len(run.bought_nothing), 0
+            f"{limit} a minute, {way}: submits that started no job", len(run.submit_errors), 0
         )
 
 
 def unknown(report: Report) -> None:
-    """A vendor that never tells its limit, and refuses once."""
+    """Measure with a PixelDojo that never states its limit, and refuses one request."""
     run = virtually(partial(full_load, terms=Terms(credits=1e6), refuse_at=3))
     (refused,) = run.limiter.refused
     after = [(at - refused, allowed) for at, allowed in run.allowed if at > refused]
     report.line("unknown: requests a minute before a 429", run.within(refused - 60, refused), 10)
-    report.line("unknown: taken for allowed after it", after[0][1], 5)
+    report.line("unknown: requests a minute permitted after it", after[0][1], 5)
     report.line("unknown: requests in the minute after it", run.within(refused, refused + 60), 5)
     back = next((since for since, allowed in after if allowed >= 10), math.inf)
-    report.line("unknown: minutes until it is 10 again", back / MINUTE, 6)
+    report.line("unknown: minutes until it is 10 again", back / MINUTE_SECONDS, 6)
     report.line("unknown: slowest submit [s]", max(run.delays()), 2)
 
 

@@ -1,6 +1,6 @@
-"""One life of a server, in a forked process: what it does, what it tells, and where it is killed.
+"""One run of a server in a forked process: what it does, what it reports, and where it is killed.
 
-Everything is imported before the fork; nothing is open then.
+Everything is imported before the fork, and nothing is open then.
 """
 
 import asyncio
@@ -34,20 +34,20 @@ from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
 if find_spec("sniffio") is None:
-    # httpcore looks for it at every lock, along the whole path when it is not installed.
+    # httpcore tries to import it at every lock, and searches the whole path if it is missing.
     sys.modules["sniffio"] = None  # type: ignore[assignment] # the way to say "not there"
 
 NO_LIMITS = SpendingLimits(None, None, None, None)
-LONGEST = 600
-"""Seconds after which a life that hangs is ended by SIGALRM: a failure of the run. Generous:
-a busy machine may be a hundred times slower than a quiet one."""
-PATIENCE = 0.02
-"""Seconds that a submit waits here before it answers with our handle; 4 in a real server."""
+MAX_RUN_SECONDS = 600
+"""SIGALRM ends a server that hangs for so long, and the whole run fails. It is long because a busy
+machine may be a hundred times slower than a quiet one."""
+ANSWER_SECONDS = 0.02
+"""How long a submit waits here before it answers with its submission id; 4 s in a real server."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What starts the server again and again: one account, one ledger."""
+    """One account and one ledger, on which the server is started again and again."""
 
     api_base: str
     key: str
@@ -56,13 +56,13 @@ class Host:
 
 @dataclass
 class Traces:
-    """What a life left behind.
+    """What a run of a server left behind.
 
     Attributes:
-        killed: it ended by SIGKILL.
-        parsed: job ids that it read from answers to submits.
-        ids: the ids that its submits reported.
-        rows: handle, job id and state of every row, as its list showed them at the end.
+        killed: whether SIGKILL ended it.
+        parsed: the job ids that it read from answers to submits.
+        ids: the submission ids and job ids that its submits reported.
+        records: submission id, job id and state of every record, as it listed them at the end.
     """
 
     killed: bool = False
@@ -71,15 +71,15 @@ class Traces:
     records: list[tuple[str, str | None, str]] = field(default_factory=list)
 
 
-Say = Callable[[str, Iterable[Any]], None]
-Work = Callable[[Host, Say], Coroutine[Any, Any, None]]
+Report = Callable[[str, Iterable[Any]], None]
+Work = Callable[[Host, Report], Coroutine[Any, Any, None]]
 
 
-def live(work: Work, host: Host, kill_at: int | None = None) -> Traces:
-    """Fork, do the work, and be killed before the step of that number, if it comes so far.
+def run_killed(work: Work, host: Host, kill_at: int | None = None) -> Traces:
+    """Do the work in a forked process, and kill it before the step `kill_at` if it gets there.
 
     Raises:
-        RuntimeError: it ended in any other way.
+        RuntimeError: the process ended in any other way.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -88,39 +88,39 @@ def live(work: Work, host: Host, kill_at: int | None = None) -> Traces:
         _child(work, host, kill_at, writing)
     os.close(writing)
     with open(reading) as lines:
-        said = [json.loads(line) for line in lines]
+        reported = [json.loads(line) for line in lines]
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code not in (0, -signal.SIGKILL) or (code and kill_at is None):
         raise RuntimeError(f"a server ended with {code} (killed at step {kill_at})")
     traces = Traces(killed=code != 0)
-    for name, value in said:
+    for name, value in reported:
         getattr(traces, name).extend(value)
     return traces
 
 
 def clean(work: Work, host: Host) -> Traces:
-    """Do the work in this process, which nobody kills."""
+    """Do the work in this process, which is not killed."""
     traces = Traces()
     asyncio.run(work(host, lambda name, values: getattr(traces, name).extend(values)))
     return traces
 
 
-async def submit(host: Host, say: Say) -> None:
-    """What a server does for one call, from the first use of the ledger to its orderly end."""
+async def submit(host: Host, report: Report) -> None:
+    """What a server does for one submit, from the opening of the ledger to its closing."""
     async with serve(host) as (jobs, ledger):
-        await _call(jobs, ledger, say)
-        await jobs.drain(LONGEST)
+        await _call(jobs, ledger, report)
+        await jobs.drain(MAX_RUN_SECONDS)
 
 
-async def come_back(host: Host, say: Say) -> None:
-    """What a user does after a crash: repeat the call, ask about the ids it got, list the jobs."""
+async def come_back(host: Host, report: Report) -> None:
+    """What a user does after a crash: repeat the call, check its id, and list the jobs."""
     async with serve(host) as (jobs, ledger):
-        id = await _call(jobs, ledger, say)
-        await jobs.drain(LONGEST)
+        id = await _call(jobs, ledger, report)
+        await jobs.drain(MAX_RUN_SECONDS)
         if id is not None:
             await jobs.check(id)
         records = [found.record for found in await jobs.recent(None, 50)]
-        say(
+        report(
             "records",
             [(record.submission_id, record.job_id, record.state) for record in records if record],
         )
@@ -128,14 +128,14 @@ async def come_back(host: Host, say: Say) -> None:
 
 @asynccontextmanager
 async def serve(host: Host) -> AsyncIterator[tuple[Jobs, Ledger]]:
-    """The rooms as the server wires them; without the protocol, whose modules double a fork."""
+    """The jobs, built as the server builds them. MCP is left out: it doubles the time of a fork."""
     ledger = SQLiteLedger(host.folder, limits=NO_LIMITS)
     account = partial(ledger.account, host.api_base, host.key)
     limiter = SharedRateLimiter(ledger.coordination, account, Clock())
     vendor = PixelDojo(host.api_base, host.key, limiter=limiter)
     async with anyio.create_task_group() as tasks:
         jobs = Jobs(vendor, ledger, account, limiter, tasks, Clock())
-        # Without the poller, which pays nothing: its steps would hide those of the payment.
+        # Without the poller: it pays nothing, and its steps would outnumber those of the payment.
         tasks.start_soon(jobs.reconcile)
         yield jobs, ledger
         tasks.cancel_scope.cancel()
@@ -143,29 +143,29 @@ async def serve(host: Host) -> AsyncIterator[tuple[Jobs, Ledger]]:
     await ledger.aclose()
 
 
-async def _call(jobs: Jobs, ledger: Ledger, say: Say) -> str | None:
+async def _call(jobs: Jobs, ledger: Ledger, report: Report) -> str | None:
     media = "https://media.example/"
-    wanted = Replacement(video=f"{media}clip.mp4", character_image=f"{media}face.png")
+    wanted = Replacement(video=f"{media}video.mp4", character_image=f"{media}face.png")
     try:
         id: str | None = (await jobs.submit(wanted)).id
     except WanError as failure:
         id = failure.job_id
-    say("ids", [id] if id else [])
+    report("ids", [id] if id else [])
     if id and id.startswith("sub_"):
-        await ledger.settled(id, LONGEST)  # a server that is asked to end sends nothing more
+        await ledger.settled(id, MAX_RUN_SECONDS)  # a server that stops sends nothing more
     return id
 
 
 def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
-    def say(name: str, values: Iterable[Any]) -> None:
+    def report(name: str, values: Iterable[Any]) -> None:
         os.write(pipe, json.dumps((name, list(values))).encode() + b"\n")
 
-    signal.alarm(LONGEST)
-    jobs.ANSWER_SECONDS = PATIENCE
-    _tell_parsed(say)
+    signal.alarm(MAX_RUN_SECONDS)
+    jobs.ANSWER_SECONDS = ANSWER_SECONDS
+    _report_parsed(report)
     _count_steps(kill_at)
     try:
-        asyncio.run(work(host, say))
+        asyncio.run(work(host, report))
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -173,19 +173,19 @@ def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
     os._exit(0)
 
 
-def _tell_parsed(say: Say) -> None:
+def _report_parsed(report: Report) -> None:
     read = wire.accepted
 
     def accepted(*args: Any, **named: Any) -> Any:
         job = read(*args, **named)
-        say("parsed", [job.job_id])
+        report("parsed", [job.job_id])
         return job
 
     wire.accepted = accepted
 
 
 def _count_steps(kill_at: int | None) -> None:
-    """Count every step of the event loop and every SQL statement, in whichever thread."""
+    """Count every step of the event loop and every SQL statement, in all threads."""
     steps = itertools.count(1)
     run, connect = asyncio.Handle._run, sqlite3.connect
 
@@ -193,9 +193,9 @@ def _count_steps(kill_at: int | None) -> None:
         if next(steps) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def counted(submission_id: asyncio.Handle) -> None:
+    def counted(handle: asyncio.Handle) -> None:
         step()
-        run(submission_id)
+        run(handle)
 
     def traced(*args: Any, **named: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*args, **named)

@@ -1,11 +1,11 @@
-"""SIGKILL at every event-loop step and SQL statement of a submit; then the same call again.
+"""Kill a server at every event-loop step and SQL statement of a submit, then repeat the call.
 
     python tests/crash/run.py --kills 10000
 
-Eight rounds kill a server at each step from first to last, for each behaviour of the vendor.
-In every second case the server that comes next is killed too, somewhere. A clean one follows: it
-repeats the call as its user would, asks about what it reported, and lists the jobs. Fresh key and
-fresh ledger for every case. The sandbox's charges are the judge.
+For each behaviour of PixelDojo, eight rounds together kill a server with SIGKILL at every step. In
+every second case the next server is killed too, at a random step. Then a server runs to its end: it
+repeats the call as its user would, checks the id that it gets, and lists the jobs. Every case has a
+new key and a new ledger. The charges that the sandbox counts decide.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.crash.life import Host, Traces, clean, come_back, live, submit
+from tests.crash.life import Host, Traces, clean, come_back, run_killed, submit
 from tests.crash.vendor import FORK, Vendor, repeated
 from wan_mcp.ledger.record import UNSETTLED, State
 from wan_mcp.sandbox import Charge, Fault
@@ -37,14 +37,14 @@ BEHAVIOURS: dict[str, Sequence[Fault]] = {
     "dropped": (faults.dropped(work=True),),
     "500": (faults.status(500, work=True), faults.status(500, work=False)),
 }
-PASSES = 8
-RELAPSES = 200
-"""The second server is killed at a random step up to here; most live a little longer."""
+ROUNDS = 8
+MAX_SECOND_KILL_STEP = 200
+"""The second server is killed at a random step up to this one; most take a few more steps."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One key: the servers that were killed, in order, and the clean one after them."""
+    """The servers of one key: those that were killed, in order, and the last one, which was not."""
 
     behaviour: str
     key: str
@@ -57,40 +57,40 @@ class Case:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Kill, judge, print; 1 when a promise was broken."""
+    """Kill the servers and print the figures. Returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=1500)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--behaviour", choices=BEHAVIOURS, action="append", help="all of them")
-    asked = parser.parse_args(given)
+    options = parser.parse_args(given)
     began = time.monotonic()
-    each = -(-asked.kills // asked.workers)
-    with ProcessPoolExecutor(asked.workers, mp_context=FORK) as pool:
+    each = -(-options.kills // options.workers)
+    with ProcessPoolExecutor(options.workers, mp_context=FORK) as pool:
         shares = pool.map(
-            share,
-            range(asked.workers),
-            *([same] * asked.workers for same in (asked.workers, each, asked.behaviour)),
+            run_share,
+            range(options.workers),
+            *([same] * options.workers for same in (options.workers, each, options.behaviour)),
         )
         figures = Counter[str]()
         for done in shares:
-            figures.update(judge(*done))
+            figures.update(evaluate(*done))
     figures["seconds"] = round(time.monotonic() - began)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-    return 1 if any(figures[broken] for broken in BROKEN) else 0
+    return 1 if any(figures[broken] for broken in BROKEN_PROMISES) else 0
 
 
-def share(
+def run_share(
     number: int, workers: int, kills: int, names: Sequence[str] | None
 ) -> tuple[list[Case], list[Charge]]:
-    """One worker's part: every `workers`-th step, until so many kills are done."""
+    """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
     keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
     behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
-        # Once without a fork: all that is imported on the way is then there for every child.
+        # Once without a fork, so that every module is imported before the first child starts.
         first = next(iter(vendor.bases.values()))
         clean(come_back, Host(first, keys.pop(), Path(folder) / "first"))
-        gc.freeze()  # a collection in a child would copy every page it looks at
+        gc.freeze()  # a garbage collection in a child would copy all memory that it visits
         coming = _cases(vendor, Path(folder), iter(keys), number + 1, workers)
         while kills > 0:
             cases.append(next(coming))
@@ -101,23 +101,23 @@ def share(
 def _cases(
     vendor: Vendor, folder: Path, keys: Iterator[str], first: int, stride: int
 ) -> Iterator[Case]:
-    for turn in itertools.count():
+    for round_number in itertools.count():
         for behaviour, base in vendor.bases.items():
-            # In passes over the whole length: a short run must reach the end of a submit too.
-            begin = first + turn % PASSES * stride
-            for step in itertools.count(begin, PASSES * stride):
+            # In rounds, so that a short run also reaches the last steps of a submit.
+            begin = first + round_number % ROUNDS * stride
+            for step in itertools.count(begin, ROUNDS * stride):
                 host = Host(base, next(keys), folder / "ledger")
-                dead = [live(submit, host, step)]
-                if (turn + step // stride) % 2:
-                    again = random.Random(host.key).randint(1, RELAPSES)
-                    dead.append(live(come_back, host, again))
+                dead = [run_killed(submit, host, step)]
+                if (round_number + step // stride) % 2:
+                    second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
+                    dead.append(run_killed(come_back, host, second_kill))
                 yield Case(behaviour, host.key, dead, clean(come_back, host))
                 shutil.rmtree(host.folder)
                 if not dead[0].killed:
                     break
 
 
-BROKEN = (
+BROKEN_PROMISES = (
     "charged twice",
     "parsed ids lost",
     "reported ids lost",
@@ -126,12 +126,12 @@ BROKEN = (
 )
 
 
-def judge(cases: Sequence[Case], charges: Sequence[Charge]) -> Counter[str]:
-    """The figures; each of BROKEN has to be 0."""
+def evaluate(cases: Sequence[Case], charges: Sequence[Charge]) -> Counter[str]:
+    """The figures of a run; each of BROKEN_PROMISES must be 0."""
     paid: dict[str, list[str]] = defaultdict(list)
     for charge in charges:
         paid[charge.key].append(charge.job_id)
-    figures = Counter(dict.fromkeys(BROKEN, 0))
+    figures = Counter(dict.fromkeys(BROKEN_PROMISES, 0))
     figures["charged twice"] = len(repeated(charges))
     for case in cases:
         figures.update(_findings(case, paid[case.key]))

@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own, so that its books outlive the clients that are killed."""
+"""The sandbox in a process of its own, so that its charges survive the clients that are killed."""
 
 import asyncio
 import multiprocessing
@@ -17,12 +17,12 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Vendor:
-    """One sandbox for each behaviour, on one event loop in a forked process.
+    """One sandbox for each behaviour, all on one event loop in a forked process.
 
     Args:
-        behaviours: the faults that submits meet, in turn and for ever; none for an honest one.
-        keys: the API keys that it knows.
-        credits: on each key; a job costs 10.
+        behaviours: the faults of the submits, by name. They are repeated in this order.
+        keys: the API keys that have an account.
+        credits: the credits of each account; a job costs 10.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Vendor:
         self._process.join()
 
     def close(self) -> list[Charge]:
-        """Every charge made; nothing listens any more."""
+        """Stop the sandboxes. Returns every charge."""
         self._ours.send("close")
         charges: list[Charge] = self._ours.recv()
         self._process.join()
@@ -54,7 +54,7 @@ class Vendor:
 
 
 def repeated(charges: Iterable[Charge]) -> list[str]:
-    """Job ids beyond the first of each key and seed: what was paid for twice."""
+    """The requests that were paid more than once, each as its key and video."""
     requests = Counter((charge.key, charge.body["video"]) for charge in charges)
     return [f"{key} {video}" for (key, video), count in requests.items() if count > 1]
 

@@ -1,4 +1,4 @@
-"""A store of each ledger engine, with a clock moved by hand, and rows in any state on it."""
+"""A factory of stores for each ledger engine, with a manual clock, and records in any state."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -23,14 +23,16 @@ START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WANTED = Replacement(
     video="https://media.example/clip.mp4?sig=a", character_image="https://media.example/face.png"
 )
-FILM = "https://temp.example/film.mp4?signature=s"
+VIDEO_URL = "https://temp.example/film.mp4?signature=s"
+HANG_SECONDS = 600.0
+"""Real seconds after which something that a test waits for counts as never happening."""
 
 
 class SQLiteStore:
-    """One ledger file and a clock moved by hand; each ledger on it is a process to the others.
+    """One ledger file with a manual clock. Each ledger on it is a process of its own to the others.
 
     Attributes:
-        on_time: called whenever a process asks for the time.
+        on_time: called whenever a process reads the clock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +52,7 @@ class SQLiteStore:
         return now
 
     def later(self, seconds: float) -> None:
-        """Let that much time pass, or the clock be set."""
+        """Let this many seconds pass, or set the clock back."""
         self.now += timedelta(seconds=seconds)
 
     async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
@@ -66,10 +68,10 @@ class SQLiteStore:
             file.execute("DELETE FROM jobs WHERE handle = ?", (submission_id,))
 
     def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
-        """Another process that counts one request, as soon as the file lets it."""
+        """A function by which another process counts one request as soon as the file is free."""
         left = [at]
 
-        def try_it() -> None:
+        def try_once() -> None:
             other = connection.connect(self._folder / FILE, busy_seconds=0)
             with suppress(sqlite3.OperationalError):  # held by the process under test
                 while left:
@@ -78,7 +80,7 @@ class SQLiteStore:
                     left.pop()
             other.close()
 
-        return try_it
+        return try_once
 
 
 STORES = {"sqlite": SQLiteStore}
@@ -100,12 +102,18 @@ def ledger(store: Store) -> Ledger:
     return store.ledger()
 
 
+async def opened(*ledgers: Ledger) -> None:
+    """Open these ledgers, so that what follows happens at the same moment."""
+    for ledger in ledgers:
+        await ledger.recover()
+
+
 def wanted(number: int) -> Replacement:
     return WANTED.model_copy(update={"seed": number})
 
 
-def told(status: JobStatus = JobStatus.RUNNING, **facts: object) -> Job:
-    return Job.model_validate({"job_id": "job-1", "status": status} | facts)
+def reported(status: JobStatus = JobStatus.RUNNING, **fields: object) -> Job:
+    return Job.model_validate({"job_id": "job-1", "status": status} | fields)
 
 
 async def claimed(
@@ -117,27 +125,27 @@ async def claimed(
 
 
 async def sent(ledger: Ledger, record: Record) -> Record:
-    """The row, after the first byte may have left."""
+    """The record after its commit point."""
     await ledger.commit_sending(record)
     found = await ledger.find(record.account, record.submission_id)
     assert found
     return found
 
 
-async def brought(
-    ledger: Ledger, state: State, request: Replacement = WANTED, film: str | None = None
+async def record_in(
+    ledger: Ledger, state: State, request: Replacement = WANTED, video_url: str | None = None
 ) -> Record:
-    """A new row, brought to a state by the shortest way."""
+    """A new record, taken to a state in the fewest steps."""
     record = await claimed(ledger, request)
     if state in (State.INTENT, State.NOT_SENT):
         return record if state is State.INTENT else await ledger.conclude(record, state, "no net")
     record = await sent(ledger, record)
     if state in (State.SENDING, State.REFUSED, State.UNKNOWN):
         return record if state is State.SENDING else await ledger.conclude(record, state, "why")
-    record = await ledger.accept(record, told(job_id=f"job-{record.submission_id}"))
+    record = await ledger.accept(record, reported(job_id=f"job-{record.submission_id}"))
     if state is State.LOST:
         return await ledger.conclude(record, state, "404 three times")
     if state is not State.ACCEPTED:
-        ended = told(JobStatus(state), job_id=record.job_id, video_url=film)
+        ended = reported(JobStatus(state), job_id=record.job_id, video_url=video_url)
         return (await ledger.record_update(ME, ended)).record
     return record

@@ -1,4 +1,4 @@
-"""What every engine promises to pollers and waiters: it joins by one line in `stores.STORES`."""
+"""What every engine promises to roles and waiters. A new engine is one line in `stores.STORES`."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,15 +8,13 @@ import anyio
 import pytest
 
 from tests.ledger import stores
-from tests.ledger.stores import FILM, ME, START, Store, brought, told, wanted
-from wan_mcp.clock import Clock
+from tests.ledger.stores import ME, VIDEO_URL, Store, record_in, reported, wanted
 from wan_mcp.errors import CouldNotFindOut, RateLimited, Unauthorized, WanError
-from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
+from wan_mcp.ledger.contract import Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Coordination, Limit, Role
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import last_error_of
 from wan_mcp.models import JobStatus
-from wan_mcp.polling.durations import TypicalDuration
 
 pytestmark = pytest.mark.anyio
 
@@ -28,39 +26,41 @@ HOUR = 3600.0
 
 @pytest.fixture
 def coordination(ledger: Ledger) -> Coordination:
-    """What that process shares."""
+    """The coordination of the process of `ledger`."""
     return ledger.coordination
 
 
 @pytest.fixture
 def other(store: Store) -> Coordination:
-    """What another process shares."""
+    """The coordination of another process."""
     return store.ledger().coordination
 
 
 async def finish(store: Store, ledger: Ledger, number: int, seconds: float) -> None:
-    """A job that takes so long to its film."""
-    record = await brought(ledger, State.ACCEPTED, wanted(number))
+    """A job that is completed after so many seconds."""
+    record = await record_in(ledger, State.ACCEPTED, wanted(number))
     store.later(seconds)
-    await ledger.record_update(ME, told(JobStatus.COMPLETED, job_id=record.job_id, video_url=FILM))
+    await ledger.record_update(
+        ME, reported(JobStatus.COMPLETED, job_id=record.job_id, video_url=VIDEO_URL)
+    )
 
 
-async def the_row(coordination: Coordination, record: Record) -> Record:
+async def stored_now(coordination: Coordination, record: Record) -> Record:
     [now] = await coordination.records([record.submission_id])
     return now
 
 
-# Who polls
+# Roles
 
 
 @pytest.mark.parametrize(
     ("passed", "free"),
     [(0, False), (LEASE - 0.1, False), (LEASE, True), (HOUR, True), (-1, False), (-HOUR, True)],
 )
-async def test_another_process_polls_once_the_lease_is_over(
+async def test_another_process_gets_the_role_once_the_lease_is_over(
     store: Store, coordination: Coordination, other: Coordination, passed: float, free: bool
 ) -> None:
-    """Also where a clock that was wrong dated it: none is longer than a minute (ours)."""
+    """A lease that a wrong clock dated is over too: none is longer than a minute."""
     first = await coordination.lead(ME, Role.POLLER, LEASE)
     store.later(passed)
     second = await other.lead(ME, Role.POLLER, LEASE)
@@ -69,10 +69,10 @@ async def test_another_process_polls_once_the_lease_is_over(
     assert await coordination.lead(ME, Role.POLLER, LEASE) is not free
 
 
-async def test_a_lease_is_extended_by_its_holder(
+async def test_a_lease_is_renewed_by_its_holder(
     store: Store, coordination: Coordination, other: Coordination
 ) -> None:
-    """Renewed halfway, it never lapses (ours)."""
+    """Renewed after half its time, it never ends."""
     for _ in range(5):
         assert await coordination.lead(ME, Role.POLLER, LEASE)
         store.later(LEASE / 2)
@@ -80,10 +80,10 @@ async def test_a_lease_is_extended_by_its_holder(
     assert not await other.lead(ME, Role.POLLER, LEASE)
 
 
-async def test_a_lease_is_left_by_its_holder_only(
+async def test_a_lease_is_given_up_by_its_holder_only(
     coordination: Coordination, other: Coordination
 ) -> None:
-    """Who has nothing to poll must not keep others from it (ours)."""
+    """A process with nothing to poll must not keep the role from the others."""
     await coordination.lead(ME, Role.POLLER, LEASE)
     await other.leave(ME, Role.POLLER)
     kept = not await other.lead(ME, Role.POLLER, LEASE)
@@ -94,10 +94,10 @@ async def test_a_lease_is_left_by_its_holder_only(
 
 
 @pytest.mark.parametrize("killed", [True, False])
-async def test_a_dead_process_leaves_its_lease_at_once(
+async def test_the_lease_of_a_dead_process_ends_at_once(
     store: Store, ledger: Ledger, other: Coordination, killed: bool
 ) -> None:
-    """The kernel drops its lock with it, even at kill -9 (reliability 1)."""
+    """The kernel releases the lock of a process even after kill -9."""
     await ledger.coordination.lead(ME, Role.POLLER, LEASE)
     await store.end(ledger, killed=killed)
 
@@ -107,27 +107,40 @@ async def test_a_dead_process_leaves_its_lease_at_once(
 async def test_each_account_has_a_poller_of_its_own(
     coordination: Coordination, other: Coordination
 ) -> None:
-    """Two keys may be used by two processes (ours)."""
+    """Two processes may use two keys."""
     assert await coordination.lead(ME, Role.POLLER, LEASE)
     assert await other.lead("another-account", Role.POLLER, LEASE)
 
 
-async def test_of_many_at_once_one_polls(store: Store) -> None:
-    """Hosts start all their servers at the same moment (ours)."""
-    rotas = [store.ledger().coordination for _ in range(6)]
-    led: list[bool] = []
+async def test_of_many_processes_at_the_same_moment_one_gets_the_role(store: Store) -> None:
+    """Hosts start all their servers together."""
+    coordinations = [store.ledger().coordination for _ in range(6)]
+    got_it: list[bool] = []
 
     async def lead(coordination: Coordination) -> None:
-        led.append(await coordination.lead(ME, Role.POLLER, LEASE))
+        got_it.append(await coordination.lead(ME, Role.POLLER, LEASE))
 
     async with anyio.create_task_group() as tasks:
-        for coordination in rotas:
+        for coordination in coordinations:
             tasks.start_soon(lead, coordination)
 
-    assert sorted(led) == [False] * 5 + [True]
+    assert sorted(got_it) == [False] * 5 + [True]
 
 
-# What for
+async def test_each_role_has_a_lease_of_its_own(
+    coordination: Coordination, other: Coordination
+) -> None:
+    """One process may poll while another one saves videos."""
+    held = [await coordination.lead(ME, role, LEASE) for role in Role]
+    await coordination.leave(ME, Role.SAVER)
+
+    assert held == [True] * len(Role)
+    assert [await other.lead(ME, role, LEASE) for role in Role] == [
+        role is Role.SAVER for role in Role
+    ]
+
+
+# Jobs to poll
 
 DAY = 24 * HOUR
 
@@ -152,8 +165,8 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
     watched_for: float | None,
     polled: bool,
 ) -> None:
-    """After a day its film would be dead (ours); an ended one tells nothing new (reliability 2)."""
-    record = await brought(ledger, state, film=FILM)
+    """After a day the link to the video has expired, and an ended job has nothing new."""
+    record = await record_in(ledger, state, video_url=VIDEO_URL)
     store.later(age)
     if watched_for is not None:
         await ledger.coordination.expect([record.submission_id], watched_for)
@@ -164,21 +177,19 @@ async def test_running_jobs_are_polled_for_a_day_and_while_watched(
 
 
 @pytest.mark.parametrize(("watched_for", "polled"), [(30, True), (0, False)])
-async def test_a_completed_job_without_its_film_is_polled_while_watched(
+async def test_a_completed_job_without_its_video_is_polled_while_watched(
     store: Store, ledger: Ledger, watched_for: float, polled: bool
 ) -> None:
-    """The link may come a moment after the word (reliability 2)."""
-    record = await brought(ledger, State.COMPLETED)
+    """The link may come a moment after the status."""
+    record = await record_in(ledger, State.COMPLETED)
     await ledger.coordination.expect([record.submission_id], watched_for)
 
     assert bool(await ledger.coordination.live(ME)) is polled
 
 
-async def test_nobody_waits_in_a_future_that_a_wrong_clock_dated(
-    store: Store, ledger: Ledger
-) -> None:
-    """Waiters announce themselves half a minute ahead, never hours (ours)."""
-    record = await brought(ledger, State.ACCEPTED)
+async def test_a_waiter_that_a_wrong_clock_dated_is_ignored(store: Store, ledger: Ledger) -> None:
+    """Waiters announce themselves for half a minute, never for hours."""
+    record = await record_in(ledger, State.ACCEPTED)
     store.later(2 * DAY)
     await ledger.coordination.expect([record.submission_id], 30)
     store.later(-HOUR)
@@ -186,9 +197,9 @@ async def test_nobody_waits_in_a_future_that_a_wrong_clock_dated(
     assert await ledger.coordination.live(ME) == []
 
 
-async def test_rows_are_those_asked_for_and_no_others(ledger: Ledger) -> None:
-    """One query for all that a process watches, also with names that are no rows (ours)."""
-    records = [await brought(ledger, State.ACCEPTED, wanted(number)) for number in range(3)]
+async def test_records_are_those_asked_for_and_no_others(ledger: Ledger) -> None:
+    """One query reads everything that a process watches; ids without a record are left out."""
+    records = [await record_in(ledger, State.ACCEPTED, wanted(number)) for number in range(3)]
     found = await ledger.coordination.records(
         [records[0].submission_id, records[2].submission_id, 'sub_"]; gone']
     )
@@ -201,7 +212,7 @@ async def test_rows_are_those_asked_for_and_no_others(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last_error", "kept"),
+    ("last_error", "expected"),
     [
         (None, None),
         (Unauthorized("No such key."), Unauthorized),
@@ -210,41 +221,106 @@ async def test_rows_are_those_asked_for_and_no_others(ledger: Ledger) -> None:
         (CouldNotFindOut("Never.", transient=False), CouldNotFindOut),
     ],
 )
-async def test_a_look_is_dated_with_what_it_met(
+async def test_a_reading_is_dated_and_its_error_recorded(
     store: Store,
     ledger: Ledger,
     other: Coordination,
     last_error: WanError | None,
-    kept: type[WanError] | None,
+    expected: type[WanError] | None,
 ) -> None:
-    """Waiters of every process are told why a look failed, without URL queries (ours)."""
-    record = await brought(ledger, State.ACCEPTED)
+    """Waiters of every process learn why a reading failed, without the queries of URLs."""
+    record = await record_in(ledger, State.ACCEPTED)
     store.later(5)
     await ledger.coordination.polled([record.submission_id], last_error)
-    seen = await the_row(other, record)
-    met = last_error_of(seen)
+    seen = await stored_now(other, record)
+    error = last_error_of(seen)
 
     assert seen.last_polled_at == store.now
-    assert (met and type(met)) == kept
+    assert (error and type(error)) == expected
     assert "key=k" not in str(seen)
     await ledger.coordination.polled([record.submission_id])
-    assert last_error_of(await the_row(other, record)) is None
+    assert last_error_of(await stored_now(other, record)) is None
 
 
 @pytest.mark.parametrize("end", [State.COMPLETED, State.FAILED])
-async def test_a_look_that_comes_after_the_end_changes_nothing(ledger: Ledger, end: State) -> None:
-    """A read still under way when another told of the end must not spoil it (ours)."""
-    record = await brought(ledger, end, film=FILM)
+async def test_a_reading_that_comes_after_the_end_changes_nothing(
+    ledger: Ledger, end: State
+) -> None:
+    """A reading may still be under way when another one sees the end."""
+    record = await record_in(ledger, end, video_url=VIDEO_URL)
     await ledger.coordination.polled([record.submission_id], Unauthorized("The key is gone."))
 
-    assert await the_row(ledger.coordination, record) == record
+    assert await stored_now(ledger.coordination, record) == record
 
 
-# How often
+# Videos to save
+
+
+async def completed(
+    ledger: Ledger, number: int = 0, video_url: str | None = VIDEO_URL, folder: str | None = None
+) -> Record:
+    """A completed job whose submitter wants its video in that folder."""
+    videos = None if folder is None else VideoPolicy(folder, limit_gb=2.5)
+    claim = await ledger.claim(ME, wanted(number), generated_seed=7, estimate=2, videos=videos)
+    await ledger.commit_sending(claim.record)
+    job = reported(JobStatus.COMPLETED, job_id=f"job-{number}", video_url=video_url)
+    return await ledger.accept(claim.record, job)
+
+
+async def test_the_wish_of_the_submitter_is_in_the_record(
+    ledger: Ledger, other: Coordination
+) -> None:
+    """The process that saves the video may have other settings."""
+    decided = await completed(ledger, 1, folder="/videos")
+    undecided = await completed(ledger, 2)
+
+    found = [(each.video_folder, each.video_limit_gb) for each in await other.unsaved(ME)]
+    assert found == [("/videos", 2.5), (None, None)]
+    assert await other.unsaved(ME) == [decided, undecided]
+
+
+async def test_a_video_that_nobody_wants_saved_is_not_saved(ledger: Ledger) -> None:
+    """Its submitter said so, whatever the settings of the process that saves."""
+    await completed(ledger, 1, folder="")
+    await completed(ledger, 2, video_url=None)
+    await ledger.record_update(
+        ME, reported(JobStatus.COMPLETED, job_id="foreign", video_url=VIDEO_URL)
+    )
+
+    assert await ledger.coordination.unsaved(ME) == []
+
+
+async def test_a_saved_video_is_found_by_every_process(ledger: Ledger, other: Coordination) -> None:
+    """It is saved once, and a failure that was recorded before is over."""
+    record = await completed(ledger)
+    await other.not_saved(record.submission_id, "the disk is full")
+    failed = await stored_now(ledger.coordination, record)
+    unsaved = await ledger.coordination.unsaved(ME)
+    await other.saved(record.submission_id, "/videos/1.mp4", "ab" * 32, 5_000_000_000)
+    saved = await stored_now(ledger.coordination, record)
+
+    assert (failed.not_saved, unsaved) == ("the disk is full", [])
+    assert (saved.saved_path, saved.sha256, saved.size) == ("/videos/1.mp4", "ab" * 32, 5 * 10**9)
+    assert saved.not_saved is None
+    assert await ledger.coordination.unsaved(ME) == []
+
+
+@pytest.mark.parametrize(("age", "saved"), [(DAY - 1, True), (DAY, False)])
+async def test_a_video_may_be_saved_for_a_day(
+    store: Store, ledger: Ledger, age: float, saved: bool
+) -> None:
+    """After that its link has expired."""
+    await completed(ledger)
+    store.later(age)
+
+    assert bool(await ledger.coordination.unsaved(ME)) is saved
+
+
+# The rate limit
 
 
 async def ages(coordination: Coordination, account: str = ME) -> list[float]:
-    """Of the requests counted so far; nothing is counted."""
+    """The ages of the requests counted so far. This counts none."""
     seen: list[float] = []
 
     def refuse(limit: Limit, ages: object) -> float:
@@ -263,7 +339,7 @@ async def try_acquire(coordination: Coordination) -> None:
 async def test_requests_of_all_processes_are_counted_together(
     store: Store, coordination: Coordination, other: Coordination
 ) -> None:
-    """PixelDojo counts by key, oldest first, for a minute and a second (ours)."""
+    """PixelDojo counts by key. Ages are given oldest first, for a minute and a second."""
     await try_acquire(coordination)
     store.later(20)
     await try_acquire(other)
@@ -279,10 +355,10 @@ async def test_requests_of_all_processes_are_counted_together(
     assert await ages(coordination) == [41]
 
 
-async def test_a_request_counted_while_another_process_waits_for_the_file_stays(
+async def test_a_request_that_is_counted_while_another_process_waits_is_kept(
     store: Store, coordination: Coordination
 ) -> None:
-    """The time must be read when the file is held, else the newer one looks wrong (ours)."""
+    """The clock is read inside the transaction: no counted request is later than that."""
     await try_acquire(coordination)
     store.on_time = store.requests_made_elsewhere(store.now + timedelta(seconds=0.05))
     await try_acquire(coordination)
@@ -297,7 +373,7 @@ async def test_a_request_counted_while_another_process_waits_for_the_file_stays(
 async def test_a_clock_set_back_a_little_forgets_no_request(
     store: Store, coordination: Coordination, back: float
 ) -> None:
-    """Clocks are corrected by seconds all the time (ours)."""
+    """Clocks are corrected by some seconds all the time."""
     await try_acquire(coordination)
     store.later(-back)
 
@@ -308,7 +384,7 @@ async def test_a_clock_set_back_a_little_forgets_no_request(
 async def test_a_clock_that_jumped_blocks_no_request_for_long(
     store: Store, coordination: Coordination, jump: float
 ) -> None:
-    """What it dated must not count for an hour (ours)."""
+    """A request that a wrong clock dated must not count for an hour."""
     await try_acquire(coordination)
     store.later(jump)
     await ages(coordination)
@@ -317,10 +393,10 @@ async def test_a_clock_that_jumped_blocks_no_request_for_long(
     assert await ages(coordination) == []
 
 
-async def test_what_is_learnt_of_the_limit_is_known_to_all(
+async def test_the_limit_that_one_process_learns_is_known_to_all(
     store: Store, coordination: Coordination, other: Coordination
 ) -> None:
-    """An answer to one process tells of the key's budget (ours)."""
+    """An answer to one process contains the limit of the key."""
     before = (await other.try_acquire(ME, lambda limit, ages: 1)).limit
     await coordination.adjust_limit(ME, lambda limit: Limit(30, cut_ago=0, held=10))
     at_once = (await other.try_acquire(ME, lambda limit, ages: 1)).limit
@@ -336,10 +412,10 @@ async def test_what_is_learnt_of_the_limit_is_known_to_all(
 
 
 @pytest.mark.parametrize("wrong", [HOUR, 1e9])
-async def test_a_pause_that_a_wrong_clock_dated_ends_in_time(
+async def test_a_pause_that_a_wrong_clock_dated_is_ignored(
     store: Store, coordination: Coordination, wrong: float
 ) -> None:
-    """PixelDojo is heeded for five minutes at most; years would end all polling (ours)."""
+    """PixelDojo's pauses last five minutes at most; a date in years would end all polling."""
     store.later(wrong)
     await coordination.adjust_limit(ME, lambda limit: Limit(held=10))
     store.later(-wrong)
@@ -348,57 +424,29 @@ async def test_a_pause_that_a_wrong_clock_dated_ends_in_time(
     assert (await coordination.try_acquire(ME, lambda limit, ages: 1)).limit.held == 0
 
 
-async def test_typical_times_are_those_of_own_completed_jobs(store: Store, ledger: Ledger) -> None:
-    """A job from elsewhere was accepted before we first saw it (ours)."""
+async def test_durations_are_those_of_own_completed_jobs(store: Store, ledger: Ledger) -> None:
+    """A job from elsewhere was accepted before this ledger first saw it."""
     for number, state in enumerate([State.FAILED, State.LOST, State.ACCEPTED]):
-        await brought(ledger, state, wanted(number), FILM)
+        await record_in(ledger, state, wanted(number), VIDEO_URL)
     for number in range(10, 32):
         await finish(store, ledger, number, number)
     for status in (JobStatus.RUNNING, JobStatus.COMPLETED):
-        await ledger.record_update(ME, told(status, job_id="foreign", video_url=FILM))
+        await ledger.record_update(ME, reported(status, job_id="foreign", video_url=VIDEO_URL))
         store.later(1)
 
     assert sorted(await ledger.coordination.durations(ME)) == list(range(12, 32))
     assert await ledger.coordination.durations("another-account") == []
 
 
-@pytest.mark.parametrize(
-    ("took", "told"), [([], None), ([9, 5], None), ([9, 5, 70], 9), ([9, 5, 70, 11], 10)]
-)
-async def test_what_is_typical_is_the_median_of_three_jobs_or_more(
-    store: Store, ledger: Ledger, took: list[float], told: float | None
-) -> None:
-    """Fewer tell nothing, and the figure holds for a minute (ours)."""
-
-    async def account() -> str:
-        return ME
-
-    def monotonic() -> float:
-        return (store.now - START).total_seconds()
-
-    typical = TypicalDuration(ledger.coordination, account, Clock(monotonic=monotonic))
-
-    for number, seconds in enumerate(took):
-        await finish(store, ledger, number, seconds)
-    first = await typical.seconds()
-    await finish(store, ledger, 10, 0.001)
-    soon = await typical.seconds()
-    await store.end(ledger)
-    store.later(60)
-
-    assert (first, soon) == (told, told)
-    assert await typical.seconds() is None
-
-
-# Who is told
+# Changes
 
 
 Act = Callable[[Coordination, str], Awaitable[object]]
-TOLD: dict[str, Act] = {
+COUNTED: dict[str, Act] = {
     "expect": lambda coordination, submission_id: coordination.expect([submission_id], 30),
     "polled": lambda coordination, submission_id: coordination.polled([submission_id]),
 }
-UNTOLD: dict[str, Act] = {
+NOT_COUNTED: dict[str, Act] = {
     "lead": lambda coordination, submission_id: coordination.lead(ME, Role.POLLER, LEASE),
     "leave": lambda coordination, submission_id: coordination.leave(ME, Role.POLLER),
     "try_acquire": lambda coordination, submission_id: coordination.try_acquire(
@@ -413,20 +461,22 @@ UNTOLD: dict[str, Act] = {
 }
 
 
-@pytest.mark.parametrize("act", TOLD | UNTOLD)
-async def test_what_somebody_may_wait_for_is_told(ledger: Ledger, act: str) -> None:
-    """A poller that woke itself by its own counting would never rest (ours)."""
-    record = await brought(ledger, State.ACCEPTED)
+@pytest.mark.parametrize("act", COUNTED | NOT_COUNTED)
+async def test_only_changes_that_somebody_may_wait_for_are_counted(
+    ledger: Ledger, act: str
+) -> None:
+    """A poller that woke itself by counting requests would never rest."""
+    record = await record_in(ledger, State.ACCEPTED)
     before = ledger.coordination.own_changes
-    await (TOLD | UNTOLD)[act](ledger.coordination, record.submission_id)
+    await (COUNTED | NOT_COUNTED)[act](ledger.coordination, record.submission_id)
 
-    assert (ledger.coordination.own_changes != before) is (act in TOLD)
+    assert (ledger.coordination.own_changes != before) is (act in COUNTED)
 
 
-async def test_the_version_tells_of_other_processes_only(
+async def test_the_revision_changes_with_writes_of_other_processes(
     coordination: Coordination, other: Coordination
 ) -> None:
-    """Their events do not reach this one (ours)."""
+    """Their wake-ups do not reach this process."""
     before = await coordination.changed_since(0)
     await try_acquire(coordination)
     own = await coordination.changed_since(before)
@@ -436,10 +486,10 @@ async def test_the_version_tells_of_other_processes_only(
     assert await coordination.changed_since(own) != own
 
 
-@pytest.mark.parametrize("act", TOLD | UNTOLD)
-async def test_a_ledger_that_is_gone_says_so(store: Store, ledger: Ledger, act: str) -> None:
-    """Pollers and waiters go on without it, so they must be told (reliability 1)."""
+@pytest.mark.parametrize("act", COUNTED | NOT_COUNTED)
+async def test_a_closed_ledger_is_unavailable(store: Store, ledger: Ledger, act: str) -> None:
+    """Pollers and waiters continue without it, so they must know (promises 11)."""
     await store.end(ledger)
 
     with pytest.raises(LedgerUnavailable):
-        await partial((TOLD | UNTOLD)[act], ledger.coordination)("sub_x")
+        await partial((COUNTED | NOT_COUNTED)[act], ledger.coordination)("sub_x")

@@ -17,12 +17,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.ledger.stores import START, sent
+from tests.ledger.stores import HANG_SECONDS, ME, NO_LIMITS, START, sent
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.sqlite import connection as database
-from wan_mcp.ledger.sqlite import folder as place
+from wan_mcp.ledger.sqlite import folder as ledger_folder
 from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, SQLiteEngine, SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
@@ -31,8 +30,6 @@ from wan_mcp.models import Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
 
-ME = "my-account"
-NO_LIMITS = SpendingLimits(None, None, None, None)
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="file modes, fork and uids are POSIX's")
 
 Connect = Callable[[Path], sqlite3.Connection]
@@ -61,7 +58,7 @@ async def opened(folder: Path) -> AsyncIterator[Open]:
 
 @pytest.fixture
 def child(folder: Path) -> Iterator[Child]:
-    """Runs a script in a process of its own; its coroutine `main(ledger)` is in the script."""
+    """Runs a script in a process of its own. The script defines the coroutine `main(ledger)`."""
     running: list[subprocess.Popen[str]] = []
 
     def start(script: str) -> "subprocess.Popen[str]":
@@ -97,7 +94,7 @@ def wanted(n):
 def say(word):
     print(word, flush=True)
 
-def told():
+def pause():
     say("ready")
     sys.stdin.readline()
 """
@@ -105,16 +102,16 @@ _TAIL = """
 no_limits = SpendingLimits(None, None, None, None)
 ledger = SQLiteLedger(Path(sys.argv[1]), limits=no_limits, look_seconds=0.001)
 anyio.run(main, ledger)
-os._exit(0)  # no clean-up: what is told was committed
+os._exit(0)  # without cleaning up: what was printed is committed
 """
 
 
-def heard(process: "subprocess.Popen[str]") -> str:
+def line_from(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def tell(*processes: "subprocess.Popen[str]") -> None:
+def resume(*processes: "subprocess.Popen[str]") -> None:
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
@@ -152,9 +149,9 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
-def put_in_the_way(folder: Path) -> None:
+def put_a_file_in_place_of(folder: Path) -> None:
     folder.parent.mkdir(parents=True)
-    folder.write_text("in the way")
+    folder.write_text("not a folder")
 
 
 def damage(path: Path, start: int) -> bytes:
@@ -170,34 +167,34 @@ def raw(folder: Path) -> sqlite3.Connection:
 # Processes
 
 
-async def test_four_processes_claiming_forty_keys_have_forty_winners(
+async def test_four_processes_claiming_forty_requests_have_forty_winners(
     opened: Open, child: Child
 ) -> None:
-    """Each key is won once, and the losers hold the winner's row, also on a fresh file. (ours)"""
+    """Each request has one winner, and the rest get its record, on a new file too (promises 9)."""
     script = """
         async def main(ledger):
-            told()
+            pause()
             for n in range(40):
                 claim = await ledger.claim("my-account", wanted(n), generated_seed=1, estimate=2)
                 say(f"{n} {claim.record.submission_id} {claim.created}")
-            told()  # a winner that ended would make frees_at for the next
+            pause()  # the records of a winner that ended would be settled
     """
     children = [child(script) for _ in range(4)]
-    assert [heard(each) for each in children] == ["ready"] * 4
-    tell(*children)
-    told = [heard(each).split() for each in children for _ in range(40)]
-    assert [heard(each) for each in children] == ["ready"] * 4
+    assert [line_from(each) for each in children] == ["ready"] * 4
+    resume(*children)
+    lines = [line_from(each).split() for each in children for _ in range(40)]
+    assert [line_from(each) for each in children] == ["ready"] * 4
 
-    assert len(told) == 160
-    assert len({submission_id for _, submission_id, _ in told}) == 40
-    assert Counter(key for key, _, created in told if created == "True") == {
+    assert len(lines) == 160
+    assert len({submission_id for _, submission_id, _ in lines}) == 40
+    assert Counter(key for key, _, created in lines if created == "True") == {
         str(key): 1 for key in range(40)
     }
     assert len(await opened().recent(ME, limit=0)) == 40
 
 
-async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child) -> None:
-    """SIGKILL before the commit point is not_sent, after it unknown; accepted stays. (ours)"""
+async def test_records_of_a_killed_process_are_settled(opened: Open, child: Child) -> None:
+    """Killed before the commit point: not_sent; after it: unknown; accepted stays (promises 9)."""
     process = child(
         """
         async def main(ledger):
@@ -208,16 +205,16 @@ async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child)
             await ledger.commit_sending(records[1])
             await ledger.commit_sending(records[2])
             await ledger.accept(records[2], Job(job_id="job-2", status="running"))
-            told()
+            pause()
         """
     )
     ledger = opened()
     await ledger.recover()
-    assert heard(process) == "ready"
+    assert line_from(process) == "ready"
     assert await ledger.recover() == []
     process.kill()
     process.wait()
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         settled = await ledger.recover()
 
     assert [record.state for record in settled] == [State.NOT_SENT, State.UNKNOWN]
@@ -225,8 +222,10 @@ async def test_killed_process_leaves_no_doubt_behind(opened: Open, child: Child)
     assert states == [State.ACCEPTED, State.UNKNOWN, State.NOT_SENT]
 
 
-async def test_loser_in_another_process_waits_for_the_winner(opened: Open, child: Child) -> None:
-    """The loser of the insert answers with the winner's job. (ours)"""
+async def test_equal_claim_in_another_process_waits_for_the_winner(
+    opened: Open, child: Child
+) -> None:
+    """It answers with the job of the process that claimed the request first (promises 8)."""
     ledger = opened()
     record = await claimed(ledger)
     process = child(
@@ -238,16 +237,16 @@ async def test_loser_in_another_process_waits_for_the_winner(opened: Open, child
             say(f"{record.state} {record.job_id}")
         """
     )
-    assert heard(process) == "False"
+    assert line_from(process) == "False"
     await ledger.commit_sending(record)
     await ledger.accept(record, Job(job_id="job-1", status=JobStatus.RUNNING))
 
-    assert heard(process) == "accepted job-1"
+    assert line_from(process) == "accepted job-1"
 
 
 @POSIX
 async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, child: Child) -> None:
-    """A child that lives on must not make its dead parent look alive. (ours)"""
+    """A child that lives longer must not make its dead parent look alive."""
     process = child(
         """
         async def in_child(ledger):
@@ -270,17 +269,17 @@ async def test_forked_child_neither_uses_nor_keeps_the_ledger(opened: Open, chil
         """
     )
     ledger = opened()
-    assert "before a fork" in heard(process)
+    assert "before a fork" in line_from(process)
     assert await ledger.recover() == []
     process.kill()
     process.wait()
 
     assert [record.state for record in await ledger.recover()] == [State.UNKNOWN]
-    tell(process)
+    resume(process)
 
 
-async def test_lock_files_of_dead_processes_are_swept(opened: Open, folder: Path) -> None:
-    """They do not pile up; that of a living one stays. (ours)"""
+async def test_lock_files_of_dead_processes_are_removed(opened: Open, folder: Path) -> None:
+    """They would pile up. The file of a living process stays."""
     living = opened()
     await living.recover()
     (folder / OWNERS / "dead").touch()
@@ -291,8 +290,8 @@ async def test_lock_files_of_dead_processes_are_swept(opened: Open, folder: Path
     assert len(left) == 2
 
 
-async def test_owner_is_dead_once_released_and_not_before(tmp_path: Path) -> None:
-    """A name never used is dead too: its file is gone. (ours)"""
+async def test_process_is_dead_once_its_lock_is_released_and_not_before(tmp_path: Path) -> None:
+    """A name that was never used is dead too: it has no file."""
     one, other = ProcessLock(tmp_path), ProcessLock(tmp_path)
     assert not one.dead(other.name)
     assert not one.dead(one.name)
@@ -308,7 +307,7 @@ async def test_owner_is_dead_once_released_and_not_before(tmp_path: Path) -> Non
 
 @POSIX
 async def test_only_the_user_may_read_the_ledger(opened: Open, folder: Path) -> None:
-    """0600 in 0700, whatever the umask and whoever made the folder. (ours)"""
+    """0600 in 0700, whatever the umask is and whoever created the folder."""
     make_wide_open(folder)
     umask = os.umask(0)
     try:
@@ -322,8 +321,10 @@ async def test_only_the_user_may_read_the_ledger(opened: Open, folder: Path) -> 
     assert set(found.values()) == {0o600}
 
 
-async def test_a_call_queued_behind_the_closing_opens_nothing(opened: Open, folder: Path) -> None:
-    """Else this process would hold the name of an owner, and nobody would let go of it. (ours)"""
+async def test_a_call_in_the_queue_behind_the_closing_opens_nothing(
+    opened: Open, folder: Path
+) -> None:
+    """Or this process would hold a lock that nobody releases."""
     ledger = opened()
     await claimed(ledger)
     calls = ledger.aclose(), ledger.recent(ME)
@@ -336,7 +337,7 @@ async def test_a_call_queued_behind_the_closing_opens_nothing(opened: Open, fold
 async def test_a_defect_that_nobody_waits_for_is_logged(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its caller was cancelled; the defect is there all the same. (ours)"""
+    """Its caller was cancelled, but the defect is there all the same."""
 
     def broken(opened: Opened) -> None:
         raise ZeroDivisionError
@@ -351,16 +352,16 @@ async def test_a_defect_that_nobody_waits_for_is_logged(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_nothing_is_made_before_the_first_use(opened: Open, folder: Path) -> None:
-    """The ledger opens after `initialize`, not with the program. (ours)"""
+async def test_nothing_is_created_before_the_first_use(opened: Open, folder: Path) -> None:
+    """The ledger opens after `initialize`, not with the program."""
     opened()
 
     assert names(folder) == set()
 
 
-async def test_commits_are_made_to_survive_a_power_cut(tmp_path: Path) -> None:
-    """WAL with a full sync at each commit, on macOS through the drive's cache. (SQLite)"""
-    connection = database.connect(place.private_file(tmp_path / "l", FILE))
+async def test_commits_survive_a_power_failure(tmp_path: Path) -> None:
+    """WAL with a full sync at each commit, on macOS through the cache of the drive (promises 2)."""
+    connection = database.connect(ledger_folder.private_file(tmp_path / "l", FILE))
     values = [
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "fullfsync", "checkpoint_fullfsync")
@@ -371,7 +372,7 @@ async def test_commits_are_made_to_survive_a_power_cut(tmp_path: Path) -> None:
 
 
 async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path) -> None:
-    """Neither from arguments nor from the vendor's words, nor in the log of writes. (ours)"""
+    """Neither from arguments nor from PixelDojo's texts, nor in the write-ahead log."""
     ledger = opened()
     account = await ledger.account("https://api.example/v1", "pd_canary")
     query = "?sig=canary#canary"
@@ -379,7 +380,7 @@ async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path
     await ledger.commit_sending(record)
     said = f"cannot fetch https://m.example/0.mp4{query}"
     await ledger.conclude(record, State.UNKNOWN, said)
-    await ledger.record_check(record, said, None)
+    await ledger.record_check(record, said, None, ListReading.INCONCLUSIVE)
     failed = Job(job_id="job-1", status=JobStatus.FAILED, vendor_status=said, error=said, note=said)
     await ledger.accept(record, failed)
     written = content(folder)
@@ -388,8 +389,10 @@ async def test_no_key_and_no_url_query_is_in_the_file(opened: Open, folder: Path
     assert b"canary" not in written
 
 
-async def test_second_live_row_is_impossible_in_the_file_itself(opened: Open, folder: Path) -> None:
-    """The unique index stands even against a claim that is wrong. (ours)"""
+async def test_second_live_record_is_impossible_in_the_file_itself(
+    opened: Open, folder: Path
+) -> None:
+    """The unique index holds even against a defective claim (promises 9)."""
     await claimed(opened())
     connection = raw(folder)
     new = {"number": "NULL", "handle": "'sub_copy'", "state": "'unknown'"}
@@ -414,7 +417,7 @@ async def refused(ledger: SQLiteLedger, words: str) -> LedgerUnavailable:
 async def test_damaged_ledger_is_refused_and_left_as_it_is(
     opened: Open, folder: Path, start: int
 ) -> None:
-    """It says what was paid: nothing may overwrite or replace it. (ours)"""
+    """It says what was paid for, so nothing may overwrite or replace it (promises 11)."""
     ledger = opened()
     for number in range(30):
         await claimed(ledger, number)
@@ -428,7 +431,7 @@ async def test_damaged_ledger_is_refused_and_left_as_it_is(
 
 
 async def test_ledger_of_a_newer_version_is_refused(opened: Open, folder: Path) -> None:
-    """An older program would not know what it overlooks. (ours)"""
+    """An older program would not know what it overlooks."""
     await claimed(opened())
     connection = raw(folder)
     connection.execute("PRAGMA user_version = 99")
@@ -440,10 +443,8 @@ async def test_ledger_of_a_newer_version_is_refused(opened: Open, folder: Path) 
     assert "update" in error.next_step
 
 
-async def test_ledger_of_an_older_version_is_brought_up_in_place(
-    opened: Open, folder: Path
-) -> None:
-    """Rows stay, and the second opener finds it done. (ours)"""
+async def test_ledger_of_an_older_version_is_migrated_in_place(opened: Open, folder: Path) -> None:
+    """Its records stay, and the second process to open it finds the work done."""
     record = await claimed(opened())
     newer = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT DEFAULT 'red'",))
     connection = raw(folder)
@@ -457,7 +458,7 @@ async def test_ledger_of_an_older_version_is_brought_up_in_place(
 
 
 async def test_locked_ledger_refuses_to_pay_and_still_reads(opened: Open, folder: Path) -> None:
-    """Neither a claim nor the commit point passes while another process holds it. (ours)"""
+    """While another process holds it, claims and the commit point do not succeed (promises 11)."""
     ledger = opened(connect=partial(database.connect, busy_seconds=0))
     record = await claimed(ledger)
     other = raw(folder)
@@ -481,7 +482,7 @@ def _full(path: Path) -> sqlite3.Connection:
 
 
 async def test_full_disk_refuses_to_pay_and_still_reads(opened: Open) -> None:
-    """What was written stays; nothing more is bought. (ours)"""
+    """What was written stays, and nothing more is bought (promises 11)."""
     await claimed(opened())
     ledger = opened(connect=_full)
     records = 1
@@ -501,7 +502,7 @@ def _query_only(path: Path) -> sqlite3.Connection:
 
 
 async def test_disk_that_became_read_only_refuses_to_pay(opened: Open) -> None:
-    """A claim needs a write, a read does not. (ours)"""
+    """A claim needs a write, a read does not (promises 11)."""
     record = await claimed(opened())
     ledger = opened(connect=_query_only)
 
@@ -514,7 +515,7 @@ def _denied(path: Path) -> sqlite3.Connection:
 
 
 async def test_file_that_opens_for_reading_only_is_read(opened: Open, folder: Path) -> None:
-    """Jobs that were paid for stay visible, a row under way included; nothing is bought. (ours)"""
+    """Paid jobs stay visible, and so does a request under way; nothing is bought (promises 11)."""
     record = await claimed(opened())
     ledger = opened(_denied)
 
@@ -523,8 +524,8 @@ async def test_file_that_opens_for_reading_only_is_read(opened: Open, folder: Pa
     await refused(ledger, "cannot be used: Permission denied")
 
 
-async def test_old_format_that_cannot_be_brought_up_is_refused(opened: Open, folder: Path) -> None:
-    """Reading columns that are not there would crash. (ours)"""
+async def test_old_format_that_cannot_be_migrated_is_refused(opened: Open, folder: Path) -> None:
+    """Reading columns that do not exist would fail."""
     await claimed(opened())
     connection = raw(folder)
     connection.execute("PRAGMA user_version = 0")
@@ -538,11 +539,11 @@ async def test_old_format_that_cannot_be_brought_up_is_refused(opened: Open, fol
     [("BEGIN EXCLUSIVE", "held by another process"), ("BEGIN; SELECT * FROM t", "holds it")],
     ids=["for writing", "for reading"],
 )
-async def test_new_file_in_foreign_hands_is_refused_in_time(
+async def test_new_file_that_another_program_holds_is_refused_in_time(
     opened: Open, folder: Path, held: str, words: str
 ) -> None:
-    """Before WAL is on, even a reader is in the way; it is not waited for without end. (SQLite)"""
-    place.private_file(folder, FILE)
+    """Before WAL is on, even a reader blocks it; the wait for it has an end."""
+    ledger_folder.private_file(folder, FILE)
     other = raw(folder)
     other.execute("CREATE TABLE t (a)")
     for statement in held.split(";"):
@@ -551,8 +552,8 @@ async def test_new_file_in_foreign_hands_is_refused_in_time(
     other.close()
 
 
-async def test_mistake_of_ours_is_not_taken_for_a_bad_disk(tmp_path: Path) -> None:
-    """A bug must be seen as one. (ours)"""
+async def test_defect_of_the_program_is_not_taken_for_a_bad_disk(tmp_path: Path) -> None:
+    """A defect must be seen as one."""
     with pytest.raises(sqlite3.IntegrityError), database.as_ledger_errors(tmp_path):
         raise sqlite3.IntegrityError("NOT NULL constraint failed")
 
@@ -562,7 +563,7 @@ async def test_mistake_of_ours_is_not_taken_for_a_bad_disk(tmp_path: Path) -> No
 async def test_folder_without_write_permission_can_be_read(
     opened: Open, folder: Path, child: Child, closed: bool
 ) -> None:
-    """Read as any user, root included, who may not write: jobs yes, payments no. (ours)"""
+    """Any user without the right to write, root included, can read jobs and buy nothing."""
     ledger = opened()
     record = await claimed(ledger)
     if closed:
@@ -592,13 +593,15 @@ async def test_folder_without_write_permission_can_be_read(
         """
     )
 
-    assert heard(process) == record.submission_id
-    assert heard(process) == "The ledger (ledger.db) cannot be used: Permission denied."
+    assert line_from(process) == record.submission_id
+    assert line_from(process) == "The ledger (ledger.db) cannot be used: Permission denied."
 
 
-async def test_ledger_comes_back_when_its_trouble_is_over(opened: Open, folder: Path) -> None:
-    """A failed opening is tried again by the next call, without a restart. (ours)"""
-    put_in_the_way(folder)
+async def test_ledger_that_failed_to_open_is_opened_by_a_later_call(
+    opened: Open, folder: Path
+) -> None:
+    """The next call tries again, without a restart."""
+    put_a_file_in_place_of(folder)
     ledger = opened()
     await refused(ledger, "cannot be used")
     os.unlink(folder)
@@ -610,9 +613,9 @@ async def test_ledger_comes_back_when_its_trouble_is_over(opened: Open, folder: 
 async def test_shared_file_system_is_refused(
     opened: Open, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Locks there do not hold between machines, so nothing is even made. (SQLite)"""
+    """Locks there do not work between machines, so nothing is even created (promises 9)."""
     (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - nfs4 nas:/ rw\n")
-    monkeypatch.setattr(place, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(ledger_folder, "_MOUNTS", tmp_path / "mountinfo")
     error = await refused(opened(), "shared with other machines")
 
     assert "own disk" in error.next_step

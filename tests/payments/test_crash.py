@@ -1,4 +1,4 @@
-"""A server that is killed at any moment: the money is safe because of what is on disk by then."""
+"""A server that is killed at any moment: what is on the disk by then prevents a second payment."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 RUN = "/api/v1/models/*/run"
 HARNESS = Path(__file__).parents[1] / "crash" / "run.py"
 KILLS = 375
-"""For each of the four vendors: more than their submits have steps."""
+"""Kills for each behaviour of PixelDojo: more than a submit has steps."""
 
 BROKEN_PROMISES = (
     "charged twice",
@@ -60,7 +60,7 @@ async def no_sleep(seconds: float) -> None:
 
 @pytest.fixture
 def serve(sandbox: Sandbox) -> Serve:
-    """One server's jobs on a ledger; both are closed in order at the end."""
+    """One server's jobs on a ledger. Both are closed in order at the end."""
 
     @asynccontextmanager
     async def serve(ledger: SQLiteLedger) -> AsyncIterator[Jobs]:
@@ -89,7 +89,7 @@ def wanted(sandbox: Sandbox) -> Replacement:
 
 
 class BusyLedger(SQLiteLedger):
-    """Another process holds the file for too long just when an answer is to be kept."""
+    """Another process locks the file for too long just when an answer is recorded."""
 
     failures = 2
 
@@ -104,15 +104,15 @@ class BusyLedger(SQLiteLedger):
     def _fail(self) -> None:
         if self.failures:
             self.failures -= 1
-            raise LedgerUnavailable("The ledger is held by another process for too long.")
+            raise LedgerUnavailable("Another process locks the ledger for too long.")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
-@pytest.mark.parametrize("vendor", ["fast", "slow", "dropped", "500"])
-def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(vendor: str) -> None:
-    """Every event-loop step and SQL statement of a submit (reliability.md, "The paid submit")."""
+@pytest.mark.parametrize("behaviour", ["fast", "slow", "dropped", "500"])
+def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(behaviour: str) -> None:
+    """A step is an event-loop step or an SQL statement of a submit (docs/promises.md)."""
     run = subprocess.run(
-        [sys.executable, HARNESS, "--kills", str(KILLS), "--behaviour", vendor],
+        [sys.executable, HARNESS, "--kills", str(KILLS), "--behaviour", behaviour],
         capture_output=True,
         text=True,
         check=False,
@@ -121,19 +121,19 @@ def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(vendor: str) -> 
     assert run.returncode in (0, 1), run.stderr
     figures = json.loads(run.stdout)
     assert [figures[name] for name in BROKEN_PROMISES] == [0] * len(BROKEN_PROMISES), figures
-    # The kills did fall where it hurts: before the first byte, and after the answer's charge.
+    # Some kills came before the first byte, and some after the charge.
     assert figures["kills"] >= KILLS
     assert figures["ended not_sent"] > 0
-    # A lost answer's job is found in the list; where there is none, that stays unknown.
+    # The job of a lost answer is found in the list; if there is none, the outcome is unknown.
     assert figures["ended accepted"] > 0
-    assert "ended unknown" in figures or vendor != "500"
-    assert figures[f"charges, {vendor}"] > 0
-    assert (figures["parsed ids"] > 0) == (vendor in ("fast", "slow"))
+    assert "ended unknown" in figures or behaviour != "500"
+    assert figures[f"charges, {behaviour}"] > 0
+    assert (figures["parsed ids"] > 0) == (behaviour in ("fast", "slow"))
 
 
 @dataclass
-class AtArrival:
-    """A gate of the sandbox that looks into the ledger when a request has come so far."""
+class StatesAtArrival:
+    """A gate of the sandbox that reads the states in the ledger when a request arrives there."""
 
     file: Path
     states: list[str] | None = None
@@ -143,23 +143,23 @@ class AtArrival:
             self.states = [state for (state,) in ledger.execute("SELECT state FROM jobs")]
 
 
-async def test_the_row_says_sending_when_the_first_header_arrives(
+async def test_the_record_is_sending_when_the_first_header_arrives(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """Killed from then on, the request counts as possibly paid (reliability.md, rule 2)."""
-    look = AtArrival(tmp_path / FILE)
+    """If the server is killed after that, a charge is possible (promises 2)."""
+    arrival = StatesAtArrival(tmp_path / FILE)
     headers_only = faults.reset(work=False, read_body=False)
-    sandbox.fault("POST", RUN, faults.held(headers_only, before=look))
+    sandbox.fault("POST", RUN, faults.held(headers_only, before=arrival))
 
     async with serve(SQLiteLedger(tmp_path)) as jobs:
         with pytest.raises(OutcomeUnknown):
             await jobs.submit(wanted)
 
-    assert look.states == ["sending"]
+    assert arrival.states == ["sending"]
 
 
 async def test_no_byte_leaves_when_the_commit_fails(wanted: Replacement) -> None:
-    """A ledger that cannot be written stops the paid call before its first byte (rule 11)."""
+    """Without a working ledger nothing is bought (promises 11)."""
     received: list[bytes] = []
     read_to_the_end = anyio.Event()
 
@@ -186,7 +186,7 @@ async def test_no_byte_leaves_when_the_commit_fails(wanted: Replacement) -> None
 async def test_the_commit_before_sending_waits_for_the_disk(
     serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """`synchronous` is FULL (2) at every write, commit point included (reliability.md, rule 2)."""
+    """`PRAGMA synchronous` is FULL (2) at every write (promises 2)."""
     connections: list[sqlite3.Connection] = []
     levels: list[int] = []
 
@@ -195,7 +195,7 @@ async def test_the_commit_before_sending_waits_for_the_disk(
         return connections[0]
 
     def now() -> datetime:
-        # Asked by the ledger inside its transactions, in its thread.
+        # The ledger calls this inside its transactions, in its thread.
         levels.extend(connections[0].execute("PRAGMA synchronous").fetchone())
         return datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -209,7 +209,7 @@ async def test_the_commit_before_sending_waits_for_the_disk(
 async def test_a_paid_request_leaves_a_line_in_the_log(
     serve: Serve, wanted: Replacement, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At INFO, with both ids: an operator's trail of what was bought (README)."""
+    """At INFO and with both ids, so that an operator can trace what was bought (README)."""
     caplog.set_level("INFO", "wan_mcp.payments.in_progress")
     async with serve(SQLiteLedger(tmp_path)) as jobs:
         view = await jobs.submit(wanted)
@@ -218,10 +218,10 @@ async def test_a_paid_request_leaves_a_line_in_the_log(
     assert f"request {view.record.submission_id}: running, job {view.id}" in caplog.messages
 
 
-async def test_every_paid_post_has_a_connection_of_its_own(
+async def test_every_paid_request_has_a_new_connection(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """Kept-alive connections made 249 of 1,500 posts ambiguous (reliability.md, rule 5)."""
+    """With kept connections 249 of 1,500 outcomes were unknown (promises 5)."""
     async with serve(SQLiteLedger(tmp_path, limits=SpendingLimits(in_flight=None))) as jobs:
         for seed in range(3):
             await jobs.submit(wanted.model_copy(update={"seed": seed}))
@@ -231,10 +231,10 @@ async def test_every_paid_post_has_a_connection_of_its_own(
     assert len(set(posts) - reads) == 3
 
 
-async def test_a_dead_servers_request_is_never_sent_again(
+async def test_the_request_of_a_dead_server_is_never_sent_again(
     sandbox: Sandbox, serve: Serve, wanted: Replacement, tmp_path: Path
 ) -> None:
-    """An equal call finds the job of the lost answer in the list (reliability.md, rule 7)."""
+    """An equal call finds its job in PixelDojo's job list (promises 7)."""
     sandbox.fault("POST", RUN, faults.hung(work=True))
     dead = SQLiteLedger(tmp_path)
     async with serve(dead) as jobs:
@@ -259,7 +259,7 @@ async def test_a_dead_servers_request_is_never_sent_again(
     [(faults.honest(), State.ACCEPTED), (faults.dropped(work=True), State.UNKNOWN)],
     ids=["job id", "lost answer"],
 )
-async def test_an_outcome_is_written_down_once_the_ledger_is_free(
+async def test_an_outcome_is_recorded_when_the_ledger_is_free_again(
     sandbox: Sandbox,
     serve: Serve,
     wanted: Replacement,
@@ -267,7 +267,7 @@ async def test_an_outcome_is_written_down_once_the_ledger_is_free(
     vendor: Fault,
     state: State,
 ) -> None:
-    """A parsed job id is never lost, and no row stays `sending` (reliability.md, rule 3)."""
+    """No job id is lost, and no record stays `sending` (promises 3)."""
     sandbox.fault("POST", RUN, vendor)
 
     ledger = BusyLedger(tmp_path)

@@ -190,7 +190,7 @@ UNCLEAR = [301, 302, 303, 408, 409, 500, 502, 503, 504]
 
 @pytest.mark.parametrize("name", SILENT)
 async def test_a_lost_answer_is_unknown_and_never_sent_again(session: Session, name: str) -> None:
-    """Only PixelDojo knows whether it was charged (docs/promises.md, rules 1 and 6)."""
+    """Only PixelDojo knows whether it was charged (promises 1 and 6)."""
     fault, charges = SILENT[name]
     session.sandbox.fault("POST", RUN, fault)
     answer = await session.submit()
@@ -202,7 +202,7 @@ async def test_a_lost_answer_is_unknown_and_never_sent_again(session: Session, n
 
 @pytest.mark.parametrize("work", [False, True], ids=["not charged", "charged"])
 async def test_an_answer_that_never_comes_is_unknown(session: Session, work: bool) -> None:
-    """After 40 s the submit stops waiting (docs/promises.md, rule 6)."""
+    """After 40 s the submit stops waiting (promises 6)."""
     session.sandbox.fault("POST", RUN, faults.hung(work=work))
     answer = await session.settled(await session.submit())
 
@@ -216,7 +216,7 @@ async def test_an_answer_that_never_comes_is_unknown(session: Session, work: boo
 
 @pytest.mark.parametrize("name", DAMAGED)
 async def test_a_2xx_without_a_usable_id_is_unknown(session: Session, name: str) -> None:
-    """The job is paid for, and a second call would pay again (docs/promises.md, rule 6)."""
+    """The job is paid for, and a second call would pay again (promises 6)."""
     session.sandbox.fault("POST", RUN, DAMAGED[name])
     answer = await session.submit()
 
@@ -228,7 +228,7 @@ async def test_a_2xx_without_a_usable_id_is_unknown(session: Session, name: str)
 
 @pytest.mark.parametrize("name", READABLE)
 async def test_an_id_that_can_be_read_is_an_accepted_job(session: Session, name: str) -> None:
-    """The job is found although the rest of the answer is damaged (docs/promises.md, rule 3)."""
+    """The job is found although the rest of the answer is damaged (promises 3)."""
     session.sandbox.fault("POST", RUN, READABLE[name])
     answer = await session.submit()
 
@@ -249,7 +249,7 @@ async def test_an_answer_that_stalls_after_the_id_is_an_accepted_job(session: Se
 
 @pytest.mark.parametrize("status", REFUSED)
 async def test_a_refused_submit_is_reported_as_not_charged(session: Session, status: int) -> None:
-    """Redirects are not followed (docs/promises.md, rules 1 and 6)."""
+    """Redirects are not followed (promises 1 and 6)."""
     headers = {"Location": f"{session.sandbox.origin}{RUN.replace('*', 'wan-2.2-replace')}"}
     body = {"error": {"code": "no_such_luck", "message": "No such luck"}}
     session.sandbox.fault("POST", RUN, faults.status(status, body, headers))
@@ -264,7 +264,7 @@ async def test_a_refused_submit_is_reported_as_not_charged(session: Session, sta
 @pytest.mark.parametrize("work", [False, True], ids=["not charged", "charged"])
 @pytest.mark.parametrize("status", UNCLEAR)
 async def test_an_unclear_status_is_unknown(session: Session, status: int, work: bool) -> None:
-    """A gateway may answer 502 before and after the work (docs/promises.md, rule 6)."""
+    """A gateway may answer 502 before and after the work (promises 6)."""
     fault = faults.status(status, "<html>Sorry</html>", {"Location": "/elsewhere"}, work=work)
     session.sandbox.fault("POST", RUN, fault)
     answer = await session.submit()
@@ -276,7 +276,7 @@ async def test_an_unclear_status_is_unknown(session: Session, status: int, work:
 
 
 async def test_a_server_that_stops_during_a_submit_leaves_it_unknown(open_session: Open) -> None:
-    """It waits a moment; no later call may pay again (docs/promises.md, rules 1 and 6)."""
+    """It waits a moment; no later call may pay again (promises 1 and 6)."""
     async with open_session() as first, anyio.create_task_group() as calls:
         first.sandbox.fault("POST", RUN, faults.hung(work=True))
         calls.start_soon(first.submit)
@@ -324,7 +324,7 @@ async def test_a_second_rate_limit_ends_the_submit(session: Session) -> None:
 
 
 async def test_a_resent_submit_whose_answer_is_lost_is_unknown(session: Session) -> None:
-    """The first refusal proves nothing about the second POST (docs/promises.md, rule 6)."""
+    """The first refusal proves nothing about the second POST (promises 6)."""
     slow_down = faults.status(429, "", {"Retry-After": "3"})
     session.sandbox.fault("POST", RUN, slow_down, faults.dropped(work=True))
     answer = await session.submit()
@@ -365,7 +365,7 @@ async def test_a_refused_type_of_resolution_is_sent_once_in_the_other(
 async def test_only_a_complaint_about_a_sent_resolution_is_worth_a_resend(
     session: Session, message: str, arguments: dict[str, object], posts: int
 ) -> None:
-    """There is one resend at most (docs/promises.md, rule 1)."""
+    """There is one resend at most (promises 1)."""
     refusal = faults.status(400, {"error": message})
     session.sandbox.fault("POST", RUN, refusal, times=None)
     answer = await session.submit(**arguments)
@@ -414,7 +414,7 @@ def closed_port() -> Iterator[int]:
 async def test_a_submit_that_was_not_sent_is_tried_three_times_at_most(
     open_session: Open, closed_port: int, failing: int, posts: int, outcome: str
 ) -> None:
-    """A refused connection proves that no byte left (docs/promises.md, rule 2)."""
+    """A refused connection proves that no byte left (promises 2)."""
     network = Counting(port=closed_port, failing=failing)
     async with open_session(transport=network) as session:
         began = anyio.current_time()
@@ -508,7 +508,7 @@ async def started(session: Session) -> str:
 
 
 async def test_a_read_that_meets_a_transient_fault_is_repeated(session: Session) -> None:
-    """Reads are free (docs/promises.md, rule 1)."""
+    """Reads are free (promises 1)."""
     job_id = await started(session)
     for fault in TRANSIENT.values():
         session.sandbox.fault("GET", JOB, fault)

@@ -363,7 +363,7 @@ async def _in_time(work: Coroutine[Any, Any, T]) -> T:
 
 
 def test_no_history_charges_twice_or_hides_a_charge() -> None:
-    """Repeated calls, lost answers, crashes, late lists (docs/promises.md, rules 1 to 10)."""
+    """Repeated calls, lost answers, crashes, late lists (promises 1 to 10)."""
     run_state_machine_as_test(
         Money,
         settings=settings(max_examples=30, stateful_step_count=25, derandomize=True, deadline=None),
@@ -371,7 +371,7 @@ def test_no_history_charges_twice_or_hides_a_charge() -> None:
 
 
 def test_requests_that_share_a_seed_do_not_share_a_job() -> None:
-    """One was not received, and the answer to the other was lost (docs/promises.md, rule 7)."""
+    """One was not received, and the answer to the other was lost (promises 7)."""
     _, _, one, other = REQUESTS
     history = Money()
     try:

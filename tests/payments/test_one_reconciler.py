@@ -1,4 +1,4 @@
-"""Lost answers with several processes on one ledger: they are looked up once per account."""
+"""Lost answers with several processes on one ledger: one reconciler searches for all."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tests.polling import processes
-from tests.polling.processes import LIST, House, Process, Vendor, page
+from tests.polling.processes import LIST, Cluster, Process, Vendor, job_body
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rules import PROOF_GAP_SECONDS
@@ -16,20 +16,20 @@ from wan_mcp.models import Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
 time, anyio_backend = in_virtual_time()
-house, vendor = processes.house, processes.vendor
+cluster, vendor = processes.cluster, processes.vendor
 
 SEEDS = {"before": 11, "lost": 12, "after": 13}
 
 
 @asynccontextmanager
-async def running(house: House, count: int) -> AsyncIterator[list[Process]]:
-    """That many processes on one ledger, all of which run."""
+async def running(cluster: Cluster, count: int) -> AsyncIterator[list[Process]]:
+    """Start so many processes on one ledger."""
     async with AsyncExitStack() as opened:
-        yield [await opened.enter_async_context(house.process()) for _ in range(count)]
+        yield [await opened.enter_async_context(cluster.process()) for _ in range(count)]
 
 
 async def sent(process: Process, name: str) -> Record:
-    """A request whose first byte has left."""
+    """Bring a request past its commit point. No answer has arrived."""
     wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.ex/i")
     claim = await process.ledger.claim(
         process.account, wanted, generated_seed=SEEDS[name], estimate=1
@@ -39,13 +39,13 @@ async def sent(process: Process, name: str) -> Record:
 
 
 async def done(process: Process, name: str) -> None:
-    """A job of ours that has ended, so that nothing polls it."""
+    """Record a job of this account that has ended, so that nothing polls it."""
     job = Job(job_id=name, status=JobStatus.COMPLETED, video_url=f"https://cdn.example/{name}.mp4")
     await process.ledger.accept(await sent(process, name), job)
 
 
 async def lose_an_answer(process: Process, vendor: Vendor) -> Record:
-    """A request without an answer, and jobs of ours from before and after it in the list."""
+    """Lose the answer of a request; the list shows jobs of this account from before and after."""
     await done(process, "before")
     await anyio.sleep(10)
     lost = await sent(process, "lost")
@@ -53,7 +53,7 @@ async def lose_an_answer(process: Process, vendor: Vendor) -> Record:
     await anyio.sleep(1)
     await done(process, "after")
     vendor.shown = ["before", "after"]
-    vendor.listed = lambda job: page(
+    vendor.listed = lambda job: job_body(
         str(job["jobId"]), "completed", input={"seed": SEEDS[str(job["jobId"])]}
     )
     return lost
@@ -66,24 +66,24 @@ async def state_of(process: Process, record: Record) -> State:
 
 @pytest.mark.parametrize("count", [1, 3, 6])
 async def test_the_list_is_read_as_often_by_six_processes_as_by_one(
-    house: House, vendor: Vendor, count: int
+    cluster: Cluster, vendor: Vendor, count: int
 ) -> None:
-    """The reconciler is a role with a lease, and what it read is in the ledger (promises 7)."""
-    async with running(house, count) as processes:
+    """One process has the role, and its findings are in the ledger (promises 7)."""
+    async with running(cluster, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
         await anyio.sleep(3_600)
         states = {await state_of(process, lost) for process in processes}
 
     assert states == {State.NOT_SENT}
-    assert vendor.count()[LIST] == 5  # at the first look, and after 1, 3, 10 and 30 minutes
+    assert vendor.count()[LIST] == 5  # at the first reading, and after 1, 3, 10 and 30 minutes
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_everybody_who_asks_at_once_shares_one_reading(
-    house: House, vendor: Vendor, count: int
+async def test_callers_who_ask_at_the_same_time_share_one_reading(
+    cluster: Cluster, vendor: Vendor, count: int
 ) -> None:
-    """Somebody's question makes a reading at once, and one serves all (promises 7)."""
-    async with running(house, count) as processes:
+    """A check causes a reading at once, and one is enough for all (promises 7)."""
+    async with running(cluster, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
         await anyio.sleep(100)
         before = vendor.count()[LIST]
@@ -95,12 +95,12 @@ async def test_everybody_who_asks_at_once_shares_one_reading(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_proof_needs_three_moments_after_an_outage_too(
-    house: House, vendor: Vendor, time: VirtualTime, count: int
+async def test_proof_needs_three_readings_also_after_an_outage(
+    cluster: Cluster, vendor: Vendor, time: VirtualTime, count: int
 ) -> None:
-    """22 minutes without the list do not make the first reading a proof (promises 7)."""
+    """An outage of 22 minutes does not shorten the proof (promises 7)."""
     vendor.answers[LIST] = [(503, {}, {})]
-    async with running(house, count) as processes:
+    async with running(cluster, count) as processes:
         lost = await lose_an_answer(processes[0], vendor)
         await anyio.sleep(22 * 60)
         del vendor.answers[LIST]
@@ -114,11 +114,11 @@ async def test_proof_needs_three_moments_after_an_outage_too(
     assert min(later - at for at, later in pairwise(readings)) >= PROOF_GAP_SECONDS
 
 
-async def test_readings_that_are_close_together_are_one_moment(
-    house: House, vendor: Vendor
+async def test_readings_that_are_close_together_count_once(
+    cluster: Cluster, vendor: Vendor
 ) -> None:
-    """Asking every few seconds shows the same list again, which proves nothing (promises 7)."""
-    async with running(house, 1) as [process]:
+    """The same list a few seconds later proves nothing new (promises 7)."""
+    async with running(cluster, 1) as [process]:
         lost = await lose_an_answer(process, vendor)
         vendor.answers[LIST] = [(503, {}, {})]
         await anyio.sleep(25 * 60)
@@ -133,14 +133,32 @@ async def test_readings_that_are_close_together_are_one_moment(
     assert record.proof_readings < 3
 
 
-async def test_another_process_takes_over_from_a_reconciler_that_died(
-    house: House, vendor: Vendor
+async def test_another_process_takes_over_from_a_dead_reconciler(
+    cluster: Cluster, vendor: Vendor
 ) -> None:
-    """Its lease ends with it (ours)."""
-    async with running(house, 2) as [first, second]:
+    """Its lease ends with the process (ours)."""
+    async with running(cluster, 2) as [first, second]:
         lost = await lose_an_answer(first, vendor)
         await anyio.sleep(20)
-        await first.die()
+        await first.kill()
         await anyio.sleep(3_600)
 
         assert await state_of(second, lost) is State.NOT_SENT
+
+
+async def test_a_list_that_could_not_show_the_job_is_no_part_of_the_proof(
+    cluster: Cluster, vendor: Vendor
+) -> None:
+    """An hour of lists without seeds proves nothing, and one good list is one (promises 7)."""
+    async with running(cluster, 1) as [process]:
+        lost = await lose_an_answer(process, vendor)
+        with_seeds = vendor.listed
+        vendor.listed = lambda job: job
+        await anyio.sleep(3_600)
+        vendor.listed = with_seeds
+        await process.jobs.check(lost.submission_id)
+        [record] = await process.ledger.coordination.records([lost.submission_id])
+
+    assert record.state is State.UNKNOWN
+    assert record.checks > 3
+    assert record.proof_readings == 1

@@ -63,7 +63,7 @@ def live_states(folder: Path) -> list[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_eight_processes_pay_for_each_equal_request_once() -> None:
-    """60 requests, each made by all 8 processes (docs/promises.md, rules 8 and 9)."""
+    """60 requests, each made by all 8 processes (promises 8 and 9)."""
     run = subprocess.run(
         [sys.executable, RACE, "--processes", "8", "--keys", "60"],
         capture_output=True,
@@ -80,7 +80,7 @@ def test_eight_processes_pay_for_each_equal_request_once() -> None:
 
 
 async def test_two_servers_asked_at_once_buy_one_job(tmp_path: Path) -> None:
-    """Two hosts share a data folder and call once each (docs/promises.md, rules 8 and 9)."""
+    """Two hosts share a data folder and call once each (promises 8 and 9)."""
     both_are_ready = anyio.Event()
     answers: list[dict[str, Any]] = []
 
@@ -127,7 +127,7 @@ async def server(environment: dict[str, str]) -> AsyncIterator[Client]:
 
 
 async def test_simultaneous_claims_stay_under_the_limit(open_ledger: Open, tmp_path: Path) -> None:
-    """8 processes claim 4 requests each; 5 may be in flight (docs/promises.md, rule 10)."""
+    """8 processes claim 4 requests each; 5 may be in flight (promises 10)."""
     limits = SpendingLimits(credits_per_day=None, in_flight=5, submits_per_minute=None)
     refused: list[LimitReached] = []
 
@@ -150,7 +150,7 @@ async def test_simultaneous_claims_stay_under_the_limit(open_ledger: Open, tmp_p
 async def test_nobody_else_can_write_while_the_caps_are_counted(
     open_ledger: Open, tmp_path: Path
 ) -> None:
-    """Otherwise two claims could both find room for one job (docs/promises.md, rule 10)."""
+    """Otherwise two claims could both find room for one job (promises 10)."""
     probes: list[int] = []
 
     def now() -> datetime:
@@ -174,7 +174,7 @@ async def test_nobody_else_can_write_while_the_caps_are_counted(
 async def test_a_claim_that_overlooks_its_equal_cannot_be_written(
     open_ledger: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The unique index over live states prevents it (docs/promises.md, rule 9)."""
+    """The unique index over live states prevents it (promises 9)."""
     ledger = open_ledger()
     await ledger.claim("account", request(1), generated_seed=1, estimate=10)
     monkeypatch.setattr(Transactions, "_live", lambda *_: None)
@@ -186,7 +186,7 @@ async def test_a_claim_that_overlooks_its_equal_cannot_be_written(
 
 
 async def test_a_row_is_sent_by_the_one_who_claimed_it(open_ledger: Open) -> None:
-    """Another process, or the same one a second time, gets Fenced (docs/promises.md, rule 9)."""
+    """Another process, or the same one a second time, gets Fenced (promises 9)."""
     owner, other = open_ledger(), open_ledger()
     claim = await owner.claim("account", request(1), generated_seed=1, estimate=10)
 

@@ -1,4 +1,4 @@
-"""Lost answers: what the job list can tell, what it cannot, and that nothing is ever sent again."""
+"""Lost answers: what PixelDojo's job list proves, what it does not, and no second request."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ LIST = "/api/v1/jobs"
 
 @dataclass
 class Time:
-    """A clock that a test moves by hand; what sleeps on it wakes when its time has come."""
+    """A clock that a test moves by hand. A task that sleeps wakes when its time has come."""
 
     now: float = 1_000.0
     sleeping: list[tuple[float, anyio.Event]] = field(default_factory=list)
@@ -45,13 +45,13 @@ class Time:
         self.asleep.set()
         await due[1].wait()
 
-    async def pass_once_asleep(self, seconds: float) -> None:
-        """Let time pass as soon as somebody waits for it."""
+    async def advance_once_asleep(self, seconds: float) -> None:
+        """Move the time as soon as a task sleeps."""
         await self.asleep.wait()
         self.asleep = anyio.Event()
-        self.pass_(seconds)
+        self.advance(seconds)
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
         for due in [due for due in self.sleeping if due[0] <= self.now]:
             self.sleeping.remove(due)
@@ -59,8 +59,8 @@ class Time:
 
 
 @dataclass
-class House:
-    """Jobs on a sandbox and a fresh ledger."""
+class Server:
+    """One server's jobs, on a sandbox and a new ledger."""
 
     jobs: Jobs
     ledger: SQLiteLedger
@@ -74,7 +74,7 @@ class House:
         )
 
     async def lose_an_answer(self, seed: int | None = None, *, work: bool = True) -> str:
-        """Submit with the answer dropped; the handle to ask for it."""
+        """Submit and lose the answer. Returns the submission id."""
         self.sandbox.fault("POST", RUN, faults.dropped(work=work))
         with pytest.raises(OutcomeUnknown) as lost:
             await self.jobs.submit(self.wanted(seed))
@@ -83,7 +83,7 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
     time = Time()
     clock = Clock(time.monotonic, time.wall, time.sleep, lambda: 0.5)
     async with Sandbox(Terms(), clock=time.monotonic) as sandbox:
@@ -99,53 +99,55 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
                 tasks,
                 clock,
             )
-            with anyio.fail_after(10):
-                yield House(jobs, ledger, account, sandbox, time)
+            with anyio.fail_after(600):
+                yield Server(jobs, ledger, account, sandbox, time)
             tasks.cancel_scope.cancel()
         await vendor.aclose()
         await ledger.aclose()
 
 
-async def test_a_lost_job_is_found_by_the_seed_that_was_planted(house: House) -> None:
-    """The list shows each job's seed, so the handle leads to the job and its film (ours)."""
-    submission_id = await house.lose_an_answer()
+async def test_a_lost_job_is_found_by_its_generated_seed(server: Server) -> None:
+    """If the list shows seeds, the submission id leads to the job (promises 7)."""
+    submission_id = await server.lose_an_answer()
 
-    found = await house.jobs.check(submission_id)
+    found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.RUNNING
-    assert found.id == house.sandbox.charges[0].job_id
-    assert len(house.sandbox.charges) == 1
+    assert found.id == server.sandbox.charges[0].job_id
+    assert len(server.sandbox.charges) == 1
 
 
-async def test_an_equal_call_after_a_lost_answer_sends_nothing(house: House) -> None:
-    """Unknown blocks an equal request: a second POST could pay twice (ours)."""
-    submission_id = await house.lose_an_answer()
+async def test_an_equal_call_after_a_lost_answer_sends_nothing(server: Server) -> None:
+    """A second request could be paid twice (promises 7 and 8)."""
+    submission_id = await server.lose_an_answer()
 
     with pytest.raises(OutcomeUnknown) as again:
-        await house.jobs.submit(house.wanted())
+        await server.jobs.submit(server.wanted())
 
     assert again.value.job_id == submission_id
-    assert len(house.sandbox.seen("POST", RUN)) == 1
+    assert len(server.sandbox.seen("POST", RUN)) == 1
 
 
-async def test_a_found_job_answers_the_equal_call_without_a_charge(house: House) -> None:
-    """Reconciling unblocks the request; it never sends one (ours)."""
-    submission_id = await house.lose_an_answer()
-    await house.jobs.check(submission_id)
+async def test_a_found_job_answers_the_equal_call_without_a_charge(server: Server) -> None:
+    """The same request is the same job (promises 8)."""
+    submission_id = await server.lose_an_answer()
+    await server.jobs.check(submission_id)
 
-    submitted = await house.jobs.submit(house.wanted())
+    submitted = await server.jobs.submit(server.wanted())
 
     assert submitted.joined
-    assert submitted.id == house.sandbox.charges[0].job_id
-    assert len(house.sandbox.charges) == 1
+    assert submitted.id == server.sandbox.charges[0].job_id
+    assert len(server.sandbox.charges) == 1
 
 
-async def test_a_list_that_does_not_show_seeds_leaves_it_unknown_and_says_so(house: House) -> None:
-    """What the list holds is not documented; without seeds it can tell nothing (assumed)."""
-    house.sandbox.terms = replace(house.sandbox.terms, list_echoes_input=False)
-    submission_id = await house.lose_an_answer()
+async def test_a_list_without_seeds_leaves_the_outcome_unknown_and_the_answer_says_so(
+    server: Server,
+) -> None:
+    """The fields of the list are not documented; without seeds it proves nothing (assumed)."""
+    server.sandbox.terms = replace(server.sandbox.terms, list_echoes_input=False)
+    submission_id = await server.lose_an_answer()
 
-    found = await house.jobs.check(submission_id)
+    found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
     assert found.record is not None
@@ -155,130 +157,132 @@ async def test_a_list_that_does_not_show_seeds_leaves_it_unknown_and_says_so(hou
 @pytest.mark.parametrize(
     "fault", [faults.status(500), faults.status(404), faults.dropped(work=False)]
 )
-async def test_a_list_that_cannot_be_read_leaves_it_unknown(
-    house: House, fault: faults.Fault
+async def test_a_list_that_cannot_be_read_leaves_the_outcome_unknown(
+    server: Server, fault: faults.Fault
 ) -> None:
-    """The job list is only known from the vendor's SDK; it may not be there (vendor)."""
-    house.sandbox.fault("GET", LIST, fault, times=None)
-    submission_id = await house.lose_an_answer()
+    """The list appears only in PixelDojo's own SDK, and may not exist (observed elsewhere)."""
+    server.sandbox.fault("GET", LIST, fault, times=None)
+    submission_id = await server.lose_an_answer()
 
-    found = await house.jobs.check(submission_id)
+    found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
     assert found.record is not None
     assert "could not be read" in (found.record.findings or "")
 
 
-async def test_a_job_that_the_list_shows_late_is_found_by_the_schedule(house: House) -> None:
-    """The list may lag: it is read at +3, +15, +60, +180 and +600 s (ours)."""
-    house.sandbox.terms = replace(house.sandbox.terms, list_lag_seconds=50)
-    submission_id = await house.lose_an_answer()
+async def test_a_job_that_the_list_shows_late_is_found_on_the_schedule(server: Server) -> None:
+    """The list is read 3 s, 15 s, 60 s, 180 s, 600 s and 1,800 s after the request (ours)."""
+    server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=50)
+    submission_id = await server.lose_an_answer()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.jobs.reconcile)
+        tasks.start_soon(server.jobs.reconcile)
         for seconds in (3, 12, 45):
-            await house.time.pass_once_asleep(seconds)
-        await house.sandbox.until(lambda: len(house.sandbox.seen("GET", LIST)) == 4)
-        found = await house.jobs.check(submission_id)
+            await server.time.advance_once_asleep(seconds)
+        await server.sandbox.until(lambda: len(server.sandbox.seen("GET", LIST)) == 4)
+        found = await server.jobs.check(submission_id)
         tasks.cancel_scope.cancel()
 
-    assert found.id == house.sandbox.charges[0].job_id
-    assert len(house.sandbox.seen("GET", LIST)) == 4
+    assert found.id == server.sandbox.charges[0].job_id
+    assert len(server.sandbox.seen("GET", LIST)) == 4
 
 
-async def test_a_request_that_never_became_a_job_is_free_again_after_the_last_look(
-    house: House,
+async def test_a_request_that_started_no_job_may_be_sent_anew_after_the_last_reading(
+    server: Server,
 ) -> None:
-    """The list shows jobs of ours from before and after, with seeds, and none for this (ours)."""
-    await house.jobs.submit(house.wanted(seed=1))
-    house.time.pass_(30)
-    submission_id = await house.lose_an_answer(work=False)
-    house.time.pass_(30)
-    await house.jobs.submit(house.wanted(seed=2))
+    """The list shows earlier and later jobs, but none for it (promises 7)."""
+    await server.jobs.submit(server.wanted(seed=1))
+    server.time.advance(30)
+    submission_id = await server.lose_an_answer(work=False)
+    server.time.advance(30)
+    await server.jobs.submit(server.wanted(seed=2))
 
     for seconds in (3, 12, 45, 120, 430):
-        house.time.pass_(seconds)
-        found = await house.jobs.check(submission_id)
+        server.time.advance(seconds)
+        found = await server.jobs.check(submission_id)
         assert found.status is JobStatus.UNKNOWN
     for seconds in (600, 600):
-        house.time.pass_(seconds)
-        found = await house.jobs.check(submission_id)
+        server.time.advance(seconds)
+        found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.NOT_SENT
-    submitted = await house.jobs.submit(house.wanted())
+    submitted = await server.jobs.submit(server.wanted())
     assert not submitted.joined
-    assert len(house.sandbox.charges) == 3
+    assert len(server.sandbox.charges) == 3
 
 
 @pytest.mark.parametrize("before", [False, True])
-async def test_without_jobs_from_before_and_after_nothing_is_concluded(
-    house: House, before: bool
+async def test_nothing_is_concluded_without_jobs_from_before_and_after_the_request(
+    server: Server, before: bool
 ) -> None:
-    """A list may end too early or lag: it proves nothing about what it may not show yet (ours)."""
+    """The list may be short, or may show jobs late (promises 7)."""
     if before:
-        await house.jobs.submit(house.wanted(seed=1))
-        house.time.pass_(30)
-    submission_id = await house.lose_an_answer(work=False)
+        await server.jobs.submit(server.wanted(seed=1))
+        server.time.advance(30)
+    submission_id = await server.lose_an_answer(work=False)
     if not before:
-        house.time.pass_(30)
-        await house.jobs.submit(house.wanted(seed=1))
+        server.time.advance(30)
+        await server.jobs.submit(server.wanted(seed=1))
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
-        house.time.pass_(seconds)
-        found = await house.jobs.check(submission_id)
+        server.time.advance(seconds)
+        found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
 
 
-async def test_a_clock_that_jumps_concludes_nothing_at_the_first_look(house: House) -> None:
-    """Age alone is no proof: it takes three looks as well (ours)."""
-    await house.jobs.submit(house.wanted(seed=1))
-    house.time.pass_(30)
-    house.sandbox.terms = replace(house.sandbox.terms, list_lag_seconds=3_000)
-    submission_id = await house.lose_an_answer()
-    house.time.pass_(2_000)
-    await house.jobs.submit(house.wanted(seed=2))
+async def test_a_jump_of_the_clock_concludes_nothing_at_the_first_reading(server: Server) -> None:
+    """Age alone is no proof; three readings are needed as well (promises 7)."""
+    await server.jobs.submit(server.wanted(seed=1))
+    server.time.advance(30)
+    server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=3_000)
+    submission_id = await server.lose_an_answer()
+    server.time.advance(2_000)
+    await server.jobs.submit(server.wanted(seed=2))
 
-    found = await house.jobs.check(submission_id)
+    found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
 
 
-async def test_a_busy_list_is_left_alone_as_long_as_it_asks(house: House) -> None:
-    """Retry-After holds for the list too (ours)."""
+async def test_the_list_is_not_read_before_its_retry_after_is_over(server: Server) -> None:
+    """`Retry-After` holds for the list as for a job (ours)."""
     busy = faults.status(429, headers={"Retry-After": "60"})
-    house.sandbox.fault("GET", LIST, busy, times=None)
-    submission_id = await house.lose_an_answer()
+    server.sandbox.fault("GET", LIST, busy, times=None)
+    submission_id = await server.lose_an_answer()
 
     for _ in range(10):
-        await house.jobs.check(submission_id)
-        house.time.pass_(5)
+        await server.jobs.check(submission_id)
+        server.time.advance(5)
 
-    assert len(house.sandbox.seen("GET", LIST)) == 1
+    assert len(server.sandbox.seen("GET", LIST)) == 1
 
 
-async def test_a_seed_that_the_caller_chose_does_not_claim_another_clips_job(house: House) -> None:
-    """Only a planted seed is ours alone; seed 7 may belong to several jobs (ours)."""
-    other = house.wanted(seed=7).model_copy(update={"video": house.sandbox.origin + "/other.mp4"})
-    await house.jobs.submit(other)
-    house.time.pass_(5)
-    stranger = PixelDojo(house.sandbox.api_base, house.sandbox.key)
-    await stranger.submit(other)  # by another program with the same key: not in our ledger
+async def test_a_seed_that_the_caller_chose_does_not_match_the_job_of_another_video(
+    server: Server,
+) -> None:
+    """Only a generated seed is unique; several jobs may have seed 7 (ours)."""
+    other = server.wanted(seed=7).model_copy(update={"video": server.sandbox.origin + "/other.mp4"})
+    await server.jobs.submit(other)
+    server.time.advance(5)
+    stranger = PixelDojo(server.sandbox.api_base, server.sandbox.key)
+    await stranger.submit(other)  # another program with the same key: not in this ledger
     await stranger.aclose()
-    submission_id = await house.lose_an_answer(seed=7, work=False)
+    submission_id = await server.lose_an_answer(seed=7, work=False)
 
     for seconds in (3, 12, 45, 120, 430, 10_000):
-        house.time.pass_(seconds)
-        found = await house.jobs.check(submission_id)
+        server.time.advance(seconds)
+        found = await server.jobs.check(submission_id)
 
     assert found.status is JobStatus.UNKNOWN
 
 
-async def test_looks_at_the_list_keep_three_seconds_apart(house: House) -> None:
-    """An agent that asks in a loop must not spend the key's request budget (ours)."""
-    house.sandbox.terms = replace(house.sandbox.terms, list_echoes_input=False)
-    submission_id = await house.lose_an_answer()
+async def test_readings_of_the_list_are_at_least_3_s_apart(server: Server) -> None:
+    """An agent that asks in a loop must not use up the rate limit (ours)."""
+    server.sandbox.terms = replace(server.sandbox.terms, list_echoes_input=False)
+    submission_id = await server.lose_an_answer()
 
     for _ in range(5):
-        await house.jobs.check(submission_id)
+        await server.jobs.check(submission_id)
 
-    assert len(house.sandbox.seen("GET", LIST)) == 1
+    assert len(server.sandbox.seen("GET", LIST)) == 1

@@ -1,4 +1,4 @@
-"""The rooms of `wan_mcp.jobs` without a server: processes on one ledger, in virtual time."""
+"""Several processes on one ledger, without MCP, and a simulated PixelDojo, in virtual time."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,27 +34,30 @@ LIST = "jobs"
 Answer = tuple[int, Any, dict[str, str]]
 
 
-def page(name: str, status: str = "pending", **facts: object) -> dict[str, object]:
-    """What PixelDojo tells of a job."""
+def job_body(name: str, status: str = "pending", **facts: object) -> dict[str, object]:
+    """The body of PixelDojo's reply about a job."""
     return {"jobId": name, "status": status, **facts}
 
 
-def film(name: str) -> dict[str, object]:
-    """What it tells of one that is done."""
-    return page(name, "completed", output={"video": f"https://cdn.example/{name}.mp4"})
+def completed_body(name: str) -> dict[str, object]:
+    """The same for a completed job with a link to its video."""
+    return job_body(name, "completed", output={"video": f"https://cdn.example/{name}.mp4"})
 
 
 class Vendor(httpx.AsyncBaseTransport):
-    """PixelDojo as pages that a test turns.
+    """A simulated PixelDojo, whose replies a test sets.
 
     Attributes:
-        reads: when each request came, from the start, and for what: a job's id, or LIST.
-        jobs: the page of each job that is not just running.
-        answers: what reads of a job, or of LIST, answer instead; the last one is given for ever.
-        shown: the ids in the list.
-        listed: makes an entry of the list from a job's page.
-        headers: of every answer.
-        before_answer: awaited with the name, when the answer is settled and not yet given.
+        reads: the time of each request, in seconds from the start, and what it asked for: a job
+            id, or LIST.
+        jobs: the body of each job that is not running; a job without an entry is running.
+        answers: answers that a job id, or LIST, gives instead, one after the other. The last one
+            is repeated.
+        shown: the job ids in the list.
+        listed: makes an entry of the list from a job's body.
+        headers: the headers of every answer.
+        before_answer: is awaited with the name of what was asked for, after the answer is chosen
+            and before it is sent.
     """
 
     def __init__(self, time: VirtualTime) -> None:
@@ -76,11 +79,11 @@ class Vendor(httpx.AsyncBaseTransport):
         return response
 
     def times(self, *names: str) -> list[float]:
-        """When these were asked for; without a name, when anything was."""
+        """The times of the requests for these names, or of all requests if there is no name."""
         return [at for at, name in self.reads if name in names or not names]
 
     def count(self) -> Counter[str]:
-        """How often each thing was asked for."""
+        """How many requests there were for each name."""
         return Counter(name for _, name in self.reads)
 
     def _answer(self, name: str) -> Answer:
@@ -91,11 +94,11 @@ class Vendor(httpx.AsyncBaseTransport):
 
     def _body(self, name: str) -> object:
         if name == LIST:
-            return [self.listed(self._page(each)) for each in self.shown]
-        return self._page(name)
+            return [self.listed(self._job(each)) for each in self.shown]
+        return self._job(name)
 
-    def _page(self, name: str) -> dict[str, object]:
-        return self.jobs.get(name, page(name))
+    def _job(self, name: str) -> dict[str, object]:
+        return self.jobs.get(name, job_body(name))
 
 
 async def _at_once(name: str) -> None:
@@ -108,7 +111,7 @@ class Update(NamedTuple):
     Attributes:
         at: seconds from the start.
         what: the job's status, or the code of the error that ended the wait.
-        trouble: the code of what the look met.
+        last_error: the code of the error that the update contains.
     """
 
     at: float
@@ -118,10 +121,10 @@ class Update(NamedTuple):
 
 @dataclass
 class Process:
-    """The rooms of one process, as the server wires them.
+    """The jobs of one process, built as the server builds them.
 
     Attributes:
-        running: what goes on in its background; to cancel it is to freeze the process.
+        running: the scope of its background tasks. Cancelling it freezes the process.
     """
 
     time: VirtualTime
@@ -131,41 +134,41 @@ class Process:
     limiter: SharedRateLimiter
     running: anyio.CancelScope
 
-    async def die(self) -> None:
-        """End as of kill -9: the kernel drops its lock, and nothing else is put in order."""
+    async def kill(self) -> None:
+        """End as after `kill -9`: the system releases its lock, and nothing is closed in order."""
         self.running.cancel()
         with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
             await self.ledger.aclose()
 
     async def submit(self, name: str) -> Record:
-        """A request on its way, whose job will have that id."""
+        """Send a request, whose job will have that id. No answer has arrived yet."""
         wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.ex/i")
         claim = await self.ledger.claim(self.account, wanted, generated_seed=1, estimate=1)
         return await sent(self.ledger, claim.record)
 
     async def accept(self, name: str) -> Record:
-        """A job that PixelDojo accepted just now."""
+        """Record a job that PixelDojo has accepted just now."""
         record = await self.submit(name)
         return await self.ledger.accept(record, Job(job_id=name, status=JobStatus.RUNNING))
 
     async def wait(
-        self, id: str, seconds: float, heard: list[Update] | None = None
+        self, id: str, seconds: float, received: list[Update] | None = None
     ) -> list[Update]:
-        """Wait for a job; every update, with what ended the wait if it failed."""
-        heard = [] if heard is None else heard
+        """Wait for a job. Returns every update; the last one names the error if the wait failed."""
+        received = [] if received is None else received
         try:
-            async for look in self.jobs.watch(id, seconds):
-                status = "-" if isinstance(look, WanError) else look.status.value
-                last_error = look if isinstance(look, WanError) else look.last_error
+            async for update in self.jobs.watch(id, seconds):
+                status = "-" if isinstance(update, WanError) else update.status.value
+                last_error = update if isinstance(update, WanError) else update.last_error
                 code = None if last_error is None else last_error.code
-                heard.append(Update(self.time.passed(), status, code))
+                received.append(Update(self.time.passed(), status, code))
         except WanError as failure:
-            heard.append(Update(self.time.passed(), failure.code))
-        return heard
+            received.append(Update(self.time.passed(), failure.code))
+        return received
 
 
-class House:
-    """Processes on one ledger before one PixelDojo."""
+class Cluster:
+    """Processes that share one ledger and one PixelDojo."""
 
     def __init__(self, folder: Path, time: VirtualTime, vendor: Vendor) -> None:
         self._folder = folder
@@ -176,11 +179,11 @@ class House:
     async def process(
         self, *, running: bool = True, archive: Callable[[VideoPolicy], Archive] | None = None
     ) -> AsyncIterator[Process]:
-        """One more; at its end it dies as of kill -9.
+        """Start one more process. At the end of the context it ends as after `kill -9`.
 
         Args:
-            running: whether anything goes on in the background.
-            archive: where it keeps films.
+            running: whether its background tasks run.
+            archive: opens the place where it saves videos; None to save none.
         """
         clock, scope = self._time.clock(), anyio.CancelScope()
         ledger = SQLiteLedger(self._folder, limits=NO_LIMITS, now=clock.wall)
@@ -206,7 +209,7 @@ class House:
             yield process
             tasks.cancel_scope.cancel()
         await dojo.aclose()
-        await process.die()
+        await process.kill()
 
 
 @pytest.fixture
@@ -215,48 +218,48 @@ def vendor(time: VirtualTime) -> Vendor:
 
 
 @pytest.fixture
-def house(tmp_path: Path, time: VirtualTime, vendor: Vendor) -> House:
-    return House(tmp_path / "ledger", time, vendor)
+def cluster(tmp_path: Path, time: VirtualTime, vendor: Vendor) -> Cluster:
+    return Cluster(tmp_path / "ledger", time, vendor)
 
 
 @pytest.fixture
-async def one(house: House) -> AsyncIterator[Process]:
-    """A process whose rooms run."""
-    async with house.process() as process:
+async def one(cluster: Cluster) -> AsyncIterator[Process]:
+    """A process whose background tasks run."""
+    async with cluster.process() as process:
         yield process
 
 
-def out_of_order(
+def make_unavailable(
     process: Process, monkeypatch: pytest.MonkeyPatch, *names: str
 ) -> Callable[[], None]:
-    """From now on these cannot be used; calling what is returned mends them.
+    """Let these methods raise LedgerUnavailable until the returned function is called.
 
     Args:
-        names: methods of the rota; "read" or "write", of the whole ledger.
+        names: methods of the coordination, or "read" or "write" for the whole ledger.
     """
     broken = True
 
-    def breaks(thing: Any, name: str) -> None:
+    def replace(thing: Any, name: str) -> None:
         real = getattr(thing, name)
 
         async def method(*given: Any, **named: Any) -> Any:
             if broken:
-                raise LedgerUnavailable("The ledger is away.")
+                raise LedgerUnavailable("The ledger cannot be read.")
             return await real(*given, **named)
 
         monkeypatch.setattr(thing, name, method)
 
-    def mend() -> None:
+    def repair() -> None:
         nonlocal broken
         broken = False
 
     ledger: Any = process.ledger
     for name in names:
-        breaks(ledger._store if name in ("read", "write") else ledger.coordination, name)
-    return mend
+        replace(ledger._store if name in ("read", "write") else ledger.coordination, name)
+    return repair
 
 
-async def turns() -> None:
-    """Let everything that could still happen happen."""
+async def run_pending() -> None:
+    """Run all tasks until nothing can happen without a timer."""
     for _ in range(200):
         await anyio.lowlevel.checkpoint()

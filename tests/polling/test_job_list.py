@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from tests.polling import processes
-from tests.polling.processes import LIST, Answer, Process, Update, Vendor, film, page
+from tests.polling.processes import LIST, Answer, Process, Update, Vendor, completed_body, job_body
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.ledger.record import State
 from wan_mcp.polling.job_list import LIST_INTERVAL_SECONDS, MIN_LIVE_JOBS, PROBE_INTERVAL_SECONDS
@@ -18,7 +18,7 @@ JOBS = [f"job{number}" for number in range(8)]
 
 
 time, anyio_backend = in_virtual_time()
-house, one = processes.house, processes.one
+cluster, one = processes.cluster, processes.one
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ async def waited_for(
 
     Yields what each waiter got, by the name of its job.
     """
-    heard: dict[str, list[Update]] = {name: [] for name in names}
+    received: dict[str, list[Update]] = {name: [] for name in names}
     for name in names:
         await process.accept(name)
     async with anyio.create_task_group() as tasks:
         for name in names:
-            tasks.start_soon(process.wait, name, seconds, heard[name])
-        yield heard
+            tasks.start_soon(process.wait, name, seconds, received[name])
+        yield received
 
 
 def single_reads(vendor: Vendor) -> int:
@@ -67,19 +67,19 @@ async def test_waiters_get_an_update_from_every_list_and_the_end(
     one: Process, vendor: Vendor
 ) -> None:
     """No single read is needed where the list names the video, or the reason (ours)."""
-    async with waited_for(one, 60) as heard:
+    async with waited_for(one, 60) as received:
         await anyio.sleep(21)
-        vendor.jobs["job1"] = film("job1")
-        vendor.jobs["job2"] = page("job2", "failed", error="No person was found")
+        vendor.jobs["job1"] = completed_body("job1")
+        vendor.jobs["job2"] = job_body("job2", "failed", error="No person was found")
         await anyio.sleep(20)
         reads = vendor.count()
 
-    assert heard["job1"][-1].what == "completed"
-    assert heard["job1"][-1].at == pytest.approx(23, abs=3)
-    assert heard["job2"][-1].what == "failed"
-    assert heard["job2"][-1].at == pytest.approx(23, abs=3)
-    assert heard["job3"][-1] == (60, "running", None)
-    assert len(heard["job3"]) >= 10
+    assert received["job1"][-1].what == "completed"
+    assert received["job1"][-1].at == pytest.approx(23, abs=3)
+    assert received["job2"][-1].what == "failed"
+    assert received["job2"][-1].at == pytest.approx(23, abs=3)
+    assert received["job3"][-1] == (60, "running", None)
+    assert len(received["job3"]) >= 10
     assert sum(reads[name] for name in JOBS) <= 1  # the probe
 
 
@@ -91,13 +91,13 @@ def without(*fields: str) -> Callable[[Entry], object]:
 
 
 def stuck(job: Entry) -> object:
-    return page(str(job["jobId"]))
+    return job_body(str(job["jobId"]))
 
 
 UNUSABLE = [
     pytest.param(without("status"), None, id="without statuses"),
     pytest.param(without("jobId"), None, id="without ids"),
-    pytest.param(lambda job: page("another"), None, id="of other jobs"),
+    pytest.param(lambda job: job_body("another"), None, id="of other jobs"),
     pytest.param(lambda job: "job", None, id="of strings"),
     pytest.param(None, (404, {}, {}), id="missing"),
     pytest.param(None, (401, {}, {}), id="refused"),
@@ -117,14 +117,14 @@ async def test_without_a_usable_list_jobs_are_read_one_by_one(
     """The list is not documented (ours)."""
     vendor.listed = listed or vendor.listed
     vendor.answers[LIST] = [answer] if answer else []
-    async with waited_for(one, 30, JOBS[:5]) as heard:
+    async with waited_for(one, 30, JOBS[:5]) as received:
         await anyio.sleep(16)
-        vendor.jobs["job1"] = film("job1")
+        vendor.jobs["job1"] = completed_body("job1")
 
     assert vendor.count()[LIST] == 1
-    assert heard["job1"][-1].what == "completed"
-    assert heard["job1"][-1].at == pytest.approx(19, abs=3)
-    assert min(len(updates) for updates in heard.values()) >= 5
+    assert received["job1"][-1].what == "completed"
+    assert received["job1"][-1].at == pytest.approx(19, abs=3)
+    assert min(len(updates) for updates in received.values()) >= 5
 
 
 async def test_a_list_that_was_unusable_is_tried_again_after_five_minutes(
@@ -149,18 +149,18 @@ async def test_a_list_that_fails_is_tried_three_times(
 ) -> None:
     """Waiters see the error; then the jobs are read one by one (ours)."""
     vendor.answers[LIST] = [(status, {}, {})]
-    async with waited_for(one, 60) as heard:
+    async with waited_for(one, 60) as received:
         await anyio.sleep(30)
-        vendor.jobs["job1"] = film("job1")
+        vendor.jobs["job1"] = completed_body("job1")
 
     assert vendor.count()[LIST] == 3
-    assert any(each.last_error for each in heard["job3"])
-    assert heard["job1"][-1].what == "completed"
+    assert any(each.last_error for each in received["job3"])
+    assert received["job1"][-1].what == "completed"
 
 
 async def test_a_list_that_fails_now_and_then_is_still_used(one: Process, vendor: Vendor) -> None:
     """Only three failures in a row count (ours)."""
-    good: Answer = (200, [page(name) for name in JOBS], {})
+    good: Answer = (200, [job_body(name) for name in JOBS], {})
     bad: Answer = (503, {}, {})
     vendor.answers[LIST] = [bad, bad, good, bad, bad, good]
     async with waited_for(one, 60):
@@ -175,33 +175,33 @@ async def test_jobs_that_the_list_does_not_show_are_read_one_by_one(
 ) -> None:
     """The list may show only the newest jobs (assumed)."""
     vendor.shown = JOBS[3:]
-    async with waited_for(one, 62) as heard:
+    async with waited_for(one, 62) as received:
         await anyio.sleep(30)
-        vendor.jobs["job0"] = film("job0")
-        vendor.jobs["job3"] = film("job3")
+        vendor.jobs["job0"] = completed_body("job0")
+        vendor.jobs["job3"] = completed_body("job3")
     reads = vendor.count()
 
     assert min(reads[name] for name in ("job1", "job2")) >= 10
     assert max(reads[name] for name in ("job4", "job5")) <= 2
-    assert heard["job0"][-1].what == "completed"
-    assert heard["job0"][-1].at == pytest.approx(33, abs=4)
-    assert heard["job3"][-1].what == "completed"
-    assert heard["job3"][-1].at == pytest.approx(33, abs=4)
+    assert received["job0"][-1].what == "completed"
+    assert received["job0"][-1].at == pytest.approx(33, abs=4)
+    assert received["job3"][-1].what == "completed"
+    assert received["job3"][-1].at == pytest.approx(33, abs=4)
 
 
 async def test_an_end_without_a_video_link_costs_one_single_read(
     one: Process, vendor: Vendor
 ) -> None:
-    """The list shows that the job ended; the job's own page shows the result (ours)."""
+    """The list shows that the job ended; a read of the job itself shows the result (ours)."""
     vendor.listed = without("output")
-    async with waited_for(one, 60) as heard:
+    async with waited_for(one, 60) as received:
         await anyio.sleep(21)
         before = vendor.count()["job1"]
-        vendor.jobs["job1"] = film("job1")
+        vendor.jobs["job1"] = completed_body("job1")
 
     assert vendor.count()["job1"] == before + 1
-    assert heard["job1"][-1].what == "completed"
-    assert heard["job1"][-1].at == pytest.approx(23, abs=4)
+    assert received["job1"][-1].what == "completed"
+    assert received["job1"][-1].at == pytest.approx(23, abs=4)
 
 
 @pytest.mark.parametrize("lag", [8, 30])
@@ -210,26 +210,26 @@ async def test_a_list_that_lags_delays_the_end_by_its_lag(
 ) -> None:
     """The end comes later, and nothing is lost (ours)."""
     vendor.listed = lambda job: job if one.time.passed() > 21 + lag else stuck(job)
-    async with waited_for(one, 100) as heard:
+    async with waited_for(one, 100) as received:
         await anyio.sleep(21)
-        vendor.jobs["job5"] = film("job5")
+        vendor.jobs["job5"] = completed_body("job5")
 
-    assert heard["job5"][-1].what == "completed"
-    assert heard["job5"][-1].at == pytest.approx(21 + lag + 3, abs=4)
+    assert received["job5"][-1].what == "completed"
+    assert received["job5"][-1].at == pytest.approx(21 + lag + 3, abs=4)
 
 
 async def test_a_list_that_does_not_change_is_detected(one: Process, vendor: Vendor) -> None:
     """One job a minute is read on its own; then all are read one by one (ours)."""
     vendor.listed = stuck
-    async with waited_for(one, 160) as heard:
+    async with waited_for(one, 160) as received:
         await anyio.sleep(70)
         for name in JOBS:
-            vendor.jobs[name] = film(name)
+            vendor.jobs[name] = completed_body(name)
         vendor.reads.clear()
 
-    assert {updates[-1].what for updates in heard.values()} == {"completed"}
+    assert {updates[-1].what for updates in received.values()} == {"completed"}
     assert (
-        max(updates[-1].at for updates in heard.values())
+        max(updates[-1].at for updates in received.values())
         <= 70 + PROBE_INTERVAL_SECONDS + 4 * LIST_INTERVAL_SECONDS
     )
     assert vendor.count()[LIST] <= PROBE_INTERVAL_SECONDS / LIST_INTERVAL_SECONDS + 4
@@ -255,16 +255,16 @@ async def test_a_list_that_was_sent_before_an_end_does_not_count_as_wrong(
     async def answer(name: str) -> None:
         if name == LIST and one.time.passed() > 20 and ending:
             ended = ending.pop()
-            vendor.jobs[ended] = film(ended)
+            vendor.jobs[ended] = completed_body(ended)
             await one.jobs.check(ended)
         await anyio.sleep(0.2)
 
     vendor.before_answer = answer
-    async with waited_for(one, 60) as heard:
+    async with waited_for(one, 60) as received:
         pass
 
     assert ending == []
-    assert [heard[name][-1].what for name in ("job1", "job2")] == ["completed"] * 2
+    assert [received[name][-1].what for name in ("job1", "job2")] == ["completed"] * 2
     assert vendor.count()[LIST] >= 10
 
 
@@ -273,18 +273,18 @@ async def test_without_room_under_the_rate_limit_the_list_is_read_later(
 ) -> None:
     """A limit of 10 leaves 6 for the list, and no waiter gets an error (ours)."""
     vendor.headers = {"X-RateLimit-Limit": "10"}
-    async with waited_for(one, 150) as heard:
+    async with waited_for(one, 150) as received:
         await anyio.sleep(20)
         for _ in range(10):  # an agent in a loop uses up the limit
             await one.jobs.check("job5")
             await anyio.sleep(3.1)
-        vendor.jobs["job1"] = film("job1")
+        vendor.jobs["job1"] = completed_body("job1")
     times = [at for at, _ in vendor.reads]
 
     assert max(sum(at <= each < at + 60 for each in times) for at in times) <= 10
-    assert heard["job1"][-1].what == "completed"
-    assert heard["job1"][-1].at == pytest.approx(75, abs=20)
-    assert {(each.what, each.last_error) for each in heard["job2"]} == {("running", None)}
+    assert received["job1"][-1].what == "completed"
+    assert received["job1"][-1].at == pytest.approx(75, abs=20)
+    assert {(each.what, each.last_error) for each in received["job2"]} == {("running", None)}
 
 
 async def test_after_a_defect_in_the_list_the_jobs_are_read_one_by_one(
@@ -298,11 +298,11 @@ async def test_after_a_defect_in_the_list_the_jobs_are_read_one_by_one(
             raise RuntimeError("a defect")
 
     vendor.before_answer = defect
-    async with waited_for(one, 60) as heard:
+    async with waited_for(one, 60) as received:
         await anyio.sleep(20)
-        vendor.jobs["job1"] = film("job1")
+        vendor.jobs["job1"] = completed_body("job1")
 
-    assert heard["job1"][-1].what == "completed"
+    assert received["job1"][-1].what == "completed"
     assert vendor.count()[LIST] <= 5
     assert "reading the job list broke" in caplog.text
 
@@ -311,18 +311,18 @@ async def test_a_new_job_is_served_by_the_list_and_the_last_four_are_not(
     one: Process, vendor: Vendor
 ) -> None:
     """The number of live jobs decides how they are read (ours)."""
-    async with waited_for(one, 90, JOBS[:6]) as heard:
+    async with waited_for(one, 90, JOBS[:6]) as received:
         await anyio.sleep(15)
         await one.accept("job6")
         await anyio.sleep(15)
         joined = vendor.count()["job6"]
         for name in ("job1", "job2", "job6"):
-            vendor.jobs[name] = film(name)
+            vendor.jobs[name] = completed_body(name)
         await anyio.sleep(15)
         vendor.reads.clear()
 
     assert joined <= 1
-    assert heard["job2"][-1].what == "completed"
+    assert received["job2"][-1].what == "completed"
     assert vendor.count()[LIST] == 0
     assert vendor.count()["job3"] >= 8
 
@@ -331,7 +331,7 @@ async def test_unwatched_jobs_are_listed_once_a_minute(one: Process, vendor: Ven
     """Nobody waits, but the videos have to be saved before their links expire (ours)."""
     records = [await one.accept(name) for name in JOBS]
     await anyio.sleep(200)
-    vendor.jobs = {name: film(name) for name in JOBS}
+    vendor.jobs = {name: completed_body(name) for name in JOBS}
     await anyio.sleep(61)
     found = await one.ledger.coordination.records([record.submission_id for record in records])
 

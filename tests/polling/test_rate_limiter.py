@@ -294,7 +294,7 @@ async def test_a_wall_clock_that_is_set_back_stops_requests_for_a_minute_at_most
 async def test_without_the_ledger_a_process_counts_its_own_requests(
     processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """Reads go on within the limit (docs/promises.md, rule 11)."""
+    """Reads go on within the limit (promises 11)."""
     with broken(limiter):
         counts = [
             await processes.fill(limiter, priority)
@@ -422,9 +422,9 @@ async def test_a_later_answer_never_shortens_a_pause(
 async def test_the_answer_to_a_submit_does_not_wait_for_the_ledger(
     processes: Processes, limiter: SharedRateLimiter
 ) -> None:
-    """A kill before the job id is recorded would lose it (docs/promises.md, rule 3)."""
+    """A kill before the job id is recorded would lose it (promises 3)."""
     other = processes.limiter()
-    with broken(limiter, anyio.sleep_forever), anyio.fail_after(1):
+    with broken(limiter, anyio.sleep_forever), anyio.fail_after(1):  # virtual time
         await limiter.observe(reply(202, limit=30), paid=True)
     await processes.ask(limiter, Priority.STATUS)  # this request records the limit for the others
 

@@ -271,7 +271,7 @@ def test_request_that_cost_nothing_names_no_price(state: State) -> None:
 
 
 def test_request_on_its_way_may_have_been_charged() -> None:
-    """After 4 s the submit answers so; a charge is possible by then (docs/promises.md, rule 4)."""
+    """After 4 s the submit answers so; a charge is possible by then (promises 4)."""
     assert set_fields(results.submit_result(SUBMITS["on its way"], now=NOW)) == {
         "job_id": SUBMISSION,
         "status": "submitting",
@@ -283,7 +283,7 @@ def test_request_on_its_way_may_have_been_charged() -> None:
 
 
 def test_unknown_request_says_what_was_looked_for_and_who_may_know_more() -> None:
-    """ "Unknown" is its own status, never a failure (docs/promises.md, rule 6)."""
+    """ "Unknown" is its own status, never a failure (promises 6)."""
     result = result_of(LOOKS["unknown"])
 
     assert (result.status, result.job_id, result.code) == ("unknown", SUBMISSION, None)
@@ -314,7 +314,7 @@ def test_request_that_was_not_sent_forgets_what_was_found_while_it_was_unknown()
     ids=["unknown", "submitting", "joined", "list", "class", "lost now", "lost before"],
 )
 def test_unknown_outcome_is_never_called_a_failure(words: str) -> None:
-    """ "Failed" would make a model try again, and pay again (docs/promises.md, rule 6)."""
+    """ "Failed" would make a model try again, and pay again (promises 6)."""
     assert "fail" not in words.lower()
     assert "error" not in words.lower()
 
@@ -324,7 +324,7 @@ def test_unknown_outcome_is_never_called_a_failure(words: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SUBMITS if name.startswith("joined")])
 def test_joined_call_bought_nothing_and_leads_to_the_first_job(name: str) -> None:
-    """The message begins with that (docs/promises.md, rule 8)."""
+    """The message begins with that (promises 8)."""
     view = SUBMITS[name]
     result = results.submit_result(view, now=NOW)
 
@@ -704,7 +704,7 @@ def test_equal_request_before_leads_to_its_submission_and_charges_nothing(
 
 
 def test_lost_answer_leads_to_the_free_look() -> None:
-    """The next step is get_job_status, not another purchase (docs/promises.md, rule 6)."""
+    """The next step is get_job_status, not another purchase (promises 6)."""
     result = results.failure_result(FAILURES["answer lost by this call"])
 
     assert (result.job_id, result.charged, result.retry_safe) == (SUBMISSION, "unknown", False)

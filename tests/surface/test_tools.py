@@ -652,7 +652,7 @@ def hold_the_answer(host: Host) -> anyio.Event:
 
 
 async def test_late_answer_is_submitting_within_four_seconds(host: Host) -> None:
-    """One agent SDK gives a call 5 s, price included (docs/promises.md, rule 4)."""
+    """One agent SDK gives a call 5 s, price included (promises 4)."""
     gate = hold_the_answer(host)
     answer = await host.replace(seed=7)
     gate.set()
@@ -753,7 +753,7 @@ def joins(answer: Answer, job_id: str) -> bool:
 
 
 async def test_equal_call_joins_the_job_that_runs(host: Host) -> None:
-    """However often it is repeated, it is paid once (docs/promises.md, rule 8)."""
+    """However often it is repeated, it is paid once (promises 8)."""
     first = await host.replace()
     again = [
         await host.replace(),
@@ -780,7 +780,7 @@ async def test_equal_call_joins_the_request_that_is_on_its_way(host: Host) -> No
 
 
 async def test_two_equal_calls_at_once_buy_one_job(host: Host) -> None:
-    """The loser of the insert waits on the winner's record (docs/promises.md, rule 9)."""
+    """The loser of the insert waits on the winner's record (promises 9)."""
     answers: list[Answer] = []
 
     async def call() -> None:
@@ -796,7 +796,7 @@ async def test_two_equal_calls_at_once_buy_one_job(host: Host) -> None:
 
 
 async def test_link_with_a_new_signature_is_the_same_video_while_its_job_runs(host: Host) -> None:
-    """Only the query differs (docs/promises.md, rule 8)."""
+    """Only the query differs (promises 8)."""
     first = await host.replace(video=f"{host.sandbox.source_video_url}?X-Signature=1")
     again = await host.replace(video=f"{host.sandbox.source_video_url}?X-Signature=2")
 
@@ -806,7 +806,7 @@ async def test_link_with_a_new_signature_is_the_same_video_while_its_job_runs(ho
 
 
 async def test_equal_call_after_the_end_gets_the_same_video_for_a_while(host: Host) -> None:
-    """15 minutes; then it asks for a new one (docs/promises.md, rule 8)."""
+    """15 minutes; then it asks for a new one (promises 8)."""
     first = await host.replace()
     job_id = first.data["job_id"]
     completed = await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
@@ -836,7 +836,7 @@ async def test_another_query_after_the_end_is_another_video(host: Host) -> None:
 
 
 async def test_another_seed_is_another_take(host: Host) -> None:
-    """The only way to get a second video of the same inputs (docs/promises.md, rule 8)."""
+    """The only way to get a second video of the same inputs (promises 8)."""
     takes = [await host.replace(seed=seed) for seed in (1, 2)]
 
     assert [take.data["charged"] for take in takes] == ["yes", "yes"]
@@ -845,7 +845,7 @@ async def test_another_seed_is_another_take(host: Host) -> None:
 
 
 async def test_seed_is_generated_and_reported_when_none_was_given(host: Host) -> None:
-    """It finds a lost answer again, and repeats any take (docs/promises.md, rule 7)."""
+    """It finds a lost answer again, and repeats any take (promises 7)."""
     first = await host.replace()
     job_id, seed = first.data["job_id"], first.data["seed"]
     status = await host.call("get_job_status", job_id=job_id)
@@ -886,7 +886,7 @@ async def lose_the_answer(host: Host) -> str:
 async def test_unknown_outcome_says_what_was_checked_and_what_to_do(
     open_host: Open, tool: str
 ) -> None:
-    """Unknown is called unknown, never a failure (docs/promises.md, rule 6)."""
+    """Unknown is called unknown, never a failure (promises 6)."""
     host = await open_host(terms=SILENT)
     submission_id = await lose_the_answer(host)
     answer = await host.call(tool, **_arguments(tool, submission_id))
@@ -902,7 +902,7 @@ async def test_unknown_outcome_says_what_was_checked_and_what_to_do(
 
 
 async def test_lost_answer_is_found_by_its_submission_id(host: Host) -> None:
-    """PixelDojo's list shows the generated seed, which finds it (docs/promises.md, rule 7)."""
+    """PixelDojo's list shows the generated seed, which finds it (promises 7)."""
     submission_id = await lose_the_answer(host)
     answer = await host.call("wait_for_job", job_id=submission_id, timeout_seconds=900)
     (charge,) = host.sandbox.charges
@@ -913,7 +913,7 @@ async def test_lost_answer_is_found_by_its_submission_id(host: Host) -> None:
 
 
 async def test_equal_call_after_a_lost_answer_sends_nothing(open_host: Open) -> None:
-    """It says so, and leads to the same submission (docs/promises.md, rule 8)."""
+    """It says so, and leads to the same submission (promises 8)."""
     host = await open_host(terms=SILENT)
     submission_id = await lose_the_answer(host)
     again = await host.replace()
@@ -949,7 +949,7 @@ async def test_only_the_call_that_sent_the_request_may_have_been_charged(open_ho
 
 @pytest.mark.parametrize("tool", ["get_job_status", "wait_for_job"])
 async def test_request_that_never_left_is_not_sent(open_host: Open, tool: str) -> None:
-    """Nothing was charged, and it may be repeated (docs/promises.md, rule 2)."""
+    """Nothing was charged, and it may be repeated (promises 2)."""
     host = await open_host(down=True)
     await host.replace()
     (line,) = await host.listed(status="not_sent")
@@ -976,7 +976,7 @@ async def test_refused_request_is_reported_with_the_reason(host: Host, tool: str
 
 @pytest.mark.parametrize("state", ["not_sent", "refused"])
 async def test_call_after_one_that_bought_nothing_is_a_new_one(host: Host, state: str) -> None:
-    """A new call is then a new POST (docs/promises.md, rule 8)."""
+    """A new call is then a new POST (promises 8)."""
     fault = refusing(422, "invalid") if state == "refused" else refusing(429, "slow_down")
     host.sandbox.fault("POST", RUN, fault)
     first = await host.replace()
@@ -1110,7 +1110,7 @@ def job_of_before(host: Host) -> str:
 
 
 async def test_without_a_ledger_nothing_is_bought(open_host: Open, tmp_path: Path) -> None:
-    """Fail closed: what is not written down could be paid twice (docs/promises.md, rule 11)."""
+    """Fail closed: what is not written down could be paid twice (promises 11)."""
     data = tmp_path / "file"
     data.write_text("The data folder is a file.")
     host = await open_host(data=data)
@@ -1127,7 +1127,7 @@ async def test_without_a_ledger_nothing_is_bought(open_host: Open, tmp_path: Pat
 async def test_without_a_ledger_a_job_is_still_read_and_waited_for(
     open_host: Open, tmp_path: Path
 ) -> None:
-    """Reads still work: the video must not be lost too (docs/promises.md, rule 11)."""
+    """Reads still work: the video must not be lost too (promises 11)."""
     data = tmp_path / "file"
     data.write_text("The data folder is a file.")
     host = await open_host(data=data)
@@ -1161,7 +1161,7 @@ async def test_without_a_ledger_what_only_it_knows_is_not_made_up(
 async def test_ledger_that_became_read_only_still_shows_its_jobs(
     host: Host, open_host: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was paid for stays visible; nothing more is bought (docs/promises.md, rule 11)."""
+    """What was paid for stays visible; nothing more is bought (promises 11)."""
     job_id = (await host.replace(seed=1)).data["job_id"]
 
     def read_only(folder: Path, name: str) -> Path:

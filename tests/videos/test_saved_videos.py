@@ -230,7 +230,7 @@ async def test_a_check_that_breaks_refuses_nothing(
         result = await submit(client, sandbox)
 
     assert data(result)["charged"] == "yes"
-    assert "the look at the inputs broke" in caplog.text
+    assert "the preflight of the inputs broke" in caplog.text
 
 
 async def test_two_submits_at_once_use_the_same_price(opened: Open, sandbox: Sandbox) -> None:

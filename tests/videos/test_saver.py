@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.polling import processes
-from tests.polling.processes import House, Vendor, film
+from tests.polling.processes import Cluster, Vendor, completed_body
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
@@ -51,7 +51,7 @@ class Archive:
 
 
 time, anyio_backend = in_virtual_time()
-vendor, house = processes.vendor, processes.house
+vendor, cluster = processes.vendor, processes.cluster
 
 
 @pytest.fixture
@@ -63,11 +63,13 @@ async def ledger(time: VirtualTime, tmp_path: Path) -> AsyncIterator[SQLiteLedge
     await ledger.aclose()
 
 
-async def completed(ledger: SQLiteLedger, name: str = "job1") -> Record:
+async def completed(
+    ledger: SQLiteLedger, name: str = "job1", *, videos: VideoPolicy | None = None
+) -> Record:
     """A job of ours whose video can be downloaded."""
     account = await ledger.account(BASE, "key")
     wanted = Replacement(video=f"https://a.example/{name}", character_image="https://a.example/p")
-    claim = await ledger.claim(account, wanted, generated_seed=1, estimate=1)
+    claim = await ledger.claim(account, wanted, generated_seed=1, estimate=1, videos=videos)
     await ledger.commit_sending(claim.record)
     await ledger.accept(claim.record, Job(job_id=name, status=JobStatus.RUNNING))
     url = f"https://temp.pixeldojo.ai/{name}.mp4"
@@ -181,16 +183,48 @@ async def test_videos_of_jobs_made_elsewhere_are_not_saved(
     ids=["saved", "cannot be saved"],
 )
 async def test_a_wait_lasts_until_the_video_is_saved_but_not_for_long(
-    house: House, vendor: Vendor, answers: list[Exception | Saved], max_seconds: float
+    cluster: Cluster, vendor: Vendor, answers: list[Exception | Saved], max_seconds: float
 ) -> None:
     """The link is worth more now than the file in half a minute (ours)."""
-    async with house.process(archive=lambda _: Archive(list(answers))) as process:
+    async with cluster.process(archive=lambda _: Archive(list(answers))) as process:
         record = await process.accept("job1")
-        vendor.jobs["job1"] = film("job1")
-        heard = await process.wait("job1", 120)
+        vendor.jobs["job1"] = completed_body("job1")
+        received = await process.wait("job1", 120)
         [record] = await process.ledger.coordination.records([record.submission_id])
 
-    completed_at = next(update.at for update in heard if update.what == "completed")
-    assert heard[-1].what == "completed"
-    assert heard[-1].at - completed_at <= max_seconds + 0.1
+    completed_at = next(update.at for update in received if update.what == "completed")
+    assert received[-1].what == "completed"
+    assert received[-1].at - completed_at <= max_seconds + 0.1
     assert bool(record.saved_path) == (max_seconds < 1)
+
+
+async def test_a_video_is_saved_where_its_submitter_wanted(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """The process that is elected obeys the record, not its own settings (ours)."""
+    opened: list[VideoPolicy] = []
+
+    def open_archive(policy: VideoPolicy) -> Archive:
+        opened.append(policy)
+        return Archive([Saved()])
+
+    record = await completed(ledger, videos=VideoPolicy("/videos of the submitter", 2.5))
+    account = partial(ledger.account, BASE, "key")
+    own = VideoPolicy("/videos of this process")
+    saver = VideoSaver(open_archive, own, ledger.coordination, account, time.clock())
+    with anyio.move_on_after(60):
+        await saver.run()
+
+    assert opened == [VideoPolicy("/videos of the submitter", 2.5)]
+    assert (await record_of(ledger, record.submission_id)).saved_path is not None
+
+
+async def test_a_video_that_its_submitter_does_not_want_is_not_saved(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """A server without an archive shares its ledger with one that has an archive (ours)."""
+    await completed(ledger, videos=VideoPolicy(""))
+    archive = Archive([Saved()])
+    await save_for(300, archive, ledger, time)
+
+    assert archive.asked == []

@@ -1,4 +1,4 @@
-"""What every engine of the ledger promises for a paid request, before and after it is paid.
+"""What the ledger promises for every paid request, on any engine.
 
 The rules that all engines share are in `record` (the states), `fingerprint` (when two requests are
 equal), `spending_limits` (how much may be spent) and `rules` (every other decision). What processes
@@ -10,17 +10,19 @@ from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.models import Job, Replacement
 
 
 @dataclass(frozen=True)
 class VideoPolicy:
-    """What the submitter of a request wants done with its video, whichever process then does it.
+    """What the process that submits a request decides about its video.
+
+    The process that saves videos follows this, not its own settings.
 
     Attributes:
-        folder: where the video is saved; "" when it is not to be saved.
-        limit_gb: how many 10^9 bytes of videos the folder may hold; None for no limit.
+        folder: where the video is saved; "" if it is not to be saved.
+        limit_gb: how many 10^9 bytes of videos the folder may contain; None for no limit.
     """
 
     folder: str
@@ -29,12 +31,12 @@ class VideoPolicy:
 
 @dataclass(frozen=True)
 class Claim:
-    """Who sends a request.
+    """The result of a claim.
 
     Attributes:
-        record: the one record that stands for the request.
-        created: whether the caller created it just now, and is the only one who may send.
-        query_differs: whether it was found although the query of a URL differs.
+        record: the record of the request, new or found.
+        created: whether this claim created the record. Only then may its caller send the request.
+        query_differs: whether a record was found whose URLs have other queries.
     """
 
     record: Record
@@ -44,10 +46,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of a reading of a job.
+    """The record of a job after a reading of it.
 
     Attributes:
-        ignored: whether the reading was dropped, because the job had ended before otherwise.
+        ignored: whether the reading was ignored because it contradicts the end of the job.
     """
 
     record: Record
@@ -55,15 +57,15 @@ class Recorded:
 
 
 class LedgerUnavailable(Refused):
-    """The ledger cannot be used. When `claim` or `commit_sending` raises it, nothing was sent.
+    """The ledger cannot be used. If `claim` or `commit_sending` raises it, nothing may be sent.
 
     Args:
-        transient: whether the ledger is only in use, so that asking again soon helps.
+        transient: whether the ledger is only busy, so that the same call may succeed soon.
     """
 
     code = "ledger_unavailable"
     advice = (
-        "Tell the user; nothing is bought without the ledger. It lies in the folder that "
+        "Tell the user; nothing is bought without the ledger. It is in the folder that "
         "WAN_MCP_DATA_DIR names (unset: the user's data folder). The ledger file must not be "
         "deleted: it says which jobs were paid for."
     )
@@ -74,9 +76,9 @@ class LedgerUnavailable(Refused):
 
 
 class Fenced(WanError):
-    """A record was not in the state, or not in the hands, that a change needs. Nothing changed.
+    """A record had another state, or another owner, than a change needs. Nothing was changed.
 
-    When `commit_sending` raises it, this process must not send.
+    If `commit_sending` raises it, this process must not send.
     """
 
     code = "fenced"
@@ -85,16 +87,16 @@ class Fenced(WanError):
 
 
 class Ledger(Protocol):
-    """Every paid request, before and after it is paid. Any number of processes share it.
+    """All paid requests, from before they are sent. Any number of processes share a ledger.
 
-    A change is durable when its method returns, and a change that was begun is finished even when
-    the caller is cancelled. Durations go in; dates come from the ledger's own clock. Every method
-    may raise LedgerUnavailable.
+    A change is durable when its method returns. A change that was begun is finished even if the
+    caller is cancelled. Callers give durations in seconds; all dates come from the ledger's own
+    clock. Every method may raise LedgerUnavailable.
     """
 
     @property
     def coordination(self) -> Coordination:
-        """What processes share while they wait, in the same place."""
+        """What processes on this ledger share while they wait."""
 
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's records are kept: a keyed hash, never the key."""
@@ -111,91 +113,115 @@ class Ledger(Protocol):
         estimate: float | None,
         videos: VideoPolicy | None = None,
     ) -> Claim:
-        """The record of the equal request that is live or ended just now; else a new `intent`.
+        """Find the record of an equal request, or create a new one in the state `intent`.
 
-        A seed that was generated for a request, and is now given with it, makes an equal request.
+        A record is found while it is live, and for 15 minutes after its job was completed or lost.
+        A request that names the seed which was generated for an earlier one is equal to that one.
 
         Args:
             wanted: the request as the caller made it, without a generated seed.
-            generated_seed: what is sent as seed when the caller gave none.
-            estimate: credits that the job will cost; None when the price cannot be read.
-            videos: what becomes of the video; None leaves it to the process that saves videos.
+            generated_seed: the seed that is sent if the caller gave none.
+            estimate: credits that the job will cost; None if the price is not known.
+            videos: what happens with the video; None leaves it to the process that saves videos.
 
         Raises:
-            LimitReached: a new record would break a limit.
+            LimitReached: a new record would exceed a spending limit.
         """
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
-        """The record that `claim` would join now; None when it would create a new one."""
+        """The record that `claim` would find now; None if it would create a new one."""
 
     async def commit_sending(self, record: Record) -> None:
-        """`intent` to `sending`: the last act before the first byte leaves, once per record.
+        """The commit point: change `intent` to `sending`, directly before the first byte leaves.
+
+        This is possible once per record, and only for the process that claimed it.
 
         Raises:
             Fenced, LedgerUnavailable: nothing may be sent.
         """
 
     async def accept(self, record: Record, job: Job) -> Record:
-        """Record PixelDojo's answer to the submit that this process sent.
+        """Record PixelDojo's answer to the request that this process sent.
 
-        The id in it is paid for, so it is recorded whatever became of the record meanwhile:
-        another process may have declared this one dead, or the store may have lost its last
-        commits. Only the process that claimed the record may call this.
+        The job in it is paid for, so its id is recorded in every state of the record, and even if
+        the record is missing: another process may have taken this one for dead, or the store may
+        have lost its last commits. Only the process that claimed the record may call this.
+
+        Returns:
+            The record with the job id. It has a new submission id if another job was recorded for
+            this request in the meantime.
         """
 
     async def match(self, record: Record, job: Job) -> Record:
-        """Record the job that a reconciliation found for a request of unknown outcome.
+        """Record the job that the reconciler found for a request of unknown outcome.
 
         Raises:
-            Fenced: the outcome is known by now, or the job belongs to another request.
+            Fenced: the outcome is known already, or the job belongs to another request.
         """
 
     async def conclude(self, record: Record, state: State, why: str) -> Record:
-        """End a submit as refused, not_sent or unknown, or an accepted job as lost.
+        """End a request as refused, not_sent or unknown, or an accepted job as lost.
+
+        Args:
+            why: the reason, in a sentence that callers can read.
 
         Raises:
-            Fenced: the record is not where that state can be entered from.
+            Fenced: this state cannot follow the state of the record, see `rules.MAY_FOLLOW`.
         """
 
     async def record_update(self, account: str, job: Job) -> Recorded:
-        """Keep what a reading says of a job.
+        """Record what PixelDojo reports about a job.
 
-        A job that the ledger does not have gets a record that counts no spending.
+        A job that is not in the ledger gets a record, which does not count as spending.
         """
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
-        """The record once its submit is over, in whichever process; as it is after that time."""
+        """Wait until the request is no longer under way, in whichever process it runs.
+
+        Returns:
+            The record then, or after `seconds` at the latest, whatever its state.
+        """
 
     async def find(self, account: str, id: str) -> Record | None:
-        """The account's record with that submission id or job id."""
+        """The account's record with that job id or submission id; None if there is none."""
 
     async def recent(
         self, account: str, states: frozenset[State] | None = None, limit: int = 10
     ) -> list[Record]:
-        """Every live record and the newest `limit` others (in `states`, if given), newest first."""
-
-    async def unknowns(self, account: str) -> list[Record]:
-        """Records of unknown outcome, oldest first."""
-
-    async def record_check(
-        self, record: Record, findings: str, next_in: float | None, *, counts: bool = True
-    ) -> Record:
-        """Record what a reading of the job list found for a request of unknown outcome.
+        """All live records and the newest `limit` others, newest first.
 
         Args:
-            findings: in a sentence.
-            next_in: seconds until the list is to be read again; None for not by itself.
-            counts: whether the list could be read. Only then does the reading prove anything.
+            states: of the records that are not live, only those in these states; None for all.
+        """
+
+    async def unknowns(self, account: str) -> list[Record]:
+        """The account's records of unknown outcome, oldest first."""
+
+    async def record_check(
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
+    ) -> Record:
+        """Record what a reading of the job list showed about a request of unknown outcome.
+
+        Args:
+            findings: what it showed, in a sentence.
+            next_in: seconds until the list is to be read again; None for only on demand.
+            reading: how much the list said.
 
         Raises:
-            Fenced: the outcome is known by now.
+            Fenced: the outcome is known already.
         """
 
     async def recover(self) -> list[Record]:
-        """Settle what dead processes left: `intent` becomes not_sent, `sending` unknown.
+        """Settle the records of dead processes: `intent` becomes not_sent, `sending` unknown.
 
-        Runs by itself when the ledger opens and in every claim. Returns the records it changed.
+        This also happens whenever a process opens the ledger, and in every claim.
+
+        Returns:
+            The records that this call changed.
         """
 
     async def aclose(self) -> None:
-        """Let go of the store and of this process's ownership. Unsettled records become unknown."""
+        """Close the store and give up the ownership of records.
+
+        What this process leaves unsettled is settled by the next `recover` of another process.
+        """

@@ -1,4 +1,4 @@
-"""What processes on one ledger share while they wait: roles, the rate window, and wake-ups."""
+"""What the processes on one ledger share while they wait: roles, the rate limit, and changes."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ from wan_mcp.ledger.record import Record
 Account = Callable[[], Awaitable[str]]
 
 WINDOW_SECONDS = 61.0
-"""The minute in which requests are counted, and a second for how differently they travel."""
+"""PixelDojo counts the requests of a minute. Their travel times differ by up to a second (ours)."""
 WATCH_TTL_SECONDS = 30.0
-"""How far ahead a waiter is announced to the poller, which may be another process. It is renewed
-halfway, so a job is polled slowly again soon after its last waiter left."""
+"""How long the announcement of a waiter is valid (ours). The poller, perhaps in another process,
+reads a job more often while somebody waits for it. Waiters announce themselves again after half of
+this time."""
 
 
 class Role(StrEnum):
-    """Work that one process at a time does for an account, with a lease."""
+    """Work that only one process at a time does for an account. It holds a lease meanwhile."""
 
     POLLER = "poller"
-    """Reads the jobs that run."""
+    """Reads the state of running jobs."""
     RECONCILER = "reconciler"
     """Reads the job list for requests whose answer was lost."""
     SAVER = "saver"
@@ -30,13 +31,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Limit:
-    """How many requests a key may make, as far as that is known.
+    """How many requests an account may make, as far as this is known.
 
     Attributes:
-        per_minute: 10 until an answer says otherwise, then the lower of the two limits that
-            PixelDojo has named.
-        cut_ago: seconds since a 429 halved it; None when an answer has named it since.
-        held: seconds for which PixelDojo asked for no requests.
+        per_minute: 10 until an answer names the limits, then the lower one of the two.
+        cut_ago: seconds since an answer 429 halved the limit; None if a later answer named it.
+        held: seconds for which PixelDojo asked for no more requests; 0 for no pause.
     """
 
     per_minute: int = 10
@@ -46,55 +46,71 @@ class Limit:
 
 @dataclass(frozen=True)
 class Acquired:
-    """Whether a request may leave: `wait` is 0 when it is counted, else seconds until it may."""
+    """Whether a request may be sent.
+
+    Attributes:
+        wait: 0 if the request was counted and may be sent; otherwise the seconds until it may.
+        limit: what is known of the limit.
+    """
 
     wait: float
     limit: Limit
 
 
 Rule = Callable[[Limit, Sequence[float]], float]
-"""Seconds to wait, by the limit and the ages in seconds of the last requests, oldest first."""
+"""The seconds to wait, given the limit and the ages in seconds of the requests, oldest first."""
 
 
 class Coordination(Protocol):
-    """The side of the ledger that pollers and waiters use. Every method may raise
-    LedgerUnavailable.
+    """The part of the ledger that roles and waiters use.
+
+    Every method except `next_change` may raise LedgerUnavailable.
     """
 
     async def lead(self, account: str, role: Role, seconds: float) -> bool:
-        """Whether this process has the role for that long; it may extend its own lease.
+        """Try to take a role, or to renew the own lease.
 
-        One process at a time: the lease of another ends with its time or with its process.
+        The lease of another process ends with its time, or when that process dies.
+
+        Args:
+            seconds: the length of the lease, at most `rules.MAX_LEASE_SECONDS`.
+
+        Returns:
+            Whether this process has the role for that long from now.
         """
 
     async def leave(self, account: str, role: Role) -> None:
-        """Let another process have the role, if this one has it."""
+        """Give up the role, if this process has it."""
 
     async def live(self, account: str) -> list[Record]:
-        """The jobs to poll: running ones of 24 hours, and those that somebody waits for."""
+        """The jobs to poll: the running ones of the last 24 hours, and those with a waiter."""
 
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
-        """Those records, in any order."""
+        """The records with these ids, in any order. Unknown ids are left out."""
 
     async def expect(self, submission_ids: Collection[str], seconds: float) -> None:
-        """Note that somebody waits for these jobs, for that long from now."""
+        """Announce that somebody waits for these jobs, for that long from now."""
 
     async def polled(
         self, submission_ids: Collection[str], last_error: WanError | None = None
     ) -> None:
-        """Note that PixelDojo was asked for these jobs just now without news, and what it met."""
+        """Record that these jobs were read just now and nothing changed, or that reading failed.
+
+        Args:
+            last_error: why reading failed; None if PixelDojo answered.
+        """
 
     async def try_acquire(self, account: str, rule: Rule) -> Acquired:
-        """Count one request now, if the rule lets it leave."""
+        """Count one request now if the rule allows it, in one step for all processes."""
 
     async def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
-        """Change what is known of the key's limit."""
+        """Change what is known of the account's limit."""
 
     async def unsaved(self, account: str) -> list[Record]:
         """Completed jobs of the last 24 hours whose video may still be saved, oldest first."""
 
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
-        """Record where a video lies now, with its size in bytes."""
+        """Record where a video was saved, with its SHA-256 in hex and its size in bytes."""
 
     async def not_saved(self, submission_id: str, why: str) -> None:
         """Record that a video cannot be saved any more."""
@@ -104,12 +120,14 @@ class Coordination(Protocol):
 
     @property
     def own_changes(self) -> int:
-        """How many changes this process has made that somebody may wait for."""
+        """The number of changes by this process that somebody may wait for."""
 
     async def next_change(self, since: int) -> None:
-        """Wait until `own_changes` is no longer that number."""
+        """Wait until `own_changes` differs from `since`."""
 
     async def changed_since(self, revision: int) -> int:
-        """The revision of the ledger now, which differs from the one given when this or another
-        process has written since.
+        """The revision of the ledger now.
+
+        It differs from the given one if another process has written since then, or if this process
+        has made a change that somebody may wait for.
         """

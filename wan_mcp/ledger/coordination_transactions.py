@@ -1,4 +1,7 @@
-"""`Coordination` for every engine: each method is one transaction, run by one thread."""
+"""`Coordination` on every engine. Each method is one transaction and runs in one thread.
+
+The methods are documented in `coordination.Coordination`.
+"""
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -14,13 +17,14 @@ from wan_mcp.ledger.rows import Rows, Session, among, date
 from wan_mcp.ledger.status import permanent_error_code
 
 POLLED_FOR = timedelta(hours=24)
-"""How long a running job that nobody waits for is polled, and a finished video may still be saved
-(ours): its link would be dead by then."""
+"""How long a running job is polled if nobody waits for it, and how long after its end its video may
+be saved (ours). The link to the video has expired by then."""
 DURATIONS_SAMPLE = 20
+"""The number of completed jobs whose durations are read (ours)."""
 
 
 class CoordinationTransactions:
-    """Roles, the rate window and what is noted about jobs, in the hands of one process."""
+    """Roles, the rate limit, and notes about jobs, as one process uses them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -72,7 +76,7 @@ class CoordinationTransactions:
 
     def try_acquire(self, account: str, rule: Rule) -> Acquired:
         with self._session.transaction(patient=False):
-            now = self._session.now()  # once nobody else can write: theirs are not later than that
+            now = self._session.now()  # inside: no other process has counted a later request
             limit = self._limit(account, now)
             since = now - timedelta(seconds=WINDOW_SECONDS)
             self._rows.write(sql.FORGET_REQUESTS, account=account, since=since)
@@ -122,14 +126,14 @@ class CoordinationTransactions:
     def revision(self) -> int:
         return self._session.revision()
 
-    # From here on, what runs inside the transaction of one of the above.
+    # The methods below run inside the transaction of a method above.
 
     def _key(self, name: str) -> Any:
         self._rows.write(sql.INSERT_KEY, account=name)
         return self._rows.values(sql.KEY, account=name)[0]
 
     def _is_free(self, holder: str | None, until: datetime | None, now: datetime) -> bool:
-        """Whether nobody else has a role: the lease is over, or its process is dead."""
+        """Whether no other process has a role: its lease is over, or the process is dead."""
         if holder in (None, self._session.me) or rules.is_lease_over(until, now):
             return True
         return self._session.is_dead(holder)

@@ -1,9 +1,11 @@
-"""What the ledger keeps of one submit and its job, and the states it goes through.
+"""What the ledger stores about one paid request and its job, and the states of a record.
 
 intent -> sending -> accepted -> completed | failed | lost
    |         |  `--> refused
    |         `-----> unknown -> accepted ... | not_sent
    `---------------> not_sent
+
+If the answer to a request arrives late, its record becomes `accepted` from any state.
 """
 
 from datetime import datetime
@@ -15,39 +17,51 @@ from wan_mcp.models import Job, JobStatus
 
 
 class State(StrEnum):
-    """How far a submit, and then its job, has come."""
+    """The state of a request, and after its acceptance the state of its job."""
 
     INTENT = "intent"
-    """Written down; no byte has left."""
+    """The request is recorded, and no byte of it has been sent."""
     SENDING = "sending"
-    """Committed before the first byte: from here on a charge is possible."""
+    """Committed before the first byte is sent. From here on, a charge is possible."""
     ACCEPTED = "accepted"
     """PixelDojo gave a job id; the job is running."""
     COMPLETED = "completed"
     FAILED = "failed"
     LOST = "lost"
-    """PixelDojo no longer knows the job. This is our conclusion, so PixelDojo's own later verdict
-    replaces it."""
+    """PixelDojo no longer knows the job. This is our conclusion, so it is replaced if PixelDojo
+    later reports that the job is completed or failed."""
     REFUSED = "refused"
     """PixelDojo refused the request, so it was not charged."""
     NOT_SENT = "not_sent"
-    """The request is proven to have bought nothing: no byte left, or PixelDojo has no job of it."""
+    """The request bought nothing, by proof: no byte was sent, or PixelDojo has no job for it."""
     UNKNOWN = "unknown"
     """The answer was lost. The request counts as spent, and it is never sent again."""
+
+
+class ListReading(StrEnum):
+    """What a reading of PixelDojo's job list said about a request of unknown outcome."""
+
+    FAILED = "failed"
+    """The list could not be read."""
+    INCONCLUSIVE = "inconclusive"
+    """The list could be read, but it might not show the job even if there is one."""
+    SHOWS_ABSENCE = "shows absence"
+    """The list would have shown the job if there were one. Three such readings are a proof."""
 
 
 LIVE = frozenset({State.INTENT, State.SENDING, State.ACCEPTED, State.UNKNOWN})
 """While an equal request is in one of these states, no second one may be sent."""
 UNSETTLED = frozenset({State.INTENT, State.SENDING})
-"""Only the process that owns the record may move it on from these states."""
+"""In these states only the owner may change the record, or `recover` if the owner is dead."""
 FREE_OF_CHARGE = frozenset({State.REFUSED, State.NOT_SENT})
+"""A request in one of these states does not count as spending."""
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.LOST})
 
 _STATUS = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
 
 
 class Record(BaseModel):
-    """One submit and its job, as the ledger keeps it. Times are UTC, by the ledger's clock.
+    """One paid request and its job, as the ledger stores them. Dates are UTC, by its own clock.
 
     Attributes:
         submission_id: our own id, `sub_` and random. It never changes.
@@ -63,22 +77,22 @@ class Record(BaseModel):
         credit_cost: credits that PixelDojo says the job costs.
         video_url: the finished video. It keeps its query, which is the signature of the link.
         error: why the job failed, or why the submit was refused, not sent or left unknown.
-        owner: the process that made the record.
+        owner: the process that created the record, see `Session.me`.
         checks: how often the job list was read for this record.
-        next_check_at: when the list is to be read again; None for not by itself.
-        findings: what the last of these readings found, in a sentence.
-        checked_at: when the job list was last read for this record, or reading it was tried.
-        proof_readings: readings that count as proof, see `rules.counts_as_proof`.
-        proof_at: when the last of these took place.
+        next_check_at: when the list is to be read again; None for only on demand.
+        findings: what the last of these readings showed, in a sentence.
+        checked_at: when the job list was last read for this record, or could not be read.
+        proof_readings: how many readings count as proof, see `rules.counts_as_proof`.
+        proof_at: when the last of them took place.
         last_polled_at: when PixelDojo was last asked for the job.
-        last_error: what that met; None when PixelDojo answered.
-        last_error_code: the code of that error; None for one that is transient.
+        last_error: why that reading failed; None if PixelDojo answered.
+        last_error_code: the code of that error; None for a transient one.
         last_reply_at: when PixelDojo last answered.
-        watched_until: a caller waits for the job at least until then.
-        video_folder: the folder in which the submitter wants the video saved; "" when it does not
-            want that; None when the submitter was a version that did not say.
-        video_limit_gb: how many 10^9 bytes of videos that folder may hold; None for no limit.
-        saved_path: where the saved video lies, with its `sha256` and its `size` in bytes.
+        watched_until: until then, a waiter has announced itself.
+        video_folder: where the video is to be saved; "" for nowhere; None if that was not decided
+            when the request was made, as in older versions.
+        video_limit_gb: how many 10^9 bytes of videos that folder may contain; None for no limit.
+        saved_path: the file of the saved video, with its `sha256` and its `size` in bytes.
         not_saved: why the video cannot be saved any more.
     """
 

@@ -1,4 +1,4 @@
-"""Records in the columns of a table: read, written, and fenced against other processes."""
+"""Reads and writes records through an engine's session, fenced against other processes."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -19,35 +19,36 @@ _DATES = frozenset(name for name in _FIELDS if name.endswith(("_at", "_until")))
 
 
 class Session(Protocol):
-    """One connection of an engine, used by one thread at a time: all that engines differ in.
+    """One connection to a store, used by one thread. This is all in which engines differ.
 
     Attributes:
-        me: the name under which this process owns records; "" owns none.
+        me: the name under which this process owns records; "" in a session that only reads.
     """
 
     me: str
 
     def now(self) -> datetime:
-        """The date by the engine's clock, UTC."""
+        """The date and time by the engine's clock, UTC."""
 
     def query(self, statement: Statement, values: Values) -> Sequence[Sequence[Any]]:
         """The rows that a statement finds."""
 
     def execute(self, statement: Statement, values: Values) -> int:
-        """Make a change; how many rows it changed."""
+        """Make a change. Returns the number of rows that it changed."""
 
     def transaction(
         self, account: str | None = None, *, patient: bool = True
     ) -> AbstractContextManager[None]:
-        """All or nothing, and alone among the writers of that account from its beginning.
+        """All or nothing. Two transactions for the same account never overlap.
 
         Args:
-            account: None for changes that concern no money.
-            patient: whether to wait for other writers as long as a payment may.
+            account: whose records change; None for changes of what processes share while they
+                wait. Two transactions without an account never overlap either.
+            patient: whether to wait for other writers as long as a payment may wait.
         """
 
     def is_dead(self, owner: str) -> bool:
-        """Whether the process of that name has ended. Once true, it stays true."""
+        """Whether the process of that name is dead. Once true, it stays true."""
 
     def revision(self) -> int:
         """A number that changes when another process has written."""
@@ -60,11 +61,11 @@ class Rows:
         self._session = session
 
     def find(self, statement: Statement, **values: object) -> list[Record]:
-        """The records that a statement selects."""
+        """The records that a statement finds."""
         return [_record(row) for row in self._session.query(statement, stored(values))]
 
     def first(self, statement: Statement, **values: object) -> Record | None:
-        """The first of them."""
+        """The first record that a statement finds; None if there is none."""
         return next(iter(self.find(statement, **values)), None)
 
     def record(self, submission_id: str) -> Record:
@@ -79,7 +80,7 @@ class Rows:
         return self._session.query(statement, stored(values))
 
     def write(self, statement: Statement, **values: object) -> int:
-        """Make a change; how many rows it changed."""
+        """Make a change. Returns the number of rows that it changed."""
         return self._session.execute(statement, stored(values))
 
     def insert(self, record: Record) -> Record:
@@ -88,10 +89,10 @@ class Rows:
         return record
 
     def save(self, before: Record, after: Record) -> Record:
-        """Write what differs between a record as it was read and as it is to be.
+        """Write the fields that differ between a record as it was read and as it should be.
 
         Raises:
-            Fenced: its state or its owner is another one by now.
+            Fenced: the record has another state or another owner now.
         """
         changes = {
             name: value
@@ -109,17 +110,17 @@ class Rows:
 
 
 def stored(values: Values) -> dict[str, object]:
-    """Values as both engines keep them: dates as seconds since 1970, truth as 0 and 1."""
+    """Values as both engines store them: dates as seconds since 1970 UTC, booleans as 0 and 1."""
     return {name: _stored(name, value) for name, value in values.items()}
 
 
 def seconds(date: datetime) -> float:
-    """A date as it is kept."""
+    """A date as it is stored: seconds since 1970 UTC."""
     return (date - _EPOCH).total_seconds()
 
 
 def date(stored_seconds: float | None) -> datetime | None:
-    """A kept date; None also for one beyond the year 9999, which must not hide a paid job."""
+    """A stored date. One after the year 9999 becomes None, so that it does not hide a paid job."""
     if stored_seconds is None:
         return None
     try:
@@ -129,7 +130,7 @@ def date(stored_seconds: float | None) -> datetime | None:
 
 
 def among(submission_ids: Collection[str]) -> str:
-    """Ids as one value of a statement."""
+    """Several ids as one value of a statement, in JSON."""
     return json.dumps(list(submission_ids))
 
 
@@ -144,7 +145,7 @@ def _stored(name: str, value: object) -> object:
         case int() if name == "seed":
             return str(value)
         case str() if not value.isascii() or "\0" in value:
-            # Half a surrogate pair is valid in JSON, and not in UTF-8; PostgreSQL takes no NUL.
+            # Half a surrogate pair is valid in JSON but not in UTF-8. PostgreSQL stores no NUL.
             return value.replace("\0", "").encode(errors="replace").decode()
     return value
 
@@ -153,6 +154,6 @@ def _record(row: Sequence[Any]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
     values["arguments"] = json.loads(values["arguments"])
     for name in _DATES:
-        # By hand: pydantic takes the number of a date in the year 9999 for milliseconds.
+        # Not by pydantic: it reads the number of a date in the year 9999 as milliseconds.
         values[name] = date(values[name])
     return Record.model_validate(values)

@@ -1,7 +1,6 @@
-"""Every decision about a record that is not about money limits: pure functions, without a store.
+"""The decisions about records, except the spending limits: pure functions, without a store.
 
-An engine calls them inside its transaction, so that what they decide is still true when it is
-written.
+They are called inside a transaction, so that a decision is still right when it is written.
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from wan_mcp.ledger.fingerprint import (
     without_fragment,
     without_queries,
 )
-from wan_mcp.ledger.record import ENDED, UNSETTLED, Record, State
+from wan_mcp.ledger.record import ENDED, UNSETTLED, ListReading, Record, State
 from wan_mcp.models import Job, JobStatus, Replacement
 
 MAY_FOLLOW: Mapping[State, frozenset[State]] = {
@@ -25,33 +24,34 @@ MAY_FOLLOW: Mapping[State, frozenset[State]] = {
     State.UNKNOWN: frozenset({State.SENDING}),
     State.LOST: frozenset({State.ACCEPTED}),
 }
-"""The states from which a change may enter each state. Two ways are not here: `accepted` enters
-`accepted` from anywhere, because its job id is paid for, and `updated` alone enters the ends that
-PixelDojo reports."""
+"""For each state, the states that a change may enter it from. Two changes are not in the table:
+`accepted` enters the state `accepted` from every state, because the job is paid for, and only
+`updated` enters `completed` and `failed`, which PixelDojo reports."""
 CONCLUSIONS = frozenset({State.REFUSED, State.NOT_SENT, State.UNKNOWN, State.LOST})
+"""The states that `concluded` may enter."""
 
 REPEAT_WINDOW = timedelta(minutes=15)
-"""How long after its end a completed or lost job still answers an equal call (ours)."""
+"""How long after its end a completed or lost job is still the answer to an equal request (ours)."""
 PROOF_READINGS = 3
 PROOF_GAP_SECONDS = 180.0
 PROOF_AGE_SECONDS = 1200.0
-"""Only after 20 minutes, and after three readings of the list at moments at least 3 minutes apart,
-does a missing job prove that there is none (ours): the list could lag, and several processes that
-read at one moment have seen the same thing once."""
+"""If PixelDojo's list does not show a job, that is a proof only after 20 minutes, and after three
+readings that are at least 3 minutes apart (ours): the list may be late, and several readings at one
+moment show the same list."""
 
 MAX_LEASE_SECONDS = 60.0
 MAX_HOLD_SECONDS = 300.0
-"""Longer than any lease, or any pause that PixelDojo is granted: such a date was written by a clock
-that was wrong once, and it is ignored."""
+"""No lease and no pause lasts longer (ours). A later end was written by a clock that was wrong, and
+it is ignored."""
 
 _ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
 
 
 def lookups(account: str, wanted: Replacement) -> list[tuple[Fingerprint, int | None]]:
-    """The fingerprints under which an equal request may stand, each with the seed it must have.
+    """The fingerprints that the record of an equal request may have, each with a generated seed.
 
-    The second one is the request without a seed to which we gave the seed asked for now: the
-    caller was told that seed, and spelling it out asks for the same video.
+    The seed is None where the record may have any. The second fingerprint is that of a request
+    without a seed: if we generated the seed for it that is given now, both ask for the same video.
     """
     found: list[tuple[Fingerprint, int | None]] = [(fingerprint_of(account, wanted), None)]
     if wanted.seed is not None:
@@ -61,18 +61,24 @@ def lookups(account: str, wanted: Replacement) -> list[tuple[Fingerprint, int | 
 
 
 def may_enter(record: Record, state: State, me: str) -> bool:
-    """Whether this process may move a record to a state."""
+    """Whether this process may change a record to a state of `MAY_FOLLOW`.
+
+    Args:
+        me: the name under which this process owns records.
+    """
     mine = record.owner == me or record.state not in UNSETTLED
     return mine and record.state in MAY_FOLLOW[state]
 
 
 def sending(record: Record, now: datetime) -> Record:
-    """The record just before its first byte leaves."""
+    """The record at the commit point, directly before the first byte of its request leaves."""
     return _changed(record, state=State.SENDING, sent_at=now)
 
 
 def accepted(record: Record, job: Job, now: datetime) -> Record:
-    """The record with the job that PixelDojo answered, or that was found in its list."""
+    """The record with its job, from PixelDojo's answer to the request or from its job list."""
+    if record.state in ENDED and record.job_id == job.job_id:
+        return updated(record, job, now) or record  # the reconciler was faster, and the job is over
     cleared: dict[str, object] = {"ended_at": None, "error": None, "next_check_at": None}
     entered: dict[str, object] = {
         "state": State.ACCEPTED,
@@ -84,12 +90,16 @@ def accepted(record: Record, job: Job, now: datetime) -> Record:
 
 
 def beside_its_equal(record: Record) -> Record:
-    """A paid request whose equal is live meanwhile: it is listed and counted, but never joined."""
+    """The record of a paid request while an equal request is live.
+
+    Only one of two equal records may be live under one dedupe key, so this one gets a key of its
+    own. It is listed and counts as spending, but an equal request joins the other record.
+    """
     return _changed(record, dedupe_key=f"{record.dedupe_key} {record.submission_id}")
 
 
 def concluded(record: Record, state: State, why: str, now: datetime) -> Record:
-    """The record of a submit that ended without a job id, or of a job that is lost."""
+    """The record of a request that ended without a job id, or of a job that is lost."""
     unknown = state is State.UNKNOWN
     return _changed(
         record,
@@ -101,7 +111,7 @@ def concluded(record: Record, state: State, why: str, now: datetime) -> Record:
 
 
 def abandoned(record: Record, now: datetime) -> Record:
-    """The unsettled record of a process that has ended."""
+    """What becomes of an unsettled record whose process is dead."""
     if record.state is State.INTENT:
         why = "The server that was to send it ended before it began to send."
         return concluded(record, State.NOT_SENT, why, now)
@@ -110,15 +120,17 @@ def abandoned(record: Record, now: datetime) -> Record:
 
 
 def updated(record: Record, job: Job, now: datetime) -> Record | None:
-    """The record after a reading of its job; None when its end contradicts the reading.
+    """The record after a reading of its job; None if the reading contradicts the end of the job.
 
-    An end is final, but PixelDojo's own verdict replaces our conclusion that a job is lost.
+    An end is final. Only our own conclusion that a job is lost is replaced by `completed` or
+    `failed` from PixelDojo.
     """
     end = _ENDS.get(job.status)
     revived = record.state is State.LOST and end is not None
     if record.state in ENDED and record.state is not end and not revived:
         return None
     ended = end is not None and record.state is not end
+    cleared = {"error": None} if revived else {}
     return _changed(
         record,
         state=end or record.state,
@@ -127,49 +139,64 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
         last_reply_at=now,
         last_error=None,
         last_error_code=None,
-        **_reported(job),
+        **cleared | _reported(job),
     )
 
 
 def checked(
-    record: Record, findings: str, next_in: float | None, now: datetime, *, counts: bool
+    record: Record,
+    findings: str,
+    next_in: float | None,
+    now: datetime,
+    reading: ListReading,
 ) -> Record:
-    """The record of unknown outcome after a reading of the job list, or an attempt at one."""
-    proof = counts and counts_as_proof(record, now)
+    """The record of unknown outcome after a reading of the job list, or after an attempt.
+
+    Args:
+        findings: what the reading showed, in a sentence.
+        next_in: seconds until the next reading; None for only on demand.
+    """
+    shows_absence = reading is ListReading.SHOWS_ABSENCE
+    proof = shows_absence and counts_as_proof(record, now)
+    # If the clock was set back since the last one, how long ago that was is not known: wait again.
+    set_back = shows_absence and record.proof_at is not None and now < record.proof_at
     return _changed(
         record,
-        checks=record.checks + counts,
+        checks=record.checks + (reading is not ListReading.FAILED),
         checked_at=now,
         proof_readings=record.proof_readings + proof,
-        proof_at=now if proof else record.proof_at,
+        proof_at=now if proof or set_back else record.proof_at,
         next_check_at=None if next_in is None else now + timedelta(seconds=next_in),
         findings=without_queries(findings),
     )
 
 
 def counts_as_proof(record: Record, now: datetime) -> bool:
-    """Whether a reading of the list now is far enough from the last one that counted."""
+    """Whether a reading of the list now is far enough from the last one that counted as proof."""
     if record.proof_at is None:
         return True
-    return abs((now - record.proof_at).total_seconds()) >= PROOF_GAP_SECONDS
+    return (now - record.proof_at).total_seconds() >= PROOF_GAP_SECONDS
 
 
 def is_proven(record: Record, now: datetime) -> bool:
-    """Whether one more reading now, without the job in the list, proves that there is no job."""
+    """Whether a reading now that does not show the job completes the proof that there is none."""
     age = (now - record.began_at).total_seconds()
     readings = record.proof_readings + counts_as_proof(record, now)
     return age >= PROOF_AGE_SECONDS and readings >= PROOF_READINGS
 
 
 def lease_name(account: str, role: Role) -> str:
-    """The name under which a lease is kept. The first two are those of the first version, so that
-    servers of both versions exclude each other."""
+    """The name under which a lease is stored.
+
+    Poller and saver keep the names that the first version gave them, so that a server of that
+    version and one of this version never do the same work at the same time.
+    """
     names = {Role.POLLER: account, Role.SAVER: f"{account} films"}
     return names.get(role, f"{account} {role}")
 
 
 def is_lease_over(until: datetime | None, now: datetime) -> bool:
-    """Whether a lease has run out, or is longer than any lease can be."""
+    """Whether a lease has expired, or ends later than any lease can."""
     left = 0.0 if until is None else (until - now).total_seconds()
     return not 0 < left <= MAX_LEASE_SECONDS
 
@@ -177,7 +204,7 @@ def is_lease_over(until: datetime | None, now: datetime) -> bool:
 def limit_of(
     per_minute: int, cut_at: datetime | None, held_until: datetime | None, now: datetime
 ) -> Limit:
-    """What is known of a key's limit, from what is kept of it."""
+    """The limit of an account, from its stored values."""
     held = 0.0 if held_until is None else (held_until - now).total_seconds()
     return Limit(
         per_minute=per_minute,
@@ -187,7 +214,7 @@ def limit_of(
 
 
 def _reported(job: Job) -> dict[str, object]:
-    """What a reading changes: what it leaves out stays as it was."""
+    """The fields that a reading changes. What the reading does not contain stays as it is."""
     reported = {
         "job_id": job.job_id,
         "vendor_status": without_queries(job.vendor_status),

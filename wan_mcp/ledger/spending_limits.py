@@ -1,7 +1,7 @@
-"""How much may be spent: the rule itself, without a database.
+"""How much may be spent: the rule itself, without a store.
 
-An engine calls `check` inside the transaction that inserts the row; outside of it two claims at
-once could both find room for one.
+A claim calls `check` inside the transaction that inserts its record. Outside of it, two claims at
+the same moment could both take the last free place.
 """
 
 import math
@@ -17,13 +17,13 @@ from wan_mcp.wording import counted, is_or_are, number, was_or_were
 
 @dataclass(frozen=True)
 class SpendingLimits:
-    """What the operator allows, per account; None switches a cap off. No tool argument comes here.
+    """What the operator allows for each account. None means no limit. No tool argument changes it.
 
     Attributes:
-        credits_per_job: refused above that; also refused when the price cannot be had.
-        credits_per_day: over a sliding 24 hours, across restarts.
-        in_flight: jobs at once.
-        submits_per_minute: paid requests in 60 s.
+        credits_per_job: a more expensive job is refused, and so is a job whose price is not known.
+        credits_per_day: credits within a sliding window of 24 hours, across restarts.
+        in_flight: jobs at the same time.
+        submits_per_minute: paid requests within 60 seconds.
     """
 
     credits_per_job: float | None = None
@@ -34,18 +34,18 @@ class SpendingLimits:
 
 @dataclass(frozen=True)
 class FreesAt:
-    """When a cap lets the same call through by itself.
+    """When a limit will allow the same call, without a change of the setting.
 
     Attributes:
-        seconds: how long that takes.
-        at: when that is.
+        seconds: the time until then.
+        at: the date, UTC.
     """
 
     seconds: float
     at: datetime
 
     def __str__(self) -> str:
-        # Both are rounded up: a call at the time told must not come too early.
+        # Both are rounded up, so that a call at the given time is never too early.
         if self.seconds <= SOON_SECONDS:
             return f"There is room again in {max(math.ceil(self.seconds), 1)} s."
         minute = self.at + timedelta(minutes=1, microseconds=-1)
@@ -53,14 +53,14 @@ class FreesAt:
 
 
 class LimitReached(Refused):
-    """A cap of the operator stands against the paid call; nothing was sent.
+    """A limit of the operator does not allow the paid call. Nothing was sent.
 
     Args:
-        setting: the environment variable that holds the cap.
+        setting: the environment variable that holds the limit.
         limit: its value.
-        used: how much of it is used up; for the cap per job, this job's estimate if there is one.
-        frees_at: when enough of it frees up, if that is known.
-        next_step: another way out than the setting, where there is one.
+        used: how much of it is used; for the limit per job, the estimate of this job, if any.
+        frees_at: when the limit will allow the call, if that is known.
+        next_step: what the caller can do now, if something helps before that.
         blocking_job_ids: the jobs that use it up.
     """
 
@@ -81,7 +81,7 @@ class LimitReached(Refused):
         blocking_job_ids: Sequence[str] = (),
     ) -> None:
         when = "" if frees_at is None else f" {frees_at}"
-        step = next_step if frees_at is None else _once_there_is(frees_at, setting)
+        step = next_step if frees_at is None else _after_waiting(frees_at, setting)
         super().__init__(
             f"{what}{when} The setting is {setting}.",
             next_step=step,
@@ -95,32 +95,34 @@ class LimitReached(Refused):
         self.frees_at = frees_at
 
 
-def _once_there_is(frees_at: FreesAt, setting: str) -> str:
+def _after_waiting(frees_at: FreesAt, setting: str) -> str:
     if frees_at.seconds <= SOON_SECONDS:
         return "Repeat the same call then."
     return (
-        "Tell the user, and repeat the same call then. Sooner only the operator of this server can "
-        f"help, by raising {setting}."
+        "Tell the user, and repeat the same call then. Only the operator of this server can make "
+        f"it possible sooner, by raising {setting}."
     )
 
 
 DAY_SECONDS = 86_400.0
 MINUTE_SECONDS = 60.0
 UNKNOWN_IN_FLIGHT_SECONDS = 3_600.0
-"""How long an unknown outcome counts as a job in flight (ours: four times the longest job planned
-for). For longer, three lost answers would lock the account for good. As spent it counts all day."""
+"""How long an unknown outcome counts as a job in flight (ours: four times the longest job that is
+expected). Without this end, three lost answers would block the account for ever. As spending, an
+unknown outcome counts for the whole day."""
 MAX_NAMED = 5
-"""How many of the jobs in flight a refusal names."""
-_CENT = 1e-6
+"""How many of the jobs in flight the error text names."""
+_ROUNDING = 1e-6
+"""Credits by which a sum of fractions may be wrong."""
 
 
 class InFlightJob(NamedTuple):
-    """A live row.
+    """A live record.
 
     Attributes:
-        state: a `State`, or its plain word: they compare the same.
-        age: seconds since it was written; below 0 when the clock was set back since.
-        id: the one to tell a caller.
+        state: a `State`, or the same word as a plain string; the two are equal.
+        age: seconds since the record was created; negative if the clock was set back since then.
+        id: the id that callers use, see `Record.public_id`.
     """
 
     state: str
@@ -129,40 +131,46 @@ class InFlightJob(NamedTuple):
 
 
 class Spending(Protocol):
-    """The account's submits that were made here and are not proven unsent, oldest first.
+    """The account's requests in the ledger, except those that are proven not sent, oldest first.
 
-    A row dated in the future counts for each window as long before its date as after.
+    A record that a wrong clock dated in the future counts in a window of the same length before
+    its date.
     """
 
     def highest_price(self) -> float:
-        """The most that a job ever cost or was estimated at; 0 when none is known."""
+        """The highest charge or estimate of any job of the account; 0 if none is known."""
 
     def paid(self) -> tuple[float, int]:
-        """Credits spent or reserved in 24 hours, and how many more jobs have no known price."""
+        """Credits spent or reserved in 24 hours, and the number of jobs without a known price."""
 
     def payments(self, unpriced: float) -> Sequence[tuple[float, float]]:
-        """The age and the credits of each job of `paid`, `unpriced` for those without a price."""
+        """The age in seconds and the credits of each job of `paid`.
+
+        Args:
+            unpriced: the credits of a job without a known price.
+        """
 
     def in_flight(self) -> Sequence[InFlightJob]:
-        """What is live, of 24 hours."""
+        """The live records of the last 24 hours."""
 
     def submit_ages(self, within: float) -> Sequence[float]:
-        """Seconds since each submit of that many seconds."""
+        """The age in seconds of each request of the last `within` seconds."""
 
 
 def check(
     limits: SpendingLimits, now: datetime, estimate: float | None, spending: Spending
 ) -> None:
-    """Whether one more job fits under every cap.
+    """Refuse one more job if it would exceed a limit.
 
-    A job of unknown price counts against the day as the dearest job this account ever had; while
-    there was none, as the whole day's allowance: so one is let through, and tells the price.
+    For the limit per day, a job of unknown price counts as the most expensive job that this
+    account has had. If there was none, it counts as the whole limit: then one such job is allowed,
+    and PixelDojo's answer to it contains the price.
 
     Args:
-        estimate: credits of the new job, None when the price cannot be had.
+        estimate: credits of the new job; None if the price is not known.
 
     Raises:
-        LimitReached: the first cap that it breaks.
+        LimitReached: names the first limit that the job would exceed.
     """
     _per_job(limits.credits_per_job, estimate)
     _per_day(limits.credits_per_day, now, estimate, spending)
@@ -173,7 +181,7 @@ def check(
 def _per_job(limit: float | None, estimate: float | None) -> None:
     if limit is None or (estimate is not None and estimate <= limit):
         return
-    unknown = "has a price that cannot be had now"
+    unknown = "has a price that is not known now"
     price = unknown if estimate is None else f"costs {number(estimate)}"
     raise LimitReached(
         f"At most {counted(limit, 'credit')} may be spent on one job, and this one {price}.",
@@ -192,11 +200,11 @@ def _per_day(
     if limit is None:
         return
     used, without_price = spending.paid()
-    # The dearest of all times is not looked for without need: an account only grows.
+    # The highest price is read only if it is needed, because it takes all records of the account.
     unpriced = (spending.highest_price() or limit) if without_price or estimate is None else 0.0
     price = unpriced if estimate is None else estimate
     used += without_price * unpriced
-    if limit and used + price <= limit + _CENT:
+    if limit and used + price <= limit + _ROUNDING:
         return
     needed = used + price - limit
     raise LimitReached(
@@ -212,10 +220,10 @@ def _per_day(
 
 
 def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float | None:
-    """Seconds until enough of the oldest left the window; None when the job alone is too dear."""
+    """Seconds until enough old jobs leave the window; None if the new job alone costs too much."""
     for age, credits in paid:
         needed -= credits
-        if needed <= _CENT:
+        if needed <= _ROUNDING:
             return DAY_SECONDS - age
     return None
 
@@ -232,16 +240,16 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
         setting="WAN_MCP_MAX_IN_FLIGHT",
         limit=limit,
         used=len(running),
-        next_step=_landing(running[:MAX_NAMED]) if running else None,
+        next_step=_look_at(running[:MAX_NAMED]) if running else None,
         blocking_job_ids=running[:MAX_NAMED],
     )
 
 
-def _landing(ids: Sequence[str]) -> str:
-    # The poller looks only now and then while nobody waits: a look frees the place sooner.
+def _look_at(ids: Sequence[str]) -> str:
+    # While nobody waits for a job, the poller reads it rarely. A call frees the place sooner.
     return (
-        f"Call get_job_status for {', '.join(ids)}: a look at a job that has ended frees its "
-        "place. If none has, call wait_for_job for one. Then repeat the same call. Only the "
+        f"Call get_job_status for {', '.join(ids)}: that frees the place of a job that has ended. "
+        "If none has ended, call wait_for_job for one. Then repeat the same call. Only the "
         "operator of this server can raise WAN_MCP_MAX_IN_FLIGHT."
     )
 

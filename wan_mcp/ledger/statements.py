@@ -1,9 +1,9 @@
-"""Every SQL statement of the ledger, by name, for both engines.
+"""Every SQL statement of the ledger, by name, for SQLite and PostgreSQL.
 
-One text serves both where it can. Where the dialects differ, the two stand side by side. Values
-have names (`:account`). Traps that the texts avoid: PostgreSQL's GREATEST(NULL, 0) is 0 and
-SQLite's MAX(NULL, 0) is NULL; PostgreSQL has no TOTAL and no truth value of an integer, it cannot
-guess the type of a NULL, and its REAL has 4 bytes.
+One text serves both where possible. Where the dialects differ, both texts are side by side. Values
+have names (`:account`). The texts avoid some traps: GREATEST(NULL, 0) is 0 in PostgreSQL, and
+MAX(NULL, 0) is NULL in SQLite; PostgreSQL has no TOTAL, does not accept an integer as a boolean,
+cannot infer the type of a NULL, and its REAL has 4 bytes.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def _both(sql: str) -> Statement:
 
 @cache
 def states(chosen: frozenset[State]) -> str:
-    """States as SQL writes a list, always in the same order: an index names them in it."""
+    """States as an SQL list, always in the same order: an index lists them in this order."""
     return "(" + ", ".join(f"'{state}'" for state in sorted(chosen)) + ")"
 
 
@@ -40,12 +40,12 @@ COLUMNS = {
     "last_error": "trouble",
     "last_error_code": "trouble_code",
 }
-"""The column of each field of a record that has another name. A column keeps its first name for
-ever, so that servers of different versions can work on one ledger."""
+"""The columns that have another name than the field of a record. A column keeps its first name for
+ever, so that servers of different versions can use one ledger."""
 
 
 def column(field: str) -> str:
-    """The column that holds a field of a record."""
+    """The column of a field of a record."""
     return COLUMNS.get(field, field)
 
 
@@ -69,7 +69,7 @@ DELETE_JOB = _both("DELETE FROM jobs WHERE handle = :submission_id")
 
 @cache
 def update_job(fields: tuple[str, ...]) -> Statement:
-    """Write some fields of a record, unless its state or its owner is another one by now."""
+    """Write some fields of a record, unless it has another state or another owner now."""
     assigned = ", ".join(f"{column(field)} = :{field}" for field in fields)
     return _both(
         f"UPDATE jobs SET {assigned} "
@@ -77,11 +77,13 @@ def update_job(fields: tuple[str, ...]) -> Statement:
     )
 
 
-# Equal requests. A seed, when given, has to be one that we generated.
+# Equal requests. If a seed is given, the record must have it as a generated seed.
 
 _SEED = "(CAST(:seed AS TEXT) IS NULL OR (seed_planted = 1 AND seed = :seed))"
 LIVE_EQUAL = _both(
-    f"{_JOBS} account = :account AND digest = :dedupe_key AND state IN {states(LIVE)} AND {_SEED}"
+    # Also a record beside its equal, whose key is longer (see `rules.beside_its_equal`), but last.
+    f"{_JOBS} account = :account AND SUBSTR(digest, 1, 64) = :dedupe_key "
+    f"AND state IN {states(LIVE)} AND {_SEED} ORDER BY LENGTH(digest), number"
 )
 ENDED_EQUAL = _both(
     f"{_JOBS} account = :account AND exact = :exact_key AND state IN ('completed', 'lost') "
@@ -97,7 +99,7 @@ JOB_ID_OF_ANOTHER = _both(
 
 @cache
 def recent(ended: frozenset[State]) -> Statement:
-    """Every live record, and the newest others in these states; newest first."""
+    """All live records, and the newest of those in these other states; newest first."""
     return _both(
         f"{_JOBS} account = :account AND (state IN {states(LIVE)} OR number IN ("
         f"SELECT number FROM jobs WHERE account = :account AND state IN {states(ended)} "
@@ -109,7 +111,7 @@ def recent(ended: frozenset[State]) -> Statement:
 UNKNOWN_JOBS = _both(f"{_JOBS} account = :account AND state = 'unknown' ORDER BY number")
 UNSETTLED_JOBS = _both(f"{_JOBS} state IN {states(UNSETTLED)} ORDER BY owner, number")
 LIVE_JOBS = _both(
-    # The first two lines are the condition of the index `polled`, word for word.
+    # The first two lines repeat the condition of the index `polled` word for word.
     f"{_JOBS} account = :account AND job_id IS NOT NULL "
     "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
     "AND (watched_until > :now AND watched_until <= :soon "
@@ -117,7 +119,7 @@ LIVE_JOBS = _both(
     "ORDER BY number"
 )
 UNSAVED_JOBS = _both(
-    # Of a job submitted elsewhere we do not know what it is, nor whether this is its place.
+    # Not the jobs that were submitted elsewhere: nobody asked this ledger to save their videos.
     f"{_JOBS} account = :account AND state = 'completed' AND video_url IS NOT NULL "
     "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
     "AND (video_folder IS NULL OR video_folder <> '') "
@@ -143,10 +145,10 @@ DURATIONS = _both(
     "ORDER BY created_at DESC LIMIT :limit"
 )
 
-# Marks: one thing about several records.
+# One fact about one or several records.
 
 MARK_WATCHED = _among("UPDATE jobs SET watched_until = :until WHERE")
-# A reading that was under way when another one saw the end has nothing to add.
+# A reading that began before another one saw the end of the job changes nothing.
 _STILL_OPEN = " AND state <> 'failed' AND (state <> 'completed' OR video_url IS NULL)"
 MARK_REPLIED = _among(
     "UPDATE jobs SET looked_at = :now, heard_at = :now, trouble = NULL, trouble_code = NULL WHERE",
@@ -163,13 +165,13 @@ MARK_SAVED = _both(
 )
 MARK_NOT_SAVED = _both("UPDATE jobs SET not_saved = :why WHERE handle = :submission_id")
 
-# Spending: this account's submits within a time of now. Records dated in the future, by a clock
-# that was wrong once, count for as long a time ahead.
+# Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
+# the future counts too, if its date is at most so many seconds ahead.
 
 _PRICE = (
     "CASE WHEN COALESCE(credit_cost, estimate) < 0 THEN 0 ELSE COALESCE(credit_cost, estimate) END"
 )
-"""Credits that a record counts as; NULL when nothing is known. A vendor cannot earn us credits."""
+"""Credits that a record counts as; NULL if no price is known. A negative price counts as 0."""
 _WITHIN = (
     "WHERE account = :account AND digest IS NOT NULL "
     "AND created_at > CAST(:now AS DOUBLE PRECISION) - :within "
@@ -189,7 +191,7 @@ PAYMENTS = _both(
 _IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
 _LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
 IN_FLIGHT = Statement(
-    # The index by its name: SQLite would go through the whole day by age.
+    # The index is named because SQLite would read all records of the day instead.
     f"{_LIVE_AGES} INDEXED BY live {_IN_FLIGHT}",
     f"{_LIVE_AGES} {_IN_FLIGHT}",
 )
@@ -197,7 +199,7 @@ SUBMIT_AGES = _both(
     f"SELECT :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' ORDER BY created_at"
 )
 
-# Leases, the rate window, and the secret.
+# Leases, the rate limit, and the secret.
 
 INSERT_KEY = _both("INSERT INTO keys (account) VALUES (:account) ON CONFLICT DO NOTHING")
 KEY = _both(
@@ -210,7 +212,8 @@ SET_LIMIT = _both(
     "WHERE account = :account"
 )
 FORGET_REQUESTS = _both("DELETE FROM requests WHERE account = :account AND made_at <= :since")
-# A clock that was wrong once must neither hold requests for long nor forget them.
+# Requests that a wrong clock dated in the future count as made now: they are neither forgotten nor
+# counted for long.
 DATE_BACK_REQUESTS = _both(
     "UPDATE requests SET made_at = :now WHERE account = :account AND made_at > :now"
 )

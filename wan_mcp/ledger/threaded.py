@@ -1,4 +1,4 @@
-"""The ledger on any engine: its transactions run in one thread, so the event loop never waits."""
+"""The ledger on any engine. Transactions run in a thread of their own, never in the event loop."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import Claim, LedgerUnavailable, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.transactions import Transactions
@@ -26,36 +26,38 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """How an engine opens its store; called in the ledger's thread only.
+    """How an engine opens its store. Its methods are called in the ledger's thread only.
 
     Attributes:
-        not_writable: the errors of `open` after which a read may still work.
+        not_writable: errors of `open` after which the store may still be readable.
     """
 
     not_writable: tuple[type[Exception], ...]
 
     def open(self, opening: ExitStack) -> Session:
-        """A session on a store of this version; what it holds is let go of by `opening`."""
+        """A session on a store of this version. Closing `opening` ends the session."""
 
     def open_to_read(self, opening: ExitStack) -> Session:
-        """A session for one read of a store that cannot be written."""
+        """A session for one read of a store that cannot be written. Closing `opening` ends it."""
 
     def as_ledger_errors(self) -> AbstractContextManager[None]:
-        """Within it, the engine's own failures become LedgerUnavailable."""
+        """Within it, the engine's errors become LedgerUnavailable."""
 
 
 class Opened(NamedTuple):
-    """An open store: the requests in it, and what processes share while they wait."""
+    """An open store: its paid requests, and what processes share while they wait."""
 
     requests: Transactions
     coordination: CoordinationTransactions
 
 
 class Store:
-    """One store in the hands of one thread, opened when it is first used.
+    """A store that one thread uses. It is opened when it is first used.
+
+    If opening fails, the next use tries again.
 
     Attributes:
-        own_changes: how many changes this process has made that somebody may wait for.
+        own_changes: the number of changes by this process that somebody may wait for.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -69,43 +71,47 @@ class Store:
         self._closed = False
 
     async def read(self, work: Callable[[Opened], T]) -> T:
-        """Do what changes nothing, also when the store cannot be written."""
+        """Run work that changes nothing, even if the store cannot be written."""
         return await self._run(lambda: self._read(work))
 
     async def write(self, work: Callable[[Opened], T], *, wakes: bool = True) -> T:
-        """Make a change.
+        """Run work that makes a change.
 
         Args:
-            wakes: whether somebody may wait for it.
+            wakes: whether somebody may wait for the change.
         """
-        done = await self._run(lambda: work(self._open()))
-        if wakes:
-            self.own_changes += 1
-            changed, self._changed = self._changed, anyio.Event()
-            changed.set()
-        return done
+        return await self._run(lambda: work(self._open()), self._note_change if wakes else None)
+
+    def _note_change(self) -> None:
+        self.own_changes += 1
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
     async def next_change(self, since: int) -> None:
-        """Wait until `own_changes` is no longer that number."""
+        """Wait until `own_changes` differs from `since`."""
         while self.own_changes == since:
             await self._changed.wait()
 
     async def aclose(self) -> None:
-        """Let go of the store and of this process's ownership."""
+        """Close the store and give up the ownership of records."""
         if not self._closed:
             await self._run(self._close)
             self._thread.shutdown()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Do it in the ledger's own thread, to its end, whatever becomes of the caller."""
+    async def _run(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> T:
+        """Run work in the ledger's thread. It is finished even if the caller is cancelled.
+
+        Args:
+            after: called in the event loop once the work has succeeded, whoever still waits.
+        """
         self._require_open()
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        # Not `run_in_executor`: its future drops work that is still queued when the task itself is
-        # cancelled. The shield keeps a caller whose scope is cancelled for the answer.
-        self._thread.submit(self._deliver, loop, done, work)
+        # Not `run_in_executor`: if the task is cancelled, it drops work that is still in the queue.
+        # Because of the shield, a caller whose scope is cancelled still gets the result.
+        self._thread.submit(self._deliver, loop, done, work, after)
         with anyio.CancelScope(shield=True):
             result = await done
         return result
@@ -114,31 +120,37 @@ class Store:
         if self._closed:
             raise LedgerUnavailable("The ledger is closed: this server is ending.")
 
-    # From here on, what runs in the ledger's thread.
+    # The methods below run in the ledger's thread.
 
     def _deliver(
-        self, loop: asyncio.AbstractEventLoop, waiting: _Waiting, work: Callable[[], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waiting: _Waiting,
+        work: Callable[[], object],
+        after: Callable[[], None] | None,
     ) -> None:
         result, failure = None, None
         try:
             with self._engine.as_ledger_errors():
                 result = work()
-        except BaseException as exc:  # every failure has to reach the caller
+        except BaseException as exc:  # every error must reach the caller
             failure = exc
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            if after is not None and failure is None:
+                loop.call_soon_threadsafe(after)
             loop.call_soon_threadsafe(_hand_over, waiting, result, failure)
 
     def _read(self, work: Callable[[Opened], T]) -> T:
         try:
             opened = self._open()
         except self._engine.not_writable:
-            # A full disk or a read-only folder must not hide the jobs that were paid for.
+            # A full disk or a read-only folder must not hide the jobs that are paid for.
             with ExitStack() as reading:
                 return work(_on(self._engine.open_to_read(reading)))
         return work(opened)
 
     def _open(self) -> Opened:
-        self._require_open()  # once more: this may have been queued behind the closing
+        self._require_open()  # again: the closing may have been in the queue before this work
         if self._opened is None:
             with ExitStack() as opening:
                 opened = _on(self._engine.open(opening))
@@ -160,7 +172,7 @@ def _on(session: Session) -> Opened:
 def _hand_over(waiting: _Waiting, result: object, failure: BaseException | None) -> None:
     if waiting.done():  # its task was cancelled
         if failure is not None and not isinstance(failure, WanError):
-            logger.error("work on the ledger broke, and nobody waits for it", exc_info=failure)
+            logger.error("work on the ledger failed, and its caller is gone", exc_info=failure)
     elif failure is not None:
         waiting.set_exception(failure)
     else:
@@ -168,11 +180,11 @@ def _hand_over(waiting: _Waiting, result: object, failure: BaseException | None)
 
 
 class ThreadedLedger:
-    """`Ledger` on any engine. Opened by its first use, and again by the next one if that failed.
+    """`Ledger` on any engine.
 
     Args:
         limits: what the operator allows.
-        look_seconds: how often `settled` looks for what another process wrote.
+        look_seconds: how often `settled` looks for changes by other processes.
     """
 
     def __init__(self, engine: Engine, limits: SpendingLimits, look_seconds: float) -> None:
@@ -227,7 +239,7 @@ class ThreadedLedger:
     async def settled(self, submission_id: str, seconds: float) -> Record:
         with anyio.move_on_after(seconds):
             while True:
-                since = self._store.own_changes  # before the look: no change is missed
+                since = self._store.own_changes  # before the read, so that no change is missed
                 record = await self._store.read(lambda store: store.requests.record(submission_id))
                 if record.settled:
                     return record
@@ -247,10 +259,10 @@ class ThreadedLedger:
         return await self._store.read(lambda store: store.requests.unknowns(account))
 
     async def record_check(
-        self, record: Record, findings: str, next_in: float | None, *, counts: bool = True
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
         return await self._store.write(
-            lambda store: store.requests.record_check(record, findings, next_in, counts)
+            lambda store: store.requests.record_check(record, findings, next_in, reading)
         )
 
     async def recover(self) -> list[Record]:

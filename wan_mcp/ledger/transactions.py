@@ -1,4 +1,7 @@
-"""What the ledger does, for every engine: each method is one transaction, run by one thread."""
+"""What the ledger does, on every engine. Each method is one transaction and runs in one thread.
+
+The methods are documented in `contract.Ledger`.
+"""
 
 import base64
 import hmac
@@ -10,14 +13,14 @@ from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, Recorded, VideoPolicy
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
-from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
 from wan_mcp.models import Job, Replacement
 
 
 class Transactions:
-    """The records of all accounts, in the hands of one process."""
+    """The paid requests of all accounts, as one process uses them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -39,7 +42,7 @@ class Transactions:
         videos: VideoPolicy | None,
     ) -> Claim:
         with self._session.transaction(account):
-            self._recover_abandoned()
+            self._recover_abandoned(account)
             if found := self._equal(account, wanted):
                 return found
             now = self._session.now()
@@ -60,8 +63,11 @@ class Transactions:
                 return self._absorb(self._rows.insert(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
                 return self._absorb(self._rows.save(known, self._accepted(known, job)))
-            # Another job was matched to this request meanwhile: the one that was paid for gets a
-            # record of its own.
+            # In the meantime the reconciler recorded another job for this request. The job in the
+            # answer is paid for too, so it gets a record of its own, unless it has one already.
+            for listed in self._by_job_id(record.account, job.job_id):
+                if not listed.from_elsewhere:
+                    return self._updated(listed, job).record
             other = record.model_copy(update={"submission_id": _new_id()})
             return self._absorb(self._rows.insert(self._accepted(other, job)))
 
@@ -96,7 +102,7 @@ class Transactions:
             return recorded[0]
 
     def record_check(
-        self, record: Record, findings: str, next_in: float | None, counts: bool
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
         with self._session.transaction(record.account):
             known = self._rows.record(record.submission_id)
@@ -105,18 +111,15 @@ class Transactions:
                     f"The outcome of request {known.submission_id} is known: it is {known.state}."
                 )
             now = self._session.now()
-            return self._rows.save(
-                known, rules.checked(known, findings, next_in, now, counts=counts)
-            )
+            return self._rows.save(known, rules.checked(known, findings, next_in, now, reading))
 
     def recover(self) -> list[Record]:
-        if not self._abandoned():  # then no lock is taken: reads work while another one writes
-            return []
-        with self._session.transaction():
-            return self._recover_abandoned()
+        # Searched without a lock, so that reads work while others write.
+        accounts = sorted({record.account for record in self._abandoned()})
+        return [record for account in accounts for record in self._recover(account)]
 
     def record(self, submission_id: str) -> Record:
-        """The record, after its owner's death has been noticed if it is still unsettled."""
+        """The record with that id. If it is unsettled and its owner dead, it is settled first."""
         record = self._rows.record(submission_id)
         unchanged = record.settled or not self.recover()
         return record if unchanged else self._rows.record(submission_id)
@@ -136,7 +139,7 @@ class Transactions:
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)
 
-    # From here on, what runs inside the transaction of one of the above.
+    # The methods below run inside the transaction of a method above.
 
     def _account_key(self) -> bytes:
         return bytes(self._rows.values(sql.SECRET)[0][0])
@@ -191,12 +194,12 @@ class Transactions:
             exact_key=fingerprint.exact_key,
             seed=seed,
             since=now - rules.REPEAT_WINDOW,
-            # A record dated by a clock that was wrong once must not answer for years.
+            # A record that a wrong clock dated must not be the answer for years.
             until=now + rules.REPEAT_WINDOW,
         )
 
     def _known(self, record: Record, state: State) -> Record:
-        """The record as it is now. Raises Fenced when it cannot enter that state from here."""
+        """The record as it is stored now. Raises Fenced if it may not enter that state."""
         known = self._rows.record(record.submission_id)
         if not rules.may_enter(known, state, self._session.me):
             raise Fenced(
@@ -210,14 +213,17 @@ class Transactions:
             return self._rows.save(known, change(known))
 
     def _accepted(self, record: Record, job: Job) -> Record:
-        """The record with the paid job; of equal requests, only one may be live."""
+        """The record with its paid job. Of several equal requests, only one may be live."""
         accepted = rules.accepted(record, job, self._session.now())
         if record.dedupe_key is None:
             return accepted
-        equal = self._rows.first(
+        equal = self._rows.find(
             sql.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
         )
-        alone = equal is None or equal.submission_id == record.submission_id
+        alone = all(
+            other.submission_id == record.submission_id or other.dedupe_key != record.dedupe_key
+            for other in equal
+        )
         return accepted if alone else rules.beside_its_equal(accepted)
 
     def _by_job_id(self, account: str, job_id: str) -> list[Record]:
@@ -245,7 +251,7 @@ class Transactions:
         return Recorded(self._rows.save(record, after))
 
     def _absorb(self, record: Record) -> Record:
-        """Take over the record that a reading of the job made before its submit was answered."""
+        """Merge the record that a reading of the job created before its request was answered."""
         assert record.job_id
         for other in self._by_job_id(record.account, record.job_id):
             if not other.from_elsewhere:
@@ -255,14 +261,20 @@ class Transactions:
             self._rows.write(sql.DELETE_JOB, submission_id=other.submission_id)
         return record
 
-    def _recover_abandoned(self) -> list[Record]:
+    def _recover(self, account: str) -> list[Record]:
+        with self._session.transaction(account):
+            return self._recover_abandoned(account)
+
+    def _recover_abandoned(self, account: str) -> list[Record]:
         now = self._session.now()
         return [
-            self._rows.save(record, rules.abandoned(record, now)) for record in self._abandoned()
+            self._rows.save(record, rules.abandoned(record, now))
+            for record in self._abandoned()
+            if record.account == account
         ]
 
     def _abandoned(self) -> list[Record]:
-        """Records that a dead process left half-way."""
+        """The unsettled records of dead processes."""
         records = self._rows.find(sql.UNSETTLED_JOBS)
         dead = {name for name in {record.owner for record in records} if self._is_dead(name)}
         return [record for record in records if record.owner in dead]
@@ -274,7 +286,7 @@ class Transactions:
 class Spending:
     """`spending_limits.Spending` inside the transaction of a claim.
 
-    Counted by the engine: an agent makes hundreds of jobs a day, and each submit counts them all.
+    The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
     """
 
     def __init__(self, rows: Rows, account: str, now: datetime) -> None:

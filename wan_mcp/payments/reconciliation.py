@@ -20,7 +20,7 @@ from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.coordination import Role
 from wan_mcp.ledger.fingerprint import without_query
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.pixeldojo.priority import Priority
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ MAX_AGE_SECONDS = 7200.0
 KNOWN_JOBS = 200
 IDLE_SECONDS = 30.0
 """How often the ledger is asked for what other processes left when they died."""
+
+NOT_FOUND = "PixelDojo's job list shows no job for this request so far."
 
 logger = logging.getLogger(__name__)
 
@@ -132,13 +134,14 @@ class Reconciler:
             self._put_off = True  # once; waiters ask so often that it would never find room
             for record in records:
                 pause = busy.retry_after or MIN_GAP_SECONDS
-                await self._record(record, busy.what, pause, counts=False)
+                await self._record(record, busy.what, pause, ListReading.FAILED)
             return
         except WanError as exc:
             self._not_before = self._clock.monotonic() + (exc.retry_after or 0.0)
             what = f"PixelDojo's job list could not be read: {exc.what}"
             for record in records:
-                await self._record(record, what, self._pause_after_failure(record), counts=False)
+                after = self._pause_after_failure(record)
+                await self._record(record, what, after, ListReading.FAILED)
             return
         self._put_off = False
         ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
@@ -164,29 +167,32 @@ class Reconciler:
                 )
             elif not any(each.seed is not None for each in listed):
                 await self._note(record, "PixelDojo's job list does not show which job is whose.")
-            elif rules.is_proven(record, self._clock.wall()) and _surrounds(record, listed, known):
+            elif not _surrounds(record, listed, known):
+                await self._note(record, NOT_FOUND)
+            elif rules.is_proven(record, self._clock.wall()):
                 why = "PixelDojo's job list shows jobs from before and after, and none for this."
                 await self._ledger.conclude(record, State.NOT_SENT, why)
             else:
-                what = "PixelDojo's job list shows no job for this request so far."
-                await self._note(record, what)
+                await self._note(record, NOT_FOUND, ListReading.SHOWS_ABSENCE)
 
-    async def _note(self, record: Record, findings: str) -> None:
-        await self._record(record, findings, self._next_in(record), counts=True)
+    async def _note(
+        self, record: Record, findings: str, reading: ListReading = ListReading.INCONCLUSIVE
+    ) -> None:
+        await self._record(record, findings, self._next_in(record, reading), reading)
 
     async def _record(
-        self, record: Record, findings: str, next_in: float | None, *, counts: bool
+        self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            await self._ledger.record_check(record, findings, next_in, counts=counts)
+            await self._ledger.record_check(record, findings, next_in, reading)
 
-    def _next_in(self, record: Record) -> float | None:
-        """Seconds until the next reading: by the schedule, and until three of them can be proof."""
+    def _next_in(self, record: Record, reading: ListReading) -> float | None:
+        """Seconds until the next reading: by the schedule, and until three of them are a proof."""
         now = self._clock.wall()
         age = (now - record.began_at).total_seconds()
         pauses = [seconds - age for seconds in SCHEDULE_SECONDS if seconds > age]
-        readings = record.proof_readings + rules.counts_as_proof(record, now)
-        if rules.PROOF_AGE_SECONDS <= age < MAX_AGE_SECONDS and readings < rules.PROOF_READINGS:
+        missing = not rules.is_proven(record, now) and reading is ListReading.SHOWS_ABSENCE
+        if missing and rules.PROOF_AGE_SECONDS <= age < MAX_AGE_SECONDS:
             pauses.append(rules.PROOF_GAP_SECONDS)
         return min(pauses, default=None)
 

@@ -1,4 +1,4 @@
-"""Reads one job: from the ledger when it knows the end, else from PixelDojo. Free of charge."""
+"""Reads one job: from the ledger if it has ended, otherwise from PixelDojo. This costs nothing."""
 
 import logging
 from contextlib import suppress
@@ -24,12 +24,12 @@ SUBMISSION_PREFIX = "sub_"
 READ_GRACE_SECONDS = 5.0
 """How long the last read of a wait may run past the end of the wait."""
 FRESH_SECONDS = 3.0
-"""A reading is not repeated for this time: an agent that asks in a loop must not use up the
+"""For this time a reading is not repeated: an agent that asks in a loop must not use up the
 requests that waiters need."""
-MAX_MISSING = 3
+MAX_MISSING_READS = 3
 MISSING_PAUSE_SECONDS = 30.0
-"""A job is lost after three readings in a row, this far apart, that did not find it: a short fault
-at PixelDojo must not lose a paid job."""
+"""A job is lost if MAX_MISSING_READS readings in a row, this far apart, did not find it: a short
+fault at PixelDojo must not lose a paid job."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class JobReader:
     """Reads the jobs of one account.
 
     Args:
-        account: returns its name in the ledger.
+        account: returns the account's name in the ledger.
     """
 
     def __init__(
@@ -70,26 +70,27 @@ class JobReader:
             raise NotFound(f"No request of this account is known as {id}.")
         return None if record is None else view_of_record(record)
 
-    async def look(self, id: str, seconds: float) -> JobView:
-        """Read a job: at most one request, and none when it could say nothing new.
+    async def read(self, id: str, seconds: float) -> JobView:
+        """Read a job with at most one request, or with none if it could bring nothing new.
 
         Args:
+            id: a submission id or job id.
             seconds: the time that the caller has left.
 
         Raises:
             NotFound: PixelDojo does not know the id.
-            Refused, CouldNotFindOut: it could not be asked.
+            Refused, CouldNotFindOut: PixelDojo could not be asked.
         """
         before = await self.known(id)
         if before is None:
-            return await self.record_update(await self._read(id, seconds, Priority.STATUS))
+            return await self.record_update(await self._request(id, seconds, Priority.STATUS))
         record = before.record
         assert record is not None
         if record.state is State.UNKNOWN:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
                 await self._reconciler.look(record.account, [record.submission_id])
             return await self.known(id) or before
-        # A lost job is asked for once more each time: its video may have come back.
+        # A lost job is read again each time, because PixelDojo may show it again.
         if record.job_id is None or (before.settled and record.state is not State.LOST):
             return before
         return before if self._is_fresh(record) else await self.ask(record, record.job_id, seconds)
@@ -97,13 +98,13 @@ class JobReader:
     async def ask(
         self, record: Record, job_id: str, seconds: float, priority: Priority = Priority.STATUS
     ) -> JobView:
-        """One request for a job that the ledger knows.
+        """Send one request for a job that the ledger knows.
 
         Raises:
-            NotFound, Refused, CouldNotFindOut: as `look`.
+            NotFound, Refused, CouldNotFindOut: as `read`.
         """
         try:
-            job = await self._read(job_id, seconds, priority)
+            job = await self._request(job_id, seconds, priority)
         except NotFound as missing:
             return await self._not_there(record, job_id, missing)
         except Busy:
@@ -120,9 +121,9 @@ class JobReader:
         except LedgerUnavailable:
             if id.startswith(SUBMISSION_PREFIX):
                 raise
-            return None  # PixelDojo itself still knows its own id
+            return None  # PixelDojo knows its own job id
 
-    async def _read(self, job_id: str, seconds: float, priority: Priority) -> Job:
+    async def _request(self, job_id: str, seconds: float, priority: Priority) -> Job:
         with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
             return await self._vendor.job(job_id, priority)
         raise CouldNotFindOut("PixelDojo did not answer in time.")
@@ -137,7 +138,7 @@ class JobReader:
         return 0 <= (self._clock.wall() - record.last_polled_at).total_seconds() < FRESH_SECONDS
 
     async def record_update(self, job: Job) -> JobView:
-        """Record what PixelDojo said of a job, as far as the ledger can be used."""
+        """Record what PixelDojo reports of a job, if the ledger can be used."""
         try:
             recorded = await self._ledger.record_update(await self._account(), job)
         except LedgerUnavailable as exc:
@@ -148,7 +149,7 @@ class JobReader:
         return view_of_record(recorded.record)
 
     async def _not_there(self, record: Record, job_id: str, missing: NotFound) -> JobView:
-        """A 404 for a job that the ledger knows: it is too new, or there is a fault, or it is lost.
+        """Conclude what a 404 means for a job that the ledger knows: too new, a fault, or lost.
 
         Raises:
             CouldNotFindOut: the next reading may find it.
@@ -160,7 +161,7 @@ class JobReader:
                 await self._coordination.polled([record.submission_id])
             return view_of_record(record)
         count = self._missing[job_id] = self._missing.get(job_id, 0) + 1
-        if count < MAX_MISSING:
+        if count < MAX_MISSING_READS:
             what = "PixelDojo does not show the job at the moment."
             raise CouldNotFindOut(what, retry_after=MISSING_PAUSE_SECONDS) from missing
         try:

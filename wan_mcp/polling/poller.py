@@ -1,7 +1,7 @@
-"""Reads the jobs that run. One process at a time does it for all that share the ledger.
+"""The poller reads live jobs from PixelDojo. One process does this for all that share a ledger.
 
-Another process takes over when the poller's lease ends, or as soon as its process is dead. What the
-poller reads is recorded in the ledger, where the waiters of every process see it.
+Another process takes over when the poller's lease expires, or as soon as its process is dead. The
+poller records its readings in the ledger, where the waiters of every process see them.
 """
 
 import logging
@@ -25,26 +25,29 @@ from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
 LEASE_SECONDS = 20.0
-"""After this time another process polls, if this one is alive but does nothing."""
+"""If the poller's process lives but does nothing, another one takes over after this time."""
 ROUND_SECONDS = 1.0
-"""How often the poller looks for jobs and waiters of other processes."""
+"""How often the poller checks the ledger for jobs and waiters of other processes."""
 FOLLOWER_SECONDS = 5.0
-"""How often another process looks whether the poller is gone."""
+"""How often the other processes check whether the poller is gone."""
 IDLE_SECONDS = 30.0
 """The pause while there is no job to poll, or while the ledger cannot be used."""
 DEBOUNCE_SECONDS = 0.05
-"""Changes that come together start one round."""
+"""Changes that arrive within this time start one round."""
 MAX_FAILURES = 3
-"""Reads that fail in a row before another process may try: the fault may be this one's network."""
+"""After this many failed reads in a row another process may try, because the fault may be the
+network of this one."""
 STEP_DOWN_SECONDS = FOLLOWER_SECONDS + 1
+"""How long a process that has stepped down leaves the role to others."""
 READ_SECONDS = 15.0
+"""How long one read of a job may take."""
 SPREAD_SECONDS = 10.0
-"""The first reads of jobs that an earlier process left are spread over this time (ours)."""
+"""The first reads of jobs from before a restart are spread over this time (ours)."""
 REFUSED_PAUSE_SECONDS = 60.0
 """The pause after a read that was refused: asking again does not repair a wrong key."""
 DRIFT_SECONDS = 5.0
-"""The wall clock and the monotonic clock drift apart by more than this when the machine has slept.
-Then every job is due."""
+"""If the wall clock and the monotonic clock drift apart by more than this, the computer was asleep,
+and every job is due."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,7 @@ class Poller:
         self._drift = self._now_drift()
 
     async def run(self) -> None:
-        """Poll, for ever."""
+        """Poll until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 changes = self._coordination.own_changes
@@ -111,7 +114,7 @@ class Poller:
                     await self._clock.sleep(DEBOUNCE_SECONDS)
 
     async def _round(self, account: str, tasks: TaskGroup) -> float:
-        """Start every read that is due; seconds until the next round."""
+        """Start every read that is due. Returns the seconds until the next round."""
         records = await self._coordination.live(account)
         woke = self._woke()
         if not records or self._failures >= MAX_FAILURES:
@@ -120,7 +123,7 @@ class Poller:
             self._readings.clear()
             self._listing.forget()
             return FOLLOWER_SECONDS if records else IDLE_SECONDS
-        self._note(records, woke)
+        self._update_readings(records, woke)
         now = self._clock.monotonic()
         alone = self._listing.read_alone(records)
         watched = {record.submission_id for record in alone if self._is_watched(record)}
@@ -142,7 +145,7 @@ class Poller:
         return max(min(times) - now, 0.0)
 
     async def _step_down(self, account: str) -> None:
-        """Let another process poll: there is nothing to do, or it cannot be done from here."""
+        """Let another process poll, because there are no jobs or because reads fail here."""
         if self._renew_at:
             self._renew_at = 0.0
             await self._coordination.leave(account, Role.POLLER)
@@ -160,8 +163,8 @@ class Poller:
             return leads
         return True
 
-    def _note(self, records: Sequence[Record], woke: bool) -> None:
-        """Bring what is known of each job up to date with the ledger."""
+    def _update_readings(self, records: Sequence[Record], woke: bool) -> None:
+        """Update the readings of all jobs from their records."""
         before = self._readings
         self._readings = {}
         for record in records:
@@ -208,15 +211,15 @@ class Poller:
         if self._listing.urgent(record, reading.at):
             return later
         idle = priority is Priority.IDLE
-        if idle:  # a caller who waits does not care how many other jobs there are
+        if idle:  # a job that is waited for is not delayed because other jobs are due
             later = max(later, self._spread_until.get(record.submission_id, 0.0))
         delay = idle_delay(reading.age) if idle else poll_delay(reading.age, reading.chance)
-        if record.last_polled_at is not None:  # the first reading comes soon, whatever the limit
+        if record.last_polled_at is not None:  # the first read is soon, whatever the limit is
             delay = max(delay, self._limiter.spacing(priority, sharers))
         return max(reading.at + delay, later)
 
     async def _read(self, record: Record, job_id: str, priority: Priority) -> None:
-        rest = 0.0
+        pause = 0.0
         try:
             await self._reader.ask(record, job_id, READ_SECONDS, priority)
             self._failures = 0
@@ -226,21 +229,21 @@ class Poller:
             )
             return
         except LedgerUnavailable:
-            rest = ROUND_SECONDS  # PixelDojo is not at fault
+            pause = ROUND_SECONDS  # the fault is not PixelDojo's
         except WanError as last_error:
-            rest = last_error.retry_after or (
+            pause = last_error.retry_after or (
                 0.0 if is_transient(last_error) else REFUSED_PAUSE_SECONDS
             )
             await self._note_error(record, last_error)
         except Exception:
             logger.exception("a read of job %s broke", job_id)
-            rest = REFUSED_PAUSE_SECONDS
+            pause = REFUSED_PAUSE_SECONDS
         finally:
             self._being_read.discard(record.submission_id)
-        # Also when nothing could be recorded: else the next round would read the job again.
+        # Also if nothing could be recorded. Otherwise the next round would read the job again.
         if reading := self._readings.get(record.submission_id):
             reading.at = self._clock.monotonic()
-            self._not_before[record.submission_id] = reading.at + rest
+            self._not_before[record.submission_id] = reading.at + pause
 
     async def _note_error(self, record: Record, last_error: WanError) -> None:
         self._failures += isinstance(last_error, CouldNotFindOut)
@@ -259,7 +262,7 @@ class Poller:
         if record.watched_until is None:
             return False
         left = (record.watched_until - self._clock.wall()).total_seconds()
-        # A later date than any waiter announces was written by a clock that was wrong.
+        # No waiter announces a later date than this: a clock that was wrong wrote it.
         return 0 < left <= 2 * WATCH_TTL_SECONDS
 
     def _woke(self) -> bool:

@@ -1,6 +1,6 @@
-"""Single looks at a job, and waits for its end, for the calls of this process.
+"""Checks and waits: what the calls of this process ask about a job.
 
-A wait reads the ledger, which the poller keeps up to date. It asks PixelDojo itself only while the
+A wait follows the job's record, which the poller updates. It asks PixelDojo itself only while the
 ledger does not have the job.
 """
 
@@ -25,17 +25,19 @@ from wan_mcp.polling.intervals import SAVE_SECONDS, poll_delay
 from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.watchers import Watchers
 
-CHECK_TRIES = 3
+MAX_CHECK_TRIES = 3
 CHECK_SECONDS = 10.0
+"""A check tries again until this time is over."""
 MAX_LINK_READS = 3
-"""How often a completed job without a link to its video is read once more."""
+"""How many more times a completed job without a link to its video is read."""
 
 
 class Waits:
-    """The looks and waits of this process's callers.
+    """The checks and waits of this process's callers.
 
     Args:
-        saves_videos: whether finished videos are saved here, so that a wait lasts until one is.
+        saves_videos: whether the videos of jobs that do not say what their submitter wants are
+            saved; a wait lasts until a video that is to be saved is there.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Waits:
         self._saves_videos = saves_videos
 
     async def check(self, id: str) -> JobView:
-        """One look at a job; a job that has ended is read from the ledger.
+        """The present state of a job. If it has ended, the ledger answers.
 
         Raises:
             NotFound: PixelDojo does not know the id, or the account has no such submission id.
@@ -58,21 +60,21 @@ class Waits:
         while True:
             attempt += 1
             try:
-                return self._dated(await self._reader.look(id, deadline - self._clock.monotonic()))
+                return self._dated(await self._reader.read(id, deadline - self._clock.monotonic()))
             except Busy as busy:
                 return await self._as_known(id, busy)
             except TRANSIENT_ERRORS as last_error:
                 pause = last_error.retry_after or retry_delay(attempt, self._clock.chance())
                 late = self._clock.monotonic() + pause >= deadline
-                if late or attempt >= CHECK_TRIES or not is_transient(last_error):
+                if late or attempt >= MAX_CHECK_TRIES or not is_transient(last_error):
                     raise
                 await self._clock.sleep(pause)
 
     async def watch(self, id: str, seconds: float) -> AsyncGenerator[Look, None]:
-        """One look after another, until the job has ended or the time is up; at least one.
+        """Yield views of a job until it has ended or the time is up; at least one.
 
-        A look that fails is yielded too, because a busy vendor only means "wait longer". The same
-        facts may be yielded twice, so that no wait is silent for long.
+        An error that asking again may overcome is yielded as well, because it only means "wait
+        longer". The same facts may be yielded twice, so that no wait is silent for long.
 
         Raises:
             NotFound: PixelDojo does not know the id, or the account has no such submission id.
@@ -84,33 +86,33 @@ class Waits:
         known = await self._reader.known(id)
         view = None if known is None else self._dated(known)
         age = (view and view.elapsed_seconds) or 0.0
-        look: Look | None = view
-        if view is None or seconds <= 0 or _needs_a_look(view):
-            async with aclosing(self._looks(id, deadline, view)) as looks:
-                async for look in looks:
-                    yield look
+        update: Look | None = view
+        if view is None or seconds <= 0 or _needs_a_read(view):
+            async with aclosing(self._readings(id, deadline, view)) as readings:
+                async for update in readings:
+                    yield update
         else:
             yield view
-        while not (self._is_over(look) or self._is_late(deadline)):
+        while not (self._is_over(update) or self._is_late(deadline)):
             try:
-                async with aclosing(self._follow(look, self._until(look, deadline))) as looks:
-                    async for look in looks:
-                        yield look
-                if not self._is_being_saved(look):
+                async with aclosing(self._follow(update, self._until(update, deadline))) as views:
+                    async for update in views:
+                        yield update
+                if not self._is_being_saved(update):
                     return
-            except LedgerUnavailable:  # until it can be followed again, this call looks itself
-                look = await self._look(id, deadline, _view(look))
-                yield look
-                if not self._is_over(look):
+            except LedgerUnavailable:  # until it can be watched again, this call asks PixelDojo
+                update = await self._read(id, deadline, _view(update))
+                yield update
+                if not self._is_over(update):
                     # Without the record, only this call's own clock shows how old the job is now.
-                    await self._pause(look, deadline, age + self._clock.monotonic() - began)
+                    await self._pause(update, deadline, age + self._clock.monotonic() - began)
 
-    async def _follow(self, look: Look | None, deadline: float) -> AsyncGenerator[JobView, None]:
+    async def _follow(self, update: Look | None, deadline: float) -> AsyncGenerator[JobView, None]:
         """A view for each change that the poller records."""
-        record = _record(look)
+        record = _record(update)
         if record is None:
             raise LedgerUnavailable("The ledger does not have the job.")
-        reads_without_link, before, saving = 0, record, self._is_being_saved(look)
+        reads_without_link, before, saving = 0, record, self._is_being_saved(update)
         async with aclosing(self._watchers.watch(record, deadline)) as changes:
             async for changed in changes:
                 view = self._view_of_change(changed, before=record)
@@ -123,39 +125,43 @@ class Waits:
                 if self._is_being_saved(view) and not saving:
                     return  # saving has a deadline of its own, which is earlier
 
-    async def _looks(
+    async def _readings(
         self, id: str, deadline: float, view: JobView | None
     ) -> AsyncGenerator[Look, None]:
-        """Looks of this call itself, until the ledger has the job and the poller reads it."""
+        """Readings by this call itself, until the ledger has the job and the poller reads it."""
         while True:
-            look = await self._look(id, deadline, view)
-            yield look
-            if _record(look) is not None or self._is_over(look) or self._is_late(deadline):
+            update = await self._read(id, deadline, view)
+            yield update
+            if _record(update) is not None or self._is_over(update) or self._is_late(deadline):
                 return
-            view = _view(look)
-            await self._pause(look, deadline)
+            view = _view(update)
+            await self._pause(update, deadline)
 
     async def _as_known(self, id: str, busy: Busy) -> JobView:
-        """What the ledger has, when no request can be made now. Raises `busy` if it has nothing."""
+        """What the ledger knows, while PixelDojo cannot be asked.
+
+        Raises:
+            Busy: the ledger knows nothing.
+        """
         view = await self._reader.known(id)
         if view is None:
             raise busy
         return self._dated(view, busy)
 
-    async def _look(self, id: str, deadline: float, before: JobView | None) -> Look:
+    async def _read(self, id: str, deadline: float, before: JobView | None) -> Look:
         try:
             left = deadline - self._clock.monotonic()
-            return self._dated(await self._reader.look(id, left))
+            return self._dated(await self._reader.read(id, left))
         except TRANSIENT_ERRORS as last_error:
             if not is_transient(last_error):
                 raise
             return last_error if before is None else self._dated(before, last_error)
         except LedgerUnavailable:
-            # Only the ledger knows which job a submission id became; PixelDojo knows its own id.
+            # Only the ledger knows the job of a submission id; PixelDojo knows its own job id.
             known = None if before is None else before.job
             if known is None or known.job_id == id:
                 raise
-            return await self._look(known.job_id, deadline, before)
+            return await self._read(known.job_id, deadline, before)
 
     def _view_of_change(self, record: Record, before: Record) -> JobView:
         """A view of a changed record. Raises a permanent error that is newer than `before`."""
@@ -168,68 +174,68 @@ class Waits:
             raise last_error
         return self._dated(view_of_record(record), last_error)
 
-    def _is_over(self, look: Look | None) -> bool:
-        view = _view(look)
+    def _is_over(self, update: Look | None) -> bool:
+        view = _view(update)
         return view is not None and view.settled and not self._is_being_saved(view)
 
-    def _is_being_saved(self, look: Look | None) -> bool:
-        return self._seconds_left_to_save(look) > 0
+    def _is_being_saved(self, update: Look | None) -> bool:
+        return self._seconds_left_to_save(update) > 0
 
-    def _seconds_left_to_save(self, look: Look | None) -> float:
-        """How long the video may still be saved; 0 when there is nothing to wait for."""
-        view, record = _view(look), _record(look)
-        if not self._saves_videos or view is None or view.status is not JobStatus.COMPLETED:
+    def _seconds_left_to_save(self, update: Look | None) -> float:
+        """How long a wait may still last for the video; 0 if there is nothing to wait for."""
+        view, record = _view(update), _record(update)
+        if record is None or view is None or view.status is not JobStatus.COMPLETED:
             return 0.0
-        if (
-            record is None
-            or record.ended_at is None
-            or record.video_url is None
-            or record.from_elsewhere
-        ):
+        if record.ended_at is None or record.video_url is None or not self._will_be_saved(record):
             return 0.0
         age = (self._clock.wall() - record.ended_at).total_seconds()
-        return (
-            SAVE_SECONDS - age if age >= 0 and not (record.saved_path or record.not_saved) else 0.0
-        )
+        return SAVE_SECONDS - age if age >= 0 else 0.0
 
-    def _until(self, look: Look | None, deadline: float) -> float:
-        """When to stop following: at the deadline, or when the time to save the video is over."""
-        left = self._seconds_left_to_save(look)
+    def _will_be_saved(self, record: Record) -> bool:
+        """Whether the submitter wants the video saved, and that has neither happened nor failed."""
+        folder = record.video_folder
+        wanted = self._saves_videos if folder is None else bool(folder)
+        done = record.saved_path or record.not_saved
+        return wanted and not done and not record.from_elsewhere
+
+    def _until(self, update: Look | None, deadline: float) -> float:
+        """When to stop watching: at the deadline, or when the time to save the video is over."""
+        left = self._seconds_left_to_save(update)
         return min(deadline, self._clock.monotonic() + left) if left > 0 else deadline
 
     def _is_late(self, deadline: float) -> bool:
         return self._clock.monotonic() >= deadline
 
     def _dated(self, view: JobView, last_error: WanError | None = None) -> JobView:
-        """The view with the age of the job as it is now, and with the error of this look."""
+        """The view with the present age of the job, and with the error of this reading."""
         elapsed = view.age(self._clock.wall())
         return replace(view, elapsed_seconds=elapsed, last_error=last_error)
 
-    async def _pause(self, look: Look, deadline: float, elapsed: float | None = None) -> None:
-        view = _view(look)
+    async def _pause(self, update: Look, deadline: float, elapsed: float | None = None) -> None:
+        view = _view(update)
         if elapsed is None:
             elapsed = (view and view.elapsed_seconds) or 0.0
         delay = poll_delay(elapsed, self._clock.chance())
-        last_error = look if isinstance(look, WanError) else look.last_error
+        last_error = update if isinstance(update, WanError) else update.last_error
         retry_after = (last_error and last_error.retry_after) or 0.0
         left = deadline - self._clock.monotonic()
         await self._clock.sleep(max(min(max(delay, retry_after), left), 0.0))
 
 
-def _view(look: Look | None) -> JobView | None:
-    return None if isinstance(look, WanError) else look
+def _view(update: Look | None) -> JobView | None:
+    return None if isinstance(update, WanError) else update
 
 
-def _record(look: Look | None) -> Record | None:
-    view = _view(look)
+def _record(update: Look | None) -> Record | None:
+    view = _view(update)
     return None if view is None else view.record
 
 
-def _needs_a_look(view: JobView) -> bool:
+def _needs_a_read(view: JobView) -> bool:
     """Whether the poller would not read the job, or its last error was a permanent one."""
     if view.record is None:
         return True
     last_error = last_error_of(view.record)
-    is_looked_for = view.status in (JobStatus.UNKNOWN, JobStatus.LOST)
+    is_unpolled = view.status in (JobStatus.UNKNOWN, JobStatus.LOST)
     has_failed = last_error is not None and not is_transient(last_error) and not view.settled
-    return is_looked_for or view.lacks_video_url or has_failed
+    return is_unpolled or view.lacks_video_url or has_failed

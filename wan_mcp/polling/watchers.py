@@ -1,4 +1,7 @@
-"""Callers that wait for a job in this process. They send no request: they watch its record."""
+"""The watchers of this process: they pass changes of a job's record on to its waiters.
+
+A waiter sends no request to PixelDojo. The poller reads the job, in this process or in another one.
+"""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -14,35 +17,36 @@ from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Coordination
 from wan_mcp.ledger.record import Record, State
 
 MAX_WAITERS = 2_000
-"""Waiters at the same time. Each holds a call open; with 1,000 the process takes about 100 MB."""
+"""How many waiters there may be at the same time. Each one is an open call; with 1,000 of them the
+process uses about 100 MB."""
 BUSY_SECONDS = 30.0
-"""When one more caller may try again."""
+"""After this time a caller that found no place may try again."""
 HEARTBEAT_SECONDS = 15.0
 """A waiter gets an update at least this often: hosts give up on a silent call after 60 s, some
 transports after 20 s (observed elsewhere)."""
 CHEAP_WAITERS = 50
-"""Up to so many waiters get an update for each reading; more get one for each change, and at the
-heartbeat."""
+"""Up to this many waiters get an update for each reading. If there are more, they get one for each
+change, and at the heartbeat."""
 POLL_SECONDS = 0.5
-"""How often the ledger is asked whether another process has written."""
+"""How often the ledger is asked whether another process has written to it."""
 MAX_MISSES = 3
-"""Failures of the ledger in a row after which waiters read their jobs by themselves."""
+"""After this many failures of the ledger in a row, the waiters read their jobs themselves."""
 DEGRADED_RETRY_SECONDS = 5.0
 """How often the ledger is tried again after that."""
 DEBOUNCE_SECONDS = 0.05
-"""Changes that come together are read once."""
+"""Changes that arrive within this time are read once."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class _Topic:
-    """A record that is waited for.
+    """A record that has waiters.
 
     Attributes:
         changed: set at the next update.
-        stale: whether it is not known which of two states of the record is the newer one.
-        gone: whether another record stands for the job by now.
+        stale: whether this state of the record may be older than one that a waiter has seen.
+        gone: whether the job has another record now.
     """
 
     record: Record
@@ -79,21 +83,21 @@ class Watchers:
             until: when the time is up, on the monotonic clock.
 
         Raises:
-            Busy: MAX_WAITERS wait already.
-            LedgerUnavailable: the record cannot be followed; the caller may read the job itself.
+            Busy: there are MAX_WAITERS waiters already.
+            LedgerUnavailable: the record cannot be watched; the caller may read the job itself.
         """
         topic = self._enter(record)
         changed = topic.changed
         try:
             while (left := until - self._clock.monotonic()) > 0:
                 if self._degraded:
-                    raise LedgerUnavailable("The ledger cannot be followed just now.")
+                    raise LedgerUnavailable("The ledger cannot be read at the moment.")
                 # Spread, so that a thousand waiters that began together do not answer together.
                 beat = HEARTBEAT_SECONDS * (1 - 0.5 * self._clock.chance())
                 await self._clock.wait(changed.wait, min(left, beat))
-                changed = topic.changed  # before the caller takes its time with this one
+                changed = topic.changed  # taken before the yield, during which changes may come
                 if topic.gone:
-                    raise LedgerUnavailable("Another record stands for the job.")
+                    raise LedgerUnavailable("The job has another record now.")
                 yield topic.record
             if changed.is_set():
                 yield topic.record
@@ -101,7 +105,7 @@ class Watchers:
             self._leave(topic)
 
     async def run(self) -> None:
-        """Publish what changes, for ever."""
+        """Publish changes until cancelled."""
         while True:
             if not self._topics:
                 await self._arrived.wait()
@@ -152,7 +156,7 @@ class Watchers:
             del self._topics[topic.record.submission_id]
 
     async def _announce(self) -> None:
-        """Announce to the poller which jobs are waited for: new ones at once, all regularly."""
+        """Announce to the poller which jobs have waiters: new ones at once, all regularly."""
         now = self._clock.monotonic()
         if now >= self._renew_at:
             self._announced.clear()
@@ -185,7 +189,8 @@ class Watchers:
     def _is_update(self, record: Record, before: Record) -> bool:
         if _shown(record) != _shown(before):
             return True
-        # Each reading is an update while that is cheap; who waits for a video's link counts them.
+        # Each reading is an update while that is cheap, or while waiters count readings because the
+        # link to the video is missing.
         counts = self._waiters <= CHEAP_WAITERS or record.state is State.COMPLETED
         return counts and record.last_polled_at != before.last_polled_at
 

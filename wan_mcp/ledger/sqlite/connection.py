@@ -1,4 +1,4 @@
-"""The SQLite file: opened, brought to this version, and its failures put into our words."""
+"""Opens the SQLite file, brings it to this version, and turns its errors into LedgerUnavailable."""
 
 import logging
 import secrets
@@ -12,14 +12,15 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
 
 BUSY_SECONDS = 5.0
-"""How long to wait for another process that writes; each write takes about a millisecond."""
-
+"""How long to wait for another process that writes (ours). One write takes about a millisecond."""
 IMPATIENT_SECONDS = 0.3
+"""How long a change that concerns no money waits for another process (ours)."""
 
-_WORDS = {
-    sqlite3.SQLITE_BUSY: "is held by another process for too long",
-    sqlite3.SQLITE_LOCKED: "is held by another process for too long",
-    sqlite3.SQLITE_PROTOCOL: "is held by another process for too long",
+_HELD = "has been held by another process for too long"
+_REASONS = {
+    sqlite3.SQLITE_BUSY: _HELD,
+    sqlite3.SQLITE_LOCKED: _HELD,
+    sqlite3.SQLITE_PROTOCOL: _HELD,
     sqlite3.SQLITE_INTERRUPT: "was interrupted",
     sqlite3.SQLITE_NOMEM: "cannot be used: there is no memory left",
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
@@ -32,17 +33,22 @@ _WORDS = {
     sqlite3.SQLITE_NOTADB: "is damaged: it is not a database",
     sqlite3.SQLITE_ERROR: "is not one that this program can read",
 }
-logger = logging.getLogger(__name__)
 _TRANSIENT = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM),
 }
+
+logger = logging.getLogger(__name__)
 
 
 def connect(
     path: Path, *, writable: bool = True, busy_seconds: float = BUSY_SECONDS
 ) -> sqlite3.Connection:
     """A connection that loses no committed change, even when the power fails.
+
+    Args:
+        writable: whether changes are wanted too.
+        busy_seconds: how long to wait for a lock that another process holds.
 
     Raises:
         sqlite3.Error, LedgerUnavailable: the file cannot be used.
@@ -67,12 +73,13 @@ def read_only(path: Path) -> sqlite3.Connection:
     """A connection for one read, where the file or its folder cannot be written.
 
     Raises:
-        sqlite3.Error, LedgerUnavailable: the file cannot be read, or has another format.
+        sqlite3.Error: the file cannot be read.
+        LedgerUnavailable: the file has the format of another version.
     """
     connection = connect(path, writable=False)
     try:
         if _missing(connection, MIGRATIONS):
-            raise LedgerUnavailable("The ledger is read-only, and has an old format.")
+            raise LedgerUnavailable("The ledger is read-only and has an old format.")
     except BaseException:
         connection.close()
         raise
@@ -82,16 +89,16 @@ def read_only(path: Path) -> sqlite3.Connection:
 def migrate(
     connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
 ) -> None:
-    """Bring the file to this program's version, in one transaction.
+    """Bring the file to this version of the program, in one transaction.
 
     Raises:
-        LedgerUnavailable: the file comes from a newer version; it is left as it is.
+        LedgerUnavailable: the file was written by a newer version. It is left as it is.
         sqlite3.Error: the file cannot be used.
     """
     if not _missing(connection, migrations):
         return
     with transaction(connection):
-        # Asked again: another process may have done it while we waited for the lock.
+        # Read again: another process may have done this while we waited for the lock.
         for statements in _missing(connection, migrations):
             for statement in statements:
                 connection.execute(statement)
@@ -104,7 +111,7 @@ def migrate(
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, and alone among the writers of all processes from the first line on."""
+    """All or nothing. No other process can write from the beginning of the block to its end."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -116,8 +123,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def patience(connection: sqlite3.Connection, patient: bool) -> Iterator[None]:
-    """Wait for other writers only shortly where that is enough: one thread writes for all callers,
-    and a payment must not queue behind a note that can be written later or left out.
+    """Within it, an impatient change gives up early when another process holds the file.
+
+    One thread writes for all callers. A payment must not wait behind a note that can be written
+    later or left out.
     """
     if patient:
         yield
@@ -131,16 +140,17 @@ def patience(connection: sqlite3.Connection, patient: bool) -> Iterator[None]:
 
 @contextmanager
 def as_ledger_errors(path: Path) -> Iterator[None]:
-    """The one seam where SQLite's and the disk's failures become LedgerUnavailable."""
+    """Within it, errors of SQLite and of the disk become LedgerUnavailable."""
     try:
         yield
     except sqlite3.Error as exc:
-        # An extended code has the plain one in its last byte. No code: a mistake of ours.
+        # The last byte of an extended code is the plain one. An error without a code is a defect
+        # of this program, and must be seen as one.
         code = getattr(exc, "sqlite_errorcode", None)
-        words = None if code is None else _WORDS.get(code & 0xFF)
-        if code is None or words is None:
+        reason = None if code is None else _REASONS.get(code & 0xFF)
+        if code is None or reason is None:
             raise
-        raise _unavailable(path, words, transient=code & 0xFF in _TRANSIENT) from exc
+        raise _unavailable(path, reason, transient=code & 0xFF in _TRANSIENT) from exc
     except OSError as exc:
         raise _unavailable(path, f"cannot be used: {exc.strerror}", transient=False) from exc
 
@@ -148,8 +158,9 @@ def as_ledger_errors(path: Path) -> Iterator[None]:
 def _mode(path: Path, *, writable: bool) -> str:
     if writable:
         return "?mode=rw"
-    # Where we may not write, SQLite cannot make its shared memory. It then reads only a file that
-    # is said to stand still: one that no process has open, which shows in the missing -wal.
+    # Where we may not write, SQLite cannot create its shared memory. It then reads the file only if
+    # we declare that nobody changes it. That is true if no process has it open: then there is no
+    # file with the suffix -wal.
     return "?mode=ro" if Path(f"{path}-wal").exists() else "?mode=ro&immutable=1"
 
 
@@ -159,7 +170,7 @@ def _make_durable(connection: sqlite3.Connection, busy_seconds: float) -> None:
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
     until = time.monotonic() + busy_seconds
     while not _is_wal(connection):
-        # Two processes on a new file: this switch does not wait for its lock as writes do.
+        # When two processes open a new file, this switch does not wait for the lock as writes do.
         if time.monotonic() > until:
             raise LedgerUnavailable(
                 "The ledger cannot be opened: another program holds it, or its disk cannot be "
@@ -191,7 +202,7 @@ def _missing(
     return migrations[version:]
 
 
-def _unavailable(path: Path, words: str, *, transient: bool) -> LedgerUnavailable:
-    # The folder goes to the log only: over HTTP the caller may be a stranger to this machine.
-    logger.warning("the ledger %s %s", path, words)
-    return LedgerUnavailable(f"The ledger ({path.name}) {words}.", transient=transient)
+def _unavailable(path: Path, reason: str, *, transient: bool) -> LedgerUnavailable:
+    # The folder is written to the log only: over HTTP the caller may be another person.
+    logger.warning("the ledger %s %s", path, reason)
+    return LedgerUnavailable(f"The ledger ({path.name}) {reason}.", transient=transient)

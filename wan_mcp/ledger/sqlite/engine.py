@@ -30,10 +30,11 @@ class SQLiteLedger(ThreadedLedger):
     """`Ledger` on a file.
 
     Args:
-        folder: a folder of the ledger's own, made when missing; others' rights to it are removed.
+        folder: contains nothing but the ledger. It is created if it is missing, and the rights of
+            other users to it are removed.
         limits: what the operator allows.
-        now: the date, UTC.
-        look_seconds: how often `settled` looks for what another process wrote.
+        now: gives the date and time, UTC.
+        look_seconds: how often `settled` looks for changes by other processes.
         connect: opens the file for writing.
     """
 
@@ -51,7 +52,7 @@ class SQLiteLedger(ThreadedLedger):
 
 
 class SQLiteEngine:
-    """Opens the file, brings it to this version, and takes a name for this process."""
+    """Opens the file, brings it to this version, and gives this process a name."""
 
     not_writable: tuple[type[Exception], ...] = (OSError, sqlite3.OperationalError)
 
@@ -83,7 +84,7 @@ class SQLiteSession:
 
     Args:
         connection: open and migrated.
-        owner: this process; None where nothing can be written.
+        owner: the lock of this process; None for a session that only reads.
     """
 
     def __init__(self, connection: sqlite3.Connection, now: Now, owner: ProcessLock | None) -> None:
@@ -103,7 +104,7 @@ class SQLiteSession:
 
     @contextmanager
     def transaction(self, account: str | None = None, *, patient: bool = True) -> Iterator[None]:
-        # One writer at a time in the whole file, so the account makes no difference.
+        # SQLite has one writer at a time in the whole file, whatever the account.
         with database.patience(self._connection, patient), database.transaction(self._connection):
             yield
 

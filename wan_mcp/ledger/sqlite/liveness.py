@@ -1,6 +1,7 @@
-"""Who is alive: each process holds a lock that the kernel drops with it, even at kill -9.
+"""Which processes are alive: each one holds a lock, which the kernel releases when it ends.
 
-A process id would not do: it is used again, and means nothing to another container.
+That is true after kill -9 too. A process id would not be enough: the system uses it again, and it
+has no meaning in another container.
 """
 
 import os
@@ -16,13 +17,18 @@ from wan_mcp.file_lock import try_lock
 
 
 class ProcessLock:
-    """This process, as long as the object lives, under a random name that is never used again.
+    """The lock of this process. Its random name is never used again.
+
+    It is held until `release`, or until the process ends.
 
     Args:
-        folder: where the lock files of all processes lie.
+        folder: contains the lock files of all processes. It is created if it is missing.
+
+    Attributes:
+        name: the name of the lock file, under which this process owns records.
 
     Raises:
-        OSError: the folder takes no lock file.
+        OSError: a lock file cannot be created in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,18 +42,18 @@ class ProcessLock:
         return name != self.name and _free(self._folder / name)
 
     def sweep(self) -> None:
-        """Remove the lock files of dead processes: a missing file says dead just as well."""
+        """Remove the lock files of dead processes. A missing file means the same: dead."""
         for path in self._folder.iterdir():
             if path.name != self.name:
                 _free(path, remove=True)
 
     def release(self) -> None:
-        """End the ownership."""
+        """Release the lock: from now on the other processes see this one as dead."""
         self.drop_inherited()
         _remove(self._folder / self.name)
 
     def drop_inherited(self) -> None:
-        """In a forked child: close the copy of the lock, which would outlive its owner."""
+        """In a forked child: close the copy of the lock, or a dead parent looks alive."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
@@ -64,13 +70,17 @@ def _new_lock(folder: Path) -> tuple[str, int]:
 
 
 def _free(path: Path, *, remove: bool = False) -> bool:
-    """Whether nobody holds that lock; its file is removed while we hold it, if wanted."""
+    """Whether no process holds that lock.
+
+    Args:
+        remove: remove the file of a free lock, while this process holds it.
+    """
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return True
     except PermissionError:
-        return False  # on Windows, a file that is being removed: whoever does it knows
+        return False  # on Windows, another process is removing the file: it reports the death
     try:
         free = try_lock(file)
         if free and remove:
@@ -78,12 +88,12 @@ def _free(path: Path, *, remove: bool = False) -> bool:
     finally:
         os.close(file)
     if free and remove and sys.platform == "win32":
-        _remove(path)  # an open file cannot be removed there, not even by us, nor a live owner's
+        _remove(path)  # Windows removes no open file, so a living owner keeps its lock file
     return free
 
 
 def _remove(path: Path) -> None:
-    with suppress(PermissionError):  # on Windows while another process has it open
+    with suppress(PermissionError):  # on Windows, another process has the file open
         path.unlink(missing_ok=True)
 
 

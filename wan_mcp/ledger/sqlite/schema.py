@@ -1,7 +1,9 @@
-"""The format of the ledger's file, one step for each version of it.
+"""The format of the ledger's file, and the steps from each version of it to the next.
 
-Steps only add: a server of an older version may be alive on the file, with a paid request in the
-air, and must still be able to record its answer.
+A step only adds. A server of an older version may still use the file and wait for the answer to a
+paid request, and it must be able to record that answer.
+
+Some columns have other names than the fields of a record: see `statements.COLUMNS`.
 """
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -36,8 +38,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             findings          TEXT
         )
         """,
-        # The last word against paying twice: even a wrong claim cannot insert a second live row.
-        # The states stand in the order that `listed` gives them, else no query uses the index.
+        # The last protection against paying twice: even a defective claim cannot insert a second
+        # live record. The states are in the order of `statements.states`: a query uses the index
+        # only if it names them in the same order.
         """
         CREATE UNIQUE INDEX live ON jobs (account, digest)
         WHERE state IN ('accepted', 'intent', 'sending', 'unknown')
@@ -68,12 +71,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             held_until   REAL
         )
         """,
-        # Asked for every second; an account's history only grows.
+        # The poller reads these jobs every second, and the history of an account only grows.
         """
         CREATE INDEX polled ON jobs (account) WHERE job_id IS NOT NULL
         AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL)
         """,
-        # Partial, so that a submit, which has not ended, does not pay for it.
+        # Partial, so that a submit, whose job has not ended, does not have to update it.
         """
         CREATE INDEX unsaved ON jobs (account, ended_at)
         WHERE ended_at IS NOT NULL AND saved_path IS NULL
@@ -89,4 +92,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN video_limit_gb REAL",
     ),
 )
-"""One entry for each version of the schema: the statements that lead to it from the one before."""
+"""For each version of the format, the statements that lead to it from the version before."""

@@ -1,4 +1,4 @@
-"""What benches of a whole server share: its rooms, and a sandbox whose jobs they know."""
+"""What the benches share: a server without MCP, and a sandbox whose jobs the ledger knows."""
 
 import asyncio
 import time as real
@@ -27,17 +27,17 @@ from wan_mcp.sandbox import KEY, Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.http.faults import Scripts
 
-ROUND_TRIP = 0.2
-ENDLESS = "https://media.example/media/endless.mp4"
-"""The clip of a job that never ends in the sandbox."""
+ROUND_TRIP_SECONDS = 0.2
+ENDLESS_VIDEO = "https://media.example/media/endless.mp4"
+"""The video of a job that never ends in the sandbox."""
 NO_LIMITS = SpendingLimits(None, None, None, None)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Rooms:
-    """One server's rooms, without the protocol."""
+class Server:
+    """A server without MCP."""
 
     jobs: Jobs
     ledger: Ledger
@@ -46,34 +46,34 @@ class Rooms:
 
 
 @asynccontextmanager
-async def rooms(
+async def opened_server(
     folder: Path,
     base: str,
     clock: Clock | None = None,
     *,
     agent: str = "wan-mcp",
-    kind: type[SharedRateLimiter] = SharedRateLimiter,
-) -> AsyncIterator[Rooms]:
-    """The rooms as the server wires them; no cap stands against a submit."""
+    limiter_type: type[SharedRateLimiter] = SharedRateLimiter,
+) -> AsyncIterator[Server]:
+    """A server with its background tasks, built as wan-mcp builds it; no spending limits."""
     clock = clock or Clock()
     ledger = SQLiteLedger(folder, limits=NO_LIMITS, now=clock.wall)
     account = partial(ledger.account, base, KEY)
-    limiter = kind(ledger.coordination, account, clock)
+    limiter = limiter_type(ledger.coordination, account, clock)
     dojo = PixelDojo(base, KEY, agent=agent, limiter=limiter)
     async with anyio.create_task_group() as background:
         jobs = Jobs(dojo, ledger, account, limiter, background, clock)
         background.start_soon(jobs.run)
-        yield Rooms(jobs, ledger, await account(), limiter)
+        yield Server(jobs, ledger, await account(), limiter)
         background.cancel_scope.cancel()
     await dojo.aclose()
     await ledger.aclose()
 
 
-async def run_already(sandbox: Sandbox, ledger: Ledger, account: str, count: int) -> list[str]:
-    """Endless jobs that PixelDojo and the ledger know, and no request was made for; their ids."""
+async def add_running_jobs(sandbox: Sandbox, ledger: Ledger, account: str, count: int) -> list[str]:
+    """Add endless jobs to the sandbox and the ledger without a request. Returns their ids."""
     ids = []
     for number in range(count):
-        wanted = Replacement(video=ENDLESS, character_image=sandbox.image_url, seed=number)
+        wanted = Replacement(video=ENDLESS_VIDEO, character_image=sandbox.image_url, seed=number)
         job_id = sandbox.vendor.run(KEY, run_body(wanted)).id
         claim = await ledger.claim(account, wanted, generated_seed=number, estimate=10)
         await ledger.commit_sending(claim.record)
@@ -84,32 +84,32 @@ async def run_already(sandbox: Sandbox, ledger: Ledger, account: str, count: int
 
 @asynccontextmanager
 async def virtual_sandbox(time: VirtualTime, terms: Terms) -> AsyncIterator[Sandbox]:
-    """A sandbox in the virtual time, as a client that reads the real date must see it."""
+    """A sandbox in virtual time, which sends real dates because the client compares them."""
     sandbox = Sandbox(terms, clock=time.monotonic, idle_seconds=1e9)
 
     def unix_time(at: float | None = None) -> float:
         return real.time() + (0.0 if at is None else at - time.now)
 
-    # X-RateLimit-Reset is a date, and our client compares it with the machine's own.
+    # X-RateLimit-Reset is a date, and the client compares it with the date of this computer.
     with patch.object(sandbox.vendor, "unix_time", unix_time):
         async with sandbox:
             yield sandbox
 
 
 def virtually(work: Callable[[VirtualTime], Coroutine[Any, Any, T]]) -> T:
-    """Run it in virtual time, with real sockets."""
+    """Run `work` in virtual time, with real sockets."""
     time = VirtualTime()
     loop = partial(VirtualLoop, time, sockets=True)
     with (
         watched_threads(),
-        patch("httpcore._async.http11.time", time),  # by it idle connections are closed
+        patch("httpcore._async.http11.time", time),  # decides when idle connections are closed
         asyncio.Runner(loop_factory=loop) as runner,
     ):
         return runner.run(work(time))
 
 
-class Diary(Scripts):
-    """When each request arrived at the sandbox."""
+class ArrivalLog(Scripts):
+    """Notes when each request arrives at the sandbox."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
@@ -117,13 +117,13 @@ class Diary(Scripts):
         self._now = now
 
     def next(self, method: str, path: str) -> Fault:
-        """Its fault, else the honest answer after the time it travels."""
+        """The fault of a request; without one, an honest answer after the round trip."""
         self.arrived.append((self._now(), method))
-        return super().next(method, path) or faults.held(faults.honest(), after=ROUND_TRIP)
+        return super().next(method, path) or faults.held(faults.honest(), after=ROUND_TRIP_SECONDS)
 
 
 async def wait(jobs: Jobs, job_id: str) -> None:
-    """Wait for a job, for ever."""
+    """Wait for a job until cancelled."""
     while True:
         async for _ in jobs.watch(job_id, 900):
             pass
@@ -131,7 +131,7 @@ async def wait(jobs: Jobs, job_id: str) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A sandbox whose jobs the ledger knows, and the folder of that ledger."""
+    """A sandbox, and a data folder with a ledger that knows the sandbox's jobs."""
 
     sandbox: Sandbox
     data: Path
@@ -141,14 +141,14 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(terms: Terms, count: int) -> AsyncIterator[Scene]:
-    """So many running jobs, which no request was made for."""
+async def opened_scene(terms: Terms, count: int) -> AsyncIterator[Scene]:
+    """A sandbox and a ledger with `count` running jobs, for which no request was made."""
     async with AsyncExitStack() as stack:
         data = Path(stack.enter_context(TemporaryDirectory()))
         sandbox = await stack.enter_async_context(Sandbox(terms))
-        sandbox.scripts = Diary(real.monotonic)
+        sandbox.scripts = ArrivalLog(real.monotonic)
         ledger = SQLiteLedger(data / "ledger", limits=NO_LIMITS)
         stack.push_async_callback(ledger.aclose)
         account = await ledger.account(sandbox.api_base, KEY)
-        ids = await run_already(sandbox, ledger, account, count)
+        ids = await add_running_jobs(sandbox, ledger, account, count)
         yield Scene(sandbox, data, ledger, account, ids)
