@@ -83,6 +83,25 @@ def test_repeating_is_called_safe_only_where_it_helps() -> None:
     assert safe == {RateLimited, NotSent, CouldNotFindOut, Busy}
 
 
+def test_repeating_is_not_called_safe_when_it_makes_no_sense_within_two_minutes() -> None:
+    """A loop that waits for what takes hours spins, and a person should decide (ours)."""
+    soon, late = RateLimited("x", retry_after=119.2), RateLimited("x", retry_after=121)
+
+    assert (soon.retry_safe, soon.wait_seconds) == (True, 120)
+    assert (late.retry_safe, late.wait_seconds) == (False, 121)
+    for for_good in (NotSent("x", transient=False), CouldNotFindOut("x", transient=False)):
+        assert (for_good.retry_safe, for_good.wait_seconds) == (False, None)
+
+
+@each_class
+def test_error_that_may_be_repeated_says_in_how_many_seconds(error_class: type[WanError]) -> None:
+    """A program cannot read "in a minute" out of a sentence (ours)."""
+    error = error_class("x")
+
+    assert (error.wait_seconds is None) == (not error.retry_safe)
+    assert error.wait_seconds is None or 1 <= error.wait_seconds <= 120
+
+
 def test_id_that_is_not_found_leads_to_the_list_of_ids() -> None:
     """A model that lost the id cannot check it against anything else (ours)."""
     assert "list_jobs shows the ids" in NotFound.advice

@@ -1,7 +1,7 @@
 """An event loop in virtual time: when there is nothing to do, its clock jumps to the next timer.
 
-Half an hour of polling takes seconds, and every run has exactly the same times. Threads, sockets and
-the processes that read videos are real; while one of them works, virtual time stands still.
+Half an hour of polling takes seconds, and every run has exactly the same times. Threads, sockets
+and the processes that read videos are real; while one of them works, virtual time stands still.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import anyio.to_thread
 from wan_mcp.clock import Clock
 
 EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
-GRACE_SECONDS = 0.001
+GRACE_SECONDS = 0.005
 """In this real time, bytes arrive from one socket of this process at another."""
 
 

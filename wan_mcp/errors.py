@@ -20,9 +20,32 @@ whether the same call may succeed later without being paid twice, and what to do
 contains the API key.
 """
 
+import math
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 Charged = Literal["no", "yes", "unknown"]
+
+SOON_SECONDS = 120.0
+"""The longest wait after which a program may be asked to repeat its call (ours): a loop that waits
+for what takes hours spins, and a person should decide."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of a limit that stands against a call.
+
+    Attributes:
+        limit: its name: that of the environment variable that holds it.
+        value: the limit itself, in what it limits: credits, jobs or requests.
+        used: how much of it is used up; None when that is not known.
+        blocking_job_ids: the jobs that have to end first; a few of them when they are many.
+    """
+
+    limit: str
+    value: float
+    used: float | None
+    blocking_job_ids: tuple[str, ...] = ()
 
 
 class WanError(Exception):
@@ -31,19 +54,24 @@ class WanError(Exception):
     Args:
         what: one plain sentence that says what happened.
         next_step: what to do now; if left out, the advice of the class.
-        retry_after: seconds that PixelDojo asks to wait, 0 to 300; None if it does not.
+        retry_after: seconds until the same call makes sense, such as those that PixelDojo asks
+            for; None if that is not known.
 
     Attributes:
         charged: whether this call cost credits; an earlier call that it joined does not count.
-        retry_safe: whether the same call may succeed later and cannot be paid twice; if that
-            depends on more than the class, it is set on the error itself.
+        retry_safe: whether the same call may succeed within SOON_SECONDS and cannot be paid
+            twice; if that depends on more than the class, it is set on the error itself.
+        usual_wait: seconds to wait before the same call where nothing names a time (ours).
         job_id: the id to ask about later, if a job may have been started.
+        figures: those of the limit that was reached, if it was a limit.
     """
 
     code: ClassVar[str]
     charged: Charged = "no"
     retry_safe: bool = False
+    usual_wait: ClassVar[float] = 60.0
     advice: ClassVar[str]
+    figures: Figures | None = None
 
     def __init__(
         self, what: str, *, next_step: str | None = None, retry_after: float | None = None
@@ -53,6 +81,18 @@ class WanError(Exception):
         self.next_step = next_step or self.advice
         self.retry_after = retry_after
         self.job_id: str | None = None
+        if retry_after is not None and retry_after > SOON_SECONDS:
+            self.retry_safe = False
+
+    @property
+    def wait_seconds(self) -> int | None:
+        """Whole seconds until the same call makes sense, at least 1; None if that is not known."""
+        seconds = self.retry_after
+        if seconds is None:
+            if not self.retry_safe:
+                return None
+            seconds = self.usual_wait
+        return max(math.ceil(seconds), 1)
 
 
 class Refused(WanError):
@@ -136,6 +176,12 @@ class RateLimited(Refused):
     advice = "Wait for the time named (a minute if none is named), then repeat the same call."
 
 
+_ASK_FIRST = (
+    "Nothing was charged. Ask the user to mend what the message names (the network, the proxy "
+    "settings, PIXELDOJO_API_BASE), then call again."
+)
+
+
 class NotSent(WanError):
     """No byte of the paid request left this machine, so nothing can have been charged.
 
@@ -145,14 +191,16 @@ class NotSent(WanError):
 
     code = "not_sent"
     retry_safe = True
+    usual_wait = 10.0
     advice = (
         "Repeating the same call is safe. If it keeps failing, ask the user to check the network, "
         "the proxy settings and PIXELDOJO_API_BASE."
     )
 
     def __init__(self, what: str, *, transient: bool = True) -> None:
-        super().__init__(what)
+        super().__init__(what, next_step=None if transient else _ASK_FIRST)
         self.transient = transient
+        self.retry_safe = transient
 
 
 class OutcomeUnknown(WanError):
@@ -181,8 +229,10 @@ class CouldNotFindOut(WanError):
     def __init__(
         self, what: str, *, transient: bool = True, retry_after: float | None = None
     ) -> None:
-        super().__init__(what, retry_after=retry_after)
+        next_step = None if transient else "The job itself is not affected. Tell the user."
+        super().__init__(what, next_step=next_step, retry_after=retry_after)
         self.transient = transient
+        self.retry_safe = self.retry_safe and transient
 
 
 class Busy(CouldNotFindOut):

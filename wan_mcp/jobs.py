@@ -18,6 +18,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
+from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.payments.in_progress import Payments
@@ -133,6 +134,23 @@ class Jobs:
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""
         return await self._ledger.equal(await self._account(), wanted) is not None
+
+    async def join(self, wanted: Replacement) -> JobView | None:
+        """The equal request that exists already; None when there is none. Buys nothing, ever.
+
+        A submit after a look whether there is one would buy when that request ended in between.
+
+        Raises:
+            NotSent, Refused, OutcomeUnknown: that request bought nothing, or may have.
+        """
+        account = await self._account()
+        record = await self._ledger.equal(account, wanted)
+        if record is None:
+            return None
+        keys = {fingerprint.exact_key for fingerprint, _ in lookups(account, wanted)}
+        claim = Claim(record, created=False, query_differs=record.exact_key not in keys)
+        view = await self._settled(claim, ANSWER_SECONDS)
+        return replace(view, joined=True, query_differs=claim.query_differs)
 
     async def submit(self, wanted: Replacement, estimate: float | None = None) -> JobView:
         """Pay for a request at most once. If an equal request exists already, return its job.

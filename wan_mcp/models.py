@@ -114,8 +114,14 @@ class JobResult(BaseModel):
         elapsed_seconds: how long a job that has not ended has been running.
         error: PixelDojo's reason for a failed job.
         charged: whether this very call cost credits.
-        retry_safe: whether the same call may succeed, and repeating it cannot pay twice; only set
-            when the call failed.
+        job_charged: whether the job cost credits, whichever call bought it; it stays "yes" for a
+            job that failed, because refunds are not documented. Left out where there is no job.
+        retry_safe: whether repeating the same call within two minutes makes sense, and cannot pay
+            twice; only set when the call failed.
+        retry_after_seconds: how long to wait before that. It is also set where the wait is longer
+            than two minutes and its length is known.
+        limit: the setting that stands against the call, with its `limit_value`, how much of it is
+            `used`, and the jobs that use it up (a few of them when they are many).
         code: set when the call itself failed, never for a failed job.
         next: what to do now.
     """
@@ -139,9 +145,20 @@ class JobResult(BaseModel):
     elapsed_seconds: int | None = None
     error: str | None = None
     charged: Annotated[Charged, Field(description="By this call?")]
+    # The field above lists the words already, and each byte is in every conversation.
+    job_charged: Annotated[Charged | None, WithJsonSchema({"type": "string"})] = None
     retry_safe: bool | None = None
+    retry_after_seconds: int | None = None
+    limit: str | None = None
+    limit_value: float | None = None
+    used: float | None = None
+    blocking_job_ids: list[str] | None = None
     code: str | None = None
     next: str
+
+
+LIMIT_FIELDS = frozenset({"limit", "limit_value", "used", "blocking_job_ids"})
+"""The fields of JobResult that only a paid call can have: only its schema describes them."""
 
 
 class JobLine(BaseModel):
@@ -150,8 +167,13 @@ class JobLine(BaseModel):
     Attributes:
         heard_seconds_ago: how long ago PixelDojo last reported a running job, where that matters.
         made_at: when the request was made, or its job first seen, in ISO 8601.
-        source_video: the clip that was given, without its query.
+        source_video: the clip that was given, without its query; a long link is cut.
+        character_image: the picture that was given, likewise.
+        video_duration: seconds that were ordered.
+        resolution: lines that were ordered.
         seed: repeats this take.
+        saved_path: where the video is on this machine.
+        video_url: where it is if it is not saved here; left out when it is very long.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -162,8 +184,13 @@ class JobLine(BaseModel):
     heard_seconds_ago: int | None = None
     made_at: str
     source_video: str | None = None
+    character_image: str | None = None
+    video_duration: int | None = None
+    resolution: str | None = None
     seed: int | None = None
     credit_cost: float | None = None
+    saved_path: str | None = None
+    video_url: str | None = None
 
 
 class JobList(BaseModel):
@@ -171,7 +198,7 @@ class JobList(BaseModel):
 
     Attributes:
         jobs: newest first. Those in flight or of unknown outcome are always included, those that
-            bought nothing only when the call asks for their status.
+            bought nothing only when the call asks for their status. At most 50.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -180,5 +207,6 @@ class JobList(BaseModel):
     jobs: list[JobLine] | None = None
     charged: Charged
     retry_safe: bool | None = None
+    retry_after_seconds: int | None = None
     code: str | None = None
     next: str

@@ -14,6 +14,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.surface.calls import Calls
+from wan_mcp.surface.door import PlainNames, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
@@ -72,13 +73,14 @@ def build_server(
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
         extensions=[player_app(settings.api_base), Tasks(calls)],
-        middleware=[honest_capabilities, request_state.before_sealing],
+        middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
         lifespan=lambda server: _lifespan(start, subscriptions),
         log_level=settings.log_level,
         subscriptions=False,  # this server has its own
     )
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
+    server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))

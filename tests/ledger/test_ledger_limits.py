@@ -67,7 +67,7 @@ async def test_daily_limit_is_a_sliding_window_across_restarts(store: Store) -> 
     assert refused.setting == "WAN_MCP_MAX_CREDITS_PER_DAY"
     assert (refused.limit, refused.used) == (10, 10)
     assert refused.frees_at == FreesAt(23 * 3_600, store.now)
-    assert refused.retry_safe
+    assert (refused.retry_safe, refused.wait_seconds) == (False, 23 * 3_600)
     await claimed(ledger, wanted(3), 6)
 
 
@@ -174,7 +174,9 @@ async def test_limit_in_flight_names_the_jobs_to_look_at(store: Store) -> None:
     assert "frees the place of a job that has ended" in refused.next_step
     assert "Then repeat the same call." in refused.next_step
     assert "WAN_MCP_MAX_IN_FLIGHT" in refused.next_step
-    assert refused.retry_safe
+    assert refused.figures is not None
+    assert refused.figures.blocking_job_ids == (sent.submission_id, running.job_id)
+    assert (refused.retry_safe, refused.wait_seconds) == (False, None)
 
 
 async def test_limit_in_flight_names_five_jobs_at_most(store: Store) -> None:

@@ -23,7 +23,7 @@ def test_limit_reached_may_name_a_next_step_of_its_own() -> None:
     """For some limits, the caller can do something without the operator."""
     refused = LimitReached("No.", setting="X", limit=3, used=3, next_step="Look at the jobs.")
 
-    assert (refused.next_step, refused.retry_safe) == ("Look at the jobs.", True)
+    assert (refused.next_step, refused.retry_safe) == ("Look at the jobs.", False)
 
 
 NOON = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
@@ -52,6 +52,6 @@ def test_limit_that_frees_much_later_is_reported_to_the_user() -> None:
     frees_at = FreesAt(50_000, NOON)
     refused = LimitReached("Too many.", setting="X", limit=200, used=200, frees_at=frees_at)
 
-    assert refused.retry_safe
+    assert (refused.retry_safe, refused.wait_seconds) == (False, 50_000)
     assert refused.next_step.startswith("Tell the user, and repeat the same call then.")
     assert refused.next_step.endswith("by raising X.")

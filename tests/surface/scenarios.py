@@ -10,8 +10,10 @@ import pytest
 from wan_mcp import errors
 from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, WanError
 from wan_mcp.jobs import Jobs
+from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
 from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
 from wan_mcp.models import Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
@@ -207,6 +209,33 @@ PROGRESS: dict[str, Look] = {
     "not sent": after(NOT_SENT, 5),
     "refused": after(REFUSED, 5),
 }
+
+
+class Spent:
+    """An account that has used up every limit of the scenarios."""
+
+    def highest_price(self) -> float:
+        return 10
+
+    def paid(self) -> tuple[float, int]:
+        return 197.5, 0
+
+    def payments(self, unpriced: float) -> list[tuple[float, float]]:
+        return [(10_000, 197.5)]
+
+    def in_flight(self) -> list[InFlightJob]:
+        return [InFlightJob("accepted", 60, "job_1"), InFlightJob("accepted", 50, "job_2")]
+
+    def submit_ages(self, within: float) -> list[float]:
+        return [14.5] * 6
+
+
+def _limit_reached(limits: SpendingLimits) -> WanError:
+    with pytest.raises(LimitReached) as caught:
+        spending_limits.check(limits, NOW, 10, Spent())
+    return caught.value
+
+
 FAILURES: dict[str, WanError] = {
     **{
         name: getattr(errors, name)("It happened.")
@@ -217,6 +246,13 @@ FAILURES: dict[str, WanError] = {
         )
     },
     "NotConfirmed": consent.NotConfirmed("It happened."),
+    "LimitReached: a job": _limit_reached(SpendingLimits(9, None, None, None)),
+    "LimitReached: a day": _limit_reached(SpendingLimits(None, 200, None, None)),
+    "LimitReached: in flight": _limit_reached(SpendingLimits(None, None, 2, None)),
+    "LimitReached: a minute": _limit_reached(SpendingLimits(None, None, None, 6)),
+    "RateLimited for long": RateLimited("It happened.", retry_after=300),
+    "NotSent, for good": errors.NotSent("It happened.", transient=False),
+    "CouldNotFindOut, for good": errors.CouldNotFindOut("It happened.", transient=False),
     "answer lost by this call": views.unknown(SUBMISSION, "It happened."),
     **{
         f"equal request before: {state}": failure
@@ -242,8 +278,8 @@ CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
         },
     ),
     "misspelt argument": (ReplaceCharacter, {**BOTH, "resolutoin": "720"}),
-    "unknown argument": (ReplaceCharacter, {**BOTH, "prompt": "x"}),
-    "odd argument": (ReplaceCharacter, {**BOTH, "pd_4f9a0c2e77b1": "x"}),
+    "another word for an argument": (ReplaceCharacter, {**BOTH, "fps": 30}),
+    "odd argument": (ReplaceCharacter, {**BOTH, "seed_4f9": "x"}),
     "thousand unknown arguments": (ReplaceCharacter, {f"unknown_{n}": n for n in range(1_000)}),
     "bad job id": (GetJobStatus, {"job_id": "../api-keys"}),
     "bad time": (WaitForJob, {"job_id": "job_1", "timeout_seconds": 901}),

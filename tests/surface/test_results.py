@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from tests.surface.scenarios import (
     PROGRESS,
     REFUSED,
     RUNNING,
+    SAVED,
     STATES,
     SUBMISSION,
     SUBMITS,
@@ -67,6 +69,7 @@ def test_accepted_job_has_its_cost_balance_and_seed() -> None:
         "credits_remaining": 90.5,
         "seed": 7,
         "charged": "yes",
+        "job_charged": "yes",
     }
     assert 'wait_for_job with job_id "job_1"' in result.next
 
@@ -81,6 +84,7 @@ def test_running_job_has_its_elapsed_time_and_estimate() -> None:
         "seed": 0,
         "elapsed_seconds": 125,
         "charged": "no",
+        "job_charged": "yes",
     }
 
 
@@ -95,6 +99,7 @@ def test_completed_job_has_its_link_and_the_time_it_stays_valid() -> None:
         "expires_in_seconds": 86_285,
         "credit_cost": 2.5,
         "charged": "no",
+        "job_charged": "yes",
     }
 
 
@@ -107,6 +112,7 @@ def test_failed_job_has_the_reason_and_the_cost() -> None:
         "error": "No person found",
         "credit_cost": 10,
         "charged": "no",
+        "job_charged": "yes",
     }
 
 
@@ -272,6 +278,7 @@ def test_request_on_its_way_may_have_been_charged() -> None:
         "credit_estimate": 10,
         "seed": 7,
         "charged": "unknown",
+        "job_charged": "unknown",
     }
 
 
@@ -419,6 +426,7 @@ def test_list_has_enough_of_each_job_to_recognise_it() -> None:
             "status": "unknown",
             "made_at": "2026-11-23T11:55:00+00:00",
             "source_video": CLIP,
+            "resolution": "480",
             "seed": 7,
         },
         {
@@ -426,8 +434,10 @@ def test_list_has_enough_of_each_job_to_recognise_it() -> None:
             "status": "completed",
             "made_at": "2026-11-23T11:00:00+00:00",
             "source_video": CLIP,
+            "resolution": "480",
             "seed": 8,
             "credit_cost": 2.5,
+            "video_url": VIDEO,
         },
         {
             "job_id": "job_1",
@@ -510,7 +520,147 @@ def test_empty_list_is_an_answer_too() -> None:
     assert empty == {"jobs": [], "charged": "no"}
 
 
+def test_row_tells_jobs_apart_and_where_the_video_is() -> None:
+    """Two rows that differ in nothing cannot be chosen from (ours)."""
+    order: dict[str, str | int | bool] = {
+        "video": CLIP,
+        "character_image": "https://cdn.example.com/face.png",
+        "seconds": 7,
+        "resolution": "720",
+    }
+    views = [
+        of_job(DONE, arguments=order),
+        of_job(DONE, arguments={**order, "seconds": 5}, **SAVED),
+        of_job(DONE, arguments={"video": CLIP, "seconds": 5}),
+        of_job(DONE, dedupe_key=None),
+    ]
+    linked, saved, plain, foreign = results.list_result(views).jobs or []
+
+    assert (linked.character_image, linked.video_duration, linked.resolution) == (
+        *("https://cdn.example.com/face.png", 7),
+        "720",
+    )
+    assert (linked.video_url, linked.saved_path) == (VIDEO, None)
+    assert (saved.video_url, saved.saved_path) == (None, SAVED["saved_path"])
+    assert (plain.character_image, plain.resolution) == (None, "480")
+    assert (foreign.video_duration, foreign.resolution) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["\u3164", "\u115f", "\u2800", "\ufe0f", "\U000e0100", "\U000e1234", "\u202e", " ", '"'],
+)
+def test_link_is_shown_in_ascii_wherever_it_stands(hidden: str) -> None:
+    """What is invisible in a link could spell a sentence for a model (observed elsewhere)."""
+    link = f"https://temp.pixeldojo.ai/films/{hidden}1.mp4?a=%20b&c=d"
+    job = of_job(DONE.model_copy(update={"video_url": link}), arguments={"video": link})
+    result = result_of(job)
+    (line,) = results.list_result([job]).jobs or []
+
+    for shown in (result.video_url, line.video_url, line.source_video):
+        assert shown is not None
+        assert shown.isascii()
+        assert hidden not in shown
+        assert unquote(shown) == unquote(link)
+    assert text(result).isascii()
+
+
+def test_ordinary_link_is_shown_as_it_is() -> None:
+    """A signature must not change (ours)."""
+    link = "https://a.example:8443/p/(x)~y;v=1,2/f.mp4?X-Sig=aZ%2F+09%3D&e=1#t=0,5"
+
+    assert results.ascii_link(link) == link
+    assert results.ascii_link(None) is None
+
+
+def test_row_stays_short_whatever_its_links_are() -> None:
+    """Links of 8,192 characters are accepted, and a list has up to 50 rows (ours)."""
+    long = f"https://cdn.example.com/{'a' * 8_000}"
+    job = DONE.model_copy(update={"video_url": long})
+    order: dict[str, str | int | bool] = {"video": long, "character_image": long, "seconds": 5}
+    (line,) = results.list_result([of_job(job, arguments=order)]).jobs or []
+
+    assert line.source_video is not None
+    assert line.source_video.endswith("...")
+    assert line.video_url is None
+    assert len(line.model_dump_json()) < 1_000
+
+
+def test_answer_has_at_most_50_rows_and_counts_the_rest() -> None:
+    """A thousand requests of unknown outcome would fill a conversation (ours)."""
+    ended = [of_job(DONE.model_copy(update={"job_id": f"done_{n}"})) for n in range(5)]
+    unknown = [of_request(State.UNKNOWN, submission_id=f"sub_{n}") for n in range(1_000)]
+    many = results.list_result([*ended, *unknown], limit=10)
+    few = results.list_result([*ended, *unknown[:48]], limit=10)
+
+    assert {line.status for line in many.jobs or []} == {JobStatus.UNKNOWN}
+    assert len(many.jobs or []) == 50
+    assert "950 older requests under way or of unknown outcome are not shown" in many.message
+    assert [line.job_id for line in few.jobs or []][:3] == ["done_0", "done_1", "sub_0"]
+    assert len(few.jobs or []) == 50
+    assert "there are older ones" in few.message
+    assert "not shown" not in few.message
+
+
+@pytest.mark.parametrize(
+    ("view", "charged"),
+    [
+        (SUBMITS["on its way"], "unknown"),
+        (SUBMITS["joined: running"], "yes"),
+        (LOOKS["completed"], "yes"),
+        (LOOKS["failed"], "yes"),
+        (LOOKS["lost"], "yes"),
+        (LOOKS["unknown"], "unknown"),
+        (LOOKS["not sent"], "no"),
+        (LOOKS["refused"], "no"),
+        (of_job(DONE.model_copy(update={"credit_cost": 0})), "no"),
+    ],
+)
+def test_one_look_tells_whether_the_job_cost_credits(view: JobView, charged: str) -> None:
+    """A look is free, and `charged: no` was read as "the failed job was free" (ours)."""
+    result = result_of(view)
+
+    assert (result.charged, result.job_charged) == ("no", charged)
+    assert f"Charged for the job: {charged}." in text(result)
+
+
 # A call that failed
+
+
+FIGURES = {
+    "LimitReached: in flight": {
+        "limit": "WAN_MCP_MAX_IN_FLIGHT",
+        "limit_value": 2,
+        "used": 2,
+        "blocking_job_ids": ["job_1", "job_2"],
+    },
+    "LimitReached: a minute": {
+        "limit": "WAN_MCP_MAX_SUBMITS_PER_MINUTE",
+        "limit_value": 6,
+        "used": 6,
+    },
+    "LimitReached: a day": {
+        "limit": "WAN_MCP_MAX_CREDITS_PER_DAY",
+        "limit_value": 200,
+        "used": 197.5,
+    },
+    "LimitReached: a job": {"limit": "WAN_MCP_MAX_CREDITS_PER_JOB", "limit_value": 9, "used": 10},
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_call_that_may_be_repeated_soon_says_in_how_many_seconds(name: str) -> None:
+    """A loop needs a figure, and must not wait in it for what takes hours (ours)."""
+    result = results.failure_result(FAILURES[name])
+
+    assert not result.retry_safe or 1 <= (result.retry_after_seconds or 0) <= 120
+    assert result.retry_safe == (name in SAFE_SOON)
+
+
+SAFE_SOON = {
+    *("RateLimited", "NotSent", "CouldNotFindOut", "Busy", "LimitReached: a minute"),
+    f"equal request before: {State.NOT_SENT}",
+}
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -520,8 +670,11 @@ def test_failed_call_has_only_the_fields_of_a_failure(name: str) -> None:
     expected = {
         "job_id": failure.job_id,
         "charged": failure.charged,
+        "job_charged": failure.job_id and ("unknown" if "unknown" in failure.code else "no"),
         "retry_safe": failure.retry_safe,
+        "retry_after_seconds": failure.wait_seconds,
         "code": failure.code,
+        **FIGURES.get(name, {}),
     }
     result = results.failure_result(failure)
 
@@ -564,6 +717,7 @@ def test_defect_of_a_paid_tool_may_have_been_charged(paid: bool) -> None:
     result = results.defect_result("a_tool", paid=paid)
 
     assert (result.charged, result.retry_safe) == (("unknown", False) if paid else ("no", True))
+    assert result.retry_after_seconds == (None if paid else 10)
     assert result.code == "internal_error"
 
 

@@ -84,8 +84,8 @@ def test_the_default_limits_are_those_of_the_settings() -> None:
     ("setting", "value", "fits", "safe"),
     [
         ("max_credits_per_job", "9.5", 0, False),
-        ("max_credits_per_day", "25", 2, True),
-        ("max_in_flight", "2", 2, True),
+        ("max_credits_per_day", "25", 2, False),
+        ("max_in_flight", "2", 2, False),
         ("max_submits_per_minute", "1", 1, True),
         ("max_credits_per_day", "0", 0, False),
     ],
@@ -105,6 +105,13 @@ async def test_a_limit_refuses_one_job_too_many_before_anything_is_sent(
     assert fields(refused)["code"] == "limit_reached"
     assert fields(refused)["charged"] == "no"
     assert fields(refused)["retry_safe"] is safe
+    assert fields(refused)["limit"] == f"WAN_MCP_{setting.upper()}"
+    assert fields(refused)["limit_value"] == float(value)
+    assert fields(refused)["used"] >= 0
+    waits = fits > 0 and "flight" not in setting
+    assert ("retry_after_seconds" in fields(refused)) == waits
+    blocking = fields(refused).get("blocking_job_ids", [])
+    assert len(blocking) == (fits if "flight" in setting else 0)
     assert f"WAN_MCP_{setting.upper()}" in text(refused)
     assert len(sandbox.seen("POST", RUN)) == fits
 

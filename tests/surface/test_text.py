@@ -77,6 +77,108 @@ def test_summary_of_a_list_counts_what_it_holds(name: str) -> None:
     assert ("older" in sentence) == older
 
 
+EVERY_FIELD = JobResult(
+    message="It happened.",
+    job_id="job_1",
+    status=JobStatus.COMPLETED,
+    vendor_status="succeeded",
+    video_url=VIDEO,
+    expires_at=MADE,
+    expires_in_seconds=83,
+    saved_path="/home/ana/Videos/job_1.mp4",
+    sha256="ab12",
+    size=2_412_345,
+    credit_cost=11.25,
+    credit_estimate=12.5,
+    credits_remaining=1_234_567,
+    seed=71,
+    elapsed_seconds=95,
+    error="No person found",
+    charged="yes",
+    job_charged="unknown",
+    retry_safe=True,
+    retry_after_seconds=46,
+    limit="WAN_MCP_MAX_IN_FLIGHT",
+    limit_value=31,
+    used=32,
+    blocking_job_ids=["job_2", "job_3"],
+    code="limit_reached",
+    next="Do this.",
+)
+EVERY_FIELD_OF_A_LINE = JobLine(
+    job_id="job_1",
+    status=JobStatus.COMPLETED,
+    heard_seconds_ago=80,
+    made_at=MADE,
+    source_video=CLIP,
+    character_image="https://cdn.example.com/face.png",
+    video_duration=7,
+    resolution="720",
+    seed=71,
+    credit_cost=11.25,
+    saved_path="/home/ana/Videos/job_1.mp4",
+    video_url=VIDEO,
+)
+PHRASES = {
+    "expires_in_seconds": "in 1 min 23 s",
+    "size": "2,412,345 bytes",
+    "credit_estimate": "expected 12.5",
+    "credits_remaining": "Credits left: 1234567",
+    "elapsed_seconds": "1 min 35 s so far",
+    "charged": "Charged by this call: yes",
+    "job_charged": "Charged for the job: unknown",
+    "retry_safe": "Safe to repeat: yes",
+    "retry_after_seconds": "after 46 s",
+    "limit_value": "WAN_MCP_MAX_IN_FLIGHT: 31,",
+    "used": "used: 32.",
+    "blocking_job_ids": "job_2, job_3",
+    "heard_seconds_ago": "1 min 20 s ago",
+}
+"""How the text says what it does not repeat as it stands."""
+
+
+@pytest.mark.parametrize("field", JobResult.model_fields)
+def test_every_published_field_is_in_the_text(field: str) -> None:
+    """Half of the hosts show a model nothing but the text (observed elsewhere).
+
+    A new field has to be added to the example here, and so to the text.
+    """
+    value = getattr(EVERY_FIELD, field)
+
+    assert value is not None
+    assert PHRASES.get(field, str(value)) in text.text(EVERY_FIELD)
+    without = EVERY_FIELD.model_copy(update={field: _other(value)})
+    assert text.text(without) != text.text(EVERY_FIELD)
+
+
+@pytest.mark.parametrize("field", JobLine.model_fields)
+def test_every_published_field_of_a_row_is_in_the_text(field: str) -> None:
+    """The same for a list (observed elsewhere)."""
+    value = getattr(EVERY_FIELD_OF_A_LINE, field)
+    listed = JobList(message="One.", jobs=[EVERY_FIELD_OF_A_LINE], charged="no", next="N.")
+
+    assert value is not None
+    assert PHRASES.get(field, str(value)) in text.text(listed)
+
+
+def test_every_field_of_a_list_that_is_not_a_row_is_one_of_a_result_too() -> None:
+    """So the test of the result's fields holds for them (ours)."""
+    assert set(JobList.model_fields) - {"jobs"} <= set(JobResult.model_fields)
+    failed = JobList(message="M.", charged="no", code="busy", retry_after_seconds=46, next="N.")
+
+    assert "not before 46 s" in text.text(failed)
+    assert "Code: busy." in text.text(failed)
+
+
+def _other(value: object) -> object:
+    """Another value of the same type."""
+    if isinstance(value, list):
+        return [*value, "job_9"]
+    if isinstance(value, bool):
+        return not value
+    return f"{value}x" if isinstance(value, str) else type(value)(0)  # type: ignore[call-arg]
+
+
 WORDS = st.text("abc 'xyz.", min_size=1, max_size=30).map(str.strip).filter(bool)
 IDS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,20}\Z")
 CREDITS = st.none() | st.floats(0, 1e12, exclude_max=True)

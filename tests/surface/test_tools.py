@@ -109,6 +109,15 @@ def missing_facts(data: dict[str, Any], text: str) -> list[str]:
     return [name for name, value in data.items() if not _is_stated(name, value, text)]
 
 
+SENTENCES: dict[str, Callable[[Any], str]] = {
+    "retry_safe": lambda safe: f"Safe to repeat: {'yes' if safe else 'no'}",
+    "charged": lambda charged: f"Charged by this call: {charged}.",
+    "job_charged": lambda charged: f"Charged for the job: {charged}.",
+    "blocking_job_ids": ", ".join,
+}
+SPANS = {"expires_in_seconds", "elapsed_seconds", "heard_seconds_ago", "retry_after_seconds"}
+
+
 def _is_stated(name: str, value: Any, text: str) -> bool:
     if name == "jobs":
         lines = [line for line in text.splitlines() if line.startswith("- ")]
@@ -116,12 +125,10 @@ def _is_stated(name: str, value: Any, text: str) -> bool:
         return not any(missing_facts(job, line) for job, line in both)
     if name == "expires_in_seconds" and value == 0:
         return " expired at " in text
-    if name in ("expires_in_seconds", "elapsed_seconds", "heard_seconds_ago"):
+    if name in SPANS:
         return any(0 <= value - span < 60 for span in _spans(text))
-    if name == "retry_safe":
-        return f"Safe to repeat: {'yes' if value else 'no'}" in text
-    if name == "charged":
-        return f"Charged by this call: {value}." in text
+    if name in SENTENCES:
+        return SENTENCES[name](value) in text
     if isinstance(value, float | int):
         return f"{value:.15g}" in re.findall(r"\d+(?:\.\d+)?", text)
     return str(value) in text
@@ -211,6 +218,7 @@ async def test_submit_answers_with_the_job_its_cost_and_the_next_call(host: Host
         "credits_remaining": 90.0,
         "seed": 7,
         "charged": "yes",
+        "job_charged": "yes",
     }
     assert f'wait_for_job with job_id "{charge.job_id}"' in answer.data["next"]
     assert "The link" not in answer.text
@@ -529,8 +537,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"go_fast": 1},
     {"seed": "9" * 5_000},
     {"resolutoin": "720"},
-    {"prompt": "hunter2"},
-    {"confirm": True},
+    {"seeds": "hunter2"},
 ]
 
 
@@ -660,6 +667,7 @@ async def test_late_answer_is_submitting_within_four_seconds(host: Host) -> None
         "credit_estimate": 10.0,
         "seed": 7,
         "charged": "unknown",
+        "job_charged": "unknown",
     }
     assert f'wait_for_job with job_id "{submission_id}"' in answer.data["next"]
 
@@ -854,12 +862,12 @@ async def test_call_refused_by_the_minute_succeeds_when_the_answer_said_so(host:
     for seed in range(6):
         await host.replace(seed=seed)
     refused = await host.replace(seed=6)
-    seconds = re.search(r" in (\d+) s\.", refused.data["message"])
-    assert seconds is not None
-    host.time.now += int(seconds[1])
+    host.time.now += refused.data["retry_after_seconds"]
     again = await host.replace(seed=6)
 
     assert (refused.data["code"], refused.data["retry_safe"]) == ("limit_reached", True)
+    assert refused.data["limit"] == "WAN_MCP_MAX_SUBMITS_PER_MINUTE"
+    assert (refused.data["limit_value"], refused.data["used"]) == (6, 6)
     assert again.data["charged"] == "yes"
 
 

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from wan_mcp.errors import Refused
+from wan_mcp.errors import SOON_SECONDS, Figures, Refused
 from wan_mcp.ledger.record import State
 from wan_mcp.wording import counted, is_or_are, number, was_or_were
-
-SOON_SECONDS = 120.0
-"""The longest wait that an error text gives in seconds (ours). A longer one is given as a date."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,7 @@ class LimitReached(Refused):
         used: how much of it is used; for the limit per job, the estimate of this job, if any.
         frees_at: when the limit will allow the call, if that is known.
         next_step: what the caller can do now, if something helps before that.
+        blocking_job_ids: the jobs that use it up.
     """
 
     code = "limit_reached"
@@ -80,11 +78,17 @@ class LimitReached(Refused):
         used: float | None,
         frees_at: FreesAt | None = None,
         next_step: str | None = None,
+        blocking_job_ids: Sequence[str] = (),
     ) -> None:
         when = "" if frees_at is None else f" {frees_at}"
         step = next_step if frees_at is None else _after_waiting(frees_at, setting)
-        super().__init__(f"{what}{when} The setting is {setting}.", next_step=step)
-        self.retry_safe = step is not None
+        super().__init__(
+            f"{what}{when} The setting is {setting}.",
+            next_step=step,
+            retry_after=None if frees_at is None else frees_at.seconds,
+        )
+        self.retry_safe = frees_at is not None and frees_at.seconds <= SOON_SECONDS
+        self.figures = Figures(setting, limit, used, tuple(blocking_job_ids))
         self.setting = setting
         self.limit = limit
         self.used = used
@@ -237,6 +241,7 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
         limit=limit,
         used=len(running),
         next_step=_look_at(running[:MAX_NAMED]) if running else None,
+        blocking_job_ids=running[:MAX_NAMED],
     )
 
 

@@ -104,7 +104,7 @@ class Reply:
 
 
 def clean(text: object, limit: int = MAX_TEXT_CHARACTERS) -> str:
-    """PixelDojo's text made harmless: one line, no control, ANSI, bidi or invisible characters.
+    """PixelDojo's text made harmless: one line, without control, ANSI, bidi or unseen characters.
 
     Double quotes become single ones, so that the text cannot close the quotes we put around it.
     """
@@ -112,7 +112,9 @@ def clean(text: object, limit: int = MAX_TEXT_CHARACTERS) -> str:
         return ""
     plain = _BLANK.sub("", _ESCAPES.sub("", text[: limit * 8])).replace('"', "'")
     spaced = "".join(" " if c in "\t\r\n" else c for c in plain)
-    shown = "".join(c for c in spaced if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"})
+    shown = "".join(
+        c for c in spaced if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
+    )
     words = " ".join(shown.split())
     return words if len(words) <= limit else words[: limit - 3] + "..."
 

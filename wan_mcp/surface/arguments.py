@@ -7,7 +7,7 @@ value, because a value may be a signed link or a secret.
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +20,37 @@ from wan_mcp.web import addresses
 
 MAX_PROBLEMS = 20
 """How many problems a refusal names; a call may have a thousand unknown arguments."""
+
+MAX_HOST_ARGUMENTS = 50
+"""How many unknown arguments a call may have (ours): comparing a name with ours takes a while."""
+
+HOST_ARGUMENTS = frozenset(
+    {
+        *("action", "chatinput", "reason", "reasoning", "sessionid", "task"),
+        *("taskprogress", "tool", "toolaction", "toolcallid", "toolname", "toolsummary"),
+        *("userid", "waitforprevious", "waitforprevioustools"),
+    }
+)
+"""What hosts add of their own (observed elsewhere), in small letters and nothing else. Only names
+that resemble one of ours need to stand here; any other stranger is ignored too."""
+
+ALIASES = {
+    **dict.fromkeys(("clip", "source", "sourcevideo", "input", "inputvideo"), "video"),
+    **dict.fromkeys(("image", "picture", "photo", "character", "face"), "character_image"),
+    **dict.fromkeys(("imageurl", "referenceimage"), "character_image"),
+    **dict.fromkeys(("duration", "length", "seconds"), "video_duration"),
+    **dict.fromkeys(("quality", "size", "height", "lines"), "resolution"),
+    **dict.fromkeys(("references", "referencenum", "refnum"), "refert_num"),
+    **dict.fromkeys(("fps", "framerate"), "frames_per_second"),
+    **dict.fromkeys(("fast", "speed", "turbo"), "go_fast"),
+    **dict.fromkeys(("audio", "sound", "keepaudio", "keepsound"), "merge_audio"),
+    **dict.fromkeys(("randomseed", "noiseseed"), "seed"),
+    **dict.fromkeys(("id", "job"), "job_id"),
+    **dict.fromkeys(("timeout", "wait", "maxwait"), "timeout_seconds"),
+    **dict.fromkeys(("count", "max", "number"), "limit"),
+}
+"""Other words for our options, in small letters and nothing else. Ignored, they would make a paid
+job run with a default that nobody chose."""
 
 RANDOM_SEED = -1
 """Means "no seed given": some frameworks make every argument required (ours)."""
@@ -114,16 +145,27 @@ SEED = replace(whole_number(RANDOM_SEED, 2**53 - 1), published={"type": "integer
 
 
 class Arguments(BaseModel):
-    """The arguments of one call. Null means "left out", although the schema does not offer it."""
+    """The arguments of one call.
+
+    Null, "" and "null" mean "left out", although the schema does not offer them: models and forms
+    fill every argument with something. An argument that is none of ours and cannot be meant as one
+    is the host's own, and is ignored.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_omitted(cls, given: Any) -> Any:
+    def _only_ours(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {name: value for name, value in given.items() if value is not None}
+        names = list(cls.model_fields)
+        left = {name: value for name, value in given.items() if not _is_left_out(value)}
+        if sum(name not in names for name in left) > MAX_HOST_ARGUMENTS:
+            return left  # all of them are refused, and none is compared with our names
+        return {
+            name: value for name, value in left.items() if name in names or meant_as(name, names)
+        }
 
 
 class ReplaceCharacter(Arguments):
@@ -212,6 +254,25 @@ class ListJobs(Arguments):
 A = TypeVar("A", bound=Arguments)
 
 
+def _is_left_out(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "null"))
+
+
+def meant_as(name: str, names: Sequence[str]) -> str | None:
+    """The option of ours that an unknown argument may be meant as; None when it is the host's own.
+
+    Args:
+        names: the options of the tool.
+    """
+    plain = re.sub("[^a-z0-9]", "", name[:80].lower())
+    if plain in HOST_ARGUMENTS:
+        return None
+    if (option := ALIASES.get(plain)) in names:
+        return option
+    near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def read_arguments(model: type[A], given: dict[str, Any], *, loopback: bool) -> A:
     """The arguments of a call, checked.
 
@@ -234,7 +295,7 @@ def _refusal(errors: list[dict[str, Any]], model: type[Arguments]) -> str:
     if len(errors) > MAX_PROBLEMS:
         problems.append(f"and {len(errors) - MAX_PROBLEMS} more")
     text = "The arguments cannot be used: " + "; ".join(problems) + "."
-    if any(error["type"] == "extra_forbidden" for error in errors):
+    if any(error["type"] in ("extra_forbidden", "missing") for error in errors):
         text += f" The tool takes {', '.join(names)}."
     return text
 
@@ -251,5 +312,5 @@ def _sentence(error: dict[str, Any], names: list[str]) -> str:
 def _unknown(name: str, names: list[str]) -> str:
     # A name is the caller's data too: one with digits inside might be an API key in its place.
     shown = name if re.fullmatch(r"[A-Za-z_]{1,38}[0-9]{0,2}", name) else "an argument"
-    near = difflib.get_close_matches(name[:80].lower(), names, n=1, cutoff=0.6)
-    return f"{shown} is unknown" + (f" (did you mean {near[0]}?)" if near else "")
+    meant = meant_as(name, names)
+    return f"{shown} is unknown" + (f" (did you mean {meant}?)" if meant else "")

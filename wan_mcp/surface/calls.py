@@ -84,7 +84,8 @@ class Call:
 
     async def job_list(self, status: JobStatus | None, limit: int) -> JobList:
         """All unfinished jobs, and the newest ended ones of a status."""
-        views = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
+        found = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
+        views = [without_unreachable_file(view, local=self.local) for view in found]
         now = self.jobs.clock.wall()
         return results.list_result(views, now=now, status=status, limit=limit)
 

@@ -5,6 +5,7 @@ the model's word, not the user's. A host that answers without having asked its u
 like one that asked, so no text here says who refused.
 """
 
+import logging
 from typing import Any
 
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
@@ -20,10 +21,16 @@ STATELESS_REVISION = "2026-07-28"
 """Since this revision of MCP a question is the answer to a call, and needs no open connection."""
 
 
+_NO_YES = "The confirmation did not come back as a yes, so nothing was sent."
+
+logger = logging.getLogger(__name__)
+
+
 class Consent(BaseModel):
     """The form that a host shows."""
 
-    spend: bool = Field(description="Start the job and spend the credits?")
+    # Strict: "yes" in another form than the one that was asked for is not a yes.
+    spend: bool = Field(description="Start the job and spend the credits?", strict=True)
 
 
 class NotConfirmed(Refused):
@@ -72,7 +79,12 @@ async def ask(context: Context[Any, Any], question: str) -> InputRequiredResult 
 
     arguments = {"consent": (Resolve(elicit), True)}
     plans = build_resolver_plans(arguments, set())
-    answer = await resolve_arguments(arguments, plans, {}, context)
+    try:
+        answer = await resolve_arguments(arguments, plans, {}, context)
+    except Exception as odd:
+        # Whatever came instead of an answer is not a yes, and nothing was sent before it.
+        logger.info("the question to the user was not answered: %s", type(odd).__name__)
+        raise NotConfirmed(_NO_YES) from odd
     if isinstance(answer, InputRequiredResult):
         return answer
     _require_yes(answer["consent"])
@@ -90,4 +102,4 @@ def _require_yes(answer: ElicitationResult[Consent]) -> None:
     match answer:
         case AcceptedElicitation(data=Consent(spend=True)):
             return
-    raise NotConfirmed("The confirmation did not come back as a yes, so nothing was sent.")
+    raise NotConfirmed(_NO_YES)

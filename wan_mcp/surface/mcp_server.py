@@ -65,7 +65,7 @@ class WanServer(MCPServer[L]):
         """A tool's answer. Raises ToolError with the existing names for an unknown one."""
         names = [tool.name for tool in await self.list_tools()]
         if name not in names:
-            raise ToolError(f"There is no tool {name[:80]!r}, only {', '.join(names)}.")
+            raise ToolError(f"There is no tool {name!r}, only {', '.join(names)}.")
         return await super().call_tool(name, arguments, context)
 
     async def get_prompt(

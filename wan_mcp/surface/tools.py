@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
 
 from wan_mcp.errors import WanError
-from wan_mcp.models import JobList, JobResult
+from wan_mcp.models import LIMIT_FIELDS, JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.arguments import (
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.status import Look
 
 ICON = Icon(
-    src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
-    "%3Cpath d='M4 0a2 2 0 10.01 0M0 8a4 4 0 018 0'/%3E%3C/svg%3E",
+    # A URI has no spaces: SVG takes a comma in their place, and %20 is needed only between names.
+    src="data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'%20viewBox='0,0,8,8'%3E"
+    "%3Cpath%20d='M4,0a2,2,0,10.01,0M0,8a4,4,0,018,0'/%3E%3C/svg%3E",
 )
 SHOWN_IN_PLAYER = {"ui": {"resourceUri": PLAYER_URI}}
 """A tool's `_meta`: the page on which a host may show its answer (MCP Apps)."""
@@ -81,7 +82,10 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """
     await call.report_progress(0, "Preparing the job")
     wanted, estimate = given.replacement(), None
-    if call.confirm_above is not None and not await call.jobs.joins(wanted):
+    if call.confirm_above is not None:
+        # Not a submit: if the equal request ended by then, it would buy without having asked.
+        if joined := await call.jobs.join(wanted):
+            return call.submit_result(joined)
         estimate = await call.jobs.estimate()
         question = consent.question_for(estimate, call.confirm_above)
         if question and (input_required := await consent.ask(call.context, question)):
@@ -138,7 +142,10 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             description=" ".join((fn.__doc__ or "").split()),
             parameters=portable_schema(arguments),
             fn_metadata=FuncMetadata(
-                arg_model=ArgModelBase, output_schema=portable_schema(answers)
+                arg_model=ArgModelBase,
+                output_schema=portable_schema(
+                    answers, without=LIMIT_FIELDS if hints.read_only_hint else ()
+                ),
             ),
             is_async=True,
             context_kwarg=None,
@@ -171,18 +178,26 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
     return asks_pixeldojo, asks_pixeldojo.model_copy(update={"open_world_hint": False}), spends
 
 
-def portable_schema(model: type[BaseModel]) -> dict[str, Any]:
+def portable_schema(
+    model: type[BaseModel], *, without: Collection[str] = frozenset()
+) -> dict[str, Any]:
     """The JSON Schema of a model in a form that every host can read.
 
-    It is one closed object without `$ref`, titles, unions with null, or our docstrings. One host
-    answers every prompt with an error when a single tool holds `$ref`, a union with null, `const`
-    or an enum of numbers; others drop what they do not know (observed elsewhere).
+    It is one object without `$ref`, titles, unions with null, or our docstrings. One host answers
+    every prompt with an error when a single tool holds `$ref`, a union with null, `const` or an
+    enum of numbers; another takes `additionalProperties` for a schema and breaks on `false`;
+    others drop what they do not know (observed elsewhere).
+
+    Args:
+        without: optional properties that are left out.
     """
     schema = model.model_json_schema()
-    plain = _plain(schema, schema.get("$defs", {}))
+    plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
     for name in ("$defs", "description"):
         plain.pop(name, None)
-    return {**plain, "additionalProperties": False}
+    for name in without:
+        plain["properties"].pop(name, None)
+    return plain
 
 
 def _plain(node: Any, defs: dict[str, Any]) -> Any:
@@ -201,4 +216,6 @@ def _plain(node: Any, defs: dict[str, Any]) -> Any:
 
 def _is_noise(name: str, value: Any) -> bool:
     # A property may itself be called "title": then its value is a schema, not a string.
-    return (name == "title" and isinstance(value, str)) or (name == "default" and value is None)
+    is_title = name == "title" and isinstance(value, str)
+    is_boolean_schema = name == "additionalProperties" and isinstance(value, bool)
+    return is_title or is_boolean_schema or (name == "default" and value is None)

@@ -7,12 +7,13 @@ the same (observed elsewhere).
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from wan_mcp.errors import WanError
+from wan_mcp.errors import Charged, OutcomeUnknown, WanError
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers.next_steps import about_joined, next_of_job, next_of_list
 from wan_mcp.surface.answers.text import both_statuses, list_summary
-from wan_mcp.wording import duration
+from wan_mcp.wording import duration, is_or_are, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,23 @@ STALE_SECONDS = 60.0
 LIST_STALE_SECONDS = 15.0
 """The same for a list. A job that somebody waits for is read at least this often."""
 _REPORTED_DURATION = "jobs have been reported to take 30 s to 6 min"
+_IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
+"""What stays as it is in a link: every character that has a meaning there (RFC 3986)."""
+_RESOLUTION = "480"
+"""Lines of a job whose order names none (documented)."""
 _NO_LINK = "PixelDojo gave no link to a film."
 _UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
 _FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
+_OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
+MAX_LINES = 50
+"""Jobs in one list (ours): a thousand requests of unknown outcome would fill a conversation."""
+_MAX_INPUT_CHARACTERS = 300
+"""Characters of an input's link in a list: enough to recognise it."""
+_MAX_LINK_CHARACTERS = 2_048
+"""A longer link to a video is left out of a list: half of it leads nowhere, and get_job_status
+shows it whole."""
+DEFECT_PAUSE_SECONDS = 10
+"""How long to wait before a free call that met a defect is repeated (ours)."""
 _PROGRESS = {
     JobStatus.SUBMITTING: "the request is on its way",
     JobStatus.UNKNOWN: "not known whether a job was started; looking for it",
@@ -85,7 +100,7 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         job_id=view.id,
         status=status,
         vendor_status=job.vendor_status or None,
-        video_url=job.video_url,
+        video_url=ascii_link(job.video_url),
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=None if left is None else max(left, 0),
         saved_path=None if record is None else record.saved_path,
@@ -99,6 +114,7 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         elapsed_seconds=_elapsed(view),
         error=job.error if status is JobStatus.FAILED else None,
         charged="yes" if charged else "no",
+        job_charged=_job_charged(status, job),
         next=next_of_job(view, left),
     )
 
@@ -118,11 +134,16 @@ def list_result(
         status: the filter of the call.
         limit: how many ended jobs are shown; None for all.
     """
+    unfinished = [view for view in views if view.status in _UNFINISHED]
     ended = [view for view in views if view.status not in _UNFINISHED]
-    older = [] if limit is None else ended[limit:]
-    lines = [line for view in views if view not in older and (line := _line(view, now))]
+    room = max(MAX_LINES - len(unfinished), 0)
+    shown = [*unfinished[:MAX_LINES], *ended[: room if limit is None else min(limit, room)]]
+    ids = {id(view) for view in shown}
+    lines = [line for view in views if id(view) in ids and (line := _line(view, now))]
+    left_out = len(unfinished) - len(unfinished[:MAX_LINES])
     return JobList(
-        message=list_summary(lines, status, older=bool(older)),
+        message=list_summary(lines, status, older=len(views) - left_out > len(shown))
+        + _left_out(left_out),
         jobs=lines,
         charged="no",
         next=next_of_list(lines, status),
@@ -131,11 +152,18 @@ def list_result(
 
 def failure_result(failure: WanError) -> JobResult:
     """The answer of a tool whose call itself failed."""
+    figures = failure.figures
     return JobResult(
         message=failure.what,
         job_id=failure.job_id,
         charged=failure.charged,
+        job_charged=_job_charged_of(failure),
         retry_safe=failure.retry_safe,
+        retry_after_seconds=failure.wait_seconds,
+        limit=None if figures is None else figures.limit,
+        limit_value=None if figures is None else figures.value,
+        used=None if figures is None else figures.used,
+        blocking_job_ids=list(figures.blocking_job_ids) or None if figures else None,
         code=failure.code,
         next=failure.next_step,
     )
@@ -152,9 +180,19 @@ def defect_result(tool: str, *, paid: bool) -> JobResult:
         message=f"{tool} hit a defect of wan-mcp; the server's log has the details.",
         charged="unknown" if paid else "no",
         retry_safe=not paid,
+        retry_after_seconds=None if paid else DEFECT_PAUSE_SECONDS,
         code="internal_error",
         next=careful if paid else "Call it once more; if that fails too, tell the user.",
     )
+
+
+def ascii_link(link: str | None) -> str | None:
+    """A link as an answer shows it: in ASCII, everything else percent-encoded (RFC 3986).
+
+    Blank letters and variation selectors of a link could spell a sentence for a model. The link
+    leads to the same place: a client encodes it so before it sends it.
+    """
+    return link and quote(link, safe=_IN_A_LINK, errors="replace")
 
 
 def progress_note(look: Look, typical: float | None = None) -> str:
@@ -189,6 +227,29 @@ def _typical(seconds: float | None) -> str:
     if seconds is None:
         return _REPORTED_DURATION
     return f"half of this account's last jobs took less than {duration(seconds)}"
+
+
+def _job_charged(status: JobStatus, job: Job) -> Charged:
+    """Whether the job cost credits. An accepted one did, unless PixelDojo says that it is free."""
+    if status in _OPEN:
+        return "unknown"
+    return "no" if status in _FREE or job.credit_cost == 0 else "yes"
+
+
+def _job_charged_of(failure: WanError) -> Charged | None:
+    """The same for the request that a failed call made, or that an equal call made before it."""
+    if failure.job_id is None:
+        return None
+    return "unknown" if isinstance(failure, OutcomeUnknown) else "no"
+
+
+def _left_out(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f" {count} older {plural('request', count)} under way or of unknown outcome "
+        f"{is_or_are(count)} not shown: an answer has at most {MAX_LINES} rows."
+    )
 
 
 def _estimate(view: JobView, job: Job) -> float | None:
@@ -253,14 +314,29 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
     record = view.record
     if record is None:
         return None
-    video = record.arguments.get("video")
+    inputs = record.arguments
     age = view.seconds_since_reply(now) if now else None
+    link = ascii_link(view.job.video_url) if view.job and record.saved_path is None else None
     return JobLine(
         job_id=view.id,
         status=view.status,
         heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
         made_at=record.created_at.isoformat(timespec="seconds"),
-        source_video=str(video) if video else None,
+        source_video=_input(inputs.get("video")),
+        character_image=_input(inputs.get("character_image")),
+        video_duration=int(inputs["seconds"]) if "seconds" in inputs else None,
+        resolution=str(inputs.get("resolution", _RESOLUTION)) if inputs else None,
         seed=record.seed,
         credit_cost=record.credit_cost,
+        saved_path=record.saved_path,
+        video_url=link if link and len(link) <= _MAX_LINK_CHARACTERS else None,
     )
+
+
+def _input(link: object) -> str | None:
+    return _cut(ascii_link(str(link or "")) or "") or None
+
+
+def _cut(text: str) -> str:
+    is_long = len(text) > _MAX_INPUT_CHARACTERS
+    return f"{text[: _MAX_INPUT_CHARACTERS - 3]}..." if is_long else text

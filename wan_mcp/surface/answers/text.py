@@ -93,7 +93,8 @@ def _job(result: JobResult) -> str:
 def _money(result: JobResult) -> str:
     left = result.credits_remaining
     balance = "" if left is None else f"Credits left: {number(left)}"
-    return f"{'. '.join(filter(None, [_charged(result), _price(result), balance]))}."
+    job = "" if result.job_charged is None else f"Charged for the job: {result.job_charged}"
+    return f"{'. '.join(filter(None, [_charged(result), job, _price(result), balance]))}."
 
 
 def _price(result: JobResult) -> str:
@@ -114,20 +115,46 @@ def _charged(result: JobResult | JobList) -> str:
 def _failure(result: JobResult | JobList) -> str:
     if result.code is None:
         return ""
-    paid_twice = result.charged == "unknown"
-    why = "it could be paid twice" if paid_twice else "the answer would be the same"
-    safe = "yes" if result.retry_safe else f"no, {why}"
-    return f"Safe to repeat: {safe}. Code: {result.code}."
+    limit = _limit(result) if isinstance(result, JobResult) else ""
+    return f"Safe to repeat: {_when_safe(result)}. {limit}Code: {result.code}."
+
+
+def _when_safe(result: JobResult | JobList) -> str:
+    wait = result.retry_after_seconds
+    after = "" if wait is None else duration(wait)
+    if result.retry_safe:
+        return f"yes, after {after}" if after else "yes"
+    if result.charged == "unknown":
+        return "no, it could be paid twice"
+    if after:
+        return f"no, not before {after} have passed"
+    is_blocked = isinstance(result, JobResult) and result.blocking_job_ids
+    return "no, not before a job has ended" if is_blocked else "no, the answer would be the same"
+
+
+def _limit(result: JobResult) -> str:
+    if result.limit is None or result.limit_value is None:
+        return ""
+    used = "" if result.used is None else f", used: {number(result.used)}"
+    jobs = ", ".join(result.blocking_job_ids or [])
+    blocked = f" Used by: {jobs}." if jobs else ""
+    return f"Limit {result.limit}: {number(result.limit_value)}{used}.{blocked} "
 
 
 def _job_line(job: JobLine) -> str:
-    parts = [f"- {job.job_id}: {job.status}", f"made {job.made_at}"]
+    head = f"- {job.job_id}: {job.status}"
     if job.heard_seconds_ago is not None:
-        parts[0] += f" when last reported, {duration(job.heard_seconds_ago)} ago"
-    if job.credit_cost is not None:
-        parts.append(counted(job.credit_cost, "credit"))
-    if job.seed is not None:
-        parts.append(f"seed {job.seed}")
-    if job.source_video:
-        parts.append(f"from {job.source_video}")
-    return ", ".join(parts)
+        head += f" when last reported, {duration(job.heard_seconds_ago)} ago"
+    cost = None if job.credit_cost is None else counted(job.credit_cost, "credit")
+    facts = [
+        (job.made_at, "made {}"),
+        (job.video_duration, "{} s"),
+        (job.resolution, "{} lines"),
+        (cost, "{}"),
+        (job.seed, "seed {}"),
+        (job.source_video, "from {}"),
+        (job.character_image, "with {}"),
+        (job.saved_path, "saved at {}"),
+        (job.video_url, "film: {}"),
+    ]
+    return ", ".join([head, *(form.format(fact) for fact, form in facts if fact is not None)])

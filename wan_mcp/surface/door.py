@@ -1,0 +1,68 @@
+"""What is decided about every request before anything else sees it (middleware).
+
+The SDK repeats an unknown name in its answers and its log, and the caller's data may be a secret in
+the wrong place; and it answers a list request with a cursor that nobody gave out with the first
+page, so that a client which follows cursors never ends (observed).
+"""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS
+
+from wan_mcp.surface.calls import JOBS_URI, RequestContext
+
+NOT_A_NAME = "(not a name)"
+"""What stands where a caller gave something that is no name."""
+MAX_URI_CHARACTERS = 256
+
+_LISTS = {"tools/list", "prompts/list", "resources/list", "resources/templates/list"}
+_NAME = re.compile(r"[A-Za-z$_][A-Za-z_$./:-]{0,63}[0-9]{0,2}")
+"""A name has at most two digits, at its end. A key has more."""
+_URI = re.compile(rf"[a-z][a-z+.-]*://[\w/.~-]{{0,{MAX_URI_CHARACTERS}}}", re.ASCII)
+_KEY = re.compile(r"(?i)(?<![a-z0-9])(pd|sk|pk)[_-]")
+
+
+class PlainNames:
+    """Middleware that lets only names through that may be repeated in an answer or a log.
+
+    Args:
+        secret: the API key; "" when there is none.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+        """The answer to the request, with each name that is none replaced beforehand."""
+        params = dict(ctx.params or {})
+        if isinstance(name := params.get("name"), str):
+            params["name"] = self._name(name)
+        if isinstance(uri := params.get("uri"), str) and not self._may_be_shown(uri, _URI):
+            message = f"There is no such resource. Read {JOBS_URI} for all jobs."
+            raise MCPError(INVALID_PARAMS, message)
+        if params == dict(ctx.params or {}) and self._name(ctx.method) == ctx.method:
+            return await call_next(ctx)
+        return await call_next(replace(ctx, method=self._name(ctx.method), params=params))
+
+    def _name(self, given: str) -> str:
+        return given if self._may_be_shown(given, _NAME) else NOT_A_NAME
+
+    def _may_be_shown(self, given: str, form: re.Pattern[str]) -> bool:
+        has_secret = bool(self._secret) and self._secret in given
+        return not has_secret and not _KEY.search(given) and bool(form.fullmatch(given))
+
+
+async def refuse_cursors(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+    """Middleware: every list is one page, so a cursor is none of ours (MCP specification: -32602).
+
+    An empty one is the same as none.
+    """
+    cursor: Any = (ctx.params or {}).get("cursor")
+    if ctx.method in _LISTS and cursor not in (None, ""):
+        message = "There is no such cursor: the whole list is on its first page."
+        raise MCPError(INVALID_PARAMS, message)
+    return await call_next(ctx)
