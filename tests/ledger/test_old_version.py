@@ -32,7 +32,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -561,7 +561,10 @@ async def test_equal_requests_to_both_versions_are_paid_once(
     """Whichever server comes first: the other one finds its record (ours)."""
     seeds = range(1, 6)
     ids: dict[int, set[str]] = {seed: set() for seed in seeds}
-    async with server(sandbox, tmp_path, old=True) as old, server(sandbox, tmp_path) as new:
+    async with AsyncExitStack() as running:
+        old = await running.enter_async_context(server(sandbox, tmp_path, old=True))
+        await old.jobs()  # opens the ledger, before the new version changes its format
+        new = await running.enter_async_context(server(sandbox, tmp_path))
 
         async def submit(seed: int) -> None:
             async def ask(host: Host) -> None:

@@ -221,7 +221,8 @@ async def test_a_2xx_without_a_usable_id_is_unknown(session: Session, name: str)
     answer = await session.submit()
 
     assert outcome_of(answer) == UNKNOWN
-    assert "very likely" in answer.text
+    # A web page is no evidence of a charge.
+    assert ("very likely" in answer.text) is (name != "HTML")
     assert len(session.sandbox.seen("POST", "*")) == 1
     assert len(session.sandbox.charges) == 1
 
@@ -596,7 +597,7 @@ async def test_after_a_final_refusal_a_read_is_not_repeated(
         {"video": "https://10.0.0.1/v.mp4"},
         {"video": "https://cdn.example/\u202egpm.exe"},
         {"video": "https://user:pw@cdn.example/v.mp4"},
-        {"video": ["https://cdn.example/" + "v" * 3_000]},
+        {"video": ["https://cdn.example/" + "v" * 9_000]},
         {"video": 5},
         [[]],
         None,

@@ -234,7 +234,7 @@ def test_video_is_found_where_the_clients_of_pixeldojo_look(answer: dict[str, An
         ("data:video/mp4;base64,AAAA", "is a data: URL"),
         ("https://temp.pixeldojo.ai/\u202e4pm.1", "contains spaces, control or invisible"),
         ("https://temp.pixeldojo.ai/\ud800", "contains spaces, control or invisible"),
-        ("https://temp.pixeldojo.ai/" + "x" * 3_000, "is longer than"),
+        ("https://temp.pixeldojo.ai/" + "x" * 9_000, "is longer than"),
         ("/films/1.mp4", "is a path"),
     ],
     ids=lambda value: ascii(value)[:30],

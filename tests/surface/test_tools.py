@@ -1164,7 +1164,7 @@ async def test_ledger_that_became_read_only_still_shows_its_jobs(
     """What was paid for stays visible; nothing more is bought (promises 11)."""
     job_id = (await host.replace(seed=1)).data["job_id"]
 
-    def read_only(folder: Path, name: str) -> Path:
+    def read_only(folder: Path, name: str, trusted: str | None) -> Path:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(engine, "private_file", read_only)
