@@ -108,8 +108,8 @@ MUTATIONS = (
         [
             (
                 "pixeldojo/exchange.py",
-                "self._open(keep_alive=not paid)",
-                "self._open(keep_alive=True)",
+                "keep_alive=not paid",
+                "keep_alive=True",
             )
         ],
         [f"{CRASH}::test_every_paid_request_has_a_new_connection"],
