@@ -161,10 +161,7 @@ def probe(content: ByteRanges, demuxer: str, *, count: bool = False) -> VideoHea
     index = read_index(content) if demuxer == "mov" else Index(is_fragmented=True)
     file = _File(content)
     try:
-        # Titles are in any encoding, and nobody here needs them.
-        with av.open(
-            file, "r", format=demuxer, options=LIBAV_OPTIONS, metadata_errors="replace"
-        ) as container:
+        with av.open(file, "r", format=demuxer, options=LIBAV_OPTIONS, **any_titles()) as container:
             header = _header(container, content, index, count=count or content.is_whole)
     except av.InvalidDataError as exc:
         raise file.missing or DamagedVideo from exc
@@ -175,6 +172,17 @@ def probe(content: ByteRanges, demuxer: str, *, count: bool = False) -> VideoHea
     if file.missing:
         raise file.missing
     return header
+
+
+def any_titles() -> dict[str, Any]:
+    """What `av.open` needs so that a title in any encoding is no error.
+
+    PyAV before version 19 raises an error for bytes that are not UTF-8; 19 has no such option.
+    """
+    import av
+
+    before_19 = int(av.__version__.partition(".")[0]) < 19
+    return {"metadata_errors": "replace"} if before_19 else {}
 
 
 class _File:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
-from wan_mcp.inputs.probe import available
+from wan_mcp.inputs.probe import any_titles, available
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -111,7 +111,7 @@ def _packets(path: Path) -> Iterator["Packet[VideoStream]"]:
 
     with (
         path.open("rb") as file,
-        av.open(file, "r", options=_VIDEO_FORMATS, metadata_errors="replace") as video,
+        av.open(file, "r", options=_VIDEO_FORMATS, **any_titles()) as video,
     ):
         if not video.streams.video:
             raise ValueError("no video stream")
