@@ -191,8 +191,8 @@ class Reconciler:
         now = self._clock.wall()
         age = (now - record.began_at).total_seconds()
         pauses = [seconds - age for seconds in SCHEDULE_SECONDS if seconds > age]
-        missing = not rules.is_proven(record, now) and reading is ListReading.SHOWS_ABSENCE
-        if missing and rules.PROOF_AGE_SECONDS <= age < MAX_AGE_SECONDS:
+        may_prove = reading is ListReading.SHOWS_ABSENCE  # a whole proof has ended the request
+        if may_prove and rules.PROOF_AGE_SECONDS <= age < MAX_AGE_SECONDS:
             pauses.append(rules.PROOF_GAP_SECONDS)
         return min(pauses, default=None)
 
