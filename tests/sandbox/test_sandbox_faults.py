@@ -1,5 +1,6 @@
 """The simulated vendor fails on request, counts its charges and survives bad clients."""
 
+import contextlib
 import gzip
 import json
 import re
@@ -501,12 +502,17 @@ async def test_body_that_stops_short_is_not_worked_on(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("sent", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le"])
 async def test_slow_client_is_cut_off(sent: bytes) -> None:
-    """A request must be complete within the idle time (ours)."""
+    """A request must be complete within the idle time (ours).
+
+    On a slow machine the sandbox ends the connection before it reads what was sent, and the
+    system then reports a reset. That is an end as well.
+    """
     with anyio.fail_after(LIMIT_SECONDS):
         async with Sandbox(idle_seconds=0.01) as sandbox, await connected(sandbox) as stream:
-            await stream.send(sent)
+            with contextlib.suppress(anyio.BrokenResourceError):
+                await stream.send(sent)
 
-            assert await everything(stream) == b""
+                assert await everything(stream) == b""
 
 
 async def test_one_connection_carries_many_requests(sandbox: Sandbox) -> None:
