@@ -14,7 +14,14 @@ import anyio
 import httpx
 
 from wan_mcp import logs
-from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
+from wan_mcp.errors import (
+    NO_FILES_LEFT,
+    CouldNotFindOut,
+    NotSent,
+    OutcomeUnknown,
+    WanError,
+    shows_no_files_left,
+)
 from wan_mcp.pixeldojo.proxies import is_socks, proxy_for
 from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
 
@@ -252,6 +259,8 @@ def _reason(exc: Exception) -> tuple[str, bool]:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "its certificate is not trusted on this machine", False
         cause = cause.__cause__ or cause.__context__
+    if shows_no_files_left(exc):
+        return NO_FILES_LEFT, True
     reasons: tuple[tuple[type[Exception], str], ...] = (
         (httpx.ConnectTimeout, "connecting took too long"),
         (httpx.TimeoutException, "no answer in time"),
