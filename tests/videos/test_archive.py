@@ -731,21 +731,23 @@ async def test_two_savers_at_the_same_moment_make_one_video(
     """Also where the other one is faster by a hair, and on disks without hard links (ours)."""
     other = UnfinishedVideo(saving.folder, STEM)
     other.begin()
-    other.write(VIDEO)
-    link = os.link
+    other.write(b"the same video, with another date in it")
+    found: list[SavedVideo] = []
+    find = unfinished_module.find_video
 
-    def late(*paths: Any, **named: Any) -> None:
-        monkeypatch.setattr(os, "link", link)
-        other.finish(".mp4", {})
+    def just_before(folder: Path, stem: str) -> SavedVideo | None:
+        monkeypatch.setattr(unfinished_module, "find_video", find)
+        found.append(other.finish(".mp4", {}))
         if not links:
-            raise OSError(errno.EPERM, "no links here")
-        link(*paths, **named)
+            monkeypatch.setattr(os, "link", _refuse)
+        return None
 
-    monkeypatch.setattr(os, "link", late)
+    monkeypatch.setattr(unfinished_module, "find_video", just_before)
     video = await saving.keep()
     other.discard()
 
-    assert is_whole(video)
+    assert [video] == found
+    assert video.path.read_bytes() == b"the same video, with another date in it"
     assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
