@@ -324,6 +324,9 @@ class ThreadedCoordination:
     async def not_saved(self, submission_id: str, why: str) -> None:
         await self._store.write(lambda store: store.coordination.not_saved(submission_id, why))
 
+    async def not_saved_yet(self, submission_id: str, why: str) -> None:
+        await self._store.write(lambda store: store.coordination.not_saved_yet(submission_id, why))
+
     async def durations(self, account: str) -> list[float]:
         return await self._store.read(lambda store: store.coordination.durations(account))
 
