@@ -1,4 +1,4 @@
-"""The commands apart from the stdio server: http, sandbox, demo."""
+"""The commands apart from the stdio server: http, sandbox, demo, setup."""
 
 import argparse
 import math
@@ -22,7 +22,7 @@ ReportError = Callable[[object], int]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells give it."""
 
-_COMMANDS = ("http", "sandbox", "demo")
+_COMMANDS = ("http", "sandbox", "demo", "setup")
 # Passed on as they were typed: the server checks them, and its messages say what is wrong.
 _PARAMETERS = (
     ("duration", "video_duration", "seconds of video to make, 1 to 15 (5)"),
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: 
     """
     from wan_mcp.settings import BadSettings
 
-    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo), strict=True))
+    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo, _setup), strict=True))
     try:
         parsed = _parsed(arguments)
         return commands[parsed.command](parsed, environment)
@@ -147,6 +147,23 @@ def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: 
         raise UsageError(exc.what) from None
 
 
+def _setup(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.cli.setup import Setup, Terminal, asked_secretly, folders_of
+    from wan_mcp.hosts.catalogue import HOSTS
+
+    folders = folders_of(environment)
+    if folders is None:
+        raise UsageError("this user has no home folder, so no host has settings here")
+    terminal = Terminal(_print, _confirmed, asked_secretly())
+    setup = Setup(terminal, environment, folders, agreed=parsed.yes)
+    if parsed.host is None:
+        return setup.list_hosts()
+    host = next(host for host in HOSTS if host.id == parsed.host)
+    if parsed.print:
+        return setup.print_entry(host)
+    return setup.remove(host) if parsed.remove else setup.add(host)
+
+
 async def _price(vendor: "PixelDojo") -> str:
     from wan_mcp.errors import WanError
     from wan_mcp.wording import counted
@@ -209,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     http.add_argument("--port", type=_port, default=8765, help="0 takes a free one (%(default)s)")
     _add_sandbox(add("sandbox", help="a make-believe PixelDojo, free of charge"))
     _add_demo(add("demo", help="one job from end to end, on the sandbox or live"))
+    _add_setup(add("setup", help="add this server to a host's settings, or take it out"))
     return parser
 
 
@@ -252,6 +270,22 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
         default=12,
         help="how long a job takes in the sandbox (%(default)s)",
     )
+
+
+def _add_setup(setup: argparse.ArgumentParser) -> None:
+    from wan_mcp.hosts.catalogue import HOSTS
+
+    setup.add_argument(
+        "host",
+        nargs="?",
+        choices=[host.id for host in HOSTS],
+        metavar="HOST",
+        help=f"{', '.join(host.id for host in HOSTS)}; without one, all are listed",
+    )
+    what = setup.add_mutually_exclusive_group()
+    what.add_argument("--print", action="store_true", help="only show the entry")
+    what.add_argument("--remove", action="store_true", help="take the entry out again")
+    setup.add_argument("--yes", action="store_true", help="write without asking")
 
 
 def _port(text: str) -> int:

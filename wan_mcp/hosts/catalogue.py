@@ -1,0 +1,290 @@
+"""The hosts that this program can set up: where each has its settings, and how an entry looks."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wan_mcp.hosts.formats import Format
+from wan_mcp.hosts.json_text import JsonWithComments
+from wan_mcp.hosts.toml_yaml import Toml, Yaml
+
+NAME = "wan-mcp"
+"""The name of our entry in every host."""
+KEY_SETTING = "PIXELDOJO_API_KEY"
+"""The environment variable in which the server gets the user's key."""
+SECRET_INPUT = {
+    "type": "promptString",
+    "id": "pixeldojo-key",
+    "description": "PixelDojo API key",
+    "password": True,
+}
+"""How VS Code is asked to ask for the key (documented)."""
+SECRET_REFERENCE = "${input:pixeldojo-key}"
+"""What stands in an entry for the secret that VS Code keeps (documented)."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a host starts the server.
+
+    Attributes:
+        command: the program's full path; hosts seldom have its folder in their search path.
+        arguments: what follows it.
+        environment: settings for the server, the key among them.
+    """
+
+    command: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a system keeps the settings of programs.
+
+    Attributes:
+        home: the user's home folder.
+        settings: for programs in general: `Application Support`, `%APPDATA%` or `~/.config`.
+        config: what XDG_CONFIG_HOME names, or `~/.config`, on every system.
+        environment: the variables by which some hosts move their folder.
+    """
+
+    home: Path
+    settings: Path
+    config: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls, environment: Mapping[str, str], home: Path, platform: str = sys.platform
+    ) -> "Folders":
+        """The folders of a user on one platform, named as `sys.platform` names it."""
+        config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
+        if platform == "darwin":
+            settings = home / "Library" / "Application Support"
+        elif platform == "win32":
+            settings = Path(environment.get("APPDATA") or home / "AppData" / "Roaming")
+        else:
+            settings = config
+        return cls(home, settings, config, environment)
+
+    def moved_by(self, variable: str, usual: Path) -> Path:
+        """The folder that a variable names, else the usual one."""
+        return Path(self.environment.get(variable) or usual)
+
+
+Shape = Callable[[Program], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host and its settings.
+
+    Attributes:
+        id: how it is named on the command line.
+        title: how its makers name it.
+        file: where its settings are, for the folders of a user.
+        format: how they are written.
+        group: the path of keys to the group of servers.
+        shape: an entry for a program.
+        command_key: which part of an entry names the program.
+        environment_key: which part of an entry has its environment.
+        inputs: the list of what the host asks the user for and keeps as a secret; empty if it
+            cannot, and the key then stands in the file.
+        restart: what a user has to do so that the host reads the settings again.
+    """
+
+    id: str
+    title: str
+    file: Callable[[Folders], Path]
+    format: Format
+    group: tuple[str, ...]
+    shape: Shape
+    command_key: str = "command"
+    environment_key: str = "env"
+    inputs: tuple[str, ...] = ()
+    restart: str = "Restart it."
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The path of keys to our entry."""
+        return (*self.group, NAME)
+
+    def is_installed(self, folders: Folders) -> bool:
+        """Whether its settings exist, or at least the folder that it makes when first used."""
+        file = self.file(folders)
+        return file.exists() or (file.parent != folders.home and file.parent.is_dir())
+
+
+def _plain(program: Program) -> dict[str, Any]:
+    return {
+        "command": program.command,
+        "args": list(program.arguments),
+        "env": dict(program.environment),
+    }
+
+
+def _typed(program: Program) -> dict[str, Any]:
+    return {"type": "stdio", **_plain(program)}
+
+
+def _opencode(program: Program) -> dict[str, Any]:
+    return {
+        "type": "local",
+        "command": [program.command, *program.arguments],
+        "environment": dict(program.environment),
+        "enabled": True,
+    }
+
+
+def _goose(program: Program) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "type": "stdio",
+        "name": NAME,
+        "cmd": program.command,
+        "args": list(program.arguments),
+        "envs": dict(program.environment),
+        "timeout": 300,
+    }
+
+
+def _code_user(folders: Folders) -> Path:
+    return folders.settings / "Code" / "User"
+
+
+_CLINE = ("globalStorage", "saoudrizwan.claude-dev", "settings", "cline_mcp_settings.json")
+_JSON = JsonWithComments()
+_SERVERS = ("mcpServers",)
+
+HOSTS = (
+    Host(
+        "claude-desktop",
+        "Claude Desktop",
+        lambda folders: folders.settings / "Claude" / "claude_desktop_config.json",
+        _JSON,
+        _SERVERS,
+        _plain,
+        restart="Quit Claude Desktop completely and open it again.",
+    ),
+    Host(
+        "claude-code",
+        "Claude Code",
+        lambda folders: folders.moved_by("CLAUDE_CONFIG_DIR", folders.home) / ".claude.json",
+        _JSON,
+        _SERVERS,
+        _typed,
+        restart="Start a new session of Claude Code.",
+    ),
+    Host(
+        "cursor",
+        "Cursor",
+        lambda folders: folders.home / ".cursor" / "mcp.json",
+        _JSON,
+        _SERVERS,
+        _typed,
+    ),
+    Host(
+        "vscode",
+        "VS Code",
+        lambda folders: _code_user(folders) / "mcp.json",
+        _JSON,
+        ("servers",),
+        _typed,
+        inputs=("inputs",),
+        restart="Run MCP: List Servers in VS Code and start wan-mcp; it asks for the key once.",
+    ),
+    Host(
+        "codex",
+        "Codex",
+        lambda folders: folders.moved_by("CODEX_HOME", folders.home / ".codex") / "config.toml",
+        Toml(),
+        ("mcp_servers",),
+        _plain,
+        restart="Start a new session of Codex.",
+    ),
+    Host(
+        "gemini",
+        "Gemini CLI",
+        lambda folders: folders.home / ".gemini" / "settings.json",
+        _JSON,
+        _SERVERS,
+        _plain,
+        restart="Start a new session of Gemini CLI.",
+    ),
+    Host(
+        "opencode",
+        "opencode",
+        lambda folders: _existing(
+            folders.config / "opencode" / "opencode.jsonc",
+            folders.config / "opencode" / "opencode.json",
+        ),
+        _JSON,
+        ("mcp",),
+        _opencode,
+        environment_key="environment",
+        restart="Start a new session of opencode.",
+    ),
+    Host(
+        "windsurf",
+        "Windsurf",
+        lambda folders: folders.home / ".codeium" / "windsurf" / "mcp_config.json",
+        _JSON,
+        _SERVERS,
+        _plain,
+        restart="Press the refresh button above Windsurf's list of MCP servers.",
+    ),
+    Host(
+        "zed",
+        "Zed",
+        lambda folders: (
+            folders.settings / "Zed" / "settings.json"
+            if folders.settings.name == "Roaming"
+            else folders.config / "zed" / "settings.json"
+        ),
+        _JSON,
+        ("context_servers",),
+        _plain,
+        restart="Zed reads the settings again by itself.",
+    ),
+    Host(
+        "cline",
+        "Cline",
+        lambda folders: _code_user(folders).joinpath(*_CLINE),
+        _JSON,
+        _SERVERS,
+        _plain,
+        restart="Cline reads the settings again by itself.",
+    ),
+    Host(
+        "lm-studio",
+        "LM Studio",
+        lambda folders: folders.home / ".lmstudio" / "mcp.json",
+        _JSON,
+        _SERVERS,
+        _plain,
+        restart="LM Studio reads the settings again by itself.",
+    ),
+    Host(
+        "goose",
+        "Goose",
+        lambda folders: (
+            folders.settings / "Block" / "goose" / "config" / "config.yaml"
+            if folders.settings.name == "Roaming"
+            else folders.config / "goose" / "config.yaml"
+        ),
+        Yaml(),
+        ("extensions",),
+        _goose,
+        command_key="cmd",
+        environment_key="envs",
+        restart="Start a new session of Goose.",
+    ),
+)
+"""Every host that can be set up. Files and shapes are as the hosts' makers document them."""
+
+
+def _existing(preferred: Path, usual: Path) -> Path:
+    return preferred if preferred.exists() else usual

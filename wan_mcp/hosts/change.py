@@ -1,0 +1,176 @@
+"""What setting up a host would change in its settings, before anything is written."""
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wan_mcp.hosts.catalogue import (
+    KEY_SETTING,
+    SECRET_INPUT,
+    SECRET_REFERENCE,
+    Host,
+    Program,
+)
+from wan_mcp.hosts.config_file import ConfigFile, without_mark
+from wan_mcp.hosts.formats import BrokenText, KeyPath, entry_in, with_entry, without_entry
+
+MASK = "********"
+"""What is shown in place of a key."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of one file.
+
+    Attributes:
+        file: the file.
+        before: what it holds; None if it does not exist.
+        after: what it shall hold; None if it shall not exist.
+        secrets: what must not be shown.
+        copies: whether what the file holds now has no entry of ours and is kept beside it.
+        restores: whether `after` is how the file was before our entry was added.
+    """
+
+    file: ConfigFile
+    before: str | None
+    after: str | None
+    secrets: frozenset[str] = frozenset()
+    copies: bool = False
+    restores: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file is already as it shall be."""
+        return self.before == self.after
+
+    def shown(self) -> str:
+        """The lines that change, as `diff` shows them; secrets are masked.
+
+        Unchanged lines are left out, since they may hold the secrets of other servers.
+        """
+        lines = difflib.unified_diff(
+            (self.before or "").splitlines(), (self.after or "").splitlines(), n=0, lineterm=""
+        )
+        text = "\n".join(list(lines)[2:])
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, MASK)
+        return text
+
+    def apply(self) -> None:
+        """Write it. Raises Refused."""
+        if self.restores:
+            assert self.before is not None
+            self.file.restore(self.before)
+            return
+        assert self.after is not None
+        private = any(self.secrets)
+        self.file.replace(self.before, self.after, private=private, copy=self.copies)
+
+
+def this_program() -> Program:
+    """How a host starts this installation: by its full path, whatever the host's search path is."""
+    name = "wan-mcp.exe" if sys.platform == "win32" else "wan-mcp"
+    script = Path(sys.executable).parent / name
+    if script.is_file():
+        return Program(str(script))
+    return Program(sys.executable, ("-P", "-m", "wan_mcp"))
+
+
+def is_temporary(program: Program) -> bool:
+    """Whether the program lies in a cache of uv, which deletes such environments (documented)."""
+    parts = Path(program.command).parts
+    return "uv" in parts and any(part.startswith(("archive-v", "environments-v")) for part in parts)
+
+
+def read_entry(host: Host, path: Path) -> dict[str, Any] | None:
+    """Our entry in a host's settings; None if there is none.
+
+    Raises:
+        Refused: the file cannot be trusted.
+        BrokenText: it cannot be read.
+    """
+    _, text = without_mark(ConfigFile(path).read() or "")
+    entry = entry_in(host.format.load(text), host.path)
+    return entry if isinstance(entry, dict) else None
+
+
+def key_in(host: Host, entry: Mapping[str, Any] | None) -> str:
+    """The key that an entry holds; empty if it holds none."""
+    environment = (entry or {}).get(host.environment_key)
+    key = environment.get(KEY_SETTING, "") if isinstance(environment, dict) else ""
+    return "" if key == SECRET_REFERENCE else str(key)
+
+
+def addition(host: Host, path: Path, program: Program, key: str) -> Change:
+    """What adding our entry would change; other settings in an earlier entry of ours are kept.
+
+    Args:
+        host: the host.
+        path: its file.
+        program: how it starts the server.
+        key: the key; not used where the host asks for it.
+
+    Raises:
+        Refused: the file cannot be trusted.
+        BrokenText: it cannot be read or changed safely.
+    """
+    file = ConfigFile(path)
+    before = file.read()
+    mark, text = without_mark(before or "")
+    entry = entry_in(host.format.load(text), host.path)
+    old = entry if isinstance(entry, dict) else {}
+    kept = old.get(host.environment_key)
+    environment = dict(kept) if isinstance(kept, dict) else {}
+    if host.inputs:
+        environment[KEY_SETTING] = SECRET_REFERENCE
+    elif key:
+        environment[KEY_SETTING] = key
+    program = replace(program, environment=environment)
+    after = with_entry(host.format, text, host.path, {**old, **host.shape(program)})
+    if host.inputs:
+        after = with_entry(host.format, after, _input_place(host, after), SECRET_INPUT)
+    secrets = frozenset({key, key_in(host, old)} - {""}) if not host.inputs else frozenset()
+    new = mark + after if after != text else before
+    return Change(file, before, new, secrets, copies=entry is None)
+
+
+def removal(host: Host, path: Path) -> Change:
+    """What taking our entry out would change. Raises as addition does."""
+    file = ConfigFile(path)
+    before = file.read()
+    mark, text = without_mark(before or "")
+    settings = host.format.load(text)
+    if before is None or (entry := entry_in(settings, host.path)) is None:
+        return Change(file, before, before)
+    secrets = frozenset({key_in(host, entry)} - {""}) if isinstance(entry, dict) else frozenset()
+    copy = file.copy()
+    if _was_before(host, copy, entry, text):
+        return Change(file, before, copy, secrets, restores=True)
+    after = without_entry(host.format, text, host.path)
+    if host.inputs and entry_in(settings, _input_place(host, after)) is not None:
+        after = without_entry(host.format, after, _input_place(host, after))
+    return Change(file, before, mark + after, secrets)
+
+
+def _was_before(host: Host, copy: str | None, entry: Any, text: str) -> bool:
+    """Whether adding our entry to the copy gives that text, so nothing else has changed."""
+    try:
+        with_ours = with_entry(host.format, without_mark(copy or "")[1], host.path, entry)
+        if host.inputs:
+            place = _input_place(host, with_ours)
+            with_ours = with_entry(host.format, with_ours, place, SECRET_INPUT)
+    except BrokenText:
+        return False
+    return with_ours == text
+
+
+def _input_place(host: Host, text: str) -> KeyPath:
+    """Where the question for the key stands in the list of questions, or will stand."""
+    inputs = entry_in(host.format.load(text), host.inputs) or []
+    for place, question in enumerate(inputs):
+        if isinstance(question, dict) and question.get("id") == SECRET_INPUT["id"]:
+            return (*host.inputs, place)
+    return (*host.inputs, len(inputs))

@@ -1,0 +1,161 @@
+"""One settings file of a host: read with care, replaced as a whole, with a copy of what was there.
+
+A host reads its file at any moment, and a person has put work into it. So a file is never written
+in place: a new one is written beside it and takes its name. What this program cannot change without
+doubt (a link, somebody else's file, one that is read-only or broken) is left as it is.
+"""
+
+import os
+import stat
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+BACKUP_SUFFIX = ".before-wan-mcp"
+"""What is added to a file's name for the copy of what it held before our entry was added."""
+_MAX_BYTES = 16 * 1024 * 1024
+_BYTE_ORDER_MARK = "\ufeff"
+_PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
+
+
+class Refused(Exception):
+    """A file is left as it is; the message ends a sentence that begins with its name."""
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A host's settings file, which may not exist yet.
+
+    Args:
+        path: where the host reads it.
+    """
+
+    path: Path
+
+    @property
+    def backup(self) -> Path:
+        """Where the copy of the file lies."""
+        return self.path.with_name(self.path.name + BACKUP_SUFFIX)
+
+    def read(self) -> str | None:
+        """What it holds; None if there is no file.
+
+        Raises:
+            Refused: it is not a plain file of this user's, too large, or not UTF-8 text.
+        """
+        try:
+            status = self.path.lstat()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise Refused(f"cannot be read: {exc.strerror}") from None
+        _require_plain(status)
+        return _text(self.path)
+
+    def replace(self, before: str | None, after: str, *, private: bool, copy: bool) -> None:
+        """Put another content in the place of that one.
+
+        Args:
+            before: what `read` returned; None if there was no file.
+            after: what it shall hold.
+            private: whether it holds a secret, so that only its owner may read it.
+            copy: whether what it held is kept beside it. Otherwise an earlier copy is deleted,
+                since it no longer says how the file would be without our entry.
+
+        Raises:
+            Refused: it cannot be written, or has changed since it was read.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
+            mode = _PRIVATE if private else self._mode()
+            if copy and before is not None:
+                _write(self.backup, before, mode)
+            self._require_unchanged(before)
+            _write(self.path, after, mode)
+            if not copy or before is None:
+                self.backup.unlink(missing_ok=True)
+        except OSError as exc:
+            raise Refused(f"cannot be written: {exc.strerror}") from None
+
+    def restore(self, before: str) -> None:
+        """Put back the copy, or no file where there was none; `before` is what `read` returned.
+
+        Raises:
+            Refused: as replace does.
+        """
+        try:
+            mode = self._mode()
+            self._require_unchanged(before)
+            if (copy := self.copy()) is None:
+                self.path.unlink()
+                return
+            _write(self.path, copy, mode)
+            self.backup.unlink()
+        except OSError as exc:
+            raise Refused(f"cannot be written: {exc.strerror}") from None
+
+    def copy(self) -> str | None:
+        """What the file held before our entry was added; None if there was no file.
+
+        Raises:
+            Refused: the copy is not a plain file of this user's.
+        """
+        return ConfigFile(self.backup).read()
+
+    def _mode(self) -> int:
+        try:
+            return stat.S_IMODE(self.path.stat().st_mode)
+        except FileNotFoundError:
+            return _PRIVATE
+
+    def _require_unchanged(self, before: str | None) -> None:
+        if self.read() != before:
+            raise Refused("was changed by another program just now; run this again")
+
+
+def _require_plain(status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise Refused("is a link to another file")
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused("is not a file")
+    if status.st_size > _MAX_BYTES:
+        raise Refused("is too large for a file of settings")
+    if sys.platform != "win32" and status.st_uid != os.geteuid():
+        raise Refused("belongs to another user")
+    if not status.st_mode & stat.S_IWUSR:
+        raise Refused("is read-only")
+
+
+def _text(path: Path) -> str:
+    try:
+        # newline="": line ends are kept as they are.
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise Refused("is not UTF-8 text") from None
+    except OSError as exc:
+        raise Refused(f"cannot be read: {exc.strerror}") from None
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def without_mark(text: str) -> tuple[str, str]:
+    """The byte order mark that a text begins with, or nothing, and the rest."""
+    if text.startswith(_BYTE_ORDER_MARK):
+        return _BYTE_ORDER_MARK, text[1:]
+    return "", text
