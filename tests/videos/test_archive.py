@@ -28,6 +28,7 @@ import pytest
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
+from wan_mcp.file_lock import try_lock
 from wan_mcp.sandbox import Fault, Reply, Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.videos import archive as archive_module
@@ -37,7 +38,13 @@ from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.containers import Ending, ending_of
 from wan_mcp.videos.download import MAX_TRIES
 from wan_mcp.videos.own_files import create
-from wan_mcp.videos.unfinished import RESERVE_BYTES, SavedVideo, UnfinishedVideo, stem_of
+from wan_mcp.videos.unfinished import (
+    RESERVE_BYTES,
+    SavedVideo,
+    UnfinishedVideo,
+    remove_if_left,
+    stem_of,
+)
 from wan_mcp.web.fetch import Web
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +133,11 @@ class Saving:
     @property
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
+
+    def set_dates(self) -> None:
+        """Let all files be from now, by the archive's clock."""
+        for path in self.folder.iterdir():
+            os.utime(path, (self.clock.now, self.clock.now))
 
 
 @pytest.fixture
@@ -942,10 +954,11 @@ async def test_videos_saved_by_an_older_version_count_as_ours(saving: Saving) ->
 
 
 async def test_file_that_is_being_written_stays(saving: Saving) -> None:
-    """Its lock protects it from a sweep, whatever its date (ours)."""
+    """Its lock protects it from a sweep (ours)."""
     busy = UnfinishedVideo(saving.folder, "2026-01-01_busy")
     busy.begin()
     [part] = saving.names
+    saving.set_dates()
 
     await saving.keep("new")
     names = saving.names
@@ -953,6 +966,60 @@ async def test_file_that_is_being_written_stays(saving: Saving) -> None:
 
     assert part in names
     assert part not in saving.names
+
+
+@pytest.mark.parametrize("lock", ["held", "missing"])
+async def test_file_to_which_nothing_was_written_for_a_day_is_removed(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    """Whatever its lock says; and where there are no locks, nothing else shows it (ours)."""
+    left = UnfinishedVideo(saving.folder, "2026-01-01_left")
+    left.begin()
+    [part] = saving.names
+    saving.set_dates()
+    if lock == "missing":
+        monkeypatch.setattr(unfinished_module, "try_lock", _refuse)
+
+    saving.clock.now += LEFTOVER_AGE_SECONDS - 1
+    await saving.keep("one")
+    before = saving.names
+    saving.clock.now += 1
+    await saving.keep("two")
+
+    assert part in before
+    assert part not in saving.names
+    left.discard()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
+@pytest.mark.parametrize("sweep", ["has removed it", "is about to remove it"])
+async def test_a_sweep_in_the_moment_before_the_lock_costs_no_download(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch, sweep: str
+) -> None:
+    """Several videos are begun at once, and each sweeps the folder (ours)."""
+    created: list[Path] = []
+    locks: list[int] = []
+
+    def swept(path: Path) -> int:
+        file = create(path)
+        created.append(path)
+        if path != created[0]:
+            return file
+        if sweep == "has removed it":
+            remove_if_left(path)
+        else:
+            locks.append(os.open(path, os.O_RDWR))
+            assert try_lock(locks[0])
+        return file
+
+    monkeypatch.setattr(unfinished_module, "create", swept)
+    video = await saving.keep()
+    for lock in locks:
+        os.close(lock)
+
+    assert is_whole(video)
+    assert saving.downloads == 1
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
 async def test_leftovers_of_an_older_version_are_removed_after_a_day(saving: Saving) -> None:
