@@ -999,6 +999,11 @@ async def test_a_sweep_in_the_moment_before_the_lock_costs_no_download(
     """Several videos are begun at once, and each sweeps the folder (ours)."""
     created: list[Path] = []
     locks: list[int] = []
+    write = UnfinishedVideo.write
+
+    def removed_meanwhile(video: UnfinishedVideo, block: bytes) -> None:
+        created[0].unlink(missing_ok=True)
+        write(video, block)
 
     def swept(path: Path) -> int:
         file = create(path)
@@ -1013,6 +1018,7 @@ async def test_a_sweep_in_the_moment_before_the_lock_costs_no_download(
         return file
 
     monkeypatch.setattr(unfinished_module, "create", swept)
+    monkeypatch.setattr(UnfinishedVideo, "write", removed_meanwhile)
     video = await saving.keep()
     for lock in locks:
         os.close(lock)
