@@ -705,6 +705,7 @@ async def test_a_stopped_process_keeps_nothing_and_damages_nothing(saving: Savin
     size = len(VIDEO)
     stopped = await anyio.to_thread.run_sync(half_done, saving, size, str(size))
     stopped.send_signal(signal.SIGSTOP)
+    saving.set_dates()
 
     video = await saving.keep()
     before, during = video.path.stat(), saving.names
@@ -725,6 +726,7 @@ async def test_the_slower_of_two_savers_returns_what_the_faster_one_saved(saving
     slow = UnfinishedVideo(saving.folder, STEM)
     slow.begin()
     slow.write(b"another video")
+    saving.set_dates()
 
     video = await saving.keep()
     late = slow.finish(".webm", {})
@@ -744,6 +746,7 @@ async def test_two_savers_at_the_same_moment_make_one_video(
     other = UnfinishedVideo(saving.folder, STEM)
     other.begin()
     other.write(b"the same video, with another date in it")
+    saving.set_dates()
     found: list[SavedVideo] = []
     find = unfinished_module.find_video
 
@@ -1118,6 +1121,25 @@ async def test_nothing_planted_under_the_name_of_a_video_is_taken_for_it(
     assert not failed.value.final
     assert secret.read_text() == "private"
     assert saving.names == [name]
+
+
+@posix_only
+async def test_what_takes_the_name_at_the_last_moment_is_not_taken_for_the_video(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can write into the folder may replace the file that has just got its name (ours)."""
+    link = os.link
+
+    def replaced(source: Path, target: Path, **named: bool) -> None:
+        link(source, target, **named)
+        target.unlink()
+        target.write_bytes(b"not the video")
+
+    monkeypatch.setattr(os, "link", replaced)
+    with pytest.raises(NotSaved, match="has the film's name; remove it") as failed:
+        await saving.keep()
+
+    assert not failed.value.final
 
 
 @posix_only
