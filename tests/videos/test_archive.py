@@ -1124,6 +1124,18 @@ async def test_nothing_planted_under_the_name_of_a_video_is_taken_for_it(
 
 
 @posix_only
+async def test_a_second_name_that_the_user_gave_to_a_video_is_no_obstacle(
+    saving: Saving, tmp_path: Path
+) -> None:
+    """In a folder that is closed to others, nobody else can have given it (ours)."""
+    video = await saving.keep()
+    (tmp_path / "my favourite.mp4").hardlink_to(video.path)
+
+    assert await saving.keep() == video
+    assert saving.downloads == 1
+
+
+@posix_only
 async def test_what_takes_the_name_at_the_last_moment_is_not_taken_for_the_video(
     saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
