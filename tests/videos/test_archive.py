@@ -1124,6 +1124,20 @@ async def test_nothing_planted_under_the_name_of_a_video_is_taken_for_it(
 
 
 @posix_only
+async def test_a_link_named_like_an_unfinished_file_stops_nothing(
+    saving: Saving, tmp_path: Path
+) -> None:
+    """It is not followed, and is no reason to save nothing (ours)."""
+    saving.folder.mkdir()
+    planted = saving.folder / f".{STEM}.0123456789abcdef.part"
+    planted.symlink_to(tmp_path / "elsewhere")
+    os.utime(planted, (saving.clock.now, saving.clock.now), follow_symlinks=False)
+
+    assert is_whole(await saving.keep())
+    assert planted.is_symlink()
+
+
+@posix_only
 async def test_a_second_name_that_the_user_gave_to_a_video_is_no_obstacle(
     saving: Saving, tmp_path: Path
 ) -> None:
