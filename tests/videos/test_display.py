@@ -5,7 +5,7 @@ the stored numbers itself; and it reads the sheet's numbers itself, as JFIF says
 """
 
 import io
-from collections.abc import Callable
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -74,12 +74,12 @@ class Clip:
                 context.sample_aspect_ratio = self.sar
             a, b, c, d = (number << 16 for number in self.matrix)
             stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
-            file.mux(stream.encode(self._picture()))
+            file.mux(stream.encode(self.picture()))
             file.mux(stream.encode(None))
         return path
 
-    def _picture(self) -> Any:
-        frame = av.VideoFrame(*self.size, "yuv420p")
+    def picture(self, form: str = "yuv420p") -> Any:
+        frame = av.VideoFrame(*self.size, form)
         frame.colorspace, frame.color_range, frame.pts = self.colorspace, self.color_range, 0
         coded = [coded_as(colour, self.coded, full=self.full) for colour in FIELDS]
         for number, plane in enumerate(frame.planes):
@@ -214,17 +214,50 @@ def test_a_video_has_its_own_colours(tmp_path: Path, clip: Clip) -> None:
     assert_colours(sorted(sheet.fields(sheet.edges())), sorted(FIELDS))
 
 
-def cover_first(path: Path) -> Path:
+def jpeg_of(frame: Any) -> bytes:
+    """A frame as JPEG, nearly without loss."""
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
+    encoder.time_base, encoder.qmin, encoder.qmax = Fraction(1), 2, 2
+    return b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The same JPEG with an orientation."""
+    entry = struct.pack(">HHIHxx", 0x112, 3, 1, orientation)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
+    return jpeg[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize(
+    ("number", "orientation"), [(1, "upright"), (3, "turned-by-180"), (6, "turned-by-90")]
+)
+def test_a_video_of_photos_stands_upright(tmp_path: Path, number: int, orientation: str) -> None:
+    """Each of its pictures is a JPEG with an EXIF of its own (ours)."""
+    path, clip = tmp_path / "f.mkv", Clip(full=True, color_range=FULL)
+    with av.open(path, "w") as file:
+        stream = file.add_stream("mjpeg", rate=16)
+        stream.width, stream.height = clip.size
+        stream.pix_fmt = "yuvj420p"
+        packet = av.Packet(with_exif(jpeg_of(clip.picture("yuvj420p")), number))
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 16)
+        file.mux(packet)
+
+    sheet = Sheet(path)
+
+    order = ORIENTATIONS[orientation][1]
+    assert_colours(sheet.fields(sheet.edges()), [FIELDS[int(field)] for field in order])
+
+
+def cover_first(data: bytes) -> bytes:
     """The same MP4, whose cover is its first stream: it stands before the tracks."""
-    data = path.read_bytes()
     at = data.index(b"moov") - 4
     index, end = data[at + 8 :], data.index(b"mvhd") - 4 - at - 8
     end += int.from_bytes(index[end : end + 4])
     handler = full_box(b"hdlr", bytes(4), b"mdirappl", bytes(9))
     picture = box(b"covr", box(b"data", (14).to_bytes(4), bytes(4), png()))
     cover = box(b"udta", full_box(b"meta", handler, box(b"ilst", picture)))
-    path.write_bytes(data[:at] + box(b"moov", index[:end], cover, index[end:]))
-    return path
+    return data[:at] + box(b"moov", index[:end], cover, index[end:])
 
 
 def png() -> bytes:
@@ -235,10 +268,10 @@ def png() -> bytes:
     return bytes(packet)
 
 
-@pytest.mark.parametrize("change", [cover_first], ids=["cover-first"])
-def test_a_cover_is_never_the_video(tmp_path: Path, change: Callable[[Path], Path]) -> None:
+def test_a_cover_is_never_the_video(tmp_path: Path) -> None:
     """A player shows the moving pictures (documented)."""
-    path = change(Clip().written(tmp_path / "f.mp4"))
+    path = Clip().written(tmp_path / "f.mp4")
+    path.write_bytes(cover_first(path.read_bytes()))
     with av.open(path) as file:
         assert [stream.codec_context.name for stream in file.streams.video] == ["png", "h264"]
 

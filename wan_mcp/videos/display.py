@@ -24,7 +24,8 @@ _KNOWN_COLORSPACES = {_RGB, _BT_709, 4, 5, _BT_601, 7, 9}
 """Numbers of ISO/IEC 23091-2 that FFmpeg can convert (documented)."""
 _UNSPECIFIED, _LIMITED, _FULL = 0, 1, 2
 _DISPLAY_MATRIX = "DISPLAYMATRIX"
-_UPRIGHT = (1, 0, 0, 1)
+_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+"""Matrices of quarter turns, counterclockwise."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,13 @@ def turn_of(matrix: tuple[int, int, int, int]) -> tuple[Steps, bool]:
 
 
 def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
-    data: Any = frame.side_data.get(_DISPLAY_MATRIX)
+    try:
+        data: Any = frame.side_data.get(_DISPLAY_MATRIX)
+    except ValueError:
+        # PyAV 18 does not know the type of EXIF, which pictures of JPEG may have beside them.
+        return _TURNS[round(frame.rotation / 90) % 4]
     if data is None:
-        return _UPRIGHT
+        return _TURNS[0]
     a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
     return a, b, c, d
 
