@@ -18,6 +18,7 @@ from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
 from wan_mcp.inputs.probe import any_titles, available
 from wan_mcp.videos.display import Display, Steps, display_of
+from wan_mcp.videos.own_files import open_ours
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -82,6 +83,7 @@ def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) 
     Raises:
         ImportError: PyAV is not installed.
         OSError: there is no such file.
+        NotOurs: it is a link or a file of another user.
         ValueError: the video cannot be decoded, or the limit is too small for any image.
     """
     import av
@@ -119,7 +121,7 @@ def _packets(path: Path) -> Iterator["Packet[VideoStream]"]:
     from av.stream import Disposition
 
     with (
-        path.open("rb") as file,
+        open_ours(path) as file,
         av.open(file, "r", options=_VIDEO_FORMATS, **any_titles()) as video,
     ):
         cover = Disposition.attached_pic
