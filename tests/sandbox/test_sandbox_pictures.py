@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from tests.sandbox.test_sandbox_videos import GREY, audio_file, image_file, video_file
-from tests.videos.test_display import ORIENTATIONS, cover_first, jpeg_of, with_exif
+from tests.videos.test_display import (
+    BT_601,
+    BT_709,
+    ORIENTATIONS,
+    UNSPECIFIED,
+    YCGCO,
+    Clip,
+    cover_first,
+    jpeg_of,
+    with_exif,
+)
 from wan_mcp.sandbox.videos.composition import Look
 from wan_mcp.sandbox.videos.inputs import Unusable
 from wan_mcp.sandbox.videos.render import render
@@ -140,6 +150,28 @@ def test_the_clip_keeps_its_colours_whatever_the_picture_is(
 
     assert (frame.format.name, int(frame.color_range)) == ("yuv420p", 1)
     assert_fields(frame, (160, 480, 210, 270), "0123")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Clip(coded=BT_709, colorspace=YCGCO, size=(960, 720)),
+        Clip(coded=BT_601, colorspace=YCGCO),
+        Clip(coded=BT_601, colorspace=UNSPECIFIED, size=(560, 320), matrix=(0, 1, -1, 0)),
+        Clip(coded=BT_709, colorspace=UNSPECIFIED, size=(720, 480), matrix=(0, 1, -1, 0)),
+    ],
+    ids=str,
+)
+def test_what_a_clip_does_not_say_of_its_colours_is_decided_as_by_ffplay(
+    tmp_path: Path, kind: Clip
+) -> None:
+    """By its lines as they are shown; so are codings that FFmpeg does not convert (documented)."""
+    frame = rendered(tmp_path, kind.written(tmp_path / "f.mp4").read_bytes(), image_file())[0]
+
+    order = "31" if kind.matrix[1] else "23"
+    for x, number in zip((0.1, 0.9), order, strict=True):
+        found = pixel(frame, frame.width * x, frame.height // 2)
+        assert found == pytest.approx(FIELDS[int(number)], abs=TOLERANCE)
 
 
 def test_a_cover_is_never_the_clip(tmp_path: Path) -> None:

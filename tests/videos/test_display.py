@@ -25,7 +25,7 @@ FIELDS: tuple[Colour, ...] = ((200, 40, 60), (60, 190, 80), (50, 70, 210), (220,
 COLOUR_TOLERANCE, PIXEL_TOLERANCE = 4, 2
 
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2
-BT_709, BT_470BG, BT_601, BT_2020 = 1, 5, 6, 9
+BT_709, BT_470BG, BT_601, YCGCO, BT_2020 = 1, 5, 6, 8, 9
 RED_AND_BLUE_SHARES = {
     BT_709: (0.2126, 0.0722),
     BT_470BG: (0.299, 0.114),
@@ -203,6 +203,14 @@ def test_a_video_stands_upright_in_its_shape(
         Clip(coded=BT_709, colorspace=UNSPECIFIED, color_range=0, size=(1280, 720)),
         Clip(coded=BT_601, colorspace=UNSPECIFIED, color_range=FULL, full=True, size=(1280, 720)),
         Clip(coded=BT_709, colorspace=UNSPECIFIED, size=(720, 480), matrix=(0, 1, -1, 0)),
+        Clip(
+            coded=BT_601,
+            colorspace=UNSPECIFIED,
+            size=(560, 320),
+            matrix=(0, 1, -1, 0),
+            sar=Fraction(4, 3),
+        ),
+        Clip(coded=BT_709, colorspace=YCGCO, size=(1280, 720)),
         Clip(coded=BT_709, colorspace=BT_709, matrix=(0, -1, -1, 0)),
     ],
     ids=str,
@@ -229,9 +237,7 @@ def with_exif(jpeg: bytes, orientation: int) -> bytes:
     return jpeg[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 2) + exif + jpeg[2:]
 
 
-@pytest.mark.parametrize(
-    ("number", "orientation"), [(1, "upright"), (3, "turned-by-180"), (6, "turned-by-90")]
-)
+@pytest.mark.parametrize(("number", "orientation"), list(enumerate(ORIENTATIONS, start=1)))
 def test_a_video_of_photos_stands_upright(tmp_path: Path, number: int, orientation: str) -> None:
     """Each of its pictures is a JPEG with an EXIF of its own (ours)."""
     path, clip = tmp_path / "f.mkv", Clip(full=True, color_range=FULL)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
 from wan_mcp.inputs.probe import any_titles, available
-from wan_mcp.videos.display import Display, Steps, display_of
+from wan_mcp.videos.display import Display, display_of
+from wan_mcp.videos.filters import filtered
 from wan_mcp.videos.own_files import open_ours
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _as_shown(frame: "VideoFrame", display: Display, size: tuple[int, int]) -> "
     frame.colorspace, frame.color_range = display.colorspace, display.color_range
     width, height = reversed(size) if display.swaps_axes else size
     scale = ("scale", f"{width}:{height}:out_color_matrix=bt601:out_range=full")
-    return _filtered([frame], (scale, ("format", _PIXEL_FORMAT), *display.turn))
+    return filtered([frame], (scale, ("format", _PIXEL_FORMAT), *display.turn))
 
 
 def _tiled(shown: list["VideoFrame"], side: int) -> "VideoFrame":
@@ -153,7 +154,7 @@ def _tiled(shown: list["VideoFrame"], side: int) -> "VideoFrame":
     columns = _columns(first.width, first.height, count)
     size = _size_in_sheet(first.width, first.height, count, side)
     small = [frame.reformat(*size) for frame in shown]
-    return _filtered(small, (("tile", f"{columns}x{math.ceil(count / columns)}"),))
+    return filtered(small, (("tile", f"{columns}x{math.ceil(count / columns)}"),))
 
 
 def _columns(width: float, height: float, count: int) -> int:
@@ -171,29 +172,6 @@ def _size_in_sheet(width: float, height: float, count: int, side: int) -> tuple[
 
 def _even(pixels: float) -> int:
     return max(2, round(pixels / 2) * 2)  # the format stores colour for every second pixel
-
-
-def _filtered(frames: list["VideoFrame"], steps: Steps) -> "VideoFrame":
-    """The frame that some frames of one size and kind become."""
-    from av.filter import Graph
-
-    first, graph = frames[0], Graph()
-    graph.threads = 1
-    options = {
-        "video_size": f"{first.width}x{first.height}",
-        "pix_fmt": first.format.name,
-        "time_base": "1/1",
-        "colorspace": f"{int(first.colorspace)}",
-        "range": f"{int(first.color_range)}",
-    }
-    source = graph.add("buffer", ":".join(f"{name}={value}" for name, value in options.items()))
-    last = [graph.add(*step) for step in (*steps, ("buffersink", ""))]
-    graph.link_nodes(source, *last).configure()
-    for number, frame in enumerate(frames):
-        frame.pts, frame.time_base = number, Fraction(1)
-        graph.vpush(frame)
-    graph.vpush(None)
-    return graph.vpull()
 
 
 def _jpeg(sheet: "VideoFrame", quantizer: int) -> bytes:

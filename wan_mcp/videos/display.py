@@ -9,11 +9,10 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wan_mcp.videos.filters import Steps, filtered
+
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
-
-Steps = tuple[tuple[str, str], ...]
-"""A sequence of FFmpeg filters with their arguments."""
 
 MAX_SD_HEIGHT = 576
 """Up to so many lines, colours of unspecified coding are BT.601, above BT.709: ffplay leaves the
@@ -22,10 +21,9 @@ choice to SDL, which does that (documented)."""
 _RGB, _BT_709, _BT_601 = 0, 1, 6
 _KNOWN_COLORSPACES = {_RGB, _BT_709, 4, 5, _BT_601, 7, 9}
 """Numbers of ISO/IEC 23091-2 that FFmpeg can convert (documented)."""
-_UNSPECIFIED, _LIMITED, _FULL = 0, 1, 2
-_DISPLAY_MATRIX = "DISPLAYMATRIX"
-_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
-"""Matrices of quarter turns, counterclockwise."""
+_LIMITED, _FULL = 1, 2
+_UNKNOWN_TO_PYAV_18 = range(28, 32)
+"""Types of FFmpeg's side data; the last is EXIF, which a picture of JPEG may have (documented)."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,14 @@ def display_of(frame: "VideoFrame", stream: "VideoStream") -> Display:
     width, height = frame.width * _pixel_width(stream), float(frame.height)
     if swaps_axes:
         width, height = height, width
+    lines = frame.width if swaps_axes else frame.height
     color_range = _color_range(frame)
     return Display(
         width=width,
         height=height,
         turn=turn,
         swaps_axes=swaps_axes,
-        colorspace=_colorspace(frame, color_range, height),
+        colorspace=_colorspace(frame, color_range, lines),
         color_range=color_range,
     )
 
@@ -86,14 +85,17 @@ def turn_of(matrix: tuple[int, int, int, int]) -> tuple[Steps, bool]:
 
 def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
     try:
-        data: Any = frame.side_data.get(_DISPLAY_MATRIX)
+        data = _display_matrix(frame)
     except ValueError:
-        # PyAV 18 does not know the type of EXIF, which pictures of JPEG may have beside them.
-        return _TURNS[round(frame.rotation / 90) % 4]
-    if data is None:
-        return _TURNS[0]
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+        steps = (("sidedata", f"mode=delete:type={number}") for number in _UNKNOWN_TO_PYAV_18)
+        data = _display_matrix(filtered([frame], tuple(steps)))
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data)) if data else (1, 0, 0, 0, 1)
     return a, b, c, d
+
+
+def _display_matrix(frame: "VideoFrame") -> Any:
+    """Raises ValueError if PyAV does not know the type of something beside the frame."""
+    return frame.side_data.get("DISPLAYMATRIX")
 
 
 def _pixel_width(stream: "VideoStream") -> float:
@@ -112,11 +114,11 @@ def _color_range(frame: "VideoFrame") -> int:
     return _FULL if is_full else _LIMITED
 
 
-def _colorspace(frame: "VideoFrame", color_range: int, shown_height: float) -> int:
+def _colorspace(frame: "VideoFrame", color_range: int, lines: int) -> int:
     if frame.format.is_rgb:
         return _RGB
     if (stated := int(frame.colorspace)) in _KNOWN_COLORSPACES - {_RGB}:
         return stated
     # The full range comes from JPEG, whose colours are always BT.601.
-    is_hd = color_range == _LIMITED and shown_height > MAX_SD_HEIGHT
+    is_hd = color_range == _LIMITED and lines > MAX_SD_HEIGHT
     return _BT_709 if is_hd else _BT_601

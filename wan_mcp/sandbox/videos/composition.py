@@ -20,7 +20,9 @@ Steps = Sequence[tuple[str, str]]
 
 _MAX_WIDTH = 4096
 _MAX_SD_HEIGHT = 576
-_BT_709, _UNSPECIFIED, _BT_601 = 1, 2, 6
+_BT_709, _BT_601 = 1, 6
+_CONVERTIBLE = {_BT_709, 4, 5, _BT_601, 7, 9}
+"""Codings of colours, by their numbers in ISO/IEC 23091-2, that FFmpeg converts (documented)."""
 _LIMITED, _FULL = 1, 2
 _UNKNOWN_TO_PYAV_18 = range(28, 32)
 """Types of FFmpeg's side data; the last is EXIF, which a photo has (documented)."""
@@ -200,13 +202,17 @@ def _without_newer_data(frame: "VideoFrame") -> "VideoFrame":
 
 
 def _coloured(frame: "VideoFrame") -> "VideoFrame":
-    """The frame; where it does not say how its colours are coded, as ffplay decides that."""
+    """The frame, in colours that FFmpeg can convert.
+
+    What it does not say of them, and what FFmpeg does not know, is decided as ffplay does.
+    """
     if frame.format.is_rgb:
         return frame
     if frame.color_range not in (_LIMITED, _FULL):
         frame.color_range = _FULL if frame.format.name.startswith("yuvj") else _LIMITED
-    if frame.colorspace == _UNSPECIFIED:
-        is_hd = frame.color_range == _LIMITED and frame.height > _MAX_SD_HEIGHT
+    if frame.colorspace not in _CONVERTIBLE:
+        lines = frame.width if _on_its_side(frame) else frame.height
+        is_hd = frame.color_range == _LIMITED and lines > _MAX_SD_HEIGHT
         frame.colorspace = _BT_709 if is_hd else _BT_601
     return frame
 
