@@ -73,7 +73,7 @@ class Picture:
     """An image in red, green and blue."""
 
     def __init__(self, data: bytes) -> None:
-        with av.open(io.BytesIO(data)) as image:
+        with av.open(io.BytesIO(data), "r") as image:
             frame = next(image.decode(video=0))
         self.width, self.height = frame.width, frame.height
         plane = frame.reformat(format="rgb24").planes[0]
@@ -112,7 +112,7 @@ class Picture:
 
 def player(ffmpeg: str, path: Path, *steps: str) -> Picture:
     """The first frame after these steps; the program turns it by itself."""
-    command = [ffmpeg, "-v", "error", "-i", path, "-map", "0:V:0", "-vf", ",".join(steps)]
+    command = [ffmpeg, "-v", "error", "-i", f"{path}", "-map", "0:V:0", "-vf", ",".join(steps)]
     command += ["-frames:v", "1", "-pix_fmt", "rgb24", "-c:v", "png", "-f", "image2pipe", "-"]
     return Picture(subprocess.run(command, check=True, capture_output=True).stdout)
 
@@ -131,7 +131,7 @@ def steps_for(clip: Clip) -> list[str]:
 def largest(found: Any, wanted: Any) -> float:
     """The largest difference of numbers, or of tuples of them."""
     if isinstance(found, (int, float)):
-        return abs(found - wanted)
+        return float(abs(found - wanted))
     return max(largest(*pair) for pair in zip(found, wanted, strict=True))
 
 
@@ -167,7 +167,7 @@ def main(ffmpeg: str = "ffmpeg") -> int:
 
 
 def frame_count() -> int:
-    with av.open(VIDEO) as file:
+    with av.open(VIDEO, "r") as file:
         return sum(1 for _ in file.decode(video=0))
 
 
