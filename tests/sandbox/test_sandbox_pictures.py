@@ -181,6 +181,17 @@ def test_a_cover_is_never_the_clip(tmp_path: Path) -> None:
     assert_fields(frame, (160, 480, 210, 270), "0123")
 
 
+def test_a_title_in_any_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    """Old programs wrote Latin-1 (observed elsewhere)."""
+    video = clip()
+    renamed = video.replace(b"VideoHandler", b"Vid\xe9oHandler")
+    assert renamed != video
+
+    frame = rendered(tmp_path, renamed, image_file())[0]
+
+    assert_fields(frame, (160, 480, 210, 270), "0123")
+
+
 def test_a_song_with_a_cover_is_no_clip(tmp_path: Path) -> None:
     """The job fails with a sentence (ours)."""
     with pytest.raises(Unusable, match=r"^The video could not be read: its only image is a cover."):

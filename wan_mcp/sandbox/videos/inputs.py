@@ -163,10 +163,23 @@ def opened(path: Path, label: str) -> "Iterator[InputContainer]":
     import av
 
     try:
-        with av.open(path, options={"format_whitelist": _FORMATS}) as container:
+        with av.open(
+            path, "r", options={"format_whitelist": _FORMATS}, **_any_titles()
+        ) as container:
             yield container
     except av.FFmpegError as exc:
         raise Unusable(f"The {label} could not be read: {exc.strerror}.") from exc
+
+
+def _any_titles() -> dict[str, Any]:
+    """What `av.open` needs so that a title in any encoding is no error.
+
+    PyAV before version 19 raises an error for bytes that are not UTF-8; 19 has no such option.
+    """
+    import av
+
+    before_19 = int(av.__version__.partition(".")[0]) < 19
+    return {"metadata_errors": "replace"} if before_19 else {}
 
 
 def video_stream(container: "InputContainer", label: str) -> "VideoStream":
