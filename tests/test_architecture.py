@@ -38,7 +38,7 @@ ROOMS = {
     "server": "app clock logs settings surface",
     "transports": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "cli": "errors file_lock pixeldojo sandbox server settings surface transports web wording",
+    "cli": "data_folder errors file_lock pixeldojo sandbox server settings surface transports web wording",
     "__main__": "cli server settings transports",
     "__init__": "",
 }
@@ -55,6 +55,9 @@ OUTSIDE = {
     "uvicorn": "transports.http",
     "h11": "sandbox",
     "dotenv": "settings",
+    "json5": "cli.hosts.json_text",
+    "tomlkit": "cli.hosts.toml_yaml",
+    "ruamel": "cli.hosts.toml_yaml",
     "argparse": "cli.commands",
     "os.environ": "__main__",
     "os.getenv": "",

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host, Program
+from wan_mcp.cli.hosts.change import is_temporary, this_program
 from wan_mcp.cli.setup import FAILED, Setup, Terminal
-from wan_mcp.hosts.catalogue import HOSTS, Folders, Host, Program
-from wan_mcp.hosts.change import is_temporary, this_program
 
 KEY = "dummy-key-0123456789"
 by_host = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)

@@ -148,8 +148,8 @@ def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: 
 
 
 def _setup(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.cli.hosts.catalogue import HOSTS
     from wan_mcp.cli.setup import Setup, Terminal, asked_secretly, folders_of
-    from wan_mcp.hosts.catalogue import HOSTS
 
     folders = folders_of(environment)
     if folders is None:
@@ -273,7 +273,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 
 
 def _add_setup(setup: argparse.ArgumentParser) -> None:
-    from wan_mcp.hosts.catalogue import HOSTS
+    from wan_mcp.cli.hosts.catalogue import HOSTS
 
     setup.add_argument(
         "host",

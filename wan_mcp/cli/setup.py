@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wan_mcp.data_folder import home_folder
-from wan_mcp.hosts.catalogue import (
+from wan_mcp.cli.hosts.catalogue import (
     HOSTS,
     KEY_SETTING,
     SECRET_INPUT,
@@ -16,7 +15,7 @@ from wan_mcp.hosts.catalogue import (
     Folders,
     Host,
 )
-from wan_mcp.hosts.change import (
+from wan_mcp.cli.hosts.change import (
     MASK,
     Change,
     addition,
@@ -26,8 +25,9 @@ from wan_mcp.hosts.change import (
     removal,
     this_program,
 )
-from wan_mcp.hosts.config_file import Refused
-from wan_mcp.hosts.formats import BrokenText, with_entry
+from wan_mcp.cli.hosts.config_file import Refused
+from wan_mcp.cli.hosts.formats import BrokenText, with_entry
+from wan_mcp.data_folder import home_folder
 
 FAILED = 1
 """The exit code where nothing was written, though that was wanted."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wan_mcp.hosts.catalogue import (
+from wan_mcp.cli.hosts.catalogue import (
     KEY_SETTING,
     SECRET_INPUT,
     SECRET_REFERENCE,
     Host,
     Program,
 )
-from wan_mcp.hosts.config_file import ConfigFile, without_mark
-from wan_mcp.hosts.formats import BrokenText, KeyPath, entry_in, with_entry, without_entry
+from wan_mcp.cli.hosts.config_file import ConfigFile, without_mark
+from wan_mcp.cli.hosts.formats import BrokenText, KeyPath, entry_in, with_entry, without_entry
 
 MASK = "********"
 """What is shown in place of a key."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wan_mcp.hosts.formats import BrokenText, KeyPath
+from wan_mcp.cli.hosts.formats import BrokenText, KeyPath
 
 if TYPE_CHECKING:
     from json5.tokenizer import JSON5Token

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from wan_mcp.hosts.formats import BrokenText, Format, entry_in, with_entry, without_entry
-from wan_mcp.hosts.json_text import JsonWithComments
-from wan_mcp.hosts.toml_yaml import Toml, Yaml
+from wan_mcp.cli.hosts.formats import BrokenText, Format, entry_in, with_entry, without_entry
+from wan_mcp.cli.hosts.json_text import JsonWithComments
+from wan_mcp.cli.hosts.toml_yaml import Toml, Yaml
 
 JSON, TOML, YAML = JsonWithComments(), Toml(), Yaml()
 ENTRY = {"command": "/opt/wan-mcp", "args": [], "env": {"PIXELDOJO_API_KEY": "dummy"}}

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wan_mcp.hosts.formats import BrokenText, KeyPath
+from wan_mcp.cli.hosts.formats import BrokenText, KeyPath
 
 if TYPE_CHECKING:
     from ruamel.yaml import YAML

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wan_mcp.hosts.formats import Format
-from wan_mcp.hosts.json_text import JsonWithComments
-from wan_mcp.hosts.toml_yaml import Toml, Yaml
+from wan_mcp.cli.hosts.formats import Format
+from wan_mcp.cli.hosts.json_text import JsonWithComments
+from wan_mcp.cli.hosts.toml_yaml import Toml, Yaml
 
 NAME = "wan-mcp"
 """The name of our entry in every host."""
