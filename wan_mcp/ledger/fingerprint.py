@@ -10,6 +10,7 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from wan_mcp.models import Replacement
@@ -24,6 +25,8 @@ _IN_A_PATH = "%/:@!$&'()*+,;=~"
 _DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
 """Letters by which the old and the new IDNA lead to different hosts."""
 _PORTS = {"http": 80, "https": 443}
+_REMEMBERED_URLS = 256
+"""One submit needs each of its URLs, and those of the jobs that it is compared with, many times."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ def canonical_json(arguments: Arguments) -> str:
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"))
 
 
+@lru_cache(_REMEMBERED_URLS)
 def _canonical(url: str, *, keep_query: bool) -> str:
     """The URL without its fragment, scheme and host in one spelling; its path stays as it is."""
     parts = urlsplit(url)
@@ -153,6 +157,7 @@ def one_spelling(arguments: Arguments) -> Arguments:
     return _DEFAULTS | arguments | plain
 
 
+@lru_cache(_REMEMBERED_URLS)
 def _standard(url: str) -> str:
     parts = urlsplit(url)
     path = _ESCAPE.sub(_unescaped, quote(parts.path, safe=_IN_A_PATH, errors="replace"))

@@ -184,9 +184,14 @@ class Transactions:
 
     def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
         # Their keys differ, so they are compared one by one: what is live, and what ended just now.
-        ended = frozenset({State.COMPLETED, State.LOST})
-        recent = self._rows.find(sql.recent(ended), account=account, limit=MOST_JUST_ENDED)
         now = self._session.now()
+        recent = self._rows.find(
+            sql.LIVE_OR_JUST_ENDED,
+            account=account,
+            limit=MOST_JUST_ENDED,
+            since=now - rules.REPEAT_WINDOW,
+            until=now + rules.REPEAT_WINDOW,
+        )
         for fingerprint, seed in rules.lookups(account, wanted):
             for record in recent:
                 if rules.is_another_spelling(record, fingerprint, seed, now):

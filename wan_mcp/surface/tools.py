@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
+from copy import deepcopy
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
@@ -191,12 +193,18 @@ def portable_schema(
     Args:
         without: optional properties that are left out.
     """
+    plain = deepcopy(_portable(model))  # whoever gets it may change it
+    for name in without:
+        plain["properties"].pop(name, None)
+    return plain
+
+
+@cache
+def _portable(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
     for name in ("$defs", "description"):
         plain.pop(name, None)
-    for name in without:
-        plain["properties"].pop(name, None)
     return plain
 
 
