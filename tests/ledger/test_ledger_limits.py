@@ -12,6 +12,7 @@ from tests.ledger.stores import (
     WANTED,
     Store,
     claimed,
+    confirmed,
     opened,
     record_in,
     reported,
@@ -205,7 +206,7 @@ async def test_jobs_in_flight_are_limited(store: Store) -> None:
     await record_in(ledger, State.INTENT, wanted(1))
     record = await record_in(ledger, State.ACCEPTED, wanted(2))
     refused = await refusal(ledger, wanted(3))
-    await ledger.record_update(ME, reported(JobStatus.FAILED, job_id=record.job_id))
+    await confirmed(ledger, reported(JobStatus.FAILED, job_id=record.job_id))
 
     assert refused.setting == "WAN_MCP_MAX_IN_FLIGHT"
     assert (refused.limit, refused.used, refused.frees_at) == (2, 2, None)

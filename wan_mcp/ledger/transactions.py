@@ -256,8 +256,8 @@ class Transactions:
         for other in self._by_job_id(record.account, record.job_id):
             if not other.from_elsewhere:
                 continue
-            if other.job is not None and other.job.ended:
-                record = self._updated(record, other.job).record
+            merged = rules.absorbed(record, other, self._session.now())
+            record = self._rows.save(record, merged)
             self._rows.write(sql.DELETE_JOB, submission_id=other.submission_id)
         return record
 

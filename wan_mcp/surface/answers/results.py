@@ -31,6 +31,10 @@ _IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
 _RESOLUTION = "480"
 """Lines of a job whose order names none (documented)."""
 _NO_LINK = "PixelDojo gave no link to a film."
+_UNCONFIRMED = (
+    " PixelDojo has reported once that it ended without a film. That may be one odd answer, so it "
+    "counts only when a second reading, a few seconds later, says the same."
+)
 _UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
 _FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
@@ -286,6 +290,7 @@ def _message(view: JobView, charged: bool) -> str:
             )
         case _:
             sentence = "The job was accepted." if charged else "The job is still going."
+            sentence += _UNCONFIRMED if view.end_is_unconfirmed else ""
     return f"{sentence}{note}{_price_warning(view, job)}"
 
 
