@@ -208,4 +208,5 @@ def _shown(record: Record) -> tuple[object, ...]:
         record.end_reported_at,
         record.saved_path,
         record.not_saved,
+        record.last_save_error,
     )
