@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,10 @@ SHOWN: Mapping[str, str | int | bool] = {
 }
 
 
-def request(name: str = "sub_1", *, generated: bool = True, **changes: object) -> Record:
+def request(name: str = "sub_1", *, generated: bool = True, **changes: Any) -> Record:
     """A request of unknown outcome that asked for what SHOWN shows."""
     arguments = {key: value for key, value in SHOWN.items() if key != "seed"}
-    arguments |= changes.pop("asked", {})  # type: ignore[call-overload]
+    arguments |= changes.pop("asked", {})
     return Record.model_validate(
         {
             "submission_id": name,
@@ -47,18 +48,18 @@ def request(name: str = "sub_1", *, generated: bool = True, **changes: object) -
     )
 
 
-def listed(job_id: str = "job_1", made: float | None = None, **changes: object) -> Listed:
+def listed(job_id: str = "job_1", made: float | None = None, **changes: Any) -> Listed:
     """A job in the list, made so many seconds after the sending; None leaves a value out."""
     shown = {name: value for name, value in {**SHOWN, **changes}.items() if value is not None}
     made_at = None if made is None else SENT + timedelta(seconds=made)
     job = Job(job_id=job_id, status=JobStatus.RUNNING)
-    return Listed(job, shown, made_at)  # type: ignore[arg-type]
+    return Listed(job, shown, made_at)
 
 
-def accepted(name: str, seconds: float, **changes: object) -> Record:
+def accepted(name: str, seconds: float, **changes: Any) -> Record:
     """A request whose job is known, accepted so many seconds after the other was sent."""
     at = SENT + timedelta(seconds=seconds)
-    known = {"job_id": name, "state": State.ACCEPTED, "created_at": at, "sent_at": at}
+    known: dict[str, Any] = {"job_id": name, "state": State.ACCEPTED, "created_at": at, "sent_at": at}
     return request(f"sub_{name}", **known | {"accepted_at": at} | changes)
 
 
@@ -84,10 +85,10 @@ def found(record: Record, *jobs: Listed, beside: tuple[Record, ...] = ()) -> str
     ids=str,
 )
 def test_a_job_with_the_seed_and_nothing_against_it_is_the_requests(
-    shown: dict[str, object],
+    shown: dict[str, Any],
 ) -> None:
     """Another spelling and what the request left to PixelDojo speak against nothing."""
-    assert found(request(), listed(**shown)) == "job_1"  # type: ignore[arg-type]
+    assert found(request(), listed(**shown)) == "job_1"
 
 
 AGAINST = [
@@ -106,10 +107,10 @@ AGAINST = [
 @pytest.mark.parametrize("generated", [True, False])
 @pytest.mark.parametrize("shown", AGAINST, ids=str)
 def test_a_job_that_shows_anything_else_than_was_asked_for_is_not_the_requests(
-    shown: dict[str, object], generated: bool
+    shown: dict[str, Any], generated: bool
 ) -> None:
     """A seed alone proves little: a user may give it to another request on purpose."""
-    assert found(request(generated=generated), listed(**shown)) is None  # type: ignore[arg-type]
+    assert found(request(generated=generated), listed(**shown)) is None
 
 
 def test_a_resolution_that_was_left_out_is_the_documented_one() -> None:
@@ -172,19 +173,21 @@ def test_two_jobs_that_could_be_the_requests_leave_it_unknown() -> None:
 @pytest.mark.parametrize("missing", ["video", "character_image", "seconds", "resolution"])
 def test_a_seed_that_the_caller_chose_needs_all_that_was_asked_for(missing: str) -> None:
     """Several jobs may have seed 7."""
+    nothing_of_it: dict[str, Any] = {missing: None}
+
     assert found(request(generated=False), listed()) == "job_1"
-    assert found(request(generated=False), listed(**{missing: None})) is None  # type: ignore[arg-type]
+    assert found(request(generated=False), listed(**nothing_of_it)) is None
 
 
-REHOSTED = {"video": "https://cdn.example/1.mp4"}
+REHOSTED: dict[str, Any] = {"video": "https://cdn.example/1.mp4"}
 
 
 def test_what_the_list_shows_differently_for_known_jobs_speaks_against_nothing() -> None:
     """PixelDojo may show copies of the inputs; the generated seed and the rest still fit."""
-    known, copy = accepted("job_9", -60), listed("job_9", **REHOSTED)  # type: ignore[arg-type]
+    known, copy = accepted("job_9", -60), listed("job_9", **REHOSTED)
 
-    assert found(request(), listed(**REHOSTED), copy, beside=(known,)) == "job_1"  # type: ignore[arg-type]
-    assert found(request(), listed(seconds=9, **REHOSTED), copy, beside=(known,)) is None  # type: ignore[arg-type]
+    assert found(request(), listed(**REHOSTED), copy, beside=(known,)) == "job_1"
+    assert found(request(), listed(seconds=9, **REHOSTED), copy, beside=(known,)) is None
 
 
 @pytest.mark.parametrize(
@@ -200,14 +203,14 @@ def test_what_the_list_shows_differently_for_known_jobs_speaks_against_nothing()
     ids=str,
 )
 def test_no_absence_is_concluded_while_a_job_could_be_the_requests(
-    shown: dict[str, object], doubt: bool
+    shown: dict[str, Any], doubt: bool
 ) -> None:
     """What the list shows of jobs that are known says which difference is reliable; a date that it
     shows of no such job is not. A job with the request's own seed is never passed over.
     """
     before, after = accepted("job_8", -60), accepted("job_9", 60)
     beside = [listed("job_8"), listed("job_9")]
-    jobs = ListedJobs([listed(**shown), *beside], [request(), before, after])  # type: ignore[arg-type]
+    jobs = ListedJobs([listed(**shown), *beside], [request(), before, after])
 
     assert jobs.surround(request())
     assert (jobs.doubts(request()) is not None) is doubt

@@ -150,7 +150,7 @@ def one_spelling(arguments: Arguments) -> Arguments:
     that every version of this program makes, or two of them could pay for it.
     """
     plain = {name: _standard(str(arguments[name])) for name in _URLS if name in arguments}
-    return _DEFAULTS | arguments | plain
+    return DEFAULTS | arguments | plain
 
 
 def _standard(url: str) -> str:
