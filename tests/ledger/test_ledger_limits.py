@@ -105,6 +105,38 @@ async def test_charge_replaces_the_estimate(store: Store) -> None:
     assert (await refusal(ledger, wanted(3))).used == 9
 
 
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (SpendingLimits(50, None, None, None), "WAN_MCP_MAX_CREDITS_PER_JOB"),
+        (SpendingLimits(None, 100, None, None), "WAN_MCP_MAX_CREDITS_PER_DAY"),
+    ],
+)
+async def test_limits_believe_the_last_charge_when_it_is_higher_than_the_page(
+    store: Store, limits: SpendingLimits, setting: str
+) -> None:
+    """The page names 2 credits and 60 are charged: the first job corrects it (promises 10)."""
+    first = store.ledger(limits)
+    record = await record_in(first, State.SENDING)
+    await first.accept(record, reported(credit_cost=60))
+    refused = await refusal(store.ledger(limits), wanted(2), 2)
+
+    assert refused.setting == setting
+    assert "cost 60 credits, although PixelDojo's model page names 2" in refused.what
+
+
+async def test_a_job_under_way_reserves_what_the_last_one_cost(store: Store) -> None:
+    """Several jobs before the first answer would otherwise be counted at the page's price."""
+    ledger = store.ledger(SpendingLimits(None, 200, None, None))
+    record = await record_in(ledger, State.SENDING)
+    await ledger.accept(record, reported(credit_cost=60))
+    reserved = [await claimed(ledger, wanted(number), 2) for number in (1, 2)]
+    refused = await refusal(ledger, wanted(3), 2)
+
+    assert [record.estimate for record in reserved] == [60, 60]
+    assert refused.used == 180
+
+
 async def test_first_job_of_unknown_price_uses_the_whole_daily_limit(store: Store) -> None:
     """One is allowed and shows the price. Then the highest known price counts for the next."""
     ledger = store.ledger(SpendingLimits(None, 10, None, None))

@@ -59,7 +59,12 @@ def listed(job_id: str = "job_1", made: float | None = None, **changes: Any) -> 
 def accepted(name: str, seconds: float, **changes: Any) -> Record:
     """A request whose job is known, accepted so many seconds after the other was sent."""
     at = SENT + timedelta(seconds=seconds)
-    known: dict[str, Any] = {"job_id": name, "state": State.ACCEPTED, "created_at": at, "sent_at": at}
+    known: dict[str, Any] = {
+        "job_id": name,
+        "state": State.ACCEPTED,
+        "created_at": at,
+        "sent_at": at,
+    }
     return request(f"sub_{name}", **known | {"accepted_at": at} | changes)
 
 

@@ -158,7 +158,11 @@ class Spending(Protocol):
 
 
 def check(
-    limits: SpendingLimits, now: datetime, estimate: float | None, spending: Spending
+    limits: SpendingLimits,
+    now: datetime,
+    estimate: float | None,
+    spending: Spending,
+    why: str = "",
 ) -> None:
     """Refuse one more job if it would exceed a limit.
 
@@ -168,23 +172,25 @@ def check(
 
     Args:
         estimate: credits of the new job; None if the price is not known.
+        why: why that is not the price on PixelDojo's model page, in a sentence; "" if it is.
 
     Raises:
         LimitReached: names the first limit that the job would exceed.
     """
-    _per_job(limits.credits_per_job, estimate)
-    _per_day(limits.credits_per_day, now, estimate, spending)
+    _per_job(limits.credits_per_job, estimate, why)
+    _per_day(limits.credits_per_day, now, estimate, spending, why)
     _in_flight(limits.in_flight, spending)
     _per_minute(limits.submits_per_minute, now, spending)
 
 
-def _per_job(limit: float | None, estimate: float | None) -> None:
+def _per_job(limit: float | None, estimate: float | None, why: str) -> None:
     if limit is None or (estimate is not None and estimate <= limit):
         return
     unknown = "has a price that is not known now"
     price = unknown if estimate is None else f"costs {number(estimate)}"
     raise LimitReached(
-        f"At most {counted(limit, 'credit')} may be spent on one job, and this one {price}.",
+        f"At most {counted(limit, 'credit')} may be spent on one job, and this one {price}."
+        + _with_space(why),
         setting="WAN_MCP_MAX_CREDITS_PER_JOB",
         limit=limit,
         used=estimate,
@@ -196,6 +202,7 @@ def _per_day(
     now: datetime,
     estimate: float | None,
     spending: Spending,
+    why: str,
 ) -> None:
     if limit is None:
         return
@@ -209,7 +216,8 @@ def _per_day(
     needed = used + price - limit
     raise LimitReached(
         f"At most {counted(limit, 'credit')} may be spent in 24 hours: {number(used)} "
-        f"{is_or_are(used)} used up or reserved, and this job counts as {number(price)}.",
+        f"{is_or_are(used)} used up or reserved, and this job counts as {number(price)}."
+        + _with_space(why),
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
@@ -217,6 +225,10 @@ def _per_day(
             now, _day_frees_in(spending.payments(unpriced), needed) if limit else None
         ),
     )
+
+
+def _with_space(sentence: str) -> str:
+    return f" {sentence}" if sentence else ""
 
 
 def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float | None:

@@ -297,7 +297,7 @@ def _message(view: JobView, charged: bool) -> str:
 def _price_warning(view: JobView, job: Job) -> str:
     if None in (view.estimate, job.credit_cost) or view.estimate == job.credit_cost:
         return ""
-    return " Note the price: it is not the one that PixelDojo's model page names."
+    return " Note the price: it is not the one that was expected."
 
 
 def _message_without_job(view: JobView) -> str:
