@@ -150,6 +150,30 @@ async def test_first_job_of_unknown_price_uses_the_whole_daily_limit(store: Stor
     assert (await refusal(ledger, wanted(3), None)).used == 8
 
 
+@pytest.mark.parametrize("estimate", [2.0, None])
+async def test_a_job_whose_price_is_not_known_yet_is_the_reason_and_not_the_day(
+    store: Store, estimate: float | None
+) -> None:
+    """The answer to it names the price within seconds: nobody has to wait until tomorrow (ours)."""
+    ledger = store.ledger(SpendingLimits(None, 10, None, None))
+    await claimed(ledger, wanted(1), None)
+    refused = await refusal(ledger, wanted(2), estimate)
+
+    assert "the price of 1 earlier job is not known yet" in refused.what
+    assert "room again" not in refused.what
+    assert (refused.retry_safe, refused.wait_seconds) == (False, None)
+    assert "once it shows a job with its credits" in refused.next_step
+    assert "If it never does: There is room again at 2026-11-24 12:00" in refused.next_step
+
+
+async def test_a_job_that_exceeds_the_whole_day_is_refused_for_its_own_price(store: Store) -> None:
+    """No price of another job could help it."""
+    ledger = store.ledger(SpendingLimits(None, 10, None, None))
+    await claimed(ledger, wanted(1), None)
+
+    assert "this job counts as 11" in (await refusal(ledger, wanted(2), 11)).what
+
+
 @pytest.mark.parametrize("estimate", [None, 0.0, 2.0])
 async def test_daily_limit_of_zero_refuses_every_job(store: Store, estimate: float | None) -> None:
     """With 0 the operator allows nothing, whatever the price."""

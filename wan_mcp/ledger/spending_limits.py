@@ -208,12 +208,16 @@ def _per_day(
         return
     used, without_price = spending.paid()
     # The highest price is read only if it is needed, because it takes all records of the account.
-    unpriced = (spending.highest_price() or limit) if without_price or estimate is None else 0.0
+    highest = spending.highest_price() if without_price or estimate is None else 0.0
+    unpriced = highest or limit
     price = unpriced if estimate is None else estimate
     used += without_price * unpriced
     if limit and used + price <= limit + _ROUNDING:
         return
     needed = used + price - limit
+    frees_at = _frees_at(now, _day_frees_in(spending.payments(unpriced), needed) if limit else None)
+    if limit and without_price and not highest and price <= limit:
+        raise _waits_for_a_price(limit, without_price, frees_at, used)
     raise LimitReached(
         f"At most {counted(limit, 'credit')} may be spent in 24 hours: {number(used)} "
         f"{is_or_are(used)} used up or reserved, and this job counts as {number(price)}."
@@ -221,9 +225,24 @@ def _per_day(
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        frees_at=_frees_at(
-            now, _day_frees_in(spending.payments(unpriced), needed) if limit else None
-        ),
+        frees_at=frees_at,
+    )
+
+
+def _waits_for_a_price(
+    limit: float, jobs: int, latest: FreesAt | None, used: float
+) -> LimitReached:
+    """The refusal while a job counts as the whole limit, which ends once its price is known."""
+    at_the_latest = "" if latest is None else f" If it never does: {latest}"
+    return LimitReached(
+        f"At most {counted(limit, 'credit')} may be spent in 24 hours, and the price of "
+        f"{counted(jobs, 'earlier job')} is not known yet: each counts as the whole limit until "
+        "PixelDojo says what it costs.",
+        setting="WAN_MCP_MAX_CREDITS_PER_DAY",
+        limit=limit,
+        used=used,
+        next_step="Call list_jobs: repeat the same call once it shows a job with its credits."
+        + at_the_latest,
     )
 
 
