@@ -18,7 +18,7 @@ from wan_mcp.models import Replacement
 Arguments = dict[str, str | int | bool]
 
 _URLS = ("video", "character_image")
-_DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
+DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
@@ -57,8 +57,8 @@ def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
     given: Arguments = wanted.model_dump(exclude_none=True)
     full = given | {name: _canonical(str(given[name]), keep_query=True) for name in _URLS}
     bare = given | {name: without_query(str(full[name])) for name in _URLS}
-    dedupe_key = _key(account, _DEFAULTS | bare)
-    exact_key = dedupe_key if full == bare else _key(account, _DEFAULTS | full)
+    dedupe_key = _key(account, DEFAULTS | bare)
+    exact_key = dedupe_key if full == bare else _key(account, DEFAULTS | full)
     return Fingerprint(bare, dedupe_key, exact_key)
 
 
@@ -154,7 +154,7 @@ def one_spelling(arguments: Arguments) -> Arguments:
     that every version of this program makes, or two of them could pay for it.
     """
     plain = {name: _standard(str(arguments[name])) for name in _URLS if name in arguments}
-    return _DEFAULTS | arguments | plain
+    return DEFAULTS | arguments | plain
 
 
 @lru_cache(_REMEMBERED_URLS)

@@ -88,8 +88,9 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         # Not a submit: if the equal request ended by then, it would buy without having asked.
         if joined := await call.jobs.join(wanted):
             return call.submit_result(joined)
-        estimate = await call.jobs.estimate()
-        question = consent.question_for(estimate, call.confirm_above)
+        price = await call.jobs.price(wanted)
+        estimate = price.credits
+        question = consent.question_for(estimate, call.confirm_above, price.why)
         if question and (input_required := await consent.ask(call.context, question)):
             return input_required
     return call.submit_result(await call.jobs.submit(wanted, estimate))
