@@ -60,6 +60,7 @@ INSERT_JOB = _both(
     f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join(f':{field}' for field in _FIELDS)})"
 )
 JOB = _both(f"{_JOBS} handle = :submission_id")
+HAS_REQUEST = _both("SELECT 1 FROM jobs WHERE handle = :submission_id")
 JOB_OF_ACCOUNT = _both(f"{_JOBS} account = :account AND handle = :submission_id")
 JOBS_BY_JOB_ID = _both(
     f"{_JOBS} account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"
