@@ -15,6 +15,7 @@ from wan_mcp.ledger.contract import (
     Claim,
     LedgerChanged,
     LedgerUnavailable,
+    NothingToRead,
     Recorded,
     VideoPolicy,
 )
@@ -165,14 +166,17 @@ class Store:
 
     def _read_only(self, work: Callable[[Opened], T], failure: Exception) -> T:
         """A full disk or a read-only folder must not hide the jobs that are paid for."""
+        changed = failure if isinstance(failure, LedgerChanged) else None
         try:
             with ExitStack() as reading:
                 result = work(_on(self._engine.open_to_read(reading)))
+        except NothingToRead:
+            raise failure from None  # the true reason
         except Exception:
-            if isinstance(failure, LedgerChanged):
-                raise failure from None
+            if changed is not None:
+                raise changed from None
             raise
-        self.notice = _what(failure if isinstance(failure, LedgerChanged) else None)
+        self.notice = _what(changed)
         return result
 
     def _open(self) -> Opened:
@@ -360,6 +364,9 @@ class ThreadedCoordination:
 
     async def not_saved(self, submission_id: str, why: str) -> None:
         await self._store.write(lambda store: store.coordination.not_saved(submission_id, why))
+
+    async def not_saved_yet(self, submission_id: str, why: str) -> None:
+        await self._store.write(lambda store: store.coordination.not_saved_yet(submission_id, why))
 
     async def durations(self, account: str) -> list[float]:
         return await self._store.read(lambda store: store.coordination.durations(account))
