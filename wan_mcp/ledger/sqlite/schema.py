@@ -92,5 +92,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN video_limit_gb REAL",
     ),
     ("ALTER TABLE jobs ADD COLUMN last_save_error TEXT",),
+    # No read that a call waits for takes longer because the history is longer.
+    (
+        # The states as in the index `live`. A key may be followed by the id of the record: see
+        # `rules.beside_its_equal`.
+        """
+        CREATE INDEX live_equal ON jobs (account, SUBSTR(digest, 1, 64))
+        WHERE state IN ('accepted', 'intent', 'sending', 'unknown')
+        """,
+        "CREATE INDEX unknown ON jobs (account) WHERE state = 'unknown'",
+        # Partial, so that a submit, whose job has not ended, does not have to update it.
+        """
+        CREATE INDEX ended_by_age ON jobs (account, state, created_at)
+        WHERE state NOT IN ('accepted', 'intent', 'sending', 'unknown')
+        """,
+        # The expression is that of `statements.PRICE`.
+        """
+        CREATE INDEX by_price ON jobs (account, (CASE WHEN COALESCE(credit_cost, estimate) < 0
+        THEN 0 ELSE COALESCE(credit_cost, estimate) END)) WHERE digest IS NOT NULL
+        """,
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
