@@ -55,6 +55,10 @@ class Place:
         shutil.copyfile(source, part)
         part.replace(self.file)
 
+    def write_over(self, source: Path) -> None:
+        """As `cp` does: the file stays, and its content is another."""
+        shutil.copyfile(source, self.file)
+
 
 def _cut(path: Path, size: int = 0) -> None:
     os.truncate(path, size)
@@ -65,13 +69,16 @@ def _replace_folder(place: Place) -> None:
     shutil.copytree(place.older, place.folder)
 
 
+def _link_folder(place: Place) -> None:
+    place.folder.rename(place.data / "ledger.away")
+    place.folder.symlink_to(place.older)
+
+
 CHANGES: dict[str, Callable[[Place], object]] = {
     "deleted": lambda place: place.file.unlink(),
     "moved away": lambda place: place.file.rename(place.data / "ledger.db.away"),
     "replaced by an older copy": lambda place: place.replace(place.older / "ledger.db"),
-    "older copy written over it": lambda place: shutil.copyfile(
-        place.older / "ledger.db", place.file
-    ),
+    "older copy written over it": lambda place: place.write_over(place.older / "ledger.db"),
     "replaced by an empty file": lambda place: place.replace(Path(os.devnull)),
     "replaced by another ledger": lambda place: place.replace(place.other / "ledger.db"),
     "log deleted": lambda place: place.log.unlink(),
@@ -80,6 +87,7 @@ CHANGES: dict[str, Callable[[Place], object]] = {
     "cut in half": lambda place: _cut(place.file, place.file.stat().st_size // 2),
     "folder renamed": lambda place: place.folder.rename(place.data / "ledger.away"),
     "folder replaced": _replace_folder,
+    "folder is a link that moved": _link_folder,
 }
 
 

@@ -1,8 +1,9 @@
 """Changes of the ledger's files from outside: nothing is paid twice, and no paid job is lost."""
 
+import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.anyio
 AT_ONCE = Terms(credits=1000, price=1, pending_seconds=0, processing_seconds=0)
 HARMLESS = {"older copy written over it"}
 """The log still has everything, so the ledger is as it was."""
+THROUGH_THE_TOOLS = ["deleted", "cut in half", "older copy written over it"]
 
 
 @pytest.fixture
@@ -58,11 +60,36 @@ async def ledger(place: Place) -> AsyncIterator[SQLiteLedger]:
     await ledger.aclose()
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", sorted(set(CHANGES) - HARMLESS))
+async def test_no_change_lets_the_running_or_the_next_process_pay(
+    ledger: SQLiteLedger, place: Place, name: str
+) -> None:
+    """Neither what the running one has paid since the copy, nor anything new. (ours)"""
+    in_the_air = await sent(ledger, await claimed(ledger, wanted(4)))
+    CHANGES[name](place)
+    with pytest.raises(LedgerChanged, match=r"nothing was sent and nothing was charged\.$"):
+        await claimed(ledger, wanted(5))
+    answered = await ledger.accept(in_the_air, reported(job_id="job-4"))
+    beside = SQLiteLedger(place.folder, limits=NO_LIMITS)
+    with pytest.raises(LedgerUnavailable):
+        await claimed(beside, wanted(3))
+    await ledger.aclose()
+    with suppress(LedgerUnavailable):  # or the log, which was left, still has everything
+        again = await beside.claim(ME, wanted(3), generated_seed=1, estimate=2)
+        assert again.record.job_id == "job-3"
+    await beside.aclose()
+
+    assert "It is kept in a file beside the ledger" in (answered.note or "")
+
+
+@pytest.mark.parametrize("name", THROUGH_THE_TOOLS)
 async def test_no_change_under_running_servers_costs_a_job_twice_or_loses_one(
     name: str, tmp_path: Path
 ) -> None:
-    """Every request is made again: there, beside it, and after the restart of all. (ours)"""
+    """Every request is made again: there, beside it, and after the restart of all. (ours)
+
+    All changes: tests/crash/ledger_changes.py.
+    """
     async with Sandbox(AT_ONCE) as sandbox:
 
         @asynccontextmanager
@@ -79,6 +106,71 @@ async def test_no_change_under_running_servers_costs_a_job_twice_or_loses_one(
         assert {answer["charged"] for answer in outcome.refusals} == {"no"}
         assert all("nothing was sent" in answer["message"] for answer in outcome.refusals)
         assert all("ledger.db back" in answer["next"] for answer in outcome.refusals)
+
+
+async def test_ledger_that_cannot_be_looked_at_refuses_and_is_read(
+    ledger: SQLiteLedger, place: Place
+) -> None:
+    """A folder whose rights were taken away, a disk that fails: what is open still works. (ours)"""
+    away = place.folder.rename(place.data / "away")
+    place.folder.symlink_to(place.folder)
+    with pytest.raises(LedgerChanged, match="cannot be looked at any more: Too many levels"):
+        await claimed(ledger, wanted(4))
+    listed = await ledger.recent(ME)
+    place.folder.unlink()
+    away.rename(place.folder)
+
+    assert len(listed) == 3
+
+
+async def test_copy_is_not_paid_from_while_its_original_is_there(place: Place) -> None:
+    """What one of them pays for is unknown to the other. A ledger that was moved is none. (ours)"""
+    copy = place.data.with_name("copy")
+    shutil.copytree(place.data, copy)
+    ledger = SQLiteLedger(copy / "ledger", limits=NO_LIMITS)
+    with pytest.raises(LedgerChanged, match=r"is a copy of .*/data/ledger/ledger\.db") as refused:
+        await claimed(ledger, wanted(9))
+    listed, notice = await ledger.recent(ME), ledger.notice
+    place.data.rename(place.data.with_name("away"))
+    accepted = await _accepted(ledger, 9)
+    await ledger.aclose()
+    moved = copy.rename(place.data)
+    last = SQLiteLedger(moved / "ledger", limits=NO_LIMITS)
+    again = await _accepted(last, 10)
+    await last.aclose()
+
+    assert "WAN_MCP_DATA_DIR" in refused.value.next_step
+    assert (len(listed), "is a copy of" in (notice or "")) == (2, True)
+    assert accepted.state is again.state is State.ACCEPTED
+
+
+async def test_two_paths_to_one_ledger_are_no_copies(place: Place) -> None:
+    """As when a container and its host see one folder under two paths. (ours)"""
+    link = place.data.with_name("link")
+    link.symlink_to(place.data)
+    for data in (link, place.data, link):
+        ledger = SQLiteLedger(data / "ledger", limits=NO_LIMITS)
+        await claimed(ledger, wanted(20 + len(await ledger.recent(ME))))
+        await ledger.aclose()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+async def test_what_root_writes_beside_a_ledger_belongs_to_its_user(
+    ledger: SQLiteLedger, place: Place
+) -> None:
+    """Or their own server could not read which payment was the last. (ours)"""
+    os.chown(place.folder, 12345, 12345)
+    await _accepted(ledger, 4)
+    record = await sent(ledger, await claimed(ledger, wanted(5)))
+    place.file.rename(place.data / "ledger.db.away")
+    await ledger.accept(record, reported(job_id="job-5"))
+    beside = ProcessLock(place.folder / "owners")
+    names = ["ledger-last-payment", "ledger-paid-jobs", f"ledger/owners/{beside.name}"]
+    kept = list(place.data.glob("ledger-paid-jobs/*"))
+    owners = {path.stat().st_uid for path in [*map(place.data.joinpath, names), *kept]}
+    beside.release()
+
+    assert (len(kept), owners) == (1, {12345})
 
 
 async def test_ledger_that_was_put_back_needs_no_restart(
@@ -168,6 +260,7 @@ async def test_ledger_without_the_last_payment_is_read_and_not_paid_from(
     await ledger.recent(ME)
     notice = ledger.notice
     (place.data / "ledger-last-payment").unlink()
+    place.other.rename(place.other.with_name("away"))  # of which it may be a copy
     accepted = await _accepted(ledger, 5)
     await ledger.aclose()
 
@@ -193,18 +286,19 @@ async def test_older_copy_written_over_an_idle_ledger_is_noticed(
     await running.aclose()
 
 
+@pytest.mark.parametrize("restore", [Place.replace, Place.write_over])
 async def test_log_of_another_file_is_not_merged_into_a_restored_one(
-    ledger: SQLiteLedger, place: Place
+    ledger: SQLiteLedger, place: Place, restore: Callable[[Place, Path], None]
 ) -> None:
     """SQLite would overlay the two without a word, and write the mixture to the file. (ours)"""
-    for number in range(10, 60):
+    for number in range(10, 40):
         await _accepted(ledger, number)
     await ledger.aclose()
     running = SQLiteLedger(place.folder, limits=NO_LIMITS)
     await _accepted(running, 60)
     log = place.log.read_bytes()
     await running.aclose()
-    place.replace(place.older / "ledger.db")
+    restore(place, place.older / "ledger.db")
     place.log.write_bytes(log)
     restored = place.file.read_bytes()
     last = SQLiteLedger(place.folder, limits=NO_LIMITS)
@@ -253,6 +347,18 @@ async def test_unreadable_note_of_the_last_payment_refuses_nothing(
     await ledger.aclose()
 
     assert note.read_text().startswith(record.submission_id)
+
+
+async def test_note_of_the_last_payment_that_may_not_be_read_refuses(place: Place) -> None:
+    """Nobody knows then whether the ledger is an older one; a person can mend it. (ours)"""
+    note = place.data / "ledger-last-payment"
+    note.unlink()
+    note.mkdir()  # root may read everything but a folder
+    ledger = SQLiteLedger(place.folder, limits=NO_LIMITS)
+
+    with pytest.raises(LedgerChanged, match=r"ledger-last-payment cannot be read \(Is a dir"):
+        await claimed(ledger, wanted(7))
+    await ledger.aclose()
 
 
 async def test_answer_that_cannot_be_written_is_kept_on_disk_at_once(

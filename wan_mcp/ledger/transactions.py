@@ -50,9 +50,12 @@ class Transactions:
     ) -> Claim:
         try:
             return self._claim(account, wanted, seed, estimate, limits, videos)
-        except LedgerChanged:
+        except LedgerChanged as changed:
             # What is known already costs nothing, and the caller may go on with it.
-            found = self._equal(account, wanted)
+            try:
+                found = self._equal(account, wanted)
+            except Exception:
+                raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
                 raise
             return found

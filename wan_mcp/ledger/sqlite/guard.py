@@ -1,7 +1,7 @@
 """Stands before each payment: nothing is sent unless the ledger is still the one that all share."""
 
-import hashlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -14,9 +14,10 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import KeptJob
 from wan_mcp.ledger.sqlite import identity
 from wan_mcp.ledger.sqlite.connection import connect
+from wan_mcp.ledger.sqlite.copies import ledger_id, original_of
 from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
 from wan_mcp.ledger.sqlite.last_payment import LastPayment, Sent
-from wan_mcp.ledger.sqlite.liveness import lives_elsewhere
+from wan_mcp.ledger.sqlite.liveness import anyone_lives, lives_elsewhere
 from wan_mcp.models import Job
 
 _PUT_BACK = (
@@ -27,6 +28,16 @@ _PUT_BACK = (
 _GIVE_UP = (
     " If that ledger is gone for good: ask them to look at their recent jobs on pixeldojo.ai, and "
     "then to delete {names} in the folder above the ledger's; then paid calls work again."
+)
+
+_ONE_OF_TWO = (
+    "Tell the user. Ask them which of the two is to be used: to set WAN_MCP_DATA_DIR accordingly "
+    "for every assistant, or to move the other one out of the way, and to restart the assistants. "
+    "Neither must be deleted before its jobs have been looked at: it says which jobs were paid for."
+)
+_READABLE = (
+    "Tell the user. Ask them to make that file readable for the user of this program: it is in the "
+    "folder above the ledger's, and another user may have run wan-mcp here."
 )
 
 logger = logging.getLogger(__name__)
@@ -56,7 +67,7 @@ class Guard:
             LedgerChanged: the ledger that payments were recorded in is not here.
             sqlite3.Error: the file cannot be read.
         """
-        sent = self._last_payment.read()
+        sent = self._last_sent()
         if identity.is_orphaned_log(self._file):
             raise self._changed(
                 "The ledger's log (ledger.db-wal) is here, and its database (ledger.db) is not.",
@@ -77,8 +88,19 @@ class Guard:
             self._require_last_payment(sent)
 
     def opened(self, connection: sqlite3.Connection) -> None:
-        """Remember the files that were opened just now."""
-        self._ledger = _ledger_id(connection)
+        """Remember the files that were opened just now.
+
+        Raises:
+            LedgerChanged: they are a copy of a ledger that is still there.
+        """
+        if original := original_of(connection, self._file):
+            shown = os.fsencode(original).decode(errors="replace")
+            raise LedgerChanged(
+                f"This ledger is a copy of {shown}, which is still there: what is paid for in one "
+                "of them is not known in the other.",
+                next_step=_ONE_OF_TWO,
+            )
+        self._ledger = ledger_id(connection)
         self._files = identity.LedgerFiles(self._file)
 
     def before_reading(self) -> None:
@@ -106,7 +128,7 @@ class Guard:
             return
         # A checkpoint, or a copy over the file.
         written = self._files.last_written()
-        if sent := self._last_payment.read():
+        if sent := self._last_sent():
             self._require_last_payment(sent)
         self._files.has_been_read(written)
 
@@ -133,6 +155,16 @@ class Guard:
         """The jobs that are kept, unless this process has lost the ledger itself."""
         return () if self.change() else self._kept.all()
 
+    def _last_sent(self) -> Sent | None:
+        try:
+            return self._last_payment.read()
+        except OSError as exc:
+            raise LedgerChanged(
+                f"The file {self._last_payment.path.name} cannot be read ({exc.strerror}). It says "
+                "which payment was the last, so an older ledger would not be noticed.",
+                next_step=_READABLE,
+            ) from exc
+
     def _require_last_payment(self, sent: Sent) -> None:
         """Raises LedgerChanged if the file does not have that request.
 
@@ -140,7 +172,8 @@ class Guard:
         reads: when it is closed, no log is merged into the file.
         """
         is_replaced = sent.inode != identity.inode_of(self._file)
-        suspect = is_replaced and identity.has_log(self._file)
+        # A log that a killed server left may lie beside another file than its own.
+        suspect = identity.has_log(self._file) and (is_replaced or not anyone_lives(self._owners))
         with closing(connect(self._file, writable=False)) as reading:
             if not _has(reading, sent):
                 raise self._changed(
@@ -158,17 +191,11 @@ class Guard:
 def _has(connection: sqlite3.Connection, sent: Sent) -> bool:
     try:
         found = connection.execute(sql.HAS_REQUEST.sqlite, {"submission_id": sent.submission_id})
-        return found.fetchone() is not None and _ledger_id(connection) == sent.ledger
+        return found.fetchone() is not None and ledger_id(connection) == sent.ledger
     except sqlite3.OperationalError as exc:
         if exc.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # it has no such table
             return False
         raise
-
-
-def _ledger_id(connection: sqlite3.Connection) -> str:
-    """What tells a ledger and its copies from every other ledger."""
-    (key,) = connection.execute(sql.SECRET.sqlite).fetchone()
-    return hashlib.sha256(b"ledger " + bytes(key)).hexdigest()[:16]
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:

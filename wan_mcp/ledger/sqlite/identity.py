@@ -50,8 +50,10 @@ class LedgerFiles:
         for suffix, path in self._paths.items():
             try:
                 now = _file(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return self._missing(suffix)
+            except OSError as exc:
+                return f"The file {_NAMES[suffix]} cannot be looked at any more: {exc.strerror}."
             before = self._seen[suffix]
             if (now.device, now.inode) != (before.device, before.inode):
                 return f"Another file has taken the place of {_NAMES[suffix]}."
@@ -87,7 +89,7 @@ class LedgerFiles:
         return _file(self._paths[_DATABASE]).written
 
     def _missing(self, suffix: str) -> str:
-        if not self._folder.exists():
+        if not os.path.isdir(self._folder):
             return "The ledger's folder was moved away or deleted."
         return f"The file {_NAMES[suffix]} was moved away or deleted."
 

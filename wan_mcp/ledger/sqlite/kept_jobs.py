@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import KeptJob
+from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 from wan_mcp.models import Job
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ class KeptJobs:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._ledger = folder
         self.folder = folder.with_name(f"{folder.name}-paid-jobs")
 
     def keep(self, record: Record, job: Job) -> Path:
@@ -48,6 +51,8 @@ class KeptJobs:
             out.flush()
             os.fsync(out.fileno())
         part.replace(path)
+        with suppress(OSError):  # the ledger's folder may be gone, and the job is kept
+            give_to_owner_of(self._ledger, self.folder, path)
         return path
 
     def all(self) -> Iterator[KeptJob]:

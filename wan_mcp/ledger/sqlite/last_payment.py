@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from wan_mcp.ledger.sqlite.folder import give_to_owner_of
+
 _LENGTH = 120
 """Always so many bytes, so that a shorter text leaves no rest of a longer one behind it."""
 
@@ -37,13 +39,18 @@ class LastPayment:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._ledger = folder
         self.path = folder.with_name(f"{folder.name}-last-payment")
 
     def read(self) -> Sent | None:
-        """The last request that was sent; None if there is none, or no readable file."""
+        """The last request that was sent; None if there is no file, or nothing of use in it.
+
+        Raises:
+            OSError: there is a file, and it cannot be read.
+        """
         try:
             text = self.path.read_bytes().decode("ascii", errors="replace")
-        except OSError:
+        except FileNotFoundError:
             return None
         words = text.strip().split(" ", 3)
         return Sent(*words) if len(words) == 4 and words[0].startswith("sub_") else None
@@ -60,3 +67,4 @@ class LastPayment:
             os.write(file, f"{text:<{_LENGTH - 1}}\n".encode("ascii"))
         finally:
             os.close(file)
+        give_to_owner_of(self._ledger, self.path)

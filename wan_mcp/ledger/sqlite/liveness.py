@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from wan_mcp.file_lock import try_lock
+from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 
 
 class ProcessLock:
@@ -37,6 +38,7 @@ class ProcessLock:
         self._folder = folder
         self.name, self._file = _new_lock(folder)
         os.write(self._file, store.encode())
+        give_to_owner_of(folder.parent, folder, folder / self.name)
         _drop_in_forks(self)
 
     def dead(self, name: str) -> bool:
@@ -67,11 +69,19 @@ def lives_elsewhere(folder: Path, store: str) -> bool:
     A process of an older version does not say what it has open, and on Windows no other process can
     read the file: there an open database can be neither moved nor replaced.
     """
+    return any(_content(path) not in ("", store) and not _free(path) for path in _locks(folder))
+
+
+def anyone_lives(folder: Path) -> bool:
+    """Whether any process is alive, this one included."""
+    return any(not _free(path) for path in _locks(folder))
+
+
+def _locks(folder: Path) -> list[Path]:
     try:
-        paths = list(folder.iterdir())
+        return list(folder.iterdir())
     except FileNotFoundError:
-        return False
-    return any(_content(path) not in ("", store) and not _free(path) for path in paths)
+        return []
 
 
 def _content(path: Path) -> str:

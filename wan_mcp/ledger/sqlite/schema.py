@@ -111,6 +111,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX by_price ON jobs (account, (CASE WHEN COALESCE(credit_cost, estimate) < 0
         THEN 0 ELSE COALESCE(credit_cost, estimate) END)) WHERE digest IS NOT NULL
         """,
+        "CREATE TABLE home (path BLOB NOT NULL)",
     ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
