@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -121,6 +122,20 @@ async def test_ledger_that_cannot_be_looked_at_refuses_and_is_read(
     away.rename(place.folder)
 
     assert len(listed) == 3
+
+
+async def test_rest_of_a_ledger_that_cannot_be_read_hides_no_reason(
+    ledger: SQLiteLedger, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that was cut short, some pages are in memory and some are not. (ours)"""
+    os.truncate(place.file, 0)
+
+    def unreadable(*_: object) -> NoReturn:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr("wan_mcp.ledger.transactions.Transactions._equal", unreadable)
+    with pytest.raises(LedgerChanged, match=r"ledger\.db was cut short"):
+        await claimed(ledger, wanted(4))
 
 
 async def test_copy_is_not_paid_from_while_its_original_is_there(place: Place) -> None:
