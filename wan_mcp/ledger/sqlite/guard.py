@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+from wan_mcp.errors import shows_no_files_left
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import LedgerChanged
 from wan_mcp.ledger.record import Record
@@ -159,6 +160,8 @@ class Guard:
         try:
             return self._last_payment.read()
         except OSError as exc:
+            if shows_no_files_left(exc):
+                raise  # it says nothing about that file, and passes
             raise LedgerChanged(
                 f"The file {self._last_payment.path.name} cannot be read ({exc.strerror}). It says "
                 "which payment was the last, so an older ledger would not be noticed.",
