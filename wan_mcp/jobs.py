@@ -129,6 +129,11 @@ class Jobs:
         """Seconds that a job of this account typically takes; None while too few have ended."""
         return await self._typical.seconds()
 
+    @property
+    def ledger_notice(self) -> str | None:
+        """What a reader of the jobs has to know about the ledger; None for nothing."""
+        return self._ledger.notice
+
     def require_key(self) -> None:
         """Raises NoKey when no API key is configured."""
         self._vendor.require_key()
