@@ -10,6 +10,7 @@ from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.models import Job, Replacement
 
@@ -221,6 +222,9 @@ class Ledger(Protocol):
         Args:
             states: of the records that are not live, only those in these states; None for all.
         """
+
+    async def charges(self, account: str) -> list[Charge]:
+        """The account's newest charges, newest first, of jobs that this ledger has submitted."""
 
     async def unknowns(self, account: str) -> list[Record]:
         """The account's records of unknown outcome, oldest first."""

@@ -21,6 +21,7 @@ from wan_mcp.ledger.contract import (
 )
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -298,6 +299,9 @@ class ThreadedLedger:
         self, account: str, states: frozenset[State] | None = None, limit: int = 10
     ) -> list[Record]:
         return await self._store.read(lambda store: store.requests.recent(account, states, limit))
+
+    async def charges(self, account: str) -> list[Charge]:
+        return await self._store.read(lambda store: store.requests.charges(account))
 
     async def unknowns(self, account: str) -> list[Record]:
         return await self._store.read(lambda store: store.requests.unknowns(account))

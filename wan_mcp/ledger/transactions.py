@@ -5,6 +5,7 @@ The methods are documented in `contract.Ledger`.
 
 import base64
 import hmac
+import json
 import secrets
 from collections.abc import Callable
 from datetime import datetime
@@ -12,7 +13,7 @@ from datetime import datetime
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, SEARCHED_STATES, expected_price
+from wan_mcp.ledger.expected_price import SEARCHED_CHARGES, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
@@ -76,8 +77,7 @@ class Transactions:
                 return found
             self._session.before_payment()
             now = self._session.now()
-            charged = self.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
-            price = expected_price(estimate, wanted, charged)
+            price = expected_price(estimate, wanted, self.charges(account))
             spending = Spending(self._rows, account, now)
             spending_limits.check(limits, now, price.credits, spending, price.why)
             return Claim(self._insert(account, wanted, seed, price.credits, videos), created=True)
@@ -194,6 +194,10 @@ class Transactions:
         if not ended:
             ended, limit = frozenset(State) - LIVE, 0
         return self._rows.find(sql.recent(ended), account=account, limit=limit)
+
+    def charges(self, account: str) -> list[Charge]:
+        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_CHARGES)
+        return [Charge(json.loads(arguments), credits) for arguments, credits in rows]
 
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)
