@@ -18,7 +18,7 @@ from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
 from wan_mcp.models import Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
-from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers import progress, results
 from wan_mcp.surface.answers.text import list_summary, text
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -351,8 +351,8 @@ def sentences() -> dict[str, str]:
         "instructions": INSTRUCTIONS,
         **_answers(),
         **{f"list summary: {name}": summary(*held) for name, held in SUMMARIES.items()},
-        **{f"progress: {name}": results.progress_note(look) for name, look in PROGRESS.items()},
-        "progress: running, typical duration known": results.progress_note(
+        **{f"progress: {name}": progress.progress_note(look) for name, look in PROGRESS.items()},
+        "progress: running, typical duration known": progress.progress_note(
             PROGRESS["running"], 130
         ),
         **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},

@@ -13,7 +13,7 @@ from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, Recorded, VideoPolicy
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
-from wan_mcp.ledger.record import LIVE, ListReading, Record, State
+from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
 from wan_mcp.models import Job, Replacement
@@ -44,6 +44,7 @@ class Transactions:
         with self._session.transaction(account):
             self._recover_abandoned(account)
             if found := self._equal(account, wanted):
+                self._join(found.record)
                 return found
             now = self._session.now()
             spending_limits.check(limits, now, estimate, Spending(self._rows, account, now))
@@ -55,6 +56,19 @@ class Transactions:
 
     def commit_sending(self, record: Record) -> None:
         self._move(record, State.SENDING, lambda known: rules.sending(known, self._session.now()))
+
+    def join(self, record: Record) -> None:
+        with self._session.transaction(record.account):
+            self._join(record)
+
+    def withdraw(self, record: Record) -> Record:
+        with self._session.transaction(record.account):
+            known = self._known(record, State.NOT_SENT)
+            name = rules.joined_name(known.submission_id)
+            if known.state is not State.INTENT or self._rows.values(sql.KEY, account=name):
+                raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
+            now = self._session.now()
+            return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))
 
     def accept(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.account):
@@ -170,6 +184,11 @@ class Transactions:
                 video_limit_gb=None if videos is None else videos.limit_gb,
             )
         )
+
+    def _join(self, record: Record) -> None:
+        """Note that another caller waits for a request, while it could still be withdrawn."""
+        if record.state is State.INTENT:
+            self._rows.write(sql.INSERT_KEY, account=rules.joined_name(record.submission_id))
 
     def _equal(self, account: str, wanted: Replacement) -> Claim | None:
         for fingerprint, seed in rules.lookups(account, wanted):

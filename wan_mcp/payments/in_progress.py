@@ -32,11 +32,13 @@ class Outcome:
     """How a payment ended, for the calls that still wait for it.
 
     Attributes:
-        done: set when the payment has ended.
+        payment: the payment itself.
+        done: set when the payment has ended, or was withdrawn.
         view: what the payment bought.
         failure: what the payment raised.
     """
 
+    payment: Payment
     done: anyio.Event = field(default_factory=anyio.Event)
     view: JobView | None = None
     failure: Exception | None = None
@@ -74,9 +76,22 @@ class Payments:
             wanted: what is sent, with its seed.
         """
         submission_id = record.submission_id
-        self._open[submission_id] = Outcome()
         payment = Payment(self._context, record, wanted)
-        self._tasks.start_soon(self._run, submission_id, payment)
+        self._open[submission_id] = Outcome(payment)
+        self._tasks.start_soon(self._run, submission_id)
+
+    async def withdraw(self, submission_id: str) -> None:
+        """Withdraw a request, if this process pays it and neither sent nor shared it until now.
+
+        Otherwise nothing changes: a request is paid for as if nobody had asked.
+        """
+        outcome = self._open.get(submission_id)
+        if outcome is None:
+            return
+        with suppress(Fenced, LedgerUnavailable):
+            outcome.failure = failure_of(await outcome.payment.withdraw())
+            outcome.done.set()
+            logger.info("request %s: withdrawn before it was sent", submission_id)
 
     async def settled(self, submission_id: str, seconds: float) -> JobView | None:
         """How a submit ended, here or in another process; None when the time was up before.
@@ -115,14 +130,14 @@ class Payments:
                 "request %s did not finish: the next start looks up its outcome", submission_id
             )
 
-    async def _run(self, submission_id: str, payment: Payment) -> None:
+    async def _run(self, submission_id: str) -> None:
         outcome = self._open[submission_id]
         try:
-            outcome.view = view = await payment.run()
+            outcome.view = view = await outcome.payment.run()
             logger.info("request %s: %s, job %s", submission_id, view.status.value, view.id)
         except WanError as failure:
             logger.info("request %s: %s", submission_id, without_queries(failure.what))
-            outcome.failure = failure
+            outcome.failure = outcome.failure or failure
             if isinstance(failure, OutcomeUnknown):
                 self._on_lost()
         except Exception as defect:
