@@ -199,7 +199,7 @@ async def test_a_lost_answer_is_a_task_that_finds_its_video(
     ("arguments", "fault", "code"),
     [
         ({"seed": "x"}, None, "invalid_arguments"),
-        ({"video": "https://youtube.com/watch?v=abc"}, None, "unusable_input"),
+        ({"video": "https://youtube.com/watch?v=abc"}, None, "invalid_arguments"),
         ({}, faults.status(402), "insufficient_credits"),
         ({}, faults.status(401), "unauthorized"),
     ],

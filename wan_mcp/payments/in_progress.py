@@ -36,12 +36,26 @@ class Outcome:
         done: set when the payment has ended, or was withdrawn.
         view: what the payment bought.
         failure: what the payment raised.
+        waiting: how many calls of this process wait for it in `Payments.settled`.
     """
 
     payment: Payment
     done: anyio.Event = field(default_factory=anyio.Event)
     view: JobView | None = None
     failure: Exception | None = None
+    waiting: int = 0
+
+    async def wait(self, seconds: float) -> JobView | None:
+        """How it ended; None when the time was up before. Raises its failure."""
+        self.waiting += 1
+        try:
+            with anyio.move_on_after(max(seconds, 0.0)):
+                await self.done.wait()
+        finally:
+            self.waiting -= 1
+        if self.failure is not None:
+            raise self.failure
+        return self.view
 
 
 class Payments:
@@ -81,12 +95,12 @@ class Payments:
         self._tasks.start_soon(self._run, submission_id)
 
     async def withdraw(self, submission_id: str) -> None:
-        """Withdraw a request, if this process pays it and neither sent nor shared it until now.
+        """Withdraw a request, if this process pays it, has not sent it, and no other call waits.
 
         Otherwise nothing changes: a request is paid for as if nobody had asked.
         """
         outcome = self._open.get(submission_id)
-        if outcome is None:
+        if outcome is None or outcome.waiting:
             return
         with suppress(Fenced, LedgerUnavailable):
             outcome.failure = failure_of(await outcome.payment.withdraw())
@@ -107,11 +121,7 @@ class Payments:
         outcome = self._open.get(submission_id)
         if outcome is None:
             return _ended(await self._ledger.settled(submission_id, max(seconds, 0.0)))
-        with anyio.move_on_after(max(seconds, 0.0)):
-            await outcome.done.wait()
-        if outcome.failure is not None:
-            raise outcome.failure
-        return outcome.view
+        return await outcome.wait(seconds)
 
     async def drain(self, seconds: float) -> None:
         """Let payments finish for at most so many seconds; no further request is sent."""

@@ -39,7 +39,6 @@ Created = dict[str, Any]
 REVISIONS = frozenset({"2026-07-28"})
 NO_CANCEL = "PixelDojo cannot cancel a job: it goes on, and its credits are spent."
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -111,7 +110,9 @@ class Tasks(Extension):
         if view is None or view.record is None or is_over(view):
             return None
         created = await task(view.record.submission_id, view, call)
-        return {"resultType": "task", **created, "statusMessage": _first_message(result)}
+        is_lost = result.code is not None and result.charged == "unknown"
+        message = (await call.job_result(view)).message if is_lost else _first_message(result)
+        return {"resultType": "task", **created, "statusMessage": message}
 
     def _is_declared(self, ctx: RequestContext) -> bool:
         capability = ClientCapabilities(extensions={self.identifier: {}})
