@@ -1,6 +1,6 @@
 """A host that declares MCP's tasks extension, and what it can ask."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -99,6 +99,14 @@ async def created_by(host: Host, **arguments: Any) -> dict[str, Any]:
     return (await host.client.session.send_request(request, AnyResult)).model_dump(
         by_alias=True, exclude_none=True
     )
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait, in steps of a second."""
+    while True:
+        if is_so():
+            return
+        await anyio.sleep(1)
 
 
 async def started(host: Host, **arguments: Any) -> str:
