@@ -10,7 +10,6 @@ from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
@@ -102,16 +101,12 @@ async def test_a_call_cancelled_at_any_moment_is_paid_at_most_once_and_found(hos
                 tasks.start_soon(lambda seed=seed: created_by(host, seed=seed))
                 await moment.come.wait()
                 tasks.cancel_scope.cancel()
-            for _ in range(50):  # a shielded call that is cancelled keeps virtual time from passing
-                await anyio.lowlevel.checkpoint()
-            before = charged(host, seed)
-            moment.end()
+                moment.end()  # a claim that was begun is finished first
         again = await created_by(host, seed=seed)
         job = await host.call("get_job_status", job_id=again["taskId"])
 
         assert again["resultType"] == "task"
         assert charged(host, seed) == [job["job_id"]], step
-        assert before in ([], [job["job_id"]])
 
 
 @pytest.mark.anyio
