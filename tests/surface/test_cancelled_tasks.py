@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -98,7 +99,7 @@ async def test_a_call_cancelled_at_any_moment_is_paid_at_most_once_and_found(hos
         with pytest.MonkeyPatch.context() as patch:
             moment = Moment(patch, owner, step, after)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lambda seed=seed: created_by(host, seed=seed))
+                tasks.start_soon(partial(created_by, host, seed=seed))
                 await moment.come.wait()
                 tasks.cancel_scope.cancel()
                 moment.end()  # a claim that was begun is finished first

@@ -245,23 +245,23 @@ async def test_the_user_is_asked_before_there_is_a_task(
     time: VirtualTime, tmp_path: Path, tasks_client: TasksClient, spend: bool
 ) -> None:
     """All questions come before the task (ext-tasks 2026-07-28)."""
-    asked = []
+    asked: list[tuple[int, int]] = []
 
     async def answered(_: object, params: Any) -> ElicitResult:
-        asked.append((params.message, len(host.sandbox.charges), len(tasks_client.created)))
+        asked.append((len(used.sandbox.charges), len(tasks_client.created)))
         return ElicitResult(action="accept", content={"spend": spend})
 
     settings = {"WAN_MCP_CONFIRM_ABOVE": "5"}
     async with connected(
         time, tmp_path, extensions=(tasks_client,), answer=answered, settings=settings
-    ) as host:
-        answer = await host.call("replace_character", **wanted(host))
+    ) as used:
+        answer = await used.call("replace_character", **wanted(used))
 
-    assert [(charges, tasks) for _, charges, tasks in asked] == [(0, 0)]
+    assert asked == [(0, 0)]
     assert (answer.get("status"), answer.get("code")) == (
         ("completed", None) if spend else (None, "not_confirmed")
     )
-    assert len(host.sandbox.charges) == len(tasks_client.created) == int(spend)
+    assert len(used.sandbox.charges) == len(tasks_client.created) == int(spend)
 
 
 async def test_a_defect_of_tasks_leaves_the_answer_of_a_paid_call(
