@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,12 +17,10 @@ from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
-from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
+from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.expected_price import (
-    ExpectedPrice,
-    expected_price,
-)
+from wan_mcp.ledger.expected_price import ExpectedPrice, expected_price
+from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
 from wan_mcp.models import JobStatus, Replacement
@@ -30,7 +29,7 @@ from wan_mcp.payments.price import Price
 from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.polling.durations import TypicalDuration
 from wan_mcp.polling.job_list import JobListReader
-from wan_mcp.polling.job_reader import JobReader
+from wan_mcp.polling.job_reader import SUBMISSION_PREFIX, JobReader
 from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.polling.waits import Waits
@@ -132,6 +131,11 @@ class Jobs:
         """What a reader of the jobs has to know about the ledger; None for nothing."""
         return self._ledger.notice
 
+    @property
+    def inspects(self) -> bool:
+        """Whether both inputs are inspected before a job is paid for."""
+        return self._preflight is not None
+
     def require_key(self) -> None:
         """Raises NoKey when no API key is configured."""
         self._vendor.require_key()
@@ -166,6 +170,7 @@ class Jobs:
         if record is None:
             return None
         keys = {fingerprint.exact_key for fingerprint, _ in lookups(account, wanted)}
+        await self.keep(record.submission_id)
         claim = Claim(record, created=False, query_differs=record.exact_key not in keys)
         view = await self._settled(claim, ANSWER_SECONDS)
         return replace(view, joined=True, query_differs=claim.query_differs)
@@ -207,6 +212,31 @@ class Jobs:
             NotFound: the account has no such submission id.
         """
         return await self._reader.known(id)
+
+    async def keep(self, id: str) -> None:
+        """Record that another caller waits for a request, so that it is not withdrawn any more."""
+        if not id.startswith(SUBMISSION_PREFIX):
+            return  # it has a job id, so it was sent
+        with suppress(LedgerUnavailable):  # then it cannot be withdrawn either
+            view = await self.known(id)
+            if view is not None and view.record and view.record.state is State.INTENT:
+                await self._ledger.join(view.record)
+
+    async def withdraw(self, id: str) -> JobView:
+        """Withdraw a request that its caller gave up, and return its state after that.
+
+        It is withdrawn only while this process pays it, nothing of it was sent, and no other
+        caller waits for it. PixelDojo cannot cancel a job, so everything else goes on.
+
+        Raises:
+            NotFound, Refused, CouldNotFindOut: as `check`.
+        """
+        view = await self.known(id)
+        record = None if view is None else view.record
+        if record is not None and record.state is State.INTENT:
+            await self._payments.withdraw(record.submission_id)
+            view = await self.known(id)
+        return view or await self.check(id)
 
     async def check(self, id: str) -> JobView:
         """The present state of one job: `Waits.check`."""

@@ -18,7 +18,7 @@ from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
 from wan_mcp.models import Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
-from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers import progress, results, task_form
 from wan_mcp.surface.answers.text import list_summary, text
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -29,6 +29,7 @@ from wan_mcp.surface.arguments import (
     read_arguments,
 )
 from wan_mcp.surface.prompts import prompt_text
+from wan_mcp.surface.tasks import NO_CANCEL
 from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.job_files import JobFiles
 
@@ -359,10 +360,15 @@ def sentences() -> dict[str, str]:
         "instructions": INSTRUCTIONS,
         **_answers(),
         **{f"list summary: {name}": summary(*held) for name, held in SUMMARIES.items()},
-        **{f"progress: {name}": results.progress_note(look) for name, look in PROGRESS.items()},
-        "progress: running, typical duration known": results.progress_note(
+        **{f"progress: {name}": progress.progress_note(look) for name, look in PROGRESS.items()},
+        "progress: running, typical duration known": progress.progress_note(
             PROGRESS["running"], 130
         ),
+        "progress: a paid call begins": progress.INSPECTING,
+        "progress: a paid call begins, inputs are not inspected": progress.PREPARING,
+        "progress: a wait begins": progress.LOOKING,
+        "task cancelled, withdrawn": task_form.WITHDRAWN_NOTE,
+        "task cancelled, job goes on": NO_CANCEL,
         **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},
         "video: job not known": refused_video(None),
         **{f"video: {name}": refused_video(LOOKS[name]) for name in WITHOUT_SAVED_VIDEO},

@@ -167,6 +167,22 @@ class Ledger(Protocol):
             Fenced, LedgerUnavailable: nothing may be sent.
         """
 
+    async def join(self, record: Record) -> None:
+        """Record that another caller waits for a request, so that it is not withdrawn any more.
+
+        A claim that finds a request which is not sent yet does this itself.
+        """
+
+    async def withdraw(self, record: Record) -> Record:
+        """End a request of this process that is not sent yet and that no other caller waits for.
+
+        Returns:
+            The record, which is `not_sent` because it was withdrawn.
+
+        Raises:
+            Fenced: it was sent, another process owns it, or another caller waits for it.
+        """
+
     async def accept(self, record: Record, job: Job) -> Record:
         """Record PixelDojo's answer to the request that this process sent.
 

@@ -55,6 +55,8 @@ UNSETTLED = frozenset({State.INTENT, State.SENDING})
 """In these states only the owner may change the record, or `recover` if the owner is dead."""
 FREE_OF_CHARGE = frozenset({State.REFUSED, State.NOT_SENT})
 """A request in one of these states does not count as spending."""
+WITHDRAWN = "It was withdrawn before it was sent."
+"""The error of a request that its caller withdrew (ours)."""
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.LOST})
 
 _STATUS = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
@@ -163,6 +165,11 @@ class Record(BaseModel):
     def settled(self) -> bool:
         """Whether the submit itself is over: no byte of it is on the way any more."""
         return self.state not in UNSETTLED
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the caller of the request withdrew it before it was sent."""
+        return self.state is State.NOT_SENT and self.error == WITHDRAWN
 
     @property
     def began_at(self) -> datetime:

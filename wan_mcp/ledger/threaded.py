@@ -269,6 +269,12 @@ class ThreadedLedger:
     async def commit_sending(self, record: Record) -> None:
         await self._store.write(lambda store: store.requests.commit_sending(record))
 
+    async def join(self, record: Record) -> None:
+        await self._store.write(lambda store: store.requests.join(record))
+
+    async def withdraw(self, record: Record) -> Record:
+        return await self._store.write(lambda store: store.requests.withdraw(record))
+
     async def accept(self, record: Record, job: Job) -> Record:
         return await self._store.write(lambda store: store.requests.accept(record, job))
 

@@ -15,7 +15,7 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
 from wan_mcp.ledger.expected_price import SEARCHED_CHARGES, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
-from wan_mcp.ledger.record import LIVE, ListReading, Record, State
+from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
 from wan_mcp.models import Job, Replacement
@@ -74,6 +74,7 @@ class Transactions:
         with self._session.transaction(account):
             self._recover_abandoned(account)
             if found := self._equal(account, wanted):
+                self._join(found.record)
                 return found
             self._session.before_payment()
             now = self._session.now()
@@ -90,6 +91,19 @@ class Transactions:
         self._move(record, State.SENDING, lambda known: rules.sending(known, self._session.now()))
         # After the commit: what happens to the store from now on happens to a request on its way.
         self._session.commit_point(record.submission_id)
+
+    def join(self, record: Record) -> None:
+        with self._session.transaction(record.account):
+            self._join(record)
+
+    def withdraw(self, record: Record) -> Record:
+        with self._session.transaction(record.account):
+            known = self._known(record, State.NOT_SENT)
+            name = rules.joined_name(known.submission_id)
+            if known.state is not State.INTENT or self._rows.values(sql.KEY, account=name):
+                raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
+            now = self._session.now()
+            return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))
 
     def accept(self, record: Record, job: Job) -> Record:
         try:
@@ -233,6 +247,11 @@ class Transactions:
                 video_limit_gb=None if videos is None else videos.limit_gb,
             )
         )
+
+    def _join(self, record: Record) -> None:
+        """Note that another caller waits for a request, while it could still be withdrawn."""
+        if record.state is State.INTENT:
+            self._rows.write(sql.INSERT_KEY, account=rules.joined_name(record.submission_id))
 
     def _equal(self, account: str, wanted: Replacement) -> Claim | None:
         for fingerprint, seed in rules.lookups(account, wanted):
