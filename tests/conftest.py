@@ -34,3 +34,9 @@ def patient_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that reads videos may need seconds to start on a busy machine (observed)."""
     monkeypatch.setattr("wan_mcp.inputs.decoder_process.ANSWER_SECONDS", 600.0)
     monkeypatch.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 600.0)
+
+
+@pytest.fixture(autouse=True)
+def no_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process for each saved video would cost the tests a minute; those about it turn it on."""
+    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: False)

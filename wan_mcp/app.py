@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import anyio
@@ -139,6 +140,7 @@ class App:
             files.check_inputs if settings.wants("preflight", local=self._local) else None,
             files.archive,
             self._video_policy(chosen),
+            files.inspect if can_inspect() else None,
         )
         return _Parts(vendor, ledger, account, files, jobs)
 
@@ -171,6 +173,11 @@ class _Parts:
     account: Account
     files: JobFiles
     jobs: Jobs
+
+
+def can_inspect() -> bool:
+    """Whether saved videos can be inspected: whether the extra `media` is installed."""
+    return find_spec("av") is not None
 
 
 def _data_folder(settings: Settings) -> Chosen:

@@ -32,7 +32,7 @@ from wan_mcp.inputs.preflight import UnusableInput, check_inputs
 from wan_mcp.inputs.probe import LIBAV_OPTIONS, BytesMissing, DamagedVideo, available, probe
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.inputs.verdict import Role, judge
-from wan_mcp.models import Replacement
+from wan_mcp.models import Replacement, SourceClip
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.web.fetch import Answer, Web
@@ -202,6 +202,7 @@ class Checked:
     """The result of a check, and how much was transferred for it."""
 
     notes: list[str] = field(default_factory=list)
+    source: SourceClip = field(default_factory=SourceClip)
     refusal: UnusableInput | None = None
     read_bytes: int = 0
     sent_bytes: int = 0
@@ -239,7 +240,8 @@ async def check(
     with anyio.fail_after(600), pytest.MonkeyPatch.context() as patch:
         patch.setattr(anyio, "move_on_after", deadlines.move_on_after)
         try:
-            checked.notes = await check_inputs(wanted_job, web)
+            report = await check_inputs(wanted_job, web)
+            checked.notes, checked.source = list(report.notes), report.source
         except UnusableInput as exc:
             checked.refusal = exc
     await web.aclose()

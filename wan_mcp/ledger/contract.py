@@ -11,7 +11,7 @@ from typing import Protocol
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.record import ListReading, Record, State
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Job, Replacement, SourceClip
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Ledger(Protocol):
         generated_seed: int,
         estimate: float | None,
         videos: VideoPolicy | None = None,
+        source: SourceClip | None = None,
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
@@ -123,6 +124,7 @@ class Ledger(Protocol):
             generated_seed: the seed that is sent if the caller gave none.
             estimate: credits that the job will cost; None if the price is not known.
             videos: what happens with the video; None leaves it to the process that saves videos.
+            source: what is known of the source clip, which the inspection of the video needs.
 
         Raises:
             LimitReached: a new record would exceed a spending limit.

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from wan_mcp.models import Job, JobStatus
+from wan_mcp.models import Difference, Job, JobStatus, SourceClip
 
 
 class State(StrEnum):
@@ -94,6 +94,9 @@ class Record(BaseModel):
         video_limit_gb: how many 10^9 bytes of videos that folder may contain; None for no limit.
         saved_path: the file of the saved video, with its `sha256` and its `size` in bytes.
         not_saved: why the video cannot be saved any more.
+        source_seconds: what a look at the source clip showed before the job was paid, see
+            `models.SourceClip`; with `source_frames_per_second` and `source_has_sound`.
+        inspection: in what the saved video differs from its order; None if it was not inspected.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -137,6 +140,10 @@ class Record(BaseModel):
     sha256: str | None = None
     size: int | None = None
     not_saved: str | None = None
+    source_seconds: float | None = None
+    source_frames_per_second: float | None = None
+    source_has_sound: bool | None = None
+    inspection: tuple[Difference, ...] | None = None
 
     @property
     def public_id(self) -> str:
@@ -147,6 +154,15 @@ class Record(BaseModel):
     def from_elsewhere(self) -> bool:
         """Whether the job was submitted without this ledger, which then counts no spending."""
         return self.dedupe_key is None
+
+    @property
+    def source(self) -> SourceClip:
+        """What is known of the source clip."""
+        return SourceClip(
+            seconds=self.source_seconds,
+            frames_per_second=self.source_frames_per_second,
+            has_sound=self.source_has_sound,
+        )
 
     @property
     def settled(self) -> bool:

@@ -10,6 +10,7 @@ from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
+from wan_mcp.models import Difference
 
 Values = Mapping[str, object]
 
@@ -142,6 +143,8 @@ def _stored(name: str, value: object) -> object:
             return int(value)
         case dict():
             return canonical_json(value)
+        case tuple():  # of differences
+            return json.dumps([each.model_dump() for each in value])
         case int() if name == "seed":
             return str(value)
         case str() if not value.isascii() or "\0" in value:
@@ -153,7 +156,21 @@ def _stored(name: str, value: object) -> object:
 def _record(row: Sequence[Any]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
     values["arguments"] = json.loads(values["arguments"])
+    values["inspection"] = _differences(values["inspection"])
     for name in _DATES:
         # Not by pydantic: it reads the number of a date in the year 9999 as milliseconds.
         values[name] = date(values[name])
     return Record.model_validate(values)
+
+
+def _differences(text: str | None) -> tuple[Difference, ...] | None:
+    """An inspection as it was stored; None if it cannot be read, so that it hides no paid job."""
+    try:
+        if text is None:
+            return None
+        return tuple(
+            Difference(**{name: str(each[name]) for name in Difference.model_fields})
+            for each in json.loads(text)
+        )
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -125,6 +125,10 @@ UNSAVED_JOBS = _both(
     "AND (video_folder IS NULL OR video_folder <> '') "
     "AND ended_at > :since ORDER BY number"
 )
+UNINSPECTED_JOBS = _both(
+    f"{_JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
+    "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
+)
 _AMONG = Statement(
     "handle IN (SELECT value FROM json_each(:submission_ids))",
     "handle IN (SELECT json_array_elements_text(CAST(:submission_ids AS json)))",
@@ -163,6 +167,7 @@ MARK_SAVED = _both(
     "UPDATE jobs SET saved_path = :saved_path, sha256 = :sha256, size = :size, not_saved = NULL "
     "WHERE handle = :submission_id"
 )
+MARK_INSPECTED = _both("UPDATE jobs SET inspection = :inspection WHERE handle = :submission_id")
 MARK_NOT_SAVED = _both("UPDATE jobs SET not_saved = :why WHERE handle = :submission_id")
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in

@@ -16,7 +16,7 @@ from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Job, Replacement, SourceClip
 
 
 class Transactions:
@@ -40,6 +40,7 @@ class Transactions:
         estimate: float | None,
         limits: SpendingLimits,
         videos: VideoPolicy | None,
+        source: SourceClip | None = None,
     ) -> Claim:
         with self._session.transaction(account):
             self._recover_abandoned(account)
@@ -47,7 +48,8 @@ class Transactions:
                 return found
             now = self._session.now()
             spending_limits.check(limits, now, estimate, Spending(self._rows, account, now))
-            return Claim(self._insert(account, wanted, seed, estimate, videos), created=True)
+            new = self._insert(account, wanted, seed, estimate, videos, source or SourceClip())
+            return Claim(new, created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         found = self._equal(account, wanted)
@@ -151,6 +153,7 @@ class Transactions:
         seed: int,
         estimate: float | None,
         videos: VideoPolicy | None,
+        source: SourceClip,
     ) -> Record:
         fingerprint = fingerprint_of(account, wanted)
         return self._rows.insert(
@@ -168,6 +171,9 @@ class Transactions:
                 owner=self._session.me,
                 video_folder=None if videos is None else videos.folder,
                 video_limit_gb=None if videos is None else videos.limit_gb,
+                source_seconds=source.seconds,
+                source_frames_per_second=source.frames_per_second,
+                source_has_sound=source.has_sound,
             )
         )
 

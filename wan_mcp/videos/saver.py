@@ -1,7 +1,7 @@
 """Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
+from wan_mcp.models import Difference
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -24,6 +25,9 @@ SETTLE_SECONDS = 600.0
 and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
 """Videos that are saved at the same time; more would only share the bandwidth (ours)."""
+INSPECTION_SECONDS = 3.0
+"""How long a saved video may wait for its inspection until it is reported (ours). Mostly it takes a
+second."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +52,25 @@ class Archive(Protocol):
         """Save a video, unless it is saved already. Raises NotSaved."""
 
 
+Inspect = Callable[[Path, Record], Awaitable[Sequence[Difference]]]
+"""In what a saved video differs from its order; it raises nothing."""
+
+
 class VideoSaver:
     """Saves each video once: one process at a time does it for all that share the ledger.
 
     It saves where the submitter of the job wanted, whatever this process's own settings are.
 
+    A saved video is inspected at once. What that shows is recorded with the place of the video if
+    it takes no longer than INSPECTION_SECONDS, else after it. If this process ends in between, the
+    next one that saves videos makes up for the inspection, within a day of the job's end. Nothing
+    depends on that: a video is saved whether it is inspected or not.
+
     Args:
         open_archive: opens a folder for videos.
         own: what this process wants done with videos; used for jobs that were submitted by a
             version that did not record it.
+        inspect: compares a saved video with its order; None to compare none.
     """
 
     def __init__(
@@ -66,14 +80,17 @@ class VideoSaver:
         coordination: Coordination,
         account: Account,
         clock: Clock,
+        inspect: Inspect | None = None,
     ) -> None:
         self._open = open_archive
         self._own = own
         self._coordination = coordination
         self._account = account
         self._clock = clock
+        self._inspect = inspect
         self._archives: dict[VideoPolicy, Archive] = {}
         self._saving: set[str] = set()
+        self._inspecting: set[str] = set()
         self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -94,18 +111,28 @@ class VideoSaver:
 
     async def _round(self, account: str, tasks: TaskGroup) -> None:
         due = [record for record in await self._coordination.unsaved(account) if self._may(record)]
-        if not due and not self._saving:
+        missed = await self._missed_inspections(account)
+        if not (due or missed or self._saving or self._inspecting):
             return
         if not await self._coordination.lead(account, Role.SAVER, LEASE_SECONDS):
             return
         for record in due[: MAX_AT_ONCE - len(self._saving)]:
             self._saving.add(record.submission_id)
-            tasks.start_soon(self._save, record)
+            tasks.start_soon(self._save, record, tasks)
+        for record in missed:
+            self._begin_inspection(record, Path(record.saved_path or ""), tasks)
+
+    async def _missed_inspections(self, account: str) -> list[Record]:
+        if self._inspect is None:
+            return []
+        saved = await self._coordination.uninspected(account)
+        return [record for record in saved if self._may(record)]
 
     def _may(self, record: Record) -> bool:
-        """Whether a video is wanted, is not being saved, and did not fail a moment ago."""
+        """Whether a video is wanted, nothing is done with it now, and did not fail a moment ago."""
         id = record.submission_id
-        waits = id in self._saving or self._clock.monotonic() < self._not_before.get(id, 0.0)
+        is_busy = id in self._saving or id in self._inspecting
+        waits = is_busy or self._clock.monotonic() < self._not_before.get(id, 0.0)
         return not waits and self._policy_of(record) is not None
 
     def _policy_of(self, record: Record) -> VideoPolicy | None:
@@ -113,11 +140,11 @@ class VideoSaver:
         policy = self._own if folder is None else VideoPolicy(folder, record.video_limit_gb)
         return policy if policy and policy.folder else None
 
-    async def _save(self, record: Record) -> None:
+    async def _save(self, record: Record, tasks: TaskGroup) -> None:
         # First of all, so that after any failure the next try has to wait.
         self._not_before[record.submission_id] = self._clock.monotonic() + RETRY_SECONDS
         try:
-            await self._try(record)
+            await self._try(record, tasks)
         except LedgerUnavailable as exc:
             logger.warning("the result of saving a video could not be recorded: %s", exc.what)
         except Exception:
@@ -126,7 +153,7 @@ class VideoSaver:
         finally:
             self._saving.discard(record.submission_id)
 
-    async def _try(self, record: Record) -> None:
+    async def _try(self, record: Record, tasks: TaskGroup) -> None:
         try:
             video = await self._save_video(record)
         except NotSaved as exc:
@@ -134,9 +161,39 @@ class VideoSaver:
             if exc.final and self._has_settled(record):
                 await self._coordination.not_saved(record.submission_id, exc.what)
         else:
+            await self._inspected(record, video.path, tasks)
             await self._coordination.saved(
                 record.submission_id, str(video.path), video.sha256, video.size
             )
+
+    async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> None:
+        """Wait a short time for the inspection, which goes on when that is over."""
+        inspection = self._begin_inspection(record, path, tasks)
+        await self._clock.wait(inspection.wait, INSPECTION_SECONDS)
+
+    def _begin_inspection(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
+        """Begin to inspect a saved video. The event is set at the end, or at once if none is."""
+        done = anyio.Event()
+        if self._inspect is None:
+            done.set()
+        else:
+            self._inspecting.add(record.submission_id)
+            tasks.start_soon(self._look, self._inspect, record, path, done)
+        return done
+
+    async def _look(self, inspect: Inspect, record: Record, path: Path, done: anyio.Event) -> None:
+        id = record.submission_id
+        self._not_before[id] = self._clock.monotonic() + RETRY_SECONDS
+        try:
+            await self._coordination.inspected(id, await inspect(path, record))
+        except LedgerUnavailable as exc:
+            logger.warning("the inspection of a video could not be recorded: %s", exc.what)
+        except Exception:
+            # A defect here must not end the server, in whose tasks payments run.
+            logger.exception("inspecting the video of job %s failed", record.job_id)
+        finally:
+            self._inspecting.discard(id)
+            done.set()
 
     def _has_settled(self, record: Record) -> bool:
         """Whether the storage has had enough time to provide the video."""

@@ -106,6 +106,7 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         saved_path=None if record is None else record.saved_path,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
+        inspection=None if record is None or record.inspection is None else [*record.inspection],
         credit_cost=job.credit_cost,
         credit_estimate=_estimate(view, job),
         # The ledger keeps the balance of the submit, which is out of date in a later answer.

@@ -1,6 +1,6 @@
 """The text of an answer: the same facts as its data, in a few lines."""
 
-from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
+from wan_mcp.models import Difference, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.wording import counted, duration, is_or_are, number, plural
 
 _WITHOUT_JOB = {
@@ -19,6 +19,7 @@ def text(result: JobResult | JobList) -> str:
         result,
         f"Film: {result.video_url}" if result.video_url else "",
         _saved_file(result),
+        _inspection(result),
         f'PixelDojo\'s reason: "{result.error}"' if result.error else "",
         _expiry(result),
         _job(result),
@@ -67,6 +68,19 @@ def _saved_file(result: JobResult) -> str:
         return ""
     where = f" at {result.saved_path}" if result.saved_path else ""
     return f"Saved{where} ({result.size:,} bytes, SHA-256 {result.sha256})."
+
+
+def _inspection(result: JobResult) -> str:
+    if result.inspection is None:
+        return ""
+    found = "; ".join(map(_difference, result.inspection))
+    return f"Inspection of the film: {found or 'nothing differs from the order'}."
+
+
+def _difference(found: Difference) -> str:
+    if found.what == "inspection":
+        return found.seen
+    return f"{found.what} {found.seen} (expected: {found.expected})"
 
 
 def _expiry(result: JobResult) -> str:
