@@ -59,7 +59,8 @@ class Clip:
         import av
 
         with av.open(path, "w") as file:
-            video: Any = file.add_stream(self.codec, rate=self.rate)
+            quick = {"preset": "ultrafast"} if self.codec == "libx264" else {"cpu-used": "8"}
+            video: Any = file.add_stream(self.codec, rate=self.rate, options=quick)
             video.width, video.height, video.pix_fmt = *self.size, "yuv420p"
             sound: Any = None
             if self.sound:
@@ -68,7 +69,7 @@ class Clip:
             packets = [p for frame in self._pictures() for p in video.encode(frame)]
             packets += video.encode(None)
             if sound is not None:
-                packets += [p for frame in self._tones() for p in sound.encode(frame)]
+                packets += [p for frame in self.tones() for p in sound.encode(frame)]
                 packets += sound.encode(None)
             packets.sort(key=lambda p: (p.dts or 0) * Fraction(*_pair(p.time_base)))
             file.mux(packets)
@@ -92,7 +93,7 @@ class Clip:
         row = bytes(40 + (x + 4 * at) % 160 for x in range(width))
         return row * height
 
-    def _tones(self) -> Iterator[Any]:
+    def tones(self) -> Iterator[Any]:
         import av
 
         for start in range(0, int(self.frames / self.rate * SOUND_RATE) - 959, 960):

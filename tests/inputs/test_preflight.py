@@ -300,6 +300,30 @@ def box(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I4s", len(body) + 8, name) + body
 
 
+def sound_later(seconds: int) -> bytes:
+    """A video of 3 s whose sound begins after so many seconds."""
+    av = pytest.importorskip("av")
+    source = av.open(io.BytesIO(video_file(audio="aac", audio_seconds=3)))
+    file = io.BytesIO()
+    with source, av.open(file, "w", format="mp4") as target:
+        streams = {each.index: target.add_stream_from_template(each) for each in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                delay = 48_000 * seconds if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts = packet.pts + delay, packet.dts + delay
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return index_first(file.getvalue())
+
+
+def empty_track() -> bytes:
+    """A video with a track of sound that has no samples."""
+    data = bytearray(index_first(video_file(audio="aac")))
+    count = data.rfind(b"stsz") + 12
+    data[count : count + 4] = bytes(4)
+    return bytes(data)
+
+
 def latin_1_title() -> bytes:
     """A video whose title is not UTF-8, as old programs wrote it."""
     return video_file(title="a title of XX").replace(b"title of XX", b"title of \xfc\xdf")
@@ -875,6 +899,35 @@ async def test_good_inputs_get_no_note(video: Callable[[], bytes]) -> None:
 
     assert (checked.refusal, checked.notes) == (None, [])
     assert sorted(checked.asked) == ["image", "video"]
+
+
+@pytest.mark.parametrize(
+    ("video", "has_sound"),
+    [
+        (lambda: index_first(video_file(audio="aac", audio_seconds=3)), True),
+        (lambda: video_file("webm", codec="libvpx", audio="libopus", audio_seconds=3), True),
+        (lambda: index_first(video_file()), False),
+        (empty_track, False),
+        (lambda: sound_later(4), False),
+        (lambda: sound_later(1), True),
+    ],
+    ids=["mp4", "webm", "silent", "empty", "late", "soon"],
+)
+async def test_what_is_known_of_the_clip_is_kept_for_the_inspection_of_the_result(
+    video: Callable[[], bytes], has_sound: bool
+) -> None:
+    """Its length, its rate, and whether the part that is ordered has sound (ours)."""
+    pytest.importorskip("av")
+    source = (await check(Served(video()), seconds=3)).source
+
+    assert source.has_sound == has_sound
+    assert source.seconds == pytest.approx(3.0, abs=0.1)
+    assert source.frames_per_second == pytest.approx(8.0)
+
+
+async def test_nothing_is_known_of_a_clip_that_could_not_be_looked_at() -> None:
+    """Then its sound and its length are not compared (ours)."""
+    assert (await check(Served(b"", status=500))).source == SourceClip()
 
 
 async def test_an_index_at_the_end_costs_two_reads_not_the_file() -> None:

@@ -17,9 +17,15 @@ from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.models import Difference, Job, JobStatus, Replacement
 from wan_mcp.polling.intervals import SAVE_SECONDS
-from wan_mcp.videos.saver import RETRY_SECONDS, SETTLE_SECONDS, VideoSaver
+from wan_mcp.videos.saver import (
+    INSPECTION_SECONDS,
+    RETRY_SECONDS,
+    SETTLE_SECONDS,
+    Inspect,
+    VideoSaver,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -78,12 +84,16 @@ async def completed(
 
 
 async def save_for(
-    seconds: float, archive: Archive, ledger: SQLiteLedger, time: VirtualTime
+    seconds: float,
+    archive: Archive,
+    ledger: SQLiteLedger,
+    time: VirtualTime,
+    inspect: Inspect | None = None,
 ) -> None:
     """Let a saver work for so many seconds."""
     account = partial(ledger.account, BASE, "key")
-    own = VideoPolicy("videos")
-    saver = VideoSaver(lambda _: archive, own, ledger.coordination, account, time.clock())
+    own, clock = VideoPolicy("videos"), time.clock()
+    saver = VideoSaver(lambda _: archive, own, ledger.coordination, account, clock, inspect)
     with anyio.move_on_after(seconds):
         await saver.run()
 
@@ -172,6 +182,131 @@ async def test_videos_of_jobs_made_elsewhere_are_not_saved(
     await save_for(100, archive, ledger, time)
 
     assert archive.asked == []
+
+
+# The inspection of a saved video
+
+DIFFERENCE = Difference(what="sound", expected="yes", seen="none")
+
+
+@dataclass
+class Inspector:
+    """Needs so many seconds for each look.
+
+    Attributes:
+        looks: the files that were looked at.
+    """
+
+    seconds: float = 1.0
+    looks: list[Path] = field(default_factory=list)
+
+    async def __call__(self, path: Path, record: Record) -> list[Difference]:
+        self.looks.append(path)
+        await anyio.sleep(self.seconds)
+        return [DIFFERENCE]
+
+
+async def test_what_an_inspection_shows_comes_with_the_place_of_the_video(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """A wait ends with the place: its answer has to say both (ours)."""
+    record = await completed(ledger)
+    await save_for(INSPECTION_SECONDS - 0.1, Archive([Saved()]), ledger, time, Inspector())
+    record = await record_of(ledger, record.submission_id)
+
+    assert record.saved_path
+    assert record.inspection == (DIFFERENCE,)
+
+
+async def test_a_slow_inspection_does_not_keep_the_place_of_the_video_back(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """It is made up for by the next saver when this one ends before it (ours)."""
+    inspector = Inspector(seconds=60)
+    record = await completed(ledger)
+    await save_for(INSPECTION_SECONDS + 0.1, Archive([Saved()]), ledger, time, inspector)
+    saved = await record_of(ledger, record.submission_id)
+    inspector.seconds = 1.0
+    await save_for(300, archive := Archive([Saved()]), ledger, time, inspector)
+    inspected = await record_of(ledger, record.submission_id)
+
+    assert (saved.saved_path, saved.inspection) == (str(Saved().path), None)
+    assert (inspected.saved_path, inspected.inspection) == (str(Saved().path), (DIFFERENCE,))
+    assert inspector.looks == [Saved().path] * 2
+    assert archive.asked == []
+
+
+async def test_a_slow_inspection_goes_on_and_is_made_once(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Neither the next round nor another video waits for it (ours)."""
+    inspector, archive = Inspector(seconds=60), Archive([Saved()])
+    records = [await completed(ledger, f"job{number}") for number in range(5)]
+    await save_for(2 * INSPECTION_SECONDS + 1, archive, ledger, time, inspector)
+    saved = [await record_of(ledger, record.submission_id) for record in records]
+    await anyio.sleep(1)
+
+    assert [bool(record.saved_path) for record in saved] == [True] * 3 + [True] * 2
+    assert len(inspector.looks) == 5
+
+
+async def test_a_saver_that_ends_before_the_place_is_known_loses_nothing(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """The file is on the disk, and the next one finds it there (ours)."""
+    record = await completed(ledger)
+    await save_for(1, Archive([Saved()]), ledger, time, Inspector(seconds=2))
+    before = await record_of(ledger, record.submission_id)
+    await save_for(100, Archive([Saved()]), ledger, time, Inspector())
+    after = await record_of(ledger, record.submission_id)
+
+    assert (before.saved_path, before.inspection) == (None, None)
+    assert (after.saved_path, after.inspection) == (str(Saved().path), (DIFFERENCE,))
+
+
+async def test_a_defect_in_an_inspection_ends_nothing(
+    ledger: SQLiteLedger, time: VirtualTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The video is saved all the same, and every minute there is another try (ours)."""
+    tries = 0
+
+    async def broken(path: Path, record: Record) -> list[Difference]:
+        nonlocal tries
+        tries += 1
+        raise ZeroDivisionError
+
+    record = await completed(ledger)
+    await save_for(2.5 * RETRY_SECONDS, Archive([Saved()]), ledger, time, broken)
+    record = await record_of(ledger, record.submission_id)
+
+    assert record.saved_path
+    assert tries == 3
+    assert "inspecting the video of job job1 failed" in caplog.text
+
+
+async def test_a_ledger_that_cannot_keep_an_inspection_keeps_the_place(
+    ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An inspection is worth less than the video (ours)."""
+
+    async def busy(*args: object) -> None:
+        raise LedgerUnavailable("busy", transient=True)
+
+    monkeypatch.setattr(ledger.coordination, "inspected", busy)
+    record = await completed(ledger)
+    await save_for(10, Archive([Saved()]), ledger, time, Inspector())
+
+    assert (await record_of(ledger, record.submission_id)).saved_path
+
+
+async def test_without_the_extra_nothing_is_inspected(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Then the answer says nothing of it (ours)."""
+    record = await completed(ledger)
+    await save_for(100, Archive([Saved()]), ledger, time)
+
+    assert (await record_of(ledger, record.submission_id)).inspection is None
 
 
 # Waiting for a video

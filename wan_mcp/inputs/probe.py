@@ -317,7 +317,7 @@ def _one_frame(span: int, frames: int, stream: "VideoStream", time_base: Fractio
 def _sound_from(streams: "Sequence[AudioStream]", index: Index) -> float | None:
     """When the sound begins; phones write an empty track when they may not record any."""
     for stream in streams:
-        if index.is_fragmented or stream.frames:
+        if index.is_fragmented or len(stream.index_entries):
             return float((stream.start_time or 0) * fraction(stream.time_base))
     return None
 

@@ -165,12 +165,11 @@ def _record(row: Sequence[Any]) -> Record:
 
 def _differences(text: str | None) -> tuple[Difference, ...] | None:
     """An inspection as it was stored; None if it cannot be read, so that it hides no paid job."""
+    names = Difference.model_fields
     try:
-        if text is None:
+        stored = None if text is None else json.loads(text)
+        if not isinstance(stored, list):
             return None
-        return tuple(
-            Difference(**{name: str(each[name]) for name in Difference.model_fields})
-            for each in json.loads(text)
-        )
+        return tuple(Difference(**{name: str(each[name]) for name in names}) for each in stored)
     except (ValueError, TypeError, KeyError):
         return None

@@ -39,8 +39,8 @@ _FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 _BINARY = getattr(os, "O_BINARY", 0)
 _NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0)
 """A link that somebody placed under the video's name is not followed."""
-_SAMPLE_STEP = 61
-"""Every so many bytes of a frame are looked at; a prime number meets every column."""
+_ROW_STEP, _COLUMN_STEP = 5, 7
+"""Which rows, and which pixels of them, are looked at; a whole frame takes 30 times as long."""
 
 
 @dataclass(frozen=True)
@@ -276,8 +276,11 @@ def _frames(packet: "Packet[VideoStream]") -> "tuple[list[VideoFrame], bool]":
 
 
 def _is_flat(frame: "VideoFrame") -> bool:
-    samples = memoryview(frame.planes[0])[::_SAMPLE_STEP]
-    return max(samples) - min(samples) <= FLAT_SPREAD
+    plane = frame.planes[0]
+    brightness, length = memoryview(plane), plane.line_size  # longer than a row of pixels
+    starts = range(0, length * frame.height, length * _ROW_STEP)
+    samples = [brightness[start : start + frame.width : _COLUMN_STEP] for start in starts]
+    return max(map(max, samples)) - min(map(min, samples)) <= FLAT_SPREAD
 
 
 if __name__ == "__main__":
