@@ -70,12 +70,13 @@ def sample_at(path: Path, number: int) -> tuple[int, int]:
         return entry.pos, entry.size
 
 
-def overwritten(path: Path, first: int, count: int = 1) -> Path:
-    """The MP4 with some of its pictures replaced by zeros."""
+def overwritten(path: Path, first: int, count: int = 1, *, kept: float = 0.0) -> Path:
+    """The MP4 with some of its pictures overwritten, from that share of their bytes on."""
     data = bytearray(path.read_bytes())
     for number in range(first, first + count):
         at, length = sample_at(path, number)
-        data[at : at + length] = bytes(length)
+        start = at + int(length * kept)
+        data[start : at + length] = bytes(at + length - start)
     path.write_bytes(data)
     return path
 
@@ -152,6 +153,11 @@ PLANTED: dict[str, tuple[Build, dict[str, Any], dict[str, str]]] = {
     ),
     "damaged from the middle on": (
         lambda path: overwritten(GOOD.write(path), 16, 16),
+        ORDER,
+        {"decodable": "damaged at 1 s"},
+    ),
+    "half of a picture is damaged": (
+        lambda path: overwritten(GOOD.write(path), 16, kept=0.5),
         ORDER,
         {"decodable": "damaged at 1 s"},
     ),
