@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.probe import any_titles, fraction
+from wan_mcp.videos.own_files import NotOurs, open_ours
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -36,9 +38,6 @@ noise of an encoder is smaller (ours)."""
 
 _FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 """Some other formats of FFmpeg are lists of files and addresses, which it would open."""
-_BINARY = getattr(os, "O_BINARY", 0)
-_NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0)
-"""A link that somebody placed under the video's name is not followed."""
 _ROW_STEP, _COLUMN_STEP = 5, 7
 """Which rows, and which pixels of them, are looked at; a whole frame takes 30 times as long."""
 
@@ -125,6 +124,8 @@ class Reader:
             return {"failed": "it has more frames than any job makes"}
         except FileNotFoundError:
             return {"failed": "it is no longer where it was saved"}
+        except NotOurs:
+            return {"failed": "in its place there is a link now, or a file of another user"}
         except NoDecoder:
             return {"failed": "there is no decoder for it here"}
         except (av.InvalidDataError, av.EOFError):
@@ -135,7 +136,8 @@ def content(path: str) -> Content:
     """What the container has. Only for the process of its own, and for tests.
 
     Raises:
-        OSError: the file cannot be opened, or is a symbolic link.
+        OSError: the file cannot be opened.
+        NotOurs: it is a link or a file of another user.
         av.InvalidDataError, av.EOFError: it is no video, or its index is missing or broken.
         TooLong: it has too many packets.
     """
@@ -168,7 +170,7 @@ def decoded(path: str) -> Iterator[Decoded]:
     """Decodes the pictures; yields after each packet what has been seen until then.
 
     Raises:
-        OSError, av.FFmpegError: the file cannot be opened.
+        OSError, NotOurs, av.FFmpegError: the file cannot be opened.
         NoDecoder: the pictures cannot be decoded here.
     """
     with _opened(path) as video:
@@ -209,9 +211,8 @@ def _after(time: int | None, began: int | None, stream: "VideoStream") -> float:
 def _opened(path: str) -> "Iterator[InputContainer]":
     import av
 
-    descriptor = os.open(path, os.O_RDONLY | _BINARY | _NOT_FOLLOWED)
     with (
-        os.fdopen(descriptor, "rb") as file,
+        open_ours(Path(path)) as file,
         av.open(file, "r", options=_FORMATS, **any_titles()) as video,
     ):
         yield video

@@ -1,9 +1,16 @@
-"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time."""
+"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time.
+
+One process at a time does it: the one that has the role, whose lease it renews. A process that is
+stopped (SIGSTOP, a computer that sleeps) cannot, so another one takes the work over after half a
+minute, from the beginning. If the first one goes on later, both save into files of their own, and
+the first whole file gets the name of the video (see `unfinished`).
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +23,7 @@ from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference
+from wan_mcp.videos.paths import path_of, text_of
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -24,7 +32,11 @@ SETTLE_SECONDS = 600.0
 """How long after a job's end a refusal of its video is not final (ours): the storage may be late,
 and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
-"""Videos that are saved at the same time; more would only share the bandwidth (ours)."""
+"""Videos that are begun at the same time; more would only share the bandwidth (ours)."""
+TURN_SECONDS = 60.0
+"""A video that takes longer goes on, but no longer keeps the next one from being begun (ours)."""
+MAX_ALTOGETHER = 12
+"""Videos that are saved at the same time, those that take longer included (ours)."""
 INSPECTION_SECONDS = 3.0
 """How long a saved video may wait for its inspection until it is reported (ours). Mostly it takes a
 second."""
@@ -89,9 +101,10 @@ class VideoSaver:
         self._clock = clock
         self._inspect = inspect
         self._archives: dict[VideoPolicy, Archive] = {}
-        self._saving: set[str] = set()
+        self._saving: dict[str, float] = {}  # since when
         self._inspecting: set[str] = set()
-        self._not_before: dict[str, float] = {}
+        self._last_try: dict[str, float] = {}
+        self._last_look: dict[str, float] = {}
 
     async def run(self) -> None:
         """Save the videos of completed jobs, for ever."""
@@ -116,24 +129,43 @@ class VideoSaver:
             return
         if not await self._coordination.lead(account, Role.SAVER, LEASE_SECONDS):
             return
-        for record in due[: MAX_AT_ONCE - len(self._saving)]:
-            self._saving.add(record.submission_id)
+        for record in sorted(due, key=self._urgency)[: self._free_places()]:
+            self._saving[record.submission_id] = self._clock.monotonic()
             tasks.start_soon(self._save, record, tasks)
         for record in missed:
-            self._begin_inspection(record, Path(record.saved_path or ""), tasks)
-
-    async def _missed_inspections(self, account: str) -> list[Record]:
-        if self._inspect is None:
-            return []
-        saved = await self._coordination.uninspected(account)
-        return [record for record in saved if self._may(record)]
+            self._begin_inspection(record, path_of(record.saved_path or ""), tasks)
 
     def _may(self, record: Record) -> bool:
-        """Whether a video is wanted, nothing is done with it now, and did not fail a moment ago."""
+        """Whether a video is wanted, is not being saved, and did not fail a moment ago."""
         id = record.submission_id
-        is_busy = id in self._saving or id in self._inspecting
-        waits = is_busy or self._clock.monotonic() < self._not_before.get(id, 0.0)
+        waits = id in self._saving or self._is_recent(self._last_try, id)
         return not waits and self._policy_of(record) is not None
+
+    async def _missed_inspections(self, account: str) -> list[Record]:
+        """Saved videos that nobody has inspected: their saver ended, or has no decoder."""
+        if self._inspect is None:
+            return []
+        return [
+            record
+            for record in await self._coordination.uninspected(account)
+            if self._policy_of(record) is not None
+            and record.submission_id not in self._saving
+            and record.submission_id not in self._inspecting
+            and not self._is_recent(self._last_look, record.submission_id)
+        ]
+
+    def _is_recent(self, times: dict[str, float], id: str) -> bool:
+        return self._clock.monotonic() < times.get(id, -inf) + RETRY_SECONDS
+
+    def _urgency(self, record: Record) -> tuple[float, float]:
+        """Whose turn it is: first what was never tried, then what was tried longest ago."""
+        ends = inf if record.expires_at is None else record.expires_at.timestamp()
+        return self._last_try.get(record.submission_id, -inf), ends
+
+    def _free_places(self) -> int:
+        now = self._clock.monotonic()
+        in_turn = sum(now - since < TURN_SECONDS for since in self._saving.values())
+        return max(0, min(MAX_AT_ONCE - in_turn, MAX_ALTOGETHER - len(self._saving)))
 
     def _policy_of(self, record: Record) -> VideoPolicy | None:
         folder = record.video_folder
@@ -141,8 +173,7 @@ class VideoSaver:
         return policy if policy and policy.folder else None
 
     async def _save(self, record: Record, tasks: TaskGroup) -> None:
-        # First of all, so that after any failure the next try has to wait.
-        self._not_before[record.submission_id] = self._clock.monotonic() + RETRY_SECONDS
+        id = record.submission_id
         try:
             await self._try(record, tasks)
         except LedgerUnavailable as exc:
@@ -151,20 +182,22 @@ class VideoSaver:
             # A defect here must not end the server, in whose tasks payments run.
             logger.exception("saving the video of job %s failed", record.job_id)
         finally:
-            self._saving.discard(record.submission_id)
+            self._last_try[id] = self._clock.monotonic()
+            self._saving.pop(id, None)
 
     async def _try(self, record: Record, tasks: TaskGroup) -> None:
+        id = record.submission_id
         try:
             video = await self._save_video(record)
         except NotSaved as exc:
             logger.warning("the video of job %s was not saved: %s", record.job_id, exc.what)
             if exc.final and self._has_settled(record):
-                await self._coordination.not_saved(record.submission_id, exc.what)
+                await self._coordination.not_saved(id, exc.what)
+            elif exc.what != record.last_save_error:
+                await self._coordination.not_saved_yet(id, exc.what)
         else:
             await self._inspected(record, video.path, tasks)
-            await self._coordination.saved(
-                record.submission_id, str(video.path), video.sha256, video.size
-            )
+            await self._coordination.saved(id, text_of(video.path), video.sha256, video.size)
 
     async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> None:
         """Wait a short time for the inspection, which goes on when that is over."""
@@ -173,17 +206,16 @@ class VideoSaver:
 
     def _begin_inspection(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
         """Begin to inspect a saved video. The event is set at the end, or at once if none is."""
-        done = anyio.Event()
-        if self._inspect is None:
+        done, id = anyio.Event(), record.submission_id
+        if self._inspect is None or record.inspection is not None or id in self._inspecting:
             done.set()
         else:
-            self._inspecting.add(record.submission_id)
+            self._inspecting.add(id)
             tasks.start_soon(self._look, self._inspect, record, path, done)
         return done
 
     async def _look(self, inspect: Inspect, record: Record, path: Path, done: anyio.Event) -> None:
         id = record.submission_id
-        self._not_before[id] = self._clock.monotonic() + RETRY_SECONDS
         try:
             await self._coordination.inspected(id, await inspect(path, record))
         except LedgerUnavailable as exc:
@@ -192,6 +224,7 @@ class VideoSaver:
             # A defect here must not end the server, in whose tasks payments run.
             logger.exception("inspecting the video of job %s failed", record.job_id)
         finally:
+            self._last_look[id] = self._clock.monotonic()
             self._inspecting.discard(id)
             done.set()
 

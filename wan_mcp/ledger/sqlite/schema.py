@@ -91,6 +91,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN video_folder TEXT",
         "ALTER TABLE jobs ADD COLUMN video_limit_gb REAL",
     ),
+    ("ALTER TABLE jobs ADD COLUMN last_save_error TEXT",),
     (
         "ALTER TABLE jobs ADD COLUMN source_seconds REAL",
         "ALTER TABLE jobs ADD COLUMN source_frames_per_second REAL",

@@ -1,6 +1,6 @@
 """The text of an answer: the same facts as its data, in a few lines."""
 
-from wan_mcp.models import Difference, JobLine, JobList, JobResult, JobStatus
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.wording import counted, duration, is_or_are, number, plural
 
 _WITHOUT_JOB = {
@@ -73,14 +73,8 @@ def _saved_file(result: JobResult) -> str:
 def _inspection(result: JobResult) -> str:
     if result.inspection is None:
         return ""
-    found = "; ".join(map(_difference, result.inspection))
-    return f"Inspection of the film: {found or 'nothing differs from the order'}."
-
-
-def _difference(found: Difference) -> str:
-    if found.what == "inspection":
-        return found.seen
-    return f"{found.what} {found.seen} (expected: {found.expected})"
+    found = "; ".join(result.inspection) or "nothing differs from the order"
+    return f"Inspection of the film: {found}."
 
 
 def _expiry(result: JobResult) -> str:
