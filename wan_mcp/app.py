@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import anyio
@@ -178,7 +177,9 @@ class _Parts:
 
 def can_inspect() -> bool:
     """Whether saved videos can be inspected: whether the extra `media` is installed."""
-    return find_spec("av") is not None
+    from wan_mcp.inputs.probe import available
+
+    return available()
 
 
 def _data_folder(settings: Settings) -> Chosen:

@@ -1,13 +1,14 @@
 """When videos are saved, and when that is given up, with an archive that obeys."""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -423,6 +424,44 @@ async def test_a_saver_that_ends_before_the_place_is_known_loses_nothing(
     after = await record_of(ledger, record.submission_id)
 
     assert (before.saved_path, before.inspection) == (None, None)
+    assert (after.saved_path, after.inspection) == (str(Saved().path), (DIFFERENCE,))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+async def test_a_missed_inspection_finds_a_folder_named_in_another_encoding(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """The ledger has its path as a file: URI (RFC 8089)."""
+    saved, inspector = Saved(Path(os.fsdecode(b"/M\xfcnchen/one.mp4"))), Inspector(seconds=60)
+    record = await completed(ledger)
+    await save_for(INSPECTION_SECONDS + 0.1, Archive([saved]), ledger, time)
+    await save_for(100, Archive([]), ledger, time, inspector)
+
+    assert inspector.looks == [saved.path]
+    assert (await record_of(ledger, record.submission_id)).inspection == (DIFFERENCE,)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5 * RETRY_SECONDS])
+async def test_a_place_that_cannot_be_recorded_at_once_makes_no_second_inspection(
+    ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Saving is tried again every minute, whether the inspection is over or goes on (ours)."""
+    tries, saved = 0, ledger.coordination.saved
+
+    async def busy_twice(*args: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise LedgerUnavailable("busy", transient=True)
+        await saved(*args)
+
+    monkeypatch.setattr(ledger.coordination, "saved", busy_twice)
+    inspector, record = Inspector(seconds), await completed(ledger)
+    await save_for(300, Archive([Saved()]), ledger, time, inspector)
+    after = await record_of(ledger, record.submission_id)
+
+    assert tries == 3
+    assert inspector.looks == [Saved().path]
     assert (after.saved_path, after.inspection) == (str(Saved().path), (DIFFERENCE,))
 
 
