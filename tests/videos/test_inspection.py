@@ -20,8 +20,8 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference, SourceClip
 from wan_mcp.videos import content as content_module
 from wan_mcp.videos import inspection
-from wan_mcp.videos.content import Content, Reader
-from wan_mcp.videos.inspection import differences, inspect
+from wan_mcp.videos.content import Content, Decoded, Reader
+from wan_mcp.videos.inspection import damages, differences, inspect
 
 pytest.importorskip("av", reason="the extra `media` is not installed")
 pytestmark = pytest.mark.anyio
@@ -86,6 +86,12 @@ def overwritten(path: Path, first: int, count: int = 1, *, kept: float = 0.0) ->
 def cut(path: Path, at: int) -> Path:
     """The file without what follows that byte."""
     path.write_bytes(path.read_bytes()[:at])
+    return path
+
+
+def copied(path: Path) -> Path:
+    """The sandbox's result, whose decoder gives out a picture some packets later."""
+    path.write_bytes(FILM.read_bytes())
     return path
 
 
@@ -162,6 +168,16 @@ PLANTED: dict[str, tuple[Build, dict[str, Any], dict[str, str]]] = {
         lambda path: overwritten(GOOD.write(path), 16, kept=0.5),
         ORDER,
         {"decodable": "damaged at 1 s"},
+    ),
+    "the end of a picture is damaged": (
+        lambda path: overwritten(GOOD.write(path), 16, kept=0.9),
+        ORDER,
+        {"decodable": "damaged at 1 s"},
+    ),
+    "a picture that is stored before those that are shown earlier is damaged": (
+        lambda path: overwritten(copied(path), 0, kept=0.5),
+        {"seconds": 5},
+        {"decodable": "damaged at 0 s"},
     ),
     "the last picture is damaged": (
         lambda path: overwritten(GOOD.write(path), 31),
@@ -350,6 +366,17 @@ def test_missing_sound_is_named_only_where_the_clip_has_some(
     found = compared({"has_sound": False}, SourceClip(has_sound=source), **order)
 
     assert found == ([] if fits else ["sound"])
+
+
+def test_pictures_that_a_decoder_drops_without_an_error_are_damage() -> None:
+    """Some decoders skip what they cannot read (observed elsewhere)."""
+    content = Content(has_pictures=True, has_sound=True, seconds=2.0, rates=(16.0,))
+    dropped = Decoded(frames=16, until=1.0, is_flat=False)
+    whole = Decoded(frames=32, until=1.94, is_flat=False)
+
+    assert [each.seen for each in damages(content, dropped)] == ["damaged after 1 s"]
+    assert [each.seen for each in damages(content, Decoded())] == ["not one frame"]
+    assert list(damages(content, whole)) == []
 
 
 # What could not be looked at

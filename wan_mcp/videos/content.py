@@ -180,11 +180,11 @@ def decoded(path: str) -> Iterator[Decoded]:
         seen = Decoded()
         for packet in _until_broken(video.demux(stream)):
             began = packet.pts if began is None else began
-            frames, is_whole = _frames(packet)
+            frames, damaged = _frames(packet)
             times = [_after(frame.pts, began, stream) for frame in frames]
             damaged_at = seen.damaged_at
-            if damaged_at is None and not is_whole:
-                damaged_at = _after(packet.pts, began, stream)
+            if damaged_at is None and damaged:
+                damaged_at = _after(damaged[0], began, stream)
             seen = Decoded(
                 frames=seen.frames + len(frames),
                 until=max([seen.until, *times]),
@@ -265,15 +265,18 @@ def _length(packets: "Sequence[Packet[Any]]", stream: "VideoStream") -> tuple[fl
     return span + 1 / rate, rate
 
 
-def _frames(packet: "Packet[VideoStream]") -> "tuple[list[VideoFrame], bool]":
-    """The frames that come out of a packet, and whether all of it could be decoded."""
+def _frames(packet: "Packet[VideoStream]") -> "tuple[list[VideoFrame], list[int | None]]":
+    """The frames that come out of a packet, and when those are shown that are not whole."""
     import av
 
     try:
         frames = packet.decode()
     except av.FFmpegError:
-        return [], False
-    return frames, not (packet.is_corrupt or any(frame.is_corrupt for frame in frames))
+        return [], [packet.pts]
+    if packet.is_corrupt:
+        return frames, [packet.pts]
+    # A frame often comes out of a later packet than the one that holds it.
+    return frames, [frame.pts for frame in frames if frame.is_corrupt]
 
 
 def _is_flat(frame: "VideoFrame") -> bool:
