@@ -413,6 +413,22 @@ async def test_a_slow_inspection_goes_on_and_is_made_once(
     assert len(inspector.looks) == 5
 
 
+async def test_a_slow_inspection_is_made_by_one_process(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """Its process keeps the role, although it has nothing to save any more (ours)."""
+    inspector, archive = Inspector(seconds=4 * LEASE_SECONDS), Archive([Saved()])
+    other = SQLiteLedger(tmp_path / "ledger", now=time.wall)
+    record = await completed(ledger)
+    async with anyio.create_task_group() as tasks:
+        for each in (ledger, other):
+            tasks.start_soon(save_for, 6 * LEASE_SECONDS, archive, each, time, inspector)
+    await other.aclose()
+
+    assert len(inspector.looks) == 1
+    assert (await record_of(ledger, record.submission_id)).inspection == (DIFFERENCE,)
+
+
 async def test_a_saver_that_ends_before_the_place_is_known_loses_nothing(
     ledger: SQLiteLedger, time: VirtualTime
 ) -> None:
