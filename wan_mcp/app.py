@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from wan_mcp.surface.video_views import VideoViews
-from wan_mcp.videos.job_files import JobFiles
+from wan_mcp.videos.job_files import JobFiles, can_inspect
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -173,13 +173,6 @@ class _Parts:
     account: Account
     files: JobFiles
     jobs: Jobs
-
-
-def can_inspect() -> bool:
-    """Whether saved videos can be inspected: whether the extra `media` is installed."""
-    from wan_mcp.inputs.probe import available
-
-    return available()
 
 
 def _data_folder(settings: Settings) -> Chosen:

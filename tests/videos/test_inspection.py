@@ -39,7 +39,8 @@ class Here:
         self._reader = Reader()
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        answer = json.loads(json.dumps(self._reader.answer(json.loads(json.dumps(question)), [])))
+        said = self._reader.answer(json.loads(json.dumps(question)), [])
+        answer: dict[str, Any] = json.loads(json.dumps(said))
         if "failed" in answer:
             raise NotLookedAt(answer["failed"])
         return answer

@@ -110,6 +110,13 @@ class JobFiles:
         return self._web
 
 
+def can_inspect() -> bool:
+    """Whether saved videos can be inspected: whether the extra `media` is installed."""
+    from wan_mcp.inputs.probe import available
+
+    return available()
+
+
 def video_type(content: bytes | bytearray, declared: str) -> str | None:
     """The MIME type of a video, by its first bytes; None if it is none.
 
