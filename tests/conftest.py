@@ -57,3 +57,9 @@ def each_schema_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         _check_text(json.dumps(schema, sort_keys=True))
 
     monkeypatch.setattr(Draft202012Validator, "check_schema", check_schema)
+
+
+@pytest.fixture(autouse=True)
+def no_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process for each saved video would cost the tests a minute; those about it turn it on."""
+    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: False)

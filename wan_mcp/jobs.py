@@ -23,7 +23,7 @@ from wan_mcp.ledger.expected_price import ExpectedPrice, expected_price
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
-from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.models import InputReport, JobStatus, Replacement, SourceClip
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
 from wan_mcp.payments.reconciliation import Reconciler
@@ -34,7 +34,7 @@ from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.polling.waits import Waits
 from wan_mcp.polling.watchers import Watchers
-from wan_mcp.videos.saver import Archive, VideoSaver
+from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -49,13 +49,13 @@ logger = logging.getLogger(__name__)
 
 
 class Preflight(Protocol):
-    """Inspects both inputs and returns what the caller should know.
+    """Looks at both inputs and reports what the caller should know, and what the clip is.
 
     Raises:
         Refused: a job with these inputs cannot work.
     """
 
-    async def __call__(self, wanted: Replacement, *, seconds: float) -> list[str]: ...
+    async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport: ...
 
 
 class Jobs:
@@ -73,6 +73,7 @@ class Jobs:
         archive: opens the folder in which finished videos are saved; None to save none.
         videos: where the videos of jobs that are submitted here are saved. The saver obeys it,
             even if it runs in another process with other settings.
+        inspect: compares a saved video with its order; None to compare none.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Jobs:
         preflight: Preflight | None = None,
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
+        inspect: Inspect | None = None,
     ) -> None:
         self.clock = clock
         self._vendor = vendor
@@ -105,7 +107,7 @@ class Jobs:
             reader, self._watchers, clock, saves_videos=videos is not None and bool(videos.folder)
         )
         self._videos = videos
-        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock)
+        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock, inspect)
         self._preflight = preflight
         self._typical = TypicalDuration(coordination, account, clock)
 
@@ -191,10 +193,12 @@ class Jobs:
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
         # Not a task group, because it would wrap the errors that either of them raises.
-        notes, estimate = await asyncio.gather(self._notes_on(wanted), self._price_of(estimate))
+        report, estimate = await asyncio.gather(self._report_on(wanted), self._price_of(estimate))
         with anyio.CancelScope(shield=True):  # a claimed record must not stay without payment
             # asyncio's shield too: anyio's does not hold when asyncio itself cancels the task.
-            claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
+            claim = await asyncio.shield(
+                asyncio.create_task(self._claim(wanted, estimate, report.source))
+            )
         left = until - self.clock.monotonic()
         view = await self._settled(claim, left)
         price = ExpectedPrice(estimate, claim.record.estimate if claim.created else None)
@@ -202,7 +206,7 @@ class Jobs:
             view,
             joined=not claim.created,
             query_differs=claim.query_differs,
-            notes=tuple(filter(None, [*notes, price.why])),
+            notes=tuple(filter(None, [*report.notes, price.why])),
         )
 
     async def known(self, id: str) -> JobView | None:
@@ -263,9 +267,9 @@ class Jobs:
         """Wait until the payments in progress have finished, for at most this time."""
         await self._payments.drain(seconds)
 
-    async def _notes_on(self, wanted: Replacement) -> list[str]:
+    async def _report_on(self, wanted: Replacement) -> InputReport:
         if self._preflight is None or await self.joins(wanted):
-            return []  # a job that exists does not need its links any more
+            return InputReport()  # a job that exists does not need its links any more
         try:
             return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
         except Refused:
@@ -273,12 +277,14 @@ class Jobs:
         except Exception:
             # A defect in the preflight refuses nothing: inputs that it cannot check may work.
             logger.exception("the preflight of the inputs broke")
-            return []
+            return InputReport()
 
     async def _price_of(self, agreed: float | None) -> float | None:
         return await self.estimate() if agreed is None else agreed
 
-    async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
+    async def _claim(
+        self, wanted: Replacement, estimate: float | None, source: SourceClip
+    ) -> Claim:
         seed = secrets.randbelow(2**31)
         claim = await self._ledger.claim(
             await self._account(),
@@ -286,6 +292,7 @@ class Jobs:
             generated_seed=seed,
             estimate=estimate,
             videos=self._videos,
+            source=source,
         )
         if claim.created:
             self._payments.start(

@@ -15,7 +15,7 @@ from wan_mcp.ledger import status as views
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
 from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
-from wan_mcp.models import Job, JobLine, JobStatus
+from wan_mcp.models import Difference, Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results, task_form
@@ -70,6 +70,17 @@ FAILED = Job(
     expires_at=NOW + timedelta(hours=1),
 )
 SAVED = {"saved_path": "/home/ana/Videos/job_1.mp4", "sha256": "ab12", "size": 2_412_345}
+DIFFERENT = (
+    Difference(what="lines", expected="720", seen="854 x 480"),
+    Difference(what="sound", expected="yes", seen="none"),
+)
+NOT_INSPECTED = (
+    Difference(
+        what="inspection",
+        expected="done",
+        seen="could not be looked at: reading it took too long",
+    ),
+)
 BUSY = RateLimited("PixelDojo asks for fewer requests; the job itself is not affected.")
 
 
@@ -144,6 +155,9 @@ LOOKS: dict[str, JobView] = {
     "running, old facts": after(of_job(RUNNING, last_reply_at=NOW - timedelta(minutes=2)), 125),
     "completed": of_job(DONE),
     "completed, saved": of_job(DONE, **SAVED),
+    "completed, saved as ordered": of_job(DONE, **SAVED, inspection=()),
+    "completed, saved and not as ordered": of_job(DONE, **SAVED, inspection=DIFFERENT),
+    "completed, saved and not inspected": of_job(DONE, **SAVED, inspection=NOT_INSPECTED),
     "completed, not saved": of_job(DONE, not_saved="The disk is full."),
     "completed, not saved yet": of_job(
         DONE, ended_at=NOW, last_save_error="The film could not be saved: the disk is full."

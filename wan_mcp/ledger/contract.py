@@ -12,7 +12,7 @@ from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Job, Replacement, SourceClip
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class Ledger(Protocol):
         generated_seed: int,
         estimate: float | None,
         videos: VideoPolicy | None = None,
+        source: SourceClip | None = None,
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
@@ -150,6 +151,7 @@ class Ledger(Protocol):
             estimate: credits that the job will cost according to PixelDojo; None if that is not
                 known. If the last job like this one cost more, that is recorded as the estimate.
             videos: what happens with the video; None leaves it to the process that saves videos.
+            source: what is known of the source clip, which the inspection of the video needs.
 
         Raises:
             LimitReached: a new record would exceed a spending limit.

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from wan_mcp.models import Job, JobStatus
+from wan_mcp.models import Difference, Job, JobStatus, SourceClip
 
 
 class State(StrEnum):
@@ -100,6 +100,9 @@ class Record(BaseModel):
             and `video_folder` are paths as `videos.paths` writes them.
         not_saved: why the video cannot be saved any more.
         last_save_error: why the last attempt to save it failed, if there will be another.
+        source_seconds: what a look at the source clip showed before the job was paid, see
+            `models.SourceClip`; with `source_frames_per_second` and `source_has_sound`.
+        inspection: in what the saved video differs from its order; None if it was not inspected.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -145,6 +148,10 @@ class Record(BaseModel):
     size: int | None = None
     not_saved: str | None = None
     last_save_error: str | None = None
+    source_seconds: float | None = None
+    source_frames_per_second: float | None = None
+    source_has_sound: bool | None = None
+    inspection: tuple[Difference, ...] | None = None
 
     @property
     def public_id(self) -> str:
@@ -160,6 +167,15 @@ class Record(BaseModel):
     def end_is_unconfirmed(self) -> bool:
         """Whether PixelDojo has reported an end without a video, and only once."""
         return self.end_reported_at is not None and self.state not in ENDED
+
+    @property
+    def source(self) -> SourceClip:
+        """What is known of the source clip."""
+        return SourceClip(
+            seconds=self.source_seconds,
+            frames_per_second=self.source_frames_per_second,
+            has_sound=self.source_has_sound,
+        )
 
     @property
     def settled(self) -> bool:

@@ -10,7 +10,7 @@ from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
-from wan_mcp.models import Job
+from wan_mcp.models import Difference, Job
 
 Values = Mapping[str, object]
 
@@ -178,6 +178,8 @@ def _stored(name: str, value: object) -> object:
             return int(value)
         case dict():
             return canonical_json(value)
+        case tuple():  # of differences
+            return json.dumps([each.model_dump() for each in value])
         case int() if name == "seed":
             return str(value)
         case str() if not value.isascii() or "\0" in value:
@@ -189,7 +191,20 @@ def _stored(name: str, value: object) -> object:
 def _record(row: Sequence[Any]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
     values["arguments"] = json.loads(values["arguments"])
+    values["inspection"] = _differences(values["inspection"])
     for name in _DATES:
         # Not by pydantic: it reads the number of a date in the year 9999 as milliseconds.
         values[name] = date(values[name])
     return Record.model_validate(values)
+
+
+def _differences(text: str | None) -> tuple[Difference, ...] | None:
+    """An inspection as it was stored; None if it cannot be read, so that it hides no paid job."""
+    names = Difference.model_fields
+    try:
+        stored = None if text is None else json.loads(text)
+        if not isinstance(stored, list):
+            return None
+        return tuple(Difference(**{name: str(each[name]) for name in names}) for each in stored)
+    except (ValueError, TypeError, KeyError):
+        return None

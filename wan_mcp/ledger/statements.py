@@ -166,6 +166,10 @@ UNSAVED_JOBS = _both(
     "AND (video_folder IS NULL OR video_folder <> '') "
     "AND ended_at > :since ORDER BY number"
 )
+UNINSPECTED_JOBS = _both(
+    f"{_JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
+    "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
+)
 _AMONG = Statement(
     "handle IN (SELECT value FROM json_each(:submission_ids))",
     "handle IN (SELECT json_array_elements_text(CAST(:submission_ids AS json)))",
@@ -213,6 +217,7 @@ MARK_NOT_SAVED = _both(
 MARK_NOT_SAVED_YET = _both(
     "UPDATE jobs SET last_save_error = :why WHERE handle = :submission_id AND saved_path IS NULL"
 )
+MARK_INSPECTED = _both("UPDATE jobs SET inspection = :inspection WHERE handle = :submission_id")
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
 # the future counts too, if its date is at most so many seconds ahead.

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -26,7 +26,7 @@ from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.transactions import Transactions
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Difference, Job, Replacement, SourceClip
 
 T = TypeVar("T")
 _Waiting = asyncio.Future[Any]
@@ -256,10 +256,11 @@ class ThreadedLedger:
         generated_seed: int,
         estimate: float | None,
         videos: VideoPolicy | None = None,
+        source: SourceClip | None = None,
     ) -> Claim:
         return await self._store.write(
             lambda store: store.requests.claim(
-                account, wanted, generated_seed, estimate, self._limits, videos
+                account, wanted, generated_seed, estimate, self._limits, videos, source
             )
         )
 
@@ -370,6 +371,14 @@ class ThreadedCoordination:
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
         await self._store.write(
             lambda store: store.coordination.saved(submission_id, path, sha256, size)
+        )
+
+    async def uninspected(self, account: str) -> list[Record]:
+        return await self._store.read(lambda store: store.coordination.uninspected(account))
+
+    async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
+        await self._store.write(
+            lambda store: store.coordination.inspected(submission_id, inspection)
         )
 
     async def not_saved(self, submission_id: str, why: str) -> None:

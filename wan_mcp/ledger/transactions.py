@@ -18,7 +18,7 @@ from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Job, Replacement, SourceClip
 
 _KEPT = (
     "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
@@ -49,9 +49,12 @@ class Transactions:
         estimate: float | None,
         limits: SpendingLimits,
         videos: VideoPolicy | None,
+        source: SourceClip | None = None,
     ) -> Claim:
         try:
-            return self._claim(account, wanted, seed, estimate, limits, videos)
+            return self._claim(
+                account, wanted, seed, estimate, limits, videos, source or SourceClip()
+            )
         except LedgerChanged as changed:
             # What is known already costs nothing, and the caller may go on with it.
             try:
@@ -70,6 +73,7 @@ class Transactions:
         estimate: float | None,
         limits: SpendingLimits,
         videos: VideoPolicy | None,
+        source: SourceClip,
     ) -> Claim:
         with self._session.transaction(account):
             self._recover_abandoned(account)
@@ -81,7 +85,8 @@ class Transactions:
             price = expected_price(estimate, wanted, self.charges(account))
             spending = Spending(self._rows, account, now)
             spending_limits.check(limits, now, price.credits, spending, price.why)
-            return Claim(self._insert(account, wanted, seed, price.credits, videos), created=True)
+            new = self._insert(account, wanted, seed, price.credits, videos, source)
+            return Claim(new, created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         found = self._equal(account, wanted)
@@ -228,6 +233,7 @@ class Transactions:
         seed: int,
         estimate: float | None,
         videos: VideoPolicy | None,
+        source: SourceClip,
     ) -> Record:
         fingerprint = fingerprint_of(account, wanted)
         return self._rows.insert(
@@ -245,6 +251,9 @@ class Transactions:
                 owner=self._session.me,
                 video_folder=None if videos is None else videos.folder,
                 video_limit_gb=None if videos is None else videos.limit_gb,
+                source_seconds=source.seconds,
+                source_frames_per_second=source.frames_per_second,
+                source_has_sound=source.has_sound,
             )
         )
 

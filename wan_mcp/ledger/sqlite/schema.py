@@ -108,5 +108,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE TABLE home (path BLOB NOT NULL)",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN source_seconds REAL",
+        "ALTER TABLE jobs ADD COLUMN source_frames_per_second REAL",
+        "ALTER TABLE jobs ADD COLUMN source_has_sound INTEGER",
+        "ALTER TABLE jobs ADD COLUMN inspection TEXT",
+        # The saver reads these jobs every few seconds; only those of the last day are inspected.
+        """
+        CREATE INDEX uninspected ON jobs (account, ended_at)
+        WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
+        """,
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""

@@ -104,6 +104,7 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         saved_path=None if record is None else record.saved_path,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
+        inspection=_inspection(view),
         credit_cost=job.credit_cost,
         credit_estimate=_estimate(view, job),
         # The ledger keeps the balance of the submit, which is out of date in a later answer.
@@ -223,6 +224,11 @@ def _left_out(count: int) -> str:
         f" {count} older {plural('request', count)} under way or of unknown outcome "
         f"{is_or_are(count)} not shown: an answer has at most {MAX_LINES} rows."
     )
+
+
+def _inspection(view: JobView) -> list[str] | None:
+    found = view.record and view.record.inspection
+    return None if found is None else [str(each) for each in found]
 
 
 def _estimate(view: JobView, job: Job) -> float | None:
