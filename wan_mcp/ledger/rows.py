@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
@@ -88,6 +88,25 @@ class Session(Protocol):
 
     def kept(self) -> Iterable[KeptJob]:
         """The paid jobs that are kept outside of the store, of any process."""
+
+
+class Engine(Protocol):
+    """How an engine opens its store. Its methods are called in the ledger's thread only.
+
+    Attributes:
+        not_writable: errors of `open` after which the store may still be readable.
+    """
+
+    not_writable: tuple[type[Exception], ...]
+
+    def open(self, opening: ExitStack) -> Session:
+        """A session on a store of this version. Closing `opening` ends the session."""
+
+    def open_to_read(self, opening: ExitStack) -> Session:
+        """A session for one read of a store that cannot be written. Closing `opening` ends it."""
+
+    def as_ledger_errors(self) -> AbstractContextManager[None]:
+        """Within it, the engine's errors become LedgerUnavailable."""
 
 
 class Rows:

@@ -5,8 +5,8 @@ import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import Any, NamedTuple, Protocol, TypeVar
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
@@ -23,7 +23,7 @@ from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rul
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
 from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
-from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.models import Difference, Job, Replacement, SourceClip
@@ -31,25 +31,6 @@ from wan_mcp.models import Difference, Job, Replacement, SourceClip
 T = TypeVar("T")
 _Waiting = asyncio.Future[Any]
 logger = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """How an engine opens its store. Its methods are called in the ledger's thread only.
-
-    Attributes:
-        not_writable: errors of `open` after which the store may still be readable.
-    """
-
-    not_writable: tuple[type[Exception], ...]
-
-    def open(self, opening: ExitStack) -> Session:
-        """A session on a store of this version. Closing `opening` ends the session."""
-
-    def open_to_read(self, opening: ExitStack) -> Session:
-        """A session for one read of a store that cannot be written. Closing `opening` ends it."""
-
-    def as_ledger_errors(self) -> AbstractContextManager[None]:
-        """Within it, the engine's errors become LedgerUnavailable."""
 
 
 class Opened(NamedTuple):

@@ -13,8 +13,9 @@ from datetime import datetime
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
+from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import SEARCHED_CHARGES, Charge, expected_price
-from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
+from wan_mcp.ledger.fingerprint import account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
@@ -24,8 +25,6 @@ _KEPT = (
     "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
     "ledger is back; keep its job_id too."
 )
-MOST_JUST_ENDED = 50
-"""So many of the newest ended requests are compared with one in another spelling (ours)."""
 
 
 class Transactions:
@@ -34,6 +33,7 @@ class Transactions:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rows = Rows(session)
+        self._equal_requests = EqualRequests(self._rows, session.now)
 
     def account(self, api_base: str, api_key: str) -> str:
         return account_name(self._account_key(), api_base, api_key)
@@ -58,7 +58,7 @@ class Transactions:
         except LedgerChanged as changed:
             # What is known already costs nothing, and the caller may go on with it.
             try:
-                found = self._equal(account, wanted)
+                found = self._equal_requests.find(account, wanted)
             except Exception:
                 raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
@@ -77,7 +77,7 @@ class Transactions:
     ) -> Claim:
         with self._session.transaction(account):
             self._recover_abandoned(account)
-            if found := self._equal(account, wanted):
+            if found := self._equal_requests.find(account, wanted):
                 self._join(found.record)
                 return found
             self._session.before_payment()
@@ -89,7 +89,7 @@ class Transactions:
             return Claim(new, created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
-        found = self._equal(account, wanted)
+        found = self._equal_requests.find(account, wanted)
         return None if found is None else found.record
 
     def commit_sending(self, record: Record) -> None:
@@ -261,50 +261,6 @@ class Transactions:
         """Note that another caller waits for a request, while it could still be withdrawn."""
         if record.state is State.INTENT:
             self._rows.write(sql.INSERT_KEY, account=rules.joined_name(record.submission_id))
-
-    def _equal(self, account: str, wanted: Replacement) -> Claim | None:
-        for fingerprint, seed in rules.lookups(account, wanted):
-            found = self._live(account, fingerprint, seed)
-            if found := found or self._just_ended(account, fingerprint, seed):
-                differs = found.exact_key != fingerprint.exact_key
-                return Claim(found, created=False, query_differs=differs)
-        return self._in_another_spelling(account, wanted)
-
-    def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
-        # Their keys differ, so they are compared one by one: what is live, and what ended just now.
-        now = self._session.now()
-        recent = self._rows.find(
-            sql.LIVE_OR_JUST_ENDED,
-            account=account,
-            limit=MOST_JUST_ENDED,
-            since=now - rules.REPEAT_WINDOW,
-            until=now + rules.REPEAT_WINDOW,
-        )
-        for fingerprint, seed in rules.lookups(account, wanted):
-            for record in recent:
-                if rules.is_another_spelling(record, fingerprint, seed, now):
-                    differs = fingerprint.has_query or record.exact_key != record.dedupe_key
-                    return Claim(record, created=False, query_differs=differs)
-        return None
-
-    def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
-        return self._rows.first(
-            sql.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
-        )
-
-    def _just_ended(
-        self, account: str, fingerprint: Fingerprint, seed: int | None
-    ) -> Record | None:
-        now = self._session.now()
-        return self._rows.first(
-            sql.ENDED_EQUAL,
-            account=account,
-            exact_key=fingerprint.exact_key,
-            seed=seed,
-            since=now - rules.REPEAT_WINDOW,
-            # A record that a wrong clock dated must not be the answer for years.
-            until=now + rules.REPEAT_WINDOW,
-        )
 
     def _known(self, record: Record, state: State) -> Record:
         """The record as it is stored now. Raises Fenced if it may not enter that state."""
