@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from wan_mcp.surface.video_views import VideoViews
-from wan_mcp.videos.job_files import JobFiles
+from wan_mcp.videos.job_files import JobFiles, can_inspect
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -139,6 +139,7 @@ class App:
             files.check_inputs if settings.wants("preflight", local=self._local) else None,
             files.archive,
             self._video_policy(chosen),
+            files.inspect if can_inspect() else None,
         )
         return _Parts(vendor, ledger, account, files, jobs)
 

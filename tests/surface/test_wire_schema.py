@@ -50,7 +50,7 @@ OF_ALL = {
 OF_HANDSHAKE = OF_ALL | {"initialize", "ping", "resources/subscribe", "resources/unsubscribe"}
 OF_MODERN = OF_ALL | {
     *("server/discover", "notifications/subscriptions/acknowledged", "task"),
-    *("tasks/get", "tasks/update", "tasks/cancel"),
+    *("tasks/get", "tasks/update", "tasks/cancel", "notifications/tasks"),
 }
 
 
@@ -66,6 +66,8 @@ class Conversation:
         self.heard: list[tuple[str | None, Message]] = []
         self.reply = YES
         """What the user says to a question."""
+        self.has_tasks = False
+        """Whether it declares the tasks extension."""
         self._revision, self._out, self._back = revision, out, back
         self._ids = count(1)
         self._asked: dict[int, str] = {}
@@ -100,12 +102,15 @@ class Conversation:
 
     def envelope(self) -> Message:
         """What a request of the newest revision says about its sender."""
-        tasks: Message = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+        extensions: Message = {"io.modelcontextprotocol/tasks": {}} if self.has_tasks else {}
         prefix = "io.modelcontextprotocol/"
         return {
             f"{prefix}protocolVersion": MODERN,
             f"{prefix}clientInfo": INFO,
-            f"{prefix}clientCapabilities": {"elicitation": {"form": {}}, **tasks},
+            f"{prefix}clientCapabilities": {
+                "elicitation": {"form": {}},
+                "extensions": extensions,
+            },
         }
 
     async def tell(self, method: str, **params: Any) -> None:
@@ -312,10 +317,13 @@ async def follow(client: Conversation, id: str) -> None:
 
 async def ask_about_tasks(client: Conversation, sandbox: Sandbox, time: VirtualTime) -> None:
     """The methods of the extension, and what only the newest revision knows."""
-    client.reply = YES
+    client.reply, client.has_tasks = YES, True
     links = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
-    id = (await client.call("replace_character", **links, seed=9))["structuredContent"]["job_id"]
+    id = (await client.call("replace_character", **links, seed=9))["taskId"]
     await client.call("wait_for_job", job_id=id)
+    request = await client.send("subscriptions/listen", notifications={"taskIds": [id]})
+    await client.until(lambda message: message.get("method") == "notifications/tasks")
+    await client.tell("notifications/cancelled", requestId=request)
     for each in (id, "job_nobody"):
         await client.ask("tasks/get", taskId=each)
         await client.ask("tasks/update", taskId=each, inputResponses={})
