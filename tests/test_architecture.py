@@ -38,7 +38,10 @@ ROOMS = {
     "server": "app clock logs settings surface",
     "transports": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "cli": "data_folder errors file_lock pixeldojo sandbox server settings surface transports web wording",
+    "cli": (
+        "data_folder errors file_lock pixeldojo sandbox server settings surface transports web "
+        "wording"
+    ),
     "__main__": "cli server settings transports",
     "__init__": "",
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import wan_mcp
 
@@ -87,7 +88,7 @@ def test_everything_imported_is_a_named_requirement() -> None:
     foreign = imported - sys.stdlib_module_names - {"wan_mcp"}
     # pydantic pins its pydantic_core; several packages share the name opentelemetry.
     foreign -= {"pydantic_core", "opentelemetry"}
-    brought = {owners[name][0].lower().replace("_", "-") for name in foreign if name in owners}
+    brought = {canonicalize_name(owners[name][0]) for name in foreign if name in owners}
 
     needed = {requirement.name for requirement in NEEDED} - {"opentelemetry-api"}
     assert needed <= brought <= needed | {"av"}  # an extra, imported where it is used
