@@ -9,14 +9,17 @@ that users of the server will see.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 from mcp.client import Client
 from mcp.types import ListToolsResult
 
 from tests.surface.scenarios import sentences
+from wan_mcp.front_desk.snapshot import SHIPPED, Snapshots, installed_versions
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.transports.recording import record
 
 COMMAND = "python -m tests.snapshots"
 FOLDER = Path(__file__).with_name("surface")
@@ -46,9 +49,35 @@ def sentences_txt() -> str:
     return "\n".join(f"## {name}\n{words.strip()}\n" for name, words in sentences().items())
 
 
+async def early_answers(settings: Settings | None = None) -> dict[str, Any]:
+    """What the front desk of the stdio server may answer, as this version of everything does."""
+    server = build_server(settings or Settings(), local=True)
+    low = server._lowlevel_server
+    with anyio.fail_after(LIMIT_SECONDS):
+        async with low.lifespan(low) as state:
+            return await record(low, state)
+
+
+def front_desk_json() -> str:
+    """The file that the package ships; the versions that it has fitted before stay in it."""
+    snapshots = Snapshots({}, sys.path)
+    assert snapshots.has_media(), "record it with the extra `media`, as most users have it"
+    old = json.loads(Path(SHIPPED).read_text("utf-8")) if Path(SHIPPED).exists() else {}
+    own = installed_versions(sys.path)
+    fitted = [each for entry in old.get("snapshots", []) for each in entry["versions"]]
+    same_release = [each for each in fitted if own and each["wan-mcp"] == own["wan-mcp"]]
+    versions = [*same_release, *([] if own in same_release else [own])]
+    answers = {"versions": versions, "media": True, **anyio.run(early_answers)}
+    return json.dumps({"snapshots": [answers]}, indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> int:
-    """Write both snapshots."""
-    written = {TOOLS: tools_json(anyio.run(list_tools)), SENTENCES: sentences_txt()}
+    """Write all snapshots."""
+    written = {
+        TOOLS: tools_json(anyio.run(list_tools)),
+        SENTENCES: sentences_txt(),
+        Path(SHIPPED): front_desk_json(),
+    }
     for path, content in written.items():
         is_new = not path.exists() or path.read_text("utf-8") != content
         path.write_text(content, "utf-8")

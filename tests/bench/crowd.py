@@ -214,10 +214,10 @@ def serve_and_watch(log: str) -> int:
             await asyncio.sleep(TICK_SECONDS)
             lags.append((due, max(monotonic() - due, 0.0)))
 
-    async def watched(server: Any) -> None:
+    async def watched(*given: Any) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
-            await serve_stdio(server)
+            await serve_stdio(*given)
             tasks.cancel_scope.cancel()
         Path(log).write_text(json.dumps(lags))  # noqa: ASYNC240 - the server has ended
 
