@@ -2,22 +2,22 @@
 
 import json
 import os
-import random
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.snapshots import COMMAND, early_answers, front_desk_json
+from wan_mcp.front_desk import desk as desk_module
 from wan_mcp.front_desk import snapshot
 from wan_mcp.front_desk.conversation import Conversation
 from wan_mcp.front_desk.desk import FrontDesk
@@ -117,24 +117,29 @@ class Server:
         self.low = self.real._lowlevel_server
 
     async def talk(
-        self, messages: Sequence[bytes], data: Message | None, later: int = 0
+        self,
+        messages: Sequence[bytes],
+        data: Message | None,
+        later: int = 0,
+        snapshots: Snapshots | None = None,
     ) -> Talk:
         """One conversation.
 
         Args:
             data: the snapshot of the desk; None for a conversation without one.
             later: how many of the messages come only after the SDK has taken over.
+            snapshots: where answers are kept.
         """
         talk = Talk()
         stdin, to_server = os.pipe()
         from_server, stdout = os.pipe()
-        desk = FrontDesk(stdin, stdout)
+        desk = FrontDesk(stdin, stdout, snapshots)
         if data is not None:
             desk._conversation = Conversation(Snapshot(data))
             desk.has_snapshot = True
         for line in messages[: len(messages) - later]:
             desk._take(line)
-        talk.early = desk._answered and sum(answer is not None for _, answer in desk._early)
+        talk.early = sum(answer is not None for _, answer in desk._early)
         os.write(to_server, b"".join(messages[len(messages) - later :]))
         os.close(to_server)
         desk.start()
@@ -267,7 +272,6 @@ POOL: list[Callable[[int], Message | bytes]] = [
     lambda id: hello(id, capabilities={"tasks": {"list": {}, "requests": {"tools": {}}}}),
     lambda id: hello(id, capabilities={"sampling": 1}),
     lambda id: INITIALIZED,
-    lambda id: {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}},
     lambda id: request(id, "ping"),
     lambda id: modern(id, "ping"),
     lambda id: modern(id, "server/discover"),
@@ -280,9 +284,6 @@ POOL: list[Callable[[int], Message | bytes]] = [
     lambda id: b"garbage\n",
     lambda id: b"\n",
 ]
-INTERLEAVINGS = st.lists(
-    st.tuples(st.sampled_from(POOL), st.integers(1, 12)), min_size=1, max_size=9
-)
 
 
 def test_random_interleavings_are_the_same_with_the_desk(answers: Message) -> None:
@@ -295,14 +296,305 @@ def test_random_interleavings_are_the_same_with_the_desk(answers: Message) -> No
         await same_with_and_without(server, messages, answers, later)
 
     server = Server()
-    usual = [each for each in POOL if "cancelled" not in str(each(1))]
-    pool = st.lists(st.tuples(st.sampled_from(usual), st.integers(1, 12)), min_size=1, max_size=9)
+    pool = st.lists(st.tuples(st.sampled_from(POOL), st.integers(1, 12)), min_size=1, max_size=9)
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(pool, st.integers(0, 9))
-    def interleavings(parts: list[tuple[Callable[[int], Message]  , int]], later: int) -> None:
+    def interleavings(parts: list[tuple[Callable[[int], Message], int]], later: int) -> None:
         messages = [make(id) for make, id in parts]
         anyio.run(check, messages, min(later, len(messages)))
 
     interleavings()
+
+
+@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
+def test_a_cancelled_request_has_at_most_one_answer(method: str, answers: Message) -> None:
+    """A cancellation may come after the answer (documented); then it changes nothing (ours)."""
+    params = {"name": "list_jobs", "arguments": {}} if method == "tools/call" else {}
+    cancel = {"method": "notifications/cancelled", "params": {"requestId": 2}}
+    messages = [hello(1), request(2, method, **params), {"jsonrpc": "2.0", **cancel}]
+    messages += [request(3, "ping")]
+
+    talk = anyio.run(Server().talk, as_lines(messages), answers)
+
+    assert [answer["id"] for answer in talk.answers if answer["id"] != 2] == [1, 3]
+    assert len([answer for answer in talk.answers if answer["id"] == 2]) <= 1
+
+
+# The snapshot
+
+
+def test_the_shipped_answers_are_those_of_the_sdk() -> None:
+    """A stale file would make hosts show tools that are not there (ours)."""
+    shipped = Path(SHIPPED).read_text("utf-8")
+    own = installed_versions(sys.path)
+    fits = own in [each for entry in json.loads(shipped)["snapshots"] for each in entry["versions"]]
+    written = front_desk_json() if Snapshots({}, sys.path).has_media() else shipped
+
+    assert not fits or written == shipped, f"Run `{COMMAND}` and review the difference."
+
+
+def test_the_shipped_answers_fit_the_pinned_releases() -> None:
+    """After `bash .ci/lock` the command has to run in the new environment (ours)."""
+    pinned = Path(__file__).parents[1] / ".ci" / "constraints.txt"
+    releases = dict(re.findall(r"^([\w.-]+)==(\S+)", pinned.read_text("utf-8"), re.MULTILINE))
+    (entry,) = json.loads(Path(SHIPPED).read_text("utf-8"))["snapshots"]
+    fitted = [(each["mcp"], each["pydantic"]) for each in entry["versions"]]
+
+    assert (releases["mcp"], releases["pydantic"]) in fitted, f"Run `{COMMAND}` with them."
+
+
+def test_the_versions_are_those_of_the_metadata() -> None:
+    """They are read from the names of folders, because that is faster (ours)."""
+    assert installed_versions(sys.path) == {name: version(name) for name in snapshot.PACKAGES}
+
+
+OTHER = {
+    "PIXELDOJO_API_KEY": "pd_0123456789",
+    "PIXELDOJO_API_BASE": "http://127.0.0.1:9/api/v1",
+    "WAN_MCP_LOG_LEVEL": "ERROR",
+    "WAN_MCP_DATA_DIR": "/tmp/other",
+    "WAN_MCP_LEDGER_FILESYSTEM": "nfs",
+    "WAN_MCP_MAX_CREDITS_PER_JOB": "1",
+    "WAN_MCP_MAX_CREDITS_PER_DAY": "1",
+    "WAN_MCP_MAX_IN_FLIGHT": "1",
+    "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "1",
+    "WAN_MCP_CONFIRM_ABOVE": "1",
+    "WAN_MCP_PREFLIGHT": "off",
+    "WAN_MCP_ARCHIVE": "off",
+    "WAN_MCP_VIDEO_DIR": "/tmp/films",
+    "WAN_MCP_VIDEO_LIMIT_GB": "1",
+    "WAN_MCP_POSTER": "off",
+}
+"""Each setting with another value than its default."""
+
+
+def by_method(data: Message) -> dict[str, list[object]]:
+    """The answers to each method, over all revisions."""
+    found: dict[str, list[object]] = {}
+    for places in data["revisions"].values():
+        for method, place in places.items():
+            found.setdefault(method, []).append(data["results"][place])
+    return found
+
+
+def test_every_setting_that_changes_an_answer_is_known(answers: Message, tmp_path: Path) -> None:
+    """With such a setting the shipped answer would be wrong (ours)."""
+    assert set(OTHER) == {str(field.alias) for field in Settings.model_fields.values()}
+    usual = by_method(answers)
+    depends: dict[str, set[str]] = {}
+    for name, value in OTHER.items():
+        changed = by_method(anyio.run(early_answers, Settings.read({name: value}, tmp_path)))
+        for method in usual:
+            if changed[method] != usual[method]:
+                depends.setdefault(method, set()).add(name)
+
+    known = {method: {*names} - {"WAN_MCP_ENV_FILE"} for method, names in DEPENDS.items()}
+    assert depends == known
+    assert all("WAN_MCP_ENV_FILE" in names for names in DEPENDS.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "withheld"),
+    [
+        ("PIXELDOJO_API_BASE", "http://127.0.0.1:1/api/v1", ["resources/list"]),
+        ("WAN_MCP_ARCHIVE", "off", ["resources/templates/list"]),
+        ("WAN_MCP_ENV_FILE", "x", ["resources/list", "resources/templates/list"]),
+        ("WAN_MCP_ARCHIVE", " ", []),
+        ("WAN_MCP_ARCHIVE", "${user_config.archive}", []),
+    ],
+)
+def test_an_answer_that_a_setting_changes_is_left_to_the_sdk(
+    name: str, value: str, withheld: list[str]
+) -> None:
+    """The desk does not read the settings (ours)."""
+    found = Snapshots({name: value}, sys.path).find()
+    usual = Snapshots({}, sys.path).find()
+    if found is None or usual is None:
+        pytest.skip("no shipped answers fit these releases")
+
+    missing = {each for each in LISTS if found.result(MODERN, each) is None}
+    assert missing - {each for each in LISTS if usual.result(MODERN, each) is None} == {*withheld}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Snapshots:
+    """A user's own answers, without shipped ones."""
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    return Snapshots(home, sys.path, shipped=str(tmp_path / "none"))
+
+
+def file_of(snapshots: Snapshots) -> Path:
+    path = snapshots._path_of_kept()
+    assert path is not None
+    return Path(path)
+
+
+def test_answers_are_kept_for_the_next_start(kept: Snapshots, answers: Message) -> None:
+    """In a file that only its user can read, and that does not grow (ours)."""
+    assert kept.find() is None
+    for _ in range(snapshot.MAX_KEPT + 2):
+        kept.keep(answers)
+    found = kept.find()
+
+    assert found is not None
+    assert found.result(MODERN, "tools/list") == by_method(answers)["tools/list"][-1]
+    assert file_of(kept).stat().st_mode & 0o777 == 0o600 or sys.platform == "win32"
+    assert len(json.loads(file_of(kept).read_text("utf-8"))["snapshots"]) == 1
+    assert [path.name for path in file_of(kept).parent.iterdir()] == [KEPT]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"snapshots":1}', '{"snapshots":[1,{"versions":2}]}', "[" * 9_999]
+)
+def test_a_damaged_file_is_as_none(content: str, kept: Snapshots, answers: Message) -> None:
+    """It is only a copy (ours)."""
+    kept.keep(answers)
+    file_of(kept).write_text(content)
+
+    assert kept.find() is None
+    kept.keep(answers)
+    assert kept.find() is not None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_file_that_others_can_write_is_not_read(kept: Snapshots, answers: Message) -> None:
+    """What it says is what a model reads about the tools (ours)."""
+    kept.keep(answers)
+    file_of(kept).chmod(0o622)
+
+    assert kept.find() is None
+
+
+def test_answers_of_other_versions_are_not_used(
+    kept: Snapshots, answers: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of the SDK may answer otherwise (ours)."""
+    kept.keep(answers)
+    monkeypatch.setattr(kept, "_versions", {**(kept._versions or {}), "mcp": "2.99"})
+
+    assert kept.find() is None
+
+
+def test_without_a_home_folder_nothing_is_kept(answers: Message, tmp_path: Path) -> None:
+    """Some hosts pass no environment at all (observed elsewhere)."""
+    Snapshots({}, sys.path, shipped=str(tmp_path / "none")).keep(answers)
+
+
+def test_a_wrong_answer_is_reported_and_not_given_again(
+    kept: Snapshots, answers: Message, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK decides, and its answer is kept instead (ours)."""
+    stale = json.loads(json.dumps(answers))
+    place = stale["revisions"][HANDSHAKE[2]]["prompts/list"]
+    stale["results"][place]["prompts"] = []
+    messages = as_lines([hello(1), request(2, "tools/list"), request(3, "prompts/list")])
+
+    talk = anyio.run(Server().talk, messages, stale, 0, kept)
+    found = kept.find()
+
+    assert [answer["id"] for answer in talk.answers] == [1, 2, 3]
+    assert "prompts/list" in caplog.text
+    assert found is not None
+    assert found.result(HANDSHAKE[2], "prompts/list") == by_method(answers)["prompts/list"][0]
+
+
+def test_what_the_sdk_answers_is_kept_when_nothing_fits(kept: Snapshots, answers: Message) -> None:
+    """So the next start is fast (ours)."""
+    anyio.run(Server().talk, as_lines([hello(1)]), None, 0, kept)
+    found = kept.find()
+
+    assert found is not None
+    assert found.result(MODERN, "server/discover") == by_method(answers)["server/discover"][0]
+
+
+# The program
+
+
+def program(folder: Path, *messages: Message, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the stdio server to its end, with packages of `folder` before all others."""
+    root = str(Path(stdio.__file__).parents[2])
+    names = ("PATH", "SYSTEMROOT")
+    environment = {
+        **{name: os.environ[name] for name in names if name in os.environ},
+        "PYTHONPATH": os.pathsep.join([str(folder), root]),
+        "WAN_MCP_DATA_DIR": str(folder / "data"),
+        **variables,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "wan_mcp"],
+        input=b"".join(as_lines(messages)).decode(),
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
+        check=False,
+        timeout=SLOW_MACHINE_SECONDS,
+    )
+
+
+def test_a_package_that_cannot_be_imported_ends_the_program_with_a_sentence(
+    tmp_path: Path,
+) -> None:
+    """A traceback tells the user of a host nothing (ours)."""
+    (tmp_path / "httpx2.py").write_text("raise ImportError('half\\ninstalled')")
+
+    ended = program(tmp_path, hello(1))
+
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("wan-mcp: cannot start")
+    assert "half installed" in line
+
+
+def test_a_wrong_setting_ends_the_program_also_after_the_first_answers(tmp_path: Path) -> None:
+    """One line and exit code 2, whenever it is found (ours)."""
+    ended = program(tmp_path, hello(1), request(2, "tools/list"), WAN_MCP_ARCHIVE="perhaps")
+
+    assert ended.returncode == 2
+    assert ended.stderr == "wan-mcp: WAN_MCP_ARCHIVE: must be on or off\n"
+    if Snapshots({}, sys.path).find() is not None:
+        assert [json.loads(line)["id"] for line in ended.stdout.splitlines()] == [1, 2]
+
+
+# The thread
+
+
+def test_a_client_that_no_longer_reads_ends_the_desk_quietly(answers: Message) -> None:
+    """The answers then meet a broken pipe (ours)."""
+    stdin, to_server = os.pipe()
+    from_server, stdout = os.pipe()
+    os.close(from_server)
+    desk = FrontDesk(stdin, stdout)
+    desk._conversation = Conversation(Snapshot(answers))
+    for line in as_lines([hello(1), request(2, "tools/list")]):
+        desk._take(line)
+    for end in (stdin, to_server, stdout):
+        os.close(end)
+
+    assert desk.client_left
+    assert [answer is not None for _, answer in desk.hand_over(print)] == [True, False]
+
+
+def test_no_more_is_answered_than_a_pipe_holds(answers: Message) -> None:
+    """A client that writes first and reads later must not block the desk (ours)."""
+    stdin, to_server = os.pipe()
+    from_server, stdout = os.pipe()
+    desk = FrontDesk(stdin, stdout)
+    desk._conversation = Conversation(Snapshot(answers))
+    for line in as_lines([hello(0), *(request(id, "tools/list") for id in range(1, 50))]):
+        desk._take(line)
+    early = desk.hand_over(print)
+    for end in (stdin, to_server, from_server, stdout):
+        os.close(end)
+
+    answered = [answer for _, answer in early if answer]
+    assert len(early) == 50
+    assert 1 < len(answered) < 50
+    assert sum(map(len, answered)) <= desk_module.MAX_ANSWERED_BYTES

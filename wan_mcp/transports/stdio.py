@@ -11,6 +11,7 @@ The sessions are the SDK's. The pipes below them are ours, because those of mcp 
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -192,16 +193,16 @@ class _Intake:
 
 
 class _Waiting:
-    """The requests that have no answer yet."""
+    """The requests that have no answer yet. A client may use one id for several."""
 
     def __init__(self) -> None:
-        self._ids: set[RequestId] = set()
+        self._ids: Counter[RequestId] = Counter()
         self._changed = anyio.Event()
 
     def note(self, message: JSONRPCMessage | None) -> None:
         """Keep what a message from the client changes."""
         if isinstance(message, JSONRPCRequest) and message.method != _STAYS_OPEN:
-            self._ids.add(message.id)
+            self._ids[message.id] += 1
         elif isinstance(message, JSONRPCNotification) and message.method.endswith("/cancelled"):
             self._remove((message.params or {}).get("requestId"))
 
@@ -215,9 +216,9 @@ class _Waiting:
         while self._ids:
             await self._changed.wait()
 
-    def _remove(self, id: RequestId | None) -> None:
-        if id is not None:
-            self._ids.discard(id)
+    def _remove(self, id: object) -> None:
+        if isinstance(id, str | int):
+            self._ids -= Counter([id])
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
