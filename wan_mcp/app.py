@@ -156,12 +156,13 @@ class App:
 
     def _video_policy(self, data: Chosen) -> VideoPolicy:
         from wan_mcp.ledger.contract import VideoPolicy
+        from wan_mcp.videos.paths import text_of
 
         settings = self._settings
         folder = settings.video_dir or (data.folder and data.folder / "films")
         if folder is None or not settings.wants("archive", local=self._local):
             return VideoPolicy(folder="")
-        return VideoPolicy(str(folder), settings.video_limit_gb)
+        return VideoPolicy(text_of(folder), settings.video_limit_gb)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ whether the same call may succeed later without being paid twice, and what to do
 contains the API key.
 """
 
+import errno
 import math
+import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,6 +32,9 @@ Charged = Literal["no", "yes", "unknown"]
 SOON_SECONDS = 120.0
 """The longest wait after which a program may be asked to repeat its call (ours): a loop that waits
 for what takes hours spins, and a person should decide."""
+
+NO_FILES_LEFT = "this program has as many files and connections open as the system allows"
+_SHORTAGE = {errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True)
@@ -254,3 +260,30 @@ class NotSaved(Exception):
         super().__init__(what)
         self.what = what
         self.final = final
+
+
+def shows_no_files_left(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, says that no file or socket can be opened (ours).
+
+    The operation did not begin. It works again when something else has been closed.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(shows_no_files_left(each) for each in error.exceptions)
+    if error is None:
+        return False
+    is_shortage = isinstance(error, OSError) and error.errno in _SHORTAGE
+    return is_shortage or shows_no_files_left(error.__cause__ or error.__context__)
+
+
+def files_are_used_up(needed: int = 8) -> bool:
+    """Whether this many files cannot be opened now; for a library whose errors do not say so.
+
+    A library opens several in turn, and has closed them again when its error arrives.
+    """
+    with ExitStack() as opened:
+        try:
+            for _ in range(needed):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            return shows_no_files_left(error)
+    return False

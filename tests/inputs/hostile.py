@@ -91,3 +91,53 @@ HOSTILE = {
     "many-edits": many_edits(),
     "compact-table": compact_table(),
 }
+
+
+def many_segments() -> bytes:
+    """Half a megabyte of the smallest segments that a JPEG can have."""
+    return b"\xff\xd8" + b"\xff\xe2\0\2" * 131_000
+
+
+def many_chunks() -> bytes:
+    """Half a megabyte of empty chunks of a PNG."""
+    return b"\x89PNG\r\n\x1a\n" + (bytes(4) + b"abcdABCD") * 43_000
+
+
+def many_entries() -> bytes:
+    """A JPEG whose EXIF has thousands of entries, again and again."""
+    exif = b"\xff\xe1\xff\xffExif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(65_511)
+    return b"\xff\xd8" + exif * 7
+
+
+def many_boxes() -> bytes:
+    """Seven megabytes of empty boxes in an MP4."""
+    return box(b"ftyp", b"isom\0\0\2\0isom") + box(b"free") * 900_000
+
+
+def nested_boxes() -> bytes:
+    """Boxes in boxes in boxes, a megabyte deep."""
+    data = b"".join(struct.pack(">I4s", 8 * (100_000 - n), b"trak") for n in range(100_000))
+    return box(b"ftyp", b"isom\0\0\2\0isom") + box(b"moov", data)
+
+
+PICTURES = {
+    "many-segments": many_segments(),
+    "many-chunks": many_chunks(),
+    "many-entries": many_entries(),
+    "many-boxes": many_boxes(),
+    "nested-boxes": nested_boxes(),
+}
+"""Files of more parts than any real one has."""
+
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
+ANSWERS = {
+    "tiny-chunks": _OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 600_000,
+    "long-header": _OK + b"X: " + b"y" * 900_000 + b"\r\n\r\n",
+    "endless-head": b"HTTP/1.1 200 " + b"O" * 5_000_000,
+}
+"""Whole answers of a server that is made to keep its clients busy."""
+HEADS = {
+    "equal-headers": _OK + b"X: y\r\n" * 9_000 + b"\r\n",
+    "many-headers": _OK + b"".join(b"%x:\r\n" % n for n in range(14_000)) + b"\r\n",
+}
+"""Answers with as many headers as httpcore accepts (100 kB), which it reads in one step."""

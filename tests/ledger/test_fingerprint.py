@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from wan_mcp.ledger.fingerprint import account_name, fingerprint_of, without_queries
+from wan_mcp.ledger.fingerprint import account_name, fingerprint_of, one_spelling, without_queries
 from wan_mcp.models import Replacement
 
 PLAIN = Replacement(
@@ -152,3 +152,45 @@ def test_address_that_means_something_else_is_another_account(base: str) -> None
 def test_queries_are_removed_from_text_of_others(text: str | None, stored: str | None) -> None:
     """PixelDojo's error may quote the signed link of an input (assumed)."""
     assert without_queries(text) == stored
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("https://a.example/%7Eme/a.mp4", "https://a.example/~me/a.mp4"),
+        ("https://a.example/a%2fb.mp4", "https://a.example/a%2Fb.mp4"),
+        ("https://a.example/x/../a.mp4", "https://a.example/./a.mp4"),
+        ("https://a.example/../a.mp4", "https://a.example/a.mp4"),
+        ("https://a.example/x/..", "https://a.example/"),
+        ("https://a.example/\u00fc.mp4", "https://a.example/%C3%BC.mp4"),
+        ("https://a.example/a b.mp4", "https://a.example/a%20b.mp4"),
+        ("https://m\u00fcnchen.example/a.mp4", "https://xn--mnchen-3ya.example/a.mp4"),
+        ("https://a.example/%61.mp4", "https://a.example/a.mp4"),
+    ],
+)
+def test_links_that_mean_the_same_have_one_spelling(same: tuple[str, str]) -> None:
+    """RFC 3986 and IDNA; the keys stay those of every earlier version (ours)."""
+    one, other = (fingerprint_of("me", changed(video=link)) for link in same)
+
+    assert one_spelling(one.arguments) == one_spelling(other.arguments)
+    assert one.dedupe_key != other.dedupe_key
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("https://a.example/a%2Fb.mp4", "https://a.example/a/b.mp4"),
+        ("https://a.example/a//b.mp4", "https://a.example/a/b.mp4"),
+        ("https://a.example/A.mp4", "https://a.example/a.mp4"),
+        ("https://a.example/a.mp4/", "https://a.example/a.mp4"),
+        ("https://a.example/a+b.mp4", "https://a.example/a%20b.mp4"),
+        ("https://a.example/%253F.mp4", "https://a.example/%3F.mp4"),
+        ("https://stra\u00dfe.example/a.mp4", "https://strasse.example/a.mp4"),
+        ("https://a.example:8443/a.mp4", "https://a.example/a.mp4"),
+    ],
+)
+def test_links_that_may_lead_elsewhere_stay_different(other: tuple[str, str]) -> None:
+    """The video of another request would be worse than a second payment (ours)."""
+    one, two = (fingerprint_of("me", changed(video=link)).arguments for link in other)
+
+    assert one_spelling(one) != one_spelling(two)

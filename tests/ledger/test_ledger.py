@@ -197,6 +197,46 @@ async def test_url_signed_again_joins_the_live_job_only(ledger: Ledger) -> None:
     assert after.created
 
 
+async def test_link_in_another_spelling_joins_the_job(ledger: Ledger) -> None:
+    """While it is live, and for fifteen minutes after its end where no link has a query."""
+    signed = WANTED.model_copy(update={"video": "https://media.example/./%63lip.mp4?sig=b"})
+    plain = WANTED.model_copy(update={"video": "https://media.example/clip.mp4"})
+    spelt = WANTED.model_copy(update={"video": "https://media.example/./%63lip.mp4"})
+    record = await claimed(ledger, plain)
+    joined = await ledger.claim(ME, spelt, generated_seed=8, estimate=2.0)
+    signed_too = await ledger.claim(ME, signed, generated_seed=8, estimate=2.0)
+    await ledger.accept(await sent(ledger, record), reported(JobStatus.COMPLETED, job_id="job-1"))
+    after = await ledger.claim(ME, spelt, generated_seed=8, estimate=2.0)
+    signed_after = await ledger.claim(ME, signed, generated_seed=8, estimate=2.0)
+
+    assert (joined.record, joined.created, joined.query_differs) == (record, False, False)
+    assert (signed_too.created, signed_too.query_differs) == (False, True)
+    assert (after.created, after.record.job_id) == (False, "job-1")
+    assert signed_after.created
+
+
+async def test_generated_seed_in_another_spelling_joins_its_job(ledger: Ledger) -> None:
+    """The seed that we reported is given back with the link as another program writes it."""
+    spelt = WANTED.model_copy(update={"video": "https://media.example/./clip.mp4"})
+    record = await record_in(ledger, State.ACCEPTED)
+    again = spelt.model_copy(update={"seed": record.seed})
+    other = spelt.model_copy(update={"seed": (record.seed or 0) + 1})
+
+    assert not (await ledger.claim(ME, again, generated_seed=8, estimate=2.0)).created
+    assert (await ledger.claim(ME, other, generated_seed=8, estimate=2.0)).created
+
+
+async def test_old_job_in_another_spelling_is_not_the_answer(store: Store, ledger: Ledger) -> None:
+    """As with an equal spelling, another video is wanted after a while."""
+    plain = WANTED.model_copy(update={"video": "https://media.example/clip.mp4"})
+    spelt = WANTED.model_copy(update={"video": "https://media.example/./clip.mp4"})
+    record = await sent(ledger, await claimed(ledger, plain))
+    await ledger.accept(record, reported(JobStatus.COMPLETED, job_id="job-1"))
+    store.now += timedelta(minutes=16)
+
+    assert (await ledger.claim(ME, spelt, generated_seed=8, estimate=2.0)).created
+
+
 async def test_another_seed_is_another_request(ledger: Ledger) -> None:
     """A caller gets another video by another seed (promises 8)."""
     assert (await claimed(ledger, wanted(1))).submission_id != (

@@ -502,17 +502,20 @@ async def test_body_that_stops_short_is_not_worked_on(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("sent", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Le"])
 async def test_slow_client_is_cut_off(sent: bytes) -> None:
-    """A request must be complete within the idle time (ours).
+    """A request must be complete within the idle time, and is not answered otherwise (ours).
 
-    On a slow machine the sandbox ends the connection before it reads what was sent, and the
-    system then reports a reset. That is an end as well.
+    On a slow machine the sandbox ends the connection before it has read what was sent. The system
+    then reports a reset, after all bytes that arrived before it.
     """
+    arrived = b""
     with anyio.fail_after(LIMIT_SECONDS):
         async with Sandbox(idle_seconds=0.01) as sandbox, await connected(sandbox) as stream:
-            with contextlib.suppress(anyio.BrokenResourceError):
+            with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
                 await stream.send(sent)
+                while True:
+                    arrived += await stream.receive()
 
-                assert await everything(stream) == b""
+    assert arrived == b""
 
 
 async def test_one_connection_carries_many_requests(sandbox: Sandbox) -> None:

@@ -144,6 +144,14 @@ LOOKS: dict[str, JobView] = {
     "completed": of_job(DONE),
     "completed, saved": of_job(DONE, **SAVED),
     "completed, not saved": of_job(DONE, not_saved="The disk is full."),
+    "completed, not saved yet": of_job(
+        DONE, ended_at=NOW, last_save_error="The film could not be saved: the disk is full."
+    ),
+    "completed, not saved in a day": of_job(
+        DONE.model_copy(update={"expires_at": None}),
+        ended_at=NOW - timedelta(days=1),
+        last_save_error="The film could not be saved: the disk is full.",
+    ),
     "completed, no expiry": of_job(DONE.model_copy(update={"expires_at": None})),
     "completed, link expired": of_job(
         DONE.model_copy(update={"expires_at": NOW - timedelta(hours=1)})

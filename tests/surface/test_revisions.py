@@ -17,6 +17,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
+from tests.surface.wire_schema import HANDSHAKE, MODERN, violations
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.transports import stdio
 
@@ -24,8 +25,6 @@ pytestmark = pytest.mark.anyio
 
 LIMIT_SECONDS = 600
 """Ends a test whose server hangs; a slow machine must only make it slow."""
-HANDSHAKE = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
-MODERN = "2026-07-28"
 INFO = {"name": "test", "version": "1"}
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -68,6 +67,8 @@ class Peer:
         *notes, answer = await self._exchange(self._revision, request)
         self.notes += notes
         assert answer["id"] == request["id"]
+        assert not [fault for note in notes for fault in violations(note, self._revision)]
+        assert not violations(answer, self._revision, method)
         result: Message = answer["result"]
         return result
 

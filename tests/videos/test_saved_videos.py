@@ -2,18 +2,22 @@
 
 import base64
 import hashlib
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import anyio
 import pytest
 from mcp import Client
-from mcp.types import CallToolResult, ImageContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import BlobResourceContents, CallToolResult, ImageContent
 
-from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.sandbox import Fault, Reply, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
@@ -169,6 +173,117 @@ async def test_the_key_is_not_sent_to_the_storage(opened: Open, sandbox: Sandbox
 
     assert fetched
     assert not [request for request in fetched if "authorization" in request.headers]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+@pytest.mark.parametrize("setting", ["WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"])
+async def test_a_folder_named_in_another_encoding_is_reported(
+    opened: Open, sandbox: Sandbox, tmp_path: Path, setting: str
+) -> None:
+    """By a file: URI, which the server itself understands after a restart, too (RFC 8089)."""
+    folder = tmp_path / os.fsdecode(b"M\xfcnchen")
+    async with opened(**{setting: str(folder)}) as client:
+        job = data(await finished_job(client, sandbox))
+    async with opened(**{setting: str(folder)}) as client:
+        again = data(await client.call_tool("get_job_status", {"job_id": job["job_id"]}))
+        film = await client.read_resource(f"wan://jobs/{job['job_id']}/film")
+    [content] = film.contents
+
+    assert job["saved_path"].startswith(f"{tmp_path.as_uri()}/M%FCnchen/")
+    assert read_uri(job["saved_path"]) == VIDEO
+    assert again["saved_path"] == job["saved_path"]
+    assert isinstance(content, BlobResourceContents)
+    assert base64.b64decode(content.blob) == VIDEO
+    assert saved(folder)
+
+
+def read_uri(uri: str) -> bytes:
+    """The file of a file: URI, whose %XX are the bytes of its path."""
+    with open(unquote_to_bytes(uri.removeprefix("file://")), "rb") as file:
+        return file.read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have other rights there")
+async def test_an_answer_says_why_the_film_is_not_saved_and_what_happens_next(
+    opened: Open, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The reason, the link, and for how long the server goes on trying (ours)."""
+    folder = tmp_path / "open to all"
+    folder.mkdir()
+    folder.chmod(0o777)
+    async with opened(WAN_MCP_VIDEO_DIR=str(folder)) as client:
+        job = data(await finished_job(client, sandbox))
+
+    assert "every user of this computer can write into the folder for films" in job["next"]
+    assert "the server goes on trying for" in job["next"]
+    assert job["video_url"]
+    assert saved(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "expected"),
+    [
+        ("binary/octet-stream", VIDEO, "video/mp4"),
+        ("text/plain", VIDEO, "video/mp4"),
+        ("video/webm", VIDEO, "video/mp4"),
+        ("video/mp4", b"<!DOCTYPE html><title>gone</title>", None),
+        ("video/mp4", b"\x89PNG\r\n\x1a\n" + bytes(2_000), None),
+        ("video/x-special", bytes(2_000), "video/x-special"),
+        ("application/octet-stream", bytes(2_000), None),
+    ],
+)
+async def test_the_bytes_of_a_source_video_decide_about_its_type(
+    opened: Open, sandbox: Sandbox, content_type: str, body: bytes, expected: str | None
+) -> None:
+    """Storages often declare a video as something else (observed elsewhere)."""
+    async with opened(WAN_MCP_PREFLIGHT="off") as client:
+        job_id = data(await submit(client, sandbox))["job_id"]
+        reply = Reply(200, {"Content-Type": content_type}, body)
+        sandbox.fault("GET", "/media/clip.mp4", Fault(work=True, reply=reply))
+        try:
+            [content] = (await client.read_resource(f"wan://jobs/{job_id}/source")).contents
+        except MCPError:
+            content = None
+
+    assert (content and content.mime_type) == expected
+    if isinstance(content, BlobResourceContents):
+        assert base64.b64decode(content.blob) == body
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
+@pytest.mark.parametrize("part", ["film", "poster"])
+async def test_a_link_in_the_place_of_a_saved_film_is_not_shown(
+    opened: Open, sandbox: Sandbox, tmp_path: Path, part: str
+) -> None:
+    """It may lead to a private file of the user (ours)."""
+    if part == "poster":
+        pytest.importorskip("av", reason="the extra `media` is not installed")
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(VIDEO)
+    async with opened(WAN_MCP_POSTER="off") as client:
+        job = data(await finished_job(client, sandbox))
+        replace_by_link(job["saved_path"], secret)
+        with pytest.raises(MCPError, match="a link now, or a file of another user"):
+            await client.read_resource(f"wan://jobs/{job['job_id']}/{part}")
+
+
+def replace_by_link(path: str, target: Path) -> None:
+    Path(path).unlink()
+    Path(path).symlink_to(target)
+
+
+async def test_the_bytes_of_a_saved_film_decide_about_its_type(
+    opened: Open, sandbox: Sandbox
+) -> None:
+    """A file saved by an earlier version may have the name of another type (ours)."""
+    body = b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm" + bytes(2_000)
+    async with opened(WAN_MCP_POSTER="off") as client:
+        job = data(await finished_job(client, sandbox))
+        await anyio.Path(job["saved_path"]).write_bytes(body)
+        [content] = (await client.read_resource(f"wan://jobs/{job['job_id']}/film")).contents
+
+    assert job["saved_path"].endswith(".mp4")
+    assert content.mime_type == "video/webm"
 
 
 # The contact sheet

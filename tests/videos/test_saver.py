@@ -1,10 +1,13 @@
 """When videos are saved, and when that is given up, with an archive that obeys."""
 
+import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import cast
 
 import anyio
 import pytest
@@ -14,16 +17,30 @@ from tests.polling.processes import Cluster, Vendor, completed_body
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
+from wan_mcp.ledger.coordination import Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
-from wan_mcp.polling.intervals import SAVE_SECONDS
-from wan_mcp.videos.saver import RETRY_SECONDS, SETTLE_SECONDS, VideoSaver
+from wan_mcp.sandbox import sandbox
+from wan_mcp.videos.archive import Archive as RealArchive
+from wan_mcp.videos.download import MIN_BYTES_PER_SECOND
+from wan_mcp.videos.saver import (
+    LEASE_SECONDS,
+    MAX_ALTOGETHER,
+    MAX_AT_ONCE,
+    RETRY_SECONDS,
+    ROUND_SECONDS,
+    SETTLE_SECONDS,
+    TURN_SECONDS,
+    VideoSaver,
+)
+from wan_mcp.web.fetch import Answer, Web
 
 pytestmark = pytest.mark.anyio
 
 BASE = "https://api.example/v1"
+VIDEO = (Path(sandbox.__file__).parent / "media/clip.mp4").read_bytes()
 
 
 @dataclass(frozen=True)
@@ -127,7 +144,8 @@ async def test_a_dead_link_is_given_up_after_ten_minutes(
     await save_for(3 * SETTLE_SECONDS, archive, ledger, time)
     record = await record_of(ledger, record.submission_id)
 
-    assert (record.not_saved == "It is not there.") == final
+    assert record.not_saved == ("It is not there." if final else None)
+    assert record.last_save_error == (None if final else "It is not there.")
     assert (len(archive.asked) > 20) == (not final)
 
 
@@ -174,12 +192,161 @@ async def test_videos_of_jobs_made_elsewhere_are_not_saved(
     assert archive.asked == []
 
 
+# Turns, and processes that stand still
+
+
+@dataclass
+class SlowWeb:
+    """Sends one byte every ten seconds for some links, and a whole video at once for the others.
+
+    Attributes:
+        slow: how many bytes a slow one has; None for no end.
+        asked: which links were asked for, and when.
+    """
+
+    slow_names: set[str]
+    seconds: float = 10.0
+    block: bytes = b"-"
+    asked: list[tuple[str, float]] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def get(self, url: str) -> AsyncIterator[Answer]:
+        name = PurePosixPath(url).stem
+        self.asked.append((name, anyio.current_time()))
+        yield Answer(200, {"transfer-encoding": "chunked"}, url, self._body(name))
+
+    async def _body(self, name: str) -> AsyncIterator[bytes]:
+        yield VIDEO[:2_000]
+        while name in self.slow_names:
+            await anyio.sleep(self.seconds)
+            yield self.block
+        yield VIDEO[2_000:]
+
+    def first(self, name: str) -> float:
+        """When a link was first asked for."""
+        return next(at for each, at in self.asked if each == name)
+
+
+def saver_of(ledger: SQLiteLedger, time: VirtualTime, folder: Path, web: SlowWeb) -> VideoSaver:
+    archive = RealArchive(folder, cast(Web, web), time.clock(), free=lambda _: None)
+    account = partial(ledger.account, BASE, "key")
+    own = VideoPolicy(str(folder))
+    return VideoSaver(lambda _: archive, own, ledger.coordination, account, time.clock())
+
+
+def saved_in(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.mp4"))
+
+
+async def test_three_videos_that_do_not_come_do_not_keep_the_fourth(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """One byte in ten seconds: each has its turn, and is too slow after a minute (ours)."""
+    names = ["dead1", "dead2", "dead3", "good"]
+    records = {name: await completed(ledger, name) for name in names}
+    web = SlowWeb({"dead1", "dead2", "dead3"})
+    with anyio.move_on_after(200):
+        await saver_of(ledger, time, tmp_path, web).run()
+    good, dead = [
+        await record_of(ledger, records[name].submission_id) for name in ("good", "dead1")
+    ]
+
+    assert web.first("good") - web.first("dead1") <= TURN_SECONDS + ROUND_SECONDS
+    assert good.saved_path
+    assert dead.last_save_error is not None
+    assert "too slowly" in dead.last_save_error
+    assert saved_in(tmp_path) == [Path(good.saved_path)]
+
+
+async def test_slow_videos_go_on_while_others_have_their_turn(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """What comes just fast enough is not begun again and again; and not too many at once (ours)."""
+    names = [f"slow{number}" for number in range(15)]
+    for name in names:
+        await completed(ledger, name)
+    web = SlowWeb(set(names), block=bytes(int(10 * MIN_BYTES_PER_SECOND) + 1))
+    with anyio.move_on_after(400):
+        await saver_of(ledger, time, tmp_path, web).run()
+
+    assert len(web.asked) == MAX_ALTOGETHER
+    assert len({name for name, _ in web.asked}) == MAX_ALTOGETHER
+    early = [name for name, at in web.asked if at - web.asked[0][1] < TURN_SECONDS]
+    assert len(early) == MAX_AT_ONCE
+
+
+async def test_a_video_that_failed_waits_behind_one_that_was_never_tried(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Otherwise the oldest ones alone would be tried for ever (ours)."""
+    asked: list[str] = []
+
+    class Failing(Archive):
+        async def keep(self, job_id: str, *args: object, **named: object) -> Saved:
+            asked.append(job_id)
+            await anyio.sleep(20)
+            raise NotSaved("Not now.", final=False)
+
+    names = {f"job{number}" for number in range(14)}
+    for name in names:
+        await completed(ledger, name)
+    await save_for(150, Failing([]), ledger, time)
+
+    assert set(asked[:14]) == names
+    assert asked[14:17] == asked[:3]
+
+
+async def test_a_stopped_saver_loses_its_work_to_another_process_when_its_lease_ends(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """It neither keeps the video from the other one, nor damages the file afterwards (ours)."""
+    videos = tmp_path / "videos"
+    record = await completed(ledger)
+    other = SQLiteLedger(tmp_path / "ledger", now=time.wall)
+    stopped, web = SlowWeb({"job1"}, seconds=100, block=bytes(500_000)), SlowWeb(set())
+    saves = saver_of(ledger, time, videos, stopped)._save
+
+    async with anyio.create_task_group() as tasks:
+        account = await ledger.account(BASE, "key")
+        assert await ledger.coordination.lead(account, Role.SAVER, LEASE_SECONDS)
+        tasks.start_soon(saves, record)  # and nothing renews the lease
+        await anyio.sleep(1)
+        with anyio.move_on_after(60):
+            await saver_of(other, time, videos, web).run()
+        [path] = saved_in(videos)
+        before = path.stat()
+        stopped.slow_names.clear()  # it goes on
+    after = await record_of(ledger, record.submission_id)
+    await other.aclose()
+
+    assert LEASE_SECONDS <= web.first("job1") - stopped.first("job1") <= LEASE_SECONDS + 10
+    assert path.read_bytes() == VIDEO
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (after.saved_path, after.last_save_error) == (str(path), None)
+    assert len(os.listdir(videos)) == 2  # the video and its note
+
+
+async def test_a_stopped_saver_cannot_give_up_what_another_one_saved(ledger: SQLiteLedger) -> None:
+    """Its link has expired meanwhile, but the film is there (ours)."""
+    record = await completed(ledger)
+    await ledger.coordination.saved(record.submission_id, "/videos/1.mp4", "ab", 7)
+    await ledger.coordination.not_saved(record.submission_id, "Its link has expired.")
+    await ledger.coordination.not_saved_yet(record.submission_id, "It is slow.")
+    after = await record_of(ledger, record.submission_id)
+
+    assert (after.saved_path, after.not_saved, after.last_save_error) == (
+        "/videos/1.mp4",
+        None,
+        None,
+    )
+
+
 # Waiting for a video
 
 
 @pytest.mark.parametrize(
     ("answers", "max_seconds"),
-    [([Saved()], 0.1), ([NotSaved("The storage is down.", final=False)], SAVE_SECONDS)],
+    [([Saved()], 0.1), ([NotSaved("The storage is down.", final=False)], 1.1)],
     ids=["saved", "cannot be saved"],
 )
 async def test_a_wait_lasts_until_the_video_is_saved_but_not_for_long(
@@ -195,7 +362,7 @@ async def test_a_wait_lasts_until_the_video_is_saved_but_not_for_long(
     completed_at = next(update.at for update in received if update.what == "completed")
     assert received[-1].what == "completed"
     assert received[-1].at - completed_at <= max_seconds + 0.1
-    assert bool(record.saved_path) == (max_seconds < 1)
+    assert bool(record.saved_path) == isinstance(answers[0], Saved)
 
 
 async def test_a_video_is_saved_where_its_submitter_wanted(

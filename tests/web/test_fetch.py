@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
+import httpx
 import pytest
 
 from tests.web import self_signed
@@ -460,3 +462,76 @@ async def test_no_redirect_leads_from_https_to_http(
             await fetched(files, f"https://cdn.example.com:{server.port}/")
 
     assert not refused.value.everywhere
+
+
+async def test_other_work_goes_on_between_the_smallest_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One read of the socket brings thousands of them; all calls waited for 3 s (measured)."""
+    monkeypatch.setattr("wan_mcp.web.fetch._PAUSE_SECONDS", 0.0)
+    body = b"1\r\nx\r\n" * 3_000 + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    turns = blocks = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with (
+        site(lambda *_: head + body) as one,
+        web() as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(other)
+        async with client.get(f"http://a.example.com:{one.port}/") as answer:
+            async for block in answer.body:
+                blocks += len(block)
+        tasks.cancel_scope.cancel()
+
+    assert blocks == 3_000
+    assert turns >= 3_000
+
+
+async def test_many_tiny_blocks_of_one_answer_are_read_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each costs as much work as a large one, and nobody sends a file in that way (ours)."""
+    pauses: list[float] = []
+    sleep = anyio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("wan_mcp.web.fetch.anyio.sleep", noted)
+    body = b"1\r\nx\r\n" * 300 + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with site(lambda *_: head + body) as one, web() as client:
+        assert await fetched(client, f"http://a.example.com:{one.port}/") == b"x" * 300
+
+    assert len([seconds for seconds in pauses if seconds]) == 300 - 256
+
+
+async def test_an_answer_of_many_headers_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at one header walks through all of them: 14,000 took 6 s (measured)."""
+    looks = 0
+    look = httpx.Headers.__getitem__
+
+    def counted(self: httpx.Headers, key: str) -> str:
+        nonlocal looks
+        looks += 1
+        return look(self, key)
+
+    monkeypatch.setattr(httpx.Headers, "__getitem__", counted)
+    lines = b"".join(b"x%x:\r\n" % number for number in range(500))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + lines + b"\r\n"
+    async with (
+        site(lambda *_: answer) as one,
+        web() as client,
+        client.get(f"http://a.example.com:{one.port}/") as got,
+    ):
+        assert len(got.headers) == 501
+
+    assert looks < 10

@@ -93,7 +93,7 @@ def _top_boxes(content: ByteRanges) -> Iterator[tuple[bytes, memoryview]]:
     """The boxes at the top that hold an index, as far as they have been read."""
     at = 0
     while len(head := content.read(at, 16)) >= 8:
-        size, kind, header = _head(head, 0, len(head))
+        size, kind, header = box_head(head, 0, len(head))
         if kind in _CONTAINERS:
             yield kind, memoryview(content.read(at + header, size - header if size else 1 << 31))
         if size < header:
@@ -104,7 +104,7 @@ def _top_boxes(content: ByteRanges) -> Iterator[tuple[bytes, memoryview]]:
 def _leaves(data: memoryview, path: Path) -> Iterator[tuple[Path, memoryview]]:
     at = 0
     while at + 8 <= len(data):
-        size, kind, header = _head(data, at, len(data) - at)
+        size, kind, header = box_head(data, at, len(data) - at)
         size = size or len(data) - at
         if size < header:
             return
@@ -118,7 +118,7 @@ def _leaves(data: memoryview, path: Path) -> Iterator[tuple[Path, memoryview]]:
         at += size
 
 
-def _head(data: bytes | memoryview, at: int, left: int) -> tuple[int, bytes, int]:
+def box_head(data: bytes | memoryview, at: int, left: int) -> tuple[int, bytes, int]:
     """Size of a box (0: to the end), its kind, and the size of its header."""
     size, kind = struct.unpack_from(">I4s", data, at)
     if size == 1 and left >= 16:

@@ -27,20 +27,28 @@ class FileType:
         name: what a person calls it, with its article.
         common: whether practically every program reads it; PixelDojo documents no formats.
         demuxer: libav's name of the format, if its header alone says length and streams.
+        mime_type: of a format that a video may have; empty for the others.
     """
 
     media_type: MediaType
     name: str
     common: bool = False
     demuxer: str = ""
+    mime_type: str = ""
 
 
 _PAGE = FileType(MediaType.PAGE, "a web page")
 _TEXT = FileType(MediaType.OTHER, "a text file")
 _AUDIO = FileType(MediaType.AUDIO, "a sound file")
 _ARCHIVE = FileType(MediaType.OTHER, "an archive")
-_MP4 = FileType(MediaType.VIDEO, "an MP4 video", common=True, demuxer="mov")
-_MOV = FileType(MediaType.VIDEO, "a MOV video", common=True, demuxer="mov")
+_MP4 = FileType(MediaType.VIDEO, "an MP4 video", True, "mov", "video/mp4")
+_MOV = FileType(MediaType.VIDEO, "a MOV video", True, "mov", "video/quicktime")
+_WEBM = FileType(MediaType.VIDEO, "a WebM video", True, "matroska", "video/webm")
+_MATROSKA = FileType(
+    MediaType.VIDEO, "a Matroska video", demuxer="matroska", mime_type="video/x-matroska"
+)
+_AVI = FileType(MediaType.VIDEO, "an AVI video", mime_type="video/x-msvideo")
+_GIF = FileType(MediaType.ANIMATION, "a GIF", mime_type="image/gif")
 _HEIC = FileType(MediaType.IMAGE, "a HEIC picture")
 _JPEG_2000 = FileType(MediaType.IMAGE, "a JPEG 2000 picture")
 _ANIMATED_PNG = FileType(MediaType.ANIMATION, "an animated PNG")
@@ -62,9 +70,9 @@ _SIGNATURES = tuple(
     for signature, file_type in (
         (rb"\x89PNG\r\n\x1a\n", FileType(MediaType.IMAGE, "a PNG picture", common=True)),
         (rb"\xff\xd8\xff", FileType(MediaType.IMAGE, "a JPEG picture", common=True)),
-        (rb"GIF8[79]a", FileType(MediaType.ANIMATION, "a GIF")),
+        (rb"GIF8[79]a", _GIF),
         (rb"RIFF.{4}WEBP", FileType(MediaType.IMAGE, "a WebP picture", common=True)),
-        (rb"RIFF.{4}AVI ", FileType(MediaType.VIDEO, "an AVI video")),
+        (rb"RIFF.{4}AVI ", _AVI),
         (rb"RIFF.{4}WAVE|ID3[\x02-\x04]|fLaC|FORM.{4}AIF[FC]|#!AMR", _AUDIO),
         (rb"OggS.{24,60}(?:\x01vorbis|OpusHead|\x7fFLAC|Speex)", _AUDIO),
         (rb"....ftypavif", FileType(MediaType.IMAGE, "an AVIF picture")),
@@ -75,11 +83,8 @@ _SIGNATURES = tuple(
         (rb"....ftyp(?:crx |cr3 )", FileType(MediaType.IMAGE, "a raw camera picture")),
         (rb"....ftypqt  |....(?:moov|mdat|wide|skip|pnot)", _MOV),
         (rb"....ftyp", _MP4),
-        (
-            rb"\x1aE\xdf\xa3.{0,60}\x42\x82.webm",
-            FileType(MediaType.VIDEO, "a WebM video", common=True, demuxer="matroska"),
-        ),
-        (rb"\x1aE\xdf\xa3", FileType(MediaType.VIDEO, "a Matroska video", demuxer="matroska")),
+        (rb"\x1aE\xdf\xa3.{0,60}\x42\x82.webm", _WEBM),
+        (rb"\x1aE\xdf\xa3", _MATROSKA),
         (rb"FLV\x01", FileType(MediaType.VIDEO, "an FLV video")),
         (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileType(MediaType.VIDEO, "a Windows Media file")),
         (rb"\0\0\x01\xba|(?:G.{187}){3}G", FileType(MediaType.VIDEO, "an MPEG stream")),

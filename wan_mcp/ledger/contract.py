@@ -75,6 +75,10 @@ class LedgerUnavailable(Refused):
         self.retry_safe = transient
 
 
+class NothingToRead(LedgerUnavailable):
+    """There is no ledger that could be read. The reason is that of the attempt to make one."""
+
+
 class Fenced(WanError):
     """A record had another state, or another owner, than a change needs. Nothing was changed.
 

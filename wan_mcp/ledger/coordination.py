@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -10,6 +11,9 @@ from wan_mcp.ledger.record import Record
 
 Account = Callable[[], Awaitable[str]]
 
+POLLED_FOR = timedelta(hours=24)
+"""How long a running job is polled if nobody waits for it, and how long after its end its video may
+be saved (ours). The link to the video has expired by then."""
 WINDOW_SECONDS = 61.0
 """PixelDojo counts the requests of a minute. Their travel times differ by up to a second (ours)."""
 WATCH_TTL_SECONDS = 30.0
@@ -114,6 +118,9 @@ class Coordination(Protocol):
 
     async def not_saved(self, submission_id: str, why: str) -> None:
         """Record that a video cannot be saved any more."""
+
+    async def not_saved_yet(self, submission_id: str, why: str) -> None:
+        """Record why an attempt to save a video failed; there will be another."""
 
     async def durations(self, account: str) -> list[float]:
         """Seconds that each of the last 20 completed jobs took."""

@@ -10,15 +10,19 @@ from typing import Any
 from wan_mcp.errors import WanError
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.coordination import WINDOW_SECONDS, Acquired, Limit, Role, Rule
+from wan_mcp.ledger.coordination import (
+    POLLED_FOR,
+    WINDOW_SECONDS,
+    Acquired,
+    Limit,
+    Role,
+    Rule,
+)
 from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows, Session, among, date
 from wan_mcp.ledger.status import permanent_error_code
 
-POLLED_FOR = timedelta(hours=24)
-"""How long a running job is polled if nobody waits for it, and how long after its end its video may
-be saved (ours). The link to the video has expired by then."""
 DURATIONS_SAMPLE = 20
 """The number of completed jobs whose durations are read (ours)."""
 
@@ -118,6 +122,10 @@ class CoordinationTransactions:
     def not_saved(self, submission_id: str, why: str) -> None:
         with self._session.transaction(patient=False):
             self._rows.write(sql.MARK_NOT_SAVED, submission_id=submission_id, why=why)
+
+    def not_saved_yet(self, submission_id: str, why: str) -> None:
+        with self._session.transaction(patient=False):
+            self._rows.write(sql.MARK_NOT_SAVED_YET, submission_id=submission_id, why=why)
 
     def durations(self, account: str) -> list[float]:
         found = self._rows.values(sql.DURATIONS, account=account, limit=DURATIONS_SAMPLE)

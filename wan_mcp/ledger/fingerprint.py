@@ -8,8 +8,9 @@ import hmac
 import ipaddress
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from wan_mcp.models import Replacement
 
@@ -19,6 +20,9 @@ _URLS = ("video", "character_image")
 _DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_IN_A_PATH = "%/:@!$&'()*+,;=~"
+_DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
+"""Letters by which the old and the new IDNA lead to different hosts."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -38,6 +42,11 @@ class Fingerprint:
     arguments: Arguments
     dedupe_key: str
     exact_key: str
+
+    @property
+    def has_query(self) -> bool:
+        """Whether one of the URLs has a query."""
+        return self.exact_key != self.dedupe_key
 
 
 def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
@@ -132,6 +141,38 @@ def _canonical(url: str, *, keep_query: bool) -> str:
     port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
     query = f"?{parts.query}" if keep_query and parts.query else ""
     return f"{parts.scheme}://{shown}{port}{parts.path or '/'}{query}"
+
+
+def one_spelling(arguments: Arguments) -> Arguments:
+    """The arguments with their URLs in one of the spellings that mean the same (RFC 3986, IDNA).
+
+    No key is made of it, and nothing of it is sent or kept: the keys of a request must be those
+    that every version of this program makes, or two of them could pay for it.
+    """
+    plain = {name: _standard(str(arguments[name])) for name in _URLS if name in arguments}
+    return _DEFAULTS | arguments | plain
+
+
+def _standard(url: str) -> str:
+    parts = urlsplit(url)
+    path = _ESCAPE.sub(_unescaped, quote(parts.path, safe=_IN_A_PATH, errors="replace"))
+    host = parts.hostname or ""
+    if not host.isascii() and _DEVIATIONS.isdisjoint(host):
+        with suppress(UnicodeError):
+            host = host.encode("idna").decode()
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{_without_dots(path)}?{parts.query}"
+
+
+def _without_dots(path: str) -> str:
+    steps: list[str] = []
+    for step in path.split("/"):
+        if step == "..":
+            del steps[max(1, len(steps) - 1) :]
+        elif step != ".":
+            steps.append(step)
+    ends_in_folder = path.endswith(("/.", "/.."))
+    return "/".join([*steps, ""] if ends_in_folder else steps)
 
 
 def _key(account: str, arguments: Arguments) -> str:

@@ -92,8 +92,10 @@ class Record(BaseModel):
         video_folder: where the video is to be saved; "" for nowhere; None if that was not decided
             when the request was made, as in older versions.
         video_limit_gb: how many 10^9 bytes of videos that folder may contain; None for no limit.
-        saved_path: the file of the saved video, with its `sha256` and its `size` in bytes.
+        saved_path: the file of the saved video, with its `sha256` and its `size` in bytes. This
+            and `video_folder` are paths as `videos.paths` writes them.
         not_saved: why the video cannot be saved any more.
+        last_save_error: why the last attempt to save it failed, if there will be another.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -137,6 +139,7 @@ class Record(BaseModel):
     sha256: str | None = None
     size: int | None = None
     not_saved: str | None = None
+    last_save_error: str | None = None
 
     @property
     def public_id(self) -> str:

@@ -10,10 +10,11 @@ from wan_mcp.ledger.coordination import Limit, Role
 from wan_mcp.ledger.fingerprint import (
     Fingerprint,
     fingerprint_of,
+    one_spelling,
     without_fragment,
     without_queries,
 )
-from wan_mcp.ledger.record import ENDED, UNSETTLED, ListReading, Record, State
+from wan_mcp.ledger.record import ENDED, LIVE, UNSETTLED, ListReading, Record, State
 from wan_mcp.models import Job, JobStatus, Replacement
 
 MAY_FOLLOW: Mapping[State, frozenset[State]] = {
@@ -58,6 +59,29 @@ def lookups(account: str, wanted: Replacement) -> list[tuple[Fingerprint, int | 
         seedless = wanted.model_copy(update={"seed": None})
         found.append((fingerprint_of(account, seedless), wanted.seed))
     return found
+
+
+def is_another_spelling(
+    record: Record, fingerprint: Fingerprint, seed: int | None, now: datetime
+) -> bool:
+    """Whether a record answers a request whose links are spelt differently and mean the same.
+
+    Args:
+        seed: as `lookups` gives it.
+    """
+    if record.dedupe_key is None or one_spelling(record.arguments) != one_spelling(
+        fingerprint.arguments
+    ):
+        return False
+    if seed is not None and not (record.seed_generated and record.seed == seed):
+        return False
+    if record.state in LIVE:
+        return True
+    if record.state not in (State.COMPLETED, State.LOST) or record.ended_at is None:
+        return False
+    # The queries are not kept, so after the end those of two links cannot be compared.
+    has_query = fingerprint.has_query or record.exact_key != record.dedupe_key
+    return not has_query and abs(now - record.ended_at) < REPEAT_WINDOW
 
 
 def may_enter(record: Record, state: State, me: str) -> bool:

@@ -160,10 +160,17 @@ MARK_NO_REPLY = _among(
     _STILL_OPEN,
 )
 MARK_SAVED = _both(
-    "UPDATE jobs SET saved_path = :saved_path, sha256 = :sha256, size = :size, not_saved = NULL "
-    "WHERE handle = :submission_id"
+    "UPDATE jobs SET saved_path = :saved_path, sha256 = :sha256, size = :size, not_saved = NULL, "
+    "last_save_error = NULL WHERE handle = :submission_id"
 )
-MARK_NOT_SAVED = _both("UPDATE jobs SET not_saved = :why WHERE handle = :submission_id")
+# Another process may have saved it meanwhile.
+MARK_NOT_SAVED = _both(
+    "UPDATE jobs SET not_saved = :why, last_save_error = NULL "
+    "WHERE handle = :submission_id AND saved_path IS NULL"
+)
+MARK_NOT_SAVED_YET = _both(
+    "UPDATE jobs SET last_save_error = :why WHERE handle = :submission_id AND saved_path IS NULL"
+)
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
 # the future counts too, if its date is at most so many seconds ahead.

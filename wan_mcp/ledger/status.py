@@ -15,6 +15,7 @@ from wan_mcp.errors import (
     Unauthorized,
     WanError,
 )
+from wan_mcp.ledger.coordination import POLLED_FOR
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, JobStatus
 
@@ -101,6 +102,14 @@ class JobView:
             return None
         began = self.record.accepted_at or self.record.sent_at or self.record.created_at
         return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
+
+    def seconds_left_to_save(self, now: datetime) -> float:
+        """How long servers will still try to save the video, after an attempt that failed."""
+        record = self.record
+        if record is None or record.ended_at is None or record.last_save_error is None:
+            return 0.0
+        ends = record.ended_at + POLLED_FOR
+        return max((min(ends, record.expires_at or ends) - now).total_seconds(), 0.0)
 
     def seconds_since_reply(self, now: datetime) -> float | None:
         """Seconds since PixelDojo last reported a running job; None for other jobs."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import anyio
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.contract import Claim, LedgerUnavailable, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import Claim, LedgerUnavailable, NothingToRead, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
 from wan_mcp.ledger.record import ListReading, Record, State
@@ -143,10 +143,13 @@ class Store:
     def _read(self, work: Callable[[Opened], T]) -> T:
         try:
             opened = self._open()
-        except self._engine.not_writable:
+        except self._engine.not_writable as failure:
             # A full disk or a read-only folder must not hide the jobs that are paid for.
-            with ExitStack() as reading:
-                return work(_on(self._engine.open_to_read(reading)))
+            try:
+                with ExitStack() as reading:
+                    return work(_on(self._engine.open_to_read(reading)))
+            except NothingToRead:
+                raise failure from None  # the true reason
         return work(opened)
 
     def _open(self) -> Opened:
@@ -320,6 +323,9 @@ class ThreadedCoordination:
 
     async def not_saved(self, submission_id: str, why: str) -> None:
         await self._store.write(lambda store: store.coordination.not_saved(submission_id, why))
+
+    async def not_saved_yet(self, submission_id: str, why: str) -> None:
+        await self._store.write(lambda store: store.coordination.not_saved_yet(submission_id, why))
 
     async def durations(self, account: str) -> list[float]:
         return await self._store.read(lambda store: store.coordination.durations(account))

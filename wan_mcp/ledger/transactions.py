@@ -18,6 +18,9 @@ from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
 from wan_mcp.models import Job, Replacement
 
+MOST_JUST_ENDED = 50
+"""So many of the newest ended requests are compared with one in another spelling (ours)."""
+
 
 class Transactions:
     """The paid requests of all accounts, as one process uses them."""
@@ -177,6 +180,18 @@ class Transactions:
             if found := found or self._just_ended(account, fingerprint, seed):
                 differs = found.exact_key != fingerprint.exact_key
                 return Claim(found, created=False, query_differs=differs)
+        return self._in_another_spelling(account, wanted)
+
+    def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
+        # Their keys differ, so they are compared one by one: what is live, and what ended just now.
+        ended = frozenset({State.COMPLETED, State.LOST})
+        recent = self._rows.find(sql.recent(ended), account=account, limit=MOST_JUST_ENDED)
+        now = self._session.now()
+        for fingerprint, seed in rules.lookups(account, wanted):
+            for record in recent:
+                if rules.is_another_spelling(record, fingerprint, seed, now):
+                    differs = fingerprint.has_query or record.exact_key != record.dedupe_key
+                    return Claim(record, created=False, query_differs=differs)
         return None
 
     def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:

@@ -191,7 +191,8 @@ class Reconciler:
         now = self._clock.wall()
         age = (now - record.began_at).total_seconds()
         pauses = [seconds - age for seconds in SCHEDULE_SECONDS if seconds > age]
-        may_prove = reading is ListReading.SHOWS_ABSENCE  # a whole proof has ended the request
+        # With a complete proof the request would have been concluded instead of checked again.
+        may_prove = reading is ListReading.SHOWS_ABSENCE
         if may_prove and rules.PROOF_AGE_SECONDS <= age < MAX_AGE_SECONDS:
             pauses.append(rules.PROOF_GAP_SECONDS)
         return min(pauses, default=None)

@@ -11,10 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 from wan_mcp import logs
-from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown, WanError
+from wan_mcp.errors import (
+    NO_FILES_LEFT,
+    CouldNotFindOut,
+    NotSent,
+    OutcomeUnknown,
+    WanError,
+    shows_no_files_left,
+)
 from wan_mcp.pixeldojo.proxies import is_socks, proxy_for
 from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
 
@@ -225,6 +233,8 @@ async def _read(response: httpx.Response, body: bytearray) -> bool:
     # Not aiter_raw(), which refuses a body that a test's transport has already read.
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async for chunk in response.stream:
+        # Other calls go on between blocks of a byte each; what has arrived is never given up.
+        await anyio.lowlevel.cancel_shielded_checkpoint()
         body += chunk[: MAX_BODY_BYTES - len(body)]
         if len(body) >= MAX_BODY_BYTES:
             return False
@@ -252,6 +262,8 @@ def _reason(exc: Exception) -> tuple[str, bool]:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "its certificate is not trusted on this machine", False
         cause = cause.__cause__ or cause.__context__
+    if shows_no_files_left(exc):
+        return NO_FILES_LEFT, True
     reasons: tuple[tuple[type[Exception], str], ...] = (
         (httpx.ConnectTimeout, "connecting took too long"),
         (httpx.TimeoutException, "no answer in time"),

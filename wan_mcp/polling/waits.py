@@ -192,10 +192,13 @@ class Waits:
         return SAVE_SECONDS - age if age >= 0 else 0.0
 
     def _will_be_saved(self, record: Record) -> bool:
-        """Whether the submitter wants the video saved, and that has neither happened nor failed."""
+        """Whether the submitter wants the video saved, and that has neither happened nor failed.
+
+        After a failure the next attempt comes too late for a wait.
+        """
         folder = record.video_folder
         wanted = self._saves_videos if folder is None else bool(folder)
-        done = record.saved_path or record.not_saved
+        done = record.saved_path or record.not_saved or record.last_save_error
         return wanted and not done and not record.from_elsewhere
 
     def _until(self, update: Look | None, deadline: float) -> float:

@@ -207,4 +207,5 @@ def _shown(record: Record) -> tuple[object, ...]:
         record.error,
         record.saved_path,
         record.not_saved,
+        record.last_save_error,
     )

@@ -21,7 +21,7 @@ from mcp.types import (
     TextContent,
 )
 
-from wan_mcp.errors import NotFound, WanError
+from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
 from wan_mcp.models import JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.text import text
@@ -119,7 +119,16 @@ class Calls:
 
         Raises:
             NoKey: a key is needed, and none is configured.
+            Busy: the first call loads and opens much, and no file can be opened now.
         """
+        try:
+            return self._open(context, needs_key=needs_key)
+        except OSError as exc:
+            if not shows_no_files_left(exc):
+                raise
+            raise Busy(f"The call was not begun: {NO_FILES_LEFT}.") from exc
+
+    def _open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool) -> Call:
         if not isinstance(context, Context):
             context = Context(request_context=context)
         app = context.request_context.lifespan_context

@@ -12,7 +12,9 @@ import anyio.to_thread
 
 from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobStatus
-from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob
+from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob, video_type
+from wan_mcp.videos.own_files import NotOurs, open_ours
+from wan_mcp.videos.paths import path_of
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
@@ -28,7 +30,9 @@ MAX_CONTACT_SHEETS = 32
 MAX_SHOWN_JOBS = 4_096
 """Jobs of which it is remembered that an answer has shown their contact sheet."""
 _LIMIT = f"{MAX_INLINE_BYTES >> 20} MiB"
-_TYPES = {".webm": "webm", ".mov": "quicktime"}
+_TYPE = "video/mp4"
+"""The type of a saved video whose bytes do not show it."""
+_NOT_OURS = "Where the film was saved there is a link now, or a file of another user."
 _NOT_ENDED = "The job has not ended: there is no film yet."
 _WHY_NO_VIDEO = {
     JobStatus.COMPLETED: "The film is not saved here, or not yet: its link leads to it.",
@@ -49,11 +53,12 @@ def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
         local: whether the caller can use paths of this machine.
     """
     record = view.record
-    if record is None or record.saved_path is None:
+    if record is None:
         return view
-    if not local:
-        return replace(view, record=record.model_copy(update={"saved_path": None}))
-    if os.path.isfile(record.saved_path):
+    if not local:  # a film that the server still tries to save there is of no use to it either
+        unseen = {"saved_path": None, "last_save_error": None}
+        return replace(view, record=record.model_copy(update=unseen))
+    if record.saved_path is None or os.path.isfile(path_of(record.saved_path)):
         return view
     gone = {"saved_path": None, "sha256": None, "size": None}
     return replace(view, record=record.model_copy(update=gone))
@@ -69,10 +74,10 @@ class VideoViews:
     async def saved_video(self, id: str) -> Blob:
         """The saved video, when it is small."""
         path = await self._saved(id)
-        data = await anyio.to_thread.run_sync(_content, path)
+        data = await anyio.to_thread.run_sync(_content, path, id)
         if data is None:
             raise _not_shown(f"The saved film is larger than {_LIMIT} or cannot be read.", id)
-        return Blob(data, f"video/{_TYPES.get(path.suffix, 'mp4')}")
+        return Blob(data, video_type(data, _TYPE) or _TYPE)
 
     async def source_video(self, id: str) -> Blob:
         """The clip that the job was made from, fetched again, when it is small."""
@@ -97,6 +102,7 @@ class VideoViews:
                 "Posters need the extra wan-mcp[media].",
                 next_step="The operator of this server can install it.",
             )
+        await anyio.to_thread.run_sync(_check_ours, path, id)
         known = self._files.contact_sheets
         if path not in known:
             with anyio.move_on_after(CONTACT_SHEET_SECONDS):
@@ -141,9 +147,10 @@ def _path_of(view: JobView | None, id: str) -> Path:
         raise _not_shown("No film of this job is saved here.", id)
     if view.record.saved_path is None:
         raise _not_shown(_WHY_NO_VIDEO.get(view.status, _NOT_ENDED), id)
-    if not os.path.isfile(view.record.saved_path):
+    path = path_of(view.record.saved_path)
+    if not os.path.isfile(path):
         raise _not_shown("The film is no longer where it was saved.", id)
-    return Path(view.record.saved_path)
+    return path
 
 
 def _not_shown(why: str, id: str) -> NotFound:
@@ -156,11 +163,27 @@ def _keep_newest(known: dict[K, V], limit: int) -> None:
         del known[next(iter(known))]
 
 
-def _content(path: Path) -> bytes | None:
-    """The whole file; None when it is larger than MAX_INLINE_BYTES or cannot be read."""
+def _content(path: Path, id: str) -> bytes | None:
+    """The whole file; None when it is larger than MAX_INLINE_BYTES or cannot be read.
+
+    Raises:
+        NotFound: it is not the file that this user has saved.
+    """
     try:
-        with path.open("rb") as file:
+        with open_ours(path) as file:
             data = file.read(MAX_INLINE_BYTES + 1)
+    except NotOurs:
+        raise _not_shown(_NOT_OURS, id) from None
     except OSError:
         return None  # the user may have moved it
     return data if len(data) <= MAX_INLINE_BYTES else None
+
+
+def _check_ours(path: Path, id: str) -> None:
+    """Raises NotFound when a link or a file of another user is in the place of a video."""
+    try:
+        open_ours(path).close()
+    except NotOurs:
+        raise _not_shown(_NOT_OURS, id) from None
+    except OSError:
+        return  # the user may have moved it, and then no picture can be made

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wan_mcp.transports.listener import Listener
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 
 PATH = "/mcp"
@@ -199,11 +200,11 @@ def _require_loopback(host: str) -> None:
         )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> Listener:
     address = _LOOPBACK[host].strip("[]")  # localhost means IPv4 here: one socket, one port
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return socket.create_server((address, port), family=family)
+        return Listener.on((address, port), family)
     except OSError as error:
         raise OSError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
 

@@ -3,55 +3,46 @@
 When the folder exceeds its limit, the oldest videos are removed, but none within its first week.
 """
 
-import hashlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
 from wan_mcp.videos.download import Download, on_disk
+from wan_mcp.videos.own_files import NotOurs
 from wan_mcp.videos.unfinished import (
+    PART_NAME,
     STEM,
+    SUFFIXES,
+    Free,
+    SavedVideo,
     UnfinishedVideo,
     find_video,
-    lock_note,
-    parsed,
-    remove_with_note,
+    free_bytes,
+    has_video,
+    note_at,
+    remove_if_left,
     stem_of,
 )
 from wan_mcp.web.fetch import Web
 
 MAX_BYTES = 4 << 30
 """A video has some megabytes; a longer file is something else (ours)."""
-LOCK_POLL_SECONDS = 1.0
-LOCK_WAIT_SECONDS = 600.0
-"""How long to wait while another process saves the same video (ours)."""
 MIN_AGE_SECONDS = 7 * 24 * 3600.0
 """A video stays for a week, however full the folder is (ours)."""
+LEFTOVER_AGE_SECONDS = 24 * 3600.0
+"""After a day nobody saves a video any more: what has no video then was left by a process that was
+killed (ours)."""
 
-_VIDEO_NAME = re.compile(rf"({STEM})\.(?:mp4|webm|mov)")
+_VIDEO_NAME = re.compile(rf"({STEM})(?:{'|'.join(map(re.escape, SUFFIXES))})")
 _NOTE_NAME = re.compile(rf"\.({STEM})\.json")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SavedVideo:
-    """A video on this machine's disk.
-
-    Attributes:
-        path: absolute.
-        sha256: in hex, of what was read back from the disk.
-        size: in bytes.
-    """
-
-    path: Path
-    sha256: str
-    size: int
 
 
 class Archive:
@@ -61,6 +52,7 @@ class Archive:
         folder: created when it is needed, for this user only; an existing one is left as it is.
         limit_gb: how many 10^9 bytes of videos may stay; None for no limit.
         max_bytes: a longer video is refused.
+        free: looks up how much room there is.
     """
 
     def __init__(
@@ -71,12 +63,14 @@ class Archive:
         *,
         limit_gb: float | None = None,
         max_bytes: int = MAX_BYTES,
+        free: Free = free_bytes,
     ) -> None:
         self._folder = folder.absolute()
         self._web = web
         self._clock = clock
         self._limit_bytes = None if limit_gb is None else limit_gb * 1e9
         self._max_bytes = max_bytes
+        self._free = free
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
@@ -97,17 +91,14 @@ class Archive:
             stem = stem_of(job_id, made_at)
         except ValueError:
             raise NotSaved("The job's id cannot be a file name.", final=True) from None
-        saved = await on_disk(_found, self._folder, stem)
+        saved = await on_disk(find_video, self._folder, stem)
         return saved or await self._save(stem, url, expires_at)
 
     async def _save(self, stem: str, url: str, expires_at: datetime | None) -> SavedVideo:
-        video = UnfinishedVideo(self._folder, stem)
+        await on_disk(self._tidy, _remove_leftovers)  # they may take the room that it needs
+        video = UnfinishedVideo(self._folder, stem, self._free)
         try:
-            await self._claim(video)
-            # The previous holder of the lock may have saved it.
-            if saved := await on_disk(_found, self._folder, stem):
-                return saved
-            path = await Download(
+            saved = await Download(
                 video,
                 url,
                 web=self._web,
@@ -116,34 +107,16 @@ class Archive:
                 max_bytes=self._max_bytes,
             ).run()
         finally:
-            video.release()
-        await on_disk(self._sweep, path)
-        return SavedVideo(path, video.received.sha256, video.received.size)
+            video.discard()
+        await on_disk(self._tidy, partial(_remove_oldest, saved.path, self._limit_bytes))
+        return saved
 
-    async def _claim(self, video: UnfinishedVideo) -> None:
-        until = self._clock.monotonic() + LOCK_WAIT_SECONDS
-        while not await on_disk(video.claim):
-            if self._clock.monotonic() >= until:
-                raise NotSaved(
-                    "Another server has been saving the film for a long time.", final=False
-                )
-            await self._clock.sleep(LOCK_POLL_SECONDS)
-
-    def _sweep(self, just_saved: Path) -> None:
-        now = self._clock.wall().timestamp()
+    def _tidy(self, remove: Callable[[Path, float], None]) -> None:
         try:
-            _remove_oldest(self._folder, just_saved, limit_bytes=self._limit_bytes, now=now)
-            _remove_leftovers(self._folder)
+            if self._folder.exists():
+                remove(self._folder, self._clock.wall().timestamp())
         except OSError as exc:
             logger.warning("the archive could not be tidied: %s", exc.strerror)
-
-
-def _found(folder: Path, stem: str) -> SavedVideo | None:
-    path = find_video(folder, stem)
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        return SavedVideo(path, hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
 
 
 @dataclass(frozen=True)
@@ -154,23 +127,33 @@ class _Removable:
     age: float
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left: temporary files, and notes without a video.
+def _remove_leftovers(folder: Path, now: float) -> None:
+    """Remove what a killed process left: unfinished files, and notes without a video.
 
     Raises:
-        OSError: the folder or a note cannot be opened.
+        OSError: the folder cannot be opened.
     """
     for path in list(folder.iterdir()):
         name = _NOTE_NAME.fullmatch(path.name)
-        if name and find_video(folder, name[1]) is None:
-            leftover = UnfinishedVideo(folder, name[1])
-            if leftover.claim():
-                leftover.release()
+        try:
+            if PART_NAME.fullmatch(path.name) and not _is_old(path, now):
+                remove_if_left(path)
+            elif PART_NAME.fullmatch(path.name):  # also where no lock says that nobody writes it
+                path.unlink()
+            elif name and not has_video(folder, name[1]) and _is_old(path, now):
+                path.unlink()
+                (folder / f".{name[1]}.part").unlink(missing_ok=True)  # of an older version
+        except FileNotFoundError:
+            pass  # another process was faster
+        except (NotOurs, OSError) as exc:
+            logger.info("%s was not removed: %s", path.name, exc)
 
 
-def _remove_oldest(
-    folder: Path, just_saved: Path, *, limit_bytes: float | None, now: float
-) -> None:
+def _is_old(path: Path, now: float) -> bool:
+    return now - path.lstat().st_mtime >= LEFTOVER_AGE_SECONDS
+
+
+def _remove_oldest(just_saved: Path, limit_bytes: float | None, folder: Path, now: float) -> None:
     """Remove the oldest of our videos until the rest is within the limit.
 
     Args:
@@ -196,18 +179,16 @@ def _our_videos(folder: Path, now: float) -> Iterator[_Removable]:
         if name is None:
             continue
         note_path, facts = folder / f".{name[1]}.json", path.lstat()
-        note = parsed(note_path.read_bytes()) if note_path.is_file() else None
+        note = note_at(note_path)
         if note is not None and note.size == facts.st_size:
             yield _Removable(path, note_path, facts.st_size, now - facts.st_mtime)
 
 
 def _remove(path: Path, note_path: Path) -> bool:
-    """Remove a file and its note; return False if it is in use or cannot be removed."""
+    """Remove a file and its note; return False if it cannot be removed."""
     try:
-        note = lock_note(note_path)
-        if note is None:
-            return False
-        remove_with_note(path, note_path, note)
+        path.unlink(missing_ok=True)
+        note_path.unlink(missing_ok=True)
     except OSError as exc:
         logger.warning("%s could not be removed: %s", path.name, exc.strerror)
         return False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
 from wan_mcp.inputs.probe import any_titles, available
+from wan_mcp.videos.own_files import open_ours
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
@@ -78,6 +79,7 @@ def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) 
     Raises:
         ImportError: PyAV is not installed.
         OSError: there is no such file.
+        NotOurs: it is a link or a file of another user.
         ValueError: the video cannot be decoded, or the limit is too small for any image.
     """
     import av
@@ -110,7 +112,7 @@ def _packets(path: Path) -> Iterator["Packet[VideoStream]"]:
     import av
 
     with (
-        path.open("rb") as file,
+        open_ours(path) as file,
         av.open(file, "r", options=_VIDEO_FORMATS, **any_titles()) as video,
     ):
         if not video.streams.video:

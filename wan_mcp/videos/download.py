@@ -8,9 +8,9 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
@@ -18,7 +18,17 @@ import anyio.to_thread
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
-from wan_mcp.videos.unfinished import SUFFIXES, Algorithm, Damaged, Suffix, UnfinishedVideo
+from wan_mcp.inputs.file_types import MediaType, file_type_of
+from wan_mcp.videos.containers import Ending
+from wan_mcp.videos.own_files import Unusable
+from wan_mcp.videos.unfinished import (
+    SUFFIXES,
+    Algorithm,
+    Damaged,
+    SavedVideo,
+    Suffix,
+    UnfinishedVideo,
+)
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
 MAX_TRIES = 12
@@ -26,7 +36,13 @@ MAX_TRIES = 12
 MAX_PAUSE_SECONDS = 60.0
 MAX_REQUESTED_PAUSE_SECONDS = 300.0
 """A host that asks for a longer pause (Retry-After) does not get one (ours)."""
+MIN_BYTES_PER_SECOND = 2_000
+SPEED_SECONDS = 60.0
+"""A download that is slower than this for so long is ended, and tried again in another turn (ours).
+At that speed 7 MB take an hour, the shortest life of a link that has been reported."""
 
+_HEAD_BYTES = 1024
+_NO_VIDEO = {MediaType.PAGE, MediaType.IMAGE, MediaType.OTHER}
 _NOT_A_VIDEO = "what came is not a film"
 _TRANSIENT_STATUSES = {206, 408, 416, 425, 429}
 """206 and 416 are wrong answers to a request for the whole file, but say nothing about the file."""
@@ -34,6 +50,8 @@ _SUFFIX_OF_TYPE: dict[str, Suffix] = {
     "video/mp4": ".mp4",
     "video/webm": ".webm",
     "video/quicktime": ".mov",
+    "video/x-matroska": ".mkv",
+    "video/x-msvideo": ".avi",
 }
 _DIGEST_HEADERS: tuple[tuple[str, Algorithm, str], ...] = (
     ("repr-digest", "sha256", r"(?:.*[ ,])?sha-256=:([^:]*):.*"),  # RFC 9530
@@ -64,7 +82,7 @@ class Download:
     """Downloads one video.
 
     Args:
-        video: where to write it; its lock is held.
+        video: where to write it.
         expires_at: when the link expires; afterwards nothing is tried again.
         max_bytes: a longer video is refused.
     """
@@ -86,9 +104,10 @@ class Download:
         self._expires_at = expires_at
         self._max_bytes = max_bytes
         self._too_long = f"it is longer than {max_bytes:,} bytes"
+        self._before = ""
 
-    async def run(self) -> Path:
-        """Download the video and return the path of the saved file.
+    async def run(self) -> SavedVideo:
+        """Download the video, and give it its name.
 
         Raises:
             NotSaved: it could not be saved.
@@ -114,19 +133,19 @@ class Download:
             raise NotSaved(_sentence(f"{failed.why}, and its link has expired"), final=True)
         return min(pause, left / 2)
 
-    async def _try(self) -> Path:
+    async def _try(self) -> SavedVideo:
         """Send one request, and save the video if all of it arrives."""
         try:
             async with self._web.get(self._url) as answer:
                 self._check_headers(answer)
-                await on_disk(self._video.begin)
-                await self._store(answer.body)
-                await self._check_length(answer.headers)
+                await on_disk(self._video.begin, _declared_length(answer.headers))
+                head = await self._store(answer)
+                await self._check_end(answer.headers)
         except Unreachable as exc:
             if exc.transient:
                 raise _TryFailed(exc.what) from exc
             raise NotSaved(_sentence(exc.what), final=exc.everywhere) from exc
-        suffix, digests = _suffix(answer.headers, answer.url), _digests(answer.headers)
+        suffix, digests = _suffix(head, answer), _digests(answer.headers)
         try:
             return await on_disk(self._video.finish, suffix, digests)
         except Damaged as exc:
@@ -135,42 +154,77 @@ class Download:
     def _check_headers(self, answer: Answer) -> None:
         if answer.status != 200:
             raise _refusal(answer.status, answer.headers)
-        if _is_not_a_video(answer.headers):
-            raise NotSaved(_sentence(_NOT_A_VIDEO), final=True)
         if (_declared_length(answer.headers) or 0) > self._max_bytes:
             raise NotSaved(_sentence(self._too_long), final=True)
 
-    async def _store(self, body: AsyncIterator[bytes]) -> None:
-        # Each block (up to 64 KiB) is written in a worker thread: a slow disk must not stop
-        # other jobs.
-        size = 0
-        async for block in body:
-            # No video begins like a page or like JSON: MP4 starts with a length, WebM with 1A 45.
-            if size == 0 and block.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"[")):
-                raise NotSaved(_sentence(_NOT_A_VIDEO), final=True)
-            size += len(block)
-            if size > self._max_bytes:
-                raise NotSaved(_sentence(self._too_long), final=True)
-            await on_disk(self._video.write, block)
+    async def _store(self, answer: Answer) -> bytes:
+        """Write the whole body. Returns its first bytes."""
+        pace, head, waiting = _Pace(self._clock), b"", b""
+        async for block in answer.body:
+            pace.add(len(block))
+            waiting += block
+            if head or len(waiting) >= _HEAD_BYTES:
+                head = head or _checked_head(waiting, answer.headers)
+                await self._write(waiting)
+                waiting = b""
+        if waiting:  # the whole of a very short file
+            head = _checked_head(waiting, answer.headers)
+            await self._write(waiting)
+        return head
 
-    async def _check_length(self, headers: Mapping[str, str]) -> None:
-        size, declared = self._video.received.size, _declared_length(headers)
-        # Without a length and without a last chunk, a cut looks like the end of the file.
-        has_no_end = declared is None and "transfer-encoding" not in headers
-        if has_no_end and not await on_disk(self._video.is_whole_container):
-            raise _TryFailed("its length is not known")
-        if size == 0 or declared not in (None, size):
+    async def _write(self, block: bytes) -> None:
+        if self._video.size + len(block) > self._max_bytes:
+            raise NotSaved(_sentence(self._too_long), final=True)
+        # In a worker thread: a slow disk must not stop other jobs.
+        await on_disk(self._video.write, block)
+
+    async def _check_end(self, headers: Mapping[str, str]) -> None:
+        """Check that all of the video came, by its declared length or by its container."""
+        received, declared = self._video.received, _declared_length(headers)
+        if received.size == 0 or declared not in (None, received.size):
             raise _TryFailed("not all of it came")
+        if declared is not None:
+            return
+        # A proxy may end a chunked answer properly whose source broke off.
+        ending = await on_disk(self._video.ending)
+        if ending is Ending.CUT:
+            raise _TryFailed("it ends in the middle")
+        # Without a last chunk, a cut looks like the end of the file (RFC 9112): then it has to come
+        # twice, and be the same.
+        seen, self._before = self._before, received.sha256
+        says_its_end = "transfer-encoding" in headers or seen == received.sha256
+        if ending is Ending.OPEN and not says_its_end:
+            raise _TryFailed("its length is not known")
 
 
 async def on_disk(work: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Run `work` in a worker thread. Raises NotSaved if the disk refuses it."""
+    """Run `work` in a worker thread. Raises NotSaved if the disk, or the state of it, refuses."""
     try:
         return await anyio.to_thread.run_sync(work, *args)
+    except Unusable as exc:
+        raise NotSaved(_sentence(exc.why), final=False) from exc
     except OSError as exc:
         # Not the error's own text, which contains a path.
         why = f"the disk says: {exc.strerror or type(exc).__name__}"
         raise NotSaved(_sentence(why), final=False) from exc
+
+
+class _Pace:
+    """Ends a download that is too slow, so that it does not go on for hours and days."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since, self._came = clock.monotonic(), 0
+
+    def add(self, size: int) -> None:
+        """Count bytes that have just come. Raises NotSaved when there were too few."""
+        self._came += size
+        seconds = self._clock.monotonic() - self._since
+        if seconds < SPEED_SECONDS:
+            return
+        if self._came < MIN_BYTES_PER_SECOND * seconds:
+            raise NotSaved(_sentence("its host sends it too slowly"), final=False)
+        self._since, self._came = self._clock.monotonic(), 0
 
 
 def _refusal(status: int, headers: Mapping[str, str]) -> Exception:
@@ -185,8 +239,20 @@ def _sentence(why: str) -> str:
     return f"The film could not be saved: {why}."
 
 
-def _is_not_a_video(headers: Mapping[str, str]) -> bool:
-    """Whether it is declared as a page, as data, or as compressed, and would be saved like that."""
+def _checked_head(block: bytes, headers: Mapping[str, str]) -> bytes:
+    """The first bytes of a video. Raises NotSaved if they are certainly something else."""
+    head = block[:_HEAD_BYTES]
+    file_type = file_type_of(head, "")
+    # No video begins like a page or like JSON: MP4 starts with a length, WebM with 1A 45.
+    is_text = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"["))
+    is_other = file_type.media_type in _NO_VIDEO if file_type else _is_declared_other(headers)
+    if is_text or is_other:
+        raise NotSaved(_sentence(_NOT_A_VIDEO), final=True)
+    return head
+
+
+def _is_declared_other(headers: Mapping[str, str]) -> bool:
+    """Whether it is declared as text or as compressed. This counts only where bytes say nothing."""
     content_type = _content_type(headers)
     return (
         content_type.startswith("text/")
@@ -195,10 +261,13 @@ def _is_not_a_video(headers: Mapping[str, str]) -> bool:
     )
 
 
-def _suffix(headers: Mapping[str, str], url: str) -> Suffix:
-    in_url = PurePosixPath(urlsplit(url).path).suffix.lower()
+def _suffix(head: bytes, answer: Answer) -> Suffix:
+    """By the bytes; else by the type that the storage names, then by the address."""
+    file_type = file_type_of(head, "")
+    by_bytes = _SUFFIX_OF_TYPE.get(file_type.mime_type) if file_type else None
+    in_url = PurePosixPath(urlsplit(answer.url).path).suffix.lower()
     named = next((suffix for suffix in SUFFIXES if suffix == in_url), SUFFIXES[0])
-    return _SUFFIX_OF_TYPE.get(_content_type(headers), named)
+    return by_bytes or _SUFFIX_OF_TYPE.get(_content_type(answer.headers), named)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
+from wan_mcp.videos.paths import path_of
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wan_mcp.clock import Clock
     from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.models import Replacement
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 MAX_INLINE_BYTES = 4 << 20
 """The largest video that is sent through the protocol: base64 adds a third, and the host parses
 all of it (ours)."""
+_HEAD_BYTES = 1024
 SOURCE_VIDEO_SECONDS = 10.0
 """How long fetching a source video may take (ours)."""
 
@@ -59,7 +63,7 @@ class JobFiles:
         """The archive in the folder where a submitter wants its videos saved."""
         from wan_mcp.videos.archive import Archive
 
-        folder = Path(policy.folder)
+        folder = path_of(policy.folder)
         return Archive(folder, self._opened_web(), self._clock, limit_gb=policy.limit_gb)
 
     async def source_video(self, url: str) -> Blob | None:
@@ -70,16 +74,21 @@ class JobFiles:
         try:
             with anyio.fail_after(SOURCE_VIDEO_SECONDS):
                 async with self._opened_web().get(url) as answer:
-                    mime_type = answer.headers.get("content-type", "").partition(";")[0]
-                    if answer.status != 200 or not mime_type.startswith("video/"):
+                    if answer.status != 200:
                         return None
+                    declared = answer.headers.get("content-type", "").partition(";")[0]
                     async for block in answer.body:
+                        shown_before = len(body) >= _HEAD_BYTES
                         body += block
+                        is_shown = len(body) >= _HEAD_BYTES and not shown_before
+                        if is_shown and video_type(body, declared) is None:
+                            return None  # the rest would be of no use
                         if len(body) > MAX_INLINE_BYTES:
                             return None
         except (Unreachable, TimeoutError):
             return None
-        return Blob(bytes(body), mime_type)
+        mime_type = video_type(body, declared)
+        return None if mime_type is None else Blob(bytes(body), mime_type)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -92,3 +101,20 @@ class JobFiles:
         if self._web is None:
             self._web = Web(loopback=self._loopback)
         return self._web
+
+
+def video_type(content: bytes | bytearray, declared: str) -> str | None:
+    """The MIME type of a video, by its first bytes; None if it is none.
+
+    Args:
+        declared: the type that somebody names; it counts only where the bytes leave a doubt.
+    """
+    from wan_mcp.inputs.file_types import MediaType, file_type_of
+
+    named = declared.strip().lower()
+    named = named if named.startswith("video/") else ""
+    file_type = file_type_of(bytes(content[:_HEAD_BYTES]), "")
+    if file_type is None:
+        return named or None
+    is_video = file_type.media_type in (MediaType.VIDEO, MediaType.ANIMATION)
+    return (file_type.mime_type or named or "application/octet-stream") if is_video else None

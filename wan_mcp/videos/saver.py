@@ -1,9 +1,16 @@
-"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time."""
+"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time.
+
+One process at a time does it: the one that has the role, whose lease it renews. A process that is
+stopped (SIGSTOP, a computer that sleeps) cannot, so another one takes the work over after half a
+minute, from the beginning. If the first one goes on later, both save into files of their own, and
+the first whole file gets the name of the video (see `unfinished`).
+"""
 
 import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +22,7 @@ from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
+from wan_mcp.videos.paths import text_of
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -23,7 +31,11 @@ SETTLE_SECONDS = 600.0
 """How long after a job's end a refusal of its video is not final (ours): the storage may be late,
 and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
-"""Videos that are saved at the same time; more would only share the bandwidth (ours)."""
+"""Videos that are begun at the same time; more would only share the bandwidth (ours)."""
+TURN_SECONDS = 60.0
+"""A video that takes longer goes on, but no longer keeps the next one from being begun (ours)."""
+MAX_ALTOGETHER = 12
+"""Videos that are saved at the same time, those that take longer included (ours)."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +85,8 @@ class VideoSaver:
         self._account = account
         self._clock = clock
         self._archives: dict[VideoPolicy, Archive] = {}
-        self._saving: set[str] = set()
-        self._not_before: dict[str, float] = {}
+        self._saving: dict[str, float] = {}  # since when
+        self._last_try: dict[str, float] = {}
 
     async def run(self) -> None:
         """Save the videos of completed jobs, for ever."""
@@ -98,15 +110,25 @@ class VideoSaver:
             return
         if not await self._coordination.lead(account, Role.SAVER, LEASE_SECONDS):
             return
-        for record in due[: MAX_AT_ONCE - len(self._saving)]:
-            self._saving.add(record.submission_id)
+        for record in sorted(due, key=self._urgency)[: self._free_places()]:
+            self._saving[record.submission_id] = self._clock.monotonic()
             tasks.start_soon(self._save, record)
 
     def _may(self, record: Record) -> bool:
         """Whether a video is wanted, is not being saved, and did not fail a moment ago."""
-        id = record.submission_id
-        waits = id in self._saving or self._clock.monotonic() < self._not_before.get(id, 0.0)
+        id, now = record.submission_id, self._clock.monotonic()
+        waits = id in self._saving or now < self._last_try.get(id, -inf) + RETRY_SECONDS
         return not waits and self._policy_of(record) is not None
+
+    def _urgency(self, record: Record) -> tuple[float, float]:
+        """Whose turn it is: first what was never tried, then what was tried longest ago."""
+        ends = inf if record.expires_at is None else record.expires_at.timestamp()
+        return self._last_try.get(record.submission_id, -inf), ends
+
+    def _free_places(self) -> int:
+        now = self._clock.monotonic()
+        in_turn = sum(now - since < TURN_SECONDS for since in self._saving.values())
+        return max(0, min(MAX_AT_ONCE - in_turn, MAX_ALTOGETHER - len(self._saving)))
 
     def _policy_of(self, record: Record) -> VideoPolicy | None:
         folder = record.video_folder
@@ -114,8 +136,7 @@ class VideoSaver:
         return policy if policy and policy.folder else None
 
     async def _save(self, record: Record) -> None:
-        # First of all, so that after any failure the next try has to wait.
-        self._not_before[record.submission_id] = self._clock.monotonic() + RETRY_SECONDS
+        id = record.submission_id
         try:
             await self._try(record)
         except LedgerUnavailable as exc:
@@ -124,19 +145,21 @@ class VideoSaver:
             # A defect here must not end the server, in whose tasks payments run.
             logger.exception("saving the video of job %s failed", record.job_id)
         finally:
-            self._saving.discard(record.submission_id)
+            self._last_try[id] = self._clock.monotonic()
+            self._saving.pop(id, None)
 
     async def _try(self, record: Record) -> None:
+        id = record.submission_id
         try:
             video = await self._save_video(record)
         except NotSaved as exc:
             logger.warning("the video of job %s was not saved: %s", record.job_id, exc.what)
             if exc.final and self._has_settled(record):
-                await self._coordination.not_saved(record.submission_id, exc.what)
+                await self._coordination.not_saved(id, exc.what)
+            elif exc.what != record.last_save_error:
+                await self._coordination.not_saved_yet(id, exc.what)
         else:
-            await self._coordination.saved(
-                record.submission_id, str(video.path), video.sha256, video.size
-            )
+            await self._coordination.saved(id, text_of(video.path), video.sha256, video.size)
 
     def _has_settled(self, record: Record) -> bool:
         """Whether the storage has had enough time to provide the video."""

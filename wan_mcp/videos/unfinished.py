@@ -1,17 +1,23 @@
-"""A video on its way into the archive: its name, its lock, and its temporary file.
+"""A video on its way into the archive: its name, and the file that receives it.
 
-Beside each video `2026-11-23_job_1.mp4` lies a note, `.2026-11-23_job_1.json`. While the video is
-being saved, the note is locked, and `.2026-11-23_job_1.part` receives the bytes. Afterwards the
-note says that this server saved the video, so that it may be deleted when the folder is full.
-All functions here block, and run in worker threads.
+While the video `2026-11-23_job_1.mp4` is being saved, its bytes go to a file of their own,
+`.2026-11-23_job_1.0123456789abcdef.part`. Whoever saves a video has such a file for itself: a
+server that was stopped, and whose work another one has taken over meanwhile, damages nothing when
+it goes on. The name of the video is given to one whole file, once. Afterwards the note
+`.2026-11-23_job_1.json` says that a server saved the video, so that it may be deleted when the
+folder is full. All functions here block, and run in worker threads.
 """
 
 import hashlib
+import logging
 import os
 import re
+import secrets
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,17 +26,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wan_mcp.file_lock import BEHIND_CONTENT, try_lock
 from wan_mcp.models import JOB_ID
+from wan_mcp.videos.containers import Ending, ending_of
+from wan_mcp.videos.own_files import NotOurs, Unusable, check_folder, create, open_ours
 
-Suffix = Literal[".mp4", ".webm", ".mov"]
+Suffix = Literal[".mp4", ".webm", ".mov", ".mkv", ".avi"]
 Algorithm = Literal["sha256", "md5"]
+Free = Callable[[Path], int | None]
+"""The bytes that are free for this user in a folder; None if the file system does not say."""
 
-SUFFIXES: tuple[Suffix, ...] = (".mp4", ".webm", ".mov")
+SUFFIXES: tuple[Suffix, ...] = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 STEM = rf"\d{{4}}-\d\d-\d\d_{JOB_ID}(?:\.[0-9a-f]{{8}})?"
 """Matches the name of a video without its suffix."""
+PART_NAME = re.compile(rf"\.{STEM}\.[0-9a-f]{{16}}\.part")
+RESERVE_BYTES = 32 << 20
+"""What a video leaves free on its disk, in bytes (ours). Without room the ledger cannot record a
+payment, and a request is refused. It writes some kilobytes for each request, and its log of changes
+has 4 MB before they are merged into its file. The reserve is left on every disk: folders that seem
+to be on different ones may share the room (btrfs, APFS, quotas)."""
 
 _BLOCK_BYTES = 1 << 20
-# A symbolic link that somebody placed under one of our names is not followed.
-_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""Read at once; and after so many written bytes, the free room is looked at again."""
+
+logger = logging.getLogger(__name__)
 
 
 class Damaged(Exception):
@@ -49,6 +66,21 @@ class Note(BaseModel):
 
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class SavedVideo:
+    """A video on this machine's disk.
+
+    Attributes:
+        path: absolute.
+        sha256: in hex, of what was read back from the disk.
+        size: in bytes.
+    """
+
+    path: Path
+    sha256: str
+    size: int
 
 
 def stem_of(job_id: str, made_at: datetime) -> str:
@@ -71,172 +103,207 @@ def stem_of(job_id: str, made_at: datetime) -> str:
     return f"{stem}.{hashlib.sha256(job_id.encode()).hexdigest()[:8]}"
 
 
-def find_video(folder: Path, stem: str) -> Path | None:
-    """The saved video of that name, if there is one."""
-    return next((p for suffix in SUFFIXES if (p := folder / f"{stem}{suffix}").is_file()), None)
+def find_video(folder: Path, stem: str) -> SavedVideo | None:
+    """The saved video of that name, if there is one.
+
+    Raises:
+        NotOurs: something else has this name.
+        OSError: it cannot be read.
+    """
+    for suffix in SUFFIXES:
+        path = folder / f"{stem}{suffix}"
+        with suppress(FileNotFoundError), open_ours(path) as file:
+            return SavedVideo(path, hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
+    return None
+
+
+def has_video(folder: Path, stem: str) -> bool:
+    """Whether anything has the name of that video."""
+    return any(os.path.lexists(folder / f"{stem}{suffix}") for suffix in SUFFIXES)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """See `Free`. Raises OSError."""
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else None
 
 
 class UnfinishedVideo:
-    """The temporary file of one video, written by one task of one process at a time.
+    """The file that receives one video. It is this object's own, and is locked while it is open.
 
-    The file has a fixed name and a lock. With a random name, nobody could distinguish the remains
-    of a killed process from a file that is still being written.
+    Only the lock distinguishes it from the remains of a killed process.
+
+    Args:
+        free: looks up how much room there is.
     """
 
-    def __init__(self, folder: Path, stem: str) -> None:
+    def __init__(self, folder: Path, stem: str, free: Free = free_bytes) -> None:
         self._folder = folder
         self._stem = stem
-        self._part_path = folder / f".{stem}.part"
-        self._note_path = folder / f".{stem}.json"
-        self._part = self._note = -1
+        self._free = free
+        self._path = folder / f".{stem}.{secrets.token_hex(8)}.part"
+        self._file = -1
         self._size = 0
         self._sha256 = hashlib.sha256()
+
+    @property
+    def size(self) -> int:
+        """How many bytes have been written since `begin`."""
+        return self._size
 
     @property
     def received(self) -> Note:
         """Size and hash of what has been written since `begin`."""
         return Note(size=self._size, sha256=self._sha256.hexdigest())
 
-    def claim(self) -> bool:
-        """Take the lock; return False while somebody else has it. Raises OSError."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note = lock_note(self._note_path)
-        self._note = -1 if note is None else note
-        return note is not None
+    def begin(self, size: int | None = None) -> None:
+        """Start with an empty file, whatever an earlier try left.
 
-    def begin(self) -> None:
-        """Start with an empty file, whatever an earlier try left. Raises OSError."""
-        if self._part < 0:
-            self._part = os.open(self._part_path, _OPEN, 0o600)
-        os.ftruncate(self._part, 0)
-        os.lseek(self._part, 0, os.SEEK_SET)
+        Args:
+            size: of the video in bytes, if it is known.
+
+        Raises:
+            Unusable: there is too little room, or the folder must not be used.
+            OSError: the file cannot be created.
+        """
+        if self._file < 0:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = create(self._path)
+            with suppress(OSError):  # some network disks have no locks: then age has to do
+                try_lock(self._file, offset=BEHIND_CONTENT)
+            check_folder(self._folder, self._file)
+        os.ftruncate(self._file, 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
         self._size, self._sha256 = 0, hashlib.sha256()
+        self._need_room(size or 0)
 
     def write(self, block: bytes) -> None:
-        """Write the next bytes. Raises OSError."""
-        _write(self._part, block)
+        """Write the next bytes. Raises Unusable when there is too little room, and OSError."""
+        if self._size // _BLOCK_BYTES != (self._size + len(block)) // _BLOCK_BYTES:
+            self._need_room(len(block))
+        _write(self._file, block)
         self._sha256.update(block)
         self._size += len(block)
 
-    def is_whole_container(self) -> bool:
-        """Whether the file is an MP4 or MOV video that ends where its last box ends.
+    def ending(self) -> Ending:
+        """How the container of what was written ends. Raises OSError."""
+        return ending_of(self._read, self._size)
 
-        False also means that this cannot be seen, for example of WebM. Raises OSError.
-        """
-        names = list(_top_level_boxes(self._part, self._size))
-        # A fragmented file may be cut between two fragments, unless its last index is there.
-        fragmented = b"moof" in names and names[-1] != b"mfra"
-        return {b"moov", b"mdat"} <= set(names) and None not in names and not fragmented
-
-    def finish(self, suffix: Suffix, digests: dict[Algorithm, str]) -> Path:
+    def finish(self, suffix: Suffix, digests: dict[Algorithm, str]) -> SavedVideo:
         """Compare the file on the disk with what was sent, and give it its final name.
+
+        If the video was saved by somebody else meanwhile, that one counts and this one is dropped.
 
         Args:
             digests: of the whole video in hex, as the storage declares them.
 
         Raises:
             Damaged: they differ.
-            OSError: the file could not be read or renamed.
+            NotOurs: something else has its name.
+            OSError: the file could not be read or named.
         """
-        os.fsync(self._part)
+        os.fsync(self._file)
         received: dict[Algorithm, str] = {"sha256": self.received.sha256}
         expected = received | digests
-        if expected != _digests(self._part, expected):
+        if expected != _digests(self._file, expected):
             raise Damaged
-        os.ftruncate(self._note, 0)
-        os.lseek(self._note, 0, os.SEEK_SET)
-        _write(self._note, self.received.model_dump_json().encode())
-        os.fsync(self._note)
-        self._part = _closed(self._part)  # Windows renames no open file
         path = self._folder / f"{self._stem}{suffix}"
-        os.replace(self._part_path, path)
+        try:
+            if saved := find_video(self._folder, self._stem):
+                return saved
+            self._place(path)
+        except FileExistsError:  # at this moment
+            if saved := find_video(self._folder, self._stem):
+                return saved
+            raise
+        self._write_note()
         _sync_folder(self._folder)
-        return path
+        return SavedVideo(path, self.received.sha256, self.received.size)
 
-    def release(self) -> None:
-        """Free the lock; if the video was not saved, remove the temporary file and the note."""
-        self._part = _closed(self._part)
-        note, self._note = self._note, -1
-        if note < 0:
-            return
-        if find_video(self._folder, self._stem) is not None:
-            _closed(note)
-            return
+    def discard(self) -> None:
+        """Close the file, and remove it if the video was not saved."""
+        self._close()
         with suppress(OSError):  # the next sweep of the folder tries again
-            remove_with_note(self._part_path, self._note_path, note)
+            self._path.unlink(missing_ok=True)
+
+    def _need_room(self, size: int) -> None:
+        free = self._free(self._folder)
+        if free is not None and free - size < RESERVE_BYTES:
+            raise Unusable(
+                f"only {max(0, free) // 1_000_000:,} MB of the disk are free, and "
+                f"{RESERVE_BYTES // 1_000_000} MB must stay free for the record of payments; "
+                "make room"
+            )
+
+    def _read(self, start: int, size: int) -> bytes:
+        os.lseek(self._file, start, os.SEEK_SET)
+        return os.read(self._file, size)
+
+    def _place(self, path: Path) -> None:
+        """Give the file its name, unless something has it. Raises NotOurs and OSError."""
+        if sys.platform == "win32":
+            self._close()  # Windows renames no open file
+            os.rename(self._path, path)  # and never replaces another one
+            return
+        try:
+            os.link(self._path, path, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without a second name for a file
+            if os.path.lexists(path):
+                raise FileExistsError from None
+            os.rename(self._path, path)
+        else:
+            with suppress(OSError):  # `discard` tries again
+                self._path.unlink()
+        if not os.path.samestat(os.fstat(self._file), path.lstat()):
+            raise NotOurs
+        self._close()
+
+    def _write_note(self) -> None:
+        """Write beside the video that it is ours. Without the note it is never deleted."""
+        path = self._folder / f".{self._stem}.json"
+        try:
+            path.unlink(missing_ok=True)
+            note = create(path)
+            try:
+                _write(note, self.received.model_dump_json().encode())
+            finally:
+                os.close(note)
+        except OSError as exc:
+            logger.warning("%s could not be written: %s", path.name, exc.strerror)
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            with suppress(OSError):  # what counts was synchronized before
+                os.close(file)
 
 
-def lock_note(path: Path) -> int | None:
-    """Open and lock a note; None while somebody else has the lock. Raises OSError."""
-    file = os.open(path, _OPEN, 0o600)
-    try:
-        if try_lock(file, offset=BEHIND_CONTENT) and _is_at(path, file):
-            return file
-    except OSError:
-        os.close(file)
-        raise
-    os.close(file)
-    return None
-
-
-def remove_with_note(path: Path, note_path: Path, note: int) -> None:
-    """Remove a file and its note, and free the note's lock. Raises OSError.
-
-    Args:
-        note: the open note, whose lock is held.
-    """
-    try:
-        path.unlink(missing_ok=True)
-        _unlink_note(note_path)
-    finally:
-        os.close(note)
+def remove_if_left(path: Path) -> None:
+    """Remove the file of an `UnfinishedVideo` unless its owner lives. Raises NotOurs, OSError."""
     if sys.platform == "win32":
-        _unlink_note(note_path)
+        with suppress(PermissionError):  # it removes no open file
+            path.unlink(missing_ok=True)
+        return
+    with open_ours(path) as file:
+        if try_lock(file.fileno(), offset=BEHIND_CONTENT):
+            path.unlink(missing_ok=True)
 
 
-def parsed(text: bytes) -> Note | None:
-    """The note, or None if it is empty or damaged."""
+def note_at(path: Path) -> Note | None:
+    """The note, or None if it is missing, damaged or not ours. Raises OSError."""
     try:
-        return Note.model_validate_json(text)
-    except ValidationError:
+        with open_ours(path) as file:
+            return Note.model_validate_json(file.read(_BLOCK_BYTES))
+    except (FileNotFoundError, NotOurs, ValidationError):
         return None
-
-
-def _is_at(path: Path, file: int) -> bool:
-    """Whether the open file still has this path: a lock on a removed note protects nothing."""
-    if sys.platform == "win32":
-        return True  # Windows removes no open file
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _unlink_note(path: Path) -> None:
-    with suppress(PermissionError):  # Windows removes no open file
-        path.unlink(missing_ok=True)
 
 
 def _write(file: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
-
-
-def _top_level_boxes(file: int, size: int) -> Iterator[bytes | None]:
-    """The names of an MP4 file's boxes, and None for one that does not end within the file."""
-    offset = 0
-    while offset < size:
-        os.lseek(file, offset, os.SEEK_SET)
-        header = os.read(file, 16)
-        length = int.from_bytes(header[:4])
-        if length == 1:
-            length = int.from_bytes(header[8:16])
-        if length < 8 or offset + length > size:
-            yield None
-            return
-        yield header[4:8]
-        offset += length
 
 
 def _digests(file: int, names: Iterable[Algorithm]) -> dict[Algorithm, str]:
@@ -256,10 +323,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(file)
         finally:
             os.close(file)
-
-
-def _closed(file: int) -> int:
-    if file >= 0:
-        with suppress(OSError):  # only an unfinished file is closed without a check before
-            os.close(file)
-    return -1

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 from wan_mcp import logs
@@ -40,6 +41,11 @@ _UNKNOWN_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NON
 # A VPN or proxy on this machine may give such addresses to names that are public elsewhere
 # (Clash: 198.18/15, Zscaler and Cloudflare WARP: 100.64/10; observed elsewhere).
 _STAND_INS = tuple(map(ipaddress.ip_network, ("198.18.0.0/15", "100.64.0.0/10")))
+_TINY_BYTES = 512
+_MOST_TINY_BLOCKS = 256
+_PAUSE_SECONDS = 0.001
+"""After so many tiny blocks of one answer, each is followed by a pause: nobody but an attacker
+sends a file in such blocks, and each costs as much work as a large one."""
 
 
 class Unreachable(Exception):
@@ -121,7 +127,7 @@ class Web:
         response, final_url = await self._follow(url, _headers(start, stop))
         body = _blocks(response)
         try:
-            yield Answer(response.status_code, dict(response.headers), final_url, body)
+            yield Answer(response.status_code, dict(response.headers.items()), final_url, body)
         finally:
             with anyio.CancelScope(shield=True):
                 await body.aclose()
@@ -270,8 +276,15 @@ def _encoded(url: str) -> str:
 
 async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     assert isinstance(response.stream, httpx.AsyncByteStream)
+    tiny = 0
     try:
         async for block in response.stream:
+            tiny += len(block) < _TINY_BYTES
+            # One read of the socket may bring thousands of blocks of a byte each. Without these
+            # lines nothing else would run until the last of them (3 s, measured).
+            await anyio.lowlevel.checkpoint()
+            if tiny > _MOST_TINY_BLOCKS:
+                await anyio.sleep(_PAUSE_SECONDS)
             yield block
     except _BROKEN as exc:
         raise _no_answer(exc) from exc

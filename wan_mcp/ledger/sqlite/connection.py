@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.errors import NO_FILES_LEFT, files_are_used_up, shows_no_files_left
+from wan_mcp.ledger.contract import LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
 
 BUSY_SECONDS = 5.0
@@ -37,6 +38,8 @@ _TRANSIENT = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM),
 }
+_WITHOUT_HANDLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+"""What SQLite says, among other cases, when it gets no file descriptor."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +77,16 @@ def read_only(path: Path) -> sqlite3.Connection:
 
     Raises:
         sqlite3.Error: the file cannot be read.
+        NothingToRead: there is no ledger yet.
         LedgerUnavailable: the file has the format of another version.
     """
+    if not path.exists():
+        raise NothingToRead("There is no ledger yet.")
     connection = connect(path, writable=False)
     try:
         if _missing(connection, MIGRATIONS):
+            if not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+                raise NothingToRead("The ledger is still empty.")
             raise LedgerUnavailable("The ledger is read-only and has an old format.")
     except BaseException:
         connection.close()
@@ -150,9 +158,13 @@ def as_ledger_errors(path: Path) -> Iterator[None]:
         reason = None if code is None else _REASONS.get(code & 0xFF)
         if code is None or reason is None:
             raise
+        if code & 0xFF in _WITHOUT_HANDLE and files_are_used_up():
+            raise _unavailable(path, f"cannot be used: {NO_FILES_LEFT}", transient=True) from exc
         raise _unavailable(path, reason, transient=code & 0xFF in _TRANSIENT) from exc
     except OSError as exc:
-        raise _unavailable(path, f"cannot be used: {exc.strerror}", transient=False) from exc
+        used_up = shows_no_files_left(exc)
+        reason = NO_FILES_LEFT if used_up else exc.strerror
+        raise _unavailable(path, f"cannot be used: {reason}", transient=used_up) from exc
 
 
 def _mode(path: Path, *, writable: bool) -> str:

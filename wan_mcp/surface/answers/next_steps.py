@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wan_mcp.models import Job, JobLine, JobStatus
+from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +35,12 @@ def about_joined(status: JobStatus, *, query_differs: bool) -> str:
     return f"{other if query_differs else ''} For another take call again with another seed."
 
 
-def next_of_job(view: JobView, link_seconds: int | None) -> str:
+def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0.0) -> str:
     """The next call, or what to say to the user.
 
     Args:
         link_seconds: how long the link to the video stays valid; None when that is not known.
+        save_seconds: how long servers will still try to save the video, after a failure.
     """
     wait = f'Call wait_for_job with job_id "{view.id}"'
     match view.status:
@@ -64,7 +66,7 @@ def next_of_job(view: JobView, link_seconds: int | None) -> str:
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)
-    return _next_of_completed(view, link_seconds, wait)
+    return _next_of_completed(view, link_seconds, save_seconds, wait)
 
 
 def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
@@ -100,7 +102,9 @@ def _next_of_failed(job: Job | None) -> str:
     )
 
 
-def _next_of_completed(view: JobView, link_seconds: int | None, wait: str) -> str:
+def _next_of_completed(
+    view: JobView, link_seconds: int | None, save_seconds: float, wait: str
+) -> str:
     if view.lacks_video_url:
         return (
             f"{wait} again in a minute. If there is still no link, ask the user to look at "
@@ -114,13 +118,23 @@ def _next_of_completed(view: JobView, link_seconds: int | None, wait: str) -> st
             "The link's time is over: try it, and if it no longer works ask the user to look for "
             "the film on pixeldojo.ai; a new replace_character call would be charged again."
         )
-    if record is not None and record.not_saved:
-        return (
-            f"The film could not be saved here: {record.not_saved} Give the user the link and say "
-            "that the film must be saved at once."
-        )
+    if record is not None and (why := record.not_saved or record.last_save_error):
+        return _next_of_unsaved(why, 0.0 if record.not_saved else save_seconds)
     lifetime = _UNKNOWN_LIFETIME if link_seconds is None else ""
     return (
         "Give the user the link now and say that the film must be saved: "
         f"it is temporary{lifetime}."
+    )
+
+
+def _next_of_unsaved(why: str, save_seconds: float) -> str:
+    if save_seconds >= 1:
+        return (
+            f"{why} While it runs, the server goes on trying for {duration(save_seconds)}. Give "
+            "the user the link all the same: it is temporary, and get_job_status shows later "
+            "whether the film is saved."
+        )
+    return (
+        f"{why} The server does not try again: give the user the link and say that the film must "
+        "be saved at once."
     )

@@ -115,7 +115,7 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         error=job.error if status is JobStatus.FAILED else None,
         charged="yes" if charged else "no",
         job_charged=_job_charged(status, job),
-        next=next_of_job(view, left),
+        next=next_of_job(view, left, view.seconds_left_to_save(now)),
     )
 
 

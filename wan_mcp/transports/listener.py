@@ -1,0 +1,88 @@
+"""A listening socket that answers also when no connection can be opened any more."""
+
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
+
+QUIET_SECONDS = 60.0
+"""The least time between two lines in the log about the same shortage."""
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
+_SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+logger = logging.getLogger(__name__)
+
+
+class Listener(socket.socket):
+    """A listening socket for asyncio's accept loop, with one descriptor in reserve.
+
+    When the process has no descriptor left, asyncio 3.11 logs a traceback for each of 2,048
+    attempts, every second, and the caller waits in vain (observed). Here the caller gets status
+    503, for which the reserve is used, and the log one line; nothing of the request was read. As
+    soon as descriptors are free again, connections are served as before.
+    """
+
+    _now: Callable[[], float]
+    _reserve: int | None
+    _logged_at: float | None
+
+    @classmethod
+    def on(
+        cls, address: tuple[str, int], family: int, now: Callable[[], float] = time.monotonic
+    ) -> Self:
+        """Listen on an address.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        plain = socket.create_server(address, family=family)
+        listener = cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        listener._now, listener._logged_at = now, None
+        listener._reserve = os.open(os.devnull, os.O_RDONLY)
+        return listener
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection. Raises BlockingIOError when none waits, or none can be served."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in _SHORTAGE:
+                raise
+            self._say_so(error)
+            self._turn_away()
+            raise BlockingIOError(errno.EWOULDBLOCK, "no descriptor is left") from None
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._release()
+        super().close()
+
+    def _say_so(self, error: OSError) -> None:
+        now = self._now()
+        if self._logged_at is None or now - self._logged_at >= QUIET_SECONDS:
+            self._logged_at = now
+            logger.error("connections are refused: %s; free some and they go on", error.strerror)
+
+    def _turn_away(self) -> None:
+        self._release()
+        # Where even the reserve has gone to somebody else, the caller waits until one is free.
+        with suppress(OSError):
+            connection, _ = super().accept()
+            with connection:
+                connection.setblocking(False)
+                connection.send(FULL)
+                connection.shutdown(socket.SHUT_WR)
+        with suppress(OSError):
+            self._reserve = os.open(os.devnull, os.O_RDONLY)
+
+    def _release(self) -> None:
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None

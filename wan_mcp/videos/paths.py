@@ -1,0 +1,32 @@
+"""How the path of a file is written where only text can stand: in the ledger and in answers.
+
+A path is written as it is. Only a path that is no UTF-8 (on Linux, a folder whose name was made
+with another encoding) cannot be written so: JSON and databases have no such characters. It becomes
+a `file:` URI (RFC 8089), whose %XX are the bytes of the path, and which every program can read. No
+full path begins with `file:`, so the two cannot be confused.
+"""
+
+import os
+import sys
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+_SCHEME = "file://"
+
+
+def text_of(path: Path) -> str:
+    """A full path as text: itself, or a `file:` URI when it is no UTF-8."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return path.as_uri()
+    return text
+
+
+def path_of(text: str) -> Path:
+    """The path that `text_of` has written."""
+    if not text.startswith(_SCHEME):
+        return Path(text)
+    path = os.fsdecode(unquote_to_bytes(text.removeprefix(_SCHEME)))
+    return Path(path.removeprefix("/") if sys.platform == "win32" else path)
