@@ -2,8 +2,8 @@
 
     python -m tests.snapshots
 
-writes them again after a change. Then review `git diff tests/surface`: each line of it is a change
-that users of the server will see.
+writes them again after a change. Then review `git diff`: each line of it is a change that users of
+the server will see.
 """
 
 import json
@@ -25,6 +25,7 @@ COMMAND = "python -m tests.snapshots"
 FOLDER = Path(__file__).with_name("surface")
 TOOLS = FOLDER / "tools.json"
 SENTENCES = FOLDER / "sentences.txt"
+PINNED = FOLDER.parents[1] / ".ci" / "constraints.txt"
 LIMIT_SECONDS = 600
 """Ends a server that hangs; no machine is that slow."""
 
@@ -59,16 +60,32 @@ async def early_answers(settings: Settings | None = None) -> dict[str, Any]:
 
 
 def front_desk_json() -> str:
-    """The file that the package ships; the versions that it has fitted before stay in it."""
+    """The file that the package ships: the answers, and the releases that give just these.
+
+    The pinned releases are named in any case: CI runs with them, and compares.
+    """
     snapshots = Snapshots({}, sys.path)
+    own = installed_versions(sys.path)
+    assert own, "the packages must be installed"
     assert snapshots.has_media(), "record it with the extra `media`, as most users have it"
     old = json.loads(Path(SHIPPED).read_text("utf-8")) if Path(SHIPPED).exists() else {}
-    own = installed_versions(sys.path)
-    fitted = [each for entry in old.get("snapshots", []) for each in entry["versions"]]
-    same_release = [each for each in fitted if own and each["wan-mcp"] == own["wan-mcp"]]
-    versions = [*same_release, *([] if own in same_release else [own])]
-    answers = {"versions": versions, "media": True, **anyio.run(early_answers)}
-    return json.dumps({"snapshots": [answers]}, indent=1, ensure_ascii=False) + "\n"
+    answers = {"media": True, **anyio.run(early_answers)}
+    fitted = [
+        versions
+        for entry in old.get("snapshots", [])
+        if {name: entry[name] for name in answers} == answers
+        for versions in entry["versions"]
+    ]
+    named = {json.dumps(each): each for each in (*fitted, own, {**own, **pinned_releases()})}
+    versions = [named[name] for name in sorted(named)]
+    return json.dumps({"snapshots": [{"versions": versions, **answers}]}, indent=1) + "\n"
+
+
+def pinned_releases() -> dict[str, str]:
+    """The releases of `mcp` and `pydantic` that CI installs."""
+    lines = PINNED.read_text("utf-8").splitlines()
+    releases = dict(line.split(" ")[0].split("==") for line in lines if "==" in line.split(" ")[0])
+    return {name: releases[name] for name in ("mcp", "pydantic")}
 
 
 def main() -> int:

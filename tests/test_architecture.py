@@ -217,17 +217,15 @@ def test_start_up_loads_nothing_that_initialize_can_do_without() -> None:
 
 def test_first_answer_needs_nothing_but_a_few_modules_of_the_standard_library() -> None:
     """Each other module would be waited for before the first answer (ours)."""
-    code = f"import sys; old = {{*sys.modules}}; import {', '.join(EARLY)}; print(*{{*sys.modules}} - old)"
+    code = f"""
+import sys
+sys.path.insert(0, {str(HOUSE.parent)!r})
+old = {{*sys.modules}}
+import {", ".join(EARLY)}
+print(*{{*sys.modules}} - old)
+"""
     loaded = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-c",
-            code.replace("import sys;", f"import sys; sys.path.insert(0, {str(HOUSE.parent)!r});"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     roots = {name.split(".")[0] for name in loaded}
 
