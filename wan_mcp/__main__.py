@@ -14,7 +14,10 @@ TERMINAL_HINT = "This waits for an assistant (MCP on stdin). Try `wan-mcp demo`;
 def main() -> int:
     """Run `wan-mcp`; without a command, the server on standard input and output."""
     if len(sys.argv) == 1:  # every host starts it like this, so nothing else is imported first
-        return _stdio()
+        try:
+            return _stdio()
+        except KeyboardInterrupt:  # before the server is ready; then it ends in order
+            return INTERRUPTED
     from wan_mcp.cli.commands import run
 
     return run(sys.argv[1:], os.environ, report_error)
@@ -41,8 +44,6 @@ def _stdio() -> int:
         from wan_mcp.transports.stdio import run_stdio
     except Exception as exc:  # a package that is missing, damaged, or of another version
         return report_error(BROKEN.format(type(exc).__name__, exc), BROKEN_INSTALLATION)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     try:
         server = build_server(Settings.read(os.environ), local=True)
     except BadSettings as exc:

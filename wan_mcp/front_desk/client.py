@@ -24,7 +24,8 @@ def names_revision(params: dict[str, Any]) -> bool:
 def modern_revision(params: dict[str, Any], known: Sequence[str]) -> str | None:
     """The revision of a request that carries one of these, with nothing beside it but `_meta`."""
     meta = params.get("_meta")
-    if params.keys() != {"_meta"} or not isinstance(meta, dict) or not _is_meta(meta):
+    reserved = (_REVISION, _CAPABILITIES, _INFO)
+    if params.keys() != {"_meta"} or not isinstance(meta, dict) or not _is_meta(meta, reserved):
         return None
     is_complete = is_capabilities(meta.get(_CAPABILITIES)) and (
         _INFO not in meta or is_implementation(meta[_INFO])
@@ -79,11 +80,11 @@ def _is_nothing_but_objects(given: object) -> bool:
 
 def _has_plain_meta(params: dict[str, Any]) -> bool:
     meta = params.get("_meta", {})
-    return isinstance(meta, dict) and _REVISION not in meta and _is_meta(meta)
+    return isinstance(meta, dict) and _is_meta(meta)
 
 
-def _is_meta(meta: dict[str, Any]) -> bool:
+def _is_meta(meta: dict[str, Any], reserved: Sequence[str] = ()) -> bool:
+    """Whether nothing in it means anything but a token, and these names of the protocol's own."""
     token = meta.get("progressToken", "")
-    reserved = {name for name in meta if name.startswith(_PREFIX)}
     is_token = isinstance(token, str) or type(token) is int
-    return is_token and reserved <= {_REVISION, _CAPABILITIES, _INFO}
+    return is_token and all(name in reserved for name in meta if name.startswith(_PREFIX))

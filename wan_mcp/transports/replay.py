@@ -18,6 +18,9 @@ from wan_mcp.transports.recording import record
 KEEP_AFTER_SECONDS = 2.0
 """From the start of serving until a missing snapshot is recorded: a host's first requests are
 answered by then. Recording takes about 0.1 s, once for each set of versions."""
+CONFIRM_SECONDS = 30.0
+"""How long the messages behind wait for the SDK's answer to one that the desk has answered. It
+takes milliseconds; an SDK that never answers must not hold up what follows."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +43,24 @@ class Replay:
         self._differing: list[tuple[str, object]] = []
         """The methods that the desk answered wrongly, and what the SDK answered."""
 
-    def expect(self, message: object, answer: bytes) -> anyio.Event:
-        """Note that a message has this answer; the event is set when the SDK has given its own."""
+    def expect(self, message: object, answer: bytes) -> None:
+        """Note that a message, which the session gets next, has this answer already."""
         self._confirmed = anyio.Event()
         self._expected = json.loads(answer)
         if isinstance(message, JSONRPCRequest):
             self._method = message.method
         else:  # the desk has read a message where there is none
             self._compare(None)
-        return self._confirmed
+
+    async def confirmation(self) -> None:
+        """Return when the SDK has answered the expected message, or is not likely to any more.
+
+        An answer after that reaches the client as a second one: better than one that is missing.
+        """
+        with anyio.move_on_after(CONFIRM_SECONDS):
+            await self._confirmed.wait()
+        if not self._confirmed.is_set():
+            self._compare(None)
 
     def has_sent(self, message: JSONRPCMessage) -> bool:
         """Whether the client has an answer to this request already, from the desk."""

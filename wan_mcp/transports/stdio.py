@@ -153,7 +153,8 @@ class _Intake:
     async def _take(self, line: Line, answer: bytes | None) -> None:
         """Let the SDK answer a line. When the desk has answered it, wait until the SDK has, too."""
         message = decoded(line)
-        answered = self._replay.expect(message, answer) if answer else None
+        if answer is not None:
+            self._replay.expect(message, answer)
         if isinstance(message, Unreadable):
             await self._send(SessionMessage(message.answer))
             message = None
@@ -165,8 +166,8 @@ class _Intake:
                 message = None
         if message is not None:
             await self._session.send(SessionMessage(message))
-        if answered is not None:
-            await answered.wait()
+        if answer is not None:
+            await self._replay.confirmation()
 
     async def _send(self, answer: SessionMessage) -> None:
         with suppress(anyio.BrokenResourceError):  # the client no longer reads
