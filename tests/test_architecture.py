@@ -39,7 +39,8 @@ ROOMS = {
     "transports": "front_desk",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "cli": "errors file_lock pixeldojo sandbox server settings surface transports web wording",
+    "cli": "errors file_lock front_desk pixeldojo sandbox server settings surface transports web "
+    "wording",
     "__main__": "cli front_desk server settings transports",
     "__init__": "",
 }
