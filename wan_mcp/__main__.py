@@ -20,7 +20,10 @@ def main() -> int:
             return INTERRUPTED
     from wan_mcp.cli.commands import run
 
-    return run(sys.argv[1:], os.environ, report_error)
+    try:
+        return run(sys.argv[1:], os.environ, report_error)
+    except ImportError as exc:
+        return report_broken(exc)
 
 
 def report_error(sentence: object, code: int = USAGE_ERROR) -> int:
@@ -28,6 +31,11 @@ def report_error(sentence: object, code: int = USAGE_ERROR) -> int:
     line = f"wan-mcp: {sentence}".replace("\n", " ")
     sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
     return code
+
+
+def report_broken(exc: Exception) -> int:
+    """Write that a package cannot be imported; returns the exit code for it."""
+    return report_error(BROKEN.format(type(exc).__name__, exc), BROKEN_INSTALLATION)
 
 
 def _stdio() -> int:
@@ -43,7 +51,7 @@ def _stdio() -> int:
         from wan_mcp.settings import BadSettings, Settings
         from wan_mcp.transports.stdio import run_stdio
     except Exception as exc:  # a package that is missing, damaged, or of another version
-        return report_error(BROKEN.format(type(exc).__name__, exc), BROKEN_INSTALLATION)
+        return report_broken(exc)
     try:
         server = build_server(Settings.read(os.environ), local=True)
     except BadSettings as exc:

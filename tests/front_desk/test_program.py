@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from urllib.request import urlopen
 
 import pytest
 
@@ -64,8 +65,8 @@ class Program:
 
 
 @contextmanager
-def program(folder: Path, rest: str, **variables: str) -> Iterator[Program]:
-    """Start the server, in whose imports httpx2 is a gate and then this rest."""
+def program(folder: Path, rest: str, *words: str, **variables: str) -> Iterator[Program]:
+    """Start the program with these words, in whose imports httpx2 is a gate and then this rest."""
     packages = folder / "packages"
     packages.mkdir()
     (packages / "httpx2.py").write_text(GATE + rest)
@@ -80,7 +81,7 @@ def program(folder: Path, rest: str, **variables: str) -> Iterator[Program]:
             "GATE": str(gates.getsockname()[1]),
             **variables,
         }
-        command = [sys.executable, "-m", "wan_mcp"]
+        command = [sys.executable, "-m", "wan_mcp", *words]
         popen = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=folder
         )
@@ -144,3 +145,17 @@ def test_ctrl_c_during_the_imports_ends_the_program_quietly(tmp_path: Path) -> N
         server.popen.send_signal(signal.SIGINT)
 
         assert server.ended() == (130, [], "")
+
+
+def test_health_over_http_is_answered_before_the_sdk_is_imported(tmp_path: Path) -> None:
+    """And an import that fails ends this program with the same sentence (ours)."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with program(tmp_path, BROKEN, "http", "--port", str(port)) as server:
+        with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=SLOW_MACHINE_SECONDS) as response:
+            assert json.load(response) == {"status": "ok"}
+        server.go_on()
+        code, _, errors = server.ended()
+
+    assert (code, errors.count("\n")) == (1, 1)
+    assert errors.startswith("wan-mcp: cannot start")
