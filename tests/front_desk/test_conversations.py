@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from mcp.server.context import CallNext, HandlerResult
 
 from tests.front_desk.talk import (
+    CLIENT,
+    ENVELOPE,
     HANDSHAKE,
     INITIALIZED,
     LISTS,
@@ -25,6 +27,8 @@ from tests.front_desk.talk import (
     request,
     same_with_and_without,
 )
+from wan_mcp.front_desk.conversation import Conversation
+from wan_mcp.front_desk.snapshot import Snapshot
 from wan_mcp.surface.calls import RequestContext
 from wan_mcp.transports import replay
 
@@ -72,6 +76,11 @@ UNUSUAL: dict[str, list[Message | bytes]] = {
     "initialize in the modern era": [modern(1, "tools/list"), hello(2), modern(3, "tools/list")],
     "modern list after initialize": [hello(1), modern(2, "tools/list"), request(3, "tools/list")],
     "old list in the modern era": [modern(1, "tools/list"), request(2, "tools/list")],
+    "initialize with a revision beside": [
+        hello(1, _meta=ENVELOPE),
+        modern(2, "tools/list"),
+        request(3, "tools/list"),
+    ],
     "unknown first": [request(1, "foo/bar"), modern(2, "server/discover"), hello(3)],
     "unknown modern revision": [modern(1, "server/discover", **{f"{PREFIX}protocolVersion": "x"})],
     "no capabilities": [modern(1, "server/discover", **{f"{PREFIX}clientCapabilities": None})],
@@ -118,6 +127,26 @@ def test_an_unusual_beginning_is_the_same_with_the_desk(
 ) -> None:
     """What is not certain is left to the SDK (ours)."""
     anyio.run(same_with_and_without, Server(), messages, answers)
+
+
+LEFT_TO_SDK: dict[str, list[Message]] = {
+    "an id of a request without an answer": [request(2, "tools/call"), request(2, "tools/list")],
+    "such an id as a text": [request(2, "tools/call"), request("2", "tools/list")],
+    "a name of another revision": [request(2, "tools/list", _meta={f"{PREFIX}clientInfo": CLIENT})],
+    "a name that only the SDK may know": [request(2, "tools/list", _meta={f"{PREFIX}x": 1})],
+}
+
+
+@pytest.mark.parametrize("messages", LEFT_TO_SDK.values(), ids=LEFT_TO_SDK)
+def test_what_may_be_answered_otherwise_is_left_to_the_sdk(
+    messages: list[Message], answers: Message
+) -> None:
+    """Also where this release of it would answer alike (ours)."""
+    conversation = Conversation(Snapshot(answers))
+    first, *rest = [conversation.answer(line) for line in as_lines([hello(1), *messages])]
+
+    assert first is not None
+    assert rest == [None] * len(messages)
 
 
 POOL: list[Callable[[int], Message | bytes]] = [

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import selectors
 import socket
 from collections.abc import Iterator
 from threading import Semaphore
@@ -91,32 +92,20 @@ def test_a_caller_that_leaves_is_forgotten(desk: HealthDesk) -> None:
 
 
 def test_callers_beyond_the_limit_wait_in_the_queue_of_the_system(
-    desk: HealthDesk, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each connection is an open file (ours)."""
     monkeypatch.setattr(health, "MAX_KEPT", 1)
-    accepted = watched(desk, monkeypatch)
-    with caller(desk) as first:
-        accepted.acquire()
-        with caller(desk, QUESTION) as second:
-            (kept,) = desk.hand_over()
-            queued, _ = desk.listener.accept()
-            with kept, queued:
-                assert kept.getpeername() == first.getsockname()
-                assert queued.getpeername() == second.getsockname()
+    with listen("127.0.0.1", 0) as listener:
+        desk = HealthDesk(listener)
+        desk._selector.register(listener, selectors.EVENT_READ)
+        with caller(desk), caller(desk, QUESTION):
+            desk._accept()
+            next_ones = desk._selector.select(0)
+            for kept in desk.hand_over():
+                kept.close()
 
-
-def watched(desk: HealthDesk, monkeypatch: pytest.MonkeyPatch) -> Semaphore:
-    """Is released for each connection that is accepted."""
-    accepted, accept = Semaphore(0), desk.listener.accept
-
-    def accept_and_say_so() -> tuple[socket.socket, object]:
-        connection = accept()
-        accepted.release()
-        return connection
-
-    monkeypatch.setattr(desk.listener, "accept", accept_and_say_so)
-    return accepted
+    assert next_ones == []
 
 
 def test_without_a_free_descriptor_the_desk_tries_once(
