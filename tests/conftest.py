@@ -1,8 +1,13 @@
 """What all tests share: the async backend, and a separate data folder for each test."""
 
+import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 
 @pytest.fixture
@@ -35,3 +40,21 @@ def patient_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that reads videos may need seconds to start on a busy machine (observed)."""
     monkeypatch.setattr("wan_mcp.inputs.decoder_process.ANSWER_SECONDS", 600.0)
     monkeypatch.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 600.0)
+
+
+_check_schema: Callable[[Any], None] = Draft202012Validator.check_schema
+
+
+@cache
+def _check_text(schema: str) -> None:
+    _check_schema(json.loads(schema))
+
+
+@pytest.fixture(autouse=True)
+def each_schema_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every client of a test checks the same schemas of our tools, which takes 0.1 s each time."""
+
+    def check_schema(schema: Any) -> None:
+        _check_text(json.dumps(schema, sort_keys=True))
+
+    monkeypatch.setattr(Draft202012Validator, "check_schema", check_schema)

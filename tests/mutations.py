@@ -19,6 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("wan_mcp", "tests", "pyproject.toml", "README.md")
 CRASH, RACES, CANCEL = (f"tests/payments/test_{name}.py" for name in ("crash", "races", "cancel"))
+RULES, LIMITS = "tests/ledger/test_rules.py", "tests/ledger/test_ledger_limits.py"
+MATCHING, LOST = "tests/payments/test_matching.py", "tests/payments/test_reconciliation.py"
+WAITING, SPENDING = "tests/polling/test_waiting.py", "tests/surface/test_spending.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
 
@@ -130,6 +133,84 @@ MUTATIONS = (
             )
         ],
         [f"{RACES}::test_nobody_else_can_write_while_the_caps_are_counted"],
+    ),
+    Mutation(
+        "one odd answer ends a job",
+        [
+            (
+                "ledger/rules.py",
+                "since is not None and (now - since).total_seconds() >= CONFIRM_SECONDS",
+                "True",
+            )
+        ],
+        [
+            f"{RULES}::test_an_end_without_a_video_needs_a_second_reading_some_seconds_later",
+            f"{WAITING}::test_one_odd_answer_is_not_the_end_of_a_job",
+        ],
+    ),
+    Mutation(
+        "a failure wins over a video",
+        [
+            (
+                "ledger/rules.py",
+                "end is State.FAILED or (end is State.COMPLETED and job.video_url is not None)",
+                "end is State.FAILED",
+            )
+        ],
+        [
+            f"{RULES}::test_a_video_wins_over_any_failure",
+            f"{WAITING}::test_a_failed_job_whose_film_appears_later_is_completed",
+        ],
+    ),
+    Mutation(
+        "a matching seed is proof enough",
+        [
+            (
+                "payments/matching.py",
+                "return not differences(record, each) - self._unreliable",
+                "return True",
+            )
+        ],
+        [
+            f"{MATCHING}::test_a_job_that_shows_anything_else_than_was_asked_for_is_not_the_requests",
+        ],
+    ),
+    Mutation(
+        "a job that two requests could have started is given to one",
+        [
+            (
+                "payments/matching.py",
+                "if len(own) != 1 or self._rivals(record, own[0]):",
+                "if len(own) != 1:",
+            )
+        ],
+        [f"{MATCHING}::test_a_job_that_two_requests_could_have_started_is_given_to_neither"],
+    ),
+    Mutation(
+        "absence is concluded while a job could be the request's",
+        [
+            (
+                "payments/reconciliation.py",
+                "elif doubts := jobs.doubts(record):",
+                "elif doubts := 0:",
+            )
+        ],
+        [
+            f"{LOST}::test_what_two_requests_could_have_started_stays_unknown_and_is_never_proven_away"
+        ],
+    ),
+    Mutation(
+        "one reading of the list proves that there is no job",
+        [("ledger/rules.py", "PROOF_READINGS = 3", "PROOF_READINGS = 1")],
+        ["tests/payments/test_one_reconciler.py::test_readings_that_are_close_together_count_once"],
+    ),
+    Mutation(
+        "the price page is believed against the last charge",
+        [("ledger/expected_price.py", "max(self.named, self.charged or 0.0)", "self.named")],
+        [
+            f"{LIMITS}::test_limits_believe_the_last_charge_when_it_is_higher_than_the_page",
+            f"{SPENDING}::test_the_question_names_the_last_charge_when_it_is_higher_than_the_page",
+        ],
     ),
 )
 

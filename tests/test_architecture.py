@@ -50,7 +50,7 @@ OUTSIDE = {
     "mcp": "surface server transports cli.demo",
     "httpx": "pixeldojo.exchange web.fetch cli.demo_sandbox",
     "truststore": "pixeldojo.exchange web.fetch",
-    "av": "inputs.probe videos.contact_sheet sandbox",
+    "av": "inputs.probe videos.contact_sheet videos.filters sandbox",
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",
     "starlette": "transports.http",

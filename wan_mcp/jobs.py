@@ -18,6 +18,12 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
+from wan_mcp.ledger.expected_price import (
+    SEARCHED_JOBS,
+    SEARCHED_STATES,
+    ExpectedPrice,
+    expected_price,
+)
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
 from wan_mcp.models import JobStatus, Replacement
@@ -131,6 +137,16 @@ class Jobs:
         """Credits that a job costs, as PixelDojo states; None if it cannot be read."""
         return await self._price.estimate()
 
+    async def price(self, wanted: Replacement) -> ExpectedPrice:
+        """What a request will probably cost, as PixelDojo states and as it last charged.
+
+        Raises:
+            LedgerUnavailable: what was charged cannot be read.
+        """
+        named, account = await self.estimate(), await self._account()
+        charged = await self._ledger.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
+        return expected_price(named, wanted, charged)
+
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""
         return await self._ledger.equal(await self._account(), wanted) is not None
@@ -174,11 +190,12 @@ class Jobs:
             claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
         left = until - self.clock.monotonic()
         view = await self._settled(claim, left)
+        price = ExpectedPrice(estimate, claim.record.estimate if claim.created else None)
         return replace(
             view,
             joined=not claim.created,
             query_differs=claim.query_differs,
-            notes=tuple(notes),
+            notes=tuple(filter(None, [*notes, price.why])),
         )
 
     async def known(self, id: str) -> JobView | None:

@@ -46,11 +46,13 @@ class Host:
     """A host with many open calls at one server.
 
     Attributes:
+        leaves: whether the server may end, because its standard input is being closed.
         notifications: how many progress notifications have arrived.
         all_informed: is set when every waiter has got one.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.leaves = False
         self.notifications = 0
         self.all_informed = asyncio.Event()
         self._informed: set[int] = set()
@@ -90,7 +92,11 @@ class Host:
         self._process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     async def listen(self) -> None:
-        """Read what the server sends until it ends."""
+        """Read what the server sends until it ends.
+
+        Raises:
+            RuntimeError: it ended by itself, so no open call will ever be answered.
+        """
         assert self._process.stdout
         async for line in self._process.stdout:
             message = json.loads(line)
@@ -98,6 +104,8 @@ class Host:
                 self._note(message["params"]["progressToken"])
             elif not (answer := self._open.pop(message["id"])).cancelled():
                 answer.set_result(message["result"])
+        if not self.leaves:
+            raise RuntimeError("the server ended by itself; its last words are above")
 
     def _note(self, call: int) -> None:
         self.notifications += 1
@@ -129,14 +137,20 @@ async def served(command: Sequence[str], scene: Scene) -> AsyncIterator[Host]:
         *command, stdin=pipe, stdout=pipe, limit=1 << 20, env={**os.environ, **given}
     )
     host = Host(process)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(host.listen())
-        await host.ask("initialize", HELLO)
-        host.send({"method": "notifications/initialized"})
-        yield host
-        assert process.stdin
-        process.stdin.close()
-        await process.wait()
+    try:
+        # If the server ends by itself, `listen` fails, and the group cancels whatever waits here.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(host.listen())
+            await host.ask("initialize", HELLO)
+            host.send({"method": "notifications/initialized"})
+            yield host
+            host.leaves = True
+            assert process.stdin
+            process.stdin.close()
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 @dataclass
@@ -278,6 +292,7 @@ def main(given: Sequence[str]) -> int:
             return serve_and_watch(log)
         case ["process", folder, base, number]:
             asyncio.run(run_process(folder, base, int(number)))
+            return 0
     report = Report()
     for name in given or SCENARIOS:
         SCENARIOS[name](report)

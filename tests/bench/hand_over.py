@@ -37,14 +37,26 @@ class Processes:
         }
 
     def signal(self, agent: str, number: signal.Signals) -> None:
-        """Send a signal to the process with this user agent."""
+        """Send a signal to the process with this user agent.
+
+        Raises:
+            RuntimeError: a process has ended that nobody killed.
+        """
+        self._require_all()
         self._running[agent].send_signal(number)
+        if number is signal.SIGKILL:
+            self._running.pop(agent).wait()
 
     def close(self) -> None:
         """Kill all processes."""
         for process in self._running.values():
             process.kill()
             process.wait()
+
+    def _require_all(self) -> None:
+        for agent, process in self._running.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{agent} ended with {process.returncode}")
 
     def agents(self) -> list[str]:
         """The user agent of each request, in the order of arrival."""

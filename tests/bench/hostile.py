@@ -57,6 +57,7 @@ class Server:
         self._sent: dict[int, float] = {}
         self._answers: dict[int, tuple[float, dict[str, Any]]] = {}
         self._heard = threading.Condition()
+        self._has_ended = False
         threading.Thread(target=self._listen, daemon=True).start()
         hello = {"capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
         self.wait(self.ask("initialize", protocolVersion="2025-11-25", **hello))
@@ -76,8 +77,9 @@ class Server:
     def wait(self, id: int, seconds: float = 120) -> dict[str, Any]:
         """The result of a request."""
         with self._heard:
-            if not self._heard.wait_for(lambda: id in self._answers, seconds):
-                raise TimeoutError(f"no answer to request {id}")
+            self._heard.wait_for(lambda: id in self._answers or self._has_ended, seconds)
+            if id not in self._answers:
+                raise TimeoutError(f"no answer to request {id}; ended: {self._has_ended}")
             answer = self._answers[id][1]
         result: dict[str, Any] = answer["result"]
         data: dict[str, Any] = result.get("structuredContent", result)
@@ -115,6 +117,9 @@ class Server:
                 if "id" in message:
                     self._answers[message["id"]] = now, message
                 self._heard.notify_all()
+        with self._heard:
+            self._has_ended = True
+            self._heard.notify_all()
 
 
 async def host_files(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

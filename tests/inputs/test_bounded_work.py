@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.inputs.hostile import PICTURES
-from tests.inputs.test_preflight import jpeg, png
+from tests.inputs.test_preflight import jpeg, png, whole
 from wan_mcp.inputs import image_headers
-from wan_mcp.inputs.image_headers import MAX_PARTS, image_size, is_cut_off
+from wan_mcp.inputs.image_headers import MAX_PARTS, End, end_of, image_size
 
 SEGMENT = b"\xff\xe2\0\2"
 END = b"\xff\xd9"
@@ -36,7 +36,7 @@ def test_an_image_of_many_parts_is_not_followed_to_its_end(
     counting = Counting()
     monkeypatch.setattr(image_headers, "struct", counting)
     image_size(PICTURES[kind][:262_144])
-    is_cut_off(PICTURES[kind])
+    end_of(whole(PICTURES[kind]))
 
     # A directory of EXIF may fill each of the parts: twelve bytes an entry.
     assert counting.asked <= 2 * MAX_PARTS + 2 + 262_144 // 12
@@ -45,7 +45,7 @@ def test_an_image_of_many_parts_is_not_followed_to_its_end(
 def test_an_image_that_is_not_followed_to_its_end_is_no_verdict() -> None:
     """Its size is not known, and its end may be there."""
     for picture in (PICTURES["many-segments"], PICTURES["many-chunks"]):
-        assert not is_cut_off(picture)
+        assert end_of(whole(picture)) is End.UNKNOWN
     assert image_size(PICTURES["many-segments"]) is None
 
 
@@ -53,9 +53,9 @@ def test_an_image_that_is_not_followed_to_its_end_is_no_verdict() -> None:
 def test_an_image_of_as_many_parts_as_real_ones_is_judged(parts: int) -> None:
     """Profiles, comments and previews stand before the picture in segments of their own."""
     photo, drawing = jpeg(640, 480), png(640, 480)
-    whole = photo[:2] + SEGMENT * parts + photo[2:]
-    chunks = drawing[:-12] + CHUNK * parts + drawing[-12:]
+    photo = photo[:2] + SEGMENT * parts + photo[2:]
+    drawing = drawing[:-12] + CHUNK * parts + drawing[-12:]
 
-    assert image_size(whole) == (640, 480)
-    assert (is_cut_off(whole), is_cut_off(whole[: whole.rindex(END)])) == (False, True)
-    assert (is_cut_off(chunks), is_cut_off(chunks[:-12])) == (False, True)
+    assert image_size(photo) == (640, 480)
+    for good, cut in ((photo, photo[: photo.rindex(END)]), (drawing, drawing[:-12])):
+        assert (end_of(whole(good)), end_of(whole(cut))) == (End.UNKNOWN, End.MISSING)

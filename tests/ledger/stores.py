@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
+from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -132,6 +133,13 @@ async def sent(ledger: Ledger, record: Record) -> Record:
     return found
 
 
+async def confirmed(ledger: Ledger, job: Job) -> Record:
+    """The record after two readings of its job, with the time between them that an end needs."""
+    await ledger.record_update(ME, job)
+    with patch.object(rules, "CONFIRM_SECONDS", 0.0):
+        return (await ledger.record_update(ME, job)).record
+
+
 async def record_in(
     ledger: Ledger, state: State, request: Replacement = WANTED, video_url: str | None = None
 ) -> Record:
@@ -147,5 +155,5 @@ async def record_in(
         return await ledger.conclude(record, state, "404 three times")
     if state is not State.ACCEPTED:
         ended = reported(JobStatus(state), job_id=record.job_id, video_url=video_url)
-        return (await ledger.record_update(ME, ended)).record
+        return await confirmed(ledger, ended)
     return record

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -19,12 +19,14 @@ from tests.ledger.stores import (
     WANTED,
     Store,
     claimed,
+    confirmed,
     opened,
     record_in,
     reported,
     sent,
     wanted,
 )
+from wan_mcp.ledger import rows, rules
 from wan_mcp.ledger.contract import Fenced, Ledger
 from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -237,6 +239,29 @@ async def test_old_job_in_another_spelling_is_not_the_answer(store: Store, ledge
     assert (await ledger.claim(ME, spelt, generated_seed=8, estimate=2.0)).created
 
 
+async def test_a_submit_reads_no_record_that_could_not_be_its_answer(
+    store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or every job would be started more slowly than the one before."""
+    for number in range(5):
+        record = await sent(ledger, await claimed(ledger, wanted(number)))
+        await ledger.accept(record, reported(JobStatus.COMPLETED, job_id=f"job-{number}"))
+        store.now += timedelta(minutes=16)
+    read: list[str] = []
+    record_of = rows._record
+
+    def noted(row: Sequence[object]) -> Record:
+        record = record_of(row)
+        read.append(record.submission_id)
+        return record
+
+    monkeypatch.setattr(rows, "_record", noted)
+    new = await claimed(ledger, wanted(5))
+    await ledger.accept(await sent(ledger, new), reported(job_id="job-5"))
+
+    assert set(read) <= {new.submission_id}
+
+
 async def test_another_seed_is_another_request(ledger: Ledger) -> None:
     """A caller gets another video by another seed (promises 8)."""
     assert (await claimed(ledger, wanted(1))).submission_id != (
@@ -397,7 +422,7 @@ async def test_an_answer_that_comes_after_the_end_of_its_job_changes_no_end(
         ended = await ledger.conclude(found, end, "404 three times")
     else:
         job = reported(JobStatus(end), video_url=VIDEO_URL)
-        ended = (await ledger.record_update(ME, job)).record
+        ended = await confirmed(ledger, job)
 
     assert (await ledger.accept(record, reported())).state is end
     assert await ledger.find(ME, "job-1") == ended
@@ -521,6 +546,48 @@ async def test_end_of_a_job_is_final(ledger: Ledger, end: JobStatus, later: JobS
     assert recorded.record.ended_at == record.ended_at
 
 
+async def test_an_end_is_confirmed_across_restarts_and_by_another_process(store: Store) -> None:
+    """The first report is in the ledger, so the next process needs only one reading."""
+    first = store.ledger()
+    record = await record_in(first, State.ACCEPTED)
+    failed = reported(JobStatus.FAILED, job_id=record.job_id)
+    once = (await first.record_update(ME, failed)).record
+    await store.end(first, killed=True)
+    store.later(rules.CONFIRM_SECONDS)
+    second = store.ledger()
+    joined = await second.claim(ME, WANTED, generated_seed=1, estimate=2)
+    twice = (await second.record_update(ME, failed)).record
+
+    assert (once.state, joined.created) == (State.ACCEPTED, False)
+    assert (twice.state, twice.ended_at) == (State.FAILED, store.now)
+
+
+async def test_a_video_after_a_failure_is_saved_and_found_by_the_equal_call(
+    ledger: Ledger,
+) -> None:
+    """The job is paid: its video is still to be saved, and nobody pays for it again."""
+    record = await record_in(ledger, State.FAILED)
+    job = reported(JobStatus.COMPLETED, job_id=record.job_id, video_url=VIDEO_URL)
+    completed = (await ledger.record_update(ME, job)).record
+    again = await ledger.claim(ME, WANTED, generated_seed=1, estimate=2)
+
+    assert (completed.state, completed.video_url) == (State.COMPLETED, VIDEO_URL)
+    assert await ledger.coordination.unsaved(ME) == [completed]
+    assert (again.created, again.record) == (False, completed)
+
+
+async def test_a_failure_that_was_read_before_the_answer_came_is_no_second_reading(
+    ledger: Ledger,
+) -> None:
+    """The record of the reading is merged into that of the request, and the report with it."""
+    record = await record_in(ledger, State.SENDING)
+    await ledger.record_update(ME, reported(JobStatus.FAILED, error="no face"))
+    merged = await ledger.accept(record, reported())
+
+    assert (merged.state, merged.end_is_unconfirmed) == (State.ACCEPTED, True)
+    assert await ledger.recent(ME) == [merged]
+
+
 async def test_video_reported_after_the_end_is_added(ledger: Ledger) -> None:
     """A completed job without a usable link is read again, and the link is kept."""
     record = await record_in(ledger, State.COMPLETED)
@@ -535,6 +602,8 @@ async def test_video_reported_after_the_end_is_added(ledger: Ledger) -> None:
 async def test_lost_job_is_revived_only_by_its_end(ledger: Ledger, word: JobStatus) -> None:
     """`lost` is our conclusion: a completed or failed job replaces it, a running one does not."""
     record = await record_in(ledger, State.LOST)
+    if word is JobStatus.FAILED:
+        await confirmed(ledger, reported(word, job_id=record.job_id))
     recorded = await ledger.record_update(ME, reported(word, job_id=record.job_id))
 
     assert recorded.ignored is (word is JobStatus.RUNNING)
@@ -572,7 +641,7 @@ async def test_one_job_id_for_two_requests_keeps_both_records(ledger: Ledger) ->
     for number in range(2):
         record = await record_in(ledger, State.SENDING, wanted(number))
         await ledger.accept(record, reported())
-    await ledger.record_update(ME, reported(JobStatus.FAILED, error="no face"))
+    await confirmed(ledger, reported(JobStatus.FAILED, error="no face"))
 
     assert [(record.state, record.error) for record in await ledger.recent(ME)] == [
         (State.FAILED, "no face"),

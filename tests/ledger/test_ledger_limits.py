@@ -12,6 +12,7 @@ from tests.ledger.stores import (
     WANTED,
     Store,
     claimed,
+    confirmed,
     opened,
     record_in,
     reported,
@@ -104,6 +105,38 @@ async def test_charge_replaces_the_estimate(store: Store) -> None:
     assert (await refusal(ledger, wanted(3))).used == 9
 
 
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (SpendingLimits(50, None, None, None), "WAN_MCP_MAX_CREDITS_PER_JOB"),
+        (SpendingLimits(None, 100, None, None), "WAN_MCP_MAX_CREDITS_PER_DAY"),
+    ],
+)
+async def test_limits_believe_the_last_charge_when_it_is_higher_than_the_page(
+    store: Store, limits: SpendingLimits, setting: str
+) -> None:
+    """The page names 2 credits and 60 are charged: the first job corrects it (promises 10)."""
+    first = store.ledger(limits)
+    record = await record_in(first, State.SENDING)
+    await first.accept(record, reported(credit_cost=60))
+    refused = await refusal(store.ledger(limits), wanted(2), 2)
+
+    assert refused.setting == setting
+    assert "cost 60 credits, although PixelDojo's model page names 2" in refused.what
+
+
+async def test_a_job_under_way_reserves_what_the_last_one_cost(store: Store) -> None:
+    """Several jobs before the first answer would otherwise be counted at the page's price."""
+    ledger = store.ledger(SpendingLimits(None, 200, None, None))
+    record = await record_in(ledger, State.SENDING)
+    await ledger.accept(record, reported(credit_cost=60))
+    reserved = [await claimed(ledger, wanted(number), 2) for number in (1, 2)]
+    refused = await refusal(ledger, wanted(3), 2)
+
+    assert [record.estimate for record in reserved] == [60, 60]
+    assert refused.used == 180
+
+
 async def test_first_job_of_unknown_price_uses_the_whole_daily_limit(store: Store) -> None:
     """One is allowed and shows the price. Then the highest known price counts for the next."""
     ledger = store.ledger(SpendingLimits(None, 10, None, None))
@@ -115,6 +148,30 @@ async def test_first_job_of_unknown_price_uses_the_whole_daily_limit(store: Stor
 
     assert refused.used == 10
     assert (await refusal(ledger, wanted(3), None)).used == 8
+
+
+@pytest.mark.parametrize("estimate", [2.0, None])
+async def test_a_job_whose_price_is_not_known_yet_is_the_reason_and_not_the_day(
+    store: Store, estimate: float | None
+) -> None:
+    """The answer to it names the price within seconds: nobody has to wait until tomorrow (ours)."""
+    ledger = store.ledger(SpendingLimits(None, 10, None, None))
+    await claimed(ledger, wanted(1), None)
+    refused = await refusal(ledger, wanted(2), estimate)
+
+    assert "the price of 1 earlier job is not known yet" in refused.what
+    assert "room again" not in refused.what
+    assert (refused.retry_safe, refused.wait_seconds) == (False, None)
+    assert "once it shows a job with its credits" in refused.next_step
+    assert "If it never does: There is room again at 2026-11-24 12:00" in refused.next_step
+
+
+async def test_a_job_that_exceeds_the_whole_day_is_refused_for_its_own_price(store: Store) -> None:
+    """No price of another job could help it."""
+    ledger = store.ledger(SpendingLimits(None, 10, None, None))
+    await claimed(ledger, wanted(1), None)
+
+    assert "this job counts as 11" in (await refusal(ledger, wanted(2), 11)).what
 
 
 @pytest.mark.parametrize("estimate", [None, 0.0, 2.0])
@@ -205,7 +262,7 @@ async def test_jobs_in_flight_are_limited(store: Store) -> None:
     await record_in(ledger, State.INTENT, wanted(1))
     record = await record_in(ledger, State.ACCEPTED, wanted(2))
     refused = await refusal(ledger, wanted(3))
-    await ledger.record_update(ME, reported(JobStatus.FAILED, job_id=record.job_id))
+    await confirmed(ledger, reported(JobStatus.FAILED, job_id=record.job_id))
 
     assert refused.setting == "WAN_MCP_MAX_IN_FLIGHT"
     assert (refused.limit, refused.used, refused.frees_at) == (2, 2, None)

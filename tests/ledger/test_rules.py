@@ -79,17 +79,25 @@ def test_a_job_of_a_request_without_a_date_of_sending_was_sent_by_now() -> None:
     assert rules.accepted(record_in(State.INTENT), reported(), after(9)).sent_at == after(9)
 
 
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [(JobStatus.COMPLETED, State.COMPLETED), (JobStatus.FAILED, State.FAILED)],
-)
-def test_an_answer_with_a_finished_job_ends_the_record(status: JobStatus, state: State) -> None:
+def test_an_answer_with_a_completed_job_ends_the_record() -> None:
     """The record is accepted and ended at the same moment (assumed)."""
-    job = reported(status, video_url="https://temp.example/film.mp4#t", error="no face")
+    job = reported(JobStatus.COMPLETED, video_url="https://temp.example/film.mp4#t")
     accepted = rules.accepted(record_in(State.SENDING, error="no answer"), job, after(9))
 
-    assert (accepted.state, accepted.accepted_at, accepted.ended_at) == (state, after(9), after(9))
-    assert (accepted.video_url, accepted.error) == ("https://temp.example/film.mp4", "no face")
+    assert (accepted.state, accepted.accepted_at) == (State.COMPLETED, after(9))
+    assert (accepted.ended_at, accepted.error) == (after(9), None)
+    assert accepted.video_url == "https://temp.example/film.mp4"
+
+
+def test_an_answer_with_a_failed_job_is_the_first_report_of_its_end() -> None:
+    """The answer to the paid request is one reading, and one reading ends nothing."""
+    job = reported(JobStatus.FAILED, error="no face")
+    accepted = rules.accepted(record_in(State.SENDING), job, after(9))
+    confirmed = rules.updated(accepted, job, after(9 + rules.CONFIRM_SECONDS))
+
+    assert (accepted.state, accepted.end_reported_at) == (State.ACCEPTED, after(9))
+    assert confirmed is not None
+    assert (confirmed.state, confirmed.error) == (State.FAILED, "no face")
 
 
 def test_a_record_beside_its_equal_has_a_dedupe_key_of_its_own() -> None:
@@ -133,8 +141,9 @@ def test_a_dead_process_leaves_what_its_commit_point_proves(left: State, becomes
 @pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.COMPLETED, JobStatus.FAILED])
 @pytest.mark.parametrize("state", [State.ACCEPTED, *sorted(ENDED)])
 def test_an_end_is_final_and_a_lost_job_may_still_end(state: State, status: JobStatus) -> None:
-    """Only our own conclusion that a job is lost gives way, and only to an end."""
-    before = record_in(state, job_id="job-1", ended_at=None if state is State.ACCEPTED else START)
+    """Our own conclusion that a job is lost gives way to an end that PixelDojo reports twice."""
+    ended_at = None if state is State.ACCEPTED else START
+    before = record_in(state, job_id="job-1", ended_at=ended_at, end_reported_at=START)
     updated = rules.updated(before, reported(status), after(9))
 
     if state is State.ACCEPTED or (state is State.LOST and status is not JobStatus.RUNNING):
@@ -152,6 +161,7 @@ def test_an_end_is_final_and_a_lost_job_may_still_end(state: State, status: JobS
 def test_a_lost_job_that_ends_loses_the_reason_of_its_loss() -> None:
     """A completed job with an error text would look like a failure."""
     lost = rules.concluded(record_in(State.ACCEPTED), State.LOST, "404 three times", after(3))
+    lost = lost.model_copy(update={"end_reported_at": after(4)})
     completed = rules.updated(lost, reported(JobStatus.COMPLETED), after(9))
     failed = rules.updated(lost, reported(JobStatus.FAILED, error="no face"), after(9))
 
@@ -180,6 +190,85 @@ def test_what_a_reading_leaves_out_stays_as_it_was() -> None:
     assert updated is not None
     assert (updated.credits_remaining, updated.credit_cost) == (98, 0)
     assert updated.vendor_status == "queued"
+
+
+def read(record: Record, *readings: tuple[float, JobStatus], **facts: object) -> Record:
+    """The record after readings of its job at these seconds."""
+    for moment, status in readings:
+        record = rules.updated(record, reported(status, **facts), after(moment)) or record
+    return record
+
+
+RUNS, FAILS = JobStatus.RUNNING, JobStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("readings", "state"),
+    [
+        ([(0, FAILS)], State.ACCEPTED),
+        ([(0, FAILS), (rules.CONFIRM_SECONDS - 0.1, FAILS)], State.ACCEPTED),
+        ([(0, FAILS), (rules.CONFIRM_SECONDS, FAILS)], State.FAILED),
+        ([(0, FAILS), (2, FAILS), (4, FAILS), (6, FAILS)], State.FAILED),
+        ([(0, FAILS), (3, RUNS), (6, FAILS)], State.ACCEPTED),
+        ([(0, FAILS), (3, RUNS), (6, FAILS), (11, FAILS)], State.FAILED),
+        ([(100, FAILS), (0, FAILS)], State.ACCEPTED),
+        ([(100, FAILS), (0, FAILS), (rules.CONFIRM_SECONDS, FAILS)], State.FAILED),
+    ],
+    ids=str,
+)
+def test_an_end_without_a_video_needs_a_second_reading_some_seconds_later(
+    readings: list[tuple[float, JobStatus]], state: State
+) -> None:
+    """After one odd answer the equal call would be paid again. A clock may be set back."""
+    assert read(record_in(State.ACCEPTED), *readings).state is state
+
+
+def test_an_unconfirmed_end_leaves_the_job_running() -> None:
+    """It has no date of its end, and PixelDojo's word for it is kept."""
+    record = read(record_in(State.ACCEPTED), (3, FAILS), vendor_status="expired", error="late")
+
+    assert (record.end_is_unconfirmed, record.end_reported_at) == (True, after(3))
+    assert (record.ended_at, record.vendor_status) == (None, "expired")
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.FAILED, State.LOST])
+def test_a_video_wins_over_any_failure(state: State) -> None:
+    """A paid video exists, whatever was reported before; no reason of a failure is left."""
+    before = record_in(state, ended_at=START, end_reported_at=START, error="no face")
+    completed = read(before, (9, JobStatus.COMPLETED), video_url="https://temp.example/film.mp4")
+
+    assert (completed.state, completed.ended_at) == (State.COMPLETED, after(9))
+    assert (completed.error, completed.end_reported_at) == (None, None)
+
+
+def test_a_confirmed_failure_needs_a_video_to_be_taken_back() -> None:
+    """The word alone brings nobody anything, and would keep an equal call from a new job."""
+    failed = record_in(State.FAILED, ended_at=START)
+
+    assert rules.updated(failed, reported(JobStatus.COMPLETED), after(9)) is None
+
+
+def test_a_report_of_a_failure_that_was_taken_back_leaves_no_reason() -> None:
+    """A running job with an error text would look like a failure."""
+    failed = rules.updated(record_in(State.ACCEPTED), reported(FAILS, error="odd"), after(1))
+    assert failed is not None
+    running = rules.updated(failed, reported(), after(2))
+
+    assert running is not None
+    assert (failed.error, running.error, running.end_reported_at) == ("odd", None, None)
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.FAILED])
+def test_a_merged_record_keeps_what_was_known_of_the_end_and_confirms_nothing(
+    state: State,
+) -> None:
+    """A reading that is copied from one record to another is still one reading."""
+    seen = record_in(state, job_id="job-1", end_reported_at=START, error="no face")
+    ours = record_in(State.ACCEPTED, job_id="job-1")
+    merged = rules.absorbed(ours, seen, after(60))
+
+    assert (merged.state, merged.end_reported_at, merged.error) == (state, START, "no face")
+    assert merged.ended_at == (after(60) if state is State.FAILED else None)
 
 
 # Readings of the job list

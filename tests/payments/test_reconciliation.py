@@ -15,6 +15,8 @@ from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.pixeldojo.priority import Priority
+from wan_mcp.pixeldojo.wire import Listed
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
@@ -286,3 +288,62 @@ async def test_readings_of_the_list_are_at_least_3_s_apart(server: Server) -> No
         await server.jobs.check(submission_id)
 
     assert len(server.sandbox.seen("GET", LIST)) == 1
+
+
+async def test_a_seed_given_again_on_purpose_does_not_take_the_job_of_the_other_request(
+    server: Server,
+) -> None:
+    """Both answers were lost, and only the second request became a job. The first one taking that
+    job would prove the second one not sent, which would then be paid twice (promises 7).
+    """
+    first = await server.lose_an_answer(work=False)
+    record = await server.ledger.find(await server.account(), first)
+    assert record is not None
+    taller = server.wanted(record.seed).model_copy(update={"resolution": "720"})
+    server.sandbox.fault("POST", RUN, faults.dropped(work=True))
+    with pytest.raises(OutcomeUnknown) as lost:
+        await server.jobs.submit(taller)
+    second = lost.value.job_id or ""
+    server.time.advance(4)
+
+    one, two = await server.jobs.check(first), await server.jobs.check(second)
+    again = await server.jobs.submit(taller)
+
+    [charge] = server.sandbox.charges
+    assert one.status is JobStatus.UNKNOWN
+    assert (two.status, two.id) == (JobStatus.RUNNING, charge.job_id)
+    assert (again.joined, again.id) == (True, charge.job_id)
+    assert len(server.sandbox.charges) == 1
+
+
+async def test_what_two_requests_could_have_started_stays_unknown_and_is_never_proven_away(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list shows seeds and nothing else: whose job it is cannot be told (promises 7)."""
+    whole_list = PixelDojo.jobs
+
+    async def only_seeds(vendor: PixelDojo, priority: Priority) -> list[Listed]:
+        listed = await whole_list(vendor, priority)
+        return [replace(each, arguments={"seed": each.seed or 0}) for each in listed]
+
+    monkeypatch.setattr(PixelDojo, "jobs", only_seeds)
+    before = await server.jobs.submit(server.wanted(seed=1))
+    server.time.advance(60)
+    await server.jobs.check(before.id)  # it has ended, and is no longer in flight
+    first = await server.lose_an_answer(work=False)
+    record = await server.ledger.find(await server.account(), first)
+    assert record is not None
+    server.sandbox.fault("POST", RUN, faults.dropped(work=True))
+    with pytest.raises(OutcomeUnknown) as lost:
+        await server.jobs.submit(
+            server.wanted(record.seed).model_copy(update={"resolution": "720"})
+        )
+    server.time.advance(60)
+    await server.jobs.submit(server.wanted(seed=2))
+    found = []
+    for seconds in (3, 600, 600, 600, 600):
+        server.time.advance(seconds)
+        found = [await server.jobs.check(id) for id in (first, lost.value.job_id or "")]
+
+    assert [view.status for view in found] == [JobStatus.UNKNOWN] * 2
+    assert all(server.sandbox.charges[1].job_id in view.why for view in found)

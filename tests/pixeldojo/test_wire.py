@@ -249,6 +249,13 @@ def test_unsafe_link_to_a_video_is_dropped_with_a_note(url: str, why: str) -> No
     assert "upload" not in (job.note or "")
 
 
+def test_long_link_to_a_video_is_kept() -> None:
+    """Storages sign links with tokens of several thousand characters (observed elsewhere)."""
+    url = "https://temp.pixeldojo.ai/1.mp4?X-Amz-Security-Token=".ljust(8_192, "x")
+
+    assert answered(status="completed", output={"video": url}).video_url == url
+
+
 def test_loopback_video_is_accepted_only_from_a_loopback_api() -> None:
     """The sandbox's videos are on this machine (ours)."""
     answer = reply(

@@ -66,7 +66,9 @@ async def test_the_list_is_read_from_five_jobs_on(
 async def test_waiters_get_an_update_from_every_list_and_the_end(
     one: Process, vendor: Vendor
 ) -> None:
-    """No single read is needed where the list names the video, or the reason (ours)."""
+    """No single read is needed where the list names the video. A failure in it counts once two
+    readings of the job itself confirm it, because a list may come from a cache twice (ours).
+    """
     async with waited_for(one, 60) as received:
         await anyio.sleep(21)
         vendor.jobs["job1"] = completed_body("job1")
@@ -77,10 +79,22 @@ async def test_waiters_get_an_update_from_every_list_and_the_end(
     assert received["job1"][-1].what == "completed"
     assert received["job1"][-1].at == pytest.approx(23, abs=3)
     assert received["job2"][-1].what == "failed"
-    assert received["job2"][-1].at == pytest.approx(23, abs=3)
+    assert received["job2"][-1].at == pytest.approx(28, abs=3)
     assert received["job3"][-1] == (60, "running", None)
     assert len(received["job3"]) >= 10
-    assert sum(reads[name] for name in JOBS) <= 1  # the probe
+    assert sum(reads[name] for name in JOBS if name != "job2") <= 1  # the probe
+    assert reads["job2"] == pytest.approx(2, abs=1)
+
+
+async def test_a_failure_that_only_the_list_shows_ends_no_job(one: Process, vendor: Vendor) -> None:
+    """The job's own readings decide: a list is not documented, and may be a copy."""
+    vendor.listed = lambda job: {**job, "status": "failed", "error": "odd"}
+    async with waited_for(one, 40) as received:
+        pass
+
+    assert {received[name][-1].what for name in JOBS} == {"running"}
+    assert len(await one.ledger.recent(one.account, frozenset({State.FAILED}))) == len(JOBS)
+    assert all(record.state is State.ACCEPTED for record in await one.ledger.recent(one.account))
 
 
 Entry = dict[str, object]

@@ -515,3 +515,19 @@ async def test_a_defect_in_a_read_is_not_repeated_for_a_minute(
     assert vendor.count()["job1"] <= 3
     assert vendor.count()["job2"] >= 15
     assert "a read of job job1 broke" in caplog.text
+
+
+async def test_without_the_ledger_too_one_odd_answer_is_not_the_end_of_a_job(
+    one: Process, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process remembers the first report while nothing can be written down (ours)."""
+    await one.accept("job1")
+    make_unavailable(one, monkeypatch, "read", "write")
+    vendor.jobs["job1"] = job_body("job1", "expired")
+    answers = [await one.jobs.check("job1")]
+    for seconds in (2, 3):
+        await anyio.sleep(seconds)
+        answers.append(await one.jobs.check("job1"))
+
+    assert [answer.status.value for answer in answers] == ["running", "running", "failed"]
+    assert [answer.end_is_unconfirmed for answer in answers] == [True, True, False]

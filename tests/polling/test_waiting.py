@@ -244,21 +244,118 @@ async def test_a_wait_whose_time_is_up_answers_with_the_next_step(
     assert f'wait_for_job with job_id "{JOB}"' in data(result)["next"]
 
 
-@pytest.mark.parametrize(("page", "status"), [(COMPLETED, "completed"), (FAILED, "failed")])
-async def test_an_ended_job_is_answered_at_once_and_never_read_again(
-    client: Client, dojo: PixelDojo, page: dict[str, object], status: str
+async def test_a_completed_job_is_answered_at_once_and_never_read_again(
+    client: Client, dojo: PixelDojo
 ) -> None:
-    """A result is final, whatever PixelDojo reports later (docs/waiting.md)."""
+    """A film is final, whatever PixelDojo reports later (docs/waiting.md)."""
     await submit(client)
-    dojo.answers = [ok(PENDING), ok(page), ok(PENDING)]
+    dojo.answers = [ok(PENDING), ok(COMPLETED), ok(PENDING)]
     first = await wait(client)
     reads = list(dojo.reads)
-    later = [await wait(client), await client.call_tool("get_job_status", {"job_id": JOB})]
+    later = [await wait(client), await look(client)]
 
     assert reads == [3, 9]
     assert dojo.reads == reads
-    assert [data(result)["status"] for result in (first, *later)] == [status] * 3
+    assert [data(result)["status"] for result in (first, *later)] == ["completed"] * 3
     assert [result.is_error for result in (first, *later)] == [False] * 3
+
+
+async def look(client: Client) -> CallToolResult:
+    return await client.call_tool("get_job_status", {"job_id": JOB})
+
+
+ODD_WORDS = ["failed", "error", "expired", "timed_out", "cancelled"]
+
+
+@pytest.mark.parametrize("word", ODD_WORDS)
+async def test_one_odd_answer_is_not_the_end_of_a_job(
+    client: Client, dojo: PixelDojo, word: str
+) -> None:
+    """The job goes on, an equal call meanwhile buys nothing, and the film is the result (ours)."""
+    await submit(client)
+    dojo.answers = [ok({"jobId": JOB, "status": word}), ok(COMPLETED)]
+    await anyio.sleep(3.5)
+    odd = await look(client)
+    again = await client.call_tool("replace_character", MEDIA)
+    ended = await wait(client)
+
+    assert (data(odd)["status"], data(odd)["vendor_status"]) == ("running", word)
+    assert "reported once that it ended without a film" in data(odd)["message"]
+    assert "wait_for_job" in data(odd)["next"]
+    assert (data(again)["charged"], data(again)["job_id"], dojo.posts) == ("no", JOB, 1)
+    assert (data(ended)["status"], data(ended)["video_url"]) == ("completed", VIDEO)
+
+
+async def test_a_failure_is_reported_after_a_second_reading_five_seconds_later(
+    client: Client, dojo: PixelDojo
+) -> None:
+    """Nobody has to wait for long until a failure is certain (ours)."""
+    await submit(client)
+    dojo.answers = [ok(PENDING), ok(FAILED)]
+    failed = await wait(client)
+
+    assert dojo.reads == [3, 9, 14]
+    assert (data(failed)["status"], data(failed)["error"]) == ("failed", "No person was found")
+    assert anyio.current_time() == pytest.approx(1_014, abs=0.2)
+
+
+async def test_a_failure_that_nobody_waits_for_is_confirmed_as_soon(
+    client: Client, dojo: PixelDojo
+) -> None:
+    """Until then it uses a place among the jobs in flight (ours)."""
+    await submit(client)
+    await look(client)
+    dojo.answers = [ok(FAILED)]
+    await anyio.sleep(40)
+
+    first, second, *more = dojo.reads[1:]
+    assert second - first == pytest.approx(5, abs=1.1)
+    assert more == []
+
+
+async def test_asking_twice_at_once_confirms_nothing(client: Client, dojo: PixelDojo) -> None:
+    """Two calls at one moment see one and the same odd answer (ours)."""
+    await submit(client)
+    dojo.answers = [ok(FAILED)]
+    answers = [await look(client), await look(client)]
+
+    assert [data(answer)["status"] for answer in answers] == ["running"] * 2
+
+
+async def test_a_failed_job_whose_film_appears_later_is_completed(
+    client: Client, dojo: PixelDojo
+) -> None:
+    """Whoever asks for it gets the film, and an equal call buys nothing then (ours)."""
+    await submit(client)
+    dojo.answers = [ok(FAILED), ok(FAILED), bad(500), ok(PENDING), ok(COMPLETED)]
+    failed = await wait(client)
+    still = []
+    for _ in range(2):
+        await anyio.sleep(10)
+        still.append(await look(client))
+    await anyio.sleep(10)
+    completed = await wait(client)
+    again = await client.call_tool("replace_character", MEDIA)
+
+    assert [data(each)["status"] for each in (failed, *still)] == ["failed"] * 3
+    assert (data(completed)["status"], data(completed)["video_url"]) == ("completed", VIDEO)
+    assert (data(again)["charged"], data(again)["status"]) == ("no", "completed")
+    assert dojo.posts == 1
+
+
+async def test_an_hour_after_its_end_a_failed_job_is_not_read_again(
+    client: Client, dojo: PixelDojo
+) -> None:
+    """A link to its film would be dead by then (observed elsewhere)."""
+    await submit(client)
+    dojo.answers = [ok(FAILED)]
+    await wait(client)
+    await anyio.sleep(3_600)
+    reads = list(dojo.reads)
+    later = [await wait(client), await look(client)]
+
+    assert dojo.reads == reads
+    assert [data(each)["status"] for each in later] == ["failed"] * 2
 
 
 async def test_a_wait_for_an_ended_job_takes_no_time(client: Client, dojo: PixelDojo) -> None:

@@ -424,8 +424,9 @@ async def test_a_job_without_a_video_says_why_there_is_none(local_host: Host, pa
     """Nobody is sent to look for the video of a failed job (ours)."""
     id = await local_host.start()
     running = await refusal(local_host, f"wan://jobs/{id}/{part}")
-    local_host.sandbox.fault("GET", "*", faults.edited({"status": "failed", "error": "no face"}))
-    await local_host.call("get_job_status", job_id=id)
+    no_face = faults.edited({"status": "failed", "error": "no face"})
+    local_host.sandbox.fault("GET", "*", no_face, times=None)
+    await local_host.call("wait_for_job", job_id=id, timeout_seconds=60)
     failed = await refusal(local_host, f"wan://jobs/{id}/{part}")
     unknown = await refusal(local_host, f"wan://jobs/job_x/{part}")
 

@@ -148,6 +148,42 @@ async def test_a_charge_above_the_estimate_is_pointed_out(host: Host, sandbox: S
     assert "expected 2" in text(submitted)
 
 
+async def test_a_job_that_counts_as_more_than_the_page_says_so(
+    host: Host, sandbox: Sandbox
+) -> None:
+    """The user learns why the second job is expected to cost 10 credits (promises 10)."""
+    sandbox.terms = Terms(price=10, quoted_price=2)
+    async with host() as client:
+        await submit(client, sandbox)
+        second = await submit(client, sandbox, seed=2)
+
+    assert "The last job like this one cost 10 credits" in fields(second)["message"]
+    assert "model page names 2 credits" in text(second)
+    assert "Note the price" not in text(second)
+
+
+async def test_the_question_names_the_last_charge_when_it_is_higher_than_the_page(
+    host: Host, sandbox: Sandbox
+) -> None:
+    """The page stays below the limit, and the user would never be asked (promises 10)."""
+    sandbox.terms = Terms(price=60, quoted_price=2)
+    asked: list[str] = []
+
+    async def no(context: object, params: Any) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="decline")
+
+    async with host(confirm_above="50", answer=no) as client:
+        first = await submit(client, sandbox)
+        second = await submit(client, sandbox, seed=2)
+
+    assert (fields(first)["charged"], fields(second)["charged"]) == ("yes", "no")
+    assert fields(second)["code"] == "not_confirmed"
+    [question] = asked
+    assert question.startswith("This job costs about 60 PixelDojo credits. The last job like this")
+    assert len(sandbox.seen("POST", RUN)) == 1
+
+
 async def test_an_unknown_price_does_not_stop_a_job(host: Host, sandbox: Sandbox) -> None:
     """Without a limit per job, the price on the model page is not needed."""
     sandbox.fault("GET", MODEL, faults.status(500), times=None)

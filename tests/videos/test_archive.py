@@ -28,6 +28,7 @@ import pytest
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
+from wan_mcp.file_lock import try_lock
 from wan_mcp.sandbox import Fault, Reply, Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.videos import archive as archive_module
@@ -37,7 +38,13 @@ from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.containers import Ending, ending_of
 from wan_mcp.videos.download import MAX_TRIES
 from wan_mcp.videos.own_files import create
-from wan_mcp.videos.unfinished import RESERVE_BYTES, SavedVideo, UnfinishedVideo, stem_of
+from wan_mcp.videos.unfinished import (
+    RESERVE_BYTES,
+    SavedVideo,
+    UnfinishedVideo,
+    remove_if_left,
+    stem_of,
+)
 from wan_mcp.web.fetch import Web
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +133,11 @@ class Saving:
     @property
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
+
+    def set_dates(self) -> None:
+        """Let all files be from now, by the archive's clock."""
+        for path in self.folder.iterdir():
+            os.utime(path, (self.clock.now, self.clock.now))
 
 
 @pytest.fixture
@@ -469,18 +481,24 @@ def test_container_shows_whether_something_is_missing(body: bytes, ending: Endin
     assert ending_of(lambda at, size: body[at : at + size], len(body)) is ending
 
 
-def test_tiny_parts_are_not_counted_for_minutes() -> None:
-    """Gigabytes of empty boxes must not occupy a thread (ours)."""
+@pytest.mark.parametrize(
+    ("first", "part"),
+    [(b"\0\0\0\x08ftyp", b"\0\0\0\x08free"), (b"\x1a\x45\xdf\xa3\x80", b"\xec\x80")],
+    ids=["boxes", "elements"],
+)
+def test_tiny_parts_are_not_counted_for_minutes(first: bytes, part: bytes) -> None:
+    """Gigabytes of empty boxes or elements must not occupy a thread (ours)."""
     reads: list[int] = []
 
     def read(at: int, size: int) -> bytes:
         reads.append(at)
-        return b"\0\0\0\x08free----" if at else b"\0\0\0\x08ftyp----"
+        assert len(reads) <= 52
+        return (part if at else first).ljust(16)[:size]
 
     with patch.object(containers, "MAX_PARTS", 50):
         ending_of(read, 8_000_000_000)
 
-    assert len(reads) <= 52
+    assert len(reads) >= 50
 
 
 CLOSED = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
@@ -693,6 +711,7 @@ async def test_a_stopped_process_keeps_nothing_and_damages_nothing(saving: Savin
     size = len(VIDEO)
     stopped = await anyio.to_thread.run_sync(half_done, saving, size, str(size))
     stopped.send_signal(signal.SIGSTOP)
+    saving.set_dates()
 
     video = await saving.keep()
     before, during = video.path.stat(), saving.names
@@ -713,6 +732,7 @@ async def test_the_slower_of_two_savers_returns_what_the_faster_one_saved(saving
     slow = UnfinishedVideo(saving.folder, STEM)
     slow.begin()
     slow.write(b"another video")
+    saving.set_dates()
 
     video = await saving.keep()
     late = slow.finish(".webm", {})
@@ -732,6 +752,7 @@ async def test_two_savers_at_the_same_moment_make_one_video(
     other = UnfinishedVideo(saving.folder, STEM)
     other.begin()
     other.write(b"the same video, with another date in it")
+    saving.set_dates()
     found: list[SavedVideo] = []
     find = unfinished_module.find_video
 
@@ -942,10 +963,11 @@ async def test_videos_saved_by_an_older_version_count_as_ours(saving: Saving) ->
 
 
 async def test_file_that_is_being_written_stays(saving: Saving) -> None:
-    """Its lock protects it from a sweep, whatever its date (ours)."""
+    """Its lock protects it from a sweep (ours)."""
     busy = UnfinishedVideo(saving.folder, "2026-01-01_busy")
     busy.begin()
     [part] = saving.names
+    saving.set_dates()
 
     await saving.keep("new")
     names = saving.names
@@ -953,6 +975,66 @@ async def test_file_that_is_being_written_stays(saving: Saving) -> None:
 
     assert part in names
     assert part not in saving.names
+
+
+@pytest.mark.parametrize("lock", ["held", "missing"])
+async def test_file_to_which_nothing_was_written_for_a_day_is_removed(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    """Whatever its lock says; and where there are no locks, nothing else shows it (ours)."""
+    left = UnfinishedVideo(saving.folder, "2026-01-01_left")
+    left.begin()
+    [part] = saving.names
+    saving.set_dates()
+    if lock == "missing":
+        monkeypatch.setattr(unfinished_module, "try_lock", _refuse)
+
+    saving.clock.now += LEFTOVER_AGE_SECONDS - 1
+    await saving.keep("one")
+    before = saving.names
+    saving.clock.now += 1
+    await saving.keep("two")
+
+    assert part in before
+    assert part not in saving.names
+    left.discard()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
+@pytest.mark.parametrize("sweep", ["has removed it", "is about to remove it"])
+async def test_a_sweep_in_the_moment_before_the_lock_costs_no_download(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch, sweep: str
+) -> None:
+    """Several videos are begun at once, and each sweeps the folder (ours)."""
+    created: list[Path] = []
+    locks: list[int] = []
+    write = UnfinishedVideo.write
+
+    def removed_meanwhile(video: UnfinishedVideo, block: bytes) -> None:
+        created[0].unlink(missing_ok=True)
+        write(video, block)
+
+    def swept(path: Path) -> int:
+        file = create(path)
+        created.append(path)
+        if path != created[0]:
+            return file
+        if sweep == "has removed it":
+            remove_if_left(path)
+        else:
+            locks.append(os.open(path, os.O_RDWR))
+            assert try_lock(locks[0])
+        return file
+
+    monkeypatch.setattr(unfinished_module, "create", swept)
+    monkeypatch.setattr(UnfinishedVideo, "write", removed_meanwhile)
+    video = await saving.keep()
+    for lock in locks:
+        os.close(lock)
+
+    assert is_whole(video)
+    assert saving.downloads == 1
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
 
 
 async def test_leftovers_of_an_older_version_are_removed_after_a_day(saving: Saving) -> None:
@@ -1045,6 +1127,51 @@ async def test_nothing_planted_under_the_name_of_a_video_is_taken_for_it(
     assert not failed.value.final
     assert secret.read_text() == "private"
     assert saving.names == [name]
+
+
+@posix_only
+async def test_a_link_named_like_an_unfinished_file_stops_nothing(
+    saving: Saving, tmp_path: Path
+) -> None:
+    """It is not followed, and is no reason to save nothing (ours)."""
+    saving.folder.mkdir()
+    planted = saving.folder / f".{STEM}.0123456789abcdef.part"
+    planted.symlink_to(tmp_path / "elsewhere")
+    os.utime(planted, (saving.clock.now, saving.clock.now), follow_symlinks=False)
+
+    assert is_whole(await saving.keep())
+    assert planted.is_symlink()
+
+
+@posix_only
+async def test_a_second_name_that_the_user_gave_to_a_video_is_no_obstacle(
+    saving: Saving, tmp_path: Path
+) -> None:
+    """In a folder that is closed to others, nobody else can have given it (ours)."""
+    video = await saving.keep()
+    (tmp_path / "my favourite.mp4").hardlink_to(video.path)
+
+    assert await saving.keep() == video
+    assert saving.downloads == 1
+
+
+@posix_only
+async def test_what_takes_the_name_at_the_last_moment_is_not_taken_for_the_video(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can write into the folder may replace the file that has just got its name (ours)."""
+    link = os.link
+
+    def replaced(source: Path, target: Path, **named: bool) -> None:
+        link(source, target, **named)
+        target.unlink()
+        target.write_bytes(b"not the video")
+
+    monkeypatch.setattr(os, "link", replaced)
+    with pytest.raises(NotSaved, match="has the film's name; remove it") as failed:
+        await saving.keep()
+
+    assert not failed.value.final
 
 
 @posix_only

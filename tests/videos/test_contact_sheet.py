@@ -40,7 +40,8 @@ def video(
 ) -> Path:
     """A video without audio: one frame of each shade of grey, or of noise."""
     with av.open(path, "w", format="matroska" if path.suffix == ".webm" else None) as file:
-        stream = file.add_stream(codec, rate=16)
+        options = {"preset": "ultrafast"} if codec == "h264" else {}
+        stream = file.add_stream(codec, rate=16, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for at, shade in enumerate(shades):

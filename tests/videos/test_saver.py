@@ -326,6 +326,25 @@ async def test_a_stopped_saver_loses_its_work_to_another_process_when_its_lease_
     assert len(os.listdir(videos)) == 2  # the video and its note
 
 
+async def test_a_saver_keeps_its_lease_for_as_long_as_a_video_takes(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """Otherwise a second process would fetch a slow video again (ours)."""
+    await completed(ledger)
+    other = SQLiteLedger(tmp_path / "ledger", now=time.wall)
+    slow, idle = SlowWeb({"job1"}, block=bytes(500_000)), SlowWeb(set())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(saver_of(ledger, time, tmp_path / "videos", slow).run)
+        await anyio.sleep(1)
+        tasks.start_soon(saver_of(other, time, tmp_path / "videos", idle).run)
+        await anyio.sleep(3 * LEASE_SECONDS)
+        tasks.cancel_scope.cancel()
+    await other.aclose()
+
+    assert [name for name, _ in slow.asked] == ["job1"]
+    assert idle.asked == []
+
+
 async def test_a_stopped_saver_cannot_give_up_what_another_one_saved(ledger: SQLiteLedger) -> None:
     """Its link has expired meanwhile, but the film is there (ours)."""
     record = await completed(ledger)

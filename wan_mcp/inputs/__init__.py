@@ -11,8 +11,9 @@ wrong is worse than a wasted job: the user cannot work at all. Certain is only
 * a type that is shown by the bytes and is not the type of the argument: a picture as video, a
   drawing of text (SVG) as picture;
 * the size of an image, where common programs refuse it or nothing can be seen on it;
-* the end of a file that has been read whole: an image whose end mark is missing, pictures of a
-  video that lie beyond the end;
+* the end of a file: a part of an image or pictures of a video that lie beyond it, an end mark that
+  is missing in an image which has been read whole, last bytes that are still the inside of a
+  picture (an end mark that is only not found is none: some programs append data of their own);
 * the length of the video track, when its pictures were counted, or when the header and the index
   of an MP4 agree that it is too short;
 * pictures that are encrypted: their key is nowhere in the file.

@@ -1,7 +1,7 @@
-"""Checks the character image: its type and its size."""
+"""Checks the character image: its type, its size and its end."""
 
 from wan_mcp.inputs.findings import Findings
-from wan_mcp.inputs.image_headers import image_size, is_cut_off
+from wan_mcp.inputs.image_headers import LAST_BYTES, End, end_of, image_size
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.inputs.verdict import IMAGE, Unusable, judge
 
@@ -25,17 +25,30 @@ async def check_image(file: RemoteFile, found: Findings, seconds: float) -> None
         Unusable: it certainly cannot be used.
         Unreachable: there is no answer.
     """
-    await file.read_start(seconds)
+    await file.read_start(seconds, whole=True)
     file_type = judge(IMAGE, file)
     if file_type is None:
         return
     found.note_type(IMAGE, file_type, "JPEG or PNG")
-    content = file.content
-    if content.is_whole and is_cut_off(content.read(0, content.known)):
-        raise Unusable(IMAGE.name, "is cut off: its end is missing", "upload it again, whole")
     if size := image_size(file.head):
         _refuse_size(*size)
         found.note_size(IMAGE, size, MIN_IMAGE_PIXELS)
+    found.unchecked.pop(IMAGE.name, None)
+    await _check_end(file, found)
+
+
+async def _check_end(file: RemoteFile, found: Findings) -> None:
+    end, total = end_of(file.content), file.content.total
+    if end is End.UNREAD and total is not None:
+        await file.read_at(max(len(file.head), total - LAST_BYTES))
+        end = end_of(file.content)
+    if end is End.MISSING:
+        raise Unusable(IMAGE.name, "is cut off: its end is missing", "upload it again, whole")
+    if end is End.DOUBTFUL:
+        found.notes.append(
+            f"{IMAGE.name} has no end mark in its last bytes: if it is cut off, upload it again, "
+            "whole."
+        )
 
 
 def _refuse_size(width: int, height: int) -> None:

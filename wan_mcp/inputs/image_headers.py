@@ -1,10 +1,21 @@
-"""The size of an image, and whether its end is there, read from its bytes.
+"""The size of an image, and whether its end is there, read from its first and its last bytes.
 
 libav is not used for that, because it decodes the image: a small hostile file can unpack to
 gigabytes. Everything here is one pass over the bytes, and over no more parts than MAX_PARTS.
+
+It is certain that the end is missing if the file is shorter than a part of it says; or if it has
+been read whole and has no end mark; or if its last bytes are still the inside of the coded picture.
+Without an end mark alone nothing is certain, because some programs append data of their own.
+Nor is anything certain of an image of more parts.
 """
 
+import re
 import struct
+import zlib
+from enum import Enum, auto
+from itertools import islice
+
+from wan_mcp.inputs.byte_ranges import ByteRanges
 
 MAX_PARTS = 2_000
 """The most segments or chunks that are followed (ours): real images have some hundreds at most
@@ -12,11 +23,25 @@ MAX_PARTS = 2_000
 
 _JPEG_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_EXIF = 0xE1
-_JPEG_SCAN = 0xDA
-_JPEG_END = b"\xff\xd9"
 _EXIF_ORIENTATION = 0x0112
 _QUARTER_TURNS = range(5, 9)
 """Values of the EXIF orientation that swap width and height."""
+
+LAST_BYTES = 65_536
+"""How much of the end is looked at: several parts of most PNGs (ours)."""
+
+_JPEG_SCAN = 0xDA
+_JPEG_END = b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""What does not occur inside of a coded picture (ITU-T T.81, documented)."""
+_JPEG_STUFFING = b"\xff\x00"
+_LEAST_STUFFING = 16
+"""Coded pictures have one in 256 bytes; other data have none (ours)."""
+_APPENDED_TO_JPEG = re.compile(rb"MPF\0|MotionPhoto|MicroVideo")
+"""How a phone announces that more follows the picture (observed elsewhere)."""
+_SAMSUNG_END = b"SEFT"
+_PNG_DATA, _PNG_END = b"IDAT", b"IEND"
+_MAX_PNG_ANCHORS = 4
 
 
 def image_size(head: bytes) -> tuple[int, int] | None:
@@ -46,50 +71,6 @@ def _stored_size(head: bytes) -> tuple[int, int]:
         width, height = _pair("<ii", head, 18)
         return max(width, 0), abs(height)  # a negative height: the rows begin at the top
     return (0, 0)
-
-
-def is_cut_off(whole: bytes) -> bool:
-    """Whether a PNG, JPEG or WebP lacks its end. False for other formats, and for what makes no
-    sense.
-
-    Args:
-        whole: the whole file.
-    """
-    if whole[:4] == b"\x89PNG":
-        return _png_is_cut_off(whole)
-    if whole[:3] == b"\xff\xd8\xff":
-        return _jpeg_is_cut_off(whole)
-    if whole[:4] == b"RIFF" and whole[8:12] == b"WEBP":
-        # libwebp refuses a file that is shorter than it says (documented).
-        return int.from_bytes(whole[4:8], "little") + 8 > len(whole)
-    return False
-
-
-def _png_is_cut_off(whole: bytes) -> bool:
-    at = 8
-    for _ in range(MAX_PARTS):
-        if at + 8 > len(whole):
-            return True
-        length, kind = struct.unpack_from(">I4s", whole, at)
-        if kind == b"IEND" or not kind.isalpha():
-            return False  # what is no chunk makes the file odd, which is another matter
-        at += 12 + length
-    return False
-
-
-def _jpeg_is_cut_off(whole: bytes) -> bool:
-    """An end mark cannot occur in the coded picture; before it, a thumbnail may have its own."""
-    at = 2
-    for _ in range(MAX_PARTS):
-        if at + 4 > len(whole):
-            return True
-        marker, length = struct.unpack_from(">xBH", whole, at)
-        if whole[at] != 0xFF or marker == 0xFF or length < 2:
-            return False
-        if marker == _JPEG_SCAN:
-            return whole.find(_JPEG_END, at + 4) < 0
-        at += 2 + length
-    return False
 
 
 def _pair(form: str, head: bytes, offset: int) -> tuple[int, int]:
@@ -133,3 +114,103 @@ def _is_on_its_side(exif: bytes) -> bool:
         if tag == _EXIF_ORIENTATION:
             return value in _QUARTER_TURNS
     return False
+
+
+class End(Enum):
+    """What the bytes show of an image's end."""
+
+    UNKNOWN = auto()
+    """Nothing is known against it; for other formats than PNG, JPEG and WebP, always."""
+    UNREAD = auto()
+    """The last bytes would tell more."""
+    DOUBTFUL = auto()
+    """There is no end mark in the last bytes."""
+    MISSING = auto()
+    """The file has certainly been cut off."""
+
+
+def end_of(content: ByteRanges) -> End:
+    """What the bytes that have been read show of an image's end."""
+    head, total = content.read(0, content.known), content.total
+    if total is None:
+        return End.UNKNOWN
+    tail = content.read(max(0, total - LAST_BYTES), LAST_BYTES)
+    if len(tail) < min(total, LAST_BYTES):
+        tail = b""  # its end has not been read
+    if head[:4] == b"\x89PNG":
+        return _end_of_png(head, tail, total)
+    if head[:3] == b"\xff\xd8\xff":
+        return _end_of_jpeg(head, tail, total)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        # libwebp refuses a file that is shorter than it says (documented).
+        is_short = int.from_bytes(head[4:8], "little") + 8 > total
+        return End.MISSING if is_short else End.UNKNOWN
+    return End.UNKNOWN
+
+
+def _end_of_png(head: bytes, tail: bytes, total: int) -> End:
+    if (end := _end_of_chunks(head, 8, total)) is not None:
+        return end
+    if not tail:
+        return End.UNREAD
+    if _PNG_END in tail:
+        return End.UNKNOWN
+    for found in islice(re.finditer(_PNG_DATA, tail), _MAX_PNG_ANCHORS):
+        at = found.start() - 4
+        if _is_chunk(tail, at) and _end_of_chunks(tail, at, len(tail)) is End.MISSING:
+            return End.MISSING
+    return End.DOUBTFUL
+
+
+def _end_of_chunks(data: bytes, at: int, total: int) -> End | None:
+    """What the chunks from here on show; None if they go on beyond the data.
+
+    Args:
+        total: where the file ends, counted as `at`.
+    """
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            return End.MISSING if at + 12 > total else None
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == _PNG_END or not kind.isalpha():
+            return End.UNKNOWN  # what is no chunk makes the file odd, which is another matter
+        at += 12 + length
+    return End.UNKNOWN
+
+
+def _is_chunk(data: bytes, at: int) -> bool:
+    """Whether a whole chunk begins here, by its checksum."""
+    if at < 0:
+        return False
+    (length,) = struct.unpack_from(">I", data, at)
+    body = data[at + 4 : at + 8 + length]
+    checksum = data[at + 8 + length : at + 12 + length]
+    return len(checksum) == 4 and zlib.crc32(body) == int.from_bytes(checksum)
+
+
+def _end_of_jpeg(head: bytes, tail: bytes, total: int) -> End:
+    """An end mark cannot occur in the coded picture; before it, a thumbnail may have its own."""
+    at = 2
+    for _ in range(MAX_PARTS):
+        if at + 4 > len(head):
+            return End.MISSING if at + 4 > total else End.UNKNOWN
+        marker, length = struct.unpack_from(">xBH", head, at)
+        if head[at] != 0xFF or marker == 0xFF or length < 2:
+            return End.UNKNOWN
+        if marker == _JPEG_SCAN:
+            return _end_of_scans(head, at + 4, tail, total)
+        at += 2 + length
+    return End.UNKNOWN
+
+
+def _end_of_scans(head: bytes, start: int, tail: bytes, total: int) -> End:
+    if head.find(_JPEG_END, start) >= 0:
+        return End.UNKNOWN
+    if len(head) == total:
+        return End.MISSING
+    if not tail:
+        return End.UNREAD
+    if _JPEG_END in tail or tail.endswith(_SAMSUNG_END) or _APPENDED_TO_JPEG.search(head):
+        return End.UNKNOWN
+    is_inside = not _JPEG_MARKER.search(tail) and tail.count(_JPEG_STUFFING) >= _LEAST_STUFFING
+    return End.MISSING if is_inside else End.DOUBTFUL

@@ -7,7 +7,7 @@ protocol and no playlist.
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from wan_mcp.inputs.boxes import ClaimsTooMuch, Index, Track, read_index
 from wan_mcp.inputs.byte_ranges import ByteRanges
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt
+from wan_mcp.inputs.ebml import pictures_are_encrypted
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -171,6 +172,8 @@ def probe(content: ByteRanges, demuxer: str, *, count: bool = False) -> VideoHea
         raise
     if file.missing:
         raise file.missing
+    if demuxer == "matroska" and header.has_video and pictures_are_encrypted(content):
+        return replace(header, is_encrypted=True)
     return header
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from wan_mcp.inputs.byte_ranges import ByteRanges
-from wan_mcp.inputs.file_types import file_type_of
+from wan_mcp.inputs.file_types import MediaType, file_type_of
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
 FIRST_BYTES = 262_144
@@ -56,7 +56,7 @@ class RemoteFile:
         """The first bytes of the file."""
         return self.content.read(0, FIRST_BYTES)
 
-    async def read_start(self, seconds: float, *, whole_video: bool = False) -> None:
+    async def read_start(self, seconds: float, *, whole: bool = False) -> None:
         """Read the beginning of the file.
 
         Some servers refuse a request for a part, although they give the whole file (observed
@@ -64,24 +64,24 @@ class RemoteFile:
 
         Args:
             seconds: when they are over, what has arrived by then must be enough.
-            whole_video: if the server does not support ranges, read a video further, up to the
-                limit.
+            whole: if the server does not support ranges, read an image or a video further, up to
+                the limit.
 
         Raises:
             Unreachable: there is no answer.
         """
-        await self._read_start(FIRST_BYTES, seconds, whole_video=whole_video)
+        await self._read_start(FIRST_BYTES, seconds, whole=whole)
         if self.status in _ASKED_AGAIN:
             self.content = ByteRanges()
-            await self._read_start(None, seconds, whole_video=whole_video)
+            await self._read_start(None, seconds, whole=whole)
 
-    async def _read_start(self, stop: int | None, seconds: float, *, whole_video: bool) -> None:
+    async def _read_start(self, stop: int | None, seconds: float, *, whole: bool) -> None:
         async with self.web.get(self.requested_url, start=0, stop=stop) as answer:
             self._note(answer)
             ended = False
             with anyio.move_on_after(seconds):
                 ended = await self._store(answer, 0, FIRST_BYTES)
-                if whole_video and not ended and self._is_video_without_ranges():
+                if whole and not ended and self._has_media_without_ranges():
                     ended = await self._store(answer, self.content.known, self.bytes_left)
             if ended and answer.status == 200 and self.content.total is None:
                 self.content.total = self.content.known
@@ -119,9 +119,11 @@ class RemoteFile:
         if answer.status in (200, 206, 416) and re.fullmatch(r"[0-9]{1,18}", length):
             self.content.total = int(length)
 
-    def _is_video_without_ranges(self) -> bool:
+    def _has_media_without_ranges(self) -> bool:
         file_type = file_type_of(self.head, self.content_type)
-        return self.status == 200 and not self.compressed and bool(file_type and file_type.demuxer)
+        if self.status != 200 or self.compressed or file_type is None:
+            return False
+        return bool(file_type.demuxer) or file_type.media_type is MediaType.IMAGE
 
     async def _store(self, answer: Answer, start: int, limit: int) -> bool:
         """Store about `limit` bytes of the body; return whether the body ended before that."""

@@ -29,7 +29,7 @@ async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None
         Unreachable: there is no answer.
         NotLookedAt: it could not be read.
     """
-    await file.read_start(seconds, whole_video=available())
+    await file.read_start(seconds, whole=available())
     file_type = judge(VIDEO, file)
     if file_type is None:
         return

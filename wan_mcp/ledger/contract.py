@@ -125,7 +125,8 @@ class Ledger(Protocol):
         Args:
             wanted: the request as the caller made it, without a generated seed.
             generated_seed: the seed that is sent if the caller gave none.
-            estimate: credits that the job will cost; None if the price is not known.
+            estimate: credits that the job will cost according to PixelDojo; None if that is not
+                known. If the last job like this one cost more, that is recorded as the estimate.
             videos: what happens with the video; None leaves it to the process that saves videos.
 
         Raises:

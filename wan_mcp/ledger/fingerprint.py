@@ -10,6 +10,7 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from wan_mcp.models import Replacement
@@ -17,13 +18,15 @@ from wan_mcp.models import Replacement
 Arguments = dict[str, str | int | bool]
 
 _URLS = ("video", "character_image")
-_DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
+DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
 _DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
 """Letters by which the old and the new IDNA lead to different hosts."""
 _PORTS = {"http": 80, "https": 443}
+_REMEMBERED_URLS = 256
+"""One submit needs each of its URLs, and those of the jobs that it is compared with, many times."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
     given: Arguments = wanted.model_dump(exclude_none=True)
     full = given | {name: _canonical(str(given[name]), keep_query=True) for name in _URLS}
     bare = given | {name: without_query(str(full[name])) for name in _URLS}
-    dedupe_key = _key(account, _DEFAULTS | bare)
-    exact_key = dedupe_key if full == bare else _key(account, _DEFAULTS | full)
+    dedupe_key = _key(account, DEFAULTS | bare)
+    exact_key = dedupe_key if full == bare else _key(account, DEFAULTS | full)
     return Fingerprint(bare, dedupe_key, exact_key)
 
 
@@ -133,6 +136,7 @@ def canonical_json(arguments: Arguments) -> str:
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"))
 
 
+@lru_cache(_REMEMBERED_URLS)
 def _canonical(url: str, *, keep_query: bool) -> str:
     """The URL without its fragment, scheme and host in one spelling; its path stays as it is."""
     parts = urlsplit(url)
@@ -150,9 +154,10 @@ def one_spelling(arguments: Arguments) -> Arguments:
     that every version of this program makes, or two of them could pay for it.
     """
     plain = {name: _standard(str(arguments[name])) for name in _URLS if name in arguments}
-    return _DEFAULTS | arguments | plain
+    return DEFAULTS | arguments | plain
 
 
+@lru_cache(_REMEMBERED_URLS)
 def _standard(url: str) -> str:
     parts = urlsplit(url)
     path = _ESCAPE.sub(_unescaped, quote(parts.path, safe=_IN_A_PATH, errors="replace"))

@@ -77,6 +77,8 @@ class Record(BaseModel):
         credit_cost: credits that PixelDojo says the job costs.
         video_url: the finished video. It keeps its query, which is the signature of the link.
         error: why the job failed, or why the submit was refused, not sent or left unknown.
+        end_reported_at: when PixelDojo first reported an end without a video that no second reading
+            has confirmed; see `rules.CONFIRM_SECONDS`. A confirmed end keeps the date.
         owner: the process that created the record, see `Session.me`.
         checks: how often the job list was read for this record.
         next_check_at: when the list is to be read again; None for only on demand.
@@ -121,6 +123,7 @@ class Record(BaseModel):
     sent_at: datetime | None = None
     accepted_at: datetime | None = None
     ended_at: datetime | None = None
+    end_reported_at: datetime | None = None
     owner: str
     checks: int = 0
     next_check_at: datetime | None = None
@@ -150,6 +153,11 @@ class Record(BaseModel):
     def from_elsewhere(self) -> bool:
         """Whether the job was submitted without this ledger, which then counts no spending."""
         return self.dedupe_key is None
+
+    @property
+    def end_is_unconfirmed(self) -> bool:
+        """Whether PixelDojo has reported an end without a video, and only once."""
+        return self.end_reported_at is not None and self.state not in ENDED
 
     @property
     def settled(self) -> bool:

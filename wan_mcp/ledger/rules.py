@@ -40,6 +40,12 @@ PROOF_AGE_SECONDS = 1200.0
 readings that are at least 3 minutes apart (ours): the list may be late, and several readings at one
 moment show the same list."""
 
+CONFIRM_SECONDS = 5.0
+"""An end without a video counts once a second reading, so long after the first, reports it again
+(ours). One odd answer, of a server that restarts or of a cache, must not lose a paid video: after a
+failed job the equal call is paid again. Five seconds are longer than such a restart takes to pass
+from one server to the next (assumed), and no caller notices them in a job of minutes."""
+
 MAX_LEASE_SECONDS = 60.0
 MAX_HOLD_SECONDS = 300.0
 """No lease and no pause lasts longer (ours). A later end was written by a clock that was wrong, and
@@ -103,7 +109,13 @@ def accepted(record: Record, job: Job, now: datetime) -> Record:
     """The record with its job, from PixelDojo's answer to the request or from its job list."""
     if record.state in ENDED and record.job_id == job.job_id:
         return updated(record, job, now) or record  # the reconciler was faster, and the job is over
-    cleared: dict[str, object] = {"ended_at": None, "error": None, "next_check_at": None}
+    reported_at = record.end_reported_at if record.job_id == job.job_id else None
+    cleared: dict[str, object] = {
+        "ended_at": None,
+        "error": None,
+        "next_check_at": None,
+        "end_reported_at": reported_at,
+    }
     entered: dict[str, object] = {
         "state": State.ACCEPTED,
         "sent_at": record.sent_at or now,
@@ -146,25 +158,69 @@ def abandoned(record: Record, now: datetime) -> Record:
 def updated(record: Record, job: Job, now: datetime) -> Record | None:
     """The record after a reading of its job; None if the reading contradicts the end of the job.
 
-    An end is final. Only our own conclusion that a job is lost is replaced by `completed` or
-    `failed` from PixelDojo.
+    A completed job is final. A failed one becomes completed if PixelDojo shows its video after all.
+    Our own conclusion that a job is lost is replaced by any end that PixelDojo reports. While a
+    failure has been reported only once, the state stays what it was.
     """
     end = _ENDS.get(job.status)
-    revived = record.state is State.LOST and end is not None
-    if record.state in ENDED and record.state is not end and not revived:
+    if not _may_end_as(record, end, job):
         return None
+    reported_at = _end_reported_at(record, end, now)
+    if end is State.FAILED and not _is_confirmed(record, now):
+        return _read(record, job, now, end_reported_at=reported_at)
     ended = end is not None and record.state is not end
-    cleared = {"error": None} if revived else {}
-    return _changed(
-        record,
-        state=end or record.state,
-        ended_at=now if ended else record.ended_at,
-        last_polled_at=now,
-        last_reply_at=now,
-        last_error=None,
-        last_error_code=None,
-        **cleared | _reported(job),
-    )
+    changes: dict[str, object] = {"state": end or record.state, "end_reported_at": reported_at}
+    if ended:
+        changes["ended_at"] = now
+    was_to_fail = record.state is State.FAILED or record.end_reported_at is not None
+    if record.state is State.LOST or (was_to_fail and end is not State.FAILED):
+        changes["error"] = None  # the reason of an end that did not come, or was taken back
+    return _read(record, job, now, **changes)
+
+
+def absorbed(record: Record, other: Record, now: datetime) -> Record:
+    """A running record with what another record of the same job knows of its end.
+
+    That is no reading of its own: it does not confirm what it repeats.
+    """
+    if other.job is None:
+        return record
+    if other.end_reported_at is not None and record.end_reported_at is None:
+        record = _changed(record, end_reported_at=other.end_reported_at)
+        if other.end_is_unconfirmed and record.state not in ENDED:
+            return _changed(record, **_reported(other.job))
+    if other.state is State.FAILED and record.state is State.ACCEPTED:
+        return _read(record, other.job, now, state=State.FAILED, ended_at=now)
+    return (updated(record, other.job, now) or record) if other.job.ended else record
+
+
+def _may_end_as(record: Record, end: State | None, job: Job) -> bool:
+    """Whether a reading fits the record, which may have ended already."""
+    match record.state:
+        case State.COMPLETED:
+            return end is State.COMPLETED
+        case State.FAILED:
+            return end is State.FAILED or (end is State.COMPLETED and job.video_url is not None)
+        case State.LOST:
+            return end is not None
+    return True
+
+
+def _end_reported_at(record: Record, end: State | None, now: datetime) -> datetime | None:
+    """Since when PixelDojo has reported an end without a video; None if it does not any more."""
+    if end is not State.FAILED:
+        return None
+    since = record.end_reported_at
+    # If the clock was set back since then, how long ago that was is not known: wait again.
+    return now if since is None or since > now else since
+
+
+def _is_confirmed(record: Record, now: datetime) -> bool:
+    """Whether a reading now that reports a failure is at least the second one."""
+    if record.state is State.FAILED:
+        return True
+    since = record.end_reported_at
+    return since is not None and (now - since).total_seconds() >= CONFIRM_SECONDS
 
 
 def checked(
@@ -250,6 +306,13 @@ def _reported(job: Job) -> dict[str, object]:
         "note": without_queries(job.note),
     }
     return {name: value for name, value in reported.items() if value not in (None, "")}
+
+
+def _read(record: Record, job: Job, now: datetime, **changes: object) -> Record:
+    """The record after a reading that PixelDojo has answered."""
+    dates: dict[str, object] = {"last_polled_at": now, "last_reply_at": now}
+    cleared: dict[str, object] = {"last_error": None, "last_error_code": None}
+    return _changed(record, **dates | cleared | changes | _reported(job))
 
 
 def _changed(record: Record, **changes: object) -> Record:

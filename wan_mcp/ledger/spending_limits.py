@@ -158,7 +158,11 @@ class Spending(Protocol):
 
 
 def check(
-    limits: SpendingLimits, now: datetime, estimate: float | None, spending: Spending
+    limits: SpendingLimits,
+    now: datetime,
+    estimate: float | None,
+    spending: Spending,
+    why: str = "",
 ) -> None:
     """Refuse one more job if it would exceed a limit.
 
@@ -168,23 +172,25 @@ def check(
 
     Args:
         estimate: credits of the new job; None if the price is not known.
+        why: why that is not the price on PixelDojo's model page, in a sentence; "" if it is.
 
     Raises:
         LimitReached: names the first limit that the job would exceed.
     """
-    _per_job(limits.credits_per_job, estimate)
-    _per_day(limits.credits_per_day, now, estimate, spending)
+    _per_job(limits.credits_per_job, estimate, why)
+    _per_day(limits.credits_per_day, now, estimate, spending, why)
     _in_flight(limits.in_flight, spending)
     _per_minute(limits.submits_per_minute, now, spending)
 
 
-def _per_job(limit: float | None, estimate: float | None) -> None:
+def _per_job(limit: float | None, estimate: float | None, why: str) -> None:
     if limit is None or (estimate is not None and estimate <= limit):
         return
     unknown = "has a price that is not known now"
     price = unknown if estimate is None else f"costs {number(estimate)}"
     raise LimitReached(
-        f"At most {counted(limit, 'credit')} may be spent on one job, and this one {price}.",
+        f"At most {counted(limit, 'credit')} may be spent on one job, and this one {price}."
+        + _with_space(why),
         setting="WAN_MCP_MAX_CREDITS_PER_JOB",
         limit=limit,
         used=estimate,
@@ -196,27 +202,52 @@ def _per_day(
     now: datetime,
     estimate: float | None,
     spending: Spending,
+    why: str,
 ) -> None:
     if limit is None:
         return
     used, without_price = spending.paid()
     # The highest price is read only if it is needed, because it takes all records of the account.
-    unpriced = (spending.highest_price() or limit) if without_price or estimate is None else 0.0
+    highest = spending.highest_price() if without_price or estimate is None else 0.0
+    unpriced = highest or limit
     price = unpriced if estimate is None else estimate
     used += without_price * unpriced
     if limit and used + price <= limit + _ROUNDING:
         return
     needed = used + price - limit
+    frees_at = _frees_at(now, _day_frees_in(spending.payments(unpriced), needed) if limit else None)
+    if limit and without_price and not highest and price <= limit:
+        raise _waits_for_a_price(limit, without_price, frees_at, used)
     raise LimitReached(
         f"At most {counted(limit, 'credit')} may be spent in 24 hours: {number(used)} "
-        f"{is_or_are(used)} used up or reserved, and this job counts as {number(price)}.",
+        f"{is_or_are(used)} used up or reserved, and this job counts as {number(price)}."
+        + _with_space(why),
         setting="WAN_MCP_MAX_CREDITS_PER_DAY",
         limit=limit,
         used=used,
-        frees_at=_frees_at(
-            now, _day_frees_in(spending.payments(unpriced), needed) if limit else None
-        ),
+        frees_at=frees_at,
     )
+
+
+def _waits_for_a_price(
+    limit: float, jobs: int, latest: FreesAt | None, used: float
+) -> LimitReached:
+    """The refusal while a job counts as the whole limit, which ends once its price is known."""
+    at_the_latest = "" if latest is None else f" If it never does: {latest}"
+    return LimitReached(
+        f"At most {counted(limit, 'credit')} may be spent in 24 hours, and the price of "
+        f"{counted(jobs, 'earlier job')} is not known yet: each counts as the whole limit until "
+        "PixelDojo says what it costs.",
+        setting="WAN_MCP_MAX_CREDITS_PER_DAY",
+        limit=limit,
+        used=used,
+        next_step="Call list_jobs: repeat the same call once it shows a job with its credits."
+        + at_the_latest,
+    )
+
+
+def _with_space(sentence: str) -> str:
+    return f" {sentence}" if sentence else ""
 
 
 def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float | None:

@@ -80,15 +80,36 @@ def update_job(fields: tuple[str, ...]) -> Statement:
 # Equal requests. If a seed is given, the record must have it as a generated seed.
 
 _SEED = "(CAST(:seed AS TEXT) IS NULL OR (seed_planted = 1 AND seed = :seed))"
-LIVE_EQUAL = _both(
+_LIVE_EQUAL = (
     # Also a record beside its equal, whose key is longer (see `rules.beside_its_equal`), but last.
-    f"{_JOBS} account = :account AND SUBSTR(digest, 1, 64) = :dedupe_key "
+    "account = :account AND SUBSTR(digest, 1, 64) = :dedupe_key "
     f"AND state IN {states(LIVE)} AND {_SEED} ORDER BY LENGTH(digest), number"
+)
+LIVE_EQUAL = Statement(
+    # The index is named because SQLite would read all records of the account instead.
+    f"SELECT {JOB_COLUMNS} FROM jobs INDEXED BY live WHERE {_LIVE_EQUAL}",
+    f"{_JOBS} {_LIVE_EQUAL}",
 )
 ENDED_EQUAL = _both(
     f"{_JOBS} account = :account AND exact = :exact_key AND state IN ('completed', 'lost') "
     f"AND {_SEED} AND ended_at > :since AND ended_at <= :until ORDER BY ended_at DESC LIMIT 1"
 )
+
+
+def _live_or_just_ended(index: str) -> str:
+    # The newest are chosen before their end is looked at: an account has years of ended jobs.
+    newest = (
+        "SELECT number, ended_at FROM jobs WHERE account = :account "
+        "AND state IN ('completed', 'lost') ORDER BY created_at DESC, number DESC LIMIT :limit"
+    )
+    return (
+        f"{_JOBS} number IN (SELECT number FROM jobs {index} WHERE account = :account "
+        f"AND state IN {states(LIVE)} UNION ALL SELECT number FROM ({newest}) AS newest "
+        "WHERE ended_at >= :since AND ended_at <= :until) ORDER BY created_at DESC, number DESC"
+    )
+
+
+LIVE_OR_JUST_ENDED = Statement(_live_or_just_ended("INDEXED BY live"), _live_or_just_ended(""))
 JOB_ID_OF_ANOTHER = _both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
     "AND handle <> :submission_id"

@@ -1,7 +1,7 @@
 """The state of a request and its job, made from the ledger's record for callers to read."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wan_mcp.errors import (
@@ -52,6 +52,8 @@ class JobView:
         joined: only after a submit: an equal request existed already, and nothing was bought.
         query_differs: only when joined: the requests are equal except for the query of a link.
         notes: only after a submit: what the preflight found and did not refuse.
+        end_is_unconfirmed: whether PixelDojo has reported once that the job ended without a video,
+            and a second reading has to confirm it. The job counts as running until then.
     """
 
     id: str
@@ -63,6 +65,7 @@ class JobView:
     joined: bool = False
     query_differs: bool = False
     notes: tuple[str, ...] = ()
+    end_is_unconfirmed: bool = False
 
     @property
     def settled(self) -> bool:
@@ -132,12 +135,26 @@ def require_view(look: Look) -> JobView:
 
 def view_of_record(record: Record) -> JobView:
     """The view of a record of the ledger."""
-    return JobView(record.public_id, _STATUS[record.state], record.job, record)
+    return JobView(
+        record.public_id,
+        _STATUS[record.state],
+        record.job,
+        record,
+        end_is_unconfirmed=record.end_is_unconfirmed,
+    )
 
 
 def view_of_job(job: Job) -> JobView:
     """The view of a job that only PixelDojo's answer is known of."""
     return JobView(job.job_id, job.status, job)
+
+
+def view_of_one_reading(job: Job) -> JobView:
+    """The view of a job of which nothing but one reading is known: it does not prove a failure."""
+    if job.status is not JobStatus.FAILED:
+        return view_of_job(job)
+    running = view_of_job(job.model_copy(update={"status": JobStatus.RUNNING}))
+    return replace(running, end_is_unconfirmed=True)
 
 
 def failure_of(record: Record) -> WanError | None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, Recorded, VideoPolicy
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, SEARCHED_STATES, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
@@ -49,8 +50,11 @@ class Transactions:
             if found := self._equal(account, wanted):
                 return found
             now = self._session.now()
-            spending_limits.check(limits, now, estimate, Spending(self._rows, account, now))
-            return Claim(self._insert(account, wanted, seed, estimate, videos), created=True)
+            charged = self.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
+            price = expected_price(estimate, wanted, charged)
+            spending = Spending(self._rows, account, now)
+            spending_limits.check(limits, now, price.credits, spending, price.why)
+            return Claim(self._insert(account, wanted, seed, price.credits, videos), created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         found = self._equal(account, wanted)
@@ -184,9 +188,14 @@ class Transactions:
 
     def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
         # Their keys differ, so they are compared one by one: what is live, and what ended just now.
-        ended = frozenset({State.COMPLETED, State.LOST})
-        recent = self._rows.find(sql.recent(ended), account=account, limit=MOST_JUST_ENDED)
         now = self._session.now()
+        recent = self._rows.find(
+            sql.LIVE_OR_JUST_ENDED,
+            account=account,
+            limit=MOST_JUST_ENDED,
+            since=now - rules.REPEAT_WINDOW,
+            until=now + rules.REPEAT_WINDOW,
+        )
         for fingerprint, seed in rules.lookups(account, wanted):
             for record in recent:
                 if rules.is_another_spelling(record, fingerprint, seed, now):
@@ -271,8 +280,8 @@ class Transactions:
         for other in self._by_job_id(record.account, record.job_id):
             if not other.from_elsewhere:
                 continue
-            if other.job is not None and other.job.ended:
-                record = self._updated(record, other.job).record
+            merged = rules.absorbed(record, other, self._session.now())
+            record = self._rows.save(record, merged)
             self._rows.write(sql.DELETE_JOB, submission_id=other.submission_id)
         return record
 

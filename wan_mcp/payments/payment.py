@@ -12,7 +12,7 @@ from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Reject
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.status import JobView, unknown, view_of_job, view_of_record
+from wan_mcp.ledger.status import JobView, unknown, view_of_one_reading, view_of_record
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Payment:
     async def _accept(self, job: Job) -> JobView:
         what = f"job {job.job_id} of request {self._claimed.submission_id}"
         record = await self._record(lambda: self._ledger.accept(self._claimed, job), what)
-        return view_of_job(job) if record is None else view_of_record(record)
+        return view_of_one_reading(job) if record is None else view_of_record(record)
 
     async def _conclude(self, state: State, why: WanError) -> None:
         # A later call gets this as the reason; a refusal's next step says where to buy credits.

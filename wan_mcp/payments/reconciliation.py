@@ -1,13 +1,13 @@
 """Requests whose answer was lost are looked up in PixelDojo's job list. Nothing paid is sent here.
 
-A request carries a seed, and a job in the list with the same seed is the job of that request.
-Whether the list shows seeds is not documented: without them nothing can be concluded, and the
-findings say so. One process at a time reads the list for an account: the reconciler's lease is held
+A request carries a seed, and `matching` says which job in the list is that of a request. Whether
+the list shows seeds is not documented: without them nothing can be concluded, and the findings say
+so. One process at a time reads the list for an account: the reconciler's lease is held
 while it reads, and what it found is in the ledger when the next one looks.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,13 +19,12 @@ from wan_mcp.errors import Busy, WanError
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.coordination import Role
-from wan_mcp.ledger.fingerprint import without_query
 from wan_mcp.ledger.record import ListReading, Record, State
+from wan_mcp.payments.matching import ListedJobs
 from wan_mcp.pixeldojo.priority import Priority
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
-    from wan_mcp.pixeldojo.wire import Listed
 
 SCHEDULE_SECONDS = (3.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
 """After these times from its sending, the list is read for a request without being asked."""
@@ -144,30 +143,20 @@ class Reconciler:
                 await self._record(record, what, after, ListReading.FAILED)
             return
         self._put_off = False
-        ours = await self._ledger.recent(account, limit=KNOWN_JOBS)
-        known = {
-            record.job_id: record for record in ours if record.job_id and not record.from_elsewhere
-        }
+        jobs = ListedJobs(listed, await self._ledger.recent(account, limit=KNOWN_JOBS))
         for record in records:
-            await self._settle(record, listed, known)
+            await self._settle(record, jobs)
 
-    async def _settle(
-        self, record: Record, listed: "Sequence[Listed]", known: dict[str, Record]
-    ) -> None:
-        unclaimed = [each for each in listed if each.job.job_id not in known]
-        same_seed = [each for each in unclaimed if each.seed == record.seed]
-        matches = [each for each in same_seed if _is_it(record, each)]
+    async def _settle(self, record: Record, jobs: ListedJobs) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            if len(matches) == 1:
-                known[matches[0].job.job_id] = record  # no other record may take it in this look
-                await self._ledger.match(record, matches[0].job)
-            elif same_seed:
-                await self._note(
-                    record, "Several jobs in PixelDojo's list could be this request's."
-                )
-            elif not any(each.seed is not None for each in listed):
+            if job := jobs.job_of(record):
+                jobs.claim(record, job)
+                await self._ledger.match(record, job)
+            elif not jobs.shows_seeds:
                 await self._note(record, "PixelDojo's job list does not show which job is whose.")
-            elif not _surrounds(record, listed, known):
+            elif doubts := jobs.doubts(record):
+                await self._note(record, doubts)
+            elif not jobs.surround(record):
                 await self._note(record, NOT_FOUND)
             elif rules.is_proven(record, self._clock.wall()):
                 why = "PixelDojo's job list shows jobs from before and after, and none for this."
@@ -213,40 +202,3 @@ def _just_checked(record: Record, now: datetime) -> bool:
     if record.checked_at is None:
         return False
     return 0 <= (now - record.checked_at).total_seconds() < MIN_GAP_SECONDS
-
-
-def _is_it(record: Record, listed: "Listed") -> bool:
-    """Whether a listed job with the same seed is the one of a request.
-
-    A generated seed belongs to one request. A seed that the caller chose may belong to several
-    jobs, so everything else that was asked for has to be the same too.
-    """
-    asked = listed.arguments
-    return record.seed_generated or all(
-        _comparable(asked.get(name)) == value for name, value in record.arguments.items()
-    )
-
-
-def _comparable(value: str | int | bool | None) -> str | int | bool | None:
-    """A URL in the spelling that the ledger keeps; any other value as it is."""
-    if not isinstance(value, str):
-        return value
-    with suppress(ValueError):
-        return without_query(value) if value.lower().startswith("http") else value
-    return value
-
-
-def _surrounds(record: Record, listed: "Iterable[Listed]", known: dict[str, Record]) -> bool:
-    """Whether the list shows, with their seeds, jobs of ours from before and after the request.
-
-    Only then does a missing job mean that there is none: the list goes back far enough, it is up
-    to date, and it shows seeds.
-    """
-    sent = record.began_at
-    ours = [
-        known[each.job.job_id]
-        for each in listed
-        if each.job.job_id in known and known[each.job.job_id].seed == each.seed
-    ]
-    times = [each.accepted_at for each in ours if each.accepted_at is not None]
-    return any(time < sent for time in times) and any(time > sent for time in times)

@@ -51,10 +51,12 @@ class Listed:
 
     Attributes:
         arguments: by our names; what the list does not show is missing.
+        made_at: when the job was made, if the list shows that (assumed: as `createdAt`).
     """
 
     job: Job
     arguments: Mapping[str, str | int | bool]
+    made_at: datetime | None = None
 
     @property
     def seed(self) -> int | None:
@@ -159,7 +161,8 @@ def _listed(entries: list[Any], loopback: bool) -> Iterator[Listed]:
         if isinstance(entry, Mapping) and _id(entry.get("jobId")):
             body = entry.get("input")
             body = body if isinstance(body, Mapping) else entry
-            yield Listed(_job(entry, loopback=loopback), _arguments(body))
+            made_at = _time(entry.get("createdAt", entry.get("created_at")))
+            yield Listed(_job(entry, loopback=loopback), _arguments(body), made_at)
 
 
 def _arguments(body: Mapping[str, Any]) -> dict[str, str | int | bool]:

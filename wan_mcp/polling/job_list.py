@@ -1,7 +1,8 @@
 """Reads PixelDojo's job list: from five live jobs on, one read of it serves them all.
 
 The list is not documented. A job that the list does not show, or shows without a status, is read
-on its own. A list that cannot be read, or that turns out to be wrong, is not read for five minutes.
+on its own, and so is one that it shows as failed: only the job's own readings end it without a
+video. A list that cannot be read, or that turns out to be wrong, is not read for five minutes.
 """
 
 import logging
@@ -185,7 +186,7 @@ class JobListReader:
             await self._coordination.polled(
                 [submission_id for submission_id, job in jobs.items() if not job.ended]
             )
-            for job in filter(_is_complete_end, jobs.values()):
+            for job in filter(_has_video, jobs.values()):
                 await self._record_update(job)
 
     async def _fail(self, records: Sequence[Record], error: WanError) -> None:
@@ -205,7 +206,7 @@ class JobListReader:
 
     def _covers(self, record: Record) -> bool:
         """Whether the last list shows the job as running, or the job is newer than that list."""
-        if record.state is not State.ACCEPTED:
+        if record.state is not State.ACCEPTED or record.end_is_unconfirmed:
             return False
         job = self._shown.get(record.job_id or "")
         return self._since[record.submission_id] > self._read_at if job is None else not job.ended
@@ -224,7 +225,9 @@ def _runs(job: Job | None) -> bool:
     return job is not None and not job.ended
 
 
-def _is_complete_end(job: Job) -> bool:
-    """Whether the job has ended and the list shows the result; if not, the job itself is read."""
-    failed = job.status is JobStatus.FAILED and job.error is not None
-    return failed or (job.status is JobStatus.COMPLETED and job.video_url is not None)
+def _has_video(job: Job) -> bool:
+    """Whether the list shows the end of the job and its video; if not, the job itself is read.
+
+    A list that shows a failure twice may be one answer from a cache, so it confirms none.
+    """
+    return job.status is JobStatus.COMPLETED and job.video_url is not None

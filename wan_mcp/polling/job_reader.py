@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 import anyio
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import Busy, CouldNotFindOut, NotFound
+from wan_mcp.errors import Busy, CouldNotFindOut, NotFound, WanError
+from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.coordination import Account, Coordination
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.status import TRANSIENT_ERRORS, JobView, view_of_job, view_of_record
-from wan_mcp.models import Job
+from wan_mcp.ledger.status import (
+    TRANSIENT_ERRORS,
+    JobView,
+    view_of_job,
+    view_of_one_reading,
+    view_of_record,
+)
+from wan_mcp.models import Job, JobStatus
 from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.pixeldojo.priority import Priority
 from wan_mcp.polling.intervals import NEW_JOB_GRACE_SECONDS
@@ -30,6 +37,10 @@ MAX_MISSING_READS = 3
 MISSING_PAUSE_SECONDS = 30.0
 """A job is lost if MAX_MISSING_READS readings in a row, this far apart, did not find it: a short
 fault at PixelDojo must not lose a paid job."""
+
+READ_FAILED_AGAIN_SECONDS = 3600.0
+"""For so long after its end a failed job is read again when somebody asks for it (ours): a video
+that PixelDojo shows after all is paid for, and its link may last an hour only."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +68,7 @@ class JobReader:
         self._reconciler = reconciler
         self._clock = clock
         self._missing: dict[str, int] = {}
+        self._failed_at: dict[str, float] = {}
 
     async def known(self, id: str) -> JobView | None:
         """What the ledger knows of a submission id or job id, without asking PixelDojo.
@@ -91,9 +103,19 @@ class JobReader:
                 await self._reconciler.look(record.account, [record.submission_id])
             return await self.known(id) or before
         # A lost job is read again each time, because PixelDojo may show it again.
-        if record.job_id is None or (before.settled and record.state is not State.LOST):
+        is_final = before.settled and record.state is not State.LOST and not self.may_revive(before)
+        if record.job_id is None or is_final or self._is_fresh(record):
             return before
-        return before if self._is_fresh(record) else await self.ask(record, record.job_id, seconds)
+        if record.state is State.FAILED:
+            return await self._ask_again(before, record, record.job_id)
+        return await self.ask(record, record.job_id, seconds)
+
+    def may_revive(self, view: JobView) -> bool:
+        """Whether a job failed so recently that PixelDojo may still show its video."""
+        ended_at = None if view.record is None else view.record.ended_at
+        if view.status is not JobStatus.FAILED or ended_at is None:
+            return False
+        return 0 <= (self._clock.wall() - ended_at).total_seconds() < READ_FAILED_AGAIN_SECONDS
 
     async def ask(
         self, record: Record, job_id: str, seconds: float, priority: Priority = Priority.STATUS
@@ -114,6 +136,14 @@ class JobReader:
             raise
         self._missing.pop(job_id, None)
         return await self.record_update(job)
+
+    async def _ask_again(self, before: JobView, record: Record, job_id: str) -> JobView:
+        """Read a failed job once more, for at most READ_GRACE_SECONDS; an error changes nothing."""
+        try:
+            return await self.ask(record, job_id, 0.0)
+        except WanError as error:
+            logger.info("failed job %s could not be read again: %s", job_id, error.what)
+            return before
 
     async def _record(self, id: str) -> Record | None:
         try:
@@ -143,10 +173,19 @@ class JobReader:
             recorded = await self._ledger.record_update(await self._account(), job)
         except LedgerUnavailable as exc:
             logger.warning("a reading of job %s could not be recorded: %s", job.job_id, exc.what)
-            return view_of_job(job)
+            return self._unrecorded(job)
         if recorded.ignored:
             logger.warning("job %s had ended; %r is ignored", job.job_id, job.vendor_status)
         return view_of_record(recorded.record)
+
+    def _unrecorded(self, job: Job) -> JobView:
+        """The view of a reading that the ledger could not keep, by the rule of `rules.updated`."""
+        view, now = view_of_job(job), self._clock.monotonic()
+        if job.status is not JobStatus.FAILED:
+            self._failed_at.pop(job.job_id, None)
+            return view
+        since = self._failed_at.setdefault(job.job_id, now)
+        return view if now - since >= rules.CONFIRM_SECONDS else view_of_one_reading(job)
 
     async def _not_there(self, record: Record, job_id: str, missing: NotFound) -> JobView:
         """Conclude what a 404 means for a job that the ledger knows: too new, a fault, or lost.

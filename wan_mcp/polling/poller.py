@@ -17,6 +17,7 @@ from wan_mcp.errors import Busy, CouldNotFindOut, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Account, Coordination, Role
 from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.rules import CONFIRM_SECONDS
 from wan_mcp.ledger.status import is_transient
 from wan_mcp.pixeldojo.priority import Priority
 from wan_mcp.polling.intervals import idle_delay, poll_delay
@@ -214,6 +215,8 @@ class Poller:
         if idle:  # a job that is waited for is not delayed because other jobs are due
             later = max(later, self._spread_until.get(record.submission_id, 0.0))
         delay = idle_delay(reading.age) if idle else poll_delay(reading.age, reading.chance)
+        if record.end_is_unconfirmed and record.last_error is None:
+            delay = min(delay, CONFIRM_SECONDS)  # whoever waits: the end may be one odd answer
         if record.last_polled_at is not None:  # the first read is soon, whatever the limit is
             delay = max(delay, self._limiter.spacing(priority, sharers))
         return max(reading.at + delay, later)

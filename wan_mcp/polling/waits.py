@@ -87,7 +87,7 @@ class Waits:
         view = None if known is None else self._dated(known)
         age = (view and view.elapsed_seconds) or 0.0
         update: Look | None = view
-        if view is None or seconds <= 0 or _needs_a_read(view):
+        if view is None or seconds <= 0 or self._needs_a_read(view):
             async with aclosing(self._readings(id, deadline, view)) as readings:
                 async for update in readings:
                     yield update
@@ -174,6 +174,16 @@ class Waits:
             raise last_error
         return self._dated(view_of_record(record), last_error)
 
+    def _needs_a_read(self, view: JobView) -> bool:
+        """Whether the poller would not read the job, or its last error was a permanent one."""
+        if view.record is None:
+            return True
+        last_error = last_error_of(view.record)
+        is_unpolled = view.status in (JobStatus.UNKNOWN, JobStatus.LOST)
+        has_failed = last_error is not None and not is_transient(last_error) and not view.settled
+        may_revive = self._reader.may_revive(view)
+        return is_unpolled or view.lacks_video_url or has_failed or may_revive
+
     def _is_over(self, update: Look | None) -> bool:
         view = _view(update)
         return view is not None and view.settled and not self._is_being_saved(view)
@@ -232,13 +242,3 @@ def _view(update: Look | None) -> JobView | None:
 def _record(update: Look | None) -> Record | None:
     view = _view(update)
     return None if view is None else view.record
-
-
-def _needs_a_read(view: JobView) -> bool:
-    """Whether the poller would not read the job, or its last error was a permanent one."""
-    if view.record is None:
-        return True
-    last_error = last_error_of(view.record)
-    is_unpolled = view.status in (JobStatus.UNKNOWN, JobStatus.LOST)
-    has_failed = last_error is not None and not is_transient(last_error) and not view.settled
-    return is_unpolled or view.lacks_video_url or has_failed

@@ -205,6 +205,7 @@ def _shown(record: Record) -> tuple[object, ...]:
         record.video_url,
         record.checks,
         record.error,
+        record.end_reported_at,
         record.saved_path,
         record.not_saved,
         record.last_save_error,

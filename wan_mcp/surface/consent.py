@@ -40,12 +40,13 @@ class NotConfirmed(Refused):
     advice = "Tell the user. Call again only if they want to be asked again."
 
 
-def question_for(price: float | None, limit: float) -> str | None:
+def question_for(price: float | None, limit: float, why: str = "") -> str | None:
     """What to ask before a job; None when no question is needed.
 
     Args:
         price: credits that the job is expected to cost; an unknown price needs a question too.
         limit: credits that a job may cost without a question.
+        why: why that is not the price on PixelDojo's model page, in a sentence; "" if it is.
     """
     if price is not None and price <= limit:
         return None
@@ -54,7 +55,7 @@ def question_for(price: float | None, limit: float) -> str | None:
         if price is None
         else f"about {counted(price, 'PixelDojo credit')}"
     )
-    return f"This job costs {cost}. Start it?"
+    return " ".join(filter(None, [f"This job costs {cost}.", why, "Start it?"]))
 
 
 async def ask(context: Context[Any, Any], question: str) -> InputRequiredResult | None:

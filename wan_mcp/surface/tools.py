@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
+from copy import deepcopy
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
@@ -86,8 +88,9 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         # Not a submit: if the equal request ended by then, it would buy without having asked.
         if joined := await call.jobs.join(wanted):
             return call.submit_result(joined)
-        estimate = await call.jobs.estimate()
-        question = consent.question_for(estimate, call.confirm_above)
+        price = await call.jobs.price(wanted)
+        estimate = price.credits
+        question = consent.question_for(estimate, call.confirm_above, price.why)
         if question and (input_required := await consent.ask(call.context, question)):
             return input_required
     return call.submit_result(await call.jobs.submit(wanted, estimate))
@@ -191,12 +194,18 @@ def portable_schema(
     Args:
         without: optional properties that are left out.
     """
+    plain = deepcopy(_portable(model))  # whoever gets it may change it
+    for name in without:
+        plain["properties"].pop(name, None)
+    return plain
+
+
+@cache
+def _portable(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
     for name in ("$defs", "description"):
         plain.pop(name, None)
-    for name in without:
-        plain["properties"].pop(name, None)
     return plain
 
 

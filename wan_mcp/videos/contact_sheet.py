@@ -1,7 +1,8 @@
 """A contact sheet: a few frames of a video in one small image, for hosts that cannot play it.
 
 PyAV, which is an extra, also encodes the JPEG, so no second library is needed. The video comes from
-elsewhere: it is decoded in a process with limits (see `inputs.decoder_process`).
+elsewhere: it is decoded in a process with limits (see `inputs.decoder_process`). Each frame looks
+as a player shows it (see `display`).
 """
 
 import base64
@@ -16,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
 from wan_mcp.inputs.probe import any_titles, available
+from wan_mcp.videos.display import Display, display_of
+from wan_mcp.videos.filters import filtered
 from wan_mcp.videos.own_files import open_ours
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
+
+    _Frame = tuple[VideoFrame, Display]
 
 MAX_SIDE_PIXELS = 960
 """Hosts shrink larger images for the model anyway (assumed)."""
@@ -85,9 +90,9 @@ def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) 
     import av
 
     try:
-        chosen = _chosen(path, frames)
+        shown = _shown(_chosen(path, frames))
         for side in _SIDES:
-            sheet = _tiled(chosen, side)
+            sheet = _tiled(shown, side)
             for quantizer in _QUANTIZERS:
                 if len(jpeg := _jpeg(sheet, quantizer)) <= max_bytes:
                     return jpeg
@@ -96,11 +101,15 @@ def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) 
     raise ValueError(f"no image fits into {max_bytes} bytes")
 
 
-def _chosen(path: Path, count: int) -> list["VideoFrame"]:
+def _chosen(path: Path, count: int) -> list["_Frame"]:
     """The middle frames of `count` equally long parts of the video."""
     length = sum(1 for packet in _packets(path) if packet.size)
     wanted = {(2 * part + 1) * length // (2 * count) for part in range(count)}
-    frames = (frame for packet in _packets(path) for frame in packet.decode())
+    frames = (
+        (frame, display_of(frame, packet.stream))
+        for packet in _packets(path)
+        for frame in packet.decode()
+    )
     read = enumerate(islice(frames, max(wanted) + 1))
     chosen = [frame for number, frame in read if number in wanted]
     if not chosen:
@@ -110,41 +119,55 @@ def _chosen(path: Path, count: int) -> list["VideoFrame"]:
 
 def _packets(path: Path) -> Iterator["Packet[VideoStream]"]:
     import av
+    from av.stream import Disposition
 
     with (
         open_ours(path) as file,
         av.open(file, "r", options=_VIDEO_FORMATS, **any_titles()) as video,
     ):
-        if not video.streams.video:
+        cover = Disposition.attached_pic
+        streams = [stream for stream in video.streams.video if not stream.disposition & cover]
+        if not streams:
             raise ValueError("no video stream")
-        stream = video.streams.video[0]
+        stream = streams[0]
         stream.codec_context.thread_count = 1  # each thread keeps frames, and memory is limited
         yield from islice(video.demux(stream), MAX_FRAMES)
 
 
-def _tiled(frames: list["VideoFrame"], side: int) -> "VideoFrame":
-    """Upright frames in one row, others in a square; no frame is enlarged."""
-    import av
-    from av.filter import Graph
+def _shown(frames: list["_Frame"]) -> list["VideoFrame"]:
+    """The frames as a player shows them, in the largest size that the sheet may need."""
+    (_, first), count = frames[0], len(frames)
+    size = _size_in_sheet(first.width, first.height, count, MAX_SIDE_PIXELS)
+    return [_as_shown(frame, display, size) for frame, display in frames]
 
-    first, count = frames[0], len(frames)
-    columns = count if first.height > first.width else math.ceil(math.sqrt(count))
+
+def _as_shown(frame: "VideoFrame", display: Display, size: tuple[int, int]) -> "VideoFrame":
+    """A frame as a player shows it, in this size, in the colours of a JPEG."""
+    frame.colorspace, frame.color_range = display.colorspace, display.color_range
+    width, height = reversed(size) if display.swaps_axes else size
+    scale = ("scale", f"{width}:{height}:out_color_matrix=bt601:out_range=full")
+    return filtered([frame], (scale, ("format", _PIXEL_FORMAT), *display.turn))
+
+
+def _tiled(shown: list["VideoFrame"], side: int) -> "VideoFrame":
+    first, count = shown[0], len(shown)
+    columns = _columns(first.width, first.height, count)
+    size = _size_in_sheet(first.width, first.height, count, side)
+    small = [frame.reformat(*size) for frame in shown]
+    return filtered(small, (("tile", f"{columns}x{math.ceil(count / columns)}"),))
+
+
+def _columns(width: float, height: float, count: int) -> int:
+    """Upright frames stand in one row, others in a square."""
+    return count if height > width else math.ceil(math.sqrt(count))
+
+
+def _size_in_sheet(width: float, height: float, count: int, side: int) -> tuple[int, int]:
+    """The size of each frame in a sheet of so many pixels a side; no frame is enlarged."""
+    columns = _columns(width, height, count)
     rows = math.ceil(count / columns)
-    scale = min(side / columns / first.width, side / rows / first.height, 1.0)
-    width, height = _even(first.width * scale), _even(first.height * scale)
-    pixels = av.VideoFormat(_PIXEL_FORMAT)
-    graph = Graph()
-    graph.link_nodes(
-        graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1)),
-        graph.add("tile", f"{columns}x{rows}:nb_frames={count}"),
-        graph.add("buffersink"),
-    ).configure()
-    for number, frame in enumerate(frames):
-        small = frame.reformat(width, height, _PIXEL_FORMAT)
-        small.pts, small.time_base = number, Fraction(1)
-        graph.vpush(small)
-    graph.vpush(None)
-    return graph.vpull()
+    scale = min(side / columns / width, side / rows / height, 1.0)
+    return _even(width * scale), _even(height * scale)
 
 
 def _even(pixels: float) -> int:

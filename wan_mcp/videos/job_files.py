@@ -78,10 +78,9 @@ class JobFiles:
                         return None
                     declared = answer.headers.get("content-type", "").partition(";")[0]
                     async for block in answer.body:
-                        shown_before = len(body) >= _HEAD_BYTES
+                        has_head = len(body) < _HEAD_BYTES <= len(body) + len(block)
                         body += block
-                        is_shown = len(body) >= _HEAD_BYTES and not shown_before
-                        if is_shown and video_type(body, declared) is None:
+                        if has_head and video_type(body, declared) is None:
                             return None  # the rest would be of no use
                         if len(body) > MAX_INLINE_BYTES:
                             return None

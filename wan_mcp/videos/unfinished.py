@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,7 +34,7 @@ Algorithm = Literal["sha256", "md5"]
 Free = Callable[[Path], int | None]
 """The bytes that are free for this user in a folder; None if the file system does not say."""
 
-SUFFIXES: tuple[Suffix, ...] = (".mp4", ".webm", ".mov", ".mkv", ".avi")
+SUFFIXES: tuple[Suffix, ...] = get_args(Suffix)
 STEM = rf"\d{{4}}-\d\d-\d\d_{JOB_ID}(?:\.[0-9a-f]{{8}})?"
 """Matches the name of a video without its suffix."""
 PART_NAME = re.compile(rf"\.{STEM}\.[0-9a-f]{{16}}\.part")
@@ -46,6 +46,7 @@ to be on different ones may share the room (btrfs, APFS, quotas)."""
 
 _BLOCK_BYTES = 1 << 20
 """Read at once; and after so many written bytes, the free room is looked at again."""
+_CREATE_TRIES = 3
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class UnfinishedVideo:
         self._folder = folder
         self._stem = stem
         self._free = free
-        self._path = folder / f".{stem}.{secrets.token_hex(8)}.part"
+        self._path = self._new_path()
         self._file = -1
         self._size = 0
         self._sha256 = hashlib.sha256()
@@ -168,9 +169,7 @@ class UnfinishedVideo:
         """
         if self._file < 0:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = create(self._path)
-            with suppress(OSError):  # some network disks have no locks: then age has to do
-                try_lock(self._file, offset=BEHIND_CONTENT)
+            self._create()
             check_folder(self._folder, self._file)
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
@@ -225,6 +224,18 @@ class UnfinishedVideo:
         self._close()
         with suppress(OSError):  # the next sweep of the folder tries again
             self._path.unlink(missing_ok=True)
+
+    def _new_path(self) -> Path:
+        return self._folder / f".{self._stem}.{secrets.token_hex(8)}.part"
+
+    def _create(self) -> None:
+        for _ in range(_CREATE_TRIES):
+            self.discard()
+            self._path = self._new_path()
+            self._file = create(self._path)
+            # A sweep may remove the file in the moment before it is locked.
+            if _lock(self._file) and os.path.lexists(self._path):
+                return
 
     def _need_room(self, size: int) -> None:
         free = self._free(self._folder)
@@ -298,6 +309,13 @@ def note_at(path: Path) -> Note | None:
             return Note.model_validate_json(file.read(_BLOCK_BYTES))
     except (FileNotFoundError, NotOurs, ValidationError):
         return None
+
+
+def _lock(file: int) -> bool:
+    try:
+        return try_lock(file, offset=BEHIND_CONTENT)
+    except OSError:
+        return True  # some network disks have no locks: there the age of a file has to do
 
 
 def _write(file: int, data: bytes) -> None:

@@ -127,7 +127,9 @@ class Web:
         response, final_url = await self._follow(url, _headers(start, stop))
         body = _blocks(response)
         try:
-            yield Answer(response.status_code, dict(response.headers.items()), final_url, body)
+            # Without items() the whole list would be searched for each name.
+            headers = dict(response.headers.items())
+            yield Answer(response.status_code, headers, final_url, body)
         finally:
             with anyio.CancelScope(shield=True):
                 await body.aclose()

@@ -92,5 +92,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN video_limit_gb REAL",
     ),
     ("ALTER TABLE jobs ADD COLUMN last_save_error TEXT",),
+    ("ALTER TABLE jobs ADD COLUMN end_reported_at REAL",),
 )
 """For each version of the format, the statements that lead to it from the version before."""

@@ -1,11 +1,12 @@
 """The frames of a job's own video: the source's, scaled, with the character and a watermark."""
 
 import hashlib
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wan_mcp.sandbox.videos.watermark import watermark
 
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 Steps = Sequence[tuple[str, str]]
 """A sequence of FFmpeg filters with their arguments."""
 
-_UPRIGHT: dict[int, Steps] = {
-    90: [("transpose", "cclock")],
-    -90: [("transpose", "clock")],
-    180: [("hflip", ""), ("vflip", "")],
-    -180: [("hflip", ""), ("vflip", "")],
-}
 _MAX_WIDTH = 4096
+_MAX_SD_HEIGHT = 576
+_BT_709, _BT_601 = 1, 6
+_CONVERTIBLE = {_BT_709, 4, 5, _BT_601, 7, 9}
+"""Codings of colours, by their numbers in ISO/IEC 23091-2, that FFmpeg converts (documented)."""
+_LIMITED, _FULL = 1, 2
+_UNKNOWN_TO_PYAV_18 = range(28, 32)
+"""Types of FFmpeg's side data; the last is EXIF, which a photo has (documented)."""
+_COLOURS = "out_color_matrix=bt709:out_range=limited"
+"""One coding for everything that is laid over each other; the video is marked with it."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ def composed(
         look: what all frames have in common.
     """
     first = next(frames)
-    graph = _graph(first, character, aspect, look)
+    graph = _graph(_coloured(first), _coloured(character), aspect, look)
     for frame in chain([first], frames):
-        graph.vpush(frame, at=0)
+        graph.vpush(_coloured(frame), at=0)
         yield from _ready(graph)
     graph.vpush(None, at=0)
     yield from _ready(graph)
@@ -156,13 +160,61 @@ def _size(first: "VideoFrame", aspect: Fraction, height: int) -> tuple[int, int]
     return min(max(2, 2 * round(height * shape / 2)), _MAX_WIDTH), height
 
 
-def _rotation(frame: "VideoFrame") -> int:
-    """The degrees, counterclockwise, by which a player turns the frame: phones often ask for it."""
-    return 90 * round(frame.rotation / 90)
+def _turn(frame: "VideoFrame") -> Steps:
+    """The filters that turn a frame as its display matrix asks: phones often do that."""
+    a, b, c, d = _matrix(frame)
+    on_its_side = _on_its_side(frame)
+    across, down = (c, b) if on_its_side else (a, d)
+    steps = [("transpose", "cclock_flip")] if on_its_side else []
+    steps += [("hflip", "")] if across < 0 else []
+    return [*steps, ("vflip", "")] if down < 0 else steps
 
 
 def _on_its_side(frame: "VideoFrame") -> bool:
-    return abs(_rotation(frame)) == 90
+    a, b, c, d = _matrix(frame)
+    return abs(b) + abs(c) > abs(a) + abs(d)
+
+
+def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
+    """What a player does with the point (x, y): it is shown at (ax + cy, bx + dy)."""
+    try:
+        data = _display_matrix(frame)
+    except ValueError:
+        data = _display_matrix(_without_newer_data(frame))
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data)) if data else (1, 0, 0, 0, 1)
+    return a, b, c, d
+
+
+def _display_matrix(frame: "VideoFrame") -> Any:
+    """Raises ValueError if PyAV does not know the type of something beside the frame."""
+    return frame.side_data.get("DISPLAYMATRIX")
+
+
+def _without_newer_data(frame: "VideoFrame") -> "VideoFrame":
+    from av.filter import Graph
+
+    graph = Graph()
+    steps = [("sidedata", f"mode=delete:type={number}") for number in _UNKNOWN_TO_PYAV_18]
+    _row(graph, _buffer(graph, frame), [*steps, ("buffersink", "")])
+    graph.configure()
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def _coloured(frame: "VideoFrame") -> "VideoFrame":
+    """The frame, in colours that FFmpeg can convert.
+
+    What it does not say of them, and what FFmpeg does not know, is decided as ffplay does.
+    """
+    if frame.format.is_rgb:
+        return frame
+    if frame.color_range not in (_LIMITED, _FULL):
+        frame.color_range = _FULL if frame.format.name.startswith("yuvj") else _LIMITED
+    if frame.colorspace not in _CONVERTIBLE:
+        lines = frame.width if _on_its_side(frame) else frame.height
+        is_hd = frame.color_range == _LIMITED and lines > _MAX_SD_HEIGHT
+        frame.colorspace = _BT_709 if is_hd else _BT_601
+    return frame
 
 
 def _fitted(first: "VideoFrame", size: tuple[int, int], rate: Fraction) -> Steps:
@@ -170,8 +222,8 @@ def _fitted(first: "VideoFrame", size: tuple[int, int], rate: Fraction) -> Steps
     return [
         ("setpts", "PTS-STARTPTS"),
         ("fps", f"{rate}"),
-        ("scale", f"{width}:{height}"),
-        *_UPRIGHT.get(_rotation(first), ()),
+        ("scale", f"{width}:{height}:{_COLOURS}"),
+        *_turn(first),
         ("setsar", "1"),
         ("format", "yuv420p"),
     ]
@@ -181,8 +233,8 @@ def _inset(character: "VideoFrame", size: tuple[int, int]) -> Steps:
     width, height = size
     box = f"{width // 2}:{height // 3}:force_original_aspect_ratio=decrease"
     return [
-        *_UPRIGHT.get(_rotation(character), ()),
-        ("scale", box),
+        *_turn(character),
+        ("scale", f"{box}:{_COLOURS}"),
         ("setsar", "1"),
         ("format", "yuva420p"),
     ]
@@ -191,5 +243,5 @@ def _inset(character: "VideoFrame", size: tuple[int, int]) -> Steps:
 def _enlarged(mark: "VideoFrame", size: tuple[int, int]) -> Steps:
     width, height = size
     times = max(1, min(height // 160, (width - height // 20) // mark.width))
-    scale = f"{mark.width * times}:{mark.height * times}:flags=neighbor"
+    scale = f"{mark.width * times}:{mark.height * times}:flags=neighbor:{_COLOURS}"
     return [("scale", scale), ("format", "yuva420p")]

@@ -9,9 +9,10 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -19,7 +20,10 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 SIZE_LIMIT_BYTES = 200 << 20
 _BLOCK_BYTES = 65_536
@@ -29,6 +33,17 @@ _FORMATS = (
     "png_pipe,jpeg_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe"
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_JUMP_SECONDS, _BACK_SECONDS = 10, Fraction(1, 10)
+"""From where on ffmpeg takes a step of the times for a jump: forwards, and back (documented)."""
+
+
+class _Ratio(Protocol):
+    """A rate, ratio or time base of PyAV: a Fraction up to release 18, an AVRational from 19 on."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
 
 
 class Unusable(Exception):
@@ -148,23 +163,53 @@ def opened(path: Path, label: str) -> "Iterator[InputContainer]":
     import av
 
     try:
-        with av.open(path, options={"format_whitelist": _FORMATS}) as container:
+        with av.open(
+            path, "r", options={"format_whitelist": _FORMATS}, **_any_titles()
+        ) as container:
             yield container
     except av.FFmpegError as exc:
         raise Unusable(f"The {label} could not be read: {exc.strerror}.") from exc
 
 
+def _any_titles() -> dict[str, Any]:
+    """What `av.open` needs so that a title in any encoding is no error.
+
+    PyAV before version 19 raises an error for bytes that are not UTF-8; 19 has no such option.
+    """
+    import av
+
+    before_19 = int(av.__version__.partition(".")[0]) < 19
+    return {"metadata_errors": "replace"} if before_19 else {}
+
+
+def video_stream(container: "InputContainer", label: str) -> "VideoStream":
+    """The video, or an image: the first stream of pictures that is no cover.
+
+    Raises:
+        Unusable: there is none.
+    """
+    from av.stream import Disposition
+
+    streams = container.streams.video
+    videos = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+    if not videos:
+        what = "its only image is a cover" if streams else "it contains no image"
+        raise Unusable(f"The {label} could not be read: {what}.")
+    return videos[0]
+
+
 def video_frames(path: Path, label: str) -> "Iterator[VideoFrame]":
-    """The frames of the first video stream, or an image as its one frame.
+    """The frames of the video stream, or an image as its one frame.
 
     Raises:
         Unusable: the input cannot be read, or has no frame.
     """
     empty = True
     with opened(path, label) as container:
-        for stream in container.streams.video[:1]:
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
+        stream = video_stream(container, label)
+        stream.thread_type = "AUTO"
+        for packet in _packets(container, stream):
+            for frame in packet.decode() if packet.stream_index == stream.index else ():
                 empty = False
                 yield frame
     if empty:
@@ -179,4 +224,53 @@ def audio_frames(path: Path, label: str) -> "Iterator[AudioFrame]":
     """
     with opened(path, label) as container:
         for stream in container.streams.audio[:1]:
-            yield from container.decode(stream)
+            for packet in _packets(container, stream):
+                if packet.stream_index == stream.index:
+                    yield from packet.decode()
+
+
+def _packets(container: "InputContainer", wanted: "Stream") -> "Iterator[Any]":
+    """The packets of a stream, among others, with times that go on without a jump.
+
+    Where transport streams were joined, each part has times of its own. There, all streams are
+    moved by what the first of them jumps, so that sound and pictures stay together.
+    """
+    from av.format import Flags
+
+    may_jump: int = cast(Any, Flags.ts_discont).value
+    if not container.format.flags & may_jump:
+        yield from container.demux(wanted)
+        return
+    clock = _Clock()
+    for packet in container.demux(*container.streams.video, *container.streams.audio):
+        if packet.dts is not None:
+            clock.move(packet)
+        yield packet
+
+
+class _Clock:
+    """Moves the times of packets as ffmpeg does it: over jumps of any stream."""
+
+    def __init__(self) -> None:
+        self._offset = Fraction(0)
+        self._last: dict[int, Fraction] = {}
+        self._expected: dict[int, Fraction] = {}
+
+    def move(self, packet: "Packet[Any]") -> None:
+        """Change the times of a packet that has a decoding time."""
+        unit, stream = fraction(packet.time_base), packet.stream_index
+        time = (packet.dts or 0) * unit + self._offset
+        expected, last = self._expected.get(stream, time), self._last.get(stream, time)
+        if abs(time - expected) > _JUMP_SECONDS or time < last - _BACK_SECONDS:
+            self._offset += expected - time
+            time = expected
+        shift = round(self._offset / unit)
+        packet.dts = (packet.dts or 0) + shift
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        self._last[stream] = time
+        self._expected[stream] = time + (packet.duration or 0) * unit
+
+
+def fraction(value: _Ratio | None) -> Fraction:
+    """Zero when FFmpeg does not know the value, which PyAV reports as None, 0/1 or 0/0."""
+    return Fraction(value.numerator, value.denominator) if value else Fraction(0)

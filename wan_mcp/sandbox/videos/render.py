@@ -10,12 +10,20 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, groupby, islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from wan_mcp.sandbox.videos.composition import Look, composed
-from wan_mcp.sandbox.videos.inputs import Unusable, audio_frames, fetch, opened, video_frames
+from wan_mcp.sandbox.videos.inputs import (
+    Unusable,
+    audio_frames,
+    fetch,
+    fraction,
+    opened,
+    video_frames,
+    video_stream,
+)
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -28,16 +36,8 @@ _MAX_RATE = Fraction(30)
 _UNKNOWN_RATE = Fraction(24)
 _SAMPLE_RATE = 48_000
 _AAC_FRAME_SAMPLES = 1024
+_SAMPLES = "sample_fmts=fltp:channel_layouts=stereo"
 _X264 = {"preset": "veryfast", "crf": "23"}
-
-
-class _Ratio(Protocol):
-    """A rate, ratio or time base of PyAV: a Fraction up to release 18, an AVRational from 19 on."""
-
-    @property
-    def numerator(self) -> int: ...
-    @property
-    def denominator(self) -> int: ...
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def render(video: Path, image: Path, body: Mapping[str, Any], target: Path) -> N
         packets = _video_packets(output, islice(finished, count), look.rate)
         if body.get("merge_audio", True):
             seconds = len(packets) / look.rate
-            start = (first.pts or 0) * _fraction(first.time_base)
+            start = (first.pts or 0) * fraction(first.time_base)
             packets += _audio_packets(output, _audio(video, start, seconds))
         output.mux(sorted(packets, key=_decoding_time))
 
@@ -92,9 +92,9 @@ def render(video: Path, image: Path, body: Mapping[str, Any], target: Path) -> N
 def _look(video: Path, body: Mapping[str, Any]) -> tuple[Look, Fraction]:
     """What all frames have in common, and the shape of the source's pixels."""
     with opened(video, "video") as source:
-        stream = source.streams.video[0]
-        rate = _fraction(stream.average_rate or stream.guessed_rate) or _UNKNOWN_RATE
-        aspect = _fraction(stream.sample_aspect_ratio) or Fraction(1)
+        stream = video_stream(source, "video")
+        rate = fraction(stream.average_rate or stream.guessed_rate) or _UNKNOWN_RATE
+        aspect = fraction(stream.sample_aspect_ratio) or Fraction(1)
     own_rate = max(Fraction(1), min(_MAX_RATE, rate)).limit_denominator(1001)
     notes = [f"REFS {body['refert_num']}"] if "refert_num" in body else []
     notes += ["FAST"] if body.get("go_fast") else []
@@ -124,36 +124,53 @@ def _audio(video: Path, start: Fraction, seconds: Fraction) -> "Iterator[AudioFr
     Raises:
         Unusable: the audio cannot be read.
     """
-    graph = None
-    for frame in audio_frames(video, "video"):
-        if frame.time is not None and frame.time > start + seconds:
-            break
-        graph = graph or _audio_graph(frame, start, seconds)
+    timely = takewhile(
+        lambda frame: frame.time is None or frame.time <= start + seconds,
+        audio_frames(video, "video"),
+    )
+    for first in islice(frames := _resampled(timely), 1):
+        graph = _graph(
+            first,
+            ("asetpts", f"PTS-({start})/TB"),
+            ("atrim", f"start=0:end={float(seconds)}"),
+            ("aresample", f"{_SAMPLE_RATE}:async=1:first_pts=0"),
+            ("aformat", _SAMPLES),
+        )
+        graph.set_audio_frame_size(_AAC_FRAME_SAMPLES)
+        yield from _pulled(graph, chain([first], frames))
+
+
+def _resampled(frames: "Iterator[AudioFrame]") -> "Iterator[AudioFrame]":
+    """The frames in one format and rate, whatever these change to on the way."""
+    for _, group in groupby(frames, _kind):
+        alike = iter(group)
+        first = next(alike)
+        graph = _graph(first, ("aresample", f"{_SAMPLE_RATE}"), ("aformat", _SAMPLES))
+        yield from _pulled(graph, chain([first], alike))
+
+
+def _kind(frame: "AudioFrame") -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _pulled(graph: "Graph", frames: "Iterable[AudioFrame]") -> "Iterator[AudioFrame]":
+    for frame in chain(frames, [None]):
         graph.push(frame)
         yield from _ready(graph)
-    if graph is not None:
-        graph.push(None)
-        yield from _ready(graph)
 
 
-def _audio_graph(first: "AudioFrame", start: Fraction, seconds: Fraction) -> "Graph":
+def _graph(first: "AudioFrame", *steps: tuple[str, str]) -> "Graph":
     from av.filter import Graph
 
     graph = Graph()
-    graph.link_nodes(
-        graph.add_abuffer(
-            sample_rate=first.sample_rate,
-            format=first.format,
-            layout=first.layout,
-            time_base=first.time_base,
-        ),
-        graph.add("asetpts", f"PTS-({start})/TB"),
-        graph.add("atrim", f"start=0:end={float(seconds)}"),
-        graph.add("aresample", f"{_SAMPLE_RATE}:async=1:first_pts=0"),
-        graph.add("aformat", "sample_fmts=fltp:channel_layouts=stereo"),
-        graph.add("abuffersink"),
-    ).configure()
-    graph.set_audio_frame_size(_AAC_FRAME_SAMPLES)
+    source = graph.add_abuffer(
+        sample_rate=first.sample_rate,
+        format=first.format,
+        layout=first.layout,
+        time_base=first.time_base,
+    )
+    filters = [graph.add(*step) for step in (*steps, ("abuffersink", ""))]
+    graph.link_nodes(source, *filters).configure()
     return graph
 
 
@@ -180,6 +197,8 @@ def _video_packets(
     stream = output.add_stream(codec, rate=rate, options=_X264 if codec == "libx264" else {})
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = first.width, first.height, "yuv420p"
+    stream.codec_context.colorspace = first.colorspace
+    stream.codec_context.color_range = first.color_range
     # x264's output depends on the number of threads, so it is the same on every machine.
     stream.thread_count = 2
     return list(_encoded(stream, chain([first], frames)))
@@ -204,12 +223,7 @@ def _encoded(stream: Any, frames: "Iterable[VideoFrame | AudioFrame]") -> "Itera
 
 
 def _decoding_time(packet: "Packet[Any]") -> Fraction:
-    return (packet.dts or 0) * _fraction(packet.time_base)
-
-
-def _fraction(value: _Ratio | None) -> Fraction:
-    """Zero when FFmpeg does not know the value, which PyAV reports as None, 0/1 or 0/0."""
-    return Fraction(value.numerator, value.denominator) if value else Fraction(0)
+    return (packet.dts or 0) * fraction(packet.time_base)
 
 
 if __name__ == "__main__":

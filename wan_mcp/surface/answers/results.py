@@ -31,6 +31,10 @@ _IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
 _RESOLUTION = "480"
 """Lines of a job whose order names none (documented)."""
 _NO_LINK = "PixelDojo gave no link to a film."
+_UNCONFIRMED = (
+    " PixelDojo has reported once that it ended without a film. That may be one odd answer, so it "
+    "counts only when a second reading, a few seconds later, says the same."
+)
 _UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
 _FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
@@ -286,13 +290,14 @@ def _message(view: JobView, charged: bool) -> str:
             )
         case _:
             sentence = "The job was accepted." if charged else "The job is still going."
+            sentence += _UNCONFIRMED if view.end_is_unconfirmed else ""
     return f"{sentence}{note}{_price_warning(view, job)}"
 
 
 def _price_warning(view: JobView, job: Job) -> str:
     if None in (view.estimate, job.credit_cost) or view.estimate == job.credit_cost:
         return ""
-    return " Note the price: it is not the one that PixelDojo's model page names."
+    return " Note the price: it is not the one that was expected."
 
 
 def _message_without_job(view: JobView) -> str:

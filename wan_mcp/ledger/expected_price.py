@@ -1,0 +1,90 @@
+"""What a job will probably cost: the higher of PixelDojo's model page and the last real charge.
+
+The page may be out of date, or name the price of another kind of job. A limit in credits that
+believed it alone would let through many times what the operator allows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wan_mcp.ledger.fingerprint import DEFAULTS, Arguments
+from wan_mcp.ledger.record import ENDED, Record
+from wan_mcp.models import Replacement
+from wan_mcp.wording import counted
+
+SEARCHED_STATES = ENDED
+SEARCHED_JOBS = 50
+"""Of the jobs that have ended, so many of the newest are searched for a charge, and all that are
+live (ours)."""
+
+
+@dataclass(frozen=True)
+class ExpectedPrice:
+    """The two sources of the price of a new job, in credits.
+
+    Attributes:
+        named: the price on the model page; None if it cannot be read.
+        charged: what PixelDojo charged for the last job like this one; None if there was none.
+    """
+
+    named: float | None
+    charged: float | None = None
+
+    @property
+    def credits(self) -> float | None:
+        """The price to reckon with; None if the page does not say, which stays unknown."""
+        return None if self.named is None else max(self.named, self.charged or 0.0)
+
+    @property
+    def why(self) -> str:
+        """Why another price counts than the one on the page, in a sentence; "" if none does."""
+        if self.named is None or self.charged is None or self.charged <= self.named:
+            return ""
+        return (
+            f"The last job like this one cost {counted(self.charged, 'credit')}, although "
+            f"PixelDojo's model page names {counted(self.named, 'credit')}: the higher price "
+            "counts."
+        )
+
+
+def expected_price(
+    named: float | None, wanted: Replacement, records: Iterable[Record]
+) -> ExpectedPrice:
+    """The price to expect of a request.
+
+    If no job of the same kind was charged, the last one that was neither longer nor had more lines
+    counts: a greater job costs at least as much (assumed).
+
+    Args:
+        named: the price on the model page; None if it cannot be read.
+        records: requests of the account, newest first.
+    """
+    kind = _Kind.of(wanted.model_dump(exclude_none=True))
+    charges = [
+        (_Kind.of(record.arguments), record.credit_cost)
+        for record in records
+        if record.credit_cost and not record.from_elsewhere
+    ]
+    same = [cost for other, cost in charges if other == kind]
+    smaller = [cost for other, cost in charges if other.is_within(kind)]
+    return ExpectedPrice(named, next(iter(same + smaller), None))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the price of a job may depend on (assumed: its size and its speed, not its inputs)."""
+
+    seconds: int
+    lines: int
+    options: tuple[object, object]
+
+    @classmethod
+    def of(cls, arguments: Arguments) -> "_Kind":
+        full = DEFAULTS | arguments
+        options = (full["go_fast"], full.get("frames_per_second"))
+        return cls(int(full.get("seconds", 0)), int(full["resolution"]), options)
+
+    def is_within(self, other: "_Kind") -> bool:
+        """Whether a job of the other kind is no smaller."""
+        smaller = self.seconds <= other.seconds and self.lines <= other.lines
+        return smaller and self.options == other.options

@@ -1,0 +1,187 @@
+"""Which job in PixelDojo's list is that of a request whose answer was lost. Pure functions.
+
+The list is not documented: what it shows of a job may be missing, or be in another form than what
+was sent. How it shows the jobs that are known says which parts of it can be relied on.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from wan_mcp.ledger.fingerprint import DEFAULTS, without_query
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.models import Job
+
+if TYPE_CHECKING:
+    from wan_mcp.pixeldojo.wire import Listed
+
+MAX_EARLY_SECONDS = 300.0
+"""By how much PixelDojo's date of a job may be before its sending: clocks differ (assumed)."""
+MAX_LATE_SECONDS = 600.0
+"""By how much it may be after that: clocks differ, and an answer may take minutes (assumed)."""
+TIME = "time"
+
+MAX_NAMED = 5
+"""How many jobs or requests a sentence names."""
+
+_OPEN = frozenset({State.SENDING, State.UNKNOWN})
+"""A request in one of these states may have a job that the ledger does not know yet."""
+
+
+class ListedJobs:
+    """One reading of the list, beside the records of the account.
+
+    Args:
+        listed: the reading.
+        records: read from the ledger after the list was, so that a job that was answered meanwhile
+            is known.
+    """
+
+    def __init__(self, listed: "Sequence[Listed]", records: Sequence[Record]) -> None:
+        self._listed = listed
+        self._known = {
+            record.job_id: record
+            for record in records
+            if record.job_id and not record.from_elsewhere
+        }
+        self._open = [record for record in records if record.state in _OPEN]
+        shown: set[str] = set()
+        self._unreliable: set[str] = set()
+        for each in self._claimed():
+            shown |= _shown(each)
+            self._unreliable |= differences(self._known[each.job.job_id], each)
+        self._reliable = shown - self._unreliable
+
+    @property
+    def shows_seeds(self) -> bool:
+        """Whether any job in the list has a seed."""
+        return any(each.seed is not None for each in self._listed)
+
+    def job_of(self, record: Record) -> Job | None:
+        """The one job that is this request's and no other's; None if there is none for certain.
+
+        It has the request's seed, and nothing that the list shows of it speaks against it: neither
+        an input, nor the resolution, nor the duration, nor its date.
+        """
+        own = [each for each in self._candidates(record) if self._is_it(record, each)]
+        if len(own) != 1 or self._rivals(record, own[0]):
+            return None
+        return own[0].job
+
+    def claim(self, record: Record, job: Job) -> None:
+        """No other request may take this job, and this request no other job."""
+        self._known[job.job_id] = record
+        self._open = [each for each in self._open if each.submission_id != record.submission_id]
+
+    def doubts(self, record: Record) -> str | None:
+        """Which jobs could be this request's, in sentences; None when none of them could.
+
+        While there is one, that the request has no job is not proven.
+        """
+        possible = self._candidates(record)
+        if not possible:
+            return None
+        rivals = {each.submission_id for job in possible for each in self._rivals(record, job)}
+        others = f" or that of {_few(sorted(rivals))}" if rivals else ""
+        return (
+            f"PixelDojo's job list shows what could be the job of this request{others}: "
+            f"{_few([each.job.job_id for each in possible])}. Whose it is cannot be told for "
+            "certain, so it is given to no request: look at it with get_job_status and that id."
+        )
+
+    def surround(self, record: Record) -> bool:
+        """Whether the list shows, with their seeds, jobs of ours from before and after the request.
+
+        Only then does a missing job mean that there is none: the list goes back far enough, it is
+        up to date, and it shows seeds.
+        """
+        ours = [
+            self._known[each.job.job_id]
+            for each in self._claimed()
+            if self._known[each.job.job_id].seed == each.seed
+        ]
+        times = [each.accepted_at for each in ours if each.accepted_at is not None]
+        sent = record.began_at
+        return any(time < sent for time in times) and any(time > sent for time in times)
+
+    def _claimed(self) -> "list[Listed]":
+        return [each for each in self._listed if each.job.job_id in self._known]
+
+    def _candidates(self, record: Record) -> "list[Listed]":
+        """The jobs of no known request that could be this one's, as far as the list shows.
+
+        One with the request's seed always could: what else it shows may be in a form of its own.
+        """
+        return [
+            each
+            for each in self._listed
+            if each.job.job_id not in self._known
+            and (each.seed == record.seed or self._could_be(record, each))
+        ]
+
+    def _could_be(self, record: Record, each: "Listed") -> bool:
+        """Whether nothing reliable speaks against it. A seed needs no other job to be relied on."""
+        return not differences(record, each) & (self._reliable | {"seed"})
+
+    def _rivals(self, record: Record, each: "Listed") -> list[Record]:
+        """The other open requests that could have started a job."""
+        return [
+            other
+            for other in self._open
+            if other.submission_id != record.submission_id
+            and not differences(other, each) - self._unreliable
+        ]
+
+    def _is_it(self, record: Record, each: "Listed") -> bool:
+        """Whether a job is this request's, if no other request could have started it.
+
+        Several jobs may have a seed that a caller chose. Then the list has to show all that was
+        asked for.
+        """
+        if each.seed != record.seed:
+            return False
+        if record.seed_generated:
+            return not differences(record, each) - self._unreliable
+        return record.arguments.keys() <= _shown(each) and not differences(record, each)
+
+
+def differences(record: Record, each: "Listed") -> set[str]:
+    """In which of our names a listed job shows something else than a request asked for.
+
+    What the list does not show is no difference, and neither is a value that PixelDojo chose
+    because the request left it open.
+    """
+    asked = DEFAULTS | record.arguments
+    if record.seed is not None:
+        asked["seed"] = record.seed
+    differing = {
+        name
+        for name, value in each.arguments.items()
+        if name in asked and _comparable(name, value) != _comparable(name, asked[name])
+    }
+    if each.made_at is not None:
+        late = (each.made_at - record.began_at).total_seconds()
+        if not -MAX_EARLY_SECONDS <= late <= MAX_LATE_SECONDS:
+            differing.add(TIME)
+    return differing
+
+
+def _few(ids: Sequence[str]) -> str:
+    more = len(ids) - MAX_NAMED
+    return ", ".join(ids[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(each: "Listed") -> set[str]:
+    return {*each.arguments, *({TIME} if each.made_at is not None else ())}
+
+
+def _comparable(name: str, value: str | int | bool) -> str:
+    """A value in one spelling: a URL as the ledger keeps it, a number or a truth as a word."""
+    word = str(value)
+    if name == "resolution":
+        return word.removesuffix("p")  # a sibling model writes "480p" (observed elsewhere)
+    if not word.lower().startswith("http"):
+        return word.lower()
+    with suppress(ValueError):
+        return without_query(word)
+    return word
