@@ -19,8 +19,6 @@ from wan_mcp.errors import OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import (
-    SEARCHED_JOBS,
-    SEARCHED_STATES,
     ExpectedPrice,
     expected_price,
 )
@@ -129,6 +127,11 @@ class Jobs:
         """Seconds that a job of this account typically takes; None while too few have ended."""
         return await self._typical.seconds()
 
+    @property
+    def ledger_notice(self) -> str | None:
+        """What a reader of the jobs has to know about the ledger; None for nothing."""
+        return self._ledger.notice
+
     def require_key(self) -> None:
         """Raises NoKey when no API key is configured."""
         self._vendor.require_key()
@@ -144,8 +147,7 @@ class Jobs:
             LedgerUnavailable: what was charged cannot be read.
         """
         named, account = await self.estimate(), await self._account()
-        charged = await self._ledger.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
-        return expected_price(named, wanted, charged)
+        return expected_price(named, wanted, await self._ledger.charges(account))
 
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""

@@ -623,6 +623,22 @@ async def test_job_from_elsewhere_is_kept_without_spending(store: Store) -> None
     await claimed(ledger)
 
 
+async def test_charges_are_those_of_submitted_jobs_newest_first(
+    store: Store, ledger: Ledger
+) -> None:
+    """Jobs without a cost, and jobs from elsewhere, whose size is unknown, are not among them."""
+    await ledger.record_update(ME, reported(job_id="elsewhere", credit_cost=50))
+    for number, cost in enumerate((7, None, 0, 60)):
+        record = await sent(ledger, await claimed(ledger, wanted(number)))
+        await ledger.accept(
+            record, reported(JobStatus.COMPLETED, job_id=f"job-{number}", credit_cost=cost)
+        )
+        store.now += timedelta(minutes=1)
+
+    assert [credits for _, credits in await ledger.charges(ME)] == [60, 7]
+    assert [arguments["seed"] for arguments, _ in await ledger.charges(ME)] == [3, 0]
+
+
 @pytest.mark.parametrize("known", [JobStatus.RUNNING, JobStatus.COMPLETED])
 async def test_job_read_before_its_request_was_answered_has_one_record(
     ledger: Ledger, known: JobStatus

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.models import Job, Replacement
 
@@ -75,6 +76,23 @@ class LedgerUnavailable(Refused):
         self.retry_safe = transient
 
 
+_NOT_CHARGED = "The same job could be paid twice, so nothing was sent and nothing was charged."
+
+
+class LedgerChanged(LedgerUnavailable):
+    """The store is no longer the one that this process opened, or that payments were recorded in.
+
+    What this process still has open can be read.
+
+    Attributes:
+        happened: what has happened to the store, in a sentence.
+    """
+
+    def __init__(self, happened: str, *, next_step: str) -> None:
+        super().__init__(f"{happened} {_NOT_CHARGED}", next_step=next_step)
+        self.happened = happened
+
+
 class NothingToRead(LedgerUnavailable):
     """There is no ledger that could be read. The reason is that of the attempt to make one."""
 
@@ -101,6 +119,10 @@ class Ledger(Protocol):
     @property
     def coordination(self) -> Coordination:
         """What processes on this ledger share while they wait."""
+
+    @property
+    def notice(self) -> str | None:
+        """What a reader has to know about the ledger, as of the last read; None for nothing."""
 
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's records are kept: a keyed hash, never the key."""
@@ -151,6 +173,8 @@ class Ledger(Protocol):
         The job in it is paid for, so its id is recorded in every state of the record, and even if
         the record is missing: another process may have taken this one for dead, or the store may
         have lost its last commits. Only the process that claimed the record may call this.
+        If the store has been taken away, the job is kept elsewhere on disk until a process takes it
+        into the right store, and the note of the record says so.
 
         Returns:
             The record with the job id. It has a new submission id if another job was recorded for
@@ -199,6 +223,9 @@ class Ledger(Protocol):
             states: of the records that are not live, only those in these states; None for all.
         """
 
+    async def charges(self, account: str) -> list[Charge]:
+        """The account's newest charges, newest first, of jobs that this ledger has submitted."""
+
     async def unknowns(self, account: str) -> list[Record]:
         """The account's records of unknown outcome, oldest first."""
 
@@ -218,6 +245,8 @@ class Ledger(Protocol):
 
     async def recover(self) -> list[Record]:
         """Settle the records of dead processes: `intent` becomes not_sent, `sending` unknown.
+
+        Paid jobs that were kept elsewhere while the store was away get their records too.
 
         This also happens whenever a process opens the ledger, and in every claim.
 

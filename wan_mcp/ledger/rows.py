@@ -1,21 +1,35 @@
 """Reads and writes records through an engine's session, fenced against other processes."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from wan_mcp.ledger.contract import Fenced
+from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
+from wan_mcp.models import Job
 
 Values = Mapping[str, object]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = tuple(Record.model_fields)
 _DATES = frozenset(name for name in _FIELDS if name.endswith(("_at", "_until")))
+
+
+class KeptJob(NamedTuple):
+    """A paid job that could not be written to the store.
+
+    Attributes:
+        record: its request, as it was claimed.
+        forget: removes it, once it is in the store.
+    """
+
+    record: Record
+    job: Job
+    forget: Callable[[], None]
 
 
 class Session(Protocol):
@@ -52,6 +66,28 @@ class Session(Protocol):
 
     def revision(self) -> int:
         """A number that changes when another process has written."""
+
+    def change(self) -> LedgerChanged | None:
+        """Why this is no longer the store that other processes would open; None if it is.
+
+        While it can be written without harm, changes go on to what this process has open.
+        """
+
+    def before_payment(self) -> None:
+        """Raises LedgerChanged when a payment that is recorded here might be made again."""
+
+    def commit_point(self, submission_id: str) -> None:
+        """The request is `sending` in the store: the last look before its first byte leaves.
+
+        Raises:
+            LedgerChanged: it must not be sent.
+        """
+
+    def keep(self, record: Record, job: Job) -> bool:
+        """Keep a paid job outside of the store, on disk. Returns whether that was possible."""
+
+    def kept(self) -> Iterable[KeptJob]:
+        """The paid jobs that are kept outside of the store, of any process."""
 
 
 class Rows:

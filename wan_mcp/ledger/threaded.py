@@ -11,9 +11,17 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import anyio
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.contract import Claim, LedgerUnavailable, NothingToRead, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import (
+    Claim,
+    LedgerChanged,
+    LedgerUnavailable,
+    NothingToRead,
+    Recorded,
+    VideoPolicy,
+)
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -47,6 +55,7 @@ class Engine(Protocol):
 class Opened(NamedTuple):
     """An open store: its paid requests, and what processes share while they wait."""
 
+    session: Session
     requests: Transactions
     coordination: CoordinationTransactions
 
@@ -58,10 +67,12 @@ class Store:
 
     Attributes:
         own_changes: the number of changes by this process that somebody may wait for.
+        notice: see `contract.Ledger.notice`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.own_changes = 0
+        self.notice: str | None = None
         self._engine = engine
         self._changed = anyio.Event()
         self._opened: Opened | None = None
@@ -144,19 +155,37 @@ class Store:
         try:
             opened = self._open()
         except self._engine.not_writable as failure:
-            # A full disk or a read-only folder must not hide the jobs that are paid for.
-            try:
-                with ExitStack() as reading:
-                    return work(_on(self._engine.open_to_read(reading)))
-            except NothingToRead:
-                raise failure from None  # the true reason
-        return work(opened)
+            return self._read_only(work, failure)
+        try:
+            return work(opened)
+        except Exception:
+            if changed := opened.session.change():
+                raise changed from None  # the true reason, where there is one
+            raise
+        finally:
+            self.notice = _what(opened.session.change())
+
+    def _read_only(self, work: Callable[[Opened], T], failure: Exception) -> T:
+        """A full disk or a read-only folder must not hide the jobs that are paid for."""
+        changed = failure if isinstance(failure, LedgerChanged) else None
+        try:
+            with ExitStack() as reading:
+                result = work(_on(self._engine.open_to_read(reading)))
+        except NothingToRead:
+            raise failure from None  # the true reason
+        except Exception:
+            if changed is not None:
+                raise changed from None
+            raise
+        self.notice = _what(changed)
+        return result
 
     def _open(self) -> Opened:
         self._require_open()  # again: the closing may have been in the queue before this work
         if self._opened is None:
             with ExitStack() as opening:
                 opened = _on(self._engine.open(opening))
+                opened.requests.take_in_kept()
                 opened.requests.recover()
                 self._held = opening.pop_all()
             self._opened = opened
@@ -168,8 +197,17 @@ class Store:
         self._held.close()
 
 
+def _recover(requests: Transactions) -> list[Record]:
+    requests.take_in_kept()
+    return requests.recover()
+
+
 def _on(session: Session) -> Opened:
-    return Opened(Transactions(session), CoordinationTransactions(session))
+    return Opened(session, Transactions(session), CoordinationTransactions(session))
+
+
+def _what(changed: LedgerChanged | None) -> str | None:
+    return None if changed is None else changed.happened
 
 
 def _hand_over(waiting: _Waiting, result: object, failure: BaseException | None) -> None:
@@ -199,6 +237,10 @@ class ThreadedLedger:
     @property
     def coordination(self) -> Coordination:
         return self._coordination
+
+    @property
+    def notice(self) -> str | None:
+        return self._store.notice
 
     async def account(self, api_base: str, api_key: str) -> str:
         return await self._store.read(lambda store: store.requests.account(api_base, api_key))
@@ -258,6 +300,9 @@ class ThreadedLedger:
     ) -> list[Record]:
         return await self._store.read(lambda store: store.requests.recent(account, states, limit))
 
+    async def charges(self, account: str) -> list[Charge]:
+        return await self._store.read(lambda store: store.requests.charges(account))
+
     async def unknowns(self, account: str) -> list[Record]:
         return await self._store.read(lambda store: store.requests.unknowns(account))
 
@@ -269,7 +314,7 @@ class ThreadedLedger:
         )
 
     async def recover(self) -> list[Record]:
-        return await self._store.write(lambda store: store.requests.recover())
+        return await self._store.write(lambda store: _recover(store.requests))
 
     async def aclose(self) -> None:
         await self._store.aclose()

@@ -5,20 +5,25 @@ The methods are documented in `contract.Ledger`.
 
 import base64
 import hmac
+import json
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Claim, Fenced, Recorded, VideoPolicy
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, SEARCHED_STATES, expected_price
+from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
+from wan_mcp.ledger.expected_price import SEARCHED_CHARGES, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
 from wan_mcp.models import Job, Replacement
 
+_KEPT = (
+    "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
+    "ledger is back; keep its job_id too."
+)
 MOST_JUST_ENDED = 50
 """So many of the newest ended requests are compared with one in another spelling (ours)."""
 
@@ -45,13 +50,34 @@ class Transactions:
         limits: SpendingLimits,
         videos: VideoPolicy | None,
     ) -> Claim:
+        try:
+            return self._claim(account, wanted, seed, estimate, limits, videos)
+        except LedgerChanged as changed:
+            # What is known already costs nothing, and the caller may go on with it.
+            try:
+                found = self._equal(account, wanted)
+            except Exception:
+                raise changed from None  # the reason why it cannot be read
+            if found is None or not found.record.settled:
+                raise
+            return found
+
+    def _claim(
+        self,
+        account: str,
+        wanted: Replacement,
+        seed: int,
+        estimate: float | None,
+        limits: SpendingLimits,
+        videos: VideoPolicy | None,
+    ) -> Claim:
         with self._session.transaction(account):
             self._recover_abandoned(account)
             if found := self._equal(account, wanted):
                 return found
+            self._session.before_payment()
             now = self._session.now()
-            charged = self.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
-            price = expected_price(estimate, wanted, charged)
+            price = expected_price(estimate, wanted, self.charges(account))
             spending = Spending(self._rows, account, now)
             spending_limits.check(limits, now, price.credits, spending, price.why)
             return Claim(self._insert(account, wanted, seed, price.credits, videos), created=True)
@@ -62,8 +88,34 @@ class Transactions:
 
     def commit_sending(self, record: Record) -> None:
         self._move(record, State.SENDING, lambda known: rules.sending(known, self._session.now()))
+        # After the commit: what happens to the store from now on happens to a request on its way.
+        self._session.commit_point(record.submission_id)
 
     def accept(self, record: Record, job: Job) -> Record:
+        try:
+            accepted = self._accept(record, job)
+        except Exception:
+            kept, changed = self._session.keep(record, job), self._session.change()
+            if not kept or changed is None:
+                raise  # the payment tries again, and what is kept survives the end of the process
+            accepted = rules.accepted(record, job, self._session.now())
+        else:
+            changed = self._session.change()
+            kept = changed is not None and self._session.keep(record, job)
+        if not kept or changed is None:
+            return accepted
+        note = " ".join(filter(None, [job.note, changed.happened, _KEPT]))
+        return accepted.model_copy(update={"note": note})
+
+    def take_in_kept(self) -> None:
+        """Write the paid jobs to the store that were kept outside of it."""
+        for kept in self._session.kept():
+            known = self._by_job_id(kept.record.account, kept.job.job_id)
+            if all(each.from_elsewhere for each in known):
+                self._accept(kept.record, kept.job)
+            kept.forget()
+
+    def _accept(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.account):
             known = self._rows.first(sql.JOB, submission_id=record.submission_id)
             if known is None:
@@ -142,6 +194,10 @@ class Transactions:
         if not ended:
             ended, limit = frozenset(State) - LIVE, 0
         return self._rows.find(sql.recent(ended), account=account, limit=limit)
+
+    def charges(self, account: str) -> list[Charge]:
+        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_CHARGES)
+        return [Charge(json.loads(arguments), credits) for arguments, credits in rows]
 
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)

@@ -162,7 +162,7 @@ def _distinct(places: Iterable[Path]) -> list[Path]:
     found: dict[tuple[int, int], Path] = {}
     for place in places:
         with suppress(OSError):
-            about = _file(place).stat()
+            about = os.stat(f"{place}/{FOLDER}/{FILE}")
             if S_ISREG(about.st_mode) and about.st_size:
                 found.setdefault((about.st_dev, about.st_ino), place)
     return list(found.values())
