@@ -261,6 +261,28 @@ def test_commands_of_other_assistants_name_ours_and_the_key() -> None:
         assert words[words.index("--env") + 1].startswith("PIXELDOJO_API_KEY=")
 
 
+@proves("wan-mcp setup claude-desktop")
+def test_setup_command_writes_a_full_path_and_the_key(tmp_path: Path) -> None:
+    """Somebody answers yes, and the host has a program that exists (ours)."""
+    key = "dummy-key-0123456789"
+    home = {"HOME": str(tmp_path), "PIXELDOJO_API_KEY": key, "APPDATA": str(tmp_path)}
+
+    ended = subprocess.run(
+        installed("wan-mcp setup claude-desktop"),
+        input=b"y\n",
+        env={**os.environ, **home},
+        capture_output=True,
+        check=False,
+    )
+
+    (file,) = tmp_path.rglob("claude_desktop_config.json")
+    entry = json.loads(file.read_text("utf-8"))["mcpServers"]["wan-mcp"]
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert key.encode() not in ended.stdout
+    assert Path(entry["command"]).is_file()
+    assert entry["env"] == {"PIXELDOJO_API_KEY": key}
+
+
 @proves("wan-mcp sandbox", "curl http://127.0.0.1:8788/sandbox/faults")
 def test_sandbox_command_loses_an_answer_on_request() -> None:
     """The README's own example of a fault, sent to the README's own command (ours)."""
@@ -545,7 +567,13 @@ def test_options_are_those_that_help_lists(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every option of every command is named, and no other (ours)."""
-    for words in (["--help"], ["http", "--help"], ["sandbox", "--help"], ["demo", "--help"]):
+    for words in (
+        ["--help"],
+        ["http", "--help"],
+        ["sandbox", "--help"],
+        ["demo", "--help"],
+        ["setup", "--help"],
+    ):
         monkeypatch.setattr(sys, "argv", ["wan-mcp", *words])
         with pytest.raises(SystemExit):
             main()

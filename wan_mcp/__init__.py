@@ -19,6 +19,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     data_folder where the data of one user lie on one computer
     web         public links and addresses, and how files are fetched
     transports  stdio and HTTP, and how a server stops
+    front_desk  answers a host over stdio before the rest of the program is imported
     models      the types that the rooms share
     errors      every error, sorted by what the caller can do next
     clock       time and randomness, passed in so that tests can control them

@@ -17,13 +17,14 @@ from mcp.shared.message import SessionMessage
 from tests.connected import EPOCH, KEY, TERMS
 from tests.surface.wire_schema import HANDSHAKE, MODERN, Message, violations
 from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.front_desk.lines import Line, LongLine
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.transports import stdio
-from wan_mcp.transports.lines import Line, LongLine, Unreadable, decoded
+from wan_mcp.transports.messages import Unreadable, decoded
 
 pytestmark = pytest.mark.anyio
 
