@@ -1,13 +1,29 @@
 """What all tests share: the async backend, and a separate data folder for each test."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+MAX_MORE_WORKERS = 4
+"""A worker needs about 150 MB, and on many cores the suite is short without more of them."""
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Two workers for each core: about half of a worker's time, no core has work for it.
+
+    It waits for the processes that a test starts, or for bytes between sockets in virtual time.
+    """
+    cores = yield
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return cores
+    return cores + min(cores, MAX_MORE_WORKERS)
 
 
 @pytest.fixture
