@@ -66,6 +66,7 @@ class SQLiteEngine:
         self, folder: Path, now: Now, connect: Connect, filesystem: str | None = None
     ) -> None:
         self._folder = folder
+        self._file = folder / FILE
         self._now = now
         self._connect = connect
         self._filesystem = filesystem
@@ -80,12 +81,12 @@ class SQLiteEngine:
         return SQLiteSession(connection, self._now, owner)
 
     def open_to_read(self, opening: ExitStack) -> Session:
-        connection = database.read_only(self._folder / FILE)
+        connection = database.read_only(self._file)
         opening.callback(connection.close)
         return SQLiteSession(connection, self._now, None)
 
     def as_ledger_errors(self) -> AbstractContextManager[None]:
-        return database.as_ledger_errors(self._folder / FILE)
+        return database.as_ledger_errors(self._file)
 
 
 class SQLiteSession:
