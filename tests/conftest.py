@@ -16,9 +16,9 @@ MAX_MORE_WORKERS = 4
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Two workers for each core: about half of a worker's time, no core has work for it.
+    """Two workers for each core, because many tests wait and leave their core idle.
 
-    It waits for the processes that a test starts, or for bytes between sockets in virtual time.
+    They wait for the processes that they start, or in virtual time for bytes between sockets.
     """
     cores = yield
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
