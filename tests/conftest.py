@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 MAX_MORE_WORKERS = 4
-"""A worker needs about 150 MB, and on many cores the suite is short without more of them."""
+"""A worker needs over 100 MB (observed), and on many cores the suite is short without more."""
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
