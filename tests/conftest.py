@@ -1,13 +1,29 @@
 """What all tests share: the async backend, and a separate data folder for each test."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+MAX_MORE_WORKERS = 4
+"""A worker needs over 100 MB (observed), and on many cores the suite is short without more."""
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Two workers for each core, because many tests wait and leave their core idle.
+
+    They wait for the processes that they start, or in virtual time for bytes between sockets.
+    """
+    cores = yield
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return cores
+    return cores + min(cores, MAX_MORE_WORKERS)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -26,7 +26,7 @@ from tests.ledger.stores import (
     sent,
     wanted,
 )
-from wan_mcp.ledger import rows, rules
+from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger
 from wan_mcp.ledger.record import LIVE, ListReading, Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -237,29 +237,6 @@ async def test_old_job_in_another_spelling_is_not_the_answer(store: Store, ledge
     store.now += timedelta(minutes=16)
 
     assert (await ledger.claim(ME, spelt, generated_seed=8, estimate=2.0)).created
-
-
-async def test_a_submit_reads_no_record_that_could_not_be_its_answer(
-    store: Store, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or every job would be started more slowly than the one before."""
-    for number in range(5):
-        record = await sent(ledger, await claimed(ledger, wanted(number)))
-        await ledger.accept(record, reported(JobStatus.COMPLETED, job_id=f"job-{number}"))
-        store.now += timedelta(minutes=16)
-    read: list[str] = []
-    record_of = rows._record
-
-    def noted(row: Sequence[object]) -> Record:
-        record = record_of(row)
-        read.append(record.submission_id)
-        return record
-
-    monkeypatch.setattr(rows, "_record", noted)
-    new = await claimed(ledger, wanted(5))
-    await ledger.accept(await sent(ledger, new), reported(job_id="job-5"))
-
-    assert set(read) <= {new.submission_id}
 
 
 async def test_another_seed_is_another_request(ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -38,6 +39,10 @@ SLOW_MACHINE_SECONDS = 600
 PATIENT = {"grace_seconds": 600.0, "last_write_seconds": 600.0, "last_answers_seconds": 0.0}
 """Deadlines of a stand-in that a slow machine cannot miss."""
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+PIPE_BUF = getattr(select, "PIPE_BUF", 0)
+OpenBoth = Callable[[], tuple[int, int]]
+"""Opens the two ends of a connection: first the reading end, then the writing one."""
 
 HANDSHAKE = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 MODERN = "2026-07-28"
@@ -709,6 +714,40 @@ def test_a_dead_parent_ends_the_server_while_stdin_stays_open(spawn: Spawn) -> N
     assert [process.word(), process.word(), process.word()] == ["leaving", "closed", ""]
     assert process.stdout.read() == b""
     assert process.stderr.read() == b""
+
+
+def sockets() -> tuple[int, int]:
+    reading, writing = socket.socketpair()
+    return reading.detach(), writing.detach()
+
+
+@posix_only
+@pytest.mark.parametrize("open_both", [os.pipe, sockets], ids=["pipe", "socket"])
+def test_only_a_write_that_cannot_block_is_made_in_the_event_loop(open_both: OpenBoth) -> None:
+    """A client that does not read must not stop the work of the server (ours)."""
+    reading, writing = open_both()
+    with ExitStack() as closing_both:
+        closing_both.callback(os.close, reading)
+        closing_both.callback(os.close, writing)
+        assert stdio._takes_at_once(writing, b"short")
+        assert not stdio._takes_at_once(writing, bytes(PIPE_BUF + 1))
+
+        os.set_blocking(writing, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(PIPE_BUF))
+        os.set_blocking(writing, True)
+        assert not stdio._takes_at_once(writing, b"short")
+
+
+@posix_only
+def test_a_write_to_a_terminal_or_a_file_may_block(tmp_path: Path) -> None:
+    """A person can stop a terminal, and a file may be on a slow disk (ours)."""
+    with ExitStack() as closing_all:
+        ends = [*os.openpty(), os.open(tmp_path / "answers", os.O_CREAT | os.O_WRONLY)]
+        for end in ends:
+            closing_all.callback(os.close, end)
+        assert not any(stdio._takes_at_once(end, b"short") for end in ends)
 
 
 @posix_only

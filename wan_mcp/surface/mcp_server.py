@@ -63,10 +63,14 @@ class WanServer(MCPServer[L]):
         self, name: str, arguments: dict[str, Any], context: Context[L, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """A tool's answer. Raises ToolError with the existing names for an unknown one."""
-        names = [tool.name for tool in await self.list_tools()]
-        if name not in names:
-            raise ToolError(f"There is no tool {name!r}, only {', '.join(names)}.")
-        return await super().call_tool(name, arguments, context)
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError:
+            # Asked only now: the list is made anew each time, and a call is to add little.
+            names = [tool.name for tool in await self.list_tools()]
+            if name in names:
+                raise
+            raise ToolError(f"There is no tool {name!r}, only {', '.join(names)}.") from None
 
     async def get_prompt(
         self,

@@ -115,9 +115,10 @@ class Tasks(Extension):
         return {"resultType": "task", **created, "statusMessage": message}
 
     def _is_declared(self, ctx: RequestContext) -> bool:
+        if ctx.protocol_version not in REVISIONS:
+            return False
         capability = ClientCapabilities(extensions={self.identifier: {}})
-        is_known = ctx.protocol_version in REVISIONS
-        return is_known and ctx.session.check_client_capability(capability)
+        return ctx.session.check_client_capability(capability)
 
     async def _get(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
         require_client_extension(ctx, self.identifier)

@@ -10,6 +10,9 @@ The sessions are the SDK's. The pipes below them are ours, because those of mcp 
 
 import json
 import os
+import select
+import stat
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -241,7 +244,12 @@ async def _write_answers(
             unsent = [each for each in batch if not replay.has_sent(each.message)]
             data = b"".join(_encode(each.message) for each in unsent)
             try:
-                await anyio.to_thread.run_sync(write_all, desk.stdout, data, abandon_on_cancel=True)
+                if _takes_at_once(desk.stdout, data):
+                    write_all(desk.stdout, data)
+                else:
+                    await anyio.to_thread.run_sync(
+                        write_all, desk.stdout, data, abandon_on_cancel=True
+                    )
             except OSError:
                 return shutdown.ask()
             for each in batch:
@@ -293,3 +301,18 @@ def _encode(message: JSONRPCMessage) -> bytes:
     ):  # half a surrogate pair, from a text that was cut inside an emoji
         text = json.dumps(message.model_dump(by_alias=True, exclude_unset=True), ensure_ascii=False)
     return text.encode("utf-8", errors="replace") + b"\n"
+
+
+def _takes_at_once(stdout: int, data: bytes) -> bool:
+    """Whether a write of all data cannot block, so that it needs no change of threads.
+
+    A pipe that is ready takes PIPE_BUF bytes at once (POSIX); so does a socket. A terminal may not.
+    """
+    if sys.platform == "win32" or len(data) > select.PIPE_BUF:
+        return False
+    kind = os.fstat(stdout).st_mode
+    if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
+        return False
+    poll = select.poll()
+    poll.register(stdout, select.POLLOUT)
+    return bool(poll.poll(0))

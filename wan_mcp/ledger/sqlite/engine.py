@@ -72,6 +72,7 @@ class SQLiteEngine:
         self, folder: Path, now: Now, connect: Connect, filesystem: str | None = None
     ) -> None:
         self._folder = folder
+        self._file = folder / FILE
         self._now = now
         self._connect = connect
         self._filesystem = filesystem
@@ -93,15 +94,15 @@ class SQLiteEngine:
     def open_to_read(self, opening: ExitStack) -> Session:
         guard = self._guard()
         guard.before_reading()
-        connection = database.read_only(self._folder / FILE)
+        connection = database.read_only(self._file)
         opening.callback(connection.close)
         return SQLiteSession(connection, self._now, guard, None)
 
     def _guard(self) -> Guard:
-        return Guard(self._folder, self._folder / FILE, self._folder / OWNERS)
+        return Guard(self._folder, self._file, self._folder / OWNERS)
 
     def as_ledger_errors(self) -> AbstractContextManager[None]:
-        return database.as_ledger_errors(self._folder / FILE)
+        return database.as_ledger_errors(self._file)
 
 
 class SQLiteSession:
