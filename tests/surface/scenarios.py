@@ -162,7 +162,11 @@ LOOKS: dict[str, JobView] = {
     ),
     "failed": of_job(FAILED),
     "failed, no reason": of_job(FAILED.model_copy(update={"error": None})),
+    "failed, no cost": of_job(FAILED.model_copy(update={"credit_cost": None}), estimate=10),
     "lost": LOST,
+    "lost, cost named": replace(
+        LOST, job=FAILED.model_copy(update={"status": JobStatus.LOST, "error": None})
+    ),
     "unknown": after(UNKNOWN, 125),
     "unknown, not looked for": of_request(State.UNKNOWN),
     "unknown, looked for once": of_request(State.UNKNOWN, checks=1, findings="None there."),
