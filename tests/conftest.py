@@ -20,6 +20,7 @@ def anyio_backend() -> str:
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may touch the ledger of the developer; subprocesses inherit this setting."""
     monkeypatch.setenv("WAN_MCP_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # A test that passes an environment without a home folder must not get the developer's either.
     monkeypatch.setattr("wan_mcp.data_folder._home_of_account", lambda: tmp_path / "home")
 
@@ -57,3 +58,9 @@ def each_schema_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         _check_text(json.dumps(schema, sort_keys=True))
 
     monkeypatch.setattr(Draft202012Validator, "check_schema", check_schema)
+
+
+@pytest.fixture(autouse=True)
+def no_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process for each saved video would cost the tests a minute; those about it turn it on."""
+    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: False)

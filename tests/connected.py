@@ -1,6 +1,6 @@
 """A host and the real server in one process, with the sandbox as PixelDojo, in virtual time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,12 @@ import anyio
 import pytest
 from mcp.client import Client
 from mcp.client.extension import ClientExtension
-from mcp.types import ResourceUpdatedNotification, TextResourceContents
+from mcp.types import (
+    ResourceUpdatedNotification,
+    SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
+    TextResourceContents,
+)
 
 from tests import virtual_time
 from tests.virtual_time import VirtualTime
@@ -28,6 +33,7 @@ class Host:
 
     Attributes:
         updates: what the server says has changed, on a connection of a handshake revision.
+        honored: what the server agreed to send on a stream that the SDK did not open.
     """
 
     def __init__(self, client: Client, sandbox: Sandbox, time: VirtualTime) -> None:
@@ -35,14 +41,19 @@ class Host:
         self.sandbox = sandbox
         self.time = time
         self._updated, self.updates = anyio.create_memory_object_stream[str](100)
+        self._honored, self.honored = anyio.create_memory_object_stream[SubscriptionFilter](100)
 
     async def on_message(self, message: object) -> None:
         if isinstance(message, ResourceUpdatedNotification):
             self._updated.send_nowait(message.params.uri)
+        if isinstance(message, SubscriptionsAcknowledgedNotification):
+            self._honored.send_nowait(message.params.notifications)
 
     def close(self) -> None:
         self._updated.close()
         self.updates.close()
+        self._honored.close()
+        self.honored.close()
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """The data of a tool's answer."""
@@ -77,6 +88,8 @@ async def connected(
     local: bool = False,
     beside: Host | None = None,
     extensions: tuple[ClientExtension, ...] = (),
+    answer: Any = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Host]:
     """A host on a server with its ledger in `data`.
 
@@ -85,6 +98,8 @@ async def connected(
         local: whether it is on this machine, so that videos are saved.
         beside: a host whose PixelDojo this one shares.
         extensions: what the host declares.
+        answer: what the host's user says to a question; None for a host that cannot ask.
+        settings: of the operator, besides those that the rest needs.
     """
     async with AsyncExitStack() as ending:
         new = Sandbox(terms, clock=time.monotonic, epoch=EPOCH)
@@ -93,6 +108,7 @@ async def connected(
             "PIXELDOJO_API_BASE": sandbox.api_base,
             "PIXELDOJO_API_KEY": key,
             "WAN_MCP_DATA_DIR": str(data),
+            **(settings or {}),
         }
         server = build_server(Settings.read(given, data), local=local, clock=time.clock())
         hosts: list[Host] = []
@@ -100,7 +116,13 @@ async def connected(
         async def on_message(message: object) -> None:
             await hosts[0].on_message(message)
 
-        client = Client(server, mode=mode, extensions=extensions, message_handler=on_message)
+        client = Client(
+            server,
+            mode=mode,
+            extensions=extensions,
+            message_handler=on_message,
+            elicitation_callback=answer,
+        )
         hosts.append(Host(client, sandbox, time))
         ending.callback(hosts[0].close)
         await ending.enter_async_context(client)

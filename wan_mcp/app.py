@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from wan_mcp.surface.video_views import VideoViews
-from wan_mcp.videos.job_files import JobFiles
+from wan_mcp.videos.job_files import JobFiles, can_inspect
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 OPEN_AFTER_SECONDS = 1.0
 """After this time from the start the ledger is opened, if no call has needed it before."""
+FIRST_PAYMENT = (
+    *("httpx", "truststore", "sqlite3", "wan_mcp.ledger.sqlite.places"),
+    *("wan_mcp.pixeldojo.client", "wan_mcp.jobs", "wan_mcp.web.fetch", "wan_mcp.inputs.preflight"),
+)
+"""What the first payment imports: pieces of which each holds up other calls for at most 30 ms."""
 DRAIN_SECONDS = 1.2
 """How long a stopping stdio server waits for payments; hosts kill it after 2 s (observed)."""
 SERVICE_DRAIN_SECONDS = 8.0
@@ -81,9 +88,15 @@ class App:
         return await parts.ledger.secret(f"request state of {await parts.account()}")
 
     async def run(self) -> None:
-        """Open the ledger soon after the start, so that unknown outcomes are looked up."""
+        """Import what a payment needs while the host still thinks, and open the ledger.
+
+        So the first payment is fast, and unknown outcomes are looked up soon after the start.
+        """
         await anyio.sleep(OPEN_AFTER_SECONDS)
         if self._settings.api_key.get_secret_value():
+            for name in FIRST_PAYMENT:
+                import_module(name)
+                await anyio.lowlevel.checkpoint()
             _ = self.jobs
 
     async def drain(self) -> None:
@@ -139,6 +152,7 @@ class App:
             files.check_inputs if settings.wants("preflight", local=self._local) else None,
             files.archive,
             self._video_policy(chosen),
+            files.inspect if can_inspect() else None,
         )
         return _Parts(vendor, ledger, account, files, jobs)
 

@@ -9,12 +9,17 @@ paid once more.
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = "wan-mcp"
 # `current` alone: snap copies the data of a program at each update and keeps the older copies.
-_SANDBOXED = ("snap/*/current/.local/share", "snap/*/common/.local/share", ".var/app/*/data")
+_SANDBOXED = {
+    "snap": ("current/.local/share", "common/.local/share"),
+    ".var/app": ("data",),
+}
+"""Where the programs of each kind have a folder, and where each has its data in it."""
 
 
 @dataclass(frozen=True)
@@ -86,4 +91,13 @@ def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
     if within.is_absolute() and within != home:
         yield within / ".local/share" / _NAME
     if home is not None:
-        yield from (place / _NAME for each in _SANDBOXED for place in sorted(home.glob(each)))
+        yield from _sandboxed(home)
+
+
+def _sandboxed(home: Path) -> Iterator[Path]:
+    """Also places that do not exist: a submit asks for all, and to look here takes longer."""
+    for folder, within in _SANDBOXED.items():
+        with suppress(OSError):  # nobody has such programs here
+            for program in sorted(os.listdir(home / folder)):
+                for data in within:
+                    yield Path(f"{home}/{folder}/{program}/{data}/{_NAME}")

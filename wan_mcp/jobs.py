@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,28 +17,24 @@ from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown, Refused
-from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
+from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.expected_price import (
-    SEARCHED_JOBS,
-    SEARCHED_STATES,
-    ExpectedPrice,
-    expected_price,
-)
+from wan_mcp.ledger.expected_price import ExpectedPrice, expected_price
+from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
-from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.models import InputReport, JobStatus, Replacement, SourceClip
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
 from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.polling.durations import TypicalDuration
 from wan_mcp.polling.job_list import JobListReader
-from wan_mcp.polling.job_reader import JobReader
+from wan_mcp.polling.job_reader import SUBMISSION_PREFIX, JobReader
 from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.polling.waits import Waits
 from wan_mcp.polling.watchers import Watchers
-from wan_mcp.videos.saver import Archive, VideoSaver
+from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
@@ -52,13 +49,13 @@ logger = logging.getLogger(__name__)
 
 
 class Preflight(Protocol):
-    """Inspects both inputs and returns what the caller should know.
+    """Looks at both inputs and reports what the caller should know, and what the clip is.
 
     Raises:
         Refused: a job with these inputs cannot work.
     """
 
-    async def __call__(self, wanted: Replacement, *, seconds: float) -> list[str]: ...
+    async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport: ...
 
 
 class Jobs:
@@ -76,6 +73,7 @@ class Jobs:
         archive: opens the folder in which finished videos are saved; None to save none.
         videos: where the videos of jobs that are submitted here are saved. The saver obeys it,
             even if it runs in another process with other settings.
+        inspect: compares a saved video with its order; None to compare none.
     """
 
     def __init__(
@@ -89,6 +87,7 @@ class Jobs:
         preflight: Preflight | None = None,
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
+        inspect: Inspect | None = None,
     ) -> None:
         self.clock = clock
         self._vendor = vendor
@@ -108,7 +107,7 @@ class Jobs:
             reader, self._watchers, clock, saves_videos=videos is not None and bool(videos.folder)
         )
         self._videos = videos
-        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock)
+        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock, inspect)
         self._preflight = preflight
         self._typical = TypicalDuration(coordination, account, clock)
 
@@ -129,6 +128,16 @@ class Jobs:
         """Seconds that a job of this account typically takes; None while too few have ended."""
         return await self._typical.seconds()
 
+    @property
+    def ledger_notice(self) -> str | None:
+        """What a reader of the jobs has to know about the ledger; None for nothing."""
+        return self._ledger.notice
+
+    @property
+    def inspects(self) -> bool:
+        """Whether both inputs are inspected before a job is paid for."""
+        return self._preflight is not None
+
     def require_key(self) -> None:
         """Raises NoKey when no API key is configured."""
         self._vendor.require_key()
@@ -144,8 +153,7 @@ class Jobs:
             LedgerUnavailable: what was charged cannot be read.
         """
         named, account = await self.estimate(), await self._account()
-        charged = await self._ledger.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
-        return expected_price(named, wanted, charged)
+        return expected_price(named, wanted, await self._ledger.charges(account))
 
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""
@@ -164,6 +172,7 @@ class Jobs:
         if record is None:
             return None
         keys = {fingerprint.exact_key for fingerprint, _ in lookups(account, wanted)}
+        await self.keep(record.submission_id)
         claim = Claim(record, created=False, query_differs=record.exact_key not in keys)
         view = await self._settled(claim, ANSWER_SECONDS)
         return replace(view, joined=True, query_differs=claim.query_differs)
@@ -184,10 +193,12 @@ class Jobs:
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
         # Not a task group, because it would wrap the errors that either of them raises.
-        notes, estimate = await asyncio.gather(self._notes_on(wanted), self._price_of(estimate))
+        report, estimate = await asyncio.gather(self._report_on(wanted), self._price_of(estimate))
         with anyio.CancelScope(shield=True):  # a claimed record must not stay without payment
             # asyncio's shield too: anyio's does not hold when asyncio itself cancels the task.
-            claim = await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))
+            claim = await asyncio.shield(
+                asyncio.create_task(self._claim(wanted, estimate, report.source))
+            )
         left = until - self.clock.monotonic()
         view = await self._settled(claim, left)
         price = ExpectedPrice(estimate, claim.record.estimate if claim.created else None)
@@ -195,7 +206,7 @@ class Jobs:
             view,
             joined=not claim.created,
             query_differs=claim.query_differs,
-            notes=tuple(filter(None, [*notes, price.why])),
+            notes=tuple(filter(None, [*report.notes, price.why])),
         )
 
     async def known(self, id: str) -> JobView | None:
@@ -205,6 +216,31 @@ class Jobs:
             NotFound: the account has no such submission id.
         """
         return await self._reader.known(id)
+
+    async def keep(self, id: str) -> None:
+        """Record that another caller waits for a request, so that it is not withdrawn any more."""
+        if not id.startswith(SUBMISSION_PREFIX):
+            return  # it has a job id, so it was sent
+        with suppress(LedgerUnavailable):  # then it cannot be withdrawn either
+            view = await self.known(id)
+            if view is not None and view.record and view.record.state is State.INTENT:
+                await self._ledger.join(view.record)
+
+    async def withdraw(self, id: str) -> JobView:
+        """Withdraw a request that its caller gave up, and return its state after that.
+
+        It is withdrawn only while this process pays it, nothing of it was sent, and no other
+        caller waits for it. PixelDojo cannot cancel a job, so everything else goes on.
+
+        Raises:
+            NotFound, Refused, CouldNotFindOut: as `check`.
+        """
+        view = await self.known(id)
+        record = None if view is None else view.record
+        if record is not None and record.state is State.INTENT:
+            await self._payments.withdraw(record.submission_id)
+            view = await self.known(id)
+        return view or await self.check(id)
 
     async def check(self, id: str) -> JobView:
         """The present state of one job: `Waits.check`."""
@@ -231,9 +267,9 @@ class Jobs:
         """Wait until the payments in progress have finished, for at most this time."""
         await self._payments.drain(seconds)
 
-    async def _notes_on(self, wanted: Replacement) -> list[str]:
+    async def _report_on(self, wanted: Replacement) -> InputReport:
         if self._preflight is None or await self.joins(wanted):
-            return []  # a job that exists does not need its links any more
+            return InputReport()  # a job that exists does not need its links any more
         try:
             return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
         except Refused:
@@ -241,12 +277,14 @@ class Jobs:
         except Exception:
             # A defect in the preflight refuses nothing: inputs that it cannot check may work.
             logger.exception("the preflight of the inputs broke")
-            return []
+            return InputReport()
 
     async def _price_of(self, agreed: float | None) -> float | None:
         return await self.estimate() if agreed is None else agreed
 
-    async def _claim(self, wanted: Replacement, estimate: float | None) -> Claim:
+    async def _claim(
+        self, wanted: Replacement, estimate: float | None, source: SourceClip
+    ) -> Claim:
         seed = secrets.randbelow(2**31)
         claim = await self._ledger.claim(
             await self._account(),
@@ -254,6 +292,7 @@ class Jobs:
             generated_seed=seed,
             estimate=estimate,
             videos=self._videos,
+            source=source,
         )
         if claim.created:
             self._payments.start(

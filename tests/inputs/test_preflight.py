@@ -32,7 +32,7 @@ from wan_mcp.inputs.preflight import UnusableInput, check_inputs
 from wan_mcp.inputs.probe import LIBAV_OPTIONS, BytesMissing, DamagedVideo, available, probe
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.inputs.verdict import Role, judge
-from wan_mcp.models import Replacement
+from wan_mcp.models import Replacement, SourceClip
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.web.fetch import Answer, Web
@@ -202,6 +202,7 @@ class Checked:
     """The result of a check, and how much was transferred for it."""
 
     notes: list[str] = field(default_factory=list)
+    source: SourceClip = field(default_factory=SourceClip)
     refusal: UnusableInput | None = None
     read_bytes: int = 0
     sent_bytes: int = 0
@@ -239,7 +240,8 @@ async def check(
     with anyio.fail_after(600), pytest.MonkeyPatch.context() as patch:
         patch.setattr(anyio, "move_on_after", deadlines.move_on_after)
         try:
-            checked.notes = await check_inputs(wanted_job, web)
+            report = await check_inputs(wanted_job, web)
+            checked.notes, checked.source = list(report.notes), report.source
         except UnusableInput as exc:
             checked.refusal = exc
     await web.aclose()
@@ -296,6 +298,30 @@ def video_file(
 
 def box(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I4s", len(body) + 8, name) + body
+
+
+def sound_later(seconds: int) -> bytes:
+    """A video of 3 s whose sound begins after so many seconds."""
+    av = pytest.importorskip("av")
+    source = av.open(io.BytesIO(video_file(audio="aac", audio_seconds=3)))
+    file = io.BytesIO()
+    with source, av.open(file, "w", format="mp4") as target:
+        streams = {each.index: target.add_stream_from_template(each) for each in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                delay = 48_000 * seconds if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts = packet.pts + delay, packet.dts + delay
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return index_first(file.getvalue())
+
+
+def empty_track() -> bytes:
+    """A video with a track of sound that has no samples."""
+    data = bytearray(index_first(video_file(audio="aac")))
+    count = data.rfind(b"stsz") + 12
+    data[count : count + 4] = bytes(4)
+    return bytes(data)
 
 
 def latin_1_title() -> bytes:
@@ -873,6 +899,35 @@ async def test_good_inputs_get_no_note(video: Callable[[], bytes]) -> None:
 
     assert (checked.refusal, checked.notes) == (None, [])
     assert sorted(checked.asked) == ["image", "video"]
+
+
+@pytest.mark.parametrize(
+    ("video", "has_sound"),
+    [
+        (lambda: index_first(video_file(audio="aac", audio_seconds=3)), True),
+        (lambda: video_file("webm", codec="libvpx", audio="libopus", audio_seconds=3), True),
+        (lambda: index_first(video_file()), False),
+        (empty_track, False),
+        (lambda: sound_later(4), False),
+        (lambda: sound_later(1), True),
+    ],
+    ids=["mp4", "webm", "silent", "empty", "late", "soon"],
+)
+async def test_what_is_known_of_the_clip_is_kept_for_the_inspection_of_the_result(
+    video: Callable[[], bytes], has_sound: bool
+) -> None:
+    """Its length, its rate, and whether the part that is ordered has sound (ours)."""
+    pytest.importorskip("av")
+    source = (await check(Served(video()), seconds=3)).source
+
+    assert source.has_sound == has_sound
+    assert source.seconds == pytest.approx(3.0, abs=0.1)
+    assert source.frames_per_second == pytest.approx(8.0)
+
+
+async def test_nothing_is_known_of_a_clip_that_could_not_be_looked_at() -> None:
+    """Then its sound and its length are not compared (ours)."""
+    assert (await check(Served(b"", status=500))).source == SourceClip()
 
 
 async def test_an_index_at_the_end_costs_two_reads_not_the_file() -> None:

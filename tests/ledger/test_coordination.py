@@ -14,7 +14,7 @@ from wan_mcp.ledger.contract import Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Coordination, Limit, Role
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import last_error_of
-from wan_mcp.models import JobStatus
+from wan_mcp.models import Difference, JobStatus, SourceClip
 
 pytestmark = pytest.mark.anyio
 
@@ -288,6 +288,48 @@ async def test_a_video_that_nobody_wants_saved_is_not_saved(ledger: Ledger) -> N
     )
 
     assert await ledger.coordination.unsaved(ME) == []
+
+
+async def test_an_inspection_is_found_by_every_process(
+    store: Store, ledger: Ledger, other: Coordination
+) -> None:
+    """A video is inspected once it is saved, and once."""
+    found = (Difference(what="sound", expected="ja \ud800", seen="none"),)
+    record, second = await completed(ledger, 1), await completed(ledger, 2)
+    before = await other.uninspected(ME)
+    for each in (record, second):
+        await other.saved(each.submission_id, "/videos/1.mp4", "ab" * 32, 7)
+    due = await other.uninspected(ME)
+    await other.inspected(record.submission_id, found)
+    await other.inspected(second.submission_id, ())
+    inspected = await stored_now(ledger.coordination, record)
+
+    assert before == []
+    assert [each.submission_id for each in due] == [record.submission_id, second.submission_id]
+    assert await ledger.coordination.uninspected(ME) == []
+    assert inspected.inspection == (found[0].model_copy(update={"expected": "ja \ud800"}),)
+    assert (await stored_now(other, second)).inspection == ()
+
+
+async def test_a_video_is_inspected_within_a_day(store: Store, ledger: Ledger) -> None:
+    """After that nobody asks for it any more."""
+    record = await completed(ledger)
+    await ledger.coordination.saved(record.submission_id, "/videos/1.mp4", "ab" * 32, 7)
+    store.later(24 * HOUR)
+
+    assert await ledger.coordination.uninspected(ME) == []
+
+
+async def test_what_is_known_of_the_source_clip_stays_with_the_request(
+    ledger: Ledger, other: Coordination
+) -> None:
+    """The process that inspects the video has not seen the clip."""
+    source = SourceClip(seconds=8.04, frames_per_second=29.97, has_sound=False)
+    claim = await ledger.claim(ME, wanted(1), generated_seed=7, estimate=2, source=source)
+    without = await ledger.claim(ME, wanted(2), generated_seed=7, estimate=2)
+
+    assert (await stored_now(other, claim.record)).source == source
+    assert (await stored_now(other, without.record)).source == SourceClip()
 
 
 async def test_a_saved_video_is_found_by_every_process(ledger: Ledger, other: Coordination) -> None:

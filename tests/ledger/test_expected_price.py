@@ -1,33 +1,22 @@
 """What a job will probably cost, as the model page and the last charges say: tables."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from wan_mcp.ledger.expected_price import ExpectedPrice, expected_price
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.expected_price import Charge, ExpectedPrice, expected_price
 from wan_mcp.models import Replacement
 
 
-def job(credits: float | None, *, elsewhere: bool = False, **arguments: Any) -> Record:
-    """A job that was charged, of 5 s and 480 lines."""
-    return Record(
-        submission_id="sub_1",
-        account="me",
-        state=State.FAILED,
-        dedupe_key=None if elsewhere else "key",
-        arguments={} if elsewhere else {"seconds": 5, **arguments},
-        credit_cost=credits,
-        created_at=datetime(2026, 11, 23, tzinfo=UTC),
-        owner="a process",
-    )
+def job(credits: float, **arguments: Any) -> Charge:
+    """What a job of 5 s and 480 lines was charged."""
+    return Charge({"seconds": 5, **arguments}, credits)
 
 
-def charged(*records: Record, **arguments: Any) -> float | None:
+def charged(*charges: Charge, **arguments: Any) -> float | None:
     """The charge that counts for a request of 5 s and 480 lines."""
     wanted = Replacement(video="https://a.example/v", character_image="https://a.example/i")
-    return expected_price(2, wanted.model_copy(update=arguments), records).charged
+    return expected_price(2, wanted.model_copy(update=arguments), charges).charged
 
 
 @pytest.mark.parametrize(
@@ -57,7 +46,6 @@ def test_the_newest_charge_of_the_same_kind_of_job_counts() -> None:
     """A price that has fallen since then, and one of another kind, do not."""
     assert charged(job(7), job(60)) == 7
     assert charged(job(3, seconds=2), job(60), job(7)) == 60
-    assert charged(job(None), job(0), job(60)) == 60
     assert charged(job(60, resolution="480", go_fast=False), job(7)) == 60
 
 
@@ -77,7 +65,3 @@ def test_a_greater_job_counts_as_much_as_a_smaller_one_that_was_charged(
 def test_a_job_at_another_speed_says_nothing_about_the_price(other: dict[str, Any]) -> None:
     assert charged(job(60, **other)) is None
     assert charged(job(60, **other), **other) == 60
-
-
-def test_a_job_submitted_elsewhere_says_nothing_because_its_size_is_not_known() -> None:
-    assert charged(job(60, elsewhere=True)) is None

@@ -501,6 +501,78 @@ async def test_request_answered_with_a_finished_job_is_completed(ledger: Ledger)
     assert (record.state, record.video_url) == (State.COMPLETED, VIDEO_URL)
 
 
+# Withdrawals
+
+
+async def test_request_that_nobody_else_waits_for_is_withdrawn_before_it_is_sent(
+    ledger: Ledger,
+) -> None:
+    """Its payer must not send it any more, and an equal claim is a new request (promises 9)."""
+    record = await claimed(ledger)
+    withdrawn = await ledger.withdraw(record)
+
+    assert (withdrawn.state, withdrawn.withdrawn) == (State.NOT_SENT, True)
+    assert await ledger.find(ME, record.submission_id) == withdrawn
+    with pytest.raises(Fenced):
+        await ledger.commit_sending(record)
+    assert (await ledger.claim(ME, WANTED, generated_seed=8, estimate=2.0)).created
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.INTENT}))
+async def test_request_is_withdrawn_only_before_its_commit_point(
+    ledger: Ledger, state: State
+) -> None:
+    """After it a charge is possible (promises 2)."""
+    record = await record_in(ledger, state)
+    with pytest.raises(Fenced):
+        await ledger.withdraw(record)
+
+    assert await ledger.find(ME, record.submission_id) == record
+
+
+async def test_request_of_another_process_is_not_withdrawn(store: Store, ledger: Ledger) -> None:
+    """Only its owner knows whether it is being sent (promises 9)."""
+    record = await claimed(ledger)
+    with pytest.raises(Fenced):
+        await store.ledger().withdraw(record)
+
+    assert await ledger.find(ME, record.submission_id) == record
+
+
+@pytest.mark.parametrize("how", ["equal claim", "wait"])
+async def test_request_that_another_caller_waits_for_is_not_withdrawn(
+    store: Store, ledger: Ledger, how: str
+) -> None:
+    """Also if the other caller is in another process, and only for that request (ours)."""
+    record, other = await claimed(ledger), await claimed(ledger, wanted(2))
+    elsewhere = store.ledger()
+    if how == "wait":
+        await elsewhere.join(record)
+        await elsewhere.join(record)
+    else:
+        await elsewhere.claim(ME, WANTED, generated_seed=8, estimate=2.0)
+
+    with pytest.raises(Fenced):
+        await ledger.withdraw(record)
+    await ledger.commit_sending(record)
+    assert (await ledger.withdraw(other)).withdrawn
+
+
+async def test_withdrawal_and_commit_at_the_same_moment_have_one_winner(ledger: Ledger) -> None:
+    """Either it is sent, or it is withdrawn (promises 9)."""
+    for number in range(10):
+        record = await claimed(ledger, wanted(number))
+        attempts = [ledger.commit_sending(record), ledger.withdraw(record)]
+        if number % 2:
+            attempts.reverse()
+        ends = await asyncio.gather(*attempts, return_exceptions=True)
+        found = await ledger.find(ME, record.submission_id)
+
+        assert sum(isinstance(end, Fenced) for end in ends) == 1
+        assert found is not None
+        assert (found.state is State.SENDING) is not found.withdrawn
+
+
 # Readings of jobs
 
 
@@ -621,6 +693,22 @@ async def test_job_from_elsewhere_is_kept_without_spending(store: Store) -> None
         await ledger.record_update(ME, reported(JobStatus.FAILED))
     ).record.submission_id == record.submission_id
     await claimed(ledger)
+
+
+async def test_charges_are_those_of_submitted_jobs_newest_first(
+    store: Store, ledger: Ledger
+) -> None:
+    """Jobs without a cost, and jobs from elsewhere, whose size is unknown, are not among them."""
+    await ledger.record_update(ME, reported(job_id="elsewhere", credit_cost=50))
+    for number, cost in enumerate((7, None, 0, 60)):
+        record = await sent(ledger, await claimed(ledger, wanted(number)))
+        await ledger.accept(
+            record, reported(JobStatus.COMPLETED, job_id=f"job-{number}", credit_cost=cost)
+        )
+        store.now += timedelta(minutes=1)
+
+    assert [credits for _, credits in await ledger.charges(ME)] == [60, 7]
+    assert [arguments["seed"] for arguments, _ in await ledger.charges(ME)] == [3, 0]
 
 
 @pytest.mark.parametrize("known", [JobStatus.RUNNING, JobStatus.COMPLETED])

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, SQLiteEngine, SQLiteLedge
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
 from wan_mcp.ledger.threaded import Opened, Store
-from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.models import Difference, Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
 
@@ -658,3 +658,27 @@ async def test_ledger_on_a_shared_file_system_can_still_be_read(
     await refused(ledger, "shared with other machines")
 
     assert read.submission_id == record.submission_id
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "{}", "[1]", '[{"what": "sound"}]', "7"])
+async def test_an_inspection_that_cannot_be_read_hides_no_job(
+    opened: Open, folder: Path, text: str
+) -> None:
+    """A newer version may write it in another way; the job is paid for (ours)."""
+    record = await claimed(opened())
+    with closing(raw(folder)) as file:
+        file.execute("UPDATE jobs SET inspection = ?", (text,))
+
+    assert await opened().find(ME, record.submission_id) == record
+
+
+async def test_an_inspection_with_more_fields_is_still_read(opened: Open, folder: Path) -> None:
+    """A newer version may say more (ours)."""
+    record = await claimed(opened())
+    more = '[{"what": "sound", "expected": "yes", "seen": "none", "since": 3}]'
+    with closing(raw(folder)) as file:
+        file.execute("UPDATE jobs SET inspection = ?", (more,))
+    found = await opened().find(ME, record.submission_id)
+
+    assert found is not None
+    assert found.inspection == (Difference(what="sound", expected="yes", seen="none"),)

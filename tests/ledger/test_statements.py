@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +18,7 @@ import pytest
 from tests.ledger.stores import HANG_SECONDS
 from wan_mcp.ledger import statements
 from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.rows import stored
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
 from wan_mcp.ledger.statements import Statement
 
@@ -30,10 +32,66 @@ STATEMENTS = {
 PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
 TYPES = {
     "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "INTEGER": "BIGINT",
     "REAL": "DOUBLE PRECISION",
     "BLOB": "BYTEA",
 }
-"""Types of SQLite that have another name, or fewer digits, in PostgreSQL."""
+"""Types of SQLite that have another name, or fewer digits, in PostgreSQL: there, an INTEGER ends at
+2 GiB, and videos may be longer."""
+VALUES: dict[str, object] = {
+    "account": "me",
+    "submission_id": "sub_1",
+    "submission_ids": '["sub_1"]',
+    "job_id": "job-1",
+    "dedupe_key": "d" * 64,
+    "exact_key": "e" * 64,
+    "seed": None,
+    "limit": 21,
+    "now": 1.8e9,
+    "since": 1.8e9 - 900,
+    "until": 1.8e9 + 900,
+    "soon": 1.8e9 + 5,
+    "within": 86_400.0,
+    "unpriced": 0.0,
+    "size": 2**33,
+    "saved_path": "/videos/a.mp4",
+    "sha256": "0" * 64,
+    "why": "it could not be saved",
+    "last_error": None,
+    "last_error_code": None,
+    "me": "a process",
+    "per_minute": 10,
+    "cut_at": None,
+    "held_until": 1.8e9,
+}
+"""One value for each name in a statement, as the ledger gives them."""
+
+FENCE = {"submission_id_before": "sub_1", "state_before": "intent", "owner_before": "a process"}
+INDEXES = {
+    "LIVE_EQUAL": {"live"},
+    "UNKNOWN_JOBS": {"unknown"},
+    "HIGHEST_PRICE": {"by_price"},
+    "recent": {"ended_by_age"},
+}
+HISTORY = """
+INSERT INTO jobs (handle, account, state, digest, arguments, created_at, owner)
+SELECT 'sub_' || n, 'me', 'completed', LPAD(CAST(n AS TEXT), 64, '0'), '{}', n, 'a process'
+FROM generate_series(2, 5000) AS n
+"""
+
+
+def stored_record() -> dict[str, object]:
+    """The values of one record, as the ledger stores them."""
+    record = Record(
+        submission_id="sub_1",
+        account="me",
+        state=State.INTENT,
+        arguments={"seconds": 5},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        owner="a process",
+        size=2**33,
+    )
+    return stored({name: getattr(record, name) for name in EVERY_FIELD})
 
 
 def every_step() -> Iterator[str]:
@@ -101,6 +159,30 @@ def test_postgresql_prepares_every_statement(postgres: Any, name: str) -> None:
     """PREPARE resolves each table, column, function and type, even of values without a type."""
     postgres.execute(f"PREPARE checked AS {numbered(PUBLIC[name].postgres)}")
     postgres.execute("DEALLOCATE checked")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_postgresql_runs_every_statement_with_values_of_the_ledger(
+    postgres: Any, name: str
+) -> None:
+    """A driver sends numbers by their size, text without a type, and NULL with none. (ours)"""
+    named = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", PUBLIC[name].postgres)
+
+    with postgres.transaction(force_rollback=True):
+        postgres.execute(named, VALUES | stored_record() | FENCE)
+
+
+@pytest.mark.parametrize("name", ["LIVE_EQUAL", "UNKNOWN_JOBS", "HIGHEST_PRICE", "recent"])
+def test_postgresql_has_an_index_for_what_every_submit_reads(postgres: Any, name: str) -> None:
+    """In a history of some length; SQLite is asked the same in `test_growth`. (ours)"""
+    named = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", PUBLIC[name].postgres)
+    with postgres.transaction(force_rollback=True):
+        postgres.execute(HISTORY)
+        postgres.execute("ANALYZE jobs")
+        plan = "\n".join(line for (line,) in postgres.execute(f"EXPLAIN {named}", VALUES))
+
+    assert "Seq Scan on jobs" not in plan
+    assert INDEXES[name] <= set(re.findall(r"Scan.*? (?:using|on) (\w+)", plan))
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -17,10 +17,10 @@ from mcp.client.stdio import StdioServerParameters
 
 import wan_mcp
 from wan_mcp.ledger.contract import Fenced
+from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.record import LIVE, State
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
-from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.sandbox.http import faults
@@ -178,7 +178,7 @@ async def test_a_claim_that_overlooks_its_equal_cannot_be_written(
     ledger = open_ledger()
     await ledger.claim("account", request(1), generated_seed=1, estimate=10)
     for search in ("_live", "_in_another_spelling"):
-        monkeypatch.setattr(Transactions, search, lambda *_: None)
+        monkeypatch.setattr(EqualRequests, search, lambda *_: None)
 
     with pytest.raises(sqlite3.IntegrityError):
         await ledger.claim("account", request(1), generated_seed=2, estimate=10)

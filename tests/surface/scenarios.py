@@ -15,10 +15,10 @@ from wan_mcp.ledger import status as views
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
 from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
-from wan_mcp.models import Job, JobLine, JobStatus
+from wan_mcp.models import Difference, Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
-from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers import progress, results, task_form
 from wan_mcp.surface.answers.text import list_summary, text
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -29,6 +29,7 @@ from wan_mcp.surface.arguments import (
     read_arguments,
 )
 from wan_mcp.surface.prompts import prompt_text
+from wan_mcp.surface.tasks import NO_CANCEL
 from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.job_files import JobFiles
 
@@ -69,6 +70,17 @@ FAILED = Job(
     expires_at=NOW + timedelta(hours=1),
 )
 SAVED = {"saved_path": "/home/ana/Videos/job_1.mp4", "sha256": "ab12", "size": 2_412_345}
+DIFFERENT = (
+    Difference(what="lines", expected="720", seen="854 x 480"),
+    Difference(what="sound", expected="yes", seen="none"),
+)
+NOT_INSPECTED = (
+    Difference(
+        what="inspection",
+        expected="done",
+        seen="could not be looked at: reading it took too long",
+    ),
+)
 BUSY = RateLimited("PixelDojo asks for fewer requests; the job itself is not affected.")
 
 
@@ -143,6 +155,9 @@ LOOKS: dict[str, JobView] = {
     "running, old facts": after(of_job(RUNNING, last_reply_at=NOW - timedelta(minutes=2)), 125),
     "completed": of_job(DONE),
     "completed, saved": of_job(DONE, **SAVED),
+    "completed, saved as ordered": of_job(DONE, **SAVED, inspection=()),
+    "completed, saved and not as ordered": of_job(DONE, **SAVED, inspection=DIFFERENT),
+    "completed, saved and not inspected": of_job(DONE, **SAVED, inspection=NOT_INSPECTED),
     "completed, not saved": of_job(DONE, not_saved="The disk is full."),
     "completed, not saved yet": of_job(
         DONE, ended_at=NOW, last_save_error="The film could not be saved: the disk is full."
@@ -363,10 +378,15 @@ def sentences() -> dict[str, str]:
         "instructions": INSTRUCTIONS,
         **_answers(),
         **{f"list summary: {name}": summary(*held) for name, held in SUMMARIES.items()},
-        **{f"progress: {name}": results.progress_note(look) for name, look in PROGRESS.items()},
-        "progress: running, typical duration known": results.progress_note(
+        **{f"progress: {name}": progress.progress_note(look) for name, look in PROGRESS.items()},
+        "progress: running, typical duration known": progress.progress_note(
             PROGRESS["running"], 130
         ),
+        "progress: a paid call begins": progress.INSPECTING,
+        "progress: a paid call begins, inputs are not inspected": progress.PREPARING,
+        "progress: a wait begins": progress.LOOKING,
+        "task cancelled, withdrawn": task_form.WITHDRAWN_NOTE,
+        "task cancelled, job goes on": NO_CANCEL,
         **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},
         "video: job not known": refused_video(None),
         **{f"video: {name}": refused_video(LOOKS[name]) for name in WITHOUT_SAVED_VIDEO},

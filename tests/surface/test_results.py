@@ -38,7 +38,7 @@ from wan_mcp.errors import OutcomeUnknown
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.status import JobView, view_of_job, view_of_record
 from wan_mcp.models import Job, JobResult, JobStatus
-from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers import progress, results
 from wan_mcp.surface.answers.text import text
 from wan_mcp.surface.video_views import without_unreachable_file
 
@@ -209,7 +209,7 @@ def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
     foreign = after(of_job(RUNNING, dedupe_key=None, accepted_at=NOW), 3.7)
 
     assert result_of(foreign).elapsed_seconds is None
-    assert not results.progress_note(foreign).startswith("3 s")
+    assert not progress.progress_note(foreign).startswith("3 s")
 
 
 def test_answer_about_a_running_job_repeats_the_error_of_a_failed_look() -> None:
@@ -757,7 +757,7 @@ def test_defect_of_a_paid_tool_may_have_been_charged(paid: bool) -> None:
 @pytest.mark.parametrize("name", PROGRESS)
 def test_progress_gives_the_elapsed_time_where_it_is_known(name: str) -> None:
     """Elapsed and usual times, no invented percentage (vendor, third party)."""
-    note = results.progress_note(PROGRESS[name])
+    note = progress.progress_note(PROGRESS[name])
     is_known = name not in {
         *("nothing known yet, busy vendor", "running, age not known", "running, from elsewhere"),
     }
@@ -768,8 +768,8 @@ def test_progress_gives_the_elapsed_time_where_it_is_known(name: str) -> None:
 
 def test_progress_uses_the_typical_duration_of_this_account() -> None:
     """As soon as there are enough jobs to know it (ours)."""
-    assert "2 min 10 s" in results.progress_note(PROGRESS["running"], 130)
-    assert "2 min 10 s" not in results.progress_note(PROGRESS["completed"], 130)
+    assert "2 min 10 s" in progress.progress_note(PROGRESS["running"], 130)
+    assert "2 min 10 s" not in progress.progress_note(PROGRESS["completed"], 130)
 
 
 # Anything at all

@@ -1,18 +1,16 @@
 """MCP Tasks as a host that declares them meets them, and as all others do not."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import pytest
-from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim, advertise
-from mcp.shared.exceptions import MCPError
-from mcp.types import CallToolResult, Request, RequestParams, Result
-from pydantic import ConfigDict
+from mcp.client.extension import advertise
 
 from tests.connected import Host, connected, host_of
+from tests.tasks_client import TasksClient, ask, refusal, started
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import Terms
 from wan_mcp.sandbox.http import faults
@@ -24,60 +22,6 @@ pytestmark = pytest.mark.anyio
 RUN = "/api/v1/models/wan-2.2-replace/run"
 SILENT = Terms(pending_seconds=5, processing_seconds=55, list_echoes_input=False)
 """A vendor whose job list does not show which job a lost answer was about."""
-
-
-class AnyResult(Result):
-    """Whatever a method answers."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class CreatedTask(Result):
-    """A task in the place of a tool's result, as the extension's revision 2026-07-28 has it."""
-
-    result_type: Literal["task"] = "task"
-    task_id: str
-    status: str
-    status_message: str
-    created_at: str
-    last_updated_at: str
-    ttl_ms: int | None
-    poll_interval_ms: int
-
-
-class Params(RequestParams):
-    """Which task, and answers to its questions."""
-
-    task_id: str
-    input_responses: dict[str, Any] | None = None
-
-
-class TasksClient(ClientExtension):
-    """A host's side of the extension: it polls a task until its end, as the hints say."""
-
-    identifier = "io.modelcontextprotocol/tasks"
-
-    def __init__(self) -> None:
-        self.created: list[CreatedTask] = []
-        self.seen: list[dict[str, Any]] = []
-
-    def claims(self) -> Sequence[ResultClaim[Any]]:
-        return [ResultClaim(result_type="task", model=CreatedTask, resolve=self._resolve)]
-
-    async def _resolve(self, created: CreatedTask, context: ClaimContext) -> CallToolResult:
-        self.created.append(created)
-        poll = created.poll_interval_ms
-        while True:
-            await anyio.sleep(poll / 1_000)
-            request = Request[Params, str](
-                method="tasks/get", params=Params(task_id=created.task_id)
-            )
-            task = (await context.session.send_request(request, AnyResult)).model_extra or {}
-            self.seen.append(task)
-            if task["status"] == "completed":
-                return CallToolResult.model_validate(task["result"])
-            poll = task["pollIntervalMs"]
-
 
 time, anyio_backend = in_virtual_time(0.0, sockets=True)
 
@@ -97,23 +41,9 @@ other = host_of("auto", "legacy")
 """A host that knows nothing of tasks."""
 
 
-async def ask(host: Host, method: str, id: str, **more: Any) -> dict[str, Any]:
-    """What a method of the extension answers."""
-    request = Request[Params, str](method=method, params=Params(task_id=id, **more))
-    return (await host.client.session.send_request(request, AnyResult)).model_dump(
-        by_alias=True, exclude_none=True
-    )
-
-
-async def refusal(host: Host, method: str, id: str, **more: Any) -> MCPError:
-    with pytest.raises(MCPError) as caught:
-        await ask(host, method, id, **more)
-    return caught.value
-
-
 async def test_a_wait_is_a_task_whose_id_is_the_jobs(host: Host, tasks_client: TasksClient) -> None:
     """No store of tasks: any process on the ledger answers (ours)."""
-    id = await host.start()
+    id = await started(host)
     await host.call("wait_for_job", job_id=id)
     (created,) = tasks_client.created
 
@@ -127,7 +57,7 @@ async def test_a_task_ends_with_the_tools_own_result(
     host: Host, tasks_client: TasksClient, time: VirtualTime
 ) -> None:
     """The same data and text as without tasks (ext-tasks 2026-07-28)."""
-    id = await host.start()
+    id = await started(host)
     by_task = await host.client.call_tool("wait_for_job", {"job_id": id})
     ended = time.now
     by_tool = await host.client.call_tool("get_job_status", {"job_id": id})
@@ -145,7 +75,7 @@ async def test_looks_at_a_task_cost_no_request_of_their_own(
     host: Host, tasks_client: TasksClient
 ) -> None:
     """The poller sees to all who wait, and a key has few requests a minute (ours)."""
-    ids = [await host.start(seed=seed) for seed in (1, 2, 3)]
+    ids = [await started(host, seed=seed) for seed in (1, 2, 3)]
     before = host.asked
     async with anyio.create_task_group() as tasks:
         for id in ids:
@@ -159,7 +89,7 @@ async def test_a_job_that_has_ended_is_answered_at_once(
     host: Host, tasks_client: TasksClient
 ) -> None:
     """A server may decide against a task (ext-tasks 2026-07-28)."""
-    id = await host.start()
+    id = await started(host)
     host.time.now += 61
     await host.call("get_job_status", job_id=id)
     answer = await host.call("wait_for_job", job_id=id)
@@ -187,11 +117,9 @@ async def test_a_wait_that_cannot_be_is_refused_by_the_tool(
     assert (answer["code"], tasks_client.created) == (code, [])
 
 
-async def test_a_look_and_all_other_tools_are_no_tasks(
-    host: Host, tasks_client: TasksClient
-) -> None:
-    """A wait of no seconds wants its answer now, and a paid call is no wait (ours)."""
-    id = await host.start()
+async def test_a_single_look_is_no_task(host: Host, tasks_client: TasksClient) -> None:
+    """A wait of no seconds wants its answer now (ours)."""
+    id = await started(host)
     look = await host.call("wait_for_job", job_id=id, timeout_seconds=0)
     status = await host.call("get_job_status", job_id=id)
 
@@ -220,7 +148,7 @@ async def test_a_declaring_host_before_2026_sees_no_difference(
     """The extension has no shapes for those revisions (ext-tasks 2026-07-28)."""
     extensions = (advertise("io.modelcontextprotocol/tasks"),)
     async with connected(time, tmp_path, "legacy", extensions=extensions) as host:
-        id = await host.start()
+        id = await started(host)
         answer = await host.call("wait_for_job", job_id=id, timeout_seconds=10)
 
     assert (answer["status"], answer["elapsed_seconds"]) == ("running", 10)
@@ -232,7 +160,7 @@ async def test_a_task_lasts_until_its_video_is_saved(
     """As a wait does where videos are saved (ours)."""
     slow = faults.held(faults.honest(), after=7)
     async with connected(time, tmp_path, extensions=(tasks_client,), local=True) as host:
-        id = await host.start()
+        id = await started(host)
         host.sandbox.fault("GET", "/media/results/*", slow, times=None)
         answer = await host.call("wait_for_job", job_id=id)
 
@@ -243,18 +171,18 @@ async def test_a_task_lasts_until_its_video_is_saved(
 
 async def test_a_cancel_is_acknowledged_and_ends_nothing(host: Host) -> None:
     """PixelDojo has no cancel; a server need not stop the work (ext-tasks 2026-07-28)."""
-    id = await host.start()
+    id = await started(host)
     answer = await ask(host, "tasks/cancel", id)
     after = await ask(host, "tasks/get", id)
 
     assert answer["resultType"] == "complete"
-    assert answer["_meta"]["wan-mcp/note"] == NO_CANCEL
+    assert answer["_meta"]["wan-mcp/note"] == f"{NO_CANCEL} Its id is {id}."
     assert after["status"] == "working"
 
 
 async def test_answers_to_no_question_are_ignored(host: Host) -> None:
     """As responses with an unknown key are to be (ext-tasks 2026-07-28)."""
-    id = await host.start()
+    id = await started(host)
     answer = await ask(host, "tasks/update", id, input_responses={"name": {"action": "accept"}})
 
     assert answer.keys() <= {"resultType", "_meta"}
@@ -276,7 +204,7 @@ async def test_an_unknown_task_is_an_error(host: Host, id: str) -> None:
 
 async def test_a_vendor_that_fails_for_a_while_fails_no_task(host: Host) -> None:
     """The job goes on, and the message names the last error (ours)."""
-    id = await host.start()
+    id = await started(host)
     for path in ("/api/v1/jobs", f"/api/v1/jobs/{id}"):
         host.sandbox.fault("GET", path, faults.status(503), times=None)
     host.time.now += 20
@@ -296,7 +224,7 @@ async def test_a_vendor_that_fails_for_a_while_fails_no_task(host: Host) -> None
 
 async def test_a_failed_job_is_a_completed_task(host: Host) -> None:
     """`failed` is for errors of the protocol alone (ext-tasks 2026-07-28)."""
-    id = await host.start(video=host.sandbox.origin + FAILING)
+    id = await started(host, video=host.sandbox.origin + FAILING)
     answer = await host.client.call_tool("wait_for_job", {"job_id": id})
 
     assert (answer.structured_content or {})["status"] == "failed"
@@ -326,8 +254,8 @@ async def test_a_defect_shows_no_host_its_text(host: Host, monkeypatch: pytest.M
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret")
 
-    id = await host.start()
-    monkeypatch.setattr("wan_mcp.surface.answers.results.progress_note", broken)
+    id = await started(host)
+    monkeypatch.setattr("wan_mcp.surface.answers.task_form.progress_note", broken)
     error = await refusal(host, "tasks/get", id)
 
     assert (error.code, "secret" in str(error)) == (-32603, False)

@@ -17,13 +17,14 @@ from mcp.shared.message import SessionMessage
 from tests.connected import EPOCH, KEY, TERMS
 from tests.surface.wire_schema import HANDSHAKE, MODERN, Message, violations
 from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.front_desk.lines import Line, LongLine
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.transports import stdio
-from wan_mcp.transports.lines import Line, LongLine, Unreadable, decoded
+from wan_mcp.transports.messages import Unreadable, decoded
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ OF_ALL = {
 OF_HANDSHAKE = OF_ALL | {"initialize", "ping", "resources/subscribe", "resources/unsubscribe"}
 OF_MODERN = OF_ALL | {
     *("server/discover", "notifications/subscriptions/acknowledged", "task"),
-    *("tasks/get", "tasks/update", "tasks/cancel"),
+    *("tasks/get", "tasks/update", "tasks/cancel", "notifications/tasks"),
 }
 
 
@@ -66,6 +67,8 @@ class Conversation:
         self.heard: list[tuple[str | None, Message]] = []
         self.reply = YES
         """What the user says to a question."""
+        self.has_tasks = False
+        """Whether it declares the tasks extension."""
         self._revision, self._out, self._back = revision, out, back
         self._ids = count(1)
         self._asked: dict[int, str] = {}
@@ -100,12 +103,15 @@ class Conversation:
 
     def envelope(self) -> Message:
         """What a request of the newest revision says about its sender."""
-        tasks: Message = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+        extensions: Message = {"io.modelcontextprotocol/tasks": {}} if self.has_tasks else {}
         prefix = "io.modelcontextprotocol/"
         return {
             f"{prefix}protocolVersion": MODERN,
             f"{prefix}clientInfo": INFO,
-            f"{prefix}clientCapabilities": {"elicitation": {"form": {}}, **tasks},
+            f"{prefix}clientCapabilities": {
+                "elicitation": {"form": {}},
+                "extensions": extensions,
+            },
         }
 
     async def tell(self, method: str, **params: Any) -> None:
@@ -312,10 +318,13 @@ async def follow(client: Conversation, id: str) -> None:
 
 async def ask_about_tasks(client: Conversation, sandbox: Sandbox, time: VirtualTime) -> None:
     """The methods of the extension, and what only the newest revision knows."""
-    client.reply = YES
+    client.reply, client.has_tasks = YES, True
     links = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
-    id = (await client.call("replace_character", **links, seed=9))["structuredContent"]["job_id"]
+    id = (await client.call("replace_character", **links, seed=9))["taskId"]
     await client.call("wait_for_job", job_id=id)
+    request = await client.send("subscriptions/listen", notifications={"taskIds": [id]})
+    await client.until(lambda message: message.get("method") == "notifications/tasks")
+    await client.tell("notifications/cancelled", requestId=request)
     for each in (id, "job_nobody"):
         await client.ask("tasks/get", taskId=each)
         await client.ask("tasks/update", taskId=each, inputResponses={})

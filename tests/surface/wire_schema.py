@@ -101,6 +101,8 @@ def _rules(message: Message, revision: str, method: str | None) -> Iterator[tupl
         name = "JSONRPCErrorResponse" if "JSONRPCErrorResponse" in names else "JSONRPCError"
         yield revision, name, message
         yield from _rules_of_error(message, revision)
+    elif message.get("method") == "notifications/tasks":
+        yield TASKS, "TaskStatusNotification", message
     elif "result" not in message:
         yield revision, "ServerRequest" if "id" in message else "ServerNotification", message
     elif method is not None:

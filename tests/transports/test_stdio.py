@@ -27,7 +27,9 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
+from wan_mcp.front_desk.desk import FrontDesk
 from wan_mcp.transports import stdio
+from wan_mcp.transports.replay import Replay
 from wan_mcp.transports.shutdown import STDIO, Deadlines, Shutdown
 
 pytestmark = pytest.mark.anyio
@@ -298,6 +300,13 @@ def broken() -> MCPServer[None]:
     return MCPServer("broken", lifespan=lifespan, log_level="WARNING")
 
 
+def started(stdin: int, stdout: int) -> FrontDesk:
+    """A desk that reads a client's lines and answers none."""
+    desk = FrontDesk(stdin, stdout)
+    desk.start()
+    return desk
+
+
 Connect = Callable[[], AbstractAsyncContextManager[Wire]]
 
 
@@ -315,7 +324,7 @@ def connect(stand_in: MCPServer[None]) -> Connect:
         ):
             wire = Wire(to_server, from_server, shutdown)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stdio.serve_pipes, stand_in, stdin, stdout, shutdown)
+                tasks.start_soon(stdio.serve_desk, stand_in, started(stdin, stdout), shutdown)
                 yield wire
                 shutdown.ask()
         wire.close()
@@ -474,7 +483,7 @@ async def test_a_line_over_the_limit_is_skipped(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One endless line may not fill the memory of the user's machine (ours)."""
-    monkeypatch.setattr("wan_mcp.transports.lines.MAX_LINE_BYTES", 200)
+    monkeypatch.setattr("wan_mcp.front_desk.lines.MAX_LINE_BYTES", 200)
     refused = threading.Event()
     monkeypatch.setattr(caplog.handler, "flush", refused.set)
     fits, too_long = line("ping", id=1)[:-1].ljust(199), line("ping", id=2)[:-1].ljust(200)
@@ -628,7 +637,7 @@ async def test_a_client_that_leaves_while_asking_is_no_failure(
 async def test_an_error_of_the_lifespan_is_raised_as_it_is(broken: MCPServer[None]) -> None:
     """The command line prints one sentence for it, so it must not be in a group (ours)."""
     with Shutdown() as shutdown, pytest.raises(OSError, match="no ledger"):
-        await stdio.serve_pipes(broken, 0, 1, shutdown)
+        await stdio.serve_desk(broken, FrontDesk(0, 1), shutdown)
 
 
 async def test_an_answer_to_discover_that_nobody_reads_is_dropped(
@@ -647,8 +656,9 @@ async def test_an_answer_to_discover_that_nobody_reads_is_dropped(
         anyio.fail_after(SLOW_MACHINE_SECONDS),
         requests,
     ):
-        low = stand_in._lowlevel_server
-        await stdio._Intake(low, None, session, outbox, shutdown, stdio._Waiting()).run(stdin)
+        low, desk, waiting = stand_in._lowlevel_server, started(stdin, 1), stdio._Waiting()
+        replay = Replay(low, None, desk)
+        await stdio._Intake(low, None, session, outbox, shutdown, waiting, replay).run(desk)
 
         assert shutdown.asked.is_set()
     os.close(stdin)

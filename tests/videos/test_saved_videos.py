@@ -17,8 +17,10 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp.types import BlobResourceContents, CallToolResult, ImageContent
 
+from tests.bench.inspection import Clip
 from wan_mcp.sandbox import Fault, Reply, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
+from wan_mcp.sandbox.videos import samples
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 
@@ -284,6 +286,93 @@ async def test_the_bytes_of_a_saved_film_decide_about_its_type(
 
     assert job["saved_path"].endswith(".mp4")
     assert content.mime_type == "video/webm"
+
+
+# The inspection
+
+
+async def test_a_video_as_ordered_says_so(
+    opened: Open, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every frame was decoded, and nothing differs (ours)."""
+    pytest.importorskip("av", reason="the extra `media` is not installed")
+    inspects(monkeypatch)
+    async with opened() as client:
+        answer = await finished_job(client, sandbox)
+
+    assert data(answer)["inspection"] == []
+    assert "nothing differs from the order" in text_of(answer)
+
+
+async def test_a_video_that_is_not_as_ordered_says_so_and_is_no_error(
+    opened: Open, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample has 5 s, 270 lines and 16 frames per second, whatever is ordered (ours)."""
+    pytest.importorskip("av", reason="the extra `media` is not installed")
+    inspects(monkeypatch)
+    async with opened() as client:
+        order = {"video_duration": 3, "resolution": "720", "frames_per_second": 12}
+        job_id = data(await submit(client, sandbox, **order))["job_id"]
+        answer = await client.call_tool("wait_for_job", {"job_id": job_id})
+        later = await client.call_tool("get_job_status", {"job_id": job_id})
+
+    assert not answer.is_error
+    assert data(answer)["inspection"] == [
+        "seconds: expected 3, seen 5",
+        "lines: expected 720, seen 480 x 270",
+        "frames_per_second: expected 12, seen 16",
+    ]
+    assert "lines: expected 720, seen 480 x 270" in text_of(answer)
+    assert "what the inspection found" in data(answer)["next"]
+    assert data(later)["inspection"] == data(answer)["inspection"]
+    assert "code" not in data(answer)
+
+
+async def test_missing_sound_is_named_because_the_clip_was_looked_at_before(
+    opened: Open, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the look at the inputs found is kept with the request (ours)."""
+    pytest.importorskip("av", reason="the extra `media` is not installed")
+    inspects(monkeypatch)
+    silent = Clip(frames=80, sound=False).write(tmp_path / "silent.mp4").read_bytes()
+    monkeypatch.setattr("wan_mcp.sandbox.videos.samples._file", result_is(silent))
+    async with opened() as client:
+        known = data(await finished_job(client, sandbox))
+    async with opened(WAN_MCP_PREFLIGHT="off", WAN_MCP_DATA_DIR=str(tmp_path / "2")) as client:
+        unknown = data(await finished_job(client, sandbox))
+
+    assert known["inspection"] == ["sound: expected yes, seen none"]
+    assert unknown["inspection"] == []
+
+
+async def test_without_the_extra_the_answer_says_nothing_of_an_inspection(
+    opened: Open, sandbox: Sandbox
+) -> None:
+    """The plain install has no PyAV (ours)."""
+    async with opened() as client:
+        answer = await finished_job(client, sandbox)
+
+    assert "inspection" not in data(answer)
+    assert "nspect" not in text_of(answer)
+
+
+def inspects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved videos are inspected, however long that takes on a busy machine."""
+    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: True)
+    monkeypatch.setattr("wan_mcp.videos.saver.INSPECTION_SECONDS", 600.0)
+    monkeypatch.setattr("wan_mcp.polling.waits.SAVE_SECONDS", 600.0)
+
+
+def result_is(content: bytes) -> Callable[[str], tuple[bytes, str]]:
+    """The sandbox's files, with this one as the result."""
+    files = samples._file
+    return lambda name: (content, '"1"') if name == "result.mp4" else files(name)
+
+
+def text_of(answer: CallToolResult) -> str:
+    (text, *_) = answer.content
+    assert text.type == "text"
+    return text.text
 
 
 # The contact sheet

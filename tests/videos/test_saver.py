@@ -1,13 +1,14 @@
 """When videos are saved, and when that is given up, with an archive that obeys."""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -21,11 +22,12 @@ from wan_mcp.ledger.coordination import Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.models import Difference, Job, JobStatus, Replacement
 from wan_mcp.sandbox import sandbox
 from wan_mcp.videos.archive import Archive as RealArchive
 from wan_mcp.videos.download import MIN_BYTES_PER_SECOND
 from wan_mcp.videos.saver import (
+    INSPECTION_SECONDS,
     LEASE_SECONDS,
     MAX_ALTOGETHER,
     MAX_AT_ONCE,
@@ -33,6 +35,7 @@ from wan_mcp.videos.saver import (
     ROUND_SECONDS,
     SETTLE_SECONDS,
     TURN_SECONDS,
+    Inspect,
     VideoSaver,
 )
 from wan_mcp.web.fetch import Answer, Web
@@ -95,12 +98,16 @@ async def completed(
 
 
 async def save_for(
-    seconds: float, archive: Archive, ledger: SQLiteLedger, time: VirtualTime
+    seconds: float,
+    archive: Archive,
+    ledger: SQLiteLedger,
+    time: VirtualTime,
+    inspect: Inspect | None = None,
 ) -> None:
     """Let a saver work for so many seconds."""
     account = partial(ledger.account, BASE, "key")
-    own = VideoPolicy("videos")
-    saver = VideoSaver(lambda _: archive, own, ledger.coordination, account, time.clock())
+    own, clock = VideoPolicy("videos"), time.clock()
+    saver = VideoSaver(lambda _: archive, own, ledger.coordination, account, clock, inspect)
     with anyio.move_on_after(seconds):
         await saver.run()
 
@@ -330,7 +337,7 @@ async def test_a_stopped_saver_loses_its_work_to_another_process_when_its_lease_
     async with anyio.create_task_group() as tasks:
         account = await ledger.account(BASE, "key")
         assert await ledger.coordination.lead(account, Role.SAVER, LEASE_SECONDS)
-        tasks.start_soon(saves, record)  # and nothing renews the lease
+        tasks.start_soon(saves, record, tasks)  # and nothing renews the lease
         await anyio.sleep(1)
         with anyio.move_on_after(60):
             await saver_of(other, time, videos, web).run()
@@ -379,6 +386,184 @@ async def test_a_stopped_saver_cannot_give_up_what_another_one_saved(ledger: SQL
         None,
         None,
     )
+
+
+# The inspection of a saved video
+
+DIFFERENCE = Difference(what="sound", expected="yes", seen="none")
+
+
+@dataclass
+class Inspector:
+    """Needs so many seconds for each look.
+
+    Attributes:
+        looks: the files that were looked at.
+    """
+
+    seconds: float = 1.0
+    looks: list[Path] = field(default_factory=list)
+
+    async def __call__(self, path: Path, record: Record) -> list[Difference]:
+        self.looks.append(path)
+        await anyio.sleep(self.seconds)
+        return [DIFFERENCE]
+
+
+async def test_what_an_inspection_shows_comes_with_the_place_of_the_video(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """A wait ends with the place: its answer has to say both (ours)."""
+    record = await completed(ledger)
+    await save_for(INSPECTION_SECONDS - 0.1, Archive([Saved()]), ledger, time, Inspector())
+    record = await record_of(ledger, record.submission_id)
+
+    assert record.saved_path
+    assert record.inspection == (DIFFERENCE,)
+
+
+async def test_a_slow_inspection_does_not_keep_the_place_of_the_video_back(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """It is made up for by the next saver when this one ends before it (ours)."""
+    inspector = Inspector(seconds=60)
+    record = await completed(ledger)
+    await save_for(INSPECTION_SECONDS + 0.1, Archive([Saved()]), ledger, time, inspector)
+    saved = await record_of(ledger, record.submission_id)
+    inspector.seconds = 1.0
+    await save_for(300, archive := Archive([Saved()]), ledger, time, inspector)
+    inspected = await record_of(ledger, record.submission_id)
+
+    assert (saved.saved_path, saved.inspection) == (str(Saved().path), None)
+    assert (inspected.saved_path, inspected.inspection) == (str(Saved().path), (DIFFERENCE,))
+    assert inspector.looks == [Saved().path] * 2
+    assert archive.asked == []
+
+
+async def test_a_slow_inspection_goes_on_and_is_made_once(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Neither the next round nor another video waits for it (ours)."""
+    inspector, archive = Inspector(seconds=4 * RETRY_SECONDS), Archive([Saved()])
+    records = [await completed(ledger, f"job{number}") for number in range(5)]
+    await save_for(3 * RETRY_SECONDS, archive, ledger, time, inspector)
+    saved = [await record_of(ledger, record.submission_id) for record in records]
+
+    assert all(record.saved_path for record in saved)
+    assert len(inspector.looks) == 5
+
+
+async def test_a_slow_inspection_is_made_by_one_process(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """Its process keeps the role, although it has nothing to save any more (ours)."""
+    inspector, archive = Inspector(seconds=4 * LEASE_SECONDS), Archive([Saved()])
+    other = SQLiteLedger(tmp_path / "ledger", now=time.wall)
+    record = await completed(ledger)
+    async with anyio.create_task_group() as tasks:
+        for each in (ledger, other):
+            tasks.start_soon(save_for, 6 * LEASE_SECONDS, archive, each, time, inspector)
+    await other.aclose()
+
+    assert len(inspector.looks) == 1
+    assert (await record_of(ledger, record.submission_id)).inspection == (DIFFERENCE,)
+
+
+async def test_a_saver_that_ends_before_the_place_is_known_loses_nothing(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """The file is on the disk, and the next one finds it there (ours)."""
+    record = await completed(ledger)
+    await save_for(1, Archive([Saved()]), ledger, time, Inspector(seconds=2))
+    before = await record_of(ledger, record.submission_id)
+    await save_for(100, Archive([Saved()]), ledger, time, Inspector())
+    after = await record_of(ledger, record.submission_id)
+
+    assert (before.saved_path, before.inspection) == (None, None)
+    assert (after.saved_path, after.inspection) == (str(Saved().path), (DIFFERENCE,))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+async def test_a_missed_inspection_finds_a_folder_named_in_another_encoding(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """The ledger has its path as a file: URI (RFC 8089)."""
+    saved, inspector = Saved(Path(os.fsdecode(b"/M\xfcnchen/one.mp4"))), Inspector(seconds=60)
+    record = await completed(ledger)
+    await save_for(INSPECTION_SECONDS + 0.1, Archive([saved]), ledger, time)
+    await save_for(100, Archive([]), ledger, time, inspector)
+
+    assert inspector.looks == [saved.path]
+    assert (await record_of(ledger, record.submission_id)).inspection == (DIFFERENCE,)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5 * RETRY_SECONDS])
+async def test_a_place_that_cannot_be_recorded_at_once_makes_no_second_inspection(
+    ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Saving is tried again every minute, whether the inspection is over or goes on (ours)."""
+    tries, saved = 0, ledger.coordination.saved
+
+    async def busy_twice(*args: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise LedgerUnavailable("busy", transient=True)
+        await saved(*args)
+
+    monkeypatch.setattr(ledger.coordination, "saved", busy_twice)
+    inspector, record = Inspector(seconds), await completed(ledger)
+    await save_for(300, Archive([Saved()]), ledger, time, inspector)
+    after = await record_of(ledger, record.submission_id)
+
+    assert tries == 3
+    assert inspector.looks == [Saved().path]
+    assert (after.saved_path, after.inspection) == (str(Saved().path), (DIFFERENCE,))
+
+
+async def test_a_defect_in_an_inspection_ends_nothing(
+    ledger: SQLiteLedger, time: VirtualTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The video is saved all the same, and every minute there is another try (ours)."""
+    tries = 0
+
+    async def broken(path: Path, record: Record) -> list[Difference]:
+        nonlocal tries
+        tries += 1
+        raise ZeroDivisionError
+
+    record = await completed(ledger)
+    await save_for(2.5 * RETRY_SECONDS, Archive([Saved()]), ledger, time, broken)
+    record = await record_of(ledger, record.submission_id)
+
+    assert record.saved_path
+    assert tries == 3
+    assert "inspecting the video of job job1 failed" in caplog.text
+
+
+async def test_a_ledger_that_cannot_keep_an_inspection_keeps_the_place(
+    ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An inspection is worth less than the video (ours)."""
+
+    async def busy(*args: object) -> None:
+        raise LedgerUnavailable("busy", transient=True)
+
+    monkeypatch.setattr(ledger.coordination, "inspected", busy)
+    record = await completed(ledger)
+    await save_for(10, Archive([Saved()]), ledger, time, Inspector())
+
+    assert (await record_of(ledger, record.submission_id)).saved_path
+
+
+async def test_without_the_extra_nothing_is_inspected(
+    ledger: SQLiteLedger, time: VirtualTime
+) -> None:
+    """Then the answer says nothing of it (ours)."""
+    record = await completed(ledger)
+    await save_for(100, Archive([Saved()]), ledger, time)
+
+    assert (await record_of(ledger, record.submission_id)).inspection is None
 
 
 # Waiting for a video

@@ -4,19 +4,19 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import anyio
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from wan_mcp.cli.demo import Demo
     from wan_mcp.pixeldojo.client import PixelDojo
+    from wan_mcp.settings import Settings
 
+_Result = TypeVar("_Result")
 ReportError = Callable[[object], int]
 
 INTERRUPTED = 130
@@ -35,7 +35,7 @@ _FLAGS = ("go_fast", "merge_audio")
 
 
 class UsageError(Exception):
-    """The command line cannot be understood or followed; the text is one line."""
+    """The command line or a setting cannot be understood or followed; the text is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,25 +54,46 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: 
     Returns:
         The exit code.
     """
-    from wan_mcp.settings import BadSettings
-
     commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo), strict=True))
     try:
         parsed = _parsed(arguments)
         return commands[parsed.command](parsed, environment)
-    except (UsageError, BadSettings, OSError) as exc:
+    except (UsageError, OSError) as exc:
         return report_error(exc)
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
 def _http(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.front_desk.health import HealthDesk
+    from wan_mcp.transports.listener import listen
+
+    desk = HealthDesk(listen(parsed.host, parsed.port))
+    desk.start()  # before the imports that take long
     from wan_mcp.server import build_server
-    from wan_mcp.settings import Settings
     from wan_mcp.transports.http import run_http
 
-    server = build_server(Settings.read(environment))
-    return run_http(server, host=parsed.host, port=parsed.port, announce=_log)
+    server = build_server(_settings(environment))
+    return run_http(server, host=parsed.host, announce=_log, desk=desk)
+
+
+def _settings(environment: Mapping[str, str]) -> "Settings":
+    """The operator's settings. Raises UsageError when one cannot be used."""
+    from wan_mcp.settings import Settings
+
+    with _settings_are_used():
+        return Settings.read(environment)
+
+
+@contextmanager
+def _settings_are_used() -> Iterator[None]:
+    """Raises UsageError for settings that cannot be used."""
+    from wan_mcp.settings import BadSettings
+
+    try:
+        yield
+    except BadSettings as exc:
+        raise UsageError(str(exc)) from None
 
 
 def _sandbox(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -94,7 +115,7 @@ def _sandbox(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     async def listen() -> None:
         await serve(parsed.port, terms=terms, announce=announce, exit_idle=parsed.exit_idle)
 
-    anyio.run(listen)
+    _run(listen)
     return 0
 
 
@@ -109,22 +130,22 @@ def _demo(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     demo = Demo(given, folder=parsed.folder)
     if parsed.live:
         return _live(given, demo, environment)
-    return anyio.run(demo.on_sandbox, environment, parsed.job_seconds)
+    with _settings_are_used():
+        return _run(demo.on_sandbox, environment, parsed.job_seconds)
 
 
 def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]) -> int:
     from wan_mcp.pixeldojo.client import PixelDojo
-    from wan_mcp.settings import Settings
 
-    settings = Settings.read(environment)
+    settings = _settings(environment)
     vendor = PixelDojo(settings.api_base, settings.api_key.get_secret_value())
     _require_usable(given, vendor, loopback=settings.on_loopback)
-    price = anyio.run(_price, vendor)
+    price = _run(_price, vendor)
     # Asked outside the event loop, in which Ctrl-C would not end the question.
     if not _confirmed(f"Start one job at {settings.api_base} ({price})? [y/N] "):
         _print("Nothing was sent and nothing was charged.\n")
         return 1
-    return anyio.run(demo.live, settings, environment)
+    return _run(demo.live, settings, environment)
 
 
 def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: bool) -> None:
@@ -168,6 +189,12 @@ def _confirmed(question: str) -> bool:
     if not answer.endswith("\n"):
         _print("\n")  # standard input has ended, so the cursor is still behind the question
     return answer.strip().lower() in {"y", "yes"}
+
+
+def _run(work: Callable[..., Awaitable[_Result]], *given: Any) -> _Result:
+    import anyio  # here, because the http command answers before it is imported
+
+    return anyio.run(work, *given)
 
 
 def _print(text: str) -> None:

@@ -21,15 +21,18 @@ Answer = Callable[[dict[str, Any], list[bytes]], dict[str, Any]]
 """Answers one question, to which bytes may belong."""
 
 
-def answer_questions(answer: Answer) -> None:
+def answer_questions(answer: Answer, *, cpu_seconds: int = CPU_SECONDS) -> None:
     """Answer the questions on standard input until it ends, within the limits.
 
     An error is an answer too: its field `failed` is the end of a sentence.
+
+    Args:
+        cpu_seconds: limit for the processor time of all answers together.
     """
     # Whatever a library prints must not become part of an answer.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    limit_this_process()
+    limit_this_process(cpu_seconds)
     for line in sys.stdin.buffer:
         question = json.loads(line)
         parts = [sys.stdin.buffer.read(length) for length in question["lengths"]]
@@ -46,7 +49,7 @@ def _answered(answer: Answer, question: dict[str, Any], parts: list[bytes]) -> d
         return {"failed": f"reading it failed ({type(exc).__name__})"}
 
 
-def limit_this_process() -> None:
+def limit_this_process(cpu_seconds: int = CPU_SECONDS) -> None:
     """Set the limits that this system has; Windows has none of them."""
     try:
         import resource
@@ -54,7 +57,7 @@ def limit_this_process() -> None:
         return
     for name, limit in (
         ("RLIMIT_AS", MEMORY_BYTES),
-        ("RLIMIT_CPU", CPU_SECONDS),
+        ("RLIMIT_CPU", cpu_seconds),
         ("RLIMIT_NOFILE", MAX_OPEN_FILES),
         ("RLIMIT_FSIZE", 0),
         ("RLIMIT_CORE", 0),

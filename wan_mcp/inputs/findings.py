@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from wan_mcp.inputs.file_types import FileType
 from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role, Unusable
-from wan_mcp.models import Replacement
+from wan_mcp.models import Replacement, SourceClip
 
 MAX_ASPECT_QUOTIENT = 3.0
 """Quotient of two aspect ratios: 16:9 and 9:16 have 3.2, 16:9 and 2:3 have 2.7 (ours)."""
@@ -18,6 +18,7 @@ class Findings:
         sizes: width and height in pixels, by the argument's name.
         unchecked: why an input could not be checked, by the argument's name.
         length_doubt: a note on the clip's length, until that has been counted.
+        source: what the video's header says of it, for the inspection of the result.
     """
 
     wanted: Replacement
@@ -28,6 +29,7 @@ class Findings:
         default_factory=lambda: dict.fromkeys((VIDEO.name, IMAGE.name), "it took too long")
     )
     length_doubt: str = ""
+    source: SourceClip = field(default_factory=SourceClip)
 
     def note_type(self, role: Role, file_type: FileType, safest: str) -> None:
         """Note a format that not every program reads."""

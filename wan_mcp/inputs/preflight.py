@@ -16,7 +16,7 @@ from wan_mcp.inputs.image_check import check_image
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.inputs.verdict import CHECK_LINK, IMAGE, VIDEO, Role, Unusable
 from wan_mcp.inputs.video_check import check_video
-from wan_mcp.models import Replacement
+from wan_mcp.models import InputReport, Replacement
 from wan_mcp.web.fetch import Unreachable, Web
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ class UnusableInput(Refused):
 _Check = Callable[[RemoteFile, Findings, float], Awaitable[None]]
 
 
-async def check_inputs(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> list[str]:
-    """Return notes on the inputs, as sentences; an empty list means that all is well.
+async def check_inputs(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> InputReport:
+    """Notes on both inputs, and what is known of the source clip.
 
     Args:
         seconds: limit for both inputs; what is not known by then is not checked.
@@ -52,7 +52,7 @@ async def check_inputs(wanted: Replacement, web: Web, *, seconds: float = 5.0) -
                 tasks.start_soon(_collect_problems, role, check, file, found, seconds / 2)
     if found.problems:
         raise _refusal(found.problems)
-    return found.all_notes()
+    return InputReport(tuple(found.all_notes()), found.source)
 
 
 async def _collect_problems(

@@ -6,7 +6,7 @@ protocol and no playlist.
 """
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,7 @@ from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.ebml import pictures_are_encrypted
 
 if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -68,6 +69,8 @@ class VideoHeader:
     Attributes:
         has_video: whether there is a video stream; a cover image does not count.
         has_audio: whether there is an audio stream.
+        sound_from: when its sound begins, in seconds; 0 if the header does not say that. None if
+            there is none, or if the index lists no part of it.
         seconds: length of the video stream by its header; in WebM and Matroska, which have no
             such field, the length of the whole file.
         indexed_seconds: length of the video stream by the index of an MP4 or MOV.
@@ -81,6 +84,7 @@ class VideoHeader:
 
     has_video: bool
     has_audio: bool
+    sound_from: float | None = None
     seconds: float | None = None
     indexed_seconds: float | None = None
     counted_seconds: float | None = None
@@ -245,18 +249,19 @@ def _header(
     return VideoHeader(
         has_video=True,
         has_audio=bool(streams.audio),
+        sound_from=_sound_from(streams.audio, index),
         seconds=_stated_seconds(container, stream),
         indexed_seconds=indexed,
         counted_seconds=counted,
         size=_displayed_size(stream, track),
-        frames_per_second=float(_fraction(stream.average_rate)) or None,
+        frames_per_second=float(fraction(stream.average_rate)) or None,
         turned_degrees=track.turned_degrees,
         is_hdr=_is_hdr(stream),
         is_encrypted=track.is_encrypted,
     )
 
 
-def _fraction(rate: _Rational | None) -> Fraction:
+def fraction(rate: _Rational | None) -> Fraction:
     """A rate of PyAV as a Fraction; 0 if it is not known.
 
     Up to version 18, PyAV gives a Fraction or None. Since version 19 it gives a number type of
@@ -268,7 +273,7 @@ def _fraction(rate: _Rational | None) -> Fraction:
 
 
 def _stated_seconds(container: "InputContainer", stream: "VideoStream") -> float | None:
-    time_base = _fraction(stream.time_base)
+    time_base = fraction(stream.time_base)
     if stream.duration and time_base:
         return float(stream.duration * time_base)
     return container.duration / 1_000_000 if container.duration else None
@@ -276,7 +281,7 @@ def _stated_seconds(container: "InputContainer", stream: "VideoStream") -> float
 
 def _indexed_seconds(stream: "VideoStream", total: int | None) -> tuple[float | None, float | None]:
     """The length by the index, and the length of what is there if the file has been cut off."""
-    time_base, entries = _fraction(stream.time_base), stream.index_entries
+    time_base, entries = fraction(stream.time_base), stream.index_entries
     if not len(entries) or not time_base:
         return None, None
     first, last = entries[0].timestamp, entries[-1].timestamp
@@ -290,7 +295,7 @@ def _indexed_seconds(stream: "VideoStream", total: int | None) -> tuple[float | 
 
 def _counted_seconds(container: "InputContainer", stream: "VideoStream") -> float | None:
     """The length from the first picture to the end of the last one, read to the end of the file."""
-    time_base, first, last, pictures, duration = _fraction(stream.time_base), None, 0, 0, 0
+    time_base, first, last, pictures, duration = fraction(stream.time_base), None, 0, 0, 0
     for packet in container.demux(stream):
         if packet.pts is None or not packet.size:
             continue
@@ -308,8 +313,16 @@ def _one_frame(span: int, frames: int, stream: "VideoStream", time_base: Fractio
     """How long the last frame is shown, in seconds: as the average of the others."""
     if frames > 1:
         return float(span * time_base) / (frames - 1)
-    rate = _fraction(stream.average_rate)
+    rate = fraction(stream.average_rate)
     return float(1 / rate) if rate else 0.0
+
+
+def _sound_from(streams: "Sequence[AudioStream]", index: Index) -> float | None:
+    """When the sound begins; phones write an empty track when they may not record any."""
+    for stream in streams:
+        if index.is_fragmented or len(stream.index_entries):
+            return float((stream.start_time or 0) * fraction(stream.time_base))
+    return None
 
 
 def _displayed_size(stream: "VideoStream", track: Track) -> tuple[int, int] | None:
@@ -318,7 +331,7 @@ def _displayed_size(stream: "VideoStream", track: Track) -> tuple[int, int] | No
     if context is None:
         return None
     width, height = stream.codec_context.width, stream.codec_context.height
-    width = round(width * (_fraction(stream.sample_aspect_ratio) or 1))
+    width = round(width * (fraction(stream.sample_aspect_ratio) or 1))
     if min(width, height) < 1:
         return None
     # A phone that was held upright stores a quarter turn, which swaps the axes.

@@ -13,6 +13,7 @@ from wan_mcp.inputs.probe import (
 )
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.inputs.verdict import VIDEO, Unusable, judge
+from wan_mcp.models import SourceClip
 
 TOLERANCE_SECONDS = 0.1
 """How much shorter a video may be: many that were cut to 5 s lack a frame or two (ours)."""
@@ -41,6 +42,7 @@ async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None
         if header is None:
             return
         _judge_header(header, found)
+        found.source = source_clip(header, found.wanted.seconds)
         if _must_be_counted(header, found.wanted.seconds):
             await _count(process, file, file_type.demuxer, header, found)
 
@@ -78,6 +80,21 @@ async def _count(
     if counted is not None:
         found.length_doubt = ""
         _judge_length(counted, found)
+        found.source = source_clip(counted, found.wanted.seconds)
+
+
+def source_clip(header: VideoHeader, wanted_seconds: int) -> SourceClip:
+    """What the inspection of the result needs to know of the clip.
+
+    Args:
+        wanted_seconds: the length that is ordered: later sound will not be in the result.
+    """
+    certain = certain_seconds(header)
+    return SourceClip(
+        seconds=header.seconds if certain is None else certain,
+        frames_per_second=header.frames_per_second,
+        has_sound=header.sound_from is not None and header.sound_from < wanted_seconds,
+    )
 
 
 def _judge_header(header: VideoHeader, found: Findings) -> None:

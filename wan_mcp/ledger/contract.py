@@ -10,8 +10,9 @@ from typing import Protocol
 
 from wan_mcp.errors import Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Job, Replacement, SourceClip
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,23 @@ class LedgerUnavailable(Refused):
         self.retry_safe = transient
 
 
+_NOT_CHARGED = "The same job could be paid twice, so nothing was sent and nothing was charged."
+
+
+class LedgerChanged(LedgerUnavailable):
+    """The store is no longer the one that this process opened, or that payments were recorded in.
+
+    What this process still has open can be read.
+
+    Attributes:
+        happened: what has happened to the store, in a sentence.
+    """
+
+    def __init__(self, happened: str, *, next_step: str) -> None:
+        super().__init__(f"{happened} {_NOT_CHARGED}", next_step=next_step)
+        self.happened = happened
+
+
 class NothingToRead(LedgerUnavailable):
     """There is no ledger that could be read. The reason is that of the attempt to make one."""
 
@@ -102,6 +120,10 @@ class Ledger(Protocol):
     def coordination(self) -> Coordination:
         """What processes on this ledger share while they wait."""
 
+    @property
+    def notice(self) -> str | None:
+        """What a reader has to know about the ledger, as of the last read; None for nothing."""
+
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's records are kept: a keyed hash, never the key."""
 
@@ -116,6 +138,7 @@ class Ledger(Protocol):
         generated_seed: int,
         estimate: float | None,
         videos: VideoPolicy | None = None,
+        source: SourceClip | None = None,
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
@@ -128,6 +151,7 @@ class Ledger(Protocol):
             estimate: credits that the job will cost according to PixelDojo; None if that is not
                 known. If the last job like this one cost more, that is recorded as the estimate.
             videos: what happens with the video; None leaves it to the process that saves videos.
+            source: what is known of the source clip, which the inspection of the video needs.
 
         Raises:
             LimitReached: a new record would exceed a spending limit.
@@ -145,12 +169,30 @@ class Ledger(Protocol):
             Fenced, LedgerUnavailable: nothing may be sent.
         """
 
+    async def join(self, record: Record) -> None:
+        """Record that another caller waits for a request, so that it is not withdrawn any more.
+
+        A claim that finds a request which is not sent yet does this itself.
+        """
+
+    async def withdraw(self, record: Record) -> Record:
+        """End a request of this process that is not sent yet and that no other caller waits for.
+
+        Returns:
+            The record, which is `not_sent` because it was withdrawn.
+
+        Raises:
+            Fenced: it was sent, another process owns it, or another caller waits for it.
+        """
+
     async def accept(self, record: Record, job: Job) -> Record:
         """Record PixelDojo's answer to the request that this process sent.
 
         The job in it is paid for, so its id is recorded in every state of the record, and even if
         the record is missing: another process may have taken this one for dead, or the store may
         have lost its last commits. Only the process that claimed the record may call this.
+        If the store has been taken away, the job is kept elsewhere on disk until a process takes it
+        into the right store, and the note of the record says so.
 
         Returns:
             The record with the job id. It has a new submission id if another job was recorded for
@@ -199,6 +241,9 @@ class Ledger(Protocol):
             states: of the records that are not live, only those in these states; None for all.
         """
 
+    async def charges(self, account: str) -> list[Charge]:
+        """The account's newest charges, newest first, of jobs that this ledger has submitted."""
+
     async def unknowns(self, account: str) -> list[Record]:
         """The account's records of unknown outcome, oldest first."""
 
@@ -218,6 +263,8 @@ class Ledger(Protocol):
 
     async def recover(self) -> list[Record]:
         """Settle the records of dead processes: `intent` becomes not_sent, `sending` unknown.
+
+        Paid jobs that were kept elsewhere while the store was away get their records too.
 
         This also happens whenever a process opens the ledger, and in every claim.
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import Record
+from wan_mcp.models import Difference
 
 Account = Callable[[], Awaitable[str]]
 
@@ -115,6 +116,12 @@ class Coordination(Protocol):
 
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
         """Record where a video was saved, with its SHA-256 in hex and its size in bytes."""
+
+    async def uninspected(self, account: str) -> list[Record]:
+        """Jobs of the last 24 hours whose video is saved and was not inspected, oldest first."""
+
+    async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
+        """Record in what a video differs from its order."""
 
     async def not_saved(self, submission_id: str, why: str) -> None:
         """Record that a video cannot be saved any more."""

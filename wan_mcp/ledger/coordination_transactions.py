@@ -3,7 +3,7 @@
 The methods are documented in `coordination.Coordination`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows, Session, among, date
 from wan_mcp.ledger.status import permanent_error_code
+from wan_mcp.models import Difference
 
 DURATIONS_SAMPLE = 20
 """The number of completed jobs whose durations are read (ours)."""
@@ -117,6 +118,16 @@ class CoordinationTransactions:
                 saved_path=path,
                 sha256=sha256,
                 size=size,
+            )
+
+    def uninspected(self, account: str) -> list[Record]:
+        since = self._session.now() - POLLED_FOR
+        return self._rows.find(sql.UNINSPECTED_JOBS, account=account, since=since)
+
+    def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
+        with self._session.transaction(patient=False):
+            self._rows.write(
+                sql.MARK_INSPECTED, submission_id=submission_id, inspection=tuple(inspection)
             )
 
     def not_saved(self, submission_id: str, why: str) -> None:

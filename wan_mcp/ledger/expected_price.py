@@ -6,16 +6,26 @@ believed it alone would let through many times what the operator allows.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wan_mcp.ledger.fingerprint import DEFAULTS, Arguments
-from wan_mcp.ledger.record import ENDED, Record
 from wan_mcp.models import Replacement
 from wan_mcp.wording import counted
 
-SEARCHED_STATES = ENDED
-SEARCHED_JOBS = 50
-"""Of the jobs that have ended, so many of the newest are searched for a charge, and all that are
-live (ours)."""
+SEARCHED_CHARGES = 50
+"""So many of the newest charges are searched for one of a job like this (ours)."""
+
+
+class Charge(NamedTuple):
+    """What one job was charged.
+
+    Attributes:
+        arguments: what was asked for, as the record has it.
+        credits: what PixelDojo charged, above 0.
+    """
+
+    arguments: Arguments
+    credits: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class ExpectedPrice:
 
 
 def expected_price(
-    named: float | None, wanted: Replacement, records: Iterable[Record]
+    named: float | None, wanted: Replacement, charges: Iterable[Charge]
 ) -> ExpectedPrice:
     """The price to expect of a request.
 
@@ -57,16 +67,12 @@ def expected_price(
 
     Args:
         named: the price on the model page; None if it cannot be read.
-        records: requests of the account, newest first.
+        charges: of the account, newest first.
     """
     kind = _Kind.of(wanted.model_dump(exclude_none=True))
-    charges = [
-        (_Kind.of(record.arguments), record.credit_cost)
-        for record in records
-        if record.credit_cost and not record.from_elsewhere
-    ]
-    same = [cost for other, cost in charges if other == kind]
-    smaller = [cost for other, cost in charges if other.is_within(kind)]
+    by_kind = [(_Kind.of(charge.arguments), charge.credits) for charge in charges]
+    same = [cost for other, cost in by_kind if other == kind]
+    smaller = [cost for other, cost in by_kind if other.is_within(kind)]
     return ExpectedPrice(named, next(iter(same + smaller), None))
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from wan_mcp.models import Job, JobStatus
+from wan_mcp.models import Difference, Job, JobStatus, SourceClip
 
 
 class State(StrEnum):
@@ -55,6 +55,8 @@ UNSETTLED = frozenset({State.INTENT, State.SENDING})
 """In these states only the owner may change the record, or `recover` if the owner is dead."""
 FREE_OF_CHARGE = frozenset({State.REFUSED, State.NOT_SENT})
 """A request in one of these states does not count as spending."""
+WITHDRAWN = "It was withdrawn before it was sent."
+"""The error of a request that its caller withdrew (ours)."""
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.LOST})
 
 _STATUS = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
@@ -98,6 +100,9 @@ class Record(BaseModel):
             and `video_folder` are paths as `videos.paths` writes them.
         not_saved: why the video cannot be saved any more.
         last_save_error: why the last attempt to save it failed, if there will be another.
+        source_seconds: what a look at the source clip showed before the job was paid, see
+            `models.SourceClip`; with `source_frames_per_second` and `source_has_sound`.
+        inspection: in what the saved video differs from its order; None if it was not inspected.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -143,6 +148,10 @@ class Record(BaseModel):
     size: int | None = None
     not_saved: str | None = None
     last_save_error: str | None = None
+    source_seconds: float | None = None
+    source_frames_per_second: float | None = None
+    source_has_sound: bool | None = None
+    inspection: tuple[Difference, ...] | None = None
 
     @property
     def public_id(self) -> str:
@@ -160,9 +169,23 @@ class Record(BaseModel):
         return self.end_reported_at is not None and self.state not in ENDED
 
     @property
+    def source(self) -> SourceClip:
+        """What is known of the source clip."""
+        return SourceClip(
+            seconds=self.source_seconds,
+            frames_per_second=self.source_frames_per_second,
+            has_sound=self.source_has_sound,
+        )
+
+    @property
     def settled(self) -> bool:
         """Whether the submit itself is over: no byte of it is on the way any more."""
         return self.state not in UNSETTLED
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the caller of the request withdrew it before it was sent."""
+        return self.state is State.NOT_SENT and self.error == WITHDRAWN
 
     @property
     def began_at(self) -> datetime:

@@ -1,21 +1,35 @@
 """Reads and writes records through an engine's session, fenced against other processes."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from wan_mcp.ledger.contract import Fenced
+from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
+from wan_mcp.models import Difference, Job
 
 Values = Mapping[str, object]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = tuple(Record.model_fields)
 _DATES = frozenset(name for name in _FIELDS if name.endswith(("_at", "_until")))
+
+
+class KeptJob(NamedTuple):
+    """A paid job that could not be written to the store.
+
+    Attributes:
+        record: its request, as it was claimed.
+        forget: removes it, once it is in the store.
+    """
+
+    record: Record
+    job: Job
+    forget: Callable[[], None]
 
 
 class Session(Protocol):
@@ -52,6 +66,47 @@ class Session(Protocol):
 
     def revision(self) -> int:
         """A number that changes when another process has written."""
+
+    def change(self) -> LedgerChanged | None:
+        """Why this is no longer the store that other processes would open; None if it is.
+
+        While it can be written without harm, changes go on to what this process has open.
+        """
+
+    def before_payment(self) -> None:
+        """Raises LedgerChanged when a payment that is recorded here might be made again."""
+
+    def commit_point(self, submission_id: str) -> None:
+        """The request is `sending` in the store: the last look before its first byte leaves.
+
+        Raises:
+            LedgerChanged: it must not be sent.
+        """
+
+    def keep(self, record: Record, job: Job) -> bool:
+        """Keep a paid job outside of the store, on disk. Returns whether that was possible."""
+
+    def kept(self) -> Iterable[KeptJob]:
+        """The paid jobs that are kept outside of the store, of any process."""
+
+
+class Engine(Protocol):
+    """How an engine opens its store. Its methods are called in the ledger's thread only.
+
+    Attributes:
+        not_writable: errors of `open` after which the store may still be readable.
+    """
+
+    not_writable: tuple[type[Exception], ...]
+
+    def open(self, opening: ExitStack) -> Session:
+        """A session on a store of this version. Closing `opening` ends the session."""
+
+    def open_to_read(self, opening: ExitStack) -> Session:
+        """A session for one read of a store that cannot be written. Closing `opening` ends it."""
+
+    def as_ledger_errors(self) -> AbstractContextManager[None]:
+        """Within it, the engine's errors become LedgerUnavailable."""
 
 
 class Rows:
@@ -142,6 +197,8 @@ def _stored(name: str, value: object) -> object:
             return int(value)
         case dict():
             return canonical_json(value)
+        case tuple():  # of differences
+            return json.dumps([each.model_dump() for each in value])
         case int() if name == "seed":
             return str(value)
         case str() if not value.isascii() or "\0" in value:
@@ -153,7 +210,20 @@ def _stored(name: str, value: object) -> object:
 def _record(row: Sequence[Any]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
     values["arguments"] = json.loads(values["arguments"])
+    values["inspection"] = _differences(values["inspection"])
     for name in _DATES:
         # Not by pydantic: it reads the number of a date in the year 9999 as milliseconds.
         values[name] = date(values[name])
     return Record.model_validate(values)
+
+
+def _differences(text: str | None) -> tuple[Difference, ...] | None:
+    """An inspection as it was stored; None if it cannot be read, so that it hides no paid job."""
+    names = Difference.model_fields
+    try:
+        stored = None if text is None else json.loads(text)
+        if not isinstance(stored, list):
+            return None
+        return tuple(Difference(**{name: str(each[name]) for name in names}) for each in stored)
+    except (ValueError, TypeError, KeyError):
+        return None

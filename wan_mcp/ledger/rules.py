@@ -275,6 +275,11 @@ def lease_name(account: str, role: Role) -> str:
     return names.get(role, f"{account} {role}")
 
 
+def joined_name(submission_id: str) -> str:
+    """The name under which is stored, beside the leases, that others wait for a request too."""
+    return f"{submission_id} joined"
+
+
 def is_lease_over(until: datetime | None, now: datetime) -> bool:
     """Whether a lease has expired, or ends later than any lease can."""
     left = 0.0 if until is None else (until - now).total_seconds()

@@ -60,6 +60,7 @@ INSERT_JOB = _both(
     f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join(f':{field}' for field in _FIELDS)})"
 )
 JOB = _both(f"{_JOBS} handle = :submission_id")
+HAS_REQUEST = _both("SELECT 1 FROM jobs WHERE handle = :submission_id")
 JOB_OF_ACCOUNT = _both(f"{_JOBS} account = :account AND handle = :submission_id")
 JOBS_BY_JOB_ID = _both(
     f"{_JOBS} account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"
@@ -110,6 +111,10 @@ def _live_or_just_ended(index: str) -> str:
 
 
 LIVE_OR_JUST_ENDED = Statement(_live_or_just_ended("INDEXED BY live"), _live_or_just_ended(""))
+CHARGES = _both(
+    "SELECT arguments, credit_cost FROM jobs WHERE account = :account AND credit_cost > 0 "
+    "AND digest IS NOT NULL ORDER BY created_at DESC, number DESC LIMIT :limit"
+)
 JOB_ID_OF_ANOTHER = _both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
     "AND handle <> :submission_id"
@@ -117,16 +122,31 @@ JOB_ID_OF_ANOTHER = _both(
 
 # Lists.
 
+_NEWEST_FIRST = "ORDER BY created_at DESC, number DESC"
+_LIVE_INDEX = "INDEXED BY live"
+"""SQLite would read the whole history of the account, or of its day, instead."""
+
 
 @cache
 def recent(ended: frozenset[State]) -> Statement:
     """All live records, and the newest of those in these other states; newest first."""
-    return _both(
-        f"{_JOBS} account = :account AND (state IN {states(LIVE)} OR number IN ("
-        f"SELECT number FROM jobs WHERE account = :account AND state IN {states(ended)} "
-        "ORDER BY created_at DESC, number DESC LIMIT :limit)"
-        ") ORDER BY created_at DESC, number DESC"
+    # Each state by itself: a search for all would pass by every record that is newer than a rare
+    # one.
+    newest = " UNION ALL ".join(
+        f"SELECT number, created_at FROM (SELECT number, created_at FROM jobs "
+        f"WHERE account = :account AND state = '{state}' AND state NOT IN {states(LIVE)} "
+        f"{_NEWEST_FIRST} LIMIT :limit) AS {state}"
+        for state in sorted(ended)
     )
+    live = f"WHERE account = :account AND state IN {states(LIVE)}"
+
+    def text(index: str) -> str:
+        return (
+            f"{_JOBS} number IN (SELECT number FROM jobs {index} {live} UNION ALL "
+            f"SELECT number FROM ({newest} {_NEWEST_FIRST} LIMIT :limit) AS newest) {_NEWEST_FIRST}"
+        )
+
+    return Statement(text(_LIVE_INDEX), text(""))
 
 
 UNKNOWN_JOBS = _both(f"{_JOBS} account = :account AND state = 'unknown' ORDER BY number")
@@ -146,6 +166,10 @@ UNSAVED_JOBS = _both(
     "AND (video_folder IS NULL OR video_folder <> '') "
     "AND ended_at > :since ORDER BY number"
 )
+UNINSPECTED_JOBS = _both(
+    f"{_JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
+    "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
+)
 _AMONG = Statement(
     "handle IN (SELECT value FROM json_each(:submission_ids))",
     "handle IN (SELECT json_array_elements_text(CAST(:submission_ids AS json)))",
@@ -161,9 +185,10 @@ def _among(before: str, after: str = "") -> Statement:
 
 JOBS_AMONG = _among(_JOBS)
 DURATIONS = _both(
+    # It names the states that an ended job cannot have, as the index `ended_by_age` does.
     "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
-    "AND state = 'completed' AND digest IS NOT NULL AND ended_at > accepted_at "
-    "ORDER BY created_at DESC LIMIT :limit"
+    f"AND state = 'completed' AND state NOT IN {states(LIVE)} AND digest IS NOT NULL "
+    "AND ended_at > accepted_at ORDER BY created_at DESC LIMIT :limit"
 )
 
 # One fact about one or several records.
@@ -192,6 +217,7 @@ MARK_NOT_SAVED = _both(
 MARK_NOT_SAVED_YET = _both(
     "UPDATE jobs SET last_save_error = :why WHERE handle = :submission_id AND saved_path IS NULL"
 )
+MARK_INSPECTED = _both("UPDATE jobs SET inspection = :inspection WHERE handle = :submission_id")
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
 # the future counts too, if its date is at most so many seconds ahead.
@@ -219,8 +245,7 @@ PAYMENTS = _both(
 _IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
 _LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
 IN_FLIGHT = Statement(
-    # The index is named because SQLite would read all records of the day instead.
-    f"{_LIVE_AGES} INDEXED BY live {_IN_FLIGHT}",
+    f"{_LIVE_AGES} {_LIVE_INDEX} {_IN_FLIGHT}",
     f"{_LIVE_AGES} {_IN_FLIGHT}",
 )
 SUBMIT_AGES = _both(

@@ -3,50 +3,40 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import Any, NamedTuple, Protocol, TypeVar
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
 from wan_mcp.errors import WanError
-from wan_mcp.ledger.contract import Claim, LedgerUnavailable, NothingToRead, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import (
+    Claim,
+    LedgerChanged,
+    LedgerUnavailable,
+    NothingToRead,
+    Recorded,
+    VideoPolicy,
+)
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import ListReading, Record, State
-from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.transactions import Transactions
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Difference, Job, Replacement, SourceClip
 
 T = TypeVar("T")
 _Waiting = asyncio.Future[Any]
 logger = logging.getLogger(__name__)
 
 
-class Engine(Protocol):
-    """How an engine opens its store. Its methods are called in the ledger's thread only.
-
-    Attributes:
-        not_writable: errors of `open` after which the store may still be readable.
-    """
-
-    not_writable: tuple[type[Exception], ...]
-
-    def open(self, opening: ExitStack) -> Session:
-        """A session on a store of this version. Closing `opening` ends the session."""
-
-    def open_to_read(self, opening: ExitStack) -> Session:
-        """A session for one read of a store that cannot be written. Closing `opening` ends it."""
-
-    def as_ledger_errors(self) -> AbstractContextManager[None]:
-        """Within it, the engine's errors become LedgerUnavailable."""
-
-
 class Opened(NamedTuple):
     """An open store: its paid requests, and what processes share while they wait."""
 
+    session: Session
     requests: Transactions
     coordination: CoordinationTransactions
 
@@ -58,10 +48,12 @@ class Store:
 
     Attributes:
         own_changes: the number of changes by this process that somebody may wait for.
+        notice: see `contract.Ledger.notice`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.own_changes = 0
+        self.notice: str | None = None
         self._engine = engine
         self._changed = anyio.Event()
         self._opened: Opened | None = None
@@ -144,19 +136,37 @@ class Store:
         try:
             opened = self._open()
         except self._engine.not_writable as failure:
-            # A full disk or a read-only folder must not hide the jobs that are paid for.
-            try:
-                with ExitStack() as reading:
-                    return work(_on(self._engine.open_to_read(reading)))
-            except NothingToRead:
-                raise failure from None  # the true reason
-        return work(opened)
+            return self._read_only(work, failure)
+        try:
+            return work(opened)
+        except Exception:
+            if changed := opened.session.change():
+                raise changed from None  # the true reason, where there is one
+            raise
+        finally:
+            self.notice = _what(opened.session.change())
+
+    def _read_only(self, work: Callable[[Opened], T], failure: Exception) -> T:
+        """A full disk or a read-only folder must not hide the jobs that are paid for."""
+        changed = failure if isinstance(failure, LedgerChanged) else None
+        try:
+            with ExitStack() as reading:
+                result = work(_on(self._engine.open_to_read(reading)))
+        except NothingToRead:
+            raise failure from None  # the true reason
+        except Exception:
+            if changed is not None:
+                raise changed from None
+            raise
+        self.notice = _what(changed)
+        return result
 
     def _open(self) -> Opened:
         self._require_open()  # again: the closing may have been in the queue before this work
         if self._opened is None:
             with ExitStack() as opening:
                 opened = _on(self._engine.open(opening))
+                opened.requests.take_in_kept()
                 opened.requests.recover()
                 self._held = opening.pop_all()
             self._opened = opened
@@ -168,8 +178,17 @@ class Store:
         self._held.close()
 
 
+def _recover(requests: Transactions) -> list[Record]:
+    requests.take_in_kept()
+    return requests.recover()
+
+
 def _on(session: Session) -> Opened:
-    return Opened(Transactions(session), CoordinationTransactions(session))
+    return Opened(session, Transactions(session), CoordinationTransactions(session))
+
+
+def _what(changed: LedgerChanged | None) -> str | None:
+    return None if changed is None else changed.happened
 
 
 def _hand_over(waiting: _Waiting, result: object, failure: BaseException | None) -> None:
@@ -200,6 +219,10 @@ class ThreadedLedger:
     def coordination(self) -> Coordination:
         return self._coordination
 
+    @property
+    def notice(self) -> str | None:
+        return self._store.notice
+
     async def account(self, api_base: str, api_key: str) -> str:
         return await self._store.read(lambda store: store.requests.account(api_base, api_key))
 
@@ -214,10 +237,11 @@ class ThreadedLedger:
         generated_seed: int,
         estimate: float | None,
         videos: VideoPolicy | None = None,
+        source: SourceClip | None = None,
     ) -> Claim:
         return await self._store.write(
             lambda store: store.requests.claim(
-                account, wanted, generated_seed, estimate, self._limits, videos
+                account, wanted, generated_seed, estimate, self._limits, videos, source
             )
         )
 
@@ -226,6 +250,12 @@ class ThreadedLedger:
 
     async def commit_sending(self, record: Record) -> None:
         await self._store.write(lambda store: store.requests.commit_sending(record))
+
+    async def join(self, record: Record) -> None:
+        await self._store.write(lambda store: store.requests.join(record))
+
+    async def withdraw(self, record: Record) -> Record:
+        return await self._store.write(lambda store: store.requests.withdraw(record))
 
     async def accept(self, record: Record, job: Job) -> Record:
         return await self._store.write(lambda store: store.requests.accept(record, job))
@@ -258,6 +288,9 @@ class ThreadedLedger:
     ) -> list[Record]:
         return await self._store.read(lambda store: store.requests.recent(account, states, limit))
 
+    async def charges(self, account: str) -> list[Charge]:
+        return await self._store.read(lambda store: store.requests.charges(account))
+
     async def unknowns(self, account: str) -> list[Record]:
         return await self._store.read(lambda store: store.requests.unknowns(account))
 
@@ -269,7 +302,7 @@ class ThreadedLedger:
         )
 
     async def recover(self) -> list[Record]:
-        return await self._store.write(lambda store: store.requests.recover())
+        return await self._store.write(lambda store: _recover(store.requests))
 
     async def aclose(self) -> None:
         await self._store.aclose()
@@ -319,6 +352,14 @@ class ThreadedCoordination:
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
         await self._store.write(
             lambda store: store.coordination.saved(submission_id, path, sha256, size)
+        )
+
+    async def uninspected(self, account: str) -> list[Record]:
+        return await self._store.read(lambda store: store.coordination.uninspected(account))
+
+    async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
+        await self._store.write(
+            lambda store: store.coordination.inspected(submission_id, inspection)
         )
 
     async def not_saved(self, submission_id: str, why: str) -> None:

@@ -5,22 +5,26 @@ The methods are documented in `contract.Ledger`.
 
 import base64
 import hmac
+import json
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Claim, Fenced, Recorded, VideoPolicy
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, SEARCHED_STATES, expected_price
-from wan_mcp.ledger.fingerprint import Fingerprint, account_name, fingerprint_of
-from wan_mcp.ledger.record import LIVE, ListReading, Record, State
+from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
+from wan_mcp.ledger.equal_requests import EqualRequests
+from wan_mcp.ledger.expected_price import SEARCHED_CHARGES, Charge, expected_price
+from wan_mcp.ledger.fingerprint import account_name, fingerprint_of
+from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
-from wan_mcp.models import Job, Replacement
+from wan_mcp.models import Job, Replacement, SourceClip
 
-MOST_JUST_ENDED = 50
-"""So many of the newest ended requests are compared with one in another spelling (ours)."""
+_KEPT = (
+    "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
+    "ledger is back; keep its job_id too."
+)
 
 
 class Transactions:
@@ -29,6 +33,7 @@ class Transactions:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rows = Rows(session)
+        self._equal_requests = EqualRequests(self._rows, session.now)
 
     def account(self, api_base: str, api_key: str) -> str:
         return account_name(self._account_key(), api_base, api_key)
@@ -44,26 +49,92 @@ class Transactions:
         estimate: float | None,
         limits: SpendingLimits,
         videos: VideoPolicy | None,
+        source: SourceClip | None = None,
+    ) -> Claim:
+        try:
+            return self._claim(
+                account, wanted, seed, estimate, limits, videos, source or SourceClip()
+            )
+        except LedgerChanged as changed:
+            # What is known already costs nothing, and the caller may go on with it.
+            try:
+                found = self._equal_requests.find(account, wanted)
+            except Exception:
+                raise changed from None  # the reason why it cannot be read
+            if found is None or not found.record.settled:
+                raise
+            return found
+
+    def _claim(
+        self,
+        account: str,
+        wanted: Replacement,
+        seed: int,
+        estimate: float | None,
+        limits: SpendingLimits,
+        videos: VideoPolicy | None,
+        source: SourceClip,
     ) -> Claim:
         with self._session.transaction(account):
             self._recover_abandoned(account)
-            if found := self._equal(account, wanted):
+            if found := self._equal_requests.find(account, wanted):
+                self._join(found.record)
                 return found
+            self._session.before_payment()
             now = self._session.now()
-            charged = self.recent(account, SEARCHED_STATES, SEARCHED_JOBS)
-            price = expected_price(estimate, wanted, charged)
+            price = expected_price(estimate, wanted, self.charges(account))
             spending = Spending(self._rows, account, now)
             spending_limits.check(limits, now, price.credits, spending, price.why)
-            return Claim(self._insert(account, wanted, seed, price.credits, videos), created=True)
+            new = self._insert(account, wanted, seed, price.credits, videos, source)
+            return Claim(new, created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
-        found = self._equal(account, wanted)
+        found = self._equal_requests.find(account, wanted)
         return None if found is None else found.record
 
     def commit_sending(self, record: Record) -> None:
         self._move(record, State.SENDING, lambda known: rules.sending(known, self._session.now()))
+        # After the commit: what happens to the store from now on happens to a request on its way.
+        self._session.commit_point(record.submission_id)
+
+    def join(self, record: Record) -> None:
+        with self._session.transaction(record.account):
+            self._join(record)
+
+    def withdraw(self, record: Record) -> Record:
+        with self._session.transaction(record.account):
+            known = self._known(record, State.NOT_SENT)
+            name = rules.joined_name(known.submission_id)
+            if known.state is not State.INTENT or self._rows.values(sql.KEY, account=name):
+                raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
+            now = self._session.now()
+            return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))
 
     def accept(self, record: Record, job: Job) -> Record:
+        try:
+            accepted = self._accept(record, job)
+        except Exception:
+            kept, changed = self._session.keep(record, job), self._session.change()
+            if not kept or changed is None:
+                raise  # the payment tries again, and what is kept survives the end of the process
+            accepted = rules.accepted(record, job, self._session.now())
+        else:
+            changed = self._session.change()
+            kept = changed is not None and self._session.keep(record, job)
+        if not kept or changed is None:
+            return accepted
+        note = " ".join(filter(None, [job.note, changed.happened, _KEPT]))
+        return accepted.model_copy(update={"note": note})
+
+    def take_in_kept(self) -> None:
+        """Write the paid jobs to the store that were kept outside of it."""
+        for kept in self._session.kept():
+            known = self._by_job_id(kept.record.account, kept.job.job_id)
+            if all(each.from_elsewhere for each in known):
+                self._accept(kept.record, kept.job)
+            kept.forget()
+
+    def _accept(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.account):
             known = self._rows.first(sql.JOB, submission_id=record.submission_id)
             if known is None:
@@ -143,6 +214,10 @@ class Transactions:
             ended, limit = frozenset(State) - LIVE, 0
         return self._rows.find(sql.recent(ended), account=account, limit=limit)
 
+    def charges(self, account: str) -> list[Charge]:
+        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_CHARGES)
+        return [Charge(json.loads(arguments), credits) for arguments, credits in rows]
+
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)
 
@@ -158,6 +233,7 @@ class Transactions:
         seed: int,
         estimate: float | None,
         videos: VideoPolicy | None,
+        source: SourceClip,
     ) -> Record:
         fingerprint = fingerprint_of(account, wanted)
         return self._rows.insert(
@@ -175,52 +251,16 @@ class Transactions:
                 owner=self._session.me,
                 video_folder=None if videos is None else videos.folder,
                 video_limit_gb=None if videos is None else videos.limit_gb,
+                source_seconds=source.seconds,
+                source_frames_per_second=source.frames_per_second,
+                source_has_sound=source.has_sound,
             )
         )
 
-    def _equal(self, account: str, wanted: Replacement) -> Claim | None:
-        for fingerprint, seed in rules.lookups(account, wanted):
-            found = self._live(account, fingerprint, seed)
-            if found := found or self._just_ended(account, fingerprint, seed):
-                differs = found.exact_key != fingerprint.exact_key
-                return Claim(found, created=False, query_differs=differs)
-        return self._in_another_spelling(account, wanted)
-
-    def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
-        # Their keys differ, so they are compared one by one: what is live, and what ended just now.
-        now = self._session.now()
-        recent = self._rows.find(
-            sql.LIVE_OR_JUST_ENDED,
-            account=account,
-            limit=MOST_JUST_ENDED,
-            since=now - rules.REPEAT_WINDOW,
-            until=now + rules.REPEAT_WINDOW,
-        )
-        for fingerprint, seed in rules.lookups(account, wanted):
-            for record in recent:
-                if rules.is_another_spelling(record, fingerprint, seed, now):
-                    differs = fingerprint.has_query or record.exact_key != record.dedupe_key
-                    return Claim(record, created=False, query_differs=differs)
-        return None
-
-    def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
-        return self._rows.first(
-            sql.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
-        )
-
-    def _just_ended(
-        self, account: str, fingerprint: Fingerprint, seed: int | None
-    ) -> Record | None:
-        now = self._session.now()
-        return self._rows.first(
-            sql.ENDED_EQUAL,
-            account=account,
-            exact_key=fingerprint.exact_key,
-            seed=seed,
-            since=now - rules.REPEAT_WINDOW,
-            # A record that a wrong clock dated must not be the answer for years.
-            until=now + rules.REPEAT_WINDOW,
-        )
+    def _join(self, record: Record) -> None:
+        """Note that another caller waits for a request, while it could still be withdrawn."""
+        if record.state is State.INTENT:
+            self._rows.write(sql.INSERT_KEY, account=rules.joined_name(record.submission_id))
 
     def _known(self, record: Record, state: State) -> Record:
         """The record as it is stored now. Raises Fenced if it may not enter that state."""

@@ -32,14 +32,30 @@ class Outcome:
     """How a payment ended, for the calls that still wait for it.
 
     Attributes:
-        done: set when the payment has ended.
+        payment: the payment itself.
+        done: set when the payment has ended, or was withdrawn.
         view: what the payment bought.
         failure: what the payment raised.
+        waiting: how many calls of this process wait for it in `Payments.settled`.
     """
 
+    payment: Payment
     done: anyio.Event = field(default_factory=anyio.Event)
     view: JobView | None = None
     failure: Exception | None = None
+    waiting: int = 0
+
+    async def wait(self, seconds: float) -> JobView | None:
+        """How it ended; None when the time was up before. Raises its failure."""
+        self.waiting += 1
+        try:
+            with anyio.move_on_after(max(seconds, 0.0)):
+                await self.done.wait()
+        finally:
+            self.waiting -= 1
+        if self.failure is not None:
+            raise self.failure
+        return self.view
 
 
 class Payments:
@@ -74,9 +90,22 @@ class Payments:
             wanted: what is sent, with its seed.
         """
         submission_id = record.submission_id
-        self._open[submission_id] = Outcome()
         payment = Payment(self._context, record, wanted)
-        self._tasks.start_soon(self._run, submission_id, payment)
+        self._open[submission_id] = Outcome(payment)
+        self._tasks.start_soon(self._run, submission_id)
+
+    async def withdraw(self, submission_id: str) -> None:
+        """Withdraw a request, if this process pays it, has not sent it, and no other call waits.
+
+        Otherwise nothing changes: a request is paid for as if nobody had asked.
+        """
+        outcome = self._open.get(submission_id)
+        if outcome is None or outcome.waiting:
+            return
+        with suppress(Fenced, LedgerUnavailable):
+            outcome.failure = failure_of(await outcome.payment.withdraw())
+            outcome.done.set()
+            logger.info("request %s: withdrawn before it was sent", submission_id)
 
     async def settled(self, submission_id: str, seconds: float) -> JobView | None:
         """How a submit ended, here or in another process; None when the time was up before.
@@ -92,11 +121,7 @@ class Payments:
         outcome = self._open.get(submission_id)
         if outcome is None:
             return _ended(await self._ledger.settled(submission_id, max(seconds, 0.0)))
-        with anyio.move_on_after(max(seconds, 0.0)):
-            await outcome.done.wait()
-        if outcome.failure is not None:
-            raise outcome.failure
-        return outcome.view
+        return await outcome.wait(seconds)
 
     async def drain(self, seconds: float) -> None:
         """Let payments finish for at most so many seconds; no further request is sent."""
@@ -115,14 +140,14 @@ class Payments:
                 "request %s did not finish: the next start looks up its outcome", submission_id
             )
 
-    async def _run(self, submission_id: str, payment: Payment) -> None:
+    async def _run(self, submission_id: str) -> None:
         outcome = self._open[submission_id]
         try:
-            outcome.view = view = await payment.run()
+            outcome.view = view = await outcome.payment.run()
             logger.info("request %s: %s, job %s", submission_id, view.status.value, view.id)
         except WanError as failure:
             logger.info("request %s: %s", submission_id, without_queries(failure.what))
-            outcome.failure = failure
+            outcome.failure = outcome.failure or failure
             if isinstance(failure, OutcomeUnknown):
                 self._on_lost()
         except Exception as defect:

@@ -11,7 +11,7 @@ from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import without_queries
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import WITHDRAWN, Record, State
 from wan_mcp.ledger.status import JobView, unknown, view_of_one_reading, view_of_record
 from wan_mcp.models import Job, Replacement
 
@@ -68,6 +68,7 @@ class Payment:
         self._claimed = record
         self._wanted = wanted
         self._committed = False
+        self._withdrawn = False
         self._post_started = False
         self._connect_attempts = 0
         self._may_slow_down = True
@@ -102,6 +103,19 @@ class Payment:
             raise
         return await self._accept(job)
 
+    async def withdraw(self) -> Record:
+        """End the request before its commit point. What still runs here then sends nothing.
+
+        Returns:
+            The record, which is `not_sent`.
+
+        Raises:
+            Fenced, LedgerUnavailable: it goes on: see `Ledger.withdraw`.
+        """
+        record = await self._ledger.withdraw(self._claimed)
+        self._withdrawn = True
+        return record
+
     async def _post(self) -> Job:
         self._as_number = await self._resolution_is_number()
         started = self._clock.monotonic()
@@ -124,6 +138,8 @@ class Payment:
         """The commit point: `sending` is on disk before the first byte leaves, once per request."""
         if self._context.closing:
             raise NotSent("The server is stopping, so the request was not sent.", transient=False)
+        if self._withdrawn:  # the ledger would refuse it too: this spares it the question
+            raise NotSent(WITHDRAWN, transient=False)
         if not self._committed:
             await self._ledger.commit_sending(self._claimed)
             self._committed = True
@@ -164,6 +180,8 @@ class Payment:
         return view_of_one_reading(job) if record is None else view_of_record(record)
 
     async def _conclude(self, state: State, why: WanError) -> None:
+        if self._withdrawn:
+            return  # that is its end, and it is recorded
         # A later call gets this as the reason; a refusal's next step says where to buy credits.
         reason = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
         what = f"the end of request {self._claimed.submission_id} ({state})"

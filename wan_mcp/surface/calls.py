@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView, Look
     from wan_mcp.surface.video_views import VideoViews
 
+Result = TypeVar("Result", JobResult, JobList)
 RequestContext = ServerRequestContext[Any, Any]
 
 JOBS_URI = "wan://jobs"
@@ -80,14 +81,20 @@ class Call:
             raise look
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
         view = without_unreachable_file(look, local=self.local)
-        return results.look_result(view, now=now, typical=typical)
+        return self._with_notice(results.look_result(view, now=now, typical=typical))
 
     async def job_list(self, status: JobStatus | None, limit: int) -> JobList:
         """All unfinished jobs, and the newest ended ones of a status."""
         found = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
         views = [without_unreachable_file(view, local=self.local) for view in found]
         now = self.jobs.clock.wall()
-        return results.list_result(views, now=now, status=status, limit=limit)
+        return self._with_notice(results.list_result(views, now=now, status=status, limit=limit))
+
+    def _with_notice(self, result: Result) -> Result:
+        """The result, and what is wrong with the ledger that it was read from."""
+        if notice := self.jobs.ledger_notice:
+            result.message += f" About wan-mcp's ledger: {notice}"
+        return result
 
     async def tool_result(self, result: JobResult | JobList) -> CallToolResult:
         """A result in the protocol's form, with the contact sheet and the player's data."""

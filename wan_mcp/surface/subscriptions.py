@@ -1,32 +1,38 @@
-"""Notifies subscribers that the resource of a job has changed, whichever process learnt of it.
+"""Notifies subscribers that the resource or the task of a job has changed.
 
-Since revision 2026-07-28 a host subscribes by a request that stays open (`subscriptions/listen`).
-In earlier revisions it subscribes with `resources/subscribe`, and the notifications arrive on its
-connection.
+The notice comes whichever process learnt of the change. Since revision 2026-07-28 a host subscribes
+by a request that stays open (`subscriptions/listen`). In earlier revisions it subscribes with
+`resources/subscribe`, and the notifications arrive on its connection; those have no tasks.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import anyio
 from anyio.abc import TaskGroup
 from mcp.server.context import CallNext, HandlerResult
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp.server.mcpserver import require_client_extension
+from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     METHOD_NOT_FOUND,
     EmptyResult,
+    Notification,
+    ResourceUpdatedNotification,
+    ResourceUpdatedNotificationParams,
     SubscribeRequestParams,
     SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams,
     SubscriptionsListenRequestParams,
     SubscriptionsListenResult,
     UnsubscribeRequestParams,
@@ -35,7 +41,8 @@ from mcp.types import (
 from wan_mcp.errors import Busy, NotFound, WanError
 from wan_mcp.models import JOB_ID
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.calls import JOBS_URI, Calls, RequestContext, as_mcp_errors
+from wan_mcp.surface.answers.task_form import TASKS, Task, tasks
+from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
@@ -81,6 +88,44 @@ class _Connection:
                 del self.scopes[uri]
 
 
+class TaskNotification(Notification[dict[str, Any], Literal["notifications/tasks"]]):
+    """A task as it is now (documented: ext-tasks)."""
+
+    method: Literal["notifications/tasks"] = "notifications/tasks"
+    params: dict[str, Any]
+
+
+class _Stream:
+    """One stream of notifications, each marked with the request that opened it.
+
+    The SDK's own stream knows no notifications of an extension. Each notification waits here until
+    the client takes it, so that none is kept for a client that reads no more.
+    """
+
+    def __init__(self, ctx: RequestContext) -> None:
+        self._send = partial(ctx.session.send_notification, related_request_id=ctx.request_id)
+        self._meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
+
+    async def acknowledge(self, uris: list[str], task_ids: list[str]) -> None:
+        """Say what this stream follows. It has to be first (MCP specification)."""
+        extra: dict[str, Any] = {"taskIds": task_ids} if task_ids else {}
+        followed = SubscriptionFilter(resource_subscriptions=uris or None, **extra)
+        params = SubscriptionsAcknowledgedNotificationParams(
+            notifications=followed, _meta=self._meta
+        )
+        await self._send(SubscriptionsAcknowledgedNotification(params=params))
+
+    async def updated(self, uri: str) -> None:
+        """Say that a resource has changed."""
+        params = ResourceUpdatedNotificationParams(uri=uri, _meta=self._meta)
+        await self._send(ResourceUpdatedNotification(params=params))
+
+    async def task(self, task: Task) -> None:
+        """Say how a task stands."""
+        notice: Any = TaskNotification(params={**task, "_meta": self._meta})
+        await self._send(notice)
+
+
 class Subscriptions:
     """The subscriptions of one server."""
 
@@ -104,21 +149,21 @@ class Subscriptions:
         with as_mcp_errors():
             if self._streams >= MAX_STREAMS:
                 raise Busy("Too many subscriptions are open here.")
-            follows = await self._honored(ctx, params.notifications.resource_subscriptions or [])
-        honored = SubscriptionFilter(resource_subscriptions=list(follows) or None)
-        bus = InMemorySubscriptionBus()
+            stream = _Stream(ctx)
+            uris = await self._resources(ctx, params.notifications.resource_subscriptions or [])
+            tasks = await self._tasks(ctx, params.notifications)
         self._streams += 1
         try:
-            async with anyio.create_task_group() as tasks:
-                for uri, follow in follows.items():
-                    notify = partial(bus.publish, ResourceUpdated(uri=uri))
-                    tasks.start_soon(follow, notify, name=f"follow {uri}")
-                honored_params = params.model_copy(update={"notifications": honored})
-                result = await ListenHandler(bus)(ctx, honored_params)
-                tasks.cancel_scope.cancel()  # the SDK ended it: the client reads no more
-            return result
+            await stream.acknowledge(list(uris), list(tasks))
+            async with anyio.create_task_group() as group:
+                for uri, follow in uris.items():
+                    group.start_soon(follow, partial(stream.updated, uri), name=f"follow {uri}")
+                for id, call in tasks.items():
+                    group.start_soon(_follow_task, id, call, stream, name=f"follow task {id}")
+                await anyio.sleep_forever()  # until the client closes it
         finally:
             self._streams -= 1
+        return SubscriptionsListenResult()
 
     async def subscribe(self, ctx: RequestContext, params: SubscribeRequestParams) -> EmptyResult:
         """Follow a job until it has ended, the client unsubscribes, or the connection closes."""
@@ -147,13 +192,26 @@ class Subscriptions:
             scope.cancel()
         return EmptyResult()
 
-    async def _honored(self, ctx: RequestContext, uris: Sequence[str]) -> dict[str, Follow]:
+    async def _resources(self, ctx: RequestContext, uris: Sequence[str]) -> dict[str, Follow]:
+        """How to follow each resource that can be followed; the answer shows which ones."""
         follows: dict[str, Follow] = {}
         for uri in uris[:MAX_JOBS]:
-            try:
+            with _left_out():
                 follows[uri] = await self._follow(ctx, uri)
-            except WanError as failure:  # the answer shows the host that this one is left out
-                logger.info("a subscription is not honored: %s", failure.what)
+        return follows
+
+    async def _tasks(self, ctx: RequestContext, wanted: SubscriptionFilter) -> dict[str, Call]:
+        """The tasks that can be followed. Raises MCPError if the client declares no tasks."""
+        ids = (wanted.model_extra or {}).get("taskIds")
+        if not isinstance(ids, list) or not ids:
+            return {}
+        require_client_extension(ctx, TASKS)
+        follows: dict[str, Call] = {}
+        for id in filter(_is_job_id, ids[:MAX_JOBS]):
+            with _left_out():
+                call = self._calls.open(ctx)
+                await call.jobs.known(id) or await call.jobs.check(id)
+                follows[id] = call
         return follows
 
     async def _follow(self, ctx: RequestContext, uri: str) -> Follow:
@@ -182,6 +240,27 @@ async def honest_capabilities(ctx: RequestContext, call_next: CallNext) -> Handl
         if ctx.method == "initialize":
             capabilities["resources"]["subscribe"] = ctx.request is None
     return result
+
+
+@contextmanager
+def _left_out() -> Iterator[None]:
+    """Within it, an error about one subscription only leaves out that one."""
+    try:
+        yield
+    except WanError as failure:  # the answer shows the host that this one is left out
+        logger.info("a subscription is not honored: %s", failure.what)
+
+
+def _is_job_id(id: object) -> bool:
+    return isinstance(id, str) and re.fullmatch(JOB_ID, id) is not None
+
+
+async def _follow_task(id: str, call: Call, stream: _Stream) -> None:
+    """Send the task at each change, until it is over."""
+    with _left_out():
+        async with aclosing(tasks(id, call)) as states:
+            async for state in states:
+                await stream.task(state)
 
 
 async def _follow(jobs: Jobs, id: str, content: Content, notify: Notify) -> None:

@@ -1,41 +1,45 @@
-"""MCP Tasks (experimental): for hosts that declare the extension, a wait for a job is a task.
+"""MCP Tasks: a host that declares the extension asks once, and need not wait for the video.
 
-The id of a task is that of its job. The server keeps no tasks, so any process on the ledger can
-answer for one. The messages are those of the extension's revision 2026-07-28 (documented:
-ext-tasks). No known chat host declares the extension yet, so none has been seen to use them.
+For such a host replace_character and wait_for_job are tasks. The id of a task is an id that every
+tool takes: the submission id of a paid call, which never changes, and the id that a wait was given.
+The server keeps no tasks, so any process on the ledger can answer for one, also after a restart.
+
+What ends before PixelDojo has a request (wrong arguments, unusable inputs, a limit, a question to
+the user and a no to it) is the answer of the call itself, as for every other host: no task exists
+then, and a host shows it at once. The same holds for a refusal that PixelDojo sends within the time
+of the call. Whatever comes later is the result of the task, a refusal too. The status `failed` is
+never used: it is for errors of the protocol alone, and no tool answers with one. The messages are
+those of the extension's revision 2026-07-28 (documented: ext-tasks); it has no `tasks/result`, so
+the result is part of the task.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.extension import Extension, MethodBinding
 from mcp.server.mcpserver import require_client_extension
-from mcp.types import CallToolRequestParams, ClientCapabilities, RequestParams
+from mcp.types import CallToolRequestParams, CallToolResult, ClientCapabilities, RequestParams
 
 from wan_mcp.errors import InvalidArguments, NotFound, WanError
-from wan_mcp.models import JobStatus
-from wan_mcp.polling.intervals import SAVE_SECONDS
-from wan_mcp.surface.answers import results
+from wan_mcp.models import JobResult, JobStatus
+from wan_mcp.surface.answers.progress import submit_note
+from wan_mcp.surface.answers.task_form import TASKS, WITHDRAWN_NOTE, is_over, look, task
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
 from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors
 
 if TYPE_CHECKING:
-    from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.status import JobView
 
+Created = dict[str, Any]
+"""A new task, in the place of a tool's answer."""
 REVISIONS = frozenset({"2026-07-28"})
-LOOK_SECONDS = 1.0
-"""How long a host's question about a task waits for the job. As a waiter it makes the poller read
-the job, so it costs no request of its own."""
-POLL_MS = 5_000
-"""How often a host should ask. The poller does not ask PixelDojo more often either."""
-UNKNOWN_POLL_MS = 60_000
-"""The same while the outcome of a request is unknown: each look then reads PixelDojo's job list."""
 NO_CANCEL = "PixelDojo cannot cancel a job: it goes on, and its credits are spent."
+
+logger = logging.getLogger(__name__)
 
 
 class TaskParams(RequestParams):
@@ -51,9 +55,9 @@ class UpdateParams(TaskParams):
 
 
 class Tasks(Extension):
-    """The extension `io.modelcontextprotocol/tasks`, for wait_for_job alone."""
+    """The extension `io.modelcontextprotocol/tasks`, for replace_character and wait_for_job."""
 
-    identifier = "io.modelcontextprotocol/tasks"
+    identifier = TASKS
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -69,19 +73,46 @@ class Tasks(Extension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: RequestContext, call_next: CallNext
     ) -> HandlerResult:
-        """A task instead of a wait that would take long; for everything else the tool itself."""
-        id = _job_id_of_wait(params) if self._is_declared(ctx) else None
-        if id is not None and (task := await self._new_task(id, ctx)):
-            return task
-        return await call_next(ctx)
+        """A task for a call that would take long; for everything else the tool's own answer."""
+        if not self._is_declared(ctx):
+            return await call_next(ctx)
+        if (id := _job_id_of_wait(params)) and (created := await self._of_wait(id, ctx)):
+            return created
+        answer = await call_next(ctx)
+        if params.name != "replace_character" or not isinstance(answer, CallToolResult):
+            return answer  # a question to the user is no result yet
+        try:
+            return await self._of_submit(answer, ctx) or answer
+        except Exception:
+            # The job is paid for, so its id must reach the host in one form or the other.
+            logger.exception("a paid call could not become a task")
+            return answer
 
-    async def _new_task(self, id: str, ctx: RequestContext) -> dict[str, Any] | None:
+    async def _of_wait(self, id: str, ctx: RequestContext) -> Created | None:
         try:
             call = self._calls.open(ctx)
-            view = await _look(call.jobs, id)
+            await call.jobs.keep(id)
+            view = await look(call.jobs, id)
         except WanError:
             return None  # the tool meets the same error, and answers it
-        return None if _is_over(view) else {"resultType": "task", **await _task(id, view, call)}
+        return None if is_over(view) else {"resultType": "task", **await task(id, view, call)}
+
+    async def _of_submit(self, answer: CallToolResult, ctx: RequestContext) -> Created | None:
+        """A task in place of the tool's answer; None if that one is all there is to say."""
+        result = JobResult.model_validate(answer.structured_content)
+        if result.job_id is None:
+            return None
+        try:
+            call = self._calls.open(ctx)
+            view = await call.jobs.known(result.job_id)
+        except WanError:
+            return None  # a host must be able to find its task (documented)
+        if view is None or view.record is None or is_over(view):
+            return None
+        created = await task(view.record.submission_id, view, call)
+        is_lost = result.code is not None and result.charged == "unknown"
+        message = (await call.job_result(view)).message if is_lost else _first_message(result)
+        return {"resultType": "task", **created, "statusMessage": message}
 
     def _is_declared(self, ctx: RequestContext) -> bool:
         capability = ClientCapabilities(extensions={self.identifier: {}})
@@ -92,8 +123,8 @@ class Tasks(Extension):
         require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
             call, id = await self._found(ctx, params)
-            view = await _look(call.jobs, id)
-            return {"resultType": "complete", **await _task(id, view, call)}
+            view = await look(call.jobs, id)
+            return {"resultType": "complete", **await task(id, view, call)}
 
     async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
         require_client_extension(ctx, self.identifier)
@@ -102,11 +133,12 @@ class Tasks(Extension):
         return {"resultType": "complete"}  # answers without a question are ignored (documented)
 
     async def _cancel(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
+        """Stop waiting. Only an acknowledgement is required; the task may go on (documented)."""
         require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
-            await self._found(ctx, params)
-        # Only an acknowledgement is required; the task may go on (documented).
-        return {"resultType": "complete", "_meta": {"wan-mcp/note": NO_CANCEL}}
+            call, id = await self._found(ctx, params)
+            view = await call.jobs.withdraw(id)
+            return {"resultType": "complete", "_meta": {"wan-mcp/note": _note_on_cancel(view)}}
 
     async def _found(self, ctx: RequestContext, params: TaskParams) -> tuple[Call, str]:
         try:
@@ -130,44 +162,19 @@ def _job_id_of_wait(params: CallToolRequestParams) -> str | None:
     return given.job_id if given.timeout_seconds else None
 
 
-async def _look(jobs: Jobs, id: str) -> JobView:
-    view = await _last_view(jobs, id, LOOK_SECONDS)
-    # A completed job is worth a longer wait, until its video is saved or has a link.
-    is_completed = view.status is JobStatus.COMPLETED
-    return await _last_view(jobs, id, SAVE_SECONDS) if is_completed else view
+def _first_message(result: JobResult) -> str:
+    note = submit_note(result)
+    return note if note == result.message else f"{note}. {result.message}"
 
 
-async def _last_view(jobs: Jobs, id: str, seconds: float) -> JobView:
-    async with aclosing(jobs.watch(id, seconds)) as looks:
-        last = [look async for look in looks][-1]
-    if isinstance(last, WanError):
-        raise last
-    return last
-
-
-def _is_over(view: JobView) -> bool:
-    record = view.record
-    given_up = view.status is JobStatus.UNKNOWN and record is not None and not record.next_check_at
-    return view.settled or view.status is JobStatus.COMPLETED or given_up
-
-
-async def _task(id: str, view: JobView, call: Call) -> dict[str, Any]:
-    """A task in the extension's form. A completed one contains the result of the tool."""
-    now, record = call.jobs.clock.wall(), view.record
-    created = record.created_at if record else now
-    updated = (record.ended_at or record.last_polled_at or created) if record else now
-    is_unknown = view.status is JobStatus.UNKNOWN
-    task = {
-        "taskId": id,
-        "status": "working",
-        "statusMessage": results.progress_note(view, await call.jobs.typical()),
-        "createdAt": created.isoformat(timespec="seconds"),
-        "lastUpdatedAt": updated.isoformat(timespec="seconds"),
-        "ttlMs": None,
-        "pollIntervalMs": UNKNOWN_POLL_MS if is_unknown else POLL_MS,
-    }
-    if not _is_over(view):
-        return task
-    result = await call.tool_result(await call.job_result(view))
-    data = result.model_dump(by_alias=True, mode="json", exclude_none=True)
-    return {**task, "status": "completed", "result": data}
+def _note_on_cancel(view: JobView) -> str:
+    match view.status:
+        case JobStatus.RUNNING:
+            return f"{NO_CANCEL} Its id is {view.id}."
+        case JobStatus.UNKNOWN:
+            return f"Request {view.id} was sent. Its outcome is unknown, and it is looked up."
+        case JobStatus.SUBMITTING:
+            return f"Request {view.id} goes on: it was sent, or another call waits for it."
+    if view.record is not None and view.record.withdrawn:
+        return WITHDRAWN_NOTE
+    return f"{view.id} had ended already."

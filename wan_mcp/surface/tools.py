@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from wan_mcp.errors import WanError
 from wan_mcp.models import LIMIT_FIELDS, JobList, JobResult
 from wan_mcp.surface import consent
-from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers import progress, results
 from wan_mcp.surface.arguments import (
     Arguments,
     GetJobStatus,
@@ -31,7 +31,7 @@ from wan_mcp.surface.calls import Call, Calls, tool_result
 from wan_mcp.surface.player import PLAYER_URI
 
 if TYPE_CHECKING:
-    from wan_mcp.ledger.status import Look
+    from wan_mcp.ledger.status import JobView, Look
 
 ICON = Icon(
     # A URI has no spaces: SVG takes a comma in their place, and %20 is needed only between names.
@@ -82,18 +82,25 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     visible person. An equal call soon after returns the same job at no cost; another seed makes
     another take. When an answer is lost or unclear, follow `next`.
     """
-    await call.report_progress(0, "Preparing the job")
+    began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
+    await call.report_progress(0, began)
     wanted, estimate = given.replacement(), None
     if call.confirm_above is not None:
         # Not a submit: if the equal request ended by then, it would buy without having asked.
         if joined := await call.jobs.join(wanted):
-            return call.submit_result(joined)
+            return await _submitted(call, joined)
         price = await call.jobs.price(wanted)
         estimate = price.credits
         question = consent.question_for(estimate, call.confirm_above, price.why)
         if question and (input_required := await consent.ask(call.context, question)):
             return input_required
-    return call.submit_result(await call.jobs.submit(wanted, estimate))
+    return await _submitted(call, await call.jobs.submit(wanted, estimate))
+
+
+async def _submitted(call: Call, view: JobView) -> JobResult:
+    result = call.submit_result(view)
+    await call.report_progress(1, progress.submit_note(result))
+    return result
 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
@@ -107,13 +114,14 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     If it is still submitting or running, call again. The video_url of a completed job is a
     temporary link: have the film saved at once.
     """
-    await call.report_progress(0, "Looking at the job")
+    await call.report_progress(0, progress.LOOKING)
+    await call.jobs.keep(given.job_id)
     look: Look | None = None
     step = 0
     async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as looks:
         async for look in looks:
             step += 1
-            note = results.progress_note(look, await call.jobs.typical())
+            note = progress.progress_note(look, await call.jobs.typical())
             await call.report_progress(step, note)
     assert look is not None  # there is always at least one
     return await call.job_result(look)

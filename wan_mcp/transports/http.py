@@ -5,6 +5,7 @@ request depends on an earlier one (`stateless_http`), so every protocol revision
 replica.
 """
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
@@ -17,18 +18,18 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.transports.listener import Listener
+from wan_mcp.front_desk import health
+from wan_mcp.front_desk.health import HealthDesk
+from wan_mcp.transports.listener import LOOPBACK, listen, require_loopback
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 
 PATH = "/mcp"
 MAX_BODY_BYTES = 1024 * 1024
 """The largest request body; the parameters of a job take a few hundred bytes."""
-
-_LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
 
 
 def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
@@ -41,7 +42,7 @@ def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
     Raises:
         ValueError: `host` is not a loopback address.
     """
-    _require_loopback(host)
+    require_loopback(host)
     names = ("127.0.0.1", "localhost", "[::1]")
     ports = [f"{name}:{port or '*'}" for name in names]
     origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
@@ -54,7 +55,7 @@ def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
             allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
         ),
     )
-    app.router.routes.append(Route("/healthz", _healthz, methods=["GET"]))
+    app.router.routes.append(Route(health.PATH, _healthz, methods=["GET"]))
     return app
 
 
@@ -65,13 +66,14 @@ def run_http(
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
+    desk: HealthDesk | None = None,
 ) -> int:
     """Serve as `serve_http` does until a signal, then return 0; end the process with it at once.
 
     The exit codes are those of `shutdown`.
     """
     serve = partial(
-        serve_http, server, host=host, port=port, announce=announce, deadlines=deadlines
+        serve_http, server, host=host, port=port, announce=announce, deadlines=deadlines, desk=desk
     )
     anyio.run(serve_and_leave, serve, deadlines)
     return 0
@@ -84,6 +86,7 @@ async def serve_http(
     port: int = 8765,
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
+    desk: HealthDesk | None = None,
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
@@ -92,20 +95,22 @@ async def serve_http(
     Args:
         port: 0 takes a free one.
         announce: gets the URL once clients can connect.
+        desk: listens already, on `host`; its callers are served, too.
 
     Raises:
         ValueError: `host` is not a loopback address; raised before the lifespan starts.
         OSError: the port cannot be used; the text is a sentence; raised before the lifespan starts.
         Exception: whatever the lifespan raises.
     """
-    _require_loopback(host)
-    with _listen(host, port) as listener, Shutdown(deadlines=deadlines) as shutdown:
-        port = listener.getsockname()[1]
+    require_loopback(host)
+    desk = desk or HealthDesk(listen(host, port))
+    with desk.listener, Shutdown(deadlines=deadlines) as shutdown:
+        port = desk.listener.getsockname()[1]
         requests = _Requests(http_app(server, host=host, port=port))
         async with server.session_manager.run():
             if announce:
-                announce(f"http://{_LOOPBACK[host]}:{port}{PATH}")
-            await _run(requests, listener, shutdown)
+                announce(f"http://{LOOPBACK[host]}:{port}{PATH}")
+            await _run(requests, desk, shutdown)
 
 
 class _Requests:
@@ -156,14 +161,37 @@ class _Reply:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers, which would raise the signal again at the end."""
+    """uvicorn without its signal handlers, which would raise the signal again at the end.
+
+    Args:
+        desk: listens already; its callers come before all others.
+    """
+
+    def __init__(self, config: uvicorn.Config, desk: HealthDesk) -> None:
+        super().__init__(config)
+        self._desk = desk
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        early = self._desk.hand_over()
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for connection in early:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What serves one connection, made as uvicorn makes it for its own."""
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def _run(requests: _Requests, listener: socket.socket, shutdown: Shutdown) -> None:
+async def _run(requests: _Requests, desk: HealthDesk, shutdown: Shutdown) -> None:
     config = uvicorn.Config(
         requests,
         http="h11",  # it comes with mcp, whatever else is installed
@@ -175,7 +203,7 @@ async def _run(requests: _Requests, listener: socket.socket, shutdown: Shutdown)
         proxy_headers=False,
         server_header=False,
     )
-    web = _Uvicorn(config)
+    web = _Uvicorn(config, desk)
 
     async def end_when_asked() -> None:
         await shutdown.asked.wait()
@@ -188,26 +216,9 @@ async def _run(requests: _Requests, listener: socket.socket, shutdown: Shutdown)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end_when_asked)
-        await web.serve(sockets=[listener])
+        await web.serve(sockets=[desk.listener])
         tasks.cancel_scope.cancel()
 
 
-def _require_loopback(host: str) -> None:
-    if host not in _LOOPBACK:
-        raise ValueError(
-            f"Refusing to listen on {host!r}: without authentication this server may only be "
-            f"reached from this machine. Use one of {', '.join(_LOOPBACK)}."
-        )
-
-
-def _listen(host: str, port: int) -> Listener:
-    address = _LOOPBACK[host].strip("[]")  # localhost means IPv4 here: one socket, one port
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        return Listener.on((address, port), family)
-    except OSError as error:
-        raise OSError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
-
-
 async def _healthz(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return Response(health.BODY, media_type="application/json")

@@ -17,7 +17,38 @@ FULL = (
 )
 _SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
+"""To each host that may be listened on, its address as it stands in a URL."""
+
 logger = logging.getLogger(__name__)
+
+
+def listen(host: str, port: int) -> "Listener":
+    """Listen on this machine.
+
+    Args:
+        port: 0 takes a free one.
+
+    Raises:
+        ValueError: `host` is not a loopback address.
+        OSError: the port cannot be used; the text is a sentence.
+    """
+    require_loopback(host)
+    address = LOOPBACK[host].strip("[]")  # localhost means IPv4 here: one socket, one port
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return Listener.on((address, port), family)
+    except OSError as error:
+        raise OSError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+
+
+def require_loopback(host: str) -> None:
+    """Raises ValueError when a host is not one of LOOPBACK."""
+    if host not in LOOPBACK:
+        raise ValueError(
+            f"Refusing to listen on {host!r}: without authentication this server may only be "
+            f"reached from this machine. Use one of {', '.join(LOOPBACK)}."
+        )
 
 
 class Listener(socket.socket):

@@ -8,11 +8,10 @@ The sessions are the SDK's. The pipes below them are ours, because those of mcp 
 * refuse the `initialize` that real hosts send after a `server/discover`.
 """
 
-import io
 import json
 import os
-import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -39,7 +38,11 @@ from mcp.types import (
 )
 from pydantic_core import PydanticSerializationError
 
-from wan_mcp.transports.lines import Line, Unreadable, decoded, lines
+from wan_mcp.front_desk.desk import EarlyLine, FrontDesk
+from wan_mcp.front_desk.lines import Line
+from wan_mcp.front_desk.streams import take_standard_streams, write_all
+from wan_mcp.transports.messages import Unreadable, decoded
+from wan_mcp.transports.replay import Replay
 from wan_mcp.transports.shutdown import STDIO, Deadlines, Shutdown, serve_and_leave
 
 PARENT_POLL_SECONDS = 0.4
@@ -49,8 +52,12 @@ _STAYS_OPEN = "subscriptions/listen"
 """The one request that is answered only when its session ends."""
 
 
-def run_stdio(server: MCPServer[Any], deadlines: Deadlines = STDIO) -> int:
+def run_stdio(
+    server: MCPServer[Any], deadlines: Deadlines = STDIO, desk: FrontDesk | None = None
+) -> int:
     """Serve one client on this process's standard streams until it leaves, then return 0.
+
+    A desk that reads already has taken the standard streams; without one they are taken here.
 
     End the process with the returned value at once, `sys.exit(run_stdio(server))`: it ends by
     itself `deadlines.exit_seconds` later. When work is cut or a second signal comes, the process
@@ -59,26 +66,26 @@ def run_stdio(server: MCPServer[Any], deadlines: Deadlines = STDIO) -> int:
     Raises:
         Exception: whatever the lifespan of `server` raises.
     """
-    # A closed standard stream is opened, or a file of ours would get its number.
-    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(null)
-    anyio.run(serve_and_leave, partial(serve_stdio, server, deadlines), deadlines)
+    if desk is None:
+        desk = FrontDesk(*take_standard_streams())
+        desk.start()
+    for number in (0, 1):
+        rebind_std_handle_to_fd(number)  # for child processes on Windows; nothing elsewhere
+    anyio.run(serve_and_leave, partial(serve_stdio, server, desk, deadlines), deadlines)
     return 0
 
 
-async def serve_stdio(server: MCPServer[Any], deadlines: Deadlines = STDIO) -> None:
-    """Serve one client on the standard streams; returns when all work and the lifespan have ended.
+async def serve_stdio(server: MCPServer[Any], desk: FrontDesk, deadlines: Deadlines) -> None:
+    """Serve one client; returns when all work and the lifespan have ended.
 
-    The standard streams are never given back; the signal handlers are, at the end.
+    The signal handlers are given back at the end.
     """
     with Shutdown(deadlines=deadlines) as shutdown:
-        stdin, stdout = _take_standard_streams()
-        await serve_pipes(server, stdin, stdout, shutdown)
+        await serve_desk(server, desk, shutdown)
 
 
-async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown: Shutdown) -> None:
-    """Serve one client over two file descriptors until `shutdown` is asked for.
+async def serve_desk(server: MCPServer[Any], desk: FrontDesk, shutdown: Shutdown) -> None:
+    """Serve the client of a desk that reads already, until `shutdown` is asked for.
 
     Handlers are cancelled by the end of their session, not from outside. So the lifespan ends in
     the ordinary way, may await in its clean-up, and waits for shielded work.
@@ -86,12 +93,14 @@ async def serve_pipes(server: MCPServer[Any], stdin: int, stdout: int, shutdown:
     low = server._lowlevel_server  # there is no public way to serve an MCPServer on our own streams
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
         waiting = _Waiting()
+        replay = Replay(low, state, desk)
         session, requests = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outbox, answers = anyio.create_memory_object_stream[SessionMessage](0)
-        intake = _Intake(low, state, session, outbox.clone(), shutdown, waiting)
+        intake = _Intake(low, state, session, outbox.clone(), shutdown, waiting, replay)
         tasks.start_soon(_watch_parent, shutdown)
-        tasks.start_soon(_write_answers, answers, stdout, shutdown, waiting)
-        tasks.start_soon(intake.run, stdin)
+        tasks.start_soon(_write_answers, answers, desk, shutdown, waiting, replay)
+        tasks.start_soon(intake.run, desk)
+        tasks.start_soon(replay.keep_snapshot, shutdown.asked)
         await serve_dual_era_loop(low, requests, outbox, lifespan_state=state)
         tasks.cancel_scope.deadline = anyio.current_time() + shutdown.deadlines.last_write_seconds
 
@@ -107,6 +116,7 @@ class _Intake:
         outbox: ObjectSendStream[SessionMessage],
         shutdown: Shutdown,
         waiting: "_Waiting",
+        replay: Replay,
     ) -> None:
         self._low = low
         self._state = state
@@ -114,39 +124,50 @@ class _Intake:
         self._outbox = outbox
         self._shutdown = shutdown
         self._waiting = waiting
+        self._replay = replay
         self._consumed = threading.Semaphore(0)
+        self._undecided = True
 
-    async def run(self, stdin: int) -> None:
+    async def run(self, desk: FrontDesk) -> None:
         """Feed the session until the end of stdin or of serving, then close it."""
         pump, lines = anyio.create_memory_object_stream[Line](1)
-        # A daemon thread, not one of anyio's: nothing may wait for a read, not even the exit.
-        args = (stdin, pump, self._consumed, current_token())
-        threading.Thread(target=_pump_lines, args=args, daemon=True).start()
+        early = desk.hand_over(partial(_pump_line, pump, self._consumed, current_token()))
         async with self._session, self._outbox, pump, lines, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._feed, lines)
+            tasks.start_soon(self._feed, early, lines)
             await self._shutdown.asked.wait()
             tasks.cancel_scope.cancel()
 
-    async def _feed(self, lines: ObjectReceiveStream[Line]) -> None:
-        undecided = True
-        async for line in lines:
-            message = decoded(line)
-            if isinstance(message, Unreadable):
-                await self._send(SessionMessage(message.answer))
-                message = None
-            self._waiting.note(message)
-            if undecided and isinstance(message, JSONRPCRequest):
-                undecided = message.method == "server/discover"
-                if undecided:
-                    await self._discover(message)
-                    message = None
-            if message is not None:
-                await self._session.send(SessionMessage(message))
-            self._consumed.release()
+    async def _feed(self, early: list[EarlyLine], lines: ObjectReceiveStream[Line]) -> None:
+        for line, answer in early:
+            if line is not None:
+                await self._take(line, answer)
+        if not early or early[-1][0] is not None:  # more may come
+            async for line in lines:
+                await self._take(line, None)
+                self._consumed.release()
         # What was asked before the end is answered: a script may close its end at once.
         with anyio.move_on_after(self._shutdown.deadlines.last_answers_seconds):
             await self._waiting.none_left()
         self._shutdown.ask()
+
+    async def _take(self, line: Line, answer: bytes | None) -> None:
+        """Let the SDK answer a line. When the desk has answered it, wait until the SDK has, too."""
+        message = decoded(line)
+        if answer is not None:
+            self._replay.expect(message, answer)
+        if isinstance(message, Unreadable):
+            await self._send(SessionMessage(message.answer))
+            message = None
+        self._waiting.note(message)
+        if self._undecided and isinstance(message, JSONRPCRequest):
+            self._undecided = message.method == "server/discover"
+            if self._undecided:
+                await self._discover(message)
+                message = None
+        if message is not None:
+            await self._session.send(SessionMessage(message))
+        if answer is not None:
+            await self._replay.confirmation()
 
     async def _send(self, answer: SessionMessage) -> None:
         with suppress(anyio.BrokenResourceError):  # the client no longer reads
@@ -173,16 +194,16 @@ class _Intake:
 
 
 class _Waiting:
-    """The requests that have no answer yet."""
+    """The requests that have no answer yet. A client may use one id for several."""
 
     def __init__(self) -> None:
-        self._ids: set[RequestId] = set()
+        self._ids: Counter[RequestId] = Counter()
         self._changed = anyio.Event()
 
     def note(self, message: JSONRPCMessage | None) -> None:
         """Keep what a message from the client changes."""
         if isinstance(message, JSONRPCRequest) and message.method != _STAYS_OPEN:
-            self._ids.add(message.id)
+            self._ids[message.id] += 1
         elif isinstance(message, JSONRPCNotification) and message.method.endswith("/cancelled"):
             self._remove((message.params or {}).get("requestId"))
 
@@ -196,26 +217,31 @@ class _Waiting:
         while self._ids:
             await self._changed.wait()
 
-    def _remove(self, id: RequestId | None) -> None:
-        if id is not None:
-            self._ids.discard(id)
+    def _remove(self, id: object) -> None:
+        if isinstance(id, str | int):
+            self._ids -= Counter([id])
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
 
 async def _write_answers(
     answers: MemoryObjectReceiveStream[SessionMessage],
-    stdout: int,
+    desk: FrontDesk,
     shutdown: Shutdown,
     waiting: _Waiting,
+    replay: Replay,
 ) -> None:
     """Write until the last sender has closed; a client that stops reading ends serving quietly."""
     async with answers:
+        await anyio.to_thread.run_sync(desk.finish_writing, abandon_on_cancel=True)
+        if desk.client_left:
+            return shutdown.ask()
         async for answer in answers:
             batch = [answer, *_ready(answers)]
-            data = b"".join(_encode(each.message) for each in batch)
+            unsent = [each for each in batch if not replay.has_sent(each.message)]
+            data = b"".join(_encode(each.message) for each in unsent)
             try:
-                await anyio.to_thread.run_sync(_write_all, stdout, data, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(write_all, desk.stdout, data, abandon_on_cancel=True)
             except OSError:
                 return shutdown.ask()
             for each in batch:
@@ -244,38 +270,19 @@ async def _watch_parent(shutdown: Shutdown) -> None:
     shutdown.ask()
 
 
-def _take_standard_streams() -> tuple[int, int]:
-    """Move the protocol to descriptors of its own, so that a stray `print` goes to stderr.
-
-    This is never undone: text that `sys.stdout` still buffers would reach the client at the exit.
-    """
-    stdin, stdout = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard, instead in ((0, null), (1, 2)):
-        os.dup2(instead, standard)
-        rebind_std_handle_to_fd(standard)  # for child processes on Windows; nothing elsewhere
-    os.close(null)
-    if sys.platform != "win32":
-        for descriptor in (stdin, stdout):
-            os.set_blocking(descriptor, True)  # a host may pass on its own non-blocking pipe
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")
-    return stdin, stdout
-
-
-def _pump_lines(
-    stdin: int,
+def _pump_line(
     pump: MemoryObjectSendStream[Line],
     consumed: threading.Semaphore,
     loop: EventLoopToken,
+    line: Line | None,
 ) -> None:
     # Nobody receives a line that is read after the end of serving: then `pump` is closed, and
     # perhaps the loop, too (a RuntimeError).
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, RuntimeError):
-        for line in lines(stdin):
-            anyio.from_thread.run_sync(pump.send_nowait, line, token=loop)
-            consumed.acquire()
-        anyio.from_thread.run_sync(pump.close, token=loop)
+        if line is None:
+            return anyio.from_thread.run_sync(pump.close, token=loop)
+        anyio.from_thread.run_sync(pump.send_nowait, line, token=loop)
+        consumed.acquire()
 
 
 def _encode(message: JSONRPCMessage) -> bytes:
@@ -286,9 +293,3 @@ def _encode(message: JSONRPCMessage) -> bytes:
     ):  # half a surrogate pair, from a text that was cut inside an emoji
         text = json.dumps(message.model_dump(by_alias=True, exclude_unset=True), ensure_ascii=False)
     return text.encode("utf-8", errors="replace") + b"\n"
-
-
-def _write_all(stdout: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(stdout, rest) :]

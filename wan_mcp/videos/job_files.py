@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from wan_mcp.clock import Clock
     from wan_mcp.ledger.contract import VideoPolicy
-    from wan_mcp.models import Replacement
+    from wan_mcp.ledger.record import Record
+    from wan_mcp.models import Difference, InputReport, Replacement
     from wan_mcp.videos.archive import Archive
     from wan_mcp.web.fetch import Web
 
@@ -53,8 +54,8 @@ class JobFiles:
         self.contact_sheets: dict[Path, bytes | None] = {}
         self.shown: dict[str, None] = {}
 
-    async def check_inputs(self, wanted: Replacement, *, seconds: float) -> list[str]:
-        """Notes on the inputs, as `inputs.preflight.check_inputs` returns them."""
+    async def check_inputs(self, wanted: Replacement, *, seconds: float) -> InputReport:
+        """What `inputs.preflight.check_inputs` reports on the inputs."""
         from wan_mcp.inputs.preflight import check_inputs
 
         return await check_inputs(wanted, self._opened_web(), seconds=seconds)
@@ -65,6 +66,12 @@ class JobFiles:
 
         folder = path_of(policy.folder)
         return Archive(folder, self._opened_web(), self._clock, limit_gb=policy.limit_gb)
+
+    async def inspect(self, path: Path, record: Record) -> list[Difference]:
+        """In what a saved video differs from its order, as `videos.inspection.inspect` finds it."""
+        from wan_mcp.videos.inspection import inspect
+
+        return await inspect(path, record)
 
     async def source_video(self, url: str) -> Blob | None:
         """A source video; None if it cannot be fetched from here, or is too large to send."""
@@ -100,6 +107,13 @@ class JobFiles:
         if self._web is None:
             self._web = Web(loopback=self._loopback)
         return self._web
+
+
+def can_inspect() -> bool:
+    """Whether saved videos can be inspected: whether the extra `media` is installed."""
+    from wan_mcp.inputs.probe import available
+
+    return available()
 
 
 def video_type(content: bytes | bytearray, declared: str) -> str | None:

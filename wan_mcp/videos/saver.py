@@ -7,7 +7,7 @@ the first whole file gets the name of the video (see `unfinished`).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -22,7 +22,8 @@ from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
-from wan_mcp.videos.paths import text_of
+from wan_mcp.models import Difference
+from wan_mcp.videos.paths import path_of, text_of
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -36,6 +37,9 @@ TURN_SECONDS = 60.0
 """A video that takes longer goes on, but no longer keeps the next one from being begun (ours)."""
 MAX_ALTOGETHER = 12
 """Videos that are saved at the same time, those that take longer included (ours)."""
+INSPECTION_SECONDS = 3.0
+"""How long a saved video may wait for its inspection until it is reported (ours). Mostly it takes a
+second."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +64,25 @@ class Archive(Protocol):
         """Save a video, unless it is saved already. Raises NotSaved."""
 
 
+Inspect = Callable[[Path, Record], Awaitable[Sequence[Difference]]]
+"""In what a saved video differs from its order; it raises nothing."""
+
+
 class VideoSaver:
     """Saves each video once: one process at a time does it for all that share the ledger.
 
     It saves where the submitter of the job wanted, whatever this process's own settings are.
 
+    A saved video is inspected at once. What that shows is recorded with the place of the video if
+    it takes no longer than INSPECTION_SECONDS, else after it. If this process ends in between, the
+    next one that saves videos makes up for the inspection, within a day of the job's end. Nothing
+    depends on that: a video is saved whether it is inspected or not.
+
     Args:
         open_archive: opens a folder for videos.
         own: what this process wants done with videos; used for jobs that were submitted by a
             version that did not record it.
+        inspect: compares a saved video with its order; None to compare none.
     """
 
     def __init__(
@@ -78,15 +92,19 @@ class VideoSaver:
         coordination: Coordination,
         account: Account,
         clock: Clock,
+        inspect: Inspect | None = None,
     ) -> None:
         self._open = open_archive
         self._own = own
         self._coordination = coordination
         self._account = account
         self._clock = clock
+        self._inspect = inspect
         self._archives: dict[VideoPolicy, Archive] = {}
         self._saving: dict[str, float] = {}  # since when
+        self._inspecting: set[str] = set()
         self._last_try: dict[str, float] = {}
+        self._last_look: dict[str, float] = {}
 
     async def run(self) -> None:
         """Save the videos of completed jobs, for ever."""
@@ -106,19 +124,38 @@ class VideoSaver:
 
     async def _round(self, account: str, tasks: TaskGroup) -> None:
         due = [record for record in await self._coordination.unsaved(account) if self._may(record)]
-        if not due and not self._saving:
+        missed = await self._missed_inspections(account)
+        if not (due or missed or self._saving or self._inspecting):
             return
         if not await self._coordination.lead(account, Role.SAVER, LEASE_SECONDS):
             return
         for record in sorted(due, key=self._urgency)[: self._free_places()]:
             self._saving[record.submission_id] = self._clock.monotonic()
-            tasks.start_soon(self._save, record)
+            tasks.start_soon(self._save, record, tasks)
+        for record in missed:
+            self._begin_inspection(record, path_of(record.saved_path or ""), tasks)
 
     def _may(self, record: Record) -> bool:
         """Whether a video is wanted, is not being saved, and did not fail a moment ago."""
-        id, now = record.submission_id, self._clock.monotonic()
-        waits = id in self._saving or now < self._last_try.get(id, -inf) + RETRY_SECONDS
+        id = record.submission_id
+        waits = id in self._saving or self._is_recent(self._last_try, id)
         return not waits and self._policy_of(record) is not None
+
+    async def _missed_inspections(self, account: str) -> list[Record]:
+        """Saved videos that nobody has inspected: their saver ended, or has no decoder."""
+        if self._inspect is None:
+            return []
+        return [
+            record
+            for record in await self._coordination.uninspected(account)
+            if self._policy_of(record) is not None
+            and record.submission_id not in self._saving
+            and record.submission_id not in self._inspecting
+            and not self._is_recent(self._last_look, record.submission_id)
+        ]
+
+    def _is_recent(self, times: dict[str, float], id: str) -> bool:
+        return self._clock.monotonic() < times.get(id, -inf) + RETRY_SECONDS
 
     def _urgency(self, record: Record) -> tuple[float, float]:
         """Whose turn it is: first what was never tried, then what was tried longest ago."""
@@ -135,10 +172,10 @@ class VideoSaver:
         policy = self._own if folder is None else VideoPolicy(folder, record.video_limit_gb)
         return policy if policy and policy.folder else None
 
-    async def _save(self, record: Record) -> None:
+    async def _save(self, record: Record, tasks: TaskGroup) -> None:
         id = record.submission_id
         try:
-            await self._try(record)
+            await self._try(record, tasks)
         except LedgerUnavailable as exc:
             logger.warning("the result of saving a video could not be recorded: %s", exc.what)
         except Exception:
@@ -148,7 +185,7 @@ class VideoSaver:
             self._last_try[id] = self._clock.monotonic()
             self._saving.pop(id, None)
 
-    async def _try(self, record: Record) -> None:
+    async def _try(self, record: Record, tasks: TaskGroup) -> None:
         id = record.submission_id
         try:
             video = await self._save_video(record)
@@ -159,7 +196,37 @@ class VideoSaver:
             elif exc.what != record.last_save_error:
                 await self._coordination.not_saved_yet(id, exc.what)
         else:
+            await self._inspected(record, video.path, tasks)
             await self._coordination.saved(id, text_of(video.path), video.sha256, video.size)
+
+    async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> None:
+        """Wait a short time for the inspection, which goes on when that is over."""
+        inspection = self._begin_inspection(record, path, tasks)
+        await self._clock.wait(inspection.wait, INSPECTION_SECONDS)
+
+    def _begin_inspection(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
+        """Begin to inspect a saved video. The event is set at the end, or at once if none is."""
+        done, id = anyio.Event(), record.submission_id
+        if self._inspect is None or record.inspection is not None or id in self._inspecting:
+            done.set()
+        else:
+            self._inspecting.add(id)
+            tasks.start_soon(self._look, self._inspect, record, path, done)
+        return done
+
+    async def _look(self, inspect: Inspect, record: Record, path: Path, done: anyio.Event) -> None:
+        id = record.submission_id
+        try:
+            await self._coordination.inspected(id, await inspect(path, record))
+        except LedgerUnavailable as exc:
+            logger.warning("the inspection of a video could not be recorded: %s", exc.what)
+        except Exception:
+            # A defect here must not end the server, in whose tasks payments run.
+            logger.exception("inspecting the video of job %s failed", record.job_id)
+        finally:
+            self._last_look[id] = self._clock.monotonic()
+            self._inspecting.discard(id)
+            done.set()
 
     def _has_settled(self, record: Record) -> bool:
         """Whether the storage has had enough time to provide the video."""

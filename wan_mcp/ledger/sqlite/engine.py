@@ -1,19 +1,24 @@
 """The ledger in one SQLite file, which any number of processes on a machine share."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wan_mcp.ledger.rows import Session, Values
+from wan_mcp.ledger.contract import LedgerChanged
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.rows import KeptJob, Session, Values
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder, private_file
+from wan_mcp.ledger.sqlite.guard import Guard
+from wan_mcp.ledger.sqlite.identity import inode_of
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.statements import Statement
 from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.models import Job
 
 FILE = "ledger.db"
 OWNERS = "owners"
@@ -60,6 +65,7 @@ class SQLiteEngine:
         OSError,
         sqlite3.OperationalError,
         UnsuitableFolder,
+        LedgerChanged,
     )
 
     def __init__(
@@ -71,18 +77,28 @@ class SQLiteEngine:
         self._filesystem = filesystem
 
     def open(self, opening: ExitStack) -> Session:
-        connection = self._connect(private_file(self._folder, FILE, self._filesystem))
+        guard = self._guard()
+        guard.before_opening()
+        file = private_file(self._folder, FILE, self._filesystem)
+        store = inode_of(file)
+        connection = self._connect(file)
         opening.callback(connection.close)
         database.migrate(connection)
-        owner = ProcessLock(self._folder / OWNERS)
+        guard.opened(connection)
+        owner = ProcessLock(self._folder / OWNERS, store)
         opening.callback(owner.release)
         owner.sweep()
-        return SQLiteSession(connection, self._now, owner)
+        return SQLiteSession(connection, self._now, guard, owner)
 
     def open_to_read(self, opening: ExitStack) -> Session:
+        guard = self._guard()
+        guard.before_reading()
         connection = database.read_only(self._folder / FILE)
         opening.callback(connection.close)
-        return SQLiteSession(connection, self._now, None)
+        return SQLiteSession(connection, self._now, guard, None)
+
+    def _guard(self) -> Guard:
+        return Guard(self._folder, self._folder / FILE, self._folder / OWNERS)
 
     def as_ledger_errors(self) -> AbstractContextManager[None]:
         return database.as_ledger_errors(self._folder / FILE)
@@ -93,11 +109,15 @@ class SQLiteSession:
 
     Args:
         connection: open and migrated.
+        guard: watches over the file.
         owner: the lock of this process; None for a session that only reads.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now: Now, owner: ProcessLock | None) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, now: Now, guard: Guard, owner: ProcessLock | None
+    ) -> None:
         self.me = "" if owner is None else owner.name
+        self._guard = guard
         self._connection = connection
         self._now = now
         self._owner = owner
@@ -113,6 +133,7 @@ class SQLiteSession:
 
     @contextmanager
     def transaction(self, account: str | None = None, *, patient: bool = True) -> Iterator[None]:
+        self._guard.before_writing()
         # SQLite has one writer at a time in the whole file, whatever the account.
         with database.patience(self._connection, patient), database.transaction(self._connection):
             yield
@@ -123,3 +144,18 @@ class SQLiteSession:
     def revision(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         return version
+
+    def change(self) -> LedgerChanged | None:
+        return self._guard.change()
+
+    def before_payment(self) -> None:
+        self._guard.before_payment()
+
+    def commit_point(self, submission_id: str) -> None:
+        self._guard.commit_point(submission_id, self._now())
+
+    def keep(self, record: Record, job: Job) -> bool:
+        return self._guard.keep(record, job)
+
+    def kept(self) -> Iterable[KeptJob]:
+        return self._guard.kept() if self._owner is not None else ()

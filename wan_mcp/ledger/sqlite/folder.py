@@ -53,6 +53,18 @@ def private_file(folder: Path, name: str, trusted: str | None = None) -> Path:
     return path
 
 
+def give_to_owner_of(folder: Path, *paths: Path) -> None:
+    """Give to the owner of a folder what root has made beside it; SQLite does so with its log.
+
+    Otherwise the server of that user could not read it.
+    """
+    if os.name == "posix" and os.geteuid() == 0:
+        owner = folder.stat()
+        for path in paths:
+            if path.stat().st_uid != owner.st_uid:
+                os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def shared_filesystem(path: PurePath, mounts: str) -> str | None:
     """The type of the file system that an absolute path lies on, if others may share it.
 

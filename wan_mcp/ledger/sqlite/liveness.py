@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from wan_mcp.file_lock import try_lock
+from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 
 
 class ProcessLock:
@@ -23,6 +24,7 @@ class ProcessLock:
 
     Args:
         folder: contains the lock files of all processes. It is created if it is missing.
+        store: what this process has open, for `lives_elsewhere`.
 
     Attributes:
         name: the name of the lock file, under which this process owns records.
@@ -31,10 +33,12 @@ class ProcessLock:
         OSError: a lock file cannot be created in the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "") -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._folder = folder
         self.name, self._file = _new_lock(folder)
+        os.write(self._file, store.encode())
+        give_to_owner_of(folder.parent, folder, folder / self.name)
         _drop_in_forks(self)
 
     def dead(self, name: str) -> bool:
@@ -57,6 +61,36 @@ class ProcessLock:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
+
+
+def lives_elsewhere(folder: Path, store: str) -> bool:
+    """Whether a living process has another store open than this one.
+
+    A process of an older version does not say what it has open, and on Windows no other process can
+    read the file: there an open database can be neither moved nor replaced.
+    """
+    return any(_content(path) not in ("", store) and not _free(path) for path in _locks(folder))
+
+
+def anyone_lives(folder: Path) -> bool:
+    """Whether any process is alive, this one included."""
+    return any(not _free(path) for path in _locks(folder))
+
+
+def _locks(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _content(path: Path) -> str:
+    """What a process wrote into its lock file; "" where its lock cannot be tried."""
+    try:
+        with path.open("r+b") as file:
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _new_lock(folder: Path) -> tuple[str, int]:

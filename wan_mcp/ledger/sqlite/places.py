@@ -16,7 +16,7 @@ from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.engine import FILE, Now, SQLiteLedger
 from wan_mcp.ledger.threaded import ThreadedLedger
-from wan_mcp.models import Replacement
+from wan_mcp.models import Replacement, SourceClip
 
 FOLDER = "ledger"
 """A folder of its own within the data: other users lose access to it."""
@@ -100,6 +100,7 @@ class _OnlyLedger(SQLiteLedger):
         generated_seed: int,
         estimate: float | None,
         videos: VideoPolicy | None = None,
+        source: SourceClip | None = None,
     ) -> Claim:
         chosen = await anyio.to_thread.run_sync(self._look)
         if chosen.rivals:
@@ -107,7 +108,12 @@ class _OnlyLedger(SQLiteLedger):
         if chosen.folder != self._data:
             raise _moved(chosen.folder)
         return await super().claim(
-            account, wanted, generated_seed=generated_seed, estimate=estimate, videos=videos
+            account,
+            wanted,
+            generated_seed=generated_seed,
+            estimate=estimate,
+            videos=videos,
+            source=source,
         )
 
 
@@ -162,7 +168,7 @@ def _distinct(places: Iterable[Path]) -> list[Path]:
     found: dict[tuple[int, int], Path] = {}
     for place in places:
         with suppress(OSError):
-            about = _file(place).stat()
+            about = os.stat(f"{place}/{FOLDER}/{FILE}")
             if S_ISREG(about.st_mode) and about.st_size:
                 found.setdefault((about.st_dev, about.st_ino), place)
     return list(found.values())

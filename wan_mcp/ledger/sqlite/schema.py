@@ -93,5 +93,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("ALTER TABLE jobs ADD COLUMN last_save_error TEXT",),
     ("ALTER TABLE jobs ADD COLUMN end_reported_at REAL",),
+    # No read that a call waits for takes longer because the history is longer.
+    (
+        "CREATE INDEX unknown ON jobs (account) WHERE state = 'unknown'",
+        # Partial, so that a submit, whose job has not ended, does not have to update it.
+        """
+        CREATE INDEX ended_by_age ON jobs (account, state, created_at)
+        WHERE state NOT IN ('accepted', 'intent', 'sending', 'unknown')
+        """,
+        # The expression is that of `statements.PRICE`.
+        """
+        CREATE INDEX by_price ON jobs (account, (CASE WHEN COALESCE(credit_cost, estimate) < 0
+        THEN 0 ELSE COALESCE(credit_cost, estimate) END)) WHERE digest IS NOT NULL
+        """,
+        "CREATE TABLE home (path BLOB NOT NULL)",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN source_seconds REAL",
+        "ALTER TABLE jobs ADD COLUMN source_frames_per_second REAL",
+        "ALTER TABLE jobs ADD COLUMN source_has_sound INTEGER",
+        "ALTER TABLE jobs ADD COLUMN inspection TEXT",
+        # The saver reads these jobs every few seconds; only those of the last day are inspected.
+        """
+        CREATE INDEX uninspected ON jobs (account, ended_at)
+        WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
+        """,
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""

@@ -66,7 +66,8 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)
-    return _next_of_completed(view, link_seconds, save_seconds, wait)
+    completed = _next_of_completed(view, link_seconds, save_seconds, wait)
+    return completed + _about_inspection(view)
 
 
 def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
@@ -100,6 +101,14 @@ def _next_of_failed(job: Job | None) -> str:
         "charges a new job: change the inputs first, or ask the user. Whether PixelDojo refunds "
         "failed jobs is not known."
     )
+
+
+def _about_inspection(view: JobView) -> str:
+    """What differs may be what the user wanted; whether it is a fault, only the user can say."""
+    found = (view.record and view.record.inspection) or ()
+    if all(each.what == "inspection" for each in found):
+        return ""
+    return " Tell the user also what the inspection found; a new take would be paid again."
 
 
 def _next_of_completed(

@@ -12,20 +12,20 @@ from urllib.parse import quote
 from wan_mcp.errors import Charged, OutcomeUnknown, WanError
 from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers.next_steps import about_joined, next_of_job, next_of_list
-from wan_mcp.surface.answers.text import both_statuses, list_summary
+from wan_mcp.surface.answers.progress import is_from_elsewhere, typical_duration
+from wan_mcp.surface.answers.text import list_summary
 from wan_mcp.wording import duration, is_or_are, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from wan_mcp.ledger.status import JobView, Look
+    from wan_mcp.ledger.status import JobView
 
 STALE_SECONDS = 60.0
 """An answer says how old the facts about a running job are when they are older than this."""
 LIST_STALE_SECONDS = 15.0
 """The same for a list. A job that somebody waits for is read at least this often."""
-_REPORTED_DURATION = "jobs have been reported to take 30 s to 6 min"
 _IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
 """What stays as it is in a link: every character that has a meaning there (RFC 3986)."""
 _RESOLUTION = "480"
@@ -48,12 +48,6 @@ _MAX_LINK_CHARACTERS = 2_048
 shows it whole."""
 DEFECT_PAUSE_SECONDS = 10
 """How long to wait before a free call that met a defect is repeated (ours)."""
-_PROGRESS = {
-    JobStatus.SUBMITTING: "the request is on its way",
-    JobStatus.UNKNOWN: "not known whether a job was started; looking for it",
-    JobStatus.NOT_SENT: "no job came of the request",
-    JobStatus.REFUSED: "the request was turned down",
-}
 
 
 def submit_result(view: JobView, *, now: datetime) -> JobResult:
@@ -82,7 +76,7 @@ def look_result(view: JobView, *, now: datetime, typical: float | None = None) -
     if view.status is JobStatus.RUNNING:
         result.message += _error_and_age(view, now)
         if typical is not None:
-            result.message += f" {_typical(typical).capitalize()}."
+            result.message += f" {typical_duration(typical).capitalize()}."
     return result
 
 
@@ -110,6 +104,7 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
         saved_path=None if record is None else record.saved_path,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
+        inspection=_inspection(view),
         credit_cost=job.credit_cost,
         credit_estimate=_estimate(view, job),
         # The ledger keeps the balance of the submit, which is out of date in a later answer.
@@ -199,25 +194,6 @@ def ascii_link(link: str | None) -> str | None:
     return link and quote(link, safe=_IN_A_LINK, errors="replace")
 
 
-def progress_note(look: Look, typical: float | None = None) -> str:
-    """One line for a person who waits.
-
-    Args:
-        typical: seconds that this account's jobs typically take; None when that is not known.
-    """
-    if isinstance(look, WanError):
-        return f"{look.what} Still waiting."
-    known = look.elapsed_seconds is not None and not _from_elsewhere(look)
-    since = f"{duration(look.elapsed_seconds or 0)}: " if known else ""
-    if look.last_error is not None:
-        return f"{since}{look.last_error.what} Still waiting."
-    if look.status in _PROGRESS:
-        return f"{since}{_PROGRESS[look.status]}"
-    usual = f"; {_typical(typical)}" if look.status is JobStatus.RUNNING else ""
-    vendor_status = look.job.vendor_status if look.job else ""
-    return f"{since}the job is {both_statuses(look.status, vendor_status)}{usual}"
-
-
 def _error_and_age(view: JobView, now: datetime) -> str:
     """Why the look failed, and how old the facts are where that matters."""
     what = "" if view.last_error is None else f" {view.last_error.what}"
@@ -225,12 +201,6 @@ def _error_and_age(view: JobView, now: datetime) -> str:
     age = (now - reported).total_seconds() if reported else 0.0
     is_old = age >= STALE_SECONDS or (view.last_error is not None and age > 0)
     return what + (f" This was its state {duration(age)} ago." if is_old else "")
-
-
-def _typical(seconds: float | None) -> str:
-    if seconds is None:
-        return _REPORTED_DURATION
-    return f"half of this account's last jobs took less than {duration(seconds)}"
 
 
 def _job_charged(view: JobView, job: Job) -> Charged:
@@ -264,20 +234,20 @@ def _left_out(count: int) -> str:
     )
 
 
+def _inspection(view: JobView) -> list[str] | None:
+    found = view.record and view.record.inspection
+    return None if found is None else [str(each) for each in found]
+
+
 def _estimate(view: JobView, job: Job) -> float | None:
     is_needless = view.status in _FREE or view.estimate == job.credit_cost
     return None if is_needless else view.estimate
 
 
 def _elapsed(view: JobView) -> int | None:
-    if view.elapsed_seconds is None or view.status not in _UNFINISHED or _from_elsewhere(view):
+    if view.elapsed_seconds is None or view.status not in _UNFINISHED or is_from_elsewhere(view):
         return None
     return int(view.elapsed_seconds)
-
-
-def _from_elsewhere(view: JobView) -> bool:
-    """Whether the job was submitted without our ledger, which then cannot know when it began."""
-    return view.record is not None and view.record.from_elsewhere
 
 
 def _message(view: JobView, bought: bool) -> str:

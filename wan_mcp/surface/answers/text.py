@@ -20,6 +20,7 @@ def text(result: JobResult | JobList) -> str:
         result,
         f"Film: {result.video_url}" if result.video_url else "",
         _saved_file(result),
+        _inspection(result),
         f'PixelDojo\'s reason: "{result.error}"' if result.error else "",
         _expiry(result),
         _job(result),
@@ -68,6 +69,13 @@ def _saved_file(result: JobResult) -> str:
         return ""
     where = f" at {result.saved_path}" if result.saved_path else ""
     return f"Saved{where} ({result.size:,} bytes, SHA-256 {result.sha256})."
+
+
+def _inspection(result: JobResult) -> str:
+    if result.inspection is None:
+        return ""
+    found = "; ".join(result.inspection) or "nothing differs from the order"
+    return f"Inspection of the film: {found}."
 
 
 def _expiry(result: JobResult) -> str:

@@ -1,4 +1,4 @@
-"""Lines of JSON-RPC: read with a limit, understood, or refused with the id that can be read.
+"""Lines of JSON-RPC: understood, or refused with the id that can be read.
 
 A client whose request gets no answer waits for its own timeout. So a line that is no message, but
 shows that it is a request and what its id is, gets an error. Without an id there is no valid error
@@ -6,22 +6,14 @@ before revision 2025-11-25, so such a line (garbage, a batch) gets no answer.
 """
 
 import json
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mcp.types import ErrorData, JSONRPCError, JSONRPCMessage, jsonrpc_message_adapter
 
-logger = logging.getLogger(__name__)
+from wan_mcp.front_desk.lines import MAX_LINE_BYTES, Line, LongLine
 
-MAX_LINE_BYTES = 4 * 1024 * 1024
-"""The longest line that is read, with its line end."""
-
-_ENDS = 1_000
-"""Bytes at each end of a longer line in which its id is looked for."""
 _INVALID_REQUEST = -32600
 _MEMBER = r'"(\w{1,20})"\s*:\s*("[^"\\]{0,200}"|-?\d{1,18})'
 # Both reach no nested object: only plain members stand between them and the outermost brace.
@@ -38,32 +30,6 @@ class Unreadable:
     """
 
     answer: JSONRPCError
-
-
-@dataclass(frozen=True)
-class LongLine:
-    """The two ends of a line that was too long to keep."""
-
-    head: bytes
-    tail: bytes
-
-
-Line = bytes | LongLine
-
-
-def lines(stdin: int) -> Iterator[Line]:
-    """Every line up to MAX_LINE_BYTES; of a longer one only its ends are kept."""
-    with open(stdin, "rb", closefd=False) as pipe, suppress(OSError):  # a reset socket is the end
-        while line := pipe.readline(MAX_LINE_BYTES + 1):
-            if len(line) <= MAX_LINE_BYTES:
-                yield line
-                continue
-            logger.warning("wan-mcp: ignored a line of more than %d bytes", MAX_LINE_BYTES)
-            head, tail = line[:_ENDS], line[-_ENDS:]
-            while line and not line.endswith(b"\n"):
-                line = pipe.readline(MAX_LINE_BYTES)
-                tail = (tail + line)[-_ENDS:]
-            yield LongLine(head, tail)
 
 
 def decoded(line: Line) -> JSONRPCMessage | Unreadable | None:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from wan_mcp.transports.lines import LongLine, Unreadable, decoded
+from wan_mcp.front_desk.lines import LongLine
+from wan_mcp.transports.messages import Unreadable, decoded
 
 LONG = "x" * 2_000
 

@@ -1,0 +1,88 @@
+"""A longer history makes no read of the ledger longer."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.ledger.test_statements import EVERY_FIELD, PUBLIC, VALUES, every_step
+from wan_mcp.ledger.record import LIVE, State
+from wan_mcp.ledger.statements import INSERT_JOB, Statement
+
+NOW = 1.8e9
+SHORT, LONG = 150, 1_500
+READS = {name: each for name, each in PUBLIC.items() if each.sqlite.startswith("SELECT")}
+ENDS = sorted(set(State) - LIVE)
+
+
+@pytest.fixture(scope="module")
+def ledgers() -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection]]:
+    """One with a short history, and one with a history ten times as long."""
+    with closing(history(SHORT)) as short, closing(history(LONG)) as long:
+        yield short, long
+
+
+def history(length: int) -> sqlite3.Connection:
+    """A ledger with so many ended jobs from before this day; none of its newest was ever lost."""
+    ledger = sqlite3.connect(":memory:")
+    for statement in every_step():
+        ledger.execute(statement)
+    ends = [end for end in ENDS if end is not State.LOST]
+    rows = [ended(number, ends[number % len(ends)], length) for number in range(length)]
+    rows += [ended(length + number, state, length) for number, state in enumerate(sorted(LIVE))]
+    ledger.executemany(INSERT_JOB.sqlite, rows)
+    return ledger
+
+
+def ended(number: int, state: State, length: int) -> dict[str, object]:
+    at = NOW - 100_000 - 60 * (length - number)
+    row: dict[str, object] = dict.fromkeys(EVERY_FIELD)
+    return (
+        row
+        | {
+            "submission_id": f"sub_{number}",
+            "account": "me",
+            "state": str(state),
+            "job_id": f"job-{number}",
+            "dedupe_key": f"{number:064}",
+            "exact_key": f"{number:064}",
+            "arguments": "{}",
+            "vendor_status": "",
+            "owner": "a process",
+            "credit_cost": float(number % 20),
+            "created_at": at,
+            "accepted_at": at,
+            "ended_at": None if state in LIVE else at + 60,
+            "saved_path": "/videos/a.mp4",
+            "video_url": "https://films.example/a.mp4",
+        }
+        | dict.fromkeys(("seed_generated", "checks", "proof_readings"), 0)
+    )
+
+
+def steps(ledger: sqlite3.Connection, statement: Statement) -> int:
+    """How many instructions SQLite takes: a figure that no other load of the machine changes."""
+    count = 0
+
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    ledger.set_progress_handler(step, 1)
+    names = re.findall(r":([a-z_0-9]+)", statement.sqlite)
+    ledger.execute(statement.sqlite, {name: VALUES[name] for name in names}).fetchall()
+    ledger.set_progress_handler(None, 0)
+    return count
+
+
+@pytest.mark.parametrize("name", READS)
+def test_read_takes_no_longer_in_a_history_ten_times_as_long(
+    ledgers: tuple[sqlite3.Connection, sqlite3.Connection], name: str
+) -> None:
+    """Every statement that only reads, those of the claim and of the list among them. (ours)"""
+    before, after = (steps(ledger, READS[name]) for ledger in ledgers)
+
+    assert after < before + SHORT

@@ -1,0 +1,71 @@
+"""What a running server does while nobody calls."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import wan_mcp
+
+FIRST_PAYMENT = """
+import json, sys
+
+import anyio
+from mcp.client import Client
+
+from wan_mcp import app
+from wan_mcp.sandbox import Sandbox, serve
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
+
+app.OPEN_AFTER_SECONDS = 0
+
+
+async def pay(sandbox: Sandbox) -> None:
+    account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+    settings = Settings.read({**account, "WAN_MCP_DATA_DIR": sys.argv[1]})
+    inputs = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
+    async with Client(build_server(settings, local=True)) as client:
+        while app.FIRST_PAYMENT[-1] not in sys.modules:
+            await anyio.sleep(0)
+        old = {*sys.modules}
+        answer = await client.call_tool("replace_character", inputs)
+        job_id = answer.structured_content["job_id"]
+        print(json.dumps([job_id, sorted({*sys.modules} - old)]))
+
+
+async def main() -> None:
+    async with anyio.create_task_group() as tasks:
+        opened = []
+        ready = anyio.Event()
+
+        def announce(sandbox: Sandbox) -> None:
+            opened.append(sandbox)
+            ready.set()
+
+        tasks.start_soon(lambda: serve(0, announce=announce))
+        await ready.wait()
+        await pay(opened[0])
+        tasks.cancel_scope.cancel()
+
+
+anyio.run(main)
+"""
+
+
+def test_first_payment_finds_its_modules_imported(tmp_path: Path) -> None:
+    """They are imported while the host thinks (ours)."""
+    outside = {"httpx", "truststore", "sqlite3"}
+    house = str(Path(wan_mcp.__file__).parents[1])
+    paid = subprocess.run(
+        [sys.executable, "-c", FIRST_PAYMENT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": house},
+    )
+    job_id, loaded = json.loads(paid.stdout)
+
+    assert job_id
+    assert not [name for name in loaded if name.split(".")[0] in {"wan_mcp", *outside}]

@@ -1,0 +1,73 @@
+"""Finds the request that a new one would repeat: the same inputs, in whatever spelling."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from wan_mcp.ledger import rules
+from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.contract import Claim
+from wan_mcp.ledger.fingerprint import Fingerprint
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.rows import Rows
+from wan_mcp.models import Replacement
+
+MOST_JUST_ENDED = 50
+"""So many of the newest ended requests are compared with one in another spelling (ours)."""
+
+
+class EqualRequests:
+    """The search for an equal request, inside a transaction of the ledger.
+
+    Args:
+        rows: the records.
+        now: the date and time by the engine's clock.
+    """
+
+    def __init__(self, rows: Rows, now: Callable[[], datetime]) -> None:
+        self._rows = rows
+        self._now = now
+
+    def find(self, account: str, wanted: Replacement) -> Claim | None:
+        """The newest request that a new one would repeat; None if it repeats none."""
+        for fingerprint, seed in rules.lookups(account, wanted):
+            found = self._live(account, fingerprint, seed)
+            if found := found or self._just_ended(account, fingerprint, seed):
+                differs = found.exact_key != fingerprint.exact_key
+                return Claim(found, created=False, query_differs=differs)
+        return self._in_another_spelling(account, wanted)
+
+    def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
+        # Their keys differ, so they are compared one by one: what is live, and what ended just now.
+        now = self._now()
+        recent = self._rows.find(
+            sql.LIVE_OR_JUST_ENDED,
+            account=account,
+            limit=MOST_JUST_ENDED,
+            since=now - rules.REPEAT_WINDOW,
+            until=now + rules.REPEAT_WINDOW,
+        )
+        for fingerprint, seed in rules.lookups(account, wanted):
+            for record in recent:
+                if rules.is_another_spelling(record, fingerprint, seed, now):
+                    differs = fingerprint.has_query or record.exact_key != record.dedupe_key
+                    return Claim(record, created=False, query_differs=differs)
+        return None
+
+    def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
+        return self._rows.first(
+            sql.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
+        )
+
+    def _just_ended(
+        self, account: str, fingerprint: Fingerprint, seed: int | None
+    ) -> Record | None:
+        now = self._now()
+        return self._rows.first(
+            sql.ENDED_EQUAL,
+            account=account,
+            exact_key=fingerprint.exact_key,
+            seed=seed,
+            since=now - rules.REPEAT_WINDOW,
+            # A record that a wrong clock dated must not be the answer for years.
+            until=now + rules.REPEAT_WINDOW,
+        )

@@ -1,0 +1,72 @@
+"""Paid jobs that could not be written to the ledger, each in a small file beside its folder.
+
+A server whose ledger was taken away has perhaps a paid request in the air. It keeps the job here,
+and the next server that opens the right ledger takes it in.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.rows import KeptJob
+from wan_mcp.ledger.sqlite.folder import give_to_owner_of
+from wan_mcp.models import Job
+
+logger = logging.getLogger(__name__)
+
+
+class KeptJobs:
+    """The files of one ledger.
+
+    Args:
+        folder: the ledger's own. The files lie in a folder beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._ledger = folder
+        self.folder = folder.with_name(f"{folder.name}-paid-jobs")
+
+    def keep(self, record: Record, job: Job) -> Path:
+        """Write a paid job to the disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / f"{record.submission_id}.json"
+        part = path.with_suffix(f".{os.getpid()}")
+        content = json.dumps(
+            {"record": record.model_dump(mode="json"), "job": job.model_dump(mode="json")}
+        )
+        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(file, "w") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+        with suppress(OSError):  # the ledger's folder may be gone, and the job is kept
+            give_to_owner_of(self._ledger, self.folder, path)
+        return path
+
+    def all(self) -> Iterator[KeptJob]:
+        """What is kept now. A file that cannot be read stays where it is."""
+        try:
+            paths = sorted(self.folder.glob("*.json"))
+        except OSError:
+            return
+        for path in paths:
+            try:
+                content = json.loads(path.read_bytes())
+                record = Record.model_validate(content["record"])
+                job = Job.model_validate(content["job"])
+            except (OSError, ValueError, KeyError, TypeError, ValidationError):
+                logger.error("a paid job is kept in %s, and it cannot be read", path)
+                continue
+            yield KeptJob(record, job, partial(path.unlink, missing_ok=True))
