@@ -688,7 +688,7 @@ def test_call_that_may_be_repeated_soon_says_in_how_many_seconds(name: str) -> N
 
 
 SAFE_SOON = {
-    *("RateLimited", "NotSent", "CouldNotFindOut", "Busy", "LimitReached: a minute"),
+    *("RateLimited", "NotSent", "CouldNotFindOut", "Busy", "LimitReached: a minute", "PriceRose"),
     f"equal request before: {State.NOT_SENT}",
 }
 
