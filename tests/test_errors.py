@@ -1,12 +1,19 @@
 """The error tree: what each error says about the charge and the next step."""
 
+import importlib
 import inspect
+import pkgutil
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+import wan_mcp
 from wan_mcp import errors
 from wan_mcp.errors import (
+    SOON_SECONDS,
     Busy,
     CouldNotFindOut,
     NotFound,
@@ -17,6 +24,12 @@ from wan_mcp.errors import (
     Rejected,
     WanError,
 )
+from wan_mcp.inputs.preflight import UnusableInput
+from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable, NothingToRead
+from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, PriceRose
+from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
+from wan_mcp.surface.answers.results import defect_result, failure_result
+from wan_mcp.surface.consent import NotConfirmed
 
 TREE = [
     error_class
@@ -100,6 +113,85 @@ def test_error_that_may_be_repeated_says_in_how_many_seconds(error_class: type[W
 
     assert (error.wait_seconds is None) == (not error.retry_safe)
     assert error.wait_seconds is None or 1 <= error.wait_seconds <= 120
+
+
+def every_error() -> set[type[WanError]]:
+    """All classes of all rooms."""
+    for module in pkgutil.walk_packages(wan_mcp.__path__, "wan_mcp."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, known = {WanError}, set[type[WanError]]()
+    while found > known:
+        known = set(found)
+        found |= {sub for one in known for sub in one.__subclasses__()}
+    # Only a class with a code is raised; the others group them.
+    return {one for one in found if hasattr(one, "code") and one.__module__.startswith("wan_mcp.")}
+
+
+MONTH = FreesAt(2_592_000, datetime(2026, 12, 23, tzinfo=UTC))
+LIMIT: dict[str, Any] = {"setting": "WAN_MCP_X", "limit": 1, "used": 1}
+ANSWERS: list[tuple[WanError, str, int | None]] = [
+    (errors.InvalidArguments("x"), "no", None),
+    (errors.NoKey("x"), "no", None),
+    (errors.Unauthorized("x"), "no", None),
+    (errors.OutOfCredits("x"), "no", None),
+    (errors.NotAllowed("x"), "no", None),
+    (NotFound("x"), "no", None),
+    (Rejected("x"), "no", None),
+    (UnusableInput("x"), "no", None),
+    (NotConfirmed("x"), "no", None),
+    (LedgerUnavailable("x"), "no", None),
+    (LedgerUnavailable("x", transient=True), "no", 60),
+    (NothingToRead("x"), "no", None),
+    (NothingToRead("x", transient=True), "no", 60),
+    (LedgerChanged("x", next_step="Look."), "no", None),
+    (UnsuitableFolder("x"), "no", None),
+    (LimitReached("x", **LIMIT), "no", None),
+    (LimitReached("x", **LIMIT, frees_at=replace(MONTH, seconds=7.5)), "no", 8),
+    (LimitReached("x", **LIMIT, frees_at=MONTH), "no", 2_592_000),
+    (PriceRose("x"), "no", 1),
+    (RateLimited("x"), "no", 60),
+    (RateLimited("x", retry_after=0), "no", 1),
+    (RateLimited("x", retry_after=300), "no", 300),
+    (NotSent("x"), "no", 10),
+    (NotSent("x", transient=False), "no", None),
+    (CouldNotFindOut("x"), "no", 60),
+    (CouldNotFindOut("x", retry_after=300), "no", 300),
+    (CouldNotFindOut("x", transient=False), "no", None),
+    (Busy("x", retry_after=5), "no", 5),
+    (OutcomeUnknown("x"), "unknown", None),
+    (Fenced("x"), "unknown", None),
+]
+"""Each error with what it says of the charge, and the seconds after which it may be repeated."""
+
+
+def test_no_error_of_any_room_is_missing_in_the_table() -> None:
+    """A new error is decided about, and not only inherited (ours)."""
+    assert {type(error) for error, *_ in ANSWERS} == every_error()
+
+
+@pytest.mark.parametrize(("error", "charged", "seconds"), ANSWERS, ids=lambda v: type(v).__name__)
+def test_every_error_says_whether_it_was_charged_and_when_it_may_be_repeated(
+    error: WanError, charged: str, seconds: int | None
+) -> None:
+    """Only what helps within two minutes and cannot be paid twice is safe, with its time (ours)."""
+    result = failure_result(error)
+    soon = seconds is not None and seconds <= SOON_SECONDS
+
+    assert (result.charged, result.retry_after_seconds) == (charged, seconds)
+    assert result.retry_safe is soon
+    assert not (soon and charged != "no")
+    assert (result.message, result.next) == (error.what, error.next_step)
+    assert result.next.endswith(".")
+
+
+@pytest.mark.parametrize("paid", [False, True])
+def test_defect_of_a_paid_tool_is_not_repeated_and_that_of_a_free_one_is(paid: bool) -> None:
+    """Nobody knows how far a paid call came before its defect (ours)."""
+    result = defect_result("tool", paid=paid)
+
+    assert (result.charged, result.retry_safe) == (("unknown", False) if paid else ("no", True))
+    assert (result.retry_after_seconds is None) == paid
 
 
 def test_id_that_is_not_found_leads_to_the_list_of_ids() -> None:

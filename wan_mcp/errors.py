@@ -203,8 +203,8 @@ class NotSent(WanError):
         "the proxy settings and PIXELDOJO_API_BASE."
     )
 
-    def __init__(self, what: str, *, transient: bool = True) -> None:
-        super().__init__(what, next_step=None if transient else _ASK_FIRST)
+    def __init__(self, what: str, *, transient: bool = True, next_step: str | None = None) -> None:
+        super().__init__(what, next_step=next_step or (None if transient else _ASK_FIRST))
         self.transient = transient
         self.retry_safe = transient
 

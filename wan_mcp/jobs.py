@@ -177,17 +177,24 @@ class Jobs:
         view = await self._settled(claim, ANSWER_SECONDS)
         return replace(view, joined=True, query_differs=claim.query_differs)
 
-    async def submit(self, wanted: Replacement, estimate: float | None = None) -> JobView:
+    async def submit(
+        self,
+        wanted: Replacement,
+        estimate: float | None = None,
+        agreed: float | None = None,
+    ) -> JobView:
         """Pay for a request at most once. If an equal request exists already, return its job.
 
         It answers within ANSWER_SECONDS, with the status "submitting" if the payment takes
         longer. If this call is cancelled, the payment continues.
 
         Args:
-            estimate: the price in credits to which a person has agreed; None to ask PixelDojo.
+            estimate: the expected price in credits, if it is known already; None to ask PixelDojo.
+            agreed: the price in credits to which a person has agreed; None if nobody was asked, or
+                about a price that is not known.
 
         Raises:
-            Refused, NotSent: nothing was charged.
+            Refused, NotSent: nothing was charged. PriceRose: the person has to be asked again.
             OutcomeUnknown: a charge is possible, by this call or by the equal one before it.
         """
         until = self.clock.monotonic() + ANSWER_SECONDS
@@ -197,7 +204,7 @@ class Jobs:
         with anyio.CancelScope(shield=True):  # a claimed record must not stay without payment
             # asyncio's shield too: anyio's does not hold when asyncio itself cancels the task.
             claim = await asyncio.shield(
-                asyncio.create_task(self._claim(wanted, estimate, report.source))
+                asyncio.create_task(self._claim(wanted, estimate, agreed, report.source))
             )
         left = until - self.clock.monotonic()
         view = await self._settled(claim, left)
@@ -283,7 +290,11 @@ class Jobs:
         return await self.estimate() if agreed is None else agreed
 
     async def _claim(
-        self, wanted: Replacement, estimate: float | None, source: SourceClip
+        self,
+        wanted: Replacement,
+        estimate: float | None,
+        agreed: float | None,
+        source: SourceClip,
     ) -> Claim:
         seed = secrets.randbelow(2**31)
         claim = await self._ledger.claim(
@@ -293,6 +304,7 @@ class Jobs:
             estimate=estimate,
             videos=self._videos,
             source=source,
+            agreed=agreed,
         )
         if claim.created:
             self._payments.start(

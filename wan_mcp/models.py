@@ -170,8 +170,9 @@ class JobResult(BaseModel):
         elapsed_seconds: how long a job that has not ended has been running.
         error: PixelDojo's reason for a failed job.
         charged: whether this very call cost credits.
-        job_charged: whether the job cost credits, whichever call bought it; it stays "yes" for a
-            job that failed, because refunds are not documented. Left out where there is no job.
+        job_charged: whether the job cost credits, whichever call bought it. A job that failed, or
+            that PixelDojo no longer knows, was charged what PixelDojo named, because refunds are
+            not documented; if it named nothing, this is "unknown". Left out where there is no job.
         retry_safe: whether repeating the same call within two minutes makes sense, and cannot pay
             twice; only set when the call failed.
         retry_after_seconds: how long to wait before that. It is also set where the wait is longer

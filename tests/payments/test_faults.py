@@ -221,8 +221,8 @@ async def test_a_2xx_without_a_usable_id_is_unknown(session: Session, name: str)
     answer = await session.submit()
 
     assert outcome_of(answer) == UNKNOWN
-    # A web page is no evidence of a charge.
-    assert ("very likely" in answer.text) is (name != "HTML")
+    # A web page is no evidence of a charge, and an empty answer is none either.
+    assert ("very likely" in answer.text) is (name not in ("HTML", "nothing"))
     assert len(session.sandbox.seen("POST", "*")) == 1
     assert len(session.sandbox.charges) == 1
 

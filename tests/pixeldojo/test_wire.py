@@ -139,7 +139,7 @@ def test_id_is_salvaged_from_a_damaged_answer(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        *[b"", b"null", b"[]", b"{}", b"OK", b'"job_1"', b'{"jobId": 7}', b'{"jobId": null}'],
+        *[b"null", b"[]", b"{}", b"OK", b'"job_1"', b'{"jobId": 7}', b'{"jobId": null}'],
         *[b'{"jobId": ""}', b'{"jobId": "../../api-keys"}', b'{"jobId": "a b"}', b'{"id": "j"}'],
         *[b'{"jobId": "job_1', b'{"jobId": "' + b"a" * 129 + b'"}', b'{"jobId": ["job_1"]}'],
         *[b'{"jobId": "-x"}', b'{"jobId": "a/b"}', b'{"jobId": "\\u202ejob"}'],
@@ -619,10 +619,18 @@ def test_any_json_is_read_or_called_unreadable(document: object) -> None:
             assert unreadable.what.isascii()  # noqa: PT017 - that it raises is not the claim
 
 
-@pytest.mark.parametrize("content_type", ["text/html", ""])
-def test_page_in_place_of_the_answer_is_no_evidence_of_a_charge(content_type: str) -> None:
+PAGE = b"\n<html><form>Accept the terms</form>"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(PAGE, "text/html"), (PAGE, ""), (b"", ""), (b"\r\n ", "application/json")],
+)
+def test_page_or_nothing_in_place_of_the_answer_is_no_evidence_of_a_charge(
+    body: bytes, content_type: str
+) -> None:
     """The login page of a network answers 200 to everything (observed elsewhere)."""
-    page = Reply(200, b"\n<html><form>Accept the terms</form>", content_type=content_type)
+    page = Reply(200, body, content_type=content_type)
 
     with pytest.raises(OutcomeUnknown, match="does not tell whether a job was started") as caught:
         wire.accepted(page)

@@ -8,12 +8,12 @@ import anyio
 import pytest
 
 from wan_mcp import errors
-from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, WanError
+from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
+from wan_mcp.ledger.spending_limits import InFlightJob, SpendingLimits
 from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
 from wan_mcp.models import Difference, Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
@@ -177,7 +177,11 @@ LOOKS: dict[str, JobView] = {
     ),
     "failed": of_job(FAILED),
     "failed, no reason": of_job(FAILED.model_copy(update={"error": None})),
+    "failed, no cost": of_job(FAILED.model_copy(update={"credit_cost": None}), estimate=10),
     "lost": LOST,
+    "lost, cost named": replace(
+        LOST, job=FAILED.model_copy(update={"status": JobStatus.LOST, "error": None})
+    ),
     "unknown": after(UNKNOWN, 125),
     "unknown, not looked for": of_request(State.UNKNOWN),
     "unknown, looked for once": of_request(State.UNKNOWN, checks=1, findings="None there."),
@@ -253,8 +257,8 @@ class Spent:
         return [14.5] * 6
 
 
-def _limit_reached(limits: SpendingLimits) -> WanError:
-    with pytest.raises(LimitReached) as caught:
+def _refused(limits: SpendingLimits) -> WanError:
+    with pytest.raises(Refused) as caught:
         spending_limits.check(limits, NOW, 10, Spent())
     return caught.value
 
@@ -269,10 +273,11 @@ FAILURES: dict[str, WanError] = {
         )
     },
     "NotConfirmed": consent.NotConfirmed("It happened."),
-    "LimitReached: a job": _limit_reached(SpendingLimits(9, None, None, None)),
-    "LimitReached: a day": _limit_reached(SpendingLimits(None, 200, None, None)),
-    "LimitReached: in flight": _limit_reached(SpendingLimits(None, None, 2, None)),
-    "LimitReached: a minute": _limit_reached(SpendingLimits(None, None, None, 6)),
+    "PriceRose": _refused(SpendingLimits(None, None, None, None, agreed=9)),
+    "LimitReached: a job": _refused(SpendingLimits(9, None, None, None)),
+    "LimitReached: a day": _refused(SpendingLimits(None, 200, None, None)),
+    "LimitReached: in flight": _refused(SpendingLimits(None, None, 2, None)),
+    "LimitReached: a minute": _refused(SpendingLimits(None, None, None, 6)),
     "RateLimited for long": RateLimited("It happened.", retry_after=300),
     "NotSent, for good": errors.NotSent("It happened.", transient=False),
     "CouldNotFindOut, for good": errors.CouldNotFindOut("It happened.", transient=False),

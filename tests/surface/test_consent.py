@@ -11,8 +11,11 @@ import pytest
 from mcp.client import Client
 from mcp.types import ElicitResult, ErrorData
 
+from wan_mcp.ledger.contract import Claim
+from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
@@ -96,6 +99,40 @@ async def test_answer_of_an_odd_shape_is_no_yes(
 
     assert (refused["code"], refused["charged"]) == ("not_confirmed", "no")
     assert sandbox.charges == []
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_price_that_rises_after_the_question_is_not_paid_without_another_question(
+    open_host: Open, sandbox: Sandbox, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person said yes to a price, and another server may hear of a higher one (ours)."""
+    questions: list[str] = []
+
+    async def yes(context: object, params: Any) -> ElicitResult:
+        questions.append(params.message)
+        return ElicitResult(action="accept", content={"spend": True})
+
+    async with open_host(yes, mode) as client:
+        claim = ThreadedLedger.claim
+
+        async def after_a_rise(ledger: ThreadedLedger, *args: Any, **named: Any) -> Claim:
+            monkeypatch.setattr(Transactions, "charges", lambda *_: [Charge({"seconds": 5}, 60)])
+            return await claim(ledger, *args, **named)
+
+        monkeypatch.setattr("wan_mcp.ledger.threaded.ThreadedLedger.claim", after_a_rise)
+        refused = await submit(client, sandbox)
+        charges = list(sandbox.charges)
+        paid = await submit(client, sandbox)
+
+    assert (refused["code"], refused["charged"], refused["retry_safe"]) == (
+        "price_rose",
+        "no",
+        True,
+    )
+    assert charges == []
+    assert paid["charged"] == "yes"
+    assert ["about 10 " in questions[0], "about 60 " in questions[1]] == [True, True]
+    assert (len(questions), len(sandbox.charges)) == (2, 1)
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

@@ -45,8 +45,8 @@ from wan_mcp.surface.video_views import without_unreachable_file
 patient = settings(deadline=None)  # a busy machine is no defect
 
 
-def result_of(view: JobView, *, charged: bool = False) -> JobResult:
-    return results.job_result(view, now=NOW, charged=charged)
+def result_of(view: JobView, *, bought: bool = False) -> JobResult:
+    return results.job_result(view, now=NOW, bought=bought)
 
 
 def set_fields(result: JobResult) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def test_next_step_of_a_failed_job_depends_on_whether_there_is_a_reason() -> Non
 
 
 def test_lost_job_is_not_a_failed_one() -> None:
-    """It was paid, so no next step may send a model to buy it again unawares (ours)."""
+    """It may have been paid, so no next step may send a model to buy it again unawares (ours)."""
     result = result_of(LOST)
 
     assert (result.status, result.error, result.code) == ("lost", None, None)
     assert LOST.why in result.message
-    assert "charged again" in result.next
+    assert "a new job, charged on its own" in result.next
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_cost_that_differs_from_the_estimate_is_in_the_message() -> None:
 
 def test_balance_is_given_only_by_the_call_that_bought() -> None:
     """Only PixelDojo's answer to a submit has it; the ledger's figure is an old one (ours)."""
-    assert result_of(of_job(ACCEPTED), charged=True).credits_remaining == 90.5
+    assert result_of(of_job(ACCEPTED), bought=True).credits_remaining == 90.5
     assert result_of(of_job(ACCEPTED)).credits_remaining is None
 
 
@@ -609,7 +609,10 @@ def test_answer_has_at_most_50_rows_and_counts_the_rest() -> None:
         (SUBMITS["joined: running"], "yes"),
         (LOOKS["completed"], "yes"),
         (LOOKS["failed"], "yes"),
-        (LOOKS["lost"], "yes"),
+        (LOOKS["failed, no cost"], "unknown"),
+        (LOOKS["lost"], "unknown"),
+        (LOOKS["lost, cost named"], "yes"),
+        (replace(SUBMITS["joined: running"], end_is_unconfirmed=True), "unknown"),
         (LOOKS["unknown"], "unknown"),
         (LOOKS["not sent"], "no"),
         (LOOKS["refused"], "no"),
@@ -622,6 +625,33 @@ def test_one_look_tells_whether_the_job_cost_credits(view: JobView, charged: str
 
     assert (result.charged, result.job_charged) == ("no", charged)
     assert f"Charged for the job: {charged}." in text(result)
+
+
+@pytest.mark.parametrize(
+    ("cost", "unconfirmed", "charged"),
+    [
+        *[(10, False, "yes"), (10, True, "yes"), (None, False, "yes"), (None, True, "unknown")],
+        *[(0, False, "no"), (0, True, "no")],
+    ],
+)
+def test_call_that_bought_a_job_says_of_itself_what_it_says_of_the_job(
+    cost: float | None, unconfirmed: bool, charged: str
+) -> None:
+    """A free job is not charged by its call; an answer that it failed proves no charge (ours)."""
+    bought = of_job(ACCEPTED.model_copy(update={"credit_cost": cost}))
+    result = results.submit_result(replace(bought, end_is_unconfirmed=unconfirmed), now=NOW)
+
+    assert (result.charged, result.job_charged) == (charged, charged)
+
+
+@pytest.mark.parametrize("name", ["failed, no cost", "lost"])
+def test_job_without_a_video_or_a_named_cost_is_not_said_to_be_paid(name: str) -> None:
+    """What becomes of the charge is not documented (vendor)."""
+    said = text(result_of(LOOKS[name]))
+
+    assert "Charged for the job: unknown. PixelDojo named no cost" in said
+    assert "was paid" not in said
+    assert "expected to cost" not in said
 
 
 # A call that failed
@@ -658,7 +688,7 @@ def test_call_that_may_be_repeated_soon_says_in_how_many_seconds(name: str) -> N
 
 
 SAFE_SOON = {
-    *("RateLimited", "NotSent", "CouldNotFindOut", "Busy", "LimitReached: a minute"),
+    *("RateLimited", "NotSent", "CouldNotFindOut", "Busy", "LimitReached: a minute", "PriceRose"),
     f"equal request before: {State.NOT_SENT}",
 }
 
@@ -781,17 +811,17 @@ VIEWS = st.builds(view_of_record, WITH_JOB | WITHOUT_JOB)
 
 
 @patient
-@given(view=VIEWS, charged=st.booleans(), elapsed=st.none() | st.floats(0, 1e6))
+@given(view=VIEWS, bought=st.booleans(), elapsed=st.none() | st.floats(0, 1e6))
 def test_every_view_is_answered_with_its_money_and_its_next_step(
-    view: JobView, charged: bool, elapsed: float | None
+    view: JobView, bought: bool, elapsed: float | None
 ) -> None:
     """Whatever the ledger holds (ours)."""
-    result = result_of(replace(view, elapsed_seconds=elapsed), charged=charged)
+    result = result_of(replace(view, elapsed_seconds=elapsed), bought=bought)
     record = view.record
 
     assert record is not None
     assert (result.job_id, result.status) == (view.id, view.status)
-    assert result.charged == ("yes" if charged else "no")
+    assert result.charged == (result.job_charged if bought else "no")
     assert (result.credit_cost, result.seed) == (record.credit_cost, record.seed)
     assert result.video_url == record.video_url
     assert (result.error is not None) == bool(record.error and record.state is State.FAILED)

@@ -1004,7 +1004,7 @@ async def test_job_that_is_gone_is_lost(host: Host, tool: str, seconds: dict[str
     assert "asked several times in a row" in answer.data["message"]
     assert 'PixelDojo says: "No."' in answer.data["message"]
     assert "support" in answer.data["next"]
-    assert "charged again" in answer.data["next"]
+    assert "charged on its own" in answer.data["next"]
     assert "expires_at" not in answer.data
     assert later.data == answer.data
     assert found.data["status"] == "completed"

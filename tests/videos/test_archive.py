@@ -1156,6 +1156,42 @@ async def test_a_second_name_that_the_user_gave_to_a_video_is_no_obstacle(
 
 
 @posix_only
+async def test_killed_between_the_two_names_of_a_video_it_is_found_without_a_person(
+    saving: Saving,
+) -> None:
+    """In a folder of a group it was "a file of another user, remove it": a good video (ours)."""
+    video = await saving.keep()
+    saving.folder.chmod(0o775)
+    (saving.folder / f".{STEM}.0123456789abcdef.part").hardlink_to(video.path)
+
+    assert await saving.keep() == video
+    assert saving.downloads == 1
+    assert saving.names == [f".{STEM}.json", f"{STEM}.mp4"]
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "other", [f".{STEM}.0123456789abcdef.part", f".{STEM}.part", f".{STEM}.json"]
+)
+async def test_no_name_of_a_private_file_passes_for_a_video_or_removes_one(
+    saving: Saving, tmp_path: Path, other: str
+) -> None:
+    """Who may place files in the folder can also give one file both names (ours)."""
+    saving.folder.mkdir()
+    saving.folder.chmod(0o775)
+    secret = tmp_path / "secret"
+    secret.write_text("private")
+    for name in (f"{STEM}.mp4", other):
+        (saving.folder / name).hardlink_to(secret)
+
+    with pytest.raises(NotSaved, match="remove it"):
+        await saving.keep()
+
+    assert secret.read_text() == "private"
+    assert f"{STEM}.mp4" in saving.names
+
+
+@posix_only
 async def test_what_takes_the_name_at_the_last_moment_is_not_taken_for_the_video(
     saving: Saving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,27 @@ async def test_a_dead_link_is_given_up_after_ten_minutes(
     assert (len(archive.asked) > 20) == (not final)
 
 
+async def test_a_reason_is_written_once_for_as_long_as_it_is_the_same(
+    ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write is a change that all servers on the ledger look at (ours)."""
+    written: list[str] = []
+    write = ledger.coordination.not_saved_yet
+
+    async def counted(submission_id: str, why: str) -> None:
+        written.append(why)
+        await write(submission_id, why)
+
+    monkeypatch.setattr(ledger.coordination, "not_saved_yet", counted)
+    slow, full = NotSaved("It is slow.", final=False), NotSaved("It is full.", final=False)
+    archive = Archive([slow, slow, slow, full, full, slow])
+    await completed(ledger)
+    await save_for(10 * RETRY_SECONDS, archive, ledger, time)
+
+    assert len(archive.asked) > 6
+    assert written == ["It is slow.", "It is full.", "It is slow."]
+
+
 async def test_a_ledger_that_is_busy_ends_nothing(
     ledger: SQLiteLedger, time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

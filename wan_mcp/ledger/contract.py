@@ -139,6 +139,7 @@ class Ledger(Protocol):
         estimate: float | None,
         videos: VideoPolicy | None = None,
         source: SourceClip | None = None,
+        agreed: float | None = None,
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
@@ -152,9 +153,12 @@ class Ledger(Protocol):
                 known. If the last job like this one cost more, that is recorded as the estimate.
             videos: what happens with the video; None leaves it to the process that saves videos.
             source: what is known of the source clip, which the inspection of the video needs.
+            agreed: credits that the job may cost without asking the person (again); None if no
+                question is needed.
 
         Raises:
             LimitReached: a new record would exceed a spending limit.
+            PriceRose: by now it is expected to cost more than `agreed`.
         """
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:

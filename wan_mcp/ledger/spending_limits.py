@@ -24,12 +24,14 @@ class SpendingLimits:
         credits_per_day: credits within a sliding window of 24 hours, across restarts.
         in_flight: jobs at the same time.
         submits_per_minute: paid requests within 60 seconds.
+        agreed: credits that this one job may cost without asking the person (again).
     """
 
     credits_per_job: float | None = None
     credits_per_day: float | None = 200
     in_flight: int | None = 3
     submits_per_minute: int | None = 6
+    agreed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,15 @@ class LimitReached(Refused):
         self.limit = limit
         self.used = used
         self.frees_at = frees_at
+
+
+class PriceRose(Refused):
+    """The expected price rose above what needs no (other) question. Nothing was sent."""
+
+    code = "price_rose"
+    retry_safe = True
+    usual_wait = 1.0
+    advice = "Repeat the same call: the user is then asked about the higher price."
 
 
 def _after_waiting(frees_at: FreesAt, setting: str) -> str:
@@ -176,11 +187,24 @@ def check(
 
     Raises:
         LimitReached: names the first limit that the job would exceed.
+        PriceRose: the person has not agreed to this price.
     """
     _per_job(limits.credits_per_job, estimate, why)
     _per_day(limits.credits_per_day, now, estimate, spending, why)
     _in_flight(limits.in_flight, spending)
     _per_minute(limits.submits_per_minute, now, spending)
+    # Last: the person is not asked about a job that a limit refuses.
+    _agreed(limits.agreed, estimate, why)
+
+
+def _agreed(agreed: float | None, estimate: float | None, why: str) -> None:
+    if agreed is None or estimate is None or estimate <= agreed + _ROUNDING:
+        return
+    raise PriceRose(
+        f"At most {counted(agreed, 'credit')} may be spent on this job without another question, "
+        f"and by now it is expected to cost {counted(estimate, 'credit')}, so nothing was sent."
+        + _with_space(why)
+    )
 
 
 def _per_job(limit: float | None, estimate: float | None, why: str) -> None:

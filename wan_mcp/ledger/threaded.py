@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -238,10 +239,12 @@ class ThreadedLedger:
         estimate: float | None,
         videos: VideoPolicy | None = None,
         source: SourceClip | None = None,
+        agreed: float | None = None,
     ) -> Claim:
+        limits = replace(self._limits, agreed=agreed)
         return await self._store.write(
             lambda store: store.requests.claim(
-                account, wanted, generated_seed, estimate, self._limits, videos, source
+                account, wanted, generated_seed, estimate, limits, videos, source
             )
         )
 

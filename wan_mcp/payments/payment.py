@@ -137,9 +137,17 @@ class Payment:
     async def _before_sending(self) -> None:
         """The commit point: `sending` is on disk before the first byte leaves, once per request."""
         if self._context.closing:
-            raise NotSent("The server is stopping, so the request was not sent.", transient=False)
+            raise NotSent(
+                "The server is stopping, so the request was not sent.",
+                transient=False,
+                next_step="Nothing was charged. Call again when the server has been started again.",
+            )
         if self._withdrawn:  # the ledger would refuse it too: this spares it the question
-            raise NotSent(WITHDRAWN, transient=False)
+            raise NotSent(
+                WITHDRAWN,
+                transient=False,
+                next_step="Nothing was charged. Call again only if the job is wanted after all.",
+            )
         if not self._committed:
             await self._ledger.commit_sending(self._claimed)
             self._committed = True

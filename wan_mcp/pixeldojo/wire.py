@@ -84,7 +84,7 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
 
     Raises:
         OutcomeUnknown: no usable id arrived. The job is very likely paid, and its id is lost; but
-            a web page is no evidence of that.
+            a web page, or nothing at all, is no evidence of that.
     """
     try:
         return _job(reply.document(), loopback=loopback)
@@ -97,6 +97,11 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
             raise OutcomeUnknown(
                 "A web page came instead of PixelDojo's answer to the paid request, such as the "
                 "login page of a network. It does not tell whether a job was started and charged."
+            ) from broken
+        if not reply.body.strip():
+            raise OutcomeUnknown(
+                "PixelDojo's answer to the paid request was empty. It does not tell whether a job "
+                "was started and charged."
             ) from broken
         raise OutcomeUnknown(
             "PixelDojo accepted the request, but the job's id could not be read from its answer. "

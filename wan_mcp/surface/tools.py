@@ -84,7 +84,7 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
-    wanted, estimate = given.replacement(), None
+    wanted, estimate, agreed = given.replacement(), None, None
     if call.confirm_above is not None:
         # Not a submit: if the equal request ended by then, it would buy without having asked.
         if joined := await call.jobs.join(wanted):
@@ -94,7 +94,8 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         question = consent.question_for(estimate, call.confirm_above, price.why)
         if question and (input_required := await consent.ask(call.context, question)):
             return input_required
-    return await _submitted(call, await call.jobs.submit(wanted, estimate))
+        agreed = None if estimate is None else max(estimate, call.confirm_above)
+    return await _submitted(call, await call.jobs.submit(wanted, estimate, agreed))
 
 
 async def _submitted(call: Call, view: JobView) -> JobResult:

@@ -8,6 +8,7 @@ it goes on. The name of the video is given to one whole file, once. Afterwards t
 folder is full. All functions here block, and run in worker threads.
 """
 
+import glob
 import hashlib
 import logging
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -113,9 +115,31 @@ def find_video(folder: Path, stem: str) -> SavedVideo | None:
     """
     for suffix in SUFFIXES:
         path = folder / f"{stem}{suffix}"
-        with suppress(FileNotFoundError), open_ours(path) as file:
+        with suppress(FileNotFoundError), _open_video(path, stem) as file:
             return SavedVideo(path, hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
     return None
+
+
+def _open_video(path: Path, stem: str) -> BufferedReader:
+    """Open a saved video. Raises NotOurs and OSError."""
+    try:
+        return open_ours(path)
+    except NotOurs:
+        # In a folder that a group shares, a second name makes a file suspect. A server that was
+        # killed while it gave the video its name has left one.
+        _remove_first_names(path, stem)
+        return open_ours(path)
+
+
+def _remove_first_names(path: Path, stem: str) -> None:
+    """Remove the names under which this video was received. Nobody needs them once it has its own.
+
+    Only names are removed: whatever the file is, it stays under every other name. Raises OSError.
+    """
+    for other in list(path.parent.glob(f".{glob.escape(stem)}.*.part")):
+        with suppress(FileNotFoundError):  # another process was faster
+            if PART_NAME.fullmatch(other.name) and os.path.samestat(other.lstat(), path.lstat()):
+                other.unlink()
 
 
 def has_video(folder: Path, stem: str) -> bool:

@@ -101,6 +101,7 @@ class _OnlyLedger(SQLiteLedger):
         estimate: float | None,
         videos: VideoPolicy | None = None,
         source: SourceClip | None = None,
+        agreed: float | None = None,
     ) -> Claim:
         chosen = await anyio.to_thread.run_sync(self._look)
         if chosen.rivals:
@@ -114,6 +115,7 @@ class _OnlyLedger(SQLiteLedger):
             estimate=estimate,
             videos=videos,
             source=source,
+            agreed=agreed,
         )
 
 

@@ -61,8 +61,8 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
             return "Remove the reason first; then calling replace_character again is safe."
         case JobStatus.LOST:
             return (
-                "Tell the user: the job was paid, and only PixelDojo's support can say what became "
-                "of it. A new replace_character call would be charged again."
+                "Tell the user: only PixelDojo's support can say what became of the job and of its "
+                "cost. A new replace_character call would be a new job, charged on its own."
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)

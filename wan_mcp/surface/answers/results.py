@@ -37,6 +37,7 @@ _UNCONFIRMED = (
 )
 _UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
 _FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
+_WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
 MAX_LINES = 50
 """Jobs in one list (ours): a thousand requests of unknown outcome would fill a conversation."""
@@ -51,15 +52,13 @@ DEFECT_PAUSE_SECONDS = 10
 
 def submit_result(view: JobView, *, now: datetime) -> JobResult:
     """The answer of replace_character about a job that it started or joined."""
-    result = job_result(view, now=now, charged=not view.joined)
+    result = job_result(view, now=now, bought=not view.joined)
     if view.joined:
         about = about_joined(view.status, query_differs=view.query_differs)
         result.message = (
             "Nothing was bought by this call: an equal request exists already, and this is its "
             f"state.{about} {result.message}"
         )
-    elif view.status is JobStatus.SUBMITTING:
-        result.charged = "unknown"
     if view.notes:
         result.message += f" About the inputs: {' '.join(view.notes)}"
     if view.record is None:
@@ -81,20 +80,21 @@ def look_result(view: JobView, *, now: datetime, typical: float | None = None) -
     return result
 
 
-def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobResult:
+def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResult:
     """What is known about a request and its job.
 
     Args:
         now: the date, to work out how long the link to the video stays valid.
-        charged: whether the call that answers has just bought this job.
+        bought: whether the call that answers has just made this request.
     """
     status, record = view.status, view.record
     job = view.job or Job(job_id=view.id, status=status)
+    job_charged = _job_charged(view, job)
     # Before the end of a job, and without a video, there is nothing that could expire.
     expires_at = job.expires_at if status is JobStatus.COMPLETED else None
     left = None if expires_at is None else int((expires_at - now).total_seconds())
     return JobResult(
-        message=_message(view, charged),
+        message=_message(view, bought),
         job_id=view.id,
         status=status,
         vendor_status=job.vendor_status or None,
@@ -108,12 +108,12 @@ def job_result(view: JobView, *, now: datetime, charged: bool = False) -> JobRes
         credit_cost=job.credit_cost,
         credit_estimate=_estimate(view, job),
         # The ledger keeps the balance of the submit, which is out of date in a later answer.
-        credits_remaining=job.credits_remaining if charged else None,
+        credits_remaining=job.credits_remaining if bought else None,
         seed=view.seed,
         elapsed_seconds=_elapsed(view),
         error=job.error if status is JobStatus.FAILED else None,
-        charged="yes" if charged else "no",
-        job_charged=_job_charged(status, job),
+        charged=job_charged if bought else "no",
+        job_charged=job_charged,
         next=next_of_job(view, left, view.seconds_left_to_save(now)),
     )
 
@@ -203,11 +203,19 @@ def _error_and_age(view: JobView, now: datetime) -> str:
     return what + (f" This was its state {duration(age)} ago." if is_old else "")
 
 
-def _job_charged(status: JobStatus, job: Job) -> Charged:
-    """Whether the job cost credits. An accepted one did, unless PixelDojo says that it is free."""
-    if status in _OPEN:
+def _job_charged(view: JobView, job: Job) -> Charged:
+    """Whether the job cost credits, as far as PixelDojo's answers tell.
+
+    An accepted job is charged (documented), unless PixelDojo says that it costs nothing. Of a job
+    that brought no video only a cost that PixelDojo named is known: what becomes of the charge
+    when a job fails is not documented.
+    """
+    if view.status in _OPEN:
         return "unknown"
-    return "no" if status in _FREE or job.credit_cost == 0 else "yes"
+    if view.status in _FREE or job.credit_cost == 0:
+        return "no"
+    without_video = view.status in _WITHOUT_VIDEO or view.end_is_unconfirmed
+    return "unknown" if without_video and job.credit_cost is None else "yes"
 
 
 def _job_charged_of(failure: WanError) -> Charged | None:
@@ -242,7 +250,7 @@ def _elapsed(view: JobView) -> int | None:
     return int(view.elapsed_seconds)
 
 
-def _message(view: JobView, charged: bool) -> str:
+def _message(view: JobView, bought: bool) -> str:
     job = view.job
     if job is None:
         return _message_without_job(view)
@@ -259,7 +267,7 @@ def _message(view: JobView, charged: bool) -> str:
                 f"in a row, it said so each time. {view.why}".rstrip()
             )
         case _:
-            sentence = "The job was accepted." if charged else "The job is still going."
+            sentence = "The job was accepted." if bought else "The job is still going."
             sentence += _UNCONFIRMED if view.end_is_unconfirmed else ""
     return f"{sentence}{note}{_price_warning(view, job)}"
 

@@ -7,6 +7,7 @@ _WITHOUT_JOB = {
     *(JobStatus.SUBMITTING, JobStatus.UNKNOWN),
     *(JobStatus.NOT_SENT, JobStatus.REFUSED),
 }
+_WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _IN_PROGRESS = {JobStatus.SUBMITTING, JobStatus.RUNNING}
 
 
@@ -113,6 +114,8 @@ def _price(result: JobResult) -> str:
     expected = "" if estimate is None else counted(estimate, "credit")
     if result.charged == "yes":
         return "PixelDojo did not say how much" + (expected and f" (expected {expected})")
+    if result.status in _WITHOUT_VIDEO:
+        return "PixelDojo named no cost" + (expected and f" (expected {expected})")
     return expected and f"The job is expected to cost {expected}"
 
 
