@@ -133,9 +133,12 @@ class App:
         names: list[str] = []
 
         async def account() -> str:  # it never changes, and each call occupies the ledger's thread
-            if not names:
-                names.append(await ledger.account(settings.api_base, key))
-            return names[0]
+            if names:
+                return names[0]
+            name = await ledger.account(settings.api_base, key)
+            if ledger.notice is None:  # or what was read may not be the user's ledger
+                names.append(name)
+            return name
 
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(

@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from mcp.client import Client
 
-from tests.ledger.changes import CHANGES, Place, outcome_of
+from tests.ledger.changes import CHANGES, NOTICE, Place, outcome_of, submit
 from tests.ledger.old_version.servers import Host, settings
 from tests.ledger.stores import ME, NO_LIMITS, claimed, reported, sent, wanted
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable
@@ -133,7 +133,7 @@ async def test_rest_of_a_ledger_that_cannot_be_read_hides_no_reason(
     def unreadable(*_: object) -> NoReturn:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
-    monkeypatch.setattr("wan_mcp.ledger.transactions.Transactions._equal", unreadable)
+    monkeypatch.setattr("wan_mcp.ledger.equal_requests.EqualRequests.find", unreadable)
     with pytest.raises(LedgerChanged, match=r"ledger\.db was cut short"):
         await claimed(ledger, wanted(4))
 
@@ -261,6 +261,112 @@ async def test_kept_job_of_a_ledger_that_lost_the_request_gets_a_record(
     await last.aclose()
 
     assert listed == ["job-4", "job-1"]
+
+
+async def test_kept_job_of_a_ledger_that_is_gone_waits_for_that_ledger(
+    ledger: SQLiteLedger, place: Place
+) -> None:
+    """In a new one the account has another name, under which nobody would find the job. (ours)"""
+    record = await sent(ledger, await claimed(ledger, wanted(4)))
+    away = place.folder.rename(place.data / "away")
+    await ledger.accept(record, reported(job_id="job-4"))
+    await ledger.aclose()
+    (place.data / "ledger-last-payment").unlink()
+    new = SQLiteLedger(place.folder, limits=NO_LIMITS)
+    await _accepted(new, 5)
+    await new.recover()
+    await new.aclose()
+    waiting = len(list(place.data.glob("ledger-paid-jobs/*")))
+    shutil.rmtree(place.folder)
+    away.rename(place.folder)
+    (place.data / "ledger-last-payment").unlink()
+    back = SQLiteLedger(place.folder, limits=NO_LIMITS)
+    listed = [each.job_id for each in await back.recent(ME)]
+    await back.aclose()
+
+    assert waiting == 1
+    assert "job-4" in listed
+    assert list(place.data.glob("ledger-paid-jobs/*")) == []
+
+
+async def test_kept_job_whose_file_cannot_be_removed_holds_up_nothing(
+    ledger: SQLiteLedger, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the ledger already; on Windows, any program that reads the file does that. (ours)"""
+    record = await sent(ledger, await claimed(ledger, wanted(4)))
+    away = place.folder.rename(place.data / "away")
+    await ledger.accept(record, reported(job_id="job-4"))
+    away.rename(place.folder)
+    await ledger.aclose()
+    unlink = Path.unlink
+
+    def held(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".json":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, missing_ok)
+
+    last = SQLiteLedger(place.folder, limits=NO_LIMITS)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", held)
+        await _accepted(last, 5)
+        await last.recover()
+    listed = [each.job_id for each in await last.recent(ME)]
+    await last.recover()
+    await last.aclose()
+
+    assert listed == ["job-5", "job-4", "job-3", "job-2", "job-1"]
+    assert list(place.data.glob("ledger-paid-jobs/*")) == []
+
+
+async def test_log_that_sqlite_would_cut_back_is_not_taken_for_cut_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apple's SQLite is built with a limit for its size. (observed elsewhere)"""
+    connect = sqlite3.connect
+
+    def apples(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.execute("PRAGMA journal_size_limit = 0")
+        connection.execute("PRAGMA wal_autocheckpoint = 10")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", apples)
+    ledger = SQLiteLedger(tmp_path / "ledger", limits=NO_LIMITS)
+    for number in range(1, 6):
+        await _accepted(ledger, number)
+    notice = ledger.notice
+    await ledger.aclose()
+
+    assert notice is None
+
+
+async def test_ledger_that_was_put_back_under_a_reading_server_knows_its_jobs(
+    tmp_path: Path,
+) -> None:
+    """In the other one, which was read meanwhile, the account has another name. (ours)"""
+    async with Sandbox(AT_ONCE) as sandbox:
+
+        @asynccontextmanager
+        async def serve(data: Path) -> AsyncIterator[Host]:
+            server = build_server(Settings.read(settings(sandbox, data), data))
+            async with Client(server) as client:
+                yield Host(client, sandbox)
+
+        data, other = tmp_path / "data", tmp_path / "other"
+        for folder in (data, other):
+            async with serve(folder) as host:
+                paid = await submit(host, 1 if folder == data else 2)
+        right = (data / "ledger").rename(tmp_path / "right")
+        shutil.copytree(other / "ledger", data / "ledger")
+        async with serve(data) as host:
+            wrong = await host.call("list_jobs")
+            shutil.rmtree(data / "ledger")
+            right.rename(data / "ledger")
+            await submit(host, 1)
+            charges = len(sandbox.charges)
+
+    assert NOTICE in str(wrong)
+    assert charges == 2, paid
 
 
 @pytest.mark.parametrize("source", ["older", "other"])

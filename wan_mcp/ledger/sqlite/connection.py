@@ -180,6 +180,9 @@ def _make_durable(connection: sqlite3.Connection, busy_seconds: float) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: plain fsync stops at the drive's cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    # Apple's SQLite cuts the log back to 32 KiB by itself. For `identity` a log that was cut short
+    # was cut from outside, and nothing would be paid any more.
+    connection.execute("PRAGMA journal_size_limit = -1")
     until = time.monotonic() + busy_seconds
     while not _is_wal(connection):
         # When two processes open a new file, this switch does not wait for the lock as writes do.

@@ -145,7 +145,7 @@ class Guard:
     def keep(self, record: Record, job: Job) -> bool:
         """Keep a paid job on disk beside the ledger's folder. Returns whether that was possible."""
         try:
-            path = self._kept.keep(record, job)
+            path = self._kept.keep(record, job, self._ledger)
         except OSError as exc:
             logger.error("job %s could not be kept on disk: %s", job.job_id, exc)
             return False
@@ -153,8 +153,8 @@ class Guard:
         return True
 
     def kept(self) -> Iterable[KeptJob]:
-        """The jobs that are kept, unless this process has lost the ledger itself."""
-        return () if self.change() else self._kept.all()
+        """The jobs that are kept for it, unless this process has lost the ledger itself."""
+        return () if self.change() else self._kept.all(self._ledger)
 
     def _last_sent(self) -> Sent | None:
         try:

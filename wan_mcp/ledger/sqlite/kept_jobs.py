@@ -32,9 +32,13 @@ class KeptJobs:
     def __init__(self, folder: Path) -> None:
         self._ledger = folder
         self.folder = folder.with_name(f"{folder.name}-paid-jobs")
+        self._passed_over: set[Path] = set()
 
-    def keep(self, record: Record, job: Job) -> Path:
+    def keep(self, record: Record, job: Job, ledger: str) -> Path:
         """Write a paid job to the disk.
+
+        Args:
+            ledger: what tells its ledger from another one, see `ledger_id`.
 
         Raises:
             OSError: it cannot be written.
@@ -42,9 +46,8 @@ class KeptJobs:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / f"{record.submission_id}.json"
         part = path.with_suffix(f".{os.getpid()}")
-        content = json.dumps(
-            {"record": record.model_dump(mode="json"), "job": job.model_dump(mode="json")}
-        )
+        kept = {"record": record.model_dump(mode="json"), "job": job.model_dump(mode="json")}
+        content = json.dumps({"ledger": ledger, **kept})
         file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "w") as out:
             out.write(content)
@@ -55,8 +58,12 @@ class KeptJobs:
             give_to_owner_of(self._ledger, self.folder, path)
         return path
 
-    def all(self) -> Iterator[KeptJob]:
-        """What is kept now. A file that cannot be read stays where it is."""
+    def all(self, ledger: str) -> Iterator[KeptJob]:
+        """What is kept now for a ledger. A file that cannot be read stays where it is.
+
+        So does that of another ledger, in which the account has another name: here nobody would
+        find the job.
+        """
         try:
             paths = sorted(self.folder.glob("*.json"))
         except OSError:
@@ -64,9 +71,25 @@ class KeptJobs:
         for path in paths:
             try:
                 content = json.loads(path.read_bytes())
+                if content["ledger"] != ledger:
+                    self._pass_over(path)
+                    continue
                 record = Record.model_validate(content["record"])
                 job = Job.model_validate(content["job"])
             except (OSError, ValueError, KeyError, TypeError, ValidationError):
                 logger.error("a paid job is kept in %s, and it cannot be read", path)
                 continue
-            yield KeptJob(record, job, partial(path.unlink, missing_ok=True))
+            yield KeptJob(record, job, partial(_forget, path))
+
+    def _pass_over(self, path: Path) -> None:
+        if path not in self._passed_over:  # said once: they are looked at every half minute
+            self._passed_over.add(path)
+            logger.warning("the paid job in %s belongs to another ledger: it stays there", path)
+
+
+def _forget(path: Path) -> None:
+    """A file that cannot be removed now is removed later: its job is in the ledger."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        logger.warning("%s is in the ledger and could not be removed yet: %s", path, exc)
