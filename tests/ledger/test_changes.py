@@ -14,6 +14,7 @@ from mcp.client import Client
 from tests.ledger.changes import CHANGES, NOTICE, Place, outcome_of, submit
 from tests.ledger.old_version.servers import Host, settings
 from tests.ledger.stores import ME, NO_LIMITS, claimed, reported, sent, wanted
+from wan_mcp.file_lock import try_lock
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -443,6 +444,19 @@ async def test_second_server_refuses_a_file_that_a_living_one_does_not_have_open
     with pytest.raises(LedgerChanged, match="A server that is running has another file"):
         await claimed(beside, wanted(9))
     await beside.aclose()
+
+
+def test_dead_server_that_another_one_looks_at_is_not_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tries the lock holds it for an instant: as when several servers start. (ours)"""
+    (tmp_path / "killed").write_text("123")
+    looks = iter([False])
+    monkeypatch.setattr(
+        "wan_mcp.ledger.sqlite.liveness.try_lock", lambda file: next(looks, try_lock(file))
+    )
+
+    assert not lives_elsewhere(tmp_path, "456")
 
 
 async def test_lock_file_of_an_older_version_says_nothing(tmp_path: Path) -> None:

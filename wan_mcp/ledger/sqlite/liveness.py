@@ -7,6 +7,7 @@ has no meaning in another container.
 import os
 import secrets
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,10 @@ from pathlib import Path
 
 from wan_mcp.file_lock import try_lock
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
+
+LOOKS = 3
+LOOK_GAP_SECONDS = 0.01
+"""How often, and how far apart, a lock has to be held before its process is called alive (ours)."""
 
 
 class ProcessLock:
@@ -67,9 +72,16 @@ def lives_elsewhere(folder: Path, store: str) -> bool:
     """Whether a living process has another store open than this one.
 
     A process of an older version does not say what it has open, and on Windows no other process can
-    read the file: there an open database can be neither moved nor replaced.
+    read the file: there an open database can be neither moved nor replaced. A process that looks at
+    the same moment holds the lock of a dead one for an instant, so one look is not enough.
     """
-    return any(_content(path) not in ("", store) and not _free(path) for path in _locks(folder))
+    found = [path for path in _locks(folder) if _content(path) not in ("", store)]
+    for _ in range(LOOKS):
+        found = [path for path in found if not _free(path)]
+        if not found:
+            return False
+        time.sleep(LOOK_GAP_SECONDS)
+    return True
 
 
 def anyone_lives(folder: Path) -> bool:
