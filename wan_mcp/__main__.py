@@ -29,7 +29,8 @@ def main() -> int:
 def report_error(sentence: object, code: int = USAGE_ERROR) -> int:
     """Write what is wrong to stderr, in one line of ASCII; returns the exit code for it."""
     line = f"wan-mcp: {sentence}".replace("\n", " ")
-    sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+    if sys.stderr is not None:  # None where whoever started this closed it
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
     return code
 
 
@@ -58,7 +59,7 @@ def _stdio() -> int:
         return report_error(exc)
     gc.freeze()
     gc.enable()
-    if is_person:  # who would think that the silent server hangs
+    if is_person and sys.stderr is not None:  # who would think that the silent server hangs
         sys.stderr.write(TERMINAL_HINT)
     return run_stdio(server, desk=desk)
 

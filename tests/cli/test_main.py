@@ -116,6 +116,30 @@ def test_bad_setting_stops_the_server_and_its_value_is_not_repeated(
     assert name in server().complaint()
 
 
+def test_without_stderr_the_exit_code_still_says_that_the_command_is_wrong(
+    program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has none where whoever started the program closed it (documented)."""
+    monkeypatch.setattr(sys, "stderr", None)
+
+    assert program("demo", "--liv").code == 2
+
+
+def test_without_stderr_a_server_over_http_goes_on_when_it_is_ready(
+    program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address can be shown to nobody, which is no reason to end (ours)."""
+
+    def ready(*_: object, announce: Callable[[str], None], **__: object) -> int:
+        announce("http://127.0.0.1:1/mcp")
+        return 0
+
+    monkeypatch.setattr("wan_mcp.transports.http.run_http", ready)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    assert program("http", "--port", "0").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -163,6 +163,47 @@ def test_a_key_is_never_shown(person: Person, host: Host) -> None:
         assert secret not in person.seen
 
 
+ON_ONE_LINE = {
+    "codex": 'mcp_servers = {other = {command = "y", env = {TOKEN = "their-secret"}}}\n',
+    "goose": "extensions: {other: {cmd: y, envs: {TOKEN: their-secret}}}\n",
+}
+
+
+@by_host
+def test_a_file_on_one_line_shows_no_secret_of_another_server(person: Person, host: Host) -> None:
+    """The line that changes holds all of them (ours)."""
+    file = person.file(host)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    plain = '{"%s": {"other": {"command": "y", "env": {"TOKEN": "their-secret"}}}}'
+    file.write_text(ON_ONE_LINE.get(host.id) or plain % host.group[0], encoding="utf-8")
+    person.setup().add(host)
+    person.setup({"PIXELDOJO_API_KEY": "another-key-987654321"}).add(host)
+    person.setup().remove(host)
+    assert "their-secret" not in person.seen
+    assert this_program().command in person.seen
+
+
+@by_host
+@pytest.mark.parametrize("key", ['dummy"key', "dummy-key\r", "dummy\\key"])
+def test_a_key_that_is_escaped_is_not_shown_either(person: Person, host: Host, key: str) -> None:
+    """In the file it is spelled otherwise than it is (ours)."""
+    person.setup({"PIXELDOJO_API_KEY": key}).add(host)
+    person.setup().remove(host)
+    assert "PIXELDOJO_API_KEY" in person.seen
+    assert "dummy" not in person.seen
+
+
+def test_a_key_that_stood_in_the_settings_of_vs_code_is_not_shown(person: Person) -> None:
+    """It is replaced by the question for it (ours)."""
+    code = host("vscode")
+    person.file(code).parent.mkdir(parents=True)
+    entry = {"command": "old", "env": {"PIXELDOJO_API_KEY": KEY}}
+    person.file(code).write_text(json.dumps({"servers": {"wan-mcp": entry}}, indent=2))
+    person.setup().add(code)
+    assert "old" in person.seen
+    assert KEY not in person.seen
+
+
 @posix
 @by_host
 def test_files_with_a_key_are_for_their_owner_alone(person: Person, host: Host) -> None:
@@ -232,6 +273,16 @@ def _folder(file: Path) -> None:
 
 def _not_text(file: Path) -> None:
     file.write_bytes(b"\xff\xfe{\x00}\x00")
+
+
+def test_servers_on_one_line_of_toml_are_left_with_the_entry_to_paste(person: Person) -> None:
+    """The library cannot add a table to them (observed)."""
+    file = person.file(host("codex"))
+    file.parent.mkdir(parents=True)
+    file.write_text(ON_ONE_LINE["codex"])
+    assert person.setup(agreed=True).add(host("codex")) == FAILED
+    assert file.read_text() == ON_ONE_LINE["codex"]
+    assert "It was left as it is. The entry to add:" in person.seen
 
 
 def _list(file: Path) -> None:

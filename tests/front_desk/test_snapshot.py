@@ -1,6 +1,7 @@
 """The recorded answers: which ones fit, and how new ones are kept."""
 
 import json
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -162,6 +163,36 @@ def test_a_file_that_others_can_write_is_not_read(kept: Snapshots, answers: Mess
     file_of(kept).chmod(0o622)
 
     assert kept.find() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a special right")
+def test_keeping_answers_follows_no_link(kept: Snapshots, answers: Message) -> None:
+    """Where others can write into the cache folder, they could name a file of the user's (ours)."""
+    file, precious = file_of(kept), file_of(kept).parent.parent / "precious"
+    file.parent.mkdir()
+    precious.write_text("mine")
+    file.symlink_to(precious)
+    Path(f"{file}.{os.getpid()}").symlink_to(precious)
+    kept.keep(answers)
+
+    assert precious.read_text() == "mine"
+    assert not file.is_symlink()
+    assert kept.find() is not None
+
+
+def test_answers_that_cannot_be_recorded_do_not_end_the_server(
+    kept: Snapshots, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They only make the next start faster, and a paid request may be running (ours)."""
+
+    async def fails(*_: object) -> None:
+        raise KeyError("protocolVersion")
+
+    monkeypatch.setattr("wan_mcp.transports.replay.record", fails)
+    talk = anyio.run(Server().talk, as_lines([hello(1), request(2, "ping")]), None, 0, kept)
+
+    assert [answer["id"] for answer in talk.answers] == [1, 2]
+    assert "front desk" in caplog.text
 
 
 def test_answers_of_other_versions_are_not_used(

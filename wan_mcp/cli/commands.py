@@ -220,8 +220,9 @@ def _print(text: str) -> None:
 
 
 def _log(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:  # None where whoever started this closed it
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

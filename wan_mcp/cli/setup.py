@@ -16,7 +16,6 @@ from wan_mcp.cli.hosts.catalogue import (
     Host,
 )
 from wan_mcp.cli.hosts.change import (
-    MASK,
     Change,
     addition,
     is_temporary,
@@ -27,6 +26,7 @@ from wan_mcp.cli.hosts.change import (
 )
 from wan_mcp.cli.hosts.config_file import Refused
 from wan_mcp.cli.hosts.formats import BrokenText, with_entry
+from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.data_folder import home_folder
 
 FAILED = 1

@@ -120,8 +120,9 @@ class Snapshots:
         own = {**data, "versions": [self._versions], "media": has_media, "revisions": revisions}
         kept = {"snapshots": [own, *others][:MAX_KEPT]}
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        unfinished = f"{path}.{os.getpid()}"
-        file = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        # Nobody can guess the name, and place a link there that leads to a file of the user's.
+        unfinished = f"{path}.{os.urandom(8).hex()}"
+        file = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             with open(file, "w", encoding="utf-8") as new:
                 json.dump(kept, new, separators=(",", ":"))

@@ -13,6 +13,7 @@ from mcp.server.lowlevel import Server
 from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
 
 from wan_mcp.front_desk.desk import FrontDesk
+from wan_mcp.front_desk.snapshot import Snapshots
 from wan_mcp.transports.recording import record
 
 KEEP_AFTER_SECONDS = 2.0
@@ -82,15 +83,21 @@ class Replay:
             await asked.wait()
         if self._snapshots is None or not (self._is_missing or self._differing):
             return
+        try:
+            await self._record(self._snapshots)
+        except OSError as exc:
+            logger.info("the answers of the front desk cannot be kept: %s", exc.strerror)
+        except Exception:
+            # A defect here must not end the server, in whose tasks payments run.
+            logger.exception("the answers of the front desk cannot be recorded")
+
+    async def _record(self, snapshots: Snapshots) -> None:
         data = await record(self._low, self._state)
         for method, result in self._differing:
             if result not in data["results"]:  # it is not always the same
                 for places in data["revisions"].values():
                     places.pop(method, None)
-        try:
-            self._snapshots.keep(data)
-        except OSError as exc:
-            logger.info("the answers of the front desk cannot be kept: %s", exc.strerror)
+        snapshots.keep(data)
 
     def _compare(self, answer: dict[str, Any] | None) -> None:
         if answer != self._expected:

@@ -16,9 +16,7 @@ from wan_mcp.cli.hosts.catalogue import (
 )
 from wan_mcp.cli.hosts.config_file import ConfigFile, without_mark
 from wan_mcp.cli.hosts.formats import BrokenText, KeyPath, entry_in, with_entry, without_entry
-
-MASK = "********"
-"""What is shown in place of a key."""
+from wan_mcp.cli.hosts.masking import MASK, masked, strings_in
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,9 @@ class Change:
         file: the file.
         before: what it holds; None if it does not exist.
         after: what it shall hold; None if it shall not exist.
-        secrets: what must not be shown.
+        secrets: what the file shall hold and must not be shown.
+        hidden: what else must not be shown, if it is a whole value: those of other servers, which
+            a changed line may hold, too.
         copies: whether what the file holds now has no entry of ours and is kept beside it.
         restores: whether `after` is how the file was before our entry was added.
     """
@@ -38,6 +38,7 @@ class Change:
     before: str | None
     after: str | None
     secrets: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
     copies: bool = False
     restores: bool = False
 
@@ -54,7 +55,7 @@ class Change:
         lines = difflib.unified_diff(
             (self.before or "").splitlines(), (self.after or "").splitlines(), n=0, lineterm=""
         )
-        text = "\n".join(list(lines)[2:])
+        text = masked("\n".join(list(lines)[2:]), self.secrets | self.hidden)
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, MASK)
         return text
@@ -120,7 +121,8 @@ def addition(host: Host, path: Path, program: Program, key: str) -> Change:
     file = ConfigFile(path)
     before = file.read()
     mark, text = without_mark(before or "")
-    entry = entry_in(host.format.load(text), host.path)
+    settings = host.format.load(text)
+    entry = entry_in(settings, host.path)
     old = entry if isinstance(entry, dict) else {}
     kept = old.get(host.environment_key)
     environment = dict(kept) if isinstance(kept, dict) else {}
@@ -129,12 +131,14 @@ def addition(host: Host, path: Path, program: Program, key: str) -> Change:
     elif key:
         environment[KEY_SETTING] = key
     program = replace(program, environment=environment)
-    after = with_entry(host.format, text, host.path, {**old, **host.shape(program)})
+    new_entry = {**old, **host.shape(program)}
+    after = with_entry(host.format, text, host.path, new_entry)
     if host.inputs:
         after = with_entry(host.format, after, _input_place(host, after), SECRET_INPUT)
     secrets = frozenset({key, key_in(host, old)} - {""}) if not host.inputs else frozenset()
     new = mark + after if after != text else before
-    return Change(file, before, new, secrets, copies=entry is None)
+    hidden = _strings_of_others(settings, old, new_entry) | ({key_in(host, old)} - {""})
+    return Change(file, before, new, secrets, hidden, copies=entry is None)
 
 
 def removal(host: Host, path: Path) -> Change:
@@ -146,13 +150,19 @@ def removal(host: Host, path: Path) -> Change:
     if before is None or (entry := entry_in(settings, host.path)) is None:
         return Change(file, before, before)
     secrets = frozenset({key_in(host, entry)} - {""}) if isinstance(entry, dict) else frozenset()
+    hidden = _strings_of_others(settings, entry)
     copy = file.copy()
     if _was_before(host, copy, entry, text):
-        return Change(file, before, copy, secrets, restores=True)
+        return Change(file, before, copy, secrets, hidden, restores=True)
     after = without_entry(host.format, text, host.path)
     if host.inputs and entry_in(settings, _input_place(host, after)) is not None:
         after = without_entry(host.format, after, _input_place(host, after))
-    return Change(file, before, mark + after, secrets)
+    return Change(file, before, mark + after, secrets, hidden)
+
+
+def _strings_of_others(settings: Any, *ours: Any) -> frozenset[str]:
+    """The values in a file that do not stand in an entry of ours as well."""
+    return frozenset(strings_in(settings)) - {"", *strings_in([*ours, SECRET_INPUT])}
 
 
 def _was_before(host: Host, copy: str | None, entry: Any, text: str) -> bool:

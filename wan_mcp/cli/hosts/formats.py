@@ -16,7 +16,7 @@ class BrokenText(Exception):
     """A text is not what its format asks for; the message ends a sentence about the file."""
 
 
-_UNSAFE = "is written in a way that this program cannot change safely"
+UNSAFE = "is written in a way that this program cannot change safely"
 
 
 class Format(Protocol):
@@ -62,7 +62,7 @@ def with_entry(form: Format, text: str, path: KeyPath, value: Any) -> str:
         return text
     after = form.put(text, path, value)
     if form.load(after) != _put(before, path, value):
-        raise BrokenText(_UNSAFE)
+        raise BrokenText(UNSAFE)
     return after
 
 
@@ -73,7 +73,7 @@ def without_entry(form: Format, text: str, path: KeyPath) -> str:
         return text
     after = form.remove(text, path)
     if form.load(after) != _removed(before, path):
-        raise BrokenText(_UNSAFE)
+        raise BrokenText(UNSAFE)
     return after
 
 

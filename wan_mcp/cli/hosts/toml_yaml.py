@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wan_mcp.cli.hosts.formats import BrokenText, KeyPath
+from wan_mcp.cli.hosts.formats import UNSAFE, BrokenText, KeyPath
 
 if TYPE_CHECKING:
     from ruamel.yaml import YAML
@@ -42,7 +42,10 @@ class Toml:
             outer: Any = tomlkit.table(is_super_table=True)
             outer[key] = new
             new = outer
-        group[path[place]] = new
+        try:
+            group[path[place]] = new
+        except ValueError:  # the servers stand on one line, in which there is no room for a table
+            raise BrokenText(UNSAFE) from None
         return document.as_string()
 
     def remove(self, text: str, path: KeyPath) -> str:
