@@ -100,7 +100,7 @@ class JobReader:
         assert record is not None
         if record.state is State.UNKNOWN:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
-                await self._reconciler.look(record.account, [record.submission_id])
+                await self._reconciler.reconcile(record.account, [record.submission_id])
             return await self.known(id) or before
         # A lost job is read again each time, because PixelDojo may show it again.
         is_final = before.settled and record.state is not State.LOST and not self.may_revive(before)

@@ -46,7 +46,7 @@ from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.status import Look
+    from wan_mcp.ledger.status import Reading
 
 FOLLOW_SECONDS = 86_400.0
 """How long a job is followed. The poller reads a running job no longer than that either."""
@@ -266,17 +266,17 @@ async def _follow_task(id: str, call: Call, stream: _Stream) -> None:
 async def _follow(jobs: Jobs, id: str, content: Content, notify: Notify) -> None:
     """Notify of each change, until nothing more will change."""
     try:
-        async with aclosing(jobs.watch(id, FOLLOW_SECONDS)) as looks:
-            async for look in looks:
-                before, content = content, _content(look)
+        async with aclosing(jobs.watch(id, FOLLOW_SECONDS)) as readings:
+            async for reading in readings:
+                before, content = content, _content(reading)
                 if content != before:
                     await notify()
     except WanError:
         await notify()  # a read of the resource now ends in this error
 
 
-def _content(look: Look) -> Content:
+def _content(reading: Reading) -> Content:
     """What the resource says, without what changes by the passing of time alone."""
-    if isinstance(look, WanError):
+    if isinstance(reading, WanError):
         return {}
-    return results.look_result(look, now=_FIXED_DATE).model_dump(exclude={"elapsed_seconds"})
+    return results.status_result(reading, now=_FIXED_DATE).model_dump(exclude={"elapsed_seconds"})
