@@ -168,11 +168,11 @@ def false_alarms(
         order = drawn_order(chance, seconds, most_seconds)
         if small and "resolution" in order:
             order["resolution"] = "480"
-        film = folder / f"film-{number}.mp4"
-        render(clips[name], IMAGE, body_of(order), film)
+        video = folder / f"video-{number}.mp4"
+        render(clips[name], IMAGE, body_of(order), video)
         record = record_of(seen(clips[name], order["seconds"]), **order)
-        yield name, order, asyncio.run(inspect(film, record))
-        film.unlink()
+        yield name, order, asyncio.run(inspect(video, record))
+        video.unlink()
 
 
 def clip_file(name: str, folder: Path) -> Path:

@@ -85,7 +85,7 @@ class ListedJobs:
         others = f" or that of {_few(sorted(rivals))}" if rivals else ""
         return (
             f"PixelDojo's job list shows what could be the job of this request{others}: "
-            f"{_few([each.job.job_id for each in possible])}. Whose it is cannot be told for "
+            f"{_few([each.job.job_id for each in possible])}. Whose it is cannot be said for "
             "certain, so it is given to no request: look at it with get_job_status and that id."
         )
 
