@@ -95,7 +95,7 @@ def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
 
 
 def _sandboxed(home: Path) -> Iterator[Path]:
-    """Also places that do not exist: a submit asks for all, and to look here takes longer."""
+    """Folders that may not exist: each submit needs them all, and checking here takes longer."""
     for folder, within in _SANDBOXED.items():
         with suppress(OSError):  # nobody has such programs here
             for program in sorted(os.listdir(home / folder)):

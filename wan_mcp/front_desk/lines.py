@@ -1,4 +1,4 @@
-"""Lines from a pipe, read with a limit."""
+"""Lines from a pipe; a line that is too long is not kept whole."""
 
 from collections.abc import Iterator
 

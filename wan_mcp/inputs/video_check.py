@@ -20,7 +20,7 @@ TOLERANCE_SECONDS = 0.1
 
 
 async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None:
-    """Look at the video, and add to what is found.
+    """Check the video, and add to what is found.
 
     Args:
         seconds: limit for the first read.

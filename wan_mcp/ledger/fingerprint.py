@@ -23,10 +23,10 @@ DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": Tru
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
 _DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
-"""Letters by which the old and the new IDNA lead to different hosts."""
+"""Letters in a host name that the old and the new IDNA encode differently."""
 _PORTS = {"http": 80, "https": 443}
 _REMEMBERED_URLS = 256
-"""One submit needs each of its URLs, and those of the jobs that it is compared with, many times."""
+"""How many URLs are remembered in a common spelling: a submit compares each several times."""
 
 
 @dataclass(frozen=True)

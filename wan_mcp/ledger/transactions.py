@@ -56,7 +56,7 @@ class Transactions:
                 account, wanted, seed, estimate, limits, videos, source or SourceClip()
             )
         except LedgerChanged as changed:
-            # What is known already costs nothing, and the caller may go on with it.
+            # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
                 found = self._equal_requests.find(account, wanted)
             except Exception:

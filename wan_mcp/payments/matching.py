@@ -146,7 +146,7 @@ class ListedJobs:
 
 
 def differences(record: Record, each: "Listed") -> set[str]:
-    """In which of our names a listed job shows something else than a request asked for.
+    """The arguments, by our names, in which a listed job differs from what a request asked for.
 
     What the list does not show is no difference, and neither is a value that PixelDojo chose
     because the request left it open.

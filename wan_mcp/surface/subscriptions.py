@@ -98,8 +98,8 @@ class TaskNotification(Notification[dict[str, Any], Literal["notifications/tasks
 class _Stream:
     """One stream of notifications, each marked with the request that opened it.
 
-    The SDK's own stream knows no notifications of an extension. Each notification waits here until
-    the client takes it, so that none is kept for a client that reads no more.
+    The SDK's own stream cannot send notifications of an extension. Each notification waits here
+    until the client takes it, so that none is kept for a client that reads no more.
     """
 
     def __init__(self, ctx: RequestContext) -> None:
@@ -121,7 +121,7 @@ class _Stream:
         await self._send(ResourceUpdatedNotification(params=params))
 
     async def task(self, task: Task) -> None:
-        """Say how a task stands."""
+        """Report the state of a task."""
         notice: Any = TaskNotification(params={**task, "_meta": self._meta})
         await self._send(notice)
 

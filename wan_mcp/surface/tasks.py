@@ -98,7 +98,7 @@ class Tasks(Extension):
         return None if is_over(view) else {"resultType": "task", **await task(id, view, call)}
 
     async def _of_submit(self, answer: CallToolResult, ctx: RequestContext) -> Created | None:
-        """A task in place of the tool's answer; None if that one is all there is to say."""
+        """A task in place of the tool's answer; None if that answer says everything."""
         result = JobResult.model_validate(answer.structured_content)
         if result.job_id is None:
             return None

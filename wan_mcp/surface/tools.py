@@ -203,7 +203,7 @@ def portable_schema(
     Args:
         without: optional properties that are left out.
     """
-    plain = deepcopy(_portable(model))  # whoever gets it may change it
+    plain = deepcopy(_portable(model))  # the caller may change its copy
     for name in without:
         plain["properties"].pop(name, None)
     return plain

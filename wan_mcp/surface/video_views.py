@@ -55,7 +55,7 @@ def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
     record = view.record
     if record is None:
         return view
-    if not local:  # a video that the server still tries to save there is of no use to it either
+    if not local:  # then a video that is still to be saved there is of no use either
         unseen = {"saved_path": None, "last_save_error": None}
         return replace(view, record=record.model_copy(update=unseen))
     if record.saved_path is None or os.path.isfile(path_of(record.saved_path)):

@@ -30,7 +30,7 @@ class Change:
         before: what it holds; None if it does not exist.
         after: what it shall hold; None if it shall not exist.
         secrets: what must not be shown.
-        copies: whether what the file holds now has no entry of ours and is kept beside it.
+        copies: whether a copy of the file is kept beside it, because it has no entry of ours yet.
         restores: whether `after` is how the file was before our entry was added.
     """
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 
 _LENGTH = 120
-"""Always so many bytes, so that a shorter text leaves no rest of a longer one behind it."""
+"""The file always has so many bytes, so that a shorter text replaces all of a longer one."""
 
 
 class Sent(NamedTuple):
     """A request that was sent.
 
     Attributes:
-        ledger: what tells the ledger from another one, see `ledger_id`.
+        ledger: what identifies the ledger, see `ledger_id`.
         inode: that of the database.
         at: when, as a text: 2026-11-29 03:10 UTC.
     """

@@ -104,7 +104,7 @@ def _next_of_failed(job: Job | None) -> str:
 
 
 def _about_inspection(view: JobView) -> str:
-    """What differs may be what the user wanted; whether it is a fault, only the user can say."""
+    """Only the user can say whether a difference is a fault or what was wanted."""
     found = (view.record and view.record.inspection) or ()
     if all(each.what == "inspection" for each in found):
         return ""
