@@ -1,7 +1,7 @@
 """Where the data of one user lie on one computer, whichever program starts the server.
 
 Hosts start servers with different environments: some pass only HOME and PATH on, and programs in a
-sandbox of their own (snap, Flatpak) set XDG_DATA_HOME and even HOME anew (observed elsewhere). If
+sandbox of their own (snap, Flatpak) change XDG_DATA_HOME and even HOME (observed elsewhere). If
 such a variable chose the ledger, one user would have several, and each would let the same job be
 paid once more.
 """

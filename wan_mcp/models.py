@@ -98,7 +98,7 @@ class Difference(BaseModel):
 
     Attributes:
         what: pictures, decodable, seconds, lines, frames_per_second or sound; or `inspection`,
-            which says that the video, or a part of it, could not be looked at.
+            which says that the video, or a part of it, could not be inspected.
         expected: what was ordered.
         seen: what is in the file.
     """

@@ -331,7 +331,7 @@ async def test_a_video_that_is_not_as_ordered_says_so_and_is_no_error(
 async def test_missing_sound_is_named_because_the_clip_was_looked_at_before(
     opened: Open, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What the look at the inputs found is kept with the request (ours)."""
+    """What the preflight found is kept with the request (ours)."""
     pytest.importorskip("av", reason="the extra `media` is not installed")
     inspects(monkeypatch)
     silent = Clip(frames=80, sound=False).write(tmp_path / "silent.mp4").read_bytes()

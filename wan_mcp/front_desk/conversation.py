@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_LINE_BYTES = 32 * 1024
-"""The longest line that is looked at; a client's first messages have a few hundred bytes."""
+"""The longest line that the desk reads; a client's first messages have a few hundred bytes."""
 MAX_BRACKETS = 100
 """Deeper nesting is left to the SDK, which has a limit of its own."""
 _MEMBERS = {"jsonrpc", "id", "method", "params"}

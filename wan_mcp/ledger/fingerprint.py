@@ -33,7 +33,7 @@ _REMEMBERED_URLS = 256
 class Fingerprint:
     """What the ledger compares requests by.
 
-    There are two keys, because a link that was signed anew leads to the same video while its job
+    There are two keys, because a link that was signed again leads to the same video while its job
     runs, but `?id=2` is another video than `?id=1` and must not get the result of the other.
 
     Attributes:

@@ -66,7 +66,7 @@ class WanServer(MCPServer[L]):
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError:
-            # Only for an error: the list is made anew each time, which would slow down every call.
+            # Only for an error: the list is made each time, which would slow down every call.
             names = [tool.name for tool in await self.list_tools()]
             if name in names:
                 raise

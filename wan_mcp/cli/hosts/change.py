@@ -27,8 +27,8 @@ class Change:
 
     Attributes:
         file: the file.
-        before: what it holds; None if it does not exist.
-        after: what it shall hold; None if it shall not exist.
+        before: the text that it holds; None if it does not exist.
+        after: the text to write; None to delete the file.
         secrets: what must not be shown.
         copies: whether a copy of the file is kept beside it, because it has no entry of ours yet.
         restores: whether `after` is how the file was before our entry was added.
@@ -43,7 +43,7 @@ class Change:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the file is already as it shall be."""
+        """Whether there is nothing to change."""
         return self.before == self.after
 
     def shown(self) -> str:

@@ -80,7 +80,7 @@ class LedgerFiles:
         """Say that the database was found to be the right one.
 
         Args:
-            written: `last_written` from before it was looked at.
+            written: `last_written` from before it was checked.
         """
         self._seen[_DATABASE] = self._seen[_DATABASE]._replace(written=written)
 
