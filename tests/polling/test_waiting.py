@@ -280,7 +280,7 @@ async def test_one_odd_answer_is_not_the_end_of_a_job(
     ended = await wait(client)
 
     assert (data(odd)["status"], data(odd)["vendor_status"]) == ("running", word)
-    assert "reported once that it ended without a film" in data(odd)["message"]
+    assert "reported once that it ended without a video" in data(odd)["message"]
     assert "wait_for_job" in data(odd)["next"]
     assert (data(again)["charged"], data(again)["job_id"], dojo.posts) == ("no", JOB, 1)
     assert (data(ended)["status"], data(ended)["video_url"]) == ("completed", VIDEO)
