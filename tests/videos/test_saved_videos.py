@@ -216,7 +216,7 @@ async def test_an_answer_says_why_the_video_is_not_saved_and_what_happens_next(
     async with opened(WAN_MCP_VIDEO_DIR=str(folder)) as client:
         job = data(await finished_job(client, sandbox))
 
-    assert "every user of this computer can write into the folder for films" in job["next"]
+    assert "every user of this computer can write into the folder for videos" in job["next"]
     assert "the server goes on trying for" in job["next"]
     assert job["video_url"]
     assert saved(folder) == []
