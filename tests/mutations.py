@@ -159,7 +159,7 @@ MUTATIONS = (
         ],
         [
             f"{RULES}::test_a_video_wins_over_any_failure",
-            f"{WAITING}::test_a_failed_job_whose_film_appears_later_is_completed",
+            f"{WAITING}::test_a_failed_job_whose_video_appears_later_is_completed",
         ],
     ),
     Mutation(

@@ -620,5 +620,6 @@ def test_a_process_that_refuses_its_settings_prints_no_key(
 
     assert process.returncode == 2
     assert process.stderr.count("\n") == 1
-    assert process.stdout == ""
+    # The front desk may have answered the ping before the settings were read.
+    assert process.stdout in ("", '{"jsonrpc":"2.0","id":1,"result":{}}\n')
     assert hides_the_key(process.stderr)

@@ -745,6 +745,15 @@ def test_command_in_docs_is_proven_or_names_files_and_options_that_exist(command
     assert [option for option in options if f'"{option}"' not in sources] == []
 
 
+def test_architecture_names_every_room() -> None:
+    """As the docstring of the package does (ours)."""
+    rooms = set(re.findall(r"^    (\w+) +\w", wan_mcp.__doc__ or "", re.MULTILINE))
+    listed = re.findall(r"^\| `wan_mcp/(\w+)(?:\.py)?` \| ", DOCS["architecture.md"], re.MULTILINE)
+
+    assert rooms
+    assert set(listed) == rooms
+
+
 def test_glossary_is_sorted_and_explains_each_term_once() -> None:
     """Thirty terms or more, each with one meaning (ours)."""
     rows = re.findall(r"^\| ([a-z][^|]*) \| ", DOCS["glossary.md"], re.MULTILINE)

@@ -12,14 +12,14 @@ ledger. Each room below imports only rooms that stand lower in this list.
     polling     when PixelDojo is asked for the status of jobs, and who is informed
     payments    buys jobs, and looks up requests whose answer was lost; no other room may buy
     videos      finished videos: download, storage, inspection, contact sheets
-    inputs      the inspection of both inputs before a job is paid
+    inputs      the preflight: both inputs are checked before a job is paid
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment
     data_folder where the data of one user lie on one computer
     web         public links and addresses, and how files are fetched
     transports  stdio and HTTP, and how a server stops
-    front_desk  answers a host over stdio before the rest of the program is imported
+    front_desk  answers hosts and health checks before the rest of the program is imported
     models      the types that the rooms share
     errors      every error, sorted by what the caller can do next
     clock       time and randomness, passed in so that tests can control them

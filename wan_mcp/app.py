@@ -34,7 +34,7 @@ FIRST_PAYMENT = (
     *("httpx", "truststore", "sqlite3", "wan_mcp.ledger.sqlite.places"),
     *("wan_mcp.pixeldojo.client", "wan_mcp.jobs", "wan_mcp.web.fetch", "wan_mcp.inputs.preflight"),
 )
-"""What the first payment imports: pieces of which each holds up other calls for at most 30 ms."""
+"""What the first payment imports, in pieces: each delays other calls by at most 30 ms."""
 DRAIN_SECONDS = 1.2
 """How long a stopping stdio server waits for payments; hosts kill it after 2 s (observed)."""
 SERVICE_DRAIN_SECONDS = 8.0

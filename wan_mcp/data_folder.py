@@ -1,7 +1,7 @@
 """Where the data of one user lie on one computer, whichever program starts the server.
 
 Hosts start servers with different environments: some pass only HOME and PATH on, and programs in a
-sandbox of their own (snap, Flatpak) set XDG_DATA_HOME and even HOME anew (observed elsewhere). If
+sandbox of their own (snap, Flatpak) change XDG_DATA_HOME and even HOME (observed elsewhere). If
 such a variable chose the ledger, one user would have several, and each would let the same job be
 paid once more.
 """
@@ -95,7 +95,7 @@ def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
 
 
 def _sandboxed(home: Path) -> Iterator[Path]:
-    """Also places that do not exist: a submit asks for all, and to look here takes longer."""
+    """Folders that may not exist: each submit needs them all, and checking here takes longer."""
     for folder, within in _SANDBOXED.items():
         with suppress(OSError):  # nobody has such programs here
             for program in sorted(os.listdir(home / folder)):

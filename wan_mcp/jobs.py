@@ -22,7 +22,7 @@ from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import ExpectedPrice, expected_price
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
-from wan_mcp.ledger.status import JobView, Look, states_of, unknown_before, view_of_record
+from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
 from wan_mcp.models import InputReport, JobStatus, Replacement, SourceClip
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
@@ -162,7 +162,7 @@ class Jobs:
     async def join(self, wanted: Replacement) -> JobView | None:
         """The equal request that exists already; None when there is none. Buys nothing, ever.
 
-        A submit after a look whether there is one would buy when that request ended in between.
+        Looking for one first and submitting afterwards would buy if that request ended in between.
 
         Raises:
             NotSent, Refused, OutcomeUnknown: that request bought nothing, or may have.
@@ -253,7 +253,7 @@ class Jobs:
         """The present state of one job: `Waits.check`."""
         return await self._waits.check(id)
 
-    def watch(self, id: str, seconds: float) -> AsyncGenerator[Look, None]:
+    def watch(self, id: str, seconds: float) -> AsyncGenerator[Reading, None]:
         """Updates until the job has ended or the time is up: `Waits.watch`."""
         return self._waits.watch(id, seconds)
 

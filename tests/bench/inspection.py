@@ -6,7 +6,7 @@ Run it by hand, from the root of the project (200 videos take some minutes)::
 
 Each video is one that the sandbox renders from a source clip and a drawn order, over the whole
 range of parameters. The clips differ in shape, rate, length and sound. What is known of a clip is
-what the look at the inputs reads from it. If anything differs from an order, it is printed, and the
+what the preflight reads from it. If anything differs from an order, it is printed, and the
 exit code is 1.
 """
 
@@ -168,11 +168,11 @@ def false_alarms(
         order = drawn_order(chance, seconds, most_seconds)
         if small and "resolution" in order:
             order["resolution"] = "480"
-        film = folder / f"film-{number}.mp4"
-        render(clips[name], IMAGE, body_of(order), film)
+        video = folder / f"video-{number}.mp4"
+        render(clips[name], IMAGE, body_of(order), video)
         record = record_of(seen(clips[name], order["seconds"]), **order)
-        yield name, order, asyncio.run(inspect(film, record))
-        film.unlink()
+        yield name, order, asyncio.run(inspect(video, record))
+        video.unlink()
 
 
 def clip_file(name: str, folder: Path) -> Path:
@@ -182,7 +182,7 @@ def clip_file(name: str, folder: Path) -> Path:
 
 
 def seen(clip: Path, wanted_seconds: int) -> SourceClip:
-    """What a look at the inputs keeps of a clip."""
+    """What the preflight keeps of a clip."""
     content = ByteRanges()
     data = clip.read_bytes()
     content.total = len(data)

@@ -147,7 +147,7 @@ MOVING = box(b"ftyp", b"mp42") + box(b"mdat", coded(300_000))
     ids=["motion-photo", "micro-video", "gain-map", "samsung", "padded-jpeg", "padded-png"],
 )
 async def test_a_photo_with_something_behind_it_gets_no_note(data: bytes) -> None:
-    """Phones append a film, or a second picture (observed elsewhere)."""
+    """Phones append a video, or a second picture (observed elsewhere)."""
     checked = await check(Served(MP4), Served(data))
 
     assert (checked.refusal, checked.notes) == (None, [])

@@ -319,7 +319,7 @@ async def test_a_seed_given_again_on_purpose_does_not_take_the_job_of_the_other_
 async def test_what_two_requests_could_have_started_stays_unknown_and_is_never_proven_away(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list shows seeds and nothing else: whose job it is cannot be told (promises 7)."""
+    """The list shows seeds and nothing else: whose job it is cannot be known (promises 7)."""
     whole_list = PixelDojo.jobs
 
     async def only_seeds(vendor: PixelDojo, priority: Priority) -> list[Listed]:

@@ -247,7 +247,7 @@ async def test_a_wait_whose_time_is_up_answers_with_the_next_step(
 async def test_a_completed_job_is_answered_at_once_and_never_read_again(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """A film is final, whatever PixelDojo reports later (docs/waiting.md)."""
+    """A video is final, whatever PixelDojo reports later (docs/waiting.md)."""
     await submit(client)
     dojo.answers = [ok(PENDING), ok(COMPLETED), ok(PENDING)]
     first = await wait(client)
@@ -271,7 +271,7 @@ ODD_WORDS = ["failed", "error", "expired", "timed_out", "cancelled"]
 async def test_one_odd_answer_is_not_the_end_of_a_job(
     client: Client, dojo: PixelDojo, word: str
 ) -> None:
-    """The job goes on, an equal call meanwhile buys nothing, and the film is the result (ours)."""
+    """The job goes on, an equal call meanwhile buys nothing, and the video is the result (ours)."""
     await submit(client)
     dojo.answers = [ok({"jobId": JOB, "status": word}), ok(COMPLETED)]
     await anyio.sleep(3.5)
@@ -280,7 +280,7 @@ async def test_one_odd_answer_is_not_the_end_of_a_job(
     ended = await wait(client)
 
     assert (data(odd)["status"], data(odd)["vendor_status"]) == ("running", word)
-    assert "reported once that it ended without a film" in data(odd)["message"]
+    assert "reported once that it ended without a video" in data(odd)["message"]
     assert "wait_for_job" in data(odd)["next"]
     assert (data(again)["charged"], data(again)["job_id"], dojo.posts) == ("no", JOB, 1)
     assert (data(ended)["status"], data(ended)["video_url"]) == ("completed", VIDEO)
@@ -322,10 +322,10 @@ async def test_asking_twice_at_once_confirms_nothing(client: Client, dojo: Pixel
     assert [data(answer)["status"] for answer in answers] == ["running"] * 2
 
 
-async def test_a_failed_job_whose_film_appears_later_is_completed(
+async def test_a_failed_job_whose_video_appears_later_is_completed(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """Whoever asks for it gets the film, and an equal call buys nothing then (ours)."""
+    """Whoever asks for it gets the video, and an equal call buys nothing then (ours)."""
     await submit(client)
     dojo.answers = [ok(FAILED), ok(FAILED), bad(500), ok(PENDING), ok(COMPLETED)]
     failed = await wait(client)
@@ -346,7 +346,7 @@ async def test_a_failed_job_whose_film_appears_later_is_completed(
 async def test_an_hour_after_its_end_a_failed_job_is_not_read_again(
     client: Client, dojo: PixelDojo
 ) -> None:
-    """A link to its film would be dead by then (observed elsewhere)."""
+    """A link to its video would be dead by then (observed elsewhere)."""
     await submit(client)
     dojo.answers = [ok(FAILED)]
     await wait(client)

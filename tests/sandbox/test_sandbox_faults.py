@@ -267,7 +267,7 @@ async def test_endless_answer_stops_only_at_its_limit(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is far longer than any honest reply, and its JSON never ends (ours)."""
-    monkeypatch.setattr(delivery, "ENDLESS_LIMIT", 4 << 20)
+    monkeypatch.setattr(delivery, "ENDLESS_LIMIT_BYTES", 4 << 20)
     sandbox.fault("POST", RUN, faults.endless())
     size = len(await reply_to(sandbox, raw_submit(sandbox)))
 

@@ -14,7 +14,7 @@ from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import InFlightJob, SpendingLimits
-from wan_mcp.ledger.status import JobView, Look, view_of_job, view_of_record
+from wan_mcp.ledger.status import JobView, Reading, view_of_job, view_of_record
 from wan_mcp.models import Difference, Job, JobLine, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
@@ -160,12 +160,12 @@ LOOKS: dict[str, JobView] = {
     "completed, saved and not inspected": of_job(DONE, **SAVED, inspection=NOT_INSPECTED),
     "completed, not saved": of_job(DONE, not_saved="The disk is full."),
     "completed, not saved yet": of_job(
-        DONE, ended_at=NOW, last_save_error="The film could not be saved: the disk is full."
+        DONE, ended_at=NOW, last_save_error="The video could not be saved: the disk is full."
     ),
     "completed, not saved in a day": of_job(
         DONE.model_copy(update={"expires_at": None}),
         ended_at=NOW - timedelta(days=1),
-        last_save_error="The film could not be saved: the disk is full.",
+        last_save_error="The video could not be saved: the disk is full.",
     ),
     "completed, no expiry": of_job(DONE.model_copy(update={"expires_at": None})),
     "completed, link expired": of_job(
@@ -222,7 +222,7 @@ SUMMARIES: dict[str, tuple[tuple[JobStatus, ...], JobStatus | None, bool]] = {
     "one refused request": ((JobStatus.REFUSED,), JobStatus.REFUSED, False),
     "none of a status, one unknown": ((JobStatus.UNKNOWN,), DONE_STATUS, False),
 }
-PROGRESS: dict[str, Look] = {
+PROGRESS: dict[str, Reading] = {
     "nothing known yet, busy vendor": BUSY,
     "running": after(of_job(RUNNING), 5),
     "running, age not known": view_of_job(Job(job_id="j", status=JobStatus.RUNNING)),
@@ -359,9 +359,9 @@ def _answers() -> dict[str, str]:
             f"submit: {name}": text(results.submit_result(v, now=NOW))
             for name, v in SUBMITS.items()
         },
-        **{f"look: {name}": text(results.look_result(v, now=NOW)) for name, v in LOOKS.items()},
+        **{f"look: {name}": text(results.status_result(v, now=NOW)) for name, v in LOOKS.items()},
         "look: running, typical duration known": text(
-            results.look_result(LOOKS["running"], now=NOW, typical=130)
+            results.status_result(LOOKS["running"], now=NOW, typical=130)
         ),
         **{
             f"list: {name}": text(results.list_result(held, now=NOW, status=status))

@@ -99,7 +99,7 @@ def test_the_page_is_well_formed_and_every_id_is_its_only() -> None:
     ],
 )
 def test_only_the_media_hosts_may_be_loaded_from(api_base: str, origins: list[str]) -> None:
-    """PixelDojo's host of films, and where the API is when that is another's (documented, ours)."""
+    """PixelDojo's host of videos, and the API's own if that is another (documented, ours)."""
     data = re.findall(r'name="media-origins" content="([^"]*)"', player.page(api_base))
 
     assert player.media_origins(api_base) == origins
@@ -272,7 +272,7 @@ class ShownPlayer:
         self.frame.get_by_role("button", name="Side by side").wait_for(timeout=BROWSER_TIMEOUT_MS)
 
     def buttons(self) -> list[str]:
-        """What a person may ask for, below the film."""
+        """What a person may ask for, below the video."""
         found = self.frame.locator(".actions button:visible")
         return found.all_inner_texts()
 
@@ -313,7 +313,7 @@ class ShownPlayer:
 
 
 def serve_video(route: "Route") -> None:
-    """The sandbox's film or clip, or the part of it that is asked for, as storage hosts do."""
+    """The sandbox's video or clip, or the part of it that is asked for, as storage hosts do."""
     name = {"/film.mp4": "result.mp4"}.get(urlsplit(route.request.url).path, "clip.mp4")
     content = (MEDIA / name).read_bytes()
     asked = re.fullmatch(r"bytes=(\d+)-(\d*)", route.request.headers.get("range", "bytes=0-"))
@@ -357,7 +357,7 @@ def running(**fields: Any) -> Fields:
 def completed(**fields: Any) -> Fields:
     """An answer about a job that is done."""
     ready = {
-        "message": "The film is ready.",
+        "message": "The video is ready.",
         "job_id": "job-7",
         "status": "completed",
         "seed": 4711,
@@ -371,7 +371,7 @@ def blob(name: str) -> str:
 
 
 def both() -> Fields:
-    """What the server keeps of a job: the source clip, and the film."""
+    """What the server keeps of a job: the source clip, and the video."""
     return {
         "wan://jobs/job-7/source": blob("clip.mp4"),
         "wan://jobs/job-7/film": blob("result.mp4"),
@@ -428,7 +428,7 @@ def test_a_running_job_shows_its_time_and_what_it_costs(show: Show) -> None:
     shown.pass_seconds(2)
 
     shown.sees("0:44 elapsed")
-    shown.sees("Making the film")
+    shown.sees("Making the video")
     assert shown.facts() == {"Cost": "10 credits", "Balance": "90 credits", "Job": "job-7"}
     assert shown.frame.get_by_role("progressbar").get_attribute("aria-valuenow") is None
 
@@ -470,7 +470,7 @@ def test_a_wait_that_has_not_answered_is_followed_too(show: Show) -> None:
     shown.answered(**running())  # the slow call's answer, older than what is known
     shown.pass_seconds(60)
 
-    shown.sees("The film is ready")
+    shown.sees("The video is ready")
     assert shown.count("tools/call") == 1
 
 
@@ -523,7 +523,7 @@ def test_a_transient_error_is_shown_and_the_looks_go_on(show: Show) -> None:
     shown.sees(last_error)
     shown.pass_seconds(10)
 
-    shown.sees("The film is ready")
+    shown.sees("The video is ready")
     assert not shown.frame.get_by_text(last_error).is_visible()
 
 
@@ -536,12 +536,12 @@ def test_a_host_that_forbids_looking_is_asked_three_times_only(show: Show) -> No
     shown.prepare("tools/call", {"result": answer(**completed())})
     shown.frame.get_by_role("button", name="Look again").click()
 
-    shown.sees("The film is ready")
+    shown.sees("The video is ready")
     assert waits == [3, 7, 7, -1]
 
 
 def test_a_finished_video_shows_what_it_cost_and_its_link_s_life(show: Show) -> None:
-    """What a person needs beside the film: price, seed, and how long to save it (ours)."""
+    """What a person needs beside the video: price, seed, and how long to save it (ours)."""
     shown = show(fixed_clock=True)
     ends = (NOON + timedelta(seconds=90)).isoformat()
     kept = {"saved_path": "/films/job-7.mp4", "size": 2_412_345}
@@ -600,7 +600,7 @@ def test_an_unknown_outcome_can_be_looked_at_again_for_free(show: Show) -> None:
     shown.frame.get_by_role("button", name="Look again").click()
 
     assert shown.next("tools/call")["arguments"] == {"job_id": "sub_1"}
-    shown.sees("Making the film")
+    shown.sees("Making the video")
 
 
 def test_a_dead_link_is_replaced_by_the_server_s_copy(show: Show) -> None:
@@ -632,7 +632,7 @@ def test_a_video_that_is_gone_says_where_it_was_saved(show: Show) -> None:
     shown.expected = "403"
     shown.answered(**completed(video_url=DEAD, saved_path="/films/job-7.mp4"))
 
-    shown.sees("The film was made")
+    shown.sees("The video was made")
     shown.sees(re.compile("cannot be played here. It was saved"))
     assert shown.facts()["Saved"] == "/films/job-7.mp4"
 
@@ -643,11 +643,11 @@ def test_a_video_on_a_host_that_is_not_declared_is_not_even_tried(show: Show) ->
     shown.answered(**completed(video_url="https://elsewhere.example.com/film.mp4"))
 
     shown.sees("Its link may still open.")
-    assert shown.buttons() == ["Open the film"]
+    assert shown.buttons() == ["Open the video"]
 
 
 def test_a_source_video_beside_the_api_is_loaded_by_its_link(show: Show) -> None:
-    """The sandbox keeps clips and films on its own origin (ours)."""
+    """The sandbox keeps clips and videos on its own origin (ours)."""
     shown = show(api_base="https://files.example.com/api/v1")
     shown.given(**TAKEN_OVER)
     shown.answered(**completed())
@@ -670,7 +670,7 @@ def test_a_source_video_named_by_the_answer_is_loaded_too(show: Show) -> None:
     ("offered", "buttons"),
     [
         ("downloadFile", ["Download"]),
-        ("openLinks", ["Open the film"]),
+        ("openLinks", ["Open the video"]),
         ("message", ["Ask for another take"]),
         ("serverTools", []),
         ("", []),
@@ -710,7 +710,7 @@ def test_a_refused_download_is_shown(show: Show) -> None:
     shown.answered(**completed())
     shown.frame.get_by_role("button", name="Download").click()
 
-    shown.sees("The film was not downloaded.")
+    shown.sees("The video was not downloaded.")
 
 
 def test_another_take_is_asked_for_and_never_bought(show: Show) -> None:
@@ -757,7 +757,7 @@ def test_markup_in_an_answer_stays_text(show: Show, status: str) -> None:
 
 
 def test_space_and_arrows_play_and_seek_both_videos_as_one(show: Show) -> None:
-    """The film is the clock, the source follows it (ours)."""
+    """The video is the clock, the source follows it (ours)."""
     shown = show(resources=both())
     shown.answered(**completed())
     shown.wait_for_video()
@@ -793,7 +793,7 @@ def test_the_slider_wipes_by_keyboard_and_leaves_the_video_alone(show: Show) -> 
 
 
 def test_the_slider_follows_the_pointer_to_both_edges(show: Show) -> None:
-    """At either edge one of the two films is there alone (ours)."""
+    """At either edge one of the two videos is there alone (ours)."""
     shown = show(resources=both())
     shown.answered(**completed())
     shown.frame.get_by_label("Wipe between source and result").wait_for()
@@ -808,7 +808,7 @@ def test_the_slider_follows_the_pointer_to_both_edges(show: Show) -> None:
 
 
 def test_side_by_side_shows_both_videos_whole(show: Show) -> None:
-    """Upright films are better compared this way (ours)."""
+    """Upright videos are better compared this way (ours)."""
     shown = show(resources=both())
     shown.answered(**completed())
     shown.wait_for_source()
@@ -875,7 +875,7 @@ def test_nothing_moves_for_a_person_who_asked_for_less_motion(browser: "Browser"
     with player_pages(browser, reduced_motion="reduce") as show:
         shown = show()
         shown.answered(**running())
-        shown.sees("Making the film")
+        shown.sees("Making the video")
 
         assert shown.frame.evaluate("document.getAnimations().length") == 0
 
@@ -893,28 +893,28 @@ def test_every_control_has_a_name_for_a_screen_reader(show: Show) -> None:
     assert named == {
         "Wipe between source and result": "slider",
         "Play": "button",
-        "Position in the film": "slider",
+        "Position in the video": "slider",
         "Side by side": "button",
         "Mute": "button",
         "Download": "button",
         "Ask for another take": "button",
         "Source clip": "Video",
-        "Resulting film": "Video",
+        "Resulting video": "Video",
     }
 
 
 def is_control(node: Fields) -> bool:
-    """Whether a node of the accessibility tree is something to use, or a film."""
+    """Whether a node of the accessibility tree is something to use, or a video."""
     used = ("button", "slider", "Video", "link", "checkbox", "textbox")
     return not node["ignored"] and node["role"]["value"] in used
 
 
 @pytest.mark.parametrize("resources", [both(), {}], ids=["with source", "alone"])
 def test_nothing_jumps_from_running_to_the_loaded_video(show: Show, resources: Fields) -> None:
-    """Everything has its place before the films arrive (web.dev: cumulative layout shift)."""
+    """Everything has its place before the videos arrive (web.dev: cumulative layout shift)."""
     shown = show(resources=resources)
     shown.answered(**running(credit_cost=10, seed=4711))
-    shown.sees("Making the film")
+    shown.sees("Making the video")
     wait_for_layout_shifts(shown)
     shown.frame.evaluate("shifts.length = 0")
     shown.answered(**completed(credit_estimate=12, saved_path="/films/job-7.mp4"))
@@ -936,7 +936,7 @@ def test_the_observer_of_jumps_would_see_one(show: Show) -> None:
     """Otherwise the test above could not fail (ours)."""
     shown = show()
     shown.answered(**running())
-    shown.sees("Making the film")
+    shown.sees("Making the video")
     wait_for_layout_shifts(shown)
     shown.frame.evaluate("title.style.paddingTop = '40px'")
     wait_for_layout_shifts(shown)

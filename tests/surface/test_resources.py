@@ -461,7 +461,7 @@ async def test_a_saved_video_can_be_too_large_or_gone(
 async def test_without_the_extra_the_refusal_names_it(
     local_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The film itself is there, so it is not the film that is missing (ours)."""
+    """The video itself is there, so it is not the video that is missing (ours)."""
     monkeypatch.setattr("wan_mcp.inputs.probe.available", lambda: False)
     id = await local_host.start()
     answer = await local_host.client.call_tool(

@@ -144,7 +144,7 @@ def test_text_names_a_link_only_where_there_is_one(view: JobView) -> None:
     words = text(result_of(view))
 
     assert "The link" not in words
-    assert "Film:" not in words
+    assert "Video:" not in words
     assert "save" not in words
 
 
@@ -214,7 +214,7 @@ def test_time_of_a_job_from_elsewhere_is_not_guessed() -> None:
 
 def test_answer_about_a_running_job_repeats_the_error_of_a_failed_look() -> None:
     """And how old its facts are, because "running" may be out of date (ours)."""
-    result = results.look_result(LOOKS["running, busy vendor"], now=NOW)
+    result = results.status_result(LOOKS["running, busy vendor"], now=NOW)
     last_error = LOOKS["running, busy vendor"].last_error
 
     assert last_error is not None

@@ -123,7 +123,7 @@ EVERY_FIELD_OF_A_LINE = JobLine(
 PHRASES = {
     "expires_in_seconds": "in 1 min 23 s",
     "size": "2,412,345 bytes",
-    "inspection": "Inspection of the film: lines: expected 720, seen 854 x 480",
+    "inspection": "Inspection of the video: lines: expected 720, seen 854 x 480",
     "credit_estimate": "expected 12.5",
     "credits_remaining": "Credits left: 1234567",
     "elapsed_seconds": "1 min 35 s so far",

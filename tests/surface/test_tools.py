@@ -357,7 +357,7 @@ async def test_failed_job_is_a_result_and_no_error(host: Host) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ({}, "PixelDojo gave no link to a film"),
+        ({}, "PixelDojo gave no link to a video"),
         ({"video": "http://10.0.0.1/f.mp4"}, "it is not an https address"),
         ({"video": "https://films.internal/f.mp4"}, "it names a host of a private network"),
     ],
@@ -824,7 +824,7 @@ async def test_equal_call_after_the_end_gets_the_same_video_for_a_while(host: Ho
 
 
 async def test_another_query_after_the_end_is_another_video(host: Host) -> None:
-    """?id=2 must not get the finished film of ?id=1 (ours)."""
+    """?id=2 must not get the finished video of ?id=1 (ours)."""
     first = await host.replace(video=f"{host.sandbox.source_video_url}?id=1")
     await host.call("wait_for_job", job_id=first.data["job_id"], timeout_seconds=300)
     again = await host.replace(video=f"{host.sandbox.source_video_url}?id=1")

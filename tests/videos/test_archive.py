@@ -326,7 +326,7 @@ async def test_answer_that_is_not_a_video_is_not_saved(saving: Saving, answer: F
     """An error page with a video's name would be noticed only when the link is dead (ours)."""
     saving.fault(answer)
 
-    with pytest.raises(NotSaved, match="not a film") as failed:
+    with pytest.raises(NotSaved, match="not a video") as failed:
         await saving.keep()
 
     assert failed.value.final
@@ -1121,7 +1121,7 @@ async def test_nothing_planted_under_the_name_of_a_video_is_taken_for_it(
         case "second name":
             planted.hardlink_to(secret)
 
-    with pytest.raises(NotSaved, match="has the film's name; remove it") as failed:
+    with pytest.raises(NotSaved, match="has the video's name; remove it") as failed:
         await saving.keep()
 
     assert not failed.value.final
@@ -1204,7 +1204,7 @@ async def test_what_takes_the_name_at_the_last_moment_is_not_taken_for_the_video
         target.write_bytes(b"not the video")
 
     monkeypatch.setattr(os, "link", replaced)
-    with pytest.raises(NotSaved, match="has the film's name; remove it") as failed:
+    with pytest.raises(NotSaved, match="has the video's name; remove it") as failed:
         await saving.keep()
 
     assert not failed.value.final

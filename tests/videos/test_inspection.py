@@ -26,7 +26,7 @@ from wan_mcp.videos.inspection import damages, differences, inspect
 pytest.importorskip("av", reason="the extra `media` is not installed")
 pytestmark = pytest.mark.anyio
 
-FILM = MEDIA / "result.mp4"
+RESULT = MEDIA / "result.mp4"
 WITH_SOUND = SourceClip(seconds=8.0, frames_per_second=16.0, has_sound=True)
 GOOD = Clip()
 """Two seconds of 16 frames with 180 lines, and sound."""
@@ -92,7 +92,7 @@ def cut(path: Path, at: int) -> Path:
 
 def copied(path: Path) -> Path:
     """The sandbox's result, whose decoder gives out a picture some packets later."""
-    path.write_bytes(FILM.read_bytes())
+    path.write_bytes(RESULT.read_bytes())
     return path
 
 
@@ -219,7 +219,7 @@ async def test_a_planted_difference_is_named_and_nothing_else(tmp_path: Path, na
     """What the order says, and the file certainly has not (ours)."""
     build, order, expected = PLANTED[name]
 
-    assert await named(build(tmp_path / "film.mp4"), record_of(WITH_SOUND, **order)) == expected
+    assert await named(build(tmp_path / "video.mp4"), record_of(WITH_SOUND, **order)) == expected
 
 
 @pytest.mark.usefixtures("here")
@@ -245,7 +245,7 @@ def test_good_videos_of_the_sandbox_raise_no_alarm(tmp_path: Path) -> None:
 )
 async def test_other_good_videos_raise_no_alarm_either(tmp_path: Path, clip: Clip) -> None:
     """Hidden pictures, gaps between pictures, and rates of television are no damage (ours)."""
-    path = tmp_path / ("film.webm" if clip.codec.startswith("libvpx") else "film.mp4")
+    path = tmp_path / ("video.webm" if clip.codec.startswith("libvpx") else "video.mp4")
     source = SourceClip(has_sound=clip.sound)
     order = {"frames_per_second": round(clip.rate), "seconds": 2}
 
@@ -316,7 +316,7 @@ def test_a_length_may_be_five_frames_off(
 def test_lines_may_be_any_side_or_the_area(
     size: tuple[int, int], lines: str | None, fits: bool
 ) -> None:
-    """What they count is not documented; the other resolution is told apart (assumed)."""
+    """What they count is not documented; the other resolution is recognised (assumed)."""
     order = {} if lines is None else {"resolution": lines}
     seen = {"width": size[0], "height": size[1]}
 
@@ -384,20 +384,20 @@ def test_pictures_that_a_decoder_drops_without_an_error_are_damage() -> None:
 
 
 @pytest.mark.parametrize("kind", ["many-edits", "hidden-table"])
-async def test_a_hostile_film_is_no_good_one_and_the_server_lives(
+async def test_a_hostile_video_is_no_good_one_and_the_server_lives(
     tmp_path: Path, kind: str
 ) -> None:
     """In the real process: it has no pictures, or takes too much memory or time (ours)."""
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     path.write_bytes(HOSTILE[kind])
     found = await named(path, record_of(seconds=5))
 
     assert set(found) in ({"inspection"}, {"decodable"}, {"pictures"})
 
 
-async def test_the_real_process_finds_nothing_in_a_good_film() -> None:
+async def test_the_real_process_finds_nothing_in_a_good_video() -> None:
     """It reads the file itself, within its limits (ours)."""
-    assert await named(FILM, record_of(WITH_SOUND, seconds=5, frames_per_second=16)) == {}
+    assert await named(RESULT, record_of(WITH_SOUND, seconds=5, frames_per_second=16)) == {}
 
 
 @pytest.mark.parametrize(
@@ -421,14 +421,14 @@ async def test_what_was_seen_before_a_process_broke_is_said(
             answer = answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
-            return Reader().answer({"path": str(FILM)}, []) if answer == "content" else answer
+            return Reader().answer({"path": str(RESULT)}, []) if answer == "content" else answer
 
     @asynccontextmanager
     async def started(module: str) -> AsyncIterator[Breaking]:
         yield Breaking()
 
     monkeypatch.setattr(inspection, "started", started)
-    found = await named(FILM, record_of(seconds=9))
+    found = await named(RESULT, record_of(seconds=9))
 
     assert set(found) == expected
     assert found["inspection"].startswith("could not be looked at: ")
@@ -437,7 +437,7 @@ async def test_what_was_seen_before_a_process_broke_is_said(
 async def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """All file handles may be in use (observed elsewhere)."""
     monkeypatch.setattr(decoder_process, "COMMAND", ("/does/not/exist",))
-    (found,) = await inspect(FILM, record_of(seconds=5))
+    (found,) = await inspect(RESULT, record_of(seconds=5))
 
     assert found == Difference(
         what="inspection",
@@ -447,48 +447,48 @@ async def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("here")
-async def test_a_film_that_is_gone_could_not_be_looked_at(tmp_path: Path) -> None:
+async def test_a_video_that_is_gone_could_not_be_looked_at(tmp_path: Path) -> None:
     """The user may move it at any time (ours)."""
-    found = await named(tmp_path / "film.mp4", record_of(seconds=5))
+    found = await named(tmp_path / "video.mp4", record_of(seconds=5))
 
     assert "no longer where it was saved" in found["inspection"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 @pytest.mark.usefixtures("here")
-async def test_a_link_under_the_name_of_a_film_is_not_followed(tmp_path: Path) -> None:
+async def test_a_link_under_the_name_of_a_video_is_not_followed(tmp_path: Path) -> None:
     """Somebody else may have placed it (observed elsewhere)."""
-    (tmp_path / "film.mp4").symlink_to(FILM)
-    found = await named(tmp_path / "film.mp4", record_of(seconds=5))
+    (tmp_path / "video.mp4").symlink_to(RESULT)
+    found = await named(tmp_path / "video.mp4", record_of(seconds=5))
 
     assert "a link now, or a file of another user" in found["inspection"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
 @pytest.mark.usefixtures("here")
-async def test_a_film_in_a_folder_named_in_another_encoding_is_inspected(tmp_path: Path) -> None:
+async def test_a_video_in_a_folder_named_in_another_encoding_is_inspected(tmp_path: Path) -> None:
     """The process receives its path as JSON, which knows UTF-8 only (ours)."""
     folder = tmp_path / os.fsdecode(b"M\xfcnchen")
     folder.mkdir()
-    path = folder / "film.mp4"
-    path.write_bytes(FILM.read_bytes())
+    path = folder / "video.mp4"
+    path.write_bytes(RESULT.read_bytes())
 
     assert await named(path, record_of(WITH_SOUND, seconds=3)) == {"seconds": "5"}
 
 
 @pytest.mark.usefixtures("here")
-async def test_a_film_of_more_packets_than_any_job_makes_is_not_read(
+async def test_a_video_of_more_packets_than_any_job_makes_is_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An hour of video would take minutes (ours)."""
     monkeypatch.setattr(content_module, "MAX_PACKETS", 50)
-    found = await named(FILM, record_of(seconds=5))
+    found = await named(RESULT, record_of(seconds=5))
 
     assert set(found) == {"inspection"}
 
 
 @pytest.mark.usefixtures("here")
-async def test_one_film_is_inspected_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_video_is_inspected_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a process is always left for an input that is to be paid for (ours)."""
     open_now, most = 0, 0
 
@@ -504,6 +504,6 @@ async def test_one_film_is_inspected_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(inspection, "started", started)
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
-            tasks.start_soon(inspect, FILM, record_of(seconds=5))
+            tasks.start_soon(inspect, RESULT, record_of(seconds=5))
 
     assert most == 1

@@ -188,8 +188,8 @@ async def test_a_folder_named_in_another_encoding_is_reported(
         job = data(await finished_job(client, sandbox))
     async with opened(**{setting: str(folder)}) as client:
         again = data(await client.call_tool("get_job_status", {"job_id": job["job_id"]}))
-        film = await client.read_resource(f"wan://jobs/{job['job_id']}/film")
-    [content] = film.contents
+        video = await client.read_resource(f"wan://jobs/{job['job_id']}/film")
+    [content] = video.contents
 
     assert job["saved_path"].startswith(f"{tmp_path.as_uri()}/M%FCnchen/")
     assert read_uri(job["saved_path"]) == VIDEO
@@ -206,7 +206,7 @@ def read_uri(uri: str) -> bytes:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders have other rights there")
-async def test_an_answer_says_why_the_film_is_not_saved_and_what_happens_next(
+async def test_an_answer_says_why_the_video_is_not_saved_and_what_happens_next(
     opened: Open, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """The reason, the link, and for how long the server goes on trying (ours)."""
@@ -216,7 +216,7 @@ async def test_an_answer_says_why_the_film_is_not_saved_and_what_happens_next(
     async with opened(WAN_MCP_VIDEO_DIR=str(folder)) as client:
         job = data(await finished_job(client, sandbox))
 
-    assert "every user of this computer can write into the folder for films" in job["next"]
+    assert "every user of this computer can write into the folder for videos" in job["next"]
     assert "the server goes on trying for" in job["next"]
     assert job["video_url"]
     assert saved(folder) == []
@@ -254,7 +254,7 @@ async def test_the_bytes_of_a_source_video_decide_about_its_type(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
 @pytest.mark.parametrize("part", ["film", "poster"])
-async def test_a_link_in_the_place_of_a_saved_film_is_not_shown(
+async def test_a_link_in_the_place_of_a_saved_video_is_not_shown(
     opened: Open, sandbox: Sandbox, tmp_path: Path, part: str
 ) -> None:
     """It may lead to a private file of the user (ours)."""
@@ -274,7 +274,7 @@ def replace_by_link(path: str, target: Path) -> None:
     Path(path).symlink_to(target)
 
 
-async def test_the_bytes_of_a_saved_film_decide_about_its_type(
+async def test_the_bytes_of_a_saved_video_decide_about_its_type(
     opened: Open, sandbox: Sandbox
 ) -> None:
     """A file saved by an earlier version may have the name of another type (ours)."""
@@ -331,7 +331,7 @@ async def test_a_video_that_is_not_as_ordered_says_so_and_is_no_error(
 async def test_missing_sound_is_named_because_the_clip_was_looked_at_before(
     opened: Open, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What the look at the inputs found is kept with the request (ours)."""
+    """What the preflight found is kept with the request (ours)."""
     pytest.importorskip("av", reason="the extra `media` is not installed")
     inspects(monkeypatch)
     silent = Clip(frames=80, sound=False).write(tmp_path / "silent.mp4").read_bytes()
@@ -386,7 +386,7 @@ async def test_a_finished_video_is_shown(opened: Open, sandbox: Sandbox) -> None
     text, image = result.content
 
     assert text.type == "text"
-    assert text.text.endswith("Picture: frames of the film.")
+    assert text.text.endswith("Picture: frames of the video.")
     assert isinstance(image, ImageContent)
     assert image.mime_type == "image/jpeg"
     assert len(base64.b64decode(image.data)) < 60_000

@@ -374,7 +374,7 @@ async def test_a_saver_keeps_its_lease_for_as_long_as_a_video_takes(
 
 
 async def test_a_stopped_saver_cannot_give_up_what_another_one_saved(ledger: SQLiteLedger) -> None:
-    """Its link has expired meanwhile, but the film is there (ours)."""
+    """Its link has expired meanwhile, but the video is there (ours)."""
     record = await completed(ledger)
     await ledger.coordination.saved(record.submission_id, "/videos/1.mp4", "ab", 7)
     await ledger.coordination.not_saved(record.submission_id, "Its link has expired.")

@@ -30,7 +30,7 @@ from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.data_folder import home_folder
 
 FAILED = 1
-"""The exit code where nothing was written, though that was wanted."""
+"""The exit code if nothing was written although the user asked for it."""
 
 _TEMPORARY = (
     "This installation lies in a cache and may be deleted at any time, and then the entry no "
@@ -62,7 +62,7 @@ class Setup:
         terminal: who is asked.
         environment: the user's variables.
         folders: where hosts keep their settings.
-        agreed: whether the change is written without a question.
+        agreed: whether to write the change without asking.
     """
 
     terminal: Terminal

@@ -84,7 +84,7 @@ def _has_plain_meta(params: dict[str, Any]) -> bool:
 
 
 def _is_meta(meta: dict[str, Any], reserved: Sequence[str] = ()) -> bool:
-    """Whether nothing in it means anything but a token, and these names of the protocol's own."""
+    """Whether `_meta` has no name of the protocol but a valid progress token and the given ones."""
     token = meta.get("progressToken", "")
     is_token = isinstance(token, str) or type(token) is int
     return is_token and all(name in reserved for name in meta if name.startswith(_PREFIX))

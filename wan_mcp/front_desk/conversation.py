@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_LINE_BYTES = 32 * 1024
-"""The longest line that is looked at; a client's first messages have a few hundred bytes."""
+"""The longest line that the desk reads; a client's first messages have a few hundred bytes."""
 MAX_BRACKETS = 100
 """Deeper nesting is left to the SDK, which has a limit of its own."""
 _MEMBERS = {"jsonrpc", "id", "method", "params"}
@@ -26,7 +26,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Conversation:
-    """The beginning of one connection.
+    """The first messages of one connection, and what the desk may answer to them.
 
     Args:
         snapshot: the answers.
@@ -37,7 +37,7 @@ class Conversation:
         self._is_understood = True
         self._era: str | None = None
         self._revision: str | None = None
-        """The one that `initialize` settled."""
+        """The revision that `initialize` settled."""
         self._left_to_sdk: set[str] = set()
 
     def answer(self, line: bytes) -> bytes | None:
@@ -84,7 +84,7 @@ class Conversation:
 
 
 def _message(line: bytes) -> dict[str, Any] | None:
-    """A request or a notification that every reader of JSON reads alike."""
+    """The request or notification in a line; None if two readers of JSON might differ about it."""
     if len(line) > MAX_LINE_BYTES or line.count(b"[") + line.count(b"{") > MAX_BRACKETS:
         return None
     if b"\\ud" in line.lower():  # perhaps half of a surrogate pair

@@ -10,13 +10,13 @@ from wan_mcp.front_desk.snapshot import Snapshots
 from wan_mcp.front_desk.streams import take_standard_streams, write_all
 
 MAX_ANSWERED_BYTES = 48 * 1024
-"""What is answered before the SDK is ready; so much fits into a pipe that nobody reads yet."""
+"""The desk answers with at most so many bytes: a pipe that nobody reads yet holds as many."""
 
 SWITCH_SECONDS = 0.0005
-"""How long the thread that imports may go on while the desk wants to answer; usual are 0.005."""
+"""The longest wait of the desk for the thread that imports; Python's own value is 0.005."""
 
 EarlyLine = tuple[Line | None, bytes | None]
-"""A line, or None for the end; and the answer that it got already, or None."""
+"""A line (None at the end of the input), and the desk's answer to it (None if there is none)."""
 
 
 class FrontDesk:

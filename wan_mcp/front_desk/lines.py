@@ -1,11 +1,11 @@
-"""Lines from a pipe, read with a limit."""
+"""Lines from a pipe; a line that is too long is not kept whole."""
 
 from collections.abc import Iterator
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """The longest line that is read, with its line end."""
 
-_ENDS = 1_000
+_END_BYTES = 1_000
 """Bytes at each end of a longer line in which its id is looked for."""
 
 
@@ -29,10 +29,10 @@ def lines(stdin: int) -> Iterator[Line]:
                     yield line
                     continue
                 _warn()
-                head, tail = line[:_ENDS], line[-_ENDS:]
+                head, tail = line[:_END_BYTES], line[-_END_BYTES:]
                 while line and not line.endswith(b"\n"):
                     line = pipe.readline(MAX_LINE_BYTES)
-                    tail = (tail + line)[-_ENDS:]
+                    tail = (tail + line)[-_END_BYTES:]
                 yield LongLine(head, tail)
         except OSError:  # a reset socket is the end
             return

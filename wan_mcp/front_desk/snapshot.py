@@ -153,7 +153,7 @@ class Snapshots:
 
 
 def cache_folder(environment: Mapping[str, str]) -> str | None:
-    """Where this program may keep what it can make again; None without a home folder."""
+    """This program's folder among the user's caches; None without a home folder."""
     home = environment.get("HOME", "")
     if sys.platform == "win32":
         base = environment.get("LOCALAPPDATA", "")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from wan_mcp.inputs.byte_ranges import ByteRanges
 
 MAX_ELEMENTS = 1_000
-"""How many elements are passed over before the list of tracks; usual are five (ours)."""
+"""How many elements are passed over before the list of tracks; five are usual (ours)."""
 MAX_TRACKS_BYTES = 1 << 20
 """How large the list of tracks may be; 1 kB is usual (ours)."""
 
@@ -25,9 +25,9 @@ _Element = tuple[int, memoryview]
 
 
 def pictures_are_encrypted(content: ByteRanges) -> bool:
-    """Whether every video track says so; False if the tracks have not been read.
+    """Whether every video track is marked as encrypted; False if the tracks have not been read.
 
-    Certain is an algorithm that is named for the contents of the frames. A track that is only
+    A track counts if it names an algorithm for the contents of its frames. One that is only
     compressed or signed, or of which only the settings are encrypted, does not count.
     """
     tracks = [list(_elements(track)) for id, track in _elements(_tracks(content)) if id == _TRACK]

@@ -1,4 +1,4 @@
-"""What a look at both inputs has found so far."""
+"""What the preflight of both inputs has found so far."""
 
 from dataclasses import dataclass, field
 

@@ -16,7 +16,7 @@ decompression bomb (documented)."""
 
 
 async def check_image(file: RemoteFile, found: Findings, seconds: float) -> None:
-    """Look at the image, and add to what is found.
+    """Check the image, and add to what is found.
 
     Args:
         seconds: limit for the read.

@@ -28,15 +28,15 @@ _QUARTER_TURNS = range(5, 9)
 """Values of the EXIF orientation that swap width and height."""
 
 LAST_BYTES = 65_536
-"""How much of the end is looked at: several parts of most PNGs (ours)."""
+"""How much of the end is read: several chunks of most PNGs (ours)."""
 
 _JPEG_SCAN = 0xDA
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""What does not occur inside of a coded picture (ITU-T T.81, documented)."""
+"""A marker that does not occur inside a coded picture (ITU-T T.81, documented)."""
 _JPEG_STUFFING = b"\xff\x00"
 _LEAST_STUFFING = 16
-"""Coded pictures have one in 256 bytes; other data have none (ours)."""
+"""So many such pairs show the inside of a coded picture, which has one in 256 bytes (ours)."""
 _APPENDED_TO_JPEG = re.compile(rb"MPF\0|MotionPhoto|MicroVideo")
 """How a phone announces that more follows the picture (observed elsewhere)."""
 _SAMSUNG_END = b"SEFT"
@@ -120,9 +120,9 @@ class End(Enum):
     """What the bytes show of an image's end."""
 
     UNKNOWN = auto()
-    """Nothing is known against it; for other formats than PNG, JPEG and WebP, always."""
+    """Nothing shows that it is missing; always so for formats other than PNG, JPEG and WebP."""
     UNREAD = auto()
-    """The last bytes would tell more."""
+    """The last bytes have not been read, and would show more."""
     DOUBTFUL = auto()
     """There is no end mark in the last bytes."""
     MISSING = auto()
@@ -173,7 +173,7 @@ def _end_of_chunks(data: bytes, at: int, total: int) -> End | None:
             return End.MISSING if at + 12 > total else None
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == _PNG_END or not kind.isalpha():
-            return End.UNKNOWN  # what is no chunk makes the file odd, which is another matter
+            return End.UNKNOWN  # the end mark, or no chunk: another fault than a missing end
         at += 12 + length
     return End.UNKNOWN
 

@@ -20,7 +20,7 @@ TOLERANCE_SECONDS = 0.1
 
 
 async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None:
-    """Look at the video, and add to what is found.
+    """Check the video, and add to what is found.
 
     Args:
         seconds: limit for the first read.
@@ -138,7 +138,7 @@ def _judge_length(header: VideoHeader, found: Findings) -> None:
         if length is not None and _is_short(length, wanted):
             found.notes.append(
                 f"The {field} of the clip says {length:.3g} s, although it has {certain:.3g} s: "
-                "a program may believe it. Saving the clip anew mends that."
+                "a program may believe it. Exporting the clip again repairs that."
             )
 
 

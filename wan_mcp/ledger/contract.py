@@ -246,7 +246,7 @@ class Ledger(Protocol):
         """
 
     async def charges(self, account: str) -> list[Charge]:
-        """The account's newest charges, newest first, of jobs that this ledger has submitted."""
+        """What the newest jobs that this ledger has submitted were charged, newest first."""
 
     async def unknowns(self, account: str) -> list[Record]:
         """The account's records of unknown outcome, oldest first."""

@@ -121,7 +121,7 @@ class Coordination(Protocol):
         """Jobs of the last 24 hours whose video is saved and was not inspected, oldest first."""
 
     async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
-        """Record in what a video differs from its order."""
+        """Record how a video differs from its order."""
 
     async def not_saved(self, submission_id: str, why: str) -> None:
         """Record that a video cannot be saved any more."""

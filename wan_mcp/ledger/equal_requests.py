@@ -12,7 +12,7 @@ from wan_mcp.ledger.rows import Rows
 from wan_mcp.models import Replacement
 
 MOST_JUST_ENDED = 50
-"""So many of the newest ended requests are compared with one in another spelling (ours)."""
+"""How many of the newest ended requests are compared in all their spellings (ours)."""
 
 
 class EqualRequests:

@@ -1,7 +1,7 @@
 """What a job will probably cost: the higher of PixelDojo's model page and the last real charge.
 
-The page may be out of date, or name the price of another kind of job. A limit in credits that
-believed it alone would let through many times what the operator allows.
+The page may be out of date, or name the price of another kind of job. If a limit in credits relied
+on the page alone, jobs could cost many times what the operator allows.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from wan_mcp.ledger.fingerprint import DEFAULTS, Arguments
 from wan_mcp.models import Replacement
 from wan_mcp.wording import counted
 
-SEARCHED_CHARGES = 50
-"""So many of the newest charges are searched for one of a job like this (ours)."""
+SEARCHED_JOBS = 50
+"""How many of the newest charges are searched for that of a similar job (ours)."""
 
 
 class Charge(NamedTuple):
@@ -42,7 +42,7 @@ class ExpectedPrice:
 
     @property
     def credits(self) -> float | None:
-        """The price to reckon with; None if the page does not say, which stays unknown."""
+        """The expected price; None if the page names none, which stays unknown."""
         return None if self.named is None else max(self.named, self.charged or 0.0)
 
     @property
@@ -63,7 +63,7 @@ def expected_price(
     """The price to expect of a request.
 
     If no job of the same kind was charged, the last one that was neither longer nor had more lines
-    counts: a greater job costs at least as much (assumed).
+    counts: a larger job costs at least as much (assumed).
 
     Args:
         named: the price on the model page; None if it cannot be read.

@@ -23,17 +23,17 @@ DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": Tru
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
 _DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
-"""Letters by which the old and the new IDNA lead to different hosts."""
+"""Letters in a host name that the old and the new IDNA encode differently."""
 _PORTS = {"http": 80, "https": 443}
 _REMEMBERED_URLS = 256
-"""One submit needs each of its URLs, and those of the jobs that it is compared with, many times."""
+"""How many URLs are remembered in a common spelling: a submit compares each several times."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
     """What the ledger compares requests by.
 
-    There are two keys, because a link that was signed anew leads to the same video while its job
+    There are two keys, because a link that was signed again leads to the same video while its job
     runs, but `?id=2` is another video than `?id=1` and must not get the result of the other.
 
     Attributes:

@@ -100,9 +100,9 @@ class Record(BaseModel):
             and `video_folder` are paths as `videos.paths` writes them.
         not_saved: why the video cannot be saved any more.
         last_save_error: why the last attempt to save it failed, if there will be another.
-        source_seconds: what a look at the source clip showed before the job was paid, see
+        source_seconds: what the preflight showed of the source clip, see
             `models.SourceClip`; with `source_frames_per_second` and `source_has_sound`.
-        inspection: in what the saved video differs from its order; None if it was not inspected.
+        inspection: how the saved video differs from its order; None if it was not inspected.
     """
 
     model_config = ConfigDict(frozen=True)

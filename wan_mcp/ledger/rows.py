@@ -77,7 +77,7 @@ class Session(Protocol):
         """Raises LedgerChanged when a payment that is recorded here might be made again."""
 
     def commit_point(self, submission_id: str) -> None:
-        """The request is `sending` in the store: the last look before its first byte leaves.
+        """Check the store once more: the request is `sending`, and its first byte leaves next.
 
         Raises:
             LedgerChanged: it must not be sent.

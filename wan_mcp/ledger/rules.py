@@ -276,7 +276,7 @@ def lease_name(account: str, role: Role) -> str:
 
 
 def joined_name(submission_id: str) -> str:
-    """The name under which is stored, beside the leases, that others wait for a request too."""
+    """The row, in the table of leases, that shows that other callers wait for a request, too."""
     return f"{submission_id} joined"
 
 

@@ -112,8 +112,11 @@ def _live_or_just_ended(index: str) -> str:
 
 LIVE_OR_JUST_ENDED = Statement(_live_or_just_ended("INDEXED BY live"), _live_or_just_ended(""))
 CHARGES = _both(
-    "SELECT arguments, credit_cost FROM jobs WHERE account = :account AND credit_cost > 0 "
-    "AND digest IS NOT NULL ORDER BY created_at DESC, number DESC LIMIT :limit"
+    # The newest are chosen before their cost is looked at: PixelDojo may never name one.
+    "SELECT arguments, credit_cost FROM (SELECT arguments, credit_cost, created_at, number "
+    "FROM jobs WHERE account = :account AND digest IS NOT NULL "
+    "ORDER BY created_at DESC, number DESC LIMIT :limit) AS newest "
+    "WHERE credit_cost > 0 ORDER BY created_at DESC, number DESC"
 )
 JOB_ID_OF_ANOTHER = _both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "

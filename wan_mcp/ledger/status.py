@@ -31,7 +31,7 @@ _STATUS = {
     State.UNKNOWN: JobStatus.UNKNOWN,
 }
 TRANSIENT_ERRORS = (CouldNotFindOut, RateLimited)
-"""Errors after which a look or a wait may go on: a busy vendor only means "wait longer"."""
+"""Errors after which a status call or a wait may go on: a busy vendor only means "wait longer"."""
 _REFUSALS: dict[str, type[WanError]] = {
     kind.code: kind for kind in (Unauthorized, OutOfCredits, NotAllowed, Rejected)
 }
@@ -45,10 +45,10 @@ class JobView:
         id: PixelDojo's job id, or our submission id while there is none.
         job: the job as PixelDojo last reported it; None before it has an id.
         record: the ledger's record; None when the ledger cannot be read.
-        elapsed_seconds: the age of the job when a look or a wait made this view, or how long the
+        elapsed_seconds: the age of the job when this view was made, or how long the
             job took; None when that is not known, and in the answer to a submit.
-        last_error: why the look that made this view failed; the rest is then what was known
-            before. None when it did not fail.
+        last_error: why the reading that made this view failed; the rest is then what was
+            known before. None when it did not fail.
         joined: only after a submit: an equal request existed already, and nothing was bought.
         query_differs: only when joined: the requests are equal except for the query of a link.
         notes: only after a submit: what the preflight found and did not refuse.
@@ -96,8 +96,8 @@ class JobView:
         if self.record is None:
             return ""
         # What was found before the outcome was known is out of date once it is.
-        looks = _looks(self.record) if self.status is JobStatus.UNKNOWN else ""
-        return " ".join(filter(None, [self.record.error, looks]))
+        found = _findings(self.record) if self.status is JobStatus.UNKNOWN else ""
+        return " ".join(filter(None, [self.record.error, found]))
 
     def age(self, now: datetime) -> float | None:
         """Seconds that the job took, or has taken so far; None when that is not known."""
@@ -122,15 +122,15 @@ class JobView:
         return (now - heard).total_seconds()
 
 
-Look = JobView | WanError
-"""What one look at a job brings: a view, or the error because of which nothing is known yet."""
+Reading = JobView | WanError
+"""What one reading of a job brings: a view, or the error because of which there is none yet."""
 
 
-def require_view(look: Look) -> JobView:
-    """The view that a look brought. Raises the error if it brought none."""
-    if isinstance(look, WanError):
-        raise look
-    return look
+def require_view(reading: Reading) -> JobView:
+    """The view of a reading. Raises the error of one that brought no view."""
+    if isinstance(reading, WanError):
+        raise reading
+    return reading
 
 
 def view_of_record(record: Record) -> JobView:
@@ -190,7 +190,7 @@ def permanent_error_code(last_error: WanError | None) -> str | None:
 
 
 def last_error_of(record: Record) -> WanError | None:
-    """The error of the last look, by whichever process; None when PixelDojo answered it."""
+    """The error of the last reading, by whichever process; None when PixelDojo answered it."""
     if record.last_error is None:
         return None
     if kind := _REFUSALS.get(record.last_error_code or ""):
@@ -198,7 +198,7 @@ def last_error_of(record: Record) -> WanError | None:
     return CouldNotFindOut(record.last_error, transient=record.last_error_code is None)
 
 
-def _looks(record: Record) -> str:
+def _findings(record: Record) -> str:
     if not record.checks:
         return record.findings or "PixelDojo's job list has not been looked at yet."
     times = "once" if record.checks == 1 else f"{record.checks} times"

@@ -14,7 +14,7 @@ from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
-from wan_mcp.ledger.expected_price import SEARCHED_CHARGES, Charge, expected_price
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Charge, expected_price
 from wan_mcp.ledger.fingerprint import account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
@@ -56,7 +56,7 @@ class Transactions:
                 account, wanted, seed, estimate, limits, videos, source or SourceClip()
             )
         except LedgerChanged as changed:
-            # What is known already costs nothing, and the caller may go on with it.
+            # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
                 found = self._equal_requests.find(account, wanted)
             except Exception:
@@ -215,7 +215,7 @@ class Transactions:
         return self._rows.find(sql.recent(ended), account=account, limit=limit)
 
     def charges(self, account: str) -> list[Charge]:
-        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_CHARGES)
+        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_JOBS)
         return [Charge(json.loads(arguments), credits) for arguments, credits in rows]
 
     def unknowns(self, account: str) -> list[Record]:

@@ -85,7 +85,7 @@ class ListedJobs:
         others = f" or that of {_few(sorted(rivals))}" if rivals else ""
         return (
             f"PixelDojo's job list shows what could be the job of this request{others}: "
-            f"{_few([each.job.job_id for each in possible])}. Whose it is cannot be told for "
+            f"{_few([each.job.job_id for each in possible])}. Whose it is cannot be said for "
             "certain, so it is given to no request: look at it with get_job_status and that id."
         )
 
@@ -146,7 +146,7 @@ class ListedJobs:
 
 
 def differences(record: Record, each: "Listed") -> set[str]:
-    """In which of our names a listed job shows something else than a request asked for.
+    """The arguments, by our names, in which a listed job differs from what a request asked for.
 
     What the list does not show is no difference, and neither is a value that PixelDojo chose
     because the request left it open.

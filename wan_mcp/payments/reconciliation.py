@@ -30,7 +30,7 @@ SCHEDULE_SECONDS = (3.0, 15.0, 60.0, 180.0, 600.0, 1800.0)
 """After these times from its sending, the list is read for a request without being asked."""
 LEASE_SECONDS = 30.0
 LEASE_POLL_SECONDS = 0.5
-"""How often a process looks whether the one that reads the list has finished."""
+"""How often a process checks whether the one that reads the list has finished."""
 MIN_GAP_SECONDS = 3.0
 """Two readings for one request are at least so far apart, whichever processes make them."""
 FAILED_PAUSE_SECONDS = 30.0
@@ -62,7 +62,7 @@ class Reconciler:
         self._lost.set()
 
     async def run(self, account: Callable[[], Awaitable[str]]) -> None:
-        """Look by the schedule, for ever."""
+        """Look up lost answers by the schedule, until cancelled."""
         while True:
             self._lost = anyio.Event()
             try:
@@ -75,7 +75,7 @@ class Reconciler:
                 pause = None
             await self._clock.wait(self._lost.wait, min(pause or IDLE_SECONDS, IDLE_SECONDS))
 
-    async def look(self, account: str, asked_for: Collection[str] = ()) -> None:
+    async def reconcile(self, account: str, asked_for: Collection[str] = ()) -> None:
         """Read the list once, for what is due and for these requests, and record what it shows.
 
         It is not read for a request that any process has looked up in the last MIN_GAP_SECONDS.
@@ -99,9 +99,9 @@ class Reconciler:
                     await self._ledger.coordination.leave(account, Role.RECONCILER)
 
     async def _round(self, account: str) -> float | None:
-        """One look at what is due; seconds until the next one, None when nothing is lost."""
+        """Look up what is due; seconds until the next time, None when nothing is lost."""
         await self._ledger.recover()
-        await self.look(account)
+        await self.reconcile(account)
         records = await self._ledger.unknowns(account)
         dates = [record.next_check_at for record in records if record.next_check_at is not None]
         if not dates:

@@ -233,7 +233,7 @@ async def _read(response: httpx.Response, body: bytearray) -> bool:
     # Not aiter_raw(), which refuses a body that a test's transport has already read.
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async for chunk in response.stream:
-        # Other calls go on between blocks of a byte each; what has arrived is never given up.
+        # Blocks of one byte must not hold up other calls; what has arrived is always kept.
         await anyio.lowlevel.cancel_shielded_checkpoint()
         body += chunk[: MAX_BODY_BYTES - len(body)]
         if len(body) >= MAX_BODY_BYTES:

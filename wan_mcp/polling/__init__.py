@@ -1,1 +1,1 @@
-"""Every rule of waiting: when PixelDojo is asked, and who is told."""
+"""Every rule of waiting: when PixelDojo is asked, and who is informed."""

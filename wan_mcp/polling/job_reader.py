@@ -39,7 +39,7 @@ MISSING_PAUSE_SECONDS = 30.0
 fault at PixelDojo must not lose a paid job."""
 
 READ_FAILED_AGAIN_SECONDS = 3600.0
-"""For so long after its end a failed job is read again when somebody asks for it (ours): a video
+"""For so long after its end, a failed job is read again if somebody asks for it (ours): a video
 that PixelDojo shows after all is paid for, and its link may last an hour only."""
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class JobReader:
         assert record is not None
         if record.state is State.UNKNOWN:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
-                await self._reconciler.look(record.account, [record.submission_id])
+                await self._reconciler.reconcile(record.account, [record.submission_id])
             return await self.known(id) or before
         # A lost job is read again each time, because PixelDojo may show it again.
         is_final = before.settled and record.state is not State.LOST and not self.may_revive(before)

@@ -15,7 +15,7 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import (
     TRANSIENT_ERRORS,
     JobView,
-    Look,
+    Reading,
     is_transient,
     last_error_of,
     view_of_record,
@@ -70,7 +70,7 @@ class Waits:
                     raise
                 await self._clock.sleep(pause)
 
-    async def watch(self, id: str, seconds: float) -> AsyncGenerator[Look, None]:
+    async def watch(self, id: str, seconds: float) -> AsyncGenerator[Reading, None]:
         """Yield views of a job until it has ended or the time is up; at least one.
 
         An error that asking again may overcome is yielded as well, because it only means "wait
@@ -86,7 +86,7 @@ class Waits:
         known = await self._reader.known(id)
         view = None if known is None else self._dated(known)
         age = (view and view.elapsed_seconds) or 0.0
-        update: Look | None = view
+        update: Reading | None = view
         if view is None or seconds <= 0 or self._needs_a_read(view):
             async with aclosing(self._readings(id, deadline, view)) as readings:
                 async for update in readings:
@@ -107,7 +107,9 @@ class Waits:
                     # Without the record, only this call's own clock shows how old the job is now.
                     await self._pause(update, deadline, age + self._clock.monotonic() - began)
 
-    async def _follow(self, update: Look | None, deadline: float) -> AsyncGenerator[JobView, None]:
+    async def _follow(
+        self, update: Reading | None, deadline: float
+    ) -> AsyncGenerator[JobView, None]:
         """A view for each change that the poller records."""
         record = _record(update)
         if record is None:
@@ -127,7 +129,7 @@ class Waits:
 
     async def _readings(
         self, id: str, deadline: float, view: JobView | None
-    ) -> AsyncGenerator[Look, None]:
+    ) -> AsyncGenerator[Reading, None]:
         """Readings by this call itself, until the ledger has the job and the poller reads it."""
         while True:
             update = await self._read(id, deadline, view)
@@ -148,7 +150,7 @@ class Waits:
             raise busy
         return self._dated(view, busy)
 
-    async def _read(self, id: str, deadline: float, before: JobView | None) -> Look:
+    async def _read(self, id: str, deadline: float, before: JobView | None) -> Reading:
         try:
             left = deadline - self._clock.monotonic()
             return self._dated(await self._reader.read(id, left))
@@ -184,14 +186,14 @@ class Waits:
         may_revive = self._reader.may_revive(view)
         return is_unpolled or view.lacks_video_url or has_failed or may_revive
 
-    def _is_over(self, update: Look | None) -> bool:
+    def _is_over(self, update: Reading | None) -> bool:
         view = _view(update)
         return view is not None and view.settled and not self._is_being_saved(view)
 
-    def _is_being_saved(self, update: Look | None) -> bool:
+    def _is_being_saved(self, update: Reading | None) -> bool:
         return self._seconds_left_to_save(update) > 0
 
-    def _seconds_left_to_save(self, update: Look | None) -> float:
+    def _seconds_left_to_save(self, update: Reading | None) -> float:
         """How long a wait may still last for the video; 0 if there is nothing to wait for."""
         view, record = _view(update), _record(update)
         if record is None or view is None or view.status is not JobStatus.COMPLETED:
@@ -211,7 +213,7 @@ class Waits:
         done = record.saved_path or record.not_saved or record.last_save_error
         return wanted and not done and not record.from_elsewhere
 
-    def _until(self, update: Look | None, deadline: float) -> float:
+    def _until(self, update: Reading | None, deadline: float) -> float:
         """When to stop watching: at the deadline, or when the time to save the video is over."""
         left = self._seconds_left_to_save(update)
         return min(deadline, self._clock.monotonic() + left) if left > 0 else deadline
@@ -224,7 +226,7 @@ class Waits:
         elapsed = view.age(self._clock.wall())
         return replace(view, elapsed_seconds=elapsed, last_error=last_error)
 
-    async def _pause(self, update: Look, deadline: float, elapsed: float | None = None) -> None:
+    async def _pause(self, update: Reading, deadline: float, elapsed: float | None = None) -> None:
         view = _view(update)
         if elapsed is None:
             elapsed = (view and view.elapsed_seconds) or 0.0
@@ -235,10 +237,10 @@ class Waits:
         await self._clock.sleep(max(min(max(delay, retry_after), left), 0.0))
 
 
-def _view(update: Look | None) -> JobView | None:
+def _view(update: Reading | None) -> JobView | None:
     return None if isinstance(update, WanError) else update
 
 
-def _record(update: Look | None) -> Record | None:
+def _record(update: Reading | None) -> Record | None:
     view = _view(update)
     return None if view is None else view.record

@@ -31,7 +31,7 @@ from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.status import JobView, Look
+    from wan_mcp.ledger.status import JobView, Reading
     from wan_mcp.surface.video_views import VideoViews
 
 Result = TypeVar("Result", JobResult, JobList)
@@ -75,13 +75,13 @@ class Call:
         view = without_unreachable_file(view, local=self.local)
         return results.submit_result(view, now=self.jobs.clock.wall())
 
-    async def job_result(self, look: Look) -> JobResult:
-        """The answer about one job, as this caller can use it. Raises a look that is an error."""
-        if isinstance(look, WanError):
-            raise look
+    async def job_result(self, reading: Reading) -> JobResult:
+        """The answer about one job, as this caller can use it. Raises the error of a reading."""
+        if isinstance(reading, WanError):
+            raise reading
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
-        view = without_unreachable_file(look, local=self.local)
-        return self._with_notice(results.look_result(view, now=now, typical=typical))
+        view = without_unreachable_file(reading, local=self.local)
+        return self._with_notice(results.status_result(view, now=now, typical=typical))
 
     async def job_list(self, status: JobStatus | None, limit: int) -> JobList:
         """All unfinished jobs, and the newest ended ones of a status."""
@@ -159,7 +159,7 @@ def tool_result(
     meta: dict[str, Any] | None = None,
 ) -> CallToolResult:
     """A result as data and as text: some hosts show a model only one of the two."""
-    caption = "\nPicture: frames of the film." if image else ""
+    caption = "\nPicture: frames of the video." if image else ""
     content: list[ContentBlock] = [TextContent(type="text", text=text(result) + caption)]
     if image is not None:
         data = base64.b64encode(image.data).decode()

@@ -66,7 +66,7 @@ class WanServer(MCPServer[L]):
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError:
-            # Asked only now: the list is made anew each time, and a call is to add little.
+            # Only for an error: the list is made each time, which would slow down every call.
             names = [tool.name for tool in await self.list_tools()]
             if name in names:
                 raise

@@ -38,9 +38,9 @@ when one refuses the job, tell me so.
 not call it again with another seed: follow `next` in the answer.
 4. Call wait_for_job with the job_id, again and again while the status is submitting or running. \
 A job takes minutes.
-5. Show me the link to the film at once (video_url), and say that it is temporary and that the \
-film must be saved. When there is a saved_path, say where it lies. If the job failed, tell me \
-the reason, and start no other one before I say so.
+5. Show me the link to the finished video at once (video_url), and say that it is temporary and \
+that the video must be saved. When there is a saved_path, say where it lies. If the job failed, \
+tell me the reason, and start no other one before I say so.
 """
 
 
@@ -87,7 +87,7 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
         name="replace_a_character",
         title="Replace a character",
         description="Put a person's picture into a video: asks for what is missing, says the "
-        "cost, starts one paid job, waits for the film and shows it.",
+        "cost, starts one paid job, waits for the video and shows it.",
         icons=[ICON],
     )
 

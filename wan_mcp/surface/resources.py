@@ -101,10 +101,10 @@ def _json(result: JobResult | JobList) -> ReadResourceContents:
 
 
 def _video_templates() -> list[ResourceTemplate]:
-    frames = "A few frames of the saved film of a job."
+    frames = "A few frames of the saved video of a job."
     contact_sheet = _template("poster", "A poster", frames, "image/jpeg")
     return [
-        _template("film", "A film", "The saved film of a job, when it is small."),
+        _template("film", "A finished video", "The saved video of a job, when it is small."),
         _template("source", "A source clip", "The clip that a job was made from, when small."),
         *([contact_sheet] if makes_contact_sheets() else []),
     ]

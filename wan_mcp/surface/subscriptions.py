@@ -46,7 +46,7 @@ from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
-    from wan_mcp.ledger.status import Look
+    from wan_mcp.ledger.status import Reading
 
 FOLLOW_SECONDS = 86_400.0
 """How long a job is followed. The poller reads a running job no longer than that either."""
@@ -98,8 +98,8 @@ class TaskNotification(Notification[dict[str, Any], Literal["notifications/tasks
 class _Stream:
     """One stream of notifications, each marked with the request that opened it.
 
-    The SDK's own stream knows no notifications of an extension. Each notification waits here until
-    the client takes it, so that none is kept for a client that reads no more.
+    The SDK's own stream cannot send notifications of an extension. Each notification waits here
+    until the client takes it, so that none is kept for a client that reads no more.
     """
 
     def __init__(self, ctx: RequestContext) -> None:
@@ -121,7 +121,7 @@ class _Stream:
         await self._send(ResourceUpdatedNotification(params=params))
 
     async def task(self, task: Task) -> None:
-        """Say how a task stands."""
+        """Report the state of a task."""
         notice: Any = TaskNotification(params={**task, "_meta": self._meta})
         await self._send(notice)
 
@@ -266,17 +266,17 @@ async def _follow_task(id: str, call: Call, stream: _Stream) -> None:
 async def _follow(jobs: Jobs, id: str, content: Content, notify: Notify) -> None:
     """Notify of each change, until nothing more will change."""
     try:
-        async with aclosing(jobs.watch(id, FOLLOW_SECONDS)) as looks:
-            async for look in looks:
-                before, content = content, _content(look)
+        async with aclosing(jobs.watch(id, FOLLOW_SECONDS)) as readings:
+            async for reading in readings:
+                before, content = content, _content(reading)
                 if content != before:
                     await notify()
     except WanError:
         await notify()  # a read of the resource now ends in this error
 
 
-def _content(look: Look) -> Content:
+def _content(reading: Reading) -> Content:
     """What the resource says, without what changes by the passing of time alone."""
-    if isinstance(look, WanError):
+    if isinstance(reading, WanError):
         return {}
-    return results.look_result(look, now=_FIXED_DATE).model_dump(exclude={"elapsed_seconds"})
+    return results.status_result(reading, now=_FIXED_DATE).model_dump(exclude={"elapsed_seconds"})

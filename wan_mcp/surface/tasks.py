@@ -27,7 +27,7 @@ from mcp.types import CallToolRequestParams, CallToolResult, ClientCapabilities,
 from wan_mcp.errors import InvalidArguments, NotFound, WanError
 from wan_mcp.models import JobResult, JobStatus
 from wan_mcp.surface.answers.progress import submit_note
-from wan_mcp.surface.answers.task_form import TASKS, WITHDRAWN_NOTE, is_over, look, task
+from wan_mcp.surface.answers.task_form import TASKS, WITHDRAWN_NOTE, is_over, task, view_for_task
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
 from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors
 
@@ -92,13 +92,13 @@ class Tasks(Extension):
         try:
             call = self._calls.open(ctx)
             await call.jobs.keep(id)
-            view = await look(call.jobs, id)
+            view = await view_for_task(call.jobs, id)
         except WanError:
             return None  # the tool meets the same error, and answers it
         return None if is_over(view) else {"resultType": "task", **await task(id, view, call)}
 
     async def _of_submit(self, answer: CallToolResult, ctx: RequestContext) -> Created | None:
-        """A task in place of the tool's answer; None if that one is all there is to say."""
+        """A task in place of the tool's answer; None if that answer says everything."""
         result = JobResult.model_validate(answer.structured_content)
         if result.job_id is None:
             return None
@@ -124,7 +124,7 @@ class Tasks(Extension):
         require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
             call, id = await self._found(ctx, params)
-            view = await look(call.jobs, id)
+            view = await view_for_task(call.jobs, id)
             return {"resultType": "complete", **await task(id, view, call)}
 
     async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
@@ -153,7 +153,7 @@ class Tasks(Extension):
 
 
 def _job_id_of_wait(params: CallToolRequestParams) -> str | None:
-    """The job of a wait; None for other calls, single looks, and calls that the tool refuses."""
+    """The job of a wait; None for other calls, single checks, and calls that the tool refuses."""
     if params.name != "wait_for_job":
         return None
     try:

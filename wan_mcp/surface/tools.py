@@ -31,7 +31,7 @@ from wan_mcp.surface.calls import Call, Calls, tool_result
 from wan_mcp.surface.player import PLAYER_URI
 
 if TYPE_CHECKING:
-    from wan_mcp.ledger.status import JobView, Look
+    from wan_mcp.ledger.status import JobView, Reading
 
 ICON = Icon(
     # A URI has no spaces: SVG takes a comma in their place, and %20 is needed only between names.
@@ -105,7 +105,7 @@ async def _submitted(call: Call, view: JobView) -> JobResult:
 
 
 async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
-    """Look once how a job stands. Free. To wait for the film use wait_for_job, not a loop."""
+    """Look once how a job stands. Free. To wait for the video use wait_for_job, not a loop."""
     return await call.job_result(await call.jobs.check(given.job_id))
 
 
@@ -113,19 +113,19 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     """Wait until a job has ended, at most timeout_seconds. Free.
 
     If it is still submitting or running, call again. The video_url of a completed job is a
-    temporary link: have the film saved at once.
+    temporary link: have the video saved at once.
     """
     await call.report_progress(0, progress.LOOKING)
     await call.jobs.keep(given.job_id)
-    look: Look | None = None
+    reading: Reading | None = None
     step = 0
-    async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as looks:
-        async for look in looks:
+    async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as readings:
+        async for reading in readings:
             step += 1
-            note = progress.progress_note(look, await call.jobs.typical())
+            note = progress.progress_note(reading, await call.jobs.typical())
             await call.report_progress(step, note)
-    assert look is not None  # there is always at least one
-    return await call.job_result(look)
+    assert reading is not None  # there is always at least one
+    return await call.job_result(reading)
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
@@ -203,7 +203,7 @@ def portable_schema(
     Args:
         without: optional properties that are left out.
     """
-    plain = deepcopy(_portable(model))  # whoever gets it may change it
+    plain = deepcopy(_portable(model))  # the caller may change its copy
     for name in without:
         plain["properties"].pop(name, None)
     return plain

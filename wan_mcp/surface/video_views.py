@@ -32,14 +32,14 @@ MAX_SHOWN_JOBS = 4_096
 _LIMIT = f"{MAX_INLINE_BYTES >> 20} MiB"
 _TYPE = "video/mp4"
 """The type of a saved video whose bytes do not show it."""
-_NOT_OURS = "Where the film was saved there is a link now, or a file of another user."
-_NOT_ENDED = "The job has not ended: there is no film yet."
+_NOT_OURS = "Where the video was saved there is a link now, or a file of another user."
+_NOT_ENDED = "The job has not ended: there is no video yet."
 _WHY_NO_VIDEO = {
-    JobStatus.COMPLETED: "The film is not saved here, or not yet: its link leads to it.",
-    JobStatus.FAILED: "The job failed: there is no film.",
-    JobStatus.LOST: "PixelDojo no longer knows the job: there is no film.",
-    JobStatus.NOT_SENT: "No job came of the request: there is no film.",
-    JobStatus.REFUSED: "The request was turned down: there is no film.",
+    JobStatus.COMPLETED: "The video is not saved here, or not yet: its link leads to it.",
+    JobStatus.FAILED: "The job failed: there is no video.",
+    JobStatus.LOST: "PixelDojo no longer knows the job: there is no video.",
+    JobStatus.NOT_SENT: "No job came of the request: there is no video.",
+    JobStatus.REFUSED: "The request was turned down: there is no video.",
 }
 
 
@@ -55,7 +55,7 @@ def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
     record = view.record
     if record is None:
         return view
-    if not local:  # a film that the server still tries to save there is of no use to it either
+    if not local:  # then a video that is still to be saved there is of no use either
         unseen = {"saved_path": None, "last_save_error": None}
         return replace(view, record=record.model_copy(update=unseen))
     if record.saved_path is None or os.path.isfile(path_of(record.saved_path)):
@@ -76,7 +76,7 @@ class VideoViews:
         path = await self._saved(id)
         data = await anyio.to_thread.run_sync(_content, path, id)
         if data is None:
-            raise _not_shown(f"The saved film is larger than {_LIMIT} or cannot be read.", id)
+            raise _not_shown(f"The saved video is larger than {_LIMIT} or cannot be read.", id)
         return Blob(data, video_type(data, _TYPE) or _TYPE)
 
     async def source_video(self, id: str) -> Blob:
@@ -110,7 +110,7 @@ class VideoViews:
             _keep_newest(known, MAX_CONTACT_SHEETS)
         data = known.get(path)
         if data is None:
-            raise _not_shown("No picture could be made of the saved film.", id)
+            raise _not_shown("No picture could be made of the saved video.", id)
         return Blob(data, "image/jpeg")
 
     async def first_contact_sheet(self, id: str) -> Blob | None:
@@ -144,12 +144,12 @@ def makes_contact_sheets() -> bool:
 
 def _path_of(view: JobView | None, id: str) -> Path:
     if view is None or view.record is None:
-        raise _not_shown("No film of this job is saved here.", id)
+        raise _not_shown("No video of this job is saved here.", id)
     if view.record.saved_path is None:
         raise _not_shown(_WHY_NO_VIDEO.get(view.status, _NOT_ENDED), id)
     path = path_of(view.record.saved_path)
     if not os.path.isfile(path):
-        raise _not_shown("The film is no longer where it was saved.", id)
+        raise _not_shown("The video is no longer where it was saved.", id)
     return path
 
 

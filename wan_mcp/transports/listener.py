@@ -18,7 +18,7 @@ FULL = (
 _SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
-"""To each host that may be listened on, its address as it stands in a URL."""
+"""The hosts that may be listened on, each with its address as a URL has it."""
 
 logger = logging.getLogger(__name__)
 

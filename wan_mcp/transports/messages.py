@@ -26,7 +26,7 @@ class Unreadable:
     """A request that cannot be read.
 
     Attributes:
-        answer: what its sender is told.
+        answer: what is reported to its sender.
     """
 
     answer: JSONRPCError

@@ -77,7 +77,7 @@ class Replay:
         """Record a snapshot for the next start, if there was none or an answer was wrong.
 
         Args:
-            asked: set when serving shall end; then it is recorded at once.
+            asked: set when serving is to end; then it is recorded at once.
         """
         with anyio.move_on_after(KEEP_AFTER_SECONDS):
             await asked.wait()

@@ -76,7 +76,7 @@ class Shutdown:
         now: seconds that never go back.
 
     Attributes:
-        asked: set when serving shall end.
+        asked: set when serving is to end.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ def run_stdio(
 async def serve_stdio(server: MCPServer[Any], desk: FrontDesk, deadlines: Deadlines) -> None:
     """Serve one client; returns when all work and the lifespan have ended.
 
-    The signal handlers are given back at the end.
+    The signal handlers are restored at the end.
     """
     with Shutdown(deadlines=deadlines) as shutdown:
         await serve_desk(server, desk, shutdown)

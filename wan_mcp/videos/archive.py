@@ -36,8 +36,8 @@ MAX_BYTES = 4 << 30
 MIN_AGE_SECONDS = 7 * 24 * 3600.0
 """A video stays for a week, however full the folder is (ours)."""
 LEFTOVER_AGE_SECONDS = 24 * 3600.0
-"""After a day nobody saves a video any more: what has no video then was left by a process that was
-killed (ours)."""
+"""After a day no server saves a video any more. What has no video by then was left by a process
+that was killed (ours)."""
 
 _VIDEO_NAME = re.compile(rf"({STEM})(?:{'|'.join(map(re.escape, SUFFIXES))})")
 _NOTE_NAME = re.compile(rf"\.({STEM})\.json")

@@ -1,7 +1,7 @@
 """Whether the container of a video ends where its file ends, or in the middle.
 
 This matters where the storage does not say how long the video is. Only the outermost parts of a
-container are looked at, each by its few first bytes.
+container are read, and only the first few bytes of each.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from enum import Enum, auto
 from wan_mcp.inputs.boxes import box_head
 
 MAX_PARTS = 1_000_000
-"""A video has some thousand parts (a fragment or a cluster for each second); after so many nothing
-is said about its end (ours)."""
+"""A video has at most some thousand parts (a fragment or a cluster for each second). Nothing is
+said about the end of one that has more parts than this (ours)."""
 
 _FIRST_BOXES = {b"ftyp", b"styp", b"free", b"skip", b"wide", b"pnot", b"moov", b"mdat", b"uuid"}
 _EBML = b"\x1a\x45\xdf\xa3"

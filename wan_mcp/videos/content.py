@@ -31,7 +31,8 @@ CPU_SECONDS = 180
 """Processor time for one video; the longest that can be ordered, 15 s of 30 frames with 720 lines,
 takes 3 s (measured)."""
 MAX_PACKETS = 20_000
-"""The longest video that can be ordered, 15 s, has 450 of pictures and about 700 of sound."""
+"""A file with more is not read on. The longest video that can be ordered, 15 s, has 450 packets
+of pictures and about 700 of sound (ours)."""
 FLAT_SPREAD = 8
 """Brightness from 0 to 255: a frame without more difference than this shows one plain colour. The
 noise of an encoder is smaller (ours)."""
@@ -39,7 +40,7 @@ noise of an encoder is smaller (ours)."""
 _FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 """Some other formats of FFmpeg are lists of files and addresses, which it would open."""
 _ROW_STEP, _COLUMN_STEP = 5, 7
-"""Which rows, and which pixels of them, are looked at; a whole frame takes 30 times as long."""
+"""Every fifth row and every seventh pixel is compared; a whole frame takes 30 times as long."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ At that speed 7 MB take an hour, the shortest life of a link that has been repor
 
 _HEAD_BYTES = 1024
 _NO_VIDEO = {MediaType.PAGE, MediaType.IMAGE, MediaType.OTHER}
-_NOT_A_VIDEO = "what came is not a film"
+_NOT_A_VIDEO = "what came is not a video"
 _TRANSIENT_STATUSES = {206, 408, 416, 425, 429}
 """206 and 416 are wrong answers to a request for the whole file, but say nothing about the file."""
 _SUFFIX_OF_TYPE: dict[str, Suffix] = {
@@ -236,7 +236,7 @@ def _refusal(status: int, headers: Mapping[str, str]) -> Exception:
 
 
 def _sentence(why: str) -> str:
-    return f"The film could not be saved: {why}."
+    return f"The video could not be saved: {why}."
 
 
 def _checked_head(block: bytes, headers: Mapping[str, str]) -> bytes:

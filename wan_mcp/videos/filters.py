@@ -11,7 +11,7 @@ Steps = tuple[tuple[str, str], ...]
 
 
 def filtered(frames: list["VideoFrame"], steps: Steps) -> "VideoFrame":
-    """The frame that some frames of one size and kind become.
+    """The one frame that filters make of some frames of one size and kind.
 
     Args:
         frames: at least one; their times are overwritten.

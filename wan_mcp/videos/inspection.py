@@ -1,4 +1,4 @@
-"""Inspection: is a saved video what was ordered? What differs is said, and is never an error.
+"""Inspection: is a saved video what was ordered? A difference is reported, never an error.
 
 A difference is only named where it is certain, and where the order says what it should be. What
 PixelDojo does not document, or what is not known of the source clip, is not compared. These are the
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 async def inspect(path: Path, record: Record) -> list[Difference]:
-    """In what a saved video differs from its order; empty if nothing does.
+    """How a saved video differs from its order; empty if nothing differs.
 
     It takes as long as decoding does, a second or two. It raises nothing: what could not be looked
     at is part of the result.
@@ -95,7 +95,7 @@ async def _look(
 
 
 def differences(record: Record, content: Content) -> Iterator[Difference]:
-    """In what the container of a video differs from the order of a record."""
+    """How the container of a video differs from the order of a record."""
     if not content.has_pictures:
         yield Difference(what="pictures", expected="yes", seen="none")
     else:

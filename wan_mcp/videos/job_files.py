@@ -68,7 +68,7 @@ class JobFiles:
         return Archive(folder, self._opened_web(), self._clock, limit_gb=policy.limit_gb)
 
     async def inspect(self, path: Path, record: Record) -> list[Difference]:
-        """In what a saved video differs from its order, as `videos.inspection.inspect` finds it."""
+        """How a saved video differs from its order, as `videos.inspection.inspect` finds it."""
         from wan_mcp.videos.inspection import inspect
 
         return await inspect(path, record)
@@ -117,7 +117,7 @@ def can_inspect() -> bool:
 
 
 def video_type(content: bytes | bytearray, declared: str) -> str | None:
-    """The MIME type of a video, by its first bytes; None if it is none.
+    """The MIME type of a video, by its first bytes; None if it is not a video.
 
     Args:
         declared: the type that somebody names; it counts only where the bytes leave a doubt.

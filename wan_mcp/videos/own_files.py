@@ -43,7 +43,7 @@ class NotOurs(Unusable):
 
     def __init__(self) -> None:
         super().__init__(
-            "in its folder a link, or a file of another user, has the film's name; remove it"
+            "in its folder a link, or a file of another user, has the video's name; remove it"
         )
 
 
@@ -92,13 +92,13 @@ def check_folder(folder: Path, own_file: int) -> None:
     link = folder.lstat()
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
         raise Unusable(
-            "the folder for films is a link that another user has made; remove it, or name "
+            "the folder for videos is a link that another user has made; remove it, or name "
             "another folder in WAN_MCP_VIDEO_DIR for the next jobs"
         )
     knows_rights = not os.fstat(own_file).st_mode & 0o077
     if knows_rights and folder.stat().st_mode & stat.S_IWOTH:
         raise Unusable(
-            "every user of this computer can write into the folder for films; take that right "
+            "every user of this computer can write into the folder for videos; take that right "
             "away (chmod o-w), or name another folder in WAN_MCP_VIDEO_DIR for the next jobs"
         )
 

@@ -1,6 +1,6 @@
 """How the path of a file is written where only text can stand: in the ledger and in answers.
 
-A path is written as it is. Only a path that is no UTF-8 (on Linux, a folder whose name was made
+A path is written as it is. Only a path that is not UTF-8 (on Linux, a folder whose name was made
 with another encoding) cannot be written so: JSON and databases have no such characters. It becomes
 a `file:` URI (RFC 8089), whose %XX are the bytes of the path, and which every program can read. No
 full path begins with `file:`, so the two cannot be confused.
@@ -15,7 +15,7 @@ _SCHEME = "file://"
 
 
 def text_of(path: Path) -> str:
-    """A full path as text: itself, or a `file:` URI when it is no UTF-8."""
+    """A full path as text: itself, or a `file:` URI if it is not UTF-8."""
     text = str(path)
     try:
         text.encode()

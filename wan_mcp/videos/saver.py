@@ -32,14 +32,13 @@ SETTLE_SECONDS = 600.0
 """How long after a job's end a refusal of its video is not final (ours): the storage may be late,
 and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
-"""Videos that are begun at the same time; more would only share the bandwidth (ours)."""
+"""How many videos are downloaded at a time; more would only share the bandwidth (ours)."""
 TURN_SECONDS = 60.0
-"""A video that takes longer goes on, but no longer keeps the next one from being begun (ours)."""
+"""A download that takes longer goes on, and no longer counts among MAX_AT_ONCE (ours)."""
 MAX_ALTOGETHER = 12
-"""Videos that are saved at the same time, those that take longer included (ours)."""
+"""How many, those that take longer than TURN_SECONDS included (ours)."""
 INSPECTION_SECONDS = 3.0
-"""How long a saved video may wait for its inspection until it is reported (ours). Mostly it takes a
-second."""
+"""How long the report of a saved video waits for its inspection (ours). Most take a second."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Archive(Protocol):
 
 
 Inspect = Callable[[Path, Record], Awaitable[Sequence[Difference]]]
-"""In what a saved video differs from its order; it raises nothing."""
+"""How a saved video differs from its order. It raises nothing."""
 
 
 class VideoSaver:
@@ -158,7 +157,7 @@ class VideoSaver:
         return self._clock.monotonic() < times.get(id, -inf) + RETRY_SECONDS
 
     def _urgency(self, record: Record) -> tuple[float, float]:
-        """Whose turn it is: first what was never tried, then what was tried longest ago."""
+        """Which video comes next: first those never tried, then the one tried longest ago."""
         ends = inf if record.expires_at is None else record.expires_at.timestamp()
         return self._last_try.get(record.submission_id, -inf), ends
 

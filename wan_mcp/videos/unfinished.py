@@ -47,7 +47,7 @@ has 4 MB before they are merged into its file. The reserve is left on every disk
 to be on different ones may share the room (btrfs, APFS, quotas)."""
 
 _BLOCK_BYTES = 1 << 20
-"""Read at once; and after so many written bytes, the free room is looked at again."""
+"""So much is read at once, and after so much was written, the free room is checked again."""
 _CREATE_TRIES = 3
 
 logger = logging.getLogger(__name__)

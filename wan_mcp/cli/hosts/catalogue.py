@@ -20,9 +20,9 @@ SECRET_INPUT = {
     "description": "PixelDojo API key",
     "password": True,
 }
-"""How VS Code is asked to ask for the key (documented)."""
+"""The input by which VS Code asks its user for the key (documented)."""
 SECRET_REFERENCE = "${input:pixeldojo-key}"
-"""What stands in an entry for the secret that VS Code keeps (documented)."""
+"""How an entry refers to the secret that VS Code keeps (documented)."""
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ class Change:
 
     Attributes:
         file: the file.
-        before: what it holds; None if it does not exist.
-        after: what it shall hold; None if it shall not exist.
-        secrets: what the file shall hold and must not be shown.
-        hidden: what else must not be shown, if it is a whole value: those of other servers, which
-            a changed line may hold, too.
-        copies: whether what the file holds now has no entry of ours and is kept beside it.
+        before: the text that it holds; None if it does not exist.
+        after: the text to write; None to delete the file.
+        secrets: what the file will hold and what must not be shown.
+        hidden: what else must not be shown where it is a whole value: the secrets of other
+            servers, which a changed line may hold, too.
+        copies: whether a copy of the file is kept beside it, because it has no entry of ours yet.
         restores: whether `after` is how the file was before our entry was added.
     """
 
@@ -44,7 +44,7 @@ class Change:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the file is already as it shall be."""
+        """Whether there is nothing to change."""
         return self.before == self.after
 
     def shown(self) -> str:

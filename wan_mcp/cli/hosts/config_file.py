@@ -59,7 +59,7 @@ class ConfigFile:
 
         Args:
             before: what `read` returned; None if there was no file.
-            after: what it shall hold.
+            after: the text to write.
             private: whether it holds a secret, so that only its owner may read it.
             copy: whether what it held is kept beside it. Otherwise an earlier copy is deleted,
                 since it no longer says how the file would be without our entry.

@@ -13,7 +13,7 @@ KeyPath = Sequence[str | int]
 
 
 class BrokenText(Exception):
-    """A text is not what its format asks for; the message ends a sentence about the file."""
+    """A text does not follow its format; the message ends a sentence that begins with the file."""
 
 
 UNSAFE = "is written in a way that this program cannot change safely"

@@ -82,7 +82,7 @@ class _Group:
 
     @property
     def member_indent(self) -> str:
-        """What stands before a member on its line."""
+        """The indentation of a member."""
         if self._members and (own := _indent_at(self._text, self._members[0].begin)) is not None:
             return own
         return _line_indent(self._text, self._opening) + self._unit

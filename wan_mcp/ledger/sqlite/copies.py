@@ -17,7 +17,7 @@ from wan_mcp.ledger.sqlite.connection import connect, transaction
 
 
 def ledger_id(connection: sqlite3.Connection) -> str:
-    """What tells a ledger and its copies from every other ledger."""
+    """What identifies a ledger; its copies have the same."""
     (key,) = connection.execute(sql.SECRET.sqlite).fetchone()
     return hashlib.sha256(b"ledger " + bytes(key)).hexdigest()[:16]
 

@@ -62,7 +62,7 @@ class Guard:
         self._ledger = ""
 
     def before_opening(self) -> None:
-        """Look before anything is created, and before SQLite merges a log that may be another's.
+        """Check before anything is created, and before SQLite merges a log that may be another's.
 
         Raises:
             LedgerChanged: the ledger that payments were recorded in is not here.
@@ -134,7 +134,7 @@ class Guard:
         self._files.has_been_read(written)
 
     def commit_point(self, submission_id: str, now: datetime) -> None:
-        """Look once more, and name the request that is sent now."""
+        """Check once more, and name the request that is sent now."""
         self.before_payment()
         inode = identity.inode_of(self._file)
         try:
@@ -161,7 +161,7 @@ class Guard:
             return self._last_payment.read()
         except OSError as exc:
             if shows_no_files_left(exc):
-                raise  # it says nothing about that file, and passes
+                raise  # this says nothing about that file, and does not last
             raise LedgerChanged(
                 f"The file {self._last_payment.path.name} cannot be read ({exc.strerror}). It says "
                 "which payment was the last, so an older ledger would not be noticed.",

@@ -65,7 +65,7 @@ class LedgerFiles:
 
     @property
     def was_cut(self) -> bool:
-        """Whether a file was cut short, as of the last look.
+        """Whether a file was cut short, as of the last check.
 
         Then it must not be written: what follows a hole in the log would be copied into the
         database together with the hole.
@@ -80,7 +80,7 @@ class LedgerFiles:
         """Say that the database was found to be the right one.
 
         Args:
-            written: `last_written` from before it was looked at.
+            written: `last_written` from before it was checked.
         """
         self._seen[_DATABASE] = self._seen[_DATABASE]._replace(written=written)
 
@@ -95,7 +95,7 @@ class LedgerFiles:
 
 
 def inode_of(path: Path) -> str:
-    """What tells the database from another one, for as long as a process has it open.
+    """What identifies the database, for as long as a process has it open.
 
     "" if there is none. Not the device: another container may see it under another number.
     """

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 
-_LENGTH = 120
-"""Always so many bytes, so that a shorter text leaves no rest of a longer one behind it."""
+_LENGTH_BYTES = 120
+"""The file always has so many bytes, so that a shorter text replaces all of a longer one."""
 
 
 class Sent(NamedTuple):
     """A request that was sent.
 
     Attributes:
-        ledger: what tells the ledger from another one, see `ledger_id`.
+        ledger: what identifies the ledger, see `ledger_id`.
         inode: that of the database.
         at: when, as a text: 2026-11-29 03:10 UTC.
     """
@@ -64,7 +64,7 @@ class LastPayment:
         text = f"{submission_id} {ledger} {inode} {now:%Y-%m-%d %H:%M} UTC"
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.write(file, f"{text:<{_LENGTH - 1}}\n".encode("ascii"))
+            os.write(file, f"{text:<{_LENGTH_BYTES - 1}}\n".encode("ascii"))
         finally:
             os.close(file)
         give_to_owner_of(self._ledger, self.path)

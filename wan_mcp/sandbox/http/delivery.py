@@ -7,7 +7,7 @@ from wan_mcp.sandbox.http.faults import Fault
 from wan_mcp.sandbox.http.message import Reply
 from wan_mcp.sandbox.http.peer import Peer
 
-ENDLESS_LIMIT = 64 << 20
+ENDLESS_LIMIT_BYTES = 64 << 20
 """Bytes after which an endless reply stops after all."""
 _BODILESS = (204, 304)
 
@@ -57,7 +57,7 @@ async def _endless(peer: Peer, reply: Reply, fault: Fault) -> None:
     await peer.start(reply, None)
     await peer.data(b'{"jobId":"')
     block = b"a" * 65_536
-    for _ in range(ENDLESS_LIMIT // len(block)):
+    for _ in range(ENDLESS_LIMIT_BYTES // len(block)):
         await peer.data(block)
 
 

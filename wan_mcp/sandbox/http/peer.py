@@ -10,7 +10,7 @@ import h11
 
 from wan_mcp.sandbox.http.message import Reply, Request
 
-BODY_LIMIT = 1 << 20
+BODY_LIMIT_BYTES = 1 << 20
 _BLOCK_BYTES = 65_536
 _LEAVE_SECONDS = 600  # a client that leaves slowly costs one waiting task
 # On Windows both halves of struct linger are shorts.
@@ -68,7 +68,7 @@ class Peer:
         body = bytearray()
         while isinstance(event := await self._event(), h11.Data):
             body += event.data
-            if len(body) > BODY_LIMIT:
+            if len(body) > BODY_LIMIT_BYTES:
                 raise TooLarge
         return bytes(body)
 

@@ -34,7 +34,7 @@ _FORMATS = (
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _JUMP_SECONDS, _BACK_SECONDS = 10, Fraction(1, 10)
-"""From where on ffmpeg takes a step of the times for a jump: forwards, and back (documented)."""
+"""The steps of the times, forwards and back, that ffmpeg takes for a jump (documented)."""
 
 
 class _Ratio(Protocol):

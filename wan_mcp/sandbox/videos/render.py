@@ -141,7 +141,7 @@ def _audio(video: Path, start: Fraction, seconds: Fraction) -> "Iterator[AudioFr
 
 
 def _resampled(frames: "Iterator[AudioFrame]") -> "Iterator[AudioFrame]":
-    """The frames in one format and rate, whatever these change to on the way."""
+    """The frames in one format and rate, even if the source changes its own in between."""
     for _, group in groupby(frames, _kind):
         alike = iter(group)
         first = next(alike)

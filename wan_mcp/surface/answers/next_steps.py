@@ -78,7 +78,7 @@ def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
     """
     steps = []
     if in_progress := _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING):
-        steps.append(f'Call wait_for_job with job_id "{in_progress}" for its film.')
+        steps.append(f'Call wait_for_job with job_id "{in_progress}" for its video.')
     if unknown := _first(jobs, JobStatus.UNKNOWN):
         steps.append(f'Call get_job_status with job_id "{unknown}": it looks for the job.')
     if jobs:
@@ -104,7 +104,7 @@ def _next_of_failed(job: Job | None) -> str:
 
 
 def _about_inspection(view: JobView) -> str:
-    """What differs may be what the user wanted; whether it is a fault, only the user can say."""
+    """Only the user can say whether a difference is a fault or what was wanted."""
     found = (view.record and view.record.inspection) or ()
     if all(each.what == "inspection" for each in found):
         return ""
@@ -121,17 +121,17 @@ def _next_of_completed(
         )
     record = view.record
     if record is not None and record.saved_path:
-        return "Tell the user where the film is; the link is temporary, the saved file stays."
+        return "Tell the user where the video is; the link is temporary, the saved file stays."
     if link_seconds is not None and link_seconds <= 0:
         return (
             "The link's time is over: try it, and if it no longer works ask the user to look for "
-            "the film on pixeldojo.ai; a new replace_character call would be charged again."
+            "the video on pixeldojo.ai; a new replace_character call would be charged again."
         )
     if record is not None and (why := record.not_saved or record.last_save_error):
         return _next_of_unsaved(why, 0.0 if record.not_saved else save_seconds)
     lifetime = _UNKNOWN_LIFETIME if link_seconds is None else ""
     return (
-        "Give the user the link now and say that the film must be saved: "
+        "Give the user the link now and say that the video must be saved: "
         f"it is temporary{lifetime}."
     )
 
@@ -141,9 +141,9 @@ def _next_of_unsaved(why: str, save_seconds: float) -> str:
         return (
             f"{why} While it runs, the server goes on trying for {duration(save_seconds)}. Give "
             "the user the link all the same: it is temporary, and get_job_status shows later "
-            "whether the film is saved."
+            "whether the video is saved."
         )
     return (
-        f"{why} The server does not try again: give the user the link and say that the film must "
+        f"{why} The server does not try again: give the user the link and say that the video must "
         "be saved at once."
     )

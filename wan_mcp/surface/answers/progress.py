@@ -14,7 +14,7 @@ from wan_mcp.surface.answers.text import both_statuses
 from wan_mcp.wording import counted, duration
 
 if TYPE_CHECKING:
-    from wan_mcp.ledger.status import JobView, Look
+    from wan_mcp.ledger.status import JobView, Reading
 
 INSPECTING = "Looking at the video"
 """The first thing that a paid call does, where inputs are inspected before they are paid for."""
@@ -46,23 +46,23 @@ def submit_note(result: JobResult) -> str:
     return "Submitted; the number of credits is not known"
 
 
-def progress_note(look: Look, typical: float | None = None) -> str:
+def progress_note(reading: Reading, typical: float | None = None) -> str:
     """One line for a person who waits.
 
     Args:
         typical: seconds that this account's jobs typically take; None when that is not known.
     """
-    if isinstance(look, WanError):
-        return f"{look.what} Still waiting."
-    known = look.elapsed_seconds is not None and not is_from_elsewhere(look)
-    since = f"{duration(look.elapsed_seconds or 0)}: " if known else ""
-    if look.last_error is not None:
-        return f"{since}{look.last_error.what} Still waiting."
-    if look.status in _PROGRESS:
-        return f"{since}{_PROGRESS[look.status]}"
-    usual = f"; {typical_duration(typical)}" if look.status is JobStatus.RUNNING else ""
-    vendor_status = look.job.vendor_status if look.job else ""
-    return f"{since}the job is {both_statuses(look.status, vendor_status)}{usual}"
+    if isinstance(reading, WanError):
+        return f"{reading.what} Still waiting."
+    known = reading.elapsed_seconds is not None and not is_from_elsewhere(reading)
+    since = f"{duration(reading.elapsed_seconds or 0)}: " if known else ""
+    if reading.last_error is not None:
+        return f"{since}{reading.last_error.what} Still waiting."
+    if reading.status in _PROGRESS:
+        return f"{since}{_PROGRESS[reading.status]}"
+    usual = f"; {typical_duration(typical)}" if reading.status is JobStatus.RUNNING else ""
+    vendor_status = reading.job.vendor_status if reading.job else ""
+    return f"{since}the job is {both_statuses(reading.status, vendor_status)}{usual}"
 
 
 def typical_duration(seconds: float | None) -> str:

@@ -30,9 +30,9 @@ _IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
 """What stays as it is in a link: every character that has a meaning there (RFC 3986)."""
 _RESOLUTION = "480"
 """Lines of a job whose order names none (documented)."""
-_NO_LINK = "PixelDojo gave no link to a film."
+_NO_LINK = "PixelDojo gave no link to a video."
 _UNCONFIRMED = (
-    " PixelDojo has reported once that it ended without a film. That may be one odd answer, so it "
+    " PixelDojo has reported once that it ended without a video. That may be one odd answer, so it "
     "counts only when a second reading, a few seconds later, says the same."
 )
 _UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
@@ -66,8 +66,8 @@ def submit_result(view: JobView, *, now: datetime) -> JobResult:
     return result
 
 
-def look_result(view: JobView, *, now: datetime, typical: float | None = None) -> JobResult:
-    """The answer about a job after a look at it, or a wait for it.
+def status_result(view: JobView, *, now: datetime, typical: float | None = None) -> JobResult:
+    """The answer of a status call or of a wait.
 
     Args:
         typical: seconds that this account's jobs typically take; None when that is not known.
@@ -195,7 +195,7 @@ def ascii_link(link: str | None) -> str | None:
 
 
 def _error_and_age(view: JobView, now: datetime) -> str:
-    """Why the look failed, and how old the facts are where that matters."""
+    """Why the reading failed, and how old the facts are where that matters."""
     what = "" if view.last_error is None else f" {view.last_error.what}"
     reported = view.record and view.record.last_reply_at
     age = (now - reported).total_seconds() if reported else 0.0
@@ -257,7 +257,7 @@ def _message(view: JobView, bought: bool) -> str:
     note = f" {job.note}" if job.note else ""
     match view.status:
         case JobStatus.COMPLETED:
-            sentence = "The film is ready." if job.video_url else "The job is completed."
+            sentence = "The video is ready." if job.video_url else "The job is completed."
             note = note or ("" if job.video_url else f" {_NO_LINK}")
         case JobStatus.FAILED:
             sentence = "PixelDojo reports that the job failed."

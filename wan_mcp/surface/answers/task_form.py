@@ -25,7 +25,7 @@ Task = dict[str, Any]
 
 TASKS = "io.modelcontextprotocol/tasks"
 """The name of the extension."""
-LOOK_SECONDS = 1.0
+QUESTION_SECONDS = 1.0
 """How long a host's question about a task waits for the job. As a waiter it makes the poller read
 the job, so it costs no request of its own."""
 FOLLOW_SECONDS = 86_400.0
@@ -33,17 +33,17 @@ FOLLOW_SECONDS = 86_400.0
 POLL_MS = 5_000
 """How often a host should ask. The poller does not ask PixelDojo more often either."""
 UNKNOWN_POLL_MS = 60_000
-"""The same while the outcome of a request is unknown: each look then reads PixelDojo's job list."""
+"""The same while the outcome of a request is unknown: each answer then reads the job list."""
 WITHDRAWN_NOTE = "The request was withdrawn before it was sent. Nothing was charged."
 
 
-async def look(jobs: Jobs, id: str) -> JobView:
+async def view_for_task(jobs: Jobs, id: str) -> JobView:
     """The state of a job for a host that asks about its task.
 
     Raises:
         NotFound, Refused, CouldNotFindOut: PixelDojo could not be asked.
     """
-    view = await _last_view(jobs, id, LOOK_SECONDS)
+    view = await _last_view(jobs, id, QUESTION_SECONDS)
     # A completed job is worth a longer wait, until its video is saved or has a link.
     is_completed = view.status is JobStatus.COMPLETED
     return await _last_view(jobs, id, SAVE_SECONDS) if is_completed else view
@@ -73,9 +73,9 @@ async def tasks(id: str, call: Call) -> AsyncGenerator[Task, None]:
     """
     try:
         view: JobView | None = None
-        async with aclosing(call.jobs.watch(id, FOLLOW_SECONDS)) as looks:
-            async for look in looks:
-                view = view if isinstance(look, WanError) else look
+        async with aclosing(call.jobs.watch(id, FOLLOW_SECONDS)) as readings:
+            async for reading in readings:
+                view = view if isinstance(reading, WanError) else reading
                 if view is None or view.status is JobStatus.COMPLETED:
                     continue  # a completed one is over when its video is saved
                 yield await task(id, view, call)
@@ -113,5 +113,5 @@ def _working(id: str, view: JobView, call: Call, message: str) -> Task:
 
 
 async def _last_view(jobs: Jobs, id: str, seconds: float) -> JobView:
-    async with aclosing(jobs.watch(id, seconds)) as looks:
-        return require_view([look async for look in looks][-1])
+    async with aclosing(jobs.watch(id, seconds)) as readings:
+        return require_view([reading async for reading in readings][-1])

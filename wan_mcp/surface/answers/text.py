@@ -18,7 +18,7 @@ def text(result: JobResult | JobList) -> str:
         return _lines(result, *jobs, f"{_charged(result)}.", _failure(result))
     return _lines(
         result,
-        f"Film: {result.video_url}" if result.video_url else "",
+        f"Video: {result.video_url}" if result.video_url else "",
         _saved_file(result),
         _inspection(result),
         f'PixelDojo\'s reason: "{result.error}"' if result.error else "",
@@ -75,7 +75,7 @@ def _inspection(result: JobResult) -> str:
     if result.inspection is None:
         return ""
     found = "; ".join(result.inspection) or "nothing differs from the order"
-    return f"Inspection of the film: {found}."
+    return f"Inspection of the video: {found}."
 
 
 def _expiry(result: JobResult) -> str:
@@ -166,6 +166,6 @@ def _job_line(job: JobLine) -> str:
         (job.source_video, "from {}"),
         (job.character_image, "with {}"),
         (job.saved_path, "saved at {}"),
-        (job.video_url, "film: {}"),
+        (job.video_url, "video: {}"),
     ]
     return ", ".join([head, *(form.format(fact) for fact, form in facts if fact is not None)])
