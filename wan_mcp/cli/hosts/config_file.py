@@ -74,7 +74,7 @@ class ConfigFile:
                 _write(self.backup, before, mode)
             self._require_unchanged(before)
             _write(self.path, after, mode)
-            if not copy or before is None:
+            if not copy:
                 self.backup.unlink(missing_ok=True)
         except OSError as exc:
             raise Refused(f"cannot be written: {exc.strerror}") from None
