@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,15 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return cores
     return cores + min(cores, MAX_MORE_WORKERS)
+
+
+def pytest_configure() -> None:
+    """A shell without job control ignores Ctrl-C in what it starts in the background.
+
+    The programs that tests start would inherit that, and not end when they are interrupted.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

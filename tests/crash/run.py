@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.crash.life import Host, Traces, clean, come_back, run_killed, submit
 from tests.crash.vendor import FORK, Vendor, repeated
+from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import UNSETTLED, State
 from wan_mcp.sandbox import Charge, Fault
 from wan_mcp.sandbox.http import faults
@@ -83,6 +84,15 @@ def run_share(
     number: int, workers: int, kills: int, names: Sequence[str] | None
 ) -> tuple[list[Case], list[Charge]]:
     """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
+    try:
+        return _run_share(number, workers, kills, names)
+    except WanError as exc:  # it could not travel to the process that waits for it
+        raise RuntimeError(f"{type(exc).__name__}: {exc.what}") from None
+
+
+def _run_share(
+    number: int, workers: int, kills: int, names: Sequence[str] | None
+) -> tuple[list[Case], list[Charge]]:
     keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
     behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
     cases: list[Case] = []
@@ -106,13 +116,14 @@ def _cases(
             # In rounds, so that a short run also reaches the last steps of a submit.
             begin = first + round_number % ROUNDS * stride
             for step in itertools.count(begin, ROUNDS * stride):
-                host = Host(base, next(keys), folder / "ledger")
+                key = next(keys)
+                host = Host(base, key, folder / key / "ledger")
                 dead = [run_killed(submit, host, step)]
                 if (round_number + step // stride) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
                     dead.append(run_killed(come_back, host, second_kill))
                 yield Case(behaviour, host.key, dead, clean(come_back, host))
-                shutil.rmtree(host.folder)
+                shutil.rmtree(folder / key)  # with what lies beside the ledger
                 if not dead[0].killed:
                     break
 

@@ -50,7 +50,7 @@ class LastPayment:
         """
         try:
             text = self.path.read_bytes().decode("ascii", errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         words = text.strip().split(" ", 3)
         return Sent(*words) if len(words) == 4 and words[0].startswith("sub_") else None
