@@ -1,15 +1,16 @@
 """Finds the request that a new one would repeat: the same inputs, in whatever spelling."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim
-from wan_mcp.ledger.fingerprint import Fingerprint
+from wan_mcp.ledger.fingerprint import Fingerprint, one_spelling
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows
-from wan_mcp.models import Replacement
+from wan_mcp.ledger.rules import Lookups
 
 MOST_JUST_ENDED = 50
 """How many of the newest ended requests are compared in all their spellings (ours)."""
@@ -27,28 +28,36 @@ class EqualRequests:
         self._rows = rows
         self._now = now
 
-    def find(self, account: str, wanted: Replacement) -> Claim | None:
-        """The newest request that a new one would repeat; None if it repeats none."""
-        for fingerprint, seed in rules.lookups(account, wanted):
+    def find(self, account: str, lookups: Lookups) -> Claim | None:
+        """The newest request that a new one would repeat; None if it repeats none.
+
+        Args:
+            lookups: what `rules.lookups` gives for the new one.
+        """
+        for fingerprint, seed in lookups:
             found = self._live(account, fingerprint, seed)
             if found := found or self._just_ended(account, fingerprint, seed):
                 differs = found.exact_key != fingerprint.exact_key
                 return Claim(found, created=False, query_differs=differs)
-        return self._in_another_spelling(account, wanted)
+        return self._in_another_spelling(account, lookups)
 
-    def _in_another_spelling(self, account: str, wanted: Replacement) -> Claim | None:
+    def _in_another_spelling(self, account: str, lookups: Lookups) -> Claim | None:
         # Their keys differ, so they are compared one by one: what is live, and what ended just now.
         now = self._now()
-        recent = self._rows.find(
+        recent = self._rows.values(
             sql.LIVE_OR_JUST_ENDED,
             account=account,
             limit=MOST_JUST_ENDED,
             since=now - rules.REPEAT_WINDOW,
             until=now + rules.REPEAT_WINDOW,
         )
-        for fingerprint, seed in rules.lookups(account, wanted):
-            for record in recent:
-                if rules.is_another_spelling(record, fingerprint, seed, now):
+        spelt = [(one_spelling(json.loads(arguments)), id) for id, arguments in recent]
+        for fingerprint, seed in lookups:
+            ours = one_spelling(fingerprint.arguments)
+            # Only what asks for the same is read as a record: a busy account has many others.
+            for id in [id for theirs, id in spelt if theirs == ours]:
+                record = self._rows.first(sql.JOB, submission_id=id)
+                if record and rules.is_another_spelling(record, fingerprint, seed, now):
                     differs = fingerprint.has_query or record.exact_key != record.dedupe_key
                     return Claim(record, created=False, query_differs=differs)
         return None

@@ -70,10 +70,14 @@ def expected_price(
         charges: of the account, newest first.
     """
     kind = _Kind.of(wanted.model_dump(exclude_none=True))
-    by_kind = [(_Kind.of(charge.arguments), charge.credits) for charge in charges]
-    same = [cost for other, cost in by_kind if other == kind]
-    smaller = [cost for other, cost in by_kind if other.is_within(kind)]
-    return ExpectedPrice(named, next(iter(same + smaller), None))
+    smaller: float | None = None
+    for charge in charges:
+        other = _Kind.of(charge.arguments)
+        if other == kind:
+            return ExpectedPrice(named, charge.credits)
+        if smaller is None and other.is_within(kind):
+            smaller = charge.credits
+    return ExpectedPrice(named, smaller)
 
 
 @dataclass(frozen=True)

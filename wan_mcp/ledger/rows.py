@@ -16,6 +16,7 @@ Values = Mapping[str, object]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = tuple(Record.model_fields)
+_STORED_AS_THEY_ARE = frozenset({type(None), float})
 _DATES = frozenset(name for name in _FIELDS if name.endswith(("_at", "_until")))
 
 
@@ -140,7 +141,7 @@ class Rows:
 
     def insert(self, record: Record) -> Record:
         """Add a record."""
-        self._session.execute(INSERT_JOB, stored({name: getattr(record, name) for name in _FIELDS}))
+        self._session.execute(INSERT_JOB, stored(vars(record)))
         return record
 
     def save(self, before: Record, after: Record) -> Record:
@@ -149,11 +150,8 @@ class Rows:
         Raises:
             Fenced: the record has another state or another owner now.
         """
-        changes = {
-            name: value
-            for name in _FIELDS
-            if (value := getattr(after, name)) != getattr(before, name)
-        }
+        known = vars(before)
+        changes = {name: value for name, value in vars(after).items() if value != known[name]}
         fence = {
             "submission_id_before": before.submission_id,
             "state_before": before.state,
@@ -166,7 +164,10 @@ class Rows:
 
 def stored(values: Values) -> dict[str, object]:
     """Values as both engines store them: dates as seconds since 1970 UTC, booleans as 0 and 1."""
-    return {name: _stored(name, value) for name, value in values.items()}
+    return {
+        name: value if type(value) in _STORED_AS_THEY_ARE else _stored(name, value)
+        for name, value in values.items()
+    }
 
 
 def seconds(date: datetime) -> float:
@@ -191,19 +192,21 @@ def among(submission_ids: Collection[str]) -> str:
 
 def _stored(name: str, value: object) -> object:
     match value:
+        case str() if value.isascii() and "\0" not in value:
+            return str(value)
+        case str():
+            # Half a surrogate pair is valid in JSON but not in UTF-8. PostgreSQL stores no NUL.
+            return value.replace("\0", "").encode(errors="replace").decode()
         case datetime():
             return seconds(value)
         case bool():
             return int(value)
+        case int() if name == "seed":
+            return str(value)
         case dict():
             return canonical_json(value)
         case tuple():  # of differences
             return json.dumps([each.model_dump() for each in value])
-        case int() if name == "seed":
-            return str(value)
-        case str() if not value.isascii() or "\0" in value:
-            # Half a surrogate pair is valid in JSON but not in UTF-8. PostgreSQL stores no NUL.
-            return value.replace("\0", "").encode(errors="replace").decode()
     return value
 
 
@@ -213,7 +216,8 @@ def _record(row: Sequence[Any]) -> Record:
     values["inspection"] = _differences(values["inspection"])
     for name in _DATES:
         # Not by pydantic: it reads the number of a date in the year 9999 as milliseconds.
-        values[name] = date(values[name])
+        if values[name] is not None:
+            values[name] = date(values[name])
     return Record.model_validate(values)
 
 

@@ -3,7 +3,7 @@
 They are called inside a transaction, so that a decision is still right when it is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from wan_mcp.ledger.coordination import Limit, Role
@@ -54,7 +54,11 @@ it is ignored."""
 _ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
 
 
-def lookups(account: str, wanted: Replacement) -> list[tuple[Fingerprint, int | None]]:
+Lookups = Sequence[tuple[Fingerprint, int | None]]
+"""The fingerprints that the record of an equal request may have, see `lookups`."""
+
+
+def lookups(account: str, wanted: Replacement) -> Lookups:
     """The fingerprints that the record of an equal request may have, each with a generated seed.
 
     The seed is None where the record may have any. The second fingerprint is that of a request

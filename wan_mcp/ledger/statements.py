@@ -65,6 +65,9 @@ JOB_OF_ACCOUNT = _both(f"{_JOBS} account = :account AND handle = :submission_id"
 JOBS_BY_JOB_ID = _both(
     f"{_JOBS} account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"
 )
+FROM_ELSEWHERE = _both(
+    f"{_JOBS} account = :account AND job_id = :job_id AND digest IS NULL ORDER BY number"
+)
 DELETE_JOB = _both("DELETE FROM jobs WHERE handle = :submission_id")
 
 
@@ -104,7 +107,8 @@ def _live_or_just_ended(index: str) -> str:
         "AND state IN ('completed', 'lost') ORDER BY created_at DESC, number DESC LIMIT :limit"
     )
     return (
-        f"{_JOBS} number IN (SELECT number FROM jobs {index} WHERE account = :account "
+        "SELECT handle, arguments FROM jobs WHERE number IN (SELECT number FROM jobs "
+        f"{index} WHERE account = :account "
         f"AND state IN {states(LIVE)} UNION ALL SELECT number FROM ({newest}) AS newest "
         "WHERE ended_at >= :since AND ended_at <= :until) ORDER BY created_at DESC, number DESC"
     )
@@ -112,11 +116,9 @@ def _live_or_just_ended(index: str) -> str:
 
 LIVE_OR_JUST_ENDED = Statement(_live_or_just_ended("INDEXED BY live"), _live_or_just_ended(""))
 CHARGES = _both(
-    # The newest are chosen before their cost is looked at: PixelDojo may never name one.
-    "SELECT arguments, credit_cost FROM (SELECT arguments, credit_cost, created_at, number "
-    "FROM jobs WHERE account = :account AND digest IS NOT NULL "
-    "ORDER BY created_at DESC, number DESC LIMIT :limit) AS newest "
-    "WHERE credit_cost > 0 ORDER BY created_at DESC, number DESC"
+    # Also those without a cost: PixelDojo may never name one, and then all would be searched.
+    "SELECT arguments, credit_cost FROM jobs WHERE account = :account AND digest IS NOT NULL "
+    "ORDER BY created_at DESC, number DESC LIMIT :limit"
 )
 JOB_ID_OF_ANOTHER = _both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
@@ -239,8 +241,8 @@ HIGHEST_PRICE = _both(
     f"SELECT MAX({_PRICE}) FROM jobs WHERE account = :account AND digest IS NOT NULL"
 )
 PAID = _both(
-    f"SELECT COALESCE(SUM(price), 0.0), COUNT(*) - COUNT(price) FROM (SELECT {_PRICE} AS price "
-    f"{_PAID}) AS priced"
+    f"SELECT COALESCE(SUM({_PRICE}), 0.0), COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) "
+    f"{_PAID}"
 )
 PAYMENTS = _both(
     f"SELECT :now - created_at, COALESCE({_PRICE}, :unpriced) {_PAID} ORDER BY created_at"

@@ -129,9 +129,7 @@ class Store:
         except BaseException as exc:  # every error must reach the caller
             failure = exc
         with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-            if after is not None and failure is None:
-                loop.call_soon_threadsafe(after)
-            loop.call_soon_threadsafe(_hand_over, waiting, result, failure)
+            loop.call_soon_threadsafe(_hand_over, waiting, result, failure, after)
 
     def _read(self, work: Callable[[Opened], T]) -> T:
         try:
@@ -192,7 +190,14 @@ def _what(changed: LedgerChanged | None) -> str | None:
     return None if changed is None else changed.happened
 
 
-def _hand_over(waiting: _Waiting, result: object, failure: BaseException | None) -> None:
+def _hand_over(
+    waiting: _Waiting,
+    result: object,
+    failure: BaseException | None,
+    after: Callable[[], None] | None,
+) -> None:
+    if after is not None and failure is None:
+        after()
     if waiting.done():  # its task was cancelled
         if failure is not None and not isinstance(failure, WanError):
             logger.error("work on the ledger failed, and its caller is gone", exc_info=failure)
@@ -292,7 +297,7 @@ class ThreadedLedger:
         return await self._store.read(lambda store: store.requests.recent(account, states, limit))
 
     async def charges(self, account: str) -> list[Charge]:
-        return await self._store.read(lambda store: store.requests.charges(account))
+        return await self._store.read(lambda store: list(store.requests.charges(account)))
 
     async def unknowns(self, account: str) -> list[Record]:
         return await self._store.read(lambda store: store.requests.unknowns(account))

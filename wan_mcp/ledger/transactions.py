@@ -7,7 +7,7 @@ import base64
 import hmac
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from wan_mcp.ledger import rules, spending_limits
@@ -15,7 +15,7 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Charge, expected_price
-from wan_mcp.ledger.fingerprint import account_name, fingerprint_of
+from wan_mcp.ledger.fingerprint import Fingerprint, account_name
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
@@ -51,14 +51,15 @@ class Transactions:
         videos: VideoPolicy | None,
         source: SourceClip | None = None,
     ) -> Claim:
+        lookups = rules.lookups(account, wanted)
         try:
             return self._claim(
-                account, wanted, seed, estimate, limits, videos, source or SourceClip()
+                account, wanted, lookups, seed, estimate, limits, videos, source or SourceClip()
             )
         except LedgerChanged as changed:
             # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
-                found = self._equal_requests.find(account, wanted)
+                found = self._equal_requests.find(account, lookups)
             except Exception:
                 raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
@@ -69,6 +70,7 @@ class Transactions:
         self,
         account: str,
         wanted: Replacement,
+        lookups: rules.Lookups,
         seed: int,
         estimate: float | None,
         limits: SpendingLimits,
@@ -77,7 +79,7 @@ class Transactions:
     ) -> Claim:
         with self._session.transaction(account):
             self._recover_abandoned(account)
-            if found := self._equal_requests.find(account, wanted):
+            if found := self._equal_requests.find(account, lookups):
                 self._join(found.record)
                 return found
             self._session.before_payment()
@@ -85,15 +87,22 @@ class Transactions:
             price = expected_price(estimate, wanted, self.charges(account))
             spending = Spending(self._rows, account, now)
             spending_limits.check(limits, now, price.credits, spending, price.why)
-            new = self._insert(account, wanted, seed, price.credits, videos, source)
+            new = self._insert(account, wanted, lookups[0][0], seed, price.credits, videos, source)
             return Claim(new, created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
-        found = self._equal_requests.find(account, wanted)
+        found = self._equal_requests.find(account, rules.lookups(account, wanted))
         return None if found is None else found.record
 
     def commit_sending(self, record: Record) -> None:
-        self._move(record, State.SENDING, lambda known: rules.sending(known, self._session.now()))
+        with self._session.transaction(record.account):
+            claimed = self._fenced(record, State.SENDING)
+            # It is not read again: a record that has changed since its claim cannot be saved.
+            try:
+                self._rows.save(claimed, rules.sending(claimed, self._session.now()))
+            except Fenced:
+                self._known(record, State.SENDING)  # raises the true reason
+                raise
         # After the commit: what happens to the store from now on happens to a request on its way.
         self._session.commit_point(record.submission_id)
 
@@ -140,7 +149,7 @@ class Transactions:
             if known is None:
                 return self._absorb(self._rows.insert(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
-                return self._absorb(self._rows.save(known, self._accepted(known, job)))
+                return self._absorb(self._rows.save(known, self._accepted(known, job, known.state)))
             # In the meantime the reconciler recorded another job for this request. The job in the
             # answer is paid for too, so it gets a record of its own, unless it has one already.
             for listed in self._by_job_id(record.account, job.job_id):
@@ -214,9 +223,12 @@ class Transactions:
             ended, limit = frozenset(State) - LIVE, 0
         return self._rows.find(sql.recent(ended), account=account, limit=limit)
 
-    def charges(self, account: str) -> list[Charge]:
+    def charges(self, account: str) -> Iterator[Charge]:
+        """The charges, newest first. Each is parsed when it is asked for: one is often enough."""
         rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_JOBS)
-        return [Charge(json.loads(arguments), credits) for arguments, credits in rows]
+        for arguments, credits in rows:
+            if credits is not None and credits > 0:
+                yield Charge(json.loads(arguments), credits)
 
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)
@@ -230,12 +242,12 @@ class Transactions:
         self,
         account: str,
         wanted: Replacement,
+        fingerprint: Fingerprint,
         seed: int,
         estimate: float | None,
         videos: VideoPolicy | None,
         source: SourceClip,
     ) -> Record:
-        fingerprint = fingerprint_of(account, wanted)
         return self._rows.insert(
             Record(
                 submission_id=_new_id(),
@@ -264,22 +276,30 @@ class Transactions:
 
     def _known(self, record: Record, state: State) -> Record:
         """The record as it is stored now. Raises Fenced if it may not enter that state."""
-        known = self._rows.record(record.submission_id)
-        if not rules.may_enter(known, state, self._session.me):
+        return self._fenced(self._rows.record(record.submission_id), state)
+
+    def _fenced(self, record: Record, state: State) -> Record:
+        """The same record. Raises Fenced if it may not enter that state."""
+        if not rules.may_enter(record, state, self._session.me):
             raise Fenced(
-                f"Request {known.submission_id} is {known.state}: it cannot become {state} here."
+                f"Request {record.submission_id} is {record.state}: it cannot become {state} here."
             )
-        return known
+        return record
 
     def _move(self, record: Record, state: State, change: Callable[[Record], Record]) -> Record:
         with self._session.transaction(record.account):
             known = self._known(record, state)
             return self._rows.save(known, change(known))
 
-    def _accepted(self, record: Record, job: Job) -> Record:
-        """The record with its paid job. Of several equal requests, only one may be live."""
+    def _accepted(self, record: Record, job: Job, stored: State | None = None) -> Record:
+        """The record with its paid job. Of several equal requests, only one may be live.
+
+        Args:
+            stored: the state of the record in the store; None if it is not there. While it is live,
+                the store has no other live record with its key: the index `live` is unique.
+        """
         accepted = rules.accepted(record, job, self._session.now())
-        if record.dedupe_key is None:
+        if record.dedupe_key is None or stored in LIVE:
             return accepted
         equal = self._rows.find(
             sql.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
@@ -316,10 +336,9 @@ class Transactions:
 
     def _absorb(self, record: Record) -> Record:
         """Merge the record that a reading of the job created before its request was answered."""
-        assert record.job_id
-        for other in self._by_job_id(record.account, record.job_id):
-            if not other.from_elsewhere:
-                continue
+        for other in self._rows.find(
+            sql.FROM_ELSEWHERE, account=record.account, job_id=record.job_id
+        ):
             merged = rules.absorbed(record, other, self._session.now())
             record = self._rows.save(record, merged)
             self._rows.write(sql.DELETE_JOB, submission_id=other.submission_id)

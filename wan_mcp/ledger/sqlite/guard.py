@@ -125,18 +125,17 @@ class Guard:
         """Raises LedgerChanged when the ledger is not what it was."""
         if changed := self.change():
             raise changed
-        if self._files is None or not self._files.was_written():
+        if self._files is None or not self._files.was_written:
             return
         # A checkpoint, or a copy over the file.
-        written = self._files.last_written()
         if sent := self._last_sent():
             self._require_last_payment(sent)
-        self._files.has_been_read(written)
+        self._files.has_been_read()
 
     def commit_point(self, submission_id: str, now: datetime) -> None:
         """Check once more, and name the request that is sent now."""
         self.before_payment()
-        inode = identity.inode_of(self._file)
+        inode = "" if self._files is None else self._files.inode
         try:
             self._last_payment.write(submission_id, self._ledger, inode, now)
         except OSError as exc:

@@ -8,22 +8,27 @@ three and makes none of them shorter (documented), so such a change is always fr
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple
 
 _LOG, _INDEX = "-wal", "-shm"
 _DATABASE = ""
 _NAMES = {_DATABASE: "ledger.db", _LOG: "ledger.db-wal", _INDEX: "ledger.db-shm"}
 
 
-class _File(NamedTuple):
-    """What identifies a file while somebody has it open, and what shows that it was written."""
+@dataclass
+class _File:
+    """What identifies a file while somebody has it open, and the size that it had last."""
 
     device: int
     inode: int
     size: int
-    written: int
+
+    @classmethod
+    def at(cls, path: str) -> "_File":
+        about = os.stat(path)
+        return cls(about.st_dev, about.st_ino, about.st_size)
 
 
 class LedgerFiles:
@@ -39,8 +44,9 @@ class LedgerFiles:
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
         self._paths = {suffix: f"{path}{suffix}" for suffix in _NAMES}
-        self._seen = {suffix: _file(name) for suffix, name in self._paths.items()}
+        self._seen = {suffix: _File.at(name) for suffix, name in self._paths.items()}
         self._cut = ""
+        self._read = self._written = os.stat(path).st_mtime_ns
 
     def change(self) -> str | None:
         """What has happened to the files, in a sentence; None if nothing has.
@@ -49,18 +55,20 @@ class LedgerFiles:
         """
         for suffix, path in self._paths.items():
             try:
-                now = _file(path)
+                now = os.stat(path)
             except (FileNotFoundError, NotADirectoryError):
                 return self._missing(suffix)
             except OSError as exc:
                 return f"The file {_NAMES[suffix]} cannot be looked at any more: {exc.strerror}."
             before = self._seen[suffix]
-            if (now.device, now.inode) != (before.device, before.inode):
+            if now.st_ino != before.inode or now.st_dev != before.device:
                 return f"Another file has taken the place of {_NAMES[suffix]}."
-            if now.size < before.size:
+            if now.st_size < before.size:
                 self._cut = self._cut or f"The file {_NAMES[suffix]} was cut short."
-            elif now.size > before.size:
-                self._seen[suffix] = before._replace(size=now.size)
+            else:
+                before.size = now.st_size
+            if suffix == _DATABASE:
+                self._written = now.st_mtime_ns
         return self._cut or None
 
     @property
@@ -72,21 +80,22 @@ class LedgerFiles:
         """
         return bool(self._cut)
 
+    @property
+    def inode(self) -> str:
+        """That of the database, as `inode_of` gives it."""
+        return str(self._seen[_DATABASE].inode)
+
+    @property
     def was_written(self) -> bool:
-        """Whether the database was written since `has_been_read`: a checkpoint, or a copy."""
-        return _file(self._paths[_DATABASE]).written != self._seen[_DATABASE].written
+        """Whether the database was written, by a checkpoint or a copy, as of the last check.
 
-    def has_been_read(self, written: int) -> None:
-        """Say that the database was found to be the right one.
-
-        Args:
-            written: `last_written` from before it was checked.
+        That is, since `has_been_read`, or since it was opened.
         """
-        self._seen[_DATABASE] = self._seen[_DATABASE]._replace(written=written)
+        return self._written != self._read
 
-    def last_written(self) -> int:
-        """When the database was last written, in the file system's own units."""
-        return _file(self._paths[_DATABASE]).written
+    def has_been_read(self) -> None:
+        """Say that the database, as it was at the last check, was found to be the right one."""
+        self._read = self._written
 
     def _missing(self, suffix: str) -> str:
         if not os.path.isdir(self._folder):
@@ -130,8 +139,3 @@ def _size(path: Path) -> int:
     except FileNotFoundError:
         return 0
     return about.st_size if S_ISREG(about.st_mode) else 0
-
-
-def _file(path: str) -> _File:
-    about = os.stat(path)
-    return _File(about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
