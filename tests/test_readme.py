@@ -438,7 +438,9 @@ def failures(parent: type[errors.WanError] = errors.WanError) -> Iterator[type[e
 def test_error_table_says_of_each_code_what_the_code_says() -> None:
     """A wrong entry here costs money (ours)."""
     stated = {code: (charged, safe) for code, charged, safe, _ in table("When a call goes wrong")}
-    known = {each.code: (each.charged, "yes" if each.retry_safe else "no") for each in failures()}
+    known = {
+        str(each.code): (each.charged, "yes" if each.retry_safe else "no") for each in failures()
+    }
     known[UnusableInput.code] = (UnusableInput.charged, "no")  # its room is imported on use
     known[LimitReached.code] = (LimitReached.charged, "no")  # the same
     del known[Fenced.code]  # is always caught in payments
