@@ -12,6 +12,7 @@ from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, Wan
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
+from wan_mcp.ledger.contract import Totals
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import InFlightJob, SpendingLimits
 from wan_mcp.ledger.status import JobView, Reading, view_of_job, view_of_record
@@ -131,6 +132,7 @@ NOT_SENT = of_request(
 )
 REFUSED = of_request(State.REFUSED, error="The PixelDojo account has too few credits.")
 
+ORDER = {"video": CLIP, "character_image": IMAGE, "seconds": 7, "resolution": "720"}
 SUBMITS: dict[str, JobView] = {
     "accepted": of_job(ACCEPTED, seed=7, estimate=10),
     "accepted at another price": of_job(ACCEPTED, estimate=2),
@@ -154,6 +156,7 @@ LOOKS: dict[str, JobView] = {
     ),
     "running, old facts": after(of_job(RUNNING, last_reply_at=NOW - timedelta(minutes=2)), 125),
     "completed": of_job(DONE),
+    "completed, of an order that is known": of_job(DONE, arguments=ORDER, seed=71),
     "completed, saved": of_job(DONE, **SAVED),
     "completed, saved as ordered": of_job(DONE, **SAVED, inspection=()),
     "completed, saved and not as ordered": of_job(DONE, **SAVED, inspection=DIFFERENT),
@@ -367,6 +370,23 @@ def _answers() -> dict[str, str]:
             f"list: {name}": text(results.list_result(held, now=NOW, status=status))
             for name, (held, status) in LISTS.items()
         },
+        "list: a page, with totals": text(
+            results.list_result(
+                [
+                    of_job(RUNNING, arguments=ORDER, seed=70),
+                    of_job(DONE, arguments=ORDER, seed=71, **SAVED),
+                    of_job(DONE, arguments=ORDER, seed=72),
+                    of_job(FAILED, arguments=ORDER, seed=73),
+                    of_job(FAILED),
+                ],
+                Totals(jobs=321, day_credits=22.5, credits=4_321.5, without_cost=2),
+                now=NOW,
+                limit=3,
+            )
+        ),
+        "list: all of them, link expired, totals known": text(
+            results.list_result([of_job(DONE)], Totals(1, 0, 2.5, 0), now=NOW + timedelta(days=2))
+        ),
         **{f"failure: {name}": text(results.failure_result(f)) for name, f in FAILURES.items()},
         "defect: paid tool": text(results.defect_result("replace_character", paid=True)),
         "defect: free tool": text(results.defect_result("list_jobs", paid=False)),

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.fingerprint import canonical_json
-from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
-from wan_mcp.models import Difference, Job
+from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.statements import INSERT_JOB, JOB, PLACE, Statement, recent, update_job
+from wan_mcp.models import Cursor, Difference, Job
 
 Values = Mapping[str, object]
 
@@ -31,6 +31,14 @@ class KeptJob(NamedTuple):
     record: Record
     job: Job
     forget: Callable[[], None]
+
+
+class Place(NamedTuple):
+    """Where a record stands in a list that begins with the newest, and whether it had ended."""
+
+    created_at: float
+    number: int
+    is_ended: bool
 
 
 class Session(Protocol):
@@ -130,6 +138,30 @@ class Rows:
         if found is None:
             raise Fenced(f"The ledger has no request {submission_id}.")
         return found
+
+    def place(self, account: str, cursor: Cursor) -> Place | None:
+        """The place that a cursor stands for; None if the account has no such record."""
+        found = self.values(PLACE, account=account, submission_id=cursor.submission_id)
+        return Place(found[0][0], found[0][1], cursor.is_ended) if found else None
+
+    def newest(
+        self,
+        account: str,
+        states: frozenset[State] | None,
+        limit: int,
+        after: Place | None = None,
+    ) -> list[Record]:
+        """All live records and the newest `limit` others in these states: see `contract.Ledger`.
+
+        Args:
+            after: where the list begins; None to begin with the newest.
+        """
+        ended = (frozenset(State) if states is None else states) - LIVE
+        if not ended:
+            ended, limit = frozenset(State) - LIVE, 0
+        place = {} if after is None else {"created_at": after.created_at, "number": after.number}
+        statement = recent(ended, None if after is None else after.is_ended)
+        return self.find(statement, account=account, limit=limit, **place)
 
     def values(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
         """The rows that a statement finds, as they are stored."""
