@@ -129,6 +129,14 @@ class PixelDojo:
         """The model page, with the price that it names. Free and public."""
         return wire.model(await self._send("GET", "/models/{model}"))
 
+    async def first_answer(self) -> Reply:
+        """PixelDojo's answer to one public read, whatever its status: is it there, what time is it?
+
+        Free. Raises CouldNotFindOut when no answer came.
+        """
+        url = f"{self._base}/models/{wire.MODEL}"
+        return await self._exchange.send(Request("GET", url, self._headers(public=True)))
+
     async def resolution_is_number(self) -> bool:
         """Whether the published schema has the resolution as a number. Free and public."""
         reply = await self._send("GET", "/models/{model}/schema")

@@ -1,0 +1,155 @@
+"""What lies on the disks of this machine: the ledger, and the folder for videos."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from wan_mcp.app import data_folder, video_folder
+from wan_mcp.cli.check.findings import Finding, broken, for_person, note, ok
+from wan_mcp.errors import WanError
+from wan_mcp.ledger.sqlite.places import FOLDER
+from wan_mcp.ledger.sqlite.survey import Survey, survey
+from wan_mcp.settings import Settings
+from wan_mcp.videos.own_files import Unusable, check_folder
+from wan_mcp.videos.unfinished import RESERVE_BYTES, Free
+from wan_mcp.wording import counted, number
+
+MIB = 1 << 20
+ROOM_FOR_VIDEOS = 1 << 30
+"""Free bytes below which it is worth a note: a video has some tens of MiB (ours)."""
+
+_KEEP = "Delete no ledger: it says which jobs were paid for."
+
+
+def ledger(settings: Settings, free: Free, now: Callable[[], datetime]) -> Finding:
+    """The ledger: where it is, whether a server could buy with it, and what is in it."""
+    chosen = data_folder(settings)
+    if chosen.rivals:
+        places = [str(place / FOLDER) for place in chosen.rivals]
+        return broken(
+            "ledger",
+            f"There are {len(places)} ledgers with jobs, so nothing is bought: "
+            f"{', '.join(places)}.",
+            "Set WAN_MCP_DATA_DIR to the folder above the one that is to be used, for every "
+            f"assistant, or move the others out of the way. {_KEEP}",
+            places=places,
+        )
+    if chosen.folder is None:
+        return broken(
+            "ledger",
+            "There is no place for it, because this user has no home folder.",
+            "Set WAN_MCP_DATA_DIR to a folder on a local disk, the same for every assistant.",
+        )
+    return _ledger_in(chosen.folder, settings, free, now)
+
+
+def _ledger_in(data: Path, settings: Settings, free: Free, now: Callable[[], datetime]) -> Finding:
+    place = str(data / FOLDER)
+    room = _room(data, free)
+    figures: dict[str, object] = {"places": [place], "free_bytes": room}
+    try:
+        seen = survey(data, now, settings.ledger_filesystem)
+    except WanError as exc:
+        return broken("ledger", f"{place}: {exc.what}", for_person(exc.next_step), **figures)
+    if room is not None and room < RESERVE_BYTES:
+        return broken(
+            "ledger",
+            f"{place}: its disk is full ({_size(room)} free), so a job might not be recorded.",
+            "Make room on that disk.",
+            **figures,
+        )
+    if seen is None:
+        if not _can_be_made(data):
+            return broken(
+                "ledger",
+                f"{place} cannot be made: this user may not write there.",
+                "Give this user the folder, or name another one in WAN_MCP_DATA_DIR.",
+                **figures,
+            )
+        return ok("ledger", f"None yet: the first job makes it in {place}.", **figures, jobs=0)
+    return _surveyed(place, seen, room, figures)
+
+
+def _surveyed(place: str, seen: Survey, room: int | None, figures: dict[str, object]) -> Finding:
+    figures |= {"jobs": seen.jobs, "live": seen.live, "unknown": seen.unknown}
+    parts = [f"{seen.live} not ended"] if seen.live else []
+    if seen.unknown:
+        parts.append(f"{seen.unknown} of them with an unknown outcome")
+    jobs = counted(seen.jobs, "job") + (f" ({', '.join(parts)})" if parts else "")
+    found = f"{place} opens and can be locked; {jobs}; {_size(room)} free."
+    if seen.kept:
+        return note(
+            "ledger",
+            f"{found} {counted(seen.kept, 'paid job')} wait beside it.",
+            "The next server that starts takes them in.",
+            **figures,
+        )
+    return ok("ledger", found, **figures)
+
+
+def videos(settings: Settings, free: Free) -> Finding:
+    """The folder for finished videos, as a server on this machine uses it."""
+    folder = video_folder(settings, data_folder(settings), local=True)
+    if folder is None:
+        return note(
+            "videos",
+            "Finished videos are not saved: WAN_MCP_ARCHIVE is off.",
+            "Save each from its link, which works for a limited time.",
+        )
+    room = _room(folder, free)
+    if room is not None and room < RESERVE_BYTES:
+        return _unusable(folder, f"its disk is full ({_size(room)} free)", room)
+    if why := _why_unusable(folder):
+        return _unusable(folder, why, room)
+    found = f"{folder} can be written; {_size(room)} free."
+    if room is not None and room < ROOM_FOR_VIDEOS:
+        return note("videos", found, "That is room for few videos.", free_bytes=room)
+    return ok("videos", found, free_bytes=room)
+
+
+def _unusable(folder: Path, why: str, room: int | None) -> Finding:
+    return broken(
+        "videos",
+        f"Finished videos cannot be saved in {folder}: {why}.",
+        "Mend that, or name another folder in WAN_MCP_VIDEO_DIR.",
+        free_bytes=room,
+    )
+
+
+def _why_unusable(folder: Path) -> str:
+    """Why nothing can be written there; "" if it can, or if the folder can be made."""
+    if not os.path.lexists(folder):
+        return "" if _can_be_made(folder) else "this user may not make that folder"
+    try:
+        with TemporaryFile(dir=folder) as file:
+            check_folder(folder, file.fileno())
+    except Unusable as exc:
+        return str(exc)
+    except OSError as exc:
+        return exc.strerror or "it cannot be written"
+    return ""
+
+
+def _can_be_made(folder: Path) -> bool:
+    return os.access(_existing(folder), os.W_OK | os.X_OK)
+
+
+def _room(folder: Path, free: Free) -> int | None:
+    try:
+        return free(_existing(folder))
+    except OSError:
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+
+
+def _size(room: int | None) -> str:
+    if room is None:
+        return "an unknown number of bytes"
+    gib = room / (1 << 30)
+    return f"{number(round(gib, 1))} GiB" if gib >= 1 else f"{room // MIB} MiB"
