@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wan_mcp.app import data_folder
-from wan_mcp.cli.check import installation, network, storage
+from wan_mcp.cli.check import installation, network
 from wan_mcp.cli.check.entries import Entries, Entry, Start, read
 from wan_mcp.cli.check.findings import Finding, Report, broken, note
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import started
+from wan_mcp.cli.check.storage import Disks
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders
 from wan_mcp.settings import API_BASE, Settings
 from wan_mcp.videos.unfinished import Free, free_bytes
@@ -53,8 +54,7 @@ class Check:
         report.add(installation.extras())
         report.add(about_settings)
         if settings is not None:
-            report.add(storage.ledger(settings, self.free, self.now))
-            report.add(storage.videos(settings, self.free))
+            Disks(settings, self.free, self.now, accesses, report).look()
         await network.look(accesses, self.connect, self.now, report)
         if not report.secrets:
             report.add(_no_key(entries))

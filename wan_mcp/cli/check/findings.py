@@ -78,6 +78,7 @@ def for_person(advice: str) -> str:
     text = re.sub(r"[Aa]sk (?:the user|them) which", "Decide which", text)
     text = re.sub(r"[Aa]sk (?:the user|them) to ", "", text)
     text = re.sub(r"(?<=[,:;] )to |(?<=\band )to |(?<=\bthen )to |(?<=\bor )to ", "", text)
+    text = re.sub(r"\btheir\b", "your", text)
     return re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first[0].upper(), text)
 
 

@@ -41,6 +41,12 @@ class Access:
     key: str = field(repr=False)
     places: tuple[str, ...] = ()
 
+    @property
+    def shown_places(self) -> str:
+        """The places in a sentence."""
+        *first, last = self.places
+        return f"{', '.join(first)} and {last}" if first else last
+
 
 Connect = Callable[[Access], PixelDojo]
 
@@ -140,7 +146,7 @@ async def _price(client: PixelDojo) -> Finding:
 
 
 async def _key(access: Access, client: PixelDojo) -> Finding:
-    where = f"The key in {_listed(access.places)}"
+    where = f"The key in {access.shown_places}"
     try:
         await client.require_accepted_key()
     except Unauthorized:
@@ -168,8 +174,3 @@ async def _key(access: Access, client: PixelDojo) -> Finding:
     finally:
         await client.aclose()
     return ok("key", f"{where} is accepted.", accepted=True)
-
-
-def _listed(places: tuple[str, ...]) -> str:
-    *first, last = places
-    return f"{', '.join(first)} and {last}" if first else last

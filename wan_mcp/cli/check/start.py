@@ -6,7 +6,7 @@ video, and could not buy if it were asked to. That holds for every version of th
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from wan_mcp.settings import ENV_FILE, KEY
 
@@ -28,6 +29,7 @@ _HELLO = {
     "clientInfo": {"name": "wan-mcp check", "version": "1"},
 }
 _LONGEST_COMPLAINT = 300
+_LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,16 @@ async def _in_time(process: Process, began: float) -> Started | NotStarted:
             return await _counted(process, began)
     except TimeoutError:
         return NotStarted(f"no answer within {START_SECONDS:.0f} s")
-    except ValueError:
+    except (ValueError, anyio.DelimiterNotFound):
         return NotStarted("it answers with something else than messages of MCP")
-    except (anyio.BrokenResourceError, anyio.EndOfStream):
+    except (anyio.BrokenResourceError, anyio.IncompleteRead):
         return NotStarted("it ended")
 
 
 async def _counted(process: Process, began: float) -> Started:
     assert process.stdin is not None
-    lines = _answers(process)
+    assert process.stdout is not None
+    lines = BufferedByteReceiveStream(process.stdout)
     requests: list[dict[str, Any]] = [
         {"id": 1, "method": "initialize", "params": _HELLO},
         {"method": "notifications/initialized"},
@@ -132,24 +135,15 @@ async def _counted(process: Process, began: float) -> Started:
     return Started(len(tools), seconds, round(time.monotonic() - began, 2))
 
 
-async def _answer(lines: AsyncIterator[dict[str, Any]], id: int) -> dict[str, Any]:
-    async for answer in lines:
+async def _answer(lines: BufferedByteReceiveStream, id: int) -> dict[str, Any]:
+    """The answer to that request; what comes before it is passed over."""
+    while True:
+        line = await lines.receive_until(b"\n", _LONGEST_LINE)
+        answer = json.loads(line)
+        if not isinstance(answer, dict):
+            raise ValueError("not a message")
         if answer.get("id") == id:
             return answer
-    raise anyio.EndOfStream
-
-
-async def _answers(process: Process) -> AsyncIterator[dict[str, Any]]:
-    """The messages of a server, without those that are not for this protocol."""
-    assert process.stdout is not None
-    rest = b""
-    async for block in process.stdout:
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            message = json.loads(line) if line.strip() else None
-            if not isinstance(message, dict):
-                raise ValueError("not a message")
-            yield message
 
 
 async def _end(process: Process) -> None:

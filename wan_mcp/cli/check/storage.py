@@ -1,14 +1,17 @@
 """What lies on the disks of this machine: the ledger, and the folder for videos."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from wan_mcp.app import data_folder, video_folder
-from wan_mcp.cli.check.findings import Finding, broken, for_person, note, ok
+from wan_mcp.cli.check.findings import Finding, Report, broken, for_person, note, ok
+from wan_mcp.cli.check.network import Access
 from wan_mcp.errors import WanError
+from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.sqlite.places import FOLDER
 from wan_mcp.ledger.sqlite.survey import Survey, survey
 from wan_mcp.settings import Settings
@@ -20,60 +23,100 @@ MIB = 1 << 20
 ROOM_FOR_VIDEOS = 1 << 30
 """Free bytes below which it is worth a note: a video has some tens of MiB (ours)."""
 
-_KEEP = "Delete no ledger: it says which jobs were paid for."
+
+@dataclass(frozen=True)
+class Disks:
+    """What is looked at, and how.
+
+    Attributes:
+        settings: those of this shell.
+        free: looks up how much room a disk has.
+        now: gives the date and time, UTC.
+        accesses: the keys of which the last balance is wanted.
+        report: gets what is found.
+    """
+
+    settings: Settings
+    free: Free
+    now: Callable[[], datetime]
+    accesses: Sequence[Access]
+    report: Report
+
+    def look(self) -> None:
+        """Look at the ledger, at the balances in it, and at the folder for videos."""
+        chosen = data_folder(self.settings)
+        if chosen.rivals:
+            self.report.add(_several([str(place / FOLDER) for place in chosen.rivals]))
+        elif chosen.folder is None:
+            self.report.add(_NO_PLACE)
+        else:
+            self._ledger(chosen.folder)
+        self.report.add(_videos(video_folder(self.settings, chosen, local=True), self.free))
+
+    def _ledger(self, data: Path) -> None:
+        room = _room(data, self.free)
+        place = str(data / FOLDER)
+        figures: dict[str, object] = {"places": [place], "free_bytes": room}
+        accounts = [(each.base, each.key) for each in self.accesses if each.key]
+        try:
+            seen = survey(data, self.now, self.settings.ledger_filesystem, accounts)
+        except WanError as exc:
+            self.report.add(
+                broken("ledger", f"{place}: {exc.what}", for_person(exc.next_step), **figures)
+            )
+            return
+        if room is not None and room < RESERVE_BYTES:
+            self.report.add(_full(place, room, figures))
+        elif seen is None:
+            self.report.add(_none_yet(place, data, figures))
+        else:
+            self.report.add(_surveyed(place, seen, room, figures))
+        for access in self.accesses:
+            record = seen.newest.get((access.base, access.key)) if seen else None
+            if record is not None:
+                self.report.add(_balance(access, record))
 
 
-def ledger(settings: Settings, free: Free, now: Callable[[], datetime]) -> Finding:
-    """The ledger: where it is, whether a server could buy with it, and what is in it."""
-    chosen = data_folder(settings)
-    if chosen.rivals:
-        places = [str(place / FOLDER) for place in chosen.rivals]
+_NO_PLACE = broken(
+    "ledger",
+    "There is no place for it, because this user has no home folder.",
+    "Set WAN_MCP_DATA_DIR to a folder on a local disk, the same for every assistant.",
+)
+
+
+def _several(places: list[str]) -> Finding:
+    return broken(
+        "ledger",
+        f"There are {len(places)} ledgers with jobs, so nothing is bought: {', '.join(places)}.",
+        "Set WAN_MCP_DATA_DIR to the folder above the one that is to be used, for every "
+        "assistant, or move the others out of the way. Delete none: a ledger says which jobs were "
+        "paid for.",
+        places=places,
+    )
+
+
+def _full(place: str, room: int, figures: Mapping[str, object]) -> Finding:
+    return broken(
+        "ledger",
+        f"{place}: its disk is full ({_size(room)} free), so a job might not be recorded.",
+        "Make room on that disk.",
+        **figures,
+    )
+
+
+def _none_yet(place: str, data: Path, figures: Mapping[str, object]) -> Finding:
+    if not _can_be_made(data):
         return broken(
             "ledger",
-            f"There are {len(places)} ledgers with jobs, so nothing is bought: "
-            f"{', '.join(places)}.",
-            "Set WAN_MCP_DATA_DIR to the folder above the one that is to be used, for every "
-            f"assistant, or move the others out of the way. {_KEEP}",
-            places=places,
-        )
-    if chosen.folder is None:
-        return broken(
-            "ledger",
-            "There is no place for it, because this user has no home folder.",
-            "Set WAN_MCP_DATA_DIR to a folder on a local disk, the same for every assistant.",
-        )
-    return _ledger_in(chosen.folder, settings, free, now)
-
-
-def _ledger_in(data: Path, settings: Settings, free: Free, now: Callable[[], datetime]) -> Finding:
-    place = str(data / FOLDER)
-    room = _room(data, free)
-    figures: dict[str, object] = {"places": [place], "free_bytes": room}
-    try:
-        seen = survey(data, now, settings.ledger_filesystem)
-    except WanError as exc:
-        return broken("ledger", f"{place}: {exc.what}", for_person(exc.next_step), **figures)
-    if room is not None and room < RESERVE_BYTES:
-        return broken(
-            "ledger",
-            f"{place}: its disk is full ({_size(room)} free), so a job might not be recorded.",
-            "Make room on that disk.",
+            f"{place} cannot be made: this user may not write there.",
+            "Give this user the folder, or name another one in WAN_MCP_DATA_DIR.",
             **figures,
         )
-    if seen is None:
-        if not _can_be_made(data):
-            return broken(
-                "ledger",
-                f"{place} cannot be made: this user may not write there.",
-                "Give this user the folder, or name another one in WAN_MCP_DATA_DIR.",
-                **figures,
-            )
-        return ok("ledger", f"None yet: the first job makes it in {place}.", **figures, jobs=0)
-    return _surveyed(place, seen, room, figures)
+    return ok("ledger", f"None yet: the first job makes it in {place}.", **figures, jobs=0)
 
 
-def _surveyed(place: str, seen: Survey, room: int | None, figures: dict[str, object]) -> Finding:
-    figures |= {"jobs": seen.jobs, "live": seen.live, "unknown": seen.unknown}
+def _surveyed(place: str, seen: Survey, room: int | None, figures: Mapping[str, object]) -> Finding:
+    figures = {**figures, "jobs": seen.jobs, "live": seen.live, "unknown": seen.unknown}
     parts = [f"{seen.live} not ended"] if seen.live else []
     if seen.unknown:
         parts.append(f"{seen.unknown} of them with an unknown outcome")
@@ -82,16 +125,26 @@ def _surveyed(place: str, seen: Survey, room: int | None, figures: dict[str, obj
     if seen.kept:
         return note(
             "ledger",
-            f"{found} {counted(seen.kept, 'paid job')} wait beside it.",
-            "The next server that starts takes them in.",
+            f"{found} {counted(seen.kept, 'paid job')} could not be written to it yet.",
+            "The next server that starts writes what is kept beside it.",
             **figures,
         )
     return ok("ledger", found, **figures)
 
 
-def videos(settings: Settings, free: Free) -> Finding:
-    """The folder for finished videos, as a server on this machine uses it."""
-    folder = video_folder(settings, data_folder(settings), local=True)
+def _balance(access: Access, record: Record) -> Finding:
+    credits, at = record.credits_remaining, record.accepted_at or record.created_at
+    assert credits is not None
+    return ok(
+        "balance",
+        f"{counted(credits, 'credit')} on the account of the key in {access.shown_places}, as "
+        f"PixelDojo said at {at:%Y-%m-%d %H:%M} UTC.",
+        credits=credits,
+        at=at.isoformat(),
+    )
+
+
+def _videos(folder: Path | None, free: Free) -> Finding:
     if folder is None:
         return note(
             "videos",

@@ -1,20 +1,25 @@
 """Looks at a ledger for the person who owns it: does it open, and what is in it?"""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.record import LIVE, State
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS
+from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, Now, SQLiteEngine
 from wan_mcp.ledger.sqlite.guard import Guard
 from wan_mcp.ledger.sqlite.places import FOLDER
+from wan_mcp.ledger.transactions import Transactions
 
 BUSY_SECONDS = 2.0
 """How long a look waits for another process that writes (ours)."""
+AccountKey = tuple[str, str]
+"""An account by the root of its API and its key."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,20 @@ class Survey:
         live: how many of them have not ended.
         unknown: how many of those have an unknown outcome.
         kept: paid jobs that wait beside the ledger until a server takes them in.
+        newest: for each account that was asked for, its newest job that reports a balance, if
+            there is one.
     """
 
     jobs: int
     live: int
     unknown: int
     kept: int
+    newest: Mapping[AccountKey, Record]
 
 
-def survey(data: Path, now: Now, filesystem: str | None = None) -> Survey | None:
+def survey(
+    data: Path, now: Now, filesystem: str | None = None, accounts: Iterable[AccountKey] = ()
+) -> Survey | None:
     """Open the ledger of a data folder as a server does, and count what is in it.
 
     Nothing is created or settled; a ledger of an older version is brought to this one, as every
@@ -43,6 +53,7 @@ def survey(data: Path, now: Now, filesystem: str | None = None) -> Survey | None
     Args:
         now: gives the date and time, UTC.
         filesystem: a type of file system that the operator takes for a local one.
+        accounts: those of which the last balance is wanted.
 
     Raises:
         LedgerUnavailable: a server could not buy anything with it; the text says why.
@@ -63,4 +74,16 @@ def survey(data: Path, now: Now, filesystem: str | None = None) -> Survey | None
                 live=sum(counts[state] for state in LIVE),
                 unknown=counts[State.UNKNOWN],
                 kept=sum(1 for _ in session.kept()),
+                newest=dict(_with_balance(Transactions(session), accounts)),
             )
+
+
+def _with_balance(
+    requests: Transactions, accounts: Iterable[AccountKey]
+) -> Iterator[tuple[AccountKey, Record]]:
+    for base, key in accounts:
+        recent = requests.recent(requests.account(base, key), None, SEARCHED_JOBS)
+        for record in recent:
+            if record.credits_remaining is not None:
+                yield (base, key), record
+                break
