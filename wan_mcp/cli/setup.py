@@ -37,6 +37,10 @@ _TEMPORARY = (
     "longer works. Install it for good: pipx install wan-mcp, or pip install in an environment "
     "that you keep."
 )
+_STAYS_PRIVATE = (
+    "Only you can read the file, as since our entry was added: it was edited meanwhile, and may "
+    "hold other secrets."
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,10 @@ class Setup:
         if change.is_empty:
             self._say(f"{host.title} has no entry of wan-mcp: {path}")
             return 0
-        return self._write(host, change, f"{host.title} forgets it when it starts again.")
+        then = f"{host.title} forgets it when it starts again."
+        if change.file.is_tightened and not change.restores:
+            then = f"{then} {_STAYS_PRIVATE}"
+        return self._write(host, change, then)
 
     def _write(self, host: Host, change: Change, then: str) -> int:
         path = change.file.path
