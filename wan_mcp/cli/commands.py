@@ -190,9 +190,12 @@ def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.cli.check.findings import Report
     from wan_mcp.cli.setup import folders_of
 
-    report = Report(_print, as_json=parsed.json)
-    _run(Check(environment, folders_of(environment)).run, report)
-    return report.end()
+    async def look() -> int:
+        report = Report(_print, as_json=parsed.json)
+        await Check(environment, folders_of(environment)).run(report)
+        return report.end()  # here: a name server that hangs would keep the last line back
+
+    return _run(look)
 
 
 async def _price(vendor: "PixelDojo") -> str:
@@ -225,7 +228,9 @@ def _run(work: Callable[..., Awaitable[_Result]], *given: Any) -> _Result:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    # A path may have bytes that are not text, or letters that the terminal does not have.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
 
 

@@ -1,6 +1,8 @@
 """`wan-mcp check`: the right line and the right exit code for each thing that can be wrong."""
 
 import json
+import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,12 +13,13 @@ import pytest
 import respx
 
 from wan_mcp.cli.check.check import Check
-from wan_mcp.cli.check.findings import Report, for_person
+from wan_mcp.cli.check.findings import Finding, Report, State, for_person
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import NotStarted, Started
+from wan_mcp.cli.commands import _parsed, run
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders
 from wan_mcp.cli.hosts.change import this_program
-from wan_mcp.ledger.record import State
+from wan_mcp.ledger import record
 from wan_mcp.ledger.sqlite import guard
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
@@ -410,7 +413,7 @@ async def test_looking_changes_no_job_and_makes_no_ledger(case: Case) -> None:
     await ledger.aclose()
 
     assert found is not None
-    assert found.state is State.INTENT
+    assert found.state is record.State.INTENT
 
 
 async def test_the_password_of_a_proxy_is_not_shown(
@@ -422,3 +425,61 @@ async def test_the_password_of_a_proxy_is_not_shown(
 
     assert "http://proxy.example:3128" in case.line("proxy")
     assert "pd_secret" not in case.seen
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text("utf-8")
+
+
+async def test_the_page_about_the_lines_has_every_line_and_no_other(case: Case) -> None:
+    """Somebody looks up the second word of a line there (ours)."""
+    await paid(case.folder / "data", balance=87.5)
+    await case.run()
+    table = PAGE.split("## What each line is about")[1].split("##")[0]
+    names = [row.split("`")[1] for row in table.splitlines() if row.startswith("| `")]
+
+    assert names == [*dict.fromkeys(each.check for each in case.report.findings), "cursor"]
+
+
+def test_the_example_of_the_page_looks_as_lines_do() -> None:
+    """With the same columns (ours)."""
+    (example,) = re.findall(r"```text\n(.*?)\n\n", PAGE, re.DOTALL)
+
+    for line in example.splitlines():
+        state, check, text = line.split(None, 2)
+        assert Finding(check, State(state), text).line() == line
+
+
+def test_the_commands_of_the_page_are_commands_of_this_program() -> None:
+    """With their options (ours)."""
+    blocks = re.findall(r"```shell\n(.*?)```", PAGE, re.DOTALL)
+    lines = [*"".join(blocks).splitlines(), "wan-mcp check --json"]
+
+    assert len(lines) == 4
+    for line in lines:
+        assert _parsed(line.split()[1:]).command in ("check", "setup")
+
+
+def test_the_command_says_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command line to the last line, with an API that is not there (ours)."""
+    nowhere = {"PIXELDOJO_API_BASE": "http://127.0.0.1:9/api/v1", "HOME": str(tmp_path)}
+    places = {"USERPROFILE": str(tmp_path), "WAN_MCP_DATA_DIR": str(tmp_path / "data")}
+    code = run(["check", "--json"], nowhere | places, lambda error: pytest.fail(str(error)))
+    broken = [
+        each["check"]
+        for each in json.loads(capsys.readouterr().out)["findings"]
+        if each["state"] == "broken"
+    ]
+
+    assert code == 1
+    assert broken == ["api", "key"]
+
+
+def test_a_path_that_is_no_text_can_be_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder may have been named in another encoding (observed elsewhere)."""
+    nowhere = {"PIXELDOJO_API_BASE": "http://127.0.0.1:9/api/v1", "HOME": str(tmp_path)}
+    places = {"USERPROFILE": str(tmp_path), "WAN_MCP_DATA_DIR": f"{tmp_path}/\udcff"}
+
+    assert run(["check"], nowhere | places, lambda error: pytest.fail(str(error))) == 1
+    assert "\\udcff/ledger" in capsys.readouterr().out.replace(os.sep, "/")

@@ -11,7 +11,7 @@ from wan_mcp.cli.hosts.masking import MASK
 BROKEN = 1
 """The exit code when something is broken; 2 is a command line that cannot be understood."""
 
-_LONGEST_WORDS = 7, 14
+_LONGEST_WORDS = 6, 14
 """How wide the first two columns are."""
 
 
