@@ -15,8 +15,6 @@ from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.job_files import JobFiles, can_inspect
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anyio.abc import TaskGroup
     from httpx import AsyncBaseTransport
 
@@ -130,7 +128,7 @@ class App:
         settings = self._settings
         key = settings.api_key.get_secret_value()
         agent = f"wan-mcp/{version('wan-mcp')}"
-        chosen = data_folder(settings)
+        chosen = _data_folder(settings)
         ledger = self._ledger(chosen)
         names: list[str] = []
 
@@ -167,7 +165,7 @@ class App:
         settings = self._settings
         return ledger_in(
             data,
-            partial(data_folder, settings),
+            partial(_data_folder, settings),
             limits=_limits(settings),
             now=self._clock.wall,
             filesystem=settings.ledger_filesystem,
@@ -177,7 +175,7 @@ class App:
         from wan_mcp.ledger.contract import VideoPolicy
         from wan_mcp.videos.paths import text_of
 
-        folder = video_folder(self._settings, data, local=self._local)
+        folder = self._settings.video_folder(data.folder, local=self._local)
         if folder is None:
             return VideoPolicy(folder="")
         return VideoPolicy(text_of(folder), self._settings.video_limit_gb)
@@ -192,25 +190,11 @@ class _Parts:
     jobs: Jobs
 
 
-def data_folder(settings: Settings) -> Chosen:
-    """Where the data of this user are, as the operator has set it or as they were found."""
-    from wan_mcp.ledger.sqlite.places import Chosen, choose
+def _data_folder(settings: Settings) -> Chosen:
+    from wan_mcp.ledger.sqlite.places import choose
 
-    if settings.data_dir is not None:  # the operator has chosen
-        return Chosen(settings.data_dir)
     places = settings.data_places
-    return choose(places.usual, places.old)
-
-
-def video_folder(settings: Settings, data: Chosen, *, local: bool) -> Path | None:
-    """Where finished videos are saved; None for nowhere.
-
-    Args:
-        local: whether the caller is on this machine.
-    """
-    if not settings.wants("archive", local=local):
-        return None
-    return settings.video_dir or (data.folder and data.folder / "films")
+    return choose(places.usual, places.old, given=settings.data_dir)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

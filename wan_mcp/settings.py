@@ -176,6 +176,17 @@ class Settings(BaseModel):
             return local or (switch == "archive" and self.video_dir is not None)
         return setting
 
+    def video_folder(self, data: Path | None, *, local: bool) -> Path | None:
+        """Where finished videos are saved; None for nowhere.
+
+        Args:
+            data: the folder of all data, which the ledger has chosen.
+            local: whether the caller is on this machine.
+        """
+        if not self.wants("archive", local=local):
+            return None
+        return self.video_dir or (data and data / "films")
+
     @property
     def on_loopback(self) -> bool:
         """Whether the API is on this machine, as the sandbox is."""

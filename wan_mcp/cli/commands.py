@@ -228,8 +228,7 @@ def _run(work: Callable[..., Awaitable[_Result]], *given: Any) -> _Result:
 
 
 def _print(text: str) -> None:
-    # A path may have bytes that are not text, or letters that the terminal does not have.
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = sys.stdout.encoding or "ascii"  # a console's code page may lack a letter
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wan_mcp.app import data_folder
 from wan_mcp.cli.check import installation, network
 from wan_mcp.cli.check.entries import Entries, Entry, Start, read
 from wan_mcp.cli.check.findings import Finding, Report, broken, note
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import started
-from wan_mcp.cli.check.storage import Disks
+from wan_mcp.cli.check.storage import Disks, chosen_folder
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders
 from wan_mcp.settings import API_BASE, Settings
 from wan_mcp.videos.unfinished import Free, free_bytes
@@ -112,7 +111,7 @@ def _other_ledger(entry: Entry, settings: Settings | None) -> Finding | None:
     """What to say about an entry whose server would use another ledger than this shell's."""
     if settings is None or entry.settings is None:
         return None
-    own, other = data_folder(settings).folder, data_folder(entry.settings).folder
+    own, other = chosen_folder(settings).folder, chosen_folder(entry.settings).folder
     if other in (own, None):
         return None
     return note(

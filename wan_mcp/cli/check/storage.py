@@ -7,12 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from wan_mcp.app import data_folder, video_folder
 from wan_mcp.cli.check.findings import Finding, Report, broken, for_person, note, ok
 from wan_mcp.cli.check.network import Access
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.sqlite.places import FOLDER
+from wan_mcp.ledger.sqlite.places import FOLDER, Chosen, choose
 from wan_mcp.ledger.sqlite.survey import Survey, survey
 from wan_mcp.settings import Settings
 from wan_mcp.videos.own_files import Unusable, check_folder
@@ -22,6 +21,12 @@ from wan_mcp.wording import counted, number
 MIB = 1 << 20
 ROOM_FOR_VIDEOS = 1 << 30
 """Free bytes below which it is worth a note: a video has some tens of MiB (ours)."""
+
+
+def chosen_folder(settings: Settings) -> Chosen:
+    """The data folder that a server with these settings would use."""
+    places = settings.data_places
+    return choose(places.usual, places.old, given=settings.data_dir)
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,14 @@ class Disks:
 
     def look(self) -> None:
         """Look at the ledger, at the balances in it, and at the folder for videos."""
-        chosen = data_folder(self.settings)
+        chosen = chosen_folder(self.settings)
         if chosen.rivals:
             self.report.add(_several([str(place / FOLDER) for place in chosen.rivals]))
         elif chosen.folder is None:
             self.report.add(_NO_PLACE)
         else:
             self._ledger(chosen.folder)
-        self.report.add(_videos(video_folder(self.settings, chosen, local=True), self.free))
+        self.report.add(_videos(self.settings.video_folder(chosen.folder, local=True), self.free))
 
     def _ledger(self, data: Path) -> None:
         room = _room(data, self.free)
