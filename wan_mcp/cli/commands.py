@@ -186,9 +186,13 @@ def _setup(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    import logging
+
     from wan_mcp.cli.check.check import Check
     from wan_mcp.cli.check.findings import Report
     from wan_mcp.cli.setup import folders_of
+
+    logging.getLogger("wan_mcp").addHandler(logging.NullHandler())  # its lines say it better
 
     async def look() -> int:
         report = Report(_print, as_json=parsed.json)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,11 @@ def full_disk(case: Case) -> None:
     case.room = 1 << 20
 
 
+def full_disk_of_a_ledger(case: Case) -> None:
+    damaged_ledger(case)  # on a full disk SQLite reports an error of the disk (observed)
+    full_disk(case)
+
+
 async def two_ledgers(case: Case) -> None:
     del case.environment["WAN_MCP_DATA_DIR"]
     case.environment["XDG_DATA_HOME"] = str(case.folder / "xdg")
@@ -228,6 +234,7 @@ ROWS = [
     (lambda case: None, "key", "ok", "The key in the settings of this shell is accepted.", 0),
     (no_network, "api", "broken", "could not be reached (no connection). Check the network", 1),
     (full_disk, "ledger", "broken", "its disk is full (1 MiB free)", 1),
+    (full_disk_of_a_ledger, "ledger", "broken", "its disk is full (1 MiB free)", 1),
     (full_disk, "videos", "broken", "its disk is full (1 MiB free)", 1),
     pytest.param(two_ledgers, "ledger", "broken", "There are 2 ledgers with jobs", 1, marks=posix),
     (damaged_ledger, "ledger", "broken", "is damaged: it is not a database", 1),
@@ -472,6 +479,23 @@ def test_the_command_says_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFi
 
     assert code == 1
     assert broken == ["api", "key"]
+
+
+def test_nothing_is_logged_beside_the_lines(tmp_path: Path) -> None:
+    """What the ledger writes to the log, its line says (ours)."""
+    (tmp_path / "data/ledger").mkdir(parents=True)
+    (tmp_path / "data/ledger/ledger.db").write_bytes(b"not a database" * 100)
+    program = [sys.executable, "-P", "-m", "wan_mcp", "check"]
+    places = {"HOME": str(tmp_path), "WAN_MCP_DATA_DIR": str(tmp_path / "data")}
+    nowhere = {"PIXELDOJO_API_BASE": "http://127.0.0.1:9/api/v1"}
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+    ended = subprocess.run(
+        program, env=kept | places | nowhere, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 1
+    assert "is damaged" in ended.stdout
+    assert ended.stderr == ""
 
 
 def test_a_path_that_is_no_text_can_be_shown(

@@ -60,17 +60,22 @@ class Disks:
 
     def _ledger(self, data: Path) -> None:
         room = _room(data, self.free)
+        is_full = room is not None and room < RESERVE_BYTES
         place = str(data / FOLDER)
         figures: dict[str, object] = {"places": [place], "free_bytes": room}
         accounts = [(each.base, each.key) for each in self.accesses if each.key]
         try:
             seen = survey(data, self.now, self.settings.ledger_filesystem, accounts)
         except WanError as exc:
+            what, way_out = f"{place}: {exc.what}", for_person(exc.next_step)
+            # On a full disk SQLite reports an error of the disk (observed).
             self.report.add(
-                broken("ledger", f"{place}: {exc.what}", for_person(exc.next_step), **figures)
+                _full(place, room, figures)
+                if is_full
+                else broken("ledger", what, way_out, **figures)
             )
             return
-        if room is not None and room < RESERVE_BYTES:
+        if is_full:
             self.report.add(_full(place, room, figures))
         elif seen is None:
             self.report.add(_none_yet(place, data, figures))
@@ -100,7 +105,7 @@ def _several(places: list[str]) -> Finding:
     )
 
 
-def _full(place: str, room: int, figures: Mapping[str, object]) -> Finding:
+def _full(place: str, room: int | None, figures: Mapping[str, object]) -> Finding:
     return broken(
         "ledger",
         f"{place}: its disk is full ({_size(room)} free), so a job might not be recorded.",
