@@ -79,7 +79,8 @@ class Setup:
         for host in HOSTS:
             self._say(f"{host.id:15} {host.title:15} {self._state(host)}")
         self._say(
-            "\nSet one up: wan-mcp setup HOST. Take it out again: wan-mcp setup HOST --remove."
+            "\nSet one up: wan-mcp setup HOST. Take it out again: wan-mcp setup HOST --remove.\n"
+            "Try all of them, free of charge: wan-mcp check."
         )
         return 0
 

@@ -65,8 +65,14 @@ async def test_a_started_program_gets_everything_but_the_key(tmp_path: Path) -> 
     [
         ("import sys; sys.exit('wan-mcp: WAN_MCP_X: no')", "it ended: wan-mcp: WAN_MCP_X: no"),
         ("raise SystemExit", "it ended"),
-        ("print('hello'); input()", "it answers with something else than messages of MCP"),
-        ("print('[]'); input()", "it answers with something else than messages of MCP"),
+        (
+            "import sys; print('hello'); sys.stdin.read()",
+            "it answers with something else than messages of MCP",
+        ),
+        (
+            "import sys; print('[]'); sys.stdin.read()",
+            "it answers with something else than messages of MCP",
+        ),
     ],
 )
 async def test_a_server_that_does_not_answer_says_why(tmp_path: Path, code: str, why: str) -> None:
