@@ -39,8 +39,8 @@ ROOMS = {
     "transports": "front_desk",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "cli": "data_folder errors file_lock front_desk pixeldojo sandbox server settings surface "
-    "transports web wording",
+    "cli": "clock data_folder errors file_lock front_desk ledger models pixeldojo sandbox server "
+    "settings surface transports videos web wording",
     "__main__": "cli front_desk server settings transports",
     "__init__": "",
 }

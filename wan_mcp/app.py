@@ -175,11 +175,10 @@ class App:
         from wan_mcp.ledger.contract import VideoPolicy
         from wan_mcp.videos.paths import text_of
 
-        settings = self._settings
-        folder = settings.video_dir or (data.folder and data.folder / "films")
-        if folder is None or not settings.wants("archive", local=self._local):
+        folder = self._settings.video_folder(data.folder, local=self._local)
+        if folder is None:
             return VideoPolicy(folder="")
-        return VideoPolicy(text_of(folder), settings.video_limit_gb)
+        return VideoPolicy(text_of(folder), self._settings.video_limit_gb)
 
 
 @dataclass(frozen=True)
@@ -192,12 +191,10 @@ class _Parts:
 
 
 def _data_folder(settings: Settings) -> Chosen:
-    from wan_mcp.ledger.sqlite.places import Chosen, choose
+    from wan_mcp.ledger.sqlite.places import choose
 
-    if settings.data_dir is not None:  # the operator has chosen
-        return Chosen(settings.data_dir)
     places = settings.data_places
-    return choose(places.usual, places.old)
+    return choose(places.usual, places.old, given=settings.data_dir)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

@@ -13,6 +13,7 @@ import re
 import select
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -79,6 +80,14 @@ class BadSettings(Exception):
     """A setting cannot be used; the text is one line and never contains the value of a secret."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """The value of a setting as it was written, and where that was."""
+
+    value: str = field(repr=False)
+    source: str
+
+
 class Settings(BaseModel):
     """What the operator decides; no tool argument can change it.
 
@@ -137,12 +146,10 @@ class Settings(BaseModel):
             BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ or PIXELDOJO_ name
                 is misspelt (a misspelt limit must not pass for no limit).
         """
-        given = _ours(environment)
-        home = home_folder(environment)
-        given = {**_from_files(given, folder or Path(), home), **given}
+        given = {name: each.value for name, each in given_settings(environment, folder).items()}
         given.pop(ENV_FILE, None)
         for name in _FOLDERS & given.keys():
-            given[name] = str(expanded(given[name], home))
+            given[name] = str(expanded(given[name], home_folder(environment)))
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:
@@ -168,6 +175,17 @@ class Settings(BaseModel):
         if setting is None:
             return local or (switch == "archive" and self.video_dir is not None)
         return setting
+
+    def video_folder(self, data: Path | None, *, local: bool) -> Path | None:
+        """Where finished videos are saved; None for nowhere.
+
+        Args:
+            data: the folder of all data, which the ledger has chosen.
+            local: whether the caller is on this machine.
+        """
+        if not self.wants("archive", local=local):
+            return None
+        return self.video_dir or (data and data / "films")
 
     @property
     def on_loopback(self) -> bool:
@@ -211,6 +229,27 @@ class Settings(BaseModel):
     @classmethod
     def _uppercase(cls, level: str) -> str:
         return level.upper()
+
+
+def given_settings(environment: Mapping[str, str], folder: Path | None = None) -> dict[str, Given]:
+    """Every setting that is given, by its name, the misspelt ones included.
+
+    Args:
+        environment, folder: as for `Settings.read`.
+
+    Raises:
+        BadSettings: a file cannot be read.
+    """
+    own = _ours(environment)
+    read, source = _from_files(own, folder or Path(), home_folder(environment))
+    given = {name: Given(value, source) for name, value in read.items()}
+    return given | {name: Given(value, "the environment") for name, value in own.items()}
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting must not be shown; yes for an unknown one."""
+    types = (each.annotation for each in Settings.model_fields.values() if each.alias == name)
+    return name != ENV_FILE and all(each is SecretStr for each in types)
 
 
 def _names() -> set[str]:
@@ -260,14 +299,17 @@ def _is_placeholder(value: str) -> bool:
     return re.fullmatch(r"\$\{[^}]*\}", value) is not None
 
 
-def _from_files(given: Mapping[str, str], folder: Path, home: Path | None) -> dict[str, str]:
+def _from_files(
+    given: Mapping[str, str], folder: Path, home: Path | None
+) -> tuple[dict[str, str], str]:
+    """What a file adds, and which file that is."""
     if path := given.get(ENV_FILE):
         named = _file(expanded(path, home), ENV_FILE)
         if named is None:
             raise BadSettings(f"{ENV_FILE}: there is no such file")
-        return named
+        return named, f"the file of {ENV_FILE}"
     beside = {} if KEY in given else _file(folder / ".env", "the .env file of this folder")
-    return {name: value for name, value in (beside or {}).items() if name == KEY}
+    return {n: v for n, v in (beside or {}).items() if n == KEY}, "the .env file of this folder"
 
 
 def _file(path: Path, description: str) -> dict[str, str] | None:

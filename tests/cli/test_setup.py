@@ -206,17 +206,50 @@ def test_a_key_that_stood_in_the_settings_of_vs_code_is_not_shown(person: Person
 
 @posix
 @by_host
-def test_files_with_a_key_are_for_their_owner_alone(person: Person, host: Host) -> None:
-    """The settings and the copy (ours)."""
+def test_a_file_with_a_key_is_for_its_owner_alone_until_the_key_is_gone(
+    person: Person, host: Host
+) -> None:
+    """The copy has no key of ours, and keeps the rights that the file gets back (ours)."""
     file = person.file(host)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(_text(host), encoding="utf-8", newline="")
     file.chmod(0o644)
     person.setup().add(host)
     copy = file.with_name(file.name + ".before-wan-mcp")
-    wanted = 0o644 if host.inputs else 0o600
-    assert stat.S_IMODE(file.stat().st_mode) == wanted
-    assert stat.S_IMODE(copy.stat().st_mode) == wanted
+    assert stat.S_IMODE(file.stat().st_mode) == (0o644 if host.inputs else 0o600)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o644
+    person.setup().remove(host)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+@posix
+@pytest.mark.parametrize("chosen", [0o640, 0o600])
+def test_rights_that_somebody_has_chosen_are_kept(person: Person, chosen: int) -> None:
+    """Before the entry was added, or after (ours)."""
+    file = person.file(host("cursor"))
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    file.chmod(0o644 if chosen == 0o640 else chosen)
+    person.setup().add(host("cursor"))
+    file.chmod(chosen)
+    person.setup().remove(host("cursor"))
+    assert stat.S_IMODE(file.stat().st_mode) == chosen
+
+
+@posix
+def test_a_file_that_was_edited_meanwhile_stays_private(person: Person) -> None:
+    """It may have got other secrets while nobody else could read it; this is said (ours)."""
+    file = person.file(host("cursor"))
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    file.chmod(0o644)
+    person.setup().add(host("cursor"))
+    settings = json.loads(file.read_text())
+    settings["mcpServers"]["other"] = {"env": {"TOKEN": "their-secret"}}
+    file.write_text(json.dumps(settings))
+    person.setup().remove(host("cursor"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "Only you can read the file" in person.seen
 
 
 def test_a_new_key_takes_the_place_of_the_old_one_and_other_settings_stay(person: Person) -> None:

@@ -21,7 +21,8 @@ from wan_mcp.errors import (
     WanError,
 )
 from wan_mcp.models import Job, JobStatus, Replacement
-from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.pixeldojo.client import EXAMPLE_KEY, PixelDojo
+from wan_mcp.pixeldojo.exchange import MAX_BODY_BYTES
 from wan_mcp.pixeldojo.wire import Model
 
 pytestmark = pytest.mark.anyio
@@ -324,6 +325,81 @@ async def test_an_answer_that_repeats_the_key_loses_it(
 
     assert KEY not in error.what
     assert "Bearer [key] is revoked" in error.what
+
+
+# Whether the key is accepted
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"jobs": []}', "[]", '{"data": {"items": []}}', '{"jobs": [' + " " * MAX_BODY_BYTES],
+    ids=["object", "list", "unknown shape", "longer than what is read"],
+)
+async def test_any_list_of_jobs_shows_that_the_key_is_accepted(
+    vendor: respx.MockRouter, dojo: PixelDojo, body: str
+) -> None:
+    """The shape of the list is not documented; that it needs the key is inferred (assumed)."""
+    route = vendor.get("/jobs").respond(200, content=body)
+    await dojo.require_accepted_key()
+
+    assert vendor.calls.call_count == 1
+    assert route.calls.last.request.headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error_class"),
+    [
+        (401, '{"error": "unauthorized"}', Unauthorized),
+        (401, "<html>challenge</html>", NotAllowed),
+        (403, '{"error": "forbidden"}', NotAllowed),
+        (429, "", RateLimited),
+        (500, "", CouldNotFindOut),
+        (503, "<html>", CouldNotFindOut),
+        (404, '{"error": "not_found"}', CouldNotFindOut),
+        (200, "<html>log in to this network</html>", CouldNotFindOut),
+        (200, "", CouldNotFindOut),
+        (200, '"ok"', CouldNotFindOut),
+        (200, '{"error": {"code": "unauthorized"}}', CouldNotFindOut),
+    ],
+)
+async def test_only_a_401_of_the_api_itself_says_that_the_key_is_wrong(
+    vendor: respx.MockRouter,
+    dojo: PixelDojo,
+    status: int,
+    body: str,
+    error_class: type[WanError],
+) -> None:
+    """A good key must not be thrown away because of a network or a bad hour (ours)."""
+    vendor.get("/jobs").respond(status, content=body)
+    error = await failure(dojo.require_accepted_key())
+
+    assert type(error) is error_class
+    assert "id" not in error.what.split()
+    assert KEY not in error.what
+
+
+async def test_whether_the_key_is_accepted_is_unknown_without_a_network(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """No connection is no evidence about the key (ours)."""
+    vendor.get("/jobs").mock(side_effect=httpx.ConnectError("no route"))
+    error = await failure(dojo.require_accepted_key())
+
+    assert type(error) is CouldNotFindOut
+    assert error.transient
+
+
+@pytest.mark.parametrize("key", ["", EXAMPLE_KEY])
+async def test_without_a_key_of_the_user_nothing_is_asked(
+    vendor: respx.MockRouter, key: str
+) -> None:
+    """The example of the README is no key (ours)."""
+    keyless = connected(vendor, key=key)
+    error = await failure(keyless.require_accepted_key())
+    await keyless.aclose()
+
+    assert type(error) is NoKey
+    assert not vendor.calls
 
 
 # No answer

@@ -1,4 +1,4 @@
-"""The commands apart from the stdio server: http, sandbox, demo, setup."""
+"""The commands apart from the stdio server: http, sandbox, demo, setup, check."""
 
 import argparse
 import math
@@ -22,7 +22,7 @@ ReportError = Callable[[object], int]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells give it."""
 
-_COMMANDS = ("http", "sandbox", "demo", "setup")
+_COMMANDS = ("http", "sandbox", "demo", "setup", "check")
 # Passed on as they were typed: the server checks them, and its messages say what is wrong.
 _PARAMETERS = (
     ("duration", "video_duration", "seconds of video to make, 1 to 15 (5)"),
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: 
     Returns:
         The exit code.
     """
-    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo, _setup), strict=True))
+    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo, _setup, _check), strict=True))
     try:
         parsed = _parsed(arguments)
         return commands[parsed.command](parsed, environment)
@@ -185,6 +185,23 @@ def _setup(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return setup.remove(host) if parsed.remove else setup.add(host)
 
 
+def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    import logging
+
+    from wan_mcp.cli.check.check import Check
+    from wan_mcp.cli.check.findings import Report
+    from wan_mcp.cli.setup import folders_of
+
+    logging.getLogger("wan_mcp").addHandler(logging.NullHandler())  # its lines say it better
+
+    async def look() -> int:
+        report = Report(_print, as_json=parsed.json)
+        await Check(environment, folders_of(environment)).run(report)
+        return report.end()  # here: a name server that hangs would keep the last line back
+
+    return _run(look)
+
+
 async def _price(vendor: "PixelDojo") -> str:
     from wan_mcp.errors import WanError
     from wan_mcp.wording import counted
@@ -215,7 +232,8 @@ def _run(work: Callable[..., Awaitable[_Result]], *given: Any) -> _Result:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    encoding = sys.stdout.encoding or "ascii"  # a console's code page may lack a letter
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
 
 
@@ -255,6 +273,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_sandbox(add("sandbox", help="a make-believe PixelDojo, free of charge"))
     _add_demo(add("demo", help="one job from end to end, on the sandbox or live"))
     _add_setup(add("setup", help="add this server to a host's settings, or take it out"))
+    check = add("check", help="whether all that a job needs works; buys nothing")
+    check.add_argument("--json", action="store_true", help="the same as data")
     return parser
 
 

@@ -37,6 +37,10 @@ _TEMPORARY = (
     "longer works. Install it for good: pipx install wan-mcp, or pip install in an environment "
     "that you keep."
 )
+_STAYS_PRIVATE = (
+    "Only you can read the file, as since our entry was added: it was edited meanwhile, and may "
+    "hold other secrets."
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Setup:
         for host in HOSTS:
             self._say(f"{host.id:15} {host.title:15} {self._state(host)}")
         self._say(
-            "\nSet one up: wan-mcp setup HOST. Take it out again: wan-mcp setup HOST --remove."
+            "\nSet one up: wan-mcp setup HOST. Take it out again: wan-mcp setup HOST --remove.\n"
+            "Try all of them, free of charge: wan-mcp check."
         )
         return 0
 
@@ -115,7 +120,10 @@ class Setup:
         if change.is_empty:
             self._say(f"{host.title} has no entry of wan-mcp: {path}")
             return 0
-        return self._write(host, change, f"{host.title} forgets it when it starts again.")
+        then = f"{host.title} forgets it when it starts again."
+        if change.file.is_tightened and not change.restores:
+            then = f"{then} {_STAYS_PRIVATE}"
+        return self._write(host, change, then)
 
     def _write(self, host: Host, change: Change, then: str) -> int:
         path = change.file.path

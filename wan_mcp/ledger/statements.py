@@ -168,6 +168,7 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
     return Statement(text(_LIVE_INDEX), text(""))
 
 
+JOB_COUNTS = _both("SELECT state, COUNT(*) FROM jobs GROUP BY state")
 UNKNOWN_JOBS = _both(f"{_JOBS} account = :account AND state = 'unknown' ORDER BY number")
 UNSETTLED_JOBS = _both(f"{_JOBS} state IN {states(UNSETTLED)} ORDER BY owner, number")
 LIVE_JOBS = _both(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from wan_mcp.errors import NoKey
+from wan_mcp.errors import CouldNotFindOut, NoKey, NotFound
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.error_statuses import failure
@@ -61,6 +61,25 @@ class PixelDojo:
         if self._key == EXAMPLE_KEY:
             raise NoKey(f"PIXELDOJO_API_KEY is still the example from the README, {EXAMPLE_KEY}.")
 
+    async def require_accepted_key(self, priority: Priority = Priority.LIST) -> None:
+        """Return when PixelDojo accepts the key. One free read that needs it: the list of jobs.
+
+        Raises:
+            NoKey: no key is configured; nothing was sent.
+            Unauthorized: PixelDojo does not accept the key. No other error is evidence of that.
+            Refused: it was asked too often (RateLimited), or keeps the list from this key.
+            CouldNotFindOut: no answer came, or one that does not tell.
+        """
+        try:
+            reply = await self._send("GET", "/jobs", priority=priority)
+        except NotFound:
+            raise CouldNotFindOut(
+                "PixelDojo's API does not have the list of jobs at this address, so it is not "
+                "known whether it accepts the key.",
+                transient=False,
+            ) from None
+        wire.require_answer_to_key(reply)
+
     async def submit(
         self,
         wanted: Replacement,
@@ -109,6 +128,14 @@ class PixelDojo:
     async def model(self) -> wire.Model:
         """The model page, with the price that it names. Free and public."""
         return wire.model(await self._send("GET", "/models/{model}"))
+
+    async def first_answer(self) -> Reply:
+        """PixelDojo's answer to one public read, whatever its status: is it there, what time is it?
+
+        Free. Raises CouldNotFindOut when no answer came.
+        """
+        url = f"{self._base}/models/{wire.MODEL}"
+        return await self._exchange.send(Request("GET", url, self._headers(public=True)))
 
     async def resolution_is_number(self) -> bool:
         """Whether the published schema has the resolution as a number. Free and public."""

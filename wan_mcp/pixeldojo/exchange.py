@@ -24,7 +24,13 @@ from wan_mcp.errors import (
     shows_no_files_left,
 )
 from wan_mcp.pixeldojo.proxies import is_socks, proxy_for
-from wan_mcp.pixeldojo.reply import Reply, allowance, answered_at, retry_after_seconds
+from wan_mcp.pixeldojo.reply import (
+    Reply,
+    allowance,
+    answered_at,
+    http_date,
+    retry_after_seconds,
+)
 
 MAX_BODY_BYTES = 1_048_576
 """How much of an answer is read. Nothing is unpacked: a gzip of 194 KB can become 200 MB."""
@@ -225,6 +231,7 @@ class _Partial:
             content_type=headers.get("content-type", ""),
             retry_after=retry_after_seconds(headers.get("retry-after", ""), now),
             allowance=allowance(headers, now),
+            date=http_date(headers.get("date", "")),
         )
 
 

@@ -57,6 +57,7 @@ class Reply:
         content_type: the media type as sent.
         retry_after: seconds that PixelDojo asks to wait, 0 to 300.
         allowance: how many requests the key may make, according to the headers.
+        date: when it was made, by PixelDojo's clock; None if it does not say.
     """
 
     status: int
@@ -65,6 +66,7 @@ class Reply:
     content_type: str = ""
     retry_after: float | None = None
     allowance: Allowance = Allowance()
+    date: datetime | None = None
 
     @property
     def is_page(self) -> bool:
@@ -125,14 +127,14 @@ def answered_at(headers: Mapping[str, str]) -> datetime:
     Args:
         headers: a mapping that ignores the case of names.
     """
-    return _http_date(headers.get("date", "")) or datetime.now(UTC)
+    return http_date(headers.get("date", "")) or datetime.now(UTC)
 
 
 def retry_after_seconds(value: str, now: datetime) -> float | None:
     """Seconds to wait, 0 to 300, from digits or from an HTTP date; None for anything else."""
     if value.isascii() and value.isdigit():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
-    when = _http_date(value)
+    when = http_date(value)
     if when is None:
         return None
     return min(max((when - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
@@ -157,7 +159,8 @@ def allowance(headers: Mapping[str, str], now: datetime) -> Allowance:
     )
 
 
-def _http_date(value: str) -> datetime | None:
+def http_date(value: str) -> datetime | None:
+    """The date in a header; None if it is not one."""
     try:
         when = email.utils.parsedate_to_datetime(value)
         return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)

@@ -137,6 +137,23 @@ def jobs(reply: Reply, *, loopback: bool = False) -> list[Listed]:
     return list(_listed(document, loopback))
 
 
+def require_answer_to_key(reply: Reply) -> None:
+    """Return when a 2xx answer is one of the API itself, which answers only to a good key.
+
+    A list of jobs that was longer than what is read of an answer is one, too.
+
+    Raises:
+        CouldNotFindOut: it is a web page, is not JSON, or reports an error with a 2xx status.
+    """
+    if not reply.whole and reply.body.lstrip()[:1] in (b"[", b"{"):
+        return
+    document = reply.json()
+    if not isinstance(document, Mapping | list) or (
+        isinstance(document, Mapping) and document.get("error")
+    ):
+        raise CouldNotFindOut("PixelDojo's answer does not tell whether it accepts the key.")
+
+
 def model(reply: Reply) -> Model:
     """The model page; the estimate is None if the price on it is not one plain number."""
     document = reply.document()

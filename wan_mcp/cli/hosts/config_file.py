@@ -39,6 +39,11 @@ class ConfigFile:
         """Where the copy of the file lies."""
         return self.path.with_name(self.path.name + BACKUP_SUFFIX)
 
+    @property
+    def is_tightened(self) -> bool:
+        """Whether others had rights to it before our entry was added, and have none now."""
+        return self._mode() == _PRIVATE != ConfigFile(self.backup)._mode()
+
     def read(self) -> str | None:
         """What it holds; None if there is no file.
 
@@ -61,19 +66,20 @@ class ConfigFile:
             before: what `read` returned; None if there was no file.
             after: the text to write.
             private: whether it holds a secret, so that only its owner may read it.
-            copy: whether what it held is kept beside it. Otherwise an earlier copy is deleted,
-                since it no longer says how the file would be without our entry.
+            copy: whether what it held is kept beside it, with its former rights. Otherwise an
+                earlier copy is deleted, since it no longer says how the file would be without our
+                entry.
 
         Raises:
             Refused: it cannot be written, or has changed since it was read.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
-            mode = _PRIVATE if private else self._mode()
+            mode = self._mode()
             if copy and before is not None:
                 _write(self.backup, before, mode)
             self._require_unchanged(before)
-            _write(self.path, after, mode)
+            _write(self.path, after, _PRIVATE if private else mode)
             if not copy:
                 self.backup.unlink(missing_ok=True)
         except OSError as exc:
@@ -82,11 +88,13 @@ class ConfigFile:
     def restore(self, before: str) -> None:
         """Put back the copy, or no file where there was none; `before` is what `read` returned.
 
+        Others get the rights back that they had before, unless somebody has changed them since.
+
         Raises:
             Refused: as replace does.
         """
         try:
-            mode = self._mode()
+            mode = ConfigFile(self.backup)._mode() if self.is_tightened else self._mode()
             self._require_unchanged(before)
             if (copy := self.copy()) is None:
                 self.path.unlink()

@@ -1,0 +1,124 @@
+"""What a check has found, and how it is shown: one line each, or as data."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+
+from wan_mcp.cli.hosts.masking import MASK
+
+BROKEN = 1
+"""The exit code when something is broken; 2 is a command line that cannot be understood."""
+
+_LONGEST_WORDS = 6, 14
+"""How wide the first two columns are."""
+
+
+class State(StrEnum):
+    """How good a finding is."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Worth knowing, or not certain; jobs may work all the same."""
+    BROKEN = "broken"
+    """Jobs do not work, or not from the host that is named."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        check: what was looked at, in one or two words.
+        state: how good it is.
+        found: what was found, in one sentence.
+        way_out: what to do about it, in sentences; empty where there is nothing to do.
+        figures: the same for programs: numbers have their units in their names.
+    """
+
+    check: str
+    state: State
+    found: str
+    way_out: str = ""
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """All of it but the figures, on one line."""
+        first, second = _LONGEST_WORDS
+        text = " ".join(f"{self.found} {self.way_out}".split())
+        return f"{self.state:{first}} {self.check:{second}} {text}"
+
+    def without(self, secrets: Collection[str]) -> "Finding":
+        """The same with a mask in place of each secret, wherever it came from."""
+        texts = {name: getattr(self, name) for name in ("found", "way_out")}
+        for secret in secrets:
+            texts = {name: text.replace(secret, MASK) for name, text in texts.items()}
+        return replace(self, **texts)
+
+
+def ok(check: str, found: str, **figures: object) -> Finding:
+    """It is as it should be."""
+    return Finding(check, State.OK, found, figures=figures)
+
+
+def note(check: str, found: str, way_out: str = "", **figures: object) -> Finding:
+    """It is worth knowing, or could not be found out."""
+    return Finding(check, State.NOTE, found, way_out, figures)
+
+
+def broken(check: str, found: str, way_out: str, **figures: object) -> Finding:
+    """It must be mended, in the way that is named."""
+    return Finding(check, State.BROKEN, found, way_out, figures)
+
+
+def for_person(advice: str) -> str:
+    """The advice of an error, which speaks to an assistant, as the person reads it."""
+    text = re.sub(r"Tell the user[.;] ", "", advice)
+    text = re.sub(r"[Aa]sk (?:the user|them) which", "Decide which", text)
+    text = re.sub(r"[Aa]sk (?:the user|them) to ", "", text)
+    text = re.sub(r"(?<=[,:;] )to |(?<=\band )to |(?<=\bthen )to |(?<=\bor )to ", "", text)
+    text = re.sub(r"\btheir\b", "your", text)
+    return re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first[0].upper(), text)
+
+
+class Report:
+    """Shows findings as they come, or all of them as data at the end.
+
+    Args:
+        write: shows a text.
+        as_json: whether to show data.
+
+    Attributes:
+        findings: all of them so far, without secrets.
+        secrets: what is masked in each of them.
+    """
+
+    def __init__(self, write: Callable[[str], object], *, as_json: bool = False) -> None:
+        self.findings: list[Finding] = []
+        self.secrets: Collection[str] = ()
+        self._write = write
+        self._as_json = as_json
+
+    def add(self, finding: Finding) -> None:
+        """Take in one finding."""
+        finding = finding.without(self.secrets)
+        self.findings.append(finding)
+        if not self._as_json:
+            self._write(f"{finding.line()}\n")
+
+    def end(self) -> int:
+        """Say how it went; returns the exit code, 0 when nothing is broken."""
+        count = sum(each.state is State.BROKEN for each in self.findings)
+        if self._as_json:
+            data = {"ok": not count, "findings": [asdict(each) for each in self.findings]}
+            self._write(json.dumps(data, indent=2) + "\n")
+        else:
+            self._write(f"\n{_summary(count)} Nothing was bought.\n")
+        return BROKEN if count else 0
+
+
+def _summary(count: int) -> str:
+    if not count:
+        return "Nothing is broken."
+    return "One thing is broken." if count == 1 else f"{count} things are broken."
