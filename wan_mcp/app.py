@@ -192,12 +192,10 @@ class _Parts:
 
 
 def _data_folder(settings: Settings) -> Chosen:
-    from wan_mcp.ledger.sqlite.places import Chosen, choose
+    from wan_mcp.ledger.sqlite.places import choose
 
-    if settings.data_dir is not None:  # the operator has chosen
-        return Chosen(settings.data_dir)
     places = settings.data_places
-    return choose(places.usual, places.old)
+    return choose(places.usual, places.old, given=settings.data_dir)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

@@ -89,6 +89,13 @@ class Session(Protocol):
     def kept(self) -> Iterable[KeptJob]:
         """The paid jobs that are kept outside of the store, of any process."""
 
+    def erase(self, record: Record) -> bool:
+        """Remove from the disk what earlier versions of a forgotten record have left there.
+
+        Returns:
+            False if something may be left, because other programs were reading all the time.
+        """
+
 
 class Engine(Protocol):
     """How an engine opens its store. Its methods are called in the ledger's thread only.

@@ -39,11 +39,16 @@ class Chosen:
     rivals: tuple[Path, ...] = ()
 
 
-def choose(usual: Path | None, old: Iterable[Path] = ()) -> Chosen:
+def choose(usual: Path | None, old: Iterable[Path] = (), *, given: Path | None = None) -> Chosen:
     """The data folder whose ledger is the user's; `usual` if there is no ledger yet.
 
     A ledger without any request was made by a server that never paid, so it is no rival.
+
+    Args:
+        given: the folder that the operator has chosen; None leaves the choice to this function.
     """
+    if given is not None:
+        return Chosen(given)
     noted = _noted(usual)
     places = [place for place in (usual, noted, *old) if place is not None]
     found = _distinct(places)
