@@ -39,8 +39,8 @@ ROOMS = {
     "transports": "front_desk",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
-    "cli": "data_folder errors file_lock front_desk pixeldojo sandbox server settings surface "
-    "transports web wording",
+    "cli": "clock data_folder errors file_lock front_desk ledger models pixeldojo sandbox server "
+    "settings surface transports videos web wording",
     "__main__": "cli front_desk server settings transports",
     "__init__": "",
 }
@@ -60,7 +60,7 @@ OUTSIDE = {
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
     "ruamel": "cli.hosts.toml_yaml",
-    "argparse": "cli.commands",
+    "argparse": "cli.commands cli.jobs.command_line",
     "os.environ": "__main__",
     "os.getenv": "",
     "sys.argv": "__main__",

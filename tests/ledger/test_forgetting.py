@@ -65,7 +65,7 @@ class CarelessStore(SQLiteStore):
         self.opened.append(ledger)
         return ledger
 
-    def forget(self, submission_id: str, removed: str | None = None) -> Record:
+    def forgotten(self, submission_id: str, removed: str | None = None) -> Record:
         """Forget a request as the command does."""
 
         def work(history: History) -> Record:
@@ -140,7 +140,7 @@ async def test_no_byte_of_links_inputs_or_paths_is_left_in_the_data_folder(
     if not is_open:
         await store.end(ledger)
 
-    left = store.forget(record.submission_id, record.saved_path)
+    left = store.forgotten(record.submission_id, record.saved_path)
 
     assert is_complete(left)
     assert left.state is state
@@ -164,7 +164,7 @@ async def test_a_link_that_filled_pages_of_its_own_leaves_none_of_them(
     record = await completed(ledger, long)
     assert store.bytes().count(CANARY.encode()) > 400
 
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
 
     assert CANARY.encode() not in store.bytes()
 
@@ -179,7 +179,7 @@ async def test_a_file_that_was_kept_beside_the_ledger_is_removed(
     (folder / f"{record.submission_id}.4711").write_text(record.model_dump_json())
     (folder / "sub_other.json").write_text("not of this job")
 
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
 
     assert CANARY.encode() not in store.bytes()
     assert [path.name for path in folder.iterdir()] == ["sub_other.json"]
@@ -190,7 +190,7 @@ async def test_what_the_money_rules_need_is_left(store: CarelessStore, ledger: L
     """Ids, times, cost and state (ours)."""
     record = await completed(ledger)
 
-    left = store.forget(record.submission_id, record.saved_path)
+    left = store.forgotten(record.submission_id, record.saved_path)
 
     kept = ("submission_id", "job_id", "account", "state", "credit_cost", "estimate", "seed")
     keys = ("dedupe_key", "exact_key", "seed_generated", "created_at", "accepted_at", "ended_at")
@@ -209,7 +209,7 @@ async def test_a_request_that_has_not_ended_is_not_forgotten(
     record = await record_in(ledger, state, SECRET)
 
     with pytest.raises(NotForgotten) as refusal:
-        store.forget(record.submission_id)
+        store.forgotten(record.submission_id)
 
     assert refusal.value.why
     assert refusal.value.saved_path is None
@@ -223,7 +223,7 @@ async def test_a_video_that_was_saved_meanwhile_is_removed_first(
     record = await completed(ledger)
 
     with pytest.raises(NotForgotten) as refusal:
-        store.forget(record.submission_id, removed=None)
+        store.forgotten(record.submission_id, removed=None)
 
     assert refusal.value.saved_path == record.saved_path
     assert await again(ledger, record) == record
@@ -231,10 +231,10 @@ async def test_a_video_that_was_saved_meanwhile_is_removed_first(
 
 async def test_forgetting_twice_changes_nothing(store: CarelessStore, ledger: Ledger) -> None:
     record = await completed(ledger)
-    first = store.forget(record.submission_id, record.saved_path)
+    first = store.forgotten(record.submission_id, record.saved_path)
     store.later(60)
 
-    assert store.forget(record.submission_id) == first
+    assert store.forgotten(record.submission_id) == first
 
 
 SPELLINGS: dict[str, Callable[[Replacement], Replacement]] = {
@@ -257,7 +257,7 @@ async def test_an_equal_call_gets_the_forgotten_job_and_pays_nothing(
 ) -> None:
     """As before, until 15 minutes after the end of the job (promises 8)."""
     record = await ended_in(ledger, state, PLAIN)
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
     store.later(REPEAT_WINDOW.total_seconds() - 1)
 
     claim = await ledger.claim(ME, SPELLINGS[spelling](PLAIN), generated_seed=1, estimate=2.0)
@@ -271,7 +271,7 @@ async def test_another_request_does_not_get_the_forgotten_job(
 ) -> None:
     """Nothing is equal to it only because its inputs are gone (ours)."""
     record = await completed(ledger, PLAIN)
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
     different = PLAIN.model_copy(update={"video": "https://media.example/other.mp4"})
 
     assert (await ledger.claim(ME, different, generated_seed=1, estimate=2.0)).created
@@ -281,7 +281,7 @@ async def test_a_forgotten_job_still_counts_as_spent(store: CarelessStore) -> No
     """Otherwise forgetting would be a way around the limit of the day (promises 10)."""
     ledger = store.ledger()
     record = await completed(ledger)
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
     tight = SQLiteLedger(
         store.data / "ledger", limits=replace(NO_LIMITS, credits_per_day=8.9), now=store
     )
@@ -298,7 +298,7 @@ async def test_a_forgotten_job_still_shows_what_such_a_job_is_charged(
 ) -> None:
     """The next one counts as what the last one cost, if that was more (promises 10)."""
     record = await completed(ledger)
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
     store.later(REPEAT_WINDOW.total_seconds() + 1)
 
     claim = await ledger.claim(ME, SECRET, generated_seed=1, estimate=2.0)
@@ -309,7 +309,7 @@ async def test_a_forgotten_job_still_shows_what_such_a_job_is_charged(
 async def test_no_later_reading_brings_anything_back(store: CarelessStore, ledger: Ledger) -> None:
     """Of a server that asked PixelDojo just before (ours)."""
     record = await completed(ledger)
-    left = store.forget(record.submission_id, record.saved_path)
+    left = store.forgotten(record.submission_id, record.saved_path)
     assert record.job
     id = record.submission_id
 
@@ -331,7 +331,7 @@ async def test_nobody_saves_or_inspects_the_video_of_a_forgotten_job(
     assert await ledger.coordination.unsaved(ME) == [record]
     await ledger.coordination.expect([record.submission_id], 60)
 
-    store.forget(record.submission_id)
+    store.forgotten(record.submission_id)
 
     assert await ledger.coordination.unsaved(ME) == []
     assert await ledger.coordination.uninspected(ME) == []
@@ -344,7 +344,7 @@ async def test_a_running_server_goes_on_to_pay_after_a_job_was_forgotten(
     """It would take a file that became shorter for one that was cut (promises 12)."""
     records = [await completed(ledger, other(number)) for number in range(5)]
     for record in records:
-        store.forget(record.submission_id, record.saved_path)
+        store.forgotten(record.submission_id, record.saved_path)
 
     claim = await ledger.claim(ME, PLAIN, generated_seed=1, estimate=2.0)
     await ledger.commit_sending(claim.record)
@@ -362,7 +362,7 @@ async def test_every_other_record_is_what_it_was(store: CarelessStore, ledger: L
     before += [await record_in(ledger, state, other(50)) for state in (State.UNKNOWN,)]
     record = await completed(ledger)
 
-    store.forget(record.submission_id, record.saved_path)
+    store.forgotten(record.submission_id, record.saved_path)
 
     assert [await again(ledger, each) for each in before] == before
 
@@ -384,7 +384,7 @@ async def test_a_log_that_somebody_reads_is_said_to_be_left(
         assert not change(store.data, store, None, work)
         reader.execute("COMMIT")
 
-    store.forget(record.submission_id)
+    store.forgotten(record.submission_id)
 
     assert CANARY.encode() not in store.bytes()
 
@@ -424,7 +424,7 @@ async def test_a_ledger_of_a_newer_version_is_read_and_not_changed(
 
     assert read(store.data, store, lambda history: history.named(record.submission_id)) == [record]
     with pytest.raises(LedgerUnavailable, match="newer version"):
-        store.forget(record.submission_id, record.saved_path)
+        store.forgotten(record.submission_id, record.saved_path)
 
 
 async def test_jobs_are_found_by_either_id_or_its_beginning(

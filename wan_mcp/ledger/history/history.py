@@ -1,9 +1,10 @@
 """The requests of all accounts on one ledger, on every engine. Each method is one transaction."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.history.forgetting import forgotten, is_complete, why_not
@@ -109,8 +110,8 @@ class History:
         """
         return self._session.erase(record)
 
-    def _values(self, statement: sql.Statement, choice: Choice) -> list[tuple[object, ...]]:
-        return [tuple(row) for row in self._rows.values(statement, **_values(choice))]
+    def _values(self, statement: sql.Statement, choice: Choice) -> Sequence[Sequence[Any]]:
+        return self._rows.values(statement, **_values(choice))
 
 
 def _values(choice: Choice) -> dict[str, object]:

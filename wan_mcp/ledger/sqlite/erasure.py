@@ -76,7 +76,8 @@ def _overwrite_log(connection: sqlite3.Connection, log: Path) -> bool:
     with transaction(connection):
         connection.execute("DELETE FROM erasure")
     [(_, frames, _)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    return _HEADER_BYTES + frames * (_page_bytes(connection) + _FRAME_BYTES) >= size
+    written: int = _HEADER_BYTES + frames * (_page_bytes(connection) + _FRAME_BYTES)
+    return written >= size
 
 
 def _fill(connection: sqlite3.Connection, pages: int, function: str) -> None:
