@@ -94,9 +94,9 @@ def _sum(days: Sequence[tuple[date, Spent]]) -> Spent:
 def _about(spent: Spent) -> str:
     parts = [f"{plural('credit', spent.credits)} for {counted(spent.jobs, 'job')}"]
     if spent.expected:
-        parts.append(f"{number(spent.expected)} of them expected: PixelDojo named no cost")
+        parts.append(f"{number(spent.expected)} of them only expected")
     if spent.unpriced:
-        parts.append(f"{counted(spent.unpriced, 'job')} without a known price")
+        parts.append(f"{counted(spent.unpriced, 'job')} of unknown price")
     return "; ".join(parts)
 
 
