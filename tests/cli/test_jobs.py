@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -24,6 +25,7 @@ from wan_mcp.cli.jobs.table import SHORTEST_ID, lines_of_totals, shortened
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.history.totals import Price, totals
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.sqlite.connection import connect
 from wan_mcp.ledger.sqlite.places import Chosen
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.sandbox import Sandbox, Terms
@@ -455,6 +457,20 @@ async def test_nothing_is_forgotten_if_the_video_cannot_be_removed(
     assert "Nothing was forgotten, because the video cannot be removed" in person.errors
     assert private.read_text() == "mine"
     assert await ledger.find(ME, "job_001") == record
+
+
+async def test_no_file_is_removed_if_the_ledger_cannot_be_changed(
+    person: Person, store: SQLiteStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    """A newer version, for example, may have more that is to be removed (ours)."""
+    record = await completed(ledger, tmp_path / "videos")
+    await store.end(ledger)
+    with closing(connect(person.data / "ledger/ledger.db")) as newer:
+        newer.execute("PRAGMA user_version = 99")
+
+    assert person.forget("job_001", agreed=True) == (FAILED, "")
+    assert "newer version" in person.errors
+    assert person.open("job_001") == (0, f"{record.saved_path}\n")
 
 
 async def test_a_job_that_was_bought_by_a_tool_is_forgotten_and_not_bought_again(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -68,13 +69,14 @@ class CarelessStore(SQLiteStore):
     def forgotten(self, submission_id: str, removed: str | None = None) -> Record:
         """Forget a request as the command does."""
 
-        def work(history: History) -> Record:
-            (found,) = history.named(submission_id)
-            left = history.forget(found, removed)
-            assert history.erase(left)
+        def work(jobs: History) -> Record:
+            (found,) = jobs.named(submission_id)
+            left = jobs.forget(found, removed)
+            assert jobs.erase(left)
             return left
 
-        return change(self.data, self, None, work)
+        with patch.object(history, "connect", careless):
+            return change(self.data, self, None, work)
 
     def bytes(self) -> bytes:
         """Everything in the data folder: contents and names of all files."""
@@ -160,9 +162,9 @@ async def test_a_link_that_filled_pages_of_its_own_leaves_none_of_them(
     store: CarelessStore, ledger: Ledger
 ) -> None:
     """A long value lies in further pages, which are free once it is gone (ours)."""
-    long = SECRET.model_copy(update={"video": f"https://media.example/{CANARY * 400}"})
+    long = SECRET.model_copy(update={"video": f"https://media.example/{CANARY * 40_000}"})
     record = await completed(ledger, long)
-    assert store.bytes().count(CANARY.encode()) > 400
+    assert store.bytes().count(CANARY.encode()) > 40_000
 
     store.forgotten(record.submission_id, record.saved_path)
 
@@ -296,14 +298,16 @@ async def test_a_forgotten_job_still_counts_as_spent(store: CarelessStore) -> No
 async def test_a_forgotten_job_still_shows_what_such_a_job_is_charged(
     store: CarelessStore, ledger: Ledger
 ) -> None:
-    """The next one counts as what the last one cost, if that was more (promises 10)."""
+    """The next one counts as what the last one cost, if that was more; a smaller one does not
+    (promises 10)."""
     record = await completed(ledger)
     store.forgotten(record.submission_id, record.saved_path)
     store.later(REPEAT_WINDOW.total_seconds() + 1)
 
-    claim = await ledger.claim(ME, SECRET, generated_seed=1, estimate=2.0)
+    large = await ledger.claim(ME, SECRET, generated_seed=1, estimate=2.0)
+    small = await ledger.claim(ME, PLAIN, generated_seed=1, estimate=2.0)
 
-    assert claim.record.estimate == 7.0
+    assert (large.record.estimate, small.record.estimate) == (7.0, 2.0)
 
 
 async def test_no_later_reading_brings_anything_back(store: CarelessStore, ledger: Ledger) -> None:
@@ -329,9 +333,9 @@ async def test_nobody_saves_or_inspects_the_video_of_a_forgotten_job(
     """It is neither unsaved nor uninspected, and it is not live (ours)."""
     record = await record_in(ledger, State.COMPLETED, SECRET, "https://temp.example/video.mp4")
     assert await ledger.coordination.unsaved(ME) == [record]
-    await ledger.coordination.expect([record.submission_id], 60)
 
     store.forgotten(record.submission_id)
+    await ledger.coordination.expect([record.submission_id], 60)
 
     assert await ledger.coordination.unsaved(ME) == []
     assert await ledger.coordination.uninspected(ME) == []

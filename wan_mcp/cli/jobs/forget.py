@@ -38,9 +38,11 @@ class Forgetting:
     zone: tzinfo | None
 
     def settled(self, record: Record) -> Record:
-        """The record, once what a dead server had begun is settled."""
-        if record.settled:
-            return record
+        """The record as it is now, once what a dead server had begun is settled.
+
+        Raises:
+            LedgerUnavailable: the ledger cannot be changed. No file has been removed yet.
+        """
         (now,) = self.ledger.change(lambda history: history.named(record.submission_id))
         return now
 
