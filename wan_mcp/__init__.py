@@ -4,7 +4,7 @@ One call goes through surface, jobs, payments and pixeldojo, and the answer come
 ledger. Each room below imports only rooms that stand lower in this list.
 
     __main__    starts the program: stdio directly, everything else through cli
-    cli         the commands demo, sandbox, http, setup and check
+    cli         the commands, apart from the stdio server
     server      connects the rooms
     app         what a running server holds, opened on first use and closed in order
     surface     what a model or a host sees: tools, answers, resources, prompt, tasks, player

@@ -33,10 +33,12 @@ import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from tests.ledger.old_version import contents
@@ -67,9 +69,11 @@ from tests.ledger.old_version.servers import (
 from tests.ledger.stores import NO_LIMITS, SQLiteStore
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.coordination import WINDOW_SECONDS, Limit, Role
+from wan_mcp.ledger.history.history import History
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
+from wan_mcp.ledger.sqlite.history import change, read
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
@@ -593,6 +597,37 @@ async def test_an_old_server_that_starts_later_does_not_pay_again(
 
     assert len(sandbox.charges) == 1
     assert second.get("job_id") == first["job_id"] or second["code"] == "ledger_unavailable"
+
+
+async def test_an_old_server_goes_on_with_a_job_that_was_forgotten(tmp_path: Path) -> None:
+    """It asks PixelDojo for nothing, brings nothing back, and pays nothing again (ours)."""
+    terms = Terms(credits=100, pending_seconds=0, processing_seconds=0, requests_per_minute=100_000)
+    async with Sandbox(terms, idle_seconds=SLOWEST_SECONDS) as sandbox:
+        async with server(sandbox, tmp_path, old=True) as old:
+            bought = await old.settled(1)
+            done = await old.status(bought["job_id"])
+
+            def work(history: History) -> Record:
+                (found,) = history.named(bought["job_id"])
+                left = history.forget(found, found.saved_path)
+                assert history.erase(left)
+                return left
+
+            now = partial(datetime.now, UTC)
+            left = await anyio.to_thread.run_sync(change, tmp_path, now, None, work)
+            status = await old.status(bought["job_id"])
+            [line] = await old.jobs()
+            again = await old.submit(1)
+            other = await old.settled(2)
+        found = read(tmp_path, now, lambda history: history.named(bought["job_id"]))
+
+    assert done["status"] == status["status"] == line["status"] == "completed"
+    assert done["video_url"]
+    assert not status.get("video_url")
+    assert (again["job_id"], again["charged"]) == (bought["job_id"], "no")
+    assert other["charged"] == "yes"
+    assert len(sandbox.charges) == 2
+    assert found == [left]
 
 
 ADDITIONS = """

@@ -44,6 +44,8 @@ VALUES: dict[str, object] = {
     "account": "me",
     "submission_id": "sub_1",
     "submission_ids": '["sub_1"]',
+    "states": '["completed"]',
+    "prefix": "sub_",
     "job_id": "job-1",
     "dedupe_key": "d" * 64,
     "exact_key": "e" * 64,

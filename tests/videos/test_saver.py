@@ -19,8 +19,10 @@ from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Role
+from wan_mcp.ledger.history.history import History
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.sqlite import history
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Difference, Job, JobStatus, Replacement
 from wan_mcp.sandbox import sandbox
@@ -386,6 +388,30 @@ async def test_a_stopped_saver_cannot_give_up_what_another_one_saved(ledger: SQL
         None,
         None,
     )
+
+
+async def test_a_video_that_comes_after_its_job_was_forgotten_is_removed(
+    ledger: SQLiteLedger, time: VirtualTime, tmp_path: Path
+) -> None:
+    """Its user wants it no more, and nothing would say where it is (ours)."""
+    record = await completed(ledger, videos=VideoPolicy("videos"))
+    video = tmp_path / "2026-11-23_job1.mp4"
+
+    def forget(jobs: History) -> Record:
+        return jobs.forget(record, None)
+
+    class Slow(Archive):
+        async def keep(self, *args: Any, **options: Any) -> Saved:
+            history.change(tmp_path, time.wall, None, forget)
+            video.write_bytes(VIDEO)
+            video.with_name(".2026-11-23_job1.json").touch()
+            return Saved(video)
+
+    await save_for(60, Slow([]), ledger, time)
+    after = await record_of(ledger, record.submission_id)
+
+    assert (after.saved_path, after.is_forgotten) == (None, True)
+    assert [name for name in os.listdir(tmp_path) if "job1" in name] == []
 
 
 # The inspection of a saved video

@@ -1,8 +1,9 @@
-"""The commands apart from the stdio server: http, sandbox, demo, setup, check."""
+"""The commands apart from the stdio server."""
 
 import argparse
 import math
 import os
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from wan_mcp.cli.jobs.command_line import COMMANDS, add_commands, run_command
 
 if TYPE_CHECKING:
     from wan_mcp.cli.demo import Demo
@@ -22,7 +25,7 @@ ReportError = Callable[[object], int]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells give it."""
 
-_COMMANDS = ("http", "sandbox", "demo", "setup", "check")
+_COMMANDS = ("http", "sandbox", "demo", "setup", "check", *COMMANDS)
 # Passed on as they were typed: the server checks them, and its messages say what is wrong.
 _PARAMETERS = (
     ("duration", "video_duration", "seconds of video to make, 1 to 15 (5)"),
@@ -54,10 +57,13 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: 
     Returns:
         The exit code.
     """
-    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo, _setup, _check), strict=True))
+    own = [_own_jobs] * len(COMMANDS)
+    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo, _setup, _check, *own), strict=True))
     try:
         parsed = _parsed(arguments)
         return commands[parsed.command](parsed, environment)
+    except BrokenPipeError:
+        return _end_without_reader()
     except (UsageError, OSError) as exc:
         return report_error(exc)
     except KeyboardInterrupt:
@@ -202,6 +208,20 @@ def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return _run(look)
 
 
+def _own_jobs(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from wan_mcp.cli.jobs.commands import JobCommands, Screen
+    from wan_mcp.cli.jobs.openers import open_with_system
+    from wan_mcp.cli.jobs.own_ledger import OwnLedger
+    from wan_mcp.clock import Clock
+
+    ledger = OwnLedger.of(_settings(environment), Clock().wall)
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    system = partial(open_with_system, environment=environment)
+    return run_command(
+        JobCommands(ledger, Screen(_print, _log, _confirmed, system, columns)), parsed
+    )
+
+
 async def _price(vendor: "PixelDojo") -> str:
     from wan_mcp.errors import WanError
     from wan_mcp.wording import counted
@@ -237,9 +257,16 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
+def _end_without_reader() -> int:
+    """End quietly if whoever read the output has enough of it, as `head` has."""
+    # Else Python tries once more to write the rest when it ends, and says so.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def _log(line: str) -> None:
     if sys.stderr is not None:  # None where whoever started this closed it
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
         sys.stderr.flush()
 
 
@@ -275,6 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_setup(add("setup", help="add this server to a host's settings, or take it out"))
     check = add("check", help="whether all that a job needs works; buys nothing")
     check.add_argument("--json", action="store_true", help="the same as data")
+    add_commands(add)
     return parser
 
 

@@ -114,8 +114,12 @@ class Coordination(Protocol):
     async def unsaved(self, account: str) -> list[Record]:
         """Completed jobs of the last 24 hours whose video may still be saved, oldest first."""
 
-    async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
-        """Record where a video was saved, with its SHA-256 in hex and its size in bytes."""
+    async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
+        """Record where a video was saved, with its SHA-256 in hex and its size in bytes.
+
+        Returns:
+            False if its user had the job forgotten meanwhile, and wants no video any more.
+        """
 
     async def uninspected(self, account: str) -> list[Record]:
         """Jobs of the last 24 hours whose video is saved and was not inspected, oldest first."""

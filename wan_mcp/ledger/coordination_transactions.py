@@ -110,7 +110,7 @@ class CoordinationTransactions:
         since = self._session.now() - POLLED_FOR
         return self._rows.find(sql.UNSAVED_JOBS, account=account, since=since)
 
-    def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
+    def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
         with self._session.transaction(patient=False):
             self._rows.write(
                 sql.MARK_SAVED,
@@ -119,6 +119,8 @@ class CoordinationTransactions:
                 sha256=sha256,
                 size=size,
             )
+            known = self._rows.first(sql.JOB, submission_id=submission_id)
+            return known is None or not known.is_forgotten
 
     def uninspected(self, account: str) -> list[Record]:
         since = self._session.now() - POLLED_FOR

@@ -7,7 +7,7 @@ from datetime import datetime
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim
-from wan_mcp.ledger.fingerprint import Fingerprint, one_spelling
+from wan_mcp.ledger.fingerprint import Fingerprint, one_spelling, spelling_key
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.rules import Lookups
@@ -51,11 +51,12 @@ class EqualRequests:
             since=now - rules.REPEAT_WINDOW,
             until=now + rules.REPEAT_WINDOW,
         )
-        spelt = [(one_spelling(json.loads(arguments)), id) for id, arguments in recent]
+        # A forgotten request has no links any more, but a key that was made of them.
+        spelt = [(key or one_spelling(json.loads(arguments)), id) for id, arguments, key in recent]
         for fingerprint, seed in lookups:
-            ours = one_spelling(fingerprint.arguments)
+            ours = one_spelling(fingerprint.arguments), spelling_key(account, fingerprint.arguments)
             # Only what asks for the same is read as a record: a busy account has many others.
-            for id in [id for theirs, id in spelt if theirs == ours]:
+            for id in [id for theirs, id in spelt if theirs in ours]:
                 record = self._rows.first(sql.JOB, submission_id=id)
                 if record and rules.is_another_spelling(record, fingerprint, seed, now):
                     differs = fingerprint.has_query or record.exact_key != record.dedupe_key

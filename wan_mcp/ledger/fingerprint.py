@@ -150,11 +150,19 @@ def _canonical(url: str, *, keep_query: bool) -> str:
 def one_spelling(arguments: Arguments) -> Arguments:
     """The arguments with their URLs in one of the spellings that mean the same (RFC 3986, IDNA).
 
-    No key is made of it, and nothing of it is sent or kept: the keys of a request must be those
-    that every version of this program makes, or two of them could pay for it.
+    Nothing of it is sent, and no key by which a claim finds a request is made of it: those must be
+    the ones that every version of this program makes, or two of them could pay for it.
     """
     plain = {name: _standard(str(arguments[name])) for name in _URLS if name in arguments}
     return DEFAULTS | arguments | plain
+
+
+def spelling_key(account: str, arguments: Arguments) -> str:
+    """A hash, 64 hex digits, that is equal for arguments whose links mean the same.
+
+    It stands for the arguments of a request whose links were removed.
+    """
+    return _key(account, one_spelling(arguments))
 
 
 @lru_cache(_REMEMBERED_URLS)

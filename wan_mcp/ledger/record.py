@@ -103,6 +103,9 @@ class Record(BaseModel):
         source_seconds: what the preflight showed of the source clip, see
             `models.SourceClip`; with `source_frames_per_second` and `source_has_sound`.
         inspection: how the saved video differs from its order; None if it was not inspected.
+        forgotten_at: when the user had links, inputs and video removed, see `history.forgetting`.
+        spelling_key: what finds an equal request in another spelling once the links are removed,
+            see `fingerprint.spelling_key`; None before that.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -152,6 +155,8 @@ class Record(BaseModel):
     source_frames_per_second: float | None = None
     source_has_sound: bool | None = None
     inspection: tuple[Difference, ...] | None = None
+    forgotten_at: datetime | None = None
+    spelling_key: str | None = None
 
     @property
     def public_id(self) -> str:
@@ -162,6 +167,11 @@ class Record(BaseModel):
     def from_elsewhere(self) -> bool:
         """Whether the job was submitted without this ledger, which then counts no spending."""
         return self.dedupe_key is None
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the user had its links, inputs and video removed. No reading brings them back."""
+        return self.forgotten_at is not None
 
     @property
     def end_is_unconfirmed(self) -> bool:
@@ -198,4 +208,5 @@ class Record(BaseModel):
         if self.job_id is None:
             return None
         fields = {name: getattr(self, name) for name in Job.model_fields if name != "status"}
+        fields["video_url"] = self.video_url or None  # "" in a forgotten record
         return Job(status=_STATUS.get(self.state, JobStatus.RUNNING), **fields)

@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
+from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
 from wan_mcp.ledger.statements import INSERT_JOB, JOB, PLACE, Statement, recent, update_job
 from wan_mcp.models import Cursor, Difference, Job
 
@@ -97,6 +99,13 @@ class Session(Protocol):
 
     def kept(self) -> Iterable[KeptJob]:
         """The paid jobs that are kept outside of the store, of any process."""
+
+    def erase(self, record: Record) -> bool:
+        """Remove from the disk what earlier versions of a forgotten record have left there.
+
+        Returns:
+            False if something may be left, because other programs were reading all the time.
+        """
 
 
 class Engine(Protocol):
@@ -192,6 +201,36 @@ class Rows:
         if changes and self.write(update_job(tuple(changes)), **fence, **changes) != 1:
             raise Fenced(f"Request {before.submission_id} is no longer {before.state} here.")
         return after
+
+
+class Spending:
+    """`spending_limits.Spending` inside the transaction of a claim.
+
+    The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
+    """
+
+    def __init__(self, rows: Rows, account: str, now: datetime) -> None:
+        self._rows = rows
+        self._known = {"account": account, "now": now, "within": DAY_SECONDS}
+
+    def highest_price(self) -> float:
+        account = self._known["account"]
+        return float(self._rows.values(sql.HIGHEST_PRICE, account=account)[0][0] or 0)
+
+    def paid(self) -> tuple[float, int]:
+        [(known, unpriced)] = self._rows.values(sql.PAID, **self._known)
+        return float(known), int(unpriced)
+
+    def payments(self, unpriced: float) -> list[tuple[float, float]]:
+        found = self._rows.values(sql.PAYMENTS, **self._known, unpriced=unpriced)
+        return [(age, credits) for age, credits in found]
+
+    def in_flight(self) -> list[InFlightJob]:
+        return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
+
+    def submit_ages(self, within: float) -> list[float]:
+        found = self._rows.values(sql.SUBMIT_AGES, **self._known | {"within": within})
+        return [age for (age,) in found]
 
 
 def stored(values: Values) -> dict[str, object]:

@@ -11,6 +11,7 @@ from wan_mcp.ledger.fingerprint import (
     Fingerprint,
     fingerprint_of,
     one_spelling,
+    spelling_key,
     without_fragment,
     without_queries,
 )
@@ -79,9 +80,7 @@ def is_another_spelling(
     Args:
         seed: as `lookups` gives it.
     """
-    if record.dedupe_key is None or one_spelling(record.arguments) != one_spelling(
-        fingerprint.arguments
-    ):
+    if record.dedupe_key is None or not _means_the_same(record, fingerprint):
         return False
     if seed is not None and not (record.seed_generated and record.seed == seed):
         return False
@@ -92,6 +91,12 @@ def is_another_spelling(
     # The queries are not kept, so after the end those of two links cannot be compared.
     has_query = fingerprint.has_query or record.exact_key != record.dedupe_key
     return not has_query and abs(now - record.ended_at) < REPEAT_WINDOW
+
+
+def _means_the_same(record: Record, fingerprint: Fingerprint) -> bool:
+    if record.spelling_key is not None:  # its links were removed
+        return record.spelling_key == spelling_key(record.account, fingerprint.arguments)
+    return one_spelling(record.arguments) == one_spelling(fingerprint.arguments)
 
 
 def may_enter(record: Record, state: State, me: str) -> bool:
@@ -119,6 +124,7 @@ def accepted(record: Record, job: Job, now: datetime) -> Record:
         "error": None,
         "next_check_at": None,
         "end_reported_at": reported_at,
+        "forgotten_at": None,
     }
     entered: dict[str, object] = {
         "state": State.ACCEPTED,
@@ -164,8 +170,11 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
 
     A completed job is final. A failed one becomes completed if PixelDojo shows its video after all.
     Our own conclusion that a job is lost is replaced by any end that PixelDojo reports. While a
-    failure has been reported only once, the state stays what it was.
+    failure has been reported only once, the state stays what it was. To a forgotten job nothing is
+    added any more.
     """
+    if record.is_forgotten:
+        return None
     end = _ENDS.get(job.status)
     if not _may_end_as(record, end, job):
         return None

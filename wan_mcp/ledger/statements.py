@@ -107,7 +107,7 @@ def _live_or_just_ended(index: str) -> str:
         "AND state IN ('completed', 'lost') ORDER BY created_at DESC, number DESC LIMIT :limit"
     )
     return (
-        "SELECT handle, arguments FROM jobs WHERE number IN (SELECT number FROM jobs "
+        "SELECT handle, arguments, spelling_key FROM jobs WHERE number IN (SELECT number FROM jobs "
         f"{index} WHERE account = :account "
         f"AND state IN {states(LIVE)} UNION ALL SELECT number FROM ({newest}) AS newest "
         "WHERE ended_at >= :since AND ended_at <= :until) ORDER BY created_at DESC, number DESC"
@@ -227,17 +227,48 @@ MARK_NO_REPLY = _among(
 )
 MARK_SAVED = _both(
     "UPDATE jobs SET saved_path = :saved_path, sha256 = :sha256, size = :size, not_saved = NULL, "
-    "last_save_error = NULL WHERE handle = :submission_id"
+    "last_save_error = NULL WHERE handle = :submission_id AND forgotten_at IS NULL"
 )
 # Another process may have saved it meanwhile.
 MARK_NOT_SAVED = _both(
     "UPDATE jobs SET not_saved = :why, last_save_error = NULL "
-    "WHERE handle = :submission_id AND saved_path IS NULL"
+    "WHERE handle = :submission_id AND saved_path IS NULL AND forgotten_at IS NULL"
 )
 MARK_NOT_SAVED_YET = _both(
-    "UPDATE jobs SET last_save_error = :why WHERE handle = :submission_id AND saved_path IS NULL"
+    "UPDATE jobs SET last_save_error = :why "
+    "WHERE handle = :submission_id AND saved_path IS NULL AND forgotten_at IS NULL"
 )
-MARK_INSPECTED = _both("UPDATE jobs SET inspection = :inspection WHERE handle = :submission_id")
+MARK_INSPECTED = _both(
+    "UPDATE jobs SET inspection = :inspection "
+    "WHERE handle = :submission_id AND forgotten_at IS NULL"
+)
+
+# The history of all accounts, for the owner of the ledger. These read every record.
+
+_CHOSEN = Statement(
+    "state IN (SELECT value FROM json_each(:states)) AND created_at >= :since",
+    "state IN (SELECT json_array_elements_text(CAST(:states AS json))) AND created_at >= :since",
+)
+
+
+def _chosen(before: str, after: str = "") -> Statement:
+    return Statement(
+        f"{before} {_CHOSEN.sqlite}{after}",
+        f"{before} {_CHOSEN.postgres}{after}",
+    )
+
+
+HISTORY = _chosen(_JOBS, f" {_NEWEST_FIRST} LIMIT :limit")
+HISTORY_SIZES = _chosen("SELECT account, COUNT(*) FROM jobs WHERE", " GROUP BY account")
+HISTORY_PRICES = _chosen(
+    "SELECT created_at, credit_cost, estimate FROM jobs WHERE",
+    f" AND digest IS NOT NULL AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at",
+)
+EVERY_ID = _both("SELECT handle, job_id FROM jobs")
+JOBS_BY_PREFIX = _both(
+    f"{_JOBS} SUBSTR(handle, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) "
+    f"OR SUBSTR(job_id, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) {_NEWEST_FIRST}"
+)
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
 # the future counts too, if its date is at most so many seconds ahead.

@@ -70,10 +70,17 @@ class JobView:
     @property
     def settled(self) -> bool:
         """Whether asking PixelDojo again could bring nothing new."""
+        if self.is_forgotten:
+            return True
         going = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
         if self.status is JobStatus.COMPLETED:
             return self.job is not None and self.job.video_url is not None
         return self.status not in going
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the user had its links, inputs and video removed."""
+        return self.record is not None and self.record.is_forgotten
 
     @property
     def lacks_video_url(self) -> bool:

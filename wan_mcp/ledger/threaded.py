@@ -365,8 +365,8 @@ class ThreadedCoordination:
     async def unsaved(self, account: str) -> list[Record]:
         return await self._store.read(lambda store: store.coordination.unsaved(account))
 
-    async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> None:
-        await self._store.write(
+    async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
+        return await self._store.write(
             lambda store: store.coordination.saved(submission_id, path, sha256, size)
         )
 

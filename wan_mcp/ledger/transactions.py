@@ -8,7 +8,6 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterator
-from datetime import datetime
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
@@ -25,8 +24,8 @@ from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
-from wan_mcp.ledger.rows import Rows, Session
-from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
+from wan_mcp.ledger.rows import Rows, Session, Spending
+from wan_mcp.ledger.spending_limits import DAY_SECONDS, SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 _KEPT = (
@@ -380,36 +379,6 @@ class Transactions:
 
     def _is_dead(self, owner: str) -> bool:
         return owner != self._session.me and self._session.is_dead(owner)
-
-
-class Spending:
-    """`spending_limits.Spending` inside the transaction of a claim.
-
-    The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
-    """
-
-    def __init__(self, rows: Rows, account: str, now: datetime) -> None:
-        self._rows = rows
-        self._known = {"account": account, "now": now, "within": DAY_SECONDS}
-
-    def highest_price(self) -> float:
-        account = self._known["account"]
-        return float(self._rows.values(sql.HIGHEST_PRICE, account=account)[0][0] or 0)
-
-    def paid(self) -> tuple[float, int]:
-        [(known, unpriced)] = self._rows.values(sql.PAID, **self._known)
-        return float(known), int(unpriced)
-
-    def payments(self, unpriced: float) -> list[tuple[float, float]]:
-        found = self._rows.values(sql.PAYMENTS, **self._known, unpriced=unpriced)
-        return [(age, credits) for age, credits in found]
-
-    def in_flight(self) -> list[InFlightJob]:
-        return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
-
-    def submit_ages(self, within: float) -> list[float]:
-        found = self._rows.values(sql.SUBMIT_AGES, **self._known | {"within": within})
-        return [age for (age,) in found]
 
 
 def _new_id() -> str:

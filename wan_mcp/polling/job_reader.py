@@ -104,6 +104,7 @@ class JobReader:
             return await self.known(id) or before
         # A lost job is read again each time, because PixelDojo may show it again.
         is_final = before.settled and record.state is not State.LOST and not self.may_revive(before)
+        is_final = is_final or record.is_forgotten
         if record.job_id is None or is_final or self._is_fresh(record):
             return before
         if record.state is State.FAILED:
@@ -113,7 +114,7 @@ class JobReader:
     def may_revive(self, view: JobView) -> bool:
         """Whether a job failed so recently that PixelDojo may still show its video."""
         ended_at = None if view.record is None else view.record.ended_at
-        if view.status is not JobStatus.FAILED or ended_at is None:
+        if view.status is not JobStatus.FAILED or ended_at is None or view.is_forgotten:
             return False
         return 0 <= (self._clock.wall() - ended_at).total_seconds() < READ_FAILED_AGAIN_SECONDS
 

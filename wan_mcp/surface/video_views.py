@@ -145,6 +145,8 @@ def makes_contact_sheets() -> bool:
 def _path_of(view: JobView | None, id: str) -> Path:
     if view is None or view.record is None:
         raise _not_shown("No video of this job is saved here.", id)
+    if view.is_forgotten:
+        raise _not_shown("The user had the video of this job removed.", id)
     if view.record.saved_path is None:
         raise _not_shown(_WHY_NO_VIDEO.get(view.status, _NOT_ENDED), id)
     path = path_of(view.record.saved_path)

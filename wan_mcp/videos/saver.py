@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
@@ -24,6 +25,7 @@ from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference
 from wan_mcp.videos.paths import path_of, text_of
+from wan_mcp.videos.removal import remove_video
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -196,7 +198,10 @@ class VideoSaver:
                 await self._coordination.not_saved_yet(id, exc.what)
         else:
             await self._inspected(record, video.path, tasks)
-            await self._coordination.saved(id, text_of(video.path), video.sha256, video.size)
+            place = text_of(video.path), video.sha256, video.size
+            if not await self._coordination.saved(id, *place):
+                # Its user had the job forgotten while the video was on its way.
+                await to_thread.run_sync(remove_video, video.path.parent, video.path.stem)
 
     async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> None:
         """Wait a short time for the inspection, which goes on when that is over."""

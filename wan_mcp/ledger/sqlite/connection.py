@@ -5,7 +5,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from wan_mcp.errors import NO_FILES_LEFT, files_are_used_up, shows_no_files_left
@@ -72,8 +72,12 @@ def connect(
     return connection
 
 
-def read_only(path: Path) -> sqlite3.Connection:
-    """A connection for one read, where the file or its folder cannot be written.
+def read_only(path: Path, *, any_version: bool = False) -> sqlite3.Connection:
+    """A connection for one read, where the file or its folder cannot or must not be written.
+
+    Args:
+        any_version: also read the format of another version: a newer one only adds to this one,
+            and of an older one a copy in memory is brought to this version.
 
     Raises:
         sqlite3.Error: the file cannot be read.
@@ -84,14 +88,32 @@ def read_only(path: Path) -> sqlite3.Connection:
         raise NothingToRead("There is no ledger yet.")
     connection = connect(path, writable=False)
     try:
+        if any_version and format_of(connection) > len(MIGRATIONS):
+            return connection
         if _missing(connection, MIGRATIONS):
             if not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
                 raise NothingToRead("The ledger is still empty.")
+            if any_version:
+                return _migrated_copy(connection)
             raise LedgerUnavailable("The ledger is read-only and has an old format.")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """The version of the format of a ledger."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    copy.row_factory = sqlite3.Row
+    with closing(connection):
+        connection.backup(copy)
+    migrate(copy)
+    return copy
 
 
 def migrate(
@@ -207,7 +229,7 @@ def _is_wal(connection: sqlite3.Connection) -> bool:
 def _missing(
     connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]
 ) -> Sequence[Sequence[str]]:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = format_of(connection)
     if version > len(migrations):
         raise LedgerUnavailable(
             f"The ledger was written by a newer version of this program (its format is {version}, "

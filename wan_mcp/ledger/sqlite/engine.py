@@ -12,6 +12,7 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import KeptJob, Session, Values
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
+from wan_mcp.ledger.sqlite.erasure import erase_remains
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder, private_file
 from wan_mcp.ledger.sqlite.guard import Guard
 from wan_mcp.ledger.sqlite.identity import inode_of
@@ -89,14 +90,14 @@ class SQLiteEngine:
         owner = ProcessLock(self._folder / OWNERS, store)
         opening.callback(owner.release)
         owner.sweep()
-        return SQLiteSession(connection, self._now, guard, owner)
+        return SQLiteSession(connection, file, self._now, guard, owner)
 
-    def open_to_read(self, opening: ExitStack) -> Session:
+    def open_to_read(self, opening: ExitStack, *, any_version: bool = False) -> Session:
         guard = self._guard()
         guard.before_reading()
-        connection = database.read_only(self._file)
+        connection = database.read_only(self._file, any_version=any_version)
         opening.callback(connection.close)
-        return SQLiteSession(connection, self._now, guard, None)
+        return SQLiteSession(connection, self._file, self._now, guard, None)
 
     def _guard(self) -> Guard:
         return Guard(self._folder, self._file, self._folder / OWNERS)
@@ -109,17 +110,24 @@ class SQLiteSession:
     """One connection to the file.
 
     Args:
-        connection: open and migrated.
+        connection: open on the file, and migrated.
+        file: the database.
         guard: watches over the file.
         owner: the lock of this process; None for a session that only reads.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, now: Now, guard: Guard, owner: ProcessLock | None
+        self,
+        connection: sqlite3.Connection,
+        file: Path,
+        now: Now,
+        guard: Guard,
+        owner: ProcessLock | None,
     ) -> None:
         self.me = "" if owner is None else owner.name
         self._guard = guard
         self._connection = connection
+        self._file = file
         self._now = now
         self._owner = owner
 
@@ -160,3 +168,8 @@ class SQLiteSession:
 
     def kept(self) -> Iterable[KeptJob]:
         return self._guard.kept() if self._owner is not None else ()
+
+    def erase(self, record: Record) -> bool:
+        self._guard.before_writing()
+        self._guard.remove_kept(record)
+        return erase_remains(self._connection, self._file)

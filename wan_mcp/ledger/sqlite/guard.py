@@ -155,6 +155,10 @@ class Guard:
         """The jobs that are kept for it, unless this process has lost the ledger itself."""
         return () if self.change() else self._kept.all(self._ledger)
 
+    def remove_kept(self, record: Record) -> None:
+        """Remove what is kept of a forgotten request beside the folder. Raises OSError."""
+        self._kept.remove(record)
+
     def _last_sent(self) -> Sent | None:
         try:
             return self._last_payment.read()

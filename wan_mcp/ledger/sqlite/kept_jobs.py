@@ -81,6 +81,19 @@ class KeptJobs:
                 continue
             yield KeptJob(record, job, partial(_forget, path))
 
+    def remove(self, record: Record) -> None:
+        """Remove the files of a forgotten request, also those of an attempt that was cut off.
+
+        Its job is in the ledger. Without a job id in the ledger, such a file may name a paid job
+        that nothing else names, so it stays.
+
+        Raises:
+            OSError: one of them cannot be removed.
+        """
+        if record.job_id is not None:
+            for path in list(self.folder.glob(f"{record.submission_id}.*")):
+                path.unlink(missing_ok=True)
+
     def _pass_over(self, path: Path) -> None:
         if path not in self._passed_over:  # said once: they are looked at every half minute
             self._passed_over.add(path)

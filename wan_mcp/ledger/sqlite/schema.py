@@ -126,5 +126,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE state IN ('completed', 'failed', 'lost') AND digest IS NOT NULL
         """,
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN forgotten_at REAL",
+        "ALTER TABLE jobs ADD COLUMN spelling_key TEXT",
+        # Empty, except while `erasure` fills the free room of the file.
+        "CREATE TABLE erasure (filling BLOB)",
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""

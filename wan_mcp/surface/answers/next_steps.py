@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 
 _UNKNOWN_LIFETIME = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 
+FORGOTTEN = (
+    "Nothing more is known of it here. replace_character with another seed makes a new video: a "
+    "new job, charged on its own."
+)
+"""What to do about a job that its user had forgotten."""
+_WHEN_FORGOTTEN = {
+    JobStatus.COMPLETED: "The job was completed",
+    JobStatus.FAILED: "The job failed",
+    JobStatus.LOST: "PixelDojo no longer knew the job",
+    JobStatus.NOT_SENT: "No job came of this request, and nothing was charged",
+    JobStatus.REFUSED: "PixelDojo turned this request down, and nothing was charged",
+}
+
 
 def about_joined(status: JobStatus, *, query_differs: bool) -> str:
     """What a call learns about the equal request that it joined.
@@ -68,6 +81,16 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
             return _next_of_failed(view.job)
     completed = _next_of_completed(view, link_seconds, save_seconds, wait)
     return completed + _about_inspection(view)
+
+
+def forgotten_job(view: JobView) -> str:
+    """What is said of a job whose links, inputs and video its user had removed."""
+    at = view.record and view.record.forgotten_at
+    when = "" if at is None else f" on {at:%Y-%m-%d}"
+    return (
+        f"{_WHEN_FORGOTTEN.get(view.status, 'The job has ended')}. Its user had its links, its "
+        f"inputs and its video removed{when} (with the command wan-mcp forget)."
+    )
 
 
 def next_of_list(

@@ -11,7 +11,13 @@ from urllib.parse import quote
 
 from wan_mcp.errors import Charged, Code, OutcomeUnknown, WanError
 from wan_mcp.models import Cursor, Job, JobLine, JobList, JobResult, JobStatus
-from wan_mcp.surface.answers.next_steps import about_joined, next_of_job, next_of_list
+from wan_mcp.surface.answers.next_steps import (
+    FORGOTTEN,
+    about_joined,
+    forgotten_job,
+    next_of_job,
+    next_of_list,
+)
 from wan_mcp.surface.answers.progress import is_from_elsewhere, typical_duration
 from wan_mcp.surface.answers.text import list_summary
 from wan_mcp.wording import duration, is_or_are, plural
@@ -116,7 +122,9 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
         error=job.error if status is JobStatus.FAILED else None,
         charged=job_charged if bought else "no",
         job_charged=job_charged,
-        next=next_of_job(view, left, view.seconds_left_to_save(now)),
+        next=FORGOTTEN
+        if view.is_forgotten
+        else next_of_job(view, left, view.seconds_left_to_save(now)),
     )
 
 
@@ -269,6 +277,8 @@ def _elapsed(view: JobView) -> int | None:
 
 
 def _message(view: JobView, bought: bool) -> str:
+    if view.is_forgotten:
+        return forgotten_job(view)
     job = view.job
     if job is None:
         return _message_without_job(view)

@@ -1,0 +1,1 @@
+"""The commands about the user's own jobs and videos: jobs, show, open, forget."""

@@ -1,0 +1,252 @@
+"""`wan-mcp jobs`, `show`, `open` and `forget`: what users do with their own jobs."""
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wan_mcp.cli.jobs.details import lines_of_facts
+from wan_mcp.cli.jobs.facts import facts_of, state_of_video
+from wan_mcp.cli.jobs.forget import Forgetting
+from wan_mcp.cli.jobs.own_ledger import OwnLedger
+from wan_mcp.cli.jobs.plain import exact, one_line
+from wan_mcp.cli.jobs.table import lines_of_totals, table
+from wan_mcp.ledger.contract import LedgerUnavailable, NothingToRead
+from wan_mcp.ledger.history.history import EVERYTHING, Choice, History
+from wan_mcp.ledger.history.totals import Totals, totals
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.status import states_of
+from wan_mcp.models import JobStatus
+from wan_mcp.videos.own_files import NotOurs, open_ours
+from wan_mcp.videos.paths import path_of
+
+FAILED = 1
+"""The exit code if a command did not do what it was asked."""
+MOST_NAMED = 5
+"""How many jobs are named when an id is the beginning of several."""
+Since = date | timedelta
+"""Since a day, or for so long before now."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What the commands are shown on, and who answers.
+
+    Attributes:
+        write: shows a text.
+        complain: shows why a command failed, where errors go.
+        confirm: asks a question; whether the answer is yes.
+        open: opens a file or a folder with the system; whether that was possible.
+        columns: of the terminal; None if the output goes elsewhere.
+        zone: in which days begin and dates are shown; None for that of this computer.
+    """
+
+    write: Callable[[str], object]
+    complain: Callable[[str], object]
+    confirm: Callable[[str], bool]
+    open: Callable[[Path], bool]
+    columns: int | None = None
+    zone: tzinfo | None = None
+
+
+class _Listing(NamedTuple):
+    records: list[Record]
+    accounts: int
+    matching: int
+    totals: Totals
+    ids: list[str]
+
+
+_EMPTY = _Listing([], 0, 0, Totals(), [])
+
+
+@dataclass(frozen=True)
+class JobCommands:
+    """The commands, on one ledger. Each returns the exit code."""
+
+    ledger: OwnLedger
+    screen: Screen
+
+    def jobs(
+        self, statuses: Collection[JobStatus], since: Since | None, limit: int, *, as_json: bool
+    ) -> int:
+        """Show jobs, newest first, and what all that match cost.
+
+        Args:
+            statuses: only these; empty for all.
+            limit: how many are shown at most; 0 for all.
+        """
+        states = states_of(statuses or set(JobStatus))
+        choice = Choice(states, None if since is None else self._moment(since))
+        try:
+            listing = self.ledger.read(lambda history: self._listing(history, choice, limit))
+        except NothingToRead:
+            listing = _EMPTY
+        except LedgerUnavailable as exc:
+            return self._failed(exc.what)
+        if as_json:
+            self._say(json.dumps(self._as_data(listing), indent=2))
+        else:
+            for line in self._as_lines(listing, is_chosen=bool(statuses) or since is not None):
+                self._say(line)
+        return 0
+
+    def show(self, id: str, *, as_json: bool) -> int:
+        """Show everything that is known of a job."""
+        record = self._named(id)
+        if record is None:
+            return FAILED
+        facts = facts_of(record, self.ledger.now())
+        if as_json:
+            self._say(json.dumps(facts, indent=2))
+        else:
+            for line in lines_of_facts(facts, self.screen.zone):
+                self._say(line)
+        return 0
+
+    def open(self, id: str, *, folder: bool) -> int:
+        """Open the saved video of a job in the system's player.
+
+        Args:
+            folder: open the folder that it is in instead.
+        """
+        record = self._named(id)
+        if record is None:
+            return FAILED
+        if record.saved_path is None:
+            return self._failed(self._why_no_file(record))
+        video = path_of(record.saved_path)
+        try:
+            open_ours(video).close()
+        except FileNotFoundError:
+            return self._failed(f"The video is no longer where it was saved: {exact(str(video))}")
+        except NotOurs as exc:
+            return self._failed(f"The video is not opened: {exc.why}: {exact(str(video))}")
+        path = video.parent if folder else video
+        self._say(exact(str(path)))
+        if self.screen.open(path):
+            return 0
+        return self._failed("No program here opens it; its path is above.")
+
+    def forget(self, id: str, *, agreed: bool) -> int:
+        """Remove links, inputs and the saved video of a job that has ended.
+
+        Args:
+            agreed: whether to do so without asking.
+        """
+        record = self._named(id)
+        if record is None:
+            return FAILED
+        forgetting = Forgetting(self.ledger, self.screen.write, self.screen.zone)
+        try:
+            return self._forget(forgetting, record, agreed)
+        except LedgerUnavailable as exc:
+            return self._failed(exc.what)
+
+    def _forget(self, forgetting: Forgetting, record: Record, agreed: bool) -> int:
+        record = forgetting.settled(record)
+        if why := forgetting.why_not(record):
+            return self._failed(f"This job is not forgotten: {why}.")
+        if not record.is_forgotten:
+            forgetting.describe(record)
+            if not (agreed or self.screen.confirm("Forget it? [y/N] ")):
+                self._say("Nothing was forgotten.")
+                return FAILED
+        if why := forgetting.forget(record):
+            return self._failed(why)
+        return 0
+
+    def _named(self, id: str) -> Record | None:
+        """The one job of that name; None after saying why there is none."""
+        try:
+            found = self.ledger.read(lambda history: history.named(id))
+        except NothingToRead:
+            found = []
+        except LedgerUnavailable as exc:
+            self._failed(exc.what)
+            return None
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            # The word is not repeated: it may be a key.
+            self._failed("No job has this id. `wan-mcp jobs` shows the jobs that there are.")
+            return None
+        named = ", ".join(exact(each) for each in _ids(found)[:MOST_NAMED])
+        self._failed(f"{len(found)} jobs have this id, or one that begins so: {named}.")
+        return None
+
+    def _listing(self, history: History, choice: Choice, limit: int) -> _Listing:
+        sizes = history.sizes(choice)
+        return _Listing(
+            history.newest(choice, limit or EVERYTHING),
+            len(sizes),
+            sum(sizes.values()),
+            totals(history.prices(choice), self._day),
+            history.ids(),
+        )
+
+    def _as_lines(self, listing: _Listing, *, is_chosen: bool) -> Iterator[str]:
+        records, accounts, matching, costs, ids = listing
+        if self.ledger.note:
+            yield f"{exact(self.ledger.note)}\n"
+        if not records:
+            yield "No such jobs." if is_chosen else "No jobs yet."
+            return
+        yield from table(records, ids, self.ledger.now(), self.screen.zone, self.screen.columns)
+        if len(records) < matching:
+            yield f"\nThe newest {len(records)} of {matching}; --limit 0 shows all."
+        if accounts > 1:
+            yield f"\nThese are the jobs of {accounts} API keys or addresses."
+        yield ""
+        yield from lines_of_totals(costs)
+
+    def _as_data(self, listing: _Listing) -> dict[str, Any]:
+        by_day = listing.totals.by_day.items()
+        return {
+            "jobs": [facts_of(record, self.ledger.now()) for record in listing.records],
+            "matching": listing.matching,
+            "accounts": listing.accounts,
+            "credits": {
+                "in_all": vars(listing.totals.in_all),
+                "by_day": [{"day": day.isoformat(), **vars(spent)} for day, spent in by_day],
+            },
+            **({"note": self.ledger.note} if self.ledger.note else {}),
+        }
+
+    def _moment(self, since: Since) -> datetime:
+        if isinstance(since, timedelta):
+            return self.ledger.now() - since
+        return datetime.combine(since, time.min, self.screen.zone).astimezone()
+
+    def _day(self, at: datetime) -> date:
+        return at.astimezone(self.screen.zone).date()
+
+    def _why_no_file(self, record: Record) -> str:
+        match state_of_video(record, self.ledger.now()):
+            case "forgotten":
+                return "The video of this job was removed with `wan-mcp forget`."
+            case "link":
+                return f"The video is not saved here{_reason(record)}; `wan-mcp show` has its link."
+            case "expired":
+                return f"The video was not saved{_reason(record)}, and its link has expired."
+        return "This job has no video."
+
+    def _failed(self, why: str) -> int:
+        self.screen.complain(why)
+        return FAILED
+
+    def _say(self, line: str) -> None:
+        self.screen.write(line + "\n")
+
+
+def _reason(record: Record) -> str:
+    why = record.not_saved or record.last_save_error
+    return f" ({one_line(why).rstrip('.')})" if why else ""
+
+
+def _ids(found: list[Record]) -> list[str]:
+    """What distinguishes them."""
+    names = [record.public_id for record in found]
+    return names if len(set(names)) == len(names) else [each.submission_id for each in found]

@@ -1,0 +1,111 @@
+"""How one job is forgotten: first its files, then its record, then what the ledger's files keep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+
+from wan_mcp.cli.jobs.own_ledger import OwnLedger
+from wan_mcp.cli.jobs.plain import exact
+from wan_mcp.ledger.history import forgetting
+from wan_mcp.ledger.history.history import History, NotForgotten
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.status import view_of_record
+from wan_mcp.videos.own_files import NotOurs
+from wan_mcp.videos.paths import path_of
+from wan_mcp.videos.removal import remove_video
+from wan_mcp.videos.unfinished import stem_of
+
+TRIES = 3
+"""A server may save the video between the removal of the files and that of the record (ours)."""
+_LOG_IS_READ = (
+    "The job is forgotten. Another program was reading the ledger all the time, so its log may "
+    "still contain the links: run the same command again, or close the assistants first."
+)
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """The steps of the command.
+
+    Attributes:
+        write: shows a text.
+        zone: for dates; None for that of this computer.
+    """
+
+    ledger: OwnLedger
+    write: Callable[[str], object]
+    zone: tzinfo | None
+
+    def settled(self, record: Record) -> Record:
+        """The record as it is now, once what a dead server had begun is settled.
+
+        Raises:
+            LedgerUnavailable: the ledger cannot be changed. No file has been removed yet.
+        """
+        (now,) = self.ledger.change(lambda history: history.named(record.submission_id))
+        return now
+
+    def why_not(self, record: Record) -> str | None:
+        """Why it cannot be forgotten now, as part of a sentence; None if it can."""
+        return forgetting.why_not(record)
+
+    def describe(self, record: Record) -> None:
+        """Show what will be removed, and what will be lost with it."""
+        status = view_of_record(record).status
+        made = f"{record.created_at.astimezone(self.zone):%Y-%m-%d %H:%M}"
+        self._say(f"{exact(record.public_id)}: {status}, made {made}")
+        self._say("This removes its links, its inputs and every text about it from the ledger.")
+        if record.saved_path is not None:
+            self._say(f"It deletes its video: {exact(str(path_of(record.saved_path)))}")
+        elif record.video_url:
+            self._say("ITS VIDEO IS NOT SAVED HERE, AND WILL BE LOST with its link.")
+        self._say("Its ids, times, cost and state stay, so that nothing is paid for twice.")
+
+    def forget(self, record: Record) -> str | None:
+        """Do it. Returns why it was not done to the end, in a sentence; None if it was.
+
+        Raises:
+            LedgerUnavailable: the ledger cannot be changed.
+        """
+        was_forgotten, saved_path = record.is_forgotten, record.saved_path
+        for _ in range(TRIES):
+            try:
+                self._remove_files(record, saved_path)
+                is_erased = self.ledger.change(_work(record, saved_path))
+            except NotForgotten as exc:
+                if exc.saved_path is None:
+                    return f"This job is not forgotten: {exc.why}."
+                saved_path = exc.saved_path
+                continue
+            except (NotOurs, OSError) as exc:
+                why = exc.why if isinstance(exc, NotOurs) else exc.strerror
+                return f"Nothing was forgotten, because the video cannot be removed: {why}."
+            if not is_erased:
+                return _LOG_IS_READ
+            self._say("It was forgotten already." if was_forgotten else "It is forgotten.")
+            return None
+        return "Nothing was forgotten: a server saves the video again and again."
+
+    def _remove_files(self, record: Record, saved_path: str | None) -> None:
+        """Raises NotOurs, OSError."""
+        if saved_path is not None:
+            path = path_of(saved_path)
+            self._remove(path.parent, path.stem)
+        elif record.state is State.COMPLETED and record.video_folder and record.job_id:
+            try:
+                stem = stem_of(record.job_id, record.created_at)
+            except ValueError:
+                return  # under such an id no video is saved
+            self._remove(path_of(record.video_folder), stem)
+
+    def _remove(self, folder: Path, stem: str) -> None:
+        for path in remove_video(folder, stem):
+            self._say(f"Deleted: {exact(str(path))}")
+
+    def _say(self, line: str) -> None:
+        self.write(line + "\n")
+
+
+def _work(record: Record, removed: str | None) -> Callable[[History], bool]:
+    return lambda history: history.erase(history.forget(record, removed))

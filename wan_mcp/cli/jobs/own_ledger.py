@@ -1,0 +1,63 @@
+"""The ledger of the user who types a command, whether servers run on it or not."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+from wan_mcp.ledger.contract import NothingToRead
+from wan_mcp.ledger.history.history import History
+from wan_mcp.ledger.sqlite.history import change, read
+from wan_mcp.ledger.sqlite.places import Chosen, choose
+from wan_mcp.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OwnLedger:
+    """Where the ledger is, and how it is opened.
+
+    Attributes:
+        now: gives the date, UTC.
+        filesystem: a type of file system that the operator takes for a local one.
+    """
+
+    chosen: Chosen
+    now: Callable[[], datetime]
+    filesystem: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, now: Callable[[], datetime]) -> Self:
+        """The ledger that servers with these settings use."""
+        places = settings.data_places
+        chosen = choose(places.usual, places.old, given=settings.data_dir)
+        return cls(chosen, now, settings.ledger_filesystem)
+
+    @property
+    def note(self) -> str | None:
+        """What a reader has to know: that there are several ledgers."""
+        if not self.chosen.rivals:
+            return None
+        folders = ", ".join(
+            os.fsencode(each).decode(errors="replace") for each in self.chosen.rivals
+        )
+        return (
+            f"You have {len(self.chosen.rivals)} ledgers: in {folders}. This is the first of them; "
+            "WAN_MCP_DATA_DIR chooses another."
+        )
+
+    def read(self, work: Callable[[History], T]) -> T:
+        """Look at it, and change nothing. Raises NothingToRead, LedgerUnavailable."""
+        return read(self._folder(), self.now, work)
+
+    def change(self, work: Callable[[History], T]) -> T:
+        """Change it. Raises LedgerUnavailable."""
+        return change(self._folder(), self.now, self.filesystem, work)
+
+    def _folder(self) -> Path:
+        if self.chosen.folder is None:
+            raise NothingToRead("There is no ledger, because this user has no home folder.")
+        return self.chosen.folder
