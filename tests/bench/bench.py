@@ -23,7 +23,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 MAX_STARTUP_RATIO = 1.0
-MAX_ADDED_CALL_MS = 0.5
+MAX_CALL_RATIO = 1.5
+"""Not a time: the same call takes twice as long on the same machine in the evening, and so does the
+bare one beside it."""
 MAX_MEMORY_RATIO = 1.15
 
 OURS = [sys.executable, "-m", "wan_mcp"]
@@ -129,15 +131,15 @@ def startup(pairs: int = 21) -> bool:
 
 
 def call(rounds: int = 400) -> bool:
-    """Measure how much longer one get_job_status takes than the bare tool.
+    """Measure how many times as long one get_job_status takes as the bare tool.
 
     The ledger answers it, as it does in most cases: a running job is read at most once in 3 s.
     """
     with ExitStack() as stack:
         vendor = stack.enter_context(sandbox())
         ours, bare, _ = _servers(stack, vendor)
-        figures, added = _added(ours, bare, vendor.start_job(ours), rounds)
-    return _report("call, answered from the ledger", figures, added, MAX_ADDED_CALL_MS)
+        figures, ratio = _call_ratio(ours, bare, vendor.start_job(ours), rounds)
+    return _report("call, answered from the ledger", figures, ratio, MAX_CALL_RATIO)
 
 
 def memory(rounds: int = 5) -> bool:
@@ -170,12 +172,12 @@ def _start(command: list[str]) -> float:
     return taken
 
 
-def _added(ours: Server, bare: Server, job_id: str, rounds: int) -> tuple[str, float]:
+def _call_ratio(ours: Server, bare: Server, job_id: str, rounds: int) -> tuple[str, float]:
     times = [
         (_time_of_call(ours, job_id), _time_of_call(bare, job_id)) for _ in range(rounds + 20)
     ][20:]
     a, b = (median(column) * 1000 for column in zip(*times, strict=True))
-    return f"{a:.2f} ms, bare {b:.2f} ms, ratio {a / b:.2f}", a - b
+    return f"{a:.2f} ms, bare {b:.2f} ms, added {a - b:.2f} ms", a / b
 
 
 def _time_of_call(server: Server, job_id: str) -> float:

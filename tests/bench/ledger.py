@@ -8,7 +8,11 @@ The ledger records a submit three times: the claim, with every spending limit ch
 and `accepted`. It waits for the disk each time. The jobs are those of a busy agent: one every four
 minutes, and each has ended before the next one begins. The comparison is three commits of one row
 with plain `sqlite3`, with the same durability, on the same disk, in turn with the ledger's. If the
-median is over 2 ms, the exit code is 1. The list of jobs is measured, too.
+medians differ by more than a factor of 2.5, the exit code is 1. The list of jobs is measured, too.
+
+The target is a ratio, not a time, because the comparison shows how fast the machine is. The same
+code has taken 1.6 ms beside bare commits of 0.75 ms in the morning, and 6.0 ms beside 2.6 ms in the
+evening. The processor time is shown as well: other programs that write to the disk change it least.
 """
 
 import asyncio
@@ -17,7 +21,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,7 +37,7 @@ from wan_mcp.ledger.statements import INSERT_JOB
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ROUNDS = 300
-MAX_SUBMIT_MS = 2.0
+MAX_RATIO = 2.5
 
 
 async def main() -> int:
@@ -56,12 +60,13 @@ async def main() -> int:
                 day.now += timedelta(minutes=4)
                 lists.append(await _timed(partial(_listed, ledger, account)))
         await ledger.aclose()
-    milliseconds, bare = median(ours) * 1000, median(bare_commits) * 1000
-    verdict = "" if milliseconds <= MAX_SUBMIT_MS else ", MISSED"
+    (submit, submit_cpu), (bare, bare_cpu) = _medians(ours), _medians(bare_commits)
+    verdict = "" if submit <= bare * MAX_RATIO else ", MISSED"
     sys.stdout.write(
-        f"ledger, one submit   {milliseconds:.2f} ms (at most {MAX_SUBMIT_MS:g}{verdict}); "
-        f"three bare commits {bare:.2f} ms, ratio {milliseconds / bare:.2f}\n"
-        f"list of jobs         {median(lists) * 1000:.2f} ms\n"
+        f"ledger, one submit   {submit / bare:.2f} times three bare commits "
+        f"(at most {MAX_RATIO:g}{verdict}): {submit:.2f} and {bare:.2f} ms, "
+        f"processor {submit_cpu:.2f} and {bare_cpu:.2f} ms\n"
+        f"list of jobs         {_medians(lists)[0]:.2f} ms\n"
     )
     return 1 if verdict else 0
 
@@ -70,10 +75,17 @@ class _Day:
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def _timed(work: Callable[[], Awaitable[None]]) -> float:
-    begin = time.perf_counter()
+async def _timed(work: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+    """How long it takes, and how long all threads of this process compute, both in seconds."""
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     await work()
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - begin_cpu
+
+
+def _medians(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Both in milliseconds."""
+    taken, computed = zip(*times, strict=True)
+    return median(taken) * 1000, median(computed) * 1000
 
 
 async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:

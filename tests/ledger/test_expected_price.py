@@ -65,3 +65,12 @@ def test_a_greater_job_counts_as_much_as_a_smaller_one_that_was_charged(
 def test_a_job_at_another_speed_says_nothing_about_the_price(other: dict[str, Any]) -> None:
     assert charged(job(60, **other)) is None
     assert charged(job(60, **other), **other) == 60
+
+
+def test_older_charges_are_not_read_once_a_job_of_the_same_kind_is_found() -> None:
+    """They are parsed while the ledger is locked, and an account has fifty of them. (ours)"""
+    charges = iter([job(9, seconds=3), job(7), job(5), job(3)])
+
+    wanted = Replacement(video="https://a.example/v", character_image="https://a.example/i")
+    assert expected_price(2, wanted, charges).charged == 7
+    assert list(charges) == [job(5), job(3)]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ledger.stores import SQLiteStore, claimed, reported, sent, wanted
 from wan_mcp.ledger import rows
-from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import JobStatus
 
 pytestmark = pytest.mark.anyio
@@ -37,4 +37,27 @@ async def test_a_submit_reads_no_record_that_could_not_be_its_answer(
     await ledger.accept(await sent(ledger, new), reported(job_id="job-5"))
 
     assert set(read) <= {new.submission_id}
+    await ledger.aclose()
+
+
+async def test_a_submit_reads_its_own_record_only_when_its_answer_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this process has just written it knows, and the fence guards it. (ours)"""
+    ledger = SQLiteStore(tmp_path).ledger()
+    read: list[Record] = []
+    record_of = rows._record
+
+    def noted(row: Sequence[object]) -> Record:
+        read.append(record_of(row))
+        return read[-1]
+
+    monkeypatch.setattr(rows, "_record", noted)
+    record = await claimed(ledger)
+    await ledger.commit_sending(record)
+    before_the_answer = list(read)
+    await ledger.accept(record, reported())
+
+    assert before_the_answer == []
+    assert [each.state for each in read] == [State.SENDING]
     await ledger.aclose()

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim
-from wan_mcp.ledger.fingerprint import Fingerprint, one_spelling, spelling_key
+        # A forgotten request has no links any more, but a key that was made of them.
+        spelt = [(key or _in_one_spelling(arguments), id) for id, arguments, key in recent]
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.rules import Lookups
@@ -52,7 +54,7 @@ class EqualRequests:
             until=now + rules.REPEAT_WINDOW,
         )
         # A forgotten request has no links any more, but a key that was made of them.
-        spelt = [(key or one_spelling(json.loads(arguments)), id) for id, arguments, key in recent]
+        spelt = [(key or _in_one_spelling(arguments), id) for id, arguments, key in recent]
         for fingerprint, seed in lookups:
             ours = one_spelling(fingerprint.arguments), spelling_key(account, fingerprint.arguments)
             # Only what asks for the same is read as a record: a busy account has many others.
@@ -81,3 +83,9 @@ class EqualRequests:
             # A record that a wrong clock dated must not be the answer for years.
             until=now + rules.REPEAT_WINDOW,
         )
+
+
+@lru_cache(2 * MOST_JUST_ENDED)
+def _in_one_spelling(stored_arguments: str) -> Arguments:
+    """Remembered, because a request is compared with every one of the next quarter of an hour."""
+    return one_spelling(json.loads(stored_arguments))
