@@ -14,6 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from wan_mcp.errors import WanError
 from wan_mcp.models import LIMIT_FIELDS, JobList, JobResult
@@ -209,9 +210,15 @@ def portable_schema(
     return plain
 
 
+class _Schema(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        """A default as JSON. Ours are that already; the original takes 5 ms for all of them."""
+        return dft
+
+
 @cache
 def _portable(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(schema_generator=_Schema)
     plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
     for name in ("$defs", "description"):
         plain.pop(name, None)
