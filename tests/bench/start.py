@@ -5,17 +5,17 @@ Run it by hand, on a quiet machine, from the root of the project::
     python -m tests.bench.start [quiet] [busy]
 
 Both servers start in every round, in turn first, so that a busy machine slows both. `busy` is the
-same beside four busy loops, and takes two to three minutes. Figures are medians. Each time is from
-the start of the process to the answer. For `list_jobs` what counts is how long the process has
-worked until then: by that time the wall clock mostly measures what else runs on the machine. If a
-target is missed, the exit code is 1.
+same beside four busy loops, and takes two to three minutes. Each time is from the start of the
+process to the answer, and a median. For `list_jobs` what counts is how long the process has worked
+until then, in the best round: by that time the wall clock mostly measures what else runs on the
+machine. If a target is missed, the exit code is 1.
 """
 
 import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -124,30 +124,31 @@ def report(condition: str, found: list[tuple[Times, Times]]) -> bool:
     met = True
     for name, target in TARGETS.items():
         ours, bare = ([times[name] for times in column] for column in zip(*found, strict=True))
-        ratios = _medians(
-            At(a.time / b.time, a.worked / b.worked) for a, b in zip(ours, bare, strict=True)
-        )
-        ours_at, bare_at = _medians(ours), _medians(bare)
-        ratio = ratios.worked if "list_jobs" in name else ratios.time
+        ratio = median(a.time / b.time for a, b in zip(ours, bare, strict=True))
+        if "list_jobs" in name:
+            ratio = _least_work(ours) / _least_work(bare)
         is_first = name in ("initialize", "server/discover")
-        is_met = ratio <= target and not (
-            is_first and ours_at.time * 1000 > MAX_FIRST_MS[condition]
-        )
+        is_met = ratio <= target and not (is_first and _wait(ours) > MAX_FIRST_MS[condition])
         met = met and is_met
         print(
             f"{condition:6} {name:20} {ratio:6.3f} (at most {target:.2f}"
-            f"{'' if is_met else ', MISSED'}): {_shown(ours_at)}; bare {_shown(bare_at)}"
+            f"{'' if is_met else ', MISSED'}): {_shown(ours)}; bare {_shown(bare)}",
+            flush=True,
         )
     return met
 
 
-def _medians(found: Iterable[At]) -> At:
-    times, worked = zip(*found, strict=True)
-    return At(median(times), median(worked))
+def _wait(found: list[At]) -> float:
+    return median(at.time for at in found) * 1000
 
 
-def _shown(at: At) -> str:
-    return f"{at.time * 1000:.0f} ms, worked {at.worked * 1000:.0f} ms"
+def _least_work(found: list[At]) -> float:
+    """Milliseconds; what else runs on the machine can only make them more (caches, page faults)."""
+    return min(at.worked for at in found) * 1000
+
+
+def _shown(found: list[At]) -> str:
+    return f"{_wait(found):.0f} ms, work {_least_work(found):.0f} ms"
 
 
 @contextmanager
