@@ -136,7 +136,7 @@ ANSWERS = {
     "endless-head": b"HTTP/1.1 200 " + b"O" * 5_000_000,
     "equal-headers": _OK + b"X: y\r\n" * 9_000 + b"\r\n",
     "many-headers": _OK + b"".join(b"%x:\r\n" % n for n in range(14_000)) + b"\r\n",
-    "most-headers": _OK + b"a:\r\n" * 4_050 + b"\r\n",
+    "most-headers": _OK + b"a:\r\n" * 2_000 + b"\r\n",
     "interim-answers": b"HTTP/1.1 103 \r\n\r\n" * 300_000,
     "trailers": _OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n0\r\n" + b"a:\r\n" * 20_000,
 }
