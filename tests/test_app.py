@@ -54,18 +54,55 @@ anyio.run(main)
 """
 
 
+FIRST_LIST = """
+import sys
+
+import anyio
+from mcp.client import Client
+
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
+
+
+async def main() -> None:
+    account = {"PIXELDOJO_API_BASE": "http://127.0.0.1:9/api/v1", "PIXELDOJO_API_KEY": "pd_test"}
+    settings = Settings.read({**account, "WAN_MCP_DATA_DIR": sys.argv[1]})
+    async with Client(build_server(settings, local=True)) as client:
+        answer = await client.call_tool("list_jobs", {})
+        print(answer.structured_content["charged"], *sys.modules)
+
+
+anyio.run(main)
+"""
+
+
+def test_first_list_of_jobs_waits_for_the_ledger_and_not_for_a_client_of_http(
+    tmp_path: Path,
+) -> None:
+    """Importing httpx takes 30 ms, and the ledger answers without it (ours)."""
+    charged, *loaded = run(FIRST_LIST, tmp_path).split()
+
+    assert charged == "no"
+    assert "sqlite3" in loaded
+    assert not {"httpx", "truststore", "wan_mcp.inputs"} & {*loaded}
+
+
 def test_first_payment_finds_its_modules_imported(tmp_path: Path) -> None:
     """They are imported while the host thinks (ours)."""
     outside = {"httpx", "truststore", "sqlite3"}
+    job_id, loaded = json.loads(run(FIRST_PAYMENT, tmp_path))
+
+    assert job_id
+    assert not [name for name in loaded if name.split(".")[0] in {"wan_mcp", *outside}]
+
+
+def run(code: str, data: Path) -> str:
+    """What a Python of its own prints, in which nothing has been imported before."""
     house = str(Path(wan_mcp.__file__).parents[1])
-    paid = subprocess.run(
-        [sys.executable, "-c", FIRST_PAYMENT, str(tmp_path)],
+    return subprocess.run(
+        [sys.executable, "-c", code, str(data)],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": house},
-    )
-    job_id, loaded = json.loads(paid.stdout)
-
-    assert job_id
-    assert not [name for name in loaded if name.split(".")[0] in {"wan_mcp", *outside}]
+    ).stdout

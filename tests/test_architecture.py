@@ -49,6 +49,7 @@ ROOMS = {
 OUTSIDE = {
     "mcp": "surface server transports cli.demo",
     "httpx": "pixeldojo.exchange web.fetch cli.demo_sandbox",
+    "httpcore": "web.fetch web.header_limit",
     "truststore": "pixeldojo.exchange web.fetch",
     "av": "inputs.probe videos.contact_sheet videos.content videos.filters sandbox",
     "opentelemetry": "pixeldojo.tracing",

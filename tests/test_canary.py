@@ -26,7 +26,7 @@ from wan_mcp.errors import WanError
 from wan_mcp.logs import _Formatter
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.exchange import Limits, Request
+from wan_mcp.pixeldojo.request import Limits, Request
 from wan_mcp.sandbox import Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server

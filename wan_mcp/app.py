@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,7 +31,8 @@ OPEN_AFTER_SECONDS = 1.0
 """After this time from the start the ledger is opened, if no call has needed it before."""
 FIRST_PAYMENT = (
     *("httpx", "truststore", "sqlite3", "wan_mcp.ledger.sqlite.places"),
-    *("wan_mcp.pixeldojo.client", "wan_mcp.jobs", "wan_mcp.web.fetch", "wan_mcp.inputs.preflight"),
+    *("wan_mcp.pixeldojo.exchange", "wan_mcp.pixeldojo.client", "wan_mcp.jobs"),
+    *("wan_mcp.web.fetch", "wan_mcp.inputs.preflight"),
 )
 """What the first payment imports, in pieces: each delays other calls by at most 30 ms."""
 DRAIN_SECONDS = 1.2
@@ -49,6 +49,7 @@ class App:
         tasks: the task group in which payments run. They outlive the call that started them.
         clock: time and randomness.
         transport: replaces the network in tests.
+        agent: the User-Agent header of requests to PixelDojo.
         local: whether the caller is on this machine, as over stdio.
     """
 
@@ -59,9 +60,11 @@ class App:
         clock: Clock,
         transport: AsyncBaseTransport | None,
         *,
+        agent: str,
         local: bool,
     ) -> None:
         self._settings = settings
+        self._agent = agent
         self._local = local
         self._tasks = tasks
         self._clock = clock
@@ -120,14 +123,13 @@ class App:
         return self._parts
 
     def _open(self) -> _Parts:
-        # Importing httpx takes 30 ms, and these packages half of that; so both come later.
+        # Importing these takes 30 ms, so it comes later, and httpx with the first request.
         from wan_mcp.jobs import Jobs
         from wan_mcp.pixeldojo.client import PixelDojo
         from wan_mcp.polling.rate_limiter import SharedRateLimiter
 
         settings = self._settings
-        key = settings.api_key.get_secret_value()
-        agent = f"wan-mcp/{version('wan-mcp')}"
+        base, key = settings.api_base, settings.api_key.get_secret_value()
         chosen = _data_folder(settings)
         ledger = self._ledger(chosen)
         names: list[str] = []
@@ -135,15 +137,13 @@ class App:
         async def account() -> str:  # it never changes, and each call occupies the ledger's thread
             if names:
                 return names[0]
-            name = await ledger.account(settings.api_base, key)
+            name = await ledger.account(base, key)
             if ledger.notice is None:  # or what was read may not be the user's ledger
                 names.append(name)
             return name
 
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
-        vendor = PixelDojo(
-            settings.api_base, key, agent=agent, limiter=limiter, transport=self._transport
-        )
+        vendor = PixelDojo(base, key, agent=self._agent, limiter=limiter, transport=self._transport)
         files = JobFiles(loopback=settings.on_loopback, clock=self._clock)
         jobs = Jobs(
             vendor,

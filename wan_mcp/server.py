@@ -58,18 +58,20 @@ def build_server(
         transport: replaces the network in tests.
     """
     log_to_stderr(settings.log_level)
+    own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
     calls = Calls(settings.confirm_above, local, settings.wants("poster", local=local))
     subscriptions = Subscriptions(calls)
 
     def start(tasks: TaskGroup) -> App:
-        return App(settings, tasks, clock or Clock(), transport, local=local)
+        agent = f"wan-mcp/{own_version}"
+        return App(settings, tasks, clock or Clock(), transport, agent=agent, local=local)
 
     server = WanServer[App](
         "wan-mcp",
         title="Character replacement in video (PixelDojo)",
         instructions=INSTRUCTIONS,
-        version=version("wan-mcp"),
+        version=own_version,
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
         extensions=[player_app(settings.api_base), Tasks(calls)],

@@ -76,11 +76,16 @@ class Server:
                 return int(line.split()[1]) / 1024
         raise RuntimeError("no VmRSS")
 
+    def worked(self) -> float:
+        """Seconds that its threads have worked so far; what others take is not in it (Linux)."""
+        clock_of_the_process = ~self._popen.pid << 3 | 2  # clock_getcpuclockid(3)
+        return time.clock_gettime(clock_of_the_process)
+
     def close(self) -> None:
         """End it as a host does, by closing its standard input."""
         assert self._popen.stdin
         self._popen.stdin.close()
-        self._popen.wait(10)
+        self._popen.wait(60)
         assert self._popen.stdout
         self._popen.stdout.close()
 

@@ -5,10 +5,12 @@ Run it by hand, on a quiet machine, from the root of the project::
     python tests/bench/hostile.py [SECONDS [KIND...]]
 
 A server on pipes, as a host starts it, gets jobs whose video, picture and finished video are made
-to freeze or to bloat it; one kind after the other. Meanwhile `list_jobs` is called every 20 ms. One
-job has been sent before and is answered only at the end. Printed are the worst and the median
-answer of `list_jobs` on the idle server and for each kind, and the peak memory (VmHWM) of the
-server's own process, without its children. If a target is missed, the exit code is 1.
+to freeze or to bloat it; one kind after the other. Meanwhile `list_jobs` is called again and again,
+20 ms after each answer. One job has been sent before and is answered only at the end. For the idle
+server and for each kind are printed the median and the worst answer of `list_jobs`, the most that
+the server has worked between such a call and its answer, and the peak memory (VmHWM) of the
+server's own process, without its children. What counts is the work: it is what others make a call
+wait on a quiet machine. If a target is missed, the exit code is 1.
 """
 
 import asyncio
@@ -24,27 +26,32 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.inputs.hostile import ANSWERS, HEADS, HOSTILE, PICTURES
+from tests.inputs.hostile import ANSWERS, HOSTILE, PICTURES
 from tests.inputs.test_markup import FREEZING
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.http.message import Reply
 
-MAX_ANSWER_MS = 100.0
-MAX_BESIDE_HEADS_MS = 500.0
-"""The same while four answers with 100 kB of headers arrive at once: the library below us reads
-each in one step of some 60 ms (measured)."""
+MAX_WORK_MS = 100.0
+"""How long a call may wait for the server's other work."""
 MAX_SERVER_MIB = 150.0
 INTERVAL_SECONDS = 0.02
 
 FILES = {**HOSTILE, **FREEZING, **PICTURES}
 RUN = "/api/v1/models/wan-2.2-replace/run"
 RESULTS = "/media/results/*"
+
+
+class Delay(NamedTuple):
+    """Milliseconds until an answer, and those in which the server worked."""
+
+    wait: float
+    work: float
 
 
 class Server:
@@ -54,8 +61,8 @@ class Server:
         pipe, command = subprocess.PIPE, [sys.executable, "-m", "wan_mcp"]
         self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=settings)
         self._ids = itertools.count(1)
-        self._sent: dict[int, float] = {}
-        self._answers: dict[int, tuple[float, dict[str, Any]]] = {}
+        self._sent: dict[int, tuple[float, float]] = {}
+        self._answers: dict[int, tuple[float, float, dict[str, Any]]] = {}
         self._heard = threading.Condition()
         self._has_ended = False
         threading.Thread(target=self._listen, daemon=True).start()
@@ -66,7 +73,7 @@ class Server:
     def ask(self, method: str, **params: Any) -> int:
         """Send a request; its id."""
         id = next(self._ids)
-        self._sent[id] = time.perf_counter()
+        self._sent[id] = time.perf_counter(), self._worked()
         self._write({"id": id, "method": method, "params": params})
         return id
 
@@ -80,7 +87,7 @@ class Server:
             self._heard.wait_for(lambda: id in self._answers or self._has_ended, seconds)
             if id not in self._answers:
                 raise TimeoutError(f"no answer to request {id}; ended: {self._has_ended}")
-            answer = self._answers[id][1]
+            answer = self._answers[id][2]
         result: dict[str, Any] = answer["result"]
         data: dict[str, Any] = result.get("structuredContent", result)
         return data
@@ -88,9 +95,10 @@ class Server:
     def is_answered(self, id: int) -> bool:
         return id in self._answers
 
-    def milliseconds(self, id: int) -> float:
-        """How long the answer took."""
-        return (self._answers[id][0] - self._sent[id]) * 1000
+    def delay(self, id: int) -> Delay:
+        """How long the answer took, and how long the server worked meanwhile."""
+        (sent, before), (heard, after, _) = self._sent[id], self._answers[id]
+        return Delay((heard - sent) * 1000, (after - before) * 1000)
 
     def peak_mib(self) -> float:
         """The largest resident memory of the process so far (Linux)."""
@@ -104,6 +112,11 @@ class Server:
         self._popen.stdin.close()
         self._popen.wait(60)
 
+    def _worked(self) -> float:
+        """Seconds that its threads have worked so far, without its children (Linux)."""
+        clock_of_the_process = ~self._popen.pid << 3 | 2  # clock_getcpuclockid(3)
+        return time.clock_gettime(clock_of_the_process)
+
     def _write(self, message: dict[str, Any]) -> None:
         assert self._popen.stdin
         self._popen.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
@@ -112,10 +125,10 @@ class Server:
     def _listen(self) -> None:
         assert self._popen.stdout
         for line in self._popen.stdout:
-            now, message = time.perf_counter(), json.loads(line)
+            now, worked, message = time.perf_counter(), self._worked(), json.loads(line)
             with self._heard:
                 if "id" in message:
-                    self._answers[message["id"]] = now, message
+                    self._answers[message["id"]] = now, worked, message
                 self._heard.notify_all()
         with self._heard:
             self._has_ended = True
@@ -125,7 +138,7 @@ class Server:
 async def host_files(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer one request with the hostile bytes that its path names."""
     kind = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().strip("/").split("?")[0]
-    raw = {**ANSWERS, **HEADS}.get(kind)
+    raw = ANSWERS.get(kind)
     body = FILES.get(kind, b"")
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     writer.write(raw or head.encode() + body)
@@ -222,48 +235,52 @@ def attack(server: Server, vendor: Vendor, kind: str, seeds: Iterator[int]) -> l
     return calls
 
 
-def measured(server: Server, seconds: float, calls: list[int]) -> list[float]:
-    """Milliseconds of `list_jobs`, called again and again for a time and while calls are open."""
+def measured(server: Server, seconds: float, calls: list[int]) -> list[Delay]:
+    """The delays of `list_jobs`, called again and again for a time and while calls are open."""
     probes: list[int] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or not all(map(server.is_answered, calls)):
         probes.append(server.call("list_jobs", limit=1))
+        server.wait(probes[-1])  # or on a busy machine they would wait for each other
         time.sleep(INTERVAL_SECONDS)
         if time.perf_counter() > until + 120:
             raise TimeoutError("a call was not answered")
-    for probe in probes:
-        server.wait(probe)
-    return [server.milliseconds(probe) for probe in probes]
+    return [server.delay(probe) for probe in probes]
+
+
+def shown(delays: list[Delay]) -> str:
+    """The figures of one kind in a line."""
+    worst = max(delays, key=lambda delay: delay.work)
+    return (
+        f"median {median(delay.wait for delay in delays):.1f} ms, "
+        f"worst {max(delay.wait for delay in delays):.1f} ms; "
+        f"most work during one call {worst.work:.1f} ms"
+    )
 
 
 def main() -> int:
     """Run every kind, print a line for each, and judge."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
-    seeds, worst = itertools.count(1_000), [0.0, 0.0]
+    seeds, worst = itertools.count(1_000), 0.0
     with opened() as (server, vendor):
         given = {"video": vendor.facts["video"], "character_image": vendor.facts["image"]}
         server.wait(server.call("list_jobs"))
         sent = server.wait(server.call("replace_character", **given, seed=1))
         assert sent["status"] == "submitting", sent
         idle = measured(server, 3.0, [])
-        line(f"idle: median {median(idle):.1f} ms, worst {max(idle):.1f} ms", server)
-        for kind in sys.argv[2:] or [*FILES, *ANSWERS, *HEADS]:
-            times = measured(server, seconds, attack(server, vendor, kind, seeds))
-            ratio = median(times) / median(idle)
-            figures = f"median {median(times):.1f} ms ({ratio:.1f} x idle), worst {max(times):.1f}"
-            line(f"{kind}: {figures} ms", server)
-            worst[kind in HEADS] = max(worst[kind in HEADS], *times)
+        line(f"idle: {shown(idle)}", server)
+        for kind in sys.argv[2:] or [*FILES, *ANSWERS]:
+            delays = measured(server, seconds, attack(server, vendor, kind, seeds))
+            line(f"{kind}: {shown(delays)}", server)
+            worst = max(worst, *(delay.work for delay in delays))
         paid = vendor.say("answer")
         found = server.wait(server.call("wait_for_job", job_id=sent["job_id"], timeout_seconds=60))
         kept = found["job_id"] == paid[0]
         peak = server.peak_mib()
     line(f"the paid request in the air has its job id: {kept}")
-    limits = {"": MAX_ANSWER_MS, " beside 100 kB of headers": MAX_BESIDE_HEADS_MS}
-    for (when, most), found_worst in zip(limits.items(), worst, strict=True):
-        line(f"worst answer{when} {found_worst:.1f} ms (at most {most:.0f})")
+    line(f"most work during one call {worst:.1f} ms (at most {MAX_WORK_MS:.0f})")
     line(f"peak memory {peak:.0f} MiB (at most {MAX_SERVER_MIB:.0f})")
-    is_fast = all(each <= most for each, most in zip(worst, limits.values(), strict=True))
-    return 0 if kept and is_fast and peak <= MAX_SERVER_MIB else 1
+    return 0 if kept and worst <= MAX_WORK_MS and peak <= MAX_SERVER_MIB else 1
 
 
 def line(text: str, server: Server | None = None) -> None:

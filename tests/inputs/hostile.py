@@ -134,10 +134,11 @@ ANSWERS = {
     "tiny-chunks": _OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 600_000,
     "long-header": _OK + b"X: " + b"y" * 900_000 + b"\r\n\r\n",
     "endless-head": b"HTTP/1.1 200 " + b"O" * 5_000_000,
-}
-"""Whole answers of a server that is made to keep its clients busy."""
-HEADS = {
     "equal-headers": _OK + b"X: y\r\n" * 9_000 + b"\r\n",
     "many-headers": _OK + b"".join(b"%x:\r\n" % n for n in range(14_000)) + b"\r\n",
+    "most-headers": _OK + b"a:\r\n" * 2_000 + b"\r\n",
+    "interim-answers": b"HTTP/1.1 103 \r\n\r\n" * 300_000,
+    "trailers": _OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n0\r\n" + b"a:\r\n" * 20_000,
 }
-"""Answers with as many headers as httpcore accepts (100 kB), which it reads in one step."""
+"""Whole answers of a server that is made to keep its clients busy; `most-headers` are just few
+enough to be read."""

@@ -1,13 +1,18 @@
 """The client on the wire: what each method sends, and what each answer becomes."""
 
+import errno
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.abc import MetaPathFinder
 
 import httpx
 import pytest
 import respx
 
 from wan_mcp.errors import (
+    NO_FILES_LEFT,
     CouldNotFindOut,
     NoKey,
     NotAllowed,
@@ -463,3 +468,28 @@ async def test_an_error_of_ours_is_not_taken_for_one_of_the_network(
 
     with pytest.raises(ZeroDivisionError):
         await dojo.job("job_1")
+
+
+class NoFilesLeft(MetaPathFinder):
+    """Stands in for a system that lets this process open no more files."""
+
+    def find_spec(self, *_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_a_first_request_that_cannot_load_the_client_of_http_is_not_sent(
+    vendor: respx.MockRouter, dojo: PixelDojo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each import opens a file; a broken poller would end the server (ours)."""
+    vendor.post(RUN).respond(json=ACCEPTED)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.delitem(sys.modules, "wan_mcp.pixeldojo.exchange", raising=False)
+        meanwhile.setattr(sys, "meta_path", [NoFilesLeft()])
+        unsent, unknown = await failure(dojo.submit(WANTED)), await failure(dojo.job("job_1"))
+    job = await dojo.submit(WANTED)
+
+    assert (type(unsent), type(unknown)) == (NotSent, CouldNotFindOut)
+    assert NO_FILES_LEFT in unsent.what
+    assert NO_FILES_LEFT in unknown.what
+    assert job.job_id == "job_1"
+    assert len(vendor.calls) == 1

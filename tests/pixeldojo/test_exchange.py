@@ -17,8 +17,9 @@ from tests.web.self_signed import system_store_is_openssl
 from wan_mcp.errors import CouldNotFindOut, NotSent, OutcomeUnknown
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.exchange import MAX_BODY_BYTES, Commit, Exchange, Limits, Request
+from wan_mcp.pixeldojo.exchange import MAX_BODY_BYTES, Exchange
 from wan_mcp.pixeldojo.reply import Reply
+from wan_mcp.pixeldojo.request import Commit, Limits, Request
 from wan_mcp.sandbox import Fault, Sandbox
 from wan_mcp.sandbox.http import faults
 

@@ -18,6 +18,7 @@ import pytest
 from tests.web import self_signed
 from tests.web.self_signed import system_store_is_openssl
 from wan_mcp.web.fetch import Lookup, Unreachable, Web
+from wan_mcp.web.header_limit import MAX_HEADER_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -535,3 +536,54 @@ async def test_an_answer_of_many_headers_is_read_once(monkeypatch: pytest.Monkey
         assert len(got.headers) == 501
 
     assert looks < 10
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+MANY_LINES = b"x: y\r\n" * (MAX_HEADER_BYTES // 6)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        OK.replace(b"\r\n", b"\r\n" + MANY_LINES, 1),
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_HEADER_BYTES,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * (MAX_HEADER_BYTES // 28) + OK,
+        CHUNKED + b"1\r\nx\r\n0\r\n" + MANY_LINES * 3 + b"\r\n",
+        CHUNKED + b"1;" + b"y" * MAX_HEADER_BYTES * 3,
+    ],
+    ids=["lines", "one line", "interim answers", "trailers", "an extension of a chunk"],
+)
+async def test_a_server_cannot_send_headers_without_end(sent: bytes) -> None:
+    """They are read in one step, in which all other calls wait (measured)."""
+    async with site(lambda *_: sent, then_silent=True) as server, web() as files:
+        with pytest.raises(Unreachable, match="more than 8192 bytes of headers") as refused:
+            await fetched(files, f"http://a.example.com:{server.port}/")
+        await server.gone.wait()
+
+    assert (refused.value.transient, refused.value.everywhere) == (False, False)
+
+
+@system_store_is_openssl
+async def test_the_limit_of_headers_holds_within_encryption(
+    tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    sent = OK.replace(b"\r\n", b"\r\n" + MANY_LINES, 1)
+    async with site(lambda *_: sent, tls) as server, web() as files:
+        with pytest.raises(Unreachable, match="more than 8192 bytes of headers"):
+            await fetched(files, f"https://cdn.example.com:{server.port}/")
+
+
+async def test_headers_up_to_the_limit_and_a_body_of_any_length_are_read() -> None:
+    """A content security policy may have several kilobytes (observed elsewhere)."""
+    begin, end = b"HTTP/1.1 200 OK\r\nX: ", b"\r\nContent-Length: 99999\r\n\r\n"
+    policy = b"y" * (MAX_HEADER_BYTES - len(begin + end))
+    async with (
+        site(lambda *_: begin + policy + end + bytes(99_999)) as server,
+        web() as files,
+        files.get(f"http://a.example.com:{server.port}/") as answer,
+    ):
+        body = b"".join([block async for block in answer.body])
+
+    assert answer.headers["x"] == policy.decode()
+    assert body == bytes(99_999)

@@ -8,8 +8,7 @@ from functools import lru_cache
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim
-        # A forgotten request has no links any more, but a key that was made of them.
-        spelt = [(key or _in_one_spelling(arguments), id) for id, arguments, key in recent]
+from wan_mcp.ledger.fingerprint import Arguments, Fingerprint, one_spelling, spelling_key
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.rules import Lookups

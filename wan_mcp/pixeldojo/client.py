@@ -3,23 +3,34 @@
 Nothing here repeats a request: each call of a method sends one request, or none.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from wan_mcp.errors import CouldNotFindOut, NoKey, NotFound
+from wan_mcp.errors import (
+    NO_FILES_LEFT,
+    CouldNotFindOut,
+    NoKey,
+    NotFound,
+    NotSent,
+    shows_no_files_left,
+)
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.error_statuses import failure
-from wan_mcp.pixeldojo.exchange import Commit, Exchange, Limits, Request
 from wan_mcp.pixeldojo.priority import Priority, RateLimiter
 from wan_mcp.pixeldojo.reply import Reply
+from wan_mcp.pixeldojo.request import Commit, Limits, Request
 from wan_mcp.pixeldojo.tracing import answered, request_span
 from wan_mcp.web import addresses
 
 if TYPE_CHECKING:
-    import httpx
+    from httpx import AsyncBaseTransport
+
+    from wan_mcp.pixeldojo.exchange import Exchange
 
 EXAMPLE_KEY = "your-pixeldojo-key"
 """The placeholder for the key in every configuration that the README offers for copying."""
@@ -45,14 +56,16 @@ class PixelDojo:
         agent: str = "wan-mcp",
         limits: Limits | None = None,
         limiter: RateLimiter | None = None,
-        transport: "httpx.AsyncBaseTransport | None" = None,
+        transport: AsyncBaseTransport | None = None,
     ) -> None:
         self._base = base
         self._key = key
         self._agent = agent
         self._limiter = limiter
         self._loopback = addresses.is_loopback(urlsplit(base).hostname or "")
-        self._exchange = Exchange(limits or Limits(), direct=self._loopback, transport=transport)
+        self._limits = limits or Limits()
+        self._transport = transport
+        self._exchange: Exchange | None = None
 
     def require_key(self) -> None:
         """Raises NoKey if no key is configured, before anything is written or sent."""
@@ -135,7 +148,8 @@ class PixelDojo:
         Free. Raises CouldNotFindOut when no answer came.
         """
         url = f"{self._base}/models/{wire.MODEL}"
-        return await self._exchange.send(Request("GET", url, self._headers(public=True)))
+        request = Request("GET", url, self._headers(public=True))
+        return await self._opened(request).send(request)
 
     async def resolution_is_number(self) -> bool:
         """Whether the published schema has the resolution as a number. Free and public."""
@@ -144,7 +158,8 @@ class PixelDojo:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._exchange.aclose()
+        if self._exchange is not None:
+            await self._exchange.aclose()
 
     async def _send(
         self,
@@ -177,12 +192,32 @@ class PixelDojo:
         return reply
 
     async def _limited(self, request: Request, priority: Priority | None) -> Reply:
+        exchange = self._opened(request)
         if priority is None or self._limiter is None:
-            return await self._exchange.send(request)
+            return await exchange.send(request)
         await self._limiter.acquire(priority)
-        reply = await self._exchange.send(request)
+        reply = await exchange.send(request)
         await self._limiter.observe(reply, paid=request.paid)
         return reply
+
+    def _opened(self, request: Request) -> Exchange:
+        """The connections. The first request imports httpx: what the ledger answers needs none.
+
+        Raises:
+            NotSent, CouldNotFindOut: no file can be opened now, so nothing was sent.
+        """
+        if self._exchange is None:
+            try:
+                from wan_mcp.pixeldojo.exchange import Exchange
+            except OSError as exc:
+                if not shows_no_files_left(exc):
+                    raise
+                kind = NotSent if request.paid else CouldNotFindOut
+                raise kind(f"The request was not sent ({NO_FILES_LEFT}).") from exc
+            self._exchange = Exchange(
+                self._limits, direct=self._loopback, transport=self._transport
+            )
+        return self._exchange
 
     def _headers(self, public: bool) -> dict[str, str]:
         # Not in `_send`, so that an error report with the local variables of `_send` holds no key.

@@ -14,6 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from wan_mcp.errors import WanError
 from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
@@ -216,9 +217,15 @@ def portable_schema(model: type[BaseModel]) -> dict[str, Any]:
     return deepcopy(_portable(model))  # the caller may change its copy
 
 
+class _Schema(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        """A default as JSON. Ours are that already; the original takes 5 ms for all of them."""
+        return dft
+
+
 @cache
 def _portable(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(schema_generator=_Schema)
     plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
     for name in ("$defs", "description"):
         plain.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import anyio
@@ -111,9 +112,7 @@ class JobFiles:
 
 def can_inspect() -> bool:
     """Whether saved videos can be inspected: whether the extra `media` is installed."""
-    from wan_mcp.inputs.probe import available
-
-    return available()
+    return find_spec("av") is not None  # `inputs.probe` knows it too, and takes 5 ms to import
 
 
 def video_type(content: bytes | bytearray, declared: str) -> str | None:

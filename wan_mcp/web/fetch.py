@@ -18,10 +18,17 @@ from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
 
 import anyio
 import anyio.lowlevel
+import httpcore
 import httpx
 
 from wan_mcp import logs
 from wan_mcp.web import addresses
+from wan_mcp.web.header_limit import (
+    MAX_HEADER_BYTES,
+    HeadersTooLong,
+    LimitedBackend,
+    LimitedStream,
+)
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Returns the addresses of a host name for a port; raises socket.gaierror."""
@@ -191,7 +198,9 @@ class Web:
         self._transport = self._transport or _open()
         # A server may send a header byte by byte, and each byte would restart the read limit.
         with anyio.fail_after(self._connect_seconds + (self._timeout.read or 0.0)):
-            return await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(request)
+        _renew_limit(response)
+        return response
 
 
 class Lookup:
@@ -281,6 +290,7 @@ async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     tiny = 0
     try:
         async for block in response.stream:
+            _renew_limit(response)
             tiny += len(block) < _TINY_BYTES
             # One read of the socket may bring thousands of blocks of a byte each. Without these
             # lines nothing else would run until the last of them (3 s, measured).
@@ -290,6 +300,12 @@ async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
             yield block
     except _BROKEN as exc:
         raise _no_answer(exc) from exc
+
+
+def _renew_limit(response: httpx.Response) -> None:
+    stream = response.extensions["network_stream"]
+    assert isinstance(stream, LimitedStream)
+    stream.renew()
 
 
 async def _drop(response: httpx.Response) -> None:
@@ -303,6 +319,8 @@ def _no_answer(exc: Exception) -> Unreachable:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Unreachable("its certificate is not trusted on this machine")
+        if isinstance(cause, HeadersTooLong):
+            return Unreachable(f"its server sends more than {MAX_HEADER_BYTES} bytes of headers")
         cause = cause.__cause__ or cause.__context__
     if isinstance(exc, httpx.TimeoutException | TimeoutError):
         return Unreachable("it does not answer in time", transient=True)
@@ -315,10 +333,16 @@ def _open() -> httpx.AsyncHTTPTransport:
     import truststore  # the operating system's trust store, as for the API
 
     logs.quiet()
-    return httpx.AsyncHTTPTransport(
-        verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        limits=httpx.Limits(max_keepalive_connections=0),
+    trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    transport = httpx.AsyncHTTPTransport(verify=trust)
+    # httpx has no public way to open its connections with a backend of ours.
+    transport._pool = httpcore.AsyncConnectionPool(
+        ssl_context=trust,
+        max_connections=None,
+        max_keepalive_connections=0,
+        network_backend=LimitedBackend(),
     )
+    return transport
 
 
 async def _system_resolver(host: str, port: int) -> list[str]:

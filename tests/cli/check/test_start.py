@@ -110,7 +110,7 @@ async def test_a_server_without_a_key_opens_no_ledger_by_itself(
     monkeypatch.setattr(app_module, "OPEN_AFTER_SECONDS", 0)
     settings = Settings.read({"WAN_MCP_DATA_DIR": str(tmp_path / "data")})
     async with anyio.create_task_group() as tasks:
-        app = App(settings, tasks, Clock(), None, local=True)
+        app = App(settings, tasks, Clock(), None, agent="test", local=True)
         await app.run()
         tasks.cancel_scope.cancel()
 

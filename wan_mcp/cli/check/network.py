@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from wan_mcp.cli.check.findings import Finding, Report, broken, note, ok
 from wan_mcp.errors import NoKey, RateLimited, Unauthorized, WanError
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.exchange import Limits
+from wan_mcp.pixeldojo.request import Limits
 from wan_mcp.pixeldojo.proxies import proxy_for
 from wan_mcp.wording import counted, duration
 
