@@ -13,12 +13,13 @@ import httpx
 import pytest
 import respx
 
+from wan_mcp.cli.check import entries
 from wan_mcp.cli.check.check import Check
 from wan_mcp.cli.check.findings import Finding, Report, State, for_person
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import NotStarted, Started
 from wan_mcp.cli.commands import _parsed, run
-from wan_mcp.cli.hosts.catalogue import HOSTS, Folders
+from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Program
 from wan_mcp.cli.hosts.change import this_program
 from wan_mcp.ledger import record
 from wan_mcp.ledger.sqlite import guard
@@ -349,6 +350,32 @@ async def test_only_this_installation_is_started_and_it_gets_no_key(case: Case) 
     assert command == [this_program().command]
     assert GOOD not in environment.values()
     assert not environment.keys() & {"PIXELDOJO_API_KEY", "WAN_MCP_ENV_FILE", "WAN_MCP_DATA_DIR"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts"),
+    [
+        (["-m", "wan_mcp"], 1),
+        (["-P", "-u", "-m", "wan_mcp"], 1),
+        ([], 0),
+        (["-m", "wan_mcp", "http"], 0),
+        (["-m", "another"], 0),
+        (["-c", "print()"], 0),
+    ],
+)
+async def test_python_itself_is_started_only_for_the_module_of_this_program(
+    case: Case, monkeypatch: pytest.MonkeyPatch, arguments: list[str], starts: int
+) -> None:
+    """Also where this installation has no script beside its Python (ours)."""
+    by_module = Program(sys.executable, ("-P", "-m", "wan_mcp"))
+    monkeypatch.setattr(entries, "this_program", lambda: by_module)
+    file = case.entry("cursor", sys.executable)
+    settings = json.loads(file.read_text())
+    settings["mcpServers"]["wan-mcp"]["args"] = arguments
+    file.write_text(json.dumps(settings))
+    await case.run()
+
+    assert len(case.starts) == starts
 
 
 async def test_equal_entries_of_two_hosts_are_started_once(case: Case) -> None:
