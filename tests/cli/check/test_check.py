@@ -301,7 +301,7 @@ async def test_data_say_the_same_as_the_lines(case: Case) -> None:
     assert data["ok"] is True
     for each, line in zip(data["findings"], lines, strict=False):
         assert line.split()[:2] == [each["state"], each["check"]]
-        assert each["found"] in line
+        assert f"{each['found']} {each['next']}".strip() in line
     assert cursor["figures"]["tools"] == 4
     assert cursor["figures"]["seconds"] == 0.1
 
