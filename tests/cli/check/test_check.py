@@ -250,6 +250,7 @@ ROWS = [
     (rate_limited, "key", "note", "could not be tried", 0),
     (vendor_down, "api", "note", "HTTP 503: PixelDojo has a fault", 0),
     (vendor_down, "key", "note", "is good is not known", 0),
+    (login_page, "api", "note", "A web page came from", 0),
     (login_page, "key", "note", "is good is not known", 0),
     (clock_behind, "clock", "note", "1 h 59 min behind PixelDojo's", 0),
     (other_program, "cursor", "note", "starts another program", 0),
