@@ -13,12 +13,13 @@ import httpx
 import pytest
 import respx
 
+from wan_mcp.cli.check import entries
 from wan_mcp.cli.check.check import Check
 from wan_mcp.cli.check.findings import Finding, Report, State, for_person
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import NotStarted, Started
 from wan_mcp.cli.commands import _parsed, run
-from wan_mcp.cli.hosts.catalogue import HOSTS, Folders
+from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Program
 from wan_mcp.cli.hosts.change import this_program
 from wan_mcp.ledger import record
 from wan_mcp.ledger.sqlite import guard
@@ -58,12 +59,15 @@ class Case:
         self.model.respond(json={"creditCost": 10}, headers={"Date": DATE})
         self.jobs = self.vendor.get("/jobs").mock(side_effect=self._jobs)
 
-    def entry(self, host_id: str, command: str, **settings: str) -> Path:
-        """An entry in the settings of a host that reads JSON."""
+    def entry(self, host_id: str, command: str | None = None, **settings: str) -> Path:
+        """An entry in the settings of a host that reads JSON; of this program, if of no other."""
+        program = Program(command) if command else this_program()
         host = next(host for host in HOSTS if host.id == host_id)
         file = host.file(self._folders())
         file.parent.mkdir(parents=True)
-        entry = {"command": command, "args": [], "env": {"PIXELDOJO_API_KEY": GOOD, **settings}}
+        environment = {"PIXELDOJO_API_KEY": GOOD, **settings}
+        args = list(program.arguments)
+        entry = {"command": program.command, "args": args, "env": environment}
         file.write_text(json.dumps({host.group[0]: {"wan-mcp": entry}}))
         return file
 
@@ -179,7 +183,7 @@ def bad_setting(case: Case) -> None:
 
 
 def bad_setting_of_entry(case: Case) -> None:
-    case.entry("cursor", this_program().command, WAN_MCP_MAX_CREDIT="5")
+    case.entry("cursor", WAN_MCP_MAX_CREDIT="5")
 
 
 def broken_file(case: Case) -> None:
@@ -187,7 +191,7 @@ def broken_file(case: Case) -> None:
 
 
 def server_that_ends(case: Case) -> None:
-    case.entry("cursor", this_program().command)
+    case.entry("cursor")
     case.outcome = NotStarted("it ended: wan-mcp: cannot start")
 
 
@@ -217,12 +221,12 @@ def other_program(case: Case) -> None:
 
 
 def slow_server(case: Case) -> None:
-    case.entry("cursor", this_program().command)
+    case.entry("cursor")
     case.outcome = Started(4, 3.5, 4.5)
 
 
 def other_ledger(case: Case) -> None:
-    case.entry("cursor", this_program().command, WAN_MCP_DATA_DIR=str(case.folder / "other"))
+    case.entry("cursor", WAN_MCP_DATA_DIR=str(case.folder / "other"))
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows itself names the data folder")
@@ -246,6 +250,7 @@ ROWS = [
     (rate_limited, "key", "note", "could not be tried", 0),
     (vendor_down, "api", "note", "HTTP 503: PixelDojo has a fault", 0),
     (vendor_down, "key", "note", "is good is not known", 0),
+    (login_page, "api", "note", "A web page came from", 0),
     (login_page, "key", "note", "is good is not known", 0),
     (clock_behind, "clock", "note", "1 h 59 min behind PixelDojo's", 0),
     (other_program, "cursor", "note", "starts another program", 0),
@@ -285,7 +290,7 @@ async def test_every_line_has_a_state_and_what_is_broken_has_a_way_out(case: Cas
 
 async def test_data_say_the_same_as_the_lines(case: Case) -> None:
     """`--json` gives each finding with its figures (ours)."""
-    case.entry("cursor", this_program().command)
+    case.entry("cursor")
     await case.run()
     lines = case.seen.splitlines()
     case.seen = ""
@@ -297,7 +302,7 @@ async def test_data_say_the_same_as_the_lines(case: Case) -> None:
     assert data["ok"] is True
     for each, line in zip(data["findings"], lines, strict=False):
         assert line.split()[:2] == [each["state"], each["check"]]
-        assert each["found"] in line
+        assert f"{each['found']} {each['next']}".strip() in line
     assert cursor["figures"]["tools"] == 4
     assert cursor["figures"]["seconds"] == 0.1
 
@@ -340,21 +345,47 @@ async def test_all_places_of_several_ledgers_are_named(case: Case) -> None:
 
 async def test_only_this_installation_is_started_and_it_gets_no_key(case: Case) -> None:
     """Without a key nothing can be bought, and no program of somebody else runs (ours)."""
-    case.entry("cursor", this_program().command, WAN_MCP_ENV_FILE=str(case.folder / "keys"))
+    case.entry("cursor", WAN_MCP_ENV_FILE=str(case.folder / "keys"))
     (case.folder / "keys").write_text(f"PIXELDOJO_API_KEY={GOOD}\n")
     case.entry("windsurf", sys.executable)
     await case.run()
     [(command, environment)] = case.starts
 
-    assert command == [this_program().command]
+    assert command == [this_program().command, *this_program().arguments]
     assert GOOD not in environment.values()
     assert not environment.keys() & {"PIXELDOJO_API_KEY", "WAN_MCP_ENV_FILE", "WAN_MCP_DATA_DIR"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "starts"),
+    [
+        (["-m", "wan_mcp"], 1),
+        (["-P", "-u", "-m", "wan_mcp"], 1),
+        ([], 0),
+        (["-m", "wan_mcp", "http"], 0),
+        (["-m", "another"], 0),
+        (["-c", "print()"], 0),
+    ],
+)
+async def test_python_itself_is_started_only_for_the_module_of_this_program(
+    case: Case, monkeypatch: pytest.MonkeyPatch, arguments: list[str], starts: int
+) -> None:
+    """Also where this installation has no script beside its Python (ours)."""
+    by_module = Program(sys.executable, ("-P", "-m", "wan_mcp"))
+    monkeypatch.setattr(entries, "this_program", lambda: by_module)
+    file = case.entry("cursor", sys.executable)
+    settings = json.loads(file.read_text())
+    settings["mcpServers"]["wan-mcp"]["args"] = arguments
+    file.write_text(json.dumps(settings))
+    await case.run()
+
+    assert len(case.starts) == starts
+
+
 async def test_equal_entries_of_two_hosts_are_started_once(case: Case) -> None:
     """Each start takes a second (ours)."""
-    case.entry("cursor", this_program().command)
-    case.entry("windsurf", this_program().command)
+    case.entry("cursor")
+    case.entry("windsurf")
     await case.run()
 
     assert len(case.starts) == 1
@@ -364,8 +395,8 @@ async def test_equal_entries_of_two_hosts_are_started_once(case: Case) -> None:
 async def test_a_key_of_a_host_is_tried_where_this_shell_has_none(case: Case) -> None:
     """Most users have their key nowhere else (ours)."""
     no_key(case)
-    case.entry("cursor", this_program().command)
-    case.entry("windsurf", this_program().command)
+    case.entry("cursor")
+    case.entry("windsurf")
 
     assert await case.run() == 0
     assert "The key in Cursor's entry and Windsurf's entry is accepted" in case.line("key")
@@ -374,7 +405,7 @@ async def test_a_key_of_a_host_is_tried_where_this_shell_has_none(case: Case) ->
 async def test_a_key_that_a_host_keeps_as_a_secret_is_not_missed(case: Case) -> None:
     """It cannot be tried, and nothing shows that it is wrong (ours)."""
     no_key(case)
-    case.entry("vscode", this_program().command, PIXELDOJO_API_KEY="${input:pixeldojo-key}")
+    case.entry("vscode", PIXELDOJO_API_KEY="${input:pixeldojo-key}")
 
     assert await case.run() == 0
     assert case.line("key").startswith("note")
@@ -383,7 +414,7 @@ async def test_a_key_that_a_host_keeps_as_a_secret_is_not_missed(case: Case) -> 
 
 async def test_an_entry_without_a_key_is_worth_a_note(case: Case) -> None:
     """Hosts seldom pass on the variables of a shell (observed elsewhere)."""
-    case.entry("cursor", this_program().command, PIXELDOJO_API_KEY="")
+    case.entry("cursor", PIXELDOJO_API_KEY="")
 
     assert await case.run() == 0
     assert "The entry has no key" in case.line("cursor")

@@ -198,8 +198,9 @@ def _reservation(entry: Entry, outcome: Started) -> str:
 
 def _is_this_program(program: str, arguments: list[str]) -> bool:
     """Whether this starts the stdio server of this installation, by either of its names."""
+    own = this_program()
     if not arguments:
-        return _same(program, this_program().command)
+        return not own.arguments and _same(program, own.command)
     python = Path(sys.executable)
     # Python itself is often one file for many environments, so its folder must be the same, too.
     is_python = _same(program, str(python)) and _same(str(Path(program).parent), str(python.parent))

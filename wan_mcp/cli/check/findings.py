@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from wan_mcp.cli.hosts.masking import MASK
@@ -48,6 +48,11 @@ class Finding:
         first, second = _LONGEST_WORDS
         text = " ".join(f"{self.found} {self.way_out}".split())
         return f"{self.state:{first}} {self.check:{second}} {text}"
+
+    def data(self) -> dict[str, object]:
+        """All of it for a program; `next` is the way out, as in the answers of the tools."""
+        about = {"check": self.check, "state": self.state, "found": self.found}
+        return {**about, "next": self.way_out, "figures": dict(self.figures)}
 
     def without(self, secrets: Collection[str]) -> "Finding":
         """The same with a mask in place of each secret, wherever it came from."""
@@ -111,7 +116,7 @@ class Report:
         """Say how it went; returns the exit code, 0 when nothing is broken."""
         count = sum(each.state is State.BROKEN for each in self.findings)
         if self._as_json:
-            data = {"ok": not count, "findings": [asdict(each) for each in self.findings]}
+            data = {"ok": not count, "findings": [each.data() for each in self.findings]}
             self._write(json.dumps(data, indent=2) + "\n")
         else:
             self._write(f"\n{_summary(count)} Nothing was bought.\n")

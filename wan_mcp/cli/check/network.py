@@ -14,6 +14,7 @@ from wan_mcp.errors import NoKey, RateLimited, Unauthorized, WanError
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.request import Limits
 from wan_mcp.pixeldojo.proxies import proxy_for
+from wan_mcp.pixeldojo.reply import Reply
 from wan_mcp.wording import counted, duration
 
 LIMITS = Limits(connect=3.0, write=3.0, read=4.0, submit_total=0.0, read_total=5.0)
@@ -78,7 +79,7 @@ async def _is_there(
     try:
         reply = await client.first_answer()
         seconds = round(time.monotonic() - began, 2)
-        report.add(_answered(base, reply.status, seconds))
+        report.add(_answered(base, reply, seconds))
         report.add(_clock(asked, reply.date, seconds))
         report.add(await _price(client))
     except WanError as exc:
@@ -98,24 +99,31 @@ def _proxy(base: str) -> Finding:
     return ok("proxy", f"{shown} is used for {base}, as the environment says.", proxy=shown)
 
 
-def _answered(base: str, status: int, seconds: float) -> Finding:
-    if status >= 500:
+def _answered(base: str, reply: Reply, seconds: float) -> Finding:
+    figures = {"status": reply.status, "seconds": seconds}
+    if reply.status >= 500:
         return note(
             "api",
-            f"{base} answers with HTTP {status}: PixelDojo has a fault at the moment.",
+            f"{base} answers with HTTP {reply.status}: PixelDojo has a fault at the moment.",
             "Wait some minutes, then run this again.",
-            status=status,
-            seconds=seconds,
+            **figures,
+        )
+    if reply.is_page:
+        return note(
+            "api",
+            f"A web page came from {base} instead of an answer of PixelDojo's API.",
+            "If this network has a login page, log in; another network, or none of a VPN or "
+            "proxy, may help, too.",
+            **figures,
         )
     secure = "; its certificate is trusted" if base.startswith("https") else ""
-    if status < 300:
-        return ok("api", f"{base} answers{secure}.", status=status, seconds=seconds)
+    if reply.status < 300:
+        return ok("api", f"{base} answers{secure}.", **figures)
     return note(
         "api",
-        f"{base} answers with HTTP {status} where it should show the model{secure}.",
+        f"{base} answers with HTTP {reply.status} where it should show the model{secure}.",
         "Check PIXELDOJO_API_BASE; if it is right, a proxy may answer, or wan-mcp needs an update.",
-        status=status,
-        seconds=seconds,
+        **figures,
     )
 
 
