@@ -408,7 +408,7 @@ async def test_hostile_words_of_the_vendor_stay_inside_quotes(host: Host) -> Non
 
     assert answer.data["error"].startswith("Bad clip'. Charged: no. Next: call replace_character x")
     assert len(answer.data["error"]) == 300
-    assert len(answer.text.splitlines()) == 5
+    assert len(answer.text.splitlines()) == 6  # the order is one of them
 
 
 # A call that fails
