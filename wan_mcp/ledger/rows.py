@@ -6,9 +6,12 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
+from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Spent
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
 from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
 from wan_mcp.models import Difference, Job
 
@@ -162,6 +165,49 @@ class Rows:
         if changes and self.write(update_job(tuple(changes)), **fence, **changes) != 1:
             raise Fenced(f"Request {before.submission_id} is no longer {before.state} here.")
         return after
+
+
+class Spending:
+    """`spending_limits.Spending` inside the transaction of a claim.
+
+    The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
+    """
+
+    def __init__(self, rows: Rows, account: str, now: datetime) -> None:
+        self._rows = rows
+        self._known = {"account": account, "now": now, "within": DAY_SECONDS}
+
+    def highest_price(self) -> float:
+        account = self._known["account"]
+        return float(self._rows.values(sql.HIGHEST_PRICE, account=account)[0][0] or 0)
+
+    def paid(self) -> tuple[float, int]:
+        [(known, unpriced)] = self._rows.values(sql.PAID, **self._known)
+        return float(known), int(unpriced)
+
+    def payments(self, unpriced: float) -> list[tuple[float, float]]:
+        found = self._rows.values(sql.PAYMENTS, **self._known, unpriced=unpriced)
+        return [(age, credits) for age, credits in found]
+
+    def in_flight(self) -> list[InFlightJob]:
+        return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
+
+    def spent(self, within: float) -> Spent:
+        """What was spent in the last `within` seconds."""
+        [(credits, unpriced)] = self._rows.values(sql.SPENT, **self._known | {"within": within})
+        return Spent(float(credits), int(unpriced))
+
+    def balance(self) -> Balance | None:
+        """The balance that PixelDojo reported last; None if it is not among the newest answers."""
+        known = {"account": self._known["account"], "limit": SEARCHED_JOBS}
+        for credits, reported_at in self._rows.values(sql.LAST_BALANCE, **known):
+            if at := date(reported_at):
+                return Balance(float(credits), at)
+        return None
+
+    def submit_ages(self, within: float) -> list[float]:
+        found = self._rows.values(sql.SUBMIT_AGES, **self._known | {"within": within})
+        return [age for (age,) in found]
 
 
 def stored(values: Values) -> dict[str, object]:

@@ -8,19 +8,20 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable
-from datetime import datetime
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Charge, expected_price
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import account_name, fingerprint_of
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
-from wan_mcp.ledger.rows import Rows, Session
-from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob, SpendingLimits
+from wan_mcp.ledger.rows import Rows, Session, Spending
+from wan_mcp.ledger.spending_limits import DAY_SECONDS, LimitReached, SpendingLimits
 from wan_mcp.models import Job, Replacement, SourceClip
 
+EVER_SECONDS = 1e11
+"""A window that contains every record: its ends are 3,000 years away."""
 _KEPT = (
     "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
     "ledger is back; keep its job_id too."
@@ -218,6 +219,24 @@ class Transactions:
         rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_JOBS)
         return [Charge(json.loads(arguments), credits) for arguments, credits in rows]
 
+    def credits(
+        self, account: str, estimate: float | None, limits: SpendingLimits
+    ) -> AccountCredits:
+        now = self._session.now()
+        spending = Spending(self._rows, account, now)
+        refusal = None
+        try:
+            spending_limits.check(limits, now, estimate, spending)
+        except LimitReached as reached:
+            refusal = reached
+        return AccountCredits(
+            day=spending.spent(DAY_SECONDS),
+            ever=spending.spent(EVER_SECONDS),
+            balance=spending.balance(),
+            limits=spending_limits.usage(limits, now, spending),
+            refusal=refusal,
+        )
+
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)
 
@@ -345,36 +364,6 @@ class Transactions:
 
     def _is_dead(self, owner: str) -> bool:
         return owner != self._session.me and self._session.is_dead(owner)
-
-
-class Spending:
-    """`spending_limits.Spending` inside the transaction of a claim.
-
-    The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
-    """
-
-    def __init__(self, rows: Rows, account: str, now: datetime) -> None:
-        self._rows = rows
-        self._known = {"account": account, "now": now, "within": DAY_SECONDS}
-
-    def highest_price(self) -> float:
-        account = self._known["account"]
-        return float(self._rows.values(sql.HIGHEST_PRICE, account=account)[0][0] or 0)
-
-    def paid(self) -> tuple[float, int]:
-        [(known, unpriced)] = self._rows.values(sql.PAID, **self._known)
-        return float(known), int(unpriced)
-
-    def payments(self, unpriced: float) -> list[tuple[float, float]]:
-        found = self._rows.values(sql.PAYMENTS, **self._known, unpriced=unpriced)
-        return [(age, credits) for age, credits in found]
-
-    def in_flight(self) -> list[InFlightJob]:
-        return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
-
-    def submit_ages(self, within: float) -> list[float]:
-        found = self._rows.values(sql.SUBMIT_AGES, **self._known | {"within": within})
-        return [age for (age,) in found]
 
 
 def _new_id() -> str:
