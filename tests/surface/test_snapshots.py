@@ -8,10 +8,8 @@ from mcp.types import ListToolsResult
 
 from tests.snapshots import COMMAND, SENTENCES, TOOLS, list_tools, sentences_txt, tools_json
 
-MAX_TOOL_LIST_BYTES = 8_600
-"""8,000 before a program could read when to repeat a call, which limit stands against it, whether
-the job cost credits, and which job of a list is which: eleven fields, those of a limit only in the
-schema of the paid tool. 8,300 before it could read in what a saved video is not as ordered."""
+MAX_TOOL_LIST_BYTES = 11_000
+"""8,600 before there was check_credits (ours)."""
 TOOLS_CHANGED = (
     f"tools/list is no longer the reviewed one in {TOOLS.name}. It is the contract with every host "
     "and model: a renamed field or a new requirement breaks clients, and descriptions steer "

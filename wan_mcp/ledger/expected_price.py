@@ -93,7 +93,7 @@ def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> E
     """The price to expect of a request, with what makes it doubtful as an upper limit.
 
     If the last job of some size cost more than the page names for that size, the page is out of
-    date. Then only what a job of the same kind was charged says what this one costs.
+    date. Then only a later charge of a job like this one says what this one costs.
 
     Args:
         charges: of the account, newest first.
@@ -103,19 +103,19 @@ def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> E
     expected = expected_price(page(kind.seconds, str(kind.lines)), wanted, charges)
     if expected.named == 0:
         return replace(expected, doubt=_NAMES_ZERO)
-    newest: dict[_Kind, float] = {}
-    for charge in charges:
-        newest.setdefault(_Kind.of(charge.arguments), charge.credits)
-    if expected.named is None or kind in newest:
-        return expected
-    for other, cost in newest.items():
-        named = page(other.seconds, str(other.lines))
-        if other.options == kind.options and named is not None and cost > named + _ROUNDING:
-            return replace(expected, doubt=_too_low(other, cost, named))
+    newest: set[_Kind] = set()
+    for charge in charges if expected.named is not None else ():
+        other = _Kind.of(charge.arguments)
+        if other == kind:
+            break
+        named = None if other in newest else page(other.seconds, str(other.lines))
+        newest.add(other)
+        if other.options == kind.options and named is not None and charge.credits > named + _EQUAL:
+            return replace(expected, doubt=_too_low(other, charge.credits, named))
     return expected
 
 
-_ROUNDING = 1e-6
+_EQUAL = 1e-6
 """Credits by which two prices may differ that are equal."""
 _NAMES_ZERO = "PixelDojo's model page names 0 credits, which is hardly the price of a paid job."
 

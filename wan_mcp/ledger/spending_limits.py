@@ -68,7 +68,8 @@ class LimitReached(Refused):
 
     code = "limit_reached"
     advice = (
-        "Tell the user. Only the operator of this server can change the setting; no argument can."
+        "Tell the user. Only the operator of this server can change the setting; no argument can. "
+        "check_credits shows each limit."
     )
 
     def __init__(

@@ -168,6 +168,18 @@ class Arguments(BaseModel):
         }
 
 
+VideoDuration = Annotated[
+    int,
+    whole_number(1, 15),
+    Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
+]
+Lines = Annotated[
+    Resolution | None,
+    LINES,
+    Field(description="480 (default) or 720.", json_schema_extra={"default": "480"}),
+]
+
+
 class ReplaceCharacter(Arguments):
     """The nine documented parameters of wan-2.2-replace."""
 
@@ -177,16 +189,8 @@ class ReplaceCharacter(Arguments):
         URL,
         Field(description="Public http(s) URL of a picture of the new character."),
     ]
-    video_duration: Annotated[
-        int,
-        whole_number(1, 15),
-        Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
-    ] = 5
-    resolution: Annotated[
-        Resolution | None,
-        LINES,
-        Field(description="480 (default) or 720.", json_schema_extra={"default": "480"}),
-    ] = None
+    video_duration: VideoDuration = 5
+    resolution: Lines = None
     refert_num: Annotated[
         int | None,
         whole_number(1, 10),
@@ -249,6 +253,20 @@ class ListJobs(Arguments):
         ),
     ] = None
     limit: Annotated[int, whole_number(1, 50), Field(description="1 to 50, default 10.")] = 10
+
+
+class CheckCredits(Arguments):
+    """The size of the job whose price is asked for."""
+
+    video_duration: VideoDuration = 5
+    resolution: Lines = None
+
+    def replacement(self) -> Replacement:
+        """A job of that size, which nobody wants yet."""
+        lines: Resolution = self.resolution or "480"
+        return Replacement(
+            video="", character_image="", seconds=self.video_duration, resolution=lines
+        )
 
 
 A = TypeVar("A", bound=Arguments)
