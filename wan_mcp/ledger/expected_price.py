@@ -122,8 +122,10 @@ _NAMES_ZERO = "PixelDojo's model page names 0 credits, which is hardly the price
 
 def _too_low(other: "_Kind", cost: float, named: float) -> str:
     return (
-        f"PixelDojo's model page cannot be relied on: a job of {other.seconds} s at {other.lines} "
-        f"lines cost {counted(cost, 'credit')}, and it names {counted(named, 'credit')} for that."
+        f"The last job of {other.seconds} s at {other.lines} lines cost "
+        f"{counted(cost, 'credit')}, although PixelDojo's model page names "
+        f"{counted(named, 'credit')} for it: the page may be out of date, and this job may cost "
+        "more than it names."
     )
 
 
