@@ -1,6 +1,7 @@
 """What the ledger knows about an account's credits, on every engine, and about each limit."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ JOB, DAY, FLIGHT, MINUTE = (each.setting for each in settings_of(SpendingLimits(
 LIMITS = SpendingLimits(50, 100, 5, 6)
 
 
-async def bought(ledger: Ledger, number: int, **answer: float | None) -> str:
+async def bought(ledger: Ledger, number: int, **answer: Any) -> str:
     """A job in flight, and what PixelDojo's answer to its submit said. Returns its id."""
     record = await claimed(ledger, wanted(number), 2)
     await ledger.commit_sending(record)

@@ -54,7 +54,7 @@ Open = Callable[..., Awaitable[Desk]]
 async def opened(time: VirtualTime, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens a desk on a new ledger."""
     async with anyio.create_task_group() as ending:
-        ends = []
+        ends: list[Callable[[], Awaitable[None]]] = []
 
         async def opened(key: str = KEY) -> Desk:
             vendor = respx.MockRouter(base_url=BASE, assert_all_called=False)

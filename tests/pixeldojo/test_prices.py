@@ -11,7 +11,7 @@ from wan_mcp.pixeldojo.prices import MAX_ROWS, published_price
 
 SHORT, LONG = (5, "480"), (10, "720")
 BY_LINES = {"480": 2, "720": 3.5}
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"video_duration": 5, "resolution": "480", "amount": 10},
     {"video_duration": 10, "resolution": 720, "amount": 35},
 ]

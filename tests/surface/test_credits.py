@@ -64,7 +64,7 @@ async def check(client: Client, **size: Any) -> dict[str, Any]:
     """The data of the answer, which is never an error and whose text says the same."""
     result = await client.call_tool("check_credits", size)
     (block,) = result.content
-    data = result.structured_content
+    data: dict[str, Any] | None = result.structured_content
 
     assert not result.is_error
     assert data is not None
@@ -77,8 +77,10 @@ async def check(client: Client, **size: Any) -> dict[str, Any]:
 async def buy(client: Client, sandbox: Sandbox, seed: int, **size: Any) -> dict[str, Any]:
     links = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
     result = await client.call_tool("replace_character", {**links, **size, "seed": seed})
+    data: dict[str, Any] | None = result.structured_content
     assert not result.is_error
-    return result.structured_content or {}
+    assert data is not None
+    return data
 
 
 def limit(data: dict[str, Any], name: str) -> dict[str, Any]:

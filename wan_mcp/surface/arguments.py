@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
@@ -150,8 +150,12 @@ class Arguments(BaseModel):
     Null, "" and "null" mean "left out", although the schema does not offer them: models and forms
     fill every argument with something. An argument that is none of ours and cannot be meant as one
     is the host's own, and is ignored.
+
+    Attributes:
+        needs_key: whether the call is about an account, and so needs an API key.
     """
 
+    needs_key: ClassVar[bool] = True
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
@@ -258,6 +262,7 @@ class ListJobs(Arguments):
 class CheckCredits(Arguments):
     """The size of the job whose price is asked for."""
 
+    needs_key = False
     video_duration: VideoDuration = 5
     resolution: Lines = None
 

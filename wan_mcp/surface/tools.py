@@ -57,7 +57,6 @@ class WanTool(Tool):
     calls: Calls
     loopback: bool
     paid: bool
-    needs_key: bool
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -65,7 +64,7 @@ class WanTool(Tool):
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
             given = read_arguments(self.arguments, arguments, loopback=self.loopback)
-            call = self.calls.open(context, needs_key=self.needs_key)
+            call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
             if isinstance(result, InputRequiredResult):
                 return result
@@ -179,7 +178,6 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             calls=calls,
             loopback=loopback,
             paid=not hints.read_only_hint,
-            needs_key=answers is not CreditOverview,
         )
 
     asks_pixeldojo, reads_ledger, spends = _hints()
