@@ -202,6 +202,16 @@ async def test_price_is_read_anew_for_each_question_and_submits_use_what_was_rea
     assert (await desk.price.read()).of_every_job == 30
 
 
+async def test_each_report_names_the_price_of_its_moment(opened: Open) -> None:
+    """A page that was read minutes ago for a submit is no answer (ours)."""
+    desk = await opened()
+    answers(desk.vendor)
+    await desk.price.read()
+    desk.vendor.get(MODEL).respond(json={"creditCost": 20})
+
+    assert (await desk.report()).price.up_to == 20
+
+
 async def test_page_that_cannot_be_read_now_has_no_price_now(opened: Open) -> None:
     """An outdated price is no answer to a question; a submit may go on with it for minutes."""
     desk = await opened()
