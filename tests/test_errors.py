@@ -1,11 +1,13 @@
 """The error tree: what each error says about the charge and the next step."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from wan_mcp import errors
 from wan_mcp.errors import (
     SOON_SECONDS,
     Busy,
+    Code,
     CouldNotFindOut,
     NotFound,
     NotSent,
@@ -79,6 +82,41 @@ def test_every_error_answers_what_charged_repeat_and_next(error_class: type[WanE
 def test_every_code_is_used_once() -> None:
     """Programs distinguish the errors by it (ours)."""
     assert len({error_class.code for error_class in CLASSES}) == len(CLASSES)
+
+
+def test_every_code_that_is_produced_is_published_and_the_other_way_round() -> None:
+    """A program that knows the published ones knows all that can come (ours)."""
+    made = raised_classes()
+    defects = {defect_result("tool", paid=paid).code for paid in (False, True)}
+    produced = {error_class.code for error_class in every_error() if made & lineage(error_class)}
+
+    assert {type(error_class.code) for error_class in every_error()} == {Code}
+    assert defects == {Code.INTERNAL_ERROR}
+    assert produced | defects == set(Code)
+
+
+def raised_classes() -> set[str]:
+    """The names of all classes of which some module of the program makes an instance."""
+    root = Path(wan_mcp.__file__).parent
+    trees = [ast.parse(path.read_text("utf-8")) for path in root.rglob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+
+
+def lineage(error_class: type[WanError]) -> set[str]:
+    """The name of a class, and those of the classes made from it."""
+    below = (lineage(child) for child in error_class.__subclasses__())
+    return {error_class.__name__}.union(*below)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_code_is_explained_in_one_sentence(code: Code) -> None:
+    """In plain words, and not by itself (ours)."""
+    assert code.explanation[0].isupper()
+    assert code.explanation.endswith(".")
+    assert code.explanation.isascii()
+    assert 20 < len(code.explanation) < 120
+    assert str(code).replace("_", " ") not in code.explanation.lower()
 
 
 @each_class

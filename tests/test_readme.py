@@ -34,7 +34,7 @@ from wan_mcp.data_folder import data_places
 from wan_mcp.inputs.preflight import UnusableInput
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.spending_limits import LimitReached
-from wan_mcp.models import JobLine, JobResult, JobStatus
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.vendor.vendor import FAILING
@@ -383,7 +383,8 @@ def described(name: str, schema: dict[str, Any], row: list[str]) -> None:
     if "default" in schema:
         assert json.loads(default) == schema["default"]
     else:
-        assert default in {"required", "PixelDojo's", "random", ", ".join(LISTED)}
+        expected = {"required", "PixelDojo's", "random", "the newest jobs", ", ".join(LISTED)}
+        assert default in expected
 
 
 async def test_tools_table_names_the_tools_there_are() -> None:
@@ -438,7 +439,9 @@ def failures(parent: type[errors.WanError] = errors.WanError) -> Iterator[type[e
 def test_error_table_says_of_each_code_what_the_code_says() -> None:
     """A wrong entry here costs money (ours)."""
     stated = {code: (charged, safe) for code, charged, safe, _ in table("When a call goes wrong")}
-    known = {each.code: (each.charged, "yes" if each.retry_safe else "no") for each in failures()}
+    known = {
+        str(each.code): (each.charged, "yes" if each.retry_safe else "no") for each in failures()
+    }
     known[UnusableInput.code] = (UnusableInput.charged, "no")  # its room is imported on use
     known[LimitReached.code] = (LimitReached.charged, "no")  # the same
     del known[Fenced.code]  # is always caught in payments
@@ -592,7 +595,9 @@ def test_every_name_in_code_letters_exists() -> None:
 
     sandboxed = {word for row in table("Sandbox", 1) for word in re.findall(r"\w+", " ".join(row))}
 
-    known = {*tools, *parameters, *codes, *JobResult.model_fields, *PROMPTS, *sandboxed}
+    fields = {*JobResult.model_fields, *JobList.model_fields}
+
+    known = {*tools, *parameters, *codes, *fields, *PROMPTS, *sandboxed}
     assert names - known == FOREIGN | FILES
 
 

@@ -25,9 +25,76 @@ import math
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from enum import StrEnum
+from typing import ClassVar, Literal, Self
 
 Charged = Literal["no", "yes", "unknown"]
+
+
+class Code(StrEnum):
+    """What went wrong with a call, in a word for programs.
+
+    It is published in the schemas of the tools. Each word is explained here and nowhere else; the
+    resource `wan://codes` and docs/tools.md repeat these sentences.
+
+    Attributes:
+        explanation: what the word means, in a sentence.
+    """
+
+    explanation: str
+
+    def __new__(cls, word: str, explanation: str) -> Self:
+        code = str.__new__(cls, word)
+        code._value_ = word
+        code.explanation = explanation
+        return code
+
+    INVALID_ARGUMENTS = (
+        "invalid_arguments",
+        "The arguments cannot be used; the message names every problem.",
+    )
+    UNUSABLE_INPUT = (
+        "unusable_input",
+        "The preflight found that no job can work with the clip or the picture; nothing was sent.",
+    )
+    NO_API_KEY = "no_api_key", "This server has no PixelDojo API key."
+    UNAUTHORIZED = "unauthorized", "PixelDojo does not accept the API key."
+    INSUFFICIENT_CREDITS = (
+        "insufficient_credits",
+        "The PixelDojo account has too few credits for the job.",
+    )
+    FORBIDDEN = (
+        "forbidden",
+        "PixelDojo does not allow this to the API key, or a proxy turned this computer away.",
+    )
+    NOT_FOUND = (
+        "not_found",
+        "Nothing is known under this job_id; of a paid call: PixelDojo does not know the model.",
+    )
+    REJECTED = "rejected", "PixelDojo turned the request down, and would do so again."
+    RATE_LIMITED = "rate_limited", "PixelDojo asks for fewer requests."
+    NOT_SENT = "not_sent", "No byte of the paid request left this computer."
+    OUTCOME_UNKNOWN = (
+        "outcome_unknown",
+        "The paid request was sent and its answer was lost: a job may have been started.",
+    )
+    COULD_NOT_FIND_OUT = (
+        "could_not_find_out",
+        "PixelDojo could not be asked; the job itself goes on.",
+    )
+    BUSY = "busy", "Too much is under way here at once, so PixelDojo was not asked."
+    LIMIT_REACHED = "limit_reached", "A spending limit of this server's operator refuses the job."
+    NOT_CONFIRMED = (
+        "not_confirmed",
+        "The user has to agree to a job of this price, and that did not happen.",
+    )
+    PRICE_ROSE = "price_rose", "The expected price is higher now than what the user agreed to."
+    LEDGER_UNAVAILABLE = (
+        "ledger_unavailable",
+        "The record of paid requests cannot be used, and nothing is bought without it.",
+    )
+    INTERNAL_ERROR = "internal_error", "A defect of wan-mcp; the server's log has the details."
+
 
 SOON_SECONDS = 120.0
 """The longest wait after which a program may be asked to repeat its call (ours): a loop that waits
@@ -72,7 +139,7 @@ class WanError(Exception):
         figures: those of the limit that was reached, if it was a limit.
     """
 
-    code: ClassVar[str]
+    code: ClassVar[Code]
     charged: Charged = "no"
     retry_safe: bool = False
     usual_wait: ClassVar[float] = 60.0
@@ -108,14 +175,14 @@ class Refused(WanError):
 class InvalidArguments(Refused):
     """The arguments of a call cannot be used; the text names all problems."""
 
-    code = "invalid_arguments"
+    code = Code.INVALID_ARGUMENTS
     advice = "Correct the named arguments and call again."
 
 
 class NoKey(Refused):
     """No API key is configured, and the call needs one."""
 
-    code = "no_api_key"
+    code = Code.NO_API_KEY
     advice = (
         "Ask the user to create an API key in their account on pixeldojo.ai and to set it as "
         "PIXELDOJO_API_KEY in the `env` of this server's entry in their MCP client's "
@@ -127,7 +194,7 @@ class NoKey(Refused):
 class Unauthorized(Refused):
     """PixelDojo does not accept the API key (401)."""
 
-    code = "unauthorized"
+    code = Code.UNAUTHORIZED
     advice = (
         "Ask the user to check PIXELDOJO_API_KEY in this server's configuration (it may be "
         "incomplete, revoked, or another service's), then to restart the client; check_credits "
@@ -138,7 +205,7 @@ class Unauthorized(Refused):
 class OutOfCredits(Refused):
     """The account cannot pay for the job (402)."""
 
-    code = "insufficient_credits"
+    code = Code.INSUFFICIENT_CREDITS
     advice = (
         "Ask the user to buy credits on pixeldojo.ai, then call again. check_credits shows what "
         "the job costs."
@@ -148,14 +215,14 @@ class OutOfCredits(Refused):
 class NotAllowed(Refused):
     """The key is valid but may not do this (403)."""
 
-    code = "forbidden"
+    code = Code.FORBIDDEN
     advice = "Ask the user to check on pixeldojo.ai what this API key is allowed to do."
 
 
 class NotFound(Refused):
     """PixelDojo knows no such thing (404)."""
 
-    code = "not_found"
+    code = Code.NOT_FOUND
     advice = (
         "Check the job_id: use exactly the one that replace_character returned; list_jobs shows "
         "the ids."
@@ -169,7 +236,7 @@ class Rejected(Refused):
         field: the field of the request that PixelDojo's answer names, if it names one.
     """
 
-    code = "rejected"
+    code = Code.REJECTED
     advice = "Change what PixelDojo objects to, then call again."
 
     def __init__(
@@ -182,7 +249,7 @@ class Rejected(Refused):
 class RateLimited(Refused):
     """PixelDojo asks for fewer requests (429); nothing was started."""
 
-    code = "rate_limited"
+    code = Code.RATE_LIMITED
     retry_safe = True
     advice = "Wait for the time named (a minute if none is named), then repeat the same call."
 
@@ -200,7 +267,7 @@ class NotSent(WanError):
         transient: whether trying again soon may help (not with a bad certificate, for example).
     """
 
-    code = "not_sent"
+    code = Code.NOT_SENT
     retry_safe = True
     usual_wait = 10.0
     advice = (
@@ -217,7 +284,7 @@ class NotSent(WanError):
 class OutcomeUnknown(WanError):
     """PixelDojo may have received the paid request, and no answer came: a charge is possible."""
 
-    code = "outcome_unknown"
+    code = Code.OUTCOME_UNKNOWN
     charged: Charged = "unknown"
     advice = (
         "Do not repeat the call: it could be paid twice. Tell the user that a job may have been "
@@ -233,7 +300,7 @@ class CouldNotFindOut(WanError):
         transient: whether asking again soon may help.
     """
 
-    code = "could_not_find_out"
+    code = Code.COULD_NOT_FIND_OUT
     retry_safe = True
     advice = "The job itself is not affected. Call again in a minute."
 
@@ -249,7 +316,7 @@ class CouldNotFindOut(WanError):
 class Busy(CouldNotFindOut):
     """PixelDojo was not asked: its requests per minute, or our waiting calls, are used up."""
 
-    code = "busy"
+    code = Code.BUSY
     advice = "The job itself is not affected. Call again when the time named is over."
 
 

@@ -16,14 +16,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import OutcomeUnknown, Refused
-from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
+from wan_mcp.errors import InvalidArguments, OutcomeUnknown, Refused
+from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, Totals, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, expected_price
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
-from wan_mcp.models import InputReport, JobStatus, Replacement, SourceClip
+from wan_mcp.models import Cursor, InputReport, JobStatus, Replacement, SourceClip
 from wan_mcp.payments.credits import Credits
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
@@ -284,6 +284,25 @@ class Jobs:
         states = None if statuses is None else states_of(statuses)
         records = await self._ledger.recent(await self._account(), states, limit)
         return [view_of_record(record) for record in records]
+
+    async def page(
+        self, statuses: Collection[JobStatus] | None, limit: int, after: Cursor | None = None
+    ) -> tuple[list[JobView], Totals]:
+        """A page of the list that `recent` begins, and the totals of all jobs: `Ledger.page`.
+
+        Raises:
+            InvalidArguments: the account has no record at the place where the page begins.
+            LedgerUnavailable: only the ledger knows the requests.
+        """
+        states = None if statuses is None else states_of(statuses)
+        page = await self._ledger.page(await self._account(), states, limit, after)
+        if page is None:
+            raise InvalidArguments(
+                "The cursor leads nowhere in this user's list: it is of another account or "
+                "ledger, or it was changed.",
+                next_step="Call list_jobs without cursor, to begin with the newest jobs.",
+            )
+        return [view_of_record(record) for record in page.records], page.totals
 
     async def drain(self, seconds: float) -> None:
         """Wait until the payments in progress have finished, for at most this time."""

@@ -19,7 +19,7 @@ from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
 from wan_mcp.surface.request_state import SharedRequestState
-from wan_mcp.surface.resources import JobResources
+from wan_mcp.surface.resources import JobResources, codes
 from wan_mcp.surface.subscriptions import Subscriptions, honest_capabilities
 from wan_mcp.surface.tasks import Tasks
 from wan_mcp.surface.tools import ICON, build_tools
@@ -83,6 +83,7 @@ def build_server(
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
+    server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
 

@@ -84,7 +84,7 @@ async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
 
 
 async def _listed(ledger: SQLiteLedger, account: str) -> None:
-    await ledger.recent(account, limit=51)
+    await ledger.page(account, None, 51, None)
 
 
 def _fill(file: Path, account: str, now: datetime, jobs: int) -> None:

@@ -28,6 +28,8 @@ STATEMENTS = {
     "update_job": statements.update_job(EVERY_FIELD),
     "recent": statements.recent(frozenset(State) - LIVE),
     "recent of one state": statements.recent(frozenset({State.FAILED})),
+    "recent behind a live one": statements.recent(frozenset(State) - LIVE, after_ended=False),
+    "recent behind an ended one": statements.recent(frozenset(State) - LIVE, after_ended=True),
 }
 PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
 TYPES = {
@@ -47,6 +49,8 @@ VALUES: dict[str, object] = {
     "exact_key": "e" * 64,
     "seed": None,
     "limit": 21,
+    "created_at": 1.8e9 - 100_000 - 3_000,
+    "number": 100,
     "now": 1.8e9,
     "since": 1.8e9 - 900,
     "until": 1.8e9 + 900,

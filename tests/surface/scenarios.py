@@ -12,7 +12,7 @@ from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, Wan
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
-from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.contract import LedgerUnavailable, Totals
 from wan_mcp.ledger.expected_price import (
     AccountCredits,
     Balance,
@@ -151,6 +151,7 @@ NOT_SENT = of_request(
 )
 REFUSED = of_request(State.REFUSED, error="The PixelDojo account has too few credits.")
 
+ORDER = {"video": CLIP, "character_image": IMAGE, "seconds": 7, "resolution": "720"}
 SUBMITS: dict[str, JobView] = {
     "accepted": of_job(ACCEPTED, seed=7, estimate=10),
     "accepted at another price": of_job(ACCEPTED, estimate=2),
@@ -174,6 +175,7 @@ LOOKS: dict[str, JobView] = {
     ),
     "running, old facts": after(of_job(RUNNING, last_reply_at=NOW - timedelta(minutes=2)), 125),
     "completed": of_job(DONE),
+    "completed, of an order that is known": of_job(DONE, arguments=ORDER, seed=71),
     "completed, saved": of_job(DONE, **SAVED),
     "completed, saved as ordered": of_job(DONE, **SAVED, inspection=()),
     "completed, saved and not as ordered": of_job(DONE, **SAVED, inspection=DIFFERENT),
@@ -337,7 +339,7 @@ def credits_known(
         refusal = reached
     at = NOW - timedelta(hours=2)
     last = None if balance is None else Balance(balance, at)
-    account = AccountCredits(Spent(187.5, 1), Spent(1_987.5, 2), last, used, refusal)
+    account = AccountCredits(Spent(187.5, 1_987.5, 2), last, used, refusal)
     expected = price_up_to(page.credits, WANTED, charges)
     return CreditReport(WANTED, page, expected, used, **({"credits": account} | known))
 
@@ -457,6 +459,23 @@ def _answers() -> dict[str, str]:
         },
         **{f"credits: {name}": text(credit_overview(r, None)) for name, r in CREDITS.items()},
         "credits: the user is asked": text(credit_overview(CREDITS["price known"], 12.5)),
+        "list: a page, with totals": text(
+            results.list_result(
+                [
+                    of_job(RUNNING, arguments=ORDER, seed=70),
+                    of_job(DONE, arguments=ORDER, seed=71, **SAVED),
+                    of_job(DONE, arguments=ORDER, seed=72),
+                    of_job(FAILED, arguments=ORDER, seed=73),
+                    of_job(FAILED),
+                ],
+                Totals(jobs=321, day_credits=22.5, credits=4_321.5, without_cost=2),
+                now=NOW,
+                limit=3,
+            )
+        ),
+        "list: all of them, link expired, totals known": text(
+            results.list_result([of_job(DONE)], Totals(1, 0, 2.5, 0), now=NOW + timedelta(days=2))
+        ),
         **{f"failure: {name}": text(results.failure_result(f)) for name, f in FAILURES.items()},
         "defect: paid tool": text(results.defect_result("replace_character", paid=True)),
         "defect: free tool": text(results.defect_result("list_jobs", paid=False)),

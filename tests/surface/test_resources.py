@@ -26,7 +26,7 @@ from mcp.types import (
 from tests.connected import Host, connected, host_of
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.app import App
-from wan_mcp.errors import NotFound
+from wan_mcp.errors import Code, NotFound
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.sandbox.http import faults
 from wan_mcp.surface import subscriptions
@@ -84,7 +84,9 @@ async def test_hosts_find_the_list_and_the_template_of_a_job(host: Host) -> None
     resources = (await host.client.list_resources()).resources
     templates = (await host.client.list_resource_templates()).resource_templates
 
-    assert [resource.uri for resource in resources] == ["wan://jobs", "ui://wan-mcp/player.html"]
+    assert [resource.uri for resource in resources] == [
+        *("wan://jobs", "ui://wan-mcp/player.html", "wan://codes")
+    ]
     assert [template.uri_template for template in templates] == ["wan://jobs/{job_id}"]
 
 
@@ -104,6 +106,14 @@ async def test_the_list_reads_like_the_answer_of_list_jobs(host: Host) -> None:
 
     assert json.loads(text) == await host.call("list_jobs")
     assert [job.job_id for job in JobList.model_validate_json(text).jobs or []] == ids[::-1]
+
+
+async def test_codes_explain_each_code_once(host: Host) -> None:
+    """A schema only lists them (ours)."""
+    explained = json.loads(await host.read("wan://codes"))
+
+    assert explained == {str(code): code.explanation for code in Code}
+    assert len(set(explained.values())) == len(explained)
 
 
 async def test_reading_a_fresh_or_ended_job_asks_nobody(host: Host) -> None:

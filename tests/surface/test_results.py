@@ -15,6 +15,7 @@ from tests.surface.scenarios import (
     DONE,
     FAILED,
     FAILURES,
+    IMAGE,
     LOOKS,
     LOST,
     NOT_SENT,
@@ -35,6 +36,7 @@ from tests.surface.scenarios import (
     record,
 )
 from wan_mcp.errors import OutcomeUnknown
+from wan_mcp.ledger.contract import Totals
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.status import JobView, view_of_job, view_of_record
 from wan_mcp.models import Job, JobResult, JobStatus
@@ -428,6 +430,7 @@ def test_list_has_enough_of_each_job_to_recognise_it() -> None:
             "source_video": CLIP,
             "resolution": "480",
             "seed": 7,
+            "job_charged": "unknown",
         },
         {
             "job_id": "job_1",
@@ -437,13 +440,16 @@ def test_list_has_enough_of_each_job_to_recognise_it() -> None:
             "resolution": "480",
             "seed": 8,
             "credit_cost": 2.5,
+            "job_charged": "yes",
             "video_url": VIDEO,
+            "expires_in_seconds": 86_285,
         },
         {
             "job_id": "job_1",
             "status": "running",
             "heard_seconds_ago": 80,
             "made_at": "2026-11-23T11:00:00+00:00",
+            "job_charged": "yes",
         },
     ]
 
@@ -513,6 +519,45 @@ def test_list_cuts_ended_jobs_and_says_that_there_are_older_ones() -> None:
     assert "older" not in whole.message
 
 
+PAGES = [
+    # live and ended records, the limit; rows of the page, and the last of them if there are more
+    pytest.param(0, 3, 3, 3, None, id="all on one page"),
+    pytest.param(0, 4, 3, 3, "ended.sub_done2", id="more ended ones"),
+    pytest.param(2, 4, 3, 5, "ended.sub_done2", id="live ones besides"),
+    pytest.param(48, 4, 3, 50, "ended.sub_done1", id="room for two ended ones"),
+    pytest.param(50, 0, 3, 50, None, id="nothing but live ones"),
+    pytest.param(50, 1, 3, 50, "open.sub_live49", id="no room for ended ones"),
+    pytest.param(51, 1, 3, 50, "open.sub_live49", id="more live ones"),
+]
+
+
+@pytest.mark.parametrize(("live", "ended", "limit", "rows", "cursor"), PAGES)
+def test_cursor_leads_behind_the_last_row_and_the_next_step_names_it(
+    live: int, ended: int, limit: int, rows: int, cursor: str | None
+) -> None:
+    """Behind a live row the other live ones come first: none may stay unseen (ours)."""
+    held = [of_request(State.UNKNOWN, submission_id=f"sub_live{n}") for n in range(live)]
+    held += [of_job(DONE, submission_id=f"sub_done{n}") for n in range(ended)]
+    page = results.list_result(held, limit=limit)
+
+    assert len(page.jobs or []) == rows
+    assert page.next_cursor == cursor
+    assert (cursor is None) == ("For older jobs call list_jobs" not in page.next)
+    assert cursor is None or f'with cursor "{cursor}"' in page.next
+
+
+def test_list_has_the_totals_of_all_jobs() -> None:
+    """Whatever the page shows; what has no known cost is counted and not guessed (ours)."""
+    known = results.list_result([of_job(DONE)], Totals(9, 10.0, 92.5, 0))
+    partly = results.list_result([], Totals(9, 0.0, 92.5, 1))
+
+    assert (known.total_jobs, known.credits_spent_24h, known.credits_spent) == (9, 10.0, 92.5)
+    assert known.jobs_without_cost is None
+    assert "In all: 9 jobs. Spent: 10 credits in the last 24 hours, 92.5 in all.\n" in text(known)
+    assert partly.jobs_without_cost == 1
+    assert "92.5 in all, without 1 job whose cost is not known." in text(partly)
+
+
 def test_empty_list_is_an_answer_too() -> None:
     """A list is read to learn whether something was bought (ours)."""
     empty = results.list_result([]).model_dump(exclude={"message", "next"}, exclude_none=True)
@@ -557,12 +602,48 @@ def test_link_is_shown_in_ascii_wherever_it_stands(hidden: str) -> None:
     result = result_of(job)
     (line,) = results.list_result([job]).jobs or []
 
-    for shown in (result.video_url, line.video_url, line.source_video):
+    status = results.status_result(job, now=NOW)
+
+    for shown, original in (
+        (result.video_url, link),
+        (line.video_url, link),
+        (line.source_video, link.partition("?")[0]),
+        (status.source_video, link.partition("?")[0]),
+    ):
         assert shown is not None
         assert shown.isascii()
         assert hidden not in shown
-        assert unquote(shown) == unquote(link)
+        assert unquote(shown) == unquote(original)
     assert text(result).isascii()
+
+
+@pytest.mark.parametrize("link", [f"{CLIP}?X-Sig=secret", f"{CLIP}#secret", f"{CLIP} ?a=secret"])
+def test_query_of_an_input_is_in_no_answer(link: str) -> None:
+    """It may be a signature. A record keeps none; an answer would show none if it did (ours)."""
+    job = of_job(DONE, arguments={"video": link, "character_image": link, "seconds": 5})
+    looked_at = results.status_result(job, now=NOW)
+    listed = results.list_result([job], now=NOW)
+
+    assert unquote(looked_at.source_video or "").strip() == CLIP
+    for answer in (looked_at, listed):
+        assert "secret" not in answer.model_dump_json()
+        assert "secret" not in text(answer)
+
+
+def test_one_look_shows_what_the_job_was_made_from() -> None:
+    """The same as in the row of a list; the call that pays leaves it out (ours)."""
+    order: dict[str, str | int | bool] = {"video": CLIP, "character_image": IMAGE, "seconds": 7}
+    job = of_job(RUNNING, arguments=order, seed=71)
+    looked_at = results.status_result(job, now=NOW)
+    (row,) = results.list_result([job], now=NOW).jobs or []
+    elsewhere = results.status_result(of_job(RUNNING, dedupe_key=None), now=NOW)
+    names = ("source_video", "character_image", "video_duration", "resolution", "seed")
+
+    assert [getattr(looked_at, name) for name in names] == [CLIP, IMAGE, 7, "480", 71]
+    assert [getattr(row, name) for name in names] == [CLIP, IMAGE, 7, "480", 71]
+    assert f"Ordered: 7 s, 480 lines, from {CLIP}, with {IMAGE}." in text(looked_at)
+    assert "Ordered" not in text(elsewhere)
+    assert results.submit_result(job, now=NOW).source_video is None
 
 
 def test_ordinary_link_is_shown_as_it_is() -> None:

@@ -13,8 +13,11 @@ from mcp.types import ListToolsResult, Tool
 from pydantic import BaseModel
 
 from tests.snapshots import list_tools
-from wan_mcp.models import LIMIT_FIELDS, JobLine, JobList, JobResult, JobStatus
+from tests.surface.scenarios import LOOKS, NOW, SUBMITS
+from wan_mcp.errors import Code
+from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.server import INSTRUCTIONS
+from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
 from wan_mcp.surface.arguments import (
     CheckCredits,
@@ -111,16 +114,38 @@ def test_no_schema_holds_a_boolean_where_a_schema_can_stand(tools: dict[str, Too
             assert all(isinstance(inner, dict) for inner in inners)
 
 
-def test_only_the_paid_tool_describes_the_figures_of_a_limit(tools: dict[str, Tool]) -> None:
-    """Nothing free meets a limit of the operator, and each byte is in every conversation (ours)."""
-    having = {
-        name
-        for name, tool in tools.items()
-        if LIMIT_FIELDS & set((tool.output_schema or {})["properties"])
-    }
+@pytest.mark.parametrize(
+    ("name", "omitted"),
+    [
+        ("replace_character", FREE_FIELDS),
+        ("get_job_status", PAID_FIELDS),
+        ("wait_for_job", PAID_FIELDS),
+    ],
+)
+def test_tool_describes_each_field_that_its_answers_can_have(
+    tools: dict[str, Tool], name: str, omitted: frozenset[str]
+) -> None:
+    """And no other, because each byte is in every conversation (ours)."""
+    described = set((tools[name].output_schema or {})["properties"])
+    submits = [results.submit_result(view, now=NOW) for view in SUBMITS.values()]
+    looks = [results.status_result(view, now=NOW) for view in LOOKS.values()]
+    answers = submits if name == "replace_character" else looks
+    given = {field for each in answers for field in each.model_dump(exclude_none=True)}
 
-    assert having == {"replace_character"}
-    assert set(JobResult.model_fields) >= LIMIT_FIELDS
+    assert described == set(JobResult.model_fields) - omitted
+    assert omitted < set(JobResult.model_fields)
+    assert given <= described
+
+
+def test_paid_tool_lists_every_code_and_the_others_take_any(tools: dict[str, Tool]) -> None:
+    """They would repeat 300 bytes in every conversation (ours)."""
+    listed = {
+        name: (tool.output_schema or {})["properties"]["code"] for name, tool in tools.items()
+    }
+    every = {"type": "string", "enum": [str(code) for code in Code]}
+
+    assert listed.pop("replace_character") == every
+    assert all(each == {"type": "string"} for each in listed.values())
 
 
 def test_icon_is_a_valid_uri(tools: dict[str, Tool]) -> None:
@@ -240,6 +265,7 @@ def test_free_tools_take_what_they_need_and_no_more(tools: dict[str, Tool]) -> N
         "list_jobs": {
             "status": {"type": "string", "enum": [str(status) for status in JobStatus]},
             "limit": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
+            "cursor": {"type": "string"},
         },
         "check_credits": {
             "video_duration": {"type": "integer", "minimum": 1, "maximum": 15, "default": 5},

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.surface.scenarios import SUMMARIES, summary
+from wan_mcp.errors import Code
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus, PriceType
 from wan_mcp.surface.answers import text
 from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
@@ -17,6 +18,7 @@ patient = settings(deadline=None)  # a busy machine is no defect
 
 VIDEO = "https://temp.pixeldojo.ai/films/1.mp4"
 CLIP = "https://cdn.example.com/clip.mp4"
+IMAGE = "https://cdn.example.com/face.png"
 MADE = "2026-11-23T10:00:00+00:00"
 
 
@@ -93,6 +95,10 @@ EVERY_FIELD = JobResult(
     credit_cost=11.25,
     credit_estimate=12.5,
     credits_remaining=1_234_567,
+    source_video=CLIP,
+    character_image=IMAGE,
+    video_duration=7,
+    resolution="720",
     seed=71,
     elapsed_seconds=95,
     error="No person found",
@@ -104,7 +110,7 @@ EVERY_FIELD = JobResult(
     limit_value=31,
     used=32,
     blocking_job_ids=["job_2", "job_3"],
-    code="limit_reached",
+    code=Code.LIMIT_REACHED,
     next="Do this.",
 )
 EVERY_FIELD_OF_A_LINE = JobLine(
@@ -113,13 +119,29 @@ EVERY_FIELD_OF_A_LINE = JobLine(
     heard_seconds_ago=80,
     made_at=MADE,
     source_video=CLIP,
-    character_image="https://cdn.example.com/face.png",
+    character_image=IMAGE,
     video_duration=7,
     resolution="720",
     seed=71,
     credit_cost=11.25,
+    job_charged="unknown",
     saved_path="/home/ana/Videos/job_1.mp4",
     video_url=VIDEO,
+    expires_in_seconds=83,
+)
+EVERY_FIELD_OF_A_LIST = JobList(
+    message="Two.",
+    jobs=[EVERY_FIELD_OF_A_LINE],
+    next_cursor="ended.sub_1",
+    total_jobs=321,
+    credits_spent_24h=12.5,
+    credits_spent=4_321.25,
+    jobs_without_cost=17,
+    charged="no",
+    retry_safe=False,
+    retry_after_seconds=46,
+    code=Code.BUSY,
+    next='For older jobs call list_jobs with cursor "ended.sub_1".',
 )
 EVERY_FIELD_OF_A_LIMIT = LimitLine(
     limit="WAN_MCP_MAX_IN_FLIGHT",
@@ -147,7 +169,7 @@ EVERY_FIELD_OF_CREDITS = CreditOverview(
     charged="no",
     retry_safe=True,
     retry_after_seconds=46,
-    code="busy",
+    code=Code.BUSY,
     next="Do this.",
 )
 PHRASES_OF_CREDITS = {
@@ -179,6 +201,10 @@ PHRASES = {
     "used": "used: 32.",
     "blocking_job_ids": "job_2, job_3",
     "heard_seconds_ago": "1 min 20 s ago",
+    "total_jobs": "In all: 321 jobs.",
+    "credits_spent_24h": "Spent: 12.5 credits in the last 24 hours",
+    "credits_spent": ", 4321.25 in all",
+    "jobs_without_cost": "without 17 jobs whose cost is not known",
 }
 """How the text says what it does not repeat as it stands."""
 
@@ -203,8 +229,10 @@ def test_every_published_field_of_a_row_is_in_the_text(field: str) -> None:
     value = getattr(EVERY_FIELD_OF_A_LINE, field)
     listed = JobList(message="One.", jobs=[EVERY_FIELD_OF_A_LINE], charged="no", next="N.")
 
+    phrases = {**PHRASES, "job_charged": ", charged: unknown, "}
     assert value is not None
-    assert PHRASES.get(field, str(value)) in text.text(listed)
+    assert phrases.get(field, str(value)) in text.text(listed)
+    assert len(text.text(listed).splitlines()) == 4  # a row is one line
 
 
 @pytest.mark.parametrize("field", CreditOverview.model_fields)
@@ -229,13 +257,23 @@ def test_every_published_field_of_a_limit_is_in_the_text(field: str) -> None:
     assert phrases.get(field, str(value)) in text.text(EVERY_FIELD_OF_CREDITS)
 
 
-def test_every_field_of_a_list_that_is_not_a_row_is_one_of_a_result_too() -> None:
-    """So the test of the result's fields holds for them (ours)."""
-    assert set(JobList.model_fields) - {"jobs"} <= set(JobResult.model_fields)
-    failed = JobList(message="M.", charged="no", code="busy", retry_after_seconds=46, next="N.")
+@pytest.mark.parametrize("field", set(JobList.model_fields) - {"jobs"})
+def test_every_published_field_of_a_list_is_in_the_text(field: str) -> None:
+    """The same for what stands beside the rows (observed elsewhere)."""
+    value = getattr(EVERY_FIELD_OF_A_LIST, field)
+    phrases = {**PHRASES, "retry_safe": "Safe to repeat: no", "charged": "by this call: no"}
+    phrases["retry_after_seconds"] = "not before 46 s"
 
-    assert "not before 46 s" in text.text(failed)
-    assert "Code: busy." in text.text(failed)
+    assert value is not None
+    assert phrases.get(field, str(value)) in text.text(EVERY_FIELD_OF_A_LIST)
+
+
+def test_link_of_a_row_that_no_longer_works_is_called_expired() -> None:
+    """ "It expires in 0 s" would send a model to a dead link (ours)."""
+    late = EVERY_FIELD_OF_A_LINE.model_copy(update={"expires_in_seconds": 0})
+    listed = JobList(message="One.", jobs=[late], charged="no", next="N.")
+
+    assert f"video: {VIDEO}, its link has expired" in text.text(listed)
 
 
 def _other(value: object) -> object:

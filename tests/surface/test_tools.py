@@ -19,6 +19,7 @@ from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import CouldNotFindOut, OutOfCredits
 from wan_mcp.jobs import ANSWER_SECONDS
 from wan_mcp.ledger.sqlite import engine
+from wan_mcp.ledger.threaded import Store
 from wan_mcp.sandbox import Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
@@ -112,7 +113,9 @@ def missing_facts(data: dict[str, Any], text: str) -> list[str]:
 SENTENCES: dict[str, Callable[[Any], str]] = {
     "retry_safe": lambda safe: f"Safe to repeat: {'yes' if safe else 'no'}",
     "charged": lambda charged: f"Charged by this call: {charged}.",
-    "job_charged": lambda charged: f"Charged for the job: {charged}.",
+    "job_charged": lambda charged: (
+        charged if charged.startswith(", ") else f"Charged for the job: {charged}."
+    ),
     "blocking_job_ids": ", ".join,
 }
 SPANS = {"expires_in_seconds", "elapsed_seconds", "heard_seconds_ago", "retry_after_seconds"}
@@ -122,9 +125,9 @@ def _is_stated(name: str, value: Any, text: str) -> bool:
     if name == "jobs":
         lines = [line for line in text.splitlines() if line.startswith("- ")]
         both = zip(value, lines, strict=True)
-        return not any(missing_facts(job, line) for job, line in both)
+        return not any(missing_facts(_as_in_a_row(job), line) for job, line in both)
     if name == "expires_in_seconds" and value == 0:
-        return " expired at " in text
+        return " expired" in text
     if name in SPANS:
         return any(0 <= value - span < 60 for span in _spans(text))
     if name in SENTENCES:
@@ -132,6 +135,11 @@ def _is_stated(name: str, value: Any, text: str) -> bool:
     if isinstance(value, float | int):
         return f"{value:.15g}" in re.findall(r"\d+(?:\.\d+)?", text)
     return str(value) in text
+
+
+def _as_in_a_row(job: dict[str, Any]) -> dict[str, Any]:
+    """A job of a list, with the words of its line where those of a result differ."""
+    return {**job, "job_charged": f", charged: {job['job_charged']}"}
 
 
 def _spans(text: str) -> list[int]:
@@ -1078,6 +1086,67 @@ async def test_list_is_cut_to_its_filter_and_limit(host: Host) -> None:
     assert await ids(status="completed", limit="50") == [going, done[1], done[0]]
     assert await ids(status="failed") == [going]
     assert await ids(status="running") == [going]
+
+
+async def test_pages_show_each_job_once_while_new_ones_arrive(host: Host) -> None:
+    """A cursor leads to a place among the jobs and not to a number of them (ours)."""
+
+    async def bought(seed: int) -> str:
+        job_id: str = (await host.replace(seed=seed)).data["job_id"]
+        await host.call("wait_for_job", job_id=job_id, timeout_seconds=300)
+        return job_id
+
+    done = [await bought(seed) for seed in range(3)]
+    shown, cursor = [], None
+    for seed in range(3, 6):
+        page = (await host.call("list_jobs", limit=1, cursor=cursor)).data
+        shown += [job["job_id"] for job in page["jobs"]]
+        assert page["total_jobs"] == seed
+        assert page["credits_spent_24h"] == page["credits_spent"] == 10 * seed
+        cursor = page.get("next_cursor")
+        await bought(seed)
+
+    assert shown == done[::-1]
+    assert cursor is None
+
+
+async def test_cursor_that_is_not_of_this_account_is_a_clear_error(host: Host) -> None:
+    """Neither the first page again nor an empty one: a program would never end, or miss jobs
+    (ours).
+    """
+    for given, words in (
+        ("ended.sub_nobody", "The cursor leads nowhere in this user's list"),
+        ("open.sub_nobody", "The cursor leads nowhere in this user's list"),
+        ("2", "cursor must be the next_cursor of an earlier answer, or left out"),
+        ("ended.../x", "cursor must be the next_cursor of an earlier answer, or left out"),
+        (7, "cursor must be the next_cursor of an earlier answer, or left out"),
+    ):
+        answer = await host.call("list_jobs", cursor=given)
+
+        assert answer.data["code"] == "invalid_arguments"
+        assert words in answer.text
+    assert "did you mean cursor?" in (await host.call("list_jobs", page=2)).text
+    assert (await host.call("list_jobs", cursor="")).data["jobs"] == []
+
+
+async def test_list_asks_nobody_and_reads_the_ledger_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first call of many conversations (ours)."""
+    await host.replace()
+    asked, reads = len(host.sandbox.requests), list[object]()
+    read = Store.read
+
+    async def counted(store: Store, work: Any) -> Any:
+        reads.append(work)
+        return await read(store, work)
+
+    monkeypatch.setattr(Store, "read", counted)
+    await host.call("list_jobs")
+    of_pages = [work for work in reads if ".page." in str(work)]
+
+    assert len(of_pages) == 1
+    assert len(host.sandbox.requests) == asked
 
 
 async def test_list_without_a_job_is_an_answer_too(host: Host) -> None:

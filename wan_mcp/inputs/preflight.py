@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from wan_mcp.errors import Refused
+from wan_mcp.errors import Code, Refused
 from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.findings import Findings
 from wan_mcp.inputs.image_check import check_image
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class UnusableInput(Refused):
     """An input certainly cannot be used; nothing was sent to PixelDojo."""
 
-    code = "unusable_input"
+    code = Code.UNUSABLE_INPUT
     advice = "Correct the named inputs, then call again."
 
 

@@ -8,12 +8,12 @@ share while they wait is in `coordination`.
 from dataclasses import dataclass
 from typing import Protocol
 
-from wan_mcp.errors import Refused, WanError
+from wan_mcp.errors import Code, Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
-from wan_mcp.models import Job, Replacement, SourceClip
+from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,31 @@ class Recorded:
     ignored: bool = False
 
 
+@dataclass(frozen=True)
+class Totals:
+    """What an account has bought, or may have bought, with this ledger.
+
+    Attributes:
+        jobs: how many requests, without those that bought nothing.
+        day_credits: what PixelDojo said that those of the last 24 hours cost.
+        credits: what it said that all of them cost.
+        without_cost: of how many it has not said that; they are in neither sum.
+    """
+
+    jobs: int
+    day_credits: float
+    credits: float
+    without_cost: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of the list of all jobs, newest first, and the totals of all of them."""
+
+    records: list[Record]
+    totals: Totals
+
+
 class LedgerUnavailable(Refused):
     """The ledger cannot be used. If `claim` or `commit_sending` raises it, nothing may be sent.
 
@@ -65,7 +90,7 @@ class LedgerUnavailable(Refused):
         transient: whether the ledger is only busy, so that the same call may succeed soon.
     """
 
-    code = "ledger_unavailable"
+    code = Code.LEDGER_UNAVAILABLE
     advice = (
         "Tell the user; nothing is bought without the ledger. It is in the folder that "
         "WAN_MCP_DATA_DIR names (unset: the user's data folder). The ledger file must not be "
@@ -104,7 +129,9 @@ class Fenced(WanError):
     If `commit_sending` raises it, this process must not send.
     """
 
-    code = "fenced"
+    code = (
+        Code.INTERNAL_ERROR
+    )  # payments and polling catch it: if a caller sees it, that is a defect
     charged = "unknown"
     advice = "Ask get_job_status for the job; do not repeat the paid call."
 
@@ -244,6 +271,23 @@ class Ledger(Protocol):
 
         Args:
             states: of the records that are not live, only those in these states; None for all.
+        """
+
+    async def page(
+        self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
+    ) -> Page | None:
+        """A page of the list whose first page `recent` shows, and the totals, in one read.
+
+        After a live record follow the live ones behind it and the newest ended ones; after an ended
+        one follow the ended ones behind it. A record that was live when its page was made, and has
+        ended since, may be shown twice; none is left out.
+
+        Args:
+            states, limit: as for `recent`.
+            after: where the page begins; None for the first page.
+
+        Returns:
+            None if the account has no such record.
         """
 
     async def charges(self, account: str) -> list[Charge]:

@@ -130,14 +130,16 @@ def _too_low(other: "_Kind", cost: float, named: float) -> str:
 
 
 class Spent(NamedTuple):
-    """What was spent in some time.
+    """What PixelDojo said that the jobs cost which were submitted with this ledger.
 
     Attributes:
-        credits: the sum of what PixelDojo said the jobs cost.
+        day: credits of the jobs of the last 24 hours.
+        ever: credits of all jobs.
         unpriced: the number of jobs of which it has not said that.
     """
 
-    credits: float
+    day: float
+    ever: float
     unpriced: int
 
 
@@ -153,15 +155,13 @@ class AccountCredits:
     """What the ledger knows about the credits of an account.
 
     Attributes:
-        day: what was spent in 24 hours.
-        ever: what was spent in all. Jobs that were submitted without this ledger do not count.
+        spent: what was spent.
         balance: the last one that was reported; None if there was none lately.
         limits: each limit, and how much of it is used.
         refusal: why a job of the price in question would be refused now; None if it would not.
     """
 
-    day: Spent
-    ever: Spent
+    spent: Spent
     balance: Balance | None
     limits: Sequence[LimitUse]
     refusal: LimitReached | None

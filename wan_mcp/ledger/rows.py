@@ -10,10 +10,10 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Spent
 from wan_mcp.ledger.fingerprint import canonical_json
-from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
-from wan_mcp.ledger.statements import INSERT_JOB, JOB, Statement, update_job
-from wan_mcp.models import Difference, Job
+from wan_mcp.ledger.statements import INSERT_JOB, JOB, PLACE, Statement, recent, update_job
+from wan_mcp.models import Cursor, Difference, Job
 
 Values = Mapping[str, object]
 
@@ -33,6 +33,14 @@ class KeptJob(NamedTuple):
     record: Record
     job: Job
     forget: Callable[[], None]
+
+
+class Place(NamedTuple):
+    """Where a record stands in a list that begins with the newest, and whether it had ended."""
+
+    created_at: float
+    number: int
+    is_ended: bool
 
 
 class Session(Protocol):
@@ -133,6 +141,30 @@ class Rows:
             raise Fenced(f"The ledger has no request {submission_id}.")
         return found
 
+    def place(self, account: str, cursor: Cursor) -> Place | None:
+        """The place that a cursor stands for; None if the account has no such record."""
+        found = self.values(PLACE, account=account, submission_id=cursor.submission_id)
+        return Place(found[0][0], found[0][1], cursor.is_ended) if found else None
+
+    def newest(
+        self,
+        account: str,
+        states: frozenset[State] | None,
+        limit: int,
+        after: Place | None = None,
+    ) -> list[Record]:
+        """All live records and the newest `limit` others in these states: see `contract.Ledger`.
+
+        Args:
+            after: where the list begins; None to begin with the newest.
+        """
+        ended = (frozenset(State) if states is None else states) - LIVE
+        if not ended:
+            ended, limit = frozenset(State) - LIVE, 0
+        place = {} if after is None else {"created_at": after.created_at, "number": after.number}
+        statement = recent(ended, None if after is None else after.is_ended)
+        return self.find(statement, account=account, limit=limit, **place)
+
     def values(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
         """The rows that a statement finds, as they are stored."""
         return self._session.query(statement, stored(values))
@@ -192,10 +224,10 @@ class Spending:
     def in_flight(self) -> list[InFlightJob]:
         return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
 
-    def spent(self, within: float) -> Spent:
-        """What was spent in the last `within` seconds."""
-        [(credits, unpriced)] = self._rows.values(sql.SPENT, **self._known | {"within": within})
-        return Spent(float(credits), int(unpriced))
+    def spent(self) -> Spent:
+        """What was spent in 24 hours and in all."""
+        [(_, day, ever, unpriced)] = self._rows.values(sql.TOTALS, **self._known)
+        return Spent(float(day), float(ever), int(unpriced))
 
     def balance(self) -> Balance | None:
         """The balance that PixelDojo reported last; None if it is not among the newest answers."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from wan_mcp.errors import SOON_SECONDS, Figures, Refused
+from wan_mcp.errors import SOON_SECONDS, Code, Figures, Refused
 from wan_mcp.ledger.record import State
 from wan_mcp.wording import counted, is_or_are, number, was_or_were
 
@@ -66,7 +66,7 @@ class LimitReached(Refused):
         blocking_job_ids: the jobs that use it up.
     """
 
-    code = "limit_reached"
+    code = Code.LIMIT_REACHED
     advice = (
         "Tell the user. Only the operator of this server can change the setting; no argument can. "
         "check_credits shows each limit."
@@ -101,7 +101,7 @@ class LimitReached(Refused):
 class PriceRose(Refused):
     """The expected price rose above what needs no (other) question. Nothing was sent."""
 
-    code = "price_rose"
+    code = Code.PRICE_ROSE
     retry_safe = True
     usual_wait = 1.0
     advice = "Repeat the same call: the user is then asked about the higher price."

@@ -9,7 +9,7 @@ cannot infer the type of a NULL, and its REAL has 4 bytes.
 from dataclasses import dataclass
 from functools import cache
 
-from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, UNSETTLED, Record, State
+from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE, UNSETTLED, Record, State
 
 
 @dataclass(frozen=True)
@@ -130,22 +130,36 @@ _LIVE_INDEX = "INDEXED BY live"
 """SQLite would read the whole history of the account, or of its day, instead."""
 
 
+PLACE = _both(
+    "SELECT created_at, number FROM jobs WHERE account = :account AND handle = :submission_id"
+)
+_BEHIND = " AND (created_at, number) < (CAST(:created_at AS DOUBLE PRECISION), :number)"
+"""Records that a list which begins with the newest shows after the one at that place."""
+
+
 @cache
-def recent(ended: frozenset[State]) -> Statement:
-    """All live records, and the newest of those in these other states; newest first."""
+def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statement:
+    """All live records, and the newest of those in these other states; newest first.
+
+    Args:
+        after_ended: whether the record after which a page begins had ended, so that only ended ones
+            follow; None for the first page.
+    """
     # Each state by itself: a search for all would pass by every record that is newer than a rare
     # one.
     newest = " UNION ALL ".join(
         f"SELECT number, created_at FROM (SELECT number, created_at FROM jobs "
-        f"WHERE account = :account AND state = '{state}' AND state NOT IN {states(LIVE)} "
-        f"{_NEWEST_FIRST} LIMIT :limit) AS {state}"
+        f"WHERE account = :account AND state = '{state}' AND state NOT IN {states(LIVE)}"
+        f"{_BEHIND if after_ended else ''} {_NEWEST_FIRST} LIMIT :limit) AS {state}"
         for state in sorted(ended)
     )
-    live = f"WHERE account = :account AND state IN {states(LIVE)}"
+    where = f"WHERE account = :account AND state IN {states(LIVE)}"
+    live = f"{where}{_BEHIND if after_ended is False else ''} UNION ALL "
 
     def text(index: str) -> str:
+        first = "" if after_ended else f"SELECT number FROM jobs {index} {live}"
         return (
-            f"{_JOBS} number IN (SELECT number FROM jobs {index} {live} UNION ALL "
+            f"{_JOBS} number IN ({first}"
             f"SELECT number FROM ({newest} {_NEWEST_FIRST} LIMIT :limit) AS newest) {_NEWEST_FIRST}"
         )
 
@@ -235,6 +249,25 @@ _WITHIN = (
     "AND created_at < CAST(:now AS DOUBLE PRECISION) + :within"
 )
 _PAID = f"FROM jobs {_WITHIN} AND state NOT IN {states(FREE_OF_CHARGE)}"
+
+
+def _totals(live_index: str) -> str:
+    # Two searches: the ended ones have an index of their own, which has all that is read of them.
+    costs = "SELECT created_at, credit_cost FROM jobs"
+    mine = "WHERE account = :account AND digest IS NOT NULL AND state"
+    day = (
+        "created_at > CAST(:now AS DOUBLE PRECISION) - :within "
+        "AND created_at < CAST(:now AS DOUBLE PRECISION) + :within"
+    )
+    return (
+        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {day} THEN credit_cost END), 0.0), "
+        "COALESCE(SUM(credit_cost), 0.0), COUNT(*) - COUNT(credit_cost) "
+        f"FROM ({costs} {mine} IN {states(ENDED)} UNION ALL "
+        f"{costs} {live_index} {mine} IN {states(LIVE)}) AS paid"
+    )
+
+
+TOTALS = Statement(_totals(_LIVE_INDEX), _totals(""))
 HIGHEST_PRICE = _both(
     f"SELECT MAX({_PRICE}) FROM jobs WHERE account = :account AND digest IS NOT NULL"
 )
@@ -251,7 +284,6 @@ IN_FLIGHT = Statement(
     f"{_LIVE_AGES} {_LIVE_INDEX} {_IN_FLIGHT}",
     f"{_LIVE_AGES} {_IN_FLIGHT}",
 )
-SPENT = _both(f"SELECT COALESCE(SUM(credit_cost), 0.0), COUNT(*) - COUNT(credit_cost) {_PAID}")
 LAST_BALANCE = _both(
     # The newest are chosen before their balance is looked at: PixelDojo may never name one.
     "SELECT credits_remaining, COALESCE(accepted_at, created_at) AS reported_at FROM ("

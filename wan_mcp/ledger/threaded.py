@@ -17,6 +17,7 @@ from wan_mcp.ledger.contract import (
     LedgerChanged,
     LedgerUnavailable,
     NothingToRead,
+    Page,
     Recorded,
     VideoPolicy,
 )
@@ -27,7 +28,7 @@ from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.transactions import Transactions
-from wan_mcp.models import Difference, Job, Replacement, SourceClip
+from wan_mcp.models import Cursor, Difference, Job, Replacement, SourceClip
 
 T = TypeVar("T")
 _Waiting = asyncio.Future[Any]
@@ -290,6 +291,13 @@ class ThreadedLedger:
         self, account: str, states: frozenset[State] | None = None, limit: int = 10
     ) -> list[Record]:
         return await self._store.read(lambda store: store.requests.recent(account, states, limit))
+
+    async def page(
+        self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
+    ) -> Page | None:
+        return await self._store.read(
+            lambda store: store.requests.page(account, states, limit, after)
+        )
 
     async def charges(self, account: str) -> list[Charge]:
         return await self._store.read(lambda store: store.requests.charges(account))

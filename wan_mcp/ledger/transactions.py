@@ -11,17 +11,23 @@ from collections.abc import Callable
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import (
+    Claim,
+    Fenced,
+    LedgerChanged,
+    Page,
+    Recorded,
+    Totals,
+    VideoPolicy,
+)
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import account_name, fingerprint_of
-from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
+from wan_mcp.ledger.record import WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session, Spending
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, LimitReached, SpendingLimits
-from wan_mcp.models import Job, Replacement, SourceClip
+from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
-EVER_SECONDS = 1e11
-"""A window that contains every record: its ends are 3,000 years away."""
 _KEPT = (
     "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
     "ledger is back; keep its job_id too."
@@ -210,10 +216,18 @@ class Transactions:
         return self._rows.first(sql.JOB_OF_ACCOUNT, account=account, submission_id=id)
 
     def recent(self, account: str, states: frozenset[State] | None, limit: int) -> list[Record]:
-        ended = (frozenset(State) if states is None else states) - LIVE
-        if not ended:
-            ended, limit = frozenset(State) - LIVE, 0
-        return self._rows.find(sql.recent(ended), account=account, limit=limit)
+        return self._rows.newest(account, states, limit)
+
+    def page(
+        self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
+    ) -> Page | None:
+        place = None if after is None else self._rows.place(account, after)
+        if after is not None and place is None:
+            return None
+        records = self._rows.newest(account, states, limit, place)
+        known = {"account": account, "now": self._session.now(), "within": DAY_SECONDS}
+        [totals] = self._rows.values(sql.TOTALS, **known)
+        return Page(records, Totals(*totals))
 
     def charges(self, account: str) -> list[Charge]:
         rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_JOBS)
@@ -230,8 +244,7 @@ class Transactions:
         except LimitReached as reached:
             refusal = reached
         return AccountCredits(
-            day=spending.spent(DAY_SECONDS),
-            ever=spending.spent(EVER_SECONDS),
+            spent=spending.spent(),
             balance=spending.balance(),
             limits=spending_limits.usage(limits, now, spending),
             refusal=refusal,

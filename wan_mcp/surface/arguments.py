@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import CoreSchema, core_schema
 
 from wan_mcp.errors import InvalidArguments
-from wan_mcp.models import JOB_ID, JobStatus, Replacement, Resolution
+from wan_mcp.models import JOB_ID, Cursor, JobStatus, Replacement, Resolution, cursor
 from wan_mcp.web import addresses
 
 MAX_PROBLEMS = 20
@@ -48,6 +48,7 @@ ALIASES = {
     **dict.fromkeys(("id", "job"), "job_id"),
     **dict.fromkeys(("timeout", "wait", "maxwait"), "timeout_seconds"),
     **dict.fromkeys(("count", "max", "number"), "limit"),
+    **dict.fromkeys(("nextcursor", "after", "page", "pagetoken", "offset"), "cursor"),
 }
 """Other words for our options, in small letters and nothing else. Ignored, they would make a paid
 job run with a default that nobody chose."""
@@ -135,12 +136,20 @@ def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
     raise ValueError(f"must be one of {', '.join(JobStatus)}")
 
 
+def _cursor(value: Any, info: core_schema.ValidationInfo) -> Cursor:
+    found = cursor(value.strip(" ")) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be the next_cursor of an earlier answer, or left out")
+    return found
+
+
 FLAG = ArgumentType(_flag, {"type": "boolean"})
 # As strings, because some hosts refuse an enum of numbers together with every other tool.
 LINES = ArgumentType(_lines, {"type": "string", "enum": ["480", "720"]})
 STATUS = ArgumentType(_status, {"type": "string", "enum": list(JobStatus)})
 URL = ArgumentType(_media_url, {"type": "string"})
 ID = ArgumentType(_job_id, {"type": "string"})
+CURSOR = ArgumentType(_cursor, {"type": "string"})
 SEED = replace(whole_number(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
 
 
@@ -257,6 +266,9 @@ class ListJobs(Arguments):
         ),
     ] = None
     limit: Annotated[int, whole_number(1, 50), Field(description="1 to 50, default 10.")] = 10
+    cursor: Annotated[
+        Cursor | None, CURSOR, Field(description="For older jobs: next_cursor of the last answer.")
+    ] = None
 
 
 class CheckCredits(Arguments):

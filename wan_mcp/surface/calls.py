@@ -22,7 +22,7 @@ from mcp.types import (
 )
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
-from wan_mcp.models import JobList, JobResult, JobStatus, Replacement
+from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
 from wan_mcp.surface.answers.text import AnyResult, text
@@ -84,12 +84,16 @@ class Call:
         view = without_unreachable_file(reading, local=self.local)
         return self._with_notice(results.status_result(view, now=now, typical=typical))
 
-    async def job_list(self, status: JobStatus | None, limit: int) -> JobList:
-        """All unfinished jobs, and the newest ended ones of a status."""
-        found = await self.jobs.recent(BOUGHT if status is None else {status}, limit + 1)
+    async def job_list(
+        self, status: JobStatus | None, limit: int, after: Cursor | None = None
+    ) -> JobList:
+        """All unfinished jobs and the newest ended ones of a status, or a later page of them."""
+        statuses = BOUGHT if status is None else {status}
+        found, totals = await self.jobs.page(statuses, limit + 1, after)
         views = [without_unreachable_file(view, local=self.local) for view in found]
         now = self.jobs.clock.wall()
-        return self._with_notice(results.list_result(views, now=now, status=status, limit=limit))
+        listed = results.list_result(views, totals, now=now, status=status, limit=limit)
+        return self._with_notice(listed)
 
     async def credits(self, wanted: Replacement) -> CreditOverview:
         """What a job of this size costs, and the credits of the account."""

@@ -14,7 +14,7 @@ from mcp.server.mcpserver.resolve import Elicit, Resolve, build_resolver_plans, 
 from mcp.types import InputRequiredResult
 from pydantic import BaseModel, Field
 
-from wan_mcp.errors import Refused
+from wan_mcp.errors import Code, Refused
 from wan_mcp.wording import counted
 
 STATELESS_REVISION = "2026-07-28"
@@ -36,7 +36,7 @@ class Consent(BaseModel):
 class NotConfirmed(Refused):
     """The operator wants the user to agree to a job of this price, and that did not happen."""
 
-    code = "not_confirmed"
+    code = Code.NOT_CONFIRMED
     advice = "Tell the user. Call again only if they want to be asked again."
 
 

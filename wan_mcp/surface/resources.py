@@ -1,10 +1,12 @@
 """Jobs and their videos as resources, for hosts that read resources. The tools can do the same."""
 
+import json
 import re
 from typing import Any
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resources import TextResource
 from mcp.types import (
     CompleteRequestParams,
     CompleteResult,
@@ -14,11 +16,12 @@ from mcp.types import (
     ResourceTemplateReference,
 )
 
-from wan_mcp.errors import NotFound
+from wan_mcp.errors import Code, NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
 from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
 from wan_mcp.surface.video_views import makes_contact_sheets
 
+CODES_URI = "wan://codes"
 MAX_ENDED_JOBS = 20
 """How many ended jobs the list shows; unfinished ones are always in it."""
 MAX_COMPLETIONS = 100
@@ -83,6 +86,19 @@ class JobResources:
         return CompleteResult(
             completion=Completion(values=matching[:MAX_COMPLETIONS], has_more=has_more)
         )
+
+
+def codes() -> TextResource:
+    """What each `code` of an answer means: the schemas of the tools only list them."""
+    explained = {code: code.explanation for code in Code}
+    return TextResource(
+        uri=CODES_URI,
+        name="codes",
+        title="Codes of answers",
+        description="What each code of an answer means.",
+        mime_type="application/json",
+        text=json.dumps(explained, indent=1),
+    )
 
 
 async def _video(call: Call, id: str, part: str) -> ReadResourceContents:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from copy import deepcopy
 from functools import cache
@@ -16,7 +16,7 @@ from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
 
 from wan_mcp.errors import WanError
-from wan_mcp.models import LIMIT_FIELDS, JobList, JobResult
+from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
 from wan_mcp.surface.answers.credits import CreditOverview
@@ -132,7 +132,7 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
     """List this user's jobs, newest first, with those whose outcome is unknown. Free."""
-    return await call.job_list(given.status, given.limit)
+    return await call.job_list(given.status, given.limit, given.cursor)
 
 
 async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:
@@ -165,9 +165,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             parameters=portable_schema(arguments),
             fn_metadata=FuncMetadata(
                 arg_model=ArgModelBase,
-                output_schema=portable_schema(
-                    answers, without=LIMIT_FIELDS if hints.read_only_hint else ()
-                ),
+                output_schema=_answer_schema(answers, hints),
             ),
             is_async=True,
             context_kwarg=None,
@@ -190,6 +188,23 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
     ]
 
 
+def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str, Any]:
+    """The schema of a tool's answers, with only the fields that this tool can give.
+
+    The words of `charged` and `code` are listed once, in the paid tool: what is listed is in every
+    conversation.
+    """
+    schema = portable_schema(answers)
+    fields = schema["properties"]
+    if answers is JobResult:
+        for name in PAID_FIELDS if hints.read_only_hint else FREE_FIELDS:
+            del fields[name]
+    if hints.read_only_hint:
+        for name in ("charged", "code"):
+            fields[name].pop("enum", None)
+    return schema
+
+
 def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
     """The annotations of a tool that asks PixelDojo, that reads the ledger, and that spends."""
     asks_pixeldojo = ToolAnnotations(
@@ -201,23 +216,15 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
     return asks_pixeldojo, asks_pixeldojo.model_copy(update={"open_world_hint": False}), spends
 
 
-def portable_schema(
-    model: type[BaseModel], *, without: Collection[str] = frozenset()
-) -> dict[str, Any]:
+def portable_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema of a model in a form that every host can read.
 
     It is one object without `$ref`, titles, unions with null, or our docstrings. One host answers
     every prompt with an error when a single tool holds `$ref`, a union with null, `const` or an
     enum of numbers; another takes `additionalProperties` for a schema and breaks on `false`;
     others drop what they do not know (observed elsewhere).
-
-    Args:
-        without: optional properties that are left out.
     """
-    plain = deepcopy(_portable(model))  # the caller may change its copy
-    for name in without:
-        plain["properties"].pop(name, None)
-    return plain
+    return deepcopy(_portable(model))  # the caller may change its copy
 
 
 @cache

@@ -119,5 +119,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
         """,
     ),
+    # All that the totals of an account read of a job that has ended.
+    (
+        """
+        CREATE INDEX spent ON jobs (account, state, created_at, credit_cost, digest)
+        WHERE state IN ('completed', 'failed', 'lost') AND digest IS NOT NULL
+        """,
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from wan_mcp.errors import Charged, NoKey, Unauthorized
+from wan_mcp.errors import Charged, Code, NoKey, Unauthorized
 from wan_mcp.models import PriceRow, PriceType, PublishedPrice
 from wan_mcp.wording import counted, duration, number
 
@@ -86,7 +86,7 @@ class CreditOverview(BaseModel):
     charged: Annotated[Charged, WithJsonSchema({"type": "string"})]
     retry_safe: bool | None = None
     retry_after_seconds: int | None = None
-    code: str | None = None
+    code: Annotated[Code | None, WithJsonSchema({"type": "string"})] = None
     next: str
 
 
@@ -112,9 +112,9 @@ def credit_overview(report: CreditReport, confirm_above: float | None) -> Credit
         up_to_credits=price.up_to,
         credits_remaining=balance.credits if balance else None,
         credits_remaining_at=balance.at.isoformat(timespec="seconds") if balance else None,
-        credits_spent_24h=known.day.credits if known else None,
-        credits_spent=known.ever.credits if known else None,
-        jobs_without_cost=known.ever.unpriced if known else None,
+        credits_spent_24h=known.spent.day if known else None,
+        credits_spent=known.spent.ever if known else None,
+        jobs_without_cost=known.spent.unpriced if known else None,
         limits=limits,
         refused_by=refusal.setting if refusal else None,
         retry_after_seconds=refusal.wait_seconds if refusal else None,

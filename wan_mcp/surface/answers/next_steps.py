@@ -70,11 +70,14 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
     return completed + _about_inspection(view)
 
 
-def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
+def next_of_list(
+    jobs: Sequence[JobLine], status: JobStatus | None, cursor: str | None = None
+) -> str:
     """What to do about the jobs of a list.
 
     Args:
         status: the filter of the call; None for all.
+        cursor: leads to the jobs after these; None if there are none.
     """
     steps = []
     if in_progress := _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING):
@@ -82,7 +85,9 @@ def next_of_list(jobs: Sequence[JobLine], status: JobStatus | None) -> str:
     if unknown := _first(jobs, JobStatus.UNKNOWN):
         steps.append(f'Call get_job_status with job_id "{unknown}": it looks for the job.')
     if jobs:
-        return " ".join(steps) or "Call get_job_status with a job_id for all about that job."
+        steps = steps or ["Call get_job_status with a job_id for all about that job."]
+        more = f'For older jobs call list_jobs with cursor "{cursor}".' if cursor else ""
+        return " ".join(filter(None, [*steps, more]))
     if status is not None:
         return "Nothing is under way. Leave status out to see the other jobs."
     return "Nothing is under way: replace_character starts a job."

@@ -6,11 +6,11 @@ the same (observed elsewhere).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from wan_mcp.errors import Charged, OutcomeUnknown, WanError
-from wan_mcp.models import Job, JobLine, JobList, JobResult, JobStatus
+from wan_mcp.errors import Charged, Code, OutcomeUnknown, WanError
+from wan_mcp.models import Cursor, Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers.next_steps import about_joined, next_of_job, next_of_list
 from wan_mcp.surface.answers.progress import is_from_elsewhere, typical_duration
 from wan_mcp.surface.answers.text import list_summary
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from wan_mcp.ledger.contract import Totals
+    from wan_mcp.ledger.record import Record
     from wan_mcp.ledger.status import JobView
 
 STALE_SECONDS = 60.0
@@ -72,7 +74,8 @@ def status_result(view: JobView, *, now: datetime, typical: float | None = None)
     Args:
         typical: seconds that this account's jobs typically take; None when that is not known.
     """
-    result = job_result(view, now=now)
+    inputs = {} if view.record is None else _inputs(view.record)
+    result = job_result(view, now=now).model_copy(update=inputs)
     if view.status is JobStatus.RUNNING:
         result.message += _error_and_age(view, now)
         if typical is not None:
@@ -90,9 +93,8 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
     status, record = view.status, view.record
     job = view.job or Job(job_id=view.id, status=status)
     job_charged = _job_charged(view, job)
-    # Before the end of a job, and without a video, there is nothing that could expire.
-    expires_at = job.expires_at if status is JobStatus.COMPLETED else None
-    left = None if expires_at is None else int((expires_at - now).total_seconds())
+    expires_at = _expires_at(view)
+    left = _seconds_left(view, now)
     return JobResult(
         message=_message(view, bought),
         job_id=view.id,
@@ -100,7 +102,7 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
         vendor_status=job.vendor_status or None,
         video_url=ascii_link(job.video_url),
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
-        expires_in_seconds=None if left is None else max(left, 0),
+        expires_in_seconds=left,
         saved_path=None if record is None else record.saved_path,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
@@ -120,6 +122,7 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
 
 def list_result(
     views: Sequence[JobView],
+    totals: Totals | None = None,
     *,
     now: datetime | None = None,
     status: JobStatus | None = None,
@@ -129,7 +132,9 @@ def list_result(
 
     Args:
         views: newest first. One ended job more than `limit` shows that there are older ones.
-        now: the date, for the age of what is known of running jobs; left out, no age is given.
+        totals: those of all jobs.
+        now: the date, for the age of what is known of running jobs and for the time that links
+            stay valid; left out, neither is given.
         status: the filter of the call.
         limit: how many ended jobs are shown; None for all.
     """
@@ -140,12 +145,15 @@ def list_result(
     ids = {id(view) for view in shown}
     lines = [line for view in views if id(view) in ids and (line := _line(view, now))]
     left_out = len(unfinished) - len(unfinished[:MAX_LINES])
+    cursor = str(_cursor(shown[-1])) if len(views) > len(shown) else None
     return JobList(
         message=list_summary(lines, status, older=len(views) - left_out > len(shown))
         + _left_out(left_out),
         jobs=lines,
+        next_cursor=cursor,
+        **({} if totals is None else _sums(totals)),
         charged="no",
-        next=next_of_list(lines, status),
+        next=next_of_list(lines, status, cursor),
     )
 
 
@@ -180,7 +188,7 @@ def defect_result(tool: str, *, paid: bool) -> JobResult:
         charged="unknown" if paid else "no",
         retry_safe=not paid,
         retry_after_seconds=None if paid else DEFECT_PAUSE_SECONDS,
-        code="internal_error",
+        code=Code.INTERNAL_ERROR,
         next=careful if paid else "Call it once more; if that fails too, tell the user.",
     )
 
@@ -192,6 +200,16 @@ def ascii_link(link: str | None) -> str | None:
     leads to the same place: a client encodes it so before it sends it.
     """
     return link and quote(link, safe=_IN_A_LINK, errors="replace")
+
+
+def _expires_at(view: JobView) -> datetime | None:
+    """When the link to a video expires; without a video there is nothing that could expire."""
+    return view.job.expires_at if view.job and view.status is JobStatus.COMPLETED else None
+
+
+def _seconds_left(view: JobView, now: datetime) -> int | None:
+    expires_at = _expires_at(view)
+    return None if expires_at is None else max(int((expires_at - now).total_seconds()), 0)
 
 
 def _error_and_age(view: JobView, now: datetime) -> str:
@@ -297,7 +315,6 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
     record = view.record
     if record is None:
         return None
-    inputs = record.arguments
     age = view.seconds_since_reply(now) if now else None
     link = ascii_link(view.job.video_url) if view.job and record.saved_path is None else None
     return JobLine(
@@ -305,19 +322,53 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
         status=view.status,
         heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
         made_at=record.created_at.isoformat(timespec="seconds"),
-        source_video=_input(inputs.get("video")),
-        character_image=_input(inputs.get("character_image")),
-        video_duration=int(inputs["seconds"]) if "seconds" in inputs else None,
-        resolution=str(inputs.get("resolution", _RESOLUTION)) if inputs else None,
+        **_inputs(record),
         seed=record.seed,
         credit_cost=record.credit_cost,
+        job_charged=_job_charged(view, view.job or Job(job_id=view.id, status=view.status)),
         saved_path=record.saved_path,
         video_url=link if link and len(link) <= _MAX_LINK_CHARACTERS else None,
+        expires_in_seconds=_seconds_left(view, now) if now and link else None,
     )
 
 
+def _sums(totals: Totals) -> dict[str, Any]:
+    return {
+        "total_jobs": totals.jobs,
+        "credits_spent_24h": totals.day_credits,
+        "credits_spent": totals.credits,
+        "jobs_without_cost": totals.without_cost or None,
+    }
+
+
+def _cursor(last: JobView) -> Cursor:
+    """Where the next page begins, after the last row of this one.
+
+    Args:
+        last: the last ended row, or the last unfinished one if no ended one is shown.
+    """
+    submission_id = "" if last.record is None else last.record.submission_id
+    return Cursor(submission_id, is_ended=last.status not in _UNFINISHED)
+
+
+def _inputs(record: Record) -> dict[str, Any]:
+    """What a job was made from; nothing if it was submitted elsewhere."""
+    inputs = record.arguments
+    return {
+        "source_video": _input(inputs.get("video")),
+        "character_image": _input(inputs.get("character_image")),
+        "video_duration": int(inputs["seconds"]) if "seconds" in inputs else None,
+        "resolution": str(inputs.get("resolution", _RESOLUTION)) if inputs else None,
+    }
+
+
 def _input(link: object) -> str | None:
-    return _cut(ascii_link(str(link or "")) or "") or None
+    """A link that was given, as a record keeps it: a query may be a signature, so it is left out.
+
+    It is shown in a form that holds no other words, and cut where it is long.
+    """
+    place = str(link or "").partition("?")[0].partition("#")[0]
+    return _cut(ascii_link(place) or "") or None
 
 
 def _cut(text: str) -> str:

@@ -22,7 +22,8 @@ def text(result: AnyResult) -> str:
         return _lines(result, *credits_text(result), f"{key} {_charged(result)}.", _failure(result))
     if isinstance(result, JobList):
         jobs = map(_job_line, result.jobs or [])
-        return _lines(result, *jobs, f"{_charged(result)}.", _failure(result))
+        charged = f"{_charged(result)}."
+        return _lines(result, *jobs, _totals(result), charged, _failure(result))
     return _lines(
         result,
         f"Video: {result.video_url}" if result.video_url else "",
@@ -31,6 +32,7 @@ def text(result: AnyResult) -> str:
         f'PixelDojo\'s reason: "{result.error}"' if result.error else "",
         _expiry(result),
         _job(result),
+        _order(result),
         _money(result),
         _failure(result),
     )
@@ -106,6 +108,16 @@ def _job(result: JobResult) -> str:
     return f"{what} {result.job_id}: {status}{so_far}.{seed}"
 
 
+def _order(result: JobResult) -> str:
+    order = _facts(
+        (result.video_duration, "{} s"),
+        (result.resolution, "{} lines"),
+        (result.source_video, "from {}"),
+        (result.character_image, "with {}"),
+    )
+    return f"Ordered: {', '.join(order)}." if order else ""
+
+
 def _money(result: JobResult) -> str:
     left = result.credits_remaining
     balance = "" if left is None else f"Credits left: {number(left)}"
@@ -164,15 +176,36 @@ def _job_line(job: JobLine) -> str:
     if job.heard_seconds_ago is not None:
         head += f" when last reported, {duration(job.heard_seconds_ago)} ago"
     cost = None if job.credit_cost is None else counted(job.credit_cost, "credit")
-    facts = [
+    left = job.expires_in_seconds
+    facts = _facts(
         (job.made_at, "made {}"),
         (job.video_duration, "{} s"),
         (job.resolution, "{} lines"),
         (cost, "{}"),
+        (job.job_charged, "charged: {}"),
         (job.seed, "seed {}"),
         (job.source_video, "from {}"),
         (job.character_image, "with {}"),
         (job.saved_path, "saved at {}"),
         (job.video_url, "video: {}"),
-    ]
-    return ", ".join([head, *(form.format(fact) for fact, form in facts if fact is not None)])
+        (duration(left) if left else None, "its link expires in {}"),
+    )
+    expired = ["its link has expired"] if left == 0 else []
+    return ", ".join([head, *facts, *expired])
+
+
+def _facts(*facts: tuple[object, str]) -> list[str]:
+    """Those facts that are known, each in its form."""
+    return [form.format(fact) for fact, form in facts if fact is not None]
+
+
+def _totals(listed: JobList) -> str:
+    if listed.total_jobs is None:
+        return ""
+    day, ever = listed.credits_spent_24h or 0, listed.credits_spent or 0
+    without = listed.jobs_without_cost
+    rest = f", without {counted(without, 'job')} whose cost is not known" if without else ""
+    return (
+        f"In all: {counted(listed.total_jobs, 'job')}. Spent: {counted(day, 'credit')} in the last "
+        f"24 hours, {number(ever)} in all{rest}."
+    )
