@@ -186,7 +186,8 @@ class NoKey(Refused):
     advice = (
         "Ask the user to create an API key in their account on pixeldojo.ai and to set it as "
         "PIXELDOJO_API_KEY in the `env` of this server's entry in their MCP client's "
-        "configuration, then to restart the client. Never ask for the key in the conversation."
+        "configuration, then to restart the client; check_credits then shows whether it is "
+        "accepted. Never ask for the key in the conversation."
     )
 
 
@@ -196,7 +197,8 @@ class Unauthorized(Refused):
     code = Code.UNAUTHORIZED
     advice = (
         "Ask the user to check PIXELDOJO_API_KEY in this server's configuration (it may be "
-        "incomplete, revoked, or another service's), then to restart the client."
+        "incomplete, revoked, or another service's), then to restart the client; check_credits "
+        "then shows whether it is accepted."
     )
 
 
@@ -204,7 +206,10 @@ class OutOfCredits(Refused):
     """The account cannot pay for the job (402)."""
 
     code = Code.INSUFFICIENT_CREDITS
-    advice = "Ask the user to buy credits on pixeldojo.ai, then call again."
+    advice = (
+        "Ask the user to buy credits on pixeldojo.ai, then call again. check_credits shows what "
+        "the job costs."
+    )
 
 
 class NotAllowed(Refused):

@@ -19,11 +19,12 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import InvalidArguments, OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, Totals, VideoPolicy
 from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.expected_price import ExpectedPrice, expected_price
+from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, expected_price
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
 from wan_mcp.models import Cursor, InputReport, JobStatus, Replacement, SourceClip
+from wan_mcp.payments.credits import Credits
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.price import Price
 from wan_mcp.payments.reconciliation import Reconciler
@@ -94,6 +95,7 @@ class Jobs:
         self._ledger = ledger
         self._account = account
         self._price = Price(vendor, clock)
+        self._credits = Credits(vendor, ledger, account, self._price)
         self._reconciler = Reconciler(vendor, ledger, clock)
         self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake)
         coordination = ledger.coordination
@@ -142,9 +144,20 @@ class Jobs:
         """Raises NoKey when no API key is configured."""
         self._vendor.require_key()
 
-    async def estimate(self) -> float | None:
-        """Credits that a job costs, as PixelDojo states; None if it cannot be read."""
-        return await self._price.estimate()
+    async def estimate(self, wanted: Replacement | None = None) -> float | None:
+        """Credits that a job costs, as PixelDojo states; None if it cannot be read.
+
+        Args:
+            wanted: the job; left out, only a price that every job has is returned.
+        """
+        page = await self._price.read()
+        if wanted is None:
+            return page.of_every_job
+        return page.credits(wanted.seconds, wanted.resolution)
+
+    async def credits(self, wanted: Replacement) -> CreditReport:
+        """What is known about the credits of the account, and of a job of this size. Free."""
+        return await self._credits.report(wanted)
 
     async def price(self, wanted: Replacement) -> ExpectedPrice:
         """What a request will probably cost, as PixelDojo states and as it last charged.
@@ -152,7 +165,7 @@ class Jobs:
         Raises:
             LedgerUnavailable: what was charged cannot be read.
         """
-        named, account = await self.estimate(), await self._account()
+        named, account = await self.estimate(wanted), await self._account()
         return expected_price(named, wanted, await self._ledger.charges(account))
 
     async def joins(self, wanted: Replacement) -> bool:
@@ -200,7 +213,9 @@ class Jobs:
         until = self.clock.monotonic() + ANSWER_SECONDS
         self._vendor.require_key()
         # Not a task group, because it would wrap the errors that either of them raises.
-        report, estimate = await asyncio.gather(self._report_on(wanted), self._price_of(estimate))
+        report, estimate = await asyncio.gather(
+            self._report_on(wanted), self._price_of(wanted, estimate)
+        )
         with anyio.CancelScope(shield=True):  # a claimed record must not stay without payment
             # asyncio's shield too: anyio's does not hold when asyncio itself cancels the task.
             claim = await asyncio.shield(
@@ -305,8 +320,8 @@ class Jobs:
             logger.exception("the preflight of the inputs broke")
             return InputReport()
 
-    async def _price_of(self, agreed: float | None) -> float | None:
-        return await self.estimate() if agreed is None else agreed
+    async def _price_of(self, wanted: Replacement, known: float | None) -> float | None:
+        return await self.estimate(wanted) if known is None else known
 
     async def _claim(
         self,

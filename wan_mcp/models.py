@@ -117,6 +117,61 @@ class Difference(BaseModel):
         return f"{self.what}: expected {self.expected}, seen {self.seen}"
 
 
+class PriceType(StrEnum):
+    """What the price on PixelDojo's model page depends on.
+
+    Only `fixed` is documented; that there are other types is, but not their form.
+    """
+
+    FIXED = "fixed"
+    PER_SECOND = "per_second"
+    PER_RESOLUTION = "per_resolution"
+    TABLE = "table"
+    UNKNOWN = "unknown"
+    """The page could not be read, or its price has a form that is not known."""
+
+
+@dataclass(frozen=True)
+class PriceRow:
+    """One price on the model page.
+
+    Attributes:
+        credits: for a job, or for each second of it.
+        seconds: the only length of a job that has this price; None for every length.
+        resolution: the only lines of a job that have this price; None for all.
+    """
+
+    credits: float
+    seconds: int | None = None
+    resolution: str | None = None
+
+
+@dataclass(frozen=True)
+class PublishedPrice:
+    """What PixelDojo's model page says a job costs.
+
+    Attributes:
+        rows: the prices on it; none if the type is `unknown`.
+        why: why the type is `unknown`, in a sentence.
+    """
+
+    type: PriceType
+    rows: tuple[PriceRow, ...] = ()
+    why: str = ""
+
+    def credits(self, seconds: int, resolution: str | None) -> float | None:
+        """Credits of one job; None if the page names none. Of several that fit, the highest."""
+        job = {seconds, None}, {resolution or "480", None}
+        fitting = [r.credits for r in self.rows if r.seconds in job[0] and r.resolution in job[1]]
+        times = seconds if self.type is PriceType.PER_SECOND else 1
+        return round(max(fitting) * times, 6) if fitting else None
+
+    @property
+    def of_every_job(self) -> float | None:
+        """Credits that every job costs; None if that depends on the job, or is not known."""
+        return self.credits(1, None) if self.type is PriceType.FIXED else None
+
+
 class Job(BaseModel):
     """One job as PixelDojo reports it.
 

@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from wan_mcp.ledger.expected_price import Charge, ExpectedPrice, expected_price
+from wan_mcp.ledger.expected_price import (
+    Charge,
+    ExpectedPrice,
+    expected_price,
+    price_up_to,
+)
 from wan_mcp.models import Replacement
 
 
@@ -74,3 +79,70 @@ def test_older_charges_are_not_read_once_a_job_of_the_same_kind_is_found() -> No
     wanted = Replacement(video="https://a.example/v", character_image="https://a.example/i")
     assert expected_price(2, wanted, charges).charged == 7
     assert list(charges) == [job(5), job(3)]
+
+
+def two_a_second(seconds: int, lines: str) -> float | None:
+    """A page that names a price only for 480 lines."""
+    return 2.0 * seconds if lines == "480" else None
+
+
+def up_to(*charges: Charge, page: Any = two_a_second, **arguments: Any) -> ExpectedPrice:
+    """The price of a request of 5 s and 480 lines, where the page names 2 credits a second."""
+    wanted = Replacement(video="https://a.example/v", character_image="https://a.example/i")
+    return price_up_to(page, wanted.model_copy(update=arguments), charges)
+
+
+SEVEN, NINE = {"seconds": 7}, {"seconds": 9}
+
+
+@pytest.mark.parametrize(
+    ("charges", "most"),
+    [
+        ([], 10),
+        ([job(10)], 10),
+        ([job(4)], 10),
+        ([job(15)], 15),
+        ([job(12), job(15)], 12),
+        # A job of another size, which cost what the page names, or less.
+        ([job(14, **SEVEN)], 10),
+        ([job(13, **SEVEN)], 10),
+        # One that cost more: the page is out of date, unless a later job says what is right.
+        ([job(15, **SEVEN)], None),
+        ([job(15, **SEVEN), job(10)], None),
+        ([job(10), job(15, **SEVEN)], 10),
+        ([job(14, **SEVEN), job(99, **SEVEN)], 10),
+        ([job(18, **NINE), job(15, **SEVEN)], None),
+        # Jobs of which the page says nothing are no evidence against it.
+        ([job(99, resolution="720", **SEVEN)], 10),
+        ([job(99, go_fast=True, **SEVEN)], 10),
+        ([job(99, frames_per_second=30)], 10),
+    ],
+)
+def test_most_that_a_job_costs_is_known_only_if_no_charge_contradicts_the_page(
+    charges: list[Charge], most: float | None
+) -> None:
+    """Nobody may be promised a price that a bill has disproved already (ours)."""
+    price = up_to(*charges)
+
+    assert price.up_to == most
+    assert bool(price.doubt) == (most is None)
+
+
+def test_what_a_job_of_no_known_price_cost_before_is_not_its_price() -> None:
+    """It may cost more by now (ours)."""
+    price = up_to(job(15, resolution="720"), resolution="720")
+
+    assert (price.up_to, price.charged, price.doubt) == (None, 15, "")
+
+
+def test_page_that_names_nothing_does_not_make_a_job_free() -> None:
+    """A page that lacks its price may show 0 (observed elsewhere)."""
+    assert up_to(page=lambda seconds, lines: 0.0).up_to is None
+
+
+def test_doubt_names_the_job_that_cost_more_and_both_prices() -> None:
+    """The reader can look it up (ours)."""
+    doubt = up_to(job(15, **SEVEN)).doubt
+
+    assert "7 s at 480 lines cost 15 credits" in doubt
+    assert "names 14 credits" in doubt

@@ -16,6 +16,7 @@ import pytest
 
 from wan_mcp.sandbox import Sandbox, Terms, serve
 from wan_mcp.sandbox.http import faults
+from wan_mcp.sandbox.vendor import prices
 
 pytestmark = pytest.mark.anyio
 
@@ -689,3 +690,23 @@ def test_sandbox_stands_alone_and_is_light() -> None:
     ours = {name for name in loaded if name.startswith("wan_mcp.")}
     assert {name for name in ours if not name.startswith("wan_mcp.sandbox")} == set()
     assert loaded.isdisjoint({"httpx", "mcp", "starlette", "pydantic", "uvicorn"})
+
+
+@pytest.mark.parametrize(
+    ("price", "cost", "kind"),
+    [
+        (prices.fixed(7), 7, "fixed"),
+        (prices.per_second(0.1), 0.5, "per_second"),
+        (prices.per_resolution({"480": 3, "720": 6}), 3, "per_resolution"),
+        (prices.table({(5, "480"): 4, (5, "720"): 8}), 4, "table"),
+    ],
+)
+async def test_price_may_depend_on_the_job(price: prices.Prices, cost: float, kind: str) -> None:
+    """The page names the same price that is charged (assumed forms)."""
+    async with customer_of(price=price) as customer:
+        page = (await customer.http.get("models/wan-2.2-replace")).json()
+        accepted = (await customer.submit()).json()
+
+    assert page["creditCost"]["type"] == kind
+    assert accepted["creditCost"] == cost
+    assert [charge.amount for charge in customer.sandbox.charges] == [cost]

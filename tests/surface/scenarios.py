@@ -12,17 +12,36 @@ from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, Wan
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
-from wan_mcp.ledger.contract import Totals
+from wan_mcp.ledger.contract import LedgerUnavailable, Totals
+from wan_mcp.ledger.expected_price import (
+    AccountCredits,
+    Balance,
+    Charge,
+    CreditReport,
+    Spent,
+    price_up_to,
+)
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.spending_limits import InFlightJob, SpendingLimits
+from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
 from wan_mcp.ledger.status import JobView, Reading, view_of_job, view_of_record
-from wan_mcp.models import Difference, Job, JobLine, JobStatus
+from wan_mcp.models import (
+    Difference,
+    Job,
+    JobLine,
+    JobStatus,
+    PriceRow,
+    PriceType,
+    PublishedPrice,
+    Replacement,
+)
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results, task_form
+from wan_mcp.surface.answers.credits import credit_overview
 from wan_mcp.surface.answers.text import list_summary, text
 from wan_mcp.surface.arguments import (
     Arguments,
+    CheckCredits,
     GetJobStatus,
     ListJobs,
     ReplaceCharacter,
@@ -241,7 +260,7 @@ PROGRESS: dict[str, Reading] = {
 }
 
 
-class Spent:
+class UsedUp:
     """An account that has used up every limit of the scenarios."""
 
     def highest_price(self) -> float:
@@ -262,7 +281,7 @@ class Spent:
 
 def _refused(limits: SpendingLimits) -> WanError:
     with pytest.raises(Refused) as caught:
-        spending_limits.check(limits, NOW, 10, Spent())
+        spending_limits.check(limits, NOW, 10, UsedUp())
     return caught.value
 
 
@@ -291,6 +310,73 @@ FAILURES: dict[str, WanError] = {
         if (failure := views.failure_of(record(state, error="No network.")))
     },
 }
+WANTED = Replacement(video="", character_image="", seconds=5, resolution="480")
+SECONDS = PublishedPrice(PriceType.PER_SECOND, (PriceRow(2),))
+TABLE = PublishedPrice(
+    PriceType.TABLE, tuple(PriceRow(n, n, lines) for n in range(1, 6) for lines in ("480", "720"))
+)
+UNREAD = PublishedPrice(
+    PriceType.UNKNOWN, why="The price cannot be read now: PixelDojo could not be reached."
+)
+
+
+def credits_known(
+    page: PublishedPrice = SECONDS,
+    *charges: Charge,
+    limits: SpendingLimits = SpendingLimits(),  # noqa: B008  # it is frozen
+    price: float = 10,
+    balance: float | None = 88.5,
+    **known: Any,
+) -> CreditReport:
+    """What is known of an account that has used up most of its limits."""
+    used = spending_limits.usage(limits, NOW, UsedUp())
+    if known.get("credits", used) is None:
+        used = spending_limits.settings_of(limits)
+    refusal = None
+    try:
+        spending_limits.check(limits, NOW, price, UsedUp())
+    except LimitReached as reached:
+        refusal = reached
+    at = NOW - timedelta(hours=2)
+    last = None if balance is None else Balance(balance, at)
+    account = AccountCredits(Spent(187.5, 1_987.5, 2), last, used, refusal)
+    expected = price_up_to(page.credits, WANTED, charges)
+    return CreditReport(WANTED, page, expected, used, **({"credits": account} | known))
+
+
+ROOMY = SpendingLimits(None, 300, 5, 10)
+CREDITS: dict[str, CreditReport] = {
+    "price known": credits_known(limits=ROOMY),
+    "price known, nothing else": credits_known(
+        limits=ROOMY,
+        balance=None,
+        credits=None,
+        ledger_problem=LedgerUnavailable("The ledger is busy.", transient=True),
+    ),
+    "an earlier job cost more": credits_known(SECONDS, Charge({"seconds": 5}, 15), limits=ROOMY),
+    "page too low for another job": credits_known(
+        SECONDS, Charge({"seconds": 7}, 21), limits=ROOMY
+    ),
+    "page cannot be read": credits_known(UNREAD, limits=ROOMY),
+    "page cannot be read, earlier job": credits_known(
+        UNREAD, Charge({"seconds": 5}, 15), limits=ROOMY
+    ),
+    "page has a long table": credits_known(TABLE, limits=ROOMY),
+    "page names nothing for this job": credits_known(
+        PublishedPrice(PriceType.TABLE, (PriceRow(20, None, "720"),)), limits=ROOMY
+    ),
+    "page names nothing": credits_known(
+        PublishedPrice(PriceType.FIXED, (PriceRow(0),)), limits=ROOMY
+    ),
+    "balance too low": credits_known(limits=ROOMY, balance=9),
+    "no key": credits_known(credits=None, key_problem=errors.NoKey("No key is configured.")),
+    "key not accepted": credits_known(limits=ROOMY, key_problem=errors.Unauthorized("Not it.")),
+    "key not looked at": credits_known(limits=ROOMY, key_problem=errors.Busy("It is busy.")),
+    "a limit for one job": credits_known(limits=SpendingLimits(9, None, None, None)),
+    "a limit for a day": credits_known(limits=SpendingLimits(None, 200, None, None)),
+    "a limit of jobs in flight": credits_known(limits=SpendingLimits(None, None, 2, None)),
+    "a limit a minute": credits_known(limits=SpendingLimits(None, None, None, 6)),
+}
 BOTH = {"video": CLIP, "character_image": IMAGE}
 CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
     "nothing given": (ReplaceCharacter, {}),
@@ -315,6 +401,7 @@ CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
     "bad job id": (GetJobStatus, {"job_id": "../api-keys"}),
     "bad time": (WaitForJob, {"job_id": "job_1", "timeout_seconds": 901}),
     "bad filter": (ListJobs, {"status": "done", "limit": 0}),
+    "bad size": (CheckCredits, {"video_duration": 16, "resolution": "1080", "seed": 1}),
 }
 WITHOUT_SAVED_VIDEO = ("running", "completed", "failed", "lost", "unknown", "not sent", "refused")
 GIVEN = {"video": CLIP, "character_image": IMAGE, "video_duration": "7"}
@@ -370,6 +457,8 @@ def _answers() -> dict[str, str]:
             f"list: {name}": text(results.list_result(held, now=NOW, status=status))
             for name, (held, status) in LISTS.items()
         },
+        **{f"credits: {name}": text(credit_overview(r, None)) for name, r in CREDITS.items()},
+        "credits: the user is asked": text(credit_overview(CREDITS["price known"], 12.5)),
         "list: a page, with totals": text(
             results.list_result(
                 [

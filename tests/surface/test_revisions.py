@@ -31,7 +31,7 @@ ENVELOPE = {
     "io.modelcontextprotocol/clientInfo": INFO,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-TOOLS = {"replace_character", "get_job_status", "wait_for_job", "list_jobs"}
+TOOLS = {"replace_character", "get_job_status", "wait_for_job", "list_jobs", "check_credits"}
 
 Message = dict[str, Any]
 Exchange = Callable[[str, Message], Awaitable[list[Message]]]

@@ -18,7 +18,9 @@ from wan_mcp.errors import Code
 from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
 from wan_mcp.surface.arguments import (
+    CheckCredits,
     GetJobStatus,
     ListJobs,
     ReplaceCharacter,
@@ -94,10 +96,10 @@ def is_flat(schema: dict[str, Any]) -> bool:
 
 def test_every_schema_is_one_flat_object(tools: dict[str, Tool]) -> None:
     """Nesting is lost by some hosts (observed elsewhere)."""
-    listing = tools["list_jobs"].output_schema
+    with_rows = [tools[name].output_schema for name in ROWS]
 
     for schema in schemas(tools):
-        assert schema is listing or is_flat(schema)
+        assert any(schema is each for each in with_rows) or is_flat(schema)
 
 
 def test_no_schema_holds_a_boolean_where_a_schema_can_stand(tools: dict[str, Tool]) -> None:
@@ -155,18 +157,27 @@ def test_icon_is_a_valid_uri(tools: dict[str, Tool]) -> None:
             assert svg.tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_only_the_list_nests_and_only_flat_jobs(tools: dict[str, Tool]) -> None:
-    """A list of jobs cannot be flat; its text says the same to a host that drops it (ours)."""
-    listing = tools["list_jobs"].output_schema
-    assert listing is not None
-    jobs = listing["properties"]["jobs"]
-    rest = {name: inner for name, inner in listing["properties"].items() if name != "jobs"}
+ROWS = {
+    "list_jobs": ("jobs", ["job_id", "status", "made_at"]),
+    "check_credits": ("limits", ["limit"]),
+}
+"""The tools whose answer has rows, with the field of the rows and what each row has."""
 
-    assert jobs.keys() == {"type", "items"}
-    assert jobs["type"] == "array"
-    assert is_flat(jobs["items"])
+
+@pytest.mark.parametrize("name", ROWS)
+def test_only_a_list_of_rows_nests_and_each_row_is_flat(tools: dict[str, Tool], name: str) -> None:
+    """A list of jobs cannot be flat; its text says the same to a host that drops it (ours)."""
+    listing = tools[name].output_schema
+    assert listing is not None
+    field, required = ROWS[name]
+    rows = listing["properties"][field]
+    rest = {name: inner for name, inner in listing["properties"].items() if name != field}
+
+    assert rows.keys() == {"type", "items"}
+    assert rows["type"] == "array"
+    assert is_flat(rows["items"])
     assert is_flat({**listing, "properties": rest})
-    assert jobs["items"]["required"] == ["job_id", "status", "made_at"]
+    assert rows["items"]["required"] == required
 
 
 def test_every_tool_has_a_title_hints_and_an_icon(tools: dict[str, Tool]) -> None:
@@ -209,6 +220,7 @@ def test_only_the_paid_tool_is_marked_as_spending(tools: dict[str, Tool]) -> Non
         "get_job_status": (True, False, True, True),
         "wait_for_job": (True, False, True, True),
         "list_jobs": (True, False, True, False),
+        "check_credits": (True, False, True, True),
     }
 
 
@@ -255,8 +267,21 @@ def test_free_tools_take_what_they_need_and_no_more(tools: dict[str, Tool]) -> N
             "limit": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
             "cursor": {"type": "string"},
         },
+        "check_credits": {
+            "video_duration": {"type": "integer", "minimum": 1, "maximum": 15, "default": 5},
+            "resolution": {"type": "string", "enum": ["480", "720"], "default": "480"},
+        },
     }
+    assert "required" not in tools["check_credits"].input_schema
     assert "required" not in tools["list_jobs"].input_schema
+
+
+def test_price_is_asked_for_with_the_words_of_the_paid_call(tools: dict[str, Tool]) -> None:
+    """A model that has read the one schema has read the other (ours)."""
+    paid = tools["replace_character"].input_schema["properties"]
+    asked = tools["check_credits"].input_schema["properties"]
+
+    assert asked == {name: paid[name] for name in ("video_duration", "resolution")}
 
 
 def test_filter_says_what_it_never_hides(tools: dict[str, Tool]) -> None:
@@ -340,7 +365,8 @@ def test_portable_schema_inlines_references_and_drops_noise() -> None:
 
 def test_portable_schema_leaves_the_model_itself_alone() -> None:
     """The schema is built for each tool, from one shared model (ours)."""
-    models = (ReplaceCharacter, GetJobStatus, WaitForJob, ListJobs, JobResult, JobList, JobLine)
+    inputs = (ReplaceCharacter, GetJobStatus, WaitForJob, ListJobs, CheckCredits)
+    models = (*inputs, JobResult, JobList, JobLine, CreditOverview, LimitLine)
     for model in models:
         assert portable_schema(model) == portable_schema(model)
         assert portable_schema(model)["properties"].keys() == model.model_fields.keys()

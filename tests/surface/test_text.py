@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.surface.scenarios import SUMMARIES, summary
 from wan_mcp.errors import Code
-from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus, PriceType
 from wan_mcp.surface.answers import text
+from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
 from wan_mcp.wording import counted, duration, number
 
 patient = settings(deadline=None)  # a busy machine is no defect
@@ -142,6 +143,49 @@ EVERY_FIELD_OF_A_LIST = JobList(
     code=Code.BUSY,
     next='For older jobs call list_jobs with cursor "ended.sub_1".',
 )
+EVERY_FIELD_OF_A_LIMIT = LimitLine(
+    limit="WAN_MCP_MAX_IN_FLIGHT",
+    limit_value=31,
+    used=32,
+    frees_at=MADE,
+    blocking_job_ids=["job_2", "job_3"],
+)
+EVERY_FIELD_OF_CREDITS = CreditOverview(
+    message="It happened.",
+    video_duration=7,
+    resolution="720",
+    price="2.5 credits a second",
+    price_type=PriceType.PER_SECOND,
+    page_credits=17.5,
+    up_to_credits=18.25,
+    credits_remaining=1_234_567,
+    credits_remaining_at="2026-11-23T09:08:07+00:00",
+    credits_spent_24h=93,
+    credits_spent=1_093,
+    jobs_without_cost=41,
+    limits=[EVERY_FIELD_OF_A_LIMIT],
+    refused_by="WAN_MCP_MAX_CREDITS_PER_JOB",
+    key_accepted="unknown",
+    charged="no",
+    retry_safe=True,
+    retry_after_seconds=46,
+    code=Code.BUSY,
+    next="Do this.",
+)
+PHRASES_OF_CREDITS = {
+    "video_duration": "Price of 7 s at",
+    "resolution": "at 720 lines",
+    "page_credits": "for this job: 17.5 credits",
+    "up_to_credits": "up to 18.25 credits",
+    "credits_remaining": "Balance: 1234567 credits",
+    "credits_spent_24h": "Spent: 93 credits in the last 24 hours",
+    "credits_spent": "1093 in all",
+    "jobs_without_cost": "41 jobs whose cost is not known",
+    "key_accepted": "API key accepted: unknown",
+    "charged": "Charged by this call: no",
+    "retry_safe": "Safe to repeat: yes",
+    "retry_after_seconds": "for another 46 s",
+}
 PHRASES = {
     "expires_in_seconds": "in 1 min 23 s",
     "size": "2,412,345 bytes",
@@ -189,6 +233,28 @@ def test_every_published_field_of_a_row_is_in_the_text(field: str) -> None:
     assert value is not None
     assert phrases.get(field, str(value)) in text.text(listed)
     assert len(text.text(listed).splitlines()) == 4  # a row is one line
+
+
+@pytest.mark.parametrize("field", CreditOverview.model_fields)
+def test_every_published_field_about_credits_is_in_the_text(field: str) -> None:
+    """The same for check_credits (observed elsewhere)."""
+    value = getattr(EVERY_FIELD_OF_CREDITS, field)
+
+    assert value is not None
+    if field != "limits":
+        assert PHRASES_OF_CREDITS.get(field, str(value)) in text.text(EVERY_FIELD_OF_CREDITS)
+        without = EVERY_FIELD_OF_CREDITS.model_copy(update={field: _other(value)})
+        assert text.text(without) != text.text(EVERY_FIELD_OF_CREDITS)
+
+
+@pytest.mark.parametrize("field", LimitLine.model_fields)
+def test_every_published_field_of_a_limit_is_in_the_text(field: str) -> None:
+    """The same for each row (observed elsewhere)."""
+    value = getattr(EVERY_FIELD_OF_A_LIMIT, field)
+    phrases = {"limit_value": ": 31 jobs,", "used": "used 32", "blocking_job_ids": "job_2 job_3"}
+
+    assert value is not None
+    assert phrases.get(field, str(value)) in text.text(EVERY_FIELD_OF_CREDITS)
 
 
 @pytest.mark.parametrize("field", set(JobList.model_fields) - {"jobs"})

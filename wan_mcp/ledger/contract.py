@@ -10,8 +10,9 @@ from typing import Protocol
 
 from wan_mcp.errors import Code, Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
-from wan_mcp.ledger.expected_price import Charge
+from wan_mcp.ledger.expected_price import AccountCredits, Charge
 from wan_mcp.ledger.record import ListReading, Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 
@@ -291,6 +292,17 @@ class Ledger(Protocol):
 
     async def charges(self, account: str) -> list[Charge]:
         """What the newest jobs that this ledger has submitted were charged, newest first."""
+
+    @property
+    def limits(self) -> SpendingLimits:
+        """What the operator allows."""
+
+    async def credits(self, account: str, estimate: float | None) -> AccountCredits:
+        """What was spent, the balance, and what the limits say to a job of that price now.
+
+        Args:
+            estimate: credits of the job; None if its price is not known.
+        """
 
     async def unknowns(self, account: str) -> list[Record]:
         """The account's records of unknown outcome, oldest first."""

@@ -4,13 +4,19 @@ The page may be out of date, or name the price of another kind of job. If a limi
 on the page alone, jobs could cost many times what the operator allows.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import NamedTuple
 
+from wan_mcp.errors import WanError
 from wan_mcp.ledger.fingerprint import DEFAULTS, Arguments
-from wan_mcp.models import Replacement
+from wan_mcp.ledger.spending_limits import LimitReached, LimitUse
+from wan_mcp.models import PublishedPrice, Replacement
 from wan_mcp.wording import counted
+
+Page = Callable[[int, str], float | None]
+"""Credits of a job of so many seconds and lines on the model page; None if it names none."""
 
 SEARCHED_JOBS = 50
 """How many of the newest charges are searched for that of a similar job (ours)."""
@@ -35,15 +41,22 @@ class ExpectedPrice:
     Attributes:
         named: the price on the model page; None if it cannot be read.
         charged: what PixelDojo charged for the last job like this one; None if there was none.
+        doubt: why the job may cost more than both, in a sentence; "" if nothing suggests that.
     """
 
     named: float | None
     charged: float | None = None
+    doubt: str = ""
 
     @property
     def credits(self) -> float | None:
         """The expected price; None if the page names none, which stays unknown."""
         return None if self.named is None else max(self.named, self.charged or 0.0)
+
+    @property
+    def up_to(self) -> float | None:
+        """The most that the job costs, as far as anything shows; None if that is not known."""
+        return None if self.doubt else self.credits
 
     @property
     def why(self) -> str:
@@ -78,6 +91,107 @@ def expected_price(
         if smaller is None and other.is_within(kind):
             smaller = charge.credits
     return ExpectedPrice(named, smaller)
+
+
+def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> ExpectedPrice:
+    """The price to expect of a request, with what makes it doubtful as an upper limit.
+
+    If the last job of some size cost more than the page names for that size, the page is out of
+    date. Then only a later charge of a job like this one says what this one costs.
+
+    Args:
+        charges: of the account, newest first.
+    """
+    charges = list(charges)
+    kind = _Kind.of(wanted.model_dump(exclude_none=True))
+    expected = expected_price(page(kind.seconds, str(kind.lines)), wanted, charges)
+    if expected.named == 0:
+        return replace(expected, doubt=_NAMES_ZERO)
+    newest: set[_Kind] = set()
+    for charge in charges if expected.named is not None else ():
+        other = _Kind.of(charge.arguments)
+        if other == kind:
+            break
+        named = None if other in newest else page(other.seconds, str(other.lines))
+        newest.add(other)
+        if other.options == kind.options and named is not None and charge.credits > named + _EQUAL:
+            return replace(expected, doubt=_too_low(other, charge.credits, named))
+    return expected
+
+
+_EQUAL = 1e-6
+"""Credits by which two prices may differ that are equal."""
+_NAMES_ZERO = "PixelDojo's model page names 0 credits, which is hardly the price of a paid job."
+
+
+def _too_low(other: "_Kind", cost: float, named: float) -> str:
+    return (
+        f"The last job of {other.seconds} s at {other.lines} lines cost "
+        f"{counted(cost, 'credit')}, although PixelDojo's model page names "
+        f"{counted(named, 'credit')} for it: the page may be out of date, and this job may cost "
+        "more than it names."
+    )
+
+
+class Spent(NamedTuple):
+    """What PixelDojo said that the jobs cost which were submitted with this ledger.
+
+    Attributes:
+        day: credits of the jobs of the last 24 hours.
+        ever: credits of all jobs.
+        unpriced: the number of jobs of which it has not said that.
+    """
+
+    day: float
+    ever: float
+    unpriced: int
+
+
+class Balance(NamedTuple):
+    """The account's credits, as an answer to a submit reported them."""
+
+    credits: float
+    at: datetime
+
+
+@dataclass(frozen=True)
+class AccountCredits:
+    """What the ledger knows about the credits of an account.
+
+    Attributes:
+        spent: what was spent.
+        balance: the last one that was reported; None if there was none lately.
+        limits: each limit, and how much of it is used.
+        refusal: why a job of the price in question would be refused now; None if it would not.
+    """
+
+    spent: Spent
+    balance: Balance | None
+    limits: Sequence[LimitUse]
+    refusal: LimitReached | None
+
+
+@dataclass(frozen=True)
+class CreditReport:
+    """What is known about the credits of an account, before a job is bought.
+
+    Attributes:
+        wanted: the job in question; only its size matters.
+        page: the price on the model page.
+        price: what the job will probably cost.
+        limits: each limit; how much of it is used only if `credits` is known.
+        key_problem: why the key is not known to be accepted; None if it is accepted.
+        credits: what the ledger knows; None if there is no key, or the ledger cannot be read.
+        ledger_problem: why the ledger cannot be read.
+    """
+
+    wanted: Replacement
+    page: PublishedPrice
+    price: ExpectedPrice
+    limits: Sequence[LimitUse]
+    key_problem: WanError | None = None
+    credits: AccountCredits | None = None
+    ledger_problem: WanError | None = None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class LimitReached(Refused):
 
     code = Code.LIMIT_REACHED
     advice = (
-        "Tell the user. Only the operator of this server can change the setting; no argument can."
+        "Tell the user. Only the operator of this server can change the setting; no argument can. "
+        "check_credits shows each limit."
     )
 
     def __init__(
@@ -113,6 +114,24 @@ def _after_waiting(frees_at: FreesAt, setting: str) -> str:
         "Tell the user, and repeat the same call then. Only the operator of this server can make "
         f"it possible sooner, by raising {setting}."
     )
+
+
+class LimitUse(NamedTuple):
+    """One limit and how much of it is used.
+
+    Attributes:
+        setting: the environment variable that holds it.
+        limit: its value, in what it limits; None for no limit.
+        used: how much of it is used; None if that is not known, or the limit is about one job.
+        frees_at: when the first part of what is used is free again, if that is known.
+        job_ids: the jobs that use it until they end.
+    """
+
+    setting: str
+    limit: float | None
+    used: float | None = None
+    frees_at: FreesAt | None = None
+    job_ids: tuple[str, ...] = ()
 
 
 DAY_SECONDS = 86_400.0
@@ -166,6 +185,44 @@ class Spending(Protocol):
 
     def submit_ages(self, within: float) -> Sequence[float]:
         """The age in seconds of each request of the last `within` seconds."""
+
+
+def usage(limits: SpendingLimits, now: datetime, spending: Spending) -> list[LimitUse]:
+    """Each limit, and how much of it is used, counted as `check` counts it."""
+    per_job, per_day, in_flight, per_minute = settings_of(limits)
+    paid, without_price = spending.paid()
+    unpriced = (spending.highest_price() if without_price else 0.0) or limits.credits_per_day or 0.0
+    payments = [age for age, credits in spending.payments(unpriced) if credits]
+    running = [each for each in spending.in_flight() if _counts(each)]
+    unknown = [each.age for each in running if each.state == State.UNKNOWN]
+    ages = spending.submit_ages(MINUTE_SECONDS)
+    return [
+        per_job,
+        per_day._replace(
+            used=paid + without_price * unpriced,
+            frees_at=_oldest_leaves(now, DAY_SECONDS, payments),
+        ),
+        in_flight._replace(
+            used=len(running),
+            frees_at=_oldest_leaves(now, UNKNOWN_IN_FLIGHT_SECONDS, unknown),
+            job_ids=tuple(each.id for each in running[:MAX_NAMED]),
+        ),
+        per_minute._replace(used=len(ages), frees_at=_oldest_leaves(now, MINUTE_SECONDS, ages)),
+    ]
+
+
+def settings_of(limits: SpendingLimits) -> list[LimitUse]:
+    """Each limit, without what is used of it."""
+    return [
+        LimitUse("WAN_MCP_MAX_CREDITS_PER_JOB", limits.credits_per_job),
+        LimitUse("WAN_MCP_MAX_CREDITS_PER_DAY", limits.credits_per_day),
+        LimitUse("WAN_MCP_MAX_IN_FLIGHT", limits.in_flight),
+        LimitUse("WAN_MCP_MAX_SUBMITS_PER_MINUTE", limits.submits_per_minute),
+    ]
+
+
+def _oldest_leaves(now: datetime, window: float, ages: Sequence[float]) -> FreesAt | None:
+    return _frees_at(now, max(window - max(ages), 0.0) if ages else None)
 
 
 def check(

@@ -318,6 +318,14 @@ IN_FLIGHT = Statement(
     f"{_LIVE_AGES} {_LIVE_INDEX} {_IN_FLIGHT}",
     f"{_LIVE_AGES} {_IN_FLIGHT}",
 )
+LAST_BALANCE = _both(
+    # The newest are chosen before their balance is looked at: PixelDojo may never name one.
+    "SELECT credits_remaining, COALESCE(accepted_at, created_at) AS reported_at FROM ("
+    "SELECT credits_remaining, accepted_at, created_at FROM jobs "
+    "WHERE account = :account AND digest IS NOT NULL "
+    "ORDER BY created_at DESC, number DESC LIMIT :limit) AS newest "
+    "WHERE credits_remaining IS NOT NULL ORDER BY reported_at DESC LIMIT 1"
+)
 SUBMIT_AGES = _both(
     f"SELECT :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' ORDER BY created_at"
 )

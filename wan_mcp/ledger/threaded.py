@@ -23,7 +23,7 @@ from wan_mcp.ledger.contract import (
 )
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
-from wan_mcp.ledger.expected_price import Charge
+from wan_mcp.ledger.expected_price import AccountCredits, Charge
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -212,12 +212,12 @@ class ThreadedLedger:
     """`Ledger` on any engine.
 
     Args:
-        limits: what the operator allows.
+        limits: what the operator allows; also an attribute.
         poll_seconds: how often `settled` looks for changes by other processes.
     """
 
     def __init__(self, engine: Engine, limits: SpendingLimits, poll_seconds: float) -> None:
-        self._limits = limits
+        self.limits = limits
         self._poll_seconds = poll_seconds
         self._store = Store(engine)
         self._coordination = ThreadedCoordination(self._store)
@@ -247,7 +247,7 @@ class ThreadedLedger:
         source: SourceClip | None = None,
         agreed: float | None = None,
     ) -> Claim:
-        limits = replace(self._limits, agreed=agreed)
+        limits = replace(self.limits, agreed=agreed)
         return await self._store.write(
             lambda store: store.requests.claim(
                 account, wanted, generated_seed, estimate, limits, videos, source
@@ -306,6 +306,11 @@ class ThreadedLedger:
 
     async def charges(self, account: str) -> list[Charge]:
         return await self._store.read(lambda store: list(store.requests.charges(account)))
+
+    async def credits(self, account: str, estimate: float | None) -> AccountCredits:
+        return await self._store.read(
+            lambda store: store.requests.credits(account, estimate, self.limits)
+        )
 
     async def unknowns(self, account: str) -> list[Record]:
         return await self._store.read(lambda store: store.requests.unknowns(account))

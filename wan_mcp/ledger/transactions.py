@@ -21,11 +21,11 @@ from wan_mcp.ledger.contract import (
     VideoPolicy,
 )
 from wan_mcp.ledger.equal_requests import EqualRequests
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Charge, expected_price
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session, Spending
-from wan_mcp.ledger.spending_limits import DAY_SECONDS, SpendingLimits
+from wan_mcp.ledger.spending_limits import DAY_SECONDS, LimitReached, SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 _KEPT = (
@@ -244,6 +244,23 @@ class Transactions:
         for arguments, credits in rows:
             if credits is not None and credits > 0:
                 yield Charge(json.loads(arguments), credits)
+
+    def credits(
+        self, account: str, estimate: float | None, limits: SpendingLimits
+    ) -> AccountCredits:
+        now = self._session.now()
+        spending = Spending(self._rows, account, now)
+        refusal = None
+        try:
+            spending_limits.check(limits, now, estimate, spending)
+        except LimitReached as reached:
+            refusal = reached
+        return AccountCredits(
+            spent=spending.spent(),
+            balance=spending.balance(),
+            limits=spending_limits.usage(limits, now, spending),
+            refusal=refusal,
+        )
 
     def unknowns(self, account: str) -> list[Record]:
         return self._rows.find(sql.UNKNOWN_JOBS, account=account)

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wan_mcp.errors import CouldNotFindOut, OutcomeUnknown
-from wan_mcp.models import JOB_ID, Job, JobStatus, Replacement
+from wan_mcp.models import JOB_ID, Job, JobStatus, PublishedPrice, Replacement
+from wan_mcp.pixeldojo.prices import credits_of, published_price
 from wan_mcp.pixeldojo.reply import Reply, clean
 from wan_mcp.web import addresses
 
@@ -39,10 +40,15 @@ class Model:
     """PixelDojo's model page.
 
     Attributes:
-        credit_estimate: credits that a job costs, if the page names one number.
+        price: what a job costs according to it.
     """
 
-    credit_estimate: float | None
+    price: PublishedPrice
+
+    @property
+    def credit_estimate(self) -> float | None:
+        """Credits that a job costs, if the page names one number for all jobs."""
+        return self.price.of_every_job
 
 
 @dataclass(frozen=True)
@@ -155,13 +161,11 @@ def require_answer_to_key(reply: Reply) -> None:
 
 
 def model(reply: Reply) -> Model:
-    """The model page; the estimate is None if the price on it is not one plain number."""
+    """The model page; its price is of the type `unknown` if it cannot be understood."""
     document = reply.document()
     inner = document.get("model")
-    price = (inner if isinstance(inner, Mapping) else document).get("creditCost")
-    if isinstance(price, Mapping):
-        price = price.get("amount") if price.get("type") == "fixed" else None
-    return Model(credit_estimate=_number(price))
+    page = inner if isinstance(inner, Mapping) else document
+    return Model(published_price(page.get("creditCost")))
 
 
 def resolution_is_number(reply: Reply) -> bool:
@@ -209,8 +213,8 @@ def _job(document: Mapping[str, Any], *, loopback: bool, missing_id: str = "") -
         vendor_status=word,
         video_url=url,
         expires_at=_time(document.get("expiresAt")),
-        credit_cost=_number(document.get("creditCost")),
-        credits_remaining=_number(document.get("creditsRemaining")),
+        credit_cost=credits_of(document.get("creditCost")),
+        credits_remaining=credits_of(document.get("creditsRemaining")),
         error=_reason(document.get("error")) or None,
         note=note,
     )
@@ -262,12 +266,6 @@ def _strings(value: object) -> Iterator[str]:
         first = first.get("url")
     if isinstance(first, str) and first:
         yield first
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < 1e12 else None
 
 
 def _time(value: object) -> datetime | None:

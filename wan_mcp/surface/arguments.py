@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
@@ -159,8 +159,12 @@ class Arguments(BaseModel):
     Null, "" and "null" mean "left out", although the schema does not offer them: models and forms
     fill every argument with something. An argument that is none of ours and cannot be meant as one
     is the host's own, and is ignored.
+
+    Attributes:
+        needs_key: whether the call is about an account, and so needs an API key.
     """
 
+    needs_key: ClassVar[bool] = True
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
@@ -177,6 +181,18 @@ class Arguments(BaseModel):
         }
 
 
+VideoDuration = Annotated[
+    int,
+    whole_number(1, 15),
+    Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
+]
+Lines = Annotated[
+    Resolution | None,
+    LINES,
+    Field(description="480 (default) or 720.", json_schema_extra={"default": "480"}),
+]
+
+
 class ReplaceCharacter(Arguments):
     """The nine documented parameters of wan-2.2-replace."""
 
@@ -186,16 +202,8 @@ class ReplaceCharacter(Arguments):
         URL,
         Field(description="Public http(s) URL of a picture of the new character."),
     ]
-    video_duration: Annotated[
-        int,
-        whole_number(1, 15),
-        Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
-    ] = 5
-    resolution: Annotated[
-        Resolution | None,
-        LINES,
-        Field(description="480 (default) or 720.", json_schema_extra={"default": "480"}),
-    ] = None
+    video_duration: VideoDuration = 5
+    resolution: Lines = None
     refert_num: Annotated[
         int | None,
         whole_number(1, 10),
@@ -261,6 +269,21 @@ class ListJobs(Arguments):
     cursor: Annotated[
         Cursor | None, CURSOR, Field(description="For older jobs: next_cursor of the last answer.")
     ] = None
+
+
+class CheckCredits(Arguments):
+    """The size of the job whose price is asked for."""
+
+    needs_key = False
+    video_duration: VideoDuration = 5
+    resolution: Lines = None
+
+    def replacement(self) -> Replacement:
+        """A job of that size, which nobody wants yet."""
+        lines: Resolution = self.resolution or "480"
+        return Replacement(
+            video="", character_image="", seconds=self.video_duration, resolution=lines
+        )
 
 
 A = TypeVar("A", bound=Arguments)

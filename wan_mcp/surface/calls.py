@@ -22,9 +22,10 @@ from mcp.types import (
 )
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
-from wan_mcp.models import Cursor, JobList, JobResult, JobStatus
+from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.answers.text import text
+from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
+from wan_mcp.surface.answers.text import AnyResult, text
 from wan_mcp.surface.video_views import without_unreachable_file
 from wan_mcp.videos.job_files import Blob
 from wan_mcp.wording import duration
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView, Reading
     from wan_mcp.surface.video_views import VideoViews
 
-Result = TypeVar("Result", JobResult, JobList)
+Result = TypeVar("Result", JobResult, JobList, CreditOverview)
 RequestContext = ServerRequestContext[Any, Any]
 
 JOBS_URI = "wan://jobs"
@@ -94,15 +95,20 @@ class Call:
         listed = results.list_result(views, totals, now=now, status=status, limit=limit)
         return self._with_notice(listed)
 
+    async def credits(self, wanted: Replacement) -> CreditOverview:
+        """What a job of this size costs, and the credits of the account."""
+        report = await self.jobs.credits(wanted)
+        return self._with_notice(credit_overview(report, self.confirm_above))
+
     def _with_notice(self, result: Result) -> Result:
         """The result, and what is wrong with the ledger that it was read from."""
         if notice := self.jobs.ledger_notice:
             result.message += f" About wan-mcp's ledger: {notice}"
         return result
 
-    async def tool_result(self, result: JobResult | JobList) -> CallToolResult:
+    async def tool_result(self, result: AnyResult) -> CallToolResult:
         """A result in the protocol's form, with the contact sheet and the player's data."""
-        if isinstance(result, JobList):
+        if not isinstance(result, JobResult):
             return tool_result(result)
         is_saved = result.status is JobStatus.COMPLETED and result.size is not None
         image = None
@@ -156,7 +162,7 @@ class Calls:
 
 
 def tool_result(
-    result: JobResult | JobList,
+    result: AnyResult,
     *,
     failed: bool = False,
     image: Blob | None = None,

@@ -126,8 +126,8 @@ def _given(value: str, refusal: str | None) -> str:
 def _price(estimate: float | None) -> str:
     if estimate is None:
         return (
-            "PixelDojo's price is not available now, so say that each job costs credits and that "
-            "the answer will say how many."
+            "Call check_credits for the price of just this job. If it is not known, say that each "
+            "job costs credits and that the answer will say how many."
         )
     price = counted(estimate, "credit")
     return f"PixelDojo's model page names {price} for a job at the moment."

@@ -20,8 +20,10 @@ from wan_mcp.errors import WanError
 from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
+from wan_mcp.surface.answers.credits import CreditOverview
 from wan_mcp.surface.arguments import (
     Arguments,
+    CheckCredits,
     GetJobStatus,
     ListJobs,
     ReplaceCharacter,
@@ -63,7 +65,7 @@ class WanTool(Tool):
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
             given = read_arguments(self.arguments, arguments, loopback=self.loopback)
-            call = self.calls.open(context)
+            call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
             if isinstance(result, InputRequiredResult):
                 return result
@@ -134,6 +136,14 @@ async def list_jobs(given: ListJobs, call: Call) -> JobList:
     return await call.job_list(given.status, given.limit, given.cursor)
 
 
+async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:
+    """Say what such a job costs now, the last known balance, what was spent, and each limit. Free.
+
+    It also shows whether the API key is accepted.
+    """
+    return await call.credits(given.replacement())
+
+
 def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
     """The tools of one server.
 
@@ -175,6 +185,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         tool("Look at a job", get_job_status, GetJobStatus, JobResult, asks_pixeldojo),
         tool("Wait for a job", wait_for_job, WaitForJob, JobResult, asks_pixeldojo),
         tool("List jobs", list_jobs, ListJobs, JobList, reads_ledger),
+        tool("Check credits", check_credits, CheckCredits, CreditOverview, asks_pixeldojo),
     ]
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from wan_mcp.sandbox.vendor.schema import MODEL, number
+from wan_mcp.sandbox.vendor.prices import number
+from wan_mcp.sandbox.vendor.schema import MODEL
 from wan_mcp.sandbox.vendor.terms import Terms
 from wan_mcp.sandbox.vendor.vendor import Job, Refusal, Vendor
 

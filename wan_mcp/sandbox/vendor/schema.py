@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
+from wan_mcp.sandbox.vendor.prices import prices_of
 from wan_mcp.sandbox.vendor.terms import Terms
 
 MODEL = "wan-2.2-replace"
@@ -41,13 +42,13 @@ def body_schema(terms: Terms) -> dict[str, Any]:
 
 def model_summary(terms: Terms) -> dict[str, Any]:
     """The model's entry in the list of models, with its price in credits."""
-    quoted = number(terms.price if terms.quoted_price is None else terms.quoted_price)
+    quoted = terms.price if terms.quoted_price is None else terms.quoted_price
     return {
         "apiId": MODEL,
         "name": "WAN 2.2 Replace",
         "description": "Sandbox copy of the character replacement model: no video is really made.",
         "modality": "video",
-        "creditCost": {"default": quoted, "type": "fixed", "amount": quoted},
+        "creditCost": prices_of(quoted).page,
     }
 
 
@@ -59,11 +60,6 @@ def model_page(terms: Terms) -> dict[str, Any]:
 def model_list(terms: Terms) -> dict[str, Any]:
     """The list of models, which holds one."""
     return {"models": [model_summary(terms)], "total": 1, "imageCount": 0, "videoCount": 1}
-
-
-def number(value: float) -> float:
-    """A whole number as an int, so that JSON shows 10 and not 10.0."""
-    return int(value) if value == int(value) else value
 
 
 def complaints(body: object, schema: dict[str, Any]) -> Iterator[str]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from wan_mcp.sandbox.vendor.prices import Prices
+
 Clock = Callable[[], float]
 """Returns seconds that never go back."""
 
@@ -17,9 +19,10 @@ class Terms:
 
     credits: float = 100
     """Credits on each new API key."""
-    price: float = 10
-    """Credits per job (documented: 10; another copy of the page: 2). May be fractional."""
-    quoted_price: float | None = None
+    price: float | Prices = 10
+    """Credits per job (documented: 10; another copy of the page: 2). May be fractional, and may
+    depend on the job, see `vendor.prices`."""
+    quoted_price: float | Prices | None = None
     """What the model page says, when that differs from ``price``."""
     videos: Literal["sample", "own"] = "sample"
     """The video of a completed job. `sample`: always the same short video, and nothing is fetched.

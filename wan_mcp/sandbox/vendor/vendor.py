@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from wan_mcp.sandbox.vendor.prices import prices_of
 from wan_mcp.sandbox.vendor.schema import body_schema, complaints
 from wan_mcp.sandbox.vendor.terms import Clock, Terms
 
@@ -193,7 +194,7 @@ class Vendor:
         if complaint or not isinstance(body, dict):
             raise Refusal(400, "invalid_request", f"Invalid request: {complaint}")
         account = self._accounts[key]
-        price = self.terms.price
+        price = prices_of(self.terms.price).of(body)
         if account.credits < price:
             raise Refusal(402, "insufficient_credits", f"This job needs {price} credits")
         account.credits = round(account.credits - price, 6)

@@ -1,6 +1,7 @@
 """The text of an answer: the same facts as its data, in a few lines."""
 
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
+from wan_mcp.surface.answers.credits import CreditOverview, credits_text
 from wan_mcp.wording import counted, duration, is_or_are, number, plural
 
 _WITHOUT_JOB = {
@@ -10,9 +11,15 @@ _WITHOUT_JOB = {
 _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _IN_PROGRESS = {JobStatus.SUBMITTING, JobStatus.RUNNING}
 
+AnyResult = JobResult | JobList | CreditOverview
+"""The data of an answer."""
 
-def text(result: JobResult | JobList) -> str:
+
+def text(result: AnyResult) -> str:
     """Every fact of the data, one line for each subject."""
+    if isinstance(result, CreditOverview):
+        key = f"API key accepted: {result.key_accepted}."
+        return _lines(result, *credits_text(result), f"{key} {_charged(result)}.", _failure(result))
     if isinstance(result, JobList):
         jobs = map(_job_line, result.jobs or [])
         charged = f"{_charged(result)}."
@@ -62,7 +69,7 @@ def both_statuses(status: JobStatus, vendor_status: str | None) -> str:
     return f'{status} (PixelDojo: "{vendor_status}")'
 
 
-def _lines(result: JobResult | JobList, *lines: str) -> str:
+def _lines(result: AnyResult, *lines: str) -> str:
     return "\n".join([result.message, *filter(None, lines), f"Next: {result.next}"])
 
 
@@ -131,18 +138,18 @@ def _price(result: JobResult) -> str:
     return expected and f"The job is expected to cost {expected}"
 
 
-def _charged(result: JobResult | JobList) -> str:
+def _charged(result: AnyResult) -> str:
     return f"Charged by this call: {result.charged}"
 
 
-def _failure(result: JobResult | JobList) -> str:
+def _failure(result: AnyResult) -> str:
     if result.code is None:
         return ""
     limit = _limit(result) if isinstance(result, JobResult) else ""
     return f"Safe to repeat: {_when_safe(result)}. {limit}Code: {result.code}."
 
 
-def _when_safe(result: JobResult | JobList) -> str:
+def _when_safe(result: AnyResult) -> str:
     wait = result.retry_after_seconds
     after = "" if wait is None else duration(wait)
     if result.retry_safe:

@@ -1,0 +1,85 @@
+"""What is known about the account's credits before a job is bought. It buys nothing.
+
+It reads PixelDojo's model page, one page that needs the key, and the ledger. A part that cannot be
+read does not keep the others from being reported.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Protocol
+
+import anyio
+
+from wan_mcp.errors import CouldNotFindOut, NoKey, WanError
+from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
+from wan_mcp.ledger.coordination import Account
+from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, price_up_to
+from wan_mcp.ledger.spending_limits import settings_of
+from wan_mcp.models import PublishedPrice, Replacement
+from wan_mcp.payments.price import Price
+
+MAX_KEY_SECONDS = 2.5
+"""How long to wait for the page that needs the key; there are hosts that end a call after 5 s
+(observed elsewhere)."""
+_UNREAD_CHARGES = "What earlier jobs cost cannot be read now."
+
+
+class KeyCheck(Protocol):
+    """What the key is checked with; it cannot buy."""
+
+    async def require_accepted_key(self) -> None:
+        """Return when PixelDojo accepts the key. Raises NoKey, Refused or CouldNotFindOut."""
+
+
+class Credits:
+    """Reports about the credits of one account.
+
+    Args:
+        account: returns the account's name in the ledger.
+    """
+
+    def __init__(self, key: KeyCheck, ledger: Ledger, account: Account, price: Price) -> None:
+        self._key = key
+        self._ledger = ledger
+        self._account = account
+        self._price = price
+
+    async def report(self, wanted: Replacement) -> CreditReport:
+        """The price of a job now, and everything that stands for or against buying it.
+
+        Args:
+            wanted: only its size matters; its links may be empty.
+        """
+        page, problem = await asyncio.gather(self._price.read_now(), self._key_problem())
+        if isinstance(problem, NoKey):
+            return self._without_ledger(wanted, page, problem, doubt="")
+        try:
+            return await self._full(wanted, page, problem)
+        except LedgerUnavailable as unreadable:
+            report = self._without_ledger(wanted, page, problem, doubt=_UNREAD_CHARGES)
+            return replace(report, ledger_problem=unreadable)
+
+    async def _full(
+        self, wanted: Replacement, page: PublishedPrice, problem: WanError | None
+    ) -> CreditReport:
+        account = await self._account()
+        price = price_up_to(page.credits, wanted, await self._ledger.charges(account))
+        credits = await self._ledger.credits(account, price.credits)
+        return CreditReport(wanted, page, price, credits.limits, problem, credits)
+
+    def _without_ledger(
+        self, wanted: Replacement, page: PublishedPrice, problem: WanError | None, doubt: str
+    ) -> CreditReport:
+        price = price_up_to(page.credits, wanted, ())
+        if doubt:
+            price = ExpectedPrice(price.named, doubt=doubt)
+        return CreditReport(wanted, page, price, settings_of(self._ledger.limits), problem)
+
+    async def _key_problem(self) -> WanError | None:
+        try:
+            with anyio.move_on_after(MAX_KEY_SECONDS):
+                await self._key.require_accepted_key()
+                return None
+        except WanError as problem:
+            return problem
+        return CouldNotFindOut("PixelDojo did not answer in time.")
