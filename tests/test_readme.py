@@ -1,6 +1,5 @@
 """README, docs/ and the example configuration: each command works, and each name exists."""
 
-import base64
 import io
 import json
 import os
@@ -14,11 +13,10 @@ import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
-from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import anyio
@@ -26,10 +24,15 @@ import anyio.to_thread
 import httpx
 import pytest
 from mcp.client import Client
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 import wan_mcp
 from wan_mcp import errors
 from wan_mcp.__main__ import main
+from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host
+from wan_mcp.cli.hosts.change import this_program
+from wan_mcp.cli.hosts.masking import MASK
+from wan_mcp.cli.setup import Setup, Terminal
 from wan_mcp.data_folder import data_places
 from wan_mcp.inputs.preflight import UnusableInput
 from wan_mcp.ledger.contract import Fenced
@@ -55,12 +58,30 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+DOCS = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "docs").rglob("*.md")
+}
+PAGES = {"README.md": README, **{f"docs/{name}": text for name, text in DOCS.items()}}
+ALL_PAGES = "\n".join(PAGES.values())
+MOST_WORDS = 1_800
 EXAMPLE = (ROOT / "claude_desktop_config.example.json").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The blocks of a page: the language of each, and its text."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> list[str]:
+    """Every command line in the blocks of a page."""
+    return [
+        line for language, text in blocks(page) if language == "sh" for line in text.splitlines()
+    ]
+
+
+COMMANDS = list(dict.fromkeys(commands(ALL_PAGES)))
 
 
 def in_backticks(page: str) -> set[str]:
@@ -68,17 +89,26 @@ def in_backticks(page: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page, flags=re.S | re.M)))
 
 
-CODE = in_backticks(README)
-LINKS = re.findall(r"\]\(([^)]+)\)", README)
+def links(page: str) -> list[str]:
+    """Where the links and the images of a page lead."""
+    return re.findall(r"\]\(([^)]+)\)", page)
+
+
+CODE = in_backticks(ALL_PAGES)
 
 # The two commands for a fresh machine: each is complete, environment included.
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wan-mcp demo"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
 FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
-"""Names in the README that are settings of other programs."""
+"""Names in the pages that are settings of other programs."""
 PROMPTS = {"replace_a_character"}
-FILES = {"claude_desktop_config", "wan_mcp"}
+FILES = {"claude_desktop_config", "cline_mcp_settings", "mcp_config"}
+ABOUT_THE_CODE = {
+    f"docs/{name}.md"
+    for name in ("architecture", "contributing", "glossary", "promises", "waiting")
+}
+"""The pages for developers: they name modules, states and folders as well."""
 
 UNFINISHED = (JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN)
 LISTED = [status for status in JobStatus if status in BOUGHT and status not in UNFINISHED]
@@ -89,26 +119,27 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the block is fo
 PROVEN: list[str] = []
 
 MODEL = "wan-2.2-replace"
+FULL_PATH = "/home/you/wan-mcp/.venv/bin/wan-mcp"
 DEFAULT_URL = "http://127.0.0.1:8765/mcp"
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
 def proves(*commands: str) -> Callable[[F], F]:
-    """Marks the test that runs the README's commands that begin so, or shows that they work."""
+    """Marks the test that runs the commands that begin so, or shows that they work."""
     PROVEN.extend(commands)
     return lambda test: test
 
 
 def the_command(begin: str) -> str:
-    """The README's one command that begins so."""
+    """The one command of all pages that begins so."""
     (found,) = (line for line in COMMANDS if line.startswith(begin))
     return str(found)
 
 
-def table(heading: str, number: int = 0) -> list[list[str]]:
-    """The rows below a heading, as cells without their backticks."""
-    section = re.split(rf"^#+ {re.escape(heading)}$", README, flags=re.MULTILINE)[1]
+def table(page: str, heading: str, number: int = 0) -> list[list[str]]:
+    """The rows below a heading of a page, as cells without their backticks."""
+    section = re.split(rf"^#+ {re.escape(heading)}$", PAGES[page], flags=re.MULTILINE)[1]
     section = re.split(r"^#+ ", section, flags=re.MULTILINE)[0]
     found = re.findall(r"^\|[-|]+\|\n((?:\|.*\|\n)+)", section, re.MULTILINE)[number]
     return [
@@ -133,8 +164,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def installed(command: str) -> list[str]:
-    """A command line of the README, as the command that was installed with the package."""
-    program, *words = shlex.split(command)
+    """A command line of a page, as the command that was installed with the package."""
+    program, *words = shlex.split(command.removeprefix(".venv/bin/"))
     found = shutil.which(program, path=sysconfig.get_path("scripts"))
     assert found, f"{program} is not installed"
     return [found, *words]
@@ -158,18 +189,24 @@ def listening(command: str, last: str) -> Iterator[list[str]]:
 
 
 def test_every_command_is_run_or_shown_to_be_right_here() -> None:
-    """A command that nobody tries is wrong sooner or later (ours)."""
-    assert [line for line in COMMANDS if not line.startswith(tuple(PROVEN))] == []
+    """A command that nobody tries is wrong sooner or later (ours).
+
+    Those that begin with python or bash are for developers, and a test below is about them.
+    """
+    others = [line for line in COMMANDS if not line.startswith(tuple(PROVEN))]
+
+    assert [line for line in others if line not in developing_commands()] == []
+    assert [line for line in commands(README) if line in others] == []
     assert [begin for begin in PROVEN if not any(line.startswith(begin) for line in COMMANDS)] == []
 
 
-@proves(DEMO)
+@proves(DEMO, "wan-mcp demo --job-seconds 3")
 def test_demo_command_ends_with_a_saved_video(tmp_path: Path) -> None:
     """.ci/run runs all of it in an empty environment; this runs its last part (ours)."""
     *_, demo = DEMO.split(" && ")
 
     ended = subprocess.run(
-        [*installed(demo.removeprefix(".venv/bin/")), "--job-seconds", "0"],
+        [*installed(demo), "--job-seconds", "0"],
         capture_output=True,
         check=False,
     )
@@ -183,7 +220,7 @@ def test_demo_command_ends_with_a_saved_video(tmp_path: Path) -> None:
 @proves(TEST)
 def test_two_commands_are_complete_and_ci_runs_them() -> None:
     """Many systems refuse to install into their own Python (observed elsewhere)."""
-    complete = [line for line in COMMANDS if "-m venv" in line]
+    complete = [line for line in commands(README) if "-m venv" in line]
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
     workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     (extra,) = re.findall(r"'\.\[(\w+)\]'", TEST)
@@ -255,20 +292,20 @@ def test_commands_of_other_assistants_name_ours_and_the_key() -> None:
     claude = shlex.split(the_command("claude mcp add"))
     (gemini,) = [shlex.split(code) for code in CODE if code.startswith("gemini mcp add")]
 
-    assert claude[-2:] == ["--", "wan-mcp"]
-    assert gemini[-2:] == ["wan-mcp", "wan-mcp"]
+    assert claude[-2:] == ["--", FULL_PATH]
+    assert gemini[-2:] == ["wan-mcp", FULL_PATH]
     for words in (claude, gemini):
         assert words[words.index("--env") + 1].startswith("PIXELDOJO_API_KEY=")
 
 
-@proves("wan-mcp setup claude-desktop")
+@proves(".venv/bin/wan-mcp setup claude-desktop")
 def test_setup_command_writes_a_full_path_and_the_key(tmp_path: Path) -> None:
     """Somebody answers yes, and the host has a program that exists (ours)."""
     key = "dummy-key-0123456789"
     home = {"HOME": str(tmp_path), "PIXELDOJO_API_KEY": key, "APPDATA": str(tmp_path)}
 
     ended = subprocess.run(
-        installed("wan-mcp setup claude-desktop"),
+        installed(the_command(".venv/bin/wan-mcp setup")),
         input=b"y\n",
         env={**os.environ, **home},
         capture_output=True,
@@ -305,7 +342,9 @@ def test_sandbox_command_loses_an_answer_on_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [(row[0], row[1]) for row in table("Sandbox", 1)], ids=lambda text: text
+    ("name", "given"),
+    [(row[0], row[1]) for row in table("docs/sandbox.md", "Faults")],
+    ids=lambda text: text,
 )
 async def test_fault_table_names_what_the_sandbox_takes(
     name: str, given: str, sandbox: Sandbox
@@ -337,7 +376,7 @@ async def test_fault_table_is_complete(sandbox: Sandbox) -> None:
         refused = await client.post(f"{sandbox.origin}/sandbox/faults", json=order)
 
     names = refused.json()["error"].partition("must be one of ")[2].split(", ")
-    assert [row[0] for row in table("Sandbox", 1)] == names
+    assert [row[0] for row in table("docs/sandbox.md", "Faults")] == names
 
 
 @proves("wan-mcp http")
@@ -351,7 +390,7 @@ async def test_http_command_serves_the_tools_and_its_health() -> None:
 
     assert re.sub(r":\d+/", ":8765/", url) == DEFAULT_URL
     assert DEFAULT_URL in CODE
-    assert len(tools) == len(table("Tools"))
+    assert len(tools) == len(table("docs/tools.md", "Tools"))
     assert health.is_success
     assert any(code == f"claude mcp add --transport http wan-mcp {DEFAULT_URL}" for code in CODE)
 
@@ -394,7 +433,9 @@ async def test_tools_table_names_the_tools_there_are() -> None:
     spends = {
         tool.name: not (tool.annotations and tool.annotations.read_only_hint) for tool in tools
     }
-    assert {name: costs != "nothing" for name, _, costs in table("Tools")} == spends
+    assert {
+        name: costs != "nothing" for name, _, costs in table("docs/tools.md", "Tools")
+    } == spends
 
 
 @pytest.mark.parametrize(
@@ -405,7 +446,7 @@ def test_parameter_tables_say_what_the_schemas_say(
     number: int, model: type[Arguments], shared: set[str]
 ) -> None:
     """Names, ranges and defaults: none is missing and none is invented (ours)."""
-    rows = {row[0]: row for row in table("Tools", number)}
+    rows = {row[0]: row for row in table("docs/tools.md", "Tools", number)}
     schema = {name: part for name, part in published(model).items() if name not in shared}
 
     assert list(rows) == list(schema)
@@ -420,10 +461,10 @@ def test_parameter_tables_say_what_the_schemas_say(
 
 def test_answer_tables_name_every_field_and_status() -> None:
     """A word that is not explained cannot be understood (ours)."""
-    named = [name for fields, _ in table("Answers") for name in fields.split(", ")]
+    named = [name for fields, _ in table("docs/tools.md", "Answers") for name in fields.split(", ")]
 
     assert sorted(named) == sorted(JobResult.model_fields)
-    assert [status for status, _, _ in table("Answers", 1)] == list(JobStatus)
+    assert [status for status, _, _ in table("docs/tools.md", "Answers", 1)] == list(JobStatus)
     assert set(JobLine.model_fields) <= CODE
 
 
@@ -437,7 +478,10 @@ def failures(parent: type[errors.WanError] = errors.WanError) -> Iterator[type[e
 
 def test_error_table_says_of_each_code_what_the_code_says() -> None:
     """A wrong entry here costs money (ours)."""
-    stated = {code: (charged, safe) for code, charged, safe, _ in table("When a call goes wrong")}
+    stated = {
+        code: (charged, safe)
+        for code, charged, safe, _ in table("docs/tools.md", "When a call goes wrong")
+    }
     known = {each.code: (each.charged, "yes" if each.retry_safe else "no") for each in failures()}
     known[UnusableInput.code] = (UnusableInput.charged, "no")  # its room is imported on use
     known[LimitReached.code] = (LimitReached.charged, "no")  # the same
@@ -474,15 +518,16 @@ def test_settings_table_names_every_setting_with_its_default() -> None:
         for field in Settings.model_fields.values()
     }
 
-    listed = {name: default for name, default, _ in table("Settings")}
+    listed = {name: default for name, default, _ in table("docs/settings.md", "Settings")}
 
     assert listed == {**defaults, "PIXELDOJO_API_KEY": "none", ENV_FILE: "none"}
-    assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", README)) == set(listed)
+    assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", ALL_PAGES)) == set(listed)
 
 
 def test_lifted_day_limit_is_a_limit_the_settings_take() -> None:
     """The README and a refusal name the same way out (ours)."""
-    (number,) = re.findall(r"number that no day reaches, such as `(\d+)`", README)
+    page = DOCS["settings.md"]
+    (number,) = re.findall(r"number that no day reaches, such as `(\d+)`", page)
     name = "WAN_MCP_MAX_CREDITS_PER_DAY"
 
     assert Settings.read({name: number}).max_credits_per_day == float(number)
@@ -515,7 +560,7 @@ async def test_key_of_the_blocks_is_recognized_as_an_example_and_never_sent(
 
 
 async def test_same_call_after_a_refusal_or_a_failure_is_paid_again(sandbox: Sandbox) -> None:
-    """The one exception to "paid once", and the README says so twice (ours)."""
+    """The one exception to "paid once", said wherever the promise is made (ours)."""
     account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
     given = {"video": f"{sandbox.origin}{FAILING}", "character_image": sandbox.image_url}
     sandbox.terms = Terms(pending_seconds=0, processing_seconds=0)
@@ -531,7 +576,11 @@ async def test_same_call_after_a_refusal_or_a_failure_is_paid_again(sandbox: San
 
     assert charged == ["no", "yes", "yes"]
     assert len(sandbox.charges) == 2
-    assert README.count("same call is a new paid request") == 2
+    for page in ("tools.md", "promises.md"):
+        assert "same call is a new paid request" in DOCS[page].replace("\n", " ")
+    assert "After a failed job, the same request is a new one and costs again." in in_one_line(
+        README
+    )
 
 
 async def test_first_words_get_the_answer_that_the_readme_states(sandbox: Sandbox) -> None:
@@ -585,110 +634,196 @@ def test_options_are_those_that_help_lists(
 
 def test_every_name_in_code_letters_exists() -> None:
     """A name that was changed in the code and not here misleads (ours)."""
-    names = {word for code in CODE for word in re.findall(r"[a-z]+(?:_[a-z]+)+", code)}
-    tools = {row[0] for row in table("Tools")}
+    users = "\n".join(text for name, text in PAGES.items() if name not in ABOUT_THE_CODE)
+    names = {
+        word for code in in_backticks(users) for word in re.findall(r"[a-z]+(?:_[a-z]+)+", code)
+    }
+    tools = {row[0] for row in table("docs/tools.md", "Tools")}
     parameters = {*published(ReplaceCharacter), *published(WaitForJob), *JobLine.model_fields}
-    codes = {row[0] for row in table("When a call goes wrong")}
+    codes = {row[0] for row in table("docs/tools.md", "When a call goes wrong")}
 
-    sandboxed = {word for row in table("Sandbox", 1) for word in re.findall(r"\w+", " ".join(row))}
+    sandboxed = {
+        word
+        for row in table("docs/sandbox.md", "Faults")
+        for word in re.findall(r"\w+", " ".join(row))
+    }
 
     known = {*tools, *parameters, *codes, *JobResult.model_fields, *PROMPTS, *sandboxed}
     assert names - known == FOREIGN | FILES
 
 
 def test_special_clips_are_those_of_the_sandbox() -> None:
-    """The README and the sandbox's own page send people to the same files (ours)."""
-    assert set(re.findall(r"/media/[a-z.\d-]+", README)) == set(SAMPLES)
+    """These pages and the sandbox's own page send people to the same files (ours)."""
+    assert set(re.findall(r"/media/[a-z.\d-]+", ALL_PAGES)) == set(SAMPLES)
 
 
-def test_blocks_of_configuration_can_be_read() -> None:
-    """Users paste them (ours)."""
-    (script,) = entry_points(group="console_scripts", name="wan-mcp")
-    languages = [language for language, _ in BLOCKS if language != "sh"]
-    claude, vscode = (json.loads(text) for language, text in BLOCKS if language == "json")
-    (codex,) = (tomllib.loads(text) for language, text in BLOCKS if language == "toml")
-    (opencode,) = (json.loads(code)["mcp"] for code in CODE if code.startswith('{"mcp"'))
-
-    key = {"PIXELDOJO_API_KEY": "your-pixeldojo-key"}
-    assert sorted(languages) == ["json", "json", "toml"]
-    assert claude == {"mcpServers": {script.name: {"command": script.name, "env": key}}}
-    assert codex == {
-        "mcp_servers": {script.name: {"command": script.name, "required": True, "env": key}}
-    }
-    assert opencode == {
-        script.name: {"type": "local", "command": [script.name], "environment": key}
-    }
-    assert vscode["servers"][script.name]["command"] == script.name
-    assert vscode["servers"][script.name]["env"] == {
-        "PIXELDOJO_API_KEY": f"${{input:{vscode['inputs'][0]['id']}}}"
-    }
+def in_one_line(text: str) -> str:
+    """A text without its line ends, to look for a sentence in it."""
+    return " ".join(text.split())
 
 
-def test_example_configuration_is_the_one_of_the_readme() -> None:
+def by_hand(host: Host) -> str:
+    """What docs/hosts.md says about a host."""
+    return section(DOCS["hosts.md"], host.title)
+
+
+def section(page: str, heading: str) -> str:
+    """What a page says below a heading, up to the next one."""
+    rest = re.split(rf"^#+ {re.escape(heading)}$", page, flags=re.MULTILINE)[1]
+    return re.split(r"^#+ ", rest, flags=re.MULTILINE)[0]
+
+
+by_host = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
+
+
+@by_host
+def test_entry_by_hand_is_the_one_that_setup_prints(host: Host) -> None:
+    """Except for the path and the key, which stand for the user's own (ours)."""
+    printed: list[str] = []
+    terminal = Terminal(printed.append, lambda question: False, None)
+    folders = Folders.read({}, Path(os.sep, "home", "you"))
+    Setup(terminal, {"PIXELDOJO_API_KEY": "dummy"}, folders).print_entry(host)
+    own = json.dumps(this_program().command)[1:-1]
+    entry = printed[-1].replace(own, FULL_PATH).replace(MASK, "your-pixeldojo-key")
+
+    texts = [text for language, text in blocks(by_hand(host)) if language != "sh"]
+    assert [text.strip() for text in texts] == [entry.strip()]
+    assert f"wan-mcp setup {host.id}" in commands(by_hand(host))
+    assert host.restart in by_hand(host)
+
+
+@by_host
+def test_file_of_a_host_is_named_for_every_system(host: Host) -> None:
+    """As setup finds it (ours)."""
+    home = Path(os.sep, "home", "you")
+    linux, macos, windows = (
+        host.file(Folders.read({}, home, system)).relative_to(home).as_posix()
+        for system in ("linux", "darwin", "win32")
+    )
+    files = {f"~/{linux}", f"~/{macos}"}
+    moved = windows.replace("AppData/Roaming", "%APPDATA%").replace("/", "\\")
+    files.add(moved if moved.startswith("%") else f"~/{windows}")
+
+    assert {code for code in in_backticks(by_hand(host)) if code.startswith(("~", "%"))} == files
+
+
+@proves("wan-mcp setup ")
+def test_readme_names_every_host_that_setup_knows() -> None:
+    """A person looks for the name of their assistant (ours)."""
+    rows = [cell for row in table("README.md", "Set up") for cell in row if cell]
+
+    assert dict(zip(rows[::2], rows[1::2], strict=True)) == {host.title: host.id for host in HOSTS}
+
+
+def test_example_configuration_is_the_one_of_the_page() -> None:
     """Two copies of one text become different over time (ours)."""
-    (first, _) = (text for language, text in BLOCKS if language == "json")
+    (claude,) = (text for language, text in blocks(by_hand(HOSTS[0])) if language == "json")
 
-    assert json.loads(EXAMPLE) == json.loads(first)
+    assert HOSTS[0].id == "claude-desktop"
+    assert json.loads(EXAMPLE) == json.loads(claude)
 
 
-def test_install_links_hold_what_the_blocks_say() -> None:
-    """Cursor wants base64 of the entry, VS Code percent-encoded JSON (observed elsewhere)."""
-    (cursor,) = [link for link in LINKS if "cursor" in link]
-    (vscode,) = [link for link in LINKS if "vscode" in link]
-    claude, block = (json.loads(text) for language, text in BLOCKS if language == "json")
-    query = parse_qs(urlsplit(cursor).query)
-    (deep,) = parse_qs(urlsplit(vscode).query)["url"]
+def test_every_program_in_an_entry_has_a_full_path() -> None:
+    """Assistants seldom have the folder of a virtual environment on their PATH (ours)."""
+    texts = [text for language, text in blocks(ALL_PAGES) if language != "sh"]
+    program = re.compile(r'^\s*"?(?:command|cmd)"? ?[:=] ?\[?\s*"?([^"\s]+)', re.MULTILINE)
+    named = [path for text in [EXAMPLE, *texts] for path in program.findall(text)]
 
-    assert query["name"] == ["wan-mcp"]
-    assert json.loads(base64.b64decode(query["config"][0])) == claude["mcpServers"]["wan-mcp"]
-    start, _, encoded = deep.partition("?")
-    assert start == "vscode:mcp/install"
-    assert json.loads(unquote(encoded)) == {
-        "name": "wan-mcp",
-        **block["servers"]["wan-mcp"],
-        "inputs": block["inputs"],
+    assert len(named) > len(HOSTS)
+    assert set(named) == {FULL_PATH}
+
+
+def anchors(page: str) -> set[str]:
+    """The places in a page that a link can name, as GitHub makes them of the headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_links_within_the_project_lead_somewhere(name: str) -> None:
+    """A broken link makes the project look abandoned (ours)."""
+    wrong = []
+    for link in links(PAGES[name]):
+        target, _, anchor = link.partition("#")
+        path = (ROOT / name).parent / target if target else ROOT / name
+        if link.startswith("https://"):
+            continue
+        if not path.is_file() or (
+            anchor and anchor not in anchors(path.read_text(encoding="utf-8"))
+        ):
+            wrong.append(link)
+
+    assert not wrong
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    """A page without a link to it is never read (ours)."""
+    reached, found = set(), {"README.md"}
+    while found - reached:
+        name = min(found - reached)
+        reached.add(name)
+        targets = (link.partition("#")[0] for link in links(PAGES[name]))
+        paths = (((ROOT / name).parent / target).resolve() for target in targets if target)
+        found |= {
+            path.relative_to(ROOT.resolve()).as_posix()
+            for path in paths
+            if path.is_relative_to(ROOT.resolve())
+        } & set(PAGES)
+
+    assert reached == set(PAGES)
+
+
+def test_readme_is_short() -> None:
+    """People read a page of this length to its end (ours)."""
+    assert len(README.split()) < MOST_WORDS
+
+
+def test_badges_say_what_is_true() -> None:
+    """Each shows a fact of pyproject.toml or of the SDK (ours)."""
+    shown = dict(re.findall(r"img\.shields\.io/badge/(\w+)-(.+?)-\w+\)", README))
+    python = PROJECT["project"]["requires-python"].removeprefix(">=")
+
+    assert shown == {
+        "python": f"{python}+",
+        "license": PROJECT["project"]["license"],
+        "MCP": shown["MCP"],
     }
+    assert shown["MCP"].replace("--", "-") in MODERN_PROTOCOL_VERSIONS
 
 
-def test_links_within_the_project_lead_somewhere() -> None:
-    """A broken link on the front page makes the project look abandoned (ours)."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    places = {
-        "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
-    }
-    local = [link for link in LINKS if not link.startswith("https://")]
+def test_project_names_only_addresses_that_the_pages_name() -> None:
+    """An address that nobody checked may belong to a stranger (ours)."""
+    urls = PROJECT["project"]["urls"].values()
 
-    assert local
-    assert [link for link in local if link not in places and not (ROOT / link).is_file()] == []
+    assert urls
+    assert [url for url in urls if url not in links(README)] == []
+
+
+def test_changelog_begins_with_the_version_of_the_project() -> None:
+    """Nobody finds what is new below another heading (ours)."""
+    newest, *_ = re.findall(r"^## (\S+?),? ", DOCS["changelog.md"], re.MULTILINE)
+
+    assert newest == PROJECT["project"]["version"]
 
 
 def test_image_shows_tools_that_exist() -> None:
     """An image makes a promise too (ours)."""
-    (image,) = re.findall(r"!\[.+?\]\((.+?\.svg)\)", README)
-    root = ElementTree.parse(ROOT / image).getroot()
+    (image,) = re.findall(r"!\[.+?\]\((.+?\.svg)\)", DOCS["player.md"])
+    root = ElementTree.parse(ROOT / "docs" / image).getroot()
     names = {node.text for node in root.iter() if node.get("class") == "code name"}
 
     assert root.tag.endswith("svg")
     assert names
-    assert names <= {row[0] for row in table("Tools")}
+    assert names <= {row[0] for row in table("docs/tools.md", "Tools")}
 
 
-@pytest.mark.parametrize("image", re.findall(r"!\[.+?\]\((.+?\.png)\)", README))
+@pytest.mark.parametrize("image", re.findall(r"!\[.+?\]\((.+?\.png)\)", DOCS["player.md"]))
 def test_screenshot_exists_and_loads_fast(image: str) -> None:
     """tests/surface/host/screenshots.py takes it again from the page itself (ours)."""
-    content = (ROOT / image).read_bytes()
+    content = (ROOT / "docs" / image).read_bytes()
 
     assert content.startswith(b"\x89PNG")
     assert len(content) < 150_000
-
-
-@pytest.mark.parametrize("name", sorted(DOCS))
-def test_page_of_docs_is_linked_and_its_links_lead_to_files(name: str) -> None:
-    """A page without a link to it is never read (ours)."""
-    links = re.findall(r"\]\(([^)]+)\)", DOCS[name])
-
-    assert f"docs/{name}" in LINKS
-    assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []
 
 
 @pytest.mark.parametrize("name", sorted(DOCS))
@@ -705,32 +840,25 @@ def test_files_and_settings_in_docs_exist(name: str) -> None:
     settings = set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", DOCS[name]))
 
     assert not missing
-    assert settings <= {row[0] for row in table("Settings")}
+    assert settings <= {row[0] for row in table("docs/settings.md", "Settings")}
 
 
-def documented_commands() -> list[str]:
-    """Every command of docs/, in a block or in a table."""
-    blocks = [
+def developing_commands() -> list[str]:
+    """Every command for developers, in a block or in a table."""
+    found = {*COMMANDS, *CODE}
+    return sorted(
         line
-        for page in DOCS.values()
-        for text in re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-        for line in text.splitlines()
-    ]
-    inline = [
-        code
-        for page in DOCS.values()
-        for code in in_backticks(page)
-        if code.startswith(("python ", "bash "))
-    ]
-    return sorted({*blocks, *inline})
+        for line in found
+        if re.match(r"(?:[A-Z_]+=\S+ )?(?:python|bash) ", line)
+        and not line.startswith(tuple(PROVEN))
+    )
 
 
-@pytest.mark.parametrize("command", documented_commands())
-def test_command_in_docs_is_proven_or_names_files_and_options_that_exist(command: str) -> None:
+@pytest.mark.parametrize("command", developing_commands())
+def test_command_for_developers_names_files_and_options_that_exist(command: str) -> None:
     """The full figures take minutes and a quiet machine, so only their names are tested (ours)."""
-    if command in COMMANDS:
-        return
-    program, *words = shlex.split(command)
+    words = [word for word in shlex.split(command) if "=" not in word]
+    program, *words = words
     (module,) = re.findall(r"^-m (tests[\w.]+)", " ".join(words)) or [""]
     files = [module.replace(".", "/") + ".py"] if module else []
     files += [word for word in words if "/" in word]
