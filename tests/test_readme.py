@@ -758,7 +758,8 @@ def test_links_within_the_project_lead_somewhere(name: str) -> None:
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
     """A page without a link to it is never read (ours)."""
-    reached, found = set(), {"README.md"}
+    reached: set[str] = set()
+    found = {"README.md"}
     while found - reached:
         name = min(found - reached)
         reached.add(name)

@@ -195,7 +195,7 @@ def gif(frames: Frames) -> bytes:
 
 def decoded(png: bytes) -> av.VideoFrame:
     """The picture of a PNG file."""
-    with av.open(io.BytesIO(png)) as file:
+    with av.open(io.BytesIO(png), "r") as file:
         picture = next(file.decode(video=0)).reformat(format="bgra")
     picture.color_range = av.video.reformatter.ColorRange.JPEG
     return picture
