@@ -102,7 +102,6 @@ TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/py
 
 FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
 """Names in the pages that are settings of other programs."""
-PROMPTS = {"replace_a_character"}
 FILES = {"claude_desktop_config", "cline_mcp_settings", "mcp_config"}
 ABOUT_THE_CODE = {
     f"docs/{name}.md"
@@ -117,6 +116,8 @@ LISTED = [status for status in JobStatus if status in BOUGHT and status not in U
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the block is for a POSIX shell")
 
 PROVEN: list[str] = []
+PROVEN_ELSEWHERE = {f"wan-mcp setup {host.id}": "tests/cli/test_setup.py" for host in HOSTS}
+"""Commands that tests in other files run or show to work, and these files."""
 
 MODEL = "wan-2.2-replace"
 FULL_PATH = "/home/you/wan-mcp/.venv/bin/wan-mcp"
@@ -193,11 +194,21 @@ def test_every_command_is_run_or_shown_to_be_right_here() -> None:
 
     Those that begin with python or bash are for developers, and a test below is about them.
     """
-    others = [line for line in COMMANDS if not line.startswith(tuple(PROVEN))]
+    others = [
+        line
+        for line in COMMANDS
+        if not line.startswith(tuple(PROVEN)) and line not in PROVEN_ELSEWHERE
+    ]
 
     assert [line for line in others if line not in developing_commands()] == []
     assert [line for line in commands(README) if line in others] == []
     assert [begin for begin in PROVEN if not any(line.startswith(begin) for line in COMMANDS)] == []
+
+
+def test_command_that_is_proven_elsewhere_is_in_the_pages_and_its_test_exists() -> None:
+    """A line that nobody needs any more would hide a wrong command (ours)."""
+    assert [line for line in PROVEN_ELSEWHERE if line not in COMMANDS] == []
+    assert [test for test in PROVEN_ELSEWHERE.values() if not (ROOT / test).is_file()] == []
 
 
 @proves(DEMO, "wan-mcp demo --job-seconds 3")
@@ -555,7 +566,7 @@ async def test_key_of_the_blocks_is_recognized_as_an_example_and_never_sent(
         ]
 
     assert {answer["code"] for answer in answers} == {"no_api_key"}
-    assert all("still the example from the README" in answer["message"] for answer in answers)
+    assert all("still the example from the documents" in answer["message"] for answer in answers)
     assert sandbox.requests == []
 
 
@@ -616,40 +627,53 @@ def test_options_are_those_that_help_lists(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every option of every command is named, and no other (ours)."""
-    for words in (
-        ["--help"],
-        ["http", "--help"],
-        ["sandbox", "--help"],
-        ["demo", "--help"],
-        ["setup", "--help"],
-    ):
-        monkeypatch.setattr(sys, "argv", ["wan-mcp", *words])
+
+    def help_of(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["wan-mcp", *words, "--help"])
         with pytest.raises(SystemExit):
             main()
+        return capsys.readouterr().out
+
+    general = help_of()
+    names = re.findall(r"^    (\w+) +\w", general, re.MULTILINE)
+    offered = general + "".join(help_of(name) for name in names)
 
     ours = " ".join(line for line in [*COMMANDS, *CODE] if line.startswith(("wan-mcp", "--")))
     option = r"(?<![\w-])--[a-z][a-z-]*"
-    assert set(re.findall(option, ours)) == set(re.findall(option, capsys.readouterr().out))
+    assert {"http", "sandbox", "demo", "setup"} <= set(names)
+    assert set(re.findall(option, ours)) == set(re.findall(option, offered))
 
 
-def test_every_name_in_code_letters_exists() -> None:
+def words_in(schema: object) -> Iterator[str]:
+    """The names and the fixed values in a schema, at any depth."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from words_in(part)
+    elif isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        yield from (value for value in schema.get("enum", ()) if isinstance(value, str))
+        yield from words_in(list(schema.values()))
+
+
+async def test_every_name_in_code_letters_exists() -> None:
     """A name that was changed in the code and not here misleads (ours)."""
     users = "\n".join(text for name, text in PAGES.items() if name not in ABOUT_THE_CODE)
     names = {
         word for code in in_backticks(users) for word in re.findall(r"[a-z]+(?:_[a-z]+)+", code)
     }
-    tools = {row[0] for row in table("docs/tools.md", "Tools")}
-    parameters = {*published(ReplaceCharacter), *published(WaitForJob), *JobLine.model_fields}
-    codes = {row[0] for row in table("docs/tools.md", "When a call goes wrong")}
+    async with Client(build_server(Settings.read({}))) as client:
+        tools = (await client.list_tools()).tools
+        prompts = {prompt.name for prompt in (await client.list_prompts()).prompts}
 
-    sandboxed = {
-        word
-        for row in table("docs/sandbox.md", "Faults")
-        for word in re.findall(r"\w+", " ".join(row))
-    }
-
-    known = {*tools, *parameters, *codes, *JobResult.model_fields, *PROMPTS, *sandboxed}
-    assert names - known == FOREIGN | FILES
+    published = {tool.name for tool in tools} | prompts
+    for tool in tools:
+        published |= {*words_in(tool.input_schema), *words_in(tool.output_schema)}
+    lines = [
+        *JobLine.model_fields,
+        *(row[0] for row in table("docs/tools.md", "When a call goes wrong")),
+    ]
+    sandboxed = re.findall(r"\w+", str(table("docs/sandbox.md", "Faults")))
+    assert names - published - {*lines, *sandboxed} == FOREIGN | FILES
 
 
 def test_special_clips_are_those_of_the_sandbox() -> None:
@@ -707,7 +731,6 @@ def test_file_of_a_host_is_named_for_every_system(host: Host) -> None:
     assert {code for code in in_backticks(by_hand(host)) if code.startswith(("~", "%"))} == files
 
 
-@proves("wan-mcp setup ")
 def test_readme_names_every_host_that_setup_knows() -> None:
     """A person looks for the name of their assistant (ours)."""
     rows = [cell for row in table("README.md", "Set up") for cell in row if cell]
@@ -756,22 +779,9 @@ def test_links_within_the_project_lead_somewhere(name: str) -> None:
     assert not wrong
 
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
+def test_readme_links_to_every_page() -> None:
     """A page without a link to it is never read (ours)."""
-    reached: set[str] = set()
-    found = {"README.md"}
-    while found - reached:
-        name = min(found - reached)
-        reached.add(name)
-        targets = (link.partition("#")[0] for link in links(PAGES[name]))
-        paths = (((ROOT / name).parent / target).resolve() for target in targets if target)
-        found |= {
-            path.relative_to(ROOT.resolve()).as_posix()
-            for path in paths
-            if path.is_relative_to(ROOT.resolve())
-        } & set(PAGES)
-
-    assert reached == set(PAGES)
+    assert [f"docs/{name}" for name in DOCS if f"docs/{name}" not in links(README)] == []
 
 
 def test_readme_is_short() -> None:

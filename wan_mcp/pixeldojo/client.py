@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
 EXAMPLE_KEY = "your-pixeldojo-key"
-"""The placeholder for the key in every configuration that the README offers for copying."""
+"""The placeholder for the key in every configuration that docs/hosts.md offers for copying."""
 
 
 class PixelDojo:
@@ -59,7 +59,9 @@ class PixelDojo:
         if not self._key:
             raise NoKey("No PixelDojo API key is configured.")
         if self._key == EXAMPLE_KEY:
-            raise NoKey(f"PIXELDOJO_API_KEY is still the example from the README, {EXAMPLE_KEY}.")
+            raise NoKey(
+                f"PIXELDOJO_API_KEY is still the example from the documents, {EXAMPLE_KEY}."
+            )
 
     async def submit(
         self,
