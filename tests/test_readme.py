@@ -74,10 +74,13 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
 
 
+SHELLS = {"sh", "bash", "shell", "console"}
+
+
 def commands(page: str) -> list[str]:
     """Every command line in the blocks of a page."""
     return [
-        line for language, text in blocks(page) if language == "sh" for line in text.splitlines()
+        line for language, text in blocks(page) if language in SHELLS for line in text.splitlines()
     ]
 
 
@@ -710,7 +713,7 @@ def test_entry_by_hand_is_the_one_that_setup_prints(host: Host) -> None:
     own = json.dumps(this_program().command)[1:-1]
     entry = printed[-1].replace(own, FULL_PATH).replace(MASK, "your-pixeldojo-key")
 
-    texts = [text for language, text in blocks(by_hand(host)) if language != "sh"]
+    texts = [text for language, text in blocks(by_hand(host)) if language not in SHELLS]
     assert [text.strip() for text in texts] == [entry.strip()]
     assert f"wan-mcp setup {host.id}" in commands(by_hand(host))
     assert host.restart in by_hand(host)
@@ -748,7 +751,7 @@ def test_example_configuration_is_the_one_of_the_page() -> None:
 
 def test_every_program_in_an_entry_has_a_full_path() -> None:
     """Assistants seldom have the folder of a virtual environment on their PATH (ours)."""
-    texts = [text for language, text in blocks(ALL_PAGES) if language != "sh"]
+    texts = [text for language, text in blocks(ALL_PAGES) if language not in SHELLS]
     program = re.compile(r'^\s*"?(?:command|cmd)"? ?[:=] ?\[?\s*"?([^"\s]+)', re.MULTILINE)
     named = [path for text in [EXAMPLE, *texts] for path in program.findall(text)]
 
@@ -762,15 +765,22 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def in_project(path: Path) -> Path:
+    """A file of this project; the package lies where it is installed, and need not be here."""
+    parts = Path(os.path.normpath(path)).relative_to(ROOT).parts
+    root = Path(wan_mcp.__file__).parents[1] if parts[0] == "wan_mcp" else ROOT
+    return root.joinpath(*parts)
+
+
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_links_within_the_project_lead_somewhere(name: str) -> None:
     """A broken link makes the project look abandoned (ours)."""
     wrong = []
     for link in links(PAGES[name]):
-        target, _, anchor = link.partition("#")
-        path = (ROOT / name).parent / target if target else ROOT / name
         if link.startswith("https://"):
             continue
+        target, _, anchor = link.partition("#")
+        path = in_project((ROOT / name).parent / target) if target else ROOT / name
         if not path.is_file() or (
             anchor and anchor not in anchors(path.read_text(encoding="utf-8"))
         ):
