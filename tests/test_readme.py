@@ -1,6 +1,5 @@
 """README, docs/ and the example configuration: each command works, and each name exists."""
 
-import base64
 import io
 import json
 import os
@@ -14,11 +13,10 @@ import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
-from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import anyio
@@ -26,16 +24,20 @@ import anyio.to_thread
 import httpx
 import pytest
 from mcp.client import Client
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 import wan_mcp
 from wan_mcp import errors
 from wan_mcp.__main__ import main
-from wan_mcp.cli.commands import _parsed
+from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host
+from wan_mcp.cli.hosts.change import this_program
+from wan_mcp.cli.hosts.masking import MASK
+from wan_mcp.cli.setup import Setup, Terminal
 from wan_mcp.data_folder import data_places
 from wan_mcp.inputs.preflight import UnusableInput
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.spending_limits import LimitReached
-from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
+from wan_mcp.models import JobLine, JobResult, JobStatus
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.vendor.vendor import FAILING
@@ -56,12 +58,33 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+DOCS = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "docs").rglob("*.md")
+}
+PAGES = {"README.md": README, **{f"docs/{name}": text for name, text in DOCS.items()}}
+ALL_PAGES = "\n".join(PAGES.values())
+MOST_WORDS = 1_800
 EXAMPLE = (ROOT / "claude_desktop_config.example.json").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The blocks of a page: the language of each, and its text."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+SHELLS = {"sh", "bash", "shell", "console"}
+
+
+def commands(page: str) -> list[str]:
+    """Every command line in the blocks of a page."""
+    return [
+        line for language, text in blocks(page) if language in SHELLS for line in text.splitlines()
+    ]
+
+
+COMMANDS = list(dict.fromkeys(commands(ALL_PAGES)))
 
 
 def in_backticks(page: str) -> set[str]:
@@ -69,17 +92,29 @@ def in_backticks(page: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page, flags=re.S | re.M)))
 
 
-CODE = in_backticks(README)
-LINKS = re.findall(r"\]\(([^)]+)\)", README)
+def links(page: str) -> list[str]:
+    """Where the links and the images of a page lead."""
+    return re.findall(r"\]\(([^)]+)\)", page)
+
+
+CODE = in_backticks(ALL_PAGES)
 
 # The two commands for a fresh machine: each is complete, environment included.
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wan-mcp demo"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
 FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
-"""Names in the README that are settings of other programs."""
-PROMPTS = {"replace_a_character"}
-FILES = {"claude_desktop_config", "wan_mcp"}
+"""Names in the pages that are settings of other programs."""
+FILES = {
+    *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
+    *("per_second", "per_resolution", "way_out"),
+}
+"""Names of files, and values and fields that are in no schema."""
+ABOUT_THE_CODE = {
+    f"docs/{name}.md"
+    for name in ("architecture", "contributing", "glossary", "promises", "waiting")
+}
+"""The pages for developers: they name modules, states and folders as well."""
 
 UNFINISHED = (JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN)
 LISTED = [status for status in JobStatus if status in BOUGHT and status not in UNFINISHED]
@@ -88,28 +123,42 @@ LISTED = [status for status in JobStatus if status in BOUGHT and status not in U
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the block is for a POSIX shell")
 
 PROVEN: list[str] = []
+PROVEN_ELSEWHERE = {
+    **{f"wan-mcp setup {host.id}": "tests/cli/test_setup.py" for host in HOSTS},
+    "wan-mcp setup": "tests/cli/test_setup.py",
+    "wan-mcp setup claude-desktop --remove": "tests/cli/test_setup.py",
+    ".venv/bin/wan-mcp check": "tests/cli/check/test_check.py",
+    "wan-mcp check": "tests/cli/check/test_check.py",
+    ".venv/bin/wan-mcp jobs": "tests/cli/test_jobs.py",
+    "wan-mcp jobs": "tests/cli/test_jobs.py",
+    "wan-mcp show JOB": "tests/cli/test_jobs.py",
+    "wan-mcp open JOB": "tests/cli/test_jobs.py",
+    "wan-mcp forget JOB": "tests/cli/test_jobs.py",
+}
+"""Commands that tests in other files run or show to work, and these files."""
 
 MODEL = "wan-2.2-replace"
+FULL_PATH = "/home/you/wan-mcp/.venv/bin/wan-mcp"
 DEFAULT_URL = "http://127.0.0.1:8765/mcp"
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
 def proves(*commands: str) -> Callable[[F], F]:
-    """Marks the test that runs the README's commands that begin so, or shows that they work."""
+    """Marks the test that runs the commands that begin so, or shows that they work."""
     PROVEN.extend(commands)
     return lambda test: test
 
 
 def the_command(begin: str) -> str:
-    """The README's one command that begins so."""
+    """The one command of all pages that begins so."""
     (found,) = (line for line in COMMANDS if line.startswith(begin))
     return str(found)
 
 
-def table(heading: str, number: int = 0) -> list[list[str]]:
-    """The rows below a heading, as cells without their backticks."""
-    section = re.split(rf"^#+ {re.escape(heading)}$", README, flags=re.MULTILINE)[1]
+def table(page: str, heading: str, number: int = 0) -> list[list[str]]:
+    """The rows below a heading of a page, as cells without their backticks."""
+    section = re.split(rf"^#+ {re.escape(heading)}$", PAGES[page], flags=re.MULTILINE)[1]
     section = re.split(r"^#+ ", section, flags=re.MULTILINE)[0]
     found = re.findall(r"^\|[-|]+\|\n((?:\|.*\|\n)+)", section, re.MULTILINE)[number]
     return [
@@ -134,8 +183,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 def installed(command: str) -> list[str]:
-    """A command line of the README, as the command that was installed with the package."""
-    program, *words = shlex.split(command)
+    """A command line of a page, as the command that was installed with the package."""
+    program, *words = shlex.split(command.removeprefix(".venv/bin/"))
     found = shutil.which(program, path=sysconfig.get_path("scripts"))
     assert found, f"{program} is not installed"
     return [found, *words]
@@ -159,18 +208,34 @@ def listening(command: str, last: str) -> Iterator[list[str]]:
 
 
 def test_every_command_is_run_or_shown_to_be_right_here() -> None:
-    """A command that nobody tries is wrong sooner or later (ours)."""
-    assert [line for line in COMMANDS if not line.startswith(tuple(PROVEN))] == []
+    """A command that nobody tries is wrong sooner or later (ours).
+
+    Those that begin with python or bash are for developers, and a test below is about them.
+    """
+    others = [
+        line
+        for line in COMMANDS
+        if not line.startswith(tuple(PROVEN)) and line not in PROVEN_ELSEWHERE
+    ]
+
+    assert [line for line in others if line not in developing_commands()] == []
+    assert [line for line in commands(README) if line in others] == []
     assert [begin for begin in PROVEN if not any(line.startswith(begin) for line in COMMANDS)] == []
 
 
-@proves(DEMO)
+def test_command_that_is_proven_elsewhere_is_in_the_pages_and_its_test_exists() -> None:
+    """A line that nobody needs any more would hide a wrong command (ours)."""
+    assert [line for line in PROVEN_ELSEWHERE if line not in COMMANDS] == []
+    assert [test for test in PROVEN_ELSEWHERE.values() if not (ROOT / test).is_file()] == []
+
+
+@proves(DEMO, "wan-mcp demo --job-seconds 3")
 def test_demo_command_ends_with_a_saved_video(tmp_path: Path) -> None:
     """.ci/run runs all of it in an empty environment; this runs its last part (ours)."""
     *_, demo = DEMO.split(" && ")
 
     ended = subprocess.run(
-        [*installed(demo.removeprefix(".venv/bin/")), "--job-seconds", "0"],
+        [*installed(demo), "--job-seconds", "0"],
         capture_output=True,
         check=False,
     )
@@ -184,7 +249,7 @@ def test_demo_command_ends_with_a_saved_video(tmp_path: Path) -> None:
 @proves(TEST)
 def test_two_commands_are_complete_and_ci_runs_them() -> None:
     """Many systems refuse to install into their own Python (observed elsewhere)."""
-    complete = [line for line in COMMANDS if "-m venv" in line]
+    complete = [line for line in commands(README) if "-m venv" in line]
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
     workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     (extra,) = re.findall(r"'\.\[(\w+)\]'", TEST)
@@ -256,20 +321,20 @@ def test_commands_of_other_assistants_name_ours_and_the_key() -> None:
     claude = shlex.split(the_command("claude mcp add"))
     (gemini,) = [shlex.split(code) for code in CODE if code.startswith("gemini mcp add")]
 
-    assert claude[-2:] == ["--", "wan-mcp"]
-    assert gemini[-2:] == ["wan-mcp", "wan-mcp"]
+    assert claude[-2:] == ["--", FULL_PATH]
+    assert gemini[-2:] == ["wan-mcp", FULL_PATH]
     for words in (claude, gemini):
         assert words[words.index("--env") + 1].startswith("PIXELDOJO_API_KEY=")
 
 
-@proves("wan-mcp setup claude-desktop")
+@proves(".venv/bin/wan-mcp setup claude-desktop")
 def test_setup_command_writes_a_full_path_and_the_key(tmp_path: Path) -> None:
     """Somebody answers yes, and the host has a program that exists (ours)."""
     key = "dummy-key-0123456789"
     home = {"HOME": str(tmp_path), "PIXELDOJO_API_KEY": key, "APPDATA": str(tmp_path)}
 
     ended = subprocess.run(
-        installed("wan-mcp setup claude-desktop"),
+        installed(the_command(".venv/bin/wan-mcp setup")),
         input=b"y\n",
         env={**os.environ, **home},
         capture_output=True,
@@ -306,7 +371,9 @@ def test_sandbox_command_loses_an_answer_on_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [(row[0], row[1]) for row in table("Sandbox", 1)], ids=lambda text: text
+    ("name", "given"),
+    [(row[0], row[1]) for row in table("docs/sandbox.md", "Faults")],
+    ids=lambda text: text,
 )
 async def test_fault_table_names_what_the_sandbox_takes(
     name: str, given: str, sandbox: Sandbox
@@ -338,7 +405,7 @@ async def test_fault_table_is_complete(sandbox: Sandbox) -> None:
         refused = await client.post(f"{sandbox.origin}/sandbox/faults", json=order)
 
     names = refused.json()["error"].partition("must be one of ")[2].split(", ")
-    assert [row[0] for row in table("Sandbox", 1)] == names
+    assert [row[0] for row in table("docs/sandbox.md", "Faults")] == names
 
 
 @proves("wan-mcp http")
@@ -352,7 +419,7 @@ async def test_http_command_serves_the_tools_and_its_health() -> None:
 
     assert re.sub(r":\d+/", ":8765/", url) == DEFAULT_URL
     assert DEFAULT_URL in CODE
-    assert len(tools) == len(table("Tools"))
+    assert len(tools) == len(table("docs/tools.md", "Tools"))
     assert health.is_success
     assert any(code == f"claude mcp add --transport http wan-mcp {DEFAULT_URL}" for code in CODE)
 
@@ -360,10 +427,11 @@ async def test_http_command_serves_the_tools_and_its_health() -> None:
 @proves("python -m pip install --editable", "bash .ci/run checks", "bash .ci/run")
 def test_development_commands_exist() -> None:
     """CI is these commands (ours)."""
-    *_, project, _, group = shlex.split(the_command("python -m pip install --editable"))
-
-    assert project.strip(".[]") in PROJECT["project"]["optional-dependencies"]
-    assert group in PROJECT["dependency-groups"]
+    begin = "python -m pip install --editable"
+    for command in (line for line in COMMANDS if line.startswith(begin)):
+        *_, project, _, group = shlex.split(command)
+        assert project.strip(".[]") in {"", *PROJECT["project"]["optional-dependencies"]}
+        assert group in PROJECT["dependency-groups"]
     assert os.access(ROOT / ".ci/run", os.R_OK)
     assert "all_checks()" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
@@ -396,7 +464,9 @@ async def test_tools_table_names_the_tools_there_are() -> None:
     spends = {
         tool.name: not (tool.annotations and tool.annotations.read_only_hint) for tool in tools
     }
-    assert {name: costs != "nothing" for name, _, costs in table("Tools")} == spends
+    assert {
+        name: costs != "nothing" for name, _, costs in table("docs/tools.md", "Tools")
+    } == spends
 
 
 @pytest.mark.parametrize(
@@ -407,7 +477,7 @@ def test_parameter_tables_say_what_the_schemas_say(
     number: int, model: type[Arguments], shared: set[str]
 ) -> None:
     """Names, ranges and defaults: none is missing and none is invented (ours)."""
-    rows = {row[0]: row for row in table("Tools", number)}
+    rows = {row[0]: row for row in table("docs/tools.md", "Tools", number)}
     schema = {name: part for name, part in published(model).items() if name not in shared}
 
     assert list(rows) == list(schema)
@@ -422,10 +492,10 @@ def test_parameter_tables_say_what_the_schemas_say(
 
 def test_answer_tables_name_every_field_and_status() -> None:
     """A word that is not explained cannot be understood (ours)."""
-    named = [name for fields, _ in table("Answers") for name in fields.split(", ")]
+    named = [name for fields, _ in table("docs/tools.md", "Answers") for name in fields.split(", ")]
 
     assert sorted(named) == sorted(JobResult.model_fields)
-    assert [status for status, _, _ in table("Answers", 1)] == list(JobStatus)
+    assert [status for status, _, _ in table("docs/tools.md", "Answers", 1)] == list(JobStatus)
     assert set(JobLine.model_fields) <= CODE
 
 
@@ -439,7 +509,10 @@ def failures(parent: type[errors.WanError] = errors.WanError) -> Iterator[type[e
 
 def test_error_table_says_of_each_code_what_the_code_says() -> None:
     """A wrong entry here costs money (ours)."""
-    stated = {code: (charged, safe) for code, charged, safe, _ in table("When a call goes wrong")}
+    stated = {
+        code: (charged, safe)
+        for code, charged, safe, _ in table("docs/tools.md", "When a call goes wrong")
+    }
     known = {
         str(each.code): (each.charged, "yes" if each.retry_safe else "no") for each in failures()
     }
@@ -478,15 +551,16 @@ def test_settings_table_names_every_setting_with_its_default() -> None:
         for field in Settings.model_fields.values()
     }
 
-    listed = {name: default for name, default, _ in table("Settings")}
+    listed = {name: default for name, default, _ in table("docs/settings.md", "Settings")}
 
     assert listed == {**defaults, "PIXELDOJO_API_KEY": "none", ENV_FILE: "none"}
-    assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", README)) == set(listed)
+    assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", ALL_PAGES)) == set(listed)
 
 
 def test_lifted_day_limit_is_a_limit_the_settings_take() -> None:
     """The README and a refusal name the same way out (ours)."""
-    (number,) = re.findall(r"number that no day reaches, such as `(\d+)`", README)
+    page = DOCS["settings.md"]
+    (number,) = re.findall(r"number that no day reaches, such as `(\d+)`", page)
     name = "WAN_MCP_MAX_CREDITS_PER_DAY"
 
     assert Settings.read({name: number}).max_credits_per_day == float(number)
@@ -514,12 +588,12 @@ async def test_key_of_the_blocks_is_recognized_as_an_example_and_never_sent(
         ]
 
     assert {answer["code"] for answer in answers} == {"no_api_key"}
-    assert all("still the example from the README" in answer["message"] for answer in answers)
+    assert all("still the example from the documents" in answer["message"] for answer in answers)
     assert sandbox.requests == []
 
 
 async def test_same_call_after_a_refusal_or_a_failure_is_paid_again(sandbox: Sandbox) -> None:
-    """The one exception to "paid once", and the README says so twice (ours)."""
+    """The one exception to "paid once", said wherever the promise is made (ours)."""
     account = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
     given = {"video": f"{sandbox.origin}{FAILING}", "character_image": sandbox.image_url}
     sandbox.terms = Terms(pending_seconds=0, processing_seconds=0)
@@ -535,7 +609,11 @@ async def test_same_call_after_a_refusal_or_a_failure_is_paid_again(sandbox: San
 
     assert charged == ["no", "yes", "yes"]
     assert len(sandbox.charges) == 2
-    assert README.count("same call is a new paid request") == 2
+    for page in ("tools.md", "promises.md"):
+        assert "same call is a new paid request" in DOCS[page].replace("\n", " ")
+    assert "After a failed job, the same request is a new one and costs again." in in_one_line(
+        README
+    )
 
 
 async def test_first_words_get_the_answer_that_the_readme_states(sandbox: Sandbox) -> None:
@@ -571,130 +649,222 @@ def test_options_are_those_that_help_lists(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every option of every command is named, and no other (ours)."""
-    for words in (
-        ["--help"],
-        ["http", "--help"],
-        ["sandbox", "--help"],
-        ["demo", "--help"],
-        ["setup", "--help"],
-    ):
-        monkeypatch.setattr(sys, "argv", ["wan-mcp", *words])
+
+    def help_of(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["wan-mcp", *words, "--help"])
         with pytest.raises(SystemExit):
             main()
+        return capsys.readouterr().out
+
+    general = help_of()
+    names = re.findall(r"^    (\w+) +\w", general, re.MULTILINE)
+    offered = general + "".join(help_of(name) for name in names)
 
     ours = " ".join(line for line in [*COMMANDS, *CODE] if line.startswith(("wan-mcp", "--")))
     option = r"(?<![\w-])--[a-z][a-z-]*"
-    assert set(re.findall(option, ours)) == set(re.findall(option, capsys.readouterr().out))
+    assert {"http", "sandbox", "demo", "setup"} <= set(names)
+    assert set(re.findall(option, ours)) == set(re.findall(option, offered))
 
 
-def test_every_name_in_code_letters_exists() -> None:
+def words_in(schema: object) -> Iterator[str]:
+    """The names and the fixed values in a schema, at any depth."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from words_in(part)
+    elif isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        yield from (value for value in schema.get("enum", ()) if isinstance(value, str))
+        yield from words_in(list(schema.values()))
+
+
+async def test_every_name_in_code_letters_exists() -> None:
     """A name that was changed in the code and not here misleads (ours)."""
-    names = {word for code in CODE for word in re.findall(r"[a-z]+(?:_[a-z]+)+", code)}
-    tools = {row[0] for row in table("Tools")}
-    parameters = {*published(ReplaceCharacter), *published(WaitForJob), *JobLine.model_fields}
-    codes = {row[0] for row in table("When a call goes wrong")}
+    users = "\n".join(text for name, text in PAGES.items() if name not in ABOUT_THE_CODE)
+    names = {
+        word for code in in_backticks(users) for word in re.findall(r"[a-z]+(?:_[a-z]+)+", code)
+    }
+    async with Client(build_server(Settings.read({}))) as client:
+        tools = (await client.list_tools()).tools
+        prompts = {prompt.name for prompt in (await client.list_prompts()).prompts}
 
-    sandboxed = {word for row in table("Sandbox", 1) for word in re.findall(r"\w+", " ".join(row))}
-
-    fields = {*JobResult.model_fields, *JobList.model_fields}
-
-    known = {*tools, *parameters, *codes, *fields, *PROMPTS, *sandboxed}
-    assert names - known == FOREIGN | FILES
+    published = {tool.name for tool in tools} | prompts
+    for tool in tools:
+        published |= {*words_in(tool.input_schema), *words_in(tool.output_schema)}
+    lines = [
+        *JobLine.model_fields,
+        *(row[0] for row in table("docs/tools.md", "When a call goes wrong")),
+    ]
+    examples = {path.stem for path in (ROOT / "docs").rglob("*.py")}
+    sandboxed = re.findall(r"\w+", str(table("docs/sandbox.md", "Faults")))
+    assert names - published - {*lines, *sandboxed, *examples} == FOREIGN | FILES
 
 
 def test_special_clips_are_those_of_the_sandbox() -> None:
-    """The README and the sandbox's own page send people to the same files (ours)."""
-    assert set(re.findall(r"/media/[a-z.\d-]+", README)) == set(SAMPLES)
+    """These pages and the sandbox's own page send people to the same files (ours)."""
+    assert set(re.findall(r"/media/[a-z.\d-]+", ALL_PAGES)) == set(SAMPLES)
 
 
-def test_blocks_of_configuration_can_be_read() -> None:
-    """Users paste them (ours)."""
-    (script,) = entry_points(group="console_scripts", name="wan-mcp")
-    languages = [language for language, _ in BLOCKS if language != "sh"]
-    claude, vscode = (json.loads(text) for language, text in BLOCKS if language == "json")
-    (codex,) = (tomllib.loads(text) for language, text in BLOCKS if language == "toml")
-    (opencode,) = (json.loads(code)["mcp"] for code in CODE if code.startswith('{"mcp"'))
-
-    key = {"PIXELDOJO_API_KEY": "your-pixeldojo-key"}
-    assert sorted(languages) == ["json", "json", "toml"]
-    assert claude == {"mcpServers": {script.name: {"command": script.name, "env": key}}}
-    assert codex == {
-        "mcp_servers": {script.name: {"command": script.name, "required": True, "env": key}}
-    }
-    assert opencode == {
-        script.name: {"type": "local", "command": [script.name], "environment": key}
-    }
-    assert vscode["servers"][script.name]["command"] == script.name
-    assert vscode["servers"][script.name]["env"] == {
-        "PIXELDOJO_API_KEY": f"${{input:{vscode['inputs'][0]['id']}}}"
-    }
+def in_one_line(text: str) -> str:
+    """A text without its line ends, to look for a sentence in it."""
+    return " ".join(text.split())
 
 
-def test_example_configuration_is_the_one_of_the_readme() -> None:
+def by_hand(host: Host) -> str:
+    """What docs/hosts.md says about a host."""
+    return section(DOCS["hosts.md"], host.title)
+
+
+def section(page: str, heading: str) -> str:
+    """What a page says below a heading, up to the next one."""
+    rest = re.split(rf"^#+ {re.escape(heading)}$", page, flags=re.MULTILINE)[1]
+    return re.split(r"^#+ ", rest, flags=re.MULTILINE)[0]
+
+
+by_host = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
+
+
+@by_host
+def test_entry_by_hand_is_the_one_that_setup_prints(host: Host) -> None:
+    """Except for the path and the key, which stand for the user's own (ours)."""
+    printed: list[str] = []
+    terminal = Terminal(printed.append, lambda question: False, None)
+    folders = Folders.read({}, Path(os.sep, "home", "you"))
+    Setup(terminal, {"PIXELDOJO_API_KEY": "dummy"}, folders).print_entry(host)
+    own = json.dumps(this_program().command)[1:-1]
+    entry = printed[-1].replace(own, FULL_PATH).replace(MASK, "your-pixeldojo-key")
+
+    texts = [text for language, text in blocks(by_hand(host)) if language not in SHELLS]
+    assert [text.strip() for text in texts] == [entry.strip()]
+    assert f"wan-mcp setup {host.id}" in commands(by_hand(host))
+    assert host.restart in by_hand(host)
+
+
+@by_host
+def test_file_of_a_host_is_named_for_every_system(host: Host) -> None:
+    """As setup finds it (ours)."""
+    home = Path(os.sep, "home", "you")
+    linux, macos, windows = (
+        host.file(Folders.read({}, home, system)).relative_to(home).as_posix()
+        for system in ("linux", "darwin", "win32")
+    )
+    files = {f"~/{linux}", f"~/{macos}"}
+    moved = windows.replace("AppData/Roaming", "%APPDATA%").replace("/", "\\")
+    files.add(moved if moved.startswith("%") else f"~/{windows}")
+
+    assert {code for code in in_backticks(by_hand(host)) if code.startswith(("~", "%"))} == files
+
+
+def test_readme_names_every_host_that_setup_knows() -> None:
+    """A person looks for the name of their assistant (ours)."""
+    rows = [cell for row in table("README.md", "Set up") for cell in row if cell]
+
+    assert dict(zip(rows[::2], rows[1::2], strict=True)) == {host.title: host.id for host in HOSTS}
+
+
+def test_example_configuration_is_the_one_of_the_page() -> None:
     """Two copies of one text become different over time (ours)."""
-    (first, _) = (text for language, text in BLOCKS if language == "json")
+    (claude,) = (text for language, text in blocks(by_hand(HOSTS[0])) if language == "json")
 
-    assert json.loads(EXAMPLE) == json.loads(first)
+    assert HOSTS[0].id == "claude-desktop"
+    assert json.loads(EXAMPLE) == json.loads(claude)
 
 
-def test_install_links_hold_what_the_blocks_say() -> None:
-    """Cursor wants base64 of the entry, VS Code percent-encoded JSON (observed elsewhere)."""
-    (cursor,) = [link for link in LINKS if "cursor" in link]
-    (vscode,) = [link for link in LINKS if "vscode" in link]
-    claude, block = (json.loads(text) for language, text in BLOCKS if language == "json")
-    query = parse_qs(urlsplit(cursor).query)
-    (deep,) = parse_qs(urlsplit(vscode).query)["url"]
+def test_every_program_in_an_entry_has_a_full_path() -> None:
+    """Assistants seldom have the folder of a virtual environment on their PATH (ours)."""
+    texts = [text for language, text in blocks(ALL_PAGES) if language not in SHELLS]
+    program = re.compile(r'^\s*"?(?:command|cmd)"? ?[:=] ?\[?\s*"?([^"\s]+)', re.MULTILINE)
+    named = [path for text in [EXAMPLE, *texts] for path in program.findall(text)]
 
-    assert query["name"] == ["wan-mcp"]
-    assert json.loads(base64.b64decode(query["config"][0])) == claude["mcpServers"]["wan-mcp"]
-    start, _, encoded = deep.partition("?")
-    assert start == "vscode:mcp/install"
-    assert json.loads(unquote(encoded)) == {
-        "name": "wan-mcp",
-        **block["servers"]["wan-mcp"],
-        "inputs": block["inputs"],
+    assert len(named) > len(HOSTS)
+    assert set(named) == {FULL_PATH}
+
+
+def anchors(page: str) -> set[str]:
+    """The places in a page that a link can name, as GitHub makes them of the headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def in_project(path: Path) -> Path:
+    """A file of this project; the package lies where it is installed, and need not be here."""
+    parts = Path(os.path.normpath(path)).relative_to(ROOT).parts
+    root = Path(wan_mcp.__file__).parents[1] if parts[0] == "wan_mcp" else ROOT
+    return root.joinpath(*parts)
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_links_within_the_project_lead_somewhere(name: str) -> None:
+    """A broken link makes the project look abandoned (ours)."""
+    wrong = []
+    for link in links(PAGES[name]):
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = in_project((ROOT / name).parent / target) if target else ROOT / name
+        if not path.is_file() or (
+            anchor and anchor not in anchors(path.read_text(encoding="utf-8"))
+        ):
+            wrong.append(link)
+
+    assert not wrong
+
+
+def test_readme_links_to_every_page() -> None:
+    """A page without a link to it is never read (ours)."""
+    assert [f"docs/{name}" for name in DOCS if f"docs/{name}" not in links(README)] == []
+
+
+def test_readme_is_short() -> None:
+    """People read a page of this length to its end (ours)."""
+    assert len(README.split()) < MOST_WORDS
+
+
+def test_badges_say_what_is_true() -> None:
+    """Each shows a fact of pyproject.toml or of the SDK (ours)."""
+    shown = dict(re.findall(r"img\.shields\.io/badge/(\w+)-(.+?)-\w+\)", README))
+    python = PROJECT["project"]["requires-python"].removeprefix(">=")
+
+    assert shown == {
+        "python": f"{python}+",
+        "license": PROJECT["project"]["license"],
+        "MCP": shown["MCP"],
     }
+    assert shown["MCP"].replace("--", "-") in MODERN_PROTOCOL_VERSIONS
 
 
-def test_links_within_the_project_lead_somewhere() -> None:
-    """A broken link on the front page makes the project look abandoned (ours)."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    places = {
-        "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
-    }
-    local = [link for link in LINKS if not link.startswith("https://")]
+def test_project_names_only_addresses_that_the_pages_name() -> None:
+    """An address that nobody checked may belong to a stranger (ours)."""
+    urls = PROJECT["project"]["urls"].values()
 
-    assert local
-    assert [link for link in local if link not in places and not (ROOT / link).is_file()] == []
+    assert urls
+    assert [url for url in urls if url not in links(README)] == []
+
+
+def test_changelog_begins_with_the_version_of_the_project() -> None:
+    """Nobody finds what is new below another heading (ours)."""
+    newest, *_ = re.findall(r"^## (\S+?),? ", DOCS["changelog.md"], re.MULTILINE)
+
+    assert newest == PROJECT["project"]["version"]
 
 
 def test_image_shows_tools_that_exist() -> None:
     """An image makes a promise too (ours)."""
-    (image,) = re.findall(r"!\[.+?\]\((.+?\.svg)\)", README)
-    root = ElementTree.parse(ROOT / image).getroot()
+    (image,) = re.findall(r"!\[.+?\]\((.+?\.svg)\)", DOCS["player.md"])
+    root = ElementTree.parse(ROOT / "docs" / image).getroot()
     names = {node.text for node in root.iter() if node.get("class") == "code name"}
 
     assert root.tag.endswith("svg")
     assert names
-    assert names <= {row[0] for row in table("Tools")}
+    assert names <= {row[0] for row in table("docs/tools.md", "Tools")}
 
 
-@pytest.mark.parametrize("image", re.findall(r"!\[.+?\]\((.+?\.png)\)", README))
+@pytest.mark.parametrize("image", re.findall(r"!\[.+?\]\((.+?\.png)\)", DOCS["player.md"]))
 def test_screenshot_exists_and_loads_fast(image: str) -> None:
     """tests/surface/host/screenshots.py takes it again from the page itself (ours)."""
-    content = (ROOT / image).read_bytes()
+    content = (ROOT / "docs" / image).read_bytes()
 
     assert content.startswith(b"\x89PNG")
     assert len(content) < 150_000
-
-
-@pytest.mark.parametrize("name", sorted(DOCS))
-def test_page_of_docs_is_linked_and_its_links_lead_to_files(name: str) -> None:
-    """A page without a link to it is never read (ours)."""
-    links = re.findall(r"\]\(([^)]+)\)", DOCS[name])
-
-    assert f"docs/{name}" in LINKS
-    assert [link for link in links if not (ROOT / "docs" / link).is_file()] == []
 
 
 @pytest.mark.parametrize("name", sorted(DOCS))
@@ -711,35 +881,25 @@ def test_files_and_settings_in_docs_exist(name: str) -> None:
     settings = set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", DOCS[name]))
 
     assert not missing
-    assert settings <= {row[0] for row in table("Settings")}
+    assert settings <= {row[0] for row in table("docs/settings.md", "Settings")}
 
 
-def documented_commands() -> list[str]:
-    """Every command of docs/, in a block or in a table."""
-    blocks = [
+def developing_commands() -> list[str]:
+    """Every command for developers, in a block or in a table."""
+    found = {*COMMANDS, *CODE}
+    return sorted(
         line
-        for page in DOCS.values()
-        for text in re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-        for line in text.splitlines()
-    ]
-    inline = [
-        code
-        for page in DOCS.values()
-        for code in in_backticks(page)
-        if code.startswith(("python ", "bash "))
-    ]
-    return sorted({*blocks, *inline})
+        for line in found
+        if re.match(r"(?:[A-Z_]+=\S+ )?(?:python|bash) ", line)
+        and not line.startswith(tuple(PROVEN))
+    )
 
 
-@pytest.mark.parametrize("command", documented_commands())
-def test_command_in_docs_is_proven_or_names_files_and_options_that_exist(command: str) -> None:
+@pytest.mark.parametrize("command", developing_commands())
+def test_command_for_developers_names_files_and_options_that_exist(command: str) -> None:
     """The full figures take minutes and a quiet machine, so only their names are tested (ours)."""
-    if command in COMMANDS:
-        return
-    program, *words = shlex.split(command)
-    if program == "wan-mcp":
-        assert _parsed(words).command == words[0]
-        return
+    words = [word for word in shlex.split(command) if "=" not in word]
+    program, *words = words
     (module,) = re.findall(r"^-m (tests[\w.]+)", " ".join(words)) or [""]
     files = [module.replace(".", "/") + ".py"] if module else []
     files += [word for word in words if "/" in word]

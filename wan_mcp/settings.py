@@ -345,7 +345,7 @@ def _content(path: Path) -> bytes:
 
 
 def _from_pipe(path: Path) -> bytes:
-    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a pipe without a writer holds us
+    pipe = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # else it waits for a writer
     content = b""
     try:
         while len(content) <= _MAX_FILE_BYTES:

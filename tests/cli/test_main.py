@@ -209,7 +209,7 @@ def test_live_demo_knows_the_readmes_key_for_an_example(
 
     complaint = program(*LIVE, "https://example.com/v.mp4").complaint()
 
-    assert "still the example from the README" in complaint
+    assert "still the example from the documents" in complaint
 
 
 @pytest.mark.parametrize("option", ["--video", "--image"])

@@ -209,7 +209,7 @@ async def test_the_commit_before_sending_waits_for_the_disk(
 async def test_a_paid_request_leaves_a_line_in_the_log(
     serve: Serve, wanted: Replacement, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At INFO and with both ids, so that an operator can trace what was bought (README)."""
+    """At INFO and with both ids, so that what was bought can be traced (docs/settings.md)."""
     caplog.set_level("INFO", "wan_mcp.payments.in_progress")
     async with serve(SQLiteLedger(tmp_path)) as jobs:
         view = await jobs.submit(wanted)

@@ -68,6 +68,8 @@ def limit_this_process(cpu_seconds: int = CPU_SECONDS) -> None:
 
 def _lower(kind: int, limit: int) -> None:
     """Lower one limit; some systems refuse it (macOS for address space), the others still hold."""
+    if sys.platform == "win32":
+        return  # which has no such module
     import resource
 
     _, hard = resource.getrlimit(kind)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.exchange import Exchange
 
 EXAMPLE_KEY = "your-pixeldojo-key"
-"""The placeholder for the key in every configuration that the README offers for copying."""
+"""The placeholder for the key in every configuration that docs/hosts.md offers for copying."""
 
 
 class PixelDojo:
@@ -72,7 +72,9 @@ class PixelDojo:
         if not self._key:
             raise NoKey("No PixelDojo API key is configured.")
         if self._key == EXAMPLE_KEY:
-            raise NoKey(f"PIXELDOJO_API_KEY is still the example from the README, {EXAMPLE_KEY}.")
+            raise NoKey(
+                f"PIXELDOJO_API_KEY is still the example from the documents, {EXAMPLE_KEY}."
+            )
 
     async def require_accepted_key(self, priority: Priority = Priority.LIST) -> None:
         """Return when PixelDojo accepts the key. One free read that needs it: the list of jobs.

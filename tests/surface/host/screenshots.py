@@ -1,38 +1,27 @@
-"""Takes the screenshots of the player for the README: run by hand, with Chromium and playwright.
+"""Takes the screenshots for docs/player.md: run by hand, with Chromium and playwright.
 
-    python tests/surface/host/screenshots.py
+    python -m tests.surface.host.screenshots
 
 They show the same host page and videos as the tests, so they show what the tests have checked.
 """
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).parent
-FOLDER = HERE.parents[2] / ".github"
+from tests.surface import test_player as tests
+
+FOLDER = Path(__file__).parents[3] / ".github"
 FONT = "body { font-family: 'Liberation Sans', Arial, sans-serif }"  # the same on every machine
 ENDED = "2026-11-23T11:00:00+00:00"
 SOON = "2026-11-23T12:58:20+00:00"
 SAVED = {"saved_path": "/home/ana/Videos/wan-mcp/job-7.mp4", "size": 2_412_345}
 
 
-def load_tests() -> ModuleType:
-    """The tests' module; pytest's importlib mode leaves no other way to share it."""
-    spec = importlib.util.spec_from_file_location("test_player", HERE.parent / "test_player.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def take(show: Callable[..., Any], tests: ModuleType) -> None:
+def take(show: Callable[..., Any]) -> None:
     """All five screenshots."""
     source = {"wan://jobs/job-7/source": tests.blob("clip.mp4")}
     going = tests.running(elapsed_seconds=72, credit_cost=10, credits_remaining=90, seed=4711)
@@ -72,12 +61,11 @@ def screenshot(
 
 def main() -> None:
     """Take them."""
-    tests = load_tests()
     program = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=tests.FLAGS)
         with tests.player_pages(browser) as show:
-            take(show, tests)
+            take(show)
         browser.close()
 
 

@@ -58,7 +58,7 @@ def give_to_owner_of(folder: Path, *paths: Path) -> None:
 
     Otherwise the server of that user could not read it.
     """
-    if os.name == "posix" and os.geteuid() == 0:
+    if sys.platform != "win32" and os.geteuid() == 0:
         owner = folder.stat()
         for path in paths:
             if path.stat().st_uid != owner.st_uid:
