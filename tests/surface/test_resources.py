@@ -84,7 +84,10 @@ async def test_hosts_find_the_list_and_the_template_of_a_job(host: Host) -> None
     resources = (await host.client.list_resources()).resources
     templates = (await host.client.list_resource_templates()).resource_templates
 
-    assert [resource.uri for resource in resources] == ["wan://jobs", "ui://wan-mcp/player.html"]
+    assert [resource.uri for resource in resources] == [
+        *("wan://jobs", "ui://wan-mcp/player.html"),
+        "skill://replace-a-character/SKILL.md",
+    ]
     assert [template.uri_template for template in templates] == ["wan://jobs/{job_id}"]
 
 
