@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -16,7 +17,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolRequestParams, CallToolResult, Request, RequestParams, Result
 from pydantic import BaseModel, ConfigDict
 
-from tests.connected import Host
+from tests.connected import Host, connected
+from tests.virtual_time import VirtualTime
 
 
 class AnyResult(Result):
@@ -89,6 +91,23 @@ class TasksClient(ClientExtension):
             if task["status"] == "cancelled":
                 return CallToolResult(content=[])
             poll = task["pollIntervalMs"]
+
+
+def host_with_tasks() -> tuple[object, object]:
+    """The fixtures `tasks_client` and `host`: a host that declares the extension, and its side."""
+
+    @pytest.fixture
+    def tasks_client() -> TasksClient:
+        return TasksClient()
+
+    @pytest.fixture
+    async def host(
+        time: VirtualTime, tmp_path: Path, tasks_client: TasksClient
+    ) -> AsyncIterator[Host]:
+        async with connected(time, tmp_path, extensions=(tasks_client,)) as host:
+            yield host
+
+    return tasks_client, host
 
 
 async def created_by(host: Host, **arguments: Any) -> dict[str, Any]:

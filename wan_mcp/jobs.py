@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 class Preflight(Protocol):
-    """Looks at both inputs and reports what the caller should know, and what the clip is.
+    """Looks at both inputs and reports what the caller should know, and what the video is.
 
     Raises:
         Refused: a job with these inputs cannot work.

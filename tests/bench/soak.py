@@ -20,7 +20,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import anyio
@@ -251,11 +250,14 @@ def report_money(report: Report, run: Soak) -> None:
 
 def report_growth(report: Report, run: Soak) -> None:
     """Check that open files and tasks do not grow, and that none is left when the work is done."""
-    # One connection may stay open for the next request, and both its ends are in this process.
-    for name, counts, may_stay in (("open files", run.files, 2), ("tasks", run.tasks, 0)):
+    # One connection may stay open for the next request, and both its ends are in this process. The
+    # third descriptor is SQLite's: when the ledger's file was open twice, SQLite keeps the second
+    # descriptor for the next reader, because closing it would release the locks of the first.
+    for name, counts, may_stay in (("open files", run.files, 3), ("tasks", run.tasks, 0)):
         early, late = counts[EARLY_MINUTES], counts[LATE_MINUTES]
         note = f"from {min(early)}-{max(early)} to {min(late)}-{max(late)}, at the end {counts[-1]}"
-        growth = median(late) - median(early)
+        # What is in use at one moment depends on the machine. A leak also raises the minimum.
+        growth = min(late) - min(early)
         report.line(f"{name}: growth from minutes 5-15 to 20-30", growth, 5, note)
         report.line(f"{name}: more at the end than at the start", counts[-1] - counts[0], may_stay)
 

@@ -42,8 +42,8 @@ class SQLiteStore:
         self.on_time: Callable[[], object] = bool
         self._folder = folder
 
-    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, look_seconds: float = 60) -> Ledger:
-        ledger = SQLiteLedger(self._folder, limits=limits, now=self, look_seconds=look_seconds)
+    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, poll_seconds: float = 60) -> Ledger:
+        ledger = SQLiteLedger(self._folder, limits=limits, now=self, poll_seconds=poll_seconds)
         self.opened.append(ledger)
         return ledger
 

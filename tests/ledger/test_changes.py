@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +41,14 @@ async def place(tmp_path: Path) -> Place:
     await _paid(made.folder, 2)
     await _paid(made.other, 100)
     return made
+
+
+@asynccontextmanager
+async def serving(sandbox: Sandbox, data: Path) -> AsyncIterator[Host]:
+    """A host with a server in this process, on that data folder."""
+    server = build_server(Settings.read(settings(sandbox, data), data))
+    async with Client(server) as client:
+        yield Host(client, sandbox)
 
 
 async def _paid(folder: Path, number: int) -> None:
@@ -93,13 +102,7 @@ async def test_no_change_under_running_servers_costs_a_job_twice_or_loses_one(
     All changes: tests/crash/ledger_changes.py.
     """
     async with Sandbox(AT_ONCE) as sandbox:
-
-        @asynccontextmanager
-        async def serve(data: Path) -> AsyncIterator[Host]:
-            server = build_server(Settings.read(settings(sandbox, data), data))
-            async with Client(server) as client:
-                yield Host(client, sandbox)
-
+        serve = partial(serving, sandbox)
         outcome = await outcome_of(CHANGES[name], serve, tmp_path / "data")
 
     assert outcome.broken() == []
@@ -346,13 +349,7 @@ async def test_ledger_that_was_put_back_under_a_reading_server_knows_its_jobs(
 ) -> None:
     """In the other one, which was read meanwhile, the account has another name. (ours)"""
     async with Sandbox(AT_ONCE) as sandbox:
-
-        @asynccontextmanager
-        async def serve(data: Path) -> AsyncIterator[Host]:
-            server = build_server(Settings.read(settings(sandbox, data), data))
-            async with Client(server) as client:
-                yield Host(client, sandbox)
-
+        serve = partial(serving, sandbox)
         data, other = tmp_path / "data", tmp_path / "other"
         for folder in (data, other):
             async with serve(folder) as host:

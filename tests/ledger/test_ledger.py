@@ -792,7 +792,7 @@ async def test_waiter_in_another_process_sees_the_change_by_looking(
 ) -> None:
     """The ledger is all that the two processes share."""
     record = await record_in(ledger, State.SENDING)
-    other = store.ledger(look_seconds=0)
+    other = store.ledger(poll_seconds=0)
     seen: list[Record] = []
 
     async def wait() -> None:
@@ -824,7 +824,7 @@ async def test_waiting_ends_with_the_time(ledger: Ledger) -> None:
 async def test_waiting_for_a_dead_process_ends(store: Store, ledger: Ledger) -> None:
     """A dead process never settles its record, so the waiter does (promises 9)."""
     record = await record_in(ledger, State.SENDING)
-    other = store.ledger(look_seconds=0)
+    other = store.ledger(poll_seconds=0)
     await other.find(ME, record.submission_id)
     await store.end(ledger)
     with anyio.fail_after(HANG_SECONDS):

@@ -100,7 +100,7 @@ def pause():
 """
 _TAIL = """
 no_limits = SpendingLimits(None, None, None, None)
-ledger = SQLiteLedger(Path(sys.argv[1]), limits=no_limits, look_seconds=0.001)
+ledger = SQLiteLedger(Path(sys.argv[1]), limits=no_limits, poll_seconds=0.001)
 anyio.run(main, ledger)
 os._exit(0)  # without cleaning up: what was printed is committed
 """

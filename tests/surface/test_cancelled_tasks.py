@@ -86,6 +86,20 @@ def charged(host: Host, seed: int) -> list[str]:
     return [charge.job_id for charge in host.sandbox.charges if charge.body["seed"] == seed]
 
 
+async def cancelled_at(
+    host: Host, seed: int, owner: type, step: str, after: bool
+) -> tuple[str, str]:
+    """Cancel a task at that moment of its paid call; returns the task's id and the note."""
+    with pytest.MonkeyPatch.context() as patch:
+        moment = Moment(patch, owner, step, after)
+        created = await created_by(host, seed=seed)
+        assert moment.come.is_set()
+        assert created["status"] == "working"
+        note = await note_on_cancel(host, created["taskId"])
+        moment.end()
+    return created["taskId"], note
+
+
 async def note_on_cancel(host: Host, id: str) -> str:
     answer = await ask(host, "tasks/cancel", id)
     return str(answer["_meta"]["wan-mcp/note"])
@@ -114,18 +128,13 @@ async def test_a_call_cancelled_at_any_moment_is_paid_at_most_once_and_found(hos
 async def test_a_task_cancelled_before_its_commit_is_never_paid(host: Host) -> None:
     """And it says so; the same call again is a new request (promises 2)."""
     for seed, (owner, step, after) in enumerate(BEFORE_THE_COMMIT.values()):
-        with pytest.MonkeyPatch.context() as patch:
-            moment = Moment(patch, owner, step, after)
-            created = await created_by(host, seed=seed)
-            assert moment.come.is_set()
-            note = await note_on_cancel(host, created["taskId"])
-            moment.end()
+        id, note = await cancelled_at(host, seed, owner, step, after)
         await anyio.sleep(60)
-        task = await ask(host, "tasks/get", created["taskId"])
+        task = await ask(host, "tasks/get", id)
 
-        assert (created["status"], task["status"], note) == ("working", "cancelled", WITHDRAWN_NOTE)
+        assert (task["status"], note) == ("cancelled", WITHDRAWN_NOTE)
         assert charged(host, seed) == [], step
-        assert (await created_by(host, seed=seed))["taskId"] != created["taskId"]
+        assert (await created_by(host, seed=seed))["taskId"] != id
         assert len(charged(host, seed)) == 1, step
 
 
@@ -133,18 +142,13 @@ async def test_a_task_cancelled_before_its_commit_is_never_paid(host: Host) -> N
 async def test_a_task_cancelled_after_its_commit_is_paid_once_and_kept(host: Host) -> None:
     """PixelDojo may have it, so it goes on, and its id leads to the job (promises 1, 3)."""
     for seed, (owner, step, after) in enumerate(AFTER_THE_COMMIT.values()):
-        with pytest.MonkeyPatch.context() as patch:
-            moment = Moment(patch, owner, step, after)
-            created = await created_by(host, seed=seed)
-            assert moment.come.is_set()
-            note = await note_on_cancel(host, created["taskId"])
-            moment.end()
+        id, note = await cancelled_at(host, seed, owner, step, after)
         again = await created_by(host, seed=seed)
-        job = await host.call("get_job_status", job_id=created["taskId"])
+        job = await host.call("get_job_status", job_id=id)
 
         assert charged(host, seed) == [job["job_id"]], step
-        assert again["taskId"] == created["taskId"]
-        assert created["taskId"] in note or job["job_id"] in note
+        assert again["taskId"] == id
+        assert id in note or job["job_id"] in note
 
 
 @pytest.mark.anyio

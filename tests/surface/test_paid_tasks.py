@@ -11,7 +11,7 @@ import pytest
 from mcp.types import ElicitResult
 
 from tests.connected import Host, connected
-from tests.tasks_client import TasksClient, ask, created_by, listening, until
+from tests.tasks_client import TasksClient, ask, created_by, host_with_tasks, listening, until
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.sandbox.http import faults
@@ -24,17 +24,7 @@ pytestmark = pytest.mark.anyio
 RUN = "/api/v1/models/wan-2.2-replace/run"
 
 time, anyio_backend = in_virtual_time(0.0, sockets=True)
-
-
-@pytest.fixture
-def tasks_client() -> TasksClient:
-    return TasksClient()
-
-
-@pytest.fixture
-async def host(time: VirtualTime, tmp_path: Path, tasks_client: TasksClient) -> AsyncIterator[Host]:
-    async with connected(time, tmp_path, extensions=(tasks_client,)) as host:
-        yield host
+tasks_client, host = host_with_tasks()
 
 
 @asynccontextmanager

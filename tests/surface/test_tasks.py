@@ -1,7 +1,6 @@
 """MCP Tasks as a host that declares them meets them, and as all others do not."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from mcp.client.extension import advertise
 
 from tests.connected import Host, connected, host_of
-from tests.tasks_client import TasksClient, ask, refusal, started
+from tests.tasks_client import TasksClient, ask, host_with_tasks, refusal, started
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import Terms
 from wan_mcp.sandbox.http import faults
@@ -24,18 +23,7 @@ SILENT = Terms(pending_seconds=5, processing_seconds=55, list_echoes_input=False
 """A vendor whose job list does not show which job a lost answer was about."""
 
 time, anyio_backend = in_virtual_time(0.0, sockets=True)
-
-
-@pytest.fixture
-def tasks_client() -> TasksClient:
-    return TasksClient()
-
-
-@pytest.fixture
-async def host(time: VirtualTime, tmp_path: Path, tasks_client: TasksClient) -> AsyncIterator[Host]:
-    async with connected(time, tmp_path, extensions=(tasks_client,)) as host:
-        yield host
-
+tasks_client, host = host_with_tasks()
 
 other = host_of("auto", "legacy")
 """A host that knows nothing of tasks."""

@@ -207,12 +207,12 @@ class ThreadedLedger:
 
     Args:
         limits: what the operator allows.
-        look_seconds: how often `settled` looks for changes by other processes.
+        poll_seconds: how often `settled` looks for changes by other processes.
     """
 
-    def __init__(self, engine: Engine, limits: SpendingLimits, look_seconds: float) -> None:
+    def __init__(self, engine: Engine, limits: SpendingLimits, poll_seconds: float) -> None:
         self._limits = limits
-        self._look_seconds = look_seconds
+        self._poll_seconds = poll_seconds
         self._store = Store(engine)
         self._coordination = ThreadedCoordination(self._store)
 
@@ -279,7 +279,7 @@ class ThreadedLedger:
                 record = await self._store.read(lambda store: store.requests.record(submission_id))
                 if record.settled:
                     return record
-                with anyio.move_on_after(self._look_seconds):
+                with anyio.move_on_after(self._poll_seconds):
                     await self._store.next_change(since)
         return await self._store.read(lambda store: store.requests.record(submission_id))
 

@@ -39,7 +39,7 @@ class SQLiteLedger(ThreadedLedger):
             other users to it are removed.
         limits: what the operator allows.
         now: gives the date and time, UTC.
-        look_seconds: how often `settled` looks for changes by other processes.
+        poll_seconds: how often `settled` looks for changes by other processes.
         connect: opens the file for writing.
         filesystem: a type of file system that the operator takes for a local one.
     """
@@ -50,12 +50,12 @@ class SQLiteLedger(ThreadedLedger):
         *,
         limits: SpendingLimits | None = None,
         now: Now = _utc_now,
-        look_seconds: float = 0.2,
+        poll_seconds: float = 0.2,
         connect: Connect = database.connect,
         filesystem: str | None = None,
     ) -> None:
         engine = SQLiteEngine(folder, now, connect, filesystem)
-        super().__init__(engine, limits or SpendingLimits(), look_seconds)
+        super().__init__(engine, limits or SpendingLimits(), poll_seconds)
 
 
 class SQLiteEngine:

@@ -59,7 +59,7 @@ def choose(usual: Path | None, old: Iterable[Path] = ()) -> Chosen:
 
 def ledger_in(
     chosen: Chosen,
-    look: Callable[[], Chosen],
+    choose: Callable[[], Chosen],
     *,
     limits: SpendingLimits,
     now: Now,
@@ -68,12 +68,12 @@ def ledger_in(
     """The ledger of that data folder.
 
     Args:
-        look: chooses again, in a thread; asked before each payment.
+        choose: chooses again, in a thread; asked before each payment.
         filesystem: a type of file system that the operator takes for a local one.
     """
     if chosen.folder is None:
-        return ThreadedLedger(_NoFolder(), limits, look_seconds=1.0)
-    return _OnlyLedger(chosen.folder, look, limits=limits, now=now, filesystem=filesystem)
+        return ThreadedLedger(_NoFolder(), limits, poll_seconds=1.0)
+    return _OnlyLedger(chosen.folder, choose, limits=limits, now=now, filesystem=filesystem)
 
 
 class _OnlyLedger(SQLiteLedger):
@@ -82,7 +82,7 @@ class _OnlyLedger(SQLiteLedger):
     def __init__(
         self,
         data: Path,
-        look: Callable[[], Chosen],
+        choose: Callable[[], Chosen],
         *,
         limits: SpendingLimits,
         now: Now,
@@ -90,7 +90,7 @@ class _OnlyLedger(SQLiteLedger):
     ) -> None:
         super().__init__(data / FOLDER, limits=limits, now=now, filesystem=filesystem)
         self._data = data
-        self._look = look
+        self._choose = choose
 
     async def claim(
         self,
@@ -103,7 +103,7 @@ class _OnlyLedger(SQLiteLedger):
         source: SourceClip | None = None,
         agreed: float | None = None,
     ) -> Claim:
-        chosen = await anyio.to_thread.run_sync(self._look)
+        chosen = await anyio.to_thread.run_sync(self._choose)
         if chosen.rivals:
             raise _several(chosen.rivals)
         if chosen.folder != self._data:
