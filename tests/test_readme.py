@@ -134,6 +134,19 @@ PROVEN_ELSEWHERE = {
     "wan-mcp show JOB": "tests/cli/test_jobs.py",
     "wan-mcp open JOB": "tests/cli/test_jobs.py",
     "wan-mcp forget JOB": "tests/cli/test_jobs.py",
+    "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",
+    "pipx install .": "tests/packaging/test_installers.py",
+    "wan-mcp setup cursor --skill > .cursor/rules/replace-a-character.mdc": (
+        "tests/surface/test_skill.py"
+    ),
+    "wan-mcp setup codex --skill > ~/.agents/skills/replace-a-character/SKILL.md": (
+        "tests/surface/test_skill.py"
+    ),
+    "mkdir -p ~/.agents/skills/replace-a-character": "tests/surface/test_skill.py",
+    "claude plugin marketplace add .": "tests/surface/test_skill.py",
+    "claude plugin install wan-mcp@wan-mcp": "tests/surface/test_skill.py",
+    "python -m pip install --editable . --group dev": "tests/test_packaging.py",
+    "INSTALLERS=1 python -m pytest -n 0 tests/packaging": "tests/packaging/test_installers.py",
 }
 """Commands that tests in other files run or show to work, and these files."""
 

@@ -20,6 +20,7 @@ from wan_mcp.surface.player import player_app
 from wan_mcp.surface.prompts import replace_a_character
 from wan_mcp.surface.request_state import SharedRequestState
 from wan_mcp.surface.resources import JobResources, codes
+from wan_mcp.surface.skills import Skills
 from wan_mcp.surface.subscriptions import Subscriptions, honest_capabilities
 from wan_mcp.surface.tasks import Tasks
 from wan_mcp.surface.tools import ICON, build_tools
@@ -74,7 +75,7 @@ def build_server(
         version=own_version,
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
-        extensions=[player_app(settings.api_base), Tasks(calls)],
+        extensions=[player_app(settings.api_base), Tasks(calls), Skills()],
         middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
         lifespan=lambda server: _lifespan(start, subscriptions),

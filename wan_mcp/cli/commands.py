@@ -178,6 +178,8 @@ def _setup(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.cli.hosts.catalogue import HOSTS
     from wan_mcp.cli.setup import Setup, Terminal, asked_secretly, folders_of
 
+    if parsed.skill:
+        return _skill(parsed.host)
     folders = folders_of(environment)
     if folders is None:
         raise UsageError("this user has no home folder, so no host has settings here")
@@ -189,6 +191,14 @@ def _setup(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     if parsed.print:
         return setup.print_entry(host)
     return setup.remove(host) if parsed.remove else setup.add(host)
+
+
+def _skill(host: str | None) -> int:
+    from wan_mcp.cli.skill import skill_file, skill_place
+
+    _print(skill_file(host))
+    _log(skill_place(host))  # beside the output, which a user can send into the file
+    return 0
 
 
 def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -361,6 +371,7 @@ def _add_setup(setup: argparse.ArgumentParser) -> None:
     what = setup.add_mutually_exclusive_group()
     what.add_argument("--print", action="store_true", help="only show the entry")
     what.add_argument("--remove", action="store_true", help="take the entry out again")
+    what.add_argument("--skill", action="store_true", help="print a file that teaches the model")
     setup.add_argument("--yes", action="store_true", help="write without asking")
 
 

@@ -19,7 +19,10 @@ NOT_A_NAME = "(not a name)"
 """What stands where a caller gave something that is no name."""
 MAX_URI_CHARACTERS = 256
 
-_LISTS = {"tools/list", "prompts/list", "resources/list", "resources/templates/list"}
+_LISTS = {
+    *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
+    "skills/list",
+}
 _NAME = re.compile(r"[A-Za-z$_][A-Za-z_$./:-]{0,63}[0-9]{0,2}")
 """A name has at most two digits, at its end. A key has more."""
 _URI = re.compile(rf"[a-z][a-z+.-]*://[\w/.~-]{{0,{MAX_URI_CHARACTERS}}}", re.ASCII)
