@@ -92,8 +92,8 @@ MUTATIONS = (
             ),
             (
                 "jobs.py",
-                "await asyncio.shield(asyncio.create_task(self._claim(wanted, estimate)))",
-                "await self._claim(wanted, estimate)",
+                "claim = await asyncio.shield(\n                asyncio.create_task(",
+                "claim = await (\n                (",
             ),
             (
                 "ledger/threaded.py",

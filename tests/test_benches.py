@@ -8,9 +8,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+import wan_mcp
 from tests.bench.bench import HELLO
 from tests.bench.crowd import SELF, TERMS, served
 from tests.bench.servers import opened_scene
+from tests.mutations import MUTATIONS, ROOT, Mutation
+
+WAN_MCP = Path(wan_mcp.__file__).parent
 
 
 def test_the_watched_server_serves_and_writes_how_late_its_loop_was(tmp_path: Path) -> None:
@@ -30,3 +34,14 @@ async def test_a_bench_whose_server_dies_ends_with_an_error() -> None:
             await anyio.sleep_forever()
     (why,) = failed.value.exceptions
     assert "the server ended" in str(why)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_text_that_a_mutation_replaces_occurs_once_and_its_tests_exist(mutation: Mutation) -> None:
+    """The mutations are tried by hand, and one that cannot be tried stops them all. (ours)"""
+    places = [(WAN_MCP / file).read_text("utf-8").count(old) for file, old, _ in mutation.edits]
+    tests = [test.partition("::") for test in mutation.tests]
+
+    assert set(places) == {1}
+    for file, _, name in tests:
+        assert f"def {name.partition('[')[0]}(" in (ROOT / file).read_text("utf-8")

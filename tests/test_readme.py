@@ -107,7 +107,7 @@ FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
 """Names in the pages that are settings of other programs."""
 FILES = {
     *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
-    *("per_second", "per_resolution", "way_out"),
+    *("per_second", "per_resolution"),
 }
 """Names of files, and values and fields that are in no schema."""
 ABOUT_THE_CODE = {
@@ -136,6 +136,10 @@ PROVEN_ELSEWHERE = {
     "wan-mcp forget JOB": "tests/cli/test_jobs.py",
     "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",
     "pipx install .": "tests/packaging/test_installers.py",
+    "uv run docs/examples/two_steps.py https://files.example.com/clip.mp4 "
+    "https://files.example.com/first.png https://files.example.com/second.png": (
+        "tests/examples/test_client_examples.py"
+    ),
     "wan-mcp setup cursor --skill > .cursor/rules/replace-a-character.mdc": (
         "tests/surface/test_skill.py"
     ),

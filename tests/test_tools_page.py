@@ -10,7 +10,7 @@ import pytest
 
 from tests.surface.scenarios import DONE, NOW, RUNNING, of_job
 from wan_mcp.errors import Code, RateLimited
-from wan_mcp.ledger.contract import Totals
+from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.models import FREE_FIELDS, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.text import text

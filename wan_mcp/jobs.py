@@ -17,9 +17,9 @@ from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import InvalidArguments, OutcomeUnknown, Refused
-from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, Totals, VideoPolicy
+from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, expected_price
+from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, Totals, expected_price
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record

@@ -8,7 +8,7 @@ import pytest
 from tests.ledger import stores
 from tests.ledger.stores import ME, START, Store, claimed, record_in, reported, wanted
 from wan_mcp.ledger.contract import Ledger
-from wan_mcp.ledger.expected_price import Balance, Spent
+from wan_mcp.ledger.expected_price import Balance, Totals
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.spending_limits import FreesAt, LimitUse, SpendingLimits, settings_of
 
@@ -37,7 +37,7 @@ async def test_an_empty_ledger_has_spent_nothing_and_uses_no_limit(store: Store)
     """Every limit has its value, and nothing that is used ever frees."""
     credits = await store.ledger(LIMITS).credits(ME, 2)
 
-    assert (credits.spent, credits.balance) == (Spent(0, 0, 0), None)
+    assert (credits.spent, credits.balance) == (Totals(0, 0, 0, 0), None)
     assert credits.refusal is None
     assert credits.limits == [
         LimitUse(JOB, 50),
@@ -60,9 +60,9 @@ async def test_spent_is_what_was_charged_in_24_hours_and_in_all(store: Store) ->
     store.now += timedelta(hours=1)
     later = await ledger.credits(ME, 2)
 
-    assert soon.spent == Spent(12.5, 12.5, 1)
-    assert later.spent == Spent(2.5, 12.5, 1)
-    assert (await ledger.credits("another account", 2)).spent == Spent(0, 0, 0)
+    assert soon.spent == Totals(3, 12.5, 12.5, 1)
+    assert later.spent == Totals(3, 2.5, 12.5, 1)
+    assert (await ledger.credits("another account", 2)).spent == Totals(0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_job_whose_cost_is_not_known_is_never_called_free(
     ledger = store.ledger(LIMITS)
     await record_in(ledger, state)
 
-    assert (await ledger.credits(ME, 2)).spent == Spent(0, 0, unpriced)
+    assert (await ledger.credits(ME, 2)).spent == Totals(unpriced, 0, 0, unpriced)
 
 
 async def test_balance_is_the_last_one_that_was_reported_with_its_date(store: Store) -> None:

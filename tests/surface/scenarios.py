@@ -12,13 +12,13 @@ from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, Wan
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger import status as views
-from wan_mcp.ledger.contract import LedgerUnavailable, Totals
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.expected_price import (
     AccountCredits,
     Balance,
     Charge,
     CreditReport,
-    Spent,
+    Totals,
     price_up_to,
 )
 from wan_mcp.ledger.record import Record, State
@@ -339,7 +339,7 @@ def credits_known(
         refusal = reached
     at = NOW - timedelta(hours=2)
     last = None if balance is None else Balance(balance, at)
-    account = AccountCredits(Spent(187.5, 1_987.5, 2), last, used, refusal)
+    account = AccountCredits(Totals(99, 187.5, 1_987.5, 2), last, used, refusal)
     expected = price_up_to(page.credits, WANTED, charges)
     return CreditReport(WANTED, page, expected, used, **({"credits": account} | known))
 

@@ -36,7 +36,7 @@ from tests.surface.scenarios import (
     record,
 )
 from wan_mcp.errors import OutcomeUnknown
-from wan_mcp.ledger.contract import Totals
+from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.status import JobView, view_of_job, view_of_record
 from wan_mcp.models import Job, JobResult, JobStatus

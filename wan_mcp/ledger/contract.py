@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wan_mcp.errors import Code, Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
-from wan_mcp.ledger.expected_price import AccountCredits, Charge
+from wan_mcp.ledger.expected_price import AccountCredits, Charge, Totals
 from wan_mcp.ledger.record import ListReading, Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
@@ -56,23 +56,6 @@ class Recorded:
 
     record: Record
     ignored: bool = False
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What an account has bought, or may have bought, with this ledger.
-
-    Attributes:
-        jobs: how many requests, without those that bought nothing.
-        day_credits: what PixelDojo said that those of the last 24 hours cost.
-        credits: what it said that all of them cost.
-        without_cost: of how many it has not said that; they are in neither sum.
-    """
-
-    jobs: int
-    day_credits: float
-    credits: float
-    without_cost: int
 
 
 @dataclass(frozen=True)

@@ -133,18 +133,21 @@ def _too_low(other: "_Kind", cost: float, named: float) -> str:
     )
 
 
-class Spent(NamedTuple):
-    """What PixelDojo said that the jobs cost which were submitted with this ledger.
+@dataclass(frozen=True)
+class Totals:
+    """What an account has bought, or may have bought, with this ledger.
 
     Attributes:
-        day: credits of the jobs of the last 24 hours.
-        ever: credits of all jobs.
-        unpriced: the number of jobs of which it has not said that.
+        jobs: how many requests, without those that bought nothing.
+        day_credits: what PixelDojo said that those of the last 24 hours cost.
+        credits: what it said that all of them cost.
+        without_cost: of how many it has not said that; they are in neither sum.
     """
 
-    day: float
-    ever: float
-    unpriced: int
+    jobs: int
+    day_credits: float
+    credits: float
+    without_cost: int
 
 
 class Balance(NamedTuple):
@@ -165,7 +168,7 @@ class AccountCredits:
         refusal: why a job of the price in question would be refused now; None if it would not.
     """
 
-    spent: Spent
+    spent: Totals
     balance: Balance | None
     limits: Sequence[LimitUse]
     refusal: LimitReached | None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Spent
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Totals
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
@@ -229,10 +229,10 @@ class Spending:
     def in_flight(self) -> list[InFlightJob]:
         return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
 
-    def spent(self) -> Spent:
-        """What was spent in 24 hours and in all."""
-        [(_, day, ever, unpriced)] = self._rows.values(sql.TOTALS, **self._known)
-        return Spent(float(day), float(ever), int(unpriced))
+    def totals(self) -> Totals:
+        """What was bought and spent, in 24 hours and in all."""
+        [totals] = self._rows.values(sql.TOTALS, **self._known)
+        return Totals(*totals)
 
     def balance(self) -> Balance | None:
         """The balance that PixelDojo reported last; None if it is not among the newest answers."""

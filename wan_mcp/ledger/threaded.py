@@ -144,7 +144,8 @@ class Store:
                 raise changed from None  # the true reason, where there is one
             raise
         finally:
-            self.notice = _what(opened.session.change())
+            changed = opened.session.change()
+            self.notice = None if changed is None else changed.happened
 
     def _read_only(self, work: Callable[[Opened], T], failure: Exception) -> T:
         """A full disk or a read-only folder must not hide the jobs that are paid for."""
@@ -158,7 +159,7 @@ class Store:
             if changed is not None:
                 raise changed from None
             raise
-        self.notice = _what(changed)
+        self.notice = None if changed is None else changed.happened
         return result
 
     def _open(self) -> Opened:
@@ -166,8 +167,7 @@ class Store:
         if self._opened is None:
             with ExitStack() as opening:
                 opened = _on(self._engine.open(opening))
-                opened.requests.take_in_kept()
-                opened.requests.recover()
+                _recover(opened)
                 self._held = opening.pop_all()
             self._opened = opened
         return self._opened
@@ -178,17 +178,13 @@ class Store:
         self._held.close()
 
 
-def _recover(requests: Transactions) -> list[Record]:
-    requests.take_in_kept()
-    return requests.recover()
+def _recover(store: Opened) -> list[Record]:
+    store.requests.take_in_kept()
+    return store.requests.recover()
 
 
 def _on(session: Session) -> Opened:
     return Opened(session, Transactions(session), CoordinationTransactions(session))
-
-
-def _what(changed: LedgerChanged | None) -> str | None:
-    return None if changed is None else changed.happened
 
 
 def _hand_over(
@@ -220,11 +216,7 @@ class ThreadedLedger:
         self.limits = limits
         self._poll_seconds = poll_seconds
         self._store = Store(engine)
-        self._coordination = ThreadedCoordination(self._store)
-
-    @property
-    def coordination(self) -> Coordination:
-        return self._coordination
+        self.coordination: Coordination = ThreadedCoordination(self._store)
 
     @property
     def notice(self) -> str | None:
@@ -308,8 +300,9 @@ class ThreadedLedger:
         return await self._store.read(lambda store: list(store.requests.charges(account)))
 
     async def credits(self, account: str, estimate: float | None) -> AccountCredits:
+        limits = self.limits
         return await self._store.read(
-            lambda store: store.requests.credits(account, estimate, self.limits)
+            lambda store: store.requests.credits(account, estimate, limits)
         )
 
     async def unknowns(self, account: str) -> list[Record]:
@@ -323,7 +316,7 @@ class ThreadedLedger:
         )
 
     async def recover(self) -> list[Record]:
-        return await self._store.write(lambda store: _recover(store.requests))
+        return await self._store.write(_recover)
 
     async def aclose(self) -> None:
         await self._store.aclose()

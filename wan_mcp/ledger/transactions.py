@@ -17,7 +17,6 @@ from wan_mcp.ledger.contract import (
     LedgerChanged,
     Page,
     Recorded,
-    Totals,
     VideoPolicy,
 )
 from wan_mcp.ledger.equal_requests import EqualRequests
@@ -25,7 +24,7 @@ from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge,
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session, Spending
-from wan_mcp.ledger.spending_limits import DAY_SECONDS, LimitReached, SpendingLimits
+from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 _KEPT = (
@@ -234,9 +233,7 @@ class Transactions:
         if after is not None and place is None:
             return None
         records = self._rows.newest(account, states, limit, place)
-        known = {"account": account, "now": self._session.now(), "within": DAY_SECONDS}
-        [totals] = self._rows.values(sql.TOTALS, **known)
-        return Page(records, Totals(*totals))
+        return Page(records, Spending(self._rows, account, self._session.now()).totals())
 
     def charges(self, account: str) -> Iterator[Charge]:
         """The charges, newest first. Each is parsed when it is asked for: one is often enough."""
@@ -256,7 +253,7 @@ class Transactions:
         except LimitReached as reached:
             refusal = reached
         return AccountCredits(
-            spent=spending.spent(),
+            spent=spending.totals(),
             balance=spending.balance(),
             limits=spending_limits.usage(limits, now, spending),
             refusal=refusal,

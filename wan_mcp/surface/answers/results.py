@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from wan_mcp.ledger.contract import Totals
+    from wan_mcp.ledger.expected_price import Totals
     from wan_mcp.ledger.record import Record
     from wan_mcp.ledger.status import JobView
 
