@@ -34,8 +34,8 @@ FAILED = 1
 
 _TEMPORARY = (
     "This installation lies in a cache and may be deleted at any time, and then the entry no "
-    "longer works. Install it for good: pipx install wan-mcp, or pip install in an environment "
-    "that you keep."
+    "longer works. Install it for good: pipx install, or pip install in an environment that you "
+    "keep, with the folder of the project."
 )
 _STAYS_PRIVATE = (
     "Only you can read the file, as since our entry was added: it was edited meanwhile, and may "

@@ -15,12 +15,13 @@ import respx
 
 from wan_mcp.cli.check import entries
 from wan_mcp.cli.check.check import Check
-from wan_mcp.cli.check.findings import Finding, Report, State, for_person
+from wan_mcp.cli.check.findings import Finding, Report, State, broken, for_person
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import NotStarted, Started
 from wan_mcp.cli.commands import _parsed, run
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Program
 from wan_mcp.cli.hosts.change import this_program
+from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.ledger import record
 from wan_mcp.ledger.sqlite import guard
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -380,6 +381,93 @@ async def test_python_itself_is_started_only_for_the_module_of_this_program(
     await case.run()
 
     assert len(case.starts) == starts
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"env PIXELDOJO_API_KEY={WRONG} wan-mcp",
+        f"PIXELDOJO_API_KEY={WRONG} wan-mcp",
+        f"/opt/wan mcp/wan-mcp --key {WRONG}",
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_arguments_that_are_written_into_the_command_are_not_shown(
+    case: Case, command: str, as_json: bool
+) -> None:
+    """One of them may be a key that stands nowhere else (ours)."""
+    case.entry("cursor", command)
+    await case.run(as_json=as_json)
+
+    assert WRONG not in case.seen
+    assert " ..., which is not here" in case.seen
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_the_key_of_an_entry_that_cannot_be_used_is_masked_everywhere(
+    case: Case, as_json: bool
+) -> None:
+    """It is a secret although it is not tried, in figures as well (ours)."""
+    command = f"/opt/{WRONG}/wan-mcp"
+    case.entry("cursor", command, PIXELDOJO_API_KEY=WRONG, WAN_MCP_MAX_IN_FLIGHT="many")
+    await case.run(as_json=as_json)
+
+    assert WRONG not in case.seen
+    assert f"/opt/{MASK}/wan-mcp" in case.seen
+
+
+def test_a_key_is_masked_whole_where_another_one_is_its_beginning() -> None:
+    """An incomplete key in one entry must not uncover the rest of it in another (ours)."""
+    shorter = {GOOD[:length] for length in range(4, len(GOOD))}
+    found = broken("key", f"{GOOD}.", "").without({*shorter, GOOD}).found
+
+    assert found == f"{MASK}."
+
+
+async def test_names_and_commands_of_strangers_cannot_move_the_cursor(case: Case) -> None:
+    """Whoever writes into the settings of a host does not write on the terminal (ours)."""
+    case.entry("cursor", "/planted/\x1b[2J\x9b1A\u202e")
+    case.entry("windsurf", **{"WAN_MCP_\x1b[2J": "1"})
+    await case.run()
+
+    assert "/planted/\\x1b[2J\\x9b1A\\u202e" in case.line("cursor")
+    assert "WAN_MCP_\\x1b[2J" in case.line("windsurf")
+    assert all(c.isprintable() or c == "\n" for c in case.seen)
+
+
+@pytest.mark.parametrize("outcome", [Started(4, 0.1, 1.2), NotStarted("it ended")])
+async def test_variables_of_an_entry_that_may_load_other_code_are_left_out_and_named(
+    case: Case, outcome: Started | NotStarted
+) -> None:
+    """Such an entry would make this program run what somebody planted (ours)."""
+    case.outcome = outcome
+    planted = {"PYTHONPATH": "/planted", "LD_PRELOAD": "/planted.so", "PYTHONWARNINGS": "x"}
+    case.entry("cursor", NO_PROXY="*", WAN_MCP_LOG_LEVEL="INFO", **planted)
+    await case.run()
+    [(_, environment)] = case.starts
+
+    assert not environment.keys() & planted.keys()
+    assert environment["NO_PROXY"] == "*"
+    assert environment["WAN_MCP_LOG_LEVEL"] == "INFO"
+    assert case.line("cursor").startswith("note")
+    assert "without LD_PRELOAD, PYTHONPATH, PYTHONWARNINGS of the entry" in case.line("cursor")
+
+
+async def test_a_second_name_of_the_script_starts_the_script_itself(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would first look for modules in the folder of the second name (documented)."""
+    own, second = case.folder / "own" / "wan-mcp", case.folder / "planted" / "wan-mcp"
+    for each in (own, second):
+        each.parent.mkdir()
+    own.touch(mode=0o755)
+    os.link(own, second)
+    monkeypatch.setattr(entries, "this_program", lambda: Program(str(own)))
+    case.entry("cursor", str(second))
+    await case.run()
+    [(command, _)] = case.starts
+
+    assert command == [str(own)]
 
 
 async def test_equal_entries_of_two_hosts_are_started_once(case: Case) -> None:

@@ -7,16 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wan_mcp.cli.check import installation, network
-from wan_mcp.cli.check.entries import Entries, Entry, Start, read
+from wan_mcp.cli.check.entries import OURS, Entries, Entry, Start, read
 from wan_mcp.cli.check.findings import Finding, Report, broken, note
 from wan_mcp.cli.check.network import Access
 from wan_mcp.cli.check.start import started
 from wan_mcp.cli.check.storage import Disks, chosen_folder
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders
-from wan_mcp.settings import API_BASE, Settings
+from wan_mcp.settings import API_BASE, KEY, Settings
 from wan_mcp.videos.unfinished import Free, free_bytes
-
-_PREFIXES = ("WAN_MCP_", "PIXELDOJO_")
 
 
 def _utc_now() -> datetime:
@@ -47,15 +45,18 @@ class Check:
         """Look at one thing after the other. No finding contains a key."""
         settings, about_settings = installation.settings(self.environment)
         entries = self._entries()
-        accesses = _accesses(settings, [each for each in entries if isinstance(each, Entry)])
-        report.secrets = {access.key for access in accesses} - {""}
+        ours = [each for each in entries if isinstance(each, Entry)]
+        accesses = _accesses(settings, ours)
+        keys = {access.key for access in accesses} - {""}
+        # Where another setting cannot be used, the key is not tried, and is a secret all the same.
+        report.secrets = keys | {each.environment.get(KEY, "") for each in ours} - {""}
         report.add(installation.program())
         report.add(installation.extras())
         report.add(about_settings)
         if settings is not None:
             Disks(settings, self.free, self.now, accesses, report).look()
         await network.look(accesses, self.connect, self.now, report)
-        if not report.secrets:
+        if not keys:
             report.add(_no_key(entries))
         known = Entries(self.start, self.environment.get("PATH"), _neutral_folder())
         for each in entries:
@@ -69,7 +70,7 @@ class Check:
         passed_on = {
             name: value
             for name, value in self.environment.items()
-            if not name.upper().startswith(_PREFIXES)
+            if not name.upper().startswith(OURS)
         }
         found = (read(host, self.folders, passed_on, _neutral_folder()) for host in HOSTS)
         return [each for each in found if each is not None]

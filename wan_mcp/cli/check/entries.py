@@ -1,5 +1,6 @@
 """The entries of this program in the settings of hosts: what each one would start."""
 
+import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,8 +22,15 @@ Start = Callable[[list[str], Mapping[str, str], Path], Awaitable[Started | NotSt
 SLOW_SECONDS = 1.0
 """A first answer after this time is worth a note: one host drops such a server (observed
 elsewhere)."""
+OURS = ("WAN_MCP_", "PIXELDOJO_")
+"""How the settings of this program begin."""
 _OPTIONS = {"-E", "-I", "-P", "-s", "-u"}
 """What Python may be given before the name of a module without becoming another program."""
+_HARMLESS = {
+    *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "LANG", "LC_ALL", "TZ"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONUTF8"),
+}
+"""Variables that load no code, unlike PYTHONPATH or LD_PRELOAD."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,8 @@ class Entry:
         host: the host.
         file: where its settings are.
         command: the program and its arguments, as they are written there.
-        environment: what the host sets for the server.
+        environment: what the server is started with here.
+        left_out: the names of what the entry sets beside that: it might load other code.
         switched_off: whether the entry says that the host is not to start it.
         settings: the settings that the server would read; None if one cannot be used.
         bad_setting: which one, and why.
@@ -43,6 +52,7 @@ class Entry:
     file: Path
     command: list[str]
     environment: Mapping[str, str] = field(repr=False)
+    left_out: tuple[str, ...] = ()
     switched_off: bool = False
     settings: Settings | None = None
     bad_setting: str = ""
@@ -50,7 +60,7 @@ class Entry:
     @property
     def figures(self) -> dict[str, object]:
         """The entry, for programs."""
-        return {"file": str(self.file), "command": self.command[0]}
+        return {"file": str(self.file), "command": _shown(self.command[:1])}
 
     @property
     def key(self) -> str:
@@ -91,14 +101,16 @@ def _entry(
     command += arguments if isinstance(arguments, list) else []
     given = found.get(host.environment_key)
     own = {name: str(value) for name, value in given.items()} if isinstance(given, dict) else {}
-    environment = {**inherited, **own}
+    used = {name: value for name, value in own.items() if _is_harmless(name)}
     is_off = found.get("enabled") is False or found.get("disabled") is True
     settings, why = None, ""
     try:
-        settings = Settings.read(environment, folder)
+        settings = Settings.read({**inherited, **own}, folder)
     except BadSettings as exc:
         why = str(exc)
-    return Entry(host, path, [str(word) for word in command], environment, is_off, settings, why)
+    words = [str(word) for word in command]
+    left_out = tuple(sorted(own.keys() - used.keys()))
+    return Entry(host, path, words, {**inherited, **used}, left_out, is_off, settings, why)
 
 
 class Entries:
@@ -123,7 +135,8 @@ class Entries:
         if found is None:
             return broken(
                 entry.host.id,
-                f"The entry in {entry.file} starts {program or 'nothing'}, which is not here.",
+                f"The entry in {entry.file} starts {_shown([program]) or 'nothing'}, which is not "
+                "here.",
                 f"wan-mcp setup {entry.host.id} writes it anew.",
                 **entry.figures,
             )
@@ -151,7 +164,8 @@ class Entries:
         return _judged(entry, await self._outcome(found, entry))
 
     async def _outcome(self, program: str, entry: Entry) -> Started | NotStarted:
-        command = [program, *entry.command[1:]]
+        # A second name of our script could lie in a folder from which Python would load other code.
+        command = [program, *entry.command[1:]] if entry.command[1:] else [this_program().command]
         environment = {n: v for n, v in entry.environment.items() if n not in (KEY, ENV_FILE)}
         way = (tuple(command), frozenset(environment.items()))
         if way not in self._started:
@@ -162,11 +176,12 @@ class Entries:
 def _judged(entry: Entry, outcome: Started | NotStarted) -> Finding:
     host = entry.host
     if isinstance(outcome, NotStarted):
-        return broken(
+        say = note if entry.left_out else broken
+        return say(
             host.id,
             f"The server of {entry.file} does not start: {outcome.why}.",
             f"Run {_shown(entry.command)} in a terminal: it says why, or waits. If packages are "
-            "missing, install wan-mcp again.",
+            f"missing, install wan-mcp again. {_about_left_out(entry)}",
             **entry.figures,
         )
     figures = {**entry.figures, **asdict(outcome)}
@@ -193,7 +208,19 @@ def _reservation(entry: Entry, outcome: Started) -> str:
         return f"{title} may not search the folder of {entry.command[0]}: {again} names it."
     if outcome.seconds > SLOW_SECONDS:
         return "Some hosts give up on a server that is so slow."
-    return ""
+    return _about_left_out(entry)
+
+
+def _about_left_out(entry: Entry) -> str:
+    if not entry.left_out:
+        return ""
+    names = ", ".join(entry.left_out)
+    return f"It was started without {names} of the entry, which might load other code."
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether a variable of an entry changes nothing but how this very program works."""
+    return name.startswith(OURS) or name.upper() in _HARMLESS
 
 
 def _is_this_program(program: str, arguments: list[str]) -> bool:
@@ -215,5 +242,6 @@ def _same(one: str, other: str) -> bool:
 
 
 def _shown(command: list[str]) -> str:
-    """A command without its arguments, of which one may be a secret."""
-    return command[0] if len(command) == 1 else f"{command[0]} ..."
+    """A command without its arguments, of which one may be a secret: also if all are one text."""
+    program, *arguments = re.split(r"(?:^|\s+)(?=-|[^\s/\\]*=)", command[0], maxsplit=1)
+    return f"{program} ...".lstrip() if arguments or command[1:] else program

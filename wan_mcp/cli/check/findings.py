@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from wan_mcp.cli.hosts.masking import MASK
+from wan_mcp.cli.jobs.plain import exact
 
 BROKEN = 1
 """The exit code when something is broken; 2 is a command line that cannot be understood."""
@@ -44,10 +46,10 @@ class Finding:
     figures: Mapping[str, object] = field(default_factory=dict)
 
     def line(self) -> str:
-        """All of it but the figures, on one line."""
+        """All of it but the figures, on one line that cannot move the cursor."""
         first, second = _LONGEST_WORDS
         text = " ".join(f"{self.found} {self.way_out}".split())
-        return f"{self.state:{first}} {self.check:{second}} {text}"
+        return f"{self.state:{first}} {self.check:{second}} {exact(text)}"
 
     def data(self) -> dict[str, object]:
         """All of it for a program; `next` is the way out, as in the answers of the tools."""
@@ -56,10 +58,9 @@ class Finding:
 
     def without(self, secrets: Collection[str]) -> "Finding":
         """The same with a mask in place of each secret, wherever it came from."""
-        texts = {name: getattr(self, name) for name in ("found", "way_out")}
-        for secret in secrets:
-            texts = {name: text.replace(secret, MASK) for name, text in texts.items()}
-        return replace(self, **texts)
+        hidden = sorted(secrets, key=len, reverse=True)  # one may be the beginning of another
+        texts = {name: _masked(getattr(self, name), hidden) for name in ("found", "way_out")}
+        return replace(self, **texts, figures=_masked(dict(self.figures), hidden))
 
 
 def ok(check: str, found: str, **figures: object) -> Finding:
@@ -85,6 +86,17 @@ def for_person(advice: str) -> str:
     text = re.sub(r"(?<=[,:;] )to |(?<=\band )to |(?<=\bthen )to |(?<=\bor )to ", "", text)
     text = re.sub(r"\btheir\b", "your", text)
     return re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first[0].upper(), text)
+
+
+def _masked(value: Any, hidden: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(each, hidden) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each, hidden) for each in value]
+    if isinstance(value, str):
+        for secret in hidden:
+            value = value.replace(secret, MASK)
+    return value
 
 
 class Report:

@@ -27,7 +27,7 @@ def program() -> Finding:
             "version",
             found,
             "This installation lies in a cache and may be deleted at any time: install it for "
-            "good with pipx install wan-mcp.",
+            "good, with pipx install and the folder of the project.",
             **versions,
         )
     return ok("version", found, **versions)

@@ -169,7 +169,7 @@ async def _key(access: Access, client: PixelDojo) -> Finding:
     except NoKey:
         return broken(
             "key",
-            f"{where} is still the example from the README.",
+            f"{where} is still the example from the documents.",
             "Put your own key there.",
             accepted=False,
         )

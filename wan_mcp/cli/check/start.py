@@ -1,4 +1,4 @@
-"""Starts the server of a host's entry, as the host would, but so that it can do nothing.
+"""Starts the server of a host's entry, so that it can do nothing.
 
 The started server gets no key: without one it opens no ledger by itself, looks for no job, saves no
 video, and could not buy if it were asked to. That holds for every version of this program.
