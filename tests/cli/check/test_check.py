@@ -542,6 +542,21 @@ async def test_looking_changes_no_job_and_makes_no_ledger(case: Case) -> None:
     assert found.state is record.State.INTENT
 
 
+@posix
+@pytest.mark.parametrize("command", [None, sys.executable])
+async def test_looking_at_an_entry_with_another_ledger_does_not_make_servers_use_it(
+    case: Case, command: str | None
+) -> None:
+    """A server notes for the others where it found a ledger; a look does not (ours)."""
+    del case.environment["WAN_MCP_DATA_DIR"]
+    await paid(case.folder / "planted" / "wan-mcp")
+    case.entry("cursor", command, XDG_DATA_HOME=str(case.folder / "planted"))
+    await case.run()
+
+    assert f"keeps its jobs in {case.folder / 'planted'}" in case.seen
+    assert not (case.home / ".local").exists()
+
+
 async def test_the_password_of_a_proxy_is_not_shown(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

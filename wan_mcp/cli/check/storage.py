@@ -24,9 +24,9 @@ ROOM_FOR_VIDEOS = 1 << 30
 
 
 def chosen_folder(settings: Settings) -> Chosen:
-    """The data folder that a server with these settings would use."""
+    """The data folder that a server with these settings would use; nothing is written."""
     places = settings.data_places
-    return choose(places.usual, places.old, given=settings.data_dir)
+    return choose(places.usual, places.old, given=settings.data_dir, remember=False)
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,20 @@ class Chosen:
     rivals: tuple[Path, ...] = ()
 
 
-def choose(usual: Path | None, old: Iterable[Path] = (), *, given: Path | None = None) -> Chosen:
+def choose(
+    usual: Path | None,
+    old: Iterable[Path] = (),
+    *,
+    given: Path | None = None,
+    remember: bool = True,
+) -> Chosen:
     """The data folder whose ledger is the user's; `usual` if there is no ledger yet.
 
     A ledger without any request was made by a server that never paid, so it is no rival.
 
     Args:
         given: the folder that the operator has chosen; None leaves the choice to this function.
+        remember: whether a choice other than `usual` is noted there, for other servers.
     """
     if given is not None:
         return Chosen(given)
@@ -57,7 +64,7 @@ def choose(usual: Path | None, old: Iterable[Path] = (), *, given: Path | None =
     if len(found) > 1:
         return Chosen(found[0], tuple(found))
     folder = found[0] if found else noted or usual
-    if folder != usual and usual is not None:
+    if remember and folder != usual and usual is not None:
         _note(usual, folder)
     return Chosen(folder)
 
