@@ -398,6 +398,20 @@ def test_without_a_host_all_are_listed_with_their_state(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
+    "command", [["npx", "wan-mcp", "--key", KEY], f"env PIXELDOJO_API_KEY={KEY} wan-mcp"]
+)
+def test_the_list_shows_no_argument_of_a_command(person: Person, command: object) -> None:
+    """An entry that somebody else wrote may have the key among its arguments (ours)."""
+    file = person.file(host("opencode"))
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"mcp": {"wan-mcp": {"command": command}}}))
+
+    assert person.setup().list_hosts() == 0
+    assert KEY not in person.seen
+    assert ' ..."' in person.seen
+
+
+@pytest.mark.parametrize(
     ("command", "temporary"),
     [
         ("/home/u/.cache/uv/archive-v0/x/bin/wan-mcp", True),

@@ -26,7 +26,7 @@ from wan_mcp.cli.hosts.change import (
 )
 from wan_mcp.cli.hosts.config_file import Refused
 from wan_mcp.cli.hosts.formats import BrokenText, with_entry
-from wan_mcp.cli.hosts.masking import MASK
+from wan_mcp.cli.hosts.masking import MASK, without_arguments
 from wan_mcp.data_folder import home_folder
 
 FAILED = 1
@@ -167,8 +167,9 @@ class Setup:
         except (Refused, BrokenText) as exc:
             return f"{path} {exc}"
         if entry is not None:
-            started = json.dumps(entry.get(host.command_key))
-            return f"set up in {path}: starts {started}"
+            written = entry.get(host.command_key) or ""
+            words = [str(word) for word in (written if isinstance(written, list) else [written])]
+            return f"set up in {path}: starts {json.dumps(without_arguments(words))}"
         return f"found: {path}" if host.is_installed(self.folders) else "not found"
 
     def _say(self, text: str) -> None:

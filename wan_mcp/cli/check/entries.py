@@ -1,6 +1,5 @@
 """The entries of this program in the settings of hosts: what each one would start."""
 
-import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +13,7 @@ from wan_mcp.cli.hosts.catalogue import Folders, Host
 from wan_mcp.cli.hosts.change import read_entry, this_program
 from wan_mcp.cli.hosts.config_file import Refused
 from wan_mcp.cli.hosts.formats import BrokenText
+from wan_mcp.cli.hosts.masking import without_arguments
 from wan_mcp.settings import ENV_FILE, KEY, BadSettings, Settings
 from wan_mcp.wording import counted
 
@@ -60,7 +60,17 @@ class Entry:
     @property
     def figures(self) -> dict[str, object]:
         """The entry, for programs."""
-        return {"file": str(self.file), "command": _shown(self.command[:1])}
+        return {"file": str(self.file), "command": self.program}
+
+    @property
+    def program(self) -> str:
+        """The first word of the command, to be shown."""
+        return without_arguments(self.command[:1])
+
+    @property
+    def shown(self) -> str:
+        """The command, to be shown."""
+        return without_arguments(self.command)
 
     @property
     def key(self) -> str:
@@ -135,7 +145,7 @@ class Entries:
         if found is None:
             return broken(
                 entry.host.id,
-                f"The entry in {entry.file} starts {_shown([program]) or 'nothing'}, which is not "
+                f"The entry in {entry.file} starts {entry.program or 'nothing'}, which is not "
                 "here.",
                 f"wan-mcp setup {entry.host.id} writes it anew.",
                 **entry.figures,
@@ -143,7 +153,7 @@ class Entries:
         if not _is_this_program(found, entry.command[1:]):
             return note(
                 entry.host.id,
-                f"The entry in {entry.file} starts another program: {_shown(entry.command)}.",
+                f"The entry in {entry.file} starts another program: {entry.shown}.",
                 f"It was not started. To use this installation: wan-mcp setup {entry.host.id}.",
                 **entry.figures,
             )
@@ -180,8 +190,8 @@ def _judged(entry: Entry, outcome: Started | NotStarted) -> Finding:
         return say(
             host.id,
             f"The server of {entry.file} does not start: {outcome.why}.",
-            f"Run {_shown(entry.command)} in a terminal: it says why, or waits. If packages are "
-            f"missing, install wan-mcp again. {_about_left_out(entry)}",
+            f"Run {entry.shown} in a terminal: it says why, or waits. If packages are missing, "
+            f"install wan-mcp again. {_about_left_out(entry)}",
             **entry.figures,
         )
     figures = {**entry.figures, **asdict(outcome)}
@@ -239,9 +249,3 @@ def _same(one: str, other: str) -> bool:
         return Path(one).samefile(other)
     except OSError:
         return False
-
-
-def _shown(command: list[str]) -> str:
-    """A command without its arguments, of which one may be a secret: also if all are one text."""
-    program, *arguments = re.split(r"(?:^|\s+)(?=-|[^\s/\\]*=)", command[0], maxsplit=1)
-    return f"{program} ...".lstrip() if arguments or command[1:] else program

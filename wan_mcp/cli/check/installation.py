@@ -41,7 +41,7 @@ def extras() -> Finding:
     except PackageNotFoundError:
         return note(
             "extras",
-            "The extra media is not installed, so clips and finished videos are not looked into.",
+            "The extra media is not installed, so source and finished videos are not looked into.",
             "To have it: pip install 'wan-mcp[media]' in this environment.",
             media=None,
         )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 MASK = "********"
@@ -29,6 +29,12 @@ def strings_in(settings: Any) -> Iterator[str]:
     elif isinstance(settings, dict | list):
         for value in settings.values() if isinstance(settings, dict) else settings:
             yield from strings_in(value)
+
+
+def without_arguments(command: Sequence[str]) -> str:
+    """A command without its arguments, of which one may be a secret: also if all are one text."""
+    program, *rest = re.split(r"(?:^|\s+)(?=-|[^\s/\\]*=)", command[0], maxsplit=1)
+    return f"{program} ...".lstrip() if rest or command[1:] else program
 
 
 def _masked(word: str, hidden: Collection[str]) -> str:
