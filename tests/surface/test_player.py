@@ -747,7 +747,7 @@ def test_markup_in_an_answer_stays_text(show: Show, status: str) -> None:
     texts = dict.fromkeys(
         ("message", "job_id", "vendor_status", "error", "next", "saved_path"), EVIL
     )
-    fate = {"code": EVIL} if status == "wrong" else {"status": status}
+    fate = {"code": "internal_error"} if status == "wrong" else {"status": status}
     shown.given(video=EVIL, job_id=EVIL)
     shown.answered({"typically": EVIL, "source_video": EVIL}, **texts, **fate)
     shown.sees(EVIL)
