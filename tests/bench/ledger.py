@@ -8,7 +8,9 @@ The ledger records a submit three times: the claim, with every spending limit ch
 and `accepted`. It waits for the disk each time. The jobs are those of a busy agent: one every four
 minutes, and each has ended before the next one begins. The comparison is three commits of one row
 with plain `sqlite3`, with the same durability, on the same disk, in turn with the ledger's. If the
-medians differ by more than a factor of 2.5, the exit code is 1. The list of jobs is measured, too.
+medians differ by more than a factor of 2.5, the exit code is 1. The list of jobs is measured, too,
+after all submits: one before each submit would empty the processor's caches for the ledger, and not
+for the bare commits, which follow directly.
 
 The target is a ratio, not a time, because the comparison shows how fast the machine is. The same
 code has taken 1.6 ms beside bare commits of 0.75 ms in the morning, and 6.0 ms beside 2.6 ms in the
@@ -50,7 +52,7 @@ async def main() -> int:
         account = await ledger.account("https://api.example/v1", "key")
         _fill(folder / "ledger" / FILE, account, day.now, int(sys.argv[1]) if sys.argv[1:] else 0)
         with closing(_plain(folder / "plain.db")) as plain:
-            ours, bare_commits, lists = [], [], []
+            ours, bare_commits = [], []
             for number in range(ROUNDS):
                 ours.append(await _timed(partial(_submit, ledger, account, number)))
                 bare_commits.append(await _timed(partial(_three_commits, plain)))
@@ -58,7 +60,7 @@ async def main() -> int:
                     account, Job(job_id=f"job{number}", status=JobStatus.COMPLETED)
                 )
                 day.now += timedelta(minutes=4)
-                lists.append(await _timed(partial(_listed, ledger, account)))
+            lists = [await _timed(partial(_listed, ledger, account)) for _ in range(ROUNDS)]
         await ledger.aclose()
     (submit, submit_cpu), (bare, bare_cpu) = _medians(ours), _medians(bare_commits)
     verdict = "" if submit <= bare * MAX_RATIO else ", MISSED"

@@ -52,6 +52,8 @@ class EqualRequests:
             since=now - rules.REPEAT_WINDOW,
             until=now + rules.REPEAT_WINDOW,
         )
+        if not recent:
+            return None
         # A forgotten request has no links any more, but a key that was made of them.
         spelt = [(key or _in_one_spelling(arguments), id) for id, arguments, key in recent]
         for fingerprint, seed in lookups:

@@ -30,6 +30,12 @@ def states(chosen: frozenset[State]) -> str:
     return "(" + ", ".join(f"'{state}'" for state in sorted(chosen)) + ")"
 
 
+_HAS_ENDED = "state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')"
+"""That a record is not live, word for word as the index `ended_by_age` says it. No list has more
+than two states: for a longer one, SQLite builds a table in memory."""
+_MAY_HAVE_COST = "(state IN ('completed', 'failed') OR state = 'lost')"
+"""That a job has ended, word for word as the index `spent` says it."""
+
 COLUMNS = {
     "submission_id": "handle",
     "dedupe_key": "digest",
@@ -102,23 +108,27 @@ ENDED_EQUAL = _both(
 
 def _live_or_just_ended(index: str) -> str:
     # The newest are chosen before their end is looked at: an account has years of ended jobs.
-    newest = (
-        "SELECT number, ended_at FROM jobs WHERE account = :account "
-        "AND state IN ('completed', 'lost') ORDER BY created_at DESC, number DESC LIMIT :limit"
+    newest = " UNION ALL ".join(
+        f"SELECT number FROM (SELECT number, ended_at FROM jobs WHERE account = :account "
+        f"AND state = '{state}' AND {_HAS_ENDED} ORDER BY created_at DESC, number DESC "
+        f"LIMIT :limit) AS {state} WHERE ended_at >= :since AND ended_at <= :until"
+        for state in (State.COMPLETED, State.LOST)
     )
     return (
         "SELECT handle, arguments, spelling_key FROM jobs WHERE number IN (SELECT number FROM jobs "
         f"{index} WHERE account = :account "
-        f"AND state IN {states(LIVE)} UNION ALL SELECT number FROM ({newest}) AS newest "
-        "WHERE ended_at >= :since AND ended_at <= :until) ORDER BY created_at DESC, number DESC"
+        f"AND state IN {states(LIVE)} UNION ALL {newest}) ORDER BY created_at DESC, number DESC"
     )
 
 
 LIVE_OR_JUST_ENDED = Statement(_live_or_just_ended("INDEXED BY live"), _live_or_just_ended(""))
 CHARGES = _both(
-    # Also those without a cost: PixelDojo may never name one, and then all would be searched.
-    "SELECT arguments, credit_cost FROM jobs WHERE account = :account AND digest IS NOT NULL "
-    "ORDER BY created_at DESC, number DESC LIMIT :limit"
+    # The newest are chosen before their cost is looked at: PixelDojo may never name one, and then
+    # all would be searched.
+    "SELECT arguments, credit_cost FROM (SELECT arguments, credit_cost, created_at, number "
+    "FROM jobs WHERE account = :account AND digest IS NOT NULL "
+    "ORDER BY created_at DESC, number DESC LIMIT :limit) AS newest "
+    "WHERE credit_cost > 0 ORDER BY created_at DESC, number DESC"
 )
 JOB_ID_OF_ANOTHER = _both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
@@ -151,7 +161,7 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
     # one.
     newest = " UNION ALL ".join(
         f"SELECT number, created_at FROM (SELECT number, created_at FROM jobs "
-        f"WHERE account = :account AND state = '{state}' AND state NOT IN {states(LIVE)}"
+        f"WHERE account = :account AND state = '{state}' AND {_HAS_ENDED}"
         f"{_BEHIND if after_ended else ''} {_NEWEST_FIRST} LIMIT :limit) AS {state}"
         for state in sorted(ended)
     )
@@ -205,9 +215,8 @@ def _among(before: str, after: str = "") -> Statement:
 
 JOBS_AMONG = _among(_JOBS)
 DURATIONS = _both(
-    # It names the states that an ended job cannot have, as the index `ended_by_age` does.
     "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
-    f"AND state = 'completed' AND state NOT IN {states(LIVE)} AND digest IS NOT NULL "
+    f"AND state = 'completed' AND {_HAS_ENDED} AND digest IS NOT NULL "
     "AND ended_at > accepted_at ORDER BY created_at DESC LIMIT :limit"
 )
 
@@ -277,40 +286,51 @@ _PRICE = (
     "CASE WHEN COALESCE(credit_cost, estimate) < 0 THEN 0 ELSE COALESCE(credit_cost, estimate) END"
 )
 """Credits that a record counts as; NULL if no price is known. A negative price counts as 0."""
-_WITHIN = (
-    "WHERE account = :account AND digest IS NOT NULL "
-    "AND created_at > CAST(:now AS DOUBLE PRECISION) - :within "
+_MINE = "WHERE account = :account AND digest IS NOT NULL"
+_DAY = (
+    "created_at > CAST(:now AS DOUBLE PRECISION) - :within "
     "AND created_at < CAST(:now AS DOUBLE PRECISION) + :within"
 )
-_PAID = f"FROM jobs {_WITHIN} AND state NOT IN {states(FREE_OF_CHARGE)}"
+_WITHIN = f"{_MINE} AND {_DAY}"
+_SPENT_INDEX = "INDEXED BY spent"
+"""SQLite would read the rows of the jobs instead, or the jobs of all days."""
 
 
-def _totals(live_index: str) -> str:
+def _totals(live_index: str, spent_index: str) -> str:
     # Two searches: the ended ones have an index of their own, which has all that is read of them.
     costs = "SELECT created_at, credit_cost FROM jobs"
-    mine = "WHERE account = :account AND digest IS NOT NULL AND state"
-    day = (
-        "created_at > CAST(:now AS DOUBLE PRECISION) - :within "
-        "AND created_at < CAST(:now AS DOUBLE PRECISION) + :within"
-    )
     return (
-        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {day} THEN credit_cost END), 0.0), "
+        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {_DAY} THEN credit_cost END), 0.0), "
         "COALESCE(SUM(credit_cost), 0.0), COUNT(*) - COUNT(credit_cost) "
-        f"FROM ({costs} {mine} IN {states(ENDED)} UNION ALL "
-        f"{costs} {live_index} {mine} IN {states(LIVE)}) AS paid"
+        f"FROM ({costs} {spent_index} {_MINE} AND {_MAY_HAVE_COST} UNION ALL "
+        f"{costs} {live_index} {_MINE} AND state IN {states(LIVE)}) AS paid"
     )
 
 
-TOTALS = Statement(_totals(_LIVE_INDEX), _totals(""))
+TOTALS = Statement(_totals(_LIVE_INDEX, _SPENT_INDEX), _totals("", ""))
 HIGHEST_PRICE = _both(
     f"SELECT MAX({_PRICE}) FROM jobs WHERE account = :account AND digest IS NOT NULL"
 )
-PAID = _both(
-    f"SELECT COALESCE(SUM({_PRICE}), 0.0), COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) "
-    f"{_PAID}"
-)
+
+
+def _paid(live_index: str, spent_index: str) -> str:
+    # Every state that is not free of charge, each by itself: the index has the days of each.
+    prices = "SELECT credit_cost, estimate FROM jobs"
+    ended = " UNION ALL ".join(
+        f"{prices} {spent_index} {_MINE} AND {_DAY} AND state = '{state}' AND {_MAY_HAVE_COST}"
+        for state in sorted(ENDED)
+    )
+    return (
+        f"SELECT COALESCE(SUM({_PRICE}), 0.0), COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) "
+        f"FROM ({ended} UNION ALL "
+        f"{prices} {live_index} {_MINE} AND {_DAY} AND state IN {states(LIVE)}) AS paid"
+    )
+
+
+PAID = Statement(_paid(_LIVE_INDEX, _SPENT_INDEX), _paid("", ""))
 PAYMENTS = _both(
-    f"SELECT :now - created_at, COALESCE({_PRICE}, :unpriced) {_PAID} ORDER BY created_at"
+    f"SELECT :now - created_at, COALESCE({_PRICE}, :unpriced) FROM jobs {_WITHIN} "
+    f"AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at"
 )
 _IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
 _LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle) FROM jobs"

@@ -57,7 +57,7 @@ class Store:
         self.own_changes = 0
         self.notice: str | None = None
         self._engine = engine
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
         self._opened: Opened | None = None
         self._held = ExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -78,12 +78,15 @@ class Store:
 
     def _note_change(self) -> None:
         self.own_changes += 1
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def next_change(self, since: int) -> None:
         """Wait until `own_changes` differs from `since`."""
         while self.own_changes == since:
+            if self._changed is None:
+                self._changed = anyio.Event()
             await self._changed.wait()
 
     async def aclose(self) -> None:
@@ -239,7 +242,7 @@ class ThreadedLedger:
         source: SourceClip | None = None,
         agreed: float | None = None,
     ) -> Claim:
-        limits = replace(self.limits, agreed=agreed)
+        limits = self.limits if agreed is None else replace(self.limits, agreed=agreed)
         return await self._store.write(
             lambda store: store.requests.claim(
                 account, wanted, generated_seed, estimate, limits, videos, source

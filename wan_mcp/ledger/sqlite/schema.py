@@ -132,5 +132,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Empty, except while `erasure` fills the free room of the file.
         "CREATE TABLE erasure (filling BLOB)",
     ),
+    # SQLite builds a table in memory whenever it compares a value with more than two others, and
+    # every change of a state is compared with the condition of each index. These two say the same
+    # as before in pairs, and now contain all that a claim reads of the jobs that have ended.
+    (
+        "DROP INDEX ended_by_age",
+        """
+        CREATE INDEX ended_by_age ON jobs (account, state, created_at, number, ended_at)
+        WHERE state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')
+        """,
+        "DROP INDEX spent",
+        """
+        CREATE INDEX spent ON jobs (account, state, created_at, credit_cost, estimate, digest)
+        WHERE (state IN ('completed', 'failed') OR state = 'lost') AND digest IS NOT NULL
+        """,
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
