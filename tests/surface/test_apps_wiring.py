@@ -78,9 +78,8 @@ async def test_capabilities_declare_only_what_the_server_does(mode: str) -> None
         "tools": {"listChanged": False},
         "completions": {},
     }
-    assert extensions.keys() == (
-        {"io.modelcontextprotocol/ui", "io.modelcontextprotocol/tasks"} if mode == "auto" else set()
-    )
+    ours = {f"io.modelcontextprotocol/{name}" for name in ("ui", "tasks", "skills")}
+    assert extensions.keys() == (ours if mode == "auto" else set())
 
 
 async def test_over_http_nothing_is_promised_that_needs_a_session() -> None:

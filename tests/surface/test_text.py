@@ -257,7 +257,7 @@ def test_every_published_field_of_a_limit_is_in_the_text(field: str) -> None:
     assert phrases.get(field, str(value)) in text.text(EVERY_FIELD_OF_CREDITS)
 
 
-@pytest.mark.parametrize("field", set(JobList.model_fields) - {"jobs"})
+@pytest.mark.parametrize("field", sorted({*JobList.model_fields} - {"jobs"}))
 def test_every_published_field_of_a_list_is_in_the_text(field: str) -> None:
     """The same for what stands beside the rows (observed elsewhere)."""
     value = getattr(EVERY_FIELD_OF_A_LIST, field)
