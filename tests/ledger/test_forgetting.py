@@ -433,7 +433,7 @@ async def test_a_page_that_another_table_took_over_from_the_jobs_leaves_nothing(
 async def test_other_servers_write_in_turn_while_the_log_is_overwritten(
     store: CarelessStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A paid answer does not wait for the whole of a long log, and does not undo the work (ours)."""
+    """A paid answer does not wait for the whole of a long log, and undoes nothing (ours)."""
     record = await completed(ledger)
     turns = 0
     with closing(connection.connect(store.data / "ledger/ledger.db", busy_seconds=0.0)) as server:
