@@ -1,6 +1,7 @@
 """`wan-mcp forget` in the ledger: nothing is left to read, and nothing is paid for twice."""
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
@@ -28,7 +29,7 @@ from wan_mcp.ledger.history.history import Choice, History, NotForgotten
 from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE, Record, State
 from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import LimitReached
-from wan_mcp.ledger.sqlite import connection, history, kept_jobs
+from wan_mcp.ledger.sqlite import connection, erasure, history, kept_jobs
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.history import change, read
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
@@ -397,12 +398,92 @@ async def test_a_log_that_somebody_reads_is_said_to_be_left(
             return jobs.erase(jobs.forget(found, record.saved_path))
 
         monkeypatch.setattr(history, "connect", partial(connection.connect, busy_seconds=0.0))
+        monkeypatch.setattr(erasure, "sleep", lambda seconds: None)
         assert not change(store.data, store, None, work)
         reader.execute("COMMIT")
 
     store.forgotten(record.submission_id)
 
     assert CANARY.encode() not in store.bytes()
+
+
+async def test_a_page_that_another_table_took_over_from_the_jobs_leaves_nothing(
+    store: CarelessStore, ledger: Ledger
+) -> None:
+    """A table that takes over a free page overwrites only as much of it as it needs (observed)."""
+    record = await claimed(ledger, other(0))
+    await ledger.aclose()
+    file = store.data / "ledger/ledger.db"
+    with closing(careless(file)) as server:
+        for text in (CANARY * 500, ""):  # the first one has two pages of its own
+            server.execute("UPDATE jobs SET findings = ?", (text,))
+        while server.execute("PRAGMA freelist_count").fetchone()[0]:
+            server.execute("INSERT INTO requests VALUES (?, ?)", (ME, 1))
+        server.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = server.execute("SELECT * FROM requests").fetchall()
+        assert CANARY.encode() in store.bytes()
+
+        assert erasure.erase_remains(server, file)
+
+        assert server.execute("SELECT * FROM requests").fetchall() == before
+    assert CANARY.encode() not in store.bytes()
+    assert await again(store.ledger(), record)
+
+
+async def test_other_servers_write_in_turn_while_the_log_is_overwritten(
+    store: CarelessStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paid answer does not wait for the whole of a long log, and undoes nothing (ours)."""
+    record = await completed(ledger)
+    turns = 0
+    with closing(connection.connect(store.data / "ledger/ledger.db", busy_seconds=0.0)) as server:
+
+        def turn(seconds: float) -> None:
+            nonlocal turns
+            turns += 1
+            # What a server does by itself when the log is long: then the next write begins it anew.
+            server.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            server.execute("INSERT INTO requests VALUES (?, ?)", (ME, turns))
+
+        monkeypatch.setattr(erasure, "sleep", turn)
+        monkeypatch.setattr(erasure, "TRIES", 1)
+        monkeypatch.setattr(erasure, "CHUNK_PAGES", 8)
+        store.forgotten(record.submission_id, record.saved_path)
+
+    assert turns > 2
+    assert CANARY.encode() not in store.bytes()
+
+
+async def test_other_servers_write_while_somebody_reads_the_old_log(
+    store: CarelessStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log waits for the reader, and no paid answer waits for the log (ours)."""
+    await completed(ledger)
+    file, over = store.data / "ledger/ledger.db", threading.Event()
+    failed: list[sqlite3.OperationalError] = []
+
+    def serve() -> None:
+        with closing(connection.connect(file, busy_seconds=10.0)) as server:
+            try:
+                while not over.wait(0.01):
+                    server.execute("INSERT INTO requests VALUES (?, ?)", (ME, 1))
+            except sqlite3.OperationalError as exc:
+                failed.append(exc)
+
+    with (
+        closing(connection.connect(file, writable=False)) as reader,
+        closing(connection.connect(file, busy_seconds=30.0)) as eraser,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM jobs").fetchone()
+        server = threading.Thread(target=serve)
+        server.start()
+        monkeypatch.setattr(erasure, "TRY_AGAIN_SECONDS", 0.0)
+        assert not erasure.erase_remains(eraser, file)
+        over.set()
+        server.join()
+
+    assert not failed
 
 
 @pytest.mark.parametrize("version", [2, 7], ids=["version 0.1.0", "the version before"])

@@ -23,7 +23,8 @@ _TYPES = {
 _CONDITIONS = ("video_duration", "resolution")
 _LINES = {"480": "480", "480p": "480", "720": "720", "720p": "720"}
 _SECONDS = {f"{count}{unit}": count for count in range(1, 16) for unit in ("", "s")}
-_UNITS = {"credit", "credits", "second", "seconds"}
+_SECOND = {"second", "seconds"}
+_UNITS = {"credit", "credits", *_SECOND}
 _NO_PRICE = "PixelDojo's model page names no price."
 _ODD = "The price on PixelDojo's model page has a form that is not known here."
 _CONTRADICTION = "PixelDojo's model page names two prices that contradict each other."
@@ -47,6 +48,8 @@ def published_price(cost: object) -> PublishedPrice:
     if kind is None:
         return _unknown(f'PixelDojo\'s model page names a price of the unknown type "{word}".')
     try:
+        if kind is not PriceType.PER_SECOND and any(map(_is_second, cost.values())):
+            raise _Odd(_CONTRADICTION)  # of a price a second, and of one for the whole job
         return _fixed(cost) if kind is PriceType.FIXED else _depending(kind, cost)
     except _Odd as odd:
         return _unknown(str(odd))
@@ -95,6 +98,10 @@ def _amount(cost: Mapping[str, Any]) -> object:
 
 def _is_unit(value: object) -> bool:
     return isinstance(value, str) and value.lower() in _UNITS
+
+
+def _is_second(value: object) -> bool:
+    return isinstance(value, str) and value.lower() in _SECOND
 
 
 def _belongs(row: PriceRow, kind: PriceType) -> bool:

@@ -4,21 +4,34 @@ SQLite removes a value by no longer pointing at it. The bytes stay: in the unuse
 page, in free pages, and in the log, which is used again from its beginning and not emptied. Usually
 VACUUM and a truncated log would be the way. But a running server takes a file that became shorter
 for one that was cut from outside, and pays no more (see `identity`). So nothing here makes a file
-shorter: the table is written anew within the file, and the log is overwritten.
+shorter: the tables are written anew within the file, and the log is overwritten.
 """
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from time import sleep
 
-from wan_mcp.ledger.sqlite.connection import transaction
+from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.sqlite.connection import connect, patience, transaction
 
-TRIES = 2
-"""How often the log is overwritten: another process may begin it anew in between (ours)."""
+TRIES = 8
+"""How often it is tried to overwrite the log, which fails while another process reads (ours)."""
+TRY_AGAIN_SECONDS = 0.5
+"""How long to wait before the next try (ours)."""
+TURN_SECONDS = 0.01
+"""How long the others may write after each part of the log. One that waits looks every 0.1 s
+(observed): without a gap it would find the ledger locked until the whole log is written."""
 CHUNK_PAGES = 64
 """How many pages one write to the log has. The database grows by so many, once (ours)."""
 _FRAME_BYTES, _HEADER_BYTES = 24, 32
 """What the log stores beside each page, and at its beginning (documented)."""
+_TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' "
+    "AND name <> 'erasure' AND name NOT LIKE 'sqlite%'"
+)
 
 
 def erase_remains(connection: sqlite3.Connection, file: Path) -> bool:
@@ -36,43 +49,63 @@ def erase_remains(connection: sqlite3.Connection, file: Path) -> bool:
     connection.execute("PRAGMA temp_store = MEMORY")  # no copy in a temporary file
     connection.execute("PRAGMA secure_delete = ON")
     _rewrite(connection)
-    # A checkpoint in between would begin the log anew, and leave the end of it as it is.
+    # A checkpoint in between could begin the log anew, and leave the end of it as it is.
     [(automatic,)] = connection.execute("PRAGMA wal_autocheckpoint").fetchall()
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     try:
-        return any(_overwrite_log(connection, Path(f"{file}-wal")) for _ in range(TRIES))
+        return any(_overwrite_log(connection, file) for _ in _tries())
     finally:
         connection.execute(f"PRAGMA wal_autocheckpoint = {automatic}")
 
 
-def _rewrite(connection: sqlite3.Connection) -> None:
-    """Write the table of jobs anew, and fill every free page, in one transaction.
+def _tries() -> Iterator[None]:
+    yield
+    for _ in range(TRIES - 1):
+        sleep(TRY_AGAIN_SECONDS)
+        yield
 
-    The pages that the table had become free all at once, and are overwritten with zeros. A change
-    of one row alone would leave the older versions that lie in the rest of its page.
+
+def _rewrite(connection: sqlite3.Connection) -> None:
+    """Write every table anew, and fill every free page, in one transaction.
+
+    The pages that a table had become free all at once, and are overwritten with zeros. A change of
+    one row alone would leave the older versions that lie in the rest of its page. The small tables
+    may have taken over a page that the jobs had, with what lies in the rest of it.
     """
     with transaction(connection):
         [(free,)] = connection.execute("PRAGMA freelist_count").fetchall()
         _fill(connection, free, "zeroblob")
-        connection.execute("CREATE TEMP TABLE rewritten AS SELECT * FROM jobs ORDER BY number")
-        connection.execute("DELETE FROM jobs")
-        connection.execute("INSERT INTO jobs SELECT * FROM rewritten")
-        connection.execute("DROP TABLE rewritten")
+        for (table,) in connection.execute(_TABLES).fetchall():
+            connection.execute(f"CREATE TEMP TABLE rewritten AS SELECT * FROM main.{table}")
+            connection.execute(f"DELETE FROM main.{table}")
+            connection.execute(f"INSERT INTO main.{table} SELECT * FROM rewritten")
+            connection.execute("DROP TABLE rewritten")
         connection.execute("DELETE FROM erasure")
 
 
-def _overwrite_log(connection: sqlite3.Connection, log: Path) -> bool:
+def _overwrite_log(connection: sqlite3.Connection, file: Path) -> bool:
     """Write the log from its beginning to its end. Returns whether all of it was written."""
-    # The next write begins the log anew, unless another process still reads something in it.
-    [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    # The next write begins the log anew, unless another process still reads something in it. The
+    # restart keeps the others from writing while it works and while it waits for readers, so the
+    # work is done before, and the wait is short.
+    [(_, frames, merged)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    if merged < frames:
+        return False
+    with patience(connection, False):
+        [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
     if is_busy:
         return False
-    size = os.path.getsize(log)
+    size = os.path.getsize(f"{file}-wal")
     chunk = CHUNK_PAGES * (_page_bytes(connection) + _FRAME_BYTES)
-    for _ in range(size // chunk + 1):
-        with transaction(connection):
-            connection.execute("DELETE FROM erasure")
-            _fill(connection, CHUNK_PAGES, "randomblob")  # what is equal would not be written
+    with closing(connect(file, writable=False)) as reader:
+        for _ in range(size // chunk + 1):
+            with transaction(connection):
+                connection.execute("DELETE FROM erasure")
+                _fill(connection, CHUNK_PAGES, "randomblob")  # what is equal would not be written
+            if not reader.in_transaction:  # while it reads, nobody begins the log anew
+                reader.execute("BEGIN")
+                reader.execute(sql.SECRET.sqlite).fetchone()
+            sleep(TURN_SECONDS)
     with transaction(connection):
         connection.execute("DELETE FROM erasure")
     [(_, frames, _)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
