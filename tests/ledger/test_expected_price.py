@@ -128,6 +128,14 @@ def test_most_that_a_job_costs_is_known_only_if_no_charge_contradicts_the_page(
     assert bool(price.doubt) == (most is None)
 
 
+def test_smaller_job_that_cost_more_than_the_page_names_for_a_larger_one_is_a_doubt() -> None:
+    """It would cost at least as much, and nobody knows how much more (ours)."""
+    price = up_to(job(11, seconds=3), page=lambda seconds, lines: 10.0 if seconds == 5 else None)
+
+    assert (price.up_to, price.credits) == (None, 11)
+    assert "names 10 credits for this larger one" in price.doubt
+
+
 def test_what_a_job_of_no_known_price_cost_before_is_not_its_price() -> None:
     """It may cost more by now (ours)."""
     price = up_to(job(15, resolution="720"), resolution="720")

@@ -97,7 +97,8 @@ def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> E
     """The price to expect of a request, with what makes it doubtful as an upper limit.
 
     If the last job of some size cost more than the page names for that size, the page is out of
-    date. Then only a later charge of a job like this one says what this one costs.
+    date. Then only a later charge of a job like this one says what this one costs. So it is if a
+    smaller job, for which the page names nothing, cost more than it names for this one.
 
     Args:
         charges: of the account, newest first.
@@ -112,10 +113,14 @@ def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> E
         other = _Kind.of(charge.arguments)
         if other == kind:
             break
-        named = None if other in newest else page(other.seconds, str(other.lines))
+        if other in newest or other.options != kind.options:
+            continue
         newest.add(other)
-        if other.options == kind.options and named is not None and charge.credits > named + _EQUAL:
-            return replace(expected, doubt=_too_low(other, charge.credits, named))
+        named, of_which = page(other.seconds, str(other.lines)), "for it"
+        if named is None and other.is_within(kind):
+            named, of_which = expected.named, "for this larger one"
+        if named is not None and charge.credits > named + _EQUAL:
+            return replace(expected, doubt=_too_low(other, charge.credits, named, of_which))
     return expected
 
 
@@ -124,12 +129,12 @@ _EQUAL = 1e-6
 _NAMES_ZERO = "PixelDojo's model page names 0 credits, which is hardly the price of a paid job."
 
 
-def _too_low(other: "_Kind", cost: float, named: float) -> str:
+def _too_low(other: "_Kind", cost: float, named: float, of_which: str) -> str:
     return (
         f"The last job of {other.seconds} s at {other.lines} lines cost "
         f"{counted(cost, 'credit')}, although PixelDojo's model page names "
-        f"{counted(named, 'credit')} for it: the page may be out of date, and this job may cost "
-        "more than it names."
+        f"{counted(named, 'credit')} {of_which}: the page may be out of date, and this job may "
+        "cost more than it names."
     )
 
 
