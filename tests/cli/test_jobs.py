@@ -410,6 +410,18 @@ async def test_forget_does_nothing_without_a_yes(
     assert person.open("job_001")[0] == 0
 
 
+async def test_forget_says_that_the_video_of_a_lost_job_will_not_be_saved(
+    person: Person, ledger: Ledger
+) -> None:
+    """PixelDojo may have paid work on it that nobody has seen (ours)."""
+    record = await record_in(ledger, State.LOST)
+
+    code, seen = person.forget(record.public_id, agreed=True)
+
+    assert code == 0
+    assert "ITS VIDEO WILL NOT BE SAVED" in seen
+
+
 async def test_forget_says_that_a_video_which_is_not_saved_will_be_lost(
     person: Person, ledger: Ledger
 ) -> None:

@@ -60,6 +60,8 @@ class Forgetting:
             self._say(f"It deletes its video: {exact(str(path_of(record.saved_path)))}")
         elif record.video_url:
             self._say("ITS VIDEO IS NOT SAVED HERE, AND WILL BE LOST with its link.")
+        elif record.state is State.LOST:
+            self._say("IF PIXELDOJO STILL FINISHES THIS JOB, ITS VIDEO WILL NOT BE SAVED.")
         self._say("Its ids, times, cost and state stay, so that nothing is paid for twice.")
 
     def forget(self, record: Record) -> str | None:
