@@ -60,8 +60,11 @@ import sys
 import anyio
 from mcp.client import Client
 
+from wan_mcp import app
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+
+app.OPEN_AFTER_SECONDS = 3600.0  # what is imported on a timer would come first on a slow machine
 
 
 async def main() -> None:

@@ -1260,4 +1260,5 @@ async def test_job_of_another_program_is_reported_without_guesses(host: Host) ->
 
     assert first.data["status"] == "running"
     assert {"seed", "elapsed_seconds", "credit_estimate"}.isdisjoint(again.data)
-    assert line.keys() == {"job_id", "status", "made_at", "credit_cost"}
+    assert line.keys() == {"job_id", "status", "made_at", "credit_cost", "job_charged"}
+    assert line["job_charged"] == "yes"  # PixelDojo says what it cost

@@ -25,7 +25,6 @@ from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference
 from wan_mcp.videos.paths import path_of, text_of
-from wan_mcp.videos.removal import remove_video
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -201,6 +200,8 @@ class VideoSaver:
             place = text_of(video.path), video.sha256, video.size
             if not await self._coordination.saved(id, *place):
                 # Its user had the job forgotten while the video was on its way.
+                from wan_mcp.videos.removal import remove_video  # not before it is needed
+
                 await to_thread.run_sync(remove_video, video.path.parent, video.path.stem)
 
     async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> None:
