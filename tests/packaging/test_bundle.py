@@ -15,6 +15,7 @@ import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
 import pytest
 from packaging.requirements import Requirement
 
+from tests.bench.bench import HELLO
 from tests.packaging.bundle import ENTRY_POINT, MANIFEST_VERSION, PROJECT, ROOT, list_tools, pack
 from wan_mcp.settings import Settings
 
@@ -123,16 +124,7 @@ def test_entry_point_of_an_unpacked_bundle_is_the_server(
     unpacked: Path, manifest: dict[str, Any], tmp_path: Path
 ) -> None:
     """Here with this Python; test_installers.py does it with uv (ours)."""
-    hello = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        },
-    }
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
 
     ended = subprocess.run(
         [sys.executable, unpacked / manifest["server"]["entry_point"]],

@@ -206,14 +206,15 @@ _AMONG = Statement(
 )
 
 
-def _among(before: str, after: str = "") -> Statement:
+def _where(before: str, condition: Statement, after: str = "") -> Statement:
+    """A statement whose condition differs between the dialects."""
     return Statement(
-        f"{before} {_AMONG.sqlite}{after}",
-        f"{before} {_AMONG.postgres}{after}",
+        f"{before} {condition.sqlite}{after}",
+        f"{before} {condition.postgres}{after}",
     )
 
 
-JOBS_AMONG = _among(_JOBS)
+JOBS_AMONG = _where(_JOBS, _AMONG)
 DURATIONS = _both(
     "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
     f"AND state = 'completed' AND {_HAS_ENDED} AND digest IS NOT NULL "
@@ -222,16 +223,18 @@ DURATIONS = _both(
 
 # One fact about one or several records.
 
-MARK_WATCHED = _among("UPDATE jobs SET watched_until = :until WHERE")
+MARK_WATCHED = _where("UPDATE jobs SET watched_until = :until WHERE", _AMONG)
 # A reading that began before another one saw the end of the job changes nothing.
 _STILL_OPEN = " AND state <> 'failed' AND (state <> 'completed' OR video_url IS NULL)"
-MARK_REPLIED = _among(
+MARK_REPLIED = _where(
     "UPDATE jobs SET looked_at = :now, heard_at = :now, trouble = NULL, trouble_code = NULL WHERE",
+    _AMONG,
     _STILL_OPEN,
 )
-MARK_NO_REPLY = _among(
+MARK_NO_REPLY = _where(
     "UPDATE jobs SET looked_at = :now, trouble = :last_error, trouble_code = :last_error_code "
     "WHERE",
+    _AMONG,
     _STILL_OPEN,
 )
 MARK_SAVED = _both(
@@ -260,17 +263,11 @@ _CHOSEN = Statement(
 )
 
 
-def _chosen(before: str, after: str = "") -> Statement:
-    return Statement(
-        f"{before} {_CHOSEN.sqlite}{after}",
-        f"{before} {_CHOSEN.postgres}{after}",
-    )
-
-
-HISTORY = _chosen(_JOBS, f" {_NEWEST_FIRST} LIMIT :limit")
-HISTORY_SIZES = _chosen("SELECT account, COUNT(*) FROM jobs WHERE", " GROUP BY account")
-HISTORY_PRICES = _chosen(
+HISTORY = _where(_JOBS, _CHOSEN, f" {_NEWEST_FIRST} LIMIT :limit")
+HISTORY_SIZES = _where("SELECT account, COUNT(*) FROM jobs WHERE", _CHOSEN, " GROUP BY account")
+HISTORY_PRICES = _where(
     "SELECT created_at, credit_cost, estimate FROM jobs WHERE",
+    _CHOSEN,
     f" AND digest IS NOT NULL AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at",
 )
 EVERY_ID = _both("SELECT handle, job_id FROM jobs")

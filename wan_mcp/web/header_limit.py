@@ -10,8 +10,8 @@ from typing import Any
 import httpcore
 
 MAX_HEADER_BYTES = 8 * 1024
-"""As much as nginx passes on from the server behind it, unless told otherwise (proxy_buffer_size,
-documented). Reading so many takes 8 ms at most (measured)."""
+"""As much as nginx passes on from the server behind it by default (proxy_buffer_size, documented).
+Reading so many takes 8 ms at most (measured)."""
 _PART_BYTES = 16 * 1024
 """As much of a file as an encrypted connection gives at once (documented: TLS)."""
 
