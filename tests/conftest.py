@@ -48,7 +48,7 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAN_MCP_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # A test that passes an environment without a home folder must not get the developer's either.
-    monkeypatch.setattr("wan_mcp.data_folder._home_of_account", lambda: tmp_path / "home")
+    monkeypatch.setattr("wan_mcp.storage.data_folder._home_of_account", lambda: tmp_path / "home")
 
 
 @pytest.fixture(autouse=True)

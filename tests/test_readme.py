@@ -33,7 +33,6 @@ from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host
 from wan_mcp.cli.hosts.change import this_program
 from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.cli.setup import Setup, Terminal
-from wan_mcp.data_folder import data_places
 from wan_mcp.inputs.preflight import UnusableInput
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.spending_limits import LimitReached
@@ -44,6 +43,7 @@ from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.sandbox.videos.samples import SAMPLES
 from wan_mcp.server import build_server
 from wan_mcp.settings import ENV_FILE, BadSettings, Settings
+from wan_mcp.storage.data_folder import data_places
 from wan_mcp.surface.arguments import (
     Arguments,
     GetJobStatus,

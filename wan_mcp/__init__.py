@@ -16,7 +16,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment
-    data_folder where the data of one user lie on one computer
+    storage     where files are kept: the user's data folder, file locks, object storage
     web         public links and addresses, and how files are fetched
     transports  stdio and HTTP, and how a server stops
     front_desk  answers hosts and health checks before the rest of the program is imported
@@ -25,6 +25,5 @@ ledger. Each room below imports only rooms that stand lower in this list.
     clock       time and randomness, passed in so that tests can control them
     logs        what may be written to the log
     wording     numbers, plurals and durations in sentences, written one way everywhere
-    file_lock   a lock on a file that the system releases when its process ends
     sandbox     a simulated PixelDojo on this computer; it imports no other room
 """

@@ -31,7 +31,7 @@ from pydantic import (
     field_validator,
 )
 
-from wan_mcp.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"

@@ -15,7 +15,6 @@ from mcp.client import Client
 from tests.ledger.changes import CHANGES, NOTICE, Place, outcome_of, submit
 from tests.ledger.old_version.servers import Host, settings
 from tests.ledger.stores import ME, NO_LIMITS, claimed, reported, sent, wanted
-from wan_mcp.file_lock import try_lock
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -23,6 +22,7 @@ from wan_mcp.ledger.sqlite.liveness import ProcessLock, lives_elsewhere
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.storage.file_lock import try_lock
 
 pytestmark = pytest.mark.anyio
 

@@ -28,9 +28,9 @@ import pytest
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
-from wan_mcp.file_lock import try_lock
 from wan_mcp.sandbox import Fault, Reply, Sandbox
 from wan_mcp.sandbox.http import faults
+from wan_mcp.storage.file_lock import try_lock
 from wan_mcp.videos import archive as archive_module
 from wan_mcp.videos import containers
 from wan_mcp.videos import unfinished as unfinished_module

@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from wan_mcp.file_lock import try_lock
+from wan_mcp.storage.file_lock import try_lock
 
 ABANDONED_SECONDS = 300
 """How long a sandbox whose demo was killed waits for the next demo."""

@@ -27,7 +27,7 @@ from wan_mcp.cli.hosts.change import (
 from wan_mcp.cli.hosts.config_file import Refused
 from wan_mcp.cli.hosts.formats import BrokenText, with_entry
 from wan_mcp.cli.hosts.masking import MASK, without_arguments
-from wan_mcp.data_folder import home_folder
+from wan_mcp.storage.data_folder import home_folder
 
 FAILED = 1
 """The exit code if nothing was written although the user asked for it."""

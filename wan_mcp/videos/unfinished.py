@@ -26,8 +26,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wan_mcp.file_lock import BEHIND_CONTENT, try_lock
 from wan_mcp.models import JOB_ID
+from wan_mcp.storage.file_lock import BEHIND_CONTENT, try_lock
 from wan_mcp.videos.containers import Ending, ending_of
 from wan_mcp.videos.own_files import NotOurs, Unusable, check_folder, create, open_ours
 

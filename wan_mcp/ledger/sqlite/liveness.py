@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from wan_mcp.file_lock import try_lock
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
+from wan_mcp.storage.file_lock import try_lock
 
 LOOKS = 3
 LOOK_GAP_SECONDS = 0.01

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from mcp.client import Client
 
-from wan_mcp.data_folder import data_places, expanded, home_folder
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.storage.data_folder import data_places, expanded, home_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows itself names the folder")
 
@@ -85,7 +85,7 @@ async def test_server_without_a_home_folder_does_all_that_costs_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only payments need the ledger, and one sentence says what to set (ours)."""
-    monkeypatch.setattr("wan_mcp.data_folder._home_of_account", lambda: None)
+    monkeypatch.setattr("wan_mcp.storage.data_folder._home_of_account", lambda: None)
     monkeypatch.chdir(tmp_path)
     async with Sandbox() as sandbox:
         given = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
