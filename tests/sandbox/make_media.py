@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-from PIL import Image, ImageDraw, ImageFont  # type: ignore[import-not-found]  # only for this
+from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 480, 270, 16
 AUDIO_RATE = 22_050
