@@ -46,13 +46,14 @@ def input_folders(given: Sequence[str] | None, own: Path | None) -> InputFolders
     """The folders of a setting.
 
     Args:
-        given: full paths, and perhaps the word `roots`; None for the usual folders.
+        given: full paths, and perhaps the word `roots`; the usual folders, if no path is given.
         own: where this project saves its videos, which is always allowed; None for nowhere.
     """
-    folders = usual_folders() if given is None else [Path(f) for f in given if f != ROOTS]
+    named = given or ()
+    folders = [Path(each) for each in named if each != ROOTS] or usual_folders()
     if own is not None:
         folders.append(own)
-    return InputFolders(tuple(dict.fromkeys(folders)), ROOTS in (given or ()))
+    return InputFolders(tuple(dict.fromkeys(folders)), ROOTS in named)
 
 
 def usual_folders() -> list[Path]:
