@@ -24,7 +24,7 @@ from wan_mcp.inputs.local.opening import (
     opened,
     opened_again,
 )
-from wan_mcp.inputs.local.references import FileReference, reference
+from wan_mcp.inputs.local.references import FileReference, Fragment, reference
 from wan_mcp.inputs.verdict import Role, UnusableInput
 from wan_mcp.storage.delivery import Content
 
@@ -71,6 +71,7 @@ class LocalFiles:
     def __init__(self, folders: InputFolders, max_bytes: int, tasks: TaskGroup) -> None:
         self._folders = folders
         self._max_bytes = max_bytes
+        self._roots: tuple[Path, ...] = ()
         self._hashes = Hashes(tasks)
 
     async def locate(
@@ -86,7 +87,8 @@ class LocalFiles:
         Args:
             uri: as `references.reference` takes it.
             role: what it is to be used for: `verdict.VIDEO` or `verdict.IMAGE`.
-            roots: the folders that the client declares; they count if the operator says so.
+            roots: the folders that the client declares; they count if the operator says so, also
+                for later calls without any.
             seconds: how long to wait until it has been read.
 
         Raises:
@@ -121,9 +123,11 @@ class LocalFiles:
         found = reference(uri)
         if not isinstance(found, FileReference):
             raise InvalidArguments(f"{role.name} names no file of this computer.")
-        folders = self._folders.folders
-        if self._folders.takes_roots:
-            folders += tuple(roots)
+        if role.media_type is not MediaType.VIDEO and found.fragment != Fragment():
+            raise InvalidArguments(f"{role.name} has a fragment of time, as only a video can have.")
+        if roots:
+            self._roots = tuple(roots)
+        folders = self._folders.folders + (self._roots if self._folders.takes_roots else ())
         path = Path(found.path)
         return await anyio.to_thread.run_sync(partial(self._opened, path, folders, role))
 
