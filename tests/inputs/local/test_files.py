@@ -453,6 +453,22 @@ def test_usual_folders_are_those_of_the_system_and_never_the_home_folder(
     assert str(InputFolders((), takes_roots=False)) == "no folder at all"
 
 
+def test_a_user_without_a_home_folder_has_no_usual_folders(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some containers run programs as a user whom nobody knows (observed elsewhere)."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+
+    assert input_folders(None, None).folders == ()
+    assert str(InputFolders((home.inside,))) == str(home.inside)
+    with pytest.raises(ValueError, match="knows no home folder"):
+        reference("~/a.mp4")
+
+
 async def test_videos_that_this_project_saved_are_inputs_although_its_folder_is_hidden(
     home: Home,
 ) -> None:
