@@ -86,6 +86,10 @@ class ObjectStore:
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"
 
+    def open(self) -> None:
+        """Import obstore and read the variables of the cloud; the other methods do it, too."""
+        self._bucket()
+
     async def head(self, name: str) -> StoredObject | None:
         """The size and the date of an object; None if there is none."""
         bucket = self._bucket()

@@ -202,6 +202,7 @@ _BELOW = (
     ("metadata.google.internal", Reason.NO_CREDENTIALS),
     ("MissingAccount", Reason.NO_CREDENTIALS),
     ("MissingCredentials", Reason.NO_CREDENTIALS),
+    ("BareRedirect", Reason.OTHER_REGION),
     ("kind: Timeout", Reason.SLOW),
     ("TimedOut", Reason.SLOW),
     ("kind: Connect", Reason.NO_NETWORK),
