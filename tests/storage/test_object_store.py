@@ -114,6 +114,26 @@ async def test_unreachable_storage_is_named_and_may_be_tried_again(
     assert error.retry_safe
 
 
+async def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """obstore then asks the cloud that this computer may be in (documented)."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    async with always_answering(404) as endpoint:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", endpoint)
+        await says_that_there_are_none()
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    await says_that_there_are_none()
+
+
+async def says_that_there_are_none() -> None:
+    error = await refusal(uploads(), content(SMALL))
+
+    assert error.what == f"There are no credentials for the storage {URL}."
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in error.next_step
+    assert not error.retry_safe
+
+
 def s3_error(code: str) -> str:
     """An answer of S3 as it may be, with a key id in it (documented)."""
     return f"<Error><Code>{code}</Code><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId></Error>"
