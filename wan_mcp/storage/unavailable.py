@@ -204,7 +204,7 @@ _WITHOUT_ANSWER = (
     ("BareRedirect", Reason.OTHER_REGION),
     ("kind: Timeout", Reason.SLOW),
     ("TimedOut", Reason.SLOW),
-    ("kind: Connect", Reason.NO_NETWORK),
+    ("kind: Connect,", Reason.NO_NETWORK),
     ("HttpError", Reason.CUT),
 )
 
