@@ -12,7 +12,7 @@ from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Totals
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
-from wan_mcp.ledger.statements import INSERT_JOB, JOB, PLACE, Statement, recent, update_job
+from wan_mcp.ledger.statements import JOB, PLACE, Statement, insert_job, recent, update_job
 from wan_mcp.models import Cursor, Difference, Job
 
 Values = Mapping[str, object]
@@ -183,7 +183,8 @@ class Rows:
 
     def insert(self, record: Record) -> Record:
         """Add a record."""
-        self._session.execute(INSERT_JOB, stored(vars(record)))
+        given = {name: value for name, value in vars(record).items() if value is not None}
+        self.write(insert_job(tuple(given)), **given)
         return record
 
     def save(self, before: Record, after: Record) -> Record:

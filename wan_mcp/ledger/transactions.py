@@ -8,17 +8,11 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import (
-    Claim,
-    Fenced,
-    LedgerChanged,
-    Page,
-    Recorded,
-    VideoPolicy,
-)
+from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
@@ -40,6 +34,7 @@ class Transactions:
         self._session = session
         self._rows = Rows(session)
         self._equal_requests = EqualRequests(self._rows, session.now)
+        self._sending: dict[str, Record] = {}  # those of this process, as they were written
 
     def account(self, api_base: str, api_key: str) -> str:
         return account_name(self._account_key(), api_base, api_key)
@@ -105,10 +100,11 @@ class Transactions:
             claimed = self._fenced(record, State.SENDING)
             # It is not read again: a record that has changed since its claim cannot be saved.
             try:
-                self._rows.save(claimed, rules.sending(claimed, self._session.now()))
+                sending = self._rows.save(claimed, rules.sending(claimed, self._session.now()))
             except Fenced:
                 self._known(record, State.SENDING)  # raises the true reason
                 raise
+        self._sending[record.submission_id] = sending
         # After the commit: what happens to the store from now on happens to a request on its way.
         self._session.commit_point(record.submission_id)
 
@@ -151,6 +147,10 @@ class Transactions:
 
     def _accept(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.account):
+            if sending := self._sending.pop(record.submission_id, None):
+                with suppress(Fenced):  # it has changed meanwhile, so it is read
+                    accepted = self._accepted(sending, job, sending.state)
+                    return self._absorb(self._rows.save(sending, accepted))
             known = self._rows.first(sql.JOB, submission_id=record.submission_id)
             if known is None:
                 return self._absorb(self._rows.insert(self._accepted(record, job)))
@@ -183,6 +183,7 @@ class Transactions:
     def conclude(self, record: Record, state: State, why: str) -> Record:
         if state not in rules.CONCLUSIONS:
             raise ValueError(f"a submit cannot be concluded as {state}")
+        self._sending.pop(record.submission_id, None)
         return self._move(
             record, state, lambda known: rules.concluded(known, state, why, self._session.now())
         )
