@@ -94,7 +94,8 @@ async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
     wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
     claim = await ledger.claim(account, wanted, generated_seed=number, estimate=1)
     await ledger.commit_sending(claim.record)
-    await ledger.accept(claim.record, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
+    job = Job(job_id=f"job{number}", status=JobStatus.RUNNING, credit_cost=1)
+    await ledger.accept(claim.record, job)
 
 
 async def _listed(ledger: SQLiteLedger, account: str) -> None:

@@ -192,14 +192,22 @@ UNSETTLED_JOBS = Statement(
     f"SELECT {JOB_COLUMNS} FROM jobs {_LIVE_INDEX} {_UNSETTLED}",
     f"SELECT {JOB_COLUMNS} FROM jobs {_UNSETTLED}",
 )
-LIVE_JOBS = _both(
-    # The first two lines repeat the condition of the index `polled` word for word.
-    f"{_JOBS} account = :account AND job_id IS NOT NULL "
-    "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
-    "AND (watched_until > :now AND watched_until <= :soon "
-    "OR state = 'accepted' AND created_at > :since) "
-    "ORDER BY number"
-)
+
+
+def _live_jobs(live_index: str, polled_index: str) -> str:
+    # The last condition is that of the index `polled`, word for word.
+    mine = "WHERE account = :account"
+    return (
+        f"{_JOBS} number IN (SELECT number FROM jobs {live_index} {mine} "
+        f"AND state IN {states(LIVE)} AND state = 'accepted' AND job_id IS NOT NULL "
+        f"UNION ALL SELECT number FROM jobs {polled_index} {mine} "
+        "AND state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL) "
+        "AND (watched_until > :now AND watched_until <= :soon "
+        "OR state = 'accepted' AND created_at > :since) ORDER BY number"
+    )
+
+
+LIVE_JOBS = Statement(_live_jobs(_LIVE_INDEX, "INDEXED BY polled"), _live_jobs("", ""))
 UNSAVED_JOBS = _both(
     # Not the jobs that were submitted elsewhere: nobody asked this ledger to save their videos.
     f"{_JOBS} account = :account AND state = 'completed' AND video_url IS NOT NULL "

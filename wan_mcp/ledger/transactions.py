@@ -5,7 +5,6 @@ The methods are documented in `contract.Ledger`.
 
 import base64
 import hmac
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +13,7 @@ from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge, expected_price
+from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session, Spending
@@ -237,11 +236,7 @@ class Transactions:
         return Page(records, Spending(self._rows, account, self._session.now()).totals())
 
     def charges(self, account: str) -> Iterator[Charge]:
-        """The charges, newest first. Each is parsed when it is asked for: one is often enough."""
-        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_JOBS)
-        for arguments, credits in rows:
-            if credits is not None and credits > 0:
-                yield Charge(json.loads(arguments), credits)
+        return self._rows.charges(account)
 
     def credits(
         self, account: str, estimate: float | None, limits: SpendingLimits

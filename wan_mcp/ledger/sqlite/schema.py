@@ -156,6 +156,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         THEN 0 ELSE COALESCE(credit_cost, estimate) END)) WHERE digest IS NOT NULL
         AND state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')
         """,
+        "DROP INDEX polled",
+        """
+        CREATE INDEX polled ON jobs (account)
+        WHERE state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL
+        """,
     ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
