@@ -124,6 +124,7 @@ def watched_threads() -> Iterator[None]:
     from anyio._backends._asyncio import Process
 
     from wan_mcp.inputs.decoder_process import DecoderProcess
+    from wan_mcp.ledger.threaded.store import LedgerThread
 
     wrap_future, submit = futures.wrap_future, ThreadPoolExecutor.submit
 
@@ -139,6 +140,20 @@ def watched_threads() -> Iterator[None]:
         _in_threads.add(future)
         future.add_done_callback(_in_threads.discard)
         return future
+
+    do = LedgerThread.do
+
+    def done(self: LedgerThread, work: Callable[[], object]) -> None:
+        token = object()
+        _in_threads.add(token)
+
+        def watched_work() -> None:
+            try:
+                work()  # it wakes the loop by itself
+            finally:
+                _in_threads.discard(token)
+
+        do(self, watched_work)
 
     run_sync = anyio.to_thread.run_sync
 
@@ -157,6 +172,7 @@ def watched_threads() -> Iterator[None]:
         patch.object(futures, "wrap_future", wrap),
         patch.object(asyncio, "wrap_future", wrap),
         patch.object(ThreadPoolExecutor, "submit", submitted),
+        patch.object(LedgerThread, "do", done),
         patch.object(anyio, "open_process", _timeless(anyio.open_process)),
         patch.object(DecoderProcess, "ask", _timeless(DecoderProcess.ask)),
         patch.object(Process, "aclose", _timeless(Process.aclose)),

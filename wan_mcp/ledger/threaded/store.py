@@ -52,7 +52,7 @@ class Store:
         self._changed: anyio.Event | None = None
         self._opened: Opened | None = None
         self._held = ExitStack()
-        self._thread = _Thread()
+        self._thread = LedgerThread()
         self._process = os.getpid()
         self._closed = False
 
@@ -200,7 +200,7 @@ def _hand_over(
         waiting.set_result(result)
 
 
-class _Thread:
+class LedgerThread:
     """One thread, which does all work in the order in which it is given, even while Python ends.
 
     A queue alone costs half of what `concurrent.futures` does with it, and a submit waits for three
