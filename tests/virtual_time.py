@@ -117,6 +117,24 @@ def _timeless(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
     return timeless
 
 
+def _watched_do(do: Callable[..., None]) -> Callable[..., None]:
+    """`LedgerThread.do`, but time stands still until the work has woken its loop."""
+
+    def watched(thread: object, work: Callable[[], object]) -> None:
+        token = object()
+        _in_threads.add(token)
+
+        def whole() -> None:
+            try:
+                work()
+            finally:
+                _in_threads.discard(token)
+
+        do(thread, whole)
+
+    return watched
+
+
 @contextmanager
 def watched_threads() -> Iterator[None]:
     """Within it, time stands still while a thread pool or a process works for a loop."""
@@ -141,20 +159,6 @@ def watched_threads() -> Iterator[None]:
         future.add_done_callback(_in_threads.discard)
         return future
 
-    do = LedgerThread.do
-
-    def done(self: LedgerThread, work: Callable[[], object]) -> None:
-        token = object()
-        _in_threads.add(token)
-
-        def watched_work() -> None:
-            try:
-                work()  # it wakes the loop by itself
-            finally:
-                _in_threads.discard(token)
-
-        do(self, watched_work)
-
     run_sync = anyio.to_thread.run_sync
 
     async def watched(*args: Any, abandon_on_cancel: bool = False, **named: Any) -> Any:
@@ -172,7 +176,7 @@ def watched_threads() -> Iterator[None]:
         patch.object(futures, "wrap_future", wrap),
         patch.object(asyncio, "wrap_future", wrap),
         patch.object(ThreadPoolExecutor, "submit", submitted),
-        patch.object(LedgerThread, "do", done),
+        patch.object(LedgerThread, "do", _watched_do(LedgerThread.do)),
         patch.object(anyio, "open_process", _timeless(anyio.open_process)),
         patch.object(DecoderProcess, "ask", _timeless(DecoderProcess.ask)),
         patch.object(Process, "aclose", _timeless(Process.aclose)),
