@@ -84,10 +84,8 @@ DayLimit = Annotated[
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
-Switch = Annotated[bool, BeforeValidator(_on_or_off)]
-
-
 Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
+Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
 class BadSettings(Exception):
@@ -124,8 +122,7 @@ class Settings(BaseModel):
         video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
-        input_dirs: the folders whose files may be inputs, full paths, and perhaps the word `roots`
-            for those that the client declares; unset: the usual folders for videos and pictures.
+        input_dirs: folders of possible inputs, and `roots` for the client's; unset: usual ones.
         max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
         storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
