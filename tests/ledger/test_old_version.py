@@ -635,7 +635,7 @@ async def test_an_old_server_goes_on_with_a_job_that_was_forgotten(tmp_path: Pat
 async def test_an_old_server_finds_the_job_of_a_request_with_a_file_of_this_computer(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """It reads what the new version wrote down of the file, and of the link that was sent (ours)."""
+    """It reads what the new version wrote of the file, and of the link that was sent (ours)."""
     link = "https://s3.example/inputs/x.mp4"
     image = sandbox.image_url
     given = Replacement(
