@@ -9,24 +9,16 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from wan_mcp.errors import Code, Refused
 from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.findings import Findings
 from wan_mcp.inputs.image_check import check_image
 from wan_mcp.inputs.remote_file import RemoteFile
-from wan_mcp.inputs.verdict import CHECK_LINK, IMAGE, VIDEO, Role, Unusable
+from wan_mcp.inputs.verdict import CHECK_LINK, IMAGE, VIDEO, Role, Unusable, UnusableInput
 from wan_mcp.inputs.video_check import check_video
 from wan_mcp.models import InputReport, Replacement
 from wan_mcp.web.fetch import Unreachable, Web
 
 logger = logging.getLogger(__name__)
-
-
-class UnusableInput(Refused):
-    """An input certainly cannot be used; nothing was sent to PixelDojo."""
-
-    code = Code.UNUSABLE_INPUT
-    advice = "Correct the named inputs, then call again."
 
 
 _Check = Callable[[RemoteFile, Findings, float], Awaitable[None]]

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from wan_mcp.errors import Code, Refused
 from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.file_types import FileType, MediaType, file_type_of
 from wan_mcp.inputs.remote_file import RemoteFile
@@ -26,6 +27,13 @@ will fail too."""
 _ERROR_OF_A_STORAGE = re.compile(rb"\s{0,99}(?:$|<\?xml|<Error|\{)")
 """How a storage says 403: with nothing, XML or JSON. A page or a text, as CDNs and Wikimedia send
 it, may be meant for programs alone (observed elsewhere)."""
+
+
+class UnusableInput(Refused):
+    """An input certainly cannot be used; nothing was sent to PixelDojo."""
+
+    code = Code.UNUSABLE_INPUT
+    advice = "Correct the named inputs, then call again."
 
 
 class Unusable(Exception):
