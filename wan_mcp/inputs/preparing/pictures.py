@@ -1,4 +1,4 @@
-"""Prepares a picture: upright, small enough, sRGB, a JPEG or a PNG, without all that is beside it."""
+"""Prepares a picture: upright, small enough, sRGB, a JPEG or a PNG, and nothing beside it."""
 
 import io
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def prepare_picture(file: BinaryIO, extras: Extras, target: Path) -> tuple[list[
         PIL.UnidentifiedImageError, OSError: it is no picture that can be read here.
     """
     import PIL.Image
-    import pillow_heif  # type: ignore[import-untyped]
+    import pillow_heif
     from PIL import ImageOps
 
     pillow_heif.options.DECODE_THREADS = 1  # each thread takes address space
@@ -77,7 +77,7 @@ _NAMES = {"HEIF": "HEIC"}
 
 
 def _reduced(image: "Image") -> "Image":
-    """The picture in 8 bits, with alpha where a part of it can be seen through, and small enough."""
+    """The picture in 8 bits and small enough, with alpha where it can be seen through."""
     from PIL.Image import Resampling
 
     if image.mode.startswith("I;16") or image.mode == "I":

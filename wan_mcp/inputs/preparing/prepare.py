@@ -18,11 +18,10 @@ from anyio.to_thread import run_sync
 from wan_mcp.errors import NotSent
 from wan_mcp.inputs.decoder_process import DecoderProcess, NotLookedAt, handle_of, started
 from wan_mcp.inputs.local.references import Fragment
-from wan_mcp.inputs.preflight import UnusableInput
 from wan_mcp.inputs.preparing.extras import Extras
 from wan_mcp.inputs.preparing.preparer import MODULE
 from wan_mcp.inputs.probe import available
-from wan_mcp.inputs.verdict import Role
+from wan_mcp.inputs.verdict import Role, UnusableInput
 from wan_mcp.storage.delivery import Content
 
 WORK_SECONDS = 1.0
@@ -181,7 +180,7 @@ async def _work(
 ) -> None:
     """Have it done in a process, and keep what that answers in `seen`."""
     file = await run_sync(_opened, source, role)
-    try:
+    with file:
         async with started(MODULE, file=file) as process:
             question = wanted | {"handle": handle_of(file)}
             await _ask(process, question, seen, seconds=PICTURE_SECONDS)
@@ -192,9 +191,7 @@ async def _work(
                 )
             while seen["changes"] and "format" not in seen:
                 await _ask(process, {"work": WORK_SECONDS}, seen)
-                report(seen.get("share", 1.0))
-    finally:
-        await run_sync(file.close)
+                report(1.0 if "format" in seen else seen["share"])
 
 
 async def _ask(

@@ -47,7 +47,10 @@ class Preparer:
         import av
 
         try:
-            return self._begun(question) if "handle" in question else self._done(question["work"])
+            if "work" in question:
+                return self._done(question["work"])
+            file = self._open.enter_context(inherited_file(question["handle"]))
+            return self.begin(file, question)
         except NoClip as exc:
             return {"unusable": [exc.name, exc.what, exc.remedy]}
         except NotDecodable:
@@ -57,8 +60,12 @@ class Preparer:
         except av.FFmpegError as exc:
             return {"failed": f"FFmpeg could not read it ({type(exc).__name__})"}
 
-    def _begun(self, question: dict[str, Any]) -> dict[str, Any]:
-        file = self._open.enter_context(inherited_file(question["handle"]))
+    def begin(self, file: BinaryIO, question: dict[str, Any]) -> dict[str, Any]:
+        """Look at the file, and get ready to write what has to be changed.
+
+        Raises:
+            NoClip, NotDecodable, av.FFmpegError, OSError: it cannot be prepared.
+        """
         extras, target = extras_of(file), Path(question["target"])
         if question["role"] == "character_image":
             return {"extras": extras, "changes": self._picture(file, extras, target)}

@@ -34,6 +34,8 @@ _USUAL_RATES = [
     Fraction(*rate)
     for rate in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001))
 ]
+_EXACT, _ROUGH = Fraction(1, 200), Fraction(1, 50)
+"""How near to a usual rate a rate is meant to be it: one gap may be known to a millisecond only."""
 _SQUARE_TOLERANCE = 0.01
 
 
@@ -126,28 +128,24 @@ class Survey:
 
     def changes(self, part: Part) -> Iterator[str]:
         """What has to be changed, in words that follow "was"."""
-        timing = self.timing
-        if timing.goes_on or not timing.starts_the_clip:
-            how = "" if self.must_be_encoded else " without encoding it again"
-            start = f"{part.start:.6g} s"
-            yield f"cut to the {part.until - part.start:.3g} s that begin at {start}{how}"
-        if timing.hides:
-            yield "freed of the pictures that were cut away from it"
-        if not self.is_upright:
-            yield "turned upright"
-        if not self.is_square:
-            yield "given square pixels"
-        if not self.is_small:
-            before = f"{self.display.width:,.0f} x {self.display.height:,.0f}"
-            yield "made smaller ({} to {:,} x {:,})".format(before, *self.size)
-        if self.is_hdr:
-            yield "turned from HDR into SDR"
-        if not timing.is_constant:
-            yield f"given a constant frame rate ({float(timing.rate):.4g})"
-        if not self.is_plain:
-            yield f"converted from {self.coding} to H.264"
-        elif not self.is_mp4:
-            yield "put into an MP4"
+        timing, size = self.timing, self.display
+        how = "" if self.must_be_encoded else " without encoding it again"
+        start, length = f"{part.start:.6g} s", f"{part.until - part.start:.3g} s"
+        smaller = "{:,.0f} x {:,.0f} to {:,} x {:,}".format(size.width, size.height, *self.size)
+        is_cut = timing.goes_on or not timing.starts_the_clip
+        for applies, change in (
+            (is_cut, f"cut to the {length} that begin at {start}{how}"),
+            (timing.hides, "freed of the pictures that were cut away from it"),
+            (not self.is_upright, "turned upright"),
+            (not self.is_square, "given square pixels"),
+            (not self.is_small, f"made smaller ({smaller})"),
+            (self.is_hdr, "turned from HDR into SDR"),
+            (not timing.is_constant, f"given a constant frame rate ({float(timing.rate):.4g})"),
+            (not self.is_plain, f"converted from {self.coding} to H.264"),
+            (self.is_plain and not self.is_mp4, "put into an MP4"),
+        ):
+            if applies:
+                yield change
 
 
 @contextmanager
@@ -179,7 +177,8 @@ def pictures_of(video: "InputContainer") -> "VideoStream":
             context: Any = stream.codec_context  # None without a decoder, although PyAV denies it
             if context is None:
                 raise NotDecodable
-            context.thread_count = 1  # each thread keeps frames, and memory is limited
+            if not context.is_open:
+                context.thread_count = 1  # each thread keeps frames, and memory is limited
             return stream
     raise NoClip("video", "has no pictures", "give a clip with pictures")
 
@@ -357,12 +356,14 @@ def _rate(times: Sequence[int], unit: Fraction, average: Fraction) -> Fraction:
     gaps = [b - a for a, b in pairwise(times) if b > a]
     if not gaps:
         return min(average or Fraction(30), Fraction(MAX_RATE))
-    gap = Fraction(sum(gaps), len(gaps)) if _is_constant(times) else Fraction(median(gaps))
-    seen = 1 / (gap * unit)
-    if average and abs(average / seen - 1) < Fraction(1, 200):
-        seen = average
-    usual = min(_USUAL_RATES, key=lambda rate: abs(rate - seen))
-    rate = usual if abs(usual / seen - 1) < Fraction(1, 200) else seen.limit_denominator(1001)
+    is_constant = _is_constant(times)
+    gap = Fraction(sum(gaps), len(gaps)) if is_constant else Fraction(median(gaps))
+    rate = 1 / (gap * unit)
+    if average and abs(average / rate - 1) < _EXACT:
+        rate = average
+    usual = min(_USUAL_RATES, key=lambda each: abs(each - rate))
+    is_usual = abs(usual / rate - 1) < (_EXACT if is_constant else _ROUGH)
+    rate = usual if is_usual else rate.limit_denominator(1001)
     while rate > MAX_RATE:
         rate /= 2
     return rate
