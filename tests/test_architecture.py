@@ -55,7 +55,7 @@ OUTSIDE = {
     "sqlite3": "ledger.sqlite ledger.rows",
     "starlette": "transports.http",
     "uvicorn": "transports.http",
-    "h11": "sandbox",
+    "h11": "sandbox storage.lending_server",
     "dotenv": "settings",
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",

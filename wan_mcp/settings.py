@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -73,6 +74,7 @@ DayLimit = Annotated[
     _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
+Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
@@ -111,6 +113,9 @@ class Settings(BaseModel):
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
+        public_url: an address on the internet that leads to `public_port` of this machine, without
+            a slash at its end; unset: no file is lent.
+        public_port: the loopback port at which files are lent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -132,6 +137,10 @@ class Settings(BaseModel):
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
+    public_url: Annotated[str, AfterValidator(addresses.public_base)] | None = Field(
+        default=None, alias="WAN_MCP_PUBLIC_URL"
+    )
+    public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
