@@ -81,11 +81,11 @@ async def tunnel(target: Callable[[], int | bytes]) -> AsyncIterator[int]:
                 await stream.send_eof()
                 await everything(stream)
                 return
-            async with await anyio.connect_tcp(HOST, leads_to) as behind:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(_pass_on, stream, behind)
-                    await _pass_on(behind, stream)
-                    tasks.cancel_scope.cancel()
+            behind = await anyio.connect_tcp(HOST, leads_to)
+            async with behind, anyio.create_task_group() as tasks:
+                tasks.start_soon(_pass_on, stream, behind)
+                await _pass_on(behind, stream)
+                tasks.cancel_scope.cancel()
 
     listener = await anyio.create_tcp_listener(local_host=HOST)
     async with listener, anyio.create_task_group() as tasks:

@@ -136,7 +136,7 @@ class LendingServer:
             await _send(http, stream, answer, body=request is None or request.method != b"HEAD")
         finally:
             if answer.file is not None:
-                await anyio.to_thread.run_sync(answer.file.close)
+                answer.file.close()  # nothing waits here, so a cancelled task closes it too
         await _leave(stream)
 
     async def _answer(self, request: h11.Request) -> _Answer:
@@ -161,20 +161,18 @@ def requested(header: str, size: int) -> range | None:
     """The bytes that a Range header asks for, in a file of so many bytes.
 
     Returns:
-        All bytes if it asks for several ranges, or is not understood; a server may ignore it then
-        (RFC 9110, 14.2). None if the file has no such bytes.
+        An empty range if the file has no such bytes. None if the header is to be ignored, because
+        it asks for several ranges or makes no sense (RFC 9110, 14.2).
     """
-    parts = _RANGE.fullmatch(header.replace(" ", ""))
+    parts = _RANGE.fullmatch(header)
     if parts is None or not (parts[1] or parts[2]):
-        return range(size)
+        return None
     if not parts[1]:
-        chosen = range(max(size - int(parts[2]), 0), size)
-    else:
-        first, last = int(parts[1]), int(parts[2] or size)
-        if last < first and parts[2]:
-            return range(size)
-        chosen = range(first, min(last + 1, size))
-    return chosen or None
+        return range(max(size - int(parts[2]), 0), size)
+    first, last = int(parts[1]), int(parts[2] or size)
+    if parts[2] and last < first:
+        return None
+    return range(first, min(last + 1, size))
 
 
 def etag(sha256: str) -> str:
@@ -187,14 +185,14 @@ def _file_answer(lent: LentFile, file: BinaryIO, headers: Mapping[str, str]) -> 
     if headers.get("if-range", etag(lent.sha256)) != etag(lent.sha256):
         wanted = ""
     common = {"Accept-Ranges": "bytes", "ETag": etag(lent.sha256)}
+    typed = {**common, "Content-Type": lent.media_type}
     chosen = requested(wanted, lent.size)
     if chosen is None:
+        return _Answer(200, typed, file, 0, lent.size)
+    if not chosen:
         return _Answer(416, {**common, "Content-Range": f"bytes */{lent.size}"}, file)
-    common["Content-Type"] = lent.media_type
-    if len(chosen) == lent.size:
-        return _Answer(200, common, file, 0, lent.size)
-    common["Content-Range"] = f"bytes {chosen[0]}-{chosen[-1]}/{lent.size}"
-    return _Answer(206, common, file, chosen[0], len(chosen))
+    part = f"bytes {chosen[0]}-{chosen[-1]}/{lent.size}"
+    return _Answer(206, {**typed, "Content-Range": part}, file, chosen[0], len(chosen))
 
 
 def _headers(request: h11.Request) -> dict[str, str]:
@@ -210,15 +208,18 @@ async def _head(http: h11.Connection, stream: SocketStream) -> h11.Request:
     """The request, which has no body.
 
     Raises:
-        h11.RemoteProtocolError: it is not HTTP, is too long, or has a body.
+        h11.RemoteProtocolError: it is not HTTP/1, is too long, or has a body.
         anyio.EndOfStream: the client has closed the connection.
     """
     while (event := http.next_event()) is h11.NEED_DATA:
         http.receive_data(await stream.receive(_RECEIVE_BYTES))
     if not isinstance(event, h11.Request):
         raise anyio.EndOfStream
-    if {b"content-length", b"transfer-encoding", b"upgrade"} & {name for name, _ in event.headers}:
-        raise h11.RemoteProtocolError("a request for a file has no body")
+    if event.http_version not in (b"1.0", b"1.1") or any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in event.headers
+    ):
+        raise h11.RemoteProtocolError("another version, or a request with a body")
     return event
 
 
