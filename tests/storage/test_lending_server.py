@@ -93,7 +93,8 @@ async def test_any_range_is_exactly_that_slice_of_the_file(lender: Lender) -> No
     """Readers of videos jump to the index at the end; some ask for `0-` first (observed)."""
     chance = random.Random(140)
     ranges = [(0, 0), (0, len(DATA) - 1), (len(DATA) - 1, len(DATA) + 5)]
-    ranges += [tuple(sorted(chance.sample(range(len(DATA)), 2))) for _ in range(12)]
+    firsts = [chance.randrange(len(DATA)) for _ in range(12)]
+    ranges += [(first, chance.randrange(first, len(DATA))) for first in firsts]
     for first, last in ranges:
         reply = await get(lender.port, PATH, Range=f"bytes={first}-{last}")
 

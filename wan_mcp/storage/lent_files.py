@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class LentFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def copy(self, content: Content, submission_id: str, name: str) -> Iterator[int]:
+    def copy(self, content: Content, submission_id: str, name: str) -> Generator[int, None, None]:
         """Copy an input in steps of at most 1 MiB; each yields how many bytes have been copied.
 
         A copy of these bytes that exists already is kept. What is incomplete at the end of the
@@ -148,7 +148,7 @@ def token_of(submission_id: str, name: str, secret: bytes) -> str:
     return hmac.new(secret, f"{submission_id}/{name}".encode(), "sha256").hexdigest()
 
 
-def _copied(content: Content, target: Path) -> Iterator[int]:
+def _copied(content: Content, target: Path) -> Generator[int, None, None]:
     digest, size = hashlib.sha256(), 0
     with content.open() as source, target.open("wb") as file:
         while block := source.read(BLOCK_BYTES):
