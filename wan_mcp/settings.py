@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -77,6 +78,7 @@ DayLimit = Annotated[
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
+Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
@@ -132,6 +134,9 @@ class Settings(BaseModel):
         max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
         storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
+        public_url: an address on the internet that leads to `public_port` of this machine, without
+            a slash at its end; unset: no file is lent.
+        public_port: the loopback port at which files are lent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -156,6 +161,10 @@ class Settings(BaseModel):
     max_input_mb: Size = Field(default=500, alias="WAN_MCP_MAX_INPUT_MB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
     storage_url: str | None = Field(default=None, alias="WAN_MCP_STORAGE_URL")
+    public_url: Annotated[str, AfterValidator(addresses.public_base)] | None = Field(
+        default=None, alias="WAN_MCP_PUBLIC_URL"
+    )
+    public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
     _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
 
