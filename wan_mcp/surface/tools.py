@@ -64,7 +64,9 @@ class WanTool(Tool):
     ) -> CallToolResult | InputRequiredResult:
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
-            given = read_arguments(self.arguments, arguments, loopback=self.loopback)
+            given = read_arguments(
+                self.arguments, arguments, loopback=self.loopback, local=self.calls.local
+            )
             call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
             if isinstance(result, InputRequiredResult):
@@ -81,9 +83,8 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """Start one paid job that puts a picture's person in the place of the person in a video.
 
     It costs PixelDojo credits, takes minutes, and returns a job_id at once: pass that to
-    wait_for_job. Both inputs must be direct links that PixelDojo can fetch; best is one clearly
-    visible person. An equal call soon after returns the same job at no cost; another seed makes
-    another take. When an answer is lost or unclear, follow `next`.
+    wait_for_job. Best is one clearly visible person. An equal call soon after returns the same job
+    at no cost; another seed makes another take. When an answer is lost or unclear, follow `next`.
     """
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
