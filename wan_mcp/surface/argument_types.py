@@ -86,10 +86,11 @@ def _clip(value: Any, info: core_schema.ValidationInfo) -> str:
     found = _reference(text, info)
     if found is not None:
         return found.uri
-    if _CUT.search(text):  # it would be used from its beginning, and the wrong seconds be paid
+    link = _link(text, info)
+    if _CUT.search(link):  # it would be used from its beginning, and the wrong seconds be paid
         instead = "give the path of a copy on this computer" if _is_local(info) else "cut it first"
-        raise ValueError(f"has #t=, which only paths and wan:// can have ({instead})")
-    return _link(text, info)
+        raise ValueError(f"is a link, of which no seconds can be taken by #t= ({instead})")
+    return link
 
 
 def _picture(value: Any, info: core_schema.ValidationInfo) -> str:

@@ -147,39 +147,27 @@ class ReplaceCharacter(Arguments):
     ] = None
 
     @model_validator(mode="after")
-    def _fragment_fits(self) -> Self:
-        """A fragment is long enough for the seconds that are asked for, and a job for it."""
-        seconds, asked = self._fragment_seconds, "video_duration" in self.model_fields_set
+    def _as_long_as_fragment(self) -> Self:
+        """The clip is made as long as its fragment, if that ends and no seconds are asked for."""
+        seconds = _fragment_seconds(self.video)
         if seconds is None:
             return self
-        if asked and seconds < self.video_duration:
+        if "video_duration" in self.model_fields_set:
+            if seconds >= self.video_duration:
+                return self
             raise _of_fragment(
                 "video_duration",
                 f"is {self.video_duration}, and the fragment of video has {number(seconds)} s "
                 "(ask for fewer seconds, or end the fragment later)",
             )
-        if not asked and not 1 <= seconds < MOST_SECONDS + 1:
+        if not 1 <= seconds < MOST_SECONDS + 1:
+            instead = "later" if seconds < 1 else "sooner, or give video_duration"
             raise _of_fragment(
                 "video",
                 f"has a fragment of {number(seconds)} s, and a job makes 1 to {MOST_SECONDS} "
-                "(end the fragment elsewhere, or give video_duration)",
+                f"(end it {instead})",
             )
-        return self
-
-    @property
-    def seconds(self) -> int:
-        """How many to make: those asked for, or else the whole ones of the fragment, if it ends."""
-        if self._fragment_seconds is None or "video_duration" in self.model_fields_set:
-            return self.video_duration
-        return int(self._fragment_seconds)
-
-    @property
-    def _fragment_seconds(self) -> float | None:
-        """How long the fragment of the clip is; None if it has no end."""
-        found = input_reference(self.video)
-        if found is None or found.fragment.end is None:
-            return None
-        return round(found.fragment.end - found.fragment.start, 3)
+        return self.model_copy(update={"video_duration": int(seconds)})
 
     def replacement(self) -> Replacement:
         """The request in our own terms, with only what the caller set."""
@@ -187,7 +175,7 @@ class ReplaceCharacter(Arguments):
         return Replacement(
             video=self.video,
             character_image=self.character_image,
-            seconds=self.seconds,
+            seconds=self.video_duration,
             resolution=self.resolution,
             references=self.refert_num,
             frames_per_second=self.frames_per_second,
@@ -195,6 +183,14 @@ class ReplaceCharacter(Arguments):
             merge_audio=self.merge_audio if "merge_audio" in given else None,
             seed=None if self.seed == RANDOM_SEED else self.seed,
         )
+
+
+def _fragment_seconds(video: str) -> float | None:
+    """How long the fragment of a clip is; None if it has none, or one without an end."""
+    found = input_reference(video)
+    if found is None or found.fragment.end is None:
+        return None
+    return round(found.fragment.end - found.fragment.start, 3)
 
 
 def _of_fragment(argument: str, error: str) -> PydanticCustomError:
