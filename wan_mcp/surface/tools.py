@@ -193,8 +193,8 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
 def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str, Any]:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
-    The words of `charged` and `code` are listed once, in the paid tool: what is listed is in every
-    conversation.
+    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
+    in every conversation.
     """
     schema = portable_schema(answers)
     fields = schema["properties"]
@@ -202,7 +202,7 @@ def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str
         for name in PAID_FIELDS if hints.read_only_hint else FREE_FIELDS:
             del fields[name]
     if hints.read_only_hint:
-        for name in ("charged", "code"):
+        for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
     return schema
 
