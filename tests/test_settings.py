@@ -120,6 +120,7 @@ def test_named_file_may_lie_in_the_home_folder(tmp_path: Path) -> None:
 
 
 DATA = "WAN_MCP_DATA_DIR"
+INPUT_DIRS = "WAN_MCP_INPUT_DIRS"
 
 
 @pytest.mark.parametrize("in_file", [True, False])
@@ -320,6 +321,38 @@ def test_wrong_limit_is_refused_with_what_is_allowed_and_how_to_lift_it(
 def test_wrong_count_is_refused_with_what_is_allowed(name: str, value: str, tmp_path: Path) -> None:
     """One line is enough to correct it (ours)."""
     assert refusal({name: value}, tmp_path) == f"{name}: must be a whole number, 0 or more"
+
+
+def test_folders_of_inputs_are_full_paths_the_home_folder_and_the_word_roots(
+    tmp_path: Path,
+) -> None:
+    """No shell expands a ~ in a host's configuration (ours)."""
+    folders = [str(tmp_path), " ~/My clips ", "roots", ""]
+
+    settings = Settings.read({HOME: str(tmp_path), INPUT_DIRS: os.pathsep.join(folders)}, tmp_path)
+
+    assert settings.input_dirs == (str(tmp_path), str(tmp_path / "My clips"), "roots")
+    assert Settings.read({}, tmp_path).input_dirs is None
+
+
+@pytest.mark.parametrize("folder", ["clips", "./clips", "~nobody_has_this_name/clips", "Roots"])
+def test_folder_of_inputs_that_depends_on_the_working_one_is_refused(
+    folder: str, tmp_path: Path
+) -> None:
+    """A relative one would allow other files in every working folder (ours)."""
+    message = refusal({INPUT_DIRS: os.pathsep.join([str(tmp_path), folder])}, tmp_path)
+
+    assert message.startswith(f"{INPUT_DIRS}: must be full paths or start with ~/, with ")
+    assert folder not in message.partition("(")[0]
+
+
+def test_size_of_an_input_is_a_number_of_mb(tmp_path: Path) -> None:
+    """The default is that of the documentation, and a wrong one is named (ours)."""
+    name = "WAN_MCP_MAX_INPUT_MB"
+
+    assert Settings.read({}, tmp_path).max_input_mb == 500
+    assert Settings.read({name: "2000"}, tmp_path).max_input_mb == 2000
+    assert refusal({name: "big"}, tmp_path) == f"{name}: must be a number of MB, 0 or more"
 
 
 def test_good_limits_are_accepted(tmp_path: Path) -> None:

@@ -73,7 +73,21 @@ DayLimit = Annotated[
     _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
+Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
+
+
+def _folders(value: object) -> tuple[str, ...]:
+    named = tuple(filter(None, str(value).split(os.pathsep)))
+    if not all(each == "roots" or Path(each).is_absolute() for each in named):
+        raise ValueError(
+            f"must be full paths or start with ~/, with {os.pathsep} between them (the word roots "
+            "stands for the folders that the client declares)"
+        )
+    return named
+
+
+Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 
 
 class BadSettings(Exception):
@@ -110,6 +124,9 @@ class Settings(BaseModel):
         video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
+        input_dirs: the folders whose files may be inputs, full paths, and perhaps the word `roots`
+            for those that the client declares; unset: the usual folders for videos and pictures.
+        max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
     """
 
@@ -131,6 +148,8 @@ class Settings(BaseModel):
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
+    input_dirs: Folders | None = Field(default=None, alias="WAN_MCP_INPUT_DIRS")
+    max_input_mb: Size = Field(default=500, alias="WAN_MCP_MAX_INPUT_MB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -150,6 +169,10 @@ class Settings(BaseModel):
         given.pop(ENV_FILE, None)
         for name in _FOLDERS & given.keys():
             given[name] = str(expanded(given[name], home_folder(environment)))
+        if named := given.get("WAN_MCP_INPUT_DIRS"):
+            home, folders = home_folder(environment), map(str.strip, named.split(os.pathsep))
+            each = (str(expanded(folder, home)) for folder in folders if folder)
+            given["WAN_MCP_INPUT_DIRS"] = os.pathsep.join(each)
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:

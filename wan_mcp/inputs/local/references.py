@@ -35,10 +35,8 @@ _NEVER_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 _NO_TIME = "has a fragment that is not a time in seconds, as #t=12 or #t=12,17"
-_NOT_FULL = "must be a link that starts with https://, or the full path of a file, which starts with {start}"
-_SHARE = (
-    "is a path on another computer, which this server does not open (copy the file to this one)"
-)
+_NOT_FULL = "must be a link (https://...), or the full path of a file, which starts with {start}"
+_SHARE = "is on another computer, whose files are not opened from here (copy the file to this one)"
 
 
 @dataclass(frozen=True)
