@@ -310,12 +310,13 @@ async def test_job_of_files_is_shown_with_their_paths_and_without_hashes(
     person: Person, ledger: Ledger
 ) -> None:
     """A person knows the path; the hash is for the program (ours)."""
-    hashes = {"video_sha256": "ab" * 32, "character_image_sha256": "cd" * 32}
-    files = {
+    files: dict[str, Any] = {
         "video": "file:///home/ana/My%20dance.mov#t=12,17",
+        "video_sha256": "ab" * 32,
         "character_image": "file:///home/ana/ana.jpg",
+        "character_image_sha256": "cd" * 32,
     }
-    await completed(ledger, **files, **hashes)
+    await completed(ledger, **files)
 
     _, row = person.jobs()
     _, seen = person.show("job_0")
