@@ -88,7 +88,9 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
-    wanted, estimate, agreed = given.replacement(), None, None
+    start: float | None = call.jobs.clock.monotonic()
+    wanted = await call.jobs.located(given.replacement())
+    estimate = agreed = None
     if call.confirm_above is not None:
         # Not a submit: if the equal request ended by then, it would buy without having asked.
         if joined := await call.jobs.join(wanted):
@@ -99,7 +101,8 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         if question and (input_required := await consent.ask(call.context, question)):
             return input_required
         agreed = None if estimate is None else max(estimate, call.confirm_above)
-    return await _submitted(call, await call.jobs.submit(wanted, estimate, agreed))
+        start = None  # a person may have thought for long
+    return await _submitted(call, await call.jobs.submit(wanted, estimate, agreed, start))
 
 
 async def _submitted(call: Call, view: JobView) -> JobResult:
