@@ -50,12 +50,15 @@ OUTSIDE = {
     "httpx": "pixeldojo.exchange web.fetch cli.demo_sandbox",
     "httpcore": "web.fetch web.header_limit",
     "truststore": "pixeldojo.exchange web.fetch",
-    "av": "inputs.probe videos.contact_sheet videos.content videos.filters sandbox",
+    "av": "inputs.probe inputs.preparing videos.contact_sheet videos.content sandbox",
+    "PIL": "inputs.preparing.pictures",
+    "pillow_heif": "inputs.preparing.pictures",
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",
     "starlette": "transports.http",
     "uvicorn": "transports.http",
-    "h11": "sandbox",
+    "obstore": "storage.object_store",
+    "h11": "sandbox storage.lending_server",
     "dotenv": "settings",
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
@@ -68,7 +71,7 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *("httpx", "sqlite3", "av", "obstore", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
     *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 

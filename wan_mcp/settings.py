@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,6 +33,7 @@ from pydantic import (
 )
 
 from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.storage_url import storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -45,6 +47,8 @@ _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
 """What `data_folder` reads of the environment."""
+_CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
+"""How the variables begin that the clouds' own programs read, and obstore, too."""
 
 
 def _on_or_off(value: object) -> bool:
@@ -74,6 +78,7 @@ DayLimit = Annotated[
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
+Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
@@ -128,6 +133,10 @@ class Settings(BaseModel):
             for those that the client declares; unset: the usual folders for videos and pictures.
         max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
+        storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
+        public_url: an address on the internet that leads to `public_port` of this machine, without
+            a slash at its end; unset: no file is lent.
+        public_port: the loopback port at which files are lent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -151,7 +160,13 @@ class Settings(BaseModel):
     input_dirs: Folders | None = Field(default=None, alias="WAN_MCP_INPUT_DIRS")
     max_input_mb: Size = Field(default=500, alias="WAN_MCP_MAX_INPUT_MB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
+    storage_url: str | None = Field(default=None, alias="WAN_MCP_STORAGE_URL")
+    public_url: Annotated[str, AfterValidator(addresses.public_base)] | None = Field(
+        default=None, alias="WAN_MCP_PUBLIC_URL"
+    )
+    public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+    _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -181,7 +196,13 @@ class Settings(BaseModel):
             error = exc.errors(include_url=False, include_input=False)[0]
             raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
+        settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
         return settings
+
+    @property
+    def clouds(self) -> Mapping[str, str]:
+        """The variables of the clouds, some of them secret, for the storage of `storage_url`."""
+        return self._clouds
 
     @property
     def data_places(self) -> DataPlaces:
@@ -247,6 +268,11 @@ class Settings(BaseModel):
                 "every working folder, and a job could be paid twice)"
             )
         return folder
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_storage(cls, url: str | None) -> str | None:
+        return url and storage_url(url)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -21,7 +21,6 @@ INPUTS = ("video", "character_image")
 SENT = "sent_"
 """What the names of a record's arguments begin with that say how its inputs were sent."""
 _HASHES = tuple(f"{name}_sha256" for name in INPUTS)
-_NO_LINK = ("file:", "wan:", "sha256:")
 DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -78,7 +77,12 @@ def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
 
 def is_link(input: object) -> bool:
     """Whether an input is a link, and neither a file of this computer nor another job's video."""
-    return not str(input).startswith(_NO_LINK)
+    return not str(input).startswith(("file:", "wan:"))
+
+
+def has_links_only(wanted: Replacement) -> bool:
+    """Whether PixelDojo can fetch both inputs of a request itself."""
+    return is_link(wanted.video) and is_link(wanted.character_image)
 
 
 def _by_content(arguments: Arguments) -> Arguments:
@@ -191,7 +195,7 @@ def one_spelling(arguments: Arguments) -> Arguments:
     the ones that every version of this program makes, or two of them could pay for it.
     """
     kept = _by_content(arguments)
-    links = [name for name in INPUTS if name in kept and is_link(kept[name])]
+    links = [name for name in INPUTS if name in kept and is_link(arguments[name])]
     return DEFAULTS | kept | {name: _standard(str(kept[name])) for name in links}
 
 

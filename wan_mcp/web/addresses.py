@@ -37,6 +37,7 @@ _SPECIAL = tuple(
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENDS_A_LINK = frozenset('"<>')
 """Characters that end a link in a text or a log; RFC 3986 forbids them in a URL."""
+_PLAIN_BASE = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -68,6 +69,20 @@ def media_url(
         advice = _REACHABLE_OR_PATH if paths else _REACHABLE
         raise ValueError(str(exc) if secure else f"{exc} ({advice})") from None
     return text
+
+
+def public_base(text: str) -> str:
+    """The beginning of our own public links, without a slash at its end.
+
+    Args:
+        text: https, or http on this machine; it may have a path.
+
+    Raises:
+        ValueError: the rest of a sentence that begins with the name of the setting.
+    """
+    if not _PLAIN_BASE.fullmatch(text):
+        raise ValueError("must be a plain https:// address, without a query and a password")
+    return media_url(text, loopback=True, secure=True).rstrip("/")
 
 
 def is_loopback(host: str) -> bool:

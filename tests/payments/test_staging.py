@@ -1,0 +1,390 @@
+"""Inputs that PixelDojo cannot fetch itself: what is uploaded, sent and charged in all events."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from tests.payments.local_inputs import CLIP, MB, PICTURE, Bucket, Disk, Preparation, failures
+from tests.virtual_time import VirtualTime, watched_threads
+from wan_mcp.errors import InvalidArguments, NotSent, OutcomeUnknown
+from wan_mcp.jobs import ANSWER_SECONDS, Jobs
+from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.ledger.status import JobView
+from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.payments.sources import Sources
+from wan_mcp.payments.staging import FRESH_SECONDS, Staging
+from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
+from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+
+pytestmark = pytest.mark.anyio
+
+RUN = "/api/v1/models/*/run"
+TERMS = Terms(credits=1_000, pending_seconds=5, processing_seconds=55)
+
+
+@pytest.fixture
+def time() -> Iterator[VirtualTime]:
+    with watched_threads():
+        yield VirtualTime()
+
+
+@pytest.fixture
+def anyio_backend(time: VirtualTime) -> object:
+    """Virtual time: an upload of minutes takes none."""
+    return time.backend(sockets=True)
+
+
+@pytest.fixture
+async def sandbox(time: VirtualTime) -> AsyncIterator[Sandbox]:
+    async with Sandbox(TERMS, clock=time.monotonic, idle_seconds=1e9) as sandbox:
+        yield sandbox
+
+
+@dataclass
+class Server:
+    """One server process with a ledger that others share."""
+
+    jobs: Jobs
+    ledger: SQLiteLedger
+    account: Callable[[], object]
+    opened: list[Staging]
+
+    async def submit(self, wanted: Replacement) -> JobView:
+        """What a call does."""
+        began = self.jobs.clock.monotonic()
+        return await self.jobs.submit(await self.jobs.located(wanted), began=began)
+
+
+@dataclass
+class Home:
+    """This computer, its bucket, and the PixelDojo that its servers use."""
+
+    time: VirtualTime
+    sandbox: Sandbox
+    folder: Path
+    disk: Disk
+    bucket: Bucket
+    preparation: Preparation
+
+    @asynccontextmanager
+    async def server(
+        self, *, delivers: bool = True, files: bool = True, killed: bool = False
+    ) -> AsyncIterator[Server]:
+        vendor = PixelDojo(self.sandbox.api_base, self.sandbox.key)
+        limits = SpendingLimits(None, None, None, None)
+        ledger = SQLiteLedger(self.folder / "ledger", limits=limits, now=self.time.wall)
+        account = partial(ledger.account, self.sandbox.api_base, self.sandbox.key)
+        clock = self.time.clock()
+        opened: list[Staging] = []
+
+        def staging() -> Staging:
+            async def find(id: str) -> object:
+                return await ledger.find(await account(), id)
+
+            if not opened:
+                sources = Sources(self.disk if files else None, find, clock, delivers=delivers)  # type: ignore[arg-type]
+                bucket = self.bucket if delivers else None
+                opened.append(
+                    Staging(sources, self.preparation, bucket, self.folder / "prepared", clock)
+                )
+            return opened[0]
+
+        async with anyio.create_task_group() as tasks:
+            limiter = SharedRateLimiter(ledger.coordination, account, clock)
+            jobs = Jobs(vendor, ledger, account, limiter, tasks, clock, staging=staging)
+            yield Server(jobs, ledger, account, opened)
+            if killed:  # the kernel releases the lock, and nothing is written any more
+                with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
+                    await ledger.aclose()
+            tasks.cancel_scope.cancel()
+        await vendor.aclose()
+        await ledger.aclose()
+
+    def wanted(self, **changes: object) -> Replacement:
+        """A request for five seconds of a clip of this computer, with a picture of it."""
+        given = {"video": f"{CLIP}#t=12,17", "character_image": PICTURE}
+        return Replacement.model_validate(given | changes)
+
+    @property
+    def bodies(self) -> list[dict[str, object]]:
+        """What PixelDojo was asked for and charged."""
+        return [dict(charge.body) for charge in self.sandbox.charges]
+
+
+@pytest.fixture
+def home(time: VirtualTime, sandbox: Sandbox, tmp_path: Path) -> Home:
+    disk = Disk()
+    bucket = Bucket(f"{sandbox.api_base}/bucket")
+    return Home(time, sandbox, tmp_path, disk, bucket, Preparation(disk))
+
+
+async def ended(server: Server, id: str) -> JobView:
+    """The state of a request when nothing of it is on the way any more."""
+    await server.ledger.settled(id, 600)
+    return await server.jobs.check(id)
+
+
+async def test_links_take_the_place_of_files_and_are_paid_once(home: Home) -> None:
+    """PixelDojo gets signed links, and the record keeps them without the signature."""
+    home.bucket.go_on.set()
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+
+    clip, picture = (
+        home.disk.content(await home.disk.locate(CLIP, None)),
+        home.disk.content(  # type: ignore[arg-type]
+            await home.disk.locate(PICTURE, None)  # type: ignore[arg-type]
+        ),
+    )
+    [body] = home.bodies
+    assert body["video"] == f"{home.bucket.link_of(clip)}?signature=1"
+    assert body["character_image"] == f"{home.bucket.link_of(picture)}?signature=2"
+    assert not {name for name in body if "sha256" in name}
+    assert view.record is not None
+    assert view.record.arguments["video"] == f"{CLIP}#t=12,17"
+    assert view.record.arguments["sent_video"] == home.bucket.link_of(clip)
+    assert "signature" not in str(view.record.arguments)
+    assert view.changes == "The clip was sent as it is. The clip was sent as it is."
+    assert home.preparation.asked == [("video", "#t=12,17", 5), ("character_image", "", 5)]
+    assert list((home.folder / "prepared").iterdir()) == []
+
+
+async def test_a_call_answers_while_its_upload_stands_still(home: Home) -> None:
+    """It says how far the upload is, and that nothing is charged; a wait says it repeatedly."""
+    async with home.server() as server:
+        began = home.time.now
+        view = await server.submit(home.wanted())
+        answered = home.time.now - began
+        status = await server.jobs.check(view.id)
+        async with aclosing(server.jobs.watch(view.id, 10)) as readings:
+            waiting = [reading async for reading in readings]
+        charged_early = len(home.sandbox.charges)
+        home.bucket.go_on.set()
+        done = await ended(server, view.id)
+
+    said = "uploading, 39 of 120 MB, nothing charged yet"
+    assert view.status is status.status is JobStatus.SUBMITTING
+    assert answered <= ANSWER_SECONDS
+    assert [str(view.progress), str(status.progress)] == [said, said]
+    assert len(waiting) >= 4
+    assert {str(each.progress) for each in waiting if isinstance(each, JobView)} == {said}
+    assert charged_early == 0
+    assert done.status is JobStatus.RUNNING
+    assert done.progress is None
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_wait_goes_on_with_the_job_when_the_upload_is_done(home: Home) -> None:
+    """One call of wait_for_job is enough from the upload to the video."""
+    async with home.server() as server, anyio.create_task_group() as running:
+        running.start_soon(server.jobs.run)
+        view = await server.submit(home.wanted())
+        phases: list[tuple[JobStatus, bool]] = []
+        async with aclosing(server.jobs.watch(view.id, 600)) as readings:
+            async for reading in readings:
+                assert isinstance(reading, JobView)
+                phases.append((reading.status, reading.progress is not None))
+                home.bucket.go_on.set()
+        running.cancel_scope.cancel()
+
+    assert phases[0] == (JobStatus.SUBMITTING, True)
+    assert phases[-1] == (JobStatus.COMPLETED, False)
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_the_same_file_is_uploaded_and_paid_once(home: Home) -> None:
+    """Called twice, by another server, and under another name after a restart."""
+    home.bucket.go_on.set()
+    copy = "file:///media/stick/copy.mov"
+    home.disk.write(copy, b"clip", 119 * MB)
+    async with home.server() as server, home.server() as other:
+        ids = {(await server.submit(home.wanted())).id for _ in range(2)}
+        ids.add((await other.submit(home.wanted())).id)
+    async with home.server() as restarted:
+        joined = await restarted.submit(home.wanted(video=f"{copy}#t=12,17"))
+        ids.add(joined.id)
+        another = await restarted.submit(home.wanted(video=copy))
+
+    assert len(ids) == 1
+    assert joined.joined
+    assert another.id not in ids
+    assert len(home.sandbox.charges) == 2
+    assert list(home.bucket.objects.values()) == [1, 1]
+
+
+async def test_two_calls_during_an_upload_are_one_request(home: Home) -> None:
+    """The second one joins, here or in another process, which cannot know how far it is."""
+    async with home.server() as server, home.server() as other:
+        first = await server.submit(home.wanted())
+        second = await server.submit(home.wanted())
+        third = await other.submit(home.wanted())
+        home.bucket.go_on.set()
+        done = await ended(other, third.id)
+
+    assert first.id == second.id == third.id
+    assert str(second.progress) == "uploading, 39 of 120 MB, nothing charged yet"
+    elsewhere = "another server of yours is uploading the inputs, nothing charged yet"
+    assert str(third.progress) == elsewhere
+    assert done.status is JobStatus.RUNNING
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_request_that_is_withdrawn_during_its_upload_ends_as_not_sent(home: Home) -> None:
+    """The upload stops at once, and nothing is sent however long one waits."""
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        withdrawn = await server.jobs.withdraw(view.id)
+        home.bucket.go_on.set()
+        await anyio.sleep(60)
+        again = await server.submit(home.wanted())
+
+    assert withdrawn.status is JobStatus.NOT_SENT
+    assert withdrawn.progress is None
+    assert home.bucket.stopped == 1
+    assert home.bucket.released == [view.id]
+    assert again.id != view.id
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_server_that_stops_waits_for_no_upload(home: Home) -> None:
+    """Its host would kill it; the request ends as not sent, and may be made again."""
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        began = home.time.now
+        await server.jobs.drain(600)
+        took = home.time.now - began
+        stopped = await server.jobs.check(view.id)
+    async with home.server() as next_start:
+        home.bucket.go_on.set()
+        await next_start.submit(home.wanted())
+
+    assert took < 1
+    assert stopped.status is JobStatus.NOT_SENT
+    assert "stopping" in stopped.why
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_server_that_is_killed_during_an_upload_has_bought_nothing(home: Home) -> None:
+    """The next start settles the request, and the equal call pays once."""
+    async with home.server(killed=True) as server:
+        view = await server.submit(home.wanted())
+    async with home.server() as next_start:
+        found = await next_start.jobs.check(view.id)
+        home.bucket.go_on.set()
+        again = await next_start.submit(home.wanted())
+
+    assert found.status is JobStatus.NOT_SENT
+    assert again.status is JobStatus.RUNNING
+    assert len(home.sandbox.charges) == 1
+
+
+@pytest.mark.parametrize("where", ["prepare", "upload"])
+@pytest.mark.parametrize("kind", [*failures(), "refused"])
+async def test_what_fails_before_the_request_is_sent_buys_nothing(
+    home: Home, kind: str, where: str
+) -> None:
+    """Each failure ends the request as not sent, with a sentence, and the equal call may try."""
+    failure = failures().get(kind) or InvalidArguments("The clip has only 3 seconds.")
+    home.bucket.go_on.set()
+    if where == "prepare":
+        home.preparation.failure = failure
+    else:
+        home.bucket.failure = failure
+    async with home.server() as server:
+        with pytest.raises(NotSent) as refused:
+            await server.submit(home.wanted())
+        recent = await server.jobs.recent(None, 10)
+        charged = len(home.sandbox.charges)
+        home.preparation.failure = home.bucket.failure = None
+        again = await server.submit(home.wanted())
+
+    assert refused.value.charged == "no"
+    assert "charged" in refused.value.next_step or refused.value.retry_safe
+    assert [view.status for view in recent] == [JobStatus.NOT_SENT]
+    assert recent[0].why == refused.value.what
+    assert (charged, len(home.sandbox.seen("POST", RUN))) == (0, 1)
+    assert home.bucket.released == [recent[0].id]
+    assert again.status is JobStatus.RUNNING
+    assert list((home.folder / "prepared").iterdir()) == []
+
+
+@pytest.mark.parametrize("when", ["before it is read again", "while it is uploaded"])
+async def test_a_file_that_changes_is_not_sent(home: Home, when: str) -> None:
+    """Neither what was there nor what is there now is what the user meant for certain."""
+    async with home.server() as server:
+        if when == "before it is read again":
+            located = await server.jobs.located(home.wanted())
+            server.opened.clear()  # nothing of it is remembered
+            home.disk.write(CLIP, b"another clip")
+            home.bucket.go_on.set()
+            with pytest.raises(NotSent):
+                await server.jobs.submit(located)
+        else:
+            view = await server.submit(home.wanted())
+            home.disk.write(CLIP, b"another clip")
+            home.bucket.go_on.set()
+            ended_as = await ended(server, view.id)
+            assert ended_as.status is JobStatus.NOT_SENT
+            assert "could not be read" in ended_as.why
+
+    assert home.sandbox.charges == []
+    assert home.bucket.objects == {}
+
+
+async def test_a_job_whose_answer_was_lost_is_found_by_the_link_of_the_upload(home: Home) -> None:
+    """The list shows our link, not the path of the file."""
+    home.bucket.go_on.set()
+    home.sandbox.fault("POST", RUN, faults.dropped(work=True))
+    async with home.server() as server:
+        with pytest.raises(OutcomeUnknown) as lost:
+            await server.submit(home.wanted(seed=7))
+        found = await server.jobs.check(lost.value.job_id or "")
+
+    assert found.id == home.sandbox.charges[0].job_id
+    assert len(home.sandbox.charges) == 1
+    assert home.bucket.released == []
+
+
+async def test_a_link_that_became_old_during_a_slow_upload_is_made_again(home: Home) -> None:
+    """The clip is uploaded first; the picture takes longer than a link may wait."""
+
+    async def slow(name: str) -> None:
+        if name == "character_image":
+            await anyio.sleep(2 * FRESH_SECONDS)
+
+    home.bucket.pause = slow
+    home.bucket.go_on.set()
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        await ended(server, view.id)
+
+    [body] = home.bodies
+    assert str(body["video"]).endswith("?signature=3")
+    assert str(body["character_image"]).endswith("?signature=2")
+    assert list(home.bucket.objects.values()) == [1, 1]
+
+
+async def test_a_repeated_request_has_links_that_were_just_made(home: Home) -> None:
+    """Before it was repeated, it waited for so long that its links had become old."""
+    home.bucket.go_on.set()
+    home.sandbox.fault("POST", RUN, faults.status(429, headers={"Retry-After": "5"}))
+    with patch("wan_mcp.payments.staging.FRESH_SECONDS", 4.0):
+        async with home.server() as server:
+            view = await server.submit(home.wanted())
+            await ended(server, view.id)
+
+    posts = home.sandbox.seen("POST", RUN)
+    assert len(posts) == 2
+    assert str(home.bodies[0]["video"]).endswith("?signature=3")
+    assert len(home.sandbox.charges) == 1
