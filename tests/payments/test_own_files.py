@@ -1,4 +1,4 @@
-"""Files of this computer from a call to the finished video, through a real S3 server or a lender."""
+"""Files of this computer from a call to the finished video, through a real S3 server or lent."""
 
 import shutil
 import socket
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mcp.client import Client
 
@@ -99,17 +100,24 @@ async def test_a_path_becomes_a_video_and_that_video_the_next_input(
 
 
 async def test_a_file_is_lent_through_an_address_of_the_users(sandbox: Sandbox, home: Path) -> None:
-    """Without a bucket. Here the address is the port itself."""
+    """Without a bucket, while the job runs. Here the address is the port itself."""
+    sandbox.terms = Terms(processing_seconds=3_600)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     settings = {"WAN_MCP_PUBLIC_URL": address, "WAN_MCP_PUBLIC_PORT": str(port)}
     async with connected(sandbox, home, **settings) as host:
-        done = await host.made(video=f"{home}/dance.mp4", character_image=f"{home}/ana.png", seed=5)
+        given = {"video": f"{home}/dance.mp4", "character_image": sandbox.image_url}
+        await host.call("replace_character", video_duration=1, **given)
+        await sandbox.until(lambda: len(sandbox.charges) == 1)
+        link = str(sandbox.charges[0].body["video"])
+        async with httpx.AsyncClient(trust_env=False) as pixeldojo:
+            lent = await pixeldojo.get(link)
 
-    assert done["status"] == "completed", done
-    assert str(sandbox.charges[0].body["video"]).startswith(address)
+    assert link.startswith(address)
+    assert (lent.status_code, lent.headers["content-type"]) == (200, "video/mp4")
+    assert b"moov" in lent.content
 
 
 async def test_without_a_way_to_pixeldojo_a_file_is_refused_with_three_ways(
