@@ -309,8 +309,8 @@ class Jobs:
         left = max(until - self.clock.monotonic(), 0.0)
         async with aclosing(self._waits.watch(id, left)) as readings:
             async for reading in readings:
-                is_view = isinstance(reading, JobView)
-                yield self._payments.with_progress(reading) if is_view else reading
+                shown = self._payments.with_progress
+                yield shown(reading) if isinstance(reading, JobView) else reading
 
     async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:
         """All live and unknown requests, and the newest `limit` others; the newest is first.

@@ -11,6 +11,7 @@ import anyio
 
 from wan_mcp.errors import InvalidArguments, NotSent
 from wan_mcp.inputs.local.references import Fragment
+from wan_mcp.inputs.preparing.prepare import Prepared
 from wan_mcp.inputs.verdict import Role
 from wan_mcp.storage.delivery import Content
 
@@ -65,32 +66,33 @@ class Disk:
 
 
 @dataclass
-class AsItIs:
-    """A file that is sent as it is."""
-
-    content: Content
-    notes: tuple[str, ...] = ("The clip was sent as it is.",)
-
-
-@dataclass
 class Preparation:
     """Prepares nothing; or fails, if that is wanted.
 
     Attributes:
         asked: the fragments and seconds that were asked for.
+        written: how many files it has written.
     """
 
-    disk: Disk
     failure: Exception | None = None
-    asked: list[tuple[str, str, int]] = field(default_factory=list)
+    asked: list[tuple[str, str, float]] = field(default_factory=list)
+    written: int = 0
 
     async def __call__(
-        self, file: Any, role: Role, fragment: Fragment, seconds: int, folder: Path
-    ) -> AsItIs:
+        self,
+        source: Content,
+        role: Role,
+        fragment: Fragment,
+        seconds: float,
+        folder: Path,
+        report: Callable[[float], None] = bool,
+    ) -> Prepared:
         self.asked.append((role.name, str(fragment), seconds))
         if self.failure is not None:
             raise self.failure
-        return AsItIs(self.disk.content(file))
+        self.written += 1
+        (folder / f"{self.written}").touch()
+        return Prepared(source, (f"{role.name} was cut.",), folder / f"{self.written}")
 
 
 class Bucket:

@@ -14,6 +14,7 @@ import pytest
 from tests.payments.local_inputs import CLIP, MB, PICTURE, Bucket, Disk, Preparation, failures
 from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp.errors import InvalidArguments, NotSent, OutcomeUnknown
+from wan_mcp.inputs.verdict import VIDEO
 from wan_mcp.jobs import ANSWER_SECONDS, Jobs
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -26,6 +27,7 @@ from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
+from wan_mcp.storage.delivery import Content
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +118,10 @@ class Home:
         given = {"video": f"{CLIP}#t=12,17", "character_image": PICTURE}
         return Replacement.model_validate(given | changes)
 
+    async def content(self, uri: str) -> Content:
+        """The bytes of a file of this computer."""
+        return self.disk.content(await self.disk.locate(uri, VIDEO))
+
     @property
     def bodies(self) -> list[dict[str, object]]:
         """What PixelDojo was asked for and charged."""
@@ -124,9 +130,10 @@ class Home:
 
 @pytest.fixture
 def home(time: VirtualTime, sandbox: Sandbox, tmp_path: Path) -> Home:
+    (tmp_path / "prepared").mkdir()
     disk = Disk()
     bucket = Bucket(f"{sandbox.api_base}/bucket")
-    return Home(time, sandbox, tmp_path, disk, bucket, Preparation(disk))
+    return Home(time, sandbox, tmp_path, disk, bucket, Preparation())
 
 
 async def ended(server: Server, id: str) -> JobView:
@@ -141,21 +148,16 @@ async def test_links_take_the_place_of_files_and_are_paid_once(home: Home) -> No
     async with home.server() as server:
         view = await server.submit(home.wanted())
 
-    clip, picture = (
-        home.disk.content(await home.disk.locate(CLIP, None)),
-        home.disk.content(  # type: ignore[arg-type]
-            await home.disk.locate(PICTURE, None)  # type: ignore[arg-type]
-        ),
-    )
+    clip, picture = [home.bucket.link_of(await home.content(uri)) for uri in (CLIP, PICTURE)]
     [body] = home.bodies
-    assert body["video"] == f"{home.bucket.link_of(clip)}?signature=1"
-    assert body["character_image"] == f"{home.bucket.link_of(picture)}?signature=2"
+    assert body["video"] == f"{clip}?signature=1"
+    assert body["character_image"] == f"{picture}?signature=2"
     assert not {name for name in body if "sha256" in name}
     assert view.record is not None
     assert view.record.arguments["video"] == f"{CLIP}#t=12,17"
-    assert view.record.arguments["sent_video"] == home.bucket.link_of(clip)
+    assert view.record.arguments["sent_video"] == clip
     assert "signature" not in str(view.record.arguments)
-    assert view.changes == "The clip was sent as it is. The clip was sent as it is."
+    assert view.changes == "video was cut. character_image was cut."
     assert home.preparation.asked == [("video", "#t=12,17", 5), ("character_image", "", 5)]
     assert list((home.folder / "prepared").iterdir()) == []
 

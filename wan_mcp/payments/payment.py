@@ -174,6 +174,8 @@ class Payment:
 
     async def _release_inputs(self) -> None:
         """Give up the inputs of a request that bought nothing. What fails here costs nothing."""
+        if self._inputs is not None:
+            self._inputs.discard()
         if self._context.staging is None or not self._gives_up_inputs:
             return
         try:

@@ -5,18 +5,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Code, InvalidArguments, NotFound, NotSent, Refused
+from wan_mcp.inputs.local.files import LocalFile, LocalFiles
 from wan_mcp.inputs.local.references import FileReference, Fragment, JobReference, reference
-from wan_mcp.inputs.verdict import IMAGE, VIDEO
+from wan_mcp.inputs.preparing.prepare import refuse_cut_without_media
+from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role
 from wan_mcp.ledger.fingerprint import INPUTS
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Replacement
-
-if TYPE_CHECKING:
-    from wan_mcp.inputs.local.files import LocalFile, LocalFiles
+from wan_mcp.storage.delivery import Content
 
 Find = Callable[[str], Awaitable[Record | None]]
 
@@ -25,7 +24,9 @@ LEAST_LIFE = timedelta(minutes=10)
 MAX_REMEMBERED = 64
 """How many files that were found are remembered until they are sent (ours)."""
 
-_ROLES = {role.name: role for role in (VIDEO, IMAGE)}
+ROLES = {role.name: role for role in (VIDEO, IMAGE)}
+"""What each input is used for."""
+
 _WITHOUT_VIDEO = {
     State.FAILED: "failed, so there is no video of it",
     State.LOST: "is no longer known to PixelDojo, so there is no video of it",
@@ -54,15 +55,17 @@ class Source:
     """One input that PixelDojo cannot fetch under the name that its caller gave.
 
     Attributes:
-        name: which input of the request it is.
+        role: which input of the request it is.
         fragment: the part of it that is meant.
         file: the file of this computer; None if there is only a link.
+        content: its bytes.
         link: a public link that leads to it; "" if there is a file.
     """
 
-    name: str
+    role: Role
     fragment: Fragment
-    file: "LocalFile | None" = None
+    file: LocalFile | None = None
+    content: Content | None = None
     link: str = ""
 
 
@@ -76,7 +79,7 @@ class Sources:
     """
 
     def __init__(
-        self, files: "LocalFiles | None", find: Find, clock: Clock, *, delivers: bool
+        self, files: LocalFiles | None, find: Find, clock: Clock, *, delivers: bool
     ) -> None:
         self._files = files
         self._find = find
@@ -125,7 +128,7 @@ class Sources:
                         f"The file for {name} was changed after this call was made.",
                         next_step="Nothing was charged. Call again when the file is complete.",
                     )
-                return Source(name, found.fragment, file)
+                return self._source(ROLES[name], found.fragment, file)
             case JobReference() as found:
                 return await self._of_job(found, name)
         return None
@@ -136,6 +139,7 @@ class Sources:
         match _reference(wanted, name):
             case FileReference() as found:
                 file = await self._file(found, name, roots)
+                refuse_cut_without_media(ROLES[name], found.fragment)
                 self._remember(found.uri, file)
                 return {name: found.uri, f"{name}_sha256": file.sha256}
             case JobReference() as found:
@@ -145,9 +149,7 @@ class Sources:
                 return {name: found.uri}
         return {}
 
-    async def _file(
-        self, found: FileReference, name: str, roots: Sequence[Path] = ()
-    ) -> "LocalFile":
+    async def _file(self, found: FileReference, name: str, roots: Sequence[Path] = ()) -> LocalFile:
         if self._files is None:
             raise InvalidArguments(
                 f"{name} is a file, and this server may be on another computer than it.",
@@ -159,9 +161,9 @@ class Sources:
                 "has no way yet to make it available. Nothing was read, sent or charged.",
                 next_step=_RECIPE,
             )
-        return await self._files.locate(found.uri, _ROLES[name], roots=roots)
+        return await self._files.locate(found.uri, ROLES[name], roots=roots)
 
-    def _remember(self, uri: str, file: "LocalFile") -> None:
+    def _remember(self, uri: str, file: LocalFile) -> None:
         self._found[uri, file.sha256] = file
         while len(self._found) > MAX_REMEMBERED:
             del self._found[next(iter(self._found))]
@@ -171,7 +173,7 @@ class Sources:
         record = await self._record(found)
         file = await self._saved(record) if self._delivers else None
         if file is not None:
-            return Source(name, found.fragment, file)
+            return self._source(ROLES[name], found.fragment, file)
         expires_at = record.expires_at
         is_over = expires_at is not None and expires_at - self._clock.wall() < LEAST_LIFE
         if not record.video_url or is_over:
@@ -182,9 +184,14 @@ class Sources:
                 "second on: it is not a file that this server can cut.",
                 next_step="Leave the #t= out, or give a clip that begins at that second.",
             )
-        return Source(name, found.fragment, link=record.video_url)
+        return Source(ROLES[name], found.fragment, link=record.video_url)
 
-    async def _saved(self, record: Record) -> "LocalFile | None":
+    def _source(self, role: Role, fragment: Fragment, file: LocalFile) -> Source:
+        assert self._files is not None  # it has found the file
+        refuse_cut_without_media(role, fragment)
+        return Source(role, fragment, file, self._files.content(file))
+
+    async def _saved(self, record: Record) -> LocalFile | None:
         if self._files is None or record.saved_path is None:
             return None
         saved = reference(record.saved_path)

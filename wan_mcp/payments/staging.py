@@ -6,61 +6,45 @@ request as `not_sent`, with the reason.
 """
 
 import logging
-import shutil
-import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-import anyio.to_thread
+from typing import Protocol
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent, WanError
-from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role
+from wan_mcp.inputs.local.references import Fragment
+from wan_mcp.inputs.preparing.prepare import Prepared
+from wan_mcp.inputs.verdict import Role
 from wan_mcp.ledger.fingerprint import INPUTS, without_query
 from wan_mcp.ledger.record import Record, SentInputs
 from wan_mcp.ledger.status import InputProgress, Phase
 from wan_mcp.models import Replacement
-from wan_mcp.payments.sources import Sources
+from wan_mcp.payments.sources import Source, Sources
 from wan_mcp.storage.delivery import Content, Delivery
-
-if TYPE_CHECKING:
-    from wan_mcp.inputs.local.files import LocalFile
-    from wan_mcp.inputs.local.references import Fragment
 
 FRESH_SECONDS = 60.0
 """A link that was made longer ago is made again before it is sent (ours): its life has begun, and
 PixelDojo may fetch it late."""
-LEFTOVER_SECONDS = 24 * 3600.0
-"""A folder of prepared files that is older was left by a process that was killed (ours)."""
 
 Report = Callable[[InputProgress], None]
 
 logger = logging.getLogger(__name__)
 
 
-class Prepared(Protocol):
-    """What is sent of a file, and how it differs from the file, in sentences."""
-
-    @property
-    def content(self) -> Content: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-
-
 class Prepare(Protocol):
-    """Makes of a file what is sent of it, in a folder that is deleted afterwards.
-
-    Raises:
-        Refused, NotSent: it cannot be used.
-    """
+    """Makes of a file what is sent of it: `inputs.preparing.prepare.prepare`."""
 
     def __call__(
-        self, file: "LocalFile", role: Role, fragment: "Fragment", seconds: int, folder: Path
+        self,
+        source: Content,
+        role: Role,
+        fragment: Fragment,
+        seconds: float,
+        folder: Path,
+        report: Callable[[float], None] = ...,
     ) -> Awaitable[Prepared]: ...
 
 
@@ -82,6 +66,11 @@ class _Delivered:
 class Staged:
     """The inputs of one request, which PixelDojo can fetch now.
 
+    Args:
+        wanted: the request as it was located.
+        prepared: what was made of its files.
+        renew: makes a link again that has become old.
+
     Attributes:
         inputs: what the ledger keeps of them.
     """
@@ -89,13 +78,15 @@ class Staged:
     def __init__(
         self,
         wanted: Replacement,
-        delivered: list[_Delivered],
-        notes: str,
+        delivered: Sequence[_Delivered],
+        prepared: Sequence[Prepared],
         renew: Callable[[_Delivered], Awaitable[_Delivered]],
     ) -> None:
         self._wanted = wanted
         self._delivered = delivered
+        self._prepared = prepared
         self._renew = renew
+        notes = " ".join(note for each in prepared for note in each.notes)
         self.inputs = SentInputs({each.name: each.link for each in delivered}, notes)
 
     async def sent(self) -> Replacement:
@@ -113,6 +104,10 @@ class Staged:
         hashes = dict.fromkeys(f"{name}_sha256" for name in INPUTS)
         return self._wanted.model_copy(update={**links, **hashes})
 
+    def discard(self) -> None:
+        """Delete the files that were written for it; nothing of it is delivered again."""
+        _discard(self._prepared)
+
 
 class Staging:
     """Prepares and delivers the inputs of requests.
@@ -121,7 +116,7 @@ class Staging:
         sources: finds the files and the videos of earlier jobs.
         prepare: makes of a file what is sent of it.
         delivery: makes a file available; None if only links are sent on.
-        folder: where prepared files lie until they are sent.
+        folder: where prepared files lie until their request is sent.
 
     Attributes:
         sources: the same.
@@ -150,47 +145,56 @@ class Staging:
         Raises:
             NotSent: one of them cannot be delivered; nothing was sent.
         """
-        report(InputProgress(Phase.PREPARING))
-        folder = await anyio.to_thread.run_sync(self._own_folder)
+        prepared: dict[str, Prepared] = {}
         try:
             with as_not_sent():
-                return await self._staged(record.submission_id, wanted, report, folder)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+                sources = await self._prepare_all(wanted, prepared, report)
+                delivered = await self._deliver_all(record.submission_id, sources, prepared, report)
+        except BaseException:
+            _discard(prepared.values())
+            raise
+        renew = partial(self._renewed, record.submission_id)
+        return Staged(wanted, delivered, list(prepared.values()), renew)
 
     async def release(self, submission_id: str) -> None:
         """The request is over, and no job needs its inputs."""
         if self._delivery is not None:
             await self._delivery.release(submission_id)
 
-    async def _staged(
-        self, submission_id: str, wanted: Replacement, report: Report, folder: Path
-    ) -> Staged:
+    async def _prepare_all(
+        self, wanted: Replacement, prepared: dict[str, Prepared], report: Report
+    ) -> list[Source]:
+        """The inputs that are no links; what is made of the files goes into `prepared`."""
+        report(InputProgress(Phase.PREPARING))
         found = [await self.sources.source(wanted, name) for name in INPUTS]
         sources = [source for source in found if source is not None]
-        prepared = {
-            source.name: await self._prepare(
-                source.file, _ROLES[source.name], source.fragment, wanted.seconds, folder
-            )
-            for source in sources
-            if source.file is not None
-        }
+        for source in sources:
+            if source.content is not None:
+                prepared[source.role.name] = await self._prepare(
+                    source.content, source.role, source.fragment, wanted.seconds, self._folder
+                )
+        return sources
+
+    async def _deliver_all(
+        self,
+        submission_id: str,
+        sources: Sequence[Source],
+        prepared: Mapping[str, Prepared],
+        report: Report,
+    ) -> list[_Delivered]:
         size = sum(each.content.size for each in prepared.values())
-        done = 0
+        progress = InputProgress(Phase.UPLOADING, 0, size)
         delivered = []
         for source in sources:
-            progress = InputProgress(Phase.UPLOADING, done, size)
-            report(progress)
-            ready = prepared.get(source.name)
+            name, ready = source.role.name, prepared.get(source.role.name)
             if ready is None:
-                delivered.append(_Delivered(source.name, source.link))
+                delivered.append(_Delivered(name, source.link))
                 continue
+            report(progress)
             part = partial(_report_part, report, progress)
-            delivered.append(await self._deliver(ready.content, submission_id, source.name, part))
-            done += ready.content.size
-        notes = " ".join(note for each in prepared.values() for note in each.notes)
-        return Staged(wanted, delivered, notes, partial(self._renewed, submission_id))
+            delivered.append(await self._deliver(ready.content, submission_id, name, part))
+            progress = replace(progress, sent=progress.sent + ready.content.size)
+        return delivered
 
     async def _deliver(
         self, content: Content, submission_id: str, name: str, report: Callable[[int], None]
@@ -205,16 +209,10 @@ class Staging:
             return each
         return await self._deliver(each.content, submission_id, each.name, _say_nothing)
 
-    def _own_folder(self) -> Path:
-        """A new folder for one request. Those that killed processes have left are deleted."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in self._folder.iterdir():
-            if time.time() - old.stat().st_mtime > LEFTOVER_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(dir=self._folder))
 
-
-_ROLES = {role.name: role for role in (VIDEO, IMAGE)}
+def _discard(prepared: Iterable[Prepared]) -> None:
+    for each in prepared:
+        each.discard()
 
 
 def _report_part(report: Report, before: InputProgress, sent: int) -> None:
