@@ -89,7 +89,7 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
     start: float | None = call.jobs.clock.monotonic()
-    wanted = await call.jobs.located(given.replacement())
+    wanted = await call.located(given.replacement())
     estimate = agreed = None
     if call.confirm_above is not None:
         # Not a submit: if the equal request ended by then, it would buy without having asked.
