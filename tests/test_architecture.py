@@ -32,7 +32,8 @@ ROOMS = {
     "polling": "clock errors ledger models payments pixeldojo",
     "videos": "clock errors inputs ledger models storage web wording",
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
-    "app": "clock inputs jobs ledger payments pixeldojo polling settings storage surface videos",
+    "app": "clock inputs jobs ledger models payments pixeldojo polling settings storage surface "
+    "videos",
     "surface": "errors inputs jobs ledger models polling videos web wording",
     "server": "app clock logs settings surface",
     "transports": "front_desk",
@@ -50,11 +51,14 @@ OUTSIDE = {
     "httpx": "pixeldojo.exchange web.fetch cli.demo_sandbox",
     "httpcore": "web.fetch web.header_limit",
     "truststore": "pixeldojo.exchange web.fetch",
-    "av": "inputs.probe videos.contact_sheet videos.content videos.filters sandbox",
+    "av": "inputs.probe inputs.preparing videos.contact_sheet videos.content sandbox",
+    "PIL": "inputs.preparing.pictures",
+    "pillow_heif": "inputs.preparing.pictures",
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",
     "starlette": "transports.http",
     "uvicorn": "transports.http",
+    "obstore": "storage.object_store",
     "h11": "sandbox storage.lending_server",
     "dotenv": "settings",
     "json5": "cli.hosts.json_text",
@@ -68,7 +72,7 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *("httpx", "sqlite3", "av", "obstore", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
     *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 

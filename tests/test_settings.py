@@ -120,6 +120,7 @@ def test_named_file_may_lie_in_the_home_folder(tmp_path: Path) -> None:
 
 
 DATA = "WAN_MCP_DATA_DIR"
+INPUT_DIRS = "WAN_MCP_INPUT_DIRS"
 
 
 @pytest.mark.parametrize("in_file", [True, False])
@@ -368,6 +369,38 @@ def test_wrong_count_is_refused_with_what_is_allowed(name: str, value: str, tmp_
     assert refusal({name: value}, tmp_path) == f"{name}: must be a whole number, 0 or more"
 
 
+def test_folders_of_inputs_are_full_paths_the_home_folder_and_the_word_roots(
+    tmp_path: Path,
+) -> None:
+    """No shell expands a ~ in a host's configuration (ours)."""
+    folders = [str(tmp_path), " ~/My clips ", "roots", ""]
+
+    settings = Settings.read({HOME: str(tmp_path), INPUT_DIRS: os.pathsep.join(folders)}, tmp_path)
+
+    assert settings.input_dirs == (str(tmp_path), str(tmp_path / "My clips"), "roots")
+    assert Settings.read({}, tmp_path).input_dirs is None
+
+
+@pytest.mark.parametrize("folder", ["clips", "./clips", "~nobody_has_this_name/clips", "Roots"])
+def test_folder_of_inputs_that_depends_on_the_working_one_is_refused(
+    folder: str, tmp_path: Path
+) -> None:
+    """A relative one would allow other files in every working folder (ours)."""
+    message = refusal({INPUT_DIRS: os.pathsep.join([str(tmp_path), folder])}, tmp_path)
+
+    assert message.startswith(f"{INPUT_DIRS}: must be full paths or start with ~/, with ")
+    assert folder not in message.partition("(")[0]
+
+
+def test_size_of_an_input_is_a_number_of_mb(tmp_path: Path) -> None:
+    """The default is that of the documentation, and a wrong one is named (ours)."""
+    name = "WAN_MCP_MAX_INPUT_MB"
+
+    assert Settings.read({}, tmp_path).max_input_mb == 500
+    assert Settings.read({name: "2000"}, tmp_path).max_input_mb == 2000
+    assert refusal({name: "big"}, tmp_path) == f"{name}: must be a number of MB, 0 or more"
+
+
 def test_good_limits_are_accepted(tmp_path: Path) -> None:
     """Our own error messages must not refuse a good value (ours)."""
     given = {
@@ -479,3 +512,53 @@ def test_pipe_that_nobody_writes_to_is_refused_in_words(
     os.mkfifo(tmp_path / ".env")
 
     assert refusal({}, tmp_path).startswith("the .env file of this folder: the file cannot be read")
+
+
+STORAGE = "WAN_MCP_STORAGE_URL"
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://my.bucket-1/a/b_c.d", "gs://bucket/wan", "az://container/x"]
+)
+def test_bucket_of_each_cloud_is_accepted_without_the_last_slash(url: str, tmp_path: Path) -> None:
+    """Object names are joined to it with a slash (ours)."""
+    assert Settings.read({STORAGE: f"{url}/"}, tmp_path).storage_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bucket.s3.amazonaws.com/x",
+        "file:///home/me",
+        "memory://x",
+        "bucket/prefix",
+        "s3://",
+        "s3:///prefix",
+        f"s3://key:{SECRET}@bucket/x",
+        f"s3://bucket/x?secret={SECRET}",
+        f"s3://bucket/x#{SECRET}",
+        "s3://bucket/../other",
+        "s3://bucket/a//b",
+        "s3://bucket/a b",
+        "s3://bucket/%2e%2e",
+        "s3://bucket:9000/x",
+        "s3://bucket\n/x",
+    ],
+)
+def test_address_of_no_bucket_is_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    """It may contain a secret, and nothing above its prefix may ever be touched (ours)."""
+    message = refusal({STORAGE: url}, tmp_path)
+
+    assert message.startswith(f"{STORAGE}: must be s3://bucket/prefix, gs://bucket/prefix or az://")
+    assert SECRET not in message
+    assert "\n" not in message
+
+
+def test_secrets_of_clouds_do_not_appear_in_the_text_of_the_settings(tmp_path: Path) -> None:
+    """Settings are printed in logs and tracebacks (ours)."""
+    given = {"AWS_SECRET_ACCESS_KEY": SECRET, "PATH": "/bin"}
+
+    settings = Settings.read(given, tmp_path)
+
+    assert settings.clouds == {"AWS_SECRET_ACCESS_KEY": SECRET}
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"

@@ -33,6 +33,7 @@ from pydantic import (
 )
 
 from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.storage_url import storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -46,6 +47,8 @@ _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
 """What `data_folder` reads of the environment."""
+_CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
+"""How the variables begin that the clouds' own programs read, and obstore, too."""
 
 
 def _on_or_off(value: object) -> bool:
@@ -74,8 +77,22 @@ DayLimit = Annotated[
     _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
+Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
 Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
+
+
+def _folders(value: object) -> tuple[str, ...]:
+    named = tuple(filter(None, str(value).split(os.pathsep)))
+    if not all(each == "roots" or Path(each).is_absolute() for each in named):
+        raise ValueError(
+            f"must be full paths or start with ~/, with {os.pathsep} between them (the word roots "
+            "stands for the folders that the client declares)"
+        )
+    return named
+
+
+Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 
 
 class BadSettings(Exception):
@@ -112,7 +129,11 @@ class Settings(BaseModel):
         video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
+        input_dirs: the folders whose files may be inputs, full paths, and perhaps the word `roots`
+            for those that the client declares; unset: the usual folders for videos and pictures.
+        max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
+        storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
         public_url: an address on the internet that leads to `public_port` of this machine, without
             a slash at its end; unset: no file is lent.
         public_port: the loopback port at which files are lent.
@@ -136,12 +157,16 @@ class Settings(BaseModel):
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
+    input_dirs: Folders | None = Field(default=None, alias="WAN_MCP_INPUT_DIRS")
+    max_input_mb: Size = Field(default=500, alias="WAN_MCP_MAX_INPUT_MB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
+    storage_url: str | None = Field(default=None, alias="WAN_MCP_STORAGE_URL")
     public_url: Annotated[str, AfterValidator(addresses.public_base)] | None = Field(
         default=None, alias="WAN_MCP_PUBLIC_URL"
     )
     public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+    _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -159,6 +184,10 @@ class Settings(BaseModel):
         given.pop(ENV_FILE, None)
         for name in _FOLDERS & given.keys():
             given[name] = str(expanded(given[name], home_folder(environment)))
+        if named := given.get("WAN_MCP_INPUT_DIRS"):
+            home, folders = home_folder(environment), map(str.strip, named.split(os.pathsep))
+            each = (str(expanded(folder, home)) for folder in folders if folder)
+            given["WAN_MCP_INPUT_DIRS"] = os.pathsep.join(each)
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:
@@ -167,7 +196,13 @@ class Settings(BaseModel):
             error = exc.errors(include_url=False, include_input=False)[0]
             raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
+        settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
         return settings
+
+    @property
+    def clouds(self) -> Mapping[str, str]:
+        """The variables of the clouds, some of them secret, for the storage of `storage_url`."""
+        return self._clouds
 
     @property
     def data_places(self) -> DataPlaces:
@@ -233,6 +268,11 @@ class Settings(BaseModel):
                 "every working folder, and a job could be paid twice)"
             )
         return folder
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_storage(cls, url: str | None) -> str | None:
+        return url and storage_url(url)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -185,7 +185,7 @@ LIVE = ("demo", "--live", "--image", "https://example.com/i.png", "--video")
     ("words", "complaint"),
     [
         (("https://example.com/v.mp4", "--duration", "99"), "must be a whole number from 1 to 15"),
-        (("https://10.0.0.1/v.mp4",), "upload the file to public storage"),
+        (("https://10.0.0.1/v.mp4",), "give a public https link to the file itself"),
         (("clip.mp4",), "upload clip.mp4 first and give its link"),
     ],
 )

@@ -150,6 +150,7 @@ async def test_an_id_that_nobody_knows_is_not_found(host: Host) -> None:
         "wan://jobs/%2e%2e",
         "wan://jobs/a b",
         "wan://jobs/",
+        "wan://jobs/a/video",
         "wan://jobs/a/film",
         "wan://jobs?status=running",
         "wan://jobs/a\n",
@@ -407,12 +408,14 @@ async def test_a_server_with_videos_lists_their_templates(
     templates = (await host_with_videos.client.list_resource_templates()).resource_templates
     ends = [template.uri_template.rpartition("{job_id}")[2] for template in templates]
 
-    assert ends == ["", "/film", "/source", *(["/poster"] if pyav else [])]
+    assert ends == ["", "/video", "/source", *(["/poster"] if pyav else [])]
 
 
-async def test_a_video_is_a_blob_of_its_own_type(host_with_videos: Host) -> None:
-    """Not every video is an MP4 (ours)."""
-    (content,) = (await host_with_videos.client.read_resource("wan://jobs/job_x/film")).contents
+@pytest.mark.parametrize("name", ["video", "film"])
+async def test_a_video_is_a_blob_of_its_own_type(host_with_videos: Host, name: str) -> None:
+    """Not every video is an MP4; `film` was its name in earlier versions (ours)."""
+    uri = f"wan://jobs/job_x/{name}"
+    (content,) = (await host_with_videos.client.read_resource(uri)).contents
 
     assert isinstance(content, BlobResourceContents)
     assert (content.mime_type, base64.b64decode(content.blob)) == ("video/webm", b"\x00film")
@@ -430,7 +433,7 @@ async def test_a_video_that_is_not_here_is_not_found_with_the_reason(
     assert gone.message.startswith("The clip is gone.")
 
 
-@pytest.mark.parametrize("part", ["film", "poster"])
+@pytest.mark.parametrize("part", ["video", "poster"])
 async def test_a_job_without_a_video_says_why_there_is_none(local_host: Host, part: str) -> None:
     """Nobody is sent to look for the video of a failed job (ours)."""
     id = await local_host.start()
@@ -457,11 +460,11 @@ async def test_a_saved_video_can_be_too_large_or_gone(
     """Each has a message of its own, because the next step differs (ours)."""
     id = await local_host.start()
     path = (await local_host.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
-    contents = (await local_host.client.read_resource(f"wan://jobs/{id}/film")).contents
+    contents = (await local_host.client.read_resource(f"wan://jobs/{id}/video")).contents
     monkeypatch.setattr("wan_mcp.surface.video_views.MAX_INLINE_BYTES", 1_000)
-    large = await refusal(local_host, f"wan://jobs/{id}/film")
+    large = await refusal(local_host, f"wan://jobs/{id}/video")
     remove(path)
-    gone = await refusal(local_host, f"wan://jobs/{id}/film")
+    gone = await refusal(local_host, f"wan://jobs/{id}/video")
 
     assert len(contents) == 1
     assert (large.code, gone.code) == (-32602, -32602)
@@ -487,7 +490,7 @@ async def test_without_the_extra_the_refusal_names_it(
 async def test_ids_are_completed_for_the_templates_of_videos_too(host_with_videos: Host) -> None:
     """Each template has the same variable (ours)."""
     id = await host_with_videos.start()
-    template = ResourceTemplateReference(uri="wan://jobs/{job_id}/film")
+    template = ResourceTemplateReference(uri="wan://jobs/{job_id}/video")
     answer = await host_with_videos.client.complete(template, {"name": "job_id", "value": ""})
 
     assert answer.completion.values == [id]
