@@ -32,7 +32,8 @@ ROOMS = {
     "polling": "clock errors ledger models payments pixeldojo",
     "videos": "clock errors inputs ledger models storage web wording",
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
-    "app": "clock inputs jobs ledger models payments pixeldojo polling settings storage surface videos",
+    "app": "clock inputs jobs ledger models payments pixeldojo polling settings storage surface "
+    "videos",
     "surface": "errors inputs jobs ledger models polling videos web wording",
     "server": "app clock logs settings surface",
     "transports": "front_desk",

@@ -85,7 +85,7 @@ class Preparation:
         fragment: Fragment,
         seconds: float,
         folder: Path,
-        report: Callable[[float], None] = bool,
+        report: Callable[[float], None] = lambda share: None,
     ) -> Prepared:
         self.asked.append((role.name, str(fragment), seconds))
         if self.failure is not None:

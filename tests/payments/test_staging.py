@@ -1,6 +1,6 @@
 """Inputs that PixelDojo cannot fetch itself: what is uploaded, sent and charged in all events."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,16 +12,17 @@ import anyio.lowlevel
 import pytest
 
 from tests.payments.local_inputs import CLIP, MB, PICTURE, Bucket, Disk, Preparation, failures
-from tests.virtual_time import VirtualTime, watched_threads
-from wan_mcp.errors import InvalidArguments, NotSent, OutcomeUnknown
+from tests.virtual_time import EPOCH, VirtualTime, watched_threads
+from wan_mcp.errors import InvalidArguments, NotFound, NotSent, OutcomeUnknown, Refused, WanError
 from wan_mcp.inputs.verdict import VIDEO
 from wan_mcp.jobs import ANSWER_SECONDS, Jobs
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.status import JobView
 from wan_mcp.models import JobStatus, Replacement
-from wan_mcp.payments.sources import Sources
+from wan_mcp.payments.sources import NoVideo, Sources
 from wan_mcp.payments.staging import FRESH_SECONDS, Staging
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
@@ -49,7 +50,8 @@ def anyio_backend(time: VirtualTime) -> object:
 
 @pytest.fixture
 async def sandbox(time: VirtualTime) -> AsyncIterator[Sandbox]:
-    async with Sandbox(TERMS, clock=time.monotonic, idle_seconds=1e9) as sandbox:
+    epoch = EPOCH.timestamp()
+    async with Sandbox(TERMS, clock=time.monotonic, epoch=epoch, idle_seconds=1e9) as sandbox:
         yield sandbox
 
 
@@ -59,7 +61,7 @@ class Server:
 
     jobs: Jobs
     ledger: SQLiteLedger
-    account: Callable[[], object]
+    account: Callable[[], Awaitable[str]]
     opened: list[Staging]
 
     async def submit(self, wanted: Replacement) -> JobView:
@@ -91,7 +93,7 @@ class Home:
         opened: list[Staging] = []
 
         def staging() -> Staging:
-            async def find(id: str) -> object:
+            async def find(id: str) -> Record | None:
                 return await ledger.find(await account(), id)
 
             if not opened:
@@ -390,3 +392,146 @@ async def test_a_repeated_request_has_links_that_were_just_made(home: Home) -> N
     assert len(posts) == 2
     assert str(home.bodies[0]["video"]).endswith("?signature=3")
     assert len(home.sandbox.charges) == 1
+
+
+async def completed(server: Server, home: Home) -> str:
+    """The id of a job that is completed, which was started with links."""
+    links = {"video": home.sandbox.source_video_url, "character_image": home.sandbox.image_url}
+    view = await server.submit(Replacement.model_validate(links | {"seed": 1}))
+    await anyio.sleep(90)
+    assert (await server.jobs.check(view.id)).status is JobStatus.COMPLETED
+    return view.id
+
+
+def chain(home: Home, id: str, fragment: str = "") -> Replacement:
+    return home.wanted(
+        video=f"wan://jobs/{id}/video{fragment}", character_image=home.sandbox.image_url
+    )
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+async def test_a_chain_sends_the_living_link_of_a_video_that_is_not_saved_here(
+    home: Home, delivers: bool
+) -> None:
+    """Over HTTP, and without any storage: the link is public, and nothing is uploaded."""
+    async with home.server(delivers=delivers, files=delivers) as server:
+        id = await completed(server, home)
+        link = (await server.jobs.check(id)).job.video_url  # type: ignore[union-attr]
+        view = await server.submit(chain(home, id))
+        again = await server.submit(chain(home, id))
+
+    assert home.bodies[1]["video"] == link
+    assert view.record is not None
+    assert view.record.arguments["video"] == f"wan://jobs/{id}/video"
+    assert view.record.arguments["sent_video"] == str(link).partition("?")[0]
+    assert again.joined
+    assert home.bucket.objects == {}
+    assert len(home.sandbox.charges) == 2
+
+
+async def test_a_chain_sends_the_saved_video_even_when_its_link_has_expired(home: Home) -> None:
+    """It is uploaded like a file of this computer, and may begin anywhere."""
+    home.bucket.go_on.set()
+    saved = "file:///data/films/job.mp4"
+    home.disk.write(saved, b"the video of the job")
+    async with home.server() as server:
+        id = await completed(server, home)
+        record = await server.ledger.find(await server.account(), id)
+        assert record is not None
+        await server.ledger.coordination.saved(
+            record.submission_id, "/data/films/job.mp4", "ab" * 32, MB
+        )
+        await anyio.sleep(2 * 86_400)
+        await server.submit(chain(home, id, "#t=2"))
+
+    link = home.bucket.link_of(await home.content(saved))
+    assert str(home.bodies[1]["video"]).startswith(link)
+    assert home.preparation.asked == [("video", "#t=2", 5)]
+
+
+async def test_the_submission_id_of_a_job_means_the_same_job(home: Home) -> None:
+    """A caller may still have the id of its first answer."""
+    async with home.server() as server:
+        id = await completed(server, home)
+        record = await server.ledger.find(await server.account(), id)
+        assert record is not None
+        located = await server.jobs.located(chain(home, record.submission_id, "#t=0,3"))
+
+    assert located.video == f"wan://jobs/{id}/video#t=0,3"
+
+
+async def refusal(server: Server, wanted: Replacement) -> WanError:
+    with pytest.raises(Refused) as refused:
+        await server.submit(wanted)
+    assert refused.value.charged == "no"
+    return refused.value
+
+
+async def test_a_chain_of_a_job_without_a_video_is_refused_with_the_call_to_make(
+    home: Home,
+) -> None:
+    """Running, unknown to the ledger, of an expired link, and a part that nothing here can cut."""
+    async with home.server(delivers=False) as server:
+        links = {"video": home.sandbox.source_video_url, "character_image": home.sandbox.image_url}
+        running = await server.submit(Replacement.model_validate(links | {"seed": 2}))
+        going = await refusal(server, chain(home, running.id))
+        missing = await refusal(server, chain(home, "job_of_nobody"))
+        id = await completed(server, home)
+        part = await refusal(server, chain(home, id, "#t=2"))
+        await anyio.sleep(2 * 86_400)
+        expired = await refusal(server, chain(home, id))
+        recent = await server.jobs.recent(None, 10)
+
+    assert f'wait_for_job with job_id "{running.id}"' in going.next_step
+    assert isinstance(missing, NotFound)
+    assert 'get_job_status with job_id "job_of_nobody"' in missing.next_step
+    assert "from its first second" in part.what
+    assert "has expired" in expired.what
+    assert all(isinstance(each, NoVideo) for each in (going, part, expired))
+    assert len(recent) == len(home.sandbox.charges) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (State.FAILED, "failed"),
+        (State.LOST, "no longer known"),
+        (State.REFUSED, "turned down"),
+        (State.NOT_SENT, "never started"),
+        (State.UNKNOWN, "not known"),
+        (State.SENDING, "has not ended"),
+    ],
+)
+async def test_a_chain_of_a_job_that_ended_without_a_video_says_so(
+    home: Home, state: State, says: str
+) -> None:
+    """A sentence for each end, and nothing is read or sent."""
+
+    async def find(id: str) -> Record:
+        return Record(
+            submission_id="sub_1", account="me", state=state, created_at=home.time.wall(), owner=""
+        )
+
+    sources = Sources(None, find, home.time.clock(), delivers=False)
+
+    with pytest.raises(NoVideo, match=says):
+        await sources.located(chain(home, "sub_1"))
+
+
+async def test_a_file_without_a_way_to_pixeldojo_is_refused_before_it_is_read(home: Home) -> None:
+    """The recipe names three ways, and no request is claimed."""
+    async with home.server(delivers=False) as server:
+        refused = await refusal(server, home.wanted())
+        recent = await server.jobs.recent(None, 10)
+
+    assert "Three ways" in refused.next_step
+    assert home.disk.read == []
+    assert recent == []
+
+
+async def test_a_request_with_links_opens_nothing_for_files(home: Home) -> None:
+    """Whoever has no files pays nothing for them: no import, no memory, no folder."""
+    async with home.server() as server:
+        await completed(server, home)
+
+    assert server.opened == []

@@ -3,9 +3,11 @@
 import hashlib
 import io
 import os
+import re
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,6 +17,7 @@ from tests.storage.test_uploads import LARGE, PATIENT, SMALL, content, refusal, 
 from tests.storage.wire import always_answering
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent
+from wan_mcp.storage import object_store
 from wan_mcp.storage.object_store import ObjectStore
 from wan_mcp.storage.unavailable import Reason, Unavailable
 from wan_mcp.storage.uploads import Uploads
@@ -307,3 +310,11 @@ async def test_object_of_another_name_can_be_put_listed_and_deleted(s3: S3) -> N
     await one.delete("videos/ü b.mp4")
     assert await one.head("videos/ü b.mp4") is None
     assert s3.objects() == {}
+
+
+def test_no_asynchronous_call_of_obstore_is_used() -> None:
+    """They abort the process when it ends soon after one, as `wan-mcp check` does (observed)."""
+    folder = Path(object_store.__file__).parent
+    names = re.findall(r"\w+_async\b", "".join(each.read_text() for each in folder.glob("*.py")))
+
+    assert names == []

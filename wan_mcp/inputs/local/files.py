@@ -3,7 +3,8 @@
 import errno
 import io
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,13 +67,20 @@ class LocalFiles:
         folders: the folders that the operator allows.
         max_bytes: how large a file may be.
         tasks: where a file is read on when a call cannot wait for it.
+        now_ns: the time in nanoseconds since 1970, by which files are dated.
     """
 
-    def __init__(self, folders: InputFolders, max_bytes: int, tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        folders: InputFolders,
+        max_bytes: int,
+        tasks: TaskGroup,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._folders = folders
         self._max_bytes = max_bytes
         self._roots: tuple[Path, ...] = ()
-        self._hashes = Hashes(tasks)
+        self._hashes = Hashes(tasks, now_ns)
 
     async def locate(
         self,

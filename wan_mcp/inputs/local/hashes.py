@@ -1,7 +1,6 @@
 """SHA-256 hashes of open files: each file is read once, in a thread, and its hash is remembered."""
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,7 +56,7 @@ class Hashes:
         now_ns: the time in nanoseconds since 1970, by which files are dated.
     """
 
-    def __init__(self, tasks: TaskGroup, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, tasks: TaskGroup, now_ns: Callable[[], int]) -> None:
         self._tasks = tasks
         self._now_ns = now_ns
         self._limiter = anyio.Semaphore(MAX_AT_ONCE)

@@ -99,10 +99,22 @@ class OpenFile(FileIO):
         self.identity = Identity.of(os.fstat(descriptor))
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """As FileIO does; raises Changed if what was read may not be what was there before."""
+        """As FileIO does; like the two below, it raises Changed if the file was changed."""
         read = super().readinto(buffer)
         self.check_unchanged()
         return read
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As FileIO does."""
+        found = super().read(size)
+        self.check_unchanged()
+        return found
+
+    def readall(self) -> bytes:
+        """As FileIO does."""
+        found = super().readall()
+        self.check_unchanged()
+        return found
 
     def check_unchanged(self) -> None:
         """Raises Changed if it is not what it was when it was opened."""

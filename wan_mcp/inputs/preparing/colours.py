@@ -7,7 +7,7 @@ signal of BT.2100 in the primaries of BT.2020. For each colour of the table:
    with the system gamma of 1.2 for a screen of 1,000 cd/m2 (ITU-R BT.2100).
 2. The brightest of red, green and blue is tone-mapped by the EETF of ITU-R BT.2390, in PQ, from
    1,000 to 203 cd/m2, which is the white of SDR within HDR (ITU-R BT.2408). All three are scaled
-   alike, so that the hue stays. Below 80 cd/m2 nothing changes.
+   alike, so that the hue stays. Below 88 cd/m2 nothing changes.
 3. The primaries of BT.2020 become those of BT.709 by the matrix of ITU-R BT.2087; what lies outside
    is clipped.
 4. Light becomes the signal of SDR by the inverse of BT.1886, a gamma of 2.4.
