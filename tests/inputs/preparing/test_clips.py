@@ -64,9 +64,11 @@ def test_a_phones_clip_becomes_upright_h264_of_8_bits_without_its_location(tmp_p
     assert extras_in(source) is Extras.LOCATION
     assert LOCATION.encode() in source.read_bytes()
 
-    changes, target = prepared(source)
+    changes, target = prepared(source, start=1)
 
     clip = seen(target)
+    assert clip.flash_at == pytest.approx(1.0, abs=0.034)
+    assert abs(step_of(clip) - step_of(seen(source))) < STEP_SECONDS
     assert (clip.codec, clip.pixels, clip.size) == ("h264", "yuv420p", (108, 192))
     dark = [light < 100 for light in clip.corners]
     assert dark == [False, True, False, False]
@@ -74,7 +76,7 @@ def test_a_phones_clip_becomes_upright_h264_of_8_bits_without_its_location(tmp_p
     assert LOCATION.encode() not in target.read_bytes()
     assert b"Pomme" not in target.read_bytes()
     assert [change.split(" (")[0] for change in changes] == [
-        "cut to the 1.5 s that begin at 0 s",
+        "cut to the 1.5 s that begin at 1 s",
         "turned upright",
         "turned from HDR into SDR",
         "converted from HEVC with 10 bits to H.264",
@@ -158,6 +160,32 @@ ORIENTATIONS = {
     "mirrored": ((-1, 0, 0, 1), (192, 108), 1),
     "mirrored and turned": ((0, 1, 1, 0), (108, 192), 0),
 }
+
+
+def trimmed(path: Path, *, milliseconds: int, from_unit: int = 0) -> Path:
+    """Let the edit list of the first track, which has the pictures, show only a part of it."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12
+    data[at : at + 4] = milliseconds.to_bytes(4)
+    data[at + 4 : at + 8] = (int.from_bytes(data[at + 4 : at + 8]) + from_unit).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("milliseconds", "from_unit"), [(1500, 0), (1500, 7680)])
+def test_pictures_that_were_cut_away_do_not_leave_with_the_rest(
+    tmp_path: Path, milliseconds: int, from_unit: int
+) -> None:
+    """A phone only hides them, and its file still has them all (observed elsewhere)."""
+    source = Clip(sound=None, key_every=90).written(tmp_path / "a.mp4")
+    trimmed(source, milliseconds=milliseconds, from_unit=from_unit)
+    shown = seen(source).times
+    changes, target = prepared(source, seconds=1)
+
+    assert changes == ["freed of the pictures that were cut away from it"]
+    with av.open(target) as file:
+        assert file.streams.video[0].frames == pytest.approx(len(shown), abs=1)
+    assert seen(target).size == (192, 108)
 
 
 @pytest.mark.parametrize("name", ORIENTATIONS)

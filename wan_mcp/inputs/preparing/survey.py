@@ -47,6 +47,8 @@ _USUAL_RATES = [
 _EXACT, _ROUGH = Fraction(1, 200), Fraction(1, 50)
 """How near to a usual rate a rate is meant to be it: one gap may be known to a millisecond only."""
 _SQUARE_TOLERANCE = 0.01
+_NEVER_MISSED = 2
+"""So many pictures at the ends of a clip may be left out for no reason that matters (ours)."""
 
 
 class NoClip(Exception):
@@ -133,7 +135,7 @@ class Survey:
         """Whether the pictures have to be encoded again."""
         kept = self.is_upright and self.is_square and self.is_plain and not self.is_hdr
         timing = self.timing
-        fits = self.is_small and timing.is_constant and timing.can_be_copied and not timing.hides
+        fits = self.is_small and timing.is_constant and timing.can_be_copied
         return not (kept and fits and self.may_be_copied)
 
     def changes(self, part: Part) -> Iterator[str]:
@@ -310,8 +312,14 @@ def _timing(video: "InputContainer", stream: "VideoStream", part: Part) -> Timin
         goes_on=shown[-1].at > slack,
         can_be_copied=first.is_key and all(each.has_times for each in inside),
         starts_the_clip=part.start <= frame and first.at == min(each.at for each in visible),
-        hides=len(visible) < len(read),
+        hides=len(visible) < len(read) or _hidden_pictures(stream) > _NEVER_MISSED,
     )
+
+
+def _hidden_pictures(stream: "VideoStream") -> int:
+    """How many pictures an MP4 has that its edit list leaves out."""
+    listed = len(stream.index_entries)
+    return stream.frames - listed if listed else 0
 
 
 def _pictures(video: "InputContainer", stream: "VideoStream", end: int) -> Iterator[_Picture]:
