@@ -508,7 +508,7 @@ def test_pipe_that_nobody_writes_to_is_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The program must not wait for ever before its first word (ours)."""
-    monkeypatch.setattr("wan_mcp.settings._PIPE_SECONDS", 0.0)
+    monkeypatch.setattr("wan_mcp.storage.settings_file.PIPE_SECONDS", 0.0)
     os.mkfifo(tmp_path / ".env")
 
     assert refusal({}, tmp_path).startswith("the .env file of this folder: the file cannot be read")

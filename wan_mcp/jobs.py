@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import InvalidArguments, OutcomeUnknown, Refused
+from wan_mcp.errors import InvalidArguments, NotSent, OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, Totals, expected_price
@@ -180,16 +180,15 @@ class Jobs:
         return expected_price(named, wanted, await self._ledger.charges(account))
 
     async def located(self, wanted: Replacement, roots: Sequence[Path] = ()) -> Replacement:
-        """The same request as every other method takes it: `payments.sources.Sources.located`.
-
-        Args:
-            roots: the folders that the client declares; they count if the operator says so.
+        """The same request as every other method takes it: see `payments.sources.Sources.located`.
 
         Raises:
             Refused, NotSent: an input is a file or an earlier job, and cannot be used (yet).
         """
-        if self._staging is None or has_links_only(wanted):
+        if has_links_only(wanted):
             return wanted
+        if self._staging is None:
+            raise InvalidArguments("This server takes only links as inputs.")
         return await self._staging().sources.located(wanted, roots)
 
     async def joins(self, wanted: Replacement) -> bool:
@@ -356,7 +355,7 @@ class Jobs:
                 wanted = await self._staging().sources.readable(wanted)
             left = until - self.clock.monotonic()
             return await self._preflight(wanted, seconds=max(left, LEAST_PREFLIGHT_SECONDS))
-        except Refused:
+        except (NotSent, Refused):
             raise
         except Exception:
             # A defect in the preflight refuses nothing: inputs that it cannot check may work.

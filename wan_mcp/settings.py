@@ -10,8 +10,6 @@ import difflib
 import io
 import os
 import re
-import select
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +31,7 @@ from pydantic import (
 )
 
 from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.settings_file import content
 from wan_mcp.storage.storage_url import storage_url
 from wan_mcp.web import addresses
 
@@ -40,9 +39,6 @@ API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
 
-_MAX_FILE_BYTES = 1_048_576
-_PIPE_SECONDS = 5.0
-"""How long a program may take to write into a pipe of settings; it may ask the user first."""
 _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
@@ -369,43 +365,12 @@ def _file(path: Path, description: str) -> dict[str, str] | None:
         from dotenv import dotenv_values  # imported late, because few users have a file
 
         # -sig: Notepad writes a byte order mark, which would become part of the first name.
-        text = _content(path).decode("utf-8-sig")
+        text = content(path).decode("utf-8-sig")
         return _ours(dotenv_values(stream=io.StringIO(text), interpolate=False))
     except (OSError, UnicodeDecodeError):
         raise BadSettings(
             f"{description}: the file cannot be read (it must be UTF-8 text)"
         ) from None
-
-
-def _content(path: Path) -> bytes:
-    """What a file holds; a named pipe too, as password managers offer it (observed elsewhere).
-
-    Raises:
-        OSError: it cannot be read, is too large, or nobody writes to the pipe in time.
-    """
-    if sys.platform == "win32" or not path.is_fifo():
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    else:
-        content = _from_pipe(path)
-    if len(content) > _MAX_FILE_BYTES:
-        raise OSError("too large for a file of settings")
-    return content
-
-
-def _from_pipe(path: Path) -> bytes:
-    pipe = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # else it waits for a writer
-    content = b""
-    try:
-        while len(content) <= _MAX_FILE_BYTES:
-            if not select.select([pipe], [], [], _PIPE_SECONDS)[0]:
-                raise TimeoutError("nobody writes to the pipe")
-            if not (block := os.read(pipe, 65_536)):
-                break
-            content += block
-    finally:
-        os.close(pipe)
-    return content
 
 
 def _unknown(name: str) -> str:

@@ -54,8 +54,8 @@ class InputProgress:
     """How far the inputs of a request are that is not sent yet. Nothing is charged before it is.
 
     Attributes:
-        sent: how many bytes are uploaded.
-        size: how many there are in all; 0 while that is not known.
+        sent: how many bytes are uploaded, or how many per cent of an input are prepared.
+        size: how many bytes there are in all.
     """
 
     phase: Phase
@@ -68,7 +68,7 @@ class InputProgress:
             case Phase.UPLOADING:
                 doing = f"uploading, {self.sent // 10**6} of {megabytes(self.size)}"
             case Phase.PREPARING:
-                doing = "preparing the inputs"
+                doing = f"preparing the inputs, {self.sent} %"
             case Phase.ELSEWHERE:
                 doing = "another server of yours is uploading the inputs"
         return f"{doing}, nothing charged yet"

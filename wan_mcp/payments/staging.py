@@ -171,7 +171,12 @@ class Staging:
         for source in sources:
             if source.content is not None:
                 prepared[source.role.name] = await self._prepare(
-                    source.content, source.role, source.fragment, wanted.seconds, self._folder
+                    source.content,
+                    source.role,
+                    source.fragment,
+                    wanted.seconds,
+                    self._folder,
+                    partial(_report_share, report),
                 )
         return sources
 
@@ -215,6 +220,10 @@ def _discard(prepared: Iterable[Prepared]) -> None:
         each.discard()
 
 
+def _report_share(report: Report, share: float) -> None:
+    report(InputProgress(Phase.PREPARING, int(share * 100)))
+
+
 def _report_part(report: Report, before: InputProgress, sent: int) -> None:
     report(replace(before, sent=min(before.sent + sent, before.size)))
 
@@ -236,7 +245,8 @@ def as_not_sent() -> Iterator[None]:
         ) from refusal
     except OSError as error:
         raise NotSent(
-            f"An input could not be read or prepared on this computer: {error.strerror}.",
+            f"An input could not be read or prepared on this computer: "
+            f"{error.strerror or type(error).__name__}.",
             next_step="Nothing was charged. Call again when the file is complete, and there is "
             "room on the disk.",
         ) from error
