@@ -324,24 +324,31 @@ async def test_tunnel_that_certainly_leads_elsewhere_is_a_sentence_and_no_job(
     assert failure.retry_safe
 
 
-@pytest.mark.parametrize("exists", [True, False])
-async def test_name_that_nobody_knows_refuses_and_a_failed_lookup_does_not(
-    exists: bool, requests: Requests, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("known", "refuses"),
+    [
+        ({"pixeldojo.ai": "192.0.2.1"}, True),  # the name of a quick tunnel is gone with the tunnel
+        ({}, False),  # offline, no name is known
+        ({"gone.example.com": "192.168.0.9"}, False),  # what a home network says of its own server
+    ],
+)
+async def test_only_a_name_that_nobody_knows_refuses(
+    known: dict[str, str], refuses: bool, requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name of a quick tunnel is gone with the tunnel; offline, no name is known (assumed)."""
+    """What this computer sees of a name may differ from what PixelDojo sees (assumed)."""
 
     async def lookup(host: str, port: int) -> list[str]:
-        if host == "pixeldojo.ai" and not exists:
-            return ["192.0.2.1"]
-        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [known[host]]
 
     monkeypatch.setattr("wan_mcp.web.fetch._system_resolver", lookup)
     async with requests.server("https://gone.example.com") as lending:
         linking = lending.link(VIDEO, "sub_1", "video", unheard)
-        if exists:
-            assert (await linking).startswith("https://gone.example.com/")
-        else:
+        if refuses:
             assert "its host name does not exist" in (await not_sent(linking)).what
+        else:
+            assert (await linking).startswith("https://gone.example.com/")
 
 
 @pytest.mark.parametrize(

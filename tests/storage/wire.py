@@ -31,7 +31,7 @@ class Wire:
         self._for_each = breaks_each_after
         self._falls_silent = falls_silent
         self._speed = bytes_per_second
-        self._narrow = asyncio.Lock()
+        self._free_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self.breaks = 0
 
@@ -91,8 +91,9 @@ class Wire:
                 self._left = None
                 return
             if self._speed:
-                async with self._narrow:
-                    await asyncio.sleep(len(block) / self._speed)
+                now = asyncio.get_running_loop().time()
+                self._free_at = max(self._free_at, now) + len(block) / self._speed
+                await asyncio.sleep(self._free_at - now)
             requests.write(block)
             await requests.drain()
 

@@ -122,7 +122,7 @@ class Lending:
             ) from None
         except OSError as error:
             raise NotSent(
-                f"The file for {name} could not be copied into wan-mcp's data folder: "
+                f"The file for {name} could not be read, or not copied into the data folder: "
                 f"{_reason(error)}.",
                 next_step="Ask the user to look at the file and at the space on that disk, then "
                 "repeat the same call.",
@@ -182,12 +182,12 @@ class Lending:
         return self._known_key
 
     async def _sweep(self) -> None:
-        for submission_id in await anyio.to_thread.run_sync(self._files.requests):
-            try:
+        try:
+            for submission_id in await anyio.to_thread.run_sync(self._files.requests):
                 if not await self._is_live(submission_id):
                     await self.release(submission_id)
-            except WanError as error:
-                logger.info("no lent file was deleted: %s", error.what)
+        except (OSError, WanError) as error:  # it must not end the tasks in which payments run
+            logger.info("lent files are kept for now: %s", type(error).__name__)
 
 
 async def _first_byte(link: str, *, loopback: bool) -> Answer | Unreachable:

@@ -286,8 +286,9 @@ def test_file_systems_of_other_computers_are_known(
     kind: str, is_remote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FUSE alone means nothing: disks of Windows and encrypted folders use it, too (documented)."""
-    monkeypatch.setattr(system, "MOUNTS", tmp_path / "mountinfo")
-    system.MOUNTS.write_text(f"1 0 8:1 / / rw - {kind} x rw\n")
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 0 8:1 / / rw - {kind} x rw\n")
+    monkeypatch.setattr(system, "MOUNTS", mounts)
 
     assert system.is_on_network(Path("/a")) is is_remote
 
@@ -331,7 +332,7 @@ def swap_at_the_last_moment(
     monkeypatch: pytest.MonkeyPatch, name: str, swap: Callable[[], None]
 ) -> None:
     """Do something after a name was looked at, and just before it is opened."""
-    open_, done = os.open, []
+    open_, done = os.open, list[str]()
 
     def late(path: Any, flags: int, *args: Any, **named: Any) -> int:
         if path == name and not done:
@@ -452,6 +453,22 @@ def test_usual_folders_are_those_of_the_system_and_never_the_home_folder(
     assert str(InputFolders((), takes_roots=False)) == "no folder at all"
 
 
+def test_a_user_without_a_home_folder_has_no_usual_folders(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some containers run programs as a user whom nobody knows (observed elsewhere)."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+
+    assert input_folders(None, None).folders == ()
+    assert str(InputFolders((home.inside,))) == str(home.inside)
+    with pytest.raises(ValueError, match="knows no home folder"):
+        reference("~/a.mp4")
+
+
 async def test_videos_that_this_project_saved_are_inputs_although_its_folder_is_hidden(
     home: Home,
 ) -> None:
@@ -564,11 +581,11 @@ async def test_only_a_few_files_are_open_to_be_read(
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
-    "replaced": lambda path: (path.rename(path.with_name("old")), path.write_bytes(MP4)),
-    "longer": lambda path: path.write_bytes(MP4 + b"x"),
-    "removed": lambda path: path.unlink(),
-    "made-a-link": lambda path: (path.rename(path.with_name("b")), path.symlink_to("b")),
-    "made-a-folder": lambda path: (path.unlink(), path.mkdir()),
+    "replaced": lambda path: path.write_bytes(MP4),
+    "made-a-link": lambda path: path.symlink_to("old"),
+    "made-a-folder": lambda path: path.mkdir(),
+    "made-a-pipe": lambda path: os.mkfifo(path),
+    "removed": lambda path: None,
 }
 
 
@@ -582,6 +599,7 @@ async def test_a_file_that_was_changed_is_not_opened_again(
     content = files.content(await files.locate(path.as_uri(), VIDEO))
     with content.open() as opened:
         assert opened.read() == MP4
+    path.rename(path.with_name("old"))
     CHANGES[change](path)
 
     with pytest.raises(OSError):  # noqa: PT011

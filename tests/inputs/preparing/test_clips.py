@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from wan_mcp.inputs.preparing.extras import Extras, extras_of
 from wan_mcp.inputs.preparing.preparer import Preparer
 from wan_mcp.inputs.preparing.survey import NoClip
 
-pytest.importorskip("av")
+av: Any = pytest.importorskip("av")
 
 STEP_SECONDS = 0.03
 """How far the beep may move against the flash: one packet of AAC is 21 ms long."""
@@ -192,13 +193,27 @@ def test_a_shape_that_not_every_reader_takes_is_changed(
     assert (seen(target).size, seen(target).pixels) == (size, "yuv420p")
 
 
-def test_a_fast_clip_keeps_at_most_60_pictures_a_second(tmp_path: Path) -> None:
-    """When it is encoded anyway (ours)."""
-    source = Clip(rate=Fraction(240), codec="mpeg4", sound=None).written(tmp_path / "a.mp4")
-    changes, target = prepared(source)
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (Fraction(240), Fraction(30)),
+        (Fraction(60000, 1001), Fraction(30000, 1001)),
+        (Fraction(50), Fraction(50)),
+        (Fraction(24000, 1001), Fraction(24000, 1001)),
+        (Fraction(24), Fraction(24)),
+        (Fraction(17), Fraction(17)),
+    ],
+)
+def test_a_clip_that_is_encoded_keeps_its_rate_or_the_half_of_it(
+    tmp_path: Path, rate: Fraction, expected: Fraction
+) -> None:
+    """The fastest result has 30 frames per second (documented)."""
+    clip = Clip(rate=rate, codec="mpeg4", sound=None, size=(64, 64), frames=int(rate))
+    changes, target = prepared(clip.written(tmp_path / "a.mp4"), seconds=1)
 
+    with av.open(target) as file:
+        assert file.streams.video[0].average_rate == expected
     assert changes == ["converted from MPEG-4 to H.264"]
-    assert seen(target).gaps == {16.7}
 
 
 def test_a_matroska_of_h264_is_only_put_into_an_mp4(tmp_path: Path) -> None:

@@ -62,13 +62,14 @@ def usual_folders() -> list[Path]:
     On Linux a user without such a folder may have named the home folder itself in its place
     (documented): that would allow far more than pictures, so it does not count.
     """
+    if (home := _home()) is None:
+        return []
     named = (
         platformdirs.user_desktop_path(),
         platformdirs.user_downloads_path(),
         platformdirs.user_videos_path(),
         platformdirs.user_pictures_path(),
     )
-    home = Path.home()
     return [folder for folder in named if folder.is_absolute() and not home.is_relative_to(folder)]
 
 
@@ -144,9 +145,16 @@ def _is_hidden(name: str) -> bool:
     return name.lstrip("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")[:1] == "."
 
 
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user whom the system does not know, as in some containers
+        return None
+
+
 def _shown(folder: Path) -> str:
     """A folder as people write it."""
-    home = Path.home()
-    if folder != home and folder.is_relative_to(home):
+    home = _home()
+    if home is not None and folder != home and folder.is_relative_to(home):
         return f"~{os.sep}{folder.relative_to(home)}"
     return os.fsencode(folder).decode(errors="replace")

@@ -87,7 +87,7 @@ class Hashes:
 
     def _started(self, file: OpenFile) -> _Reading:
         finished = [each for each, reading in self._readings.items() if reading.done.is_set()]
-        for identity in finished[: len(self._readings) + 1 - MAX_UNFINISHED]:
+        for identity in finished[: max(0, len(self._readings) + 1 - MAX_UNFINISHED)]:
             del self._readings[identity]
         if len(self._readings) >= MAX_UNFINISHED:
             file.close()

@@ -241,10 +241,13 @@ else:
     _HAS_O_PATH = hasattr(os, "O_PATH")
     _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     _FOLDER |= getattr(os, "O_PATH", os.O_RDONLY)
+    _START = _FOLDER
+    if sys.platform == "darwin":  # which refuses a link in any part of a path, and not both flags
+        _START = _FOLDER & ~os.O_NOFOLLOW | os.O_NOFOLLOW_ANY
 
     def _open(place: Place) -> OpenFile | Path:
         start = Path("/") if _HAS_O_PATH else place.folder
-        at = os.open(start, _FOLDER)
+        at = os.open(start, _START)
         try:
             for name in place.folder.relative_to(start).parts:
                 at = _entered(name, at)

@@ -5,6 +5,7 @@ says what has to be changed. `{"work": seconds}` goes on for about so long. So t
 one answer is a limit for one portion, and the progress is known.
 """
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ class Preparer:
         part = Part(question["start"], question["end"], question["seconds"])
         video = self._open.enter_context(opened(file))
         seen = survey(video, part)
+        gc.collect()  # a circle keeps the picture that was looked at
         return {"extras": extras, "changes": self._clip(video, seen, part, extras, target)}
 
     def _picture(self, file: BinaryIO, extras: Extras, target: Path) -> list[str]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 MAX_SIDE_PIXELS = 1_920
 """The longest side of what is sent: the largest result has 720 lines (ours)."""
-MAX_RATE = 60
-"""Frames per second of what is encoded: the fastest result has 30 (ours)."""
+ENOUGH_RATE = Fraction(2997, 100)
+"""Frames per second: the fastest result has 30 (documented). What is encoded has every second
+picture, or fourth, if that leaves so many (ours)."""
 REORDER_SECONDS = 1.0
 """How far a picture may stand from its place in time: encoders move it by some frames (ours)."""
 PIXEL_FORMAT = "yuv420p"
@@ -32,7 +33,16 @@ _FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegt
 """Some other formats of FFmpeg are lists of files and addresses, which it would open."""
 _USUAL_RATES = [
     Fraction(*rate)
-    for rate in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001))
+    for rate in (
+        (24000, 1001),
+        (24, 1),
+        (25, 1),
+        (30000, 1001),
+        (30, 1),
+        (50, 1),
+        (60000, 1001),
+        (60, 1),
+    )
 ]
 _EXACT, _ROUGH = Fraction(1, 200), Fraction(1, 50)
 """How near to a usual rate a rate is meant to be it: one gap may be known to a millisecond only."""
@@ -355,7 +365,7 @@ def _rate(times: Sequence[int], unit: Fraction, average: Fraction) -> Fraction:
     """Frames per second: of a constant rate the mean, otherwise of the usual gap."""
     gaps = [b - a for a, b in pairwise(times) if b > a]
     if not gaps:
-        return min(average or Fraction(30), Fraction(MAX_RATE))
+        return average or Fraction(30)
     is_constant = _is_constant(times)
     gap = Fraction(sum(gaps), len(gaps)) if is_constant else Fraction(median(gaps))
     rate = 1 / (gap * unit)
@@ -364,6 +374,6 @@ def _rate(times: Sequence[int], unit: Fraction, average: Fraction) -> Fraction:
     usual = min(_USUAL_RATES, key=lambda each: abs(each - rate))
     is_usual = abs(usual / rate - 1) < (_EXACT if is_constant else _ROUGH)
     rate = usual if is_usual else rate.limit_denominator(1001)
-    while rate > MAX_RATE:
+    while rate / 2 >= ENOUGH_RATE:
         rate /= 2
     return rate
