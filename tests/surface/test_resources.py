@@ -5,7 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,13 +24,17 @@ from mcp.types import (
 )
 
 from tests.connected import Host, connected, host_of
+from tests.surface.scenarios import DONE, of_job
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.app import App
 from wan_mcp.errors import Code, NotFound
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.status import JobView
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.sandbox.http import faults
 from wan_mcp.surface import subscriptions
-from wan_mcp.videos.job_files import Blob
+from wan_mcp.surface.video_views import VideoViews
+from wan_mcp.videos.job_files import Blob, JobFiles
 
 pytestmark = pytest.mark.anyio
 
@@ -470,6 +474,36 @@ async def test_a_saved_video_can_be_too_large_or_gone(
     assert (large.code, gone.code) == (-32602, -32602)
     assert "larger" in large.message
     assert "no longer" in gone.message
+
+
+async def test_source_of_a_chain_is_the_saved_video_of_the_first_job(local_host: Host) -> None:
+    """A part of it would play at other seconds than the result, so none is shown (ours)."""
+    first = await local_host.start()
+    await local_host.call("wait_for_job", job_id=first, timeout_seconds=900)
+    video = f"wan://jobs/{first}/video"
+    whole = await local_host.start(video=video)
+    part = await local_host.start(video=f"{video}#t=0,3")
+    shown = (await local_host.client.read_resource(f"wan://jobs/{whole}/source")).contents
+    saved = (await local_host.client.read_resource(video)).contents
+    refused = await refusal(local_host, f"wan://jobs/{part}/source")
+
+    assert [each.model_dump(exclude={"uri"}) for each in shown] == [
+        each.model_dump(exclude={"uri"}) for each in saved
+    ]
+    assert "a part of a video, of this computer: it is not sent" in refused.message
+
+
+async def test_source_that_is_a_file_is_not_read_again() -> None:
+    """It was read for the job that its user asked for, and for nothing else (ours)."""
+    job = of_job(DONE, arguments={"video": "file:///home/ana/dance.mov"})
+
+    class KnownJobs:
+        async def known(self, id: str) -> JobView:
+            return job
+
+    views = VideoViews(cast(Jobs, KnownJobs()), cast(JobFiles, None))
+    with pytest.raises(NotFound, match="it is not sent"):
+        await views.source_video("job_1")
 
 
 async def test_without_the_extra_the_refusal_names_it(

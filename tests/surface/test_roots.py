@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 from mcp.types import ListRootsResult, Root
+from pydantic import FileUrl
 
 from wan_mcp.errors import Code, Refused
 from wan_mcp.jobs import Jobs
@@ -18,7 +19,10 @@ pytestmark = pytest.mark.anyio
 
 FILE = "/home/ana/project/clip.mp4"
 IMAGE = "https://a.example/i.png"
-DECLARED = [Root(uri="file:///home/ana/project"), Root(uri="file:///home/ana/My%20clips")]
+DECLARED = [
+    Root(uri=FileUrl("file:///home/ana/project")),
+    Root(uri=FileUrl("file:///home/ana/My%20clips")),
+]
 
 
 class Seen:
