@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import anyio
 
-from wan_mcp.errors import InvalidArguments, NotSent
+from wan_mcp.errors import InvalidArguments
 from wan_mcp.inputs.local.references import Fragment
 from wan_mcp.inputs.preparing.prepare import Prepared
 from wan_mcp.inputs.verdict import Role
@@ -150,14 +150,3 @@ class Bucket:
             file.read()
         report(content.size)
         self.objects[content.sha256] = self.objects.get(content.sha256, 0) + 1
-
-
-def failures() -> dict[str, Exception]:
-    """What may go wrong while inputs are made available."""
-    return {
-        "no permission": NotSent("The credentials are not allowed.", transient=False),
-        "slow": NotSent("The storage was too slow."),
-        "disk full": OSError(28, "No space left on device"),
-        "defect": RuntimeError("a defect"),
-        "no such codec": ValueError("nobody expects it"),
-    }
