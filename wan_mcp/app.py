@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.record import Record
     from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.places import Chosen
-    from wan_mcp.ledger.threaded import ThreadedLedger
+    from wan_mcp.ledger.threaded.ledger import ThreadedLedger
     from wan_mcp.models import InputReport, Replacement
     from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
