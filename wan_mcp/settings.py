@@ -30,7 +30,14 @@ from pydantic import (
     field_validator,
 )
 
-from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.data_folder import (
+    DataPlaces,
+    data_places,
+    expanded,
+    expanded_list,
+    home_folder,
+    listed_folders,
+)
 from wan_mcp.storage.settings_file import content
 from wan_mcp.storage.storage_url import storage_url
 from wan_mcp.web import addresses
@@ -78,17 +85,7 @@ Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
-def _folders(value: object) -> tuple[str, ...]:
-    named = tuple(filter(None, str(value).split(os.pathsep)))
-    if not all(each == "roots" or Path(each).is_absolute() for each in named):
-        raise ValueError(
-            f"must be full paths or start with ~/, with {os.pathsep} between them (the word roots "
-            "stands for the folders that the client declares)"
-        )
-    return named
-
-
-Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
+Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
 
 
 class BadSettings(Exception):
@@ -181,9 +178,7 @@ class Settings(BaseModel):
         for name in _FOLDERS & given.keys():
             given[name] = str(expanded(given[name], home_folder(environment)))
         if named := given.get("WAN_MCP_INPUT_DIRS"):
-            home, folders = home_folder(environment), map(str.strip, named.split(os.pathsep))
-            each = (str(expanded(folder, home)) for folder in folders if folder)
-            given["WAN_MCP_INPUT_DIRS"] = os.pathsep.join(each)
+            given["WAN_MCP_INPUT_DIRS"] = expanded_list(named, home_folder(environment))
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:
