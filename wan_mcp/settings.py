@@ -8,7 +8,6 @@ environment has the key, or if WAN_MCP_ENV_FILE names another file.
 
 import difflib
 import io
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
