@@ -62,12 +62,8 @@ def build_server(
     log_to_stderr(settings.log_level)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
-    calls = Calls(
-        settings.confirm_above,
-        local,
-        settings.wants("poster", local=local),
-        takes_roots="roots" in (settings.input_dirs or ()),
-    )
+    poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
+    calls = Calls(settings.confirm_above, local, poster, takes_roots=roots)
     subscriptions = Subscriptions(calls)
 
     def start(tasks: TaskGroup) -> App:
