@@ -3,7 +3,8 @@
 import errno
 import io
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from wan_mcp.inputs.local.opening import (
     opened,
     opened_again,
 )
-from wan_mcp.inputs.local.references import FileReference, reference
+from wan_mcp.inputs.local.references import FileReference, Fragment, reference
 from wan_mcp.inputs.verdict import Role, UnusableInput
 from wan_mcp.storage.delivery import Content
 
@@ -66,12 +67,20 @@ class LocalFiles:
         folders: the folders that the operator allows.
         max_bytes: how large a file may be.
         tasks: where a file is read on when a call cannot wait for it.
+        now_ns: the time in nanoseconds since 1970, by which files are dated.
     """
 
-    def __init__(self, folders: InputFolders, max_bytes: int, tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        folders: InputFolders,
+        max_bytes: int,
+        tasks: TaskGroup,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._folders = folders
         self._max_bytes = max_bytes
-        self._hashes = Hashes(tasks)
+        self._roots: tuple[Path, ...] = ()
+        self._hashes = Hashes(tasks, now_ns)
 
     async def locate(
         self,
@@ -86,7 +95,8 @@ class LocalFiles:
         Args:
             uri: as `references.reference` takes it.
             role: what it is to be used for: `verdict.VIDEO` or `verdict.IMAGE`.
-            roots: the folders that the client declares; they count if the operator says so.
+            roots: the folders that the client declares; they count if the operator says so, also
+                for later calls without any.
             seconds: how long to wait until it has been read.
 
         Raises:
@@ -121,9 +131,11 @@ class LocalFiles:
         found = reference(uri)
         if not isinstance(found, FileReference):
             raise InvalidArguments(f"{role.name} names no file of this computer.")
-        folders = self._folders.folders
-        if self._folders.takes_roots:
-            folders += tuple(roots)
+        if role.media_type is not MediaType.VIDEO and found.fragment != Fragment():
+            raise InvalidArguments(f"{role.name} has a fragment of time, as only a video can have.")
+        if roots:
+            self._roots = tuple(roots)
+        folders = self._folders.folders + (self._roots if self._folders.takes_roots else ())
         path = Path(found.path)
         return await anyio.to_thread.run_sync(partial(self._opened, path, folders, role))
 

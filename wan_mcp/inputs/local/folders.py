@@ -46,13 +46,14 @@ def input_folders(given: Sequence[str] | None, own: Path | None) -> InputFolders
     """The folders of a setting.
 
     Args:
-        given: full paths, and perhaps the word `roots`; None for the usual folders.
+        given: full paths, and perhaps the word `roots`; the usual folders, if no path is given.
         own: where this project saves its videos, which is always allowed; None for nowhere.
     """
-    folders = usual_folders() if given is None else [Path(f) for f in given if f != ROOTS]
+    named = given or ()
+    folders = [Path(each) for each in named if each != ROOTS] or usual_folders()
     if own is not None:
         folders.append(own)
-    return InputFolders(tuple(dict.fromkeys(folders)), ROOTS in (given or ()))
+    return InputFolders(tuple(dict.fromkeys(folders)), ROOTS in named)
 
 
 def usual_folders() -> list[Path]:
@@ -61,13 +62,14 @@ def usual_folders() -> list[Path]:
     On Linux a user without such a folder may have named the home folder itself in its place
     (documented): that would allow far more than pictures, so it does not count.
     """
+    if (home := _home()) is None:
+        return []
     named = (
         platformdirs.user_desktop_path(),
         platformdirs.user_downloads_path(),
         platformdirs.user_videos_path(),
         platformdirs.user_pictures_path(),
     )
-    home = Path.home()
     return [folder for folder in named if folder.is_absolute() and not home.is_relative_to(folder)]
 
 
@@ -143,9 +145,16 @@ def _is_hidden(name: str) -> bool:
     return name.lstrip("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")[:1] == "."
 
 
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user whom the system does not know, as in some containers
+        return None
+
+
 def _shown(folder: Path) -> str:
     """A folder as people write it."""
-    home = Path.home()
-    if folder != home and folder.is_relative_to(home):
+    home = _home()
+    if home is not None and folder != home and folder.is_relative_to(home):
         return f"~{os.sep}{folder.relative_to(home)}"
     return os.fsencode(folder).decode(errors="replace")

@@ -1,7 +1,6 @@
 """SHA-256 hashes of open files: each file is read once, in a thread, and its hash is remembered."""
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,7 +56,7 @@ class Hashes:
         now_ns: the time in nanoseconds since 1970, by which files are dated.
     """
 
-    def __init__(self, tasks: TaskGroup, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, tasks: TaskGroup, now_ns: Callable[[], int]) -> None:
         self._tasks = tasks
         self._now_ns = now_ns
         self._limiter = anyio.Semaphore(MAX_AT_ONCE)
@@ -88,7 +87,7 @@ class Hashes:
 
     def _started(self, file: OpenFile) -> _Reading:
         finished = [each for each, reading in self._readings.items() if reading.done.is_set()]
-        for identity in finished[: len(self._readings) + 1 - MAX_UNFINISHED]:
+        for identity in finished[: max(0, len(self._readings) + 1 - MAX_UNFINISHED)]:
             del self._readings[identity]
         if len(self._readings) >= MAX_UNFINISHED:
             file.close()

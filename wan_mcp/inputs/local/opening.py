@@ -99,10 +99,22 @@ class OpenFile(FileIO):
         self.identity = Identity.of(os.fstat(descriptor))
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """As FileIO does; raises Changed if what was read may not be what was there before."""
+        """As FileIO does; like the two below, it raises Changed if the file was changed."""
         read = super().readinto(buffer)
         self.check_unchanged()
         return read
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As FileIO does."""
+        found = super().read(size)
+        self.check_unchanged()
+        return found
+
+    def readall(self) -> bytes:
+        """As FileIO does."""
+        found = super().readall()
+        self.check_unchanged()
+        return found
 
     def check_unchanged(self) -> None:
         """Raises Changed if it is not what it was when it was opened."""
@@ -229,10 +241,13 @@ else:
     _HAS_O_PATH = hasattr(os, "O_PATH")
     _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     _FOLDER |= getattr(os, "O_PATH", os.O_RDONLY)
+    _START = _FOLDER
+    if sys.platform == "darwin":  # which refuses a link in any part of a path, and not both flags
+        _START = _FOLDER & ~os.O_NOFOLLOW | os.O_NOFOLLOW_ANY
 
     def _open(place: Place) -> OpenFile | Path:
         start = Path("/") if _HAS_O_PATH else place.folder
-        at = os.open(start, _FOLDER)
+        at = os.open(start, _START)
         try:
             for name in place.folder.relative_to(start).parts:
                 at = _entered(name, at)

@@ -211,7 +211,10 @@ def _in_home(text: str, home: PurePath | None, windows: bool) -> PurePath:
     if windows and ":" in text:
         raise ValueError("contains a colon, which no name of a file has")
     pure = PureWindowsPath if windows else PurePosixPath
-    return pure(home or Path.home()) / text[2:].lstrip("".join(separators))
+    try:
+        return pure(home or Path.home()) / text[2:].lstrip("".join(separators))
+    except RuntimeError:
+        raise ValueError("begins with ~, and this system knows no home folder") from None
 
 
 def _quoted(text: str) -> str:

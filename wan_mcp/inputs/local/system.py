@@ -50,7 +50,7 @@ if sys.platform == "win32":
     def is_open_on_network(file: int) -> bool:
         """Whether an open file is on another computer, as far as the system tells."""
         path = true_path(file)
-        return path is None or str(path).startswith(("\\\\", "UNC\\"))
+        return path is not None and str(path).startswith(("\\\\", "UNC\\"))
 
 else:
 
