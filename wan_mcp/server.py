@@ -62,7 +62,8 @@ def build_server(
     log_to_stderr(settings.log_level)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
-    calls = _calls(settings, local=local)
+    poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
+    calls = Calls(settings.confirm_above, local, poster, takes_roots=roots)
     subscriptions = Subscriptions(calls)
 
     def start(tasks: TaskGroup) -> App:
@@ -90,12 +91,6 @@ def build_server(
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
-
-
-def _calls(settings: Settings, *, local: bool) -> Calls:
-    with_contact_sheet = settings.wants("poster", local=local)
-    takes_roots = "roots" in (settings.input_dirs or ())
-    return Calls(settings.confirm_above, local, with_contact_sheet, takes_roots)
 
 
 @asynccontextmanager
