@@ -33,8 +33,8 @@ ROOMS = {
     "videos": "clock errors inputs ledger models storage web wording",
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
     "app": "clock inputs jobs ledger payments pixeldojo polling settings storage surface videos",
-    "surface": "errors inputs jobs ledger models polling videos web wording",
-    "server": "app clock logs settings surface",
+    "surface": "errors inputs jobs ledger models polling storage videos web wording",
+    "server": "app clock logs settings storage surface",
     "transports": "front_desk",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words

@@ -144,7 +144,13 @@ class App:
 
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(base, key, agent=self._agent, limiter=limiter, transport=self._transport)
-        files = JobFiles(loopback=settings.on_loopback, clock=self._clock)
+        files = JobFiles(
+            loopback=settings.on_loopback,
+            clock=self._clock,
+            data=chosen.folder,
+            environment=settings.clouds,
+            with_contact_sheets=settings.wants("poster", local=self._local),
+        )
         jobs = Jobs(
             vendor,
             ledger,
@@ -178,7 +184,8 @@ class App:
         folder = self._settings.video_folder(data.folder, local=self._local)
         if folder is None:
             return VideoPolicy(folder="")
-        return VideoPolicy(text_of(folder), self._settings.video_limit_gb)
+        place = folder if isinstance(folder, str) else text_of(folder)
+        return VideoPolicy(place, self._settings.video_limit_gb)
 
 
 @dataclass(frozen=True)

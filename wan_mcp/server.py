@@ -13,6 +13,7 @@ from wan_mcp.app import App
 from wan_mcp.clock import Clock
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
+from wan_mcp.storage.urls import link_origin
 from wan_mcp.surface.calls import Calls
 from wan_mcp.surface.door import PlainNames, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
@@ -75,7 +76,11 @@ def build_server(
         version=own_version,
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
-        extensions=[player_app(settings.api_base), Tasks(calls), Skills()],
+        extensions=[
+            player_app(settings.api_base, _storage_origin(settings)),
+            Tasks(calls),
+            Skills(),
+        ],
         middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
         lifespan=lambda server: _lifespan(start, subscriptions),
@@ -89,6 +94,11 @@ def build_server(
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
+
+
+def _storage_origin(settings: Settings) -> str | None:
+    folder = settings.video_dir
+    return link_origin(folder, settings.clouds) if isinstance(folder, str) else None
 
 
 @asynccontextmanager

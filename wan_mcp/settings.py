@@ -26,12 +26,14 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
 )
 
 from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.urls import is_storage_url, storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -66,6 +68,11 @@ def _must_be(allowed: str) -> WrapValidator:
     return WrapValidator(read)
 
 
+def _folder_or_url(value: object) -> Path | str:
+    text = str(value)
+    return storage_url(text) if is_storage_url(text) else Path(text)
+
+
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Limit = Annotated[_Amount, _must_be("a number, 0 or more (for no limit leave it out)")]
 # Never None: a limit that a typing error could remove would not be a limit.
@@ -74,6 +81,7 @@ DayLimit = Annotated[
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
+FolderOrURL = Annotated[Path | str, BeforeValidator(_folder_or_url)]
 
 
 class BadSettings(Exception):
@@ -107,9 +115,10 @@ class Settings(BaseModel):
         confirm_above: the user is asked before a job that costs more credits; unset: never.
         preflight: check both inputs before paying; unset: over stdio only.
         archive: save finished videos; unset: over stdio, and wherever `video_dir` is set.
-        video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
+        video_dir: the folder for them, a full path, or the URL of a folder in object storage (then
+            it is text); if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
-            deleted; unset: no limit.
+            deleted; unset: no limit. Only for a folder on a disk.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
     """
 
@@ -129,7 +138,7 @@ class Settings(BaseModel):
     confirm_above: Limit | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
     preflight: Switch | None = Field(default=None, alias="WAN_MCP_PREFLIGHT")
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
-    video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
+    video_dir: FolderOrURL | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -148,7 +157,7 @@ class Settings(BaseModel):
         """
         given = {name: each.value for name, each in given_settings(environment, folder).items()}
         given.pop(ENV_FILE, None)
-        for name in _FOLDERS & given.keys():
+        for name in _FOLDERS & {name for name in given if not is_storage_url(given[name])}:
             given[name] = str(expanded(given[name], home_folder(environment)))
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
@@ -176,8 +185,8 @@ class Settings(BaseModel):
             return local or (switch == "archive" and self.video_dir is not None)
         return setting
 
-    def video_folder(self, data: Path | None, *, local: bool) -> Path | None:
-        """Where finished videos are saved; None for nowhere.
+    def video_folder(self, data: Path | None, *, local: bool) -> Path | str | None:
+        """Where finished videos are saved, a folder or the URL of one; None for nowhere.
 
         Args:
             data: the folder of all data, which the ledger has chosen.
@@ -216,14 +225,24 @@ class Settings(BaseModel):
 
     @field_validator("data_dir", "video_dir")
     @classmethod
-    def _is_absolute(cls, folder: Path | None) -> Path | None:
+    def _is_absolute(cls, folder: Path | str | None) -> Path | str | None:
         # Hosts start servers in different folders: with two ledgers a job could be paid twice.
-        if folder and not folder.is_absolute():
+        if isinstance(folder, Path) and not folder.is_absolute():
             raise ValueError(
                 "must be a full path or start with ~/ (a relative one would be another ledger in "
                 "every working folder, and a job could be paid twice)"
             )
         return folder
+
+    @field_validator("video_limit_gb")
+    @classmethod
+    def _is_for_a_disk(cls, limit: float | None, known: ValidationInfo) -> float | None:
+        if limit is not None and isinstance(known.data.get("video_dir"), str):
+            raise ValueError(
+                "holds only for a folder on a disk: leave it out, and let a rule of the bucket "
+                "delete old videos"
+            )
+        return limit
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -22,7 +22,8 @@ from mcp.types import (
 )
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
-from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
+from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement, SavedLink
+from wan_mcp.storage.urls import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
 from wan_mcp.surface.answers.text import AnyResult, text
@@ -82,7 +83,9 @@ class Call:
             raise reading
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
         view = without_unreachable_file(reading, local=self.local)
-        return self._with_notice(results.status_result(view, now=now, typical=typical))
+        saved = await self._saved_link(view)
+        result = results.status_result(view, now=now, typical=typical, saved=saved)
+        return self._with_notice(result)
 
     async def job_list(
         self, status: JobStatus | None, limit: int, after: Cursor | None = None
@@ -99,6 +102,13 @@ class Call:
         """What a job of this size costs, and the credits of the account."""
         report = await self.jobs.credits(wanted)
         return self._with_notice(credit_overview(report, self.confirm_above))
+
+    async def _saved_link(self, view: JobView) -> SavedLink | None:
+        """A link to the video of a job, if it is in object storage."""
+        place = view.record and view.record.saved_path
+        if not place or not is_storage_url(place):
+            return None
+        return await self.video_views.saved_link(place)
 
     def _with_notice(self, result: Result) -> Result:
         """The result, and what is wrong with the ledger that it was read from."""

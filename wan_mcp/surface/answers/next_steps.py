@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wan_mcp.models import Job, JobLine, JobStatus
+from wan_mcp.models import Job, JobLine, JobStatus, SavedLink
+from wan_mcp.storage.urls import is_storage_url
 from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
@@ -48,12 +49,18 @@ def about_joined(status: JobStatus, *, query_differs: bool) -> str:
     return f"{other if query_differs else ''} For another take call again with another seed."
 
 
-def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0.0) -> str:
+def next_of_job(
+    view: JobView,
+    link_seconds: int | None,
+    save_seconds: float = 0.0,
+    saved: SavedLink | None = None,
+) -> str:
     """The next call, or what to say to the user.
 
     Args:
         link_seconds: how long the link to the video stays valid; None when that is not known.
         save_seconds: how long servers will still try to save the video, after a failure.
+        saved: a link to the video in object storage; None if none was asked for.
     """
     wait = f'Call wait_for_job with job_id "{view.id}"'
     match view.status:
@@ -79,7 +86,11 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)
-    completed = _next_of_completed(view, link_seconds, save_seconds, wait)
+    place = view.record and view.record.saved_path
+    if place and is_storage_url(place):
+        completed = _next_of_stored(view.id, saved)
+    else:
+        completed = _next_of_completed(view, link_seconds, save_seconds, wait)
     return completed + _about_inspection(view)
 
 
@@ -161,6 +172,19 @@ def _next_of_completed(
     return (
         "Give the user the link now and say that the video must be saved: "
         f"it is temporary{lifetime}."
+    )
+
+
+def _next_of_stored(id: str, link: SavedLink | None) -> str:
+    """What to do about a video in object storage."""
+    again = f'get_job_status with job_id "{id}"'
+    if link is None:
+        return f"The video is in the user's storage: {again} makes a link to it."
+    if link.expires_at is None:
+        return f"Tell the user where the video is. No link to it can be made now: {link.why}"
+    return (
+        f"Give the user saved_url: it works until {link.expires_at:%Y-%m-%d %H:%M} UTC, and "
+        f"{again} makes a new one. The video stays in the user's storage."
     )
 
 

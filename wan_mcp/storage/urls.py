@@ -1,0 +1,57 @@
+"""How a folder or an object in object storage is named: `s3://bucket/prefix`."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+_SCHEMES = ("s3://", "gs://", "az://")
+_FORM = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+def is_storage_url(text: str) -> bool:
+    """Whether a text names something in object storage, rightly or wrongly: then it is no path."""
+    return text.startswith(_SCHEMES)
+
+
+def storage_url(text: str) -> str:
+    """The URL of a folder in object storage, without a slash at its end.
+
+    Raises:
+        ValueError: it has another form; the text is the end of a sentence.
+    """
+    url = text.rstrip("/")
+    if not _FORM.fullmatch(url):
+        raise ValueError(
+            "must be s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without "
+            "credentials (they go into the cloud's own variables, such as AWS_ACCESS_KEY_ID)"
+        )
+    return url
+
+
+def split_object_url(url: str) -> tuple[str, str]:
+    """The URL of the folder that an object is in, and the object's name in it."""
+    folder, _, name = url.rpartition("/")
+    return folder, name
+
+
+def link_origin(url: str, environment: Mapping[str, str]) -> str | None:
+    """Where the links to objects of a storage lead: scheme, host and port; None if not known.
+
+    It is worked out without opening the storage, from the clouds' own variables (documented).
+
+    Args:
+        environment: the variables of the process.
+    """
+    scheme, bucket = url.partition(":")[0], urlsplit(url).netloc
+    if scheme == "gs":
+        return "https://storage.googleapis.com"
+    if scheme == "az":
+        account = environment.get("AZURE_STORAGE_ACCOUNT_NAME")
+        return account and f"https://{account}.blob.core.windows.net"
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        parts = urlsplit(endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+    hosted = environment.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() == "true"
+    return f"https://{f'{bucket}.' if hosted else ''}s3.{region}.amazonaws.com"
