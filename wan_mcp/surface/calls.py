@@ -23,7 +23,7 @@ from mcp.types import (
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
 from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement, SavedLink
-from wan_mcp.storage.urls import is_storage_url
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
 from wan_mcp.surface.answers.text import AnyResult, text

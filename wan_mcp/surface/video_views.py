@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobStatus, SavedLink
-from wan_mcp.storage.urls import is_storage_url
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob, video_type
 from wan_mcp.videos.own_files import NotOurs, open_ours
 from wan_mcp.videos.paths import path_of

@@ -23,7 +23,7 @@ from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference
-from wan_mcp.storage.urls import is_storage_url
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.videos.paths import path_of
 
 LEASE_SECONDS = 30.0

@@ -21,8 +21,8 @@ from wan_mcp.ledger.history.totals import Totals, totals
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import states_of
 from wan_mcp.models import JobStatus
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.storage.unavailable import Unavailable
-from wan_mcp.storage.urls import is_storage_url
 from wan_mcp.videos.own_files import NotOurs, open_ours
 from wan_mcp.videos.paths import path_of
 

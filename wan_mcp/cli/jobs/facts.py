@@ -6,7 +6,7 @@ from typing import Any
 
 from wan_mcp.ledger.record import FREE_OF_CHARGE, Record
 from wan_mcp.ledger.status import view_of_record
-from wan_mcp.storage.urls import is_storage_url
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers.results import job_result
 from wan_mcp.videos.paths import path_of
 from wan_mcp.wording import number
@@ -62,7 +62,8 @@ def state_of_video(record: Record, now: datetime) -> str | None:
 
     Returns:
         saved: in the file that `saved_path` names, or in object storage, where nobody has looked.
-        moved: it was saved there, and is not there any more. link: only under its link. expired: only under a link whose time is over.
+        moved: it was saved in a file, and is not there any more. link: only under its link.
+        expired: only under a link whose time is over.
     """
     if record.is_forgotten:
         return "forgotten"

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 
-from wan_mcp.cli.jobs.own_ledger import OwnLedger
 from wan_mcp.cli.check.findings import for_person
+from wan_mcp.cli.jobs.own_ledger import OwnLedger
 from wan_mcp.cli.jobs.plain import exact
 from wan_mcp.cli.jobs.stored import Stored
 from wan_mcp.ledger.history import forgetting
 from wan_mcp.ledger.history.history import History, NotForgotten
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import view_of_record
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.storage.unavailable import Unavailable
-from wan_mcp.storage.urls import is_storage_url
 from wan_mcp.videos.in_storage.stored_archive import object_name, remove_upload, uploads_of
 from wan_mcp.videos.job_files import UPLOAD_FOLDER
 from wan_mcp.videos.own_files import NotOurs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wan_mcp.models import Job, JobLine, JobStatus, SavedLink
-from wan_mcp.storage.urls import is_storage_url
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def next_of_job(
         save_seconds: how long servers will still try to save the video, after a failure.
         saved: a link to the video in object storage; None if none was asked for.
     """
-    wait = f'Call wait_for_job with job_id "{view.id}"'
+    wait = _wait_for(view)
     match view.status:
         case JobStatus.SUBMITTING:
             return f"{wait}. Do not call replace_character again for it."
@@ -86,12 +86,11 @@ def next_of_job(
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)
-    place = view.record and view.record.saved_path
-    if place and is_storage_url(place):
-        completed = _next_of_stored(view.id, saved)
-    else:
-        completed = _next_of_completed(view, link_seconds, save_seconds, wait)
-    return completed + _about_inspection(view)
+    return _next_of_completed(view, link_seconds, save_seconds, saved) + _about_inspection(view)
+
+
+def _wait_for(view: JobView) -> str:
+    return f'Call wait_for_job with job_id "{view.id}"'
 
 
 def forgotten_job(view: JobView) -> str:
@@ -151,14 +150,16 @@ def _about_inspection(view: JobView) -> str:
 
 
 def _next_of_completed(
-    view: JobView, link_seconds: int | None, save_seconds: float, wait: str
+    view: JobView, link_seconds: int | None, save_seconds: float, saved: SavedLink | None
 ) -> str:
+    record = view.record
+    if record is not None and is_storage_url(record.saved_path or ""):
+        return _next_of_stored(view.id, saved)
     if view.lacks_video_url:
         return (
-            f"{wait} again in a minute. If there is still no link, ask the user to look at "
+            f"{_wait_for(view)} again in a minute. If there is still no link, ask the user to look at "
             "the job on pixeldojo.ai; a new replace_character call would be charged again."
         )
-    record = view.record
     if record is not None and record.saved_path:
         return "Tell the user where the video is; the link is temporary, the saved file stays."
     if link_seconds is not None and link_seconds <= 0:

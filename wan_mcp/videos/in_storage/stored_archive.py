@@ -84,11 +84,14 @@ class StoredArchive:
         name = object_name(job_id, video.path)
         url = f"{self._store.url}/{name}"
         await self._show(video.path, url)
+        why = None
         try:
             await anyio.to_thread.run_sync(self._store.open)  # importing obstore takes a while
             await self._upload(name, video)
         except Unavailable as exc:
-            raise _not_uploaded(f"{exc.what} {exc.next_step}") from exc
+            why = f"{exc.what} {exc.next_step}"
+        if why:  # not above: an error that follows another one repeats what the storage answered
+            raise _not_uploaded(why)
         await on_disk(_mark, video.path)
         return url
 

@@ -9,8 +9,8 @@ import anyio.to_thread
 from wan_mcp.clock import Clock
 from wan_mcp.models import SavedLink
 from wan_mcp.storage.object_store import ObjectStore
+from wan_mcp.storage.storage_url import split_object_url
 from wan_mcp.storage.unavailable import Reason, unavailable
-from wan_mcp.storage.urls import split_object_url
 
 LINK_SECONDS = 6 * 3600.0
 """How long a link lives, if its credentials do (ours)."""

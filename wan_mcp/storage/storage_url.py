@@ -1,11 +1,13 @@
-"""How a folder or an object in object storage is named: `s3://bucket/prefix`."""
+"""What the address of a storage looks like."""
 
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 _SCHEMES = ("s3://", "gs://", "az://")
-_FORM = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_STORAGE = re.compile(
+    r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+)
 
 
 def is_storage_url(text: str) -> bool:
@@ -14,13 +16,14 @@ def is_storage_url(text: str) -> bool:
 
 
 def storage_url(text: str) -> str:
-    """The URL of a folder in object storage, without a slash at its end.
+    """The address of a bucket, or of a part of it, without a slash at its end.
 
     Raises:
-        ValueError: it has another form; the text is the end of a sentence.
+        ValueError: it is none, or may contain credentials; the text ends a sentence, and does not
+            repeat the address.
     """
     url = text.rstrip("/")
-    if not _FORM.fullmatch(url):
+    if not _STORAGE.fullmatch(url):
         raise ValueError(
             "must be s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without "
             "credentials (they go into the cloud's own variables, such as AWS_ACCESS_KEY_ID)"
