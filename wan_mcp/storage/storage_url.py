@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+"""The variables that name another S3 than Amazon's; the first that is set counts (observed)."""
 _SCHEMES = ("s3://", "gs://", "az://")
 _STORAGE = re.compile(
     r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
@@ -51,8 +53,7 @@ def link_origin(url: str, environment: Mapping[str, str]) -> str | None:
     if scheme == "az":
         account = environment.get("AZURE_STORAGE_ACCOUNT_NAME")
         return account and f"https://{account}.blob.core.windows.net"
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-    if endpoint:
+    if endpoint := next(filter(None, map(environment.get, S3_ENDPOINTS)), None):
         parts = urlsplit(endpoint)
         return f"{parts.scheme}://{parts.netloc}"
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"

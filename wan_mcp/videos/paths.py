@@ -6,8 +6,8 @@ a `file:` URI (RFC 8089), whose %XX are the bytes of the path, and which every p
 full path begins with `file:`, so the two cannot be confused.
 
 Where a video is in object storage, the URL of the object stands in the same places
-(`s3://bucket/videos/job_1.mp4`, see `storage.storage_url`). No full path begins like one, and it is never
-given to these functions.
+(`s3://bucket/videos/job_1.mp4`, see `storage.storage_url`). No full path begins like one, and none
+is given to these functions.
 """
 
 import os

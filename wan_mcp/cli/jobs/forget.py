@@ -121,7 +121,9 @@ class Forgetting:
         folder, stem = self.ledger.chosen.folder, _stem(record)
         files = uploads_of(folder / UPLOAD_FOLDER, stem) if folder and stem else []
         objects = {f"{record.video_folder}/{object_name(record.job_id or '', f)}" for f in files}
-        for url in sorted(objects | {saved_path} - {None}):
+        if saved_path is not None:
+            objects.add(saved_path)
+        for url in sorted(objects):
             self.stored.delete(url)
             self._say(f"Deleted: {exact(url)}")
         for file in files:

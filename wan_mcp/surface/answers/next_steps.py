@@ -157,8 +157,8 @@ def _next_of_completed(
         return _next_of_stored(view.id, saved)
     if view.lacks_video_url:
         return (
-            f"{_wait_for(view)} again in a minute. If there is still no link, ask the user to look at "
-            "the job on pixeldojo.ai; a new replace_character call would be charged again."
+            f"{_wait_for(view)} again in a minute. If there is still no link, ask the user to look "
+            "at the job on pixeldojo.ai; a new replace_character call would be charged again."
         )
     if record is not None and record.saved_path:
         return "Tell the user where the video is; the link is temporary, the saved file stays."

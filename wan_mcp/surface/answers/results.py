@@ -121,7 +121,7 @@ def job_result(
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=left,
         saved_path=None if record is None else record.saved_path,
-        saved_url=saved and saved.url,
+        saved_url=None if saved is None else saved.url,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
         inspection=_inspection(view),

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from wan_mcp.videos.saver import SavedVideo
 
 _MARK_NAME = re.compile(rf"\.({STEM})\.uploaded")
-_TYPE_OF_SUFFIX = {suffix: media_type for media_type, suffix in SUFFIX_OF_TYPE.items()}
+_TYPE_OF_SUFFIX: dict[str, str] = {suffix: kind for kind, suffix in SUFFIX_OF_TYPE.items()}
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,6 @@ class StoredArchive:
         await self._show(video.path, url)
         why = None
         try:
-            await anyio.to_thread.run_sync(self._store.open)  # importing obstore takes a while
             await self._upload(name, video)
         except Unavailable as exc:
             why = f"{exc.what} {exc.next_step}"
@@ -122,7 +120,8 @@ class StoredArchive:
 
 
 def _not_uploaded(why: str) -> NotSaved:
-    return NotSaved(f"The video is saved on this computer and not yet in the storage. {why}")
+    saved = "The video is saved on the server's computer, and not yet in the storage."
+    return NotSaved(f"{saved} {why}", final=False)
 
 
 def _mark_of(file: Path) -> Path:

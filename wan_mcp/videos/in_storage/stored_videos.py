@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import anyio
-import anyio.to_thread
 
 from wan_mcp.clock import Clock
 from wan_mcp.models import SavedLink
@@ -49,7 +48,6 @@ class StoredVideos:
         url, name = split_object_url(video)
         store = self.store(url)
         with anyio.move_on_after(SIGNING_SECONDS):
-            await anyio.to_thread.run_sync(store.open, abandon_on_cancel=True)
             now = self._clock.wall()
             life = store.link_seconds(seconds, now)
             link = await store.sign(name, life)
@@ -59,6 +57,4 @@ class StoredVideos:
     async def delete(self, video: str) -> None:
         """Delete a video. It is no error if it is not there. Raises Unavailable."""
         url, name = split_object_url(video)
-        store = self.store(url)
-        await anyio.to_thread.run_sync(store.open)
-        await store.delete(name)
+        await self.store(url).delete(name)
