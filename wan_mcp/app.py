@@ -144,13 +144,7 @@ class App:
 
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(base, key, agent=self._agent, limiter=limiter, transport=self._transport)
-        files = JobFiles(
-            loopback=settings.on_loopback,
-            clock=self._clock,
-            data=chosen.folder,
-            environment=settings.clouds,
-            with_contact_sheets=settings.wants("poster", local=self._local),
-        )
+        files = self._job_files(chosen)
         jobs = Jobs(
             vendor,
             ledger,
@@ -164,6 +158,16 @@ class App:
             files.inspect if can_inspect() else None,
         )
         return _Parts(vendor, ledger, account, files, jobs)
+
+    def _job_files(self, data: Chosen) -> JobFiles:
+        settings = self._settings
+        return JobFiles(
+            loopback=settings.on_loopback,
+            clock=self._clock,
+            data=data.folder,
+            environment=settings.clouds,
+            with_contact_sheets=settings.wants("poster", local=self._local),
+        )
 
     def _ledger(self, data: Chosen) -> ThreadedLedger:
         from wan_mcp.ledger.sqlite.places import ledger_in

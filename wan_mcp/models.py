@@ -205,22 +205,6 @@ class Job(BaseModel):
         return self.status is not JobStatus.RUNNING
 
 
-@dataclass(frozen=True)
-class SavedLink:
-    """A link to a video in object storage. Whoever has it can fetch the video, so it is a secret
-    of the answer that contains it: it is written down nowhere.
-
-    Attributes:
-        url: the link; None if none can be made now.
-        expires_at: when it stops working, UTC.
-        why: why there is none, and what to do, in sentences.
-    """
-
-    url: str | None
-    expires_at: datetime | None = None
-    why: str = ""
-
-
 class JobResult(BaseModel):
     """The published result of every tool about one job, and of every call that failed.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.app import App
@@ -76,11 +77,7 @@ def build_server(
         version=own_version,
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
-        extensions=[
-            player_app(settings.api_base, _storage_origin(settings)),
-            Tasks(calls),
-            Skills(),
-        ],
+        extensions=[_player(settings), Tasks(calls), Skills()],
         middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
         lifespan=lambda server: _lifespan(start, subscriptions),
@@ -96,9 +93,10 @@ def build_server(
     return server
 
 
-def _storage_origin(settings: Settings) -> str | None:
+def _player(settings: Settings) -> Apps:
     folder = settings.video_dir
-    return link_origin(folder, settings.clouds) if isinstance(folder, str) else None
+    storage = link_origin(folder, settings.clouds) if isinstance(folder, str) else None
+    return player_app(settings.api_base, storage)
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ from pydantic import (
 )
 
 from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
-from wan_mcp.storage.storage_url import is_storage_url, storage_url
+from wan_mcp.storage.storage_url import folder_or_url, is_storage_url, storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -70,11 +70,6 @@ def _must_be(allowed: str) -> WrapValidator:
     return WrapValidator(read)
 
 
-def _folder_or_url(value: object) -> Path | str:
-    text = str(value)
-    return storage_url(text) if is_storage_url(text) else Path(text)
-
-
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Limit = Annotated[_Amount, _must_be("a number, 0 or more (for no limit leave it out)")]
 # Never None: a limit that a typing error could remove would not be a limit.
@@ -83,7 +78,7 @@ DayLimit = Annotated[
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
-FolderOrURL = Annotated[Path | str, BeforeValidator(_folder_or_url)]
+FolderOrURL = Annotated[Path | str, BeforeValidator(folder_or_url)]
 
 
 class BadSettings(Exception):
@@ -249,10 +244,8 @@ class Settings(BaseModel):
     @classmethod
     def _is_for_a_disk(cls, limit: float | None, known: ValidationInfo) -> float | None:
         if limit is not None and isinstance(known.data.get("video_dir"), str):
-            raise ValueError(
-                "holds only for a folder on a disk: leave it out, and let a rule of the bucket "
-                "delete old videos"
-            )
+            why = "is for a folder on a disk; in storage a rule of the bucket deletes old videos"
+            raise ValueError(why)
         return limit
 
     @field_validator("storage_url")

@@ -28,6 +28,7 @@ from wan_mcp.models import Difference, Job, JobStatus, Replacement
 from wan_mcp.sandbox import sandbox
 from wan_mcp.videos.archive import Archive as RealArchive
 from wan_mcp.videos.download import MIN_BYTES_PER_SECOND
+from wan_mcp.videos.paths import text_of
 from wan_mcp.videos.removal import remove_video
 from wan_mcp.videos.saver import (
     INSPECTION_SECONDS,
@@ -74,7 +75,7 @@ class Archive:
         return answer
 
     async def place(self, job_id: str, video: SavedVideo) -> str:
-        return str(video.path)
+        return text_of(video.path)
 
     async def recorded(self, video: SavedVideo, inspection: anyio.Event) -> None:
         pass

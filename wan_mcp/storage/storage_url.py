@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -31,6 +32,16 @@ def storage_url(text: str) -> str:
             "credentials (they go into the cloud's own variables, such as AWS_ACCESS_KEY_ID)"
         )
     return url
+
+
+def folder_or_url(value: object) -> Path | str:
+    """A folder on a disk, or one in object storage, from what is written in a setting.
+
+    Raises:
+        ValueError: as for `storage_url`.
+    """
+    text = str(value)
+    return storage_url(text) if is_storage_url(text) else Path(text)
 
 
 def split_object_url(url: str) -> tuple[str, str]:

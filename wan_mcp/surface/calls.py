@@ -22,7 +22,7 @@ from mcp.types import (
 )
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
-from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement, SavedLink
+from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.status import JobView, Reading
     from wan_mcp.surface.video_views import VideoViews
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 Result = TypeVar("Result", JobResult, JobList, CreditOverview)
 RequestContext = ServerRequestContext[Any, Any]

@@ -18,9 +18,10 @@ from mcp.types import (
 )
 
 from wan_mcp.errors import Code, NotFound
-from wan_mcp.models import JOB_ID, JobList, JobResult, SavedLink
+from wan_mcp.models import JOB_ID, JobList, JobResult
 from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
 from wan_mcp.surface.video_views import makes_contact_sheets
+from wan_mcp.videos.in_storage.saved_link import SavedLink
 from wan_mcp.videos.job_files import Blob
 
 CODES_URI = "wan://codes"

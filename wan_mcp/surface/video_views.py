@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 
 from wan_mcp.errors import NotFound, WanError
-from wan_mcp.models import JobStatus, SavedLink
+from wan_mcp.models import JobStatus
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob, video_type
 from wan_mcp.videos.own_files import NotOurs, open_ours
@@ -20,6 +20,7 @@ from wan_mcp.videos.paths import path_of
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
     from wan_mcp.videos.job_files import JobFiles
 
 MAX_SHOWN_JOBS = 4_096

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -20,6 +19,7 @@ from wan_mcp.videos.download import Download, on_disk
 from wan_mcp.videos.own_files import NotOurs
 from wan_mcp.videos.paths import text_of
 from wan_mcp.videos.removal import remove_video
+from wan_mcp.videos.saver import SavedVideo as KeptVideo
 from wan_mcp.videos.unfinished import (
     PART_NAME,
     STEM,
@@ -35,9 +35,6 @@ from wan_mcp.videos.unfinished import (
     stem_of,
 )
 from wan_mcp.web.fetch import Web
-
-if TYPE_CHECKING:
-    from wan_mcp.videos.saver import SavedVideo as KeptVideo
 
 MAX_BYTES = 4 << 30
 """A video has some megabytes; a longer file is something else (ours)."""

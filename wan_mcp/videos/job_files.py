@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from wan_mcp.models import SavedLink
 from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.videos.in_storage.saved_link import SavedLink
 from wan_mcp.videos.paths import path_of
 
 if TYPE_CHECKING:

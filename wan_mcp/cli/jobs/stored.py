@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from wan_mcp.clock import Clock
-from wan_mcp.models import SavedLink
 from wan_mcp.storage.unavailable import Reason, Unavailable
+from wan_mcp.videos.in_storage.saved_link import SavedLink
 from wan_mcp.videos.in_storage.stored_videos import StoredVideos
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wan_mcp.models import Job, JobLine, JobStatus, SavedLink
+from wan_mcp.models import Job, JobLine, JobStatus
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.wording import duration
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 _UNKNOWN_LIFETIME = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 

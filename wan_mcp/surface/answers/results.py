@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.expected_price import Totals
     from wan_mcp.ledger.record import Record
     from wan_mcp.ledger.status import JobView
-    from wan_mcp.models import SavedLink
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 STALE_SECONDS = 60.0
 """An answer says how old the facts about a running job are when they are older than this."""

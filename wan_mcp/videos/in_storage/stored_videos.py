@@ -6,10 +6,10 @@ from datetime import timedelta
 import anyio
 
 from wan_mcp.clock import Clock
-from wan_mcp.models import SavedLink
 from wan_mcp.storage.object_store import ObjectStore
 from wan_mcp.storage.storage_url import split_object_url
 from wan_mcp.storage.unavailable import Reason, unavailable
+from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 LINK_SECONDS = 6 * 3600.0
 """How long a link lives, if its credentials do (ours)."""
