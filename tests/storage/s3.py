@@ -1,18 +1,22 @@
 """An S3 server of its own for a test: nanio as a process, which checks signatures and their end."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 
 KEY_ID, SECRET = "AKIACANARY0KEYID", "canary-secret-7f3a"
 BUCKET = "bucket"
+_CLOCK = "seconds-ahead"
 URL = f"s3://{BUCKET}/some/prefix"
 
 
@@ -27,6 +31,10 @@ class S3:
 
     endpoint: str
     folder: Path
+
+    def set_clock_ahead(self, seconds: float) -> None:
+        """Let its clock be so far ahead of this computer's."""
+        (self.folder / _CLOCK).write_text(str(seconds))
 
     def environment(self, **other: str) -> dict[str, str]:
         """The variables with which this server can be used."""
@@ -51,34 +59,37 @@ class S3:
 
     def clear(self) -> None:
         """Delete all objects, and every unfinished upload."""
-        for path in self.objects().values():
-            path.unlink()
-        for path in self.parts():
-            path.unlink()
+        for folder in (*(self.folder / BUCKET).iterdir(), self.folder / ".nanio"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.set_clock_ahead(0)
+
+    def make_older(self, name: str, by: timedelta) -> None:
+        """Let an object have been written that long ago."""
+        (self.folder / BUCKET / ".nanio-meta" / f"{name}.json").unlink()
+        then = time.time() - by.total_seconds()
+        os.utime(self.folder / BUCKET / name, (then, then))
 
 
 @contextmanager
-def s3_server(folder: Path, clock_ahead: float = 0.0) -> Iterator[S3]:
+def s3_server(folder: Path) -> Iterator[S3]:
     """Start a server with one empty bucket, and end it.
 
     It gets a socket that listens already: the first request waits until it is there.
-
-    Args:
-        clock_ahead: how many seconds its clock is ahead of this computer's.
     """
     (folder / BUCKET).mkdir(parents=True)
+    (folder / _CLOCK).write_text("0")
     keys = {"NANIO_ACCESS_KEY": KEY_ID, "NANIO_SECRET_KEY": SECRET}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, str(number), str(clock_ahead)],
+            [sys.executable, "-c", _SERVER, str(number), str(folder / _CLOCK)],
             env={**os.environ, **keys, "NANIO_DATA_DIR": str(folder)},
             pass_fds=[number],
             stderr=subprocess.DEVNULL,
         )
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        httpx.get(endpoint, timeout=120, trust_env=False)
+        httpx.get(endpoint, timeout=600, trust_env=False)
         yield S3(endpoint, folder)
     finally:
         process.terminate()
@@ -94,7 +105,8 @@ from nanio.auth import sigv4
 class Shifted(datetime):
     @classmethod
     def now(cls, tz=None):
-        return datetime.now(tz) + timedelta(seconds=float(sys.argv[2]))
+        ahead = float(open(sys.argv[2]).read())
+        return datetime.now(tz) + timedelta(seconds=ahead)
 
 sigv4.datetime = Shifted
 uvicorn.run("nanio.app:build_app", factory=True, fd=int(sys.argv[1]), log_level="critical")

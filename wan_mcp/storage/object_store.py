@@ -4,15 +4,19 @@ obstore reads the clouds' own variables (AWS_ACCESS_KEY_ID, ...) from the proces
 secret passes through this program. Of the environment that is handed in, only the variables are
 used that decide something here: whether the endpoint is on this computer, and how long a link can
 live.
+
+Its calls that wait run in threads. The asynchronous ones end every second process at its exit by
+SIGABRT: their own threads still use Python then (observed, obstore 0.12).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
+import anyio.to_thread
 
 from wan_mcp.storage.sending import Changed, Parts, Stalled, send
 from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of, unavailable
@@ -86,11 +90,20 @@ class ObjectStore:
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"
 
+    @property
+    def is_on_this_computer(self) -> bool:
+        """Whether its address leads to this computer, which PixelDojo cannot reach."""
+        return addresses.is_loopback(self._endpoint().hostname or "")
+
+    def open(self) -> None:
+        """Import obstore and read the variables of the cloud; the other methods do it, too."""
+        self._bucket()
+
     async def head(self, name: str) -> StoredObject | None:
         """The size and the date of an object; None if there is none."""
         bucket = self._bucket()
         try:
-            found = await self._answer(lambda: bucket.head_async(name))
+            found = await self._answer(lambda: bucket.head(name))
         except FileNotFoundError:
             return None
         return StoredObject(name, found["size"], found["last_modified"])
@@ -137,34 +150,30 @@ class ObjectStore:
     async def sign(self, name: str, seconds: float) -> str:
         """A link under which anybody can fetch the object for so long."""
         bucket: Any = self._bucket()
-        from obstore import sign_async
+        from obstore import sign
 
         lifetime = timedelta(seconds=int(seconds))
-        return await self._answer(lambda: sign_async(bucket, "GET", name, lifetime))
+        return await self._answer(lambda: sign(bucket, "GET", name, lifetime))
 
     async def delete(self, name: str) -> None:
         """Delete an object; it is no error if there is none."""
         bucket = self._bucket()
         try:
-            await self._answer(lambda: bucket.delete_async(name))
+            await self._answer(lambda: bucket.delete(name))
         except FileNotFoundError:
             return
 
     async def list(self, folder: str) -> AsyncIterator[StoredObject]:
         """All objects whose names begin with `folder` and a slash."""
-        pages = self._bucket().list(folder).__aiter__()
-
-        async def page() -> Any:
-            return await anext(pages, None)
-
-        while (found := await self._answer(page)) is not None:
+        pages = iter(self._bucket().list(folder))
+        while (found := await self._answer(lambda: next(pages, None))) is not None:
             for each in found:
                 yield StoredObject(each["path"], each["size"], each["last_modified"])
 
     async def look(self) -> None:
         """Ask for one page of names, which is free and shows whether the storage can be used."""
         bucket = self._bucket()
-        await self._answer(bucket.list_with_delimiter_async, missing=Reason.NO_BUCKET)
+        await self._answer(bucket.list_with_delimiter, missing=Reason.NO_BUCKET)
 
     def link_seconds(self, wanted: float, now: datetime) -> float:
         """For how long a link that is signed now can work: it dies with its credentials.
@@ -193,7 +202,7 @@ class ObjectStore:
             return None
         return end if end.tzinfo else end.replace(tzinfo=UTC)
 
-    async def _answer(self, ask: Callable[[], Awaitable[T]], missing: Reason | None = None) -> T:
+    async def _answer(self, ask: Callable[[], T], missing: Reason | None = None) -> T:
         """What the storage answers, in time.
 
         Args:
@@ -202,7 +211,7 @@ class ObjectStore:
         status = None
         try:
             with anyio.fail_after(self._patience.answer):
-                return await ask()
+                return await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
         except TimeoutError:
             reason = Reason.SLOW if self._has_credentials() else Reason.NO_CREDENTIALS
         except FileNotFoundError:
@@ -240,7 +249,7 @@ class ObjectStore:
     def _options(self) -> Any:
         patience = self._patience
         client: dict[str, Any] = {"timeout": timedelta(seconds=patience.stall)}
-        if self._is_on_this_computer():
+        if self.is_on_this_computer:
             client["allow_http"] = True
         stall = timedelta(seconds=patience.stall)
         retries = {"max_retries": patience.retries, "retry_timeout": stall}
@@ -253,13 +262,10 @@ class ObjectStore:
         is_s3 = self.url.startswith("s3:")
         return urlsplit(next((each for each in given if each), "") if is_s3 else "")
 
-    def _is_on_this_computer(self) -> bool:
-        return addresses.is_loopback(self._endpoint().hostname or "")
-
     def _is_readable_on_the_way(self) -> bool:
         is_allowed = self._environment.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")
         is_plain = self._endpoint().scheme == "http"
-        return is_plain and not is_allowed and not self._is_on_this_computer()
+        return is_plain and not is_allowed and not self.is_on_this_computer
 
     def _unavailable(self, reason: Reason, status: int | None = None) -> Unavailable:
         return unavailable(reason, self.url, status=status)

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
@@ -32,7 +34,7 @@ class _Stopped(Exception):
 
 
 class Parts:
-    """The parts of a file, read as obstore asks for them.
+    """The parts of a file, read in a thread of their own as obstore asks for them.
 
     When this raises, obstore gives the upload up and has the storage forget its parts (observed).
 
@@ -52,34 +54,23 @@ class Parts:
         self._read = 0
         self._asked = anyio.Event()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._asked.set()
-        if self.is_stopped:
-            raise _Stopped
-        # What was asked for last may still be on its way, PARTS_AT_ONCE of them.
-        self._report(max(self._read - PARTS_AT_ONCE * self.part, 0))
-        if part := await anyio.to_thread.run_sync(self._next):
-            return part
-        raise StopAsyncIteration
-
     @property
     def is_small(self) -> bool:
         """Whether one request takes all of it."""
         return self._size <= self.part
-
-    async def all(self) -> bytes:
-        """All of a small file."""
-        return b"".join([part async for part in self])
 
     async def next_is_asked_for(self) -> None:
         """Wait until obstore wants another part, so that the storage must have taken one."""
         self._asked = anyio.Event()
         await self._asked.wait()
 
-    def _next(self) -> bytes:
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self.is_stopped:
+            raise _Stopped
+        anyio.from_thread.run_sync(self._asks)
         try:
             part = self._file.read(self.part)
         except OSError:
@@ -89,7 +80,14 @@ class Parts:
         is_end = not part
         if self._read > self._size or (is_end and not self._is_right()):
             raise Changed
+        if is_end:
+            raise StopIteration
         return part
+
+    def _asks(self) -> None:
+        self._asked.set()
+        # What was asked for last may still be on its way, PARTS_AT_ONCE of them.
+        self._report(max(self._read - PARTS_AT_ONCE * self.part, 0))
 
     def _is_right(self) -> bool:
         return self._read == self._size and self._hash.hexdigest() == self._sha256
@@ -106,7 +104,7 @@ async def send(
         abort: seconds that it has to forget the parts of an upload that is given up.
 
     Raises:
-        Changed, Stalled: and whatever obstore raises; the storage has been told to forget it all.
+        Changed, Stalled: and whatever obstore raises; the storage has been asked to forget it all.
     """
     over = anyio.Event()
     putting = anyio.CancelScope(shield=True)
@@ -125,9 +123,10 @@ async def send(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
+        put = partial(_put, bucket, name, parts, media_type)
         with putting:
             try:
-                await _put(bucket, name, parts, media_type)
+                await anyio.to_thread.run_sync(put, abandon_on_cancel=True)
             except Exception as exc:  # raised below: a task group would wrap it
                 failure = exc
         over.set()
@@ -148,13 +147,12 @@ async def _stalls(parts: Parts, seconds: float) -> bool:
             return True
 
 
-async def _put(bucket: "Bucket", name: str, parts: Parts, media_type: str) -> None:
+def _put(bucket: "Bucket", name: str, parts: Parts, media_type: str) -> None:
     attributes: Attributes = {"Content-Type": media_type}
     if parts.is_small:
-        content = await parts.all()
-        await bucket.put_async(name, content, attributes=attributes, use_multipart=False)
+        bucket.put(name, b"".join(parts), attributes=attributes, use_multipart=False)
         return
-    await bucket.put_async(
+    bucket.put(
         name,
         parts,
         attributes=attributes,

@@ -195,17 +195,16 @@ _STATUSES = {
     429: Reason.OVERLOADED,
     507: Reason.FULL,
 }
-# How obstore 0.12 writes what went wrong below HTTP, and without an answer (observed).
-_BELOW = (
-    ("169.254.169.254", Reason.NO_CREDENTIALS),
-    ("169.254.170.2", Reason.NO_CREDENTIALS),
-    ("metadata.google.internal", Reason.NO_CREDENTIALS),
+# What occurs in the text when no variable holds credentials, and the cloud that this computer may
+# be in was asked for its own, or a file of them cannot be read (observed).
+_OWN_CREDENTIALS = ("//169.254.", "/latest/api/token", "/computeMetadata/", "token file")
+# How obstore 0.12 writes what went wrong without an answer (observed).
+_WITHOUT_ANSWER = (
     ("MissingAccount", Reason.NO_CREDENTIALS),
-    ("MissingCredentials", Reason.NO_CREDENTIALS),
+    ("BareRedirect", Reason.OTHER_REGION),
     ("kind: Timeout", Reason.SLOW),
     ("TimedOut", Reason.SLOW),
-    ("kind: Connect", Reason.NO_NETWORK),
-    ("HTTP error", Reason.CUT),
+    ("kind: Connect,", Reason.NO_NETWORK),
     ("HttpError", Reason.CUT),
 )
 
@@ -233,14 +232,16 @@ def unavailable(reason: Reason, where: str, *, status: int | None = None) -> Una
 
 def reason_of(text: str) -> tuple[Reason, int | None]:
     """Why something failed, and the status of the answer, from the text of obstore's error."""
-    found = re.search(r"status code: (\d{3})|status: (\d{3})", text)
-    status = int(found[1] or found[2]) if found else None
+    if any(words in text for words in _OWN_CREDENTIALS):
+        return Reason.NO_CREDENTIALS, None
+    found = re.search(r"status code: (\d{3})", text)
+    status = int(found[1]) if found else None
     for code in re.findall(r"<Code>(\w{1,60})</Code>", text):
         if code in _CODES:
             return _CODES[code], status
     if status is None:
-        below = (reason for words, reason in _BELOW if words in text)
-        return next(below, Reason.NOT_UNDERSTOOD), None
+        reasons = (reason for words, reason in _WITHOUT_ANSWER if words in text)
+        return next(reasons, Reason.NOT_UNDERSTOOD), None
     if status in _STATUSES:
         return _STATUSES[status], status
     return (Reason.OVERLOADED if status >= 500 else Reason.NOT_UNDERSTOOD), status
