@@ -57,9 +57,7 @@ class Disks:
         else:
             self._ledger(chosen.folder)
         folder = self.settings.video_folder(chosen.folder, local=True)
-        if isinstance(folder, str):
-            self.report.add(_stored_videos(folder))
-        else:
+        if not isinstance(folder, str):  # that is object storage, which `bucket` looks at
             self.report.add(_videos(folder, self.free))
 
     def _ledger(self, data: Path) -> None:
@@ -174,10 +172,6 @@ def _videos(folder: Path | None, free: Free) -> Finding:
     if room is not None and room < ROOM_FOR_VIDEOS:
         return note("videos", found, "That is room for few videos.", free_bytes=room)
     return ok("videos", found, free_bytes=room)
-
-
-def _stored_videos(url: str) -> Finding:
-    return ok("videos", f"Finished videos go to {url}, which was not asked.")
 
 
 def _unusable(folder: Path, why: str, room: int | None) -> Finding:
