@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -16,16 +16,22 @@ from mcp import Client
 from mcp.types import TextResourceContents
 
 from tests.storage.s3 import S3, URL
+from tests.surface.scenarios import DONE, of_job
+from tests.surface.scenarios import SAVED as SAVED_FILE
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSaved
+from wan_mcp.errors import NotFound, NotSaved
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.status import JobView
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.storage.object_store import ObjectStore, Patience, StoredObject
 from wan_mcp.storage.storage_url import link_origin
+from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.in_storage.stored_archive import StoredArchive
 from wan_mcp.videos.in_storage.stored_videos import LINK_SECONDS, StoredVideos
+from wan_mcp.videos.job_files import JobFiles
 from wan_mcp.web.fetch import Web
 
 pytestmark = pytest.mark.anyio
@@ -344,7 +350,35 @@ async def test_file_stays_until_it_is_inspected(
     assert left(tmp_path) == []
 
 
-# Links and settings
+# What is shown
+
+
+async def test_poster_of_a_stored_video_is_made_from_its_file_and_outlives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that says where the video is comes after the file is gone (ours)."""
+
+    class KnownJobs:
+        async def known(self, id: str) -> JobView:
+            return of_job(DONE, **{**SAVED_FILE, "saved_path": f"s3://bucket/{SAVED}"})
+
+    async def drawn(path: Path) -> bytes:
+        return f"drawn of {path.name}".encode()
+
+    monkeypatch.setattr("wan_mcp.videos.contact_sheet.contact_sheet", drawn)
+    monkeypatch.setattr("wan_mcp.surface.video_views.makes_contact_sheets", lambda: True)
+    shown = []
+    for wanted in (True, False):
+        files = JobFiles(loopback=True, clock=Clock(), data=tmp_path, with_contact_sheets=wanted)
+        await files.show(tmp_path / "job_1.mp4", f"s3://bucket/{SAVED}")
+        shown.append(VideoViews(cast(Jobs, KnownJobs()), files))
+
+    assert (await shown[0].contact_sheet("job_1")).data == b"drawn of job_1.mp4"
+    with pytest.raises(NotFound, match="kept by the server that saves it"):
+        await shown[1].contact_sheet("job_1")
+
+
+# Links
 
 
 @pytest.mark.parametrize(

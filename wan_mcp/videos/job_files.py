@@ -98,7 +98,7 @@ class JobFiles:
         assert self._data is not None  # without it there is no ledger, and so no job
         folder = self._data / UPLOAD_FOLDER
         store = self.stored.store(policy.folder)
-        return StoredArchive(folder, Archive(folder, web, clock), store, clock, self._show)
+        return StoredArchive(folder, Archive(folder, web, clock), store, clock, self.show)
 
     @property
     def stored(self) -> StoredVideos:
@@ -108,6 +108,11 @@ class JobFiles:
         if self._stored is None:
             self._stored = StoredVideos(self._environment, self._clock)
         return self._stored
+
+    async def show(self, path: Path, place: str) -> None:
+        """Make the contact sheet of a video whose file goes soon."""
+        if self._with_contact_sheets:
+            await self.contact_sheet(path, place)
 
     async def saved_link(self, video: str) -> SavedLink:
         """A new link to a video in object storage, or why there is none."""
@@ -163,11 +168,6 @@ class JobFiles:
             return None
         mime_type = video_type(body, declared)
         return None if mime_type is None else Blob(bytes(body), mime_type)
-
-    async def _show(self, path: Path, place: str) -> None:
-        """Make the contact sheet of a video whose file goes soon."""
-        if self._with_contact_sheets:
-            await self.contact_sheet(path, place)
 
     async def aclose(self) -> None:
         """Close every connection."""
