@@ -100,9 +100,8 @@ async def fetched(url: str) -> httpx.Response:
 
 
 @pytest.fixture
-def without_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Videos are neither inspected nor shown, which takes time and is tested elsewhere."""
-    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: False)
+def without_poster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No poster is made, which takes time and is tested elsewhere."""
     monkeypatch.setattr("wan_mcp.videos.contact_sheet.available", lambda: False)
 
 
@@ -117,10 +116,16 @@ def left(data: Path) -> list[str]:
 
 
 async def test_finished_video_is_in_the_storage_and_its_link_works_for_hours(
-    opened: Open, s3: S3, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    opened: Open,
+    s3: S3,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The link is signed for each answer and written nowhere: who has it has the video (ours)."""
     caplog.set_level("DEBUG")
+    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: True)
     async with opened(WAN_MCP_POSTER="off") as client:
         job = await saved_job(client, sandbox)
         listed = await call(client, "list_jobs")
@@ -156,7 +161,7 @@ async def test_caller_over_http_gets_the_link_too(opened: Open, sandbox: Sandbox
     assert (await fetched(job["saved_url"])).content == VIDEO
 
 
-@pytest.mark.usefixtures("without_decoder")
+@pytest.mark.usefixtures("without_poster")
 async def test_storage_that_refuses_loses_no_video_and_says_what_to_do(
     opened: Open, s3: S3, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +184,7 @@ async def test_storage_that_refuses_loses_no_video_and_says_what_to_do(
     assert [path.read_bytes() for path in s3.objects().values()] == [VIDEO]
 
 
-@pytest.mark.usefixtures("without_decoder")
+@pytest.mark.usefixtures("without_poster")
 async def test_answer_without_a_link_names_the_object_and_the_reason(
     opened: Open, sandbox: Sandbox
 ) -> None:

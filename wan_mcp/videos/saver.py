@@ -123,7 +123,7 @@ class VideoSaver:
         self._inspect = inspect
         self._archives: dict[VideoPolicy, Archive] = {}
         self._saving: dict[str, float] = {}  # since when
-        self._inspecting: set[str] = set()
+        self._inspecting: dict[str, anyio.Event] = {}  # which is set at the end
         self._last_try: dict[str, float] = {}
         self._last_look: dict[str, float] = {}
 
@@ -234,11 +234,14 @@ class VideoSaver:
 
     def _begin_inspection(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
         """Begin to inspect a saved video. The event is set at the end, or at once if none is."""
-        done, id = anyio.Event(), record.submission_id
-        if self._inspect is None or record.inspection is not None or id in self._inspecting:
+        id = record.submission_id
+        if id in self._inspecting:
+            return self._inspecting[id]
+        done = anyio.Event()
+        if self._inspect is None or record.inspection is not None:
             done.set()
         else:
-            self._inspecting.add(id)
+            self._inspecting[id] = done
             tasks.start_soon(self._look, self._inspect, record, path, done)
         return done
 
@@ -253,7 +256,7 @@ class VideoSaver:
             logger.exception("inspecting the video of job %s failed", record.job_id)
         finally:
             self._last_look[id] = self._clock.monotonic()
-            self._inspecting.discard(id)
+            self._inspecting.pop(id, None)
             done.set()
 
     def _has_settled(self, record: Record) -> bool:
