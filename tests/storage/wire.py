@@ -14,6 +14,7 @@ class Wire:
         breaks_after: bytes towards the server after which one connection breaks, once.
         breaks_each_after: the same, for every connection.
         falls_silent: nothing passes any more, instead of a break.
+        bytes_per_second: how fast everything passes towards the server; 0: as fast as it can.
     """
 
     def __init__(
@@ -23,11 +24,14 @@ class Wire:
         breaks_after: int | None = None,
         breaks_each_after: int | None = None,
         falls_silent: bool = False,
+        bytes_per_second: int = 0,
     ) -> None:
         self._server = urlsplit(endpoint)
         self._left = breaks_after
         self._for_each = breaks_each_after
         self._falls_silent = falls_silent
+        self._speed = bytes_per_second
+        self._free_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self.breaks = 0
 
@@ -86,6 +90,10 @@ class Wire:
                     await asyncio.Event().wait()
                 self._left = None
                 return
+            if self._speed:
+                now = asyncio.get_running_loop().time()
+                self._free_at = max(self._free_at, now) + len(block) / self._speed
+                await asyncio.sleep(self._free_at - now)
             requests.write(block)
             await requests.drain()
 

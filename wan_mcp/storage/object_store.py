@@ -49,7 +49,7 @@ class Patience:
 
     answer: float = 30.0
     stall: float = 240.0
-    abort: float = 10.0
+    abort: float = 3.0
     retries: int = 5
 
 
