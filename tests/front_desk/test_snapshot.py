@@ -63,6 +63,8 @@ OTHER = {
     "WAN_MCP_ARCHIVE": "off",
     "WAN_MCP_VIDEO_DIR": "/tmp/films",
     "WAN_MCP_VIDEO_LIMIT_GB": "1",
+    "WAN_MCP_INPUT_DIRS": "roots",
+    "WAN_MCP_MAX_INPUT_MB": "1",
     "WAN_MCP_POSTER": "off",
 }
 """Each setting with another value than its default."""
