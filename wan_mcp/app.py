@@ -183,7 +183,7 @@ class App:
     ) -> _Inputs:
         settings, tasks, clock = self._settings, self._tasks, self._clock
         saved = settings.video_folder(data.folder, local=self._local)
-        own = saved if isinstance(saved, Path) else None
+        own = None if isinstance(saved, str) else saved
         return _Inputs(settings, ledger, account, data, own, files, tasks, clock, self._local)
 
     def _job_files(self, data: Chosen) -> JobFiles:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -16,17 +16,21 @@ from mcp import Client
 from mcp.types import TextResourceContents
 
 from tests.storage.s3 import S3, URL
-from tests.surface.scenarios import DONE, of_job
+from tests.surface.scenarios import DONE, NOW, of_job
 from tests.surface.scenarios import SAVED as SAVED_FILE
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotFound, NotSaved
 from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import JobView
+from wan_mcp.models import Replacement
+from wan_mcp.payments.sources import NoVideo, Sources
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.storage.object_store import ObjectStore, Patience, StoredObject
 from wan_mcp.storage.storage_url import link_origin
+from wan_mcp.storage.unavailable import Reason, unavailable
 from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.in_storage.stored_archive import StoredArchive
@@ -384,6 +388,50 @@ async def test_poster_of_a_stored_video_is_made_from_its_file_and_outlives_it(
 
 
 # Links
+
+
+@pytest.mark.parametrize(("left", "is_stored"), [(600, False), (599, True)])
+async def test_chain_takes_the_stored_video_when_the_first_link_is_about_to_expire(
+    left: float, is_stored: bool
+) -> None:
+    """PixelDojo may fetch an input minutes later (ours)."""
+    ends = NOW + timedelta(seconds=left)
+    place = f"s3://bucket/{SAVED}"
+    job = of_job(DONE, **{**SAVED_FILE, "saved_path": place}).record
+    assert job
+    job = job.model_copy(update={"expires_at": ends})
+
+    async def find(id: str) -> Record:
+        return job
+
+    async def signed(video: str) -> str:
+        return f"signed link to {video}"
+
+    sources = Sources(None, find, Clock(wall=lambda: NOW), signed, delivers=False)
+    wanted = Replacement(video="wan://jobs/job_1/video", character_image="https://a.example/p")
+    source = await sources.source(wanted, "video")
+
+    assert source
+    assert source.link == (f"signed link to {place}" if is_stored else DONE.video_url)
+
+
+async def test_chain_without_any_link_is_refused_with_what_to_do() -> None:
+    """Nothing is sent, and so nothing charged (ours)."""
+    job = of_job(DONE, **{**SAVED_FILE, "saved_path": f"s3://bucket/{SAVED}"}).record
+
+    async def find(id: str) -> Record | None:
+        return job
+
+    async def refused(video: str) -> str:
+        raise unavailable(Reason.NO_CREDENTIALS, "s3://bucket")
+
+    wall = NOW + timedelta(days=2)
+    sources = Sources(None, find, Clock(wall=lambda: wall), refused, delivers=False)
+    wanted = Replacement(video="wan://jobs/job_1/video", character_image="https://a.example/p")
+    with pytest.raises(NoVideo, match="no credentials") as caught:
+        await sources.source(wanted, "video")
+
+    assert "AWS_ACCESS_KEY_ID" in caught.value.next_step
 
 
 @pytest.mark.parametrize(
