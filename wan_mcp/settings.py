@@ -8,7 +8,6 @@ environment has the key, or if WAN_MCP_ENV_FILE names another file.
 
 import difflib
 import io
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +30,14 @@ from pydantic import (
     field_validator,
 )
 
-from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.data_folder import (
+    DataPlaces,
+    data_places,
+    expanded,
+    expanded_list,
+    home_folder,
+    listed_folders,
+)
 from wan_mcp.storage.settings_file import content
 from wan_mcp.storage.storage_url import folder_or_url, is_storage_url, storage_url
 from wan_mcp.web import addresses
@@ -76,21 +82,9 @@ DayLimit = Annotated[
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
 Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
 Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
+Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 FolderOrURL = Annotated[Path | str, BeforeValidator(folder_or_url)]
-
-
-def _folders(value: object) -> tuple[str, ...]:
-    named = tuple(filter(None, str(value).split(os.pathsep)))
-    if not all(each == "roots" or Path(each).is_absolute() for each in named):
-        raise ValueError(
-            f"must be full paths or start with ~/, with {os.pathsep} between them (the word roots "
-            "stands for the folders that the client declares)"
-        )
-    return named
-
-
-Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 
 
 class BadSettings(Exception):
@@ -128,8 +122,7 @@ class Settings(BaseModel):
             it is text); if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit. Only for a folder on a disk.
-        input_dirs: the folders whose files may be inputs, full paths, and perhaps the word `roots`
-            for those that the client declares; unset: the usual folders for videos and pictures.
+        input_dirs: folders of possible inputs, and `roots` for the client's; unset: usual ones.
         max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
         storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
@@ -184,9 +177,7 @@ class Settings(BaseModel):
         for name in _FOLDERS & {name for name in given if not is_storage_url(given[name])}:
             given[name] = str(expanded(given[name], home_folder(environment)))
         if named := given.get("WAN_MCP_INPUT_DIRS"):
-            home, folders = home_folder(environment), map(str.strip, named.split(os.pathsep))
-            each = (str(expanded(folder, home)) for folder in folders if folder)
-            given["WAN_MCP_INPUT_DIRS"] = os.pathsep.join(each)
+            given["WAN_MCP_INPUT_DIRS"] = expanded_list(named, home_folder(environment))
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.inputs.preparing.clips import LOCATION, PHONE, Clip, Seen, seen
+from tests.inputs.preparing.clips import GREY, LOCATION, PHONE, Clip, Seen, seen
+from wan_mcp.inputs.preparing.colours import HLG, sdr_of
 from wan_mcp.inputs.preparing.extras import Extras, extras_of
 from wan_mcp.inputs.preparing.preparer import Preparer
 from wan_mcp.inputs.preparing.survey import NoClip
@@ -70,6 +71,8 @@ def test_a_phones_clip_becomes_upright_h264_of_8_bits_without_its_location(tmp_p
     assert clip.flash_at == pytest.approx(1.0, abs=0.034)
     assert abs(step_of(clip) - step_of(seen(source))) < STEP_SECONDS
     assert (clip.codec, clip.pixels, clip.size) == ("h264", "yuv420p", (108, 192))
+    grey = 16 + 219 * sdr_of(((GREY - 16) / 219,) * 3, HLG)[0]
+    assert clip.corners[0] == pytest.approx(grey, abs=4)
     dark = [light < 100 for light in clip.corners]
     assert dark == [False, True, False, False]
     assert extras_in(target) is Extras.NONE
@@ -172,12 +175,14 @@ def trimmed(path: Path, *, milliseconds: int, from_unit: int = 0) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("milliseconds", "from_unit"), [(1500, 0), (1500, 7680)])
+@pytest.mark.parametrize(
+    ("key_every", "milliseconds", "from_unit"), [(10, 500, 0), (90, 1500, 0), (90, 1500, 7680)]
+)
 def test_pictures_that_were_cut_away_do_not_leave_with_the_rest(
-    tmp_path: Path, milliseconds: int, from_unit: int
+    tmp_path: Path, key_every: int, milliseconds: int, from_unit: int
 ) -> None:
     """A phone only hides them, and its file still has them all (observed elsewhere)."""
-    source = Clip(sound=None, key_every=90).written(tmp_path / "a.mp4")
+    source = Clip(sound=None, key_every=key_every, frames=150).written(tmp_path / "a.mp4")
     trimmed(source, milliseconds=milliseconds, from_unit=from_unit)
     shown = seen(source).times
     changes, target = prepared(source, seconds=1)

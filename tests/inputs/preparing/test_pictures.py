@@ -154,7 +154,10 @@ def test_an_animation_becomes_its_first_picture(tmp_path: Path) -> None:
     assert dark_quarters(target) == [True, False, False, False]
 
 
-def test_wide_colours_become_srgb_when_the_picture_is_written_anyway(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_wide_colours_become_srgb_when_the_picture_is_written_anyway(
+    tmp_path: Path, name: str
+) -> None:
     """A reader without colour management takes every picture for sRGB (ours)."""
     from PIL import ImageCms
 
@@ -162,8 +165,8 @@ def test_wide_colours_become_srgb_when_the_picture_is_written_anyway(tmp_path: P
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     assert "sRGB" in ImageCms.getProfileDescription(srgb)
     for profile in (srgb.tobytes(), lab.tobytes(), b"damaged"):
-        marked().save(tmp_path / "a.jpg", exif=exif(), icc_profile=profile)
-        _, _, target = prepared(tmp_path / "a.jpg")
+        marked().save(tmp_path / name, exif=exif(), icc_profile=profile)
+        _, _, target = prepared(tmp_path / name)
         with Image.open(io.BytesIO(target.read_bytes())) as written:
             assert "icc_profile" not in written.info
         assert dark_quarters(target) == [True, False, False, False]

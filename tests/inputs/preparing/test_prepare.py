@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.bench.preparing import make_clip
 from tests.inputs.preparing.clips import PHONE_TAGS, Clip, seen
 from wan_mcp.errors import Code, NotSent
 from wan_mcp.inputs import decoder_process
@@ -106,6 +107,20 @@ async def test_a_file_that_needs_no_change_is_sent_itself(tmp_path: Path) -> Non
 
     assert (ready.content, ready.notes, ready.written) == (source, (), None)
     assert not [*(tmp_path / "out").iterdir()]
+
+
+async def test_of_a_long_clip_only_the_fragment_is_sent(tmp_path: Path) -> None:
+    """The bench does the same with 2 GB (ours)."""
+    make_clip(tmp_path / "a.mp4", 42, size="64x36", bits=100_000)
+    source = content_of(tmp_path / "a.mp4")
+    copied = await sent(source, tmp_path / "out", Fragment(28, 30), seconds=2)
+    encoded = await sent(source, tmp_path / "out", Fragment(26, 28), seconds=2)
+
+    assert ["without encoding" in each.notes[0] for each in (copied, encoded)] == [True, False]
+    assert max(copied.content.size, encoded.content.size) < source.size / 8
+    assert copied.written is not None
+    assert encoded.written is not None
+    assert len(seen(copied.written).times) == len(seen(encoded.written).times) == 60
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")

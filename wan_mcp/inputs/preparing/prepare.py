@@ -16,7 +16,7 @@ from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
 from wan_mcp.errors import NotSent
-from wan_mcp.inputs.decoder_process import DecoderProcess, NotLookedAt, handle_of, started
+from wan_mcp.inputs.decoder_process import NotLookedAt, handle_of, started
 from wan_mcp.inputs.local.references import Fragment
 from wan_mcp.inputs.preparing.extras import Extras
 from wan_mcp.inputs.preparing.preparer import MODULE
@@ -26,9 +26,9 @@ from wan_mcp.storage.delivery import Content
 
 WORK_SECONDS = 1.0
 """After so long the process answers how far it is (ours)."""
-PICTURE_SECONDS = 60.0
-"""How long the first answer may take: a picture is prepared within it, a clip only looked at. A
-picture of 48 megapixels takes some seconds (ours)."""
+ANSWER_SECONDS = 60.0
+"""How long any answer may take, also on a busy computer. A whole picture is prepared within the
+first one; one of 48 megapixels takes some seconds (ours)."""
 LEFTOVER_SECONDS = 86_400.0
 """A file of this age was left by a process that ended: none is needed for a day (ours)."""
 
@@ -183,25 +183,15 @@ async def _work(
     with file:
         async with started(MODULE, file=file) as process:
             question = wanted | {"handle": handle_of(file)}
-            await _ask(process, question, seen, seconds=PICTURE_SECONDS)
-            if seen.get("unusable"):
+            seen.update(await process.ask(question, seconds=ANSWER_SECONDS))
+            if "unusable" in seen:
                 name, what, remedy = seen["unusable"]
                 raise UnusableInput(
                     f"The inputs cannot be used: {name} {what}.", next_step=f"{name}: {remedy}."
                 )
             while seen["changes"] and "format" not in seen:
-                await _ask(process, {"work": WORK_SECONDS}, seen)
+                seen.update(await process.ask({"work": WORK_SECONDS}, seconds=ANSWER_SECONDS))
                 report(1.0 if "format" in seen else seen["share"])
-
-
-async def _ask(
-    process: DecoderProcess,
-    question: dict[str, Any],
-    seen: dict[str, Any],
-    *,
-    seconds: float | None = None,
-) -> None:
-    seen.update(await process.ask(question, seconds=seconds))
 
 
 def _opened(source: Content, role: Role) -> BinaryIO:

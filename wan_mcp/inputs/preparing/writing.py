@@ -138,7 +138,7 @@ class _Copier:
         if packet.pts + reach < self._first:
             return
         self.is_done = packet.dts >= self._until
-        is_inside = packet.pts < self._until
+        is_inside = packet.pts < self._until and not packet.is_discard
         packet.pts -= self._first
         packet.dts -= self._first
         packet.stream = self._stream
