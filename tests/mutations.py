@@ -96,7 +96,7 @@ MUTATIONS = (
                 "claim = await (\n                (",
             ),
             (
-                "ledger/threaded.py",
+                "ledger/threaded/store.py",
                 "with anyio.CancelScope(shield=True):",
                 "with anyio.CancelScope():",
             ),

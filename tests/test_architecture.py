@@ -56,6 +56,7 @@ OUTSIDE = {
     "starlette": "transports.http",
     "uvicorn": "transports.http",
     "h11": "sandbox",
+    "obstore": "storage.object_store",
     "dotenv": "settings",
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
@@ -68,7 +69,7 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *("httpx", "sqlite3", "av", "obstore", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
     *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 

@@ -433,3 +433,53 @@ def test_pipe_that_nobody_writes_to_is_refused_in_words(
     os.mkfifo(tmp_path / ".env")
 
     assert refusal({}, tmp_path).startswith("the .env file of this folder: the file cannot be read")
+
+
+STORAGE = "WAN_MCP_STORAGE_URL"
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://my.bucket-1/a/b_c.d", "gs://bucket/wan", "az://container/x"]
+)
+def test_bucket_of_each_cloud_is_accepted_without_the_last_slash(url: str, tmp_path: Path) -> None:
+    """Object names are joined to it with a slash (ours)."""
+    assert Settings.read({STORAGE: f"{url}/"}, tmp_path).storage_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bucket.s3.amazonaws.com/x",
+        "file:///home/me",
+        "memory://x",
+        "bucket/prefix",
+        "s3://",
+        "s3:///prefix",
+        f"s3://key:{SECRET}@bucket/x",
+        f"s3://bucket/x?secret={SECRET}",
+        f"s3://bucket/x#{SECRET}",
+        "s3://bucket/../other",
+        "s3://bucket/a//b",
+        "s3://bucket/a b",
+        "s3://bucket/%2e%2e",
+        "s3://bucket:9000/x",
+        "s3://bucket\n/x",
+    ],
+)
+def test_address_of_no_bucket_is_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    """It may contain a secret, and nothing above its prefix may ever be touched (ours)."""
+    message = refusal({STORAGE: url}, tmp_path)
+
+    assert message.startswith(f"{STORAGE}: must be s3://bucket/prefix, gs://bucket/prefix or az://")
+    assert SECRET not in message
+    assert "\n" not in message
+
+
+def test_secrets_of_clouds_do_not_appear_in_the_text_of_the_settings(tmp_path: Path) -> None:
+    """Settings are printed in logs and tracebacks (ours)."""
+    given = {"AWS_SECRET_ACCESS_KEY": SECRET, "PATH": "/bin"}
+
+    settings = Settings.read(given, tmp_path)
+
+    assert settings.clouds == {"AWS_SECRET_ACCESS_KEY": SECRET}
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"

@@ -117,6 +117,24 @@ def _timeless(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
     return timeless
 
 
+def _watched_do(do: Callable[..., None]) -> Callable[..., None]:
+    """`LedgerThread.do`, but time stands still until the work has woken its loop."""
+
+    def watched(thread: object, work: Callable[[], object]) -> None:
+        token = object()
+        _in_threads.add(token)
+
+        def whole() -> None:
+            try:
+                work()
+            finally:
+                _in_threads.discard(token)
+
+        do(thread, whole)
+
+    return watched
+
+
 @contextmanager
 def watched_threads() -> Iterator[None]:
     """Within it, time stands still while a thread pool or a process works for a loop."""
@@ -124,6 +142,7 @@ def watched_threads() -> Iterator[None]:
     from anyio._backends._asyncio import Process
 
     from wan_mcp.inputs.decoder_process import DecoderProcess
+    from wan_mcp.ledger.threaded.store import LedgerThread
 
     wrap_future, submit = futures.wrap_future, ThreadPoolExecutor.submit
 
@@ -157,6 +176,7 @@ def watched_threads() -> Iterator[None]:
         patch.object(futures, "wrap_future", wrap),
         patch.object(asyncio, "wrap_future", wrap),
         patch.object(ThreadPoolExecutor, "submit", submitted),
+        patch.object(LedgerThread, "do", _watched_do(LedgerThread.do)),
         patch.object(anyio, "open_process", _timeless(anyio.open_process)),
         patch.object(DecoderProcess, "ask", _timeless(DecoderProcess.ask)),
         patch.object(Process, "aclose", _timeless(Process.aclose)),

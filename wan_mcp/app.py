@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.coordination import Account
     from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.places import Chosen
-    from wan_mcp.ledger.threaded import ThreadedLedger
+    from wan_mcp.ledger.threaded.ledger import ThreadedLedger
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
 

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.storage_url import storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -45,6 +46,8 @@ _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
 """What `data_folder` reads of the environment."""
+_CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
+"""How the variables begin that the clouds' own programs read, and obstore, too."""
 
 
 def _on_or_off(value: object) -> bool:
@@ -111,6 +114,7 @@ class Settings(BaseModel):
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
+        storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -132,7 +136,9 @@ class Settings(BaseModel):
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
+    storage_url: str | None = Field(default=None, alias="WAN_MCP_STORAGE_URL")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+    _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -158,7 +164,13 @@ class Settings(BaseModel):
             error = exc.errors(include_url=False, include_input=False)[0]
             raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
+        settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
         return settings
+
+    @property
+    def clouds(self) -> Mapping[str, str]:
+        """The variables of the clouds, some of them secret, for the storage of `storage_url`."""
+        return self._clouds
 
     @property
     def data_places(self) -> DataPlaces:
@@ -224,6 +236,11 @@ class Settings(BaseModel):
                 "every working folder, and a job could be paid twice)"
             )
         return folder
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_storage(cls, url: str | None) -> str | None:
+        return url and storage_url(url)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -35,7 +35,7 @@ from wan_mcp.ledger.rows import stored
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.connection import connect, transaction
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
-from wan_mcp.ledger.statements import INSERT_JOB
+from wan_mcp.ledger.statements import insert_job
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ROUNDS = 300
@@ -94,7 +94,8 @@ async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:
     wanted = Replacement(video=f"https://a.example/{number}.mp4", character_image="https://a.ex/p")
     claim = await ledger.claim(account, wanted, generated_seed=number, estimate=1)
     await ledger.commit_sending(claim.record)
-    await ledger.accept(claim.record, Job(job_id=f"job{number}", status=JobStatus.RUNNING))
+    job = Job(job_id=f"job{number}", status=JobStatus.RUNNING, credit_cost=1)
+    await ledger.accept(claim.record, job)
 
 
 async def _listed(ledger: SQLiteLedger, account: str) -> None:
@@ -122,7 +123,8 @@ def _fill(file: Path, account: str, now: datetime, jobs: int) -> None:
                 "exact_key": key,
                 "created_at": now - timedelta(days=2, minutes=4 * number),
             }
-            connection.execute(INSERT_JOB.sqlite, stored({**dict(record), **changes}))
+            row = stored({**dict(record), **changes})
+            connection.execute(insert_job(tuple(row)).sqlite, row)
 
 
 async def _three_commits(plain: sqlite3.Connection) -> None:

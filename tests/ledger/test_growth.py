@@ -9,9 +9,10 @@ import pytest
 
 from tests.ledger.test_statements import EVERY_FIELD, PUBLIC, VALUES, every_step
 from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE, State
-from wan_mcp.ledger.statements import INSERT_JOB, PAID, TOTALS, Statement, update_job
+from wan_mcp.ledger.statements import PAID, TOTALS, Statement, insert_job, update_job
 
 NOW = 1.8e9
+INSERT_JOB = insert_job(EVERY_FIELD)
 SHORT, LONG = 150, 1_500
 GROWING = {"TOTALS"}
 """What reads every job of the account: it says what all of them cost."""

@@ -25,7 +25,7 @@ from wan_mcp.ledger.sqlite import folder as ledger_folder
 from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, SQLiteEngine, SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
-from wan_mcp.ledger.threaded import Opened, Store
+from wan_mcp.ledger.threaded.store import Opened, Store
 from wan_mcp.models import Difference, Job, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio

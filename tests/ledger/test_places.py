@@ -14,7 +14,7 @@ from wan_mcp.ledger.contract import Claim, LedgerUnavailable
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.ledger.sqlite.places import FOLDER, NOTE, Chosen, choose, ledger_in
-from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.models import Replacement
 from wan_mcp.storage.data_folder import data_places
 

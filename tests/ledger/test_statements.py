@@ -25,6 +25,7 @@ from wan_mcp.ledger.statements import Statement
 EVERY_FIELD = tuple(Record.model_fields)
 STATEMENTS = {
     **{name: value for name, value in vars(statements).items() if isinstance(value, Statement)},
+    "insert_job": statements.insert_job(EVERY_FIELD),
     "update_job": statements.update_job(EVERY_FIELD),
     "recent": statements.recent(frozenset(State) - LIVE),
     "recent of one state": statements.recent(frozenset({State.FAILED})),

@@ -20,7 +20,7 @@ from tests.connected import Host, connected
 from tests.tasks_client import TasksClient, ask, created_by
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.surface.answers.task_form import WITHDRAWN_NOTE

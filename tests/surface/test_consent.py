@@ -14,7 +14,7 @@ from mcp.types import ElicitResult, ErrorData
 from wan_mcp.ledger.contract import Claim
 from wan_mcp.ledger.expected_price import Charge
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.models import Replacement
 from wan_mcp.sandbox import Sandbox, Terms
@@ -119,7 +119,7 @@ async def test_price_that_rises_after_the_question_is_not_paid_without_another_q
             monkeypatch.setattr(Transactions, "charges", lambda *_: [Charge({"seconds": 5}, 60)])
             return await claim(ledger, *args, **named)
 
-        monkeypatch.setattr("wan_mcp.ledger.threaded.ThreadedLedger.claim", after_a_rise)
+        monkeypatch.setattr("wan_mcp.ledger.threaded.ledger.ThreadedLedger.claim", after_a_rise)
         refused = await submit(client, sandbox)
         charges = list(sandbox.charges)
         paid = await submit(client, sandbox)

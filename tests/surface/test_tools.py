@@ -19,7 +19,7 @@ from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import CouldNotFindOut, OutOfCredits
 from wan_mcp.jobs import ANSWER_SECONDS
 from wan_mcp.ledger.sqlite import engine
-from wan_mcp.ledger.threaded import Store
+from wan_mcp.ledger.threaded.store import Store
 from wan_mcp.sandbox import Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server

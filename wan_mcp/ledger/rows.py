@@ -1,21 +1,24 @@
 """Reads and writes records through an engine's session, fenced against other processes."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Totals
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Charge, Totals
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
-from wan_mcp.ledger.statements import INSERT_JOB, JOB, PLACE, Statement, recent, update_job
+from wan_mcp.ledger.statements import JOB, PLACE, Statement, insert_job, recent, update_job
 from wan_mcp.models import Cursor, Difference, Job
 
 Values = Mapping[str, object]
+
+FIRST_CHARGES = 4
+"""How many of the newest jobs are searched first for a charge: most jobs are like the last ones."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = tuple(Record.model_fields)
@@ -173,6 +176,16 @@ class Rows:
         statement = recent(ended, None if after is None else after.is_ended)
         return self.find(statement, account=account, limit=limit, **place)
 
+    def charges(self, account: str) -> Iterator[Charge]:
+        """What the newest jobs were charged, newest first. Few are read before more are needed."""
+        known = 0
+        for limit in (FIRST_CHARGES, SEARCHED_JOBS):
+            rows = self.values(sql.CHARGES, account=account, limit=limit)
+            for arguments, credits in rows[known:]:
+                if credits is not None and credits > 0:
+                    yield Charge(json.loads(arguments), credits)
+            known = len(rows)
+
     def values(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
         """The rows that a statement finds, as they are stored."""
         return self._session.query(statement, stored(values))
@@ -183,7 +196,8 @@ class Rows:
 
     def insert(self, record: Record) -> Record:
         """Add a record."""
-        self._session.execute(INSERT_JOB, stored(vars(record)))
+        given = {name: value for name, value in vars(record).items() if value is not None}
+        self.write(insert_job(tuple(given)), **given)
         return record
 
     def save(self, before: Record, after: Record) -> Record:

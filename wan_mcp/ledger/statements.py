@@ -62,9 +62,14 @@ _JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE"
 
 # Records, one at a time.
 
-INSERT_JOB = _both(
-    f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES ({', '.join(f':{field}' for field in _FIELDS)})"
-)
+
+@cache
+def insert_job(fields: tuple[str, ...]) -> Statement:
+    """A new record with these fields; the others are NULL."""
+    columns, values = map(column, fields), (f":{field}" for field in fields)
+    return _both(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({', '.join(values)})")
+
+
 JOB = _both(f"{_JOBS} handle = :submission_id")
 HAS_REQUEST = _both("SELECT 1 FROM jobs WHERE handle = :submission_id")
 JOB_OF_ACCOUNT = _both(f"{_JOBS} account = :account AND handle = :submission_id")
@@ -180,15 +185,29 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
 
 JOB_COUNTS = _both("SELECT state, COUNT(*) FROM jobs GROUP BY state")
 UNKNOWN_JOBS = _both(f"{_JOBS} account = :account AND state = 'unknown' ORDER BY number")
-UNSETTLED_JOBS = _both(f"{_JOBS} state IN {states(UNSETTLED)} ORDER BY owner, number")
-LIVE_JOBS = _both(
-    # The first two lines repeat the condition of the index `polled` word for word.
-    f"{_JOBS} account = :account AND job_id IS NOT NULL "
-    "AND (state = 'accepted' OR state = 'completed' AND video_url IS NULL) "
-    "AND (watched_until > :now AND watched_until <= :soon "
-    "OR state = 'accepted' AND created_at > :since) "
-    "ORDER BY number"
+_UNSETTLED = (
+    f"WHERE state IN {states(LIVE)} AND state IN {states(UNSETTLED)} ORDER BY owner, number"
 )
+UNSETTLED_JOBS = Statement(
+    f"SELECT {JOB_COLUMNS} FROM jobs {_LIVE_INDEX} {_UNSETTLED}",
+    f"SELECT {JOB_COLUMNS} FROM jobs {_UNSETTLED}",
+)
+
+
+def _live_jobs(live_index: str, polled_index: str) -> str:
+    # The last condition is that of the index `polled`, word for word.
+    mine = "WHERE account = :account"
+    return (
+        f"{_JOBS} number IN (SELECT number FROM jobs {live_index} {mine} "
+        f"AND state IN {states(LIVE)} AND state = 'accepted' AND job_id IS NOT NULL "
+        f"UNION ALL SELECT number FROM jobs {polled_index} {mine} "
+        "AND state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL) "
+        "AND (watched_until > :now AND watched_until <= :soon "
+        "OR state = 'accepted' AND created_at > :since) ORDER BY number"
+    )
+
+
+LIVE_JOBS = Statement(_live_jobs(_LIVE_INDEX, "INDEXED BY polled"), _live_jobs("", ""))
 UNSAVED_JOBS = _both(
     # Not the jobs that were submitted elsewhere: nobody asked this ledger to save their videos.
     f"{_JOBS} account = :account AND state = 'completed' AND video_url IS NOT NULL "
@@ -305,9 +324,18 @@ def _totals(live_index: str, spent_index: str) -> str:
 
 
 TOTALS = Statement(_totals(_LIVE_INDEX, _SPENT_INDEX), _totals("", ""))
-HIGHEST_PRICE = _both(
-    f"SELECT MAX({_PRICE}) FROM jobs WHERE account = :account AND digest IS NOT NULL"
-)
+
+
+def _highest_price(live_index: str) -> str:
+    # The ended ones have an index by their price.
+    return (
+        f"SELECT MAX(price) FROM (SELECT MAX({_PRICE}) AS price FROM jobs {_MINE} AND {_HAS_ENDED} "
+        f"UNION ALL SELECT MAX({_PRICE}) FROM jobs {live_index} {_MINE} "
+        f"AND state IN {states(LIVE)}) AS highest"
+    )
+
+
+HIGHEST_PRICE = Statement(_highest_price(_LIVE_INDEX), _highest_price(""))
 
 
 def _paid(live_index: str, spent_index: str) -> str:

@@ -5,22 +5,15 @@ The methods are documented in `contract.Ledger`.
 
 import base64
 import hmac
-import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import (
-    Claim,
-    Fenced,
-    LedgerChanged,
-    Page,
-    Recorded,
-    VideoPolicy,
-)
+from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, AccountCredits, Charge, expected_price
+from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
 from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
 from wan_mcp.ledger.rows import Rows, Session, Spending
@@ -40,6 +33,7 @@ class Transactions:
         self._session = session
         self._rows = Rows(session)
         self._equal_requests = EqualRequests(self._rows, session.now)
+        self._sending: dict[str, Record] = {}  # those of this process, as they were written
 
     def account(self, api_base: str, api_key: str) -> str:
         return account_name(self._account_key(), api_base, api_key)
@@ -105,10 +99,11 @@ class Transactions:
             claimed = self._fenced(record, State.SENDING)
             # It is not read again: a record that has changed since its claim cannot be saved.
             try:
-                self._rows.save(claimed, rules.sending(claimed, self._session.now()))
+                sending = self._rows.save(claimed, rules.sending(claimed, self._session.now()))
             except Fenced:
                 self._known(record, State.SENDING)  # raises the true reason
                 raise
+        self._sending[record.submission_id] = sending
         # After the commit: what happens to the store from now on happens to a request on its way.
         self._session.commit_point(record.submission_id)
 
@@ -151,6 +146,10 @@ class Transactions:
 
     def _accept(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.account):
+            if sending := self._sending.pop(record.submission_id, None):
+                with suppress(Fenced):  # it has changed meanwhile, so it is read
+                    accepted = self._accepted(sending, job, sending.state)
+                    return self._absorb(self._rows.save(sending, accepted))
             known = self._rows.first(sql.JOB, submission_id=record.submission_id)
             if known is None:
                 return self._absorb(self._rows.insert(self._accepted(record, job)))
@@ -183,6 +182,7 @@ class Transactions:
     def conclude(self, record: Record, state: State, why: str) -> Record:
         if state not in rules.CONCLUSIONS:
             raise ValueError(f"a submit cannot be concluded as {state}")
+        self._sending.pop(record.submission_id, None)
         return self._move(
             record, state, lambda known: rules.concluded(known, state, why, self._session.now())
         )
@@ -236,11 +236,7 @@ class Transactions:
         return Page(records, Spending(self._rows, account, self._session.now()).totals())
 
     def charges(self, account: str) -> Iterator[Charge]:
-        """The charges, newest first. Each is parsed when it is asked for: one is often enough."""
-        rows = self._rows.values(sql.CHARGES, account=account, limit=SEARCHED_JOBS)
-        for arguments, credits in rows:
-            if credits is not None and credits > 0:
-                yield Charge(json.loads(arguments), credits)
+        return self._rows.charges(account)
 
     def credits(
         self, account: str, estimate: float | None, limits: SpendingLimits

@@ -13,7 +13,9 @@ import httpx
 import pytest
 import respx
 
+from tests.storage.wire import always_answering
 from wan_mcp.cli.check import entries
+from wan_mcp.cli.check.bucket import bucket
 from wan_mcp.cli.check.check import Check
 from wan_mcp.cli.check.findings import Finding, Report, State, broken, for_person
 from wan_mcp.cli.check.network import Access
@@ -27,6 +29,7 @@ from wan_mcp.ledger.sqlite import guard
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import EXAMPLE_KEY, PixelDojo
+from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +38,11 @@ BASE = "https://pixeldojo.ai/api/v1"
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 DATE = "Sun, 29 Nov 2026 12:00:00 GMT"
 PLENTY = 100 << 30
+NO_OBJECTS = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+ENDS_SOON = {
+    "AWS_SESSION_TOKEN": "canary-token",
+    "AWS_CREDENTIAL_EXPIRATION": (NOW + timedelta(minutes=30)).isoformat(),
+}
 
 
 class Case:
@@ -641,3 +649,70 @@ def test_a_path_that_is_no_text_can_be_shown(
 
     assert run(["check"], nowhere | places, lambda error: pytest.fail(str(error))) == 1
     assert "\\udcff/ledger" in capsys.readouterr().out.replace(os.sep, "/")
+
+
+def with_bucket(
+    case: Case, monkeypatch: pytest.MonkeyPatch, endpoint: str, **other: str
+) -> dict[str, str]:
+    """Name a bucket in the settings; obstore itself reads the environment of the process."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    clouds = {
+        "AWS_ACCESS_KEY_ID": "canary-key-id",
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+        "AWS_ENDPOINT_URL": endpoint,
+        **other,
+    }
+    for name, value in clouds.items():
+        monkeypatch.setenv(name, value)
+    case.environment |= {"WAN_MCP_STORAGE_URL": "s3://bucket/x", **clouds}
+    return clouds
+
+
+async def test_without_a_bucket_the_line_says_so(case: Case) -> None:
+    """Nobody needs one (ours)."""
+    assert await case.run() == 0
+    assert "WAN_MCP_STORAGE_URL is not set" in case.line("storage")
+    assert case.line("storage").startswith("ok ")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "other", "state", "text"),
+    [
+        (200, NO_OBJECTS, {}, "note", "links to it live 6 h 0 min. But it is on this computer"),
+        (403, "<Code>SignatureDoesNotMatch</Code>", {}, "broken", "does not accept"),
+        (404, "<Code>NoSuchBucket</Code>", {}, "broken", "There is no such bucket"),
+        (200, NO_OBJECTS, ENDS_SOON, "broken", "end within an hour"),
+        (503, "", {}, "note", "is overloaded at the moment"),
+    ],
+)
+async def test_state_of_the_bucket_has_its_line(
+    case: Case,
+    status: int,
+    body: str,
+    other: dict[str, str],
+    state: str,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One free question, and one link that is signed and not used (ours)."""
+    async with always_answering(status, body) as endpoint:
+        clouds = with_bucket(case, monkeypatch, endpoint, **other)
+        await case.run()
+
+    assert case.line("storage").split()[0] == state
+    assert text in case.line("storage")
+    assert "s3://bucket/x" in case.line("storage")
+    for secret in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert clouds[secret] not in case.seen
+
+
+async def test_bucket_on_this_computer_serves_a_sandbox_on_it(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only PixelDojo itself could not download from it (ours)."""
+    async with always_answering(200, NO_OBJECTS) as endpoint:
+        with_bucket(case, monkeypatch, endpoint, PIXELDOJO_API_BASE="http://127.0.0.1:8788/api/v1")
+        found = await bucket(Settings.read(case.environment), lambda: NOW)
+
+    assert found.line().startswith("ok     storage")
+    assert found.figures == {"url": "s3://bucket/x", "link_seconds": 21_600}

@@ -15,7 +15,7 @@ from wan_mcp.ledger.rows import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.engine import FILE, Now, SQLiteLedger
-from wan_mcp.ledger.threaded import ThreadedLedger
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.models import Replacement, SourceClip
 
 FOLDER = "ledger"

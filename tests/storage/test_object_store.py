@@ -1,0 +1,320 @@
+"""What a storage refuses, and in which words; no secret is in them."""
+
+import hashlib
+import io
+import os
+import re
+import sys
+import traceback
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.storage.s3 import KEY_ID, S3, SECRET, URL
+from tests.storage.test_uploads import LARGE, PATIENT, SMALL, content, refusal, uploads
+from tests.storage.wire import always_answering
+from wan_mcp.clock import Clock
+from wan_mcp.errors import NotSent
+from wan_mcp.storage import object_store
+from wan_mcp.storage.object_store import ObjectStore
+from wan_mcp.storage.unavailable import Reason, Unavailable
+from wan_mcp.storage.uploads import Uploads
+
+pytestmark = pytest.mark.anyio
+
+WRONG = "canary-wrong-secret"
+CANARIES = (KEY_ID, SECRET, WRONG, "X-Amz-", "Signature", "http://127", "<Code>")
+AGAIN = "Nothing was charged. Repeating the same call is safe."
+
+
+def store() -> ObjectStore:
+    return ObjectStore(URL, os.environ, PATIENT)
+
+
+def whole(error: BaseException) -> str:
+    """Everything that a log could show of an error and of what it came from."""
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    return "".join(traceback.format_exception(error)) + repr(error.__dict__)
+
+
+async def refused(expected: Reason) -> NotSent:
+    """The refusal of an upload of one part, and of several; both for that reason."""
+    refusals = [await refusal(uploads(), content(data)) for data in (SMALL, LARGE)]
+    for each in refusals:
+        text = whole(each)
+        assert [canary for canary in CANARIES if canary in text] == []
+        assert each.charged == "no"
+        assert each.next_step.startswith("Nothing was charged. ")
+    assert refusals[0].what == refusals[1].what
+    with pytest.raises(Unavailable) as looked:
+        await store().look()
+    assert looked.value.reason is expected
+    assert [canary for canary in CANARIES if canary in whole(looked.value)] == []
+    return refusals[0]
+
+
+async def test_wrong_secret_is_named_as_wrong_credentials(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server checks each signature (observed)."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRONG)
+
+    error = await refused(Reason.WRONG_KEY)
+
+    assert error.what == f"The storage {URL} does not accept the credentials."
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in error.next_step
+    assert not error.retry_safe
+    assert s3.objects() == {}
+
+
+async def test_unknown_key_id_is_named_as_wrong_credentials(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of another account (ours)."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRONG)
+
+    assert "does not accept the credentials" in (await refused(Reason.WRONG_KEY)).what
+
+
+async def test_missing_bucket_is_named(s3: S3) -> None:
+    """Whether an object is in it is answered as if only the object were missing (observed)."""
+    with pytest.raises(Unavailable) as looked:
+        await ObjectStore("s3://no-such-bucket/x", os.environ, PATIENT).look()
+    missing = Uploads(ObjectStore("s3://no-such-bucket/x", os.environ, PATIENT), Clock())
+
+    for data in (SMALL, LARGE):
+        error = await refusal(missing, content(data))
+
+        assert error.what == "There is no such bucket as in s3://no-such-bucket/x."
+        assert error.what == looked.value.what
+        assert "WAN_MCP_STORAGE_URL" in error.next_step
+        assert not error.retry_safe
+
+
+async def test_wrong_clock_is_named(s3: S3) -> None:
+    """S3 refuses what was signed a quarter of an hour from its own time (documented)."""
+    s3.set_clock_ahead(20 * 60)
+
+    error = await refused(Reason.CLOCK)
+
+    assert "the clock of this computer is wrong" in error.what
+    assert not error.retry_safe
+
+
+async def test_unreachable_storage_is_named_and_may_be_tried_again(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens on the port of discarded data (assumed)."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    error = await refused(Reason.NO_NETWORK)
+
+    assert error.what == f"The storage {URL} could not be reached."
+    assert error.next_step.startswith(AGAIN)
+    assert error.retry_safe
+
+
+async def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """obstore then asks the cloud that this computer may be in (documented)."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    async with always_answering(404) as endpoint:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", endpoint)
+        await says_that_there_are_none()
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    await says_that_there_are_none()
+
+
+async def says_that_there_are_none() -> None:
+    error = await refusal(uploads(), content(SMALL))
+
+    assert error.what == f"There are no credentials for the storage {URL}."
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in error.next_step
+    assert not error.retry_safe
+
+
+def s3_error(code: str) -> str:
+    """An answer of S3 as it may be, with a key id in it (documented)."""
+    return f"<Error><Code>{code}</Code><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId></Error>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "words", "is_transient"),
+    [
+        (403, s3_error("AccessDenied"), Reason.NOT_ALLOWED, "are not allowed to do this", False),
+        (400, s3_error("ExpiredToken"), Reason.EXPIRED, "have expired", False),
+        (507, s3_error("XMinioStorageFull"), Reason.FULL, "takes no more", False),
+        (403, s3_error("QuotaExceeded"), Reason.FULL, "takes no more", False),
+        (413, "", Reason.FULL, "takes no more", False),
+        (503, s3_error("SlowDown"), Reason.OVERLOADED, "is overloaded", True),
+        (500, "", Reason.OVERLOADED, "is overloaded", True),
+        (
+            400,
+            s3_error("AuthorizationHeaderMalformed"),
+            Reason.OTHER_REGION,
+            "another region",
+            False,
+        ),
+        (301, s3_error("PermanentRedirect"), Reason.OTHER_REGION, "another region", False),
+        (418, "teapot", Reason.NOT_UNDERSTOOD, "is not understood (HTTP 418)", False),
+    ],
+)
+async def test_refusal_of_a_cloud_becomes_one_plain_sentence(
+    s3: S3,
+    status: int,
+    body: str,
+    reason: Reason,
+    words: str,
+    is_transient: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their codes are documented; the server of these tests has not all of them."""
+    async with always_answering(status, body) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(Unavailable) as looked:
+            await store().look()
+
+    assert looked.value.reason is reason
+    assert words in looked.value.what
+    assert looked.value.transient is is_transient
+    assert [canary for canary in CANARIES if canary in whole(looked.value)] == []
+
+
+async def test_missing_extra_is_named_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is optional, because few users have a bucket (ours)."""
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+
+    error = await refusal(uploads(), content(SMALL))
+
+    assert error.what == "Storage needs the package obstore, which is not installed."
+    assert "pip install 'wan-mcp[storage]'" in error.next_step
+    assert not error.retry_safe
+    whole(error)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"AZURE_STORAGE_ACCOUNT_NAME": "canary", "AZURE_STORAGE_ACCOUNT_KEY": "?"}]
+)
+async def test_unusable_variables_of_a_cloud_are_named(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found out before a request (observed)."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(Unavailable) as unusable:
+        await ObjectStore("az://container/x", given).look()
+
+    assert "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY" in unusable.value.next_step
+    assert "canary" not in whole(unusable.value)
+
+
+async def test_azure_signs_links_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link of six hours, with the key of the account (documented)."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+
+    url = urlsplit(await ObjectStore("az://container/x", os.environ).sign("a.mp4", 21_600))
+
+    assert (url.hostname, url.path) == ("account.blob.core.windows.net", "/container/x/a.mp4")
+    assert parse_qs(url.query)["sp"] == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "other", "is_refused"),
+    [
+        ("http://192.0.2.1:9000", {}, True),
+        ("http://192.0.2.1:9000", {"AWS_ALLOW_HTTP": "false"}, True),
+        ("http://192.0.2.1:9000", {"AWS_ALLOW_HTTP": "true"}, False),
+        ("http://localhost:9000", {}, False),
+        ("https://s3.example", {}, False),
+        ("", {}, False),
+    ],
+)
+async def test_plain_http_to_another_computer_needs_the_operators_word(
+    endpoint: str, other: dict[str, str], is_refused: bool
+) -> None:
+    """Everybody on the way could read the files (ours)."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    one = ObjectStore(URL, {"AWS_ENDPOINT_URL": endpoint, **other})
+
+    if is_refused:
+        with pytest.raises(Unavailable) as unusable:
+            await one.head("x")
+        assert unusable.value.reason is Reason.PLAIN_HTTP
+    else:
+        one.open()
+
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+def temporary(end: str) -> ObjectStore:
+    given = {"AWS_SESSION_TOKEN": "canary", "AWS_CREDENTIAL_EXPIRATION": end}
+    return ObjectStore(URL, given)
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds"),
+    [
+        ("2026-11-29T14:30:00Z", 9000),
+        ("2026-11-29T14:30:00+00:00", 9000),
+        ("2026-11-30T14:30:00Z", 21_600),
+        ("", 21_600),
+        ("soon", 21_600),
+    ],
+)
+async def test_link_lives_no_longer_than_the_credentials(end: str, seconds: float) -> None:
+    """A link that is signed with temporary credentials dies with them (documented)."""
+    assert temporary(end).link_seconds(21_600, NOW) == seconds
+
+
+async def test_credentials_that_end_within_an_hour_are_refused() -> None:
+    """PixelDojo may download the files later than that (assumed)."""
+    with pytest.raises(Unavailable) as refused:
+        temporary("2026-11-29T12:59:00Z").link_seconds(21_600, NOW)
+
+    assert "end within an hour" in refused.value.what
+    assert "canary" not in whole(refused.value)
+
+
+async def test_end_of_credentials_that_are_not_temporary_is_ignored() -> None:
+    """The variable may be a rest of other credentials (assumed)."""
+    one = ObjectStore(URL, {"AWS_CREDENTIAL_EXPIRATION": "2026-11-29T12:00:00Z"})
+
+    assert one.link_seconds(21_600, NOW) == 21_600
+
+
+async def test_object_of_another_name_can_be_put_listed_and_deleted(s3: S3) -> None:
+    """Finished videos go the same way (ours)."""
+    one = store()
+    sent: list[int] = []
+    digest = hashlib.sha256(SMALL).hexdigest()
+
+    await one.put("videos/ü b.mp4", io.BytesIO(SMALL), len(SMALL), digest, "video/mp4", sent.append)
+    listed = [each async for each in one.list("videos")]
+
+    assert [(each.name, each.size) for each in listed] == [("videos/ü b.mp4", len(SMALL))]
+    assert abs(listed[0].modified - datetime.now(UTC)) < timedelta(days=1)
+    assert sent[-1] == len(SMALL)
+    await one.delete("videos/ü b.mp4")
+    await one.delete("videos/ü b.mp4")
+    assert await one.head("videos/ü b.mp4") is None
+    assert s3.objects() == {}
+
+
+def test_no_asynchronous_call_of_obstore_is_used() -> None:
+    """They abort the process when it ends soon after one, as `wan-mcp check` does (observed)."""
+    folder = Path(object_store.__file__).parent
+    names = re.findall(r"\w+_async\b", "".join(each.read_text() for each in folder.glob("*.py")))
+
+    assert names == []

@@ -1,0 +1,39 @@
+"""The bucket for files of this computer: is it there, and does it accept the credentials?"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from wan_mcp.cli.check.findings import Finding, broken, for_person, note, ok
+from wan_mcp.settings import Settings
+from wan_mcp.storage.object_store import ObjectStore, Patience
+from wan_mcp.storage.unavailable import Unavailable
+from wan_mcp.storage.uploads import LINK_SECONDS
+from wan_mcp.wording import duration
+
+PATIENCE = Patience(answer=10.0, retries=1)
+"""One page of names is asked for, which is free (ours)."""
+
+
+async def bucket(settings: Settings, now: Callable[[], datetime]) -> Finding:
+    """Whether the storage can be used; nothing is written to it."""
+    url = settings.storage_url
+    if url is None:
+        return ok("storage", "None: inputs are links to the web (WAN_MCP_STORAGE_URL is not set).")
+    store = ObjectStore(url, settings.clouds, PATIENCE)
+    try:
+        await store.look()
+        seconds = store.link_seconds(LINK_SECONDS, now())
+        await store.sign("inputs/none", seconds)
+    except Unavailable as exc:
+        way_out = for_person(exc.next_step)
+        return (note if exc.transient else broken)("storage", exc.what, way_out, url=url)
+    found = f"{url} can be read, and links to it live {duration(seconds)}."
+    figures = {"url": url, "link_seconds": seconds}
+    if store.is_on_this_computer and not settings.on_loopback:
+        return note(
+            "storage",
+            f"{found} But it is on this computer, so PixelDojo cannot download from it.",
+            "Set AWS_ENDPOINT_URL to an address that the internet can reach.",
+            **figures,
+        )
+    return ok("storage", found, **figures)

@@ -1,0 +1,278 @@
+"""One bucket, or one part of it, through obstore: Amazon S3 and its likes, Google Cloud, Azure.
+
+obstore reads the clouds' own variables (AWS_ACCESS_KEY_ID, ...) from the process by itself, so no
+secret passes through this program. Of the environment that is handed in, only the variables are
+used that decide something here: whether the endpoint is on this computer, and how long a link can
+live.
+
+Its calls that wait run in threads. The asynchronous ones end every second process at its exit by
+SIGABRT: their own threads still use Python then (observed, obstore 0.12).
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import anyio
+import anyio.to_thread
+
+from wan_mcp.storage.sending import Changed, Parts, Stalled, send
+from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of, unavailable
+from wan_mcp.web import addresses
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Bucket
+
+T = TypeVar("T")
+
+SHORTEST_LINK = 3600.0
+"""Seconds: a job may wait that long until PixelDojo downloads its inputs (ours)."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_CREDENTIALS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a storage may take (ours).
+
+    Attributes:
+        answer: seconds for a short question, with its repetitions.
+        stall: seconds in which at least one more part must be taken.
+        abort: seconds for a storage to forget the parts of an upload that is given up.
+        retries: how often a request is repeated that got no answer, or one that tells of a fault.
+    """
+
+    answer: float = 30.0
+    stall: float = 240.0
+    abort: float = 3.0
+    retries: int = 5
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a storage.
+
+    Attributes:
+        name: its name below the prefix of the storage.
+        size: how many bytes it has.
+        modified: when it was last written, by the storage's clock; UTC.
+    """
+
+    name: str
+    size: int
+    modified: datetime
+
+
+class ObjectStore:
+    """The objects below one URL. Nothing is imported or asked before the first call.
+
+    Every method raises Unavailable, whose texts contain neither credentials nor links.
+
+    Args:
+        url: `s3://bucket/prefix`, or with `gs` or `az`; the prefix may be missing.
+        environment: that of the process, which obstore reads, too.
+        patience: how long the storage may take.
+    """
+
+    def __init__(
+        self, url: str, environment: Mapping[str, str], patience: Patience | None = None
+    ) -> None:
+        self.url = url
+        self._environment = environment
+        self._patience = patience or Patience()
+        self._opened: Bucket | None = None
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.url!r})"
+
+    @property
+    def is_on_this_computer(self) -> bool:
+        """Whether its address leads to this computer, which PixelDojo cannot reach."""
+        return addresses.is_loopback(self._endpoint().hostname or "")
+
+    def open(self) -> None:
+        """Import obstore and read the variables of the cloud; the other methods do it, too."""
+        self._bucket()
+
+    async def head(self, name: str) -> StoredObject | None:
+        """The size and the date of an object; None if there is none."""
+        bucket = self._bucket()
+        try:
+            found = await self._answer(lambda: bucket.head(name))
+        except FileNotFoundError:
+            return None
+        return StoredObject(name, found["size"], found["last_modified"])
+
+    async def put(
+        self,
+        name: str,
+        file: BinaryIO,
+        size: int,
+        sha256: str,
+        media_type: str,
+        report: Callable[[int], None],
+    ) -> None:
+        """Upload a file in parts, each of which is tried several times.
+
+        Nobody can see the object before all of it is there and its hash is right. If this fails
+        or is cancelled, the storage is told to forget the parts.
+
+        Args:
+            file: open for reading in binary, at its beginning.
+            size, sha256: how many bytes there must be, and their hash in hex digits.
+            media_type: what a web server is to call them, such as `video/mp4`.
+            report: called with the number of bytes that the storage has taken so far.
+
+        Raises:
+            Unavailable: with Reason.CHANGED if the bytes are other ones, or cannot be read.
+        """
+        parts = Parts(file, size, sha256, report)
+        bucket, patience = self._bucket(), self._patience
+        status = None
+        try:
+            await send(bucket, name, parts, media_type, patience.stall, patience.abort)
+        except Changed:
+            reason = Reason.CHANGED
+        except Stalled:
+            reason = Reason.SLOW
+        except _errors() as exc:
+            reason, status = reason_of(str(exc))
+        else:
+            report(size)
+            return
+        raise self._unavailable(reason, status)
+
+    async def sign(self, name: str, seconds: float) -> str:
+        """A link under which anybody can fetch the object for so long."""
+        bucket: Any = self._bucket()
+        from obstore import sign
+
+        lifetime = timedelta(seconds=int(seconds))
+        return await self._answer(lambda: sign(bucket, "GET", name, lifetime))
+
+    async def delete(self, name: str) -> None:
+        """Delete an object; it is no error if there is none."""
+        bucket = self._bucket()
+        try:
+            await self._answer(lambda: bucket.delete(name))
+        except FileNotFoundError:
+            return
+
+    async def list(self, folder: str) -> AsyncIterator[StoredObject]:
+        """All objects whose names begin with `folder` and a slash."""
+        pages = iter(self._bucket().list(folder))
+        while (found := await self._answer(lambda: next(pages, None))) is not None:
+            for each in found:
+                yield StoredObject(each["path"], each["size"], each["last_modified"])
+
+    async def look(self) -> None:
+        """Ask for one page of names, which is free and shows whether the storage can be used."""
+        bucket = self._bucket()
+        await self._answer(bucket.list_with_delimiter, missing=Reason.NO_BUCKET)
+
+    def link_seconds(self, wanted: float, now: datetime) -> float:
+        """For how long a link that is signed now can work: it dies with its credentials.
+
+        AWS_CREDENTIAL_EXPIRATION says when temporary ones end (documented); if it is not set, that
+        is not known.
+
+        Args:
+            wanted: seconds, if the credentials live as long.
+
+        Raises:
+            Unavailable: less than an hour is left.
+        """
+        end = self._end_of_credentials()
+        seconds = wanted if end is None else min(wanted, (end - now).total_seconds())
+        if seconds < SHORTEST_LINK:
+            raise self._unavailable(Reason.EXPIRES_SOON)
+        return seconds
+
+    def _end_of_credentials(self) -> datetime | None:
+        if not self.url.startswith("s3:") or not self._environment.get("AWS_SESSION_TOKEN"):
+            return None
+        try:
+            end = datetime.fromisoformat(self._environment.get("AWS_CREDENTIAL_EXPIRATION", ""))
+        except ValueError:
+            return None
+        return end if end.tzinfo else end.replace(tzinfo=UTC)
+
+    async def _answer(self, ask: Callable[[], T], missing: Reason | None = None) -> T:
+        """What the storage answers, in time.
+
+        Args:
+            missing: what it means that something is not found; None: FileNotFoundError is raised.
+        """
+        status = None
+        try:
+            with anyio.fail_after(self._patience.answer):
+                return await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        except TimeoutError:
+            reason = Reason.SLOW if self._has_credentials() else Reason.NO_CREDENTIALS
+        except FileNotFoundError:
+            if missing is None:
+                raise
+            reason = missing
+        except _errors() as exc:
+            reason, status = reason_of(str(exc))
+        raise self._unavailable(reason, status)  # not above: there it would carry obstore's error
+
+    def _has_credentials(self) -> bool:
+        is_s3 = self.url.startswith("s3:")
+        return not is_s3 or any(self._environment.get(name) for name in _CREDENTIALS)
+
+    def _bucket(self) -> "Bucket":
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> "Bucket":
+        if self._is_readable_on_the_way():
+            raise self._unavailable(Reason.PLAIN_HTTP)
+        reason = Reason.NOT_INSTALLED
+        try:
+            from obstore.store import from_url
+
+            return from_url(self.url, **self._options())
+        except ImportError:
+            pass
+        except _errors() as exc:
+            found, _ = reason_of(str(exc))
+            reason = Reason.NOT_SET_UP if found is Reason.NOT_UNDERSTOOD else found
+        raise self._unavailable(reason)
+
+    def _options(self) -> Any:
+        patience = self._patience
+        client: dict[str, Any] = {"timeout": timedelta(seconds=patience.stall)}
+        if self.is_on_this_computer:
+            client["allow_http"] = True
+        stall = timedelta(seconds=patience.stall)
+        retries = {"max_retries": patience.retries, "retry_timeout": stall}
+        # Not every server of S3 can delete several objects with one request (documented).
+        config = {"disable_bulk_delete": True} if self.url.startswith("s3:") else {}
+        return {"config": config, "client_options": client, "retry_config": retries}
+
+    def _endpoint(self) -> SplitResult:
+        given = (self._environment.get(name, "") for name in _ENDPOINTS)
+        is_s3 = self.url.startswith("s3:")
+        return urlsplit(next((each for each in given if each), "") if is_s3 else "")
+
+    def _is_readable_on_the_way(self) -> bool:
+        is_allowed = self._environment.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")
+        is_plain = self._endpoint().scheme == "http"
+        return is_plain and not is_allowed and not self.is_on_this_computer
+
+    def _unavailable(self, reason: Reason, status: int | None = None) -> Unavailable:
+        return unavailable(reason, self.url, status=status)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What obstore raises."""
+    from obstore.exceptions import BaseError
+
+    return (BaseError, FileNotFoundError, ValueError)
