@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
+import pytest
+
 import wan_mcp
+from tests.connected import connected
+from tests.virtual_time import VirtualTime
+from wan_mcp.app import FIRST_DELETION_SECONDS
+from wan_mcp.storage.uploads import Uploads
 
 FIRST_PAYMENT = """
 import json, sys
@@ -109,3 +116,38 @@ def run(code: str, data: Path) -> str:
         check=True,
         env={**os.environ, "PYTHONPATH": house},
     ).stdout
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    return VirtualTime()
+
+
+@pytest.fixture
+def anyio_backend(time: VirtualTime) -> object:
+    """Virtual time: hours pass at once."""
+    return time.backend(sockets=True)
+
+
+@pytest.mark.anyio
+async def test_old_uploads_are_deleted_soon_after_the_start_and_every_few_hours(
+    time: VirtualTime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that cannot be used just then ends neither the server nor the next try (ours)."""
+    tries: list[float] = []
+
+    async def delete_old(self: Uploads) -> int:
+        tries.append(time.passed())
+        raise RuntimeError("the storage cannot be used")
+
+    monkeypatch.setattr(Uploads, "delete_old", delete_old)
+    settings = {"WAN_MCP_STORAGE_URL": "s3://bucket/prefix"}
+    monkeypatch.setattr("wan_mcp.app.DELETE_EVERY_SECONDS", 100.0)  # virtual time
+    async with connected(time, tmp_path, local=True, settings=settings) as host:
+        await host.call("list_jobs")
+        await anyio.sleep(FIRST_DELETION_SECONDS + 110)
+        answer = await host.call("list_jobs")
+
+    assert len(tries) == 2
+    assert tries[0] == pytest.approx(FIRST_DELETION_SECONDS, abs=5)
+    assert answer["jobs"] == []

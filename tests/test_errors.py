@@ -27,7 +27,7 @@ from wan_mcp.errors import (
     Rejected,
     WanError,
 )
-from wan_mcp.inputs.preflight import UnusableInput
+from wan_mcp.inputs.verdict import UnusableInput
 from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, PriceRose
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder

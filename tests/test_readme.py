@@ -33,7 +33,7 @@ from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host
 from wan_mcp.cli.hosts.change import this_program
 from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.cli.setup import Setup, Terminal
-from wan_mcp.inputs.preflight import UnusableInput
+from wan_mcp.inputs.verdict import UnusableInput
 from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.spending_limits import LimitReached
 from wan_mcp.models import JobLine, JobResult, JobStatus

@@ -120,6 +120,7 @@ def test_named_file_may_lie_in_the_home_folder(tmp_path: Path) -> None:
 
 
 DATA = "WAN_MCP_DATA_DIR"
+INPUT_DIRS = "WAN_MCP_INPUT_DIRS"
 
 
 @pytest.mark.parametrize("in_file", [True, False])
@@ -298,6 +299,52 @@ def test_address_of_the_web_site_alone_is_refused_with_the_right_one(
     assert message == f"{BASE}: must be the whole address of the API, such as {API_BASE}"
 
 
+PUBLIC = "WAN_MCP_PUBLIC_URL"
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://files.example.com", "https://files.example.com"),
+        ("https://files.example.com/", "https://files.example.com"),
+        ("https://me.example.com:8443/of/mine/", "https://me.example.com:8443/of/mine"),
+        ("http://127.0.0.1:9000/x", "http://127.0.0.1:9000/x"),
+        ("http://[::1]:9000", "http://[::1]:9000"),
+    ],
+)
+def test_public_address_may_have_a_port_and_a_path(given: str, read: str, tmp_path: Path) -> None:
+    """A proxy may serve other things beside the files (ours)."""
+    settings = Settings.read({PUBLIC: given, "WAN_MCP_PUBLIC_PORT": "9123"}, tmp_path)
+
+    assert (settings.public_url, settings.public_port) == (read, 9123)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://files.example.com", "ftp://files.example.com", "files.example.com", "https://"),
+        *("https://me:word@files.example.com", "https://files.example.com/?x=1", "https://a.b/#c"),
+        *("https://files.example.com/a/../b", "https://files.example.com//a", "https://a.b/%2e"),
+        *("https://files.example.com:0", "https://files.example.com:99999", "https://192.168.0.2"),
+        *("https://server.local", "https://intranet", "https://a b.example", "https://a.b\\c"),
+    ],
+)
+def test_public_address_that_pixeldojo_cannot_use_is_refused(url: str, tmp_path: Path) -> None:
+    """A job whose inputs cannot be fetched may be paid, and fail (documented)."""
+    message = refusal({PUBLIC: url}, tmp_path)
+
+    assert message.startswith(f"{PUBLIC}: ")
+    assert "word" not in message.replace("password", "")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8799.5"])
+def test_public_port_that_cannot_be_is_refused(port: str, tmp_path: Path) -> None:
+    """A tunnel leads to one port, so none is taken by chance (ours)."""
+    message = refusal({"WAN_MCP_PUBLIC_PORT": port}, tmp_path)
+
+    assert message == "WAN_MCP_PUBLIC_PORT: must be a port from 1 to 65535"
+
+
 @pytest.mark.parametrize("value", ["none", "-1", "inf", "nan", "1,5"])
 @pytest.mark.parametrize(
     ("name", "way_out"),
@@ -320,6 +367,38 @@ def test_wrong_limit_is_refused_with_what_is_allowed_and_how_to_lift_it(
 def test_wrong_count_is_refused_with_what_is_allowed(name: str, value: str, tmp_path: Path) -> None:
     """One line is enough to correct it (ours)."""
     assert refusal({name: value}, tmp_path) == f"{name}: must be a whole number, 0 or more"
+
+
+def test_folders_of_inputs_are_full_paths_the_home_folder_and_the_word_roots(
+    tmp_path: Path,
+) -> None:
+    """No shell expands a ~ in a host's configuration (ours)."""
+    folders = [str(tmp_path), " ~/My clips ", "roots", ""]
+
+    settings = Settings.read({HOME: str(tmp_path), INPUT_DIRS: os.pathsep.join(folders)}, tmp_path)
+
+    assert settings.input_dirs == (str(tmp_path), str(tmp_path / "My clips"), "roots")
+    assert Settings.read({}, tmp_path).input_dirs is None
+
+
+@pytest.mark.parametrize("folder", ["clips", "./clips", "~nobody_has_this_name/clips", "Roots"])
+def test_folder_of_inputs_that_depends_on_the_working_one_is_refused(
+    folder: str, tmp_path: Path
+) -> None:
+    """A relative one would allow other files in every working folder (ours)."""
+    message = refusal({INPUT_DIRS: os.pathsep.join([str(tmp_path), folder])}, tmp_path)
+
+    assert message.startswith(f"{INPUT_DIRS}: must be full paths or start with ~/, with ")
+    assert folder not in message.partition("(")[0]
+
+
+def test_size_of_an_input_is_a_number_of_mb(tmp_path: Path) -> None:
+    """The default is that of the documentation, and a wrong one is named (ours)."""
+    name = "WAN_MCP_MAX_INPUT_MB"
+
+    assert Settings.read({}, tmp_path).max_input_mb == 500
+    assert Settings.read({name: "2000"}, tmp_path).max_input_mb == 2000
+    assert refusal({name: "big"}, tmp_path) == f"{name}: must be a number of MB, 0 or more"
 
 
 def test_good_limits_are_accepted(tmp_path: Path) -> None:
@@ -429,7 +508,7 @@ def test_pipe_that_nobody_writes_to_is_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The program must not wait for ever before its first word (ours)."""
-    monkeypatch.setattr("wan_mcp.settings._PIPE_SECONDS", 0.0)
+    monkeypatch.setattr("wan_mcp.storage.settings_file.PIPE_SECONDS", 0.0)
     os.mkfifo(tmp_path / ".env")
 
     assert refusal({}, tmp_path).startswith("the .env file of this folder: the file cannot be read")

@@ -12,7 +12,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     polling     when PixelDojo is asked for the status of jobs, and who is informed
     payments    buys jobs, and looks up requests whose answer was lost; no other room may buy
     videos      finished videos: download, storage, inspection, contact sheets
-    inputs      the preflight: both inputs are checked before a job is paid
+    inputs      the files of a job: which may be read, what is sent, the check before a job is paid
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment

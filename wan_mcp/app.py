@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,27 @@ from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.job_files import JobFiles, can_inspect
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anyio.abc import TaskGroup
     from httpx import AsyncBaseTransport
 
     from wan_mcp.clock import Clock
+    from wan_mcp.inputs.local.files import LocalFiles
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.ledger.coordination import Account
+    from wan_mcp.ledger.record import Record
     from wan_mcp.ledger.spending_limits import SpendingLimits
     from wan_mcp.ledger.sqlite.places import Chosen
     from wan_mcp.ledger.threaded.ledger import ThreadedLedger
+    from wan_mcp.models import InputReport, Replacement
+    from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
+    from wan_mcp.storage.delivery import Delivery
+    from wan_mcp.storage.lending import Lending
+    from wan_mcp.storage.uploads import Uploads
 
 OPEN_AFTER_SECONDS = 1.0
 """After this time from the start the ledger is opened, if no call has needed it before."""
@@ -39,6 +49,12 @@ DRAIN_SECONDS = 1.2
 """How long a stopping stdio server waits for payments; hosts kill it after 2 s (observed)."""
 SERVICE_DRAIN_SECONDS = 8.0
 """The same over HTTP; supervisors commonly kill a service after 10 s (assumed)."""
+FIRST_DELETION_SECONDS = 60.0
+DELETE_EVERY_SECONDS = 6 * 3600.0
+"""When uploads that no job needs any more are looked for in the storage: soon after the start, and
+then so often (ours)."""
+
+logger = logging.getLogger(__name__)
 
 
 class App:
@@ -120,6 +136,7 @@ class App:
         if self._parts is None:
             self._parts = self._open()
             self._tasks.start_soon(self._parts.jobs.run)
+            self._tasks.start_soon(self._parts.inputs.run)
         return self._parts
 
     def _open(self) -> _Parts:
@@ -145,6 +162,7 @@ class App:
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(base, key, agent=self._agent, limiter=limiter, transport=self._transport)
         files = JobFiles(loopback=settings.on_loopback, clock=self._clock)
+        inputs = self._inputs(ledger, account, chosen, files)
         jobs = Jobs(
             vendor,
             ledger,
@@ -152,12 +170,20 @@ class App:
             limiter,
             self._tasks,
             self._clock,
-            files.check_inputs if settings.wants("preflight", local=self._local) else None,
+            inputs.check if settings.wants("preflight", local=self._local) else None,
             files.archive,
             self._video_policy(chosen),
             files.inspect if can_inspect() else None,
+            lambda: inputs.staging,
         )
-        return _Parts(vendor, ledger, account, files, jobs)
+        return _Parts(vendor, ledger, account, files, inputs, jobs)
+
+    def _inputs(
+        self, ledger: ThreadedLedger, account: Account, data: Chosen, files: JobFiles
+    ) -> _Inputs:
+        settings, tasks, clock = self._settings, self._tasks, self._clock
+        own = settings.video_folder(data.folder, local=self._local)
+        return _Inputs(settings, ledger, account, data, own, files, tasks, clock, self._local)
 
     def _ledger(self, data: Chosen) -> ThreadedLedger:
         from wan_mcp.ledger.sqlite.places import ledger_in
@@ -187,7 +213,128 @@ class _Parts:
     ledger: ThreadedLedger
     account: Account
     files: JobFiles
+    inputs: _Inputs
     jobs: Jobs
+
+
+@dataclass
+class _Inputs:
+    """The inputs of requests that are no links. Nothing is imported or opened before it is needed.
+
+    Attributes:
+        own: the folder in which videos are saved, whose files may be inputs as well.
+        job_files: looks at inputs.
+        local: whether the caller is on this machine; otherwise files are no inputs.
+    """
+
+    settings: Settings
+    ledger: ThreadedLedger
+    account: Account
+    data: Chosen
+    own: Path | None
+    job_files: JobFiles
+    tasks: TaskGroup
+    clock: Clock
+    local: bool
+
+    @cached_property
+    def files(self) -> LocalFiles | None:
+        """The files that may be inputs."""
+        from wan_mcp.inputs.local.files import LocalFiles
+        from wan_mcp.inputs.local.folders import input_folders
+
+        if not self.local:
+            return None
+        folders = input_folders(self.settings.input_dirs, self.own)
+        return LocalFiles(folders, int(self.settings.max_input_mb * 1e6), self.tasks)
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Makes inputs available to PixelDojo."""
+        from wan_mcp.inputs.preparing.prepare import prepare, remove_leftovers
+        from wan_mcp.payments.sources import Sources
+        from wan_mcp.payments.staging import Staging
+
+        folder = self._folder("prepared")
+        remove_leftovers(folder)
+        delivers = self.delivery is not None
+        sources = Sources(self.files, self._find, self.clock, delivers=delivers)
+        return Staging(sources, prepare, self.delivery, folder, self.clock)
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """How files reach PixelDojo; None if there is no way."""
+        return self.lending or self.uploads
+
+    @cached_property
+    def lending(self) -> Lending | None:
+        """Lends files through an address of the user's."""
+        url = self.settings.public_url
+        if url is None or not self.local:
+            return None
+        from wan_mcp.storage.lending import Lending
+
+        return Lending(
+            url,
+            self.settings.public_port,
+            self._folder("lent"),
+            secret=partial(self.ledger.secret, "lending"),
+            is_live=self._is_live,
+            tasks=self.tasks,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def uploads(self) -> Uploads | None:
+        """Uploads files into storage of the user's."""
+        url = self.settings.storage_url
+        if url is None or not self.local:
+            return None
+        from wan_mcp.storage.object_store import ObjectStore
+        from wan_mcp.storage.uploads import Uploads
+
+        return Uploads(ObjectStore(url, self.settings.clouds), self.clock)
+
+    async def check(self, wanted: Replacement, *, seconds: float) -> InputReport:
+        """Look at both inputs, see `inputs.preflight`."""
+        from wan_mcp.ledger.fingerprint import has_links_only
+
+        files = None if has_links_only(wanted) else self.files
+        return await self.job_files.check_inputs(wanted, seconds=seconds, files=files)
+
+    async def run(self) -> None:
+        """Lend files, and delete old uploads, until cancelled."""
+        if self.data.folder is None:
+            return
+        if self.lending is not None:
+            self.tasks.start_soon(self.lending.run)
+        if self.uploads is None:
+            return
+        await self.clock.sleep(FIRST_DELETION_SECONDS)
+        while True:
+            try:
+                await self.uploads.delete_old()
+            except Exception as error:
+                # Another program's storage must not end the server, in whose tasks payments run.
+                logger.warning("old uploads could not be deleted: %s", error)
+            await self.clock.sleep(DELETE_EVERY_SECONDS)
+
+    def _folder(self, name: str) -> Path:
+        from wan_mcp.ledger.contract import LedgerUnavailable
+
+        if self.data.folder is None:
+            raise LedgerUnavailable("There is no folder for the ledger and for prepared files.")
+        return self.data.folder / name
+
+    async def _find(self, id: str) -> Record | None:
+        return await self.ledger.find(await self.account(), id)
+
+    async def _is_live(self, submission_id: str) -> bool:
+        from wan_mcp.ledger.record import LIVE
+
+        # Of any account on the ledger: all of their servers share the port and the folder.
+        records = await self.ledger.coordination.records([submission_id])
+        return any(record.state in LIVE for record in records)
 
 
 def _data_folder(settings: Settings) -> Chosen:

@@ -7,19 +7,21 @@ The rules of money are in `wan_mcp.payments` and `wan_mcp.ledger`, the rules of 
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import InvalidArguments, OutcomeUnknown, Refused
+from wan_mcp.errors import InvalidArguments, NotSent, OutcomeUnknown, Refused
 from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, Totals, expected_price
+from wan_mcp.ledger.fingerprint import has_links_only
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
@@ -38,10 +40,15 @@ from wan_mcp.polling.watchers import Watchers
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
+    from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
 
-PREFLIGHT_SECONDS = 3.0
-"""How long the preflight of both inputs may take: one second is left for the submit itself."""
+SUBMIT_SECONDS = 1.0
+"""How much of ANSWER_SECONDS is left for the submit itself when the preflight has its time."""
+LEAST_PREFLIGHT_SECONDS = 0.5
+"""How long the preflight may take in any case, also if finding files took long (ours)."""
+PROGRESS_SECONDS = 2.0
+"""How often a wait says how far an upload is (ours)."""
 ANSWER_SECONDS = 4.0
 """After this time a submit answers with its submission id, even if PixelDojo has not answered. One
 agent SDK allows 5 s for a whole call (observed elsewhere)."""
@@ -75,6 +82,8 @@ class Jobs:
         videos: where the videos of jobs that are submitted here are saved. The saver obeys it,
             even if it runs in another process with other settings.
         inspect: compares a saved video with its order; None to compare none.
+        staging: makes inputs available that are no links, opened when the first is given; None
+            where all must be links.
     """
 
     def __init__(
@@ -89,15 +98,17 @@ class Jobs:
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
         inspect: Inspect | None = None,
+        staging: "Callable[[], Staging] | None" = None,
     ) -> None:
         self.clock = clock
+        self._staging = staging
         self._vendor = vendor
         self._ledger = ledger
         self._account = account
         self._price = Price(vendor, clock)
         self._credits = Credits(vendor, ledger, account, self._price)
         self._reconciler = Reconciler(vendor, ledger, clock)
-        self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake)
+        self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake, staging)
         coordination = ledger.coordination
         self._reader = reader = JobReader(
             vendor, ledger, coordination, account, self._reconciler, clock
@@ -168,6 +179,18 @@ class Jobs:
         named, account = await self.estimate(wanted), await self._account()
         return expected_price(named, wanted, await self._ledger.charges(account))
 
+    async def located(self, wanted: Replacement, roots: Sequence[Path] = ()) -> Replacement:
+        """The same request as every other method takes it: see `payments.sources.Sources.located`.
+
+        Raises:
+            Refused, NotSent: an input is a file or an earlier job, and cannot be used (yet).
+        """
+        if has_links_only(wanted):
+            return wanted
+        if self._staging is None:
+            raise InvalidArguments("This server takes only links as inputs.")
+        return await self._staging().sources.located(wanted, roots)
+
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""
         return await self._ledger.equal(await self._account(), wanted) is not None
@@ -195,6 +218,7 @@ class Jobs:
         wanted: Replacement,
         estimate: float | None = None,
         agreed: float | None = None,
+        began: float | None = None,
     ) -> JobView:
         """Pay for a request at most once. If an equal request exists already, return its job.
 
@@ -205,16 +229,17 @@ class Jobs:
             estimate: the expected price in credits, if it is known already; None to ask PixelDojo.
             agreed: the price in credits to which a person has agreed; None if nobody was asked, or
                 about a price that is not known.
+            began: when the call began, on the monotonic clock, if it has done something before.
 
         Raises:
             Refused, NotSent: nothing was charged. PriceRose: the person has to be asked again.
             OutcomeUnknown: a charge is possible, by this call or by the equal one before it.
         """
-        until = self.clock.monotonic() + ANSWER_SECONDS
+        until = (self.clock.monotonic() if began is None else began) + ANSWER_SECONDS
         self._vendor.require_key()
         # Not a task group, because it would wrap the errors that either of them raises.
         report, estimate = await asyncio.gather(
-            self._report_on(wanted), self._price_of(wanted, estimate)
+            self._report_on(wanted, until - SUBMIT_SECONDS), self._price_of(wanted, estimate)
         )
         with anyio.CancelScope(shield=True):  # a claimed record must not stay without payment
             # asyncio's shield too: anyio's does not hold when asyncio itself cancels the task.
@@ -237,7 +262,8 @@ class Jobs:
         Raises:
             NotFound: the account has no such submission id.
         """
-        return await self._reader.known(id)
+        view = await self._reader.known(id)
+        return None if view is None else self._payments.with_progress(view)
 
     async def keep(self, id: str) -> None:
         """Record that another caller waits for a request, so that it is not withdrawn any more."""
@@ -266,11 +292,24 @@ class Jobs:
 
     async def check(self, id: str) -> JobView:
         """The present state of one job: `Waits.check`."""
-        return await self._waits.check(id)
+        return self._payments.with_progress(await self._waits.check(id))
 
-    def watch(self, id: str, seconds: float) -> AsyncGenerator[Reading, None]:
-        """Updates until the job has ended or the time is up: `Waits.watch`."""
-        return self._waits.watch(id, seconds)
+    async def watch(self, id: str, seconds: float) -> AsyncGenerator[Reading, None]:
+        """Updates until the job has ended or the time is up: `Waits.watch`.
+
+        While this process makes the inputs of the request available, they say how far that is.
+        """
+        until = self.clock.monotonic() + seconds
+        view = await self.known(id) if id.startswith(SUBMISSION_PREFIX) else None
+        while view and view.progress and (left := until - self.clock.monotonic()) > 0:
+            yield replace(view, elapsed_seconds=view.age(self.clock.wall()))
+            await self._payments.staged(id, min(PROGRESS_SECONDS, left))
+            view = self._payments.with_progress(view)
+        left = max(until - self.clock.monotonic(), 0.0)
+        async with aclosing(self._waits.watch(id, left)) as readings:
+            async for reading in readings:
+                shown = self._payments.with_progress
+                yield shown(reading) if isinstance(reading, JobView) else reading
 
     async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:
         """All live and unknown requests, and the newest `limit` others; the newest is first.
@@ -308,12 +347,15 @@ class Jobs:
         """Wait until the payments in progress have finished, for at most this time."""
         await self._payments.drain(seconds)
 
-    async def _report_on(self, wanted: Replacement) -> InputReport:
+    async def _report_on(self, wanted: Replacement, until: float) -> InputReport:
         if self._preflight is None or await self.joins(wanted):
             return InputReport()  # a job that exists does not need its links any more
         try:
-            return await self._preflight(wanted, seconds=PREFLIGHT_SECONDS)
-        except Refused:
+            if self._staging is not None and not has_links_only(wanted):
+                wanted = await self._staging().sources.readable(wanted)
+            left = until - self.clock.monotonic()
+            return await self._preflight(wanted, seconds=max(left, LEAST_PREFLIGHT_SECONDS))
+        except (NotSent, Refused):
             raise
         except Exception:
             # A defect in the preflight refuses nothing: inputs that it cannot check may work.
@@ -354,4 +396,4 @@ class Jobs:
                 raise
             # This call joined an equal one: its error must say that only the other one may pay.
             raise unknown_before(claim.record, lost.what) from lost
-        return settled or view_of_record(claim.record)
+        return self._payments.with_progress(settled or view_of_record(claim.record))

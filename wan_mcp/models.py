@@ -41,8 +41,11 @@ class Replacement(BaseModel):
     """One character replacement as the caller wants it; unset means the vendor's default.
 
     Attributes:
-        video: address of the source clip, which PixelDojo fetches.
-        character_image: address of the image with the new face and body.
+        video: the source clip: a link that PixelDojo fetches; a file of this computer, as
+            `file:///path#t=12,17`; or the video of an earlier job, as `wan://jobs/ID/video#t=12`.
+        character_image: the image with the new face and body: a link or a file.
+        video_sha256: hash of the clip's bytes, 64 hex digits, if it is a file.
+        character_image_sha256: that of the image.
         seconds: length of the result, 1 to 15, and not longer than the clip (documented).
         resolution: lines of the result (documented).
         references: how many reference frames, 1 to 10 (documented).
@@ -63,6 +66,8 @@ class Replacement(BaseModel):
     go_fast: bool | None = None
     merge_audio: bool | None = None
     seed: int | None = None
+    video_sha256: str | None = None
+    character_image_sha256: str | None = None
 
 
 class SourceClip(BaseModel):

@@ -35,7 +35,8 @@ INSTRUCTIONS = (
     "status is running or submitting. get_job_status looks once, list_jobs finds earlier jobs, "
     "check_credits says the price, the balance and the limits. All free. 3. The video_url of a "
     "completed job is temporary: give it to the user at once and say that the video must be saved. "
-    "Both inputs must be direct public links, not files of the chat or of this computer. "
+    "Inputs are public links, paths on this computer (not over HTTP) or, for a clip, "
+    "wan://jobs/{job_id}/video; a file that is only in the chat has no path: ask where it is. "
     "The same replace_character call returns the same job and is not paid again; another seed is "
     "another take, and another payment. When an answer was late, lost or unclear, do not try "
     "another seed: every answer has `charged` and `next`, so follow `next`."
@@ -61,7 +62,12 @@ def build_server(
     log_to_stderr(settings.log_level)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
-    calls = Calls(settings.confirm_above, local, settings.wants("poster", local=local))
+    calls = Calls(
+        settings.confirm_above,
+        local,
+        settings.wants("poster", local=local),
+        takes_roots="roots" in (settings.input_dirs or ()),
+    )
     subscriptions = Subscriptions(calls)
 
     def start(tasks: TaskGroup) -> App:

@@ -8,10 +8,7 @@ environment has the key, or if WAN_MCP_ENV_FILE names another file.
 
 import difflib
 import io
-import os
 import re
-import select
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,7 +29,15 @@ from pydantic import (
     field_validator,
 )
 
-from wan_mcp.storage.data_folder import DataPlaces, data_places, expanded, home_folder
+from wan_mcp.storage.data_folder import (
+    DataPlaces,
+    data_places,
+    expanded,
+    expanded_list,
+    home_folder,
+    listed_folders,
+)
+from wan_mcp.storage.settings_file import content
 from wan_mcp.storage.storage_url import storage_url
 from wan_mcp.web import addresses
 
@@ -39,9 +45,6 @@ API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
 
-_MAX_FILE_BYTES = 1_048_576
-_PIPE_SECONDS = 5.0
-"""How long a program may take to write into a pipe of settings; it may ask the user first."""
 _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
@@ -76,6 +79,9 @@ DayLimit = Annotated[
     _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
 ]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
+Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
+Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
+Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
 
 
@@ -113,8 +119,13 @@ class Settings(BaseModel):
         video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
             deleted; unset: no limit.
+        input_dirs: folders of possible inputs, and `roots` for the client's; unset: usual ones.
+        max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
         storage_url: the bucket for files of this computer, as `s3://bucket/prefix`; unset: none.
+        public_url: an address on the internet that leads to `public_port` of this machine, without
+            a slash at its end; unset: no file is lent.
+        public_port: the loopback port at which files are lent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -135,8 +146,14 @@ class Settings(BaseModel):
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
     video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
+    input_dirs: Folders | None = Field(default=None, alias="WAN_MCP_INPUT_DIRS")
+    max_input_mb: Size = Field(default=500, alias="WAN_MCP_MAX_INPUT_MB")
     poster: Switch | None = Field(default=None, alias="WAN_MCP_POSTER")
     storage_url: str | None = Field(default=None, alias="WAN_MCP_STORAGE_URL")
+    public_url: Annotated[str, AfterValidator(addresses.public_base)] | None = Field(
+        default=None, alias="WAN_MCP_PUBLIC_URL"
+    )
+    public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
     _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -156,6 +173,8 @@ class Settings(BaseModel):
         given.pop(ENV_FILE, None)
         for name in _FOLDERS & given.keys():
             given[name] = str(expanded(given[name], home_folder(environment)))
+        if named := given.get("WAN_MCP_INPUT_DIRS"):
+            given["WAN_MCP_INPUT_DIRS"] = expanded_list(named, home_folder(environment))
         if unknown := sorted(given.keys() - _names()):
             raise BadSettings(_unknown(unknown[0]))
         try:
@@ -337,43 +356,12 @@ def _file(path: Path, description: str) -> dict[str, str] | None:
         from dotenv import dotenv_values  # imported late, because few users have a file
 
         # -sig: Notepad writes a byte order mark, which would become part of the first name.
-        text = _content(path).decode("utf-8-sig")
+        text = content(path).decode("utf-8-sig")
         return _ours(dotenv_values(stream=io.StringIO(text), interpolate=False))
     except (OSError, UnicodeDecodeError):
         raise BadSettings(
             f"{description}: the file cannot be read (it must be UTF-8 text)"
         ) from None
-
-
-def _content(path: Path) -> bytes:
-    """What a file holds; a named pipe too, as password managers offer it (observed elsewhere).
-
-    Raises:
-        OSError: it cannot be read, is too large, or nobody writes to the pipe in time.
-    """
-    if sys.platform == "win32" or not path.is_fifo():
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    else:
-        content = _from_pipe(path)
-    if len(content) > _MAX_FILE_BYTES:
-        raise OSError("too large for a file of settings")
-    return content
-
-
-def _from_pipe(path: Path) -> bytes:
-    pipe = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # else it waits for a writer
-    content = b""
-    try:
-        while len(content) <= _MAX_FILE_BYTES:
-            if not select.select([pipe], [], [], _PIPE_SECONDS)[0]:
-                raise TimeoutError("nobody writes to the pipe")
-            if not (block := os.read(pipe, 65_536)):
-                break
-            content += block
-    finally:
-        os.close(pipe)
-    return content
 
 
 def _unknown(name: str) -> str:

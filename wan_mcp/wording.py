@@ -38,3 +38,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes in whole megabytes (10^6), at least 1: "120 MB"."""
+    return f"{max(size // 10**6, 1)} MB"

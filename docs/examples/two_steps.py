@@ -3,8 +3,9 @@
 # ///
 """Makes one video in two steps: the result of the first job is the source of the second.
 
-So two people of a video are replaced one after the other. The link to the first result is
-temporary, and the second job starts at once.
+So two people of a video are replaced one after the other. Inputs are links, or full paths of files
+(how these reach PixelDojo is in docs/files.md). Run again soon, it gets the same jobs and pays for
+none of them a second time.
 
 Usage: python two_steps.py VIDEO FIRST_IMAGE SECOND_IMAGE
 """
@@ -33,7 +34,7 @@ async def chain(client, video, images):
         print(answer["message"], answer["next"])
         if answer.get("status") != "completed":
             break
-        video = answer["video_url"]
+        video = f"wan://jobs/{answer['job_id']}/video"
     return answer
 
 

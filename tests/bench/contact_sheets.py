@@ -39,8 +39,8 @@ from tests.videos.test_display import (
     cover_first,
     first_step,
 )
+from wan_mcp.inputs.preparing.display import MAX_SD_HEIGHT
 from wan_mcp.videos.contact_sheet import draw_contact_sheet
-from wan_mcp.videos.display import MAX_SD_HEIGHT
 
 SHAPES = [Fraction(1), Fraction(4, 3), Fraction(32, 27), Fraction(1, 2)]
 CODINGS = [

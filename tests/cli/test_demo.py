@@ -31,6 +31,7 @@ from wan_mcp.sandbox import Fault, Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.storage.lending import Lending
 
 pytestmark = pytest.mark.anyio
 SLOW_MACHINE_SECONDS = 600
@@ -192,6 +193,71 @@ async def test_demo_on_own_files_applies_every_parameter(
         assert (code, stream.height, stream.average_rate) == (0, 720, 12)
         assert stream.frames == 36
         assert len(container.streams.audio) == 1
+
+
+async def test_demo_on_own_files_goes_the_way_of_any_other_job(
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file is read, copied, lent and fetched by the same code as in earnest (ours)."""
+    pytest.importorskip("av", reason="the extra `media` is not installed")
+    folder = tmp_path / "Videos"
+    folder.mkdir()
+    media = resources.files("wan_mcp.sandbox") / "media"
+    (folder / "dance.mp4").write_bytes((media / "clip.mp4").read_bytes())
+    (folder / "ana.png").write_bytes((media / "character.png").read_bytes())
+    links: list[str] = []
+    link = Lending.link
+
+    async def noted(*given: Any) -> str:
+        links.append(await link(*given))
+        return links[-1]
+
+    monkeypatch.setattr(Lending, "link", noted)
+    monkeypatch.chdir(folder)
+    demo = Demo(
+        {"video": "dance.mp4#t=0,2", "character_image": "ana.png", "video_duration": 2},
+        folder=tmp_path,
+        connect=connect,
+    )
+
+    code = await demo.on_sandbox(own_data(tmp_path), job_seconds=0)
+
+    (video,) = videos(tmp_path)
+    assert (code, is_sandboxed(video)) == (0, True)
+    assert [each[-4:] for each in links] == [".mp4", ".png"]
+    assert all(each.startswith("http://127.0.0.1:") for each in links)
+
+
+@pytest.mark.parametrize(
+    ("given", "lends"),
+    [
+        ({"WAN_MCP_STORAGE_URL": "s3://mine/inputs"}, False),
+        ({"WAN_MCP_PUBLIC_URL": "https://files.example.com"}, True),
+    ],
+)
+async def test_demo_lends_files_on_loopback_unless_there_is_a_bucket(
+    given: dict[str, str],
+    lends: bool,
+    connect: Callable[[Mapping[str, str]], MCPServer[Any]],
+    tmp_path: Path,
+) -> None:
+    """The user's tunnel may lead to another server of the user's (ours)."""
+    seen: list[Mapping[str, str]] = []
+
+    def spy(environment: Mapping[str, str]) -> MCPServer[Any]:
+        seen.append(environment)
+        return connect(environment)
+
+    await Demo({}, folder=tmp_path, connect=spy).on_sandbox(
+        {**own_data(tmp_path), **given}, job_seconds=0
+    )
+
+    (environment,) = seen
+    port = environment.get("WAN_MCP_PUBLIC_PORT")
+    address = environment.get("WAN_MCP_PUBLIC_URL")
+    assert address == (f"http://127.0.0.1:{port}" if lends else None)
 
 
 async def test_sandbox_demo_neither_uses_nor_passes_on_the_users_account(

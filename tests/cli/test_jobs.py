@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -303,6 +304,30 @@ async def test_show_names_everything_and_keeps_links_whole(
     assert facts["money"] == {"credit_cost": 7.0, "credit_estimate": 2.0, "job_charged": "yes"}
     assert facts["video"]["state"] == "saved"
     assert facts["times"]["made_at"] == "2026-11-23T12:00:00+00:00"
+
+
+async def test_job_of_files_is_shown_with_their_paths_and_without_hashes(
+    person: Person, ledger: Ledger
+) -> None:
+    """A person knows the path; the hash is for the program (ours)."""
+    files: dict[str, Any] = {
+        "video": "file:///home/ana/My%20dance.mov#t=12,17",
+        "video_sha256": "ab" * 32,
+        "character_image": "file:///home/ana/ana.jpg",
+        "character_image_sha256": "cd" * 32,
+    }
+    await completed(ledger, **files)
+
+    _, row = person.jobs()
+    _, seen = person.show("job_0")
+    inputs = json.loads(person.show("job_0", as_json=True)[1])["inputs"]
+
+    assert "My dance.mov + ana.jpg" in row
+    assert re.search(r"^ *video +/home/ana/My dance\.mov#t=12,17$", seen, re.MULTILINE)
+    assert inputs["character_image"] == "/home/ana/ana.jpg"
+    assert "sha256" not in inputs
+    assert "abab" not in seen
+    assert file_name("wan://jobs/job_7f3a/video#t=3") == "wan://jobs/job_7f3a/video#t=3"
 
 
 async def test_an_id_that_is_ambiguous_or_unknown_is_said_to_be(

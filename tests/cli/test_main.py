@@ -185,8 +185,9 @@ LIVE = ("demo", "--live", "--image", "https://example.com/i.png", "--video")
     ("words", "complaint"),
     [
         (("https://example.com/v.mp4", "--duration", "99"), "must be a whole number from 1 to 15"),
-        (("https://10.0.0.1/v.mp4",), "upload the file to public storage"),
-        (("clip.mp4",), "upload clip.mp4 first and give its link"),
+        (("https://10.0.0.1/v.mp4",), "a public https link to it"),
+        (("clip.mp4",), "there is no file clip.mp4 here"),
+        ((__file__,), "give its link, or set WAN_MCP_STORAGE_URL or WAN_MCP_PUBLIC_URL"),
     ],
 )
 def test_live_demo_checks_the_arguments_before_it_asks(
@@ -214,7 +215,7 @@ def test_live_demo_knows_the_readmes_key_for_an_example(
 
 @pytest.mark.parametrize("option", ["--video", "--image"])
 def test_demo_names_the_file_that_is_not_there(option: str, program: Callable[..., Ended]) -> None:
-    """Without --live a file may be given, so its name is likely misspelt (ours)."""
+    """Its name is likely misspelt, and nothing need be started to see that (ours)."""
     complaint = program("demo", option, "clip.mp4").complaint()
 
     assert complaint.startswith("wan-mcp: there is no file clip.mp4 here")

@@ -53,14 +53,16 @@ def _videos(answers: dict[int, dict[str, Any]]) -> dict[int, str]:
 
 
 async def test_second_step_takes_the_video_of_the_first(host: Host) -> None:
-    """It is two jobs, and two payments (ours)."""
+    """It is two jobs, and two payments, however often it is run in a row (ours)."""
     answer = await _chain(host, host.sandbox.source_video_url)
+    again = await _chain(host, host.sandbox.source_video_url)
     first, second = (await host.call("list_jobs"))["jobs"][::-1]
+    sent = [charge.body["video"] for charge in host.sandbox.charges]
 
     assert answer["status"] == "completed"
-    assert second["source_video"] == first["video_url"]
-    assert answer["job_id"] == second["job_id"]
-    assert len(host.sandbox.charges) == 2
+    assert second["source_video"] == f"wan://jobs/{first['job_id']}/video"
+    assert answer["job_id"] == again["job_id"] == second["job_id"]
+    assert sent == [host.sandbox.source_video_url, first["video_url"]]
 
 
 async def test_second_step_is_not_paid_when_the_first_has_failed(host: Host) -> None:

@@ -63,6 +63,11 @@ OTHER = {
     "WAN_MCP_ARCHIVE": "off",
     "WAN_MCP_VIDEO_DIR": "/tmp/films",
     "WAN_MCP_VIDEO_LIMIT_GB": "1",
+    "WAN_MCP_INPUT_DIRS": "roots",
+    "WAN_MCP_MAX_INPUT_MB": "1",
+    "WAN_MCP_STORAGE_URL": "s3://bucket/prefix",
+    "WAN_MCP_PUBLIC_URL": "https://files.example.com",
+    "WAN_MCP_PUBLIC_PORT": "9000",
     "WAN_MCP_POSTER": "off",
 }
 """Each setting with another value than its default."""

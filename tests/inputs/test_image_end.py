@@ -12,16 +12,13 @@ import pytest
 
 from tests.inputs.test_preflight import MP4, Served, box, check, jpeg, png
 from wan_mcp.inputs import video_check
-from wan_mcp.inputs.byte_ranges import ByteRanges
+from wan_mcp.inputs.byte_ranges import FIRST_BYTES, ByteRanges
 from wan_mcp.inputs.image_headers import LAST_BYTES, End, end_of
-from wan_mcp.inputs.remote_file import FIRST_BYTES
 
 pytestmark = pytest.mark.anyio
 
 CUT_OFF = "character_image is cut off: its end is missing"
-NOTE = (
-    "character_image has no end mark in its last bytes: if it is cut off, upload it again, whole."
-)
+NOTE = "character_image has no end mark in its last bytes: if it is cut off, give it again, whole."
 
 
 @pytest.fixture(autouse=True)

@@ -28,10 +28,10 @@ from wan_mcp.inputs.boxes import ClaimsTooMuch
 from wan_mcp.inputs.byte_ranges import ByteRanges
 from wan_mcp.inputs.file_types import FileType, file_type_of
 from wan_mcp.inputs.image_headers import image_size
-from wan_mcp.inputs.preflight import UnusableInput, check_inputs
+from wan_mcp.inputs.preflight import check_inputs
 from wan_mcp.inputs.probe import LIBAV_OPTIONS, BytesMissing, DamagedVideo, available, probe
 from wan_mcp.inputs.remote_file import RemoteFile
-from wan_mcp.inputs.verdict import Role, judge
+from wan_mcp.inputs.verdict import Role, UnusableInput, judge
 from wan_mcp.models import Replacement, SourceClip
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings

@@ -5,7 +5,13 @@ import hmac
 
 import pytest
 
-from wan_mcp.ledger.fingerprint import account_name, fingerprint_of, one_spelling, without_queries
+from wan_mcp.ledger.fingerprint import (
+    account_name,
+    fingerprint_of,
+    one_spelling,
+    spelling_key,
+    without_queries,
+)
 from wan_mcp.models import Replacement
 
 PLAIN = Replacement(
@@ -75,6 +81,97 @@ def test_address_with_an_ipv6_host_keeps_its_brackets() -> None:
     request = fingerprint_of("me", changed(video="http://[2001:DB8::1]:8080/a.mp4?x"))
 
     assert request.arguments["video"] == "http://[2001:db8::1]:8080/a.mp4"
+
+
+def test_the_keys_of_links_are_those_of_every_version() -> None:
+    """Else two versions on one ledger could each pay for the same request (ours)."""
+    plain = fingerprint_of("me", PLAIN)
+    other = fingerprint_of(
+        "me", changed(video="https://media.example/clip.mp4?id=2", resolution="720", seed=4)
+    )
+
+    assert plain.dedupe_key == "c8e6cb587edc57c833d1e900a5a405e5eca94df33dce66f716a47762ebe72736"
+    assert other.dedupe_key == "99ddd8eb95cbd9c8d833dcd407519e452abd3b6028237ea22076a4e4da56c8a0"
+    assert other.exact_key == "3fec9db7b5af5b7139c4432ed04800388a57c2b740a4a3a8d967127f9cc72aae"
+    assert (
+        spelling_key("me", other.arguments)
+        == "0a7e41c16940a13d8254035ff444b7bcbf396aa33c4e1bad73c30ed952939868"
+    )
+
+
+HASH = "ab" * 32
+FILE = changed(video="file:///home/ana/Videos/dance.mov#t=12,17", video_sha256=HASH)
+CHAIN = changed(video="wan://jobs/job_1/video#t=3")
+
+
+def file(**arguments: object) -> Replacement:
+    return Replacement.model_validate(FILE.model_dump() | arguments)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        file(video="file:///mnt/copy%23.mp4#t=12,17"),
+        file(character_image="HTTPS://media.example:443/face.png#x"),
+    ],
+    ids=lambda each: each.video,
+)
+def test_a_moved_copy_of_a_file_is_the_same_request(same: Replacement) -> None:
+    """The content decides, not the path: the same call would be paid and uploaded twice (ours)."""
+    one, other = fingerprint_of("me", FILE), fingerprint_of("me", same)
+
+    assert (one.dedupe_key, one.exact_key) == (other.dedupe_key, other.exact_key)
+    assert one_spelling(one.arguments) == one_spelling(other.arguments)
+    assert not one.has_query
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        file(video="file:///home/ana/Videos/dance.mov"),
+        file(video="file:///home/ana/Videos/dance.mov#t=12"),
+        file(video_sha256="cd" * 32),
+        file(video="https://media.example/clip.mp4", video_sha256=None),
+        CHAIN,
+    ],
+    ids=lambda each: each.video,
+)
+def test_another_part_or_another_content_is_another_request(other: Replacement) -> None:
+    """They make other videos (ours)."""
+    one, two = fingerprint_of("me", FILE), fingerprint_of("me", other)
+
+    assert one.dedupe_key != two.dedupe_key
+    assert one_spelling(one.arguments) != one_spelling(two.arguments)
+    assert spelling_key("me", one.arguments) != spelling_key("me", two.arguments)
+
+
+def test_a_record_keeps_the_whole_path_of_a_file_and_its_hash() -> None:
+    """The user recognises the job by the path (ours)."""
+    assert fingerprint_of("me", FILE).arguments == FILE.model_dump(exclude_none=True)
+
+
+def test_the_video_of_a_job_is_recognised_by_the_text_that_names_it() -> None:
+    """Its bytes need not be here, and no link of it stays the same (ours)."""
+    fingerprint = fingerprint_of("me", CHAIN)
+
+    assert fingerprint.arguments["video"] == CHAIN.video
+    other = fingerprint_of("me", changed(video="wan://jobs/job_1/video"))
+    assert fingerprint.dedupe_key != other.dedupe_key
+
+
+def test_a_file_whose_content_was_not_read_has_no_fingerprint() -> None:
+    """By its path alone, a changed file would get the video of the file before (ours)."""
+    with pytest.raises(ValueError, match="not read"):
+        fingerprint_of("me", file(video_sha256=None))
+
+
+def test_how_an_input_was_sent_changes_nothing_of_which_request_it_is() -> None:
+    """The link is signed anew for each request, and its place may change with the settings."""
+    given = fingerprint_of("me", FILE).arguments
+    sent = {**given, "sent_video": "https://s3.example/inputs/x.mp4", "sent_notes": "It was cut."}
+
+    assert one_spelling(sent) == one_spelling(given)
+    assert spelling_key("me", sent) == spelling_key("me", given)
 
 
 def test_account_name_depends_on_base_key_and_secret() -> None:

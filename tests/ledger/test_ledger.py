@@ -28,7 +28,7 @@ from tests.ledger.stores import (
 )
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger
-from wan_mcp.ledger.record import LIVE, ListReading, Record, State
+from wan_mcp.ledger.record import LIVE, ListReading, Record, SentInputs, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import JobStatus
 from wan_mcp.pixeldojo import wire
@@ -314,6 +314,53 @@ async def test_only_its_owner_changes_an_unsettled_record(
             await change(other, record, target)
 
     assert await ledger.find(ME, record.submission_id) == record
+
+
+LOCAL = WANTED.model_copy(
+    update={"video": "file:///home/ana/dance.mov#t=12,17", "video_sha256": "ab" * 32}
+)
+SENT = SentInputs({"video": "https://s3.example/inputs/x.mp4?signature=secret"}, "It was cut.")
+
+
+async def test_the_commit_point_records_how_an_input_was_sent(ledger: Ledger) -> None:
+    """The reconciler recognises the job by it. The signature of the link is not kept."""
+    record = await claimed(ledger, LOCAL)
+
+    await ledger.commit_sending(record, SENT)
+
+    found = await ledger.find(ME, record.submission_id)
+    assert found is not None
+    assert found.state is State.SENDING
+    assert found.arguments == {
+        **record.arguments,
+        "sent_video": "https://s3.example/inputs/x.mp4",
+        "sent_notes": "It was cut.",
+    }
+
+
+async def test_what_is_sent_is_not_recorded_behind_the_commit_point(ledger: Ledger) -> None:
+    """Only the first commit says what left this computer."""
+    record = await claimed(ledger, LOCAL)
+    await ledger.commit_sending(record)
+
+    with pytest.raises(Fenced):
+        await ledger.commit_sending(record, SENT)
+
+    found = await ledger.find(ME, record.submission_id)
+    assert found is not None
+    assert found.arguments == record.arguments
+
+
+@pytest.mark.parametrize("state", [State.INTENT, State.SENDING, State.COMPLETED])
+async def test_a_moved_copy_of_a_file_joins_the_request(ledger: Ledger, state: State) -> None:
+    """One file is paid for once, whatever it is called by now."""
+    record = await record_in(ledger, state, LOCAL, video_url=VIDEO_URL)
+    moved = LOCAL.model_copy(update={"video": "file:///mnt/stick/copy.mov#t=12,17"})
+
+    claim = await ledger.claim(ME, moved, generated_seed=8, estimate=2.0)
+
+    assert not claim.created
+    assert claim.record.submission_id == record.submission_id
 
 
 @pytest.mark.parametrize("state", State)

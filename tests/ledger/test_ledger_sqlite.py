@@ -615,7 +615,7 @@ async def test_shared_file_system_is_refused(
 ) -> None:
     """Locks there do not work between machines, so nothing is even created (promises 9)."""
     (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - nfs4 nas:/ rw\n")
-    monkeypatch.setattr(ledger_folder, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(ledger_folder, "MOUNTS", tmp_path / "mountinfo")
     error = await refused(opened(), "shared with other machines")
 
     assert "own disk" in error.next_step
@@ -629,7 +629,7 @@ async def test_operator_may_trust_one_type_of_file_system(
 ) -> None:
     """Only they know that an encrypted home folder is this machine's alone. (ours)"""
     (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - fuse.gocryptfs x rw\n")
-    monkeypatch.setattr(ledger_folder, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(ledger_folder, "MOUNTS", tmp_path / "mountinfo")
     other, named = (
         SQLiteLedger(folder, limits=NO_LIMITS, filesystem=kind)
         for kind in ("fuse", "fuse.gocryptfs")
@@ -651,7 +651,7 @@ async def test_ledger_on_a_shared_file_system_can_still_be_read(
     record = await claimed(earlier)
     await earlier.aclose()
     (tmp_path / "mountinfo").write_text("1 1 0:1 / / rw - fakeowner x rw\n")
-    monkeypatch.setattr(ledger_folder, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(ledger_folder, "MOUNTS", tmp_path / "mountinfo")
     ledger = opened()
 
     (read,) = await ledger.recent(ME)

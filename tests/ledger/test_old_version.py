@@ -70,11 +70,13 @@ from tests.ledger.stores import NO_LIMITS, SQLiteStore
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.coordination import WINDOW_SECONDS, Limit, Role
 from wan_mcp.ledger.history.history import History
-from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.record import Record, SentInputs, State
 from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.history import change, read
 from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 
@@ -628,6 +630,36 @@ async def test_an_old_server_goes_on_with_a_job_that_was_forgotten(tmp_path: Pat
     assert other["charged"] == "yes"
     assert len(sandbox.charges) == 2
     assert found == [left]
+
+
+async def test_an_old_server_finds_the_job_of_a_request_with_a_file_of_this_computer(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """It reads what the new version wrote of the file, and of the link that was sent (ours)."""
+    link = "https://s3.example/inputs/x.mp4"
+    image = sandbox.image_url
+    given = Replacement(
+        video="file:///home/ana/dance.mov#t=2", video_sha256="ab" * 32, character_image=image
+    )
+    async with server(sandbox, tmp_path, old=True) as old:
+        assert await old.jobs() == []
+        ledger = SQLiteLedger(tmp_path / "ledger", limits=NO_LIMITS)
+        account = await ledger.account(sandbox.api_base, sandbox.key)
+        claim = await ledger.claim(account, given, generated_seed=7, estimate=2.0)
+        await ledger.commit_sending(claim.record, SentInputs({"video": link}, "It was cut."))
+        await ledger.conclude(claim.record, State.UNKNOWN, "The answer was lost.")
+        vendor = PixelDojo(sandbox.api_base, sandbox.key)
+        job = await vendor.submit(Replacement(video=link, character_image=image, seed=7))
+        await vendor.aclose()
+        [unknown] = await old.jobs()
+        found = await old.status(claim.record.submission_id)
+        record = await ledger.find(account, job.job_id)
+        await ledger.aclose()
+
+    assert (unknown["status"], unknown["job_id"]) == ("unknown", claim.record.submission_id)
+    assert found["job_id"] == job.job_id
+    assert record is not None
+    assert record.arguments["sent_video"] == link
 
 
 ADDITIONS = """

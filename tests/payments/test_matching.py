@@ -226,3 +226,78 @@ def test_a_job_submitted_elsewhere_is_not_known() -> None:
     foreign = accepted("job_1", 60, dedupe_key=None, arguments={}, seed=None)
 
     assert found(request(), listed(), beside=(foreign,)) == "job_1"
+
+
+HEX = "ab" * 32
+UPLOADED = f"https://s3.example/bucket/wan/inputs/{HEX}.mp4"
+FILE: Mapping[str, str | int | bool] = {
+    "video": "file:///home/ana/dance.mov#t=12,17",
+    "video_sha256": "cd" * 32,
+    "sent_video": UPLOADED,
+    "sent_notes": "The clip was cut.",
+}
+
+
+@pytest.mark.parametrize("generated", [True, False])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        UPLOADED,
+        f"{UPLOADED}?X-Amz-Signature=s",
+        f"HTTPS://S3.example:443/bucket/wan/inputs/{HEX}.mp4?another=signature",
+        f"https://bucket.s3.example/wan/inputs/{HEX}.mp4",
+    ],
+)
+def test_an_uploaded_input_is_recognised_by_its_link(shown: str, generated: bool) -> None:
+    """However the link is signed or its bucket written: the name of the object is the content's."""
+    assert found(request(asked=FILE, generated=generated), listed(video=shown)) == "job_1"
+
+
+@pytest.mark.parametrize("generated", [True, False])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        FILE["video"],
+        SHOWN["video"],
+        f"https://s3.example/bucket/wan/inputs/{'cd' * 32}.mp4",
+        "https://s3.example/bucket/wan/inputs/",
+    ],
+)
+def test_a_job_with_another_clip_is_not_that_of_an_upload(shown: str, generated: bool) -> None:
+    """Another request may have been given the seed on purpose."""
+    assert found(request(asked=FILE, generated=generated), listed(video=shown)) is None
+
+
+def test_short_names_of_files_show_nothing() -> None:
+    """Everybody calls a clip clip.mp4."""
+    short = {**FILE, "sent_video": "https://tunnel.example/clip.mp4"}
+
+    assert found(request(asked=short), listed(video="https://other.example/clip.mp4")) is None
+
+
+@pytest.mark.parametrize(
+    ("known_is_shown", "doubt"),
+    [({}, True), ({"video": UPLOADED}, False), ({"video": "https://cdn.example/copy"}, True)],
+    ids=["no upload is known", "an upload is shown as it was sent", "an upload is shown otherwise"],
+)
+def test_a_link_in_an_unknown_form_never_proves_that_there_was_no_job(
+    known_is_shown: dict[str, Any], doubt: bool
+) -> None:
+    """That links of users are shown as they were sent says nothing about links of ours."""
+    asked = FILE if known_is_shown else {}
+    before, after = accepted("job_8", -60, asked=asked), accepted("job_9", 60)
+    beside = [listed("job_8", **known_is_shown), listed("job_9")]
+    copy = listed(seed=None, video="https://cdn.example/copy")
+    jobs = ListedJobs([copy, *beside], [request(asked=FILE), before, after])
+
+    assert (jobs.doubts(request(asked=FILE)) is not None) is doubt
+    assert jobs.doubts(request()) is None
+
+
+def test_an_input_that_nobody_knows_the_link_of_is_compared_with_none() -> None:
+    """A generated seed still finds the job, and a chosen one, which others may have, does not."""
+    asked = {"video": FILE["video"], "video_sha256": FILE["video_sha256"]}
+
+    assert found(request(asked=asked), listed(video=UPLOADED)) == "job_1"
+    assert found(request(asked=asked, generated=False), listed(video=UPLOADED)) is None
+    assert ListedJobs([listed(video=UPLOADED)], []).doubts(request(asked=asked, generated=False))

@@ -25,7 +25,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Claim
-from wan_mcp.ledger.record import UNSETTLED, Record, State
+from wan_mcp.ledger.record import UNSETTLED, Record, SentInputs, State
 from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -133,9 +133,9 @@ class MortalLedger(SQLiteLedger):
         await self._reach("claimed")
         return claim
 
-    async def commit_sending(self, record: Record) -> None:
+    async def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
         await self._reach("connected")
-        await super().commit_sending(record)
+        await super().commit_sending(record, sent)
         await self._reach("committed")
 
     async def accept(self, record: Record, job: Job) -> Record:

@@ -23,7 +23,14 @@ from wan_mcp.ledger.expected_price import (
 )
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
-from wan_mcp.ledger.status import JobView, Reading, view_of_job, view_of_record
+from wan_mcp.ledger.status import (
+    InputProgress,
+    JobView,
+    Phase,
+    Reading,
+    view_of_job,
+    view_of_record,
+)
 from wan_mcp.models import (
     Difference,
     Job,
@@ -152,6 +159,15 @@ NOT_SENT = of_request(
 REFUSED = of_request(State.REFUSED, error="The PixelDojo account has too few credits.")
 
 ORDER = {"video": CLIP, "character_image": IMAGE, "seconds": 7, "resolution": "720"}
+OF_FILES = {
+    "video": "file:///home/ana/My%20dance.mov#t=12,19",
+    "video_sha256": "ab" * 32,
+    "character_image": "file:///home/ana/ana.jpg",
+    "character_image_sha256": "cd" * 32,
+    "seconds": 7,
+    "sent_notes": "The clip was cut to 7 s from 0:12.",
+}
+UPLOADING = InputProgress(Phase.UPLOADING, 40_000_000, 120_000_000)
 SUBMITS: dict[str, JobView] = {
     "accepted": of_job(ACCEPTED, seed=7, estimate=10),
     "accepted at another price": of_job(ACCEPTED, estimate=2),
@@ -160,6 +176,8 @@ SUBMITS: dict[str, JobView] = {
     "accepted, with notes about the inputs": replace(of_job(ACCEPTED), notes=("It is short.",)),
     "accepted, not in the ledger": view_of_job(ACCEPTED),
     "on its way": of_request(State.SENDING, seed=7, estimate=10),
+    "being uploaded": replace(of_request(State.INTENT, seed=7, estimate=10), progress=UPLOADING),
+    "accepted, with changed inputs": of_job(ACCEPTED, arguments=OF_FILES),
     "joined: on its way": replace(of_request(State.SENDING), joined=True),
     "joined: running": replace(of_job(RUNNING), joined=True),
     "joined: running, another query": replace(of_job(RUNNING), joined=True, query_differs=True),
@@ -168,6 +186,13 @@ SUBMITS: dict[str, JobView] = {
 }
 LOOKS: dict[str, JobView] = {
     "on its way": after(of_request(State.SENDING), 5),
+    "being prepared": replace(
+        of_request(State.INTENT, arguments=OF_FILES), progress=InputProgress(Phase.PREPARING)
+    ),
+    "being uploaded": replace(of_request(State.INTENT, arguments=OF_FILES), progress=UPLOADING),
+    "being uploaded elsewhere": replace(
+        of_request(State.INTENT), progress=InputProgress(Phase.ELSEWHERE)
+    ),
     "running": after(of_job(RUNNING, seed=0, estimate=10), 125.9),
     "running, from elsewhere": after(of_job(RUNNING, dedupe_key=None), 3.7),
     "running, busy vendor": after(
@@ -176,6 +201,7 @@ LOOKS: dict[str, JobView] = {
     "running, old facts": after(of_job(RUNNING, last_reply_at=NOW - timedelta(minutes=2)), 125),
     "completed": of_job(DONE),
     "completed, of an order that is known": of_job(DONE, arguments=ORDER, seed=71),
+    "completed, of files": of_job(DONE, arguments=OF_FILES, seed=71),
     "completed, saved": of_job(DONE, **SAVED),
     "completed, saved as ordered": of_job(DONE, **SAVED, inspection=()),
     "completed, saved and not as ordered": of_job(DONE, **SAVED, inspection=DIFFERENT),
@@ -254,6 +280,7 @@ PROGRESS: dict[str, Reading] = {
     "failed": after(of_job(FAILED), 5),
     "lost": after(LOST, 5),
     "on its way": after(of_request(State.SENDING), 5),
+    "being uploaded": replace(after(of_request(State.INTENT), 5), progress=UPLOADING),
     "unknown": after(UNKNOWN, 5),
     "not sent": after(NOT_SENT, 5),
     "refused": after(REFUSED, 5),
@@ -378,6 +405,7 @@ CREDITS: dict[str, CreditReport] = {
     "a limit a minute": credits_known(limits=SpendingLimits(None, None, None, 6)),
 }
 BOTH = {"video": CLIP, "character_image": IMAGE}
+FIRST = "wan://jobs/job_1/video"
 CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
     "nothing given": (ReplaceCharacter, {}),
     "every argument wrong": (
@@ -401,7 +429,19 @@ CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
     "bad job id": (GetJobStatus, {"job_id": "../api-keys"}),
     "bad time": (WaitForJob, {"job_id": "job_1", "timeout_seconds": 901}),
     "bad filter": (ListJobs, {"status": "done", "limit": 0}),
+    "seconds of a link": (ReplaceCharacter, {**BOTH, "video": f"{CLIP}#t=12,17"}),
+    "video as a picture": (ReplaceCharacter, {**BOTH, "character_image": FIRST}),
+    "fragment too long": (ReplaceCharacter, {**BOTH, "video": f"{FIRST}#t=12,40"}),
+    "fragment too short": (
+        ReplaceCharacter,
+        {**BOTH, "video": f"{FIRST}#t=12,15", "video_duration": 7},
+    ),
     "bad size": (CheckCredits, {"video_duration": 16, "resolution": "1080", "seed": 1}),
+}
+LOCAL_CALLS: dict[str, dict[str, Any]] = {
+    "no full path": {"video": "dance.mov", "character_image": "http://127.0.0.1/ana.jpg"},
+    "page": {"video": "https://youtu.be/abc", "character_image": "~/ana.jpg#t=3"},
+    "seconds of a link": {"video": f"{CLIP}#t=12,17", "character_image": "~bob/ana.jpg"},
 }
 WITHOUT_SAVED_VIDEO = ("running", "completed", "failed", "lost", "unknown", "not sent", "refused")
 GIVEN = {"video": CLIP, "character_image": IMAGE, "video_duration": "7"}
@@ -412,10 +452,10 @@ PROMPTS: dict[str, tuple[dict[str, str], float | None]] = {
 }
 
 
-def refusal(model: type[Arguments], given: dict[str, Any]) -> str:
+def refusal(model: type[Arguments], given: dict[str, Any], *, local: bool = False) -> str:
     """What a call with these arguments is refused with."""
     with pytest.raises(InvalidArguments) as caught:
-        read_arguments(model, given, loopback=False)
+        read_arguments(model, given, loopback=False, local=local)
     return caught.value.what
 
 
@@ -498,10 +538,15 @@ def sentences() -> dict[str, str]:
         "task cancelled, withdrawn": task_form.WITHDRAWN_NOTE,
         "task cancelled, job goes on": NO_CANCEL,
         **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},
+        **{
+            f"arguments over stdio: {name}": refusal(ReplaceCharacter, given, local=True)
+            for name, given in LOCAL_CALLS.items()
+        },
         "video: job not known": refused_video(None),
         **{f"video: {name}": refused_video(LOOKS[name]) for name in WITHOUT_SAVED_VIDEO},
         "video: moved or deleted": refused_video(LOOKS["completed, saved"]),
         "question: price known": consent.question_for(12.5, 10) or "",
         "question: price not known": consent.question_for(None, 10) or "",
         **{f"prompt: {name}": _prompt(*given) for name, given in PROMPTS.items()},
+        "prompt over stdio": prompt_text(GIVEN, 10, loopback=False, local=True),
     }

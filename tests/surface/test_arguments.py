@@ -158,7 +158,7 @@ def test_address_must_be_a_string(given: Any) -> None:
     """A list or an object is never unwrapped: one address is one string (ours)."""
     message = refusal(video=given, character_image=IMAGE)
 
-    assert ("video is required" if given is None else "video must be a URL in a string") in message
+    assert ("video is required" if given is None else "video must be a link or a path") in message
 
 
 def test_spaces_around_an_address_are_dropped() -> None:

@@ -71,7 +71,9 @@ async def test_odd_uri_is_refused_without_being_repeated(uri: str) -> None:
     assert uri not in f"{caught.value.error.message} {caught.value.error.data}"
 
 
-@pytest.mark.parametrize("uri", ["wan://jobs", "wan://jobs/job_1/film", "ui://wan-mcp/player.html"])
+@pytest.mark.parametrize(
+    "uri", ["wan://jobs", "wan://jobs/job_1/video", "ui://wan-mcp/player.html"]
+)
 async def test_uri_of_this_server_passes(uri: str) -> None:
     """The ids of jobs have digits (vendor)."""
     assert (await passed("resources/read", uri=uri)).params == {"uri": uri}

@@ -374,7 +374,7 @@ def both() -> Fields:
     """What the server keeps of a job: the source clip, and the video."""
     return {
         "wan://jobs/job-7/source": blob("clip.mp4"),
-        "wan://jobs/job-7/film": blob("result.mp4"),
+        "wan://jobs/job-7/video": blob("result.mp4"),
     }
 
 

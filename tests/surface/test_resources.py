@@ -5,7 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,13 +24,17 @@ from mcp.types import (
 )
 
 from tests.connected import Host, connected, host_of
+from tests.surface.scenarios import DONE, of_job
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.app import App
 from wan_mcp.errors import Code, NotFound
+from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.status import JobView
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.sandbox.http import faults
 from wan_mcp.surface import subscriptions
-from wan_mcp.videos.job_files import Blob
+from wan_mcp.surface.video_views import VideoViews
+from wan_mcp.videos.job_files import Blob, JobFiles
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +154,7 @@ async def test_an_id_that_nobody_knows_is_not_found(host: Host) -> None:
         "wan://jobs/%2e%2e",
         "wan://jobs/a b",
         "wan://jobs/",
+        "wan://jobs/a/video",
         "wan://jobs/a/film",
         "wan://jobs?status=running",
         "wan://jobs/a\n",
@@ -407,12 +412,14 @@ async def test_a_server_with_videos_lists_their_templates(
     templates = (await host_with_videos.client.list_resource_templates()).resource_templates
     ends = [template.uri_template.rpartition("{job_id}")[2] for template in templates]
 
-    assert ends == ["", "/film", "/source", *(["/poster"] if pyav else [])]
+    assert ends == ["", "/video", "/source", *(["/poster"] if pyav else [])]
 
 
-async def test_a_video_is_a_blob_of_its_own_type(host_with_videos: Host) -> None:
-    """Not every video is an MP4 (ours)."""
-    (content,) = (await host_with_videos.client.read_resource("wan://jobs/job_x/film")).contents
+@pytest.mark.parametrize("name", ["video", "film"])
+async def test_a_video_is_a_blob_of_its_own_type(host_with_videos: Host, name: str) -> None:
+    """Not every video is an MP4; `film` was its name in earlier versions (ours)."""
+    uri = f"wan://jobs/job_x/{name}"
+    (content,) = (await host_with_videos.client.read_resource(uri)).contents
 
     assert isinstance(content, BlobResourceContents)
     assert (content.mime_type, base64.b64decode(content.blob)) == ("video/webm", b"\x00film")
@@ -430,7 +437,7 @@ async def test_a_video_that_is_not_here_is_not_found_with_the_reason(
     assert gone.message.startswith("The clip is gone.")
 
 
-@pytest.mark.parametrize("part", ["film", "poster"])
+@pytest.mark.parametrize("part", ["video", "poster"])
 async def test_a_job_without_a_video_says_why_there_is_none(local_host: Host, part: str) -> None:
     """Nobody is sent to look for the video of a failed job (ours)."""
     id = await local_host.start()
@@ -457,16 +464,46 @@ async def test_a_saved_video_can_be_too_large_or_gone(
     """Each has a message of its own, because the next step differs (ours)."""
     id = await local_host.start()
     path = (await local_host.call("wait_for_job", job_id=id, timeout_seconds=900))["saved_path"]
-    contents = (await local_host.client.read_resource(f"wan://jobs/{id}/film")).contents
+    contents = (await local_host.client.read_resource(f"wan://jobs/{id}/video")).contents
     monkeypatch.setattr("wan_mcp.surface.video_views.MAX_INLINE_BYTES", 1_000)
-    large = await refusal(local_host, f"wan://jobs/{id}/film")
+    large = await refusal(local_host, f"wan://jobs/{id}/video")
     remove(path)
-    gone = await refusal(local_host, f"wan://jobs/{id}/film")
+    gone = await refusal(local_host, f"wan://jobs/{id}/video")
 
     assert len(contents) == 1
     assert (large.code, gone.code) == (-32602, -32602)
     assert "larger" in large.message
     assert "no longer" in gone.message
+
+
+async def test_source_of_a_chain_is_the_saved_video_of_the_first_job(local_host: Host) -> None:
+    """A part of it would play at other seconds than the result, so none is shown (ours)."""
+    first = await local_host.start()
+    await local_host.call("wait_for_job", job_id=first, timeout_seconds=900)
+    video = f"wan://jobs/{first}/video"
+    whole = await local_host.start(video=video)
+    part = await local_host.start(video=f"{video}#t=0,3")
+    shown = (await local_host.client.read_resource(f"wan://jobs/{whole}/source")).contents
+    saved = (await local_host.client.read_resource(video)).contents
+    refused = await refusal(local_host, f"wan://jobs/{part}/source")
+
+    assert [each.model_dump(exclude={"uri"}) for each in shown] == [
+        each.model_dump(exclude={"uri"}) for each in saved
+    ]
+    assert "a part of a video, of this computer: it is not sent" in refused.message
+
+
+async def test_source_that_is_a_file_is_not_read_again() -> None:
+    """It was read for the job that its user asked for, and for nothing else (ours)."""
+    job = of_job(DONE, arguments={"video": "file:///home/ana/dance.mov"})
+
+    class KnownJobs:
+        async def known(self, id: str) -> JobView:
+            return job
+
+    views = VideoViews(cast(Jobs, KnownJobs()), cast(JobFiles, None))
+    with pytest.raises(NotFound, match="it is not sent"):
+        await views.source_video("job_1")
 
 
 async def test_without_the_extra_the_refusal_names_it(
@@ -487,7 +524,7 @@ async def test_without_the_extra_the_refusal_names_it(
 async def test_ids_are_completed_for_the_templates_of_videos_too(host_with_videos: Host) -> None:
     """Each template has the same variable (ours)."""
     id = await host_with_videos.start()
-    template = ResourceTemplateReference(uri="wan://jobs/{job_id}/film")
+    template = ResourceTemplateReference(uri="wan://jobs/{job_id}/video")
     answer = await host_with_videos.client.complete(template, {"name": "job_id", "value": ""})
 
     assert answer.completion.values == [id]

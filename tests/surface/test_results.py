@@ -1,5 +1,6 @@
 """Answers as data: which facts they state, for everything that the ledger may know."""
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,12 +39,14 @@ from tests.surface.scenarios import (
 from wan_mcp.errors import OutcomeUnknown
 from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.ledger.record import State
-from wan_mcp.ledger.status import JobView, view_of_job, view_of_record
+from wan_mcp.ledger.status import InputProgress, JobView, Phase, view_of_job, view_of_record
 from wan_mcp.models import Job, JobResult, JobStatus
 from wan_mcp.surface.answers import progress, results
+from wan_mcp.surface.answers.inputs import ascii_link
 from wan_mcp.surface.answers.text import text
 from wan_mcp.surface.video_views import without_unreachable_file
 
+MB = 10**6
 patient = settings(deadline=None)  # a busy machine is no defect
 
 
@@ -630,6 +633,58 @@ def test_query_of_an_input_is_in_no_answer(link: str) -> None:
         assert "secret" not in text(answer)
 
 
+PATHS = [
+    ("file:///home/ana/My%20dance.mov#t=12,17", "/home/ana/My dance.mov#t=12,17"),
+    ("file:///home/ana/V%C3%ADdeo.mov", "/home/ana/V\u00eddeo.mov"),
+    ("file:///home/ana/%23t=3.mov", "/home/ana/#t=3.mov"),
+    ("file:///home/ana/%E3%85%A4.mov", "file:///home/ana/%E3%85%A4.mov"),
+    ("file:///home/ana/%E2%80%AEa.mov", "file:///home/ana/%E2%80%AEa.mov"),
+    ("file:///home/ana/%FF.mov", "file:///home/ana/%FF.mov"),
+    ("file://relative", "file://relative"),
+    ("wan://jobs/job_7f3a/video#t=3", "wan://jobs/job_7f3a/video#t=3"),
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the paths are those of POSIX")
+@pytest.mark.parametrize(("kept", "shown"), PATHS)
+def test_file_is_shown_by_the_path_that_its_user_knows(kept: str, shown: str) -> None:
+    """Without its hash; a name that cannot be seen stays a URI (ours)."""
+    order = {"video": kept, "video_sha256": "ab" * 32, "character_image": IMAGE, "seconds": 5}
+    job = of_job(RUNNING, arguments=order)
+    looked_at = results.status_result(job, now=NOW)
+    listed = results.list_result([job], now=NOW)
+
+    assert looked_at.source_video == (listed.jobs or [])[0].source_video == shown
+    assert f"from {shown}" in text(looked_at)
+    for answer in (looked_at, listed):
+        assert "abab" not in answer.model_dump_json() + text(answer)
+
+
+def test_request_whose_files_are_uploaded_says_how_far_it_is() -> None:
+    """In the message, so that every host shows it, and to who waits (ours)."""
+    view = replace(
+        of_request(State.INTENT), progress=InputProgress(Phase.UPLOADING, 40 * MB, 120 * MB)
+    )
+    result = results.submit_result(view, now=NOW)
+
+    assert "uploading, 40 of 120 MB, nothing charged yet" in result.message
+    assert "on its way" not in result.message
+    assert "40 of 120 MB" in progress.progress_note(view)
+    assert (result.status, result.charged) == ("submitting", "unknown")
+    assert "Do not call replace_character again" in result.next
+
+
+def test_what_was_changed_in_the_inputs_is_said_with_the_job_and_with_its_end() -> None:
+    """Once in each of the two answers, and not at every look in between (ours)."""
+    notes = "The clip was cut to 5 s from 0:12; its location data was removed."
+    order = {"video": "file:///a.mov", "sent_notes": notes}
+    running, done = of_job(RUNNING, arguments=order), of_job(DONE, arguments=order)
+
+    for answer in (results.submit_result(running, now=NOW), results.status_result(done, now=NOW)):
+        assert answer.message.count(notes) == text(answer).count(notes) == 1
+    assert notes not in results.status_result(running, now=NOW).message
+
+
 def test_one_look_shows_what_the_job_was_made_from() -> None:
     """The same as in the row of a list; the call that pays leaves it out (ours)."""
     order: dict[str, str | int | bool] = {"video": CLIP, "character_image": IMAGE, "seconds": 7}
@@ -650,8 +705,8 @@ def test_ordinary_link_is_shown_as_it_is() -> None:
     """A signature must not change (ours)."""
     link = "https://a.example:8443/p/(x)~y;v=1,2/f.mp4?X-Sig=aZ%2F+09%3D&e=1#t=0,5"
 
-    assert results.ascii_link(link) == link
-    assert results.ascii_link(None) is None
+    assert ascii_link(link) == link
+    assert ascii_link(None) is None
 
 
 def test_row_stays_short_whatever_its_links_are() -> None:

@@ -137,14 +137,19 @@ def test_tool_describes_each_field_that_its_answers_can_have(
     assert given <= described
 
 
-def test_paid_tool_lists_every_code_and_the_others_take_any(tools: dict[str, Tool]) -> None:
+@pytest.mark.parametrize(("field", "words"), [("code", Code), ("status", JobStatus)])
+def test_paid_tool_lists_every_word_and_the_others_take_any(
+    tools: dict[str, Tool], field: str, words: type[Code] | type[JobStatus]
+) -> None:
     """They would repeat 300 bytes in every conversation (ours)."""
     listed = {
-        name: (tool.output_schema or {})["properties"]["code"] for name, tool in tools.items()
+        name: fields[field]
+        for name, tool in tools.items()
+        if field in (fields := (tool.output_schema or {})["properties"])
     }
-    every = {"type": "string", "enum": [str(code) for code in Code]}
 
-    assert listed.pop("replace_character") == every
+    assert listed.pop("replace_character") == {"type": "string", "enum": list(map(str, words))}
+    assert len(listed) > 1
     assert all(each == {"type": "string"} for each in listed.values())
 
 

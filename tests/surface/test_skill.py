@@ -21,7 +21,7 @@ from wan_mcp.__main__ import main
 from wan_mcp.models import JobLine, JobResult, JobStatus, Resolution
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
-from wan_mcp.surface.arguments import ListJobs, ReplaceCharacter, WaitForJob
+from wan_mcp.surface.arguments import ListJobs, ReplaceCharacter, WaitForJob, read_arguments
 from wan_mcp.surface.skills import NAME, SKILLS, URI, read_skill
 from wan_mcp.surface.tools import portable_schema
 
@@ -30,6 +30,8 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 TEXT = read_skill().text
 CODE = set(re.findall(r"`([^`\n]+)`", TEXT))
+FORMS = {code for code in CODE if code.startswith(("wan:", "#"))}
+"""Inputs, and what may stand at their end."""
 ARGUMENTS = {
     name for model in (ReplaceCharacter, WaitForJob, ListJobs) for name in model.model_fields
 }
@@ -91,7 +93,16 @@ async def test_every_name_in_the_skill_is_one_of_this_program(client: Client) ->
     fields = {*JobResult.model_fields, *JobLine.model_fields}
 
     assert not tools - CODE
-    assert not CODE - tools - ARGUMENTS - fields
+    assert not CODE - tools - ARGUMENTS - fields - FORMS
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_every_form_of_an_input_in_the_skill_is_accepted(form: str) -> None:
+    """A model copies what it reads (ours)."""
+    video = form if form.startswith("wan:") else f"wan://jobs/{{job_id}}/video{form}"
+    given = {"video": video.format(job_id="job_7f3a"), "character_image": "https://a.example/i.png"}
+
+    assert read_arguments(ReplaceCharacter, given, loopback=False)
 
 
 def test_skill_says_what_to_do_with_each_status() -> None:

@@ -188,7 +188,7 @@ async def test_a_folder_named_in_another_encoding_is_reported(
         job = data(await finished_job(client, sandbox))
     async with opened(**{setting: str(folder)}) as client:
         again = data(await client.call_tool("get_job_status", {"job_id": job["job_id"]}))
-        video = await client.read_resource(f"wan://jobs/{job['job_id']}/film")
+        video = await client.read_resource(f"wan://jobs/{job['job_id']}/video")
     [content] = video.contents
 
     assert job["saved_path"].startswith(f"{tmp_path.as_uri()}/M%FCnchen/")
@@ -282,7 +282,7 @@ async def test_the_bytes_of_a_saved_video_decide_about_its_type(
     async with opened(WAN_MCP_POSTER="off") as client:
         job = data(await finished_job(client, sandbox))
         await anyio.Path(job["saved_path"]).write_bytes(body)
-        [content] = (await client.read_resource(f"wan://jobs/{job['job_id']}/film")).contents
+        [content] = (await client.read_resource(f"wan://jobs/{job['job_id']}/video")).contents
 
     assert job["saved_path"].endswith(".mp4")
     assert content.mime_type == "video/webm"

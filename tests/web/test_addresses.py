@@ -216,9 +216,9 @@ NEVER = [
 ]
 
 
-def refusal(text: str, *, loopback: bool = False, secure: bool = False) -> str:
+def refusal(text: str, **accepted: bool) -> str:
     with pytest.raises(ValueError, match=r"\S") as caught:
-        media_url(text, loopback=loopback, secure=secure)
+        media_url(text, **accepted)
     return str(caught.value)
 
 
@@ -253,12 +253,25 @@ def test_this_machine_is_accepted_only_while_the_api_is_there(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["/clip.mp4", "data:,x", "clip.mp4", "http://127.0.0.1/clip.mp4"])
-def test_refusal_of_a_local_file_says_how_to_share_it(url: str) -> None:
+@pytest.mark.parametrize(
+    ("paths", "instead"), [(False, "a public https link"), (True, "the whole path of the file")]
+)
+def test_refusal_of_a_local_file_says_what_to_give_instead(
+    url: str, paths: bool, instead: str
+) -> None:
     """A person who attached a file needs to know what to do instead (ours)."""
-    message = refusal(url)
+    message = refusal(url, paths=paths)
 
-    assert "(PixelDojo must be able to fetch it: upload the file" in message
-    assert "direct https link)" in message
+    assert f"(PixelDojo must be able to fetch it: give {instead}" in message
+    assert ("path of" in message) is paths
+
+
+@pytest.mark.parametrize("url", ["https://youtu.be/abc", "https://drive.google.com/file/d/1AbC"])
+def test_refusal_of_a_page_names_a_path_only_where_paths_are_taken(url: str) -> None:
+    """Advice that is refused in its turn costs a person time (ours)."""
+    assert "give its path on this computer" in refusal(url, paths=True)
+    assert "path" not in refusal(url)
+    assert "{" not in refusal(url) + refusal(url, paths=True)
 
 
 PAGES = [

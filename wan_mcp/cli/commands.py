@@ -145,7 +145,7 @@ def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]
 
     settings = _settings(environment)
     vendor = PixelDojo(settings.api_base, settings.api_key.get_secret_value())
-    _require_usable(given, vendor, loopback=settings.on_loopback)
+    _require_usable(given, vendor, settings)
     price = _run(_price, vendor)
     # Asked outside the event loop, in which Ctrl-C would not end the question.
     if not _confirmed(f"Start one job at {settings.api_base} ({price})? [y/N] "):
@@ -154,19 +154,23 @@ def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]
     return _run(demo.live, settings, environment)
 
 
-def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", *, loopback: bool) -> None:
+def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", settings: "Settings") -> None:
     """Raises UsageError for what cannot start, before the user is asked to pay for it."""
-    from wan_mcp.cli.file_server import local_files
+    from wan_mcp.cli.own_inputs import with_full_paths
     from wan_mcp.errors import InvalidArguments, NoKey
     from wan_mcp.surface.arguments import ReplaceCharacter, read_arguments
 
     if not (given.get("video") and given.get("character_image")):
-        raise UsageError("--live needs --video and --image: public links to your own files")
-    for path in local_files(given).values():
-        raise UsageError(f"upload {path} first and give its link: PixelDojo fetches it itself")
+        raise UsageError("--live needs --video and --image: your own files, or links to them")
+    full, folders = with_full_paths(given)
+    if folders and not (settings.storage_url or settings.public_url):
+        raise UsageError(
+            "PixelDojo cannot fetch a file of this computer: give its link, or set "
+            "WAN_MCP_STORAGE_URL or WAN_MCP_PUBLIC_URL"
+        )
     try:
         vendor.require_key()
-        read_arguments(ReplaceCharacter, dict(given), loopback=loopback)
+        read_arguments(ReplaceCharacter, full, loopback=settings.on_loopback, local=True)
     except NoKey as exc:
         where = "create a key in your account on pixeldojo.ai"
         raise UsageError(f"{exc.what} --live needs PIXELDOJO_API_KEY: {where}") from None
@@ -331,14 +335,12 @@ def _add_sandbox(sandbox: argparse.ArgumentParser) -> None:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--live", action="store_true", help="use PixelDojo; asks before it spends")
-    demo.add_argument(
-        "--video", metavar="URL", help="link to the source video; without --live also a file"
-    )
+    demo.add_argument("--video", metavar="URL", help="the source video: a link or a file")
     demo.add_argument(
         "--image",
         dest="character_image",
         metavar="URL",
-        help="link to the character's image; without --live also a file",
+        help="the character's image: a link or a file",
     )
     for option, name, text in _PARAMETERS:
         demo.add_argument(f"--{option}", dest=name, metavar="N", help=text)

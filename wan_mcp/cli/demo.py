@@ -14,7 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 
 from wan_mcp.cli.demo_sandbox import demo_sandbox
-from wan_mcp.cli.file_server import served_files
+from wan_mcp.cli.own_inputs import allowed, lent_on_loopback, with_full_paths
 from wan_mcp.cli.progress_bar import ProgressBar
 from wan_mcp.settings import Settings
 from wan_mcp.wording import number
@@ -51,6 +51,9 @@ class Demo:
         given: arguments for replace_character, as they were typed; the server checks them.
         folder: where the server saves the video; it exists.
         connect: gives the server to talk to, for an environment.
+
+    Raises:
+        FileNotFoundError: an input is neither a link nor a file.
     """
 
     def __init__(
@@ -60,9 +63,10 @@ class Demo:
         folder: Path,
         connect: Callable[[Mapping[str, str]], Peer] = subprocess_server,
     ) -> None:
-        self._given = dict(given)
+        self._given, folders = with_full_paths(given)
         self._connect = connect
-        self._saving = {
+        self._settings = {
+            **allowed(folders),
             "WAN_MCP_ARCHIVE": "on",
             "WAN_MCP_VIDEO_DIR": str(folder.absolute()),
             "WAN_MCP_VIDEO_LIMIT_GB": "1e9",  # no video in that folder is ever deleted
@@ -84,30 +88,30 @@ class Demo:
 
         Raises:
             BadSettings: a setting in the environment is wrong.
-            FileNotFoundError: an input is neither a link nor a file.
         """
         self._sandboxed = True
         account = {"PIXELDOJO_API_BASE": "http://127.0.0.1/api/v1", "PIXELDOJO_API_KEY": "none"}
         settings = Settings.read({**environment, **account})
         own = settings.data_dir or settings.data_places.usual
         folder = own and own / "demo"
-        with served_files(self._given) as self._given:
-            async with demo_sandbox(folder, job_seconds) as (sandbox, data):
-                samples = {
-                    "video": f"{sandbox.origin}/media/clip.mp4",
-                    "character_image": f"{sandbox.origin}/media/character.png",
-                }
-                self._given = {**samples, **self._given}
-                bar = ProgressBar(expected=None if sandbox.resumed else job_seconds)
-                left = ", left behind by a demo that was killed" if sandbox.resumed else ""
-                bar.write(f"Sandbox: a make-believe PixelDojo on {sandbox.origin}, free{left}")
-                account = {
-                    "PIXELDOJO_API_BASE": sandbox.api_base,
-                    "PIXELDOJO_API_KEY": sandbox.key,
-                    # Not the user's ledger: it would keep jobs of a PixelDojo that is soon gone.
-                    "WAN_MCP_DATA_DIR": str(data.absolute()),
-                }
-                return await self._run({**environment, **account}, bar)
+        async with demo_sandbox(folder, job_seconds) as (sandbox, data):
+            samples = {
+                "video": f"{sandbox.origin}/media/clip.mp4",
+                "character_image": f"{sandbox.origin}/media/character.png",
+            }
+            self._given = {**samples, **self._given}
+            bar = ProgressBar(expected=None if sandbox.resumed else job_seconds)
+            left = ", left behind by a demo that was killed" if sandbox.resumed else ""
+            bar.write(f"Sandbox: a make-believe PixelDojo on {sandbox.origin}, free{left}")
+            account = {
+                "PIXELDOJO_API_BASE": sandbox.api_base,
+                "PIXELDOJO_API_KEY": sandbox.key,
+                # Not the user's ledger: it would keep jobs of a PixelDojo that is soon gone.
+                "WAN_MCP_DATA_DIR": str(data.absolute()),
+            }
+            if settings.storage_url is None or settings.public_url is not None:
+                account |= lent_on_loopback()
+            return await self._run({**environment, **account}, bar)
 
     async def live(self, settings: Settings, environment: Mapping[str, str]) -> int:
         """Run on the configured PixelDojo, for credits; 0 when a video was saved, else 1."""
@@ -118,7 +122,7 @@ class Demo:
         return await self._run({**environment, **account}, ProgressBar(expected=None))
 
     async def _run(self, environment: Mapping[str, str], bar: ProgressBar) -> int:
-        server = self._connect({**environment, **self._saving})
+        server = self._connect({**environment, **self._settings})
         try:
             lost = await self._converse(server, bar)
         except anyio.get_cancelled_exc_class():  # Ctrl-C

@@ -1,5 +1,10 @@
 """The parts of a file that have been read so far."""
 
+FIRST_BYTES = 262_144
+"""Size of the first read: it holds all that matters of most videos and images."""
+NEXT_BYTES = 524_288
+"""Size of a read elsewhere: the index of a video of some minutes."""
+
 
 class ByteRanges:
     """The parts of a file that have been read so far, by their offset.
@@ -49,6 +54,17 @@ class ByteRanges:
     def length_before(self, end: int) -> int:
         """The length of the stretch that ends at `end`; 0 if there is none."""
         return next((len(run) for begin, run in self._runs.items() if begin + len(run) == end), 0)
+
+    def next_size(self, start: int, usual: int) -> int:
+        """How many bytes to read at `start`: twice as many as before if it follows without a gap.
+
+        A reader that continues will probably go on. 0 if nothing is missing there.
+
+        Args:
+            usual: how many to read elsewhere.
+        """
+        size, gap = max(usual, 2 * self.length_before(start)), self.gap_from(start)
+        return size if gap is None else max(0, min(size, gap))
 
     def gap_from(self, start: int) -> int | None:
         """How many bytes from `start` on are missing; None if the end of the gap is not known."""

@@ -21,18 +21,21 @@ Answer = Callable[[dict[str, Any], list[bytes]], dict[str, Any]]
 """Answers one question, to which bytes may belong."""
 
 
-def answer_questions(answer: Answer, *, cpu_seconds: int = CPU_SECONDS) -> None:
+def answer_questions(
+    answer: Answer, *, cpu_seconds: int = CPU_SECONDS, written_bytes: int = 0
+) -> None:
     """Answer the questions on standard input until it ends, within the limits.
 
     An error is an answer too: its field `failed` is the end of a sentence.
 
     Args:
         cpu_seconds: limit for the processor time of all answers together.
+        written_bytes: how large a file may become that is written.
     """
     # Whatever a library prints must not become part of an answer.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    limit_this_process(cpu_seconds)
+    limit_this_process(cpu_seconds, written_bytes)
     for line in sys.stdin.buffer:
         question = json.loads(line)
         parts = [sys.stdin.buffer.read(length) for length in question["lengths"]]
@@ -49,7 +52,7 @@ def _answered(answer: Answer, question: dict[str, Any], parts: list[bytes]) -> d
         return {"failed": f"reading it failed ({type(exc).__name__})"}
 
 
-def limit_this_process(cpu_seconds: int = CPU_SECONDS) -> None:
+def limit_this_process(cpu_seconds: int = CPU_SECONDS, written_bytes: int = 0) -> None:
     """Set the limits that this system has; Windows has none of them."""
     try:
         import resource
@@ -59,7 +62,7 @@ def limit_this_process(cpu_seconds: int = CPU_SECONDS) -> None:
         ("RLIMIT_AS", MEMORY_BYTES),
         ("RLIMIT_CPU", cpu_seconds),
         ("RLIMIT_NOFILE", MAX_OPEN_FILES),
-        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_FSIZE", written_bytes),
         ("RLIMIT_CORE", 0),
     ):
         if hasattr(resource, name):

@@ -15,11 +15,12 @@ lengths are its field `lengths`.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 from anyio.abc import Process
@@ -29,8 +30,9 @@ ANSWER_SECONDS = 20.0
 """How long one answer may take; milliseconds are usual (ours)."""
 MAX_ANSWER_BYTES = 1 << 20
 """An answer holds at most a contact sheet of 80 kB (ours)."""
-MAX_AT_ONCE = 2
-"""Processes at once, so that many callers of one server cannot take its memory together (ours)."""
+MAX_AT_ONCE = 3
+"""Processes at once, so that many callers of one server cannot take its memory together (ours).
+The inspection of videos and the preparing of inputs take one at a time each; one is left."""
 
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m")
 """Starts a module as a process. -P: a file in the user's folder must not be imported instead."""
@@ -111,8 +113,14 @@ class DecoderProcess:
 
 
 @asynccontextmanager
-async def started(module: str) -> AsyncGenerator[DecoderProcess, None]:
+async def started(
+    module: str, *, file: BinaryIO | None = None
+) -> AsyncGenerator[DecoderProcess, None]:
     """A process that runs this module; it is ended at the end of the block, also on a cancel.
+
+    Args:
+        file: an open file that the process shall have too: exactly this one, whatever is by now
+            under its name. The process gets it from `inherited_file`, by `handle_of`.
 
     Raises:
         NotLookedAt: the process could not be started.
@@ -122,7 +130,10 @@ async def started(module: str) -> AsyncGenerator[DecoderProcess, None]:
             # Cancelled during its start, it would never be ended.
             with anyio.CancelScope(shield=True):
                 process = await anyio.open_process(
-                    [*COMMAND, module], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+                    [*COMMAND, module],
+                    stdin=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    **_inheritance(file),
                 )
         except OSError:
             raise NotLookedAt("the process that reads it could not be started") from None
@@ -133,6 +144,36 @@ async def started(module: str) -> AsyncGenerator[DecoderProcess, None]:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.aclose()
+
+
+def handle_of(file: BinaryIO) -> int:
+    """The system's number of an open file: that of its handle on Windows."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        return msvcrt.get_osfhandle(file.fileno())
+    return file.fileno()
+
+
+def inherited_file(handle: int) -> BinaryIO:
+    """In the process: the open file that it was given under this number, for reading."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        return os.fdopen(msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY), "rb")
+    return os.fdopen(handle, "rb")
+
+
+def _inheritance(file: BinaryIO | None) -> dict[str, Any]:
+    """What a process is started with so that it has this open file too, and no other."""
+    if file is None:
+        return {}
+    handle = handle_of(file)
+    if sys.platform == "win32":
+        os.set_handle_inheritable(handle, True)
+        only = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        return {"startupinfo": only}
+    return {"pass_fds": (handle,)}
 
 
 def _at_once() -> anyio.CapacityLimiter:

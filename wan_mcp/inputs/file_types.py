@@ -27,7 +27,8 @@ class FileType:
         name: what a person calls it, with its article.
         common: whether practically every program reads it; PixelDojo documents no formats.
         demuxer: libav's name of the format, if its header alone says length and streams.
-        mime_type: of a format that a video may have; empty for the others.
+        mime_type: of a format that one of the two inputs may have; empty for the others.
+        suffix: the usual ending of such a file; empty for what no input may be.
     """
 
     media_type: MediaType
@@ -35,27 +36,33 @@ class FileType:
     common: bool = False
     demuxer: str = ""
     mime_type: str = ""
+    suffix: str = ""
+
+
+def _picture(name: str, kind: str, suffix: str, *, common: bool = False) -> FileType:
+    return FileType(MediaType.IMAGE, name, common, mime_type=f"image/{kind}", suffix=suffix)
 
 
 _PAGE = FileType(MediaType.PAGE, "a web page")
 _TEXT = FileType(MediaType.OTHER, "a text file")
 _AUDIO = FileType(MediaType.AUDIO, "a sound file")
 _ARCHIVE = FileType(MediaType.OTHER, "an archive")
-_MP4 = FileType(MediaType.VIDEO, "an MP4 video", True, "mov", "video/mp4")
-_MOV = FileType(MediaType.VIDEO, "a MOV video", True, "mov", "video/quicktime")
-_WEBM = FileType(MediaType.VIDEO, "a WebM video", True, "matroska", "video/webm")
+_MP4 = FileType(MediaType.VIDEO, "an MP4 video", True, "mov", "video/mp4", ".mp4")
+_MOV = FileType(MediaType.VIDEO, "a MOV video", True, "mov", "video/quicktime", ".mov")
+_WEBM = FileType(MediaType.VIDEO, "a WebM video", True, "matroska", "video/webm", ".webm")
 _MATROSKA = FileType(
-    MediaType.VIDEO, "a Matroska video", demuxer="matroska", mime_type="video/x-matroska"
+    MediaType.VIDEO, "a Matroska video", False, "matroska", "video/x-matroska", ".mkv"
 )
-_AVI = FileType(MediaType.VIDEO, "an AVI video", mime_type="video/x-msvideo")
-_GIF = FileType(MediaType.ANIMATION, "a GIF", mime_type="image/gif")
-_HEIC = FileType(MediaType.IMAGE, "a HEIC picture")
-_JPEG_2000 = FileType(MediaType.IMAGE, "a JPEG 2000 picture")
-_ANIMATED_PNG = FileType(MediaType.ANIMATION, "an animated PNG")
+_AVI = FileType(MediaType.VIDEO, "an AVI video", mime_type="video/x-msvideo", suffix=".avi")
+_FLV = FileType(MediaType.VIDEO, "an FLV video", mime_type="video/x-flv", suffix=".flv")
+_ASF = FileType(MediaType.VIDEO, "a Windows Media file", mime_type="video/x-ms-wmv", suffix=".wmv")
+_MPEG = FileType(MediaType.VIDEO, "an MPEG stream", mime_type="video/mpeg", suffix=".mpg")
+_GIF = FileType(MediaType.ANIMATION, "a GIF", mime_type="image/gif", suffix=".gif")
+_ANIMATED_PNG = FileType(MediaType.ANIMATION, "an animated PNG", suffix=".png")
 _ANIMATED_PNG_CHUNK = b"acTL"
 _PNG_HEADER_BYTES = 4_096
 """How much of a PNG is searched for the chunk that makes it an animation (ours)."""
-_ANIMATED_WEBP = FileType(MediaType.ANIMATION, "an animated WebP")
+_ANIMATED_WEBP = FileType(MediaType.ANIMATION, "an animated WebP", suffix=".webp")
 _ROOT_ELEMENTS = {
     **dict.fromkeys(("html", "head", "body", "title", "meta", "script"), _PAGE),
     "svg": FileType(MediaType.OTHER, "an SVG drawing"),
@@ -68,35 +75,41 @@ _ROOT_ELEMENTS = {
 _SIGNATURES = tuple(
     (re.compile(signature, re.DOTALL), file_type)
     for signature, file_type in (
-        (rb"\x89PNG\r\n\x1a\n", FileType(MediaType.IMAGE, "a PNG picture", common=True)),
-        (rb"\xff\xd8\xff", FileType(MediaType.IMAGE, "a JPEG picture", common=True)),
+        (rb"\x89PNG\r\n\x1a\n", _picture("a PNG picture", "png", ".png", common=True)),
+        (rb"\xff\xd8\xff", _picture("a JPEG picture", "jpeg", ".jpg", common=True)),
         (rb"GIF8[79]a", _GIF),
-        (rb"RIFF.{4}WEBP", FileType(MediaType.IMAGE, "a WebP picture", common=True)),
+        (rb"RIFF.{4}WEBP", _picture("a WebP picture", "webp", ".webp", common=True)),
         (rb"RIFF.{4}AVI ", _AVI),
         (rb"RIFF.{4}WAVE|ID3[\x02-\x04]|fLaC|FORM.{4}AIF[FC]|#!AMR", _AUDIO),
         (rb"OggS.{24,60}(?:\x01vorbis|OpusHead|\x7fFLAC|Speex)", _AUDIO),
-        (rb"....ftypavif", FileType(MediaType.IMAGE, "an AVIF picture")),
-        (rb"....ftypavis", FileType(MediaType.ANIMATION, "an animated AVIF")),
-        (rb"....ftyp(?:hei[cxms]|mif[12])", _HEIC),
-        (rb"....ftyp(?:hev[cxms]|msf1)", FileType(MediaType.ANIMATION, "an animated HEIF")),
+        (rb"....ftypavif", _picture("an AVIF picture", "avif", ".avif")),
+        (rb"....ftypavis", FileType(MediaType.ANIMATION, "an animated AVIF", suffix=".avif")),
+        (rb"....ftyp(?:hei[cxms]|mif[12])", _picture("a HEIC picture", "heic", ".heic")),
+        (
+            rb"....ftyp(?:hev[cxms]|msf1)",
+            FileType(MediaType.ANIMATION, "an animated HEIF", suffix=".heic"),
+        ),
         (rb"....ftyp(?:M4A |M4B |M4P )", _AUDIO),
-        (rb"....ftyp(?:crx |cr3 )", FileType(MediaType.IMAGE, "a raw camera picture")),
+        (rb"....ftyp(?:crx |cr3 )", _picture("a raw camera picture", "x-canon-cr3", ".cr3")),
         (rb"....ftypqt  |....(?:moov|mdat|wide|skip|pnot)", _MOV),
         (rb"....ftyp", _MP4),
         (rb"\x1aE\xdf\xa3.{0,60}\x42\x82.webm", _WEBM),
         (rb"\x1aE\xdf\xa3", _MATROSKA),
-        (rb"FLV\x01", FileType(MediaType.VIDEO, "an FLV video")),
-        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", FileType(MediaType.VIDEO, "a Windows Media file")),
-        (rb"\0\0\x01\xba|(?:G.{187}){3}G", FileType(MediaType.VIDEO, "an MPEG stream")),
-        (rb"II\*\0|MM\0\*", FileType(MediaType.IMAGE, "a TIFF picture")),
-        (rb"BM.{4}\0{4}.{4}[\x0c-\x7c]\0{3}", FileType(MediaType.IMAGE, "a BMP picture")),
-        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _JPEG_2000),
-        (rb"P[1-6]\s\d{1,6}\s\d{1,6}\s", FileType(MediaType.IMAGE, "a PNM picture")),
-        (rb"qoif\0", FileType(MediaType.IMAGE, "a QOI picture")),
-        (rb"v/1\x01", FileType(MediaType.IMAGE, "an OpenEXR picture")),
-        (rb"\0\0\x01\0[\x01-\x20]\0.{3}\0", FileType(MediaType.IMAGE, "an icon")),
-        (rb"8BPS\0\x01", FileType(MediaType.IMAGE, "a Photoshop picture")),
-        (rb"\0\0\0\x0cJXL ", FileType(MediaType.IMAGE, "a JPEG XL picture")),
+        (rb"FLV\x01", _FLV),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", _ASF),
+        (rb"\0\0\x01\xba|(?:G.{187}){3}G", _MPEG),
+        (rb"II\*\0|MM\0\*", _picture("a TIFF picture", "tiff", ".tif")),
+        (rb"BM.{4}\0{4}.{4}[\x0c-\x7c]\0{3}", _picture("a BMP picture", "bmp", ".bmp")),
+        (
+            rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+            _picture("a JPEG 2000 picture", "jp2", ".jp2"),
+        ),
+        (rb"P[1-6]\s\d{1,6}\s\d{1,6}\s", _picture("a PNM picture", "x-portable-anymap", ".pnm")),
+        (rb"qoif\0", _picture("a QOI picture", "qoi", ".qoi")),
+        (rb"v/1\x01", _picture("an OpenEXR picture", "x-exr", ".exr")),
+        (rb"\0\0\x01\0[\x01-\x20]\0.{3}\0", _picture("an icon", "x-icon", ".ico")),
+        (rb"8BPS\0\x01", _picture("a Photoshop picture", "x-photoshop", ".psd")),
+        (rb"\0\0\0\x0cJXL ", _picture("a JPEG XL picture", "jxl", ".jxl")),
         (rb"%PDF-", FileType(MediaType.OTHER, "a PDF document")),
         (rb"PK\x03\x04|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c|\x1f\x8b\x08", _ARCHIVE),
         (rb"#EXTM3U", FileType(MediaType.OTHER, "a playlist")),

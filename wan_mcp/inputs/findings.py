@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from wan_mcp.errors import Refused
 from wan_mcp.inputs.file_types import FileType
+from wan_mcp.inputs.local.references import Fragment
 from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role, Unusable
 from wan_mcp.models import Replacement, SourceClip
 
@@ -15,6 +17,10 @@ class Findings:
     """What is known of both inputs.
 
     Attributes:
+        fragment: the part of the clip that is meant.
+        refusals: what stands in the way of looking at a file of this computer.
+        is_prepared: whether an input is put into the usual form before it is sent, by the
+            argument's name; so its form needs no note.
         sizes: width and height in pixels, by the argument's name.
         unchecked: why an input could not be checked, by the argument's name.
         length_doubt: a note on the clip's length, until that has been counted.
@@ -22,6 +28,9 @@ class Findings:
     """
 
     wanted: Replacement
+    fragment: Fragment = field(default_factory=Fragment)
+    refusals: list[Refused] = field(default_factory=list)
+    is_prepared: dict[str, bool] = field(default_factory=dict)
     problems: list[Unusable] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -33,7 +42,7 @@ class Findings:
 
     def note_type(self, role: Role, file_type: FileType, safest: str) -> None:
         """Note a format that not every program reads."""
-        if not file_type.common:
+        if not file_type.common and not self.is_prepared.get(role.name):
             self.notes.append(
                 f"{role.name} is {file_type.name}: PixelDojo documents no formats, {safest} is "
                 "safest."

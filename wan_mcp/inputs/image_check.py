@@ -2,8 +2,7 @@
 
 from wan_mcp.inputs.findings import Findings
 from wan_mcp.inputs.image_headers import LAST_BYTES, End, end_of, image_size
-from wan_mcp.inputs.remote_file import RemoteFile
-from wan_mcp.inputs.verdict import IMAGE, Unusable, judge
+from wan_mcp.inputs.verdict import IMAGE, InputFile, Unusable, judge
 
 MIN_IMAGE_PIXELS = 256
 """Length of an image's shorter side, below which a face has too few pixels (ours)."""
@@ -15,7 +14,7 @@ MOST_IMAGE_PIXELS = 178_956_970
 decompression bomb (documented)."""
 
 
-async def check_image(file: RemoteFile, found: Findings, seconds: float) -> None:
+async def check_image(file: InputFile, found: Findings, seconds: float) -> None:
     """Check the image, and add to what is found.
 
     Args:
@@ -37,16 +36,16 @@ async def check_image(file: RemoteFile, found: Findings, seconds: float) -> None
     await _check_end(file, found)
 
 
-async def _check_end(file: RemoteFile, found: Findings) -> None:
+async def _check_end(file: InputFile, found: Findings) -> None:
     end, total = end_of(file.content), file.content.total
     if end is End.UNREAD and total is not None:
         await file.read_at(max(len(file.head), total - LAST_BYTES))
         end = end_of(file.content)
     if end is End.MISSING:
-        raise Unusable(IMAGE.name, "is cut off: its end is missing", "upload it again, whole")
+        raise Unusable(IMAGE.name, "is cut off: its end is missing", "give it again, whole")
     if end is End.DOUBTFUL:
         found.notes.append(
-            f"{IMAGE.name} has no end mark in its last bytes: if it is cut off, upload it again, "
+            f"{IMAGE.name} has no end mark in its last bytes: if it is cut off, give it again, "
             "whole."
         )
 

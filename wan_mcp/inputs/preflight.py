@@ -5,16 +5,29 @@ elsewhere and at another time: what cannot be checked from here may well work th
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 
-from wan_mcp.errors import Code, Refused
+from wan_mcp.errors import Refused
 from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.findings import Findings
 from wan_mcp.inputs.image_check import check_image
+from wan_mcp.inputs.local.files import LocalFiles
+from wan_mcp.inputs.local.local_input import LocalInput
+from wan_mcp.inputs.local.references import FileReference, reference
+from wan_mcp.inputs.probe import available
 from wan_mcp.inputs.remote_file import RemoteFile
-from wan_mcp.inputs.verdict import CHECK_LINK, IMAGE, VIDEO, Role, Unusable
+from wan_mcp.inputs.verdict import (
+    CHECK_LINK,
+    IMAGE,
+    VIDEO,
+    InputFile,
+    Role,
+    Unusable,
+    UnusableInput,
+)
 from wan_mcp.inputs.video_check import check_video
 from wan_mcp.models import InputReport, Replacement
 from wan_mcp.web.fetch import Unreachable, Web
@@ -22,49 +35,76 @@ from wan_mcp.web.fetch import Unreachable, Web
 logger = logging.getLogger(__name__)
 
 
-class UnusableInput(Refused):
-    """An input certainly cannot be used; nothing was sent to PixelDojo."""
-
-    code = Code.UNUSABLE_INPUT
-    advice = "Correct the named inputs, then call again."
+_Check = Callable[[InputFile, Findings, float], Awaitable[None]]
 
 
-_Check = Callable[[RemoteFile, Findings, float], Awaitable[None]]
-
-
-async def check_inputs(wanted: Replacement, web: Web, *, seconds: float = 5.0) -> InputReport:
+async def check_inputs(
+    wanted: Replacement, web: Web, *, files: LocalFiles | None = None, seconds: float = 5.0
+) -> InputReport:
     """Notes on both inputs, and what is known of the source clip.
 
     Args:
+        wanted: its inputs are links, or files of this computer.
+        files: the files that may be inputs; None if none may be.
         seconds: limit for both inputs; what is not known by then is not checked.
 
     Raises:
         UnusableInput: an input certainly cannot be used; the error names all problems at once.
     """
-    found = Findings(wanted)
+    found = _findings(wanted)
     with anyio.move_on_after(seconds):
         async with anyio.create_task_group() as tasks:
             for role, check, url in (
                 (VIDEO, check_video, wanted.video),
                 (IMAGE, check_image, wanted.character_image),
             ):
-                file = RemoteFile(web, url, bytes_left=role.max_read_bytes)
-                tasks.start_soon(_collect_problems, role, check, file, found, seconds / 2)
+                opened = _opened(role, url, web, files, found)
+                tasks.start_soon(_collect_problems, role, check, opened, found, seconds / 2)
+    for refusal in found.refusals:
+        raise refusal
     if found.problems:
         raise _refusal(found.problems)
     return InputReport(tuple(found.all_notes()), found.source)
 
 
+def _findings(wanted: Replacement) -> Findings:
+    clip = reference(wanted.video)
+    return Findings(wanted) if clip is None else Findings(wanted, fragment=clip.fragment)
+
+
+@asynccontextmanager
+async def _opened(
+    role: Role, url: str, web: Web, files: LocalFiles | None, found: Findings
+) -> AsyncGenerator[InputFile, None]:
+    """What an input is, to be looked at; a file of this computer is closed at the end."""
+    if files is None or not isinstance(reference(url), FileReference):
+        yield RemoteFile(web, url, bytes_left=role.max_read_bytes)
+        return
+    file, file_type = await files.opened(url, role)
+    with file:
+        found.is_prepared[role.name] = available()
+        yield LocalInput(file, file_type, bytes_left=role.max_read_bytes)
+
+
 async def _collect_problems(
-    role: Role, check: _Check, file: RemoteFile, found: Findings, seconds: float
+    role: Role,
+    check: _Check,
+    opened: AbstractAsyncContextManager[InputFile],
+    found: Findings,
+    seconds: float,
 ) -> None:
     try:
-        await check(file, found, seconds)
+        async with opened as file:
+            await check(file, found, seconds)
         found.unchecked.pop(role.name, None)
     except Unusable as problem:
         found.problems.append(problem)
     except NotLookedAt as exc:
         found.unchecked[role.name] = exc.why
+    except Refused as exc:
+        found.refusals.append(exc)
+    except OSError as exc:
+        found.unchecked[role.name] = f"it could not be read ({exc.strerror})"
     except Unreachable as exc:
         found.unchecked[role.name] = exc.what
         if exc.everywhere:

@@ -5,14 +5,9 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from wan_mcp.inputs.byte_ranges import ByteRanges
+from wan_mcp.inputs.byte_ranges import FIRST_BYTES, NEXT_BYTES, ByteRanges
 from wan_mcp.inputs.file_types import MediaType, file_type_of
 from wan_mcp.web.fetch import Answer, Unreachable, Web
-
-FIRST_BYTES = 262_144
-"""Size of the first read: it holds all that matters of most videos and images."""
-NEXT_BYTES = 524_288
-"""Size of a read elsewhere: the index of a video of some minutes."""
 
 _ASKED_AGAIN = (401, 403, 404)
 
@@ -88,10 +83,7 @@ class RemoteFile:
 
     async def read_at(self, offset: int) -> bool:
         """Read more bytes at this offset; return whether any arrived."""
-        # A reader that continues without a gap will probably go on: read twice as much as before.
-        size = min(max(NEXT_BYTES, 2 * self.content.length_before(offset)), self.bytes_left)
-        gap = self.content.gap_from(offset)
-        size = size if gap is None else min(size, gap)
+        size = min(self.content.next_size(offset, NEXT_BYTES), self.bytes_left)
         if not self.has_ranges or size <= 0:
             return False
         before = self.bytes_left

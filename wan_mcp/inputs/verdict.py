@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 
+from wan_mcp.errors import Code, Refused
 from wan_mcp.inputs.decoder_process import NotLookedAt
 from wan_mcp.inputs.file_types import FileType, MediaType, file_type_of
+from wan_mcp.inputs.local.local_input import LocalInput
 from wan_mcp.inputs.remote_file import RemoteFile
 from wan_mcp.web.share_links import advice_for_page
 
@@ -26,6 +28,13 @@ will fail too."""
 _ERROR_OF_A_STORAGE = re.compile(rb"\s{0,99}(?:$|<\?xml|<Error|\{)")
 """How a storage says 403: with nothing, XML or JSON. A page or a text, as CDNs and Wikimedia send
 it, may be meant for programs alone (observed elsewhere)."""
+
+
+class UnusableInput(Refused):
+    """An input certainly cannot be used; nothing was sent to PixelDojo."""
+
+    code = Code.UNUSABLE_INPUT
+    advice = "Correct the named inputs, then call again."
 
 
 class Unusable(Exception):
@@ -83,13 +92,21 @@ IMAGE = Role(
 )
 
 
-def judge(role: Role, file: RemoteFile) -> FileType | None:
+InputFile = RemoteFile | LocalInput
+"""An input that is looked at, wherever it is."""
+
+
+def judge(role: Role, file: InputFile) -> FileType | None:
     """The type of the file, or None if it is not known.
+
+    A file of this computer was judged when it was opened.
 
     Raises:
         Unusable: the file certainly cannot be used.
         NotLookedAt: its server does not give it to us, which says nothing about PixelDojo.
     """
+    if isinstance(file, LocalInput):
+        return file.file_type
     if file.status not in (200, 206):
         _refuse_status(role, file)
         raise NotLookedAt(f"its server answered with {file.status}")

@@ -2,6 +2,7 @@
 
 from wan_mcp.inputs.decoder_process import DecoderProcess, NotLookedAt, started
 from wan_mcp.inputs.findings import Findings
+from wan_mcp.inputs.local.references import Fragment
 from wan_mcp.inputs.probe import (
     MODULE,
     BytesMissing,
@@ -11,15 +12,18 @@ from wan_mcp.inputs.probe import (
     header_of,
     question,
 )
-from wan_mcp.inputs.remote_file import RemoteFile
-from wan_mcp.inputs.verdict import VIDEO, Unusable, judge
+from wan_mcp.inputs.verdict import VIDEO, InputFile, Unusable, judge
 from wan_mcp.models import SourceClip
+from wan_mcp.wording import number
 
 TOLERANCE_SECONDS = 0.1
 """How much shorter a video may be: many that were cut to 5 s lack a frame or two (ours)."""
 
 
-async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None:
+_WHOLE = Fragment()
+
+
+async def check_video(file: InputFile, found: Findings, seconds: float) -> None:
     """Check the video, and add to what is found.
 
     Args:
@@ -30,6 +34,7 @@ async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None
         Unreachable: there is no answer.
         NotLookedAt: it could not be read.
     """
+    _judge_fragment(found)
     await file.read_start(seconds, whole=available())
     file_type = judge(VIDEO, file)
     if file_type is None:
@@ -42,13 +47,13 @@ async def check_video(file: RemoteFile, found: Findings, seconds: float) -> None
         if header is None:
             return
         _judge_header(header, found)
-        found.source = source_clip(header, found.wanted.seconds)
-        if _must_be_counted(header, found.wanted.seconds):
+        found.source = source_clip(header, found.wanted.seconds, found.fragment)
+        if _must_be_counted(header, found):
             await _count(process, file, file_type.demuxer, header, found)
 
 
 async def _header(
-    process: DecoderProcess, file: RemoteFile, demuxer: str, *, count: bool
+    process: DecoderProcess, file: InputFile, demuxer: str, *, count: bool
 ) -> VideoHeader | None:
     """The header of the video; None if not enough of the file could be read.
 
@@ -64,11 +69,11 @@ async def _header(
                 return None
         except DamagedVideo:
             what = "is damaged or cut off, so that it cannot be opened"
-            raise Unusable(VIDEO.name, what, "upload the clip again, whole") from None
+            raise Unusable(VIDEO.name, what, "give the clip again, whole") from None
 
 
 async def _count(
-    process: DecoderProcess, file: RemoteFile, demuxer: str, header: VideoHeader, found: Findings
+    process: DecoderProcess, file: InputFile, demuxer: str, header: VideoHeader, found: Findings
 ) -> None:
     """Count the length from all pictures; as long as that is not done, the length is a doubt."""
     found.length_doubt = _doubt(header)
@@ -80,20 +85,25 @@ async def _count(
     if counted is not None:
         found.length_doubt = ""
         _judge_length(counted, found)
-        found.source = source_clip(counted, found.wanted.seconds)
+        found.source = source_clip(counted, found.wanted.seconds, found.fragment)
 
 
-def source_clip(header: VideoHeader, wanted_seconds: int) -> SourceClip:
+def source_clip(
+    header: VideoHeader, wanted_seconds: int, fragment: Fragment = _WHOLE
+) -> SourceClip:
     """What the inspection of the result needs to know of the clip.
 
     Args:
         wanted_seconds: the length that is ordered: later sound will not be in the result.
+        fragment: the part of the clip that is meant: only its length and its sound count.
     """
     certain = certain_seconds(header)
+    seconds = header.seconds if certain is None else certain
+    last = fragment.start + wanted_seconds
     return SourceClip(
-        seconds=header.seconds if certain is None else certain,
+        seconds=None if seconds is None else _left(seconds, fragment),
         frames_per_second=header.frames_per_second,
-        has_sound=header.sound_from is not None and header.sound_from < wanted_seconds,
+        has_sound=header.sound_from is not None and header.sound_from < last,
     )
 
 
@@ -118,6 +128,8 @@ def _judge_header(header: VideoHeader, found: Findings) -> None:
 
 
 def _note_how_it_is_stored(header: VideoHeader, found: Findings) -> None:
+    if found.is_prepared.get(VIDEO.name):
+        return
     if header.turned_degrees:
         found.notes.append(
             f"The clip is stored turned by {header.turned_degrees} degrees, as phones do: if the "
@@ -132,10 +144,12 @@ def _judge_length(header: VideoHeader, found: Findings) -> None:
     wanted, certain = found.wanted.seconds, certain_seconds(header)
     if certain is None:
         return
-    if _is_short(certain, wanted):
-        raise _too_short(certain, wanted)
+    if found.fragment.start and found.fragment.start >= certain:
+        raise _beyond_the_end(certain, found.fragment.start)
+    if _is_short(left := _left(certain, found.fragment), wanted):
+        raise _too_short(left, wanted, found.fragment)
     for field, length in (("header", header.seconds), ("index", header.indexed_seconds)):
-        if length is not None and _is_short(length, wanted):
+        if length is not None and _is_short(_left(length, found.fragment), wanted):
             found.notes.append(
                 f"The {field} of the clip says {length:.3g} s, although it has {certain:.3g} s: "
                 "a program may believe it. Exporting the clip again repairs that."
@@ -155,10 +169,12 @@ def certain_seconds(header: VideoHeader) -> float | None:
     return None
 
 
-def _must_be_counted(header: VideoHeader, wanted: int) -> bool:
+def _must_be_counted(header: VideoHeader, found: Findings) -> bool:
     if certain_seconds(header) is not None:
         return False
-    return header.seconds is None or _is_short(header.seconds, wanted)
+    if header.seconds is None:
+        return True
+    return _is_short(_left(header.seconds, found.fragment), found.wanted.seconds)
 
 
 def _is_short(seconds: float, wanted: int) -> bool:
@@ -174,10 +190,32 @@ def _doubt(header: VideoHeader) -> str:
     )
 
 
-def _too_short(actual: float, wanted: int) -> Unusable:
+def _judge_fragment(found: Findings) -> None:
+    """Refuse a part that is shorter than the result shall be, however long the clip is."""
+    fragment, wanted = found.fragment, found.wanted.seconds
+    if fragment.end is not None and _is_short(fragment.end - fragment.start, wanted):
+        raise _too_short(fragment.end - fragment.start, wanted, fragment)
+
+
+def _left(seconds: float, fragment: Fragment) -> float:
+    """How much of a clip of this length is meant."""
+    end = seconds if fragment.end is None else min(seconds, fragment.end)
+    return max(0.0, end - fragment.start)
+
+
+def _too_short(actual: float, wanted: int, fragment: Fragment) -> Unusable:
     longest = int(actual + TOLERANCE_SECONDS)
-    remedy = "give a longer clip"
+    is_part = fragment != _WHOLE
+    remedy = "give a longer part of the clip" if is_part else "give a longer clip"
     if longest:
         remedy = f"set video_duration to {longest} or less, or {remedy}"
-    what = f"is {wanted}, but the clip is only {actual:.3g} s long"
+    meant = "part of the clip that is meant" if is_part else "clip"
+    what = f"is {wanted}, but the {meant} is only {actual:.3g} s long"
     return Unusable("video_duration", what, remedy)
+
+
+def _beyond_the_end(actual: float, start: float) -> Unusable:
+    what = (
+        f"shall begin at {number(start)} s, but the clip is only {number(round(actual, 2))} s long"
+    )
+    return Unusable(VIDEO.name, what, "name an earlier second behind #t=")

@@ -11,7 +11,7 @@ from typing import Protocol
 from wan_mcp.errors import Code, Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, Totals
-from wan_mcp.ledger.record import ListReading, Record, State
+from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
@@ -175,10 +175,14 @@ class Ledger(Protocol):
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
         """The record that `claim` would find now; None if it would create a new one."""
 
-    async def commit_sending(self, record: Record) -> None:
+    async def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
         """The commit point: change `intent` to `sending`, directly before the first byte leaves.
 
         This is possible once per record, and only for the process that claimed it.
+
+        Args:
+            sent: how inputs are sent that are no links; by this the job is recognised in
+                PixelDojo's list. None if all inputs are links.
 
         Raises:
             Fenced, LedgerUnavailable: nothing may be sent.

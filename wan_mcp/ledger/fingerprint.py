@@ -17,7 +17,10 @@ from wan_mcp.models import Replacement
 
 Arguments = dict[str, str | int | bool]
 
-_URLS = ("video", "character_image")
+INPUTS = ("video", "character_image")
+SENT = "sent_"
+"""What the names of a record's arguments begin with that say how its inputs were sent."""
+_HASHES = tuple(f"{name}_sha256" for name in INPUTS)
 DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -37,7 +40,8 @@ class Fingerprint:
     runs, but `?id=2` is another video than `?id=1` and must not get the result of the other.
 
     Attributes:
-        arguments: what the caller set, URLs without their queries.
+        arguments: what the caller set, URLs without their queries; the URI of a file stays whole,
+            so that the user recognises it.
         dedupe_key: equal for requests that differ at most in the query of a URL; 64 hex digits.
         exact_key: equal only for requests whose URLs have equal queries too; 64 hex digits.
     """
@@ -53,13 +57,50 @@ class Fingerprint:
 
 
 def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
-    """The fingerprint of a request of that account."""
+    """The fingerprint of a request of that account.
+
+    A file of this computer counts by its content, so that one that was moved is the same input.
+
+    Raises:
+        ValueError: a file has no hash.
+    """
     given: Arguments = wanted.model_dump(exclude_none=True)
-    full = given | {name: _canonical(str(given[name]), keep_query=True) for name in _URLS}
-    bare = given | {name: without_query(str(full[name])) for name in _URLS}
-    dedupe_key = _key(account, DEFAULTS | bare)
-    exact_key = dedupe_key if full == bare else _key(account, DEFAULTS | full)
+    if any(str(given[n]).startswith("file:") and f"{n}_sha256" not in given for n in INPUTS):
+        raise ValueError("the content of a file decides which request it is, and was not read")
+    links = [name for name in INPUTS if is_link(given[name])]
+    full = given | {name: _canonical(str(given[name]), keep_query=True) for name in links}
+    bare = given | {name: without_query(str(full[name])) for name in links}
+    dedupe_key = _key(account, DEFAULTS | _by_content(bare))
+    exact_key = dedupe_key if full == bare else _key(account, DEFAULTS | _by_content(full))
     return Fingerprint(bare, dedupe_key, exact_key)
+
+
+def is_link(input: object) -> bool:
+    """Whether an input is a link, and neither a file of this computer nor another job's video."""
+    return not str(input).startswith(("file:", "wan:"))
+
+
+def has_links_only(wanted: Replacement) -> bool:
+    """Whether PixelDojo can fetch both inputs of a request itself."""
+    return is_link(wanted.video) and is_link(wanted.character_image)
+
+
+def _by_content(arguments: Arguments) -> Arguments:
+    """What makes a request: of a file its hash and its fragment. How inputs were sent is left out.
+
+    For a request whose inputs are links this changes nothing.
+    """
+    kept = as_requested(arguments)
+    for name, sha256 in zip(INPUTS, _HASHES, strict=True):
+        path, mark, fragment = str(arguments.get(name, "")).partition("#")
+        if sha256 in arguments and path.startswith("file:"):
+            kept[name] = f"sha256:{arguments[sha256]}{mark}{fragment}"
+    return kept
+
+
+def as_requested(arguments: Arguments) -> Arguments:
+    """What a caller asked for: without hashes of files, and without how inputs were sent."""
+    return {n: v for n, v in arguments.items() if n not in _HASHES and not n.startswith(SENT)}
 
 
 def account_name(secret: bytes, api_base: str, api_key: str) -> str:
@@ -153,8 +194,9 @@ def one_spelling(arguments: Arguments) -> Arguments:
     Nothing of it is sent, and no key by which a claim finds a request is made of it: those must be
     the ones that every version of this program makes, or two of them could pay for it.
     """
-    plain = {name: _standard(str(arguments[name])) for name in _URLS if name in arguments}
-    return DEFAULTS | arguments | plain
+    kept = _by_content(arguments)
+    links = [name for name in INPUTS if name in kept and is_link(arguments[name])]
+    return DEFAULTS | kept | {name: _standard(str(kept[name])) for name in links}
 
 
 def spelling_key(account: str, arguments: Arguments) -> str:

@@ -8,8 +8,10 @@ intent -> sending -> accepted -> completed | failed | lost
 If the answer to a request arrives late, its record becomes `accepted` from any state.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -62,6 +64,18 @@ ENDED = frozenset({State.COMPLETED, State.FAILED, State.LOST})
 _STATUS = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
 
 
+class SentInputs(NamedTuple):
+    """How inputs that PixelDojo cannot fetch themselves were sent.
+
+    Attributes:
+        links: the link that was sent in place of an input, by the input's name.
+        notes: how what was sent differs from what was given, in sentences.
+    """
+
+    links: Mapping[str, str]
+    notes: str = ""
+
+
 class Record(BaseModel):
     """One paid request and its job, as the ledger stores them. Dates are UTC, by its own clock.
 
@@ -72,7 +86,10 @@ class Record(BaseModel):
             that was submitted without this ledger.
         exact_key: equal only for requests whose URLs have equal queries too.
         arguments: what was asked for, with our parameter names and without the queries of URLs;
-            empty for a job that was submitted without this ledger.
+            empty for a job that was submitted without this ledger. Of a file there are its URI and,
+            as `video_sha256` or `character_image_sha256`, its hash. From the commit point on
+            `sent_video` and `sent_character_image` say under which link such an input was sent,
+            and `sent_notes` what was changed in it, see `SentInputs`.
         seed: the seed that was sent.
         seed_generated: whether we chose the seed because the caller gave none.
         estimate: credits expected before sending; None when the price could not be read.

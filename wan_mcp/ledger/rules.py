@@ -8,14 +8,16 @@ from datetime import datetime, timedelta
 
 from wan_mcp.ledger.coordination import Limit, Role
 from wan_mcp.ledger.fingerprint import (
+    SENT,
     Fingerprint,
     fingerprint_of,
     one_spelling,
     spelling_key,
     without_fragment,
     without_queries,
+    without_query,
 )
-from wan_mcp.ledger.record import ENDED, LIVE, UNSETTLED, ListReading, Record, State
+from wan_mcp.ledger.record import ENDED, LIVE, UNSETTLED, ListReading, Record, SentInputs, State
 from wan_mcp.models import Job, JobStatus, Replacement
 
 MAY_FOLLOW: Mapping[State, frozenset[State]] = {
@@ -109,9 +111,19 @@ def may_enter(record: Record, state: State, me: str) -> bool:
     return mine and record.state in MAY_FOLLOW[state]
 
 
-def sending(record: Record, now: datetime) -> Record:
-    """The record at the commit point, directly before the first byte of its request leaves."""
-    return _changed(record, state=State.SENDING, sent_at=now)
+def sending(record: Record, now: datetime, sent: SentInputs | None = None) -> Record:
+    """The record at the commit point, directly before the first byte of its request leaves.
+
+    Args:
+        sent: how inputs were sent that are no links. The query of a link, which is its signature,
+            is not kept.
+    """
+    if sent is None:
+        return _changed(record, state=State.SENDING, sent_at=now)
+    kept = {f"{SENT}{name}": without_query(link) for name, link in sent.links.items()}
+    if sent.notes:
+        kept[f"{SENT}notes"] = without_queries(sent.notes) or ""
+    return _changed(record, state=State.SENDING, sent_at=now, arguments=record.arguments | kept)
 
 
 def accepted(record: Record, job: Job, now: datetime) -> Record:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
 from wan_mcp.errors import (
     CouldNotFindOut,
@@ -16,8 +17,10 @@ from wan_mcp.errors import (
     WanError,
 )
 from wan_mcp.ledger.coordination import POLLED_FOR
+from wan_mcp.ledger.fingerprint import SENT
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, JobStatus
+from wan_mcp.wording import megabytes
 
 _STATUS = {
     State.INTENT: JobStatus.SUBMITTING,
@@ -37,6 +40,40 @@ _REFUSALS: dict[str, type[WanError]] = {
 }
 
 
+class Phase(StrEnum):
+    """What is being done with the inputs of a request that PixelDojo cannot fetch themselves."""
+
+    PREPARING = "preparing"
+    UPLOADING = "uploading"
+    ELSEWHERE = "elsewhere"
+    """Another process on this ledger has the request, and only that one knows how far it is."""
+
+
+@dataclass(frozen=True)
+class InputProgress:
+    """How far the inputs of a request are that is not sent yet. Nothing is charged before it is.
+
+    Attributes:
+        sent: how many bytes are uploaded, or how many per cent of an input are prepared.
+        size: how many bytes there are in all.
+    """
+
+    phase: Phase
+    sent: int = 0
+    size: int = 0
+
+    def __str__(self) -> str:
+        """The progress as a part of a sentence."""
+        match self.phase:
+            case Phase.UPLOADING:
+                doing = f"uploading, {self.sent // 10**6} of {megabytes(self.size)}"
+            case Phase.PREPARING:
+                doing = f"preparing the inputs, {self.sent} %"
+            case Phase.ELSEWHERE:
+                doing = "another server of yours is uploading the inputs"
+        return f"{doing}, nothing charged yet"
+
+
 @dataclass(frozen=True)
 class JobView:
     """Everything that is known about one request and its job.
@@ -54,6 +91,8 @@ class JobView:
         notes: only after a submit: what the preflight found and did not refuse.
         end_is_unconfirmed: whether PixelDojo has reported once that the job ended without a video,
             and a second reading has to confirm it. The job counts as running until then.
+        progress: how far the inputs are of a request that is not sent yet; None if they are links,
+            or if it is sent.
     """
 
     id: str
@@ -66,6 +105,7 @@ class JobView:
     query_differs: bool = False
     notes: tuple[str, ...] = ()
     end_is_unconfirmed: bool = False
+    progress: InputProgress | None = None
 
     @property
     def settled(self) -> bool:
@@ -96,6 +136,11 @@ class JobView:
     def seed(self) -> int | None:
         """The seed that repeats this take, given by the caller or generated."""
         return None if self.record is None else self.record.seed
+
+    @property
+    def changes(self) -> str:
+        """How the inputs that were sent differ from those that were given, in sentences, or ""."""
+        return "" if self.record is None else str(self.record.arguments.get(f"{SENT}notes", ""))
 
     @property
     def why(self) -> str:

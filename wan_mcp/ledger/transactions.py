@@ -15,7 +15,7 @@ from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import Fingerprint, account_name
-from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, State
+from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, SentInputs, State
 from wan_mcp.ledger.rows import Rows, Session, Spending
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
@@ -94,12 +94,13 @@ class Transactions:
         found = self._equal_requests.find(account, rules.lookups(account, wanted))
         return None if found is None else found.record
 
-    def commit_sending(self, record: Record) -> None:
+    def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
         with self._session.transaction(record.account):
             claimed = self._fenced(record, State.SENDING)
             # It is not read again: a record that has changed since its claim cannot be saved.
             try:
-                sending = self._rows.save(claimed, rules.sending(claimed, self._session.now()))
+                now = self._session.now()
+                sending = self._rows.save(claimed, rules.sending(claimed, now, sent))
             except Fenced:
                 self._known(record, State.SENDING)  # raises the true reason
                 raise

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,13 +12,20 @@ from anyio.abc import TaskGroup
 from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import OutcomeUnknown, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
-from wan_mcp.ledger.fingerprint import without_queries
-from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.status import JobView, failure_of, view_of_record
+from wan_mcp.ledger.fingerprint import INPUTS, is_link, without_queries
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.status import (
+    InputProgress,
+    JobView,
+    Phase,
+    failure_of,
+    view_of_record,
+)
 from wan_mcp.models import Replacement
 from wan_mcp.payments.payment import Payment, PaymentContext, Write
 
 if TYPE_CHECKING:
+    from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
 
 MIN_RETRY_SECONDS = 0.5
@@ -66,6 +73,7 @@ class Payments:
 
     Args:
         on_lost: called when the answer to a paid request was lost.
+        staging: makes inputs available that are no links; None where all must be links.
     """
 
     def __init__(
@@ -75,8 +83,9 @@ class Payments:
         tasks: TaskGroup,
         clock: Clock,
         on_lost: Callable[[], None],
+        staging: "Callable[[], Staging] | None" = None,
     ) -> None:
-        self._context = PaymentContext(vendor, ledger, clock, self._write_later)
+        self._context = PaymentContext(vendor, ledger, clock, self._write_later, staging)
         self._ledger = ledger
         self._clock = clock
         self._tasks = tasks
@@ -107,6 +116,22 @@ class Payments:
             outcome.done.set()
             logger.info("request %s: withdrawn before it was sent", submission_id)
 
+    def with_progress(self, view: JobView) -> JobView:
+        """The view, with how far the inputs of its request are while it is not sent."""
+        record = view.record
+        if record is None or record.state is not State.INTENT:
+            return view
+        if all(is_link(record.arguments.get(name, "")) for name in INPUTS):
+            return view
+        outcome = self._open.get(record.submission_id)
+        elsewhere = InputProgress(Phase.ELSEWHERE)
+        return replace(view, progress=elsewhere if outcome is None else outcome.payment.progress)
+
+    async def staged(self, submission_id: str, seconds: float) -> None:
+        """Wait until this process has made all inputs of a request available, or the time is up."""
+        if outcome := self._open.get(submission_id):
+            await self._clock.wait(outcome.payment.staged.wait, seconds)
+
     async def settled(self, submission_id: str, seconds: float) -> JobView | None:
         """How a submit ended, here or in another process; None when the time was up before.
 
@@ -124,8 +149,13 @@ class Payments:
         return await outcome.wait(seconds)
 
     async def drain(self, seconds: float) -> None:
-        """Let payments finish for at most so many seconds; no further request is sent."""
+        """Let payments finish for at most so many seconds; no further request is sent.
+
+        No upload is waited for: its request ends as not sent.
+        """
         self._context.closing = True
+        for outcome in self._open.values():
+            outcome.payment.stop_staging()
         if self._open:
             logger.warning(
                 "paid requests in progress: %d. Waiting up to %g s; a second signal ends this now",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from wan_mcp.ledger.fingerprint import DEFAULTS, without_query
+from wan_mcp.ledger.fingerprint import DEFAULTS, INPUTS, SENT, as_requested, is_link, without_query
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job
 
@@ -20,9 +20,14 @@ MAX_EARLY_SECONDS = 300.0
 MAX_LATE_SECONDS = 600.0
 """By how much it may be after that: clocks differ, and an answer may take minutes (assumed)."""
 TIME = "time"
+SECRET_NAME_LENGTH = 32
+"""The last part of a link that is so long cannot be guessed: it names the same file, however the
+rest of the link is written (ours). The names of our own uploads have 64 characters."""
 
 MAX_NAMED = 5
 """How many jobs or requests a sentence names."""
+
+Value = str | int | bool
 
 _OPEN = frozenset({State.SENDING, State.UNKNOWN})
 """A request in one of these states may have a job that the ledger does not know yet."""
@@ -48,7 +53,7 @@ class ListedJobs:
         shown: set[str] = set()
         self._unreliable: set[str] = set()
         for each in self._claimed():
-            shown |= _shown(each)
+            shown |= _shown(self._known[each.job.job_id], each)
             self._unreliable |= differences(self._known[each.job.job_id], each)
         self._reliable = shown - self._unreliable
 
@@ -142,22 +147,26 @@ class ListedJobs:
             return False
         if record.seed_generated:
             return not differences(record, each) - self._unreliable
-        return record.arguments.keys() <= _shown(each) and not differences(record, each)
+        asked = _asked(record)
+        is_shown = asked.keys() <= _shown(record, each) and None not in asked.values()
+        return is_shown and not differences(record, each)
 
 
 def differences(record: Record, each: "Listed") -> set[str]:
     """The arguments, by our names, in which a listed job differs from what a request asked for.
 
-    What the list does not show is no difference, and neither is a value that PixelDojo chose
-    because the request left it open.
+    An input that was sent under another link than the given one is compared by that link, and has
+    a name of its own here, `sent_video`: how the list shows such links need not be how it shows
+    links of users. What the list does not show is no difference, and neither is a value that
+    PixelDojo chose because the request left it open.
     """
-    asked = DEFAULTS | record.arguments
+    asked: dict[str, Value | None] = {**DEFAULTS, **_asked(record)}
     if record.seed is not None:
         asked["seed"] = record.seed
     differing = {
-        name
+        label
         for name, value in each.arguments.items()
-        if name in asked and _comparable(name, value) != _comparable(name, asked[name])
+        if (label := _label(record, name)) in asked and not _is_same(label, value, asked[label])
     }
     if each.made_at is not None:
         late = (each.made_at - record.began_at).total_seconds()
@@ -166,16 +175,52 @@ def differences(record: Record, each: "Listed") -> set[str]:
     return differing
 
 
+def _asked(record: Record) -> dict[str, Value | None]:
+    """What PixelDojo was asked for, by the names of `differences`.
+
+    None stands for an input of which it is not known under which link it was sent.
+    """
+    given = record.arguments
+    return {
+        label: given[name] if label == name else given.get(label)
+        for name in as_requested(given)
+        if (label := _label(record, name))
+    }
+
+
+def _label(record: Record, name: str) -> str:
+    """The name under which a listed argument is compared with what a request asked for."""
+    is_local = name in INPUTS and not is_link(record.arguments.get(name, ""))
+    return f"{SENT}{name}" if is_local else name
+
+
 def _few(ids: Sequence[str]) -> str:
     more = len(ids) - MAX_NAMED
     return ", ".join(ids[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _shown(each: "Listed") -> set[str]:
-    return {*each.arguments, *({TIME} if each.made_at is not None else ())}
+def _shown(record: Record, each: "Listed") -> set[str]:
+    """The names under which what the list shows of a job can be compared with a request."""
+    time = () if each.made_at is None else (TIME,)
+    return {*(_label(record, name) for name in each.arguments), *time}
 
 
-def _comparable(name: str, value: str | int | bool) -> str:
+def _is_same(label: str, shown: Value, asked: Value | None) -> bool:
+    if asked is None:
+        return True
+    name = label.removeprefix(SENT)
+    if _comparable(name, shown) == _comparable(name, asked):
+        return True
+    return name != label and _secret_name(shown) == _secret_name(asked) != ""
+
+
+def _secret_name(link: Value) -> str:
+    """The last part of a link's path if nobody could guess it; "" for every other link."""
+    name = _comparable("", link).partition("?")[0].rpartition("/")[2]
+    return name if len(name) >= SECRET_NAME_LENGTH else ""
+
+
+def _comparable(name: str, value: Value) -> str:
     """A value in one spelling: a URL as the ledger keeps it, a number or a truth as a word."""
     word = str(value)
     if name == "resolution":

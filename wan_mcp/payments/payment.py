@@ -10,12 +10,19 @@ import anyio
 from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
-from wan_mcp.ledger.fingerprint import without_queries
+from wan_mcp.ledger.fingerprint import has_links_only, without_queries
 from wan_mcp.ledger.record import WITHDRAWN, Record, State
-from wan_mcp.ledger.status import JobView, unknown, view_of_one_reading, view_of_record
+from wan_mcp.ledger.status import (
+    InputProgress,
+    JobView,
+    unknown,
+    view_of_one_reading,
+    view_of_record,
+)
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
+    from wan_mcp.payments.staging import Staged, Staging
     from wan_mcp.pixeldojo.client import PixelDojo
 
 MAX_CONNECT_ATTEMPTS = 3
@@ -37,6 +44,7 @@ class PaymentContext:
 
     Attributes:
         write_later: repeats a change of the ledger until it is on disk.
+        staging: makes inputs available that are no links; None where all must be links.
         closing: whether the server is stopping; then no further request may leave.
     """
 
@@ -44,6 +52,7 @@ class PaymentContext:
     ledger: Ledger
     clock: Clock
     write_later: Callable[[Write], None]
+    staging: "Callable[[], Staging] | None" = None
     closing: bool = False
 
 
@@ -57,7 +66,12 @@ class Payment:
     Args:
         context: what all payments of this process share.
         record: the `intent` that this process has claimed.
-        wanted: what is sent, with the seed that was generated if the caller gave none.
+        wanted: what is sent, with the seed that was generated if the caller gave none. Inputs that
+            are no links are made available first, and links take their place.
+
+    Attributes:
+        progress: how far that is; None before it begins and after its end.
+        staged: set when nothing more is to be made available.
     """
 
     def __init__(self, context: PaymentContext, record: Record, wanted: Replacement) -> None:
@@ -67,6 +81,11 @@ class Payment:
         self._clock = context.clock
         self._claimed = record
         self._wanted = wanted
+        self.progress: InputProgress | None = None
+        self.staged = anyio.Event()
+        self._staging = anyio.CancelScope()
+        self._inputs: Staged | None = None
+        self._gives_up_inputs = False
         self._committed = False
         self._withdrawn = False
         self._post_started = False
@@ -85,11 +104,20 @@ class Payment:
             OutcomeUnknown: the request may have landed.
         """
         try:
+            return await self._pay()
+        finally:
+            self._end_staging()
+            await self._release_inputs()
+
+    async def _pay(self) -> JobView:
+        try:
+            await self._stage()
             job = await self._post()
         except (NotSent, LedgerUnavailable) as unsent:
             await self._conclude(State.NOT_SENT, unsent)
             raise
         except OutcomeUnknown as lost:
+            self._gives_up_inputs = False
             await self._conclude(State.UNKNOWN, lost)
             raise unknown(self._claimed.submission_id, lost.what) from lost
         except Refused as refusal:
@@ -101,6 +129,7 @@ class Payment:
             with anyio.CancelScope(shield=True):
                 await self._settle_on_cancel()
             raise
+        self._gives_up_inputs = False
         return await self._accept(job)
 
     async def withdraw(self) -> Record:
@@ -114,7 +143,53 @@ class Payment:
         """
         record = await self._ledger.withdraw(self._claimed)
         self._withdrawn = True
+        self.stop_staging()
         return record
+
+    def stop_staging(self) -> None:
+        """Stop making inputs available: the request is not to be sent. Later this does nothing."""
+        self._staging.cancel()
+
+    async def _stage(self) -> None:
+        """Make the inputs available that are no links. Raises NotSent."""
+        if has_links_only(self._wanted):
+            self._end_staging()
+            return
+        self._require_wanted()
+        if self._context.staging is None:
+            raise NotSent("This server takes only links as inputs.", transient=False)
+        staging = self._context.staging()
+        self._gives_up_inputs = True
+        with self._staging:
+            self._inputs = await staging.stage(self._claimed, self._wanted, self._report)
+        self._end_staging()
+        self._require_wanted()
+
+    def _report(self, progress: InputProgress) -> None:
+        self.progress = progress
+
+    def _end_staging(self) -> None:
+        self.progress = None
+        self.staged.set()
+
+    async def _release_inputs(self) -> None:
+        """Give up the inputs of a request that bought nothing. What fails here costs nothing."""
+        if self._inputs is not None:
+            self._inputs.discard()
+        if self._context.staging is None or not self._gives_up_inputs:
+            return
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._context.staging().release(self._claimed.submission_id)
+        except Exception:
+            logger.exception("the inputs of an ended request could not be given up")
+
+    async def _sent(self) -> Replacement:
+        """What is sent now: links alone, which have just been made. Raises NotSent."""
+        sent = self._wanted if self._inputs is None else await self._inputs.sent()
+        if not has_links_only(sent):
+            raise NotSent("An input was not made available, so nothing was sent.")
+        return sent
 
     async def _post(self) -> Job:
         self._as_number = await self._resolution_is_number()
@@ -122,7 +197,7 @@ class Payment:
         while True:
             try:
                 return await self._vendor.submit(
-                    self._wanted,
+                    await self._sent(),
                     resolution_as_number=self._as_number,
                     before_sending=self._before_sending,
                     submission_id=self._claimed.submission_id,
@@ -136,6 +211,15 @@ class Payment:
 
     async def _before_sending(self) -> None:
         """The commit point: `sending` is on disk before the first byte leaves, once per request."""
+        self._require_wanted()
+        if not self._committed:
+            sent = None if self._inputs is None else self._inputs.inputs
+            await self._ledger.commit_sending(self._claimed, sent)
+            self._committed = True
+        self._post_started = True
+
+    def _require_wanted(self) -> None:
+        """Raises NotSent if the server is stopping, or the request was withdrawn."""
         if self._context.closing:
             raise NotSent(
                 "The server is stopping, so the request was not sent.",
@@ -148,10 +232,6 @@ class Payment:
                 transient=False,
                 next_step="Nothing was charged. Call again only if the job is wanted after all.",
             )
-        if not self._committed:
-            await self._ledger.commit_sending(self._claimed)
-            self._committed = True
-        self._post_started = True
 
     async def _resolution_is_number(self) -> bool:
         if self._wanted.resolution is None:
@@ -197,6 +277,7 @@ class Payment:
 
     async def _settle_on_cancel(self) -> None:
         if self._post_started:
+            self._gives_up_inputs = False
             lost = OutcomeUnknown("The server was stopped while the request was under way.")
             await self._conclude(State.UNKNOWN, lost)
         else:

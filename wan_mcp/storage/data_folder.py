@@ -61,6 +61,27 @@ def expanded(path: str, home: Path | None) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def expanded_list(text: str, home: Path | None) -> str:
+    """The same for several paths, with the system's separator between them."""
+    folders = filter(None, map(str.strip, text.split(os.pathsep)))
+    return os.pathsep.join(str(expanded(folder, home)) for folder in folders)
+
+
+def listed_folders(value: object) -> tuple[str, ...]:
+    """The full paths, and perhaps the word `roots`, of such a setting.
+
+    Raises:
+        ValueError: one of them is neither; the end of a sentence.
+    """
+    named = tuple(filter(None, str(value).split(os.pathsep)))
+    if not all(each == "roots" or Path(each).is_absolute() for each in named):
+        raise ValueError(
+            f"must be full paths or start with ~/, with {os.pathsep} between them (the word roots "
+            "stands for the folders that the client declares)"
+        )
+    return named
+
+
 def _home_of_account() -> Path | None:
     if sys.platform == "win32":
         return None

@@ -1,22 +1,34 @@
 """The arguments of the tools: PixelDojo's documented parameters, under their documented names.
 
-Models send `"7"` for 7 and 720 for `"720"`, so every value that can be read without loss is
-accepted. All others are refused before a request is made, in one answer. That answer repeats no
-value, because a value may be a signed link or a secret.
+Every value that can be read without loss is accepted. All others are refused before a request is
+made, in one answer. That answer repeats no value, because a value may be a signed link, a path or
+a secret.
 """
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import PydanticCustomError
 
 from wan_mcp.errors import InvalidArguments
-from wan_mcp.models import JOB_ID, Cursor, JobStatus, Replacement, Resolution, cursor
-from wan_mcp.web import addresses
+from wan_mcp.models import Cursor, JobStatus, Replacement, Resolution
+from wan_mcp.surface.argument_types import (
+    CLIP,
+    CURSOR,
+    FLAG,
+    ID,
+    LINES,
+    PICTURE,
+    RANDOM_SEED,
+    SEED,
+    STATUS,
+    input_reference,
+    whole_number,
+)
+from wan_mcp.wording import number
 
 MAX_PROBLEMS = 20
 """How many problems a refusal names; a call may have a thousand unknown arguments."""
@@ -53,104 +65,8 @@ ALIASES = {
 """Other words for our options, in small letters and nothing else. Ignored, they would make a paid
 job run with a default that nobody chose."""
 
-RANDOM_SEED = -1
-"""Means "no seed given": some frameworks make every argument required (ours)."""
-
-
-@dataclass(frozen=True)
-class ArgumentType:
-    """How an argument is read, and the JSON Schema that is published for it.
-
-    Attributes:
-        read: the value from what was given; raises ValueError with the end of a sentence.
-        published: plain JSON Schema, simpler than what is accepted.
-    """
-
-    read: Callable[[Any, core_schema.ValidationInfo], Any]
-    published: dict[str, Any]
-
-    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(self.read)
-
-    def __get_pydantic_json_schema__(self, schema: object, handler: object) -> dict[str, Any]:
-        return dict(self.published)
-
-
-def whole_number(lowest: int, highest: int) -> ArgumentType:
-    """A whole number within limits: 7, 7.0, "7" and "7.0" are all 7; true and 7.5 are refused."""
-
-    def read(value: Any, info: core_schema.ValidationInfo) -> int:
-        number = _exact(value)
-        if number is None or not lowest <= number <= highest:
-            raise ValueError(f"must be a whole number from {lowest} to {highest}")
-        return number
-
-    return ArgumentType(read, {"type": "integer", "minimum": lowest, "maximum": highest})
-
-
-def _exact(value: Any) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.0{1,9})?", value.strip(" ")):
-        return int(value.strip(" ").partition(".")[0])
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _flag(value: Any, info: core_schema.ValidationInfo) -> bool:
-    word = value.strip(" ").lower() if isinstance(value, str) else value
-    if word is True or word == "true":
-        return True
-    if word is False or word == "false":
-        return False
-    raise ValueError("must be true or false")
-
-
-def _lines(value: Any, info: core_schema.ValidationInfo) -> Resolution:
-    # No str() of what is given: a huge number or a deep list would break it.
-    plain = value.strip(" ").lower().removesuffix("p") if isinstance(value, str) else value
-    match _exact(plain):
-        case 480:
-            return "480"
-        case 720:
-            return "720"
-    raise ValueError('must be "480" or "720"')
-
-
-def _media_url(value: Any, info: core_schema.ValidationInfo) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a URL in a string")
-    loopback = bool(info.context and info.context["loopback"])
-    return addresses.media_url(value.strip(" "), loopback=loopback)
-
-
-def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
-    # Anything but letters, digits, - and _ could climb to another endpoint with the key.
-    if not isinstance(value, str) or not re.fullmatch(JOB_ID, value.strip(" ")):
-        raise ValueError("must be a job_id as replace_character returned it")
-    return value.strip(" ")
-
-
-def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
-    if isinstance(value, str) and value.strip(" ").lower() in set(JobStatus):
-        return JobStatus(value.strip(" ").lower())
-    raise ValueError(f"must be one of {', '.join(JobStatus)}")
-
-
-def _cursor(value: Any, info: core_schema.ValidationInfo) -> Cursor:
-    found = cursor(value.strip(" ")) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("must be the next_cursor of an earlier answer, or left out")
-    return found
-
-
-FLAG = ArgumentType(_flag, {"type": "boolean"})
-# As strings, because some hosts refuse an enum of numbers together with every other tool.
-LINES = ArgumentType(_lines, {"type": "string", "enum": ["480", "720"]})
-STATUS = ArgumentType(_status, {"type": "string", "enum": list(JobStatus)})
-URL = ArgumentType(_media_url, {"type": "string"})
-ID = ArgumentType(_job_id, {"type": "string"})
-CURSOR = ArgumentType(_cursor, {"type": "string"})
-SEED = replace(whole_number(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})
+MOST_SECONDS = 15
+"""The longest video that a job makes (documented)."""
 
 
 class Arguments(BaseModel):
@@ -183,7 +99,7 @@ class Arguments(BaseModel):
 
 VideoDuration = Annotated[
     int,
-    whole_number(1, 15),
+    whole_number(1, MOST_SECONDS),
     Field(description="Seconds to make, 1 to 15, at most the clip's length. Default 5."),
 ]
 Lines = Annotated[
@@ -196,11 +112,19 @@ Lines = Annotated[
 class ReplaceCharacter(Arguments):
     """The nine documented parameters of wan-2.2-replace."""
 
-    video: Annotated[str, URL, Field(description="Public http(s) URL of the source clip.")]
+    video: Annotated[
+        str,
+        CLIP,
+        Field(
+            description="The clip: a public link to the file, a path on this computer (not over "
+            "HTTP) or wan://jobs/{job_id}/video. A path or wan:// may end in #t=12,17: those "
+            "seconds."
+        ),
+    ]
     character_image: Annotated[
         str,
-        URL,
-        Field(description="Public http(s) URL of a picture of the new character."),
+        PICTURE,
+        Field(description="A picture of the new character: link or path."),
     ]
     video_duration: VideoDuration = 5
     resolution: Lines = None
@@ -222,6 +146,29 @@ class ReplaceCharacter(Arguments):
         Field(description="Same seed, same take. -1 or left out: random."),
     ] = None
 
+    @model_validator(mode="after")
+    def _as_long_as_fragment(self) -> Self:
+        """The clip is made as long as its fragment, if that ends and no seconds are asked for."""
+        seconds = _fragment_seconds(self.video)
+        if seconds is None:
+            return self
+        if "video_duration" in self.model_fields_set:
+            if seconds >= self.video_duration:
+                return self
+            raise _of_fragment(
+                "video_duration",
+                f"is {self.video_duration}, and the fragment of video has {number(seconds)} s "
+                "(ask for fewer seconds, or end the fragment later)",
+            )
+        if not 1 <= seconds < MOST_SECONDS + 1:
+            instead = "later" if seconds < 1 else "sooner, or give video_duration"
+            raise _of_fragment(
+                "video",
+                f"has a fragment of {number(seconds)} s, and a job makes 1 to {MOST_SECONDS} "
+                f"(end it {instead})",
+            )
+        return self.model_copy(update={"video_duration": int(seconds)})
+
     def replacement(self) -> Replacement:
         """The request in our own terms, with only what the caller set."""
         given = self.model_fields_set
@@ -236,6 +183,19 @@ class ReplaceCharacter(Arguments):
             merge_audio=self.merge_audio if "merge_audio" in given else None,
             seed=None if self.seed == RANDOM_SEED else self.seed,
         )
+
+
+def _fragment_seconds(video: str) -> float | None:
+    """How long the fragment of a clip is; None if it has none, or one without an end."""
+    found = input_reference(video)
+    if found is None or found.fragment.end is None:
+        return None
+    return round(found.fragment.end - found.fragment.start, 3)
+
+
+def _of_fragment(argument: str, error: str) -> PydanticCustomError:
+    """The refusal of an argument that does not go with another one."""
+    return PydanticCustomError("fragment", "{error}", {"argument": argument, "error": error})
 
 
 class GetJobStatus(Arguments):
@@ -308,17 +268,20 @@ def meant_as(name: str, names: Sequence[str]) -> str | None:
     return near[0] if near else None
 
 
-def read_arguments(model: type[A], given: dict[str, Any], *, loopback: bool) -> A:
+def read_arguments(
+    model: type[A], given: dict[str, Any], *, loopback: bool, local: bool = False
+) -> A:
     """The arguments of a call, checked.
 
     Args:
         loopback: whether links to this machine are accepted.
+        local: whether paths of this computer are accepted, as over stdio.
 
     Raises:
         InvalidArguments: names every problem at once.
     """
     try:
-        return model.model_validate(given, context={"loopback": loopback})
+        return model.model_validate(given, context={"loopback": loopback, "local": local})
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
         raise InvalidArguments(_refusal([dict(error) for error in errors], model)) from None
@@ -335,8 +298,14 @@ def _refusal(errors: list[dict[str, Any]], model: type[Arguments]) -> str:
     return text
 
 
+def argument_of(error: Mapping[str, Any]) -> str:
+    """The argument that an error of pydantic is about."""
+    of_all = error.get("ctx", {}).get("argument", "arguments")
+    return str(error["loc"][0] if error["loc"] else of_all)
+
+
 def _sentence(error: dict[str, Any], names: list[str]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else "arguments"
+    name = argument_of(error)
     if error["type"] == "missing":
         return f"{name} is required"
     if error["type"] == "extra_forbidden":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
@@ -18,6 +20,8 @@ from mcp.types import (
     CallToolResult,
     ContentBlock,
     ImageContent,
+    ListRootsRequest,
+    ListRootsResult,
     TextContent,
 )
 
@@ -44,6 +48,9 @@ JOBS_URI = "wan://jobs"
 BOUGHT = frozenset(JobStatus) - {JobStatus.REFUSED, JobStatus.NOT_SENT}
 """The statuses of a list without a filter: a few refusals would push every video out of it."""
 
+ROOTS_SECONDS = 1.0
+"""How long a paid call waits for the folders that a host declares (ours)."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +65,7 @@ class Call:
         confirm_above: the price in credits above which the user has to agree; None never asks.
         local: whether the caller can use paths of this machine.
         with_contact_sheet: whether a result shows a few frames of the saved video.
+        takes_roots: whether files in the folders that the host declares may be inputs.
     """
 
     jobs: Jobs
@@ -66,6 +74,30 @@ class Call:
     confirm_above: float | None = None
     local: bool = False
     with_contact_sheet: bool = False
+    takes_roots: bool = False
+
+    async def located(self, wanted: Replacement) -> Replacement:
+        """The same request, its files and the videos of jobs found: see `Jobs.located`."""
+        has_file = wanted.video.startswith("file:") or wanted.character_image.startswith("file:")
+        roots = await self._roots() if self.takes_roots and has_file else ()
+        return await self.jobs.located(wanted, roots)
+
+    async def _roots(self) -> Sequence[Path]:
+        """The folders that the host declares; none if it cannot be asked, or does not answer.
+
+        Since revision 2026-07-28 a server cannot ask during a call, and roots are deprecated.
+        """
+        capabilities = self.context.client_capabilities
+        if not (capabilities and capabilities.roots and self.context.session.can_send_request):
+            return ()
+        try:
+            with anyio.fail_after(ROOTS_SECONDS):
+                session = self.context.session
+                answer = await session.send_request(ListRootsRequest(), ListRootsResult)
+        except (MCPError, TimeoutError) as failure:
+            logger.info("the host did not declare its folders: %s", type(failure).__name__)
+            return ()
+        return tuple(filter(None, (_folder(str(root.uri)) for root in answer.roots)))
 
     async def report_progress(self, step: float, message: str) -> None:
         """Say how far the call is; the number only has to grow (MCP specification)."""
@@ -126,6 +158,7 @@ class Calls:
     confirm_above: float | None
     local: bool
     with_contact_sheet: bool
+    takes_roots: bool = False
 
     def open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True) -> Call:
         """What a request works with.
@@ -158,7 +191,18 @@ class Calls:
             self.confirm_above,
             self.local,
             self.with_contact_sheet,
+            self.takes_roots,
         )
+
+
+def _folder(uri: str) -> Path | None:
+    """The folder that a root names; None if it is none of this computer."""
+    from wan_mcp.inputs.local.references import FileReference, reference
+
+    with suppress(ValueError):
+        found = reference(uri)
+        return Path(found.path) if isinstance(found, FileReference) else None
+    return None
 
 
 def tool_result(

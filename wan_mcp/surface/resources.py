@@ -27,7 +27,7 @@ MAX_ENDED_JOBS = 20
 MAX_COMPLETIONS = 100
 """Values in one completion (MCP specification)."""
 
-_URI = re.compile(rf"{JOBS_URI}(?:/(?P<id>{JOB_ID})(?:/(?P<part>film|source|poster))?)?")
+_URI = re.compile(rf"{JOBS_URI}(?:/(?P<id>{JOB_ID})(?:/(?P<part>video|film|source|poster))?)?")
 
 
 class JobResources:
@@ -104,7 +104,8 @@ def codes() -> TextResource:
 async def _video(call: Call, id: str, part: str) -> ReadResourceContents:
     views = call.video_views
     readers = {
-        "film": views.saved_video,
+        "video": views.saved_video,
+        "film": views.saved_video,  # its name in earlier versions
         "source": views.source_video,
         "poster": views.contact_sheet,
     }
@@ -120,7 +121,7 @@ def _video_templates() -> list[ResourceTemplate]:
     frames = "A few frames of the saved video of a job."
     contact_sheet = _template("poster", "A poster", frames, "image/jpeg")
     return [
-        _template("film", "A finished video", "The saved video of a job, when it is small."),
+        _template("video", "A finished video", "The saved video of a job, when it is small."),
         _template("source", "A source clip", "The clip that a job was made from, when small."),
         *([contact_sheet] if makes_contact_sheets() else []),
     ]

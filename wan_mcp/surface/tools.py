@@ -64,7 +64,9 @@ class WanTool(Tool):
     ) -> CallToolResult | InputRequiredResult:
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
-            given = read_arguments(self.arguments, arguments, loopback=self.loopback)
+            given = read_arguments(
+                self.arguments, arguments, loopback=self.loopback, local=self.calls.local
+            )
             call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
             if isinstance(result, InputRequiredResult):
@@ -81,13 +83,14 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """Start one paid job that puts a picture's person in the place of the person in a video.
 
     It costs PixelDojo credits, takes minutes, and returns a job_id at once: pass that to
-    wait_for_job. Both inputs must be direct links that PixelDojo can fetch; best is one clearly
-    visible person. An equal call soon after returns the same job at no cost; another seed makes
-    another take. When an answer is lost or unclear, follow `next`.
+    wait_for_job. Best is one clearly visible person. An equal call soon after returns the same job
+    at no cost; another seed makes another take. When an answer is lost or unclear, follow `next`.
     """
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
-    wanted, estimate, agreed = given.replacement(), None, None
+    start: float | None = call.jobs.clock.monotonic()
+    wanted = await call.located(given.replacement())
+    estimate = agreed = None
     if call.confirm_above is not None:
         # Not a submit: if the equal request ended by then, it would buy without having asked.
         if joined := await call.jobs.join(wanted):
@@ -98,7 +101,8 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         if question and (input_required := await consent.ask(call.context, question)):
             return input_required
         agreed = None if estimate is None else max(estimate, call.confirm_above)
-    return await _submitted(call, await call.jobs.submit(wanted, estimate, agreed))
+        start = None  # a person may have thought for long
+    return await _submitted(call, await call.jobs.submit(wanted, estimate, agreed, start))
 
 
 async def _submitted(call: Call, view: JobView) -> JobResult:
@@ -192,8 +196,8 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
 def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str, Any]:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
-    The words of `charged` and `code` are listed once, in the paid tool: what is listed is in every
-    conversation.
+    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
+    in every conversation.
     """
     schema = portable_schema(answers)
     fields = schema["properties"]
@@ -201,7 +205,7 @@ def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str
         for name in PAID_FIELDS if hints.read_only_hint else FREE_FIELDS:
             del fields[name]
     if hints.read_only_hint:
-        for name in ("charged", "code"):
+        for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
     return schema
 

@@ -81,10 +81,20 @@ class VideoViews:
 
     async def source_video(self, id: str) -> Blob:
         """The clip that the job was made from, fetched again, when it is small."""
+        from wan_mcp.inputs.local.references import FileReference, reference
+
         view = await self._jobs.known(id)
         record = None if view is None else view.record
-        url = None if record is None else record.arguments.get("video")
-        blob = None if url is None else await self._files.source_video(str(url))
+        url = str(record.arguments.get("video", "")) if record else ""
+        found = reference(url)
+        if isinstance(found, FileReference) or (found and "#" in found.uri):
+            raise NotFound(
+                "The source is a file, or a part of a video, of this computer: it is not sent.",
+                next_step="Open what the job was started with.",
+            )
+        if found:
+            return await self.saved_video(found.job_id)
+        blob = await self._files.source_video(url) if url else None
         if blob is None:
             raise NotFound(
                 f"The source clip cannot be fetched from here, or is larger than {_LIMIT}.",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from wan_mcp.inputs.decoder_limits import answer_questions
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
+from wan_mcp.inputs.preparing.display import Display, display_of
+from wan_mcp.inputs.preparing.filters import filtered
 from wan_mcp.inputs.probe import any_titles, available
-from wan_mcp.videos.display import Display, display_of
-from wan_mcp.videos.filters import filtered
 from wan_mcp.videos.own_files import open_ours
 
 if TYPE_CHECKING:

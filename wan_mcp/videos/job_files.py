@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wan_mcp.clock import Clock
+    from wan_mcp.inputs.local.files import LocalFiles
     from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.ledger.record import Record
     from wan_mcp.models import Difference, InputReport, Replacement
@@ -55,11 +56,13 @@ class JobFiles:
         self.contact_sheets: dict[Path, bytes | None] = {}
         self.shown: dict[str, None] = {}
 
-    async def check_inputs(self, wanted: Replacement, *, seconds: float) -> InputReport:
+    async def check_inputs(
+        self, wanted: Replacement, *, seconds: float, files: LocalFiles | None = None
+    ) -> InputReport:
         """What `inputs.preflight.check_inputs` reports on the inputs."""
         from wan_mcp.inputs.preflight import check_inputs
 
-        return await check_inputs(wanted, self._opened_web(), seconds=seconds)
+        return await check_inputs(wanted, self._opened_web(), files=files, seconds=seconds)
 
     def archive(self, policy: VideoPolicy) -> Archive:
         """The archive in the folder where a submitter wants its videos saved."""

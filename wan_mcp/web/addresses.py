@@ -16,9 +16,10 @@ MAX_URL = 8_192
 """Characters of a link. Links of storage that a role signed have 2,000 to 8,000 (observed
 elsewhere), and servers commonly take a line of 8 KiB."""
 
-_REACHABLE = (
-    "PixelDojo must be able to fetch it: upload the file to public storage and give its direct "
-    "https link"
+_REACHABLE = "PixelDojo must be able to fetch it: give a public https link to the file itself"
+_REACHABLE_OR_PATH = (
+    "PixelDojo must be able to fetch it: give the whole path of the file on this computer, or a "
+    "public https link to it"
 )
 _PRIVATE_SUFFIXES = (
     *("localhost", "local", "internal", "home.arpa", "localdomain"),
@@ -36,6 +37,7 @@ _SPECIAL = tuple(
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENDS_A_LINK = frozenset('"<>')
 """Characters that end a link in a text or a log; RFC 3986 forbids them in a URL."""
+_PLAIN_BASE = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -45,24 +47,42 @@ class _NotPublic(ValueError):
     """Only this machine or its network can see the address."""
 
 
-def media_url(text: str, *, loopback: bool = False, secure: bool = False) -> str:
+def media_url(
+    text: str, *, loopback: bool = False, secure: bool = False, paths: bool = False
+) -> str:
     """Return the address unchanged if it is a plain public http(s) URL that may lead to a file.
 
     Args:
         text: the URL as it was given.
         loopback: also accept this machine's loopback (only while the API itself is there).
         secure: require https (for the vendor's own links); loopback is exempt.
+        paths: whether the caller may give the path of a file instead, which the advice then names.
 
     Raises:
         ValueError: the rest of a sentence that begins with the argument's name and says what is
             wrong. It never repeats the address, which may carry a signature.
     """
     try:
-        _check(text, loopback, secure)
+        _check(text, loopback, secure, paths)
     except _NotPublic as exc:
-        # `secure` means that it is the vendor's own link: the user has no file to upload.
-        raise ValueError(str(exc) if secure else f"{exc} ({_REACHABLE})") from None
+        # `secure` means that it is the vendor's own link: the user has no file to give instead.
+        advice = _REACHABLE_OR_PATH if paths else _REACHABLE
+        raise ValueError(str(exc) if secure else f"{exc} ({advice})") from None
     return text
+
+
+def public_base(text: str) -> str:
+    """The beginning of our own public links, without a slash at its end.
+
+    Args:
+        text: https, or http on this machine; it may have a path.
+
+    Raises:
+        ValueError: the rest of a sentence that begins with the name of the setting.
+    """
+    if not _PLAIN_BASE.fullmatch(text):
+        raise ValueError("must be a plain https:// address, without a query and a password")
+    return media_url(text, loopback=True, secure=True).rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
@@ -88,7 +108,7 @@ def is_global(address: Address) -> bool:
     return address in _PUBLIC_V6 and address.is_global
 
 
-def _check(text: str, loopback: bool, secure: bool) -> None:
+def _check(text: str, loopback: bool, secure: bool, paths: bool) -> None:
     parts = _split(text)
     host = _ascii_host(parts)
     if not secure and not _ENDS_A_LINK.isdisjoint(text):
@@ -100,7 +120,9 @@ def _check(text: str, loopback: bool, secure: bool) -> None:
     if secure and parts.scheme.lower() != "https":
         raise ValueError("is not an https address")
     _refuse_private(host)
-    if not secure and (advice := share_links.advice_if_page(host, parts.path, parts.query)):
+    if secure:
+        return
+    if advice := share_links.advice_if_page(host, parts.path, parts.query, paths=paths):
         raise ValueError(f"shows a page, not the file itself ({advice})")
 
 

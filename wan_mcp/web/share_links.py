@@ -4,13 +4,14 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-_ELSEWHERE = "upload the file to public storage and give its direct https link"
-_PLAYER = (
-    "that site gives no link to the file itself: download the clip, if you may, then " + _ELSEWHERE
-)
+_OTHERWISE = "{otherwise}"
+"""Stands in an advice for one of the two below."""
+_BY_LINK = "give a direct https link to a copy of the file elsewhere"
+_BY_PATH = "download the file and give its path on this computer"
+_PLAYER = f"that site gives no link to the file itself: if you may, {_OTHERWISE}"
 _GENERAL = (
     "give the address of the file itself: on the page, copy the link of its download button or "
-    f"of the picture, or {_ELSEWHERE}"
+    f"of the picture, or {_OTHERWISE}"
 )
 
 
@@ -38,7 +39,7 @@ _SITES = (
         "drive.google.com docs.google.com",
         "in Google Drive share the file with anyone who has the "
         "link, then give https://drive.google.com/uc?export=download&id=FILE_ID with the id from "
-        f"the link; for more than 100 MB Drive shows a page there as well: then {_ELSEWHERE}",
+        f"the link; for more than 100 MB Drive shows a page there as well: then {_OTHERWISE}",
         re.compile(r"(?:drive|docs)\.google\.com/(?:file/(?:u/\d+/)?d/|drive/|open\?)"),
     ),
     _Site(
@@ -87,22 +88,24 @@ _PREFIX = re.compile(r"^(?:www|m|mobile)\.")
 
 def advice_for_page(*urls: str) -> str:
     """How to get a direct link, for a page at the first of these addresses on a known site."""
+    both = f"{_BY_PATH}, or {_BY_LINK}"
     for url in urls:
         host = (urlsplit(url).hostname or "").rstrip(".")
         for site in _SITES:
             if any(f".{host}".endswith(f".{name}") for name in site.hosts.split()):
-                return site.advice
-    return _GENERAL
+                return site.advice.replace(_OTHERWISE, both)
+    return _GENERAL.replace(_OTHERWISE, both)
 
 
-def advice_if_page(host: str, path: str, query: str) -> str | None:
-    """How to get a direct link, if this address certainly shows a page; otherwise None.
+def advice_if_page(host: str, path: str, query: str, *, paths: bool = False) -> str | None:
+    """What to give instead, if this address certainly shows a page; otherwise None.
 
     Args:
         host: in ASCII and lower case.
+        paths: whether the path of a file on this computer will do.
     """
     address = f"{_PREFIX.sub('', host.rstrip('.'))}{path}?{query}".removesuffix("?")
     for site in _SITES:
         if site.pages and site.pages.match(address):
-            return site.advice
+            return site.advice.replace(_OTHERWISE, _BY_PATH if paths else _BY_LINK)
     return None

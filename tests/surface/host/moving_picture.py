@@ -24,7 +24,7 @@ from typing import Any
 import av
 from av.filter import Graph
 
-from wan_mcp.videos.filters import filtered
+from wan_mcp.inputs.preparing.filters import filtered
 
 PICTURE = Path(__file__).parents[3] / ".github" / "demo.gif"
 WIDTH, HEIGHT = 720, 500

@@ -6,10 +6,13 @@ from typing import Any
 
 from wan_mcp.cli.jobs.facts import Facts
 from wan_mcp.cli.jobs.plain import exact, one_line
-from wan_mcp.surface.answers.results import ascii_link
+from wan_mcp.surface.answers.inputs import ascii_link
 from wan_mcp.wording import duration, number
 
-_LINKS = {"video", "character_image", "video_url"}
+_PLACES = {
+    *("video", "character_image", "sent_video", "sent_character_image"),
+    *("video_url", "saved_path"),
+}
 _LABEL_COLUMNS = 24
 
 
@@ -43,6 +46,6 @@ def _shown(name: str, value: Any, zone: tzinfo | None) -> str:
         return "; ".join(map(one_line, value)) or "nothing differs from the order"
     if name.endswith("_at"):
         return f"{datetime.fromisoformat(value).astimezone(zone):%Y-%m-%d %H:%M:%S %z}"
-    if name in _LINKS:
-        return ascii_link(value) or ""
-    return exact(value) if name == "saved_path" else one_line(value)
+    if name in _PLACES:
+        return (ascii_link(value) or "") if value.startswith("http") else exact(value)
+    return one_line(value)

@@ -4,8 +4,10 @@ import os.path
 from datetime import datetime
 from typing import Any
 
+from wan_mcp.ledger.fingerprint import is_link
 from wan_mcp.ledger.record import FREE_OF_CHARGE, Record
 from wan_mcp.ledger.status import view_of_record
+from wan_mcp.surface.answers.inputs import shown_input
 from wan_mcp.surface.answers.results import job_result
 from wan_mcp.videos.paths import path_of
 from wan_mcp.wording import number
@@ -82,7 +84,11 @@ def price_of(record: Record) -> str:
 
 
 def _inputs(record: Record) -> Facts:
-    given = {_PARAMETERS.get(name, name): value for name, value in record.arguments.items()}
+    given = {
+        _PARAMETERS.get(name, name): value if is_link(value) else shown_input(str(value))
+        for name, value in record.arguments.items()
+        if not name.endswith("_sha256")
+    }
     source = record.source
     return given | {
         "seed": record.seed,

@@ -22,9 +22,11 @@ def exact(text: str) -> str:
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
-def file_name(link: object) -> str:
-    """The last part of a link, as people read it."""
-    path = urlsplit(str(link)).path
+def file_name(input: object) -> str:
+    """The last part of a link or a path, as people read it; the video of a job stays as it is."""
+    if str(input).startswith("wan:"):
+        return one_line(input)
+    path = urlsplit(str(input)).path
     return one_line(unquote(path.rstrip("/").rpartition("/")[2]))
 
 

@@ -7,11 +7,11 @@ is certain only on a file system of this system alone.
 import os
 import re
 import sys
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 
 from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.storage.mounts import MOUNTS, filesystem_type
 
-_MOUNTS = Path("/proc/self/mountinfo")
 # Those of one system's own disks or memory. All others are refused: network file systems, and what
 # a host shares with its container or virtual machine, where the file is shared and the lock is not
 # (Docker Desktop's fakeowner: two processes had one exclusive lock, observed elsewhere). Of FUSE
@@ -71,23 +71,17 @@ def shared_filesystem(path: PurePath, mounts: str) -> str | None:
     None when it is local, and when the mounts do not say.
 
     Args:
-        mounts: the text of /proc/self/mountinfo on Linux, see proc(5).
+        mounts: the text of MOUNTS.
     """
-    depth, kind = -1, ""
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        point = PurePosixPath(_unescaped(before.split()[4]))
-        # Not >: if two file systems are mounted on one point, the later one hides the earlier one.
-        if path.is_relative_to(point) and len(point.parts) >= depth:
-            depth, kind = len(point.parts), after.split()[0]
+    kind = filesystem_type(path, mounts)
     return None if not kind or _LOCAL.fullmatch(kind) else kind
 
 
 def _refuse_shared(folder: Path, name: str, trusted: str | None) -> None:
     real = folder.resolve()
     kind = None
-    if sys.platform == "linux" and _MOUNTS.exists():
-        kind = shared_filesystem(real, _MOUNTS.read_text(errors="replace"))
+    if sys.platform == "linux" and MOUNTS.exists():
+        kind = shared_filesystem(real, MOUNTS.read_text(errors="replace"))
     elif real.drive.startswith("\\\\"):
         kind = "share"
     if kind and kind != trusted:
@@ -97,10 +91,6 @@ def _refuse_shared(folder: Path, name: str, trusted: str | None) -> None:
             "could pay for the same job.",
             next_step=_ADVICE.format(kind=kind),
         )
-
-
-def _unescaped(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
 
 
 def _restrict(path: Path) -> None:

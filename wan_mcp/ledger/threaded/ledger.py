@@ -9,7 +9,7 @@ from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import Claim, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
-from wan_mcp.ledger.record import ListReading, Record, State
+from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.rows import Engine
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.threaded.store import Store, recover
@@ -61,8 +61,8 @@ class ThreadedLedger:
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
         return await self._store.read(lambda store: store.requests.equal(account, wanted))
 
-    async def commit_sending(self, record: Record) -> None:
-        await self._store.write(lambda store: store.requests.commit_sending(record))
+    async def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
+        await self._store.write(lambda store: store.requests.commit_sending(record, sent))
 
     async def join(self, record: Record) -> None:
         await self._store.write(lambda store: store.requests.join(record))

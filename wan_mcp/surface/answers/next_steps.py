@@ -69,7 +69,10 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
                 "replace_character for it; another seed would be a new job, paid again."
             )
         case JobStatus.NOT_SENT:
-            return "Calling replace_character again is safe."
+            return (
+                "Calling replace_character again is safe; a reason that lasts has to be removed "
+                "first."
+            )
         case JobStatus.REFUSED:
             return "Remove the reason first; then calling replace_character again is safe."
         case JobStatus.LOST:

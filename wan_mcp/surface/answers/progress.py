@@ -58,6 +58,8 @@ def progress_note(reading: Reading, typical: float | None = None) -> str:
     since = f"{duration(reading.elapsed_seconds or 0)}: " if known else ""
     if reading.last_error is not None:
         return f"{since}{reading.last_error.what} Still waiting."
+    if reading.progress is not None:
+        return f"{since}{reading.progress}"
     if reading.status in _PROGRESS:
         return f"{since}{_PROGRESS[reading.status]}"
     usual = f"; {typical_duration(typical)}" if reading.status is JobStatus.RUNNING else ""

@@ -7,10 +7,10 @@ the same (observed elsewhere).
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from wan_mcp.errors import Charged, Code, OutcomeUnknown, WanError
 from wan_mcp.models import Cursor, Job, JobLine, JobList, JobResult, JobStatus
+from wan_mcp.surface.answers.inputs import ascii_link, inputs_of
 from wan_mcp.surface.answers.next_steps import (
     FORGOTTEN,
     about_joined,
@@ -27,17 +27,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from wan_mcp.ledger.expected_price import Totals
-    from wan_mcp.ledger.record import Record
     from wan_mcp.ledger.status import JobView
 
 STALE_SECONDS = 60.0
 """An answer says how old the facts about a running job are when they are older than this."""
 LIST_STALE_SECONDS = 15.0
 """The same for a list. A job that somebody waits for is read at least this often."""
-_IN_A_LINK = ":/?#[]@!$&'()*+,;=%~-._"
-"""What stays as it is in a link: every character that has a meaning there (RFC 3986)."""
-_RESOLUTION = "480"
-"""Lines of a job whose order names none (documented)."""
 _NO_LINK = "PixelDojo gave no link to a video."
 _UNCONFIRMED = (
     " PixelDojo has reported once that it ended without a video. That may be one odd answer, so it "
@@ -49,8 +44,6 @@ _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
 MAX_LINES = 50
 """Jobs in one list (ours): a thousand requests of unknown outcome would fill a conversation."""
-_MAX_INPUT_CHARACTERS = 300
-"""Characters of an input's link in a list: enough to recognise it."""
 _MAX_LINK_CHARACTERS = 2_048
 """A longer link to a video is left out of a list: half of it leads nowhere, and get_job_status
 shows it whole."""
@@ -67,8 +60,8 @@ def submit_result(view: JobView, *, now: datetime) -> JobResult:
             "Nothing was bought by this call: an equal request exists already, and this is its "
             f"state.{about} {result.message}"
         )
-    if view.notes:
-        result.message += f" About the inputs: {' '.join(view.notes)}"
+    if about := " ".join(filter(None, [*view.notes, view.changes])):
+        result.message += f" About the inputs: {about}"
     if view.record is None:
         result.message += " It could not be written down here: keep its job_id."
     return result
@@ -80,12 +73,14 @@ def status_result(view: JobView, *, now: datetime, typical: float | None = None)
     Args:
         typical: seconds that this account's jobs typically take; None when that is not known.
     """
-    inputs = {} if view.record is None else _inputs(view.record)
+    inputs = {} if view.record is None else inputs_of(view.record)
     result = job_result(view, now=now).model_copy(update=inputs)
     if view.status is JobStatus.RUNNING:
         result.message += _error_and_age(view, now)
         if typical is not None:
             result.message += f" {typical_duration(typical).capitalize()}."
+    elif view.job is not None and view.changes:
+        result.message += f" About the inputs: {view.changes}"
     return result
 
 
@@ -201,15 +196,6 @@ def defect_result(tool: str, *, paid: bool) -> JobResult:
     )
 
 
-def ascii_link(link: str | None) -> str | None:
-    """A link as an answer shows it: in ASCII, everything else percent-encoded (RFC 3986).
-
-    Blank letters and variation selectors of a link could spell a sentence for a model. The link
-    leads to the same place: a client encodes it so before it sends it.
-    """
-    return link and quote(link, safe=_IN_A_LINK, errors="replace")
-
-
 def _expires_at(view: JobView) -> datetime | None:
     """When the link to a video expires; without a video there is nothing that could expire."""
     return view.job.expires_at if view.job and view.status is JobStatus.COMPLETED else None
@@ -310,6 +296,8 @@ def _message_without_job(view: JobView) -> str:
     why = view.why
     match view.status:
         case JobStatus.SUBMITTING:
+            if view.progress is not None:
+                return f"The request is not sent yet: {view.progress}."
             return "The request is on its way; PixelDojo has not answered yet."
         case JobStatus.UNKNOWN:
             return (
@@ -332,7 +320,7 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
         status=view.status,
         heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
         made_at=record.created_at.isoformat(timespec="seconds"),
-        **_inputs(record),
+        **inputs_of(record),
         seed=record.seed,
         credit_cost=record.credit_cost,
         job_charged=_job_charged(view, view.job or Job(job_id=view.id, status=view.status)),
@@ -359,28 +347,3 @@ def _cursor(last: JobView) -> Cursor:
     """
     submission_id = "" if last.record is None else last.record.submission_id
     return Cursor(submission_id, is_ended=last.status not in _UNFINISHED)
-
-
-def _inputs(record: Record) -> dict[str, Any]:
-    """What a job was made from; nothing if it was submitted elsewhere."""
-    inputs = record.arguments
-    return {
-        "source_video": _input(inputs.get("video")),
-        "character_image": _input(inputs.get("character_image")),
-        "video_duration": int(inputs["seconds"]) if "seconds" in inputs else None,
-        "resolution": str(inputs.get("resolution", _RESOLUTION)) if inputs else None,
-    }
-
-
-def _input(link: object) -> str | None:
-    """A link that was given, as a record keeps it: a query may be a signature, so it is left out.
-
-    It is shown in a form that holds no other words, and cut where it is long.
-    """
-    place = str(link or "").partition("?")[0].partition("#")[0]
-    return _cut(ascii_link(place) or "") or None
-
-
-def _cut(text: str) -> str:
-    is_long = len(text) > _MAX_INPUT_CHARACTERS
-    return f"{text[: _MAX_INPUT_CHARACTERS - 3]}..." if is_long else text

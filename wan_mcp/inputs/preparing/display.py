@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wan_mcp.videos.filters import Steps, filtered
+from wan_mcp.inputs.preparing.filters import Steps, filtered
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream

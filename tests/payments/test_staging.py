@@ -1,0 +1,551 @@
+"""Inputs that PixelDojo cannot fetch itself: what is uploaded, sent and charged in all events."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from tests.payments.local_inputs import CLIP, MB, PICTURE, Bucket, Disk, Preparation
+from tests.virtual_time import EPOCH, VirtualTime, watched_threads
+from wan_mcp.errors import InvalidArguments, NotFound, NotSent, OutcomeUnknown, Refused, WanError
+from wan_mcp.inputs.verdict import VIDEO
+from wan_mcp.jobs import ANSWER_SECONDS, Jobs
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.ledger.status import JobView
+from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.payments.sources import NoVideo, Sources
+from wan_mcp.payments.staging import Staging
+from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.polling.rate_limiter import SharedRateLimiter
+from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+from wan_mcp.storage.delivery import Content
+
+pytestmark = pytest.mark.anyio
+
+RUN = "/api/v1/models/*/run"
+TERMS = Terms(credits=1_000, pending_seconds=5, processing_seconds=55)
+
+
+@pytest.fixture
+def time() -> Iterator[VirtualTime]:
+    with watched_threads():
+        yield VirtualTime()
+
+
+@pytest.fixture
+def anyio_backend(time: VirtualTime) -> object:
+    """Virtual time: an upload of minutes takes none."""
+    return time.backend(sockets=True)
+
+
+@pytest.fixture
+async def sandbox(time: VirtualTime) -> AsyncIterator[Sandbox]:
+    epoch = EPOCH.timestamp()
+    async with Sandbox(TERMS, clock=time.monotonic, epoch=epoch, idle_seconds=1e9) as sandbox:
+        yield sandbox
+
+
+FAILURES: dict[str, Exception] = {
+    "refused": InvalidArguments("The clip has only 3 seconds."),
+    "not allowed": NotSent("The credentials are not allowed to do this.", transient=False),
+    "slow": NotSent("The storage was too slow."),
+    "disk full": OSError(28, "No space left on device"),
+    "defect": RuntimeError("a defect"),
+}
+
+
+@dataclass
+class Server:
+    """One server process with a ledger that others share."""
+
+    jobs: Jobs
+    ledger: SQLiteLedger
+    account: Callable[[], Awaitable[str]]
+    opened: list[Staging]
+
+    async def submit(self, wanted: Replacement) -> JobView:
+        """What a call does."""
+        began = self.jobs.clock.monotonic()
+        return await self.jobs.submit(await self.jobs.located(wanted), began=began)
+
+
+@dataclass
+class Home:
+    """This computer, its bucket, and the PixelDojo that its servers use."""
+
+    time: VirtualTime
+    sandbox: Sandbox
+    folder: Path
+    disk: Disk
+    bucket: Bucket
+    preparation: Preparation
+
+    @asynccontextmanager
+    async def server(
+        self, *, delivers: bool = True, files: bool = True, killed: bool = False
+    ) -> AsyncIterator[Server]:
+        vendor = PixelDojo(self.sandbox.api_base, self.sandbox.key)
+        limits = SpendingLimits(None, None, None, None)
+        ledger = SQLiteLedger(self.folder / "ledger", limits=limits, now=self.time.wall)
+        account = partial(ledger.account, self.sandbox.api_base, self.sandbox.key)
+        clock = self.time.clock()
+        opened: list[Staging] = []
+
+        def staging() -> Staging:
+            async def find(id: str) -> Record | None:
+                return await ledger.find(await account(), id)
+
+            if not opened:
+                sources = Sources(self.disk if files else None, find, clock, delivers=delivers)  # type: ignore[arg-type]
+                bucket = self.bucket if delivers else None
+                opened.append(
+                    Staging(sources, self.preparation, bucket, self.folder / "prepared", clock)
+                )
+            return opened[0]
+
+        async with anyio.create_task_group() as tasks:
+            limiter = SharedRateLimiter(ledger.coordination, account, clock)
+            jobs = Jobs(vendor, ledger, account, limiter, tasks, clock, staging=staging)
+            yield Server(jobs, ledger, account, opened)
+            if killed:  # the kernel releases the lock, and nothing is written any more
+                with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
+                    await ledger.aclose()
+            tasks.cancel_scope.cancel()
+        await vendor.aclose()
+        await ledger.aclose()
+
+    def wanted(self, **changes: object) -> Replacement:
+        """A request for five seconds of a clip of this computer, with a picture of it."""
+        given = {"video": f"{CLIP}#t=12,17", "character_image": PICTURE}
+        return Replacement.model_validate(given | changes)
+
+    async def content(self, uri: str) -> Content:
+        """The bytes of a file of this computer."""
+        return self.disk.content(await self.disk.locate(uri, VIDEO))
+
+    @property
+    def bodies(self) -> list[dict[str, object]]:
+        """What PixelDojo was asked for and charged."""
+        return [dict(charge.body) for charge in self.sandbox.charges]
+
+
+@pytest.fixture
+def home(time: VirtualTime, sandbox: Sandbox, tmp_path: Path) -> Home:
+    (tmp_path / "prepared").mkdir()
+    disk = Disk()
+    bucket = Bucket(f"{sandbox.api_base}/bucket")
+    return Home(time, sandbox, tmp_path, disk, bucket, Preparation())
+
+
+async def ended(server: Server, id: str) -> JobView:
+    """The state of a request when nothing of it is on the way any more."""
+    await server.ledger.settled(id, 600)
+    return await server.jobs.check(id)
+
+
+async def test_links_take_the_place_of_files_and_are_paid_once(home: Home) -> None:
+    """PixelDojo gets signed links, and the record keeps them without the signature."""
+    home.bucket.go_on.set()
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+
+    clip, picture = [home.bucket.link_of(await home.content(uri)) for uri in (CLIP, PICTURE)]
+    [body] = home.bodies
+    assert body["video"] == f"{clip}?signature=1"
+    assert body["character_image"] == f"{picture}?signature=2"
+    assert not {name for name in body if "sha256" in name}
+    assert view.record is not None
+    assert view.record.arguments["video"] == f"{CLIP}#t=12,17"
+    assert view.record.arguments["sent_video"] == clip
+    assert "signature" not in str(view.record.arguments)
+    assert view.changes == "video was cut. character_image was cut."
+    assert home.preparation.asked == [("video", "#t=12,17", 5), ("character_image", "", 5)]
+    assert list((home.folder / "prepared").iterdir()) == []
+
+
+async def test_a_call_answers_while_its_upload_stands_still(home: Home) -> None:
+    """It says how far the upload is, and that nothing is charged; a wait says it repeatedly."""
+    async with home.server() as server:
+        began = home.time.now
+        view = await server.submit(home.wanted())
+        answered = home.time.now - began
+        status = await server.jobs.check(view.id)
+        async with aclosing(server.jobs.watch(view.id, 10)) as readings:
+            waiting = [reading async for reading in readings]
+        charged_early = len(home.sandbox.charges)
+        home.bucket.go_on.set()
+        done = await ended(server, view.id)
+
+    said = "uploading, 39 of 120 MB, nothing charged yet"
+    assert view.status is status.status is JobStatus.SUBMITTING
+    assert answered <= ANSWER_SECONDS
+    assert [str(view.progress), str(status.progress)] == [said, said]
+    assert len(waiting) >= 4
+    assert {str(each.progress) for each in waiting if isinstance(each, JobView)} == {said}
+    assert charged_early == 0
+    assert done.status is JobStatus.RUNNING
+    assert done.progress is None
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_wait_goes_on_with_the_job_when_the_upload_is_done(home: Home) -> None:
+    """One call of wait_for_job is enough from the upload to the video."""
+    async with home.server() as server, anyio.create_task_group() as running:
+        running.start_soon(server.jobs.run)
+        view = await server.submit(home.wanted())
+        phases: list[tuple[JobStatus, bool]] = []
+        async with aclosing(server.jobs.watch(view.id, 600)) as readings:
+            async for reading in readings:
+                assert isinstance(reading, JobView)
+                phases.append((reading.status, reading.progress is not None))
+                home.bucket.go_on.set()
+        running.cancel_scope.cancel()
+
+    assert phases[0] == (JobStatus.SUBMITTING, True)
+    assert phases[-1] == (JobStatus.COMPLETED, False)
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_the_same_file_is_uploaded_and_paid_once(home: Home) -> None:
+    """Called twice, by another server, and under another name after a restart."""
+    home.bucket.go_on.set()
+    copy = "file:///media/stick/copy.mov"
+    home.disk.write(copy, b"clip", 119 * MB)
+    async with home.server() as server, home.server() as other:
+        ids = {(await server.submit(home.wanted())).id for _ in range(2)}
+        ids.add((await other.submit(home.wanted())).id)
+    async with home.server() as restarted:
+        joined = await restarted.submit(home.wanted(video=f"{copy}#t=12,17"))
+        ids.add(joined.id)
+        another = await restarted.submit(home.wanted(video=copy))
+
+    assert len(ids) == 1
+    assert joined.joined
+    assert another.id not in ids
+    assert len(home.sandbox.charges) == 2
+    assert list(home.bucket.objects.values()) == [1, 1]
+
+
+async def test_two_calls_during_an_upload_are_one_request(home: Home) -> None:
+    """The second one joins, here or in another process, which cannot know how far it is."""
+    async with home.server() as server, home.server() as other:
+        first = await server.submit(home.wanted())
+        second = await server.submit(home.wanted())
+        third = await other.submit(home.wanted())
+        home.bucket.go_on.set()
+        done = await ended(other, third.id)
+
+    assert first.id == second.id == third.id
+    assert str(second.progress) == "uploading, 39 of 120 MB, nothing charged yet"
+    elsewhere = "another server of yours is uploading the inputs, nothing charged yet"
+    assert str(third.progress) == elsewhere
+    assert done.status is JobStatus.RUNNING
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_request_that_is_withdrawn_during_its_upload_ends_as_not_sent(home: Home) -> None:
+    """The upload stops at once, and nothing is sent however long one waits."""
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        withdrawn = await server.jobs.withdraw(view.id)
+        home.bucket.go_on.set()
+        await anyio.sleep(60)
+        again = await server.submit(home.wanted())
+
+    assert withdrawn.status is JobStatus.NOT_SENT
+    assert withdrawn.progress is None
+    assert home.bucket.stopped == 1
+    assert home.bucket.released == [view.id]
+    assert again.id != view.id
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_server_that_stops_waits_for_no_upload(home: Home) -> None:
+    """Its host would kill it; the request ends as not sent, and may be made again."""
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        began = home.time.now
+        await server.jobs.drain(600)
+        took = home.time.now - began
+        stopped = await server.jobs.check(view.id)
+    async with home.server() as next_start:
+        home.bucket.go_on.set()
+        await next_start.submit(home.wanted())
+
+    assert took < 1
+    assert stopped.status is JobStatus.NOT_SENT
+    assert "stopping" in stopped.why
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_a_server_that_is_killed_during_an_upload_has_bought_nothing(home: Home) -> None:
+    """The next start settles the request, and the equal call pays once."""
+    async with home.server(killed=True) as server:
+        view = await server.submit(home.wanted())
+    async with home.server() as next_start:
+        found = await next_start.jobs.check(view.id)
+        home.bucket.go_on.set()
+        again = await next_start.submit(home.wanted())
+
+    assert found.status is JobStatus.NOT_SENT
+    assert again.status is JobStatus.RUNNING
+    assert len(home.sandbox.charges) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        *(("prepare", kind) for kind in ("refused", "disk full", "defect")),
+        *(("upload", kind) for kind in ("not allowed", "slow", "disk full", "defect")),
+    ],
+)
+async def test_what_fails_before_the_request_is_sent_buys_nothing(
+    home: Home, kind: str, where: str
+) -> None:
+    """Each failure ends the request as not sent, with a sentence, and the equal call may try."""
+    failure = FAILURES[kind]
+    home.bucket.go_on.set()
+    if where == "prepare":
+        home.preparation.failure = failure
+    else:
+        home.bucket.failure = failure
+    async with home.server() as server:
+        with pytest.raises(NotSent) as refused:
+            await server.submit(home.wanted())
+        recent = await server.jobs.recent(None, 10)
+        charged = len(home.sandbox.charges)
+        home.preparation.failure = home.bucket.failure = None
+        again = await server.submit(home.wanted())
+
+    assert refused.value.charged == "no"
+    assert "charged" in refused.value.next_step or refused.value.retry_safe
+    assert [view.status for view in recent] == [JobStatus.NOT_SENT]
+    assert recent[0].why == refused.value.what
+    assert (charged, len(home.sandbox.seen("POST", RUN))) == (0, 1)
+    assert home.bucket.released == [recent[0].id]
+    assert again.status is JobStatus.RUNNING
+    assert list((home.folder / "prepared").iterdir()) == []
+
+
+@pytest.mark.parametrize("when", ["before it is read again", "while it is uploaded"])
+async def test_a_file_that_changes_is_not_sent(home: Home, when: str) -> None:
+    """Neither what was there nor what is there now is what the user meant for certain."""
+    async with home.server() as server:
+        if when == "before it is read again":
+            located = await server.jobs.located(home.wanted())
+            server.opened.clear()  # nothing of it is remembered
+            home.disk.write(CLIP, b"another clip")
+            home.bucket.go_on.set()
+            with pytest.raises(NotSent):
+                await server.jobs.submit(located)
+        else:
+            view = await server.submit(home.wanted())
+            home.disk.write(CLIP, b"another clip")
+            home.bucket.go_on.set()
+            ended_as = await ended(server, view.id)
+            assert ended_as.status is JobStatus.NOT_SENT
+            assert "could not be read" in ended_as.why
+
+    assert home.sandbox.charges == []
+    assert home.bucket.objects == {}
+
+
+async def test_a_job_whose_answer_was_lost_is_found_by_the_link_of_the_upload(home: Home) -> None:
+    """The list shows our link, not the path of the file."""
+    home.bucket.go_on.set()
+    home.sandbox.fault("POST", RUN, faults.dropped(work=True))
+    async with home.server() as server:
+        with pytest.raises(OutcomeUnknown) as lost:
+            await server.submit(home.wanted(seed=7))
+        found = await server.jobs.check(lost.value.job_id or "")
+
+    assert found.id == home.sandbox.charges[0].job_id
+    assert len(home.sandbox.charges) == 1
+    assert home.bucket.released == []
+
+
+async def test_a_link_that_became_old_during_a_slow_upload_is_made_again(home: Home) -> None:
+    """The clip is uploaded first; the picture takes longer than a link may wait."""
+
+    async def slow(name: str) -> None:
+        if name == "character_image":
+            await anyio.sleep(2)
+
+    home.bucket.pause = slow
+    home.bucket.go_on.set()
+    with patch("wan_mcp.payments.staging.FRESH_SECONDS", 1.0):
+        async with home.server() as server:
+            await server.submit(home.wanted())
+
+    [body] = home.bodies
+    assert str(body["video"]).endswith("?signature=3")
+    assert str(body["character_image"]).endswith("?signature=2")
+    assert list(home.bucket.objects.values()) == [1, 1]
+
+
+async def test_a_repeated_request_has_links_that_were_just_made(home: Home) -> None:
+    """Before it was repeated, it waited for so long that its links had become old."""
+    home.bucket.go_on.set()
+    home.sandbox.fault("POST", RUN, faults.status(429, headers={"Retry-After": "5"}))
+    with patch("wan_mcp.payments.staging.FRESH_SECONDS", 4.0):
+        async with home.server() as server:
+            view = await server.submit(home.wanted())
+            await ended(server, view.id)
+
+    posts = home.sandbox.seen("POST", RUN)
+    assert len(posts) == 2
+    assert str(home.bodies[0]["video"]).endswith("?signature=3")
+    assert len(home.sandbox.charges) == 1
+
+
+async def completed(server: Server, home: Home) -> str:
+    """The id of a job that is completed, which was started with links."""
+    links = {"video": home.sandbox.source_video_url, "character_image": home.sandbox.image_url}
+    view = await server.submit(Replacement.model_validate(links | {"seed": 1}))
+    await anyio.sleep(90)
+    assert (await server.jobs.check(view.id)).status is JobStatus.COMPLETED
+    return view.id
+
+
+def chain(home: Home, id: str, fragment: str = "") -> Replacement:
+    return home.wanted(
+        video=f"wan://jobs/{id}/video{fragment}", character_image=home.sandbox.image_url
+    )
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+async def test_a_chain_sends_the_living_link_of_a_video_that_is_not_saved_here(
+    home: Home, delivers: bool
+) -> None:
+    """Over HTTP, and without any storage: the link is public, and nothing is uploaded."""
+    async with home.server(delivers=delivers, files=delivers) as server:
+        id = await completed(server, home)
+        link = (await server.jobs.check(id)).job.video_url  # type: ignore[union-attr]
+        view = await server.submit(chain(home, id))
+        again = await server.submit(chain(home, id))
+
+    assert home.bodies[1]["video"] == link
+    assert view.record is not None
+    assert view.record.arguments["video"] == f"wan://jobs/{id}/video"
+    assert view.record.arguments["sent_video"] == str(link).partition("?")[0]
+    assert again.joined
+    assert home.bucket.objects == {}
+    assert len(home.sandbox.charges) == 2
+
+
+async def test_a_chain_sends_the_saved_video_even_when_its_link_has_expired(home: Home) -> None:
+    """It is uploaded like a file of this computer, and may begin anywhere."""
+    home.bucket.go_on.set()
+    saved = "file:///data/films/job.mp4"
+    home.disk.write(saved, b"the video of the job")
+    async with home.server() as server:
+        id = await completed(server, home)
+        record = await server.ledger.find(await server.account(), id)
+        assert record is not None
+        await server.ledger.coordination.saved(
+            record.submission_id, "/data/films/job.mp4", "ab" * 32, MB
+        )
+        await anyio.sleep(2 * 86_400)
+        await server.submit(chain(home, id, "#t=2"))
+
+    link = home.bucket.link_of(await home.content(saved))
+    assert str(home.bodies[1]["video"]).startswith(link)
+    assert home.preparation.asked == [("video", "#t=2", 5)]
+
+
+async def test_the_submission_id_of_a_job_means_the_same_job(home: Home) -> None:
+    """A caller may still have the id of its first answer."""
+    async with home.server() as server:
+        id = await completed(server, home)
+        record = await server.ledger.find(await server.account(), id)
+        assert record is not None
+        located = await server.jobs.located(chain(home, record.submission_id, "#t=0,3"))
+
+    assert located.video == f"wan://jobs/{id}/video#t=0,3"
+
+
+async def refusal(server: Server, wanted: Replacement) -> WanError:
+    with pytest.raises(Refused) as refused:
+        await server.submit(wanted)
+    assert refused.value.charged == "no"
+    return refused.value
+
+
+async def test_a_chain_of_a_job_without_a_video_is_refused_with_the_call_to_make(
+    home: Home,
+) -> None:
+    """Running, unknown to the ledger, of an expired link, and a part that nothing here can cut."""
+    async with home.server(delivers=False) as server:
+        links = {"video": home.sandbox.source_video_url, "character_image": home.sandbox.image_url}
+        running = await server.submit(Replacement.model_validate(links | {"seed": 2}))
+        going = await refusal(server, chain(home, running.id))
+        missing = await refusal(server, chain(home, "job_of_nobody"))
+        id = await completed(server, home)
+        part = await refusal(server, chain(home, id, "#t=2"))
+        await anyio.sleep(2 * 86_400)
+        expired = await refusal(server, chain(home, id))
+        recent = await server.jobs.recent(None, 10)
+
+    assert f'wait_for_job with job_id "{running.id}"' in going.next_step
+    assert isinstance(missing, NotFound)
+    assert 'get_job_status with job_id "job_of_nobody"' in missing.next_step
+    assert "from its first second" in part.what
+    assert "has expired" in expired.what
+    assert all(isinstance(each, NoVideo) for each in (going, part, expired))
+    assert len(recent) == len(home.sandbox.charges) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (State.FAILED, "failed"),
+        (State.LOST, "no longer known"),
+        (State.REFUSED, "turned down"),
+        (State.NOT_SENT, "never started"),
+        (State.UNKNOWN, "not known"),
+        (State.SENDING, "has not ended"),
+    ],
+)
+async def test_a_chain_of_a_job_that_ended_without_a_video_says_so(
+    home: Home, state: State, says: str
+) -> None:
+    """A sentence for each end, and nothing is read or sent."""
+
+    async def find(id: str) -> Record:
+        return Record(
+            submission_id="sub_1", account="me", state=state, created_at=home.time.wall(), owner=""
+        )
+
+    sources = Sources(None, find, home.time.clock(), delivers=False)
+
+    with pytest.raises(NoVideo, match=says):
+        await sources.located(chain(home, "sub_1"))
+
+
+async def test_a_file_without_a_way_to_pixeldojo_is_refused_before_it_is_read(home: Home) -> None:
+    """The recipe names three ways, and no request is claimed."""
+    async with home.server(delivers=False) as server:
+        refused = await refusal(server, home.wanted())
+        recent = await server.jobs.recent(None, 10)
+
+    assert "Three ways" in refused.next_step
+    assert home.disk.read == []
+    assert recent == []
+
+
+async def test_a_request_with_links_opens_nothing_for_files(home: Home) -> None:
+    """Whoever has no files pays nothing for them: no import, no memory, no folder."""
+    async with home.server() as server:
+        await completed(server, home)
+
+    assert server.opened == []

@@ -1,0 +1,260 @@
+"""Makes the inputs of a request available to PixelDojo, before its commit point.
+
+A file of this computer, or the saved video of an earlier job, is prepared and then uploaded or
+lent; a link takes its place in what is sent. Nothing here costs credits: whatever fails ends the
+request as `not_sent`, with the reason.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from wan_mcp.clock import Clock
+from wan_mcp.errors import NotSent, WanError
+from wan_mcp.inputs.local.references import Fragment
+from wan_mcp.inputs.preparing.prepare import Prepared
+from wan_mcp.inputs.verdict import Role
+from wan_mcp.ledger.fingerprint import INPUTS, without_query
+from wan_mcp.ledger.record import Record, SentInputs
+from wan_mcp.ledger.status import InputProgress, Phase
+from wan_mcp.models import Replacement
+from wan_mcp.payments.sources import Source, Sources
+from wan_mcp.storage.delivery import Content, Delivery
+
+FRESH_SECONDS = 60.0
+"""A link that was made longer ago is made again before it is sent (ours): its life has begun, and
+PixelDojo may fetch it late."""
+
+Report = Callable[[InputProgress], None]
+
+logger = logging.getLogger(__name__)
+
+
+class Prepare(Protocol):
+    """Makes of a file what is sent of it: `inputs.preparing.prepare.prepare`."""
+
+    def __call__(
+        self,
+        source: Content,
+        role: Role,
+        fragment: Fragment,
+        seconds: float,
+        folder: Path,
+        report: Callable[[float], None] = ...,
+    ) -> Awaitable[Prepared]: ...
+
+
+@dataclass(frozen=True)
+class _Delivered:
+    """One input that PixelDojo can fetch.
+
+    Attributes:
+        content: what is under the link; None if the link is that of an earlier job's video.
+        made_at: when the link was made, on the monotonic clock.
+    """
+
+    name: str
+    link: str
+    content: Content | None = None
+    made_at: float = 0.0
+
+
+class Staged:
+    """The inputs of one request, which PixelDojo can fetch now.
+
+    Args:
+        wanted: the request as it was located.
+        prepared: what was made of its files.
+        renew: makes a link again that has become old.
+
+    Attributes:
+        inputs: what the ledger keeps of them.
+    """
+
+    def __init__(
+        self,
+        wanted: Replacement,
+        delivered: Sequence[_Delivered],
+        prepared: Sequence[Prepared],
+        renew: Callable[[_Delivered], Awaitable[_Delivered]],
+    ) -> None:
+        self._wanted = wanted
+        self._delivered = delivered
+        self._prepared = prepared
+        self._renew = renew
+        notes = " ".join(note for each in prepared for note in each.notes)
+        self.inputs = SentInputs({each.name: each.link for each in delivered}, notes)
+
+    async def sent(self) -> Replacement:
+        """What is sent now, with links that have just been made.
+
+        Raises:
+            NotSent: a link cannot be made any more, or another file would be under it.
+        """
+        with as_not_sent():
+            self._delivered = [await self._renew(each) for each in self._delivered]
+        for each in self._delivered:
+            if without_query(each.link) != without_query(self.inputs.links[each.name]):
+                raise NotSent(f"The place of the file for {each.name} has changed.")
+        links = {each.name: each.link for each in self._delivered}
+        hashes = dict.fromkeys(f"{name}_sha256" for name in INPUTS)
+        return self._wanted.model_copy(update={**links, **hashes})
+
+    def discard(self) -> None:
+        """Delete the files that were written for it; nothing of it is delivered again."""
+        _discard(self._prepared)
+
+
+class Staging:
+    """Prepares and delivers the inputs of requests.
+
+    Args:
+        sources: finds the files and the videos of earlier jobs.
+        prepare: makes of a file what is sent of it.
+        delivery: makes a file available; None if only links are sent on.
+        folder: where prepared files lie until their request is sent.
+
+    Attributes:
+        sources: the same.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        prepare: Prepare,
+        delivery: Delivery | None,
+        folder: Path,
+        clock: Clock,
+    ) -> None:
+        self.sources = sources
+        self._prepare = prepare
+        self._delivery = delivery
+        self._folder = folder
+        self._clock = clock
+
+    async def stage(self, record: Record, wanted: Replacement, report: Report) -> Staged:
+        """Prepare and deliver the inputs of a claimed request that are no links.
+
+        Args:
+            report: called whenever there is more to say.
+
+        Raises:
+            NotSent: one of them cannot be delivered; nothing was sent.
+        """
+        prepared: dict[str, Prepared] = {}
+        try:
+            with as_not_sent():
+                sources = await self._prepare_all(wanted, prepared, report)
+                delivered = await self._deliver_all(record.submission_id, sources, prepared, report)
+        except BaseException:
+            _discard(prepared.values())
+            raise
+        renew = partial(self._renewed, record.submission_id)
+        return Staged(wanted, delivered, list(prepared.values()), renew)
+
+    async def release(self, submission_id: str) -> None:
+        """The request is over, and no job needs its inputs."""
+        if self._delivery is not None:
+            await self._delivery.release(submission_id)
+
+    async def _prepare_all(
+        self, wanted: Replacement, prepared: dict[str, Prepared], report: Report
+    ) -> list[Source]:
+        """The inputs that are no links; what is made of the files goes into `prepared`."""
+        report(InputProgress(Phase.PREPARING))
+        found = [await self.sources.source(wanted, name) for name in INPUTS]
+        sources = [source for source in found if source is not None]
+        for source in sources:
+            if source.content is not None:
+                prepared[source.role.name] = await self._prepare(
+                    source.content,
+                    source.role,
+                    source.fragment,
+                    wanted.seconds,
+                    self._folder,
+                    partial(_report_share, report),
+                )
+        return sources
+
+    async def _deliver_all(
+        self,
+        submission_id: str,
+        sources: Sequence[Source],
+        prepared: Mapping[str, Prepared],
+        report: Report,
+    ) -> list[_Delivered]:
+        size = sum(each.content.size for each in prepared.values())
+        progress = InputProgress(Phase.UPLOADING, 0, size)
+        delivered = []
+        for source in sources:
+            name, ready = source.role.name, prepared.get(source.role.name)
+            if ready is None:
+                delivered.append(_Delivered(name, source.link))
+                continue
+            report(progress)
+            part = partial(_report_part, report, progress)
+            delivered.append(await self._deliver(ready.content, submission_id, name, part))
+            progress = replace(progress, sent=progress.sent + ready.content.size)
+        return delivered
+
+    async def _deliver(
+        self, content: Content, submission_id: str, name: str, report: Callable[[int], None]
+    ) -> _Delivered:
+        assert self._delivery is not None  # without one, a source has only a link
+        link = await self._delivery.link(content, submission_id, name, report)
+        return _Delivered(name, link, content, self._clock.monotonic())
+
+    async def _renewed(self, submission_id: str, each: _Delivered) -> _Delivered:
+        age = self._clock.monotonic() - each.made_at
+        if each.content is None or age <= FRESH_SECONDS:
+            return each
+        return await self._deliver(each.content, submission_id, each.name, _say_nothing)
+
+
+def _discard(prepared: Iterable[Prepared]) -> None:
+    for each in prepared:
+        each.discard()
+
+
+def _report_share(report: Report, share: float) -> None:
+    report(InputProgress(Phase.PREPARING, int(share * 100)))
+
+
+def _report_part(report: Report, before: InputProgress, sent: int) -> None:
+    report(replace(before, sent=min(before.sent + sent, before.size)))
+
+
+def _say_nothing(sent: int) -> None:
+    """An object that is there already is only signed again."""
+
+
+@contextmanager
+def as_not_sent() -> Iterator[None]:
+    """Whatever fails within it ends the request as not sent, because nothing was sent yet."""
+    try:
+        yield
+    except NotSent:
+        raise
+    except WanError as refusal:
+        raise NotSent(
+            refusal.what, transient=False, next_step=f"Nothing was charged. {refusal.next_step}"
+        ) from refusal
+    except OSError as error:
+        raise NotSent(
+            f"An input could not be read or prepared on this computer: "
+            f"{error.strerror or type(error).__name__}.",
+            next_step="Nothing was charged. Call again when the file is complete, and there is "
+            "room on the disk.",
+        ) from error
+    except Exception as defect:
+        logger.exception("making the inputs available met a defect")
+        raise NotSent(
+            "Making the inputs available met a defect of wan-mcp; the server's log has the "
+            "details.",
+            transient=False,
+            next_step="Nothing was charged. Tell the user.",
+        ) from defect
