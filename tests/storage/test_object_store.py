@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 WRONG = "canary-wrong-secret"
 CANARIES = (KEY_ID, SECRET, WRONG, "X-Amz-", "Signature", "http://127", "<Code>")
-AGAIN = "Nothing was charged. Repeating the same call is safe."
+AGAIN = "Repeating the same call is safe."
 
 
 def store() -> ObjectStore:
@@ -47,7 +47,7 @@ async def refused(expected: Reason) -> NotSent:
         text = whole(each)
         assert [canary for canary in CANARIES if canary in text] == []
         assert each.charged == "no"
-        assert each.next_step.startswith("Nothing was charged. ")
+        assert each.next_step != NotSent.advice
     assert refusals[0].what == refusals[1].what
     with pytest.raises(Unavailable) as looked:
         await store().look()

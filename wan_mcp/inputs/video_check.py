@@ -216,6 +216,6 @@ def _too_short(actual: float, wanted: int, fragment: Fragment) -> Unusable:
 
 def _beyond_the_end(actual: float, start: float) -> Unusable:
     what = (
-        f"shall begin at {number(start)} s, but the clip is only {number(round(actual, 2))} s long"
+        f"is to begin at {number(start)} s, but the clip is only {number(round(actual, 2))} s long"
     )
-    return Unusable(VIDEO.name, what, "name an earlier second behind #t=")
+    return Unusable(VIDEO.name, what, "name an earlier second after #t=")

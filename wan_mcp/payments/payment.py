@@ -157,7 +157,11 @@ class Payment:
             return
         self._require_wanted()
         if self._context.staging is None:
-            raise NotSent("This server takes only links as inputs.", transient=False)
+            raise NotSent(
+                "This server takes only links as inputs.",
+                transient=False,
+                next_step="Give direct public https links instead.",
+            )
         staging = self._context.staging()
         self._gives_up_inputs = True
         with self._staging:
@@ -224,13 +228,13 @@ class Payment:
             raise NotSent(
                 "The server is stopping, so the request was not sent.",
                 transient=False,
-                next_step="Nothing was charged. Call again when the server has been started again.",
+                next_step="Call again when the server has been started again.",
             )
         if self._withdrawn:  # the ledger would refuse it too: this spares it the question
             raise NotSent(
                 WITHDRAWN,
                 transient=False,
-                next_step="Nothing was charged. Call again only if the job is wanted after all.",
+                next_step="Call again only if the job is wanted after all.",
             )
 
     async def _resolution_is_number(self) -> bool:
@@ -270,8 +274,10 @@ class Payment:
     async def _conclude(self, state: State, why: WanError) -> None:
         if self._withdrawn:
             return  # that is its end, and it is recorded
-        # A later call gets this as the reason; a refusal's next step says where to buy credits.
-        reason = f"{why.what} {why.next_step}" if state is State.REFUSED else why.what
+        # A later call gets this as the reason. The next step of a refusal says where to buy
+        # credits, and that of inputs that were not made available what the user has to mend.
+        has_remedy = state is State.REFUSED or not self.staged.is_set()
+        reason = f"{why.what} {why.next_step}" if has_remedy else why.what
         what = f"the end of request {self._claimed.submission_id} ({state})"
         await self._record(lambda: self._ledger.conclude(self._claimed, state, reason), what)
 
@@ -281,7 +287,10 @@ class Payment:
             lost = OutcomeUnknown("The server was stopped while the request was under way.")
             await self._conclude(State.UNKNOWN, lost)
         else:
-            unsent = NotSent("The server was stopped before the request was sent.")
+            unsent = NotSent(
+                "The server was stopped before the request was sent.",
+                next_step="Call again when the server has been started again.",
+            )
             await self._conclude(State.NOT_SENT, unsent)
 
     async def _record(self, write: Write, what: str) -> Record | None:

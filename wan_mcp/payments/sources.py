@@ -138,7 +138,7 @@ class Sources:
                 if file.sha256 != sha256:
                     raise NotSent(
                         f"The file for {name} was changed after this call was made.",
-                        next_step="Nothing was charged. Call again when the file is complete.",
+                        next_step="Repeat the same call when the file is complete.",
                     )
                 return self._source(ROLES[name], found.fragment, file)
             case JobReference() as found:

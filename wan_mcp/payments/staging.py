@@ -99,7 +99,10 @@ class Staged:
             self._delivered = [await self._renew(each) for each in self._delivered]
         for each in self._delivered:
             if without_query(each.link) != without_query(self.inputs.links[each.name]):
-                raise NotSent(f"The place of the file for {each.name} has changed.")
+                raise NotSent(
+                    f"The place of the file for {each.name} has changed.",
+                    next_step="Repeat the same call.",
+                )
         links = {each.name: each.link for each in self._delivered}
         hashes = dict.fromkeys(f"{name}_sha256" for name in INPUTS)
         return self._wanted.model_copy(update={**links, **hashes})
@@ -240,15 +243,13 @@ def as_not_sent() -> Iterator[None]:
     except NotSent:
         raise
     except WanError as refusal:
-        raise NotSent(
-            refusal.what, transient=False, next_step=f"Nothing was charged. {refusal.next_step}"
-        ) from refusal
+        raise NotSent(refusal.what, transient=False, next_step=refusal.next_step) from refusal
     except OSError as error:
         raise NotSent(
             f"An input could not be read or prepared on this computer: "
             f"{error.strerror or type(error).__name__}.",
-            next_step="Nothing was charged. Call again when the file is complete, and there is "
-            "room on the disk.",
+            next_step="Repeat the same call when the file is complete and there is room on the "
+            "disk.",
         ) from error
     except Exception as defect:
         logger.exception("making the inputs available met a defect")
@@ -256,5 +257,5 @@ def as_not_sent() -> Iterator[None]:
             "Making the inputs available met a defect of wan-mcp; the server's log has the "
             "details.",
             transient=False,
-            next_step="Nothing was charged. Tell the user.",
+            next_step="Tell the user.",
         ) from defect

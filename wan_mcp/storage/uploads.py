@@ -75,7 +75,7 @@ class Uploads:
         raise NotSent(
             failed.what,
             transient=failed.transient,
-            next_step=f"Nothing was charged. {failed.next_step}",
+            next_step=failed.next_step,
         )
 
     async def release(self, submission_id: str) -> None:

@@ -168,8 +168,8 @@ async def test_in_a_wrong_place_nothing_is_opened_or_looked_at(
 
     assert isinstance(error, InvalidArguments)
     assert error.what == (
-        "video is in no folder whose files this server may send, or hidden. Nothing there was "
-        f"looked at. Allowed are: ~{os.sep}Videos."
+        "video is outside the folders whose files this server may send, or is hidden. Nothing "
+        f"there was looked at. Allowed are: ~{os.sep}Videos."
     )
     assert "WAN_MCP_INPUT_DIRS" in error.next_step
     allowed = {home.inside, *home.inside.parents}

@@ -78,8 +78,8 @@ async def test_a_file_beside_a_link_is_looked_at_as_well(files: LocalFiles, tmp_
         ("", 4, "video_duration is 4, but the clip is only 3 s long"),
         ("#t=1", 3, "video_duration is 3, but the part of the clip that is meant is only 2 s"),
         ("#t=0,2", 3, "is meant is only 2 s long"),
-        ("#t=5,9", 4, "video shall begin at 5 s, but the clip is only 3 s long"),
-        ("#t=3", 1, "video shall begin at 3 s, but the clip is only 3 s long"),
+        ("#t=5,9", 4, "video is to begin at 5 s, but the clip is only 3 s long"),
+        ("#t=3", 1, "video is to begin at 3 s, but the clip is only 3 s long"),
         ("#t=2,60", 2, "is meant is only 1 s long"),
     ],
 )

@@ -72,8 +72,8 @@ async def test_what_is_sent_is_a_file_of_this_user_with_its_own_hash(
     ready = await sent(tagged, tmp_path / "out", Fragment(1), report=shares.append)
 
     assert ready.notes == (
-        "video was cut to the 1.5 s that begin at 1 s without encoding it again and freed of "
-        "everything that says where and with what it was recorded before it was sent.",
+        "Before it was sent, video was cut to the 1.5 s that begin at 1 s (without encoding it "
+        "again) and freed of everything that says where and with what it was recorded.",
     )
     assert ready.written is not None
     if sys.platform != "win32":
@@ -251,7 +251,7 @@ async def test_a_picture_is_prepared_in_the_process_too(tmp_path: Path) -> None:
 
     assert ready.content.media_type == "image/png"
     assert ready.notes == (
-        "character_image was made smaller (2,400 x 60 pixels before) before it was sent.",
+        "Before it was sent, character_image was made smaller (2,400 x 60 pixels before).",
     )
 
 

@@ -182,15 +182,19 @@ class LocalFiles:
         except OSError as exc:
             raise _unusable(role, *_reason(exc)) from exc
         if file_type is None:
-            raise _unusable(role, f"is not {role.noun} by its bytes", f"give {role.noun}")
+            raise _unusable(
+                role,
+                f"is not {role.noun} by its bytes, whatever its name is",
+                "check that it is the right file, and complete",
+            )
         if file_type.media_type not in (role.media_type, MediaType.ANIMATION):
             raise _unusable(role, f"is {file_type.name}, not {role.noun}", _remedy(role, file_type))
         return file_type
 
     def _wrong_place(self, role: Role) -> Refused:
         return InvalidArguments(
-            f"{role.name} is in no folder whose files this server may send, or hidden. Nothing "
-            f"there was looked at. Allowed are: {self._folders}.",
+            f"{role.name} is outside the folders whose files this server may send, or is hidden. "
+            f"Nothing there was looked at. Allowed are: {self._folders}.",
             next_step="Ask the user to copy the file into one of these folders, or to add its "
             "folder to WAN_MCP_INPUT_DIRS in this server's configuration and to restart the "
             "client; then call again.",

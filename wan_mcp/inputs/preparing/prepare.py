@@ -42,7 +42,7 @@ _FORMATS = {
 }
 _MEDIA = "pip install 'wan-mcp[media]'"
 _BY_HAND = (
-    "Nothing was charged. Convert the file with another program (a clip to an MP4 of H.264 that "
+    "Convert the file with another program (a clip to an MP4 of H.264 that "
     "begins at the wanted second, a picture to a JPEG), then call again with that file."
 )
 
@@ -117,7 +117,7 @@ def refuse_cut_without_media(role: Role, fragment: Fragment) -> None:
         raise UnusableInput(
             f"{role.name} has a fragment that begins at {fragment.start:g} s, and this server "
             "cannot cut a clip: it was installed without [media].",
-            next_step=f"Nothing was charged. Ask the user to run `{_MEDIA}` and to restart the "
+            next_step=f"Ask the user to run `{_MEDIA}` and to restart the "
             "server, or give a clip that begins at the wanted second.",
         )
 
@@ -199,7 +199,8 @@ def _opened(source: Content, role: Role) -> BinaryIO:
         return source.open()
     except OSError:
         raise NotSent(
-            f"{role.name} is no longer the file that was checked, so nothing was sent."
+            f"{role.name} is no longer the file that was checked, so nothing was sent.",
+            next_step="Repeat the same call when the file is complete.",
         ) from None
 
 
@@ -245,7 +246,7 @@ def _without_media(role: Role) -> str:
 def _sentence(role: Role, changes: list[str]) -> str:
     *most, last = changes
     words = f"{', '.join(most)} and {last}" if most else last
-    return f"{role.name} was {words} before it was sent."
+    return f"Before it was sent, {role.name} was {words}."
 
 
 def _content(path: Path, suffix: str, media_type: str) -> Content:

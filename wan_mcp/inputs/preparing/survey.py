@@ -141,7 +141,7 @@ class Survey:
     def changes(self, part: Part) -> Iterator[str]:
         """What has to be changed, in words that follow "was"."""
         timing, size = self.timing, self.display
-        how = "" if self.must_be_encoded else " without encoding it again"
+        how = "" if self.must_be_encoded else " (without encoding it again)"
         start, length = f"{part.start:.6g} s", f"{part.until - part.start:.3g} s"
         smaller = "{:,.0f} x {:,.0f} to {:,} x {:,}".format(size.width, size.height, *self.size)
         is_cut = timing.goes_on or not timing.starts_the_clip
