@@ -16,7 +16,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment
-    storage     where files are kept: the user's data folder, file locks, object storage
+    storage     where files lie: the user's data folder, file locks, object storage, lent files
     web         public links and addresses, and how files are fetched
     transports  stdio and HTTP, and how a server stops
     front_desk  answers hosts and health checks before the rest of the program is imported

@@ -1,1 +1,1 @@
-"""Where files are kept: the data folder of one user, locks on files, and object storage."""
+"""Where files lie: the data folder of one user, locks on files, object storage, lent files."""

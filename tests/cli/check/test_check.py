@@ -671,8 +671,22 @@ def with_bucket(
 async def test_without_a_bucket_the_line_says_so(case: Case) -> None:
     """Nobody needs one (ours)."""
     assert await case.run() == 0
-    assert "WAN_MCP_STORAGE_URL is not set" in case.line("storage")
+    assert "neither WAN_MCP_STORAGE_URL nor WAN_MCP_PUBLIC_URL is set" in case.line("storage")
     assert case.line("storage").startswith("ok ")
+
+
+async def test_files_that_are_lent_have_a_line_with_their_address_and_port(case: Case) -> None:
+    """They are lent even if there is a bucket as well, which is then not asked (ours)."""
+    case.environment |= {
+        "WAN_MCP_PUBLIC_URL": "https://files.example.com/x",
+        "WAN_MCP_PUBLIC_PORT": "8801",
+        "WAN_MCP_STORAGE_URL": "s3://bucket/x",
+    }
+    await case.run()
+
+    assert case.line("storage").startswith("ok ")
+    assert "lent through https://files.example.com/x" in case.line("storage")
+    assert "port 8801 of this computer" in case.line("storage")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The buckets for files of this computer and for finished videos: can they be used?"""
+"""How files of this computer reach PixelDojo, and the bucket for finished videos."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,10 +15,22 @@ PATIENCE = Patience(answer=10.0, retries=1)
 
 
 async def bucket(settings: Settings, now: Callable[[], datetime]) -> Finding:
-    """Whether the storage can be used; nothing is written to it."""
+    """Whether the storage can be used, if files go through one; nothing is written to it."""
+    if settings.public_url is not None:
+        return ok(
+            "storage",
+            f"None is needed: your files are lent through {settings.public_url}, which has to lead "
+            f"to port {settings.public_port} of this computer. Each job tries that before you pay.",
+            url=settings.public_url,
+            port=settings.public_port,
+        )
     url = settings.storage_url
     if url is None:
-        return ok("storage", "None: inputs are links to the web (WAN_MCP_STORAGE_URL is not set).")
+        return ok(
+            "storage",
+            "None: inputs have to be links, because PixelDojo cannot fetch a file of this computer "
+            "(neither WAN_MCP_STORAGE_URL nor WAN_MCP_PUBLIC_URL is set).",
+        )
     store = ObjectStore(url, settings.clouds, PATIENCE)
     try:
         await store.look()
