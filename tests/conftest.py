@@ -65,7 +65,7 @@ def patient_discovery(monkeypatch: pytest.MonkeyPatch) -> None:
 def patient_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that reads videos may need seconds to start on a busy machine (observed)."""
     monkeypatch.setattr("wan_mcp.inputs.decoder_process.ANSWER_SECONDS", 600.0)
-    monkeypatch.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 600.0)
+    monkeypatch.setattr("wan_mcp.videos.job_files.CONTACT_SHEET_SECONDS", 600.0)
 
 
 _check_schema: Callable[[Any], None] = Draft202012Validator.check_schema

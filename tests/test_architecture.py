@@ -34,8 +34,8 @@ ROOMS = {
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
     "app": "clock inputs jobs ledger models payments pixeldojo polling settings storage surface "
     "videos",
-    "surface": "errors inputs jobs ledger models polling videos web wording",
-    "server": "app clock logs settings surface",
+    "surface": "errors inputs jobs ledger models polling storage videos web wording",
+    "server": "app clock logs settings storage surface",
     "transports": "front_desk",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words

@@ -289,6 +289,39 @@ def test_address_that_is_not_plain_is_refused_and_not_repeated(base: str, tmp_pa
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("local", [True, False])
+def test_videos_may_go_to_object_storage(tmp_path: Path, local: bool) -> None:
+    """Over HTTP, too, where no caller could use a folder of the server (ours)."""
+    settings = Settings.read({"WAN_MCP_VIDEO_DIR": "s3://bucket/my/videos/"}, tmp_path)
+
+    assert settings.video_folder(tmp_path, local=local) == "s3://bucket/my/videos"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("s3://", "s3://key:secret@bucket/x", "s3://bucket/a b", "s3://bucket/x?region=secret"),
+        *("gs://bucket/../secret", "az://-bucket", "s3://bucket//x"),
+    ],
+)
+def test_address_of_a_storage_has_one_form_and_no_secret(tmp_path: Path, url: str) -> None:
+    """Credentials belong in the cloud's own variables; what was written is not repeated (ours)."""
+    message = refusal({"WAN_MCP_VIDEO_DIR": url}, tmp_path)
+
+    assert message.startswith("WAN_MCP_VIDEO_DIR: must be s3://bucket/prefix")
+    assert "secret" not in message
+
+
+def test_limit_of_size_is_refused_for_object_storage(tmp_path: Path) -> None:
+    """It would not hold there, and a limit that does not hold must not seem to (ours)."""
+    given = {"WAN_MCP_VIDEO_DIR": "s3://bucket", "WAN_MCP_VIDEO_LIMIT_GB": "5"}
+
+    assert refusal(given, tmp_path) == (
+        "WAN_MCP_VIDEO_LIMIT_GB: is for a folder on a disk; in storage a rule of the bucket "
+        "deletes old videos"
+    )
+
+
 @pytest.mark.parametrize("base", ["https://pixeldojo.ai", "https://pixeldojo.ai//"])
 def test_address_of_the_web_site_alone_is_refused_with_the_right_one(
     base: str, tmp_path: Path

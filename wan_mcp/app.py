@@ -161,7 +161,7 @@ class App:
 
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(base, key, agent=self._agent, limiter=limiter, transport=self._transport)
-        files = JobFiles(loopback=settings.on_loopback, clock=self._clock)
+        files = self._job_files(chosen)
         inputs = self._inputs(ledger, account, chosen, files)
         jobs = Jobs(
             vendor,
@@ -182,8 +182,19 @@ class App:
         self, ledger: ThreadedLedger, account: Account, data: Chosen, files: JobFiles
     ) -> _Inputs:
         settings, tasks, clock = self._settings, self._tasks, self._clock
-        own = settings.video_folder(data.folder, local=self._local)
+        saved = settings.video_folder(data.folder, local=self._local)
+        own = None if isinstance(saved, str) else saved
         return _Inputs(settings, ledger, account, data, own, files, tasks, clock, self._local)
+
+    def _job_files(self, data: Chosen) -> JobFiles:
+        settings = self._settings
+        return JobFiles(
+            loopback=settings.on_loopback,
+            clock=self._clock,
+            data=data.folder,
+            environment=settings.clouds,
+            with_contact_sheets=settings.wants("poster", local=self._local),
+        )
 
     def _ledger(self, data: Chosen) -> ThreadedLedger:
         from wan_mcp.ledger.sqlite.places import ledger_in
@@ -204,7 +215,8 @@ class App:
         folder = self._settings.video_folder(data.folder, local=self._local)
         if folder is None:
             return VideoPolicy(folder="")
-        return VideoPolicy(text_of(folder), self._settings.video_limit_gb)
+        place = folder if isinstance(folder, str) else text_of(folder)
+        return VideoPolicy(place, self._settings.video_limit_gb)
 
 
 @dataclass(frozen=True)
@@ -222,7 +234,8 @@ class _Inputs:
     """The inputs of requests that are no links. Nothing is imported or opened before it is needed.
 
     Attributes:
-        own: the folder in which videos are saved, whose files may be inputs as well.
+        own: the folder in which videos are saved, whose files may be inputs as well; None if
+            that is in object storage, or nowhere.
         job_files: looks at inputs.
         local: whether the caller is on this machine; otherwise files are no inputs.
     """
@@ -258,7 +271,7 @@ class _Inputs:
         folder = self._folder("prepared")
         remove_leftovers(folder)
         delivers = self.delivery is not None
-        sources = Sources(self.files, self._find, self.clock, delivers=delivers)
+        sources = Sources(self.files, self._find, self.clock, self._stored_link, delivers=delivers)
         return Staging(sources, prepare, self.delivery, folder, self.clock)
 
     @property
@@ -294,6 +307,11 @@ class _Inputs:
         from wan_mcp.storage.uploads import Uploads
 
         return Uploads(ObjectStore(url, self.settings.clouds), self.clock)
+
+    async def _stored_link(self, video: str) -> str:
+        link = await self.job_files.stored.link(video)
+        assert link.url is not None
+        return link.url
 
     async def check(self, wanted: Replacement, *, seconds: float) -> InputReport:
         """Look at both inputs, see `inputs.preflight`."""

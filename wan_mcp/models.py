@@ -222,7 +222,10 @@ class JobResult(BaseModel):
         status: in our words; PixelDojo's own word is `vendor_status`.
         expires_at: when PixelDojo says the result of a completed job expires, in ISO 8601.
         saved_path: where the video is on this machine, with its sha256 and its size in bytes. A
-            path that is not UTF-8 is a `file:` URI, see `videos.paths`.
+            path that is not UTF-8 is a `file:` URI, see `videos.paths`. In object storage it is the
+            URL of the object, as `s3://bucket/job_1.mp4`.
+        saved_url: a link to that object, signed for this answer; `next` says how long it works.
+            The paid call leaves it out: its job has only begun.
         inspection: how the saved video differs from its order, each a `Difference` as text;
             empty if every frame was inspected and nothing differs, left out without inspection.
         credit_cost: credits that the job costs, whichever call bought it.
@@ -256,6 +259,7 @@ class JobResult(BaseModel):
     expires_at: str | None = None
     expires_in_seconds: int | None = None
     saved_path: str | None = None
+    saved_url: str | None = None
     sha256: str | None = None
     size: int | None = None
     inspection: list[str] | None = None
@@ -287,7 +291,10 @@ PAID_FIELDS = frozenset(
 )
 """The fields of JobResult that only a paid call can have: only its schema describes them."""
 FREE_FIELDS = frozenset(
-    {"source_video", "character_image", "video_duration", "resolution", "elapsed_seconds"}
+    {
+        *("source_video", "character_image", "video_duration", "resolution"),
+        *("elapsed_seconds", "saved_url"),
+    }
 )
 """The fields of JobResult that only a free call can have: the schema of the paid one omits them."""
 
@@ -305,7 +312,7 @@ class JobLine(BaseModel):
         seed: repeats this take.
         credit_cost: credits that PixelDojo says the job costs.
         job_charged: whether the job cost credits, as in `JobResult`.
-        saved_path: where the video is on this machine.
+        saved_path: where the video is on this machine, or in object storage.
         video_url: where it is if it is not saved here; left out when it is very long.
         expires_in_seconds: how long that link stays valid according to PixelDojo; 0 when its time
             is over.

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.app import App
 from wan_mcp.clock import Clock
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
+from wan_mcp.storage.storage_url import link_origin
 from wan_mcp.surface.calls import Calls
 from wan_mcp.surface.door import PlainNames, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
@@ -77,7 +79,7 @@ def build_server(
         version=own_version,
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
-        extensions=[player_app(settings.api_base), Tasks(calls), Skills()],
+        extensions=[_player(settings), Tasks(calls), Skills()],
         middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
         lifespan=lambda server: _lifespan(start, subscriptions),
@@ -91,6 +93,12 @@ def build_server(
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
+
+
+def _player(settings: Settings) -> Apps:
+    folder = settings.video_dir
+    storage = link_origin(folder, settings.clouds) if isinstance(folder, str) else None
+    return player_app(settings.api_base, storage)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
@@ -38,7 +39,7 @@ from wan_mcp.storage.data_folder import (
     listed_folders,
 )
 from wan_mcp.storage.settings_file import content
-from wan_mcp.storage.storage_url import storage_url
+from wan_mcp.storage.storage_url import folder_or_url, is_storage_url, storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -83,6 +84,7 @@ Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
 Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
 Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
 Switch = Annotated[bool, BeforeValidator(_on_or_off)]
+FolderOrURL = Annotated[Path | str, BeforeValidator(folder_or_url)]
 
 
 class BadSettings(Exception):
@@ -116,9 +118,10 @@ class Settings(BaseModel):
         confirm_above: the user is asked before a job that costs more credits; unset: never.
         preflight: check both inputs before paying; unset: over stdio only.
         archive: save finished videos; unset: over stdio, and wherever `video_dir` is set.
-        video_dir: the folder for them, a full path; if unset, a folder beside the ledger.
+        video_dir: the folder for them, a full path, or the URL of a folder in object storage (then
+            it is text); if unset, a folder beside the ledger.
         video_limit_gb: how many 10^9 bytes of videos are kept; none younger than a week is
-            deleted; unset: no limit.
+            deleted; unset: no limit. Only for a folder on a disk.
         input_dirs: folders of possible inputs, and `roots` for the client's; unset: usual ones.
         max_input_mb: how many 10^6 bytes such a file may have.
         poster: show a few frames of a finished video in the answer; unset: over stdio only.
@@ -144,7 +147,7 @@ class Settings(BaseModel):
     confirm_above: Limit | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
     preflight: Switch | None = Field(default=None, alias="WAN_MCP_PREFLIGHT")
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")
-    video_dir: Path | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
+    video_dir: FolderOrURL | None = Field(default=None, alias="WAN_MCP_VIDEO_DIR")
     video_limit_gb: Limit | None = Field(default=None, alias="WAN_MCP_VIDEO_LIMIT_GB")
     input_dirs: Folders | None = Field(default=None, alias="WAN_MCP_INPUT_DIRS")
     max_input_mb: Size = Field(default=500, alias="WAN_MCP_MAX_INPUT_MB")
@@ -171,7 +174,7 @@ class Settings(BaseModel):
         """
         given = {name: each.value for name, each in given_settings(environment, folder).items()}
         given.pop(ENV_FILE, None)
-        for name in _FOLDERS & given.keys():
+        for name in _FOLDERS & {name for name in given if not is_storage_url(given[name])}:
             given[name] = str(expanded(given[name], home_folder(environment)))
         if named := given.get("WAN_MCP_INPUT_DIRS"):
             given["WAN_MCP_INPUT_DIRS"] = expanded_list(named, home_folder(environment))
@@ -207,8 +210,8 @@ class Settings(BaseModel):
             return local or (switch == "archive" and self.video_dir is not None)
         return setting
 
-    def video_folder(self, data: Path | None, *, local: bool) -> Path | None:
-        """Where finished videos are saved; None for nowhere.
+    def video_folder(self, data: Path | None, *, local: bool) -> Path | str | None:
+        """Where finished videos are saved, a folder or the URL of one; None for nowhere.
 
         Args:
             data: the folder of all data, which the ledger has chosen.
@@ -247,14 +250,22 @@ class Settings(BaseModel):
 
     @field_validator("data_dir", "video_dir")
     @classmethod
-    def _is_absolute(cls, folder: Path | None) -> Path | None:
+    def _is_absolute(cls, folder: Path | str | None) -> Path | str | None:
         # Hosts start servers in different folders: with two ledgers a job could be paid twice.
-        if folder and not folder.is_absolute():
+        if isinstance(folder, Path) and not folder.is_absolute():
             raise ValueError(
                 "must be a full path or start with ~/ (a relative one would be another ledger in "
                 "every working folder, and a job could be paid twice)"
             )
         return folder
+
+    @field_validator("video_limit_gb")
+    @classmethod
+    def _is_for_a_disk(cls, limit: float | None, known: ValidationInfo) -> float | None:
+        if limit is not None and isinstance(known.data.get("video_dir"), str):
+            why = "is for a folder on a disk; in storage a rule of the bucket deletes old videos"
+            raise ValueError(why)
+        return limit
 
     @field_validator("storage_url")
     @classmethod

@@ -54,7 +54,7 @@ class Person:
     seen: str = ""
     errors: str = ""
     questions: list[str] = field(default_factory=list)
-    opened: list[Path] = field(default_factory=list)
+    opened: list[Path | str] = field(default_factory=list)
     columns: int | None = None
     zone: Any = UTC
 
@@ -101,7 +101,7 @@ class Person:
         self.questions.append(question)
         return self.agrees
 
-    def _open(self, path: Path) -> bool:
+    def _open(self, path: Path | str) -> bool:
         self.opened.append(path)
         return self.opens
 

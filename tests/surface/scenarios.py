@@ -58,9 +58,11 @@ from wan_mcp.surface.arguments import (
 from wan_mcp.surface.prompts import prompt_text
 from wan_mcp.surface.tasks import NO_CANCEL
 from wan_mcp.surface.video_views import VideoViews
+from wan_mcp.videos.in_storage.saved_link import SavedLink
 from wan_mcp.videos.job_files import JobFiles
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+LATER = NOW + timedelta(hours=6)
 VIDEO = "https://temp.pixeldojo.ai/films/1.mp4"
 CLIP = "https://cdn.example.com/clip.mp4"
 IMAGE = "https://cdn.example.com/face.png"
@@ -97,6 +99,14 @@ FAILED = Job(
     expires_at=NOW + timedelta(hours=1),
 )
 SAVED = {"saved_path": "/home/ana/Videos/job_1.mp4", "sha256": "ab12", "size": 2_412_345}
+STORED = {**SAVED, "saved_path": "s3://ana/videos/job_1.mp4"}
+LINKS = {
+    "signed": SavedLink("https://s3.example/ana/videos/job_1.mp4?X-Amz-Signature=s", LATER),
+    "not signed": SavedLink(
+        None,
+        why="There are no credentials for the storage s3://ana/videos. Ask the user to set them.",
+    ),
+}
 DIFFERENT = (
     Difference(what="lines", expected="720", seen="854 x 480"),
     Difference(what="sound", expected="yes", seen="none"),
@@ -206,6 +216,7 @@ LOOKS: dict[str, JobView] = {
     "completed, saved as ordered": of_job(DONE, **SAVED, inspection=()),
     "completed, saved and not as ordered": of_job(DONE, **SAVED, inspection=DIFFERENT),
     "completed, saved and not inspected": of_job(DONE, **SAVED, inspection=NOT_INSPECTED),
+    "completed, in storage, not linked": of_job(DONE, **STORED),
     "completed, not saved": of_job(DONE, not_saved="The disk is full."),
     "completed, not saved yet": of_job(
         DONE, ended_at=NOW, last_save_error="The video could not be saved: the disk is full."
@@ -490,6 +501,12 @@ def _answers() -> dict[str, str]:
             for name, v in SUBMITS.items()
         },
         **{f"look: {name}": text(results.status_result(v, now=NOW)) for name, v in LOOKS.items()},
+        **{
+            f"look: completed, in storage, {name}": text(
+                results.status_result(of_job(DONE, **STORED), now=NOW, saved=link)
+            )
+            for name, link in LINKS.items()
+        },
         "look: running, typical duration known": text(
             results.status_result(LOOKS["running"], now=NOW, typical=130)
         ),

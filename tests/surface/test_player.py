@@ -106,6 +106,14 @@ def test_only_the_media_hosts_may_be_loaded_from(api_base: str, origins: list[st
     assert data == [" ".join(origins)]
 
 
+def test_links_to_the_user_s_own_storage_may_be_loaded_too() -> None:
+    """A finished video may be there; hosts block every other origin (MCP Apps 2026-01-26)."""
+    storage = "https://s3.example.com"
+
+    assert player.media_origins(API, storage) == [player.MEDIA_ORIGIN, storage]
+    assert f'content="{player.MEDIA_ORIGIN} {storage}"' in player.page(API, storage)
+
+
 def test_the_sdk_takes_the_page_as_it_is() -> None:
     """Hosts render a ui:// page under one MIME type only (MCP Apps 2026-01-26)."""
     apps = Apps()
@@ -624,6 +632,20 @@ def test_a_link_whose_time_is_over_is_tried_last(show: Show) -> None:
     shown.wait_for_video()
 
     assert shown.facts()["Link"] == "has ended"
+
+
+def test_a_video_in_storage_is_played_and_opened_by_its_own_link(show: Show) -> None:
+    """PixelDojo's link dies sooner (ours)."""
+    saved = "https://files.example.com/film.mp4?X-Amz-Signature=s"
+    shown = show(can={"openLinks": {}}, api_base="https://files.example.com/api/v1")
+    shown.expected = "403"
+    ended = "2026-01-01T00:00:00+00:00"
+    shown.answered(**completed(video_url=DEAD, saved_url=saved, expires_at=ended))
+    shown.wait_for_video()
+    shown.frame.get_by_role("button", name="Open the video").click()
+
+    assert shown.video("film", "src") == saved
+    assert shown.next("ui/open-link") == {"url": saved}
 
 
 def test_a_video_that_is_gone_says_where_it_was_saved(show: Show) -> None:

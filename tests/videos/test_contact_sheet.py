@@ -286,7 +286,7 @@ async def test_a_contact_sheet_that_was_not_made_in_time_comes_later(
     """The first answer that has one counts, not the first attempt (ours)."""
     id = await viewer.save()
     with monkeypatch.context() as patch:
-        patch.setattr("wan_mcp.surface.video_views.CONTACT_SHEET_SECONDS", 0.0)
+        patch.setattr("wan_mcp.videos.job_files.CONTACT_SHEET_SECONDS", 0.0)
         early = await viewer.images(id)
     later = [len(await viewer.images(id)) for _ in range(2)]
 

@@ -28,6 +28,8 @@ from wan_mcp.models import Difference, Job, JobStatus, Replacement
 from wan_mcp.sandbox import sandbox
 from wan_mcp.videos.archive import Archive as RealArchive
 from wan_mcp.videos.download import MIN_BYTES_PER_SECOND
+from wan_mcp.videos.paths import text_of
+from wan_mcp.videos.removal import remove_video
 from wan_mcp.videos.saver import (
     INSPECTION_SECONDS,
     LEASE_SECONDS,
@@ -38,6 +40,7 @@ from wan_mcp.videos.saver import (
     SETTLE_SECONDS,
     TURN_SECONDS,
     Inspect,
+    SavedVideo,
     VideoSaver,
 )
 from wan_mcp.web.fetch import Answer, Web
@@ -70,6 +73,15 @@ class Archive:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def place(self, job_id: str, video: SavedVideo) -> str:
+        return text_of(video.path)
+
+    async def recorded(self, video: SavedVideo, inspection: anyio.Event) -> None:
+        pass
+
+    async def remove(self, job_id: str, video: SavedVideo) -> None:
+        remove_video(video.path.parent, video.path.stem)
 
 
 time, anyio_backend = in_virtual_time()

@@ -226,14 +226,15 @@ def _own_jobs(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int
     from wan_mcp.cli.jobs.commands import JobCommands, Screen
     from wan_mcp.cli.jobs.openers import open_with_system
     from wan_mcp.cli.jobs.own_ledger import OwnLedger
+    from wan_mcp.cli.jobs.stored import Stored
     from wan_mcp.clock import Clock
 
-    ledger = OwnLedger.of(_settings(environment), Clock().wall)
+    settings = _settings(environment)
+    ledger = OwnLedger.of(settings, Clock().wall)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     system = partial(open_with_system, environment=environment)
-    return run_command(
-        JobCommands(ledger, Screen(_print, _log, _confirmed, system, columns)), parsed
-    )
+    screen = Screen(_print, _log, _confirmed, system, columns)
+    return run_command(JobCommands(ledger, screen, Stored(settings.clouds)), parsed)
 
 
 async def _price(vendor: "PixelDojo") -> str:

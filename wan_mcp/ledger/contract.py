@@ -23,8 +23,10 @@ class VideoPolicy:
     The process that saves videos follows this, not its own settings.
 
     Attributes:
-        folder: where the video is saved; "" if it is not to be saved.
-        limit_gb: how many 10^9 bytes of videos the folder may contain; None for no limit.
+        folder: where the video is saved, a path or the URL of a folder in object storage; "" if it
+            is not to be saved.
+        limit_gb: how many 10^9 bytes of videos the folder may contain; None for no limit, and for
+            object storage.
     """
 
     folder: str

@@ -114,7 +114,7 @@ class Record(BaseModel):
             when the request was made, as in older versions.
         video_limit_gb: how many 10^9 bytes of videos that folder may contain; None for no limit.
         saved_path: the file of the saved video, with its `sha256` and its `size` in bytes. This
-            and `video_folder` are paths as `videos.paths` writes them.
+            and `video_folder` are paths as `videos.paths` writes them, or URLs in object storage.
         not_saved: why the video cannot be saved any more.
         last_save_error: why the last attempt to save it failed, if there will be another.
         source_seconds: what the preflight showed of the source clip, see

@@ -16,8 +16,12 @@ from wan_mcp.ledger.fingerprint import INPUTS
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Replacement
 from wan_mcp.storage.delivery import Content
+from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.storage.unavailable import Unavailable
 
 Find = Callable[[str], Awaitable[Record | None]]
+Sign = Callable[[str], Awaitable[str]]
+"""Raises Unavailable."""
 
 LEAST_LIFE = timedelta(minutes=10)
 """A link that expires earlier is not sent on: PixelDojo may fetch it minutes later (ours)."""
@@ -75,15 +79,23 @@ class Sources:
     Args:
         files: the files that may be inputs; None where the caller is on another computer.
         find: the account's record with that job id or submission id.
+        stored_link: signs a link to a video in object storage, by the URL of its object.
         delivers: whether a file can be made available to PixelDojo.
     """
 
     def __init__(
-        self, files: LocalFiles | None, find: Find, clock: Clock, *, delivers: bool
+        self,
+        files: LocalFiles | None,
+        find: Find,
+        clock: Clock,
+        stored_link: Sign | None = None,
+        *,
+        delivers: bool,
     ) -> None:
         self._files = files
         self._find = find
         self._clock = clock
+        self._stored_link = stored_link
         self._delivers = delivers
         self._found: dict[tuple[str, str], LocalFile] = {}
 
@@ -176,7 +188,9 @@ class Sources:
             return self._source(ROLES[name], found.fragment, file)
         expires_at = record.expires_at
         is_over = expires_at is not None and expires_at - self._clock.wall() < LEAST_LIFE
-        if not record.video_url or is_over:
+        link = None if is_over else record.video_url
+        link = link or await self._link_to_storage(record)
+        if link is None:
             raise _no_link(record, delivers=self._delivers)
         if found.fragment.start:
             raise NoVideo(
@@ -184,7 +198,20 @@ class Sources:
                 "second on: it is not a file that this server can cut.",
                 next_step="Leave the #t= out, or give a clip that begins at that second.",
             )
-        return Source(ROLES[name], found.fragment, link=record.video_url)
+        return Source(ROLES[name], found.fragment, link=link)
+
+    async def _link_to_storage(self, record: Record) -> str | None:
+        """A signed link to a video in object storage; None if it is not there. Raises NoVideo."""
+        if self._stored_link is None or not is_storage_url(record.saved_path or ""):
+            return None
+        try:
+            return await self._stored_link(record.saved_path or "")
+        except Unavailable as exc:
+            raise NoVideo(
+                f"PixelDojo's link to the video of job {record.job_id} has expired, and none to "
+                f"the one in storage can be made. {exc.what}",
+                next_step=exc.next_step,
+            ) from None
 
     def _source(self, role: Role, fragment: Fragment, file: LocalFile) -> Source:
         assert self._files is not None  # it has found the file

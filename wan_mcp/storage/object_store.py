@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 
 from wan_mcp.storage.sending import Changed, Parts, Stalled, send
+from wan_mcp.storage.storage_url import S3_ENDPOINTS
 from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of, unavailable
 from wan_mcp.web import addresses
 
@@ -29,7 +30,6 @@ T = TypeVar("T")
 
 SHORTEST_LINK = 3600.0
 """Seconds: a job may wait that long until PixelDojo downloads its inputs (ours)."""
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
@@ -258,7 +258,7 @@ class ObjectStore:
         return {"config": config, "client_options": client, "retry_config": retries}
 
     def _endpoint(self) -> SplitResult:
-        given = (self._environment.get(name, "") for name in _ENDPOINTS)
+        given = (self._environment.get(name, "") for name in S3_ENDPOINTS)
         is_s3 = self.url.startswith("s3:")
         return urlsplit(next((each for each in given if each), "") if is_s3 else "")
 

@@ -1,10 +1,21 @@
 """What the address of a storage looks like."""
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
 
+S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+"""The variables that name another S3 than Amazon's; the first that is set counts (observed)."""
+_SCHEMES = ("s3://", "gs://", "az://")
 _STORAGE = re.compile(
     r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
 )
+
+
+def is_storage_url(text: str) -> bool:
+    """Whether a text names something in object storage, rightly or wrongly: then it is no path."""
+    return text.startswith(_SCHEMES)
 
 
 def storage_url(text: str) -> str:
@@ -21,3 +32,41 @@ def storage_url(text: str) -> str:
             "credentials (they go into the cloud's own variables, such as AWS_ACCESS_KEY_ID)"
         )
     return url
+
+
+def folder_or_url(value: object) -> Path | str:
+    """A folder on a disk, or one in object storage, from what is written in a setting.
+
+    Raises:
+        ValueError: as for `storage_url`.
+    """
+    text = str(value)
+    return storage_url(text) if is_storage_url(text) else Path(text)
+
+
+def split_object_url(url: str) -> tuple[str, str]:
+    """The URL of the folder that an object is in, and the object's name in it."""
+    folder, _, name = url.rpartition("/")
+    return folder, name
+
+
+def link_origin(url: str, environment: Mapping[str, str]) -> str | None:
+    """Where the links to objects of a storage lead: scheme, host and port; None if not known.
+
+    It is worked out without opening the storage, from the clouds' own variables (documented).
+
+    Args:
+        environment: the variables of the process.
+    """
+    scheme, bucket = url.partition(":")[0], urlsplit(url).netloc
+    if scheme == "gs":
+        return "https://storage.googleapis.com"
+    if scheme == "az":
+        account = environment.get("AZURE_STORAGE_ACCOUNT_NAME")
+        return account and f"https://{account}.blob.core.windows.net"
+    if endpoint := next(filter(None, map(environment.get, S3_ENDPOINTS)), None):
+        parts = urlsplit(endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+    hosted = environment.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").lower() == "true"
+    return f"https://{f'{bucket}.' if hosted else ''}s3.{region}.amazonaws.com"

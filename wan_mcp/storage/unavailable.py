@@ -99,7 +99,8 @@ _WORDS = {
     ),
     Reason.NO_BUCKET: _Words(
         "There is no such bucket as in {where}.",
-        "Ask the user to create it, or to correct WAN_MCP_STORAGE_URL or {endpoint}.",
+        "Ask the user to create it, or to correct WAN_MCP_STORAGE_URL (for "
+        "finished videos WAN_MCP_VIDEO_DIR) or {endpoint}.",
     ),
     Reason.OTHER_REGION: _Words(
         "The bucket of {where} is in another region than the one that was asked.",
@@ -140,7 +141,8 @@ _WORDS = {
     ),
     Reason.NOT_UNDERSTOOD: _Words(
         "The storage {where} answered in a way that is not understood{status}.",
-        "Ask the user to check WAN_MCP_STORAGE_URL and {endpoint}.",
+        "Ask the user to check WAN_MCP_STORAGE_URL (for finished videos WAN_MCP_VIDEO_DIR) and "
+        "{endpoint}.",
     ),
 }
 

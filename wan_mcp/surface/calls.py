@@ -27,6 +27,7 @@ from mcp.types import (
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
 from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
 from wan_mcp.surface.answers.text import AnyResult, text
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.status import JobView, Reading
     from wan_mcp.surface.video_views import VideoViews
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 Result = TypeVar("Result", JobResult, JobList, CreditOverview)
 RequestContext = ServerRequestContext[Any, Any]
@@ -114,7 +116,9 @@ class Call:
             raise reading
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
         view = without_unreachable_file(reading, local=self.local)
-        return self._with_notice(results.status_result(view, now=now, typical=typical))
+        saved = await self._saved_link(view)
+        result = results.status_result(view, now=now, typical=typical, saved=saved)
+        return self._with_notice(result)
 
     async def job_list(
         self, status: JobStatus | None, limit: int, after: Cursor | None = None
@@ -131,6 +135,13 @@ class Call:
         """What a job of this size costs, and the credits of the account."""
         report = await self.jobs.credits(wanted)
         return self._with_notice(credit_overview(report, self.confirm_above))
+
+    async def _saved_link(self, view: JobView) -> SavedLink | None:
+        """A link to the video of a job, if it is in object storage."""
+        place = view.record and view.record.saved_path
+        if not place or not is_storage_url(place):
+            return None
+        return await self.video_views.saved_link(place)
 
     def _with_notice(self, result: Result) -> Result:
         """The result, and what is wrong with the ledger that it was read from."""

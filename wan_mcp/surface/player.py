@@ -17,34 +17,37 @@ _API_ORIGIN = "https://pixeldojo.ai"
 _ORIGINS_PLACEHOLDER = "{{media-origins}}"
 
 
-def media_origins(api_base: str) -> list[str]:
+def media_origins(api_base: str, storage: str | None = None) -> list[str]:
     """The origins that the page loads videos from; the host's policy (CSP) allows no other.
 
     Args:
         api_base: the address of the API. Its origin is added when it is not PixelDojo's own: the
             sandbox keeps its videos there.
+        storage: the origin of links to the user's own object storage; None if videos are not
+            saved there.
     """
     base = urlsplit(api_base)
     own = f"{base.scheme}://{base.netloc.rpartition('@')[2]}"
-    return [MEDIA_ORIGIN] if own == _API_ORIGIN else [MEDIA_ORIGIN, own]
+    others = [own if own != _API_ORIGIN else None, storage]
+    return [MEDIA_ORIGIN, *filter(None, others)]
 
 
-def page(api_base: str) -> str:
+def page(api_base: str, storage: str | None = None) -> str:
     """The page as HTML. It is the same for every job and holds no secret.
 
     It contains the origins, so that it does not try to load what its host would block.
     """
     html = files(__package__).joinpath("player.html").read_text("utf-8")
-    return html.replace(_ORIGINS_PLACEHOLDER, escape(" ".join(media_origins(api_base))))
+    return html.replace(_ORIGINS_PLACEHOLDER, escape(" ".join(media_origins(api_base, storage))))
 
 
-def player_app(api_base: str) -> Apps:
+def player_app(api_base: str, storage: str | None = None) -> Apps:
     """The extension that offers the page; the tools name the page in their `_meta`.
 
     Args:
-        api_base: the address of the API, as for `media_origins`.
+        api_base, storage: as for `media_origins`.
     """
-    csp = ResourceCsp(resource_domains=media_origins(api_base))
+    csp = ResourceCsp(resource_domains=media_origins(api_base, storage))
     ui = {"csp": csp.model_dump(by_alias=True, exclude_none=True), "prefersBorder": True}
     apps = Apps()
     apps.add_resource(
@@ -54,7 +57,7 @@ def player_app(api_base: str) -> Apps:
             title="Player",
             mime_type=MIME_TYPE,
             meta={"ui": ui},
-            fn=lambda: page(api_base),
+            fn=lambda: page(api_base, storage),
         )
     )
     return apps

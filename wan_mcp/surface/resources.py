@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -20,10 +21,14 @@ from wan_mcp.errors import Code, NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
 from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
 from wan_mcp.surface.video_views import makes_contact_sheets
+from wan_mcp.videos.in_storage.saved_link import SavedLink
+from wan_mcp.videos.job_files import Blob
 
 CODES_URI = "wan://codes"
 MAX_ENDED_JOBS = 20
 """How many ended jobs the list shows; unfinished ones are always in it."""
+LINK_TYPE = "text/uri-list"
+"""The type of a link that stands for a video in object storage (RFC 2483)."""
 MAX_COMPLETIONS = 100
 """Values in one completion (MCP specification)."""
 
@@ -103,14 +108,16 @@ def codes() -> TextResource:
 
 async def _video(call: Call, id: str, part: str) -> ReadResourceContents:
     views = call.video_views
-    readers = {
+    readers: dict[str, Callable[[str], Awaitable[Blob | SavedLink]]] = {
         "video": views.saved_video,
         "film": views.saved_video,  # its name in earlier versions
         "source": views.source_video,
         "poster": views.contact_sheet,
     }
-    blob = await readers[part](id)
-    return ReadResourceContents(blob.data, blob.mime_type)
+    shown = await readers[part](id)
+    if isinstance(shown, SavedLink):
+        return ReadResourceContents(f"{shown.url}\r\n", LINK_TYPE)
+    return ReadResourceContents(shown.data, shown.mime_type)
 
 
 def _json(result: JobResult | JobList) -> ReadResourceContents:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os.path
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from wan_mcp.errors import NotFound, WanError
 from wan_mcp.models import JobStatus
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob, video_type
 from wan_mcp.videos.own_files import NotOurs, open_ours
 from wan_mcp.videos.paths import path_of
@@ -19,14 +20,9 @@ from wan_mcp.videos.paths import path_of
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
     from wan_mcp.videos.job_files import JobFiles
 
-K = TypeVar("K")
-V = TypeVar("V")
-CONTACT_SHEET_SECONDS = 5.0
-"""How long an answer waits for its contact sheet. The start of the process that makes it takes
-0.3 s of processor time, and 2 s on a busy machine (measured)."""
-MAX_CONTACT_SHEETS = 32
 MAX_SHOWN_JOBS = 4_096
 """Jobs of which it is remembered that an answer has shown their contact sheet."""
 _LIMIT = f"{MAX_INLINE_BYTES >> 20} MiB"
@@ -34,6 +30,10 @@ _TYPE = "video/mp4"
 """The type of a saved video whose bytes do not show it."""
 _NOT_OURS = "Where the video was saved there is a link now, or a file of another user."
 _NOT_ENDED = "The job has not ended: there is no video yet."
+_NO_POSTER = (
+    "The poster of a video in object storage is made when the video is saved, and kept by the "
+    "server that saves it."
+)
 _WHY_NO_VIDEO = {
     JobStatus.COMPLETED: "The video is not saved here, or not yet: its link leads to it.",
     JobStatus.FAILED: "The job failed: there is no video.",
@@ -47,13 +47,16 @@ def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
     """The view without a path that its caller cannot use.
 
     The user may have moved the saved video, or the storage limit may have removed it: then the
-    link has to do again.
+    link has to do again. A video in object storage is named to every caller; whether it is still
+    there would have to be asked for each answer.
 
     Args:
         local: whether the caller can use paths of this machine.
     """
     record = view.record
     if record is None:
+        return view
+    if is_storage_url(record.saved_path or record.video_folder or ""):
         return view
     if not local:  # then a video that is still to be saved there is of no use either
         unseen = {"saved_path": None, "last_save_error": None}
@@ -71,15 +74,29 @@ class VideoViews:
         self._jobs = jobs
         self._files = files
 
-    async def saved_video(self, id: str) -> Blob:
-        """The saved video, when it is small."""
-        path = await self._saved(id)
+    async def saved_link(self, video: str) -> SavedLink:
+        """A new link to a video in object storage, or why there is none.
+
+        Args:
+            video: the URL of its object.
+        """
+        return await self._files.saved_link(video)
+
+    async def saved_video(self, id: str) -> Blob | SavedLink:
+        """The saved video, when it is small; for one in object storage, a link to it."""
+        place = await self._saved(id)
+        if is_storage_url(place):
+            link = await self.saved_link(place)
+            if link.url is None:
+                raise _not_shown(link.why, id)
+            return link
+        path = path_of(place)
         data = await anyio.to_thread.run_sync(_content, path, id)
         if data is None:
             raise _not_shown(f"The saved video is larger than {_LIMIT} or cannot be read.", id)
         return Blob(data, video_type(data, _TYPE) or _TYPE)
 
-    async def source_video(self, id: str) -> Blob:
+    async def source_video(self, id: str) -> Blob | SavedLink:
         """The clip that the job was made from, fetched again, when it is small."""
         from wan_mcp.inputs.local.references import FileReference, reference
 
@@ -104,21 +121,13 @@ class VideoViews:
 
     async def contact_sheet(self, id: str) -> Blob:
         """A few frames of the saved video in one image."""
-        from wan_mcp.videos.contact_sheet import contact_sheet
-
-        path = await self._saved(id)
+        place = await self._saved(id)
         if not makes_contact_sheets():
             raise NotFound(
                 "Posters need the extra wan-mcp[media].",
                 next_step="The operator of this server can install it.",
             )
-        await anyio.to_thread.run_sync(_check_ours, path, id)
-        known = self._files.contact_sheets
-        if path not in known:
-            with anyio.move_on_after(CONTACT_SHEET_SECONDS):
-                known[path] = await contact_sheet(path)
-            _keep_newest(known, MAX_CONTACT_SHEETS)
-        data = known.get(path)
+        data = await self._sheet(place, id)
         if data is None:
             raise _not_shown("No picture could be made of the saved video.", id)
         return Blob(data, "image/jpeg")
@@ -138,11 +147,21 @@ class VideoViews:
         if id in shown:
             return None  # another answer was faster
         shown[id] = None
-        _keep_newest(shown, MAX_SHOWN_JOBS)
+        while len(shown) > MAX_SHOWN_JOBS:
+            del shown[next(iter(shown))]
         return blob
 
-    async def _saved(self, id: str) -> Path:
-        return _path_of(await self._jobs.known(id), id)
+    async def _sheet(self, place: str, id: str) -> bytes | None:
+        if is_storage_url(place):
+            if place not in self._files.contact_sheets:
+                raise _not_shown(_NO_POSTER, id)
+            return self._files.contact_sheets[place]
+        path = path_of(place)
+        await anyio.to_thread.run_sync(_check_ours, path, id)
+        return await self._files.contact_sheet(path, place)
+
+    async def _saved(self, id: str) -> str:
+        return _place_of(await self._jobs.known(id), id)
 
 
 def makes_contact_sheets() -> bool:
@@ -152,27 +171,23 @@ def makes_contact_sheets() -> bool:
     return available()
 
 
-def _path_of(view: JobView | None, id: str) -> Path:
+def _place_of(view: JobView | None, id: str) -> str:
+    """Where a video is saved, as its record names it. Raises NotFound."""
     if view is None or view.record is None:
         raise _not_shown("No video of this job is saved here.", id)
     if view.is_forgotten:
         raise _not_shown("The user had the video of this job removed.", id)
     if view.record.saved_path is None:
         raise _not_shown(_WHY_NO_VIDEO.get(view.status, _NOT_ENDED), id)
-    path = path_of(view.record.saved_path)
-    if not os.path.isfile(path):
+    place = view.record.saved_path
+    if not (is_storage_url(place) or os.path.isfile(path_of(place))):
         raise _not_shown("The video is no longer where it was saved.", id)
-    return path
+    return place
 
 
 def _not_shown(why: str, id: str) -> NotFound:
     step = f'Call get_job_status with job_id "{id}": it shows all that is known of the job.'
     return NotFound(why, next_step=step)
-
-
-def _keep_newest(known: dict[K, V], limit: int) -> None:
-    while len(known) > limit:
-        del known[next(iter(known))]
 
 
 def _content(path: Path, id: str) -> bytes | None:

@@ -11,10 +11,15 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import anyio
+
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
 from wan_mcp.videos.download import Download, on_disk
 from wan_mcp.videos.own_files import NotOurs
+from wan_mcp.videos.paths import text_of
+from wan_mcp.videos.removal import remove_video
+from wan_mcp.videos.saver import SavedVideo as KeptVideo
 from wan_mcp.videos.unfinished import (
     PART_NAME,
     STEM,
@@ -93,6 +98,17 @@ class Archive:
             raise NotSaved("The job's id cannot be a file name.", final=True) from None
         saved = await on_disk(find_video, self._folder, stem)
         return saved or await self._save(stem, url, expires_at)
+
+    async def place(self, job_id: str, video: KeptVideo) -> str:
+        """Where a video stays, as a record names it: where it was saved."""
+        return text_of(video.path)
+
+    async def recorded(self, video: KeptVideo, inspection: anyio.Event) -> None:
+        """The ledger knows where it is. Nothing else was made for it."""
+
+    async def remove(self, job_id: str, video: KeptVideo) -> None:
+        """Remove a video and what lies beside it. Raises NotSaved."""
+        await on_disk(remove_video, video.path.parent, video.path.stem)
 
     async def _save(self, stem: str, url: str, expires_at: datetime | None) -> SavedVideo:
         await on_disk(self._tidy, _remove_leftovers)  # they may take the room that it needs

@@ -46,7 +46,7 @@ _NO_VIDEO = {MediaType.PAGE, MediaType.IMAGE, MediaType.OTHER}
 _NOT_A_VIDEO = "what came is not a video"
 _TRANSIENT_STATUSES = {206, 408, 416, 425, 429}
 """206 and 416 are wrong answers to a request for the whole file, but say nothing about the file."""
-_SUFFIX_OF_TYPE: dict[str, Suffix] = {
+SUFFIX_OF_TYPE: dict[str, Suffix] = {
     "video/mp4": ".mp4",
     "video/webm": ".webm",
     "video/quicktime": ".mov",
@@ -264,10 +264,10 @@ def _is_declared_other(headers: Mapping[str, str]) -> bool:
 def _suffix(head: bytes, answer: Answer) -> Suffix:
     """By the bytes; else by the type that the storage names, then by the address."""
     file_type = file_type_of(head, "")
-    by_bytes = _SUFFIX_OF_TYPE.get(file_type.mime_type) if file_type else None
+    by_bytes = SUFFIX_OF_TYPE.get(file_type.mime_type) if file_type else None
     in_url = PurePosixPath(urlsplit(answer.url).path).suffix.lower()
     named = next((suffix for suffix in SUFFIXES if suffix == in_url), SUFFIXES[0])
-    return by_bytes or _SUFFIX_OF_TYPE.get(_content_type(answer.headers), named)
+    return by_bytes or SUFFIX_OF_TYPE.get(_content_type(answer.headers), named)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:

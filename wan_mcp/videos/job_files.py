@@ -1,4 +1,4 @@
-"""The files of a job: its inputs on the web, and its finished video on this machine."""
+"""The files of a job: its inputs on the web, and its finished video on disk or in storage."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.videos.in_storage.saved_link import SavedLink
 from wan_mcp.videos.paths import path_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from wan_mcp.clock import Clock
@@ -18,13 +21,20 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.ledger.record import Record
     from wan_mcp.models import Difference, InputReport, Replacement
-    from wan_mcp.videos.archive import Archive
+    from wan_mcp.videos.in_storage.stored_videos import StoredVideos
+    from wan_mcp.videos.saver import Archive
     from wan_mcp.web.fetch import Web
 
 MAX_INLINE_BYTES = 4 << 20
 """The largest video that is sent through the protocol: base64 adds a third, and the host parses
 all of it (ours)."""
+UPLOAD_FOLDER = "uploads"
+"""Where videos are until they are uploaded, within the data folder."""
 _HEAD_BYTES = 1024
+CONTACT_SHEET_SECONDS = 5.0
+"""How long an answer waits for its contact sheet. The start of the process that makes it takes
+0.3 s of processor time, and 2 s on a busy machine (measured)."""
+MAX_CONTACT_SHEETS = 32
 SOURCE_VIDEO_SECONDS = 10.0
 """How long fetching a source video may take (ours)."""
 
@@ -42,18 +52,33 @@ class JobFiles:
 
     Args:
         loopback: also fetch files from this machine (only while the API itself is there).
+        data: the folder of all data, which a video in object storage passes through.
+        environment: the variables of the process, with which object storage is opened.
+        with_contact_sheets: whether answers show contact sheets.
 
     Attributes:
-        contact_sheets: the newest contact sheets, by the path of the video; None where none can
-            be made.
+        contact_sheets: the newest contact sheets, by the place of the video as records name it;
+            None where none can be made.
         shown: the newest jobs whose contact sheet was sent with an answer.
     """
 
-    def __init__(self, *, loopback: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        loopback: bool,
+        clock: Clock,
+        data: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        with_contact_sheets: bool = False,
+    ) -> None:
         self._loopback = loopback
         self._clock = clock
+        self._data = data
+        self._environment = environment or {}
+        self._with_contact_sheets = with_contact_sheets
         self._web: Web | None = None
-        self.contact_sheets: dict[Path, bytes | None] = {}
+        self._stored: StoredVideos | None = None
+        self.contact_sheets: dict[str, bytes | None] = {}
         self.shown: dict[str, None] = {}
 
     async def check_inputs(
@@ -68,8 +93,55 @@ class JobFiles:
         """The archive in the folder where a submitter wants its videos saved."""
         from wan_mcp.videos.archive import Archive
 
-        folder = path_of(policy.folder)
-        return Archive(folder, self._opened_web(), self._clock, limit_gb=policy.limit_gb)
+        web, clock = self._opened_web(), self._clock
+        if not is_storage_url(policy.folder):
+            return Archive(path_of(policy.folder), web, clock, limit_gb=policy.limit_gb)
+        from wan_mcp.videos.in_storage.stored_archive import StoredArchive
+
+        assert self._data is not None  # without it there is no ledger, and so no job
+        folder = self._data / UPLOAD_FOLDER
+        store = self.stored.store(policy.folder)
+        return StoredArchive(folder, Archive(folder, web, clock), store, clock, self.show)
+
+    @property
+    def stored(self) -> StoredVideos:
+        """The videos in object storage."""
+        from wan_mcp.videos.in_storage.stored_videos import StoredVideos
+
+        if self._stored is None:
+            self._stored = StoredVideos(self._environment, self._clock)
+        return self._stored
+
+    async def show(self, path: Path, place: str) -> None:
+        """Make the contact sheet of a video whose file goes soon."""
+        if self._with_contact_sheets:
+            await self.contact_sheet(path, place)
+
+    async def saved_link(self, video: str) -> SavedLink:
+        """A new link to a video in object storage, or why there is none."""
+        from wan_mcp.storage.unavailable import Unavailable
+
+        try:
+            return await self.stored.link(video)
+        except Unavailable as exc:
+            return SavedLink(None, why=f"{exc.what} {exc.next_step}")
+
+    async def contact_sheet(self, path: Path, place: str) -> bytes | None:
+        """The contact sheet of a video, made once; None if none can be made.
+
+        Args:
+            path: its file.
+            place: where records say that it is; a sheet is found by it when the file is gone.
+        """
+        from wan_mcp.videos.contact_sheet import contact_sheet
+
+        known = self.contact_sheets
+        if place not in known:
+            with anyio.move_on_after(CONTACT_SHEET_SECONDS):
+                known[place] = await contact_sheet(path)
+            while len(known) > MAX_CONTACT_SHEETS:
+                del known[next(iter(known))]
+        return known.get(place)
 
     async def inspect(self, path: Path, record: Record) -> list[Difference]:
         """How a saved video differs from its order, as `videos.inspection.inspect` finds it."""

@@ -4,6 +4,10 @@ A path is written as it is. Only a path that is not UTF-8 (on Linux, a folder wh
 with another encoding) cannot be written so: JSON and databases have no such characters. It becomes
 a `file:` URI (RFC 8089), whose %XX are the bytes of the path, and which every program can read. No
 full path begins with `file:`, so the two cannot be confused.
+
+Where a video is in object storage, the URL of the object stands in the same places
+(`s3://bucket/videos/job_1.mp4`, see `storage.storage_url`). No full path begins like one, and none
+is given to these functions.
 """
 
 import os

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 import anyio
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
@@ -24,7 +23,8 @@ from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference
-from wan_mcp.videos.paths import path_of, text_of
+from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.videos.paths import path_of
 
 LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
@@ -56,12 +56,29 @@ class SavedVideo(Protocol):
 
 
 class Archive(Protocol):
-    """Where videos are saved."""
+    """Where videos are saved: a folder, or object storage that gets them from a folder."""
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
     ) -> SavedVideo:
-        """Save a video, unless it is saved already. Raises NotSaved."""
+        """Save a video to this machine's disk, unless it is there already. Raises NotSaved."""
+
+    async def place(self, job_id: str, video: SavedVideo) -> str:
+        """Bring a video to where it stays, and return that place as a record names it.
+
+        Raises:
+            NotSaved: it is still only where `keep` has saved it.
+        """
+
+    async def recorded(self, video: SavedVideo, inspection: anyio.Event) -> None:
+        """The ledger knows the place. What was needed only until then may go.
+
+        Args:
+            inspection: is set when the video has been inspected, or if it will not be.
+        """
+
+    async def remove(self, job_id: str, video: SavedVideo) -> None:
+        """Remove a video that its user does not want any more. Raises NotSaved."""
 
 
 Inspect = Callable[[Path, Record], Awaitable[Sequence[Difference]]]
@@ -73,10 +90,14 @@ class VideoSaver:
 
     It saves where the submitter of the job wanted, whatever this process's own settings are.
 
+    A video that belongs in object storage is saved to the disk first, like any other. From there it
+    is inspected and uploaded, and when its place is in the ledger, the file goes.
+
     A saved video is inspected at once. What that shows is recorded with the place of the video if
     it takes no longer than INSPECTION_SECONDS, else after it. If this process ends in between, the
-    next one that saves videos makes up for the inspection, within a day of the job's end. Nothing
-    depends on that: a video is saved whether it is inspected or not.
+    next one that saves videos makes up for the inspection, within a day of the job's end, unless
+    the video is in object storage by then. Nothing depends on that: a video is saved whether it is
+    inspected or not.
 
     Args:
         open_archive: opens a folder for videos.
@@ -102,7 +123,7 @@ class VideoSaver:
         self._inspect = inspect
         self._archives: dict[VideoPolicy, Archive] = {}
         self._saving: dict[str, float] = {}  # since when
-        self._inspecting: set[str] = set()
+        self._inspecting: dict[str, anyio.Event] = {}  # which is set at the end
         self._last_try: dict[str, float] = {}
         self._last_look: dict[str, float] = {}
 
@@ -149,6 +170,7 @@ class VideoSaver:
             record
             for record in await self._coordination.uninspected(account)
             if self._policy_of(record) is not None
+            and not is_storage_url(record.saved_path or "")  # only a file can be inspected
             and record.submission_id not in self._saving
             and record.submission_id not in self._inspecting
             and not self._is_recent(self._last_look, record.submission_id)
@@ -186,36 +208,40 @@ class VideoSaver:
             self._saving.pop(id, None)
 
     async def _try(self, record: Record, tasks: TaskGroup) -> None:
-        id = record.submission_id
+        id, archive = record.submission_id, self._archive_of(record)
+        assert record.job_id
         try:
-            video = await self._save_video(record)
+            video = await self._kept(record, archive)
+            inspection = await self._inspected(record, video.path, tasks)
+            place = await archive.place(record.job_id, video)
         except NotSaved as exc:
             logger.warning("the video of job %s was not saved: %s", record.job_id, exc.what)
             if exc.final and self._has_settled(record):
                 await self._coordination.not_saved(id, exc.what)
             elif exc.what != record.last_save_error:
                 await self._coordination.not_saved_yet(id, exc.what)
-        else:
-            await self._inspected(record, video.path, tasks)
-            place = text_of(video.path), video.sha256, video.size
-            if not await self._coordination.saved(id, *place):
-                # Its user had the job forgotten while the video was on its way.
-                from wan_mcp.videos.removal import remove_video  # not before it is needed
+            return
+        if await self._coordination.saved(id, place, video.sha256, video.size):
+            await archive.recorded(video, inspection)
+        else:  # its user had the job forgotten while the video was on its way
+            await archive.remove(record.job_id, video)
 
-                await to_thread.run_sync(remove_video, video.path.parent, video.path.stem)
-
-    async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> None:
+    async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
         """Wait a short time for the inspection, which goes on when that is over."""
         inspection = self._begin_inspection(record, path, tasks)
         await self._clock.wait(inspection.wait, INSPECTION_SECONDS)
+        return inspection
 
     def _begin_inspection(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
         """Begin to inspect a saved video. The event is set at the end, or at once if none is."""
-        done, id = anyio.Event(), record.submission_id
-        if self._inspect is None or record.inspection is not None or id in self._inspecting:
+        id = record.submission_id
+        if id in self._inspecting:
+            return self._inspecting[id]
+        done = anyio.Event()
+        if self._inspect is None or record.inspection is not None:
             done.set()
         else:
-            self._inspecting.add(id)
+            self._inspecting[id] = done
             tasks.start_soon(self._look, self._inspect, record, path, done)
         return done
 
@@ -230,7 +256,7 @@ class VideoSaver:
             logger.exception("inspecting the video of job %s failed", record.job_id)
         finally:
             self._last_look[id] = self._clock.monotonic()
-            self._inspecting.discard(id)
+            self._inspecting.pop(id, None)
             done.set()
 
     def _has_settled(self, record: Record) -> bool:
@@ -238,14 +264,17 @@ class VideoSaver:
         age = self._clock.wall() - (record.ended_at or record.created_at)
         return abs(age.total_seconds()) >= SETTLE_SECONDS
 
-    async def _save_video(self, record: Record) -> SavedVideo:
+    def _archive_of(self, record: Record) -> Archive:
         policy = self._policy_of(record)
         assert policy is not None
         if policy not in self._archives:
             # Imports what start-up need not wait for.
             self._archives[policy] = self._open(policy)
+        return self._archives[policy]
+
+    async def _kept(self, record: Record, archive: Archive) -> SavedVideo:
         assert record.job_id
         assert record.video_url
-        return await self._archives[policy].keep(
+        return await archive.keep(
             record.job_id, record.video_url, made_at=record.created_at, expires_at=record.expires_at
         )

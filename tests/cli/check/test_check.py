@@ -716,3 +716,28 @@ async def test_bucket_on_this_computer_serves_a_sandbox_on_it(
 
     assert found.line().startswith("ok     storage")
     assert found.figures == {"url": "s3://bucket/x", "link_seconds": 21_600}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "text"),
+    [
+        (200, NO_OBJECTS, "ok", "They go to s3://bucket/videos, which can be read."),
+        (403, "<Code>SignatureDoesNotMatch</Code>", "broken", "does not accept"),
+        (503, "", "note", "is overloaded at the moment"),
+    ],
+)
+async def test_state_of_the_bucket_for_videos_has_its_line(
+    case: Case,
+    status: int,
+    body: str,
+    state: str,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stands where a folder would have its line (ours)."""
+    async with always_answering(status, body) as endpoint:
+        with_bucket(case, monkeypatch, endpoint, WAN_MCP_VIDEO_DIR="s3://bucket/videos")
+        await case.run()
+
+    assert case.line("videos").split()[0] == state
+    assert text in case.line("videos")

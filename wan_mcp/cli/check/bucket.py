@@ -1,4 +1,4 @@
-"""The bucket for files of this computer: is it there, and does it accept the credentials?"""
+"""The buckets for files of this computer and for finished videos: can they be used?"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -37,3 +37,19 @@ async def bucket(settings: Settings, now: Callable[[], datetime]) -> Finding:
             **figures,
         )
     return ok("storage", found, **figures)
+
+
+async def stored_videos(settings: Settings) -> Finding | None:
+    """Whether the storage for finished videos can be used; None if they go to a disk, or nowhere.
+
+    Nothing is written to it.
+    """
+    url = settings.video_folder(None, local=True)
+    if not isinstance(url, str):
+        return None
+    try:
+        await ObjectStore(url, settings.clouds, PATIENCE).look()
+    except Unavailable as exc:
+        way_out = for_person(exc.next_step)
+        return (note if exc.transient else broken)("videos", exc.what, way_out, url=url)
+    return ok("videos", f"They go to {url}, which can be read.", url=url)

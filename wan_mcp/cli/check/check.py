@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wan_mcp.cli.check import installation, network
-from wan_mcp.cli.check.bucket import bucket
+from wan_mcp.cli.check.bucket import bucket, stored_videos
 from wan_mcp.cli.check.entries import OURS, Entries, Entry, Start, read
 from wan_mcp.cli.check.findings import Finding, Report, broken, note
 from wan_mcp.cli.check.network import Access
@@ -57,6 +57,8 @@ class Check:
         if settings is not None:
             Disks(settings, self.free, self.now, accesses, report).look()
             report.add(await bucket(settings, self.now))
+            if found := await stored_videos(settings):
+                report.add(found)
         await network.look(accesses, self.connect, self.now, report)
         if not keys:
             report.add(_no_key(entries))

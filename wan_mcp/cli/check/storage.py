@@ -56,7 +56,9 @@ class Disks:
             self.report.add(_NO_PLACE)
         else:
             self._ledger(chosen.folder)
-        self.report.add(_videos(self.settings.video_folder(chosen.folder, local=True), self.free))
+        folder = self.settings.video_folder(chosen.folder, local=True)
+        if not isinstance(folder, str):  # that is object storage, which `bucket` looks at
+            self.report.add(_videos(folder, self.free))
 
     def _ledger(self, data: Path) -> None:
         room = _room(data, self.free)

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wan_mcp.cli.check.findings import for_person
 from wan_mcp.cli.jobs.details import lines_of_facts
 from wan_mcp.cli.jobs.facts import facts_of, state_of_video
 from wan_mcp.cli.jobs.forget import Forgetting
 from wan_mcp.cli.jobs.own_ledger import OwnLedger
 from wan_mcp.cli.jobs.plain import exact, one_line
+from wan_mcp.cli.jobs.stored import Stored
 from wan_mcp.cli.jobs.table import lines_of_totals, table
 from wan_mcp.ledger.contract import LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.history.history import EVERYTHING, Choice, History
@@ -19,6 +21,8 @@ from wan_mcp.ledger.history.totals import Totals, totals
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import states_of
 from wan_mcp.models import JobStatus
+from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.storage.unavailable import Unavailable
 from wan_mcp.videos.own_files import NotOurs, open_ours
 from wan_mcp.videos.paths import path_of
 
@@ -38,7 +42,7 @@ class Screen:
         write: shows a text.
         complain: shows why a command failed, where errors go.
         confirm: asks a question; whether the answer is yes.
-        open: opens a file or a folder with the system; whether that was possible.
+        open: opens a file, a folder or a link with the system; whether that was possible.
         columns: of the terminal; None if the output goes elsewhere.
         zone: in which days begin and dates are shown; None for that of this computer.
     """
@@ -46,7 +50,7 @@ class Screen:
     write: Callable[[str], object]
     complain: Callable[[str], object]
     confirm: Callable[[str], bool]
-    open: Callable[[Path], bool]
+    open: Callable[[Path | str], bool]
     columns: int | None = None
     zone: tzinfo | None = None
 
@@ -64,10 +68,15 @@ _EMPTY = _Listing([], 0, 0, Totals(), [])
 
 @dataclass(frozen=True)
 class JobCommands:
-    """The commands, on one ledger. Each returns the exit code."""
+    """The commands, on one ledger. Each returns the exit code.
+
+    Attributes:
+        stored: opens videos in object storage, and deletes them.
+    """
 
     ledger: OwnLedger
     screen: Screen
+    stored: Stored = field(default_factory=Stored)
 
     def jobs(
         self, statuses: Collection[JobStatus], since: Since | None, limit: int, *, as_json: bool
@@ -107,7 +116,7 @@ class JobCommands:
         return 0
 
     def open(self, id: str, *, folder: bool) -> int:
-        """Open the saved video of a job in the system's player.
+        """Open the saved video of a job in the system's player, or in its browser by a link.
 
         Args:
             folder: open the folder that it is in instead.
@@ -117,6 +126,8 @@ class JobCommands:
             return FAILED
         if record.saved_path is None:
             return self._failed(self._why_no_file(record))
+        if is_storage_url(record.saved_path):
+            return self._open_stored(record.saved_path, folder=folder)
         video = path_of(record.saved_path)
         try:
             open_ours(video).close()
@@ -130,6 +141,23 @@ class JobCommands:
             return 0
         return self._failed("No program here opens it; its path is above.")
 
+    def _open_stored(self, video: str, *, folder: bool) -> int:
+        if folder:
+            return self._failed(f"The video is in object storage, in no folder: {exact(video)}")
+        try:
+            link = self.stored.link(video)
+        except Unavailable as exc:
+            why = f"{exc.what} {for_person(exc.next_step)}"
+            return self._failed(f"No link to {exact(video)} can be made. {why}")
+        assert link.url is not None
+        assert link.expires_at is not None
+        self._say(exact(link.url))
+        until = f"{link.expires_at.astimezone(self.screen.zone):%Y-%m-%d %H:%M}"
+        self._say(f"Whoever has this link can fetch the video until {until}.")
+        if self.screen.open(link.url):
+            return 0
+        return self._failed("No program here opens it; its link is above.")
+
     def forget(self, id: str, *, agreed: bool) -> int:
         """Remove links, inputs and the saved video of a job that has ended.
 
@@ -139,7 +167,7 @@ class JobCommands:
         record = self._named(id)
         if record is None:
             return FAILED
-        forgetting = Forgetting(self.ledger, self.screen.write, self.screen.zone)
+        forgetting = Forgetting(self.ledger, self.screen.write, self.screen.zone, self.stored)
         try:
             return self._forget(forgetting, record, agreed)
         except LedgerUnavailable as exc:

@@ -7,6 +7,7 @@ from typing import Any
 from wan_mcp.ledger.fingerprint import is_link
 from wan_mcp.ledger.record import FREE_OF_CHARGE, Record
 from wan_mcp.ledger.status import view_of_record
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers.inputs import shown_input
 from wan_mcp.surface.answers.results import job_result
 from wan_mcp.videos.paths import path_of
@@ -62,13 +63,15 @@ def state_of_video(record: Record, now: datetime) -> str | None:
     """Where the video is, in one word; None if there is none.
 
     Returns:
-        saved: in the file that `saved_path` names. moved: it was saved there, and is not there any
-        more. link: only under its link. expired: only under a link whose time is over.
+        saved: in the file that `saved_path` names, or in object storage, where nobody has looked.
+        moved: it was saved in a file, and is not there any more. link: only under its link.
+        expired: only under a link whose time is over.
     """
     if record.is_forgotten:
         return "forgotten"
     if record.saved_path is not None:
-        return "saved" if os.path.isfile(path_of(record.saved_path)) else "moved"
+        is_there = is_storage_url(record.saved_path) or os.path.isfile(path_of(record.saved_path))
+        return "saved" if is_there else "moved"
     if not record.video_url:
         return None
     return "expired" if record.expires_at is not None and record.expires_at <= now else "link"

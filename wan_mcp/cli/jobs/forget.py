@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 
+from wan_mcp.cli.check.findings import for_person
 from wan_mcp.cli.jobs.own_ledger import OwnLedger
 from wan_mcp.cli.jobs.plain import exact
+from wan_mcp.cli.jobs.stored import Stored
 from wan_mcp.ledger.history import forgetting
 from wan_mcp.ledger.history.history import History, NotForgotten
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import view_of_record
+from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.storage.unavailable import Unavailable
+from wan_mcp.videos.in_storage.stored_archive import object_name, remove_upload, uploads_of
+from wan_mcp.videos.job_files import UPLOAD_FOLDER
 from wan_mcp.videos.own_files import NotOurs
 from wan_mcp.videos.paths import path_of
 from wan_mcp.videos.removal import remove_video
@@ -31,11 +37,13 @@ class Forgetting:
     Attributes:
         write: shows a text.
         zone: for dates; None for that of this computer.
+        stored: deletes videos in object storage.
     """
 
     ledger: OwnLedger
     write: Callable[[str], object]
     zone: tzinfo | None
+    stored: Stored
 
     def settled(self, record: Record) -> Record:
         """The record as it is now, once what a dead server had begun is settled.
@@ -57,7 +65,7 @@ class Forgetting:
         self._say(f"{exact(record.public_id)}: {status}, made {made}")
         self._say("This removes its links, its inputs and every text about it from the ledger.")
         if record.saved_path is not None:
-            self._say(f"It deletes its video: {exact(str(path_of(record.saved_path)))}")
+            self._say(f"It deletes its video: {exact(_shown(record.saved_path))}")
         elif record.video_url:
             self._say("ITS VIDEO IS NOT SAVED HERE, AND WILL BE LOST with its link.")
         elif record.state is State.LOST:
@@ -83,6 +91,9 @@ class Forgetting:
             except (NotOurs, OSError) as exc:
                 why = exc.why if isinstance(exc, NotOurs) else exc.strerror
                 return f"Nothing was forgotten, because the video cannot be removed: {why}."
+            except Unavailable as exc:
+                why = f"{exc.what} {for_person(exc.next_step)}"
+                return f"Nothing was forgotten, because the video cannot be removed. {why}"
             if not is_erased:
                 return _LOG_IS_READ
             self._say("It was forgotten already." if was_forgotten else "It is forgotten.")
@@ -90,16 +101,34 @@ class Forgetting:
         return "Nothing was forgotten: a server saves the video again and again."
 
     def _remove_files(self, record: Record, saved_path: str | None) -> None:
-        """Raises NotOurs, OSError."""
-        if saved_path is not None:
+        """Raises NotOurs, OSError, Unavailable."""
+        if is_storage_url(saved_path or record.video_folder or ""):
+            self._remove_stored(record, saved_path)
+        elif saved_path is not None:
             path = path_of(saved_path)
             self._remove(path.parent, path.stem)
-        elif record.state is State.COMPLETED and record.video_folder and record.job_id:
-            try:
-                stem = stem_of(record.job_id, record.created_at)
-            except ValueError:
-                return  # under such an id no video is saved
+        elif record.video_folder and (stem := _stem(record)):
             self._remove(path_of(record.video_folder), stem)
+
+    def _remove_stored(self, record: Record, saved_path: str | None) -> None:
+        """Remove a video from object storage, and the file from which it was uploaded.
+
+        A server that ended in the middle has left the file, whether it is uploaded or not.
+
+        Raises:
+            NotOurs, OSError, Unavailable: not all of it could be removed.
+        """
+        folder, stem = self.ledger.chosen.folder, _stem(record)
+        files = uploads_of(folder / UPLOAD_FOLDER, stem) if folder and stem else []
+        objects = {f"{record.video_folder}/{object_name(record.job_id or '', f)}" for f in files}
+        if saved_path is not None:
+            objects.add(saved_path)
+        for url in sorted(objects):
+            self.stored.delete(url)
+            self._say(f"Deleted: {exact(url)}")
+        for file in files:
+            remove_upload(file)
+            self._say(f"Deleted: {exact(str(file))}")
 
     def _remove(self, folder: Path, stem: str) -> None:
         for path in remove_video(folder, stem):
@@ -107,6 +136,20 @@ class Forgetting:
 
     def _say(self, line: str) -> None:
         self.write(line + "\n")
+
+
+def _shown(place: str) -> str:
+    return place if is_storage_url(place) else str(path_of(place))
+
+
+def _stem(record: Record) -> str | None:
+    """The name of the file of its video; None if none was ever saved."""
+    if record.state is not State.COMPLETED or not record.job_id:
+        return None
+    try:
+        return stem_of(record.job_id, record.created_at)
+    except ValueError:
+        return None  # under such an id no video is saved
 
 
 def _work(record: Record, removed: str | None) -> Callable[[History], bool]:

@@ -1,4 +1,4 @@
-"""Opens a file or a folder with the program that the system has for it."""
+"""Opens a file, a folder or a link with the program that the system has for it."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ PATIENCE_SECONDS = 5.0
 they only pass it on; others are the player itself."""
 
 
-def open_with_system(path: Path, environment: Mapping[str, str]) -> bool:
-    """Open a file or a folder. Returns False if no program here does that.
+def open_with_system(path: Path | str, environment: Mapping[str, str]) -> bool:
+    """Open a file, a folder or a link. Returns False if no program here does that.
 
     Args:
-        path: a full path.
+        path: a full path, or an http(s) link.
         environment: on Linux, a desktop is looked for in it: without one, xdg-open would show the
             file in the terminal.
     """

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wan_mcp.models import Job, JobLine, JobStatus
+from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 _UNKNOWN_LIFETIME = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
 
@@ -48,14 +50,20 @@ def about_joined(status: JobStatus, *, query_differs: bool) -> str:
     return f"{other if query_differs else ''} For another take call again with another seed."
 
 
-def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0.0) -> str:
+def next_of_job(
+    view: JobView,
+    link_seconds: int | None,
+    save_seconds: float = 0.0,
+    saved: SavedLink | None = None,
+) -> str:
     """The next call, or what to say to the user.
 
     Args:
         link_seconds: how long the link to the video stays valid; None when that is not known.
         save_seconds: how long servers will still try to save the video, after a failure.
+        saved: a link to the video in object storage; None if none was asked for.
     """
-    wait = f'Call wait_for_job with job_id "{view.id}"'
+    wait = _wait_for(view)
     match view.status:
         case JobStatus.SUBMITTING:
             return f"{wait}. Do not call replace_character again for it."
@@ -82,8 +90,11 @@ def next_of_job(view: JobView, link_seconds: int | None, save_seconds: float = 0
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)
-    completed = _next_of_completed(view, link_seconds, save_seconds, wait)
-    return completed + _about_inspection(view)
+    return _next_of_completed(view, link_seconds, save_seconds, saved) + _about_inspection(view)
+
+
+def _wait_for(view: JobView) -> str:
+    return f'Call wait_for_job with job_id "{view.id}"'
 
 
 def forgotten_job(view: JobView) -> str:
@@ -143,14 +154,16 @@ def _about_inspection(view: JobView) -> str:
 
 
 def _next_of_completed(
-    view: JobView, link_seconds: int | None, save_seconds: float, wait: str
+    view: JobView, link_seconds: int | None, save_seconds: float, saved: SavedLink | None
 ) -> str:
+    record = view.record
+    if record is not None and is_storage_url(record.saved_path or ""):
+        return _next_of_stored(view.id, saved)
     if view.lacks_video_url:
         return (
-            f"{wait} again in a minute. If there is still no link, ask the user to look at "
-            "the job on pixeldojo.ai; a new replace_character call would be charged again."
+            f"{_wait_for(view)} again in a minute. If there is still no link, ask the user to look "
+            "at the job on pixeldojo.ai; a new replace_character call would be charged again."
         )
-    record = view.record
     if record is not None and record.saved_path:
         return "Tell the user where the video is; the link is temporary, the saved file stays."
     if link_seconds is not None and link_seconds <= 0:
@@ -164,6 +177,19 @@ def _next_of_completed(
     return (
         "Give the user the link now and say that the video must be saved: "
         f"it is temporary{lifetime}."
+    )
+
+
+def _next_of_stored(id: str, link: SavedLink | None) -> str:
+    """What to do about a video in object storage."""
+    again = f'get_job_status with job_id "{id}"'
+    if link is None:
+        return f"The video is in the user's storage: {again} makes a link to it."
+    if link.expires_at is None:
+        return f"Tell the user where the video is. No link to it can be made now: {link.why}"
+    return (
+        f"Give the user saved_url: it works until {link.expires_at:%Y-%m-%d %H:%M} UTC, and "
+        f"{again} makes a new one. The video stays in the user's storage."
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.ledger.expected_price import Totals
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 STALE_SECONDS = 60.0
 """An answer says how old the facts about a running job are when they are older than this."""
@@ -67,14 +68,21 @@ def submit_result(view: JobView, *, now: datetime) -> JobResult:
     return result
 
 
-def status_result(view: JobView, *, now: datetime, typical: float | None = None) -> JobResult:
+def status_result(
+    view: JobView,
+    *,
+    now: datetime,
+    typical: float | None = None,
+    saved: SavedLink | None = None,
+) -> JobResult:
     """The answer of a status call or of a wait.
 
     Args:
         typical: seconds that this account's jobs typically take; None when that is not known.
+        saved: as for `job_result`.
     """
     inputs = {} if view.record is None else inputs_of(view.record)
-    result = job_result(view, now=now).model_copy(update=inputs)
+    result = job_result(view, now=now, saved=saved).model_copy(update=inputs)
     if view.status is JobStatus.RUNNING:
         result.message += _error_and_age(view, now)
         if typical is not None:
@@ -84,12 +92,15 @@ def status_result(view: JobView, *, now: datetime, typical: float | None = None)
     return result
 
 
-def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResult:
+def job_result(
+    view: JobView, *, now: datetime, bought: bool = False, saved: SavedLink | None = None
+) -> JobResult:
     """What is known about a request and its job.
 
     Args:
         now: the date, to work out how long the link to the video stays valid.
         bought: whether the call that answers has just made this request.
+        saved: a link to the video in object storage; None if it is not there, or was not asked for.
     """
     status, record = view.status, view.record
     job = view.job or Job(job_id=view.id, status=status)
@@ -105,6 +116,7 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
         expires_at=None if expires_at is None else expires_at.isoformat(timespec="seconds"),
         expires_in_seconds=left,
         saved_path=None if record is None else record.saved_path,
+        saved_url=None if saved is None else saved.url,
         sha256=None if record is None else record.sha256,
         size=None if record is None else record.size,
         inspection=_inspection(view),
@@ -119,7 +131,7 @@ def job_result(view: JobView, *, now: datetime, bought: bool = False) -> JobResu
         job_charged=job_charged,
         next=FORGOTTEN
         if view.is_forgotten
-        else next_of_job(view, left, view.seconds_left_to_save(now)),
+        else next_of_job(view, left, view.seconds_left_to_save(now), saved),
     )
 
 

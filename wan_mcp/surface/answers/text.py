@@ -28,6 +28,7 @@ def text(result: AnyResult) -> str:
         result,
         f"Video: {result.video_url}" if result.video_url else "",
         _saved_file(result),
+        f"Link to the saved video: {result.saved_url}" if result.saved_url else "",
         _inspection(result),
         f'PixelDojo\'s reason: "{result.error}"' if result.error else "",
         _expiry(result),
@@ -90,7 +91,8 @@ def _inspection(result: JobResult) -> str:
 def _expiry(result: JobResult) -> str:
     if result.expires_at is None:
         return ""
-    what = "The link" if result.video_url else "According to PixelDojo, the result"
+    whose = "PixelDojo's" if result.saved_url else "The"
+    what = f"{whose} link" if result.video_url else "According to PixelDojo, the result"
     left = result.expires_in_seconds
     if not left:
         return f"{what} expired at {result.expires_at}."

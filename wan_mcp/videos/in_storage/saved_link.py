@@ -1,0 +1,21 @@
+"""A link to a video in object storage."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class SavedLink:
+    """A link to a video in object storage, signed for one answer.
+
+    Whoever has it can fetch the video, so it is written down nowhere.
+
+    Attributes:
+        url: the link; None if none can be made now.
+        expires_at: when it stops working, UTC.
+        why: why there is none, and what to do, in sentences.
+    """
+
+    url: str | None
+    expires_at: datetime | None = None
+    why: str = ""
