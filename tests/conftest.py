@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,21 +51,28 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wan_mcp.storage.data_folder._home_of_account", lambda: tmp_path / "home")
 
 
-@pytest.fixture(autouse=True)
-def patient_discovery(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session")
+def for_all_tests() -> Iterator[pytest.MonkeyPatch]:
+    """What is the same for each test is set once: there are thousands of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_discovery(for_all_tests: pytest.MonkeyPatch) -> None:
     """The SDK's client waits 10 s for `server/discover`, then takes the server for an old one.
 
     On a busy machine a server process may need longer to start (observed), and the test would
     speak another revision than it means to.
     """
-    monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", 600.0)
+    for_all_tests.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", 600.0)
 
 
-@pytest.fixture(autouse=True)
-def patient_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def patient_decoder(for_all_tests: pytest.MonkeyPatch) -> None:
     """The process that reads videos may need seconds to start on a busy machine (observed)."""
-    monkeypatch.setattr("wan_mcp.inputs.decoder_process.ANSWER_SECONDS", 600.0)
-    monkeypatch.setattr("wan_mcp.videos.job_files.CONTACT_SHEET_SECONDS", 600.0)
+    for_all_tests.setattr("wan_mcp.inputs.decoder_process.ANSWER_SECONDS", 600.0)
+    for_all_tests.setattr("wan_mcp.videos.job_files.CONTACT_SHEET_SECONDS", 600.0)
 
 
 _check_schema: Callable[[Any], None] = Draft202012Validator.check_schema
@@ -76,17 +83,17 @@ def _check_text(schema: str) -> None:
     _check_schema(json.loads(schema))
 
 
-@pytest.fixture(autouse=True)
-def each_schema_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def each_schema_is_checked_once(for_all_tests: pytest.MonkeyPatch) -> None:
     """Every client of a test checks the same schemas of our tools, which takes 0.1 s each time."""
 
     def check_schema(schema: Any) -> None:
         _check_text(json.dumps(schema, sort_keys=True))
 
-    monkeypatch.setattr(Draft202012Validator, "check_schema", check_schema)
+    for_all_tests.setattr(Draft202012Validator, "check_schema", check_schema)
 
 
-@pytest.fixture(autouse=True)
-def no_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def no_inspection(for_all_tests: pytest.MonkeyPatch) -> None:
     """A process for each saved video would cost the tests a minute; those about it turn it on."""
-    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: False)
+    for_all_tests.setattr("wan_mcp.app.can_inspect", lambda: False)

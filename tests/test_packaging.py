@@ -30,6 +30,8 @@ DEVELOPING = [
     if (requirement := Requirement(line)).name != "wan-mcp"  # an extra may contain another one
 ]
 
+LOCKS = sorted(path.relative_to(PROJECT / ".ci") for path in (PROJECT / ".ci").rglob("*.txt"))
+
 lists = pytest.mark.parametrize("name", ["constraints.txt", "lowest.txt"])
 
 
@@ -117,8 +119,8 @@ def test_the_installed_package_requires_what_the_project_says() -> None:
     assert required == {str(requirement) for requirement in NEEDED}
 
 
-@lists
-def test_every_release_is_pinned_by_hash_and_no_index_is_named(name: str) -> None:
+@pytest.mark.parametrize("name", LOCKS, ids=str)
+def test_every_release_is_pinned_by_hash_and_no_index_is_named(name: Path) -> None:
     """The index is a setting of the machine; the hashes decide what is installed (ours)."""
     text = (PROJECT / ".ci" / name).read_text("utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]

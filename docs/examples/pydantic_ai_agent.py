@@ -20,7 +20,8 @@ TASK = "Put the person of {image} into {video}, 3 seconds. Wait for the video, a
 async def main(video, image):
     server = StdioTransport(command="wan-mcp", args=[], env=dict(os.environ))
     # "failed" shows the model each answer of a call that went wrong, which says what to do next.
-    tools = MCPToolset(server, tool_error_behavior="failed")
+    # On a busy computer, the start may take longer than the default, 5 s.
+    tools = MCPToolset(server, tool_error_behavior="failed", init_timeout=60)
     agent = Agent("openai:gpt-5-mini", toolsets=[tools])
     async with agent:
         answer = await agent.run(TASK.format(video=video, image=image))

@@ -2,8 +2,9 @@
 
     python -m tests.examples.frameworks [EXAMPLE...]
 
-The environments lie in `build/frameworks`. What each needs is in the first lines of the example
-(inline script metadata, which `uv run` also reads).
+The environments lie in `build/frameworks`, and uv makes them. What each example needs is in its
+first lines (inline script metadata, which `uv run` also reads); `.ci/examples` lists the releases
+with which the examples are tested, each with its hashes.
 """
 
 import argparse
@@ -12,12 +13,13 @@ import re
 import subprocess
 import sys
 import tomllib
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "examples"
 ENVIRONMENTS = ROOT / "build" / "frameworks"
+ASKED = "FRAMEWORKS"
+"""The environment variable with which the tests of these examples run."""
 HEAD = re.compile(r"^# /// script\n((?:# .*\n)+)# ///$", re.MULTILINE)
 """Inline script metadata (documented: PyPA)."""
 
@@ -34,6 +36,11 @@ def requirements(name: str) -> list[str]:
     return list(tomllib.loads(text)["dependencies"])
 
 
+def releases_of(name: str) -> Path:
+    """The list of everything that the environment of an example gets."""
+    return ROOT / ".ci" / "examples" / f"{name}.txt"
+
+
 def environment_of(name: str) -> Path:
     """The Python of the environment of an example."""
     place = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
@@ -48,22 +55,27 @@ def needs_framework(name: str) -> bool:
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py") if needs_framework(path.stem))
 
 
+def make_environment(name: str) -> None:
+    """Install what an example needs, and nothing else. Raises CalledProcessError."""
+    python = environment_of(name)
+    new = ["uv", "venv", "--quiet", "--clear", "--python", sys.executable]
+    subprocess.run([*new, str(ENVIRONMENTS / name)], check=True)
+    install = ["uv", "pip", "sync", "--quiet", "--require-hashes", "--python", str(python)]
+    subprocess.run([*install, str(releases_of(name))], check=True)
+
+
 def main() -> int:
-    """Make the environments that are missing, and run the tests of the examples."""
+    """Make the environments, and run the tests of the examples."""
     parser = argparse.ArgumentParser(description="Runs the examples with frameworks.")
     parser.add_argument("examples", nargs="*", metavar="EXAMPLE", help="all if left out")
     names = parser.parse_args().examples or EXAMPLES
     if unknown := set(names) - set(EXAMPLES):
         parser.error(f"no example {', '.join(unknown)}, only {', '.join(EXAMPLES)}")
     for name in names:
-        python = environment_of(name)
-        venv.create(ENVIRONMENTS / name, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--upgrade"]
-        subprocess.run([*pip, *requirements(name)], check=True)
-    tests = ["-n", "0", "-v", "tests/examples/test_frameworks.py"]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *tests], cwd=ROOT, check=False
-    ).returncode
+        make_environment(name)
+    tests = [sys.executable, "-m", "pytest", "-n", "2", "tests/examples/test_frameworks.py"]
+    environment = {**os.environ, ASKED: " ".join(names)}
+    return subprocess.run(tests, cwd=ROOT, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

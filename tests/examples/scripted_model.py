@@ -26,11 +26,13 @@ def next_step(task: str, results: list[str]) -> Call | str:
         task: what the user has asked for; the image is named before the video.
         results: what the tools have answered, as the framework shows it to a model.
     """
-    if not results:
+    ids = re.findall(r"\b(?:job|sub)_[0-9a-z]{8,}", results[-1]) if results else []
+    if not ids:  # nothing is asked yet, or the answer says to ask again
+        assert not results or re.search(r"retry_safe\W+true", results[-1]), results[-1]
         image, video = (link.rstrip(",.") for link in re.findall(r"https?://\S+", task))
         inputs = {"video": video, "character_image": image, "video_duration": 3}
         return "replace_character", inputs
-    (job, *_) = re.findall(r"job_[0-9a-f]{8,}", results[-1])
+    job = min(ids)  # a job of PixelDojo, or on a busy machine the submission that starts it
     links = re.findall(rf"http://[^\s\"'\\]+/{job}\.mp4", results[-1])
     return f"Here is your video: {links[0]}" if links else ("wait_for_job", {"job_id": job})
 

@@ -25,7 +25,10 @@ MODULES = {
 SUITE = sorted(
     name
     for name, tree in MODULES.items()
-    if any(ast.unparse(node) == "stores.store" for node in ast.walk(tree))
+    if any(
+        isinstance(node, ast.Attribute) and ast.unparse(node) == "stores.store"
+        for node in ast.walk(tree)
+    )
 )
 """The conformance suite: every module that runs its tests on a store of each engine."""
 

@@ -1,14 +1,17 @@
-"""The ways to install and start this program that need an index: uv, uvx and pipx.
+"""The ways to start this program with uv, uvx and pipx.
 
-They download everything that the program requires, so they run only when asked for::
+They need these three and an index, or a folder of wheels with all that the program requires, so
+they run only when asked for::
 
     INSTALLERS=1 python -m pytest -n 0 tests/packaging/test_installers.py
 """
 
 import json
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -25,14 +28,6 @@ pytestmark = [
 ]
 LIMIT_SECONDS = 600
 """Ends what hangs; no machine is that slow."""
-
-
-def program(name: str) -> str:
-    """Where a program is; the test is skipped if it is missing."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def run(command: list[str], folder: Path, **settings: str) -> None:
@@ -58,7 +53,7 @@ def video_in(folder: Path) -> bytes:
 def test_uvx_from_the_folder_ends_with_a_video(tmp_path: Path) -> None:
     """Nothing is installed for good (ours)."""
     demo = ["--from", str(ROOT), "wan-mcp", "demo", "--job-seconds", "0"]
-    run([program("uvx"), *demo], tmp_path)
+    run(["uvx", *demo], tmp_path)
 
     assert video_in(tmp_path)[4:8] == b"ftyp"
 
@@ -69,7 +64,7 @@ def test_program_installed_with_pipx_ends_its_demo_with_a_video(tmp_path: Path) 
     videos = tmp_path / "videos"
     videos.mkdir()
 
-    run([program("pipx"), "install", str(ROOT)], tmp_path, **places)
+    run(["pipx", "install", str(ROOT)], tmp_path, **places)
     run([str(tmp_path / "bin" / "wan-mcp"), "demo", "--job-seconds", "0"], videos)
 
     assert video_in(videos)[4:8] == b"ftyp"
@@ -78,12 +73,13 @@ def test_program_installed_with_pipx_ends_its_demo_with_a_video(tmp_path: Path) 
 @pytest.mark.anyio
 async def test_unpacked_bundle_makes_a_video_with_what_it_declares(tmp_path: Path) -> None:
     """uv makes the environment; the manifest alone says how to start (documented)."""
-    uv = program("uv")
     wheel = await anyio.to_thread.run_sync(build_wheel, tmp_path)
     await anyio.to_thread.run_sync(pack, wheel, tmp_path / "wan-mcp.mcpb")
     shutil.unpack_archive(tmp_path / "wan-mcp.mcpb", tmp_path / "unpacked", "zip")
+    if "UV_OFFLINE" in os.environ:
+        only_for_this_system(tmp_path / "unpacked" / "pyproject.toml")
     async with Sandbox() as sandbox:
-        host = _as_a_host(tmp_path / "unpacked", uv, sandbox)
+        host = _as_a_host(tmp_path / "unpacked", sandbox)
         with anyio.fail_after(LIMIT_SECONDS):
             async with Client(host) as client:
                 inputs = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
@@ -94,7 +90,15 @@ async def test_unpacked_bundle_makes_a_video_with_what_it_declares(tmp_path: Pat
     assert (ended.structured_content or {})["status"] == "completed"
 
 
-def _as_a_host(folder: Path, uv: str, sandbox: Sandbox) -> StdioServerParameters:
+def only_for_this_system(project: Path) -> None:
+    """Let uv look for no other system's packages: an index has them, a folder of wheels has not."""
+    version = ".".join(platform.python_version_tuple()[:2])
+    system = f"sys_platform == '{sys.platform}' and python_version == '{version}'"
+    old, new = "package = false\n", f'package = false\nenvironments = ["{system}"]\n'
+    project.write_text(project.read_text("utf-8").replace(old, new), "utf-8")
+
+
+def _as_a_host(folder: Path, sandbox: Sandbox) -> StdioServerParameters:
     """The command of the manifest as a host fills it in."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     config = manifest["server"]["mcp_config"]
@@ -104,7 +108,7 @@ def _as_a_host(folder: Path, uv: str, sandbox: Sandbox) -> StdioServerParameters
             filled = value.replace(f"${{user_config.{name}}}", str(each.get("default", "")))
             environment[variable] = filled
     return StdioServerParameters(
-        command=uv,
+        command=config["command"],
         args=[word.replace("${__dirname}", str(folder)) for word in config["args"]],
         env={**os.environ, **environment, "PIXELDOJO_API_BASE": sandbox.api_base},
     )
