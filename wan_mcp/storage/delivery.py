@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 
+class Changed(Exception):
+    """The bytes that were read are not those that were announced, or can no longer be read."""
+
+
 @dataclass(frozen=True)
 class Content:
     """The bytes of one input, as they are to be sent.

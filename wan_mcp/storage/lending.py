@@ -18,9 +18,9 @@ from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent, WanError
-from wan_mcp.storage.delivery import Content
+from wan_mcp.storage.delivery import Changed, Content
 from wan_mcp.storage.lending_server import HOST, LendingServer, etag
-from wan_mcp.storage.lent_files import Changed, LentFile, LentFiles, token_of
+from wan_mcp.storage.lent_files import LentFile, LentFiles, token_of
 from wan_mcp.web.addresses import is_loopback
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 

@@ -21,7 +21,8 @@ from anyio.abc import SocketListener, SocketStream, TaskGroup
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
-from wan_mcp.storage.lent_files import Changed, LentFile
+from wan_mcp.storage.delivery import Changed
+from wan_mcp.storage.lent_files import LentFile
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 64

@@ -18,16 +18,12 @@ from shutil import rmtree
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
-from wan_mcp.storage.delivery import Content
+from wan_mcp.storage.delivery import Changed, Content
 
 BLOCK_BYTES = 1 << 20
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _COPY = re.compile(r"([a-z_]+)\.([0-9a-f]{64})\.([0-9]+)\.([^./\\]+)")
 _PART = ".part"
-
-
-class Changed(Exception):
-    """A file does not hold the bytes any more that were hashed."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from urllib.parse import SplitResult, urlsplit
 import anyio
 import anyio.to_thread
 
-from wan_mcp.storage.sending import Changed, Parts, Stalled, send
+from wan_mcp.storage.delivery import Changed
+from wan_mcp.storage.sending import Parts, Stalled, send
 from wan_mcp.storage.storage_url import S3_ENDPOINTS
 from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of, unavailable
 from wan_mcp.web import addresses

@@ -10,6 +10,8 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
+from wan_mcp.storage.delivery import Changed
+
 if TYPE_CHECKING:
     from obstore import Attributes
     from obstore.store import ObjectStore as Bucket
@@ -19,10 +21,6 @@ PART_BYTES = 5 << 20
 PARTS_AT_ONCE = 3
 MOST_PARTS = 10_000
 """Of one object in S3 (documented)."""
-
-
-class Changed(Exception):
-    """The bytes that were read are not those that were announced, or can no longer be read."""
 
 
 class Stalled(Exception):

@@ -162,4 +162,4 @@ def _in_jpeg(data: bytes) -> Iterator[Extras]:
             yield _of(body)
         at += 2 + length
     if (end := data.find(b"\xff\xd9", at)) >= 0 and end + 2 < len(data):
-        yield _of(data[end + 2 :])  # a film, a depth map or a second picture of a phone
+        yield _of(data[end + 2 :])  # a clip, a depth map or a second picture of a phone
