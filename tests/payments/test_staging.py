@@ -443,24 +443,59 @@ async def test_a_chain_sends_the_living_link_of_a_video_that_is_not_saved_here(
     assert len(home.sandbox.charges) == 2
 
 
+SAVED = "file:///data/films/job.mp4"
+
+
+async def saved_job(server: Server, home: Home, place: str = "/data/films/job.mp4") -> str:
+    """The id of a completed job whose video is saved at that place."""
+    home.disk.write(SAVED, b"the video of the job")
+    id = await completed(server, home)
+    record = await server.ledger.find(await server.account(), id)
+    assert record is not None
+    sha256 = (await home.content(SAVED)).sha256
+    await server.ledger.coordination.saved(record.submission_id, place, sha256, MB)
+    return id
+
+
 async def test_a_chain_sends_the_saved_video_even_when_its_link_has_expired(home: Home) -> None:
     """It is uploaded like a file of this computer, and may begin anywhere."""
     home.bucket.go_on.set()
-    saved = "file:///data/films/job.mp4"
-    home.disk.write(saved, b"the video of the job")
     async with home.server() as server:
-        id = await completed(server, home)
-        record = await server.ledger.find(await server.account(), id)
-        assert record is not None
-        await server.ledger.coordination.saved(
-            record.submission_id, "/data/films/job.mp4", "ab" * 32, MB
-        )
+        id = await saved_job(server, home)
         await anyio.sleep(2 * 86_400)
         await server.submit(chain(home, id, "#t=2"))
 
-    link = home.bucket.link_of(await home.content(saved))
+    link = home.bucket.link_of(await home.content(SAVED))
     assert str(home.bodies[1]["video"]).startswith(link)
     assert home.preparation.asked == [("video", "#t=2", 5)]
+
+
+async def test_a_chain_never_sends_another_file_that_has_the_name_of_the_video(home: Home) -> None:
+    """The request is equal to every other one for that job, so it must be for its video."""
+    home.bucket.go_on.set()
+    async with home.server() as server:
+        id = await saved_job(server, home)
+        link = (await server.jobs.check(id)).job.video_url  # type: ignore[union-attr]
+        home.disk.write(SAVED, b"a video that was edited")
+        await server.submit(chain(home, id))
+        await anyio.sleep(2 * 86_400)
+        expired = await refusal(server, chain(home, id, "#t=0,6"))
+
+    assert home.bodies[1]["video"] == link
+    assert home.bucket.objects == {}
+    assert "expired" in expired.what
+    assert len(home.sandbox.charges) == 2
+
+
+@pytest.mark.parametrize("place", ["/data/films\n/job.mp4", "/data/films#t=x/job.mp4"])
+async def test_a_chain_of_a_video_with_an_odd_path_sends_its_link(home: Home, place: str) -> None:
+    """No place that a record has may break the call that names the job."""
+    async with home.server() as server:
+        id = await saved_job(server, home, place)
+        link = (await server.jobs.check(id)).job.video_url  # type: ignore[union-attr]
+        await server.submit(chain(home, id))
+
+    assert home.bodies[1]["video"] == link
 
 
 async def test_the_submission_id_of_a_job_means_the_same_job(home: Home) -> None:

@@ -219,15 +219,17 @@ class Sources:
         return Source(role, fragment, file, self._files.content(file))
 
     async def _saved(self, record: Record) -> LocalFile | None:
+        """The file in which a job's video was saved, if it still holds that video."""
         if self._files is None or record.saved_path is None:
             return None
-        saved = reference(record.saved_path)
-        if not isinstance(saved, FileReference):
-            return None
         try:
-            return await self._files.locate(saved.uri, VIDEO)
-        except Refused:
-            return None  # it was moved, or lies elsewhere: the link has to do
+            saved = reference(record.saved_path)
+            if not isinstance(saved, FileReference):
+                return None
+            file = await self._files.locate(saved.uri, VIDEO)
+        except (Refused, ValueError):
+            return None  # it was moved, or lies where no input may: the link has to do
+        return file if file.sha256 == record.sha256 else None  # another file has its name now
 
     async def _record(self, found: JobReference) -> Record:
         """The record of a completed job. Raises NoVideo or NotFound, with what to do."""
