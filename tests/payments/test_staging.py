@@ -487,6 +487,31 @@ async def test_a_chain_never_sends_another_file_that_has_the_name_of_the_video(h
     assert len(home.sandbox.charges) == 2
 
 
+async def test_a_chain_is_not_sent_with_a_link_that_ends_before_it_can_be_fetched(
+    home: Home,
+) -> None:
+    """The other input took so long: a job that cannot fetch its video would be paid for nothing."""
+
+    async def slow(name: str) -> None:
+        await anyio.sleep(8 * 60)
+
+    home.bucket.go_on.set()
+    home.bucket.pause = slow
+    async with home.server() as server:
+        id = await completed(server, home)
+        record = await server.ledger.find(await server.account(), id)
+        assert record is not None
+        assert record.expires_at is not None
+        left = (record.expires_at - home.time.wall()).total_seconds()
+        await anyio.sleep(left - 12 * 60)
+        view = await server.submit(home.wanted(video=f"wan://jobs/{id}/video"))
+        view = await ended(server, view.id)
+
+    assert view.status is JobStatus.NOT_SENT
+    assert "expires" in view.why
+    assert len(home.sandbox.charges) == 1
+
+
 @pytest.mark.parametrize("place", ["/data/films\n/job.mp4", "/data/films#t=x/job.mp4"])
 async def test_a_chain_of_a_video_with_an_odd_path_sends_its_link(home: Home, place: str) -> None:
     """No place that a record has may break the call that names the job."""
