@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 
 import wan_mcp
 from tests.connected import connected
-from tests.virtual_time import VirtualTime
+from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp.app import FIRST_DELETION_SECONDS
 from wan_mcp.storage.uploads import Uploads
 
@@ -119,8 +120,9 @@ def run(code: str, data: Path) -> str:
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
+def time() -> Iterator[VirtualTime]:
+    with watched_threads():
+        yield VirtualTime()
 
 
 @pytest.fixture
@@ -135,9 +137,12 @@ async def test_old_uploads_are_deleted_soon_after_the_start_and_every_few_hours(
 ) -> None:
     """A storage that cannot be used just then ends neither the server nor the next try (ours)."""
     tries: list[float] = []
+    twice = anyio.Event()
 
     async def delete_old(self: Uploads) -> int:
         tries.append(time.passed())
+        if len(tries) == 2:
+            twice.set()
         raise RuntimeError("the storage cannot be used")
 
     monkeypatch.setattr(Uploads, "delete_old", delete_old)
@@ -145,9 +150,9 @@ async def test_old_uploads_are_deleted_soon_after_the_start_and_every_few_hours(
     monkeypatch.setattr("wan_mcp.app.DELETE_EVERY_SECONDS", 100.0)  # virtual time
     async with connected(time, tmp_path, local=True, settings=settings) as host:
         await host.call("list_jobs")
-        await anyio.sleep(FIRST_DELETION_SECONDS + 110)
+        await twice.wait()
         answer = await host.call("list_jobs")
 
-    assert len(tries) == 2
-    assert tries[0] == pytest.approx(FIRST_DELETION_SECONDS, abs=5)
+    assert tries[1] - tries[0] == pytest.approx(100)
+    assert tries[0] >= FIRST_DELETION_SECONDS
     assert answer["jobs"] == []

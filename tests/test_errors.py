@@ -31,6 +31,7 @@ from wan_mcp.inputs.verdict import UnusableInput
 from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, PriceRose
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
+from wan_mcp.payments.sources import NoVideo
 from wan_mcp.surface.answers.results import defect_result, failure_result
 from wan_mcp.surface.consent import NotConfirmed
 
@@ -184,6 +185,7 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (NothingToRead("x", transient=True), "no", 60),
     (LedgerChanged("x", next_step="Look."), "no", None),
     (UnsuitableFolder("x"), "no", None),
+    (NoVideo("x"), "no", None),
     (LimitReached("x", **LIMIT), "no", None),
     (LimitReached("x", **LIMIT, frees_at=replace(MONTH, seconds=7.5)), "no", 8),
     (LimitReached("x", **LIMIT, frees_at=MONTH), "no", 2_592_000),

@@ -300,11 +300,10 @@ class Jobs:
         While this process makes the inputs of the request available, they say how far that is.
         """
         until = self.clock.monotonic() + seconds
-        view = await self.known(id) if id.startswith(SUBMISSION_PREFIX) else None
-        while view and view.progress and (left := until - self.clock.monotonic()) > 0:
-            yield replace(view, elapsed_seconds=view.age(self.clock.wall()))
+        while self._payments.is_staging(id) and (left := until - self.clock.monotonic()) > 0:
+            if view := await self.known(id):
+                yield replace(view, elapsed_seconds=view.age(self.clock.wall()))
             await self._payments.staged(id, min(PROGRESS_SECONDS, left))
-            view = self._payments.with_progress(view)
         left = max(until - self.clock.monotonic(), 0.0)
         async with aclosing(self._waits.watch(id, left)) as readings:
             async for reading in readings:

@@ -64,8 +64,7 @@ def build_server(
     log_to_stderr(settings.log_level)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
-    poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
-    calls = Calls(settings.confirm_above, local, poster, takes_roots=roots)
+    calls = _calls(settings, local=local)
     subscriptions = Subscriptions(calls)
 
     def start(tasks: TaskGroup) -> App:
@@ -93,6 +92,11 @@ def build_server(
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
+
+
+def _calls(settings: Settings, *, local: bool) -> Calls:
+    poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
+    return Calls(settings.confirm_above, local, poster, takes_roots=roots)
 
 
 def _player(settings: Settings) -> Apps:

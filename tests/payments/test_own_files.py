@@ -4,6 +4,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from mcp.client import Client
 
 from tests.storage.conftest import running_s3, s3
-from tests.storage.s3 import S3, URL
+from tests.storage.s3 import S3, SECRET, URL
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
@@ -84,6 +85,7 @@ async def test_a_path_becomes_a_video_and_that_video_the_next_input(
         first = await host.made(**given)
         again = await host.call("replace_character", video_duration=1, **given)
         uploaded = len(s3.objects())
+        sandbox.terms = replace(TERMS, videos="sample")  # once is enough to see links fetched
         chain = {**given, "video": f"wan://jobs/{first['job_id']}/video"}
         second = await host.made(**chain)
         [later, earlier] = (await host.call("list_jobs"))["jobs"]
@@ -96,7 +98,11 @@ async def test_a_path_becomes_a_video_and_that_video_the_next_input(
     assert "X-Amz-Signature" in str(sandbox.charges[0].body["video"])
     assert "dance.mp4" in earlier["source_video"]
     assert first["job_id"] in later["source_video"]
-    assert not list((home.parent / "data" / "prepared").iterdir())
+    data = home.parent / "data"
+    assert not list((data / "prepared").iterdir())
+    kept = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
+    assert b"dance.mp4" in kept
+    assert not [secret for secret in (b"X-Amz-", SECRET.encode()) if secret in kept]
 
 
 async def test_a_file_is_lent_through_an_address_of_the_users(sandbox: Sandbox, home: Path) -> None:

@@ -242,6 +242,8 @@ async def test_two_calls_during_an_upload_are_one_request(home: Home) -> None:
         first = await server.submit(home.wanted())
         second = await server.submit(home.wanted())
         third = await other.submit(home.wanted())
+        async with aclosing(other.jobs.watch(third.id, 10)) as readings:
+            waiting = [reading async for reading in readings]
         home.bucket.go_on.set()
         done = await ended(other, third.id)
 
@@ -249,6 +251,8 @@ async def test_two_calls_during_an_upload_are_one_request(home: Home) -> None:
     assert str(second.progress) == "uploading, 39 of 120 MB, nothing charged yet"
     elsewhere = "another server of yours is uploading the inputs, nothing charged yet"
     assert str(third.progress) == elsewhere
+    assert {str(each.progress) for each in waiting if isinstance(each, JobView)} == {elsewhere}
+    assert len(waiting) < 5
     assert done.status is JobStatus.RUNNING
     assert len(home.sandbox.charges) == 1
 

@@ -127,6 +127,11 @@ class Payments:
         elsewhere = InputProgress(Phase.ELSEWHERE)
         return replace(view, progress=elsewhere if outcome is None else outcome.payment.progress)
 
+    def is_staging(self, submission_id: str) -> bool:
+        """Whether this process is making inputs of a request available."""
+        outcome = self._open.get(submission_id)
+        return outcome is not None and not outcome.payment.staged.is_set()
+
     async def staged(self, submission_id: str, seconds: float) -> None:
         """Wait until this process has made all inputs of a request available, or the time is up."""
         if outcome := self._open.get(submission_id):
