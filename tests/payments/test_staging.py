@@ -29,6 +29,7 @@ from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.storage.delivery import Content
+from wan_mcp.web.addresses import media_url
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +93,12 @@ class Home:
 
     @asynccontextmanager
     async def server(
-        self, *, delivers: bool = True, files: bool = True, killed: bool = False
+        self,
+        *,
+        delivers: bool = True,
+        files: bool = True,
+        killed: bool = False,
+        loopback: bool = True,
     ) -> AsyncIterator[Server]:
         vendor = PixelDojo(self.sandbox.api_base, self.sandbox.key)
         limits = SpendingLimits(None, None, None, None)
@@ -108,8 +114,10 @@ class Home:
             if not opened:
                 sources = Sources(self.disk if files else None, find, clock, delivers=delivers)  # type: ignore[arg-type]
                 bucket = self.bucket if delivers else None
+                folder = self.folder / "prepared"
+                public = partial(media_url, loopback=loopback)
                 opened.append(
-                    Staging(sources, self.preparation, bucket, self.folder / "prepared", clock)
+                    Staging(sources, self.preparation, bucket, folder, clock, require_public=public)
                 )
             return opened[0]
 
@@ -376,6 +384,24 @@ async def test_a_job_whose_answer_was_lost_is_found_by_the_link_of_the_upload(ho
     assert found.id == home.sandbox.charges[0].job_id
     assert len(home.sandbox.charges) == 1
     assert home.bucket.released == []
+
+
+@pytest.mark.parametrize(
+    "base", ["http://127.0.0.1:9000/b", "http://192.168.1.5:9000/b", "http://minio:9000/b"]
+)
+async def test_a_link_that_only_this_network_can_reach_is_never_paid_for(
+    home: Home, base: str
+) -> None:
+    """A storage at home takes every upload, and PixelDojo could fetch nothing from it."""
+    home.bucket.base = base
+    home.bucket.go_on.set()
+    async with home.server(loopback=False) as server:
+        with pytest.raises(NotSent) as refused:
+            await server.submit(home.wanted())
+
+    assert refused.value.charged == "no"
+    assert "AWS_ENDPOINT_URL" in refused.value.next_step
+    assert home.sandbox.charges == []
 
 
 async def test_a_link_that_became_old_during_a_slow_upload_is_made_again(home: Home) -> None:

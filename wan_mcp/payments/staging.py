@@ -124,6 +124,8 @@ class Staging:
         prepare: makes of a file what is sent of it.
         delivery: makes a file available; None if only links are sent on.
         folder: where prepared files lie until their request is sent.
+        require_public: raises ValueError, with the end of a sentence, for a link that PixelDojo
+            certainly cannot reach.
 
     Attributes:
         sources: the same.
@@ -136,7 +138,10 @@ class Staging:
         delivery: Delivery | None,
         folder: Path,
         clock: Clock,
+        *,
+        require_public: Callable[[str], object],
     ) -> None:
+        self._public = require_public
         self.sources = sources
         self._prepare = prepare
         self._delivery = delivery
@@ -207,7 +212,21 @@ class Staging:
             part = partial(_report_part, report, progress)
             delivered.append(await self._deliver(ready.content, submission_id, name, part))
             progress = replace(progress, sent=progress.sent + ready.content.size)
+        for each in delivered:
+            self._require_public(each)
         return delivered
+
+    def _require_public(self, each: _Delivered) -> None:
+        """Raises NotSent for a link that a caller could not give either."""
+        try:
+            self._public(each.link)
+        except ValueError as exc:
+            raise NotSent(
+                f"The link that was made for {each.name} {exc}.",
+                transient=False,
+                next_step="Nothing was charged. Ask the user to correct WAN_MCP_PUBLIC_URL, or the "
+                "address of the storage (AWS_ENDPOINT_URL): the internet must be able to reach it.",
+            ) from None
 
     async def _deliver(
         self, content: Content, submission_id: str, name: str, report: Callable[[int], None]
