@@ -24,6 +24,10 @@ PROJECT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 NEEDED = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+BROUGHT_BY_EXTRAS = {
+    Requirement(line).name for extra in ("media", "storage") for line in EXTRAS[extra]
+}
+"""What is imported only where it is used."""
 DEVELOPING = [
     requirement
     for line in [*EXTRAS["media"], *EXTRAS["test"], *PYPROJECT["dependency-groups"]["dev"]]
@@ -93,7 +97,7 @@ def test_everything_imported_is_a_named_requirement() -> None:
     brought = {canonicalize_name(owners[name][0]) for name in foreign if name in owners}
 
     needed = {requirement.name for requirement in NEEDED} - {"opentelemetry-api"}
-    assert needed <= brought <= needed | {"av", "obstore"}  # extras, imported where they are used
+    assert needed <= brought <= needed | BROUGHT_BY_EXTRAS
 
 
 def test_the_installed_package_is_the_one_of_this_folder() -> None:
