@@ -33,7 +33,7 @@ ROOMS = {
     "videos": "clock errors inputs ledger models storage web wording",
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
     "app": "clock inputs jobs ledger models payments pixeldojo polling settings storage surface "
-    "videos",
+    "videos web",
     "surface": "errors inputs jobs ledger models polling storage videos web wording",
     "server": "app clock logs settings storage surface",
     "transports": "front_desk",

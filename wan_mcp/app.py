@@ -267,12 +267,14 @@ class _Inputs:
         from wan_mcp.inputs.preparing.prepare import prepare, remove_leftovers
         from wan_mcp.payments.sources import Sources
         from wan_mcp.payments.staging import Staging
+        from wan_mcp.web.addresses import media_url
 
         folder = self._folder("prepared")
         remove_leftovers(folder)
         delivers = self.delivery is not None
         sources = Sources(self.files, self._find, self.clock, self._stored_link, delivers=delivers)
-        return Staging(sources, prepare, self.delivery, folder, self.clock)
+        public = partial(media_url, loopback=self.settings.on_loopback)
+        return Staging(sources, prepare, self.delivery, folder, self.clock, require_public=public)
 
     @property
     def delivery(self) -> Delivery | None:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
@@ -350,6 +351,23 @@ async def test_a_defect_that_nobody_waits_for_is_logged(
 
     assert call.cancelled()
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_work_that_no_thread_could_do_is_never_done_later(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late claim would stay an intent that nobody pays, and every equal request would join it."""
+    ledger = opened()
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", _refused)
+        with pytest.raises(LedgerUnavailable):
+            await claimed(ledger)
+
+    assert await ledger.recent(ME) == []
+
+
+def _refused(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 async def test_nothing_is_created_before_the_first_use(opened: Open, folder: Path) -> None:

@@ -29,6 +29,7 @@ from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.storage.delivery import Content
+from wan_mcp.web.addresses import media_url
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +93,12 @@ class Home:
 
     @asynccontextmanager
     async def server(
-        self, *, delivers: bool = True, files: bool = True, killed: bool = False
+        self,
+        *,
+        delivers: bool = True,
+        files: bool = True,
+        killed: bool = False,
+        loopback: bool = True,
     ) -> AsyncIterator[Server]:
         vendor = PixelDojo(self.sandbox.api_base, self.sandbox.key)
         limits = SpendingLimits(None, None, None, None)
@@ -108,8 +114,10 @@ class Home:
             if not opened:
                 sources = Sources(self.disk if files else None, find, clock, delivers=delivers)  # type: ignore[arg-type]
                 bucket = self.bucket if delivers else None
+                folder = self.folder / "prepared"
+                public = partial(media_url, loopback=loopback)
                 opened.append(
-                    Staging(sources, self.preparation, bucket, self.folder / "prepared", clock)
+                    Staging(sources, self.preparation, bucket, folder, clock, require_public=public)
                 )
             return opened[0]
 
@@ -381,6 +389,24 @@ async def test_a_job_whose_answer_was_lost_is_found_by_the_link_of_the_upload(ho
     assert home.bucket.released == []
 
 
+@pytest.mark.parametrize(
+    "base", ["http://127.0.0.1:9000/b", "http://192.168.1.5:9000/b", "http://minio:9000/b"]
+)
+async def test_a_link_that_only_this_network_can_reach_is_never_paid_for(
+    home: Home, base: str
+) -> None:
+    """A storage at home takes every upload, and PixelDojo could fetch nothing from it."""
+    home.bucket.base = base
+    home.bucket.go_on.set()
+    async with home.server(loopback=False) as server:
+        with pytest.raises(NotSent) as refused:
+            await server.submit(home.wanted())
+
+    assert refused.value.charged == "no"
+    assert "AWS_ENDPOINT_URL" in refused.value.next_step
+    assert home.sandbox.charges == []
+
+
 async def test_a_link_that_became_old_during_a_slow_upload_is_made_again(home: Home) -> None:
     """The clip is uploaded first; the picture takes longer than a link may wait."""
 
@@ -450,24 +476,84 @@ async def test_a_chain_sends_the_living_link_of_a_video_that_is_not_saved_here(
     assert len(home.sandbox.charges) == 2
 
 
+SAVED = "file:///data/films/job.mp4"
+
+
+async def saved_job(server: Server, home: Home, place: str = "/data/films/job.mp4") -> str:
+    """The id of a completed job whose video is saved at that place."""
+    home.disk.write(SAVED, b"the video of the job")
+    id = await completed(server, home)
+    record = await server.ledger.find(await server.account(), id)
+    assert record is not None
+    sha256 = (await home.content(SAVED)).sha256
+    await server.ledger.coordination.saved(record.submission_id, place, sha256, MB)
+    return id
+
+
 async def test_a_chain_sends_the_saved_video_even_when_its_link_has_expired(home: Home) -> None:
     """It is uploaded like a file of this computer, and may begin anywhere."""
     home.bucket.go_on.set()
-    saved = "file:///data/films/job.mp4"
-    home.disk.write(saved, b"the video of the job")
+    async with home.server() as server:
+        id = await saved_job(server, home)
+        await anyio.sleep(2 * 86_400)
+        await server.submit(chain(home, id, "#t=2"))
+
+    link = home.bucket.link_of(await home.content(SAVED))
+    assert str(home.bodies[1]["video"]).startswith(link)
+    assert home.preparation.asked == [("video", "#t=2", 5)]
+
+
+async def test_a_chain_never_sends_another_file_that_has_the_name_of_the_video(home: Home) -> None:
+    """The request is equal to every other one for that job, so it must be for its video."""
+    home.bucket.go_on.set()
+    async with home.server() as server:
+        id = await saved_job(server, home)
+        link = (await server.jobs.check(id)).job.video_url  # type: ignore[union-attr]
+        home.disk.write(SAVED, b"a video that was edited")
+        await server.submit(chain(home, id))
+        await anyio.sleep(2 * 86_400)
+        expired = await refusal(server, chain(home, id, "#t=0,6"))
+
+    assert home.bodies[1]["video"] == link
+    assert home.bucket.objects == {}
+    assert "expired" in expired.what
+    assert len(home.sandbox.charges) == 2
+
+
+async def test_a_chain_is_not_sent_with_a_link_that_ends_before_it_can_be_fetched(
+    home: Home,
+) -> None:
+    """The other input took so long: a job that cannot fetch its video would be paid for nothing."""
+
+    async def slow(name: str) -> None:
+        await anyio.sleep(8 * 60)
+
+    home.bucket.go_on.set()
+    home.bucket.pause = slow
     async with home.server() as server:
         id = await completed(server, home)
         record = await server.ledger.find(await server.account(), id)
         assert record is not None
-        await server.ledger.coordination.saved(
-            record.submission_id, "/data/films/job.mp4", "ab" * 32, MB
-        )
-        await anyio.sleep(2 * 86_400)
-        await server.submit(chain(home, id, "#t=2"))
+        assert record.expires_at is not None
+        left = (record.expires_at - home.time.wall()).total_seconds()
+        await anyio.sleep(left - 12 * 60)
+        view = await server.submit(home.wanted(video=f"wan://jobs/{id}/video"))
+        view = await ended(server, view.id)
 
-    link = home.bucket.link_of(await home.content(saved))
-    assert str(home.bodies[1]["video"]).startswith(link)
-    assert home.preparation.asked == [("video", "#t=2", 5)]
+    assert view.status is JobStatus.NOT_SENT
+    assert "expires" in view.why
+    assert len(home.sandbox.charges) == 1
+
+
+@pytest.mark.parametrize("place", ["/data/films\n/job.mp4", "/data/films#t=x/job.mp4"])
+async def test_a_chain_of_a_video_with_an_odd_path_sends_its_link(home: Home, place: str) -> None:
+    """No place that a record has may break the call that names the job."""
+    async with home.server() as server:
+        id = await saved_job(server, home, place)
+        link = (await server.jobs.check(id)).job.video_url  # type: ignore[union-attr]
+        await server.submit(chain(home, id))
+
+    assert home.bodies[1]["video"] == link
 
 
 async def test_the_submission_id_of_a_job_means_the_same_job(home: Home) -> None:

@@ -408,6 +408,23 @@ def test_caller_elsewhere_sees_no_path_of_this_machine() -> None:
     assert (elsewhere.saved_path, elsewhere.sha256, elsewhere.size) == (None, "ab", 7)
 
 
+@pytest.mark.parametrize("place", [None, __file__, "s3://bucket/videos/job_1.mp4"])
+def test_caller_elsewhere_sees_no_path_of_an_input(place: str | None) -> None:
+    """A server over stdio may share the ledger; a path names its user, and much else (ours)."""
+    order = {"video": "file:///home/ana/dance.mov#t=3", "character_image": "file:///home/ana/a.jpg"}
+    hashes = {"video_sha256": "ab" * 32, "character_image_sha256": "cd" * 32}
+    saved = of_job(DONE, saved_path=place, arguments={**order, **hashes, "seconds": 7})
+    elsewhere = without_unreachable_file(saved, local=False)
+    listed = results.list_result([elsewhere], now=NOW)
+    looked_at = results.status_result(elsewhere, now=NOW)
+    here = results.status_result(without_unreachable_file(saved, local=True), now=NOW)
+
+    assert here.source_video is not None
+    assert (looked_at.source_video, looked_at.video_duration) == (None, 7)
+    for answer in (looked_at, listed):
+        assert "ana" not in answer.model_dump_json() + text(answer)
+
+
 # The list
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from wan_mcp.clock import Clock
@@ -64,6 +64,7 @@ class Source:
         file: the file of this computer; None if there is only a link.
         content: its bytes.
         link: a public link that leads to it; "" if there is a file.
+        expires_at: when PixelDojo's own link ends; None if that is not known, or not soon.
     """
 
     role: Role
@@ -71,6 +72,7 @@ class Source:
     file: LocalFile | None = None
     content: Content | None = None
     link: str = ""
+    expires_at: datetime | None = None
 
 
 class Sources:
@@ -189,6 +191,7 @@ class Sources:
         expires_at = record.expires_at
         is_over = expires_at is not None and expires_at - self._clock.wall() < LEAST_LIFE
         link = None if is_over else record.video_url
+        expires_at = expires_at if link else None
         link = link or await self._link_to_storage(record)
         if link is None:
             raise _no_link(record, delivers=self._delivers)
@@ -198,7 +201,7 @@ class Sources:
                 "second on: it is not a file that this server can cut.",
                 next_step="Leave the #t= out, or give a clip that begins at that second.",
             )
-        return Source(ROLES[name], found.fragment, link=link)
+        return Source(ROLES[name], found.fragment, link=link, expires_at=expires_at)
 
     async def _link_to_storage(self, record: Record) -> str | None:
         """A signed link to a video in object storage; None if it is not there. Raises NoVideo."""
@@ -219,15 +222,17 @@ class Sources:
         return Source(role, fragment, file, self._files.content(file))
 
     async def _saved(self, record: Record) -> LocalFile | None:
+        """The file in which a job's video was saved, if it still holds that video."""
         if self._files is None or record.saved_path is None:
             return None
-        saved = reference(record.saved_path)
-        if not isinstance(saved, FileReference):
-            return None
         try:
-            return await self._files.locate(saved.uri, VIDEO)
-        except Refused:
-            return None  # it was moved, or lies elsewhere: the link has to do
+            saved = reference(record.saved_path)
+            if not isinstance(saved, FileReference):
+                return None
+            file = await self._files.locate(saved.uri, VIDEO)
+        except (Refused, ValueError):
+            return None  # it was moved, or lies where no input may: the link has to do
+        return file if file.sha256 == record.sha256 else None  # another file has its name now
 
     async def _record(self, found: JobReference) -> Record:
         """The record of a completed job. Raises NoVideo or NotFound, with what to do."""

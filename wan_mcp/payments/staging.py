@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -22,12 +23,16 @@ from wan_mcp.ledger.fingerprint import INPUTS, without_query
 from wan_mcp.ledger.record import Record, SentInputs
 from wan_mcp.ledger.status import InputProgress, Phase
 from wan_mcp.models import Replacement
-from wan_mcp.payments.sources import Source, Sources
+from wan_mcp.payments.sources import LEAST_LIFE, Source, Sources
 from wan_mcp.storage.delivery import Content, Delivery
 
 FRESH_SECONDS = 60.0
 """A link that was made longer ago is made again before it is sent (ours): its life has begun, and
 PixelDojo may fetch it late."""
+
+LEAST_LEFT = LEAST_LIFE / 2
+"""A link of an earlier job that expires earlier is not sent any more: the other input may have
+taken long since it was found (ours)."""
 
 Report = Callable[[InputProgress], None]
 
@@ -55,12 +60,14 @@ class _Delivered:
     Attributes:
         content: what is under the link; None if the link is that of an earlier job's video.
         made_at: when the link was made, on the monotonic clock.
+        expires_at: when the link of an earlier job ends; None if that is not known.
     """
 
     name: str
     link: str
     content: Content | None = None
     made_at: float = 0.0
+    expires_at: datetime | None = None
 
 
 class Staged:
@@ -120,6 +127,8 @@ class Staging:
         prepare: makes of a file what is sent of it.
         delivery: makes a file available; None if only links are sent on.
         folder: where prepared files lie until their request is sent.
+        require_public: raises ValueError, with the end of a sentence, for a link that PixelDojo
+            certainly cannot reach.
 
     Attributes:
         sources: the same.
@@ -132,7 +141,10 @@ class Staging:
         delivery: Delivery | None,
         folder: Path,
         clock: Clock,
+        *,
+        require_public: Callable[[str], object],
     ) -> None:
+        self._public = require_public
         self.sources = sources
         self._prepare = prepare
         self._delivery = delivery
@@ -196,13 +208,28 @@ class Staging:
         for source in sources:
             name, ready = source.role.name, prepared.get(source.role.name)
             if ready is None:
-                delivered.append(_Delivered(name, source.link))
+                ends = source.expires_at
+                delivered.append(_Delivered(name, source.link, expires_at=ends))
                 continue
             report(progress)
             part = partial(_report_part, report, progress)
             delivered.append(await self._deliver(ready.content, submission_id, name, part))
             progress = replace(progress, sent=progress.sent + ready.content.size)
+        for each in delivered:
+            self._require_public(each)
         return delivered
+
+    def _require_public(self, each: _Delivered) -> None:
+        """Raises NotSent for a link that a caller could not give either."""
+        try:
+            self._public(each.link)
+        except ValueError as exc:
+            raise NotSent(
+                f"The link that was made for {each.name} {exc}.",
+                transient=False,
+                next_step="Nothing was charged. Ask the user to correct WAN_MCP_PUBLIC_URL, or the "
+                "address of the storage (AWS_ENDPOINT_URL): the internet must be able to reach it.",
+            ) from None
 
     async def _deliver(
         self, content: Content, submission_id: str, name: str, report: Callable[[int], None]
@@ -213,6 +240,13 @@ class Staging:
 
     async def _renewed(self, submission_id: str, each: _Delivered) -> _Delivered:
         age = self._clock.monotonic() - each.made_at
+        if each.expires_at and each.expires_at - self._clock.wall() < LEAST_LEFT:
+            raise NotSent(
+                f"The link to the video of the earlier job, which is {each.name}, expires before "
+                "PixelDojo could be sure to fetch it: the other input took too long.",
+                next_step="Nothing was charged. Call again: another way to that video is tried, if "
+                "there is one.",
+            )
         if each.content is None or age <= FRESH_SECONDS:
             return each
         return await self._deliver(each.content, submission_id, each.name, _say_nothing)

@@ -46,6 +46,8 @@ _WHY_NO_VIDEO = {
 def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
     """The view without a path that its caller cannot use.
 
+    Of an input that is a file of this machine, a caller elsewhere learns nothing.
+
     The user may have moved the saved video, or the storage limit may have removed it: then the
     link has to do again. A video in object storage is named to every caller; whether it is still
     there would have to be asked for each answer.
@@ -56,6 +58,10 @@ def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
     record = view.record
     if record is None:
         return view
+    if not local and any(map(_is_path, record.arguments.values())):
+        seen = {name: value for name, value in record.arguments.items() if not _is_path(value)}
+        record = record.model_copy(update={"arguments": seen})
+        view = replace(view, record=record)
     if is_storage_url(record.saved_path or record.video_folder or ""):
         return view
     if not local:  # then a video that is still to be saved there is of no use either
@@ -65,6 +71,10 @@ def without_unreachable_file(view: JobView, *, local: bool) -> JobView:
         return view
     gone = {"saved_path": None, "sha256": None, "size": None}
     return replace(view, record=record.model_copy(update=gone))
+
+
+def _is_path(argument: object) -> bool:
+    return str(argument).startswith("file:")
 
 
 class VideoViews:

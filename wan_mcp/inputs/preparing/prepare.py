@@ -138,7 +138,8 @@ def _new_file(folder: Path) -> Path:
         path = folder / f"{secrets.token_hex(16)}{_MARK}"
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as exc:
-        raise _not_sent(f"no file can be written in {folder} ({exc.strerror})") from None
+        # Without its path: a record keeps the reason, which a caller elsewhere may read.
+        raise _not_sent(f"no file can be written in the data folder ({exc.strerror})") from None
     return path
 
 

@@ -212,13 +212,20 @@ class LedgerThread:
         self.end: Callable[[], object] = lambda: None
 
     def do(self, work: _Work) -> None:
-        """Do work as soon as all earlier work is done; it raises nothing."""
-        self._queue.put(work)
+        """Do work as soon as all earlier work is done; it raises nothing.
+
+        Raises:
+            LedgerUnavailable: no thread can be started, so the work is not done, also not later.
+        """
         if not isinstance(self.end, weakref.finalize):
             # A daemon, because Python would wait for any other before it calls the finalizer.
             thread = threading.Thread(target=_serve, args=[self._queue], name="ledger", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                raise LedgerUnavailable("The system lets no further thread be started.") from exc
             self.end = weakref.finalize(self, _end, self._queue, thread)
+        self._queue.put(work)
 
 
 def _serve(queue: "SimpleQueue[_Work | None]") -> None:
