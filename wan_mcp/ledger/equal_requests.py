@@ -56,8 +56,11 @@ class EqualRequests:
             return None
         # A forgotten request has no links any more, but a key that was made of them.
         spelt = [(key or _in_one_spelling(arguments), id) for id, arguments, key in recent]
+        some_are_forgotten = any(key for _, _, key in recent)
         for fingerprint, seed in lookups:
-            ours = one_spelling(fingerprint.arguments), spelling_key(account, fingerprint.arguments)
+            ours: list[Arguments | str] = [one_spelling(fingerprint.arguments)]
+            if some_are_forgotten:
+                ours.append(spelling_key(account, fingerprint.arguments))
             # Only what asks for the same is read as a record: a busy account has many others.
             for id in [id for theirs, id in spelt if theirs in ours]:
                 record = self._rows.first(sql.JOB, submission_id=id)

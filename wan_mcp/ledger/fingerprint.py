@@ -69,7 +69,7 @@ def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
         raise ValueError("the content of a file decides which request it is, and was not read")
     links = [name for name in INPUTS if is_link(given[name])]
     full = given | {name: _canonical(str(given[name]), keep_query=True) for name in links}
-    bare = given | {name: without_query(str(full[name])) for name in links}
+    bare = given | {name: str(full[name]).partition("?")[0] for name in links}
     dedupe_key = _key(account, DEFAULTS | _by_content(bare))
     exact_key = dedupe_key if full == bare else _key(account, DEFAULTS | _by_content(full))
     return Fingerprint(bare, dedupe_key, exact_key)
