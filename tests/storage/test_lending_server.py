@@ -18,7 +18,12 @@ from tests.storage.lending_client import HOST, ask, everything, get
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import CouldNotFindOut
 from wan_mcp.storage import lending_server
-from wan_mcp.storage.lending_server import HEAD_SECONDS, SEND_SECONDS, LendingServer, requested
+from wan_mcp.storage.lending_server import (
+    HEAD_SECONDS,
+    SEND_SECONDS,
+    LendingServer,
+    requested,
+)
 from wan_mcp.storage.lent_files import LentFile
 
 pytestmark = pytest.mark.anyio
@@ -247,6 +252,24 @@ async def test_client_that_does_not_finish_its_request_is_cut_off(
 
     assert received.raw == b""
     assert time.passed() == pytest.approx(HEAD_SECONDS, abs=1)
+
+
+async def test_stranger_who_keeps_its_connection_open_loses_it_soon(
+    lender: Lender, monkeypatch: pytest.MonkeyPatch, time: VirtualTime
+) -> None:
+    """Guesses must not hold the connections that PixelDojo needs (ours)."""
+    monkeypatch.setattr(lending_server, "MAX_CONNECTIONS", 1)
+    async with anyio.create_task_group() as tasks:
+        server = LendingServer(0, "", lender.find, tasks, time.clock())
+        server.open()
+        async with await anyio.connect_tcp(HOST, server.port) as stranger:
+            await stranger.send(b"GET /guess HTTP/1.1\r\nHost: a\r\n\r\n")
+
+            reply = await get(server.port, PATH)
+
+        tasks.cancel_scope.cancel()
+    assert reply.body == DATA
+    assert time.passed() < HEAD_SECONDS < SEND_SECONDS
 
 
 async def test_client_that_does_not_take_the_file_is_cut_off(

@@ -31,7 +31,10 @@ MAX_HEAD_BYTES = 16_384
 HEAD_SECONDS = 10.0
 """How long a client may take to send its request."""
 SEND_SECONDS = 30.0
-"""How long a client may take to receive one block, and to close the connection at the end."""
+"""How long a client may take to receive one block, and to close the connection after a file."""
+LEAVE_SECONDS = 2.0
+"""How long it may take to close the connection after any other answer, which is short: strangers
+must not hold the connections that PixelDojo needs."""
 BLOCK_BYTES = 1 << 17
 _SHORTAGE_SECONDS = 1.0
 _RECEIVE_BYTES = 4_096
@@ -138,7 +141,7 @@ class LendingServer:
         finally:
             if answer.file is not None:
                 answer.file.close()  # nothing waits here, so a cancelled task closes it too
-        await _leave(stream)
+        await _leave(stream, LEAVE_SECONDS if answer.file is None else SEND_SECONDS)
 
     async def _answer(self, request: h11.Request) -> _Answer:
         path = self._path.fullmatch(request.target.decode("latin-1"))
@@ -252,10 +255,10 @@ async def _sent(stream: SocketStream, data: bytes | None) -> None:
         await stream.send(data or b"")
 
 
-async def _leave(stream: SocketStream) -> None:
+async def _leave(stream: SocketStream, seconds: float) -> None:
     """End the connection in good order: closing it with unread bytes would reset it."""
     await stream.send_eof()
     ignored = 0
-    with anyio.move_on_after(SEND_SECONDS):
+    with anyio.move_on_after(seconds):
         while ignored < _MOST_IGNORED_BYTES:
             ignored += len(await stream.receive())
