@@ -12,6 +12,7 @@ import httpx
 import pytest
 from mcp.client import Client
 
+import wan_mcp.sandbox
 from tests.storage.conftest import running_s3, s3
 from tests.storage.s3 import S3, SECRET, URL
 from wan_mcp.sandbox import Sandbox, Terms
@@ -21,7 +22,7 @@ from wan_mcp.settings import Settings
 pytestmark = pytest.mark.anyio
 
 _ = running_s3, s3
-MEDIA = Path(__file__).parents[2] / "wan_mcp" / "sandbox" / "media"
+MEDIA = Path(wan_mcp.sandbox.__file__).parent / "media"
 TERMS = Terms(videos="own", pending_seconds=0, processing_seconds=0)
 """The videos are rendered from the inputs, which PixelDojo has to fetch for that."""
 
