@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -12,7 +11,7 @@ import pytest
 
 import wan_mcp
 from tests.connected import connected
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.app import FIRST_DELETION_SECONDS
 from wan_mcp.storage.uploads import Uploads
 
@@ -119,16 +118,7 @@ def run(code: str, data: Path) -> str:
     ).stdout
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime()
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Virtual time: hours pass at once."""
-    return time.backend(sockets=True)
+time, anyio_backend = in_virtual_time(sockets=True)
 
 
 @pytest.mark.anyio

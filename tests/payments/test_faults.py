@@ -16,7 +16,7 @@ import pytest
 from mcp import Client
 from mcp.types import CallToolResult, TextContent
 
-from tests.virtual_time import VirtualTime, watched_threads
+from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.server import build_server
@@ -30,16 +30,7 @@ ACCEPTED, NOT_CHARGED, UNKNOWN = "yes", "no", "unknown"
 """What an answer of the paid tool says about the charge."""
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime()
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Virtual time: the deadlines are those of a real server, and nothing waits for them."""
-    return time.backend(sockets=True)
+time, anyio_backend = in_virtual_time(sockets=True)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Inputs that PixelDojo cannot fetch itself: what is uploaded, sent and charged in all events."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from tests.payments.local_inputs import CLIP, MB, PICTURE, Bucket, Disk, Preparation
-from tests.virtual_time import EPOCH, VirtualTime, watched_threads
+from tests.virtual_time import EPOCH, VirtualTime, in_virtual_time
 from wan_mcp.errors import InvalidArguments, NotFound, NotSent, OutcomeUnknown, Refused, WanError
 from wan_mcp.inputs.verdict import VIDEO
 from wan_mcp.jobs import ANSWER_SECONDS, Jobs
@@ -37,16 +37,7 @@ RUN = "/api/v1/models/*/run"
 TERMS = Terms(credits=1_000, pending_seconds=5, processing_seconds=55)
 
 
-@pytest.fixture
-def time() -> Iterator[VirtualTime]:
-    with watched_threads():
-        yield VirtualTime()
-
-
-@pytest.fixture
-def anyio_backend(time: VirtualTime) -> object:
-    """Virtual time: an upload of minutes takes none."""
-    return time.backend(sockets=True)
+time, anyio_backend = in_virtual_time(sockets=True)
 
 
 @pytest.fixture
