@@ -74,7 +74,7 @@ MUTATIONS = (
                 "return True",
             ),
             (
-                "ledger/statements.py",
+                "ledger/statements/records.py",
                 " AND state = :state_before AND owner = :owner_before",
                 "",
             ),

@@ -35,7 +35,7 @@ from wan_mcp.ledger.rows import stored
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.connection import connect, transaction
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
-from wan_mcp.ledger.statements import insert_job
+from wan_mcp.ledger.statements.records import insert_job
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ROUNDS = 300

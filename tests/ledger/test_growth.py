@@ -9,7 +9,9 @@ import pytest
 
 from tests.ledger.test_statements import EVERY_FIELD, PUBLIC, VALUES, every_step
 from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE, State
-from wan_mcp.ledger.statements import PAID, TOTALS, Statement, insert_job, update_job
+from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.statements.records import insert_job, update_job
+from wan_mcp.ledger.statements.spending import PAID, TOTALS
 
 NOW = 1.8e9
 INSERT_JOB = insert_job(EVERY_FIELD)

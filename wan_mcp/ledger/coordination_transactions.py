@@ -43,37 +43,41 @@ class CoordinationTransactions:
             if not self._is_free(holder, date(until), now):
                 return False
             ends = now + timedelta(seconds=lease)
-            self._rows.write(sql.TAKE_LEASE, account=name, me=self._session.me, until=ends)
+            self._rows.write(
+                sql.coordination.TAKE_LEASE, account=name, me=self._session.me, until=ends
+            )
             return True
 
     def leave(self, account: str, role: Role) -> None:
         name = rules.lease_name(account, role)
         with self._session.transaction(patient=False):
-            self._rows.write(sql.LEAVE_LEASE, account=name, me=self._session.me)
+            self._rows.write(sql.coordination.LEAVE_LEASE, account=name, me=self._session.me)
 
     def live(self, account: str) -> list[Record]:
         now = self._session.now()
         soon = now + timedelta(seconds=rules.MAX_LEASE_SECONDS)
         return self._rows.find(
-            sql.LIVE_JOBS, account=account, now=now, soon=soon, since=now - POLLED_FOR
+            sql.lists.LIVE_JOBS, account=account, now=now, soon=soon, since=now - POLLED_FOR
         )
 
     def records(self, submission_ids: Collection[str]) -> list[Record]:
-        return self._rows.find(sql.JOBS_AMONG, submission_ids=among(submission_ids))
+        return self._rows.find(sql.records.JOBS_AMONG, submission_ids=among(submission_ids))
 
     def expect(self, submission_ids: Collection[str], seconds: float) -> None:
         with self._session.transaction(patient=False):
             until = self._session.now() + timedelta(seconds=seconds)
-            self._rows.write(sql.MARK_WATCHED, submission_ids=among(submission_ids), until=until)
+            self._rows.write(
+                sql.records.MARK_WATCHED, submission_ids=among(submission_ids), until=until
+            )
 
     def polled(self, submission_ids: Collection[str], last_error: WanError | None) -> None:
         with self._session.transaction(patient=False):
             known = {"submission_ids": among(submission_ids), "now": self._session.now()}
             if last_error is None:
-                self._rows.write(sql.MARK_REPLIED, **known)
+                self._rows.write(sql.records.MARK_REPLIED, **known)
                 return
             self._rows.write(
-                sql.MARK_NO_REPLY,
+                sql.records.MARK_NO_REPLY,
                 **known,
                 last_error=without_queries(last_error.what),
                 last_error_code=permanent_error_code(last_error),
@@ -84,12 +88,12 @@ class CoordinationTransactions:
             now = self._session.now()  # inside: no other process has counted a later request
             limit = self._limit(account, now)
             since = now - timedelta(seconds=WINDOW_SECONDS)
-            self._rows.write(sql.FORGET_REQUESTS, account=account, since=since)
-            self._rows.write(sql.DATE_BACK_REQUESTS, account=account, now=now)
-            found = self._rows.values(sql.REQUEST_AGES, account=account, now=now)
+            self._rows.write(sql.coordination.FORGET_REQUESTS, account=account, since=since)
+            self._rows.write(sql.coordination.DATE_BACK_REQUESTS, account=account, now=now)
+            found = self._rows.values(sql.coordination.REQUEST_AGES, account=account, now=now)
             wait = rule(limit, [age for (age,) in found])
             if wait <= 0:
-                self._rows.write(sql.INSERT_REQUEST, account=account, now=now)
+                self._rows.write(sql.coordination.INSERT_REQUEST, account=account, now=now)
             return Acquired(wait, limit)
 
     def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
@@ -99,7 +103,7 @@ class CoordinationTransactions:
             cut = None if limit.cut_ago is None else now - timedelta(seconds=limit.cut_ago)
             held = now + timedelta(seconds=limit.held) if limit.held else None
             self._rows.write(
-                sql.SET_LIMIT,
+                sql.coordination.SET_LIMIT,
                 account=account,
                 per_minute=limit.per_minute,
                 cut_at=cut,
@@ -108,40 +112,42 @@ class CoordinationTransactions:
 
     def unsaved(self, account: str) -> list[Record]:
         since = self._session.now() - POLLED_FOR
-        return self._rows.find(sql.UNSAVED_JOBS, account=account, since=since)
+        return self._rows.find(sql.lists.UNSAVED_JOBS, account=account, since=since)
 
     def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
         with self._session.transaction(patient=False):
             self._rows.write(
-                sql.MARK_SAVED,
+                sql.records.MARK_SAVED,
                 submission_id=submission_id,
                 saved_path=path,
                 sha256=sha256,
                 size=size,
             )
-            known = self._rows.first(sql.JOB, submission_id=submission_id)
+            known = self._rows.first(sql.records.JOB, submission_id=submission_id)
             return known is None or not known.is_forgotten
 
     def uninspected(self, account: str) -> list[Record]:
         since = self._session.now() - POLLED_FOR
-        return self._rows.find(sql.UNINSPECTED_JOBS, account=account, since=since)
+        return self._rows.find(sql.lists.UNINSPECTED_JOBS, account=account, since=since)
 
     def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
         with self._session.transaction(patient=False):
             self._rows.write(
-                sql.MARK_INSPECTED, submission_id=submission_id, inspection=tuple(inspection)
+                sql.records.MARK_INSPECTED,
+                submission_id=submission_id,
+                inspection=tuple(inspection),
             )
 
     def not_saved(self, submission_id: str, why: str) -> None:
         with self._session.transaction(patient=False):
-            self._rows.write(sql.MARK_NOT_SAVED, submission_id=submission_id, why=why)
+            self._rows.write(sql.records.MARK_NOT_SAVED, submission_id=submission_id, why=why)
 
     def not_saved_yet(self, submission_id: str, why: str) -> None:
         with self._session.transaction(patient=False):
-            self._rows.write(sql.MARK_NOT_SAVED_YET, submission_id=submission_id, why=why)
+            self._rows.write(sql.records.MARK_NOT_SAVED_YET, submission_id=submission_id, why=why)
 
     def durations(self, account: str) -> list[float]:
-        found = self._rows.values(sql.DURATIONS, account=account, limit=DURATIONS_SAMPLE)
+        found = self._rows.values(sql.lists.DURATIONS, account=account, limit=DURATIONS_SAMPLE)
         return [took for (took,) in found]
 
     def revision(self) -> int:
@@ -150,8 +156,8 @@ class CoordinationTransactions:
     # The methods below run inside the transaction of a method above.
 
     def _key(self, name: str) -> Any:
-        self._rows.write(sql.INSERT_KEY, account=name)
-        return self._rows.values(sql.KEY, account=name)[0]
+        self._rows.write(sql.coordination.INSERT_KEY, account=name)
+        return self._rows.values(sql.coordination.KEY, account=name)[0]
 
     def _is_free(self, holder: str | None, until: datetime | None, now: datetime) -> bool:
         """Whether no other process has a role: its lease is over, or the process is dead."""

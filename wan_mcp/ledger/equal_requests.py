@@ -46,7 +46,7 @@ class EqualRequests:
         # Their keys differ, so they are compared one by one: what is live, and what ended just now.
         now = self._now()
         recent = self._rows.values(
-            sql.LIVE_OR_JUST_ENDED,
+            sql.records.LIVE_OR_JUST_ENDED,
             account=account,
             limit=MOST_JUST_ENDED,
             since=now - rules.REPEAT_WINDOW,
@@ -63,7 +63,7 @@ class EqualRequests:
                 ours.append(spelling_key(account, fingerprint.arguments))
             # Only what asks for the same is read as a record: a busy account has many others.
             for id in [id for theirs, id in spelt if theirs in ours]:
-                record = self._rows.first(sql.JOB, submission_id=id)
+                record = self._rows.first(sql.records.JOB, submission_id=id)
                 if record and rules.is_another_spelling(record, fingerprint, seed, now):
                     differs = fingerprint.has_query or record.exact_key != record.dedupe_key
                     return Claim(record, created=False, query_differs=differs)
@@ -71,7 +71,7 @@ class EqualRequests:
 
     def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
         return self._rows.first(
-            sql.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
+            sql.records.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
         )
 
     def _just_ended(
@@ -79,7 +79,7 @@ class EqualRequests:
     ) -> Record | None:
         now = self._now()
         return self._rows.first(
-            sql.ENDED_EQUAL,
+            sql.records.ENDED_EQUAL,
             account=account,
             exact_key=fingerprint.exact_key,
             seed=seed,

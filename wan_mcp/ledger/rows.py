@@ -12,7 +12,9 @@ from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Charge, Totals
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
-from wan_mcp.ledger.statements import JOB, PLACE, Statement, insert_job, recent, update_job
+from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.statements.lists import PLACE, recent
+from wan_mcp.ledger.statements.records import JOB, insert_job, update_job
 from wan_mcp.models import Cursor, Difference, Job
 
 Values = Mapping[str, object]
@@ -180,7 +182,7 @@ class Rows:
         """What the newest jobs were charged, newest first. Few are read before more are needed."""
         known = 0
         for limit in (FIRST_CHARGES, SEARCHED_JOBS):
-            rows = self.values(sql.CHARGES, account=account, limit=limit)
+            rows = self.values(sql.spending.CHARGES, account=account, limit=limit)
             for arguments, credits in rows[known:]:
                 if credits is not None and credits > 0:
                     yield Charge(json.loads(arguments), credits)
@@ -230,34 +232,36 @@ class Spending:
 
     def highest_price(self) -> float:
         account = self._known["account"]
-        return float(self._rows.values(sql.HIGHEST_PRICE, account=account)[0][0] or 0)
+        return float(self._rows.values(sql.spending.HIGHEST_PRICE, account=account)[0][0] or 0)
 
     def paid(self) -> tuple[float, int]:
-        [(known, unpriced)] = self._rows.values(sql.PAID, **self._known)
+        [(known, unpriced)] = self._rows.values(sql.spending.PAID, **self._known)
         return float(known), int(unpriced)
 
     def payments(self, unpriced: float) -> list[tuple[float, float]]:
-        found = self._rows.values(sql.PAYMENTS, **self._known, unpriced=unpriced)
+        found = self._rows.values(sql.spending.PAYMENTS, **self._known, unpriced=unpriced)
         return [(age, credits) for age, credits in found]
 
     def in_flight(self) -> list[InFlightJob]:
-        return list(map(InFlightJob._make, self._rows.values(sql.IN_FLIGHT, **self._known)))
+        return list(
+            map(InFlightJob._make, self._rows.values(sql.spending.IN_FLIGHT, **self._known))
+        )
 
     def totals(self) -> Totals:
         """What was bought and spent, in 24 hours and in all."""
-        [totals] = self._rows.values(sql.TOTALS, **self._known)
+        [totals] = self._rows.values(sql.spending.TOTALS, **self._known)
         return Totals(*totals)
 
     def balance(self) -> Balance | None:
         """The balance that PixelDojo reported last; None if it is not among the newest answers."""
         known = {"account": self._known["account"], "limit": SEARCHED_JOBS}
-        for credits, reported_at in self._rows.values(sql.LAST_BALANCE, **known):
+        for credits, reported_at in self._rows.values(sql.spending.LAST_BALANCE, **known):
             if at := date(reported_at):
                 return Balance(float(credits), at)
         return None
 
     def submit_ages(self, within: float) -> list[float]:
-        found = self._rows.values(sql.SUBMIT_AGES, **self._known | {"within": within})
+        found = self._rows.values(sql.spending.SUBMIT_AGES, **self._known | {"within": within})
         return [age for (age,) in found]
 
 

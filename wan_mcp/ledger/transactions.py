@@ -116,7 +116,9 @@ class Transactions:
         with self._session.transaction(record.account):
             known = self._known(record, State.NOT_SENT)
             name = rules.joined_name(known.submission_id)
-            if known.state is not State.INTENT or self._rows.values(sql.KEY, account=name):
+            if known.state is not State.INTENT or self._rows.values(
+                sql.coordination.KEY, account=name
+            ):
                 raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
             now = self._session.now()
             return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))
@@ -151,7 +153,7 @@ class Transactions:
                 with suppress(Fenced):  # it has changed meanwhile, so it is read
                     accepted = self._accepted(sending, job, sending.state)
                     return self._absorb(self._rows.save(sending, accepted))
-            known = self._rows.first(sql.JOB, submission_id=record.submission_id)
+            known = self._rows.first(sql.records.JOB, submission_id=record.submission_id)
             if known is None:
                 return self._absorb(self._rows.insert(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
@@ -168,7 +170,7 @@ class Transactions:
         with self._session.transaction(record.account):
             known = self._known(record, State.ACCEPTED)
             taken = self._rows.values(
-                sql.JOB_ID_OF_ANOTHER,
+                sql.records.JOB_ID_OF_ANOTHER,
                 account=record.account,
                 job_id=job.job_id,
                 submission_id=record.submission_id,
@@ -222,7 +224,7 @@ class Transactions:
         by_job_id = self._by_job_id(account, id)
         if by_job_id:
             return by_job_id[0]
-        return self._rows.first(sql.JOB_OF_ACCOUNT, account=account, submission_id=id)
+        return self._rows.first(sql.records.JOB_OF_ACCOUNT, account=account, submission_id=id)
 
     def recent(self, account: str, states: frozenset[State] | None, limit: int) -> list[Record]:
         return self._rows.newest(account, states, limit)
@@ -257,12 +259,12 @@ class Transactions:
         )
 
     def unknowns(self, account: str) -> list[Record]:
-        return self._rows.find(sql.UNKNOWN_JOBS, account=account)
+        return self._rows.find(sql.lists.UNKNOWN_JOBS, account=account)
 
     # The methods below run inside the transaction of a method above.
 
     def _account_key(self) -> bytes:
-        return bytes(self._rows.values(sql.SECRET)[0][0])
+        return bytes(self._rows.values(sql.coordination.SECRET)[0][0])
 
     def _insert(
         self,
@@ -298,7 +300,9 @@ class Transactions:
     def _join(self, record: Record) -> None:
         """Note that another caller waits for a request, while it could still be withdrawn."""
         if record.state is State.INTENT:
-            self._rows.write(sql.INSERT_KEY, account=rules.joined_name(record.submission_id))
+            self._rows.write(
+                sql.coordination.INSERT_KEY, account=rules.joined_name(record.submission_id)
+            )
 
     def _known(self, record: Record, state: State) -> Record:
         """The record as it is stored now. Raises Fenced if it may not enter that state."""
@@ -328,7 +332,7 @@ class Transactions:
         if record.dedupe_key is None or stored in LIVE:
             return accepted
         equal = self._rows.find(
-            sql.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
+            sql.records.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
         )
         alone = all(
             other.submission_id == record.submission_id or other.dedupe_key != record.dedupe_key
@@ -337,7 +341,7 @@ class Transactions:
         return accepted if alone else rules.beside_its_equal(accepted)
 
     def _by_job_id(self, account: str, job_id: str) -> list[Record]:
-        return self._rows.find(sql.JOBS_BY_JOB_ID, account=account, job_id=job_id)
+        return self._rows.find(sql.records.JOBS_BY_JOB_ID, account=account, job_id=job_id)
 
     def _foreign(self, account: str, job: Job) -> Record:
         """The record of a job that was submitted without this ledger."""
@@ -363,11 +367,11 @@ class Transactions:
     def _absorb(self, record: Record) -> Record:
         """Merge the record that a reading of the job created before its request was answered."""
         for other in self._rows.find(
-            sql.FROM_ELSEWHERE, account=record.account, job_id=record.job_id
+            sql.records.FROM_ELSEWHERE, account=record.account, job_id=record.job_id
         ):
             merged = rules.absorbed(record, other, self._session.now())
             record = self._rows.save(record, merged)
-            self._rows.write(sql.DELETE_JOB, submission_id=other.submission_id)
+            self._rows.write(sql.records.DELETE_JOB, submission_id=other.submission_id)
         return record
 
     def _recover(self, account: str) -> list[Record]:
@@ -384,7 +388,7 @@ class Transactions:
 
     def _abandoned(self) -> list[Record]:
         """The unsettled records of dead processes."""
-        records = self._rows.find(sql.UNSETTLED_JOBS)
+        records = self._rows.find(sql.lists.UNSETTLED_JOBS)
         dead = {name for name in {record.owner for record in records} if self._is_dead(name)}
         return [record for record in records if record.owner in dead]
 

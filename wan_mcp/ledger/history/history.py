@@ -53,11 +53,11 @@ class History:
 
     def newest(self, choice: Choice, limit: int = EVERYTHING) -> list[Record]:
         """The newest of the chosen requests, newest first."""
-        return self._rows.find(sql.HISTORY, **_values(choice), limit=limit)
+        return self._rows.find(sql.lists.HISTORY, **_values(choice), limit=limit)
 
     def sizes(self, choice: Choice) -> dict[str, int]:
         """How many of the chosen requests each account has."""
-        return {name: int(count) for name, count in self._values(sql.HISTORY_SIZES, choice)}
+        return {name: int(count) for name, count in self._values(sql.lists.HISTORY_SIZES, choice)}
 
     def prices(self, choice: Choice) -> list[Price]:
         """What the chosen jobs cost, oldest first.
@@ -67,17 +67,19 @@ class History:
         """
         return [
             Price(at, charged, expected)
-            for made_at, charged, expected in self._values(sql.HISTORY_PRICES, choice)
+            for made_at, charged, expected in self._values(sql.lists.HISTORY_PRICES, choice)
             if (at := date(made_at)) is not None
         ]
 
     def ids(self) -> list[str]:
         """Every id by which a request can be named."""
-        return [id for both in self._rows.values(sql.EVERY_ID) for id in both if id is not None]
+        return [
+            id for both in self._rows.values(sql.lists.EVERY_ID) for id in both if id is not None
+        ]
 
     def named(self, id: str) -> list[Record]:
         """The requests whose submission id or job id is this one, or else begins so."""
-        found = self._rows.find(sql.JOBS_BY_PREFIX, prefix=id) if id else []
+        found = self._rows.find(sql.lists.JOBS_BY_PREFIX, prefix=id) if id else []
         return [each for each in found if id in (each.submission_id, each.job_id)] or found
 
     def forget(self, record: Record, removed: str | None) -> Record:
@@ -110,7 +112,7 @@ class History:
         """
         return self._session.erase(record)
 
-    def _values(self, statement: sql.Statement, choice: Choice) -> Sequence[Sequence[Any]]:
+    def _values(self, statement: sql.dialects.Statement, choice: Choice) -> Sequence[Sequence[Any]]:
         return self._rows.values(statement, **_values(choice))
 
 

@@ -18,7 +18,7 @@ from wan_mcp.ledger.sqlite.connection import connect, transaction
 
 def ledger_id(connection: sqlite3.Connection) -> str:
     """What identifies a ledger; its copies have the same."""
-    (key,) = connection.execute(sql.SECRET.sqlite).fetchone()
+    (key,) = connection.execute(sql.coordination.SECRET.sqlite).fetchone()
     return hashlib.sha256(b"ledger " + bytes(key)).hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ from wan_mcp.ledger.sqlite.folder import UnsuitableFolder, private_file
 from wan_mcp.ledger.sqlite.guard import Guard
 from wan_mcp.ledger.sqlite.identity import inode_of
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
-from wan_mcp.ledger.statements import Statement
+from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.models import Job
 

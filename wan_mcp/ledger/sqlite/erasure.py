@@ -104,7 +104,7 @@ def _overwrite_log(connection: sqlite3.Connection, file: Path) -> bool:
                 _fill(connection, CHUNK_PAGES, "randomblob")  # what is equal would not be written
             if not reader.in_transaction:  # while it reads, nobody begins the log anew
                 reader.execute("BEGIN")
-                reader.execute(sql.SECRET.sqlite).fetchone()
+                reader.execute(sql.coordination.SECRET.sqlite).fetchone()
             sleep(TURN_SECONDS)
     with transaction(connection):
         connection.execute("DELETE FROM erasure")

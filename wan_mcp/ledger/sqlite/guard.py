@@ -196,7 +196,9 @@ class Guard:
 
 def _has(connection: sqlite3.Connection, sent: Sent) -> bool:
     try:
-        found = connection.execute(sql.HAS_REQUEST.sqlite, {"submission_id": sent.submission_id})
+        found = connection.execute(
+            sql.records.HAS_REQUEST.sqlite, {"submission_id": sent.submission_id}
+        )
         return found.fetchone() is not None and ledger_id(connection) == sent.ledger
     except sqlite3.OperationalError as exc:
         if exc.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # it has no such table

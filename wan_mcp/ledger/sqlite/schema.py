@@ -3,7 +3,7 @@
 A step only adds. A server of an older version may still use the file and wait for the answer to a
 paid request, and it must be able to record that answer.
 
-Some columns have other names than the fields of a record: see `statements.COLUMNS`.
+Some columns have other names than the fields of a record: see `statements.columns`.
 """
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -39,7 +39,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         # The last protection against paying twice: even a defective claim cannot insert a second
-        # live record. The states are in the order of `statements.states`: a query uses the index
+        # live record. The states are in the order of `columns.states`: a query uses the index
         # only if it names them in the same order.
         """
         CREATE UNIQUE INDEX live ON jobs (account, digest)
@@ -101,7 +101,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX ended_by_age ON jobs (account, state, created_at)
         WHERE state NOT IN ('accepted', 'intent', 'sending', 'unknown')
         """,
-        # The expression is that of `statements.PRICE`.
+        # The expression is that of `spending.PRICE`.
         """
         CREATE INDEX by_price ON jobs (account, (CASE WHEN COALESCE(credit_cost, estimate) < 0
         THEN 0 ELSE COALESCE(credit_cost, estimate) END)) WHERE digest IS NOT NULL

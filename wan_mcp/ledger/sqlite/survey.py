@@ -68,7 +68,7 @@ def survey(
         with ExitStack() as opening:
             session = engine.open(opening)
             with session.transaction(patient=False):  # whether it can be locked
-                counts = Counter({State(s): n for s, n in session.query(sql.JOB_COUNTS, {})})
+                counts = Counter({State(s): n for s, n in session.query(sql.lists.JOB_COUNTS, {})})
             return Survey(
                 jobs=counts.total(),
                 live=sum(counts[state] for state in LIVE),

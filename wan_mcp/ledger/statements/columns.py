@@ -1,0 +1,45 @@
+"""The columns of a record, and the conditions that statements about records share."""
+
+from functools import cache
+
+from wan_mcp.ledger.record import Record, State
+
+
+@cache
+def states(chosen: frozenset[State]) -> str:
+    """States as an SQL list, always in the same order: an index lists them in this order."""
+    return "(" + ", ".join(f"'{state}'" for state in sorted(chosen)) + ")"
+
+
+HAS_ENDED = "state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')"
+"""That a record is not live, word for word as the index `ended_by_age` says it. No list has more
+than two states: for a longer one, SQLite builds a table in memory."""
+MAY_HAVE_COST = "(state IN ('completed', 'failed') OR state = 'lost')"
+"""That a job has ended, word for word as the index `spent` says it."""
+
+COLUMNS = {
+    "submission_id": "handle",
+    "dedupe_key": "digest",
+    "exact_key": "exact",
+    "seed_generated": "seed_planted",
+    "last_polled_at": "looked_at",
+    "last_reply_at": "heard_at",
+    "last_error": "trouble",
+    "last_error_code": "trouble_code",
+}
+"""The columns that have another name than the field of a record. A column keeps its first name for
+ever, so that servers of different versions can use one ledger."""
+
+
+def column(field: str) -> str:
+    """The column of a field of a record."""
+    return COLUMNS.get(field, field)
+
+
+_FIELDS = tuple(Record.model_fields)
+JOB_COLUMNS = ", ".join(column(field) for field in _FIELDS)
+
+JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE"
+
+LIVE_INDEX = "INDEXED BY live"
+"""SQLite would read the whole history of the account, or of its day, instead."""

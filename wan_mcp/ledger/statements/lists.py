@@ -1,0 +1,107 @@
+"""Statements that read many records: the lists, the work that is open, and the history."""
+
+from functools import cache
+
+from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, UNSETTLED, State
+from wan_mcp.ledger.statements.columns import HAS_ENDED, JOB_COLUMNS, JOBS, LIVE_INDEX, states
+from wan_mcp.ledger.statements.dialects import Statement, both, where
+
+_NEWEST_FIRST = "ORDER BY created_at DESC, number DESC"
+PLACE = both(
+    "SELECT created_at, number FROM jobs WHERE account = :account AND handle = :submission_id"
+)
+_BEHIND = " AND (created_at, number) < (CAST(:created_at AS DOUBLE PRECISION), :number)"
+"""Records that a list which begins with the newest shows after the one at that place."""
+
+
+@cache
+def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statement:
+    """All live records, and the newest of those in these other states; newest first.
+
+    Args:
+        after_ended: whether the record after which a page begins had ended, so that only ended ones
+            follow; None for the first page.
+    """
+    # Each state by itself: a search for all would pass by every record that is newer than a rare
+    # one.
+    newest = " UNION ALL ".join(
+        f"SELECT number, created_at FROM (SELECT number, created_at FROM jobs "
+        f"WHERE account = :account AND state = '{state}' AND {HAS_ENDED}"
+        f"{_BEHIND if after_ended else ''} {_NEWEST_FIRST} LIMIT :limit) AS {state}"
+        for state in sorted(ended)
+    )
+    chosen = f"WHERE account = :account AND state IN {states(LIVE)}"
+    live = f"{chosen}{_BEHIND if after_ended is False else ''} UNION ALL "
+
+    def text(index: str) -> str:
+        first = "" if after_ended else f"SELECT number FROM jobs {index} {live}"
+        return (
+            f"{JOBS} number IN ({first}"
+            f"SELECT number FROM ({newest} {_NEWEST_FIRST} LIMIT :limit) AS newest) {_NEWEST_FIRST}"
+        )
+
+    return Statement(text(LIVE_INDEX), text(""))
+
+
+JOB_COUNTS = both("SELECT state, COUNT(*) FROM jobs GROUP BY state")
+UNKNOWN_JOBS = both(f"{JOBS} account = :account AND state = 'unknown' ORDER BY number")
+_UNSETTLED = (
+    f"WHERE state IN {states(LIVE)} AND state IN {states(UNSETTLED)} ORDER BY owner, number"
+)
+UNSETTLED_JOBS = Statement(
+    f"SELECT {JOB_COLUMNS} FROM jobs {LIVE_INDEX} {_UNSETTLED}",
+    f"SELECT {JOB_COLUMNS} FROM jobs {_UNSETTLED}",
+)
+
+
+def _live_jobs(live_index: str, polled_index: str) -> str:
+    # The last condition is that of the index `polled`, word for word.
+    mine = "WHERE account = :account"
+    return (
+        f"{JOBS} number IN (SELECT number FROM jobs {live_index} {mine} "
+        f"AND state IN {states(LIVE)} AND state = 'accepted' AND job_id IS NOT NULL "
+        f"UNION ALL SELECT number FROM jobs {polled_index} {mine} "
+        "AND state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL) "
+        "AND (watched_until > :now AND watched_until <= :soon "
+        "OR state = 'accepted' AND created_at > :since) ORDER BY number"
+    )
+
+
+LIVE_JOBS = Statement(_live_jobs(LIVE_INDEX, "INDEXED BY polled"), _live_jobs("", ""))
+UNSAVED_JOBS = both(
+    # Not the jobs that were submitted elsewhere: nobody asked this ledger to save their videos.
+    f"{JOBS} account = :account AND state = 'completed' AND video_url IS NOT NULL "
+    "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
+    "AND (video_folder IS NULL OR video_folder <> '') "
+    "AND ended_at > :since ORDER BY number"
+)
+UNINSPECTED_JOBS = both(
+    f"{JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
+    "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
+)
+DURATIONS = both(
+    "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
+    f"AND state = 'completed' AND {HAS_ENDED} AND digest IS NOT NULL "
+    "AND ended_at > accepted_at ORDER BY created_at DESC LIMIT :limit"
+)
+
+# The history of all accounts, for the owner of the ledger. These read every record.
+
+_CHOSEN = Statement(
+    "state IN (SELECT value FROM json_each(:states)) AND created_at >= :since",
+    "state IN (SELECT json_array_elements_text(CAST(:states AS json))) AND created_at >= :since",
+)
+
+
+HISTORY = where(JOBS, _CHOSEN, f" {_NEWEST_FIRST} LIMIT :limit")
+HISTORY_SIZES = where("SELECT account, COUNT(*) FROM jobs WHERE", _CHOSEN, " GROUP BY account")
+HISTORY_PRICES = where(
+    "SELECT created_at, credit_cost, estimate FROM jobs WHERE",
+    _CHOSEN,
+    f" AND digest IS NOT NULL AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at",
+)
+EVERY_ID = both("SELECT handle, job_id FROM jobs")
+JOBS_BY_PREFIX = both(
+    f"{JOBS} SUBSTR(handle, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) "
+    f"OR SUBSTR(job_id, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) {_NEWEST_FIRST}"
+)

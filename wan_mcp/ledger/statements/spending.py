@@ -1,0 +1,94 @@
+"""Statements about what was spent, and what it may cost next."""
+
+from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE
+from wan_mcp.ledger.statements.columns import HAS_ENDED, LIVE_INDEX, MAY_HAVE_COST, states
+from wan_mcp.ledger.statements.dialects import Statement, both
+
+CHARGES = both(
+    # The newest are chosen before their cost is looked at: PixelDojo may never name one, and then
+    # all would be searched.
+    "SELECT arguments, credit_cost FROM (SELECT arguments, credit_cost, created_at, number "
+    "FROM jobs WHERE account = :account AND digest IS NOT NULL "
+    "ORDER BY created_at DESC, number DESC LIMIT :limit) AS newest "
+    "WHERE credit_cost > 0 ORDER BY created_at DESC, number DESC"
+)
+
+# Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
+# the future counts too, if its date is at most so many seconds ahead.
+
+PRICE = (
+    "CASE WHEN COALESCE(credit_cost, estimate) < 0 THEN 0 ELSE COALESCE(credit_cost, estimate) END"
+)
+"""Credits that a record counts as; NULL if no price is known. A negative price counts as 0."""
+_MINE = "WHERE account = :account AND digest IS NOT NULL"
+_DAY = (
+    "created_at > CAST(:now AS DOUBLE PRECISION) - :within "
+    "AND created_at < CAST(:now AS DOUBLE PRECISION) + :within"
+)
+_WITHIN = f"{_MINE} AND {_DAY}"
+_SPENT_INDEX = "INDEXED BY spent"
+"""SQLite would read the rows of the jobs instead, or the jobs of all days."""
+
+
+def _totals(live_index: str, spent_index: str) -> str:
+    # Two searches: the ended ones have an index of their own, which has all that is read of them.
+    costs = "SELECT created_at, credit_cost FROM jobs"
+    return (
+        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {_DAY} THEN credit_cost END), 0.0), "
+        "COALESCE(SUM(credit_cost), 0.0), COUNT(*) - COUNT(credit_cost) "
+        f"FROM ({costs} {spent_index} {_MINE} AND {MAY_HAVE_COST} UNION ALL "
+        f"{costs} {live_index} {_MINE} AND state IN {states(LIVE)}) AS paid"
+    )
+
+
+TOTALS = Statement(_totals(LIVE_INDEX, _SPENT_INDEX), _totals("", ""))
+
+
+def _highest_price(live_index: str) -> str:
+    # The ended ones have an index by their price.
+    return (
+        f"SELECT MAX(price) FROM (SELECT MAX({PRICE}) AS price FROM jobs {_MINE} AND {HAS_ENDED} "
+        f"UNION ALL SELECT MAX({PRICE}) FROM jobs {live_index} {_MINE} "
+        f"AND state IN {states(LIVE)}) AS highest"
+    )
+
+
+HIGHEST_PRICE = Statement(_highest_price(LIVE_INDEX), _highest_price(""))
+
+
+def _paid(live_index: str, spent_index: str) -> str:
+    # Every state that is not free of charge, each by itself: the index has the days of each.
+    prices = "SELECT credit_cost, estimate FROM jobs"
+    ended = " UNION ALL ".join(
+        f"{prices} {spent_index} {_MINE} AND {_DAY} AND state = '{state}' AND {MAY_HAVE_COST}"
+        for state in sorted(ENDED)
+    )
+    return (
+        f"SELECT COALESCE(SUM({PRICE}), 0.0), COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) "
+        f"FROM ({ended} UNION ALL "
+        f"{prices} {live_index} {_MINE} AND {_DAY} AND state IN {states(LIVE)}) AS paid"
+    )
+
+
+PAID = Statement(_paid(LIVE_INDEX, _SPENT_INDEX), _paid("", ""))
+PAYMENTS = both(
+    f"SELECT :now - created_at, COALESCE({PRICE}, :unpriced) FROM jobs {_WITHIN} "
+    f"AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at"
+)
+_IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
+_LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
+IN_FLIGHT = Statement(
+    f"{_LIVE_AGES} {LIVE_INDEX} {_IN_FLIGHT}",
+    f"{_LIVE_AGES} {_IN_FLIGHT}",
+)
+LAST_BALANCE = both(
+    # The newest are chosen before their balance is looked at: PixelDojo may never name one.
+    "SELECT credits_remaining, COALESCE(accepted_at, created_at) AS reported_at FROM ("
+    "SELECT credits_remaining, accepted_at, created_at FROM jobs "
+    "WHERE account = :account AND digest IS NOT NULL "
+    "ORDER BY created_at DESC, number DESC LIMIT :limit) AS newest "
+    "WHERE credits_remaining IS NOT NULL ORDER BY reported_at DESC LIMIT 1"
+)
+SUBMIT_AGES = both(
+    f"SELECT :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' ORDER BY created_at"
+)
