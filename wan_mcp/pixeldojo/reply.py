@@ -17,7 +17,7 @@ _MIN_UNIX_TIME = 1_000_000_000
 """A reset at least this large is a Unix time, a smaller one is a number of seconds; both are in use
 (observed elsewhere)."""
 
-_ESCAPES = re.compile(
+_ESCAPES = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
     # Titles. An unfinished one ends where the next sequence begins: were it no match, each of many
     # openings would search the rest of the text.
@@ -25,7 +25,7 @@ _ESCAPES = re.compile(
     r"|\x1b."
 )
 # Blank letters and variation selectors: all are invisible, and the last ones can encode a text.
-_BLANK = re.compile(
+_BLANK = (
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
@@ -112,7 +112,7 @@ def clean(text: object, limit: int = MAX_TEXT_CHARACTERS) -> str:
     """
     if not isinstance(text, str):
         return ""
-    plain = _BLANK.sub("", _ESCAPES.sub("", text[: limit * 8])).replace('"', "'")
+    plain = re.sub(_BLANK, "", re.sub(_ESCAPES, "", text[: limit * 8])).replace('"', "'")
     spaced = "".join(" " if c in "\t\r\n" else c for c in plain)
     shown = "".join(
         c for c in spaced if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}

@@ -32,7 +32,7 @@ _PARAMETERS = {
 """The documented parameters: PixelDojo's spelling, and ours."""
 _DONE = {"completed", "succeeded", "success"}
 _FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
-_JOB_ID_IN_DAMAGED_JSON = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
+_JOB_ID_IN_DAMAGED_JSON = rf'"jobId"\s*:\s*"({JOB_ID})"'
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
         return _job(reply.document(), loopback=loopback)
     except CouldNotFindOut as broken:
         text = reply.body.decode("utf-8", "replace")
-        if found := _JOB_ID_IN_DAMAGED_JSON.search(text):
+        if found := re.search(_JOB_ID_IN_DAMAGED_JSON, text):
             note = "PixelDojo's answer was damaged; only the job's id could be read from it."
             return Job(job_id=found[1], status=JobStatus.RUNNING, note=note)
         if reply.is_page:
