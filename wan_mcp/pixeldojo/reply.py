@@ -5,9 +5,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from wan_mcp.errors import CouldNotFindOut
 
@@ -31,8 +30,7 @@ _BLANK = (
 )
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """The `X-RateLimit-*` headers of an answer; None for each that is missing or not usable.
 
     Attributes:
@@ -46,8 +44,7 @@ class Allowance:
     reset: float | None = None
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One answer as it arrived.
 
     Attributes:
@@ -77,7 +74,7 @@ class Reply:
         """The same answer with a secret replaced, in case it repeats our key."""
         if not secret:
             return self
-        return replace(self, body=self.body.replace(secret.encode(), b"[key]"))
+        return self._replace(body=self.body.replace(secret.encode(), b"[key]"))
 
     def document(self) -> Mapping[str, Any]:
         """The JSON object in the body.

@@ -6,9 +6,8 @@ error of one sentence.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from wan_mcp.errors import CouldNotFindOut, OutcomeUnknown
 from wan_mcp.models import JOB_ID, Job, JobStatus, PublishedPrice, Replacement
@@ -35,8 +34,7 @@ _FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
 _JOB_ID_IN_DAMAGED_JSON = rf'"jobId"\s*:\s*"({JOB_ID})"'
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """PixelDojo's model page.
 
     Attributes:
@@ -51,8 +49,7 @@ class Model:
         return self.price.of_every_job
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A job in the job list, with what the list shows of its request (assumed: under `input`).
 
     Attributes:
