@@ -215,8 +215,8 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
 def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str, Any]:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
-    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
-    in every conversation.
+    The words of `charged`, `code` and `status` are listed and explained once, in the paid tool:
+    what is listed is in every conversation.
     """
     schema = portable_schema(answers)
     fields = schema["properties"]
@@ -226,6 +226,7 @@ def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str
     if hints.read_only_hint:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
+            fields[name].pop("description", None)
     return schema
 
 
