@@ -185,7 +185,11 @@ async def test_a_wait_for_several_is_one_task_that_a_new_server_finds(
 ) -> None:
     """Its id is made of theirs, and its result is the tool's own (ours)."""
     tasks_client = TasksClient()
-    declared = {"terms": TERMS, "settings": ROOM, "extensions": (tasks_client,)}
+    declared: dict[str, Any] = {
+        "terms": TERMS,
+        "settings": ROOM,
+        "extensions": (tasks_client,),
+    }
     async with connected(time, tmp_path, **declared) as host:
         for seed in (1, 2):
             await created_by(host, seed=seed)
