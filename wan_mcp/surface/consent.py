@@ -172,7 +172,6 @@ class Orders:
         return order
 
     async def _outcome(self, context: Context[Any, Any], order: _Order) -> _Outcome:
-        self._open = [each for each in self._open if each is not order]
         covered = tuple(dict.fromkeys(order.purchases))  # equal calls are one job
         try:
             if len(covered) == 1:
