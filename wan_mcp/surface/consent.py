@@ -22,7 +22,7 @@ from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import Elicit, Resolve, build_resolver_plans, resolve_arguments
 from mcp.types import InputRequiredResult
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from wan_mcp.errors import Code, Refused
 from wan_mcp.models import Replacement
@@ -55,6 +55,8 @@ class Consent(BaseModel):
 
 class ConsentToAll(BaseModel):
     """The same form for several jobs."""
+
+    model_config = ConfigDict(defer_build=True)
 
     spend: bool = Field(description="Start all these jobs and spend the credits?", strict=True)
 

@@ -46,7 +46,7 @@ class JobOutcome(BaseModel):
         code: why the job could not be looked up.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     job_id: str
     status: JobStatus | None = None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Readings = dict[str, "Reading"]
 CANCELLED_NOTE = "Only the waiting is over. The jobs go on, and their credits are spent."
-_ID = re.compile(rf"{JOB_ID}(?:,{JOB_ID})*")
+_ID = rf"{JOB_ID}(?:,{JOB_ID})*"
 
 
 def task_id(ids: Sequence[str]) -> str:
@@ -43,7 +43,7 @@ def task_id(ids: Sequence[str]) -> str:
 
 def ids_of(id: str) -> tuple[str, ...]:
     """The jobs of a task; none if it is the id of no task."""
-    return tuple(id.split(",")) if _ID.fullmatch(id) else ()
+    return tuple(id.split(",")) if re.fullmatch(_ID, id) else ()
 
 
 async def readings_for_task(jobs: Jobs, ids: Sequence[str]) -> Readings:
