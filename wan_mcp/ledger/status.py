@@ -123,6 +123,13 @@ class JobView:
         return self.record is not None and self.record.is_forgotten
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether its outcome is unknown, and is not looked up any more unless somebody asks."""
+        if self.record is None or self.status is not JobStatus.UNKNOWN:
+            return False
+        return self.record.next_check_at is None
+
+    @property
     def lacks_video_url(self) -> bool:
         """Whether the job is completed and PixelDojo has not sent a link to its video."""
         return self.status is JobStatus.COMPLETED and not self.settled

@@ -18,6 +18,8 @@ from wan_mcp.web import addresses
 if TYPE_CHECKING:
     from wan_mcp.inputs.local.references import FileReference, JobReference
 
+MAX_IDS = 50
+"""How many jobs one call may wait for (ours); as many as list_jobs shows in one answer."""
 RANDOM_SEED = -1
 """Means "no seed given": some frameworks make every argument required (ours)."""
 
@@ -147,6 +149,28 @@ def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
     return value.strip(" ")
 
 
+def _job_ids(value: Any, info: core_schema.ValidationInfo) -> tuple[str, ...]:
+    """One id or several, each once, in the order given. A list is taken too: models send one."""
+    given = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in given):
+        raise ValueError("must be a job_id as replace_character returned it, or several")
+    parts = [part for each in given for part in re.split("[ ,]+", each) if part]
+    ids = tuple(dict.fromkeys(parts))
+    if len(ids) > MAX_IDS:
+        raise ValueError(f"names {len(ids)} jobs, and one call waits for at most {MAX_IDS}")
+    if not ids:
+        raise ValueError("names no job")
+    if len(ids) == 1:
+        return (_job_id(ids[0], info),)
+    for number, part in enumerate(parts, 1):
+        if not re.fullmatch(JOB_ID, part):
+            raise ValueError(
+                f"number {number} must be a job_id as replace_character returned it (separate them "
+                "by commas)"
+            )
+    return ids
+
+
 def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
     if isinstance(value, str) and value.strip(" ").lower() in set(JobStatus):
         return JobStatus(value.strip(" ").lower())
@@ -167,5 +191,6 @@ STATUS = ArgumentType(_status, {"type": "string", "enum": list(JobStatus)})
 CLIP = ArgumentType(_clip, {"type": "string"})
 PICTURE = ArgumentType(_picture, {"type": "string"})
 ID = ArgumentType(_job_id, {"type": "string"})
+IDS = ArgumentType(_job_ids, {"type": "string"})
 CURSOR = ArgumentType(_cursor, {"type": "string"})
 SEED = replace(whole_number(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})

@@ -20,6 +20,7 @@ from wan_mcp.surface.argument_types import (
     CURSOR,
     FLAG,
     ID,
+    IDS,
     LINES,
     PICTURE,
     RANDOM_SEED,
@@ -57,7 +58,7 @@ ALIASES = {
     **dict.fromkeys(("fast", "speed", "turbo"), "go_fast"),
     **dict.fromkeys(("audio", "sound", "keepaudio", "keepsound"), "merge_audio"),
     **dict.fromkeys(("randomseed", "noiseseed"), "seed"),
-    **dict.fromkeys(("id", "job"), "job_id"),
+    **dict.fromkeys(("id", "job", "ids", "jobs", "jobids"), "job_id"),
     **dict.fromkeys(("timeout", "wait", "maxwait"), "timeout_seconds"),
     **dict.fromkeys(("count", "max", "number"), "limit"),
     **dict.fromkeys(("nextcursor", "after", "page", "pagetoken", "offset"), "cursor"),
@@ -205,9 +206,14 @@ class GetJobStatus(Arguments):
     job_id: Annotated[str, ID, Field(description="As replace_character gave it.")]
 
 
-class WaitForJob(GetJobStatus):
-    """Which job, and how long."""
+class WaitForJob(Arguments):
+    """Which job or jobs, and how long."""
 
+    job_id: Annotated[
+        tuple[str, ...],
+        IDS,
+        Field(description="As replace_character gave it; up to 50, separated by commas."),
+    ]
     timeout_seconds: Annotated[
         int,
         whole_number(0, 900),
