@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from tests.connected import Host, connected
-from tests.storage.s3 import S3
+from tests.storage.s3 import S3, URL
 from tests.storage.uploading import MB, TERMS, Files, server_process, settings
 from tests.storage.wire import Wire
 from tests.tasks_client import TasksClient, ask, created_by
@@ -58,7 +58,7 @@ class Home:
     async def server(self, endpoint: str, **more: Any) -> AsyncIterator[Host]:
         """A server and its PixelDojo."""
         given = self.s3.environment(AWS_ENDPOINT_URL=endpoint)
-        given |= {"WAN_MCP_STORAGE_URL": "s3://bucket/some/prefix"}
+        given |= {"WAN_MCP_STORAGE_URL": URL, "SNAP_REAL_HOME": str(self.files.folder)}
         ours = {"PREFLIGHT": "off", "ARCHIVE": "off", "POSTER": "off"}
         ours |= {"INPUT_DIRS": str(self.files.folder), "MAX_CREDITS_PER_DAY": "1000"}
         given |= {f"WAN_MCP_{name}": value for name, value in ours.items()}
@@ -101,7 +101,8 @@ async def test_call_answers_during_its_upload_whose_progress_grows_and_charges_o
     """The line holds until the call has answered, and again until a wait has (ours)."""
     wire = Wire(home.s3.endpoint, holds_at=HOLDS_AT)
     async with wire.opened() as endpoint, home.server(endpoint) as host:
-        first = await host.call("replace_character", **home.files.arguments)
+        given = {**home.files.arguments, "video": "~/clip.mp4"}
+        first = await host.call("replace_character", **given)
         seen = []
         for _ in HOLDS_AT:
             await wire.holds()

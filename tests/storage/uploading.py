@@ -144,6 +144,12 @@ class Process:
         self._process.kill()
         await self._process.wait()
 
+    async def close(self) -> None:
+        """End the session, as a host does that is closed; the server ends by itself."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
     async def initialize(self) -> None:
         """Begin the session."""
         await self.ask("initialize", **HELLO)

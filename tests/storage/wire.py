@@ -19,6 +19,7 @@ class Wire:
         holds_at: bytes towards the server after each of which nothing passes until `release`.
 
     Attributes:
+        bytes_per_second: may be changed at any time.
         breaks: how often it broke or fell silent.
         passed: how many bytes have passed towards the server.
     """
@@ -37,7 +38,7 @@ class Wire:
         self._left = breaks_after
         self._for_each = breaks_each_after
         self._falls_silent = falls_silent
-        self._speed = bytes_per_second
+        self.bytes_per_second = bytes_per_second
         self._free_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._holds_at = list(holds_at)
@@ -53,6 +54,10 @@ class Wire:
     def break_each_after(self, count: int | None) -> None:
         """Let every connection from now on break after so many bytes; None for never."""
         self._for_each = count
+
+    def hold_after(self, count: int) -> None:
+        """Hold when so many more bytes have passed."""
+        self._holds_at = [self.passed + count]
 
     def release(self) -> None:
         """Let everything pass up to the next of the points."""
@@ -123,9 +128,9 @@ class Wire:
                 self._released.clear()
                 self._held.set()
                 await self._released.wait()
-            if self._speed:
+            if self.bytes_per_second:
                 now = asyncio.get_running_loop().time()
-                self._free_at = max(self._free_at, now) + len(block) / self._speed
+                self._free_at = max(self._free_at, now) + len(block) / self.bytes_per_second
                 await asyncio.sleep(self._free_at - now)
             requests.write(block)
             await requests.drain()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
@@ -88,7 +89,7 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
             "character_image": character_image,
             "video_duration": video_duration,
         }
-        return prompt_text(given, estimate, loopback=loopback, local=calls.local)
+        return prompt_text(given, estimate, loopback=loopback, local=calls.local, home=calls.home)
 
     return _ClosedPrompt.from_function(
         render,
@@ -101,7 +102,12 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
 
 
 def prompt_text(
-    given: Mapping[str, str], estimate: float | None, *, loopback: bool, local: bool = False
+    given: Mapping[str, str],
+    estimate: float | None,
+    *,
+    loopback: bool,
+    local: bool = False,
+    home: Path | None = None,
 ) -> str:
     """What the model reads: the steps, and what the user has given so far.
 
@@ -110,15 +116,16 @@ def prompt_text(
         estimate: credits that a job is expected to cost; None when that is not known.
         loopback: whether links to this machine are accepted.
         local: whether paths of this computer are.
+        home: what `~` means in one; None: what the system says.
     """
     values = {name: value.strip() for name, value in given.items()}
-    refusals = _refusals(values, {"loopback": loopback, "local": local})
+    refusals = _refusals(values, {"loopback": loopback, "local": local, "home": home})
     lines = [f"- {name}: {_given(value, refusals.get(name))}" for name, value in values.items()]
     inputs = _PATHS if local else _LINKS
     return _STEPS.format(given="\n".join(lines), price=_price(estimate), inputs=inputs)
 
 
-def _refusals(given: dict[str, str], context: dict[str, bool]) -> dict[str, str]:
+def _refusals(given: dict[str, str], context: dict[str, Any]) -> dict[str, str]:
     """What the tool would say about each value that it would refuse."""
     try:
         values = {name: value for name, value in given.items() if value}
