@@ -134,8 +134,8 @@ class Process:
         return dict(answer["structuredContent"])
 
     async def ended(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """How a request has ended that is not sent yet, or that runs."""
-        while answer["status"] in ("submitting", "pending", "running"):
+        """How a request has ended that is not sent yet, or that runs; one that failed has none."""
+        while answer.get("status") in ("submitting", "pending", "running"):
             answer = await self.call("wait_for_job", job_id=answer["job_id"])
         return answer
 
