@@ -13,8 +13,8 @@ server in the middle, and starts the next one. `cuts` lets all connections of a 
 point, and repeats the call; at the end it kills a server. What is charged is what the sandbox has
 counted, and what is stored is compared by its hash.
 
-If a first answer takes more than 4 s, if anything is charged wrongly, if anything is left in the
-bucket, if a hash is wrong, or with more than 100 MB of memory, the exit code is 1.
+If an answer takes more than 4.5 s (the call itself has 4), if anything is charged wrongly or left
+in the bucket, if a hash is wrong, or with more than 100 MB of memory, the exit code is 1.
 """
 
 import asyncio
@@ -38,12 +38,14 @@ from tests.storage.s3 import S3, URL, s3_server
 from tests.storage.uploading import MB, TERMS, Files, Process, server_process, settings
 from tests.storage.wire import Wire
 from wan_mcp.clock import Clock
+from wan_mcp.jobs import ANSWER_SECONDS
 from wan_mcp.sandbox import Sandbox
 from wan_mcp.storage.delivery import Content
 from wan_mcp.storage.object_store import ObjectStore
 from wan_mcp.storage.uploads import Uploads
 
-ANSWER_SECONDS = 4.0
+SLOWEST_ANSWER = ANSWER_SECONDS + 0.5
+"""The answer itself has a way, too."""
 MOST_MEMORY = 100 * MB
 THINKS_SECONDS = 3.0
 SPEED = 5 * MB
@@ -88,7 +90,7 @@ class Scene:
         answer = await server.call("replace_character", **self.files.arguments, seed=seed)
         seconds = time.monotonic() - began
         print(f"  answer after {seconds:.2f} s: {answer['message'].splitlines()[0][:110]}")
-        self.require(seconds <= ANSWER_SECONDS, f"an answer after {seconds:.2f} s")
+        self.require(seconds <= SLOWEST_ANSWER, f"an answer after {seconds:.2f} s")
         return answer
 
     def require(self, is_so: bool, wrong: str) -> None:
