@@ -85,7 +85,17 @@ class Scene:
             yield server
 
     async def submit(self, server: Process, seed: int) -> dict[str, Any]:
-        """Make a call, and look at how long its answer takes."""
+        """Make a call, and look at how long its answer takes.
+
+        A busy computer may need several calls to read the file first, as the answer says.
+        """
+        answer = await self._answered(server, seed)
+        while "is still being read" in answer["message"]:
+            await anyio.sleep(1)
+            answer = await self._answered(server, seed)
+        return answer
+
+    async def _answered(self, server: Process, seed: int) -> dict[str, Any]:
         began = time.monotonic()
         answer = await server.call("replace_character", **self.files.arguments, seed=seed)
         seconds = time.monotonic() - began
