@@ -156,7 +156,8 @@ async def whole_server() -> list[str]:
                 job = answer["job_id"]
                 answer = await server.call("wait_for_job", job_id=job, timeout_seconds=4)
                 seen += [answer["message"]] if answer["status"] == "submitting" else []
-            sent = [int(text.partition(" of 120 MB")[0].rpartition(" ")[2]) for text in seen[1:]]
+            counted = [text.partition(" of 120 MB")[0] for text in seen if " of 120 MB" in text]
+            sent = [int(text.rpartition(" ")[2]) for text in counted]
             print(f"  progress in MB: {', '.join(map(str, sent))}")
             now.require(len(set(sent)) > 2 and sent == sorted(sent), "the progress does not grow")
             await now.require_whole(server, answer, 0)
