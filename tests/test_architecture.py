@@ -49,9 +49,9 @@ ROOMS = {
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
     "mcp": "surface server transports cli.demo",
-    "httpx": "pixeldojo.exchange web.fetch cli.demo_sandbox",
+    "httpx": "pixeldojo.exchange web.fetch storage.sending cli.demo_sandbox",
     "httpcore": "web.fetch web.header_limit",
-    "truststore": "pixeldojo.exchange web.fetch",
+    "truststore": "pixeldojo.exchange web.fetch storage.sending",
     "av": "inputs.probe inputs.preparing videos.contact_sheet videos.content sandbox",
     "PIL": "inputs.preparing.pictures",
     "pillow_heif": "inputs.preparing.pictures",

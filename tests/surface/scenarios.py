@@ -202,6 +202,10 @@ LOOKS: dict[str, JobView] = {
         of_request(State.INTENT, arguments=OF_FILES), progress=InputProgress(Phase.PREPARING)
     ),
     "being uploaded": replace(of_request(State.INTENT, arguments=OF_FILES), progress=UPLOADING),
+    "being uploaded, too little to count": replace(
+        of_request(State.INTENT), progress=InputProgress(Phase.UPLOADING, 0, 1_999_999)
+    ),
+    "being lent": replace(of_request(State.INTENT), progress=InputProgress(Phase.LENDING)),
     "being uploaded elsewhere": replace(
         of_request(State.INTENT), progress=InputProgress(Phase.ELSEWHERE)
     ),

@@ -16,6 +16,8 @@ from wan_mcp.models import JOB_ID, Cursor, JobStatus, Resolution, cursor
 from wan_mcp.web import addresses
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wan_mcp.inputs.local.references import FileReference, JobReference
 
 MAX_IDS = 50
@@ -122,15 +124,19 @@ def _reference(
 ) -> "FileReference | JobReference | None":
     """What an input means if it is no link. A path is one only where paths are accepted."""
     is_meant = _is_local(info) or text[:4].lower() == "wan:"
-    return input_reference(text) if is_meant else None
+    return input_reference(text, info.context and info.context["home"]) if is_meant else None
 
 
-def input_reference(text: str) -> "FileReference | JobReference | None":
-    """What a canonical input leads to; None for a link. Raises ValueError: it is malformed."""
+def input_reference(text: str, home: "Path | None" = None) -> "FileReference | JobReference | None":
+    """What an input leads to; None for a link. Raises ValueError: it is malformed.
+
+    Args:
+        home: what `~` means, which a canonical input does not contain; None: what the system says.
+    """
     # Imported by the first paid call: a host waits for everything that the start imports.
     from wan_mcp.inputs.local.references import reference
 
-    return reference(text)
+    return reference(text, home=home)
 
 
 def _link(text: str, info: core_schema.ValidationInfo) -> str:

@@ -8,6 +8,7 @@ a secret.
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -276,19 +277,26 @@ def meant_as(name: str, names: Sequence[str]) -> str | None:
 
 
 def read_arguments(
-    model: type[A], given: dict[str, Any], *, loopback: bool, local: bool = False
+    model: type[A],
+    given: dict[str, Any],
+    *,
+    loopback: bool,
+    local: bool = False,
+    home: Path | None = None,
 ) -> A:
     """The arguments of a call, checked.
 
     Args:
         loopback: whether links to this machine are accepted.
         local: whether paths of this computer are accepted, as over stdio.
+        home: what `~` means in one; None: what the system says.
 
     Raises:
         InvalidArguments: names every problem at once.
     """
+    context = {"loopback": loopback, "local": local, "home": home}
     try:
-        return model.model_validate(given, context={"loopback": loopback, "local": local})
+        return model.model_validate(given, context=context)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
         raise InvalidArguments(_refusal([dict(error) for error in errors], model)) from None

@@ -194,13 +194,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Calls:
-    """Opens the calls of one server. The fields are those of `Call`."""
+    """Opens the calls of one server. The other fields are those of `Call`."""
 
     confirm_above: float | None
     local: bool
     with_contact_sheet: bool
     takes_roots: bool = False
     orders: InstanceOf[Orders] = field(default_factory=Orders)
+    home: Path | None = None
+    """What `~` means in a path; None: what the system says."""
 
     def open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True) -> Call:
         """What a request works with.

@@ -68,7 +68,11 @@ class WanTool(Tool):
         """Answer one call; a failure is an answer too, with the same fields."""
         try:
             given = read_arguments(
-                self.arguments, arguments, loopback=self.loopback, local=self.calls.local
+                self.arguments,
+                arguments,
+                loopback=self.loopback,
+                local=self.calls.local,
+                home=self.calls.home,
             )
             call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
