@@ -56,6 +56,7 @@ OUTSIDE = {
     "pillow_heif": "inputs.preparing.pictures",
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",
+    "psycopg": "ledger.postgres",
     "starlette": "transports.http",
     "uvicorn": "transports.http",
     "obstore": "storage.object_store",
@@ -72,7 +73,15 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "obstore", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *(
+        "httpx",
+        "sqlite3",
+        "psycopg",
+        "av",
+        "obstore",
+        "wan_mcp.pixeldojo.client",
+        "wan_mcp.transports.http",
+    ),
     *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 
