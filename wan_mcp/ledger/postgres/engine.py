@@ -70,6 +70,11 @@ class PostgresEngine:
         self._sessions = 0
         self._attendant: Attendant | None = None
 
+    @property
+    def owner(self) -> str:
+        """The name under which this process owns records now."""
+        return self._lease.name
+
     def open(self, opening: ExitStack) -> Session:
         attendant = self._enter()
         opening.callback(self.leave)
