@@ -57,7 +57,6 @@ OUTSIDE = {
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",
     "psycopg": "ledger.postgres",
-    "psycopg": "ledger.postgres",
     "starlette": "transports.http",
     "uvicorn": "transports.http",
     "obstore": "storage.object_store",
