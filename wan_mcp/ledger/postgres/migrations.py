@@ -27,10 +27,9 @@ BUSY_SECONDS = 3
 Steps = Sequence[Sequence[str]]
 Removals = Sequence[tuple[int, Sequence[str]]]
 
-_ALIVE_OF_OLDER_VERSIONS = (
-    "SELECT COUNT(*) FROM owners "
-    "WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp()) AND version < %s"
-)
+ALIVE = "SELECT name FROM owners WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp())"
+"""The names of the servers that are alive."""
+_ALIVE_OF_OLDER_VERSIONS = f"SELECT COUNT(*) FROM ({ALIVE} AND version < %s) AS older"
 
 
 class Format(NamedTuple):
@@ -58,9 +57,9 @@ class Migration(NamedTuple):
 
 def format_of(connection: Connection[Any]) -> Format | None:
     """The format of the ledger in the connection's schema; None if there is no ledger."""
-    if _row(connection, "SELECT to_regclass('schema')") == (None,):
+    if row(connection, "SELECT to_regclass('schema')") == (None,):
         return None
-    found = _row(connection, "SELECT version, min_program, removed FROM schema")
+    found = row(connection, "SELECT version, min_program, removed FROM schema")
     return None if found is None else Format(*found)
 
 
@@ -125,7 +124,7 @@ def migrate(
 
 def _expand(connection: Connection[Any], migrations: Steps) -> int:
     """Add what is missing. Returns the version before."""
-    with _alone(connection):
+    with alone(connection):
         found = format_of(connection) or Format(0, 1, 0)
         _require_known(found, len(migrations))
         for step in migrations[found.version :]:
@@ -142,14 +141,14 @@ def _expand(connection: Connection[Any], migrations: Steps) -> int:
 def _contract(connection: Connection[Any], number: int, removals: Removals) -> int:
     """Remove something, unless older servers need it. Returns how many are alive."""
     least, statements = removals[number]
-    with _alone(connection):
+    with alone(connection):
         # Committed first: from here on, no older server starts.
         connection.execute("UPDATE schema SET min_program = GREATEST(min_program, %s)", [least])
-    with _alone(connection):
+    with alone(connection):
         found = format_of(connection)
         if found is None or found.removed != number:
             return 0
-        older = _row(connection, _ALIVE_OF_OLDER_VERSIONS, least)
+        older = row(connection, _ALIVE_OF_OLDER_VERSIONS, least)
         if older is not None and older[0]:
             return int(older[0])
         for statement in statements:
@@ -159,7 +158,7 @@ def _contract(connection: Connection[Any], number: int, removals: Removals) -> i
 
 
 @contextmanager
-def _alone(connection: Connection[Any]) -> Iterator[None]:
+def alone(connection: Connection[Any]) -> Iterator[None]:
     """A transaction that no other migration overlaps."""
     with connection.transaction():
         _limit(connection, "statement_timeout", 0)  # to build an index may take long
@@ -173,7 +172,8 @@ def _limit(connection: Connection[Any], setting: str, seconds: int) -> None:
     connection.execute("SELECT set_config(%s, %s, true)", [setting, f"{seconds}s"])
 
 
-def _row(connection: Connection[Any], sql: str, *values: object) -> tuple[Any, ...] | None:
+def row(connection: Connection[Any], sql: str, *values: object) -> tuple[Any, ...] | None:
+    """The first row that a query finds; None if there is none."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         return cursor.execute(sql, values or None).fetchone()
 
