@@ -11,9 +11,9 @@ from unittest.mock import patch
 import pytest
 
 from tests.ledger.stores import HANG_SECONDS
+from tests.ledger.test_statements import every_step
 from tests.postgres.fixtures import connected
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.sqlite.schema import MIGRATIONS as SQLITE
 
 pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
@@ -77,9 +77,8 @@ def add_server(connection: "Connection", version: int, seconds: float) -> None:
 def test_both_engines_have_the_same_tables_columns_and_defaults(ledger: "Connection") -> None:
     """One transactional code uses both (ours)."""
     with closing(sqlite3.connect(":memory:")) as file:
-        for statement in (statement for step in SQLITE for statement in step):
+        for statement in every_step():
             file.execute(statement)
-        tables = {name for (name,) in file.execute("SELECT name FROM pragma_table_list('main')")}
         named = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         tables = {name for (name,) in named} - FILE_ONLY
         expected = {
@@ -102,7 +101,7 @@ def test_both_engines_have_the_same_tables_columns_and_defaults(ledger: "Connect
 def test_both_engines_have_the_same_indexes_word_for_word() -> None:
     """The conditions of the statements are those of the indexes (ours)."""
     with closing(sqlite3.connect(":memory:")) as file:
-        for statement in (statement for step in SQLITE for statement in step):
+        for statement in every_step():
             file.execute(statement)
         kept = file.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL")
         expected = {" ".join(sql.split()) for (sql,) in kept}
