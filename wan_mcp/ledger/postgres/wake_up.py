@@ -129,7 +129,7 @@ class Attendant:
             self._lease.end(self._link)
 
     def _do_what_is_due(self) -> None:
-        if ticks() >= self._renew_at:
+        if ticks() >= self._renew_at or self._lease.is_given_up:
             self._lease.renew(self._link)
             self._renew_at = ticks() + RENEW_SECONDS
         if ticks() >= self._beat_at:
