@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.postgres.fixtures import connected
+from tests.postgres.fixtures import connected, emptied
+from tests.postgres.server import Server
 from wan_mcp.ledger import statements
 from wan_mcp.ledger.record import LIVE, Record, State
 from wan_mcp.ledger.rows import stored
@@ -94,10 +95,10 @@ def stored_record() -> dict[str, object]:
     return stored({name: getattr(record, name) for name in EVERY_FIELD})
 
 
-@pytest.fixture
-def postgres(database: str) -> Iterator[Any]:
-    """A connection to an empty ledger."""
-    with connected(database) as connection:
+@pytest.fixture(scope="module")
+def postgres(shared_postgres: Server, worker_database: str) -> Iterator[Any]:
+    """A connection to a ledger that none of the tests changes."""
+    with connected(emptied(shared_postgres, worker_database)) as connection:
         yield connection
 
 

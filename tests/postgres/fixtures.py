@@ -43,6 +43,12 @@ def connected(url: str) -> "Connection[Any]":
     return psycopg.connect(url, autocommit=True)
 
 
+def emptied(server: Server, database: str) -> str:
+    """The address of a database, without what earlier tests have left in it."""
+    server.execute(_EMPTY.format(secrets.token_hex(32)), database=database)
+    return server.url(database)
+
+
 @pytest.fixture(scope="session")
 def shared_postgres() -> Iterator[Server]:
     """The server of all tests. Nobody stops it."""
@@ -68,8 +74,7 @@ def postgres(shared_postgres: Server, request: pytest.FixtureRequest) -> Server:
 @pytest.fixture
 def database(postgres: Server, worker_database: str) -> str:
     """The address of a ledger without any record, of this version."""
-    postgres.execute(_EMPTY.format(secrets.token_hex(32)), database=worker_database)
-    return postgres.url(worker_database)
+    return emptied(postgres, worker_database)
 
 
 @pytest.fixture
