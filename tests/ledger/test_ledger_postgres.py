@@ -14,7 +14,15 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from tests.ledger.stores import HANG_SECONDS, ME, PostgresStore, claimed, reported, wanted
+from tests.ledger.stores import (
+    HANG_SECONDS,
+    ME,
+    PostgresStore,
+    claimed,
+    reported,
+    stop_renewing,
+    wanted,
+)
 from tests.postgres.bouncer import bouncer_to
 from tests.postgres.fixtures import TEMPLATE
 from tests.postgres.proxy import Fault, Proxy, proxy_to
@@ -137,7 +145,7 @@ async def test_claim_that_nobody_got_is_not_waited_for_by_equal_calls_for_long(
     ledger: Any, proxy: Proxy, store: PostgresStore
 ) -> None:
     """Its commit may have landed. The process takes another name, and the old one dies."""
-    name, other = ledger.engine.owner, store.ledger()
+    name, other = ledger.engine._lease.name, store.ledger()
     await other.recover()
     struck = proxy.plan(COMMIT, Fault.LOSE_ANSWER)
     claim = asyncio.create_task(claimed(ledger))
@@ -146,7 +154,7 @@ async def test_claim_that_nobody_got_is_not_waited_for_by_equal_calls_for_long(
     with pytest.raises(LedgerUnavailable) as refused:
         await claim
     proxy.refuse(False)
-    store.execute("UPDATE owners SET alive_until = 0 WHERE name = %s", name)  # its time passes
+    store.declare_dead(name)
     [orphan] = await other.recover()
     again = await claimed_at_last(ledger)
 
@@ -217,7 +225,7 @@ async def test_process_that_stood_still_sends_nothing_when_others_may_take_it_fo
     """Between its commit and its first byte another one may have proven that it sent nothing."""
     ledger = cast("Any", store.ledger())
     record = await claimed(ledger)
-    ledger.engine.leave(killed=True)  # its other thread does not go on either
+    stop_renewing(ledger)  # its other thread does not go on either
     later(seconds)
     refused = None
     try:
@@ -236,8 +244,8 @@ async def test_process_that_was_taken_for_dead_goes_on_under_another_name(
     ledger, other = cast("Any", store.ledger()), store.ledger()
     await other.recover()
     record = await claimed(ledger)
-    name = ledger.engine.owner
-    store.execute("UPDATE owners SET alive_until = 0 WHERE name = %s", name)
+    name = ledger.engine._lease.name
+    store.declare_dead(name)
     [settled] = await other.recover()
     with ledger.engine._connect() as link:
         await anyio.to_thread.run_sync(ledger.engine._lease.renew, link)
@@ -247,8 +255,8 @@ async def test_process_that_was_taken_for_dead_goes_on_under_another_name(
     await ledger.commit_sending(again)
 
     assert settled.state is State.NOT_SENT
-    assert ledger.engine.owner != name
-    assert again.owner == ledger.engine.owner
+    assert ledger.engine._lease.name != name
+    assert again.owner == ledger.engine._lease.name
 
 
 async def test_paid_answer_of_a_process_that_was_taken_for_dead_is_recorded(
@@ -259,7 +267,7 @@ async def test_paid_answer_of_a_process_that_was_taken_for_dead_is_recorded(
     await other.recover()
     record = await claimed(ledger)
     await ledger.commit_sending(record)
-    store.execute("UPDATE owners SET alive_until = 0 WHERE name = %s", ledger.engine.owner)
+    store.declare_dead(ledger.engine._lease.name)
     [unknown] = await other.recover()
     accepted = await ledger.accept(record, reported())
 
@@ -378,7 +386,7 @@ async def test_commit_that_is_on_no_standby_is_no_commit_point(
     store = PostgresStore(own_postgres.url(TEMPLATE))
     ledger = cast("Any", store.ledger())
     record = await claimed(ledger)
-    ledger.engine.leave(killed=True)  # its lease would wait for the standby, too
+    stop_renewing(ledger)  # its lease would wait for the standby, too
     own_postgres.execute(
         "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
     )

@@ -399,12 +399,8 @@ def test_no_history_charges_twice_or_hides_a_charge_in_postgresql(database: str)
             return MortalPostgres(database, limits=LIMITS, now=self.time.wall, poll_seconds=0.2)
 
         async def kill(self, server: Server) -> None:
-            assert isinstance(server.ledger, MortalPostgres)
-            engine = server.ledger.engine
-            engine.leave(killed=True)
+            PostgresStore(database).kill(server.ledger)
             await server.stop()
-            dies = "UPDATE owners SET alive_until = 0 WHERE name = %s"
-            PostgresStore(database).execute(dies, engine.owner)
 
     run_state_machine_as_test(
         MoneyInPostgres,
