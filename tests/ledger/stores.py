@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -127,11 +128,17 @@ class PostgresStore(Store):
     async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
         self.opened.remove(ledger)
         if killed:
-            ledger.engine.leave(killed=True)  # type: ignore[attr-defined]
+            self.kill(ledger)
         await ledger.aclose()
-        if killed:  # and the time of its lease has passed
-            name = ledger.engine.owner  # type: ignore[attr-defined]
-            self.execute("UPDATE owners SET alive_until = 0 WHERE name = %s", name)
+
+    def kill(self, ledger: Any) -> None:
+        """Let a process stop renewing its lease, and the time of its lease pass."""
+        stop_renewing(ledger)
+        self.declare_dead(ledger.engine._lease.name)
+
+    def declare_dead(self, name: str) -> None:
+        """Let the time of a process's lease pass."""
+        self.execute("UPDATE owners SET alive_until = 0 WHERE name = %s", name)
 
     def forget(self, submission_id: str) -> None:
         self.execute("DELETE FROM jobs WHERE handle = %s", submission_id)
@@ -155,6 +162,15 @@ class PostgresStore(Store):
 
         with psycopg.connect(self.url, cursor_factory=psycopg.ClientCursor) as connection:
             connection.execute(sql.encode(), values)
+
+
+def stop_renewing(ledger: Any) -> None:
+    """Let a process in PostgreSQL renew its lease no more, and not give it back either."""
+    from wan_mcp.ledger.postgres.liveness import Lease
+
+    with patch.object(Lease, "end"):
+        if ledger.engine._attendant is not None:
+            ledger.engine._attendant.stop()
 
 
 _REQUEST = """

@@ -129,7 +129,7 @@ def connect(url: str, *, patience: float | None = None) -> Link:
         autocommit=True,
         prepare_threshold=None,
         cursor_factory=psycopg.ClientCursor,
-        **(_LIMITS | given),
+        **{**_LIMITS, **given},
     )
     link.patience = patience
     return link

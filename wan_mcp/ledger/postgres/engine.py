@@ -70,14 +70,9 @@ class PostgresEngine:
         self._sessions = 0
         self._attendant: Attendant | None = None
 
-    @property
-    def owner(self) -> str:
-        """The name under which this process owns records now."""
-        return self._lease.name
-
     def open(self, opening: ExitStack) -> Session:
         attendant = self._enter()
-        opening.callback(self.leave)
+        opening.callback(self._leave)
         session = PostgresSession(
             self._connect, self._lease, attendant.announce, self._kept, self._now
         )
@@ -90,16 +85,12 @@ class PostgresEngine:
     def as_ledger_errors(self) -> AbstractContextManager[None]:
         return database.as_ledger_errors()
 
-    def leave(self, *, killed: bool = False) -> None:
-        """Close what the sessions share, with the last of them.
-
-        Args:
-            killed: at once, as after kill -9: the lease of this process stays.
-        """
+    def _leave(self) -> None:
+        """Close what the sessions share, with the last of them."""
         with self._guard:
-            self._sessions = 0 if killed else self._sessions - 1
-            if self._sessions <= 0 and self._attendant is not None:
-                self._attendant.stop(killed=killed)
+            self._sessions -= 1
+            if not self._sessions and self._attendant is not None:
+                self._attendant.stop()
                 self._attendant = None
 
     def _enter(self) -> Attendant:

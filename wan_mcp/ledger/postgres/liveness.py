@@ -74,19 +74,20 @@ class Lease:
     Attributes:
         name: never used again by another process. It changes when the process was declared dead.
         clock: the server's, as of the last renewal or transaction.
+        is_given_up: whether the next renewal takes a new name.
     """
 
     def __init__(self) -> None:
         self.name = _new_name()
         self.clock = ServerClock()
         self._trusted_until = 0.0
-        self._given_up = False
+        self.is_given_up = False
         self._guard = Lock()
 
     def is_trusted(self, name: str) -> bool:
         """Whether no other process can take the owner of that name for dead at this moment."""
         with self._guard:
-            return name == self.name and not self._given_up and ticks() < self._trusted_until
+            return name == self.name and not self.is_given_up and ticks() < self._trusted_until
 
     def give_up(self) -> None:
         """Own nothing any more under this name: the next renewal takes a new one.
@@ -94,7 +95,7 @@ class Lease:
         What the name still owns is settled by any process when the lease is over.
         """
         with self._guard:
-            self._given_up = True
+            self.is_given_up = True
 
     def begin(self, link: Link) -> None:
         """Take a new name. What was owned under the old one is not sent any more."""
@@ -109,7 +110,7 @@ class Lease:
         """Renew the lease; take a new name if it is over, because others may have noticed."""
         since = ticks()
         known = {"name": self.name, "seconds": LEASE_SECONDS}
-        if self._given_up or not self._run(link, _RENEW, known):
+        if self.is_given_up or not self._run(link, _RENEW, known):
             self.begin(link)
         else:
             self._hold(self.name, since)
@@ -122,7 +123,7 @@ class Lease:
 
     def _hold(self, name: str, since: float) -> None:
         with self._guard:
-            self._given_up = self._given_up and name == self.name
+            self.is_given_up = self.is_given_up and name == self.name
             self.name = name
             self._trusted_until = since + LEASE_SECONDS - MARGIN_SECONDS
 

@@ -307,6 +307,7 @@ class PostgresSession:
         if change.creates:
             # The caller does not get the new record. If it is there, nobody may wait for it long.
             self._lease.give_up()
+            self._announce()
         raise LedgerUnavailable(
             "The ledger's database has not confirmed that the change is stored.", transient=True
         )

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 import psycopg
 
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.postgres.connection import ANSWER_SECONDS, Link, limits, sqlstate
+from wan_mcp.ledger.postgres.connection import Link, limits, sqlstate
 from wan_mcp.ledger.postgres.liveness import RENEW_SECONDS, Lease, ticks
 
 GATHER_SECONDS = 0.01
@@ -26,6 +26,8 @@ BEAT_SECONDS = 10.0
 silence when a pool gives the next transaction another connection."""
 RETRY_SECONDS = 1.0
 """How long to wait after a connection that failed (ours)."""
+END_SECONDS = 2.0
+"""How long the end of a process waits for the end of its lease (ours)."""
 
 _NEWS, _BEAT = "news", "beat"
 # One channel for each schema: one database may have several ledgers.
@@ -63,7 +65,6 @@ class Attendant:
         self._on_news = on_news
         self._id = secrets.token_hex(8)
         self._channel = ""
-        self._is_to_end_lease = True
         self._stopping = threading.Event()
         self._has_news = threading.Event()
         self._woken, self._wake = socket.socketpair()
@@ -82,16 +83,11 @@ class Attendant:
             self._has_news.set()
             self._rouse()
 
-    def stop(self, *, killed: bool = False) -> None:
-        """End the thread, and the lease with it.
-
-        Args:
-            killed: as after kill -9: the lease stays until its time is over.
-        """
-        self._is_to_end_lease = not killed
+    def stop(self) -> None:
+        """End the lease, and the thread. Where that takes long, the lease ends by itself."""
         self._stopping.set()
         self._rouse()
-        self._thread.join(2 * ANSWER_SECONDS)
+        self._thread.join(END_SECONDS)
 
     def _rouse(self) -> None:
         with suppress(OSError):  # it is awake, or has ended
@@ -103,12 +99,14 @@ class Attendant:
         with closing(self._woken), closing(self._wake):
             while not self._stopping.is_set():
                 try:
-                    with closing(self._link):
-                        self._attend()
+                    self._attend()
                 except (psycopg.Error, LedgerUnavailable) as error:
                     self._note(error)
-                if self._link.closed and not self._stopping.is_set():
+                    self._link.close()
                     self._reconnect()
+            with closing(self._link), suppress(psycopg.Error):
+                if not self._link.closed:
+                    self._lease.end(self._link)
 
     def _attend(self) -> None:
         """Serve on this connection until the end, or until it is lost."""
@@ -125,11 +123,9 @@ class Attendant:
                 if self._has_news.is_set():
                     self._stopping.wait(GATHER_SECONDS)
                     self._tell()
-        if self._is_to_end_lease:
-            self._lease.end(self._link)
 
     def _do_what_is_due(self) -> None:
-        if ticks() >= self._renew_at:
+        if ticks() >= self._renew_at or self._lease.is_given_up:
             self._lease.renew(self._link)
             self._renew_at = ticks() + RENEW_SECONDS
         if ticks() >= self._beat_at:
@@ -157,6 +153,8 @@ class Attendant:
         self._link.run(_NOTIFY, {"channel": self._channel, "text": f"{kind} {self._id}"})
 
     def _reconnect(self) -> None:
+        if self._stopping.is_set():
+            return
         try:
             self._link = self._connect()
         except (psycopg.Error, LedgerUnavailable) as error:
