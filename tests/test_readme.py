@@ -677,7 +677,7 @@ def test_options_are_those_that_help_lists(
 
     general = help_of()
     names = re.findall(r"^    (\w+) +\w", general, re.MULTILINE)
-    actions = [("admin", name) for name in re.findall(r"^    ([\w-]+) ", help_of("admin"), re.M)]
+    actions = [("admin", name) for name in re.findall(r"^    ([a-z-]+)\b", help_of("admin"), re.M)]
     offered = general + "".join(help_of(*words) for words in [*zip(names), *actions])
 
     ours = " ".join(line for line in [*COMMANDS, *CODE] if line.startswith(("wan-mcp", "--")))
