@@ -27,6 +27,7 @@ from mcp.client import Client
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 import wan_mcp
+from tests.portable_schema import portable_schema
 from wan_mcp import errors
 from wan_mcp.__main__ import main
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host
@@ -52,7 +53,6 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
 )
 from wan_mcp.surface.calls import BOUGHT
-from wan_mcp.surface.tools import portable_schema
 
 pytestmark = pytest.mark.anyio
 
@@ -572,7 +572,8 @@ def test_settings_table_names_every_setting_with_its_default() -> None:
 
     listed = {name: default for name, default, _ in table("docs/settings.md", "Settings")}
 
-    assert listed == {**defaults, "PIXELDOJO_API_KEY": "none", ENV_FILE: "none"}
+    secrets = dict.fromkeys(("PIXELDOJO_API_KEY", "WAN_MCP_LEDGER_URL"), "none")
+    assert listed == {**defaults, **secrets, ENV_FILE: "none"}
     assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", ALL_PAGES)) == set(listed)
 
 
