@@ -54,13 +54,14 @@ def proxy(postgres: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-async def ledger(store: PostgresStore, proxy: Proxy, worker_database: str) -> Any:
+async def ledger(store: PostgresStore, proxy: Proxy, worker_database: str) -> AsyncIterator[Ledger]:
     """An open ledger whose connections lead through the proxy."""
     direct, store.url = store.url, proxy.url(worker_database)
     ledger = store.ledger()
     store.url = direct
     await ledger.recover()
-    return ledger
+    yield ledger
+    await store.end(ledger)  # before the proxy
 
 
 def rows(server: Server, url: str, sql: str) -> list[tuple[Any, ...]]:
