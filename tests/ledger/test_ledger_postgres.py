@@ -386,9 +386,7 @@ async def test_server_without_the_driver_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The plain install has no driver for PostgreSQL (ours)."""
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    for name in [name for name in sys.modules if name.startswith("wan_mcp.ledger.postgres")]:
-        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "wan_mcp.ledger.postgres.engine", None)
     given = {"PIXELDOJO_API_KEY": "pd_test", "WAN_MCP_LEDGER_URL": "postgresql://host/database"}
     async with Client(build_server(Settings.read(given), local=False)) as client:
         answer = await client.call_tool("list_jobs", {})
