@@ -10,16 +10,20 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.ledger.stores import HANG_SECONDS
+from tests.ledger.stores import HANG_SECONDS, ME, PostgresStore, record_in
+from tests.ledger.test_statements import every_step
+from tests.postgres.bouncer import bouncer_to
 from tests.postgres.fixtures import connected
+from tests.postgres.server import Server
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.sqlite.schema import MIGRATIONS as SQLITE
+from wan_mcp.ledger.record import State
 
 pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 import psycopg
 
 from wan_mcp.ledger.postgres import migrations
+from wan_mcp.ledger.postgres.connection import connect
 from wan_mcp.ledger.postgres.migrations import (
     Migration,
     format_of,
@@ -31,6 +35,8 @@ from wan_mcp.ledger.postgres.schema import MIGRATIONS, VERSION
 
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
+
+pytestmark = pytest.mark.anyio
 
 ADDITION = ("ALTER TABLE jobs ADD COLUMN later TEXT",)
 NEWER = (*MIGRATIONS, ADDITION)
@@ -77,9 +83,8 @@ def add_server(connection: "Connection", version: int, seconds: float) -> None:
 def test_both_engines_have_the_same_tables_columns_and_defaults(ledger: "Connection") -> None:
     """One transactional code uses both (ours)."""
     with closing(sqlite3.connect(":memory:")) as file:
-        for statement in (statement for step in SQLITE for statement in step):
+        for statement in every_step():
             file.execute(statement)
-        tables = {name for (name,) in file.execute("SELECT name FROM pragma_table_list('main')")}
         named = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         tables = {name for (name,) in named} - FILE_ONLY
         expected = {
@@ -102,7 +107,7 @@ def test_both_engines_have_the_same_tables_columns_and_defaults(ledger: "Connect
 def test_both_engines_have_the_same_indexes_word_for_word() -> None:
     """The conditions of the statements are those of the indexes (ours)."""
     with closing(sqlite3.connect(":memory:")) as file:
-        for statement in (statement for step in SQLITE for statement in step):
+        for statement in every_step():
             file.execute(statement)
         kept = file.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL")
         expected = {" ".join(sql.split()) for (sql,) in kept}
@@ -223,3 +228,37 @@ def test_what_older_servers_use_is_removed_only_when_none_is_alive(ledger: "Conn
     assert migrate(ledger, NEWER, REMOVAL) == (VERSION + 1, VERSION + 1, 0)
     assert "held_until" not in columns(ledger, "keys")
     require_current(ledger, VERSION + 1)
+
+
+def test_a_ledger_is_made_behind_pgbouncer(
+    postgres: Server, new_database: Callable[[], str]
+) -> None:
+    """In transaction mode nothing that is set before a transaction holds in it (documented)."""
+    name = psycopg.conninfo.conninfo_to_dict(new_database())["dbname"]
+    with (
+        bouncer_to(postgres, connections=2) as folder,
+        connect(postgres.url(str(name), folder)) as connection,
+    ):
+        assert migrate(connection) == (0, VERSION, 0)
+        require_current(connection)
+
+
+async def test_a_server_needs_no_right_to_change_the_tables(
+    ledger: "Connection", postgres: Server
+) -> None:
+    """Only the operator who migrates owns them (ours)."""
+    ledger.execute("CREATE ROLE server LOGIN")
+    try:
+        ledger.execute(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO server"
+        )
+        name = ledger.info.dbname
+        store = PostgresStore(postgres.url(name).replace("postgres@", "server@"))
+        process = store.ledger()
+        record = await record_in(process, State.COMPLETED)
+        assert await process.recent(ME) == [record]
+        await process.coordination.try_acquire(ME, lambda limit, ages: 0.0)
+        await store.end(process)
+    finally:
+        ledger.execute("DROP OWNED BY server")
+        ledger.execute("DROP ROLE server")

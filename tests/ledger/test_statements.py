@@ -95,6 +95,12 @@ def stored_record() -> dict[str, object]:
     return stored({name: getattr(record, name) for name in EVERY_FIELD})
 
 
+def every_step() -> Iterator[str]:
+    """Each statement that makes a ledger in SQLite."""
+    for step in MIGRATIONS:
+        yield from step
+
+
 @pytest.fixture(scope="module")
 def postgres(shared_postgres: Server, worker_database: str) -> Iterator[Any]:
     """A connection to a ledger that none of the tests changes."""
@@ -105,7 +111,7 @@ def postgres(shared_postgres: Server, worker_database: str) -> Iterator[Any]:
 @pytest.fixture
 def sqlite() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:")) as connection:
-        for statement in (statement for step in MIGRATIONS for statement in step):
+        for statement in every_step():
             connection.execute(statement)
         yield connection
 

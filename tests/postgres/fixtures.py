@@ -19,12 +19,13 @@ TEMPLATE = "ledger"
 RAN_WITH = "ran with"
 """The property of a test that names a program."""
 
-_EMPTY = """
+EMPTY = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid();
 DELETE FROM jobs; DELETE FROM keys; DELETE FROM requests; DELETE FROM wallets; DELETE FROM owners;
 UPDATE secret SET account_key = '\\x{}'
 """
+"""Removes what is in a ledger, and gives it another secret, in hexadecimal digits."""
 
 
 def prepare(server: Server) -> None:
@@ -45,7 +46,7 @@ def connected(url: str) -> "Connection[Any]":
 
 def emptied(server: Server, database: str) -> str:
     """The address of a database, without what earlier tests have left in it."""
-    server.execute(_EMPTY.format(secrets.token_hex(32)), database=database)
+    server.execute(EMPTY.format(secrets.token_hex(32)), database=database)
     return server.url(database)
 
 

@@ -1,7 +1,7 @@
 """The rig of the tests on PostgreSQL: faults happen when, and only when, a test says so."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,8 @@ def test_a_proxy_holds_everything_until_it_is_told(proxy: Proxy, name: str, data
 def test_a_server_of_its_own_is_stopped_killed_and_started_again(own_postgres: Server) -> None:
     url = own_postgres.url(DATABASE)
     crash = partial(own_postgres.stop, "immediate")
-    for number, end in enumerate((own_postgres.stop, crash, own_postgres.kill)):
+    ends: list[Callable[[], None]] = [own_postgres.stop, crash, own_postgres.kill]
+    for number, end in enumerate(ends):
         with connected(url) as connection:
             connection.execute("INSERT INTO wallets VALUES (%s)", [str(number)])
             end()
