@@ -29,7 +29,12 @@ def admin(
         if url is not None:
             environment["WAN_MCP_LEDGER_URL"] = url.replace("postgres@", f"postgres:{PASSWORD}@")
         errors: list[str] = []
-        code = run(["admin", *words], environment, lambda error: errors.append(str(error)) or 2)
+
+        def report(error: object) -> int:
+            errors.append(str(error))
+            return 2
+
+        code = run(["admin", *words], environment, report)
         said = capsys.readouterr()
         assert PASSWORD not in said.out + said.err
         return code, said.out, said.err + "".join(errors)
