@@ -168,9 +168,11 @@ def stop_renewing(ledger: Any) -> None:
     """Let a process in PostgreSQL renew its lease no more, and not give it back either."""
     from wan_mcp.ledger.postgres.liveness import Lease
 
+    attendant = ledger.engine._attendant
     with patch.object(Lease, "end"):
-        if ledger.engine._attendant is not None:
-            ledger.engine._attendant.stop()
+        if attendant is not None:
+            attendant.stop()
+            attendant._thread.join(HANG_SECONDS)
 
 
 _REQUEST = """

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
+from mcp.client import Client
 
 from tests.ledger.stores import (
     HANG_SECONDS,
@@ -29,6 +31,9 @@ from tests.postgres.proxy import Fault, Proxy, proxy_to
 from tests.postgres.server import Server
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.sandbox import Sandbox
+from wan_mcp.server import build_server
+from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -54,13 +59,14 @@ def proxy(postgres: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-async def ledger(store: PostgresStore, proxy: Proxy, worker_database: str) -> Any:
+async def ledger(store: PostgresStore, proxy: Proxy, worker_database: str) -> AsyncIterator[Ledger]:
     """An open ledger whose connections lead through the proxy."""
     direct, store.url = store.url, proxy.url(worker_database)
     ledger = store.ledger()
     store.url = direct
     await ledger.recover()
-    return ledger
+    yield ledger
+    await store.end(ledger)  # before the proxy
 
 
 def rows(server: Server, url: str, sql: str) -> list[tuple[Any, ...]]:
@@ -347,6 +353,46 @@ async def test_stuck_list_holds_up_no_payment(store: PostgresStore) -> None:
     goes_on.set()
 
     assert await stuck
+
+
+# Servers of a team
+
+MEDIA = {
+    "video": "https://media.example/clip.mp4",
+    "character_image": "https://media.example/face.png",
+}
+
+
+async def test_servers_of_a_team_buy_one_job_for_equal_calls(database: str) -> None:
+    """The operator sets the address of the database, and nothing else is shared (promises 1)."""
+    buys: list[dict[str, Any]] = []
+    async with Sandbox() as sandbox:
+        given = {"PIXELDOJO_API_BASE": sandbox.api_base, "PIXELDOJO_API_KEY": sandbox.key}
+        given |= {"WAN_MCP_LEDGER_URL": database, "WAN_MCP_ARCHIVE": "off"}
+        for _ in range(2):
+            async with Client(build_server(Settings.read(given), local=False)) as client:
+                answer = await client.call_tool("replace_character", MEDIA)
+                buys.append(answer.structured_content or {})
+                listed = await client.call_tool("list_jobs", {})
+
+        assert len(sandbox.vendor.jobs) == 1
+    assert buys[0]["job_id"] == buys[1]["job_id"]
+    assert [job["job_id"] for job in (listed.structured_content or {})["jobs"]] == [
+        buys[0]["job_id"]
+    ]
+
+
+async def test_server_without_the_driver_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The plain install has no driver for PostgreSQL (ours)."""
+    monkeypatch.setitem(sys.modules, "wan_mcp.ledger.postgres.engine", None)
+    given = {"PIXELDOJO_API_KEY": "pd_test", "WAN_MCP_LEDGER_URL": "postgresql://host/database"}
+    async with Client(build_server(Settings.read(given), local=False)) as client:
+        answer = await client.call_tool("list_jobs", {})
+
+    assert answer.is_error
+    assert "wan-mcp[postgres]" in str(answer.content)
 
 
 # The server goes away, or is no server

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.statements.dialects import Statement
@@ -126,10 +126,10 @@ def connect(url: str, *, patience: float | None = None) -> Link:
             next_step=f"Ask the operator to set {SETTING} to postgresql://user@host/database.",
         ) from None
     link = Link.connect(
+        make_conninfo(**{**_LIMITS, **given}),
         autocommit=True,
         prepare_threshold=None,
         cursor_factory=psycopg.ClientCursor,
-        **{**_LIMITS, **given},
     )
     link.patience = patience
     return link

@@ -80,8 +80,8 @@ class Lease:
     def __init__(self) -> None:
         self.name = _new_name()
         self.clock = ServerClock()
-        self._trusted_until = 0.0
         self.is_given_up = False
+        self._trusted_until = 0.0
         self._guard = Lock()
 
     def is_trusted(self, name: str) -> bool:

@@ -108,7 +108,7 @@ class PostgresSession:
         kept: KeptJobs | None,
         now: Callable[[], datetime] | None,
     ) -> None:
-        self.me = lease.name
+        self._acted_as = lease.name
         self._connect = connect
         self._lease = lease
         self._announce = announce
@@ -118,8 +118,17 @@ class PostgresSession:
         self._dead: set[str] = set()
         self._is_replicated = True
         self._link = self._opened()
-        [(key,)] = self.query(sql.coordination.SECRET, {})
+        try:
+            [(key,)] = self.query(sql.coordination.SECRET, {})
+        except BaseException:
+            self._link.close()
+            raise
         self._ledger = hashlib.sha256(b"ledger " + bytes(key)).hexdigest()[:16]
+
+    @property
+    def me(self) -> str:
+        # It may change at any moment, but not within a transaction.
+        return self._lease.name if self._change is None else self._acted_as
 
     def close(self) -> None:
         """Close the connection. What is not committed is undone."""
@@ -142,7 +151,7 @@ class PostgresSession:
 
     @contextmanager
     def transaction(self, account: str | None = None, *, patient: bool = True) -> Iterator[None]:
-        self.me = self._lease.name
+        self._acted_as = self._lease.name
         self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS)
         self._change = _Change(account)
         try:
@@ -196,7 +205,7 @@ class PostgresSession:
 
     def _require_trust(self) -> None:
         """Raises LedgerUnavailable if others may have taken this process for dead."""
-        if not self._lease.is_trusted(self.me):
+        if not self._lease.is_trusted(self._acted_as):
             raise LedgerUnavailable(
                 "This server has not reached the ledger's database for some seconds, so another "
                 "one may have taken over what it was to send. Nothing was sent and nothing was "
@@ -275,7 +284,7 @@ class PostgresSession:
         self._is_replicated = True
         try:
             if change.writes:
-                self._link.run(_COMMIT_NEWS, {"me": self.me})
+                self._link.run(_COMMIT_NEWS, {"me": self._acted_as})
             else:
                 self._link.run(_COMMIT)
         except psycopg.Error:

@@ -110,6 +110,7 @@ class Attendant:
 
     def _attend(self) -> None:
         """Serve on this connection until the end, or until it is lost."""
+        self._link.add_notify_handler(lambda note: self._take(note.payload))
         [[(self._channel,)]] = self._link.run(_CHANNEL)
         self._link.run(f"LISTEN {self._channel}".encode())
         self._beat_at, self._is_heard = ticks(), True
@@ -138,12 +139,17 @@ class Attendant:
     def _hear(self) -> None:
         with suppress(BlockingIOError):
             self._woken.recv(1024)
-        for note in self._link.notifies(timeout=0):
-            kind, _, sender = note.payload.partition(" ")
-            if sender == self._id:
-                self._is_heard, self._is_deaf = True, False
-            elif kind == _NEWS:
-                self._on_news()
+        # Not `Connection.notifies`: before psycopg 3.2.4 it misses what comes with an answer.
+        self._link.pgconn.consume_input()
+        while note := self._link.pgconn.notifies():
+            self._take(note.extra.decode())
+
+    def _take(self, text: str) -> None:
+        kind, _, sender = text.partition(" ")
+        if sender == self._id:
+            self._is_heard, self._is_deaf = True, False
+        elif kind == _NEWS:
+            self._on_news()
 
     def _tell(self) -> None:
         self._has_news.clear()  # before: what is committed from now on is announced again
