@@ -126,7 +126,7 @@ def connect(url: str, *, patience: float | None = None) -> Link:
             next_step=f"Ask the operator to set {SETTING} to postgresql://user@host/database.",
         ) from None
     link = Link.connect(
-        make_conninfo(**{**_LIMITS, **given}),
+        make_conninfo("", **{**_LIMITS, **given}),
         autocommit=True,
         prepare_threshold=None,
         cursor_factory=psycopg.ClientCursor,
