@@ -67,7 +67,9 @@ def test_a_proxy_cuts_a_connection_at_its_commit(
     assert wallets(proxy.url(name)) == wallets(database)
 
 
-def test_a_proxy_holds_everything_until_it_is_told(proxy: Proxy, name: str, database: str) -> None:
+def test_a_proxy_holds_everything_until_it_is_released(
+    proxy: Proxy, name: str, database: str
+) -> None:
     with connected(proxy.url(name)) as connection:
         struck = proxy.plan("COMMIT", Fault.HOLD)
         committing = threading.Thread(target=commit, args=[connection])
