@@ -22,6 +22,8 @@ class JobStatus(StrEnum):
     PixelDojo's own words only ever become running, completed or failed.
     """
 
+    QUEUED = "queued"
+    """The request waits here until the limits have room for it: nothing is charged."""
     SUBMITTING = "submitting"
     """The request is on its way; there is no answer yet."""
     RUNNING = "running"

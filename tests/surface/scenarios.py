@@ -10,7 +10,7 @@ import pytest
 from wan_mcp import errors
 from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger import spending_limits
+from wan_mcp.ledger import limit_use, spending_limits
 from wan_mcp.ledger import status as views
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.expected_price import (
@@ -22,7 +22,7 @@ from wan_mcp.ledger.expected_price import (
     price_up_to,
 )
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
+from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, Queued, SpendingLimits
 from wan_mcp.ledger.status import (
     InputProgress,
     JobView,
@@ -316,6 +316,9 @@ class UsedUp:
     def submit_ages(self, within: float) -> list[float]:
         return [14.5] * 6
 
+    def queued(self) -> Queued:
+        return Queued(0, 0.0, 0)
+
 
 def _refused(limits: SpendingLimits) -> WanError:
     with pytest.raises(Refused) as caught:
@@ -367,9 +370,9 @@ def credits_known(
     **known: Any,
 ) -> CreditReport:
     """What is known of an account that has used up most of its limits."""
-    used = spending_limits.usage(limits, NOW, UsedUp())
+    used = limit_use.usage(limits, NOW, UsedUp())
     if known.get("credits", used) is None:
-        used = spending_limits.settings_of(limits)
+        used = limit_use.settings_of(limits)
     refusal = None
     try:
         spending_limits.check(limits, NOW, price, UsedUp())

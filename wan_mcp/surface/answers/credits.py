@@ -12,7 +12,8 @@ from wan_mcp.wording import counted, duration, number
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.expected_price import CreditReport
-    from wan_mcp.ledger.spending_limits import LimitReached, LimitUse
+    from wan_mcp.ledger.limit_use import LimitUse
+    from wan_mcp.ledger.spending_limits import LimitReached
 
 CONFIRM_ABOVE = "WAN_MCP_CONFIRM_ABOVE"
 MAX_ROWS = 8
