@@ -151,6 +151,8 @@ class JobView:
         """Why the request is in this state, and what was found since; "" when that is not known."""
         if self.record is None:
             return ""
+        if self.status is JobStatus.QUEUED:
+            return ""  # what ended an earlier turn does not end the request
         # What was found before the outcome was known is out of date once it is.
         found = _findings(self.record) if self.status is JobStatus.UNKNOWN else ""
         return " ".join(filter(None, [self.record.error, found]))

@@ -21,7 +21,7 @@ from wan_mcp.errors import (
     WanError,
 )
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Role
+from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Account, Role
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.payments.in_progress import Payments
@@ -74,6 +74,7 @@ class Dispatcher:
         self._clock = clock
         self._renew_at = 0.0
         self._not_before = 0.0
+        self._announce_at = 0.0
 
     async def run(self) -> None:
         """Send queued requests until cancelled."""
@@ -100,13 +101,11 @@ class Dispatcher:
             return FOLLOWER_SECONDS
         if not await self._leads(account):
             return FOLLOWER_SECONDS
-        await self._ledger.recover()  # so that no dead process occupies a place in the queue
+        if following.wait is None:
+            await self._watch_running(account)
         if following.wait != 0:
             return min(following.wait or ROUND_SECONDS, FOLLOWER_SECONDS)
-        order = order_of(following.record)
-        wanted = None if order is None else order.wanted
-        page = await self._price.read()
-        estimate = None if wanted is None else page.credits(wanted.seconds, wanted.resolution)
+        estimate = await self._estimate(following.record)
         intent = await self._ledger.queue.dispatch(following.record, estimate)
         if intent is not None:
             await self._send(account, intent)
@@ -118,7 +117,27 @@ class Dispatcher:
             return True
         leads = await self._ledger.coordination.lead(account, Role.DISPATCHER, LEASE_SECONDS)
         self._renew_at = now + LEASE_SECONDS / 2 if leads else 0.0
+        if leads:  # not in every round: it is a change, which starts another round
+            await self._ledger.recover()  # so that no dead process occupies a place
         return leads
+
+    async def _watch_running(self, account: str) -> None:
+        """Have the running jobs read as if somebody waited for them: the queue does."""
+        now = self._clock.monotonic()
+        if now >= self._announce_at:
+            self._announce_at = now + WATCH_TTL_SECONDS / 2
+            coordination = self._ledger.coordination
+            running = [record.submission_id for record in await coordination.live(account)]
+            await coordination.expect(running, WATCH_TTL_SECONDS)
+
+    async def _estimate(self, record: Record) -> float | None:
+        """What it costs now; while that cannot be read, what it was expected to cost."""
+        order = order_of(record)
+        if order is None:
+            return record.estimate
+        page = await self._price.read()
+        now = page.credits(order.wanted.seconds, order.wanted.resolution)
+        return record.estimate if now is None else now
 
     async def _send(self, account: str, intent: Record) -> None:
         order = order_of(intent)

@@ -17,10 +17,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from wan_mcp.errors import WanError
-from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
+from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
+from wan_mcp.surface.answers.cancelling import cancel_result
 from wan_mcp.surface.answers.credits import CreditOverview
+from wan_mcp.surface.answers.fields import CANCEL_FIELDS, FREE_FIELDS, PAID_FIELDS
 from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
@@ -83,8 +85,9 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """Start one paid job that puts a picture's person in the place of the person in a video.
 
     It costs PixelDojo credits, takes minutes, and returns a job_id at once: pass that to
-    wait_for_job. Best is one clearly visible person. An equal call soon after returns the same job
-    at no cost; another seed makes another take. When an answer is lost or unclear, follow `next`.
+    wait_for_job. Beyond this server's limits it is queued. Best is one clearly visible person. An
+    equal call soon after returns the same job at no cost; another seed makes another take. When an
+    answer is lost or unclear, follow `next`.
     """
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
@@ -119,7 +122,7 @@ async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     """Wait until a job has ended, at most timeout_seconds. Free.
 
-    If it is still submitting or running, call again. The video_url of a completed job is a
+    If it is still queued, submitting or running, call again. The video_url of a completed job is a
     temporary link: have the video saved at once.
     """
     await call.report_progress(0, progress.LOOKING)
@@ -138,6 +141,11 @@ async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
     """List this user's jobs, newest first, with those whose outcome is unknown. Free."""
     return await call.job_list(given.status, given.limit, given.cursor)
+
+
+async def cancel_job(given: GetJobStatus, call: Call) -> JobResult:
+    """Withdraw a queued request; nothing is charged. A job that was sent goes on and costs."""
+    return cancel_result(*await call.jobs.cancel(given.job_id))
 
 
 async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:
@@ -161,6 +169,8 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         arguments: type[Arguments],
         answers: type[BaseModel],
         hints: ToolAnnotations,
+        *,
+        only: frozenset[str] | None = None,
     ) -> Tool:
         return WanTool(
             fn=fn,
@@ -170,30 +180,33 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             parameters=portable_schema(arguments),
             fn_metadata=FuncMetadata(
                 arg_model=ArgModelBase,
-                output_schema=_answer_schema(answers, hints),
+                output_schema=_answer_schema(answers, hints, only),
             ),
             is_async=True,
             context_kwarg=None,
             annotations=hints,
             icons=[ICON],
-            meta=SHOWN_IN_PLAYER if answers is JobResult else None,
+            meta=SHOWN_IN_PLAYER if answers is JobResult and only is None else None,
             arguments=arguments,
             calls=calls,
             loopback=loopback,
-            paid=not hints.read_only_hint,
+            paid=fn is replace_character,
         )
 
-    asks_pixeldojo, reads_ledger, spends = _hints()
+    asks_pixeldojo, reads_ledger, spends, withdraws = _hints()
     return [
         tool("Replace a character", replace_character, ReplaceCharacter, JobResult, spends),
         tool("Look at a job", get_job_status, GetJobStatus, JobResult, asks_pixeldojo),
         tool("Wait for a job", wait_for_job, WaitForJob, JobResult, asks_pixeldojo),
         tool("List jobs", list_jobs, ListJobs, JobList, reads_ledger),
         tool("Check credits", check_credits, CheckCredits, CreditOverview, asks_pixeldojo),
+        tool("Cancel a job", cancel_job, GetJobStatus, JobResult, withdraws, only=CANCEL_FIELDS),
     ]
 
 
-def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str, Any]:
+def _answer_schema(
+    answers: type[BaseModel], hints: ToolAnnotations, only: frozenset[str] | None
+) -> dict[str, Any]:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
     The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
@@ -201,24 +214,28 @@ def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str
     """
     schema = portable_schema(answers)
     fields = schema["properties"]
+    is_free = hints.read_only_hint or only is not None
     if answers is JobResult:
-        for name in PAID_FIELDS if hints.read_only_hint else FREE_FIELDS:
+        unknown = PAID_FIELDS if is_free else FREE_FIELDS
+        for name in unknown if only is None else fields.keys() - only:
             del fields[name]
-    if hints.read_only_hint:
+    if is_free:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
     return schema
 
 
-def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
-    """The annotations of a tool that asks PixelDojo, that reads the ledger, and that spends."""
+def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations, ToolAnnotations]:
+    """The annotations of a tool that asks PixelDojo, reads the ledger, spends, or withdraws."""
     asks_pixeldojo = ToolAnnotations(
         read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
     )
     spends = ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
     )
-    return asks_pixeldojo, asks_pixeldojo.model_copy(update={"open_world_hint": False}), spends
+    reads_ledger = asks_pixeldojo.model_copy(update={"open_world_hint": False})
+    withdraws = reads_ledger.model_copy(update={"read_only_hint": False, "destructive_hint": True})
+    return asks_pixeldojo, reads_ledger, spends, withdraws
 
 
 def portable_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from wan_mcp.ledger.queueing.order import Order
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rules import QUEUE_SECONDS
 from wan_mcp.ledger.spending_limits import (
+    MAX_NAMED,
     MINUTE_SECONDS,
     LimitReached,
     NoRoom,
@@ -49,11 +50,11 @@ def must_wait(
     in_credits = replace(limits, in_flight=None, submits_per_minute=None)
     spending_limits.check(in_credits, now, estimate, spending, why)
     if queued >= limits.queued:
-        raise _is_full(limits.queued, queued)
+        raise _is_full(limits.queued, queued, [each.id for each in spending.in_flight()])
     return True
 
 
-def _is_full(limit: int, queued: int) -> LimitReached:
+def _is_full(limit: int, queued: int, running: Sequence[str]) -> LimitReached:
     return LimitReached(
         f"At most {counted(limit, 'request')} may be queued, and {queued} {is_or_are(queued)}.",
         setting="WAN_MCP_MAX_QUEUED",
@@ -62,6 +63,7 @@ def _is_full(limit: int, queued: int) -> LimitReached:
         next_step="Call wait_for_job for a job of the queue (list_jobs shows them), then repeat "
         "the same call; cancel_job makes room at once. Only the operator of this server can raise "
         "WAN_MCP_MAX_QUEUED.",
+        blocking_job_ids=running[:MAX_NAMED],
     )
 
 
