@@ -122,7 +122,7 @@ class Jobs:
         """Run the reconciler, the dispatcher, the poller, the watchers and the saver."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.reconcile)
-            tasks.start_soon(self._dispatcher.run)
+            tasks.start_soon(self.dispatch)
             tasks.start_soon(self._poller.run)
             tasks.start_soon(self._watchers.run)
             if self._saver is not None:
@@ -131,6 +131,10 @@ class Jobs:
     async def reconcile(self) -> None:
         """Look up unknown outcomes until cancelled."""
         await self._reconciler.run(self._account)
+
+    async def dispatch(self) -> None:
+        """Send queued requests in their turn until cancelled."""
+        await self._dispatcher.run()
 
     async def typical(self) -> float | None:
         """Seconds that a job of this account typically takes; None while too few have ended."""

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from tests.payments.paid_vendor import PaidVendor
+from tests.payments.queue_storm import BROKEN_PROMISES, Storm, run
 from tests.polling.processes import Cluster, Process
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.errors import InvalidArguments
@@ -344,3 +345,28 @@ async def test_a_job_that_was_sent_goes_on_when_it_is_cancelled(
 
     assert (before.status, after.status) == (JobStatus.RUNNING, JobStatus.RUNNING)
     assert await states(one, [view]) == ["completed"]
+
+
+async def test_while_another_process_has_the_role_nobody_else_sends(
+    cluster: Cluster, vendor: PaidVendor
+) -> None:
+    async with cluster.process(limits=LIMITS, running=False) as first:
+        await first.ledger.coordination.lead(first.account, Role.DISPATCHER, 60.0)
+        async with cluster.process(limits=LIMITS) as second:
+            views = await submitted(second, 2)
+            await anyio.sleep(50)
+            before = await states(second, views)
+            await anyio.sleep(A_JOB)
+
+            assert before == ["completed", "queued"]
+            assert (await states(second, views))[1] != "queued"
+
+
+async def test_a_storm_of_requests_is_sent_in_order_and_within_the_limits(
+    tmp_path: Path, time: VirtualTime
+) -> None:
+    """Reduced; `python -m tests.payments.queue_storm` is the whole one."""
+    figures = await run(Storm(processes=2, requests=16, seed=7), tmp_path, time)
+
+    assert {name: figures[name] for name in BROKEN_PROMISES} == dict.fromkeys(BROKEN_PROMISES, 0)
+    assert figures["charges"] > 8
