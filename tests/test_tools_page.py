@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.portable_schema import FREE_FIELDS
 from tests.surface.scenarios import DONE, NOW, RUNNING, of_job
 from wan_mcp.errors import Code, RateLimited
 from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
-from wan_mcp.surface.answers.fields import FREE_FIELDS
 from wan_mcp.surface.answers.text import text
 from wan_mcp.surface.resources import CODES_URI
 

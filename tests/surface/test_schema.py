@@ -12,6 +12,7 @@ import pytest
 from mcp.types import ListToolsResult, Tool
 from pydantic import BaseModel
 
+from tests.portable_schema import CANCEL_FIELDS, FREE_FIELDS, PAID_FIELDS, portable_schema
 from tests.snapshots import list_tools
 from tests.surface.scenarios import LOOKS, NOW, SUBMITS
 from wan_mcp.errors import Code
@@ -19,7 +20,6 @@ from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
-from wan_mcp.surface.answers.fields import CANCEL_FIELDS, FREE_FIELDS, PAID_FIELDS
 from wan_mcp.surface.arguments import (
     CheckCredits,
     GetJobStatus,
@@ -28,7 +28,6 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
     read_arguments,
 )
-from wan_mcp.surface.tools import portable_schema
 
 REFUSED_BY_SOME_HOST = {
     *("$ref", "$defs", "$schema", "anyOf", "oneOf", "allOf", "not", "const", "title", "examples"),
