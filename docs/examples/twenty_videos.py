@@ -28,7 +28,7 @@ async def call(client, tool, **arguments):
 async def make(client, **inputs):
     """One video, from the payment to the last answer about it."""
     answer = await call(client, "replace_character", **inputs)
-    while answer.get("status") in ("submitting", "running"):
+    while answer.get("status") in ("queued", "submitting", "running"):
         answer = await call(client, "wait_for_job", job_id=answer["job_id"])
     return answer
 

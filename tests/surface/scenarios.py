@@ -424,9 +424,9 @@ def credits_known(
 
 def _with_queue(report: CreditReport) -> CreditReport:
     assert report.credits is not None
-    queue = {"queued": Queued(3, 30, 0), "would_wait": True}
     limits = [*report.credits.limits, LimitUse("WAN_MCP_MAX_QUEUED", 20, 3)]
-    return replace(report, credits=replace(report.credits, limits=limits, **queue), limits=limits)
+    known = replace(report.credits, limits=limits, queued=Queued(3, 30, 0), would_wait=True)
+    return replace(report, credits=known, limits=limits)
 
 
 ROOMY = SpendingLimits(None, 300, 5, 10)
