@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface.answers.credits import CreditOverview
+from wan_mcp.surface.answers.several import WaitResult
 from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
@@ -21,7 +22,7 @@ from wan_mcp.surface.arguments import (
 MODELS: dict[str, tuple[type[Arguments], type[BaseModel]]] = {
     "replace_character": (ReplaceCharacter, JobResult),
     "get_job_status": (GetJobStatus, JobResult),
-    "wait_for_job": (WaitForJob, JobResult),
+    "wait_for_job": (WaitForJob, WaitResult),
     "list_jobs": (ListJobs, JobList),
     "check_credits": (CheckCredits, CreditOverview),
     "cancel_job": (GetJobStatus, JobResult),
@@ -60,8 +61,8 @@ def schemas_json() -> str:
 def answer_schema(tool: str) -> dict[str, Any]:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
-    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
-    in every conversation.
+    The words of `charged`, `code` and `status` are listed and explained once, in the paid tool:
+    what is listed is in every conversation.
     """
     _, answers = MODELS[tool]
     schema = portable_schema(answers)
@@ -70,12 +71,13 @@ def answer_schema(tool: str) -> dict[str, Any]:
         schema["properties"] = fields = {
             name: field for name, field in fields.items() if name in CANCEL_FIELDS
         }
-    elif answers is JobResult:
+    elif issubclass(answers, JobResult):
         for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
             del fields[name]
     if tool != PAID:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
+            fields[name].pop("description", None)
     return schema
 
 

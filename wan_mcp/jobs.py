@@ -37,12 +37,13 @@ from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.queue_places import QueuePlaces
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
-from wan_mcp.polling.waits import Waits
+from wan_mcp.polling.several import SeveralWaits
 from wan_mcp.polling.watchers import Watchers
 from wan_mcp.polling.withdrawals import Withdrawals
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
+    from wan_mcp.inputs.preflight import Preflight
     from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
 
@@ -83,7 +84,7 @@ class Jobs:
         limiter: SharedRateLimiter,
         tasks: TaskGroup,
         clock: Clock,
-        preflight: Preflight | None = None,
+        preflight: "Preflight | None" = None,
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
         inspect: Inspect | None = None,
@@ -105,7 +106,7 @@ class Jobs:
         listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
         self._poller = Poller(coordination, account, reader, listing, limiter, clock)
         self._watchers = Watchers(coordination, clock)
-        self._waits = Waits(
+        self._waits = SeveralWaits(
             reader, self._watchers, clock, saves_videos=videos is not None and bool(videos.folder)
         )
         self._videos = videos
@@ -281,14 +282,9 @@ class Jobs:
         return await self.known(id) or await self.check(id)
 
     async def cancel(self, id: str) -> tuple[JobView, JobView]:
-        """Withdraw a request because its user wants that, whoever else waits for it.
+        """Withdraw a request because its user wants that: what was known before, and is after.
 
-        Returns:
-            What was known of it before, and what is known after.
-
-        Raises:
-            NotFound: the account has no such request.
-            LedgerUnavailable: only the ledger knows the requests.
+        Raises NotFound, LedgerUnavailable: only the ledger knows the requests.
         """
         before = await self._withdrawals.cancel(id)
         return before, await self.known(id) or before
@@ -311,6 +307,12 @@ class Jobs:
         async with aclosing(self._waits.watch(id, left)) as readings:
             async for reading in readings:
                 yield await self._shown(reading) if isinstance(reading, JobView) else reading
+
+    def watch_several(
+        self, ids: Sequence[str], seconds: float
+    ) -> AsyncGenerator[dict[str, Reading], None]:
+        """Updates until all of these jobs have ended or the time is up: `SeveralWaits`."""
+        return self._waits.watch_several(ids, seconds)
 
     async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:
         """All live and unknown requests, and the newest `limit` others; the newest is first.
