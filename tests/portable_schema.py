@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
+from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface.answers.credits import CreditOverview
 from wan_mcp.surface.answers.several import WaitResult
 from wan_mcp.surface.arguments import (
@@ -25,9 +25,28 @@ MODELS: dict[str, tuple[type[Arguments], type[BaseModel]]] = {
     "wait_for_job": (WaitForJob, WaitResult),
     "list_jobs": (ListJobs, JobList),
     "check_credits": (CheckCredits, CreditOverview),
+    "cancel_job": (GetJobStatus, JobResult),
 }
 """What each tool takes, and what it answers."""
-PAID = "replace_character"
+PAID, CANCEL = "replace_character", "cancel_job"
+PAID_FIELDS = frozenset(
+    {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"},
+)
+"""The fields of JobResult that only a paid call can have: only its schema describes them."""
+FREE_FIELDS = frozenset(
+    {
+        *("source_video", "character_image", "video_duration", "resolution"),
+        *("elapsed_seconds", "saved_url"),
+    }
+)
+"""The fields of JobResult that only a free call can have: the schema of the paid one omits them."""
+CANCEL_FIELDS = frozenset(
+    {
+        *("message", "job_id", "status", "charged", "job_charged", "credit_cost"),
+        *("retry_safe", "retry_after_seconds", "code", "next"),
+    }
+)
+"""The fields of JobResult that cancel_job gives."""
 
 
 def schemas_json() -> str:
@@ -48,7 +67,11 @@ def answer_schema(tool: str) -> dict[str, Any]:
     _, answers = MODELS[tool]
     schema = portable_schema(answers)
     fields = schema["properties"]
-    if issubclass(answers, JobResult):
+    if tool == CANCEL:
+        schema["properties"] = fields = {
+            name: field for name, field in fields.items() if name in CANCEL_FIELDS
+        }
+    elif issubclass(answers, JobResult):
         for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
             del fields[name]
     if tool != PAID:

@@ -389,4 +389,5 @@ def _limits(settings: Settings) -> SpendingLimits:
         credits_per_day=settings.max_credits_per_day,
         in_flight=settings.max_in_flight,
         submits_per_minute=settings.max_submits_per_minute,
+        queued=settings.max_queued,
     )

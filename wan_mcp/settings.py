@@ -117,6 +117,7 @@ class Settings(BaseModel):
             purchases.
         max_in_flight: jobs at the same time.
         max_submits_per_minute: paid requests in 60 s.
+        max_queued: requests that wait for those two; 0: they refuse instead.
         confirm_above: the user is asked before a job that costs more credits; unset: never.
         preflight: check both inputs before paying; unset: over stdio only.
         archive: save finished videos; unset: over stdio, and wherever `video_dir` is set.
@@ -147,6 +148,7 @@ class Settings(BaseModel):
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
     max_submits_per_minute: Count = Field(default=6, alias="WAN_MCP_MAX_SUBMITS_PER_MINUTE")
+    max_queued: Count = Field(default=20, alias="WAN_MCP_MAX_QUEUED")
     confirm_above: Limit | None = Field(default=None, alias="WAN_MCP_CONFIRM_ABOVE")
     preflight: Switch | None = Field(default=None, alias="WAN_MCP_PREFLIGHT")
     archive: Switch | None = Field(default=None, alias="WAN_MCP_ARCHIVE")

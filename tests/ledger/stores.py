@@ -13,6 +13,8 @@ import pytest
 
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Ledger
+from wan_mcp.ledger.queueing.order import Order
+from wan_mcp.ledger.queueing.rules import queued
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rows import seconds
 from wan_mcp.ledger.spending_limits import SpendingLimits
@@ -243,6 +245,8 @@ async def record_in(
 ) -> Record:
     """A new record, taken to a state in the fewest steps."""
     record = await claimed(ledger, request)
+    if state is State.QUEUED:
+        return await ledger.queue.put_back(queued(record, Order(wanted=request)))
     if state in (State.INTENT, State.NOT_SENT):
         return record if state is State.INTENT else await ledger.conclude(record, state, "no net")
     record = await sent(ledger, record)

@@ -13,26 +13,26 @@ import pytest
 from tests.postgres.fixtures import connected, emptied
 from tests.postgres.server import Server
 from wan_mcp.ledger import statements
-from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.record import OPEN, Record, State
 from wan_mcp.ledger.rows import stored
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
-from wan_mcp.ledger.statements import coordination, lists, records, spending
+from wan_mcp.ledger.statements import coordination, lists, queue, records, spending
 from wan_mcp.ledger.statements.dialects import Statement
 
 EVERY_FIELD = tuple(Record.model_fields)
 STATEMENTS = {
     **{
         name: value
-        for module in (records, lists, spending, coordination)
+        for module in (records, lists, spending, queue, coordination)
         for name, value in vars(module).items()
         if isinstance(value, Statement)
     },
     "insert_job": records.insert_job(EVERY_FIELD),
     "update_job": records.update_job(EVERY_FIELD),
-    "recent": lists.recent(frozenset(State) - LIVE),
+    "recent": lists.recent(frozenset(State) - OPEN),
     "recent of one state": lists.recent(frozenset({State.FAILED})),
-    "recent behind a live one": lists.recent(frozenset(State) - LIVE, after_ended=False),
-    "recent behind an ended one": lists.recent(frozenset(State) - LIVE, after_ended=True),
+    "recent behind a live one": lists.recent(frozenset(State) - OPEN, after_ended=False),
+    "recent behind an ended one": lists.recent(frozenset(State) - OPEN, after_ended=True),
 }
 PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
 VALUES: dict[str, object] = {
@@ -52,6 +52,7 @@ VALUES: dict[str, object] = {
     "since": 1.8e9 - 900,
     "until": 1.8e9 + 900,
     "soon": 1.8e9 + 5,
+    "latest": 1.8e9 + 3_600,
     "within": 86_400.0,
     "unpriced": 0.0,
     "size": 2**33,
@@ -67,7 +68,12 @@ VALUES: dict[str, object] = {
 }
 """One value for each name in a statement, as the ledger gives them."""
 
-FENCE = {"submission_id_before": "sub_1", "state_before": "intent", "owner_before": "a process"}
+FENCE = {
+    "submission_id_before": "sub_1",
+    "state_before": "intent",
+    "owner_before": "a process",
+    "queued_until_before": None,
+}
 INDEXES = {
     "LIVE_EQUAL": {"live"},
     "UNKNOWN_JOBS": {"unknown"},

@@ -59,7 +59,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             source_seconds    DOUBLE PRECISION,
             source_frames_per_second DOUBLE PRECISION,
             source_has_sound  BIGINT,
-            inspection        TEXT
+            inspection        TEXT,
+            queued_at         DOUBLE PRECISION,
+            queued_until      DOUBLE PRECISION,
+            queued_request    TEXT
         )
         """,
         # The last protection against paying twice: even a defective claim cannot insert a second
@@ -98,6 +101,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX uninspected ON jobs (account, ended_at)
         WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
         """,
+        "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
         """
         CREATE TABLE keys (
             account      TEXT PRIMARY KEY,

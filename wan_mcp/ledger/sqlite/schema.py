@@ -162,6 +162,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL
         """,
     ),
+    # A queued request is `not_sent` with a `queued_until`: see `record.State.QUEUED`.
+    (
+        "ALTER TABLE jobs ADD COLUMN queued_at REAL",
+        "ALTER TABLE jobs ADD COLUMN queued_until REAL",
+        "ALTER TABLE jobs ADD COLUMN queued_request TEXT",
+        "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

@@ -9,9 +9,11 @@ from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import Claim, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
+from wan_mcp.ledger.queueing.contract import Queue
 from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.rows import Engine
 from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.threaded.queue import ThreadedQueue
 from wan_mcp.ledger.threaded.store import Store, recover
 from wan_mcp.models import Cursor, Difference, Job, Replacement, SourceClip
 
@@ -39,6 +41,7 @@ class ThreadedLedger:
         self._store = Store(engine)
         self._reading = self._store if reading is None else Store(reading)
         self.coordination: Coordination = ThreadedCoordination(self._store, self._reading)
+        self.queue: Queue = ThreadedQueue(self._store, limits)
 
     @property
     def notice(self) -> str | None:

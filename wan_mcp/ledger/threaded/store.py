@@ -16,6 +16,7 @@ import anyio
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.transactions import Transactions
@@ -28,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
-    """An open store: its paid requests, and what processes share while they wait."""
+    """An open store: its paid requests, those that wait, and what processes share meanwhile."""
 
     session: Session
     requests: Transactions
     coordination: CoordinationTransactions
+    queue: QueueTransactions
 
 
 class Store:
@@ -188,7 +190,12 @@ def recover(store: Opened) -> list[Record]:
 
 
 def _on(session: Session) -> Opened:
-    return Opened(session, Transactions(session), CoordinationTransactions(session))
+    return Opened(
+        session,
+        Transactions(session),
+        CoordinationTransactions(session),
+        QueueTransactions(session),
+    )
 
 
 def _hand_over(
