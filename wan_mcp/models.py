@@ -286,16 +286,10 @@ class JobResult(BaseModel):
     next: str
 
 
-PAID_FIELDS = frozenset(
-    {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"},
-)
+PAID_FIELDS = frozenset({"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"})
 """The fields of JobResult that only a paid call can have: only its schema describes them."""
-FREE_FIELDS = frozenset(
-    {
-        *("source_video", "character_image", "video_duration", "resolution"),
-        *("elapsed_seconds", "saved_url"),
-    }
-)
+_ORDERED = ("source_video", "character_image", "video_duration", "resolution")
+FREE_FIELDS = frozenset({*_ORDERED, "elapsed_seconds", "saved_url"})
 """The fields of JobResult that only a free call can have: the schema of the paid one omits them."""
 
 
@@ -310,6 +304,10 @@ class JobLine(BaseModel):
         video_duration: seconds that were ordered.
         resolution: lines that were ordered.
         seed: repeats this take.
+        order: names what jobs that differ in nothing but their seed have in common. Left out
+            where this list has only one of them.
+        take: which of the `takes` of its order in this list it is; the oldest is 1.
+        kept: whether its user keeps it: the size limit does not delete its video.
         credit_cost: credits that PixelDojo says the job costs.
         job_charged: whether the job cost credits, as in `JobResult`.
         saved_path: where the video is on this machine, or in object storage.
@@ -330,6 +328,10 @@ class JobLine(BaseModel):
     video_duration: int | None = None
     resolution: str | None = None
     seed: int | None = None
+    order: str | None = None
+    take: int | None = None
+    takes: int | None = None
+    kept: bool | None = None
     credit_cost: float | None = None
     # JobResult lists the words, and each byte is in every conversation.
     job_charged: Annotated[Charged | None, WithJsonSchema({"type": "string"})] = None

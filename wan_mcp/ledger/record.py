@@ -123,6 +123,7 @@ class Record(BaseModel):
         forgotten_at: when the user had links, inputs and video removed, see `history.forgetting`.
         spelling_key: what finds an equal request in another spelling once the links are removed,
             see `fingerprint.spelling_key`; None before that.
+        kept: whether the user keeps the video: the size limit does not delete it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -174,6 +175,7 @@ class Record(BaseModel):
     inspection: tuple[Difference, ...] | None = None
     forgotten_at: datetime | None = None
     spelling_key: str | None = None
+    kept: bool = False
 
     @property
     def public_id(self) -> str:

@@ -214,6 +214,12 @@ class WaitForJob(GetJobStatus):
     ] = 45
 
 
+class KeepVideo(GetJobStatus):
+    """Which video."""
+
+    kept: Annotated[bool, FLAG, Field(description="False undoes it. Default true.")] = True
+
+
 class ListJobs(Arguments):
     """Which jobs."""
 

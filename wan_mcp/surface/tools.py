@@ -25,13 +25,14 @@ from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
     GetJobStatus,
+    KeepVideo,
     ListJobs,
     ReplaceCharacter,
     WaitForJob,
     read_arguments,
 )
 from wan_mcp.surface.calls import Call, Calls, tool_result
-from wan_mcp.surface.player import PLAYER_URI
+from wan_mcp.surface.player import GALLERY_URI, PLAYER_URI
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView, Reading
@@ -43,6 +44,10 @@ ICON = Icon(
 )
 SHOWN_IN_PLAYER = {"ui": {"resourceUri": PLAYER_URI}}
 """A tool's `_meta`: the page on which a host may show its answer (MCP Apps)."""
+SHOWN_IN_GALLERY = {"ui": {"resourceUri": GALLERY_URI}}
+FOR_PAGES = {"ui": {"visibility": ["app"]}}
+"""The `_meta` of a tool that a host offers to the pages, and not to the model (MCP Apps)."""
+KEEP_VIDEO = "keep_video"
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +153,13 @@ async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:
     return await call.credits(given.replacement())
 
 
+async def keep_video(given: KeepVideo, call: Call) -> JobResult:
+    """Keep a video when the size limit of its folder deletes others, or do so no longer. Free."""
+    return await call.keep_video(given.job_id, given.kept)
+
+
 def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
-    """The tools of one server.
+    """The tools of one server. What is for pages alone is hidden by `door.for_pages`.
 
     Args:
         loopback: whether links to this machine are accepted (only while the API is there too).
@@ -159,8 +169,9 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         title: str,
         fn: Callable[[Any, Call], Awaitable[Any]],
         arguments: type[Arguments],
-        answers: type[BaseModel],
+        answers: type[BaseModel] | None,
         hints: ToolAnnotations,
+        meta: dict[str, Any] | None = None,
     ) -> Tool:
         return WanTool(
             fn=fn,
@@ -170,26 +181,31 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             parameters=portable_schema(arguments),
             fn_metadata=FuncMetadata(
                 arg_model=ArgModelBase,
-                output_schema=_answer_schema(answers, hints),
+                output_schema=answers and _answer_schema(answers, hints),
             ),
             is_async=True,
             context_kwarg=None,
             annotations=hints,
-            icons=[ICON],
-            meta=SHOWN_IN_PLAYER if answers is JobResult else None,
+            icons=[ICON] if answers else None,
+            meta=meta,
             arguments=arguments,
             calls=calls,
             loopback=loopback,
-            paid=not hints.read_only_hint,
+            paid=bool(hints.destructive_hint),
         )
 
     asks_pixeldojo, reads_ledger, spends = _hints()
+    marks = ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    )
+    job, shown = JobResult, SHOWN_IN_PLAYER
     return [
-        tool("Replace a character", replace_character, ReplaceCharacter, JobResult, spends),
-        tool("Look at a job", get_job_status, GetJobStatus, JobResult, asks_pixeldojo),
-        tool("Wait for a job", wait_for_job, WaitForJob, JobResult, asks_pixeldojo),
-        tool("List jobs", list_jobs, ListJobs, JobList, reads_ledger),
+        tool("Replace a character", replace_character, ReplaceCharacter, job, spends, shown),
+        tool("Look at a job", get_job_status, GetJobStatus, job, asks_pixeldojo, shown),
+        tool("Wait for a job", wait_for_job, WaitForJob, job, asks_pixeldojo, shown),
+        tool("List jobs", list_jobs, ListJobs, JobList, reads_ledger, SHOWN_IN_GALLERY),
         tool("Check credits", check_credits, CheckCredits, CreditOverview, asks_pixeldojo),
+        tool("Keep a video", keep_video, KeepVideo, None, marks, FOR_PAGES),
     ]
 
 

@@ -12,7 +12,7 @@ from wan_mcp.models import JobStatus
 if TYPE_CHECKING:
     from wan_mcp.cli.jobs.commands import JobCommands, Since
 
-COMMANDS = ("jobs", "show", "open", "forget")
+COMMANDS = ("jobs", "show", "open", "keep", "forget")
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -26,6 +26,8 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     show.add_argument("--json", action="store_true", help="for programs")
     open_ = _add_job(add("open", help="the saved video of a job, in your player"))
     open_.add_argument("--folder", action="store_true", help="its folder instead")
+    keep = _add_job(add("keep", help="keep a job's video, whatever the size limit says"))
+    keep.add_argument("--undo", action="store_true", help="do not keep it any more")
     forget = _add_job(add("forget", help="remove a job's links, inputs and video"))
     forget.add_argument("--yes", action="store_true", help="without asking")
 
@@ -40,6 +42,8 @@ def run_command(jobs: "JobCommands", parsed: argparse.Namespace) -> int:
             return jobs.show(parsed.job, as_json=parsed.json)
         case "open":
             return jobs.open(parsed.job, folder=parsed.folder)
+        case "keep":
+            return jobs.keep(parsed.job, kept=not parsed.undo)
         case _:
             return jobs.forget(parsed.job, agreed=parsed.yes)
 

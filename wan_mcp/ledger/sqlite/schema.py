@@ -162,5 +162,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL
         """,
     ),
+    # The saver reads which videos to spare each time it saves one; hardly any record is in this.
+    (
+        "ALTER TABLE jobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
