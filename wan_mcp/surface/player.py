@@ -57,7 +57,9 @@ def gallery_page(origins: list[str], *, nonce: str | None = None) -> str:
     """
     values = {"media-origins": " ".join(origins), "shown-by": "browser" if nonce else "host"}
     attribute = f' nonce="{escape(nonce)}"' if nonce else ""
-    return _filled("gallery.html", values).replace("{{nonce}}", attribute)
+    icon = '<link rel="icon" href="data:,">' if nonce else ""  # or browsers ask for one
+    html = _filled("gallery.html", values)
+    return html.replace("{{nonce}}", attribute).replace("{{icon}}", icon)
 
 
 def page_apps(api_base: str, storage: str | None = None) -> Apps:

@@ -12,7 +12,7 @@ from wan_mcp.models import JobStatus
 if TYPE_CHECKING:
     from wan_mcp.cli.jobs.commands import JobCommands, Since
 
-COMMANDS = ("jobs", "show", "open", "keep", "forget")
+COMMANDS = ("jobs", "gallery", "show", "open", "keep", "forget")
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -22,6 +22,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         add: adds one, and returns its own parser.
     """
     _add_jobs(add("jobs", help="your jobs, newest first, and what they cost"))
+    add("gallery", help="your videos as pictures, in your browser, until you press Ctrl-C")
     show = _add_job(add("show", help="everything about one job"))
     show.add_argument("--json", action="store_true", help="for programs")
     open_ = _add_job(add("open", help="the saved video of a job, in your player"))
@@ -38,6 +39,8 @@ def run_command(jobs: "JobCommands", parsed: argparse.Namespace) -> int:
         case "jobs":
             statuses = {JobStatus(word) for word in parsed.status or ()}
             return jobs.jobs(statuses, parsed.since, parsed.limit, as_json=parsed.json)
+        case "gallery":
+            return jobs.gallery()
         case "show":
             return jobs.show(parsed.job, as_json=parsed.json)
         case "open":

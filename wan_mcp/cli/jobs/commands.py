@@ -116,6 +116,12 @@ class JobCommands:
                 self._say(line)
         return 0
 
+    def gallery(self) -> int:
+        """Show all jobs as pictures in the user's browser, until the terminal closes."""
+        from wan_mcp.cli.gallery.command import show_gallery  # it loads a web server
+
+        return show_gallery(self.ledger, self._say, self.screen.open)
+
     def open(self, id: str, *, folder: bool) -> int:
         """Open the saved video of a job in the system's player, or in its browser by a link.
 

@@ -114,11 +114,14 @@ function fileName(input) {
 
 const wordsOf = (job) => [job.character_image, job.source_video].map(fileName).filter(Boolean).join(" in ") || job.job_id;
 
+function day({ made_at: date }) {
+  const made = new Date(date);
+  return Number.isNaN(made.getTime()) ? "" : made.toLocaleDateString(undefined, { day: "numeric", month: "short" });
+}
+
 function factsOf(job) {
-  const made = new Date(job.made_at);
-  const when = Number.isNaN(made.getTime()) ? "" : made.toLocaleDateString(undefined, { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
   return [
-    when, job.video_duration && `${job.video_duration} s`, job.seed !== undefined && `seed ${job.seed}`,
+    day(job), job.video_duration && `${job.video_duration} s`, job.seed !== undefined && `seed ${job.seed}`,
     job.credit_cost !== undefined && credits(job.credit_cost),
   ].filter(Boolean).join(" · ");
 }
@@ -181,7 +184,7 @@ function newCard(job, picture) {
 }
 
 function compareButton(job) {
-  const button = made("button", { type: "button", className: "compare", textContent: "Compare takes" });
+  const button = made("button", { type: "button", className: "compare", textContent: "Compare" });
   button.setAttribute("aria-label", `Compare takes of ${wordsOf(job)}, with ${nameOf(job)}`);
   button.addEventListener("click", () => {
     const others = finished(job.order).filter((other) => other !== job);

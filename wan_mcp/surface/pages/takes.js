@@ -147,7 +147,8 @@ class Takes {
     const { lead } = this;
     if (!lead) return;
     if (!lead.paused) return lead.pause();
-    await lead.play().catch(() => write(this.said, "The videos did not start. Press Play once more."));
+    const late = "The videos did not start. Press Play once more.";
+    await lead.play().catch((error) => error.name === "AbortError" || write(this.said, late));
   }
 
   flipMute() {
