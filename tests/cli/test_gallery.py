@@ -65,7 +65,7 @@ async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
 async def saved(ledger: Ledger, folder: Path, number: int = 1) -> Record:
     """A completed job whose video is in its file."""
     record = await completed(ledger, folder, number)
-    Path(record.saved_path or "").write_bytes(VIDEO)
+    await anyio.Path(record.saved_path or "").write_bytes(VIDEO)
     return record
 
 
@@ -126,9 +126,9 @@ async def test_a_link_in_the_place_of_a_video_is_not_followed(
     record = await saved(ledger, tmp_path / "videos")
     secret = tmp_path / "secret"
     secret.write_text("a private key")
-    path = Path(record.saved_path or "")
-    path.unlink()
-    path.symlink_to(secret)
+    path = anyio.Path(record.saved_path or "")
+    await path.unlink()
+    await path.symlink_to(secret)
 
     for part in ("video", "poster"):
         answer = await client.get(f"{part}/job_001")
@@ -178,7 +178,7 @@ async def test_rows_are_those_of_list_jobs_and_name_what_was_spent(
     listed = (await client.get("jobs")).json()
     later = (await client.get("jobs?cursor=3")).json()
 
-    assert [row.get("take") for row in listed["jobs"]][0] == 3
+    assert listed["jobs"][0]["take"] == 3
     assert (listed["total_jobs"], listed["credits_spent"], listed["credits_spent_24h"]) == (
         4,
         21,

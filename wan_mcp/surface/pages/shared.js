@@ -107,7 +107,8 @@ async function readCopy(id, name) {
 
 // Hosts must allow data:, but not blob:
 function asData({ mimeType, blob }, kind) {
-  const type = mimeType?.startsWith(`${kind}/`) && /^[\w.+/-]+$/.test(mimeType) ? mimeType : `${kind}/mp4`;
+  const isFit = mimeType?.startsWith(`${kind}/`) && /^[\w.+/-]+$/.test(mimeType);
+  const type = isFit ? mimeType : { video: "video/mp4", image: "image/jpeg" }[kind];
   return `data:${type};base64,${blob}`;
 }
 
