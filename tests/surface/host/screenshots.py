@@ -1,4 +1,4 @@
-"""Takes the screenshots for the README and docs/player.md: run by hand, with Chromium and playwright.
+"""Takes the screenshots for the README and the pages: run by hand, with Chromium and playwright.
 
     python -m tests.surface.host.screenshots
 
@@ -86,13 +86,14 @@ def take_gallery(show: Callable[..., Any]) -> None:
     """The gallery in the light theme, and takes side by side in the dark one."""
     saved = [{**job, "video_url": None, "saved_path": "/videos/1.mp4"} for job in JOBS]
     resources = dict(files_of(saved))
-    for theme, name in (("light", "gallery"), ("dark", "takes")):
+    for theme, name in (("dark", "takes"), ("light", "gallery")):
         shown = show(html=gallery.PAGE, resources=resources, theme=theme)
         shown.tab.set_viewport_size(SIZES[name])
         shown.frame.add_style_tag(content=FONT)
         shown.prepare("tools/call", {"result": {"structuredContent": {}}})
         gallery.tell(shown, gallery.listed(*saved, total_jobs=8, credits_spent=80))
-        shown.frame.locator(".sheet img").nth(6).wait_for(state="attached")
+        seen = 6 if name == "gallery" else 0  # only what is in view has a picture
+        shown.frame.locator(".sheet img").nth(seen).wait_for(state="attached")
         if name == "takes":
             shown.frame.get_by_role("button", name="Compare takes of").first.click()
             shown.until("takes.ready.length === 4")

@@ -42,8 +42,8 @@ def takes_of(views: Sequence[JobView]) -> list[Take | None]:
     left = counts.copy()
     takes: list[Take | None] = []
     for order in orders:
-        is_one_of_several = order is not None and counts[order] > 1
-        takes.append(Take(order, left[order], counts[order]) if is_one_of_several else None)
+        count = counts[order]
+        takes.append(Take(order, left[order], count) if order is not None and count > 1 else None)
         left[order] -= 1
     return takes
 

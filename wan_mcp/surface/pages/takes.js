@@ -51,7 +51,7 @@ class Takes {
     const [grid, play, seek, time, mute, said] =
       [".grid", ".play", ".seek", ".clock", ".mute", ".said"].map((part) => section.querySelector(part));
     Object.assign(this, { section, grid, play, seek, time, mute, said, ways, keep });
-    Object.assign(this, { videos: [], nextFrame: 0, wish: null, muted: true });
+    Object.assign(this, { videos: [], nextFrame: 0, wish: null, sought: 0, muted: true });
     play.addEventListener("click", () => this.toggle());
     mute.addEventListener("click", () => this.flipMute());
     seek.addEventListener("input", () => this.jump(Number(seek.value)));
@@ -98,6 +98,7 @@ class Takes {
       take.ready = found === "ready";
       instead.hidden = take.ready;
       write(instead, "This video cannot be played here.");
+      if (this.lead) this.align(0.001); // it may have come late
       this.show();
     });
     return figure;
@@ -112,7 +113,8 @@ class Takes {
   }
 
   heard(take, event) {
-    if (take.video !== this.lead) return;
+    if (!this.lead) return;
+    if (take.video !== this.lead) return event === "seeked" && this.lead.paused && this.align(0.001);
     if (event === "play") this.follow();
     if (event === "ended") return this.restart();
     if (event === "seeked" && this.wish !== null) return this.jump(this.wish);
@@ -161,7 +163,8 @@ class Takes {
     const { lead } = this;
     if (!lead) return;
     this.wish = Math.max(0, Math.min(lead.duration || 0, seconds));
-    if (lead.seeking) return;
+    if (lead.seeking && performance.now() - this.sought < 1000) return;
+    this.sought = performance.now();
     lead.currentTime = this.wish;
     this.wish = null;
   }
