@@ -181,7 +181,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             parameters=portable_schema(arguments),
             fn_metadata=FuncMetadata(
                 arg_model=ArgModelBase,
-                output_schema=answers and _answer_schema(answers, hints),
+                output_schema=_answer_schema(answers, hints) if answers else None,
             ),
             is_async=True,
             context_kwarg=None,

@@ -13,6 +13,7 @@ from wan_mcp.ledger.spending_limits import DAY_SECONDS
 from wan_mcp.ledger.status import view_of_record
 from wan_mcp.models import JobList
 from wan_mcp.surface.answers.results import MAX_LINES, list_result
+from wan_mcp.surface.video_views import without_unreachable_file
 from wan_mcp.videos.kept import why_not_kept
 
 
@@ -50,7 +51,7 @@ class Listing:
             found, prices = [], []
         records = found[after : after + MAX_LINES]
         listed = list_result(
-            [view_of_record(record) for record in records],
+            [without_unreachable_file(view_of_record(record), local=True) for record in records],
             self._totals(prices),
             now=self._ledger.now(),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from wan_mcp.ledger.fingerprint import order_of
 from wan_mcp.models import JobStatus
 
 if TYPE_CHECKING:
@@ -49,5 +48,7 @@ def takes_of(views: Sequence[JobView]) -> list[Take | None]:
 
 
 def _order(view: JobView) -> str | None:
+    from wan_mcp.ledger.fingerprint import order_of  # not needed before the first list
+
     record = view.record
     return None if record is None or view.status in NO_TAKES else order_of(record.arguments)

@@ -39,7 +39,10 @@ async function page(cursor) {
   return answer;
 }
 
-const ways = (job) => inBrowser && job.saved_path ? [() => `video/${job.job_id}`] : waysTo(job);
+// Of a video in object storage, only its address is known here.
+const isHere = ({ saved_path: path }) => Boolean(path) && !/^(s3|gs|az):/.test(path);
+
+const ways = (job) => inBrowser && isHere(job) ? [() => `video/${job.job_id}`] : waysTo(job);
 
 async function keep(job, kept) {
   if (!inBrowser) return markKept(job, kept);
@@ -179,7 +182,7 @@ function newCard(job, picture) {
   if (kind === "ready" && canKeep()) tools.append(keepButton(job, keep, (why) => write(said, why)));
   if (kind === "ready" && job.order && finished(job.order).length > 1) tools.append(compareButton(job));
   if (picture) sheet.append(picture);
-  else if (kind === "ready" && (job.saved_path || !inBrowser)) wish(sheet, job);
+  else if (kind === "ready" && (isHere(job) || !inBrowser)) wish(sheet, job);
   return card;
 }
 
