@@ -6,7 +6,6 @@ Nothing here repeats a request: each call of a method sends one request, or none
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -138,7 +137,7 @@ class PixelDojo:
         listed = wire.jobs(
             await self._send("GET", "/jobs", priority=priority), loopback=self._loopback
         )
-        return [replace(each, job=self._hidden(each.job)) for each in listed]
+        return [each._replace(job=self._hidden(each.job)) for each in listed]
 
     async def model(self) -> wire.Model:
         """The model page, with the price that it names. Free and public."""
