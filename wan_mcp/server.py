@@ -96,7 +96,7 @@ def build_server(
 
 def _calls(settings: Settings, *, local: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
-    return Calls(settings.confirm_above, local, poster, takes_roots=roots)
+    return Calls(settings.confirm_above, local, poster, takes_roots=roots, home=settings.home)
 
 
 def _pages(settings: Settings) -> Apps:
