@@ -30,6 +30,9 @@ MODELS: dict[str, tuple[type[Arguments], type[BaseModel] | None]] = {
 }
 """What each tool takes, and what it answers; None where no schema of that is published."""
 PAID = "replace_character"
+UNDESCRIBED = ("order", "take", "takes", "kept")
+"""Fields of a job in a list that its schema omits: they say what they are, and each byte of a schema
+is in every conversation."""
 
 
 def schemas_json() -> str:
@@ -55,6 +58,9 @@ def answer_schema(tool: str) -> dict[str, Any] | None:
     if issubclass(answers, JobResult):
         for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
             del fields[name]
+    if answers is JobList:
+        for name in UNDESCRIBED:
+            del fields["jobs"]["items"]["properties"][name]
     if tool != PAID:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
