@@ -31,8 +31,8 @@ MODELS: dict[str, tuple[type[Arguments], type[BaseModel] | None]] = {
 """What each tool takes, and what it answers; None where no schema of that is published."""
 PAID = "replace_character"
 UNDESCRIBED = ("order", "take", "takes", "kept")
-"""Fields of a job in a list that its schema omits: they say what they are, and each byte of a schema
-is in every conversation."""
+"""Fields of a job in a list that its schema omits: they say what they are, and each byte is in
+every conversation."""
 
 
 def schemas_json() -> str:
