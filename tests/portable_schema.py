@@ -14,20 +14,22 @@ from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
     GetJobStatus,
+    KeepVideo,
     ListJobs,
     ReplaceCharacter,
     WaitForJob,
 )
 
-MODELS: dict[str, tuple[type[Arguments], type[BaseModel]]] = {
+MODELS: dict[str, tuple[type[Arguments], type[BaseModel] | None]] = {
     "replace_character": (ReplaceCharacter, JobResult),
     "get_job_status": (GetJobStatus, JobResult),
     "wait_for_job": (WaitForJob, WaitResult),
     "list_jobs": (ListJobs, JobList),
     "check_credits": (CheckCredits, CreditOverview),
     "cancel_job": (GetJobStatus, JobResult),
+    "keep_video": (KeepVideo, None),
 }
-"""What each tool takes, and what it answers."""
+"""What each tool takes, and what it answers; None where no schema of that is published."""
 PAID, CANCEL = "replace_character", "cancel_job"
 PAID_FIELDS = frozenset(
     {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"},
@@ -47,6 +49,9 @@ CANCEL_FIELDS = frozenset(
     }
 )
 """The fields of JobResult that cancel_job gives."""
+UNDESCRIBED = ("order", "take", "takes", "kept")
+"""Fields of a job in a list that its schema omits: they say what they are, and each byte is in
+every conversation."""
 
 
 def schemas_json() -> str:
@@ -58,27 +63,36 @@ def schemas_json() -> str:
     return json.dumps(schemas, indent=1) + "\n"
 
 
-def answer_schema(tool: str) -> dict[str, Any]:
+def answer_schema(tool: str) -> dict[str, Any] | None:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
     The words of `charged`, `code` and `status` are listed and explained once, in the paid tool:
     what is listed is in every conversation.
     """
     _, answers = MODELS[tool]
+    if answers is None:
+        return None
     schema = portable_schema(answers)
     fields = schema["properties"]
-    if tool == CANCEL:
-        schema["properties"] = fields = {
-            name: field for name, field in fields.items() if name in CANCEL_FIELDS
-        }
-    elif issubclass(answers, JobResult):
-        for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
-            del fields[name]
+    for name in fields.keys() - _given(tool, answers, frozenset(fields)):
+        del fields[name]
+    if answers is JobList:
+        for name in UNDESCRIBED:
+            del fields["jobs"]["items"]["properties"][name]
     if tool != PAID:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
             fields[name].pop("description", None)
     return schema
+
+
+def _given(tool: str, answers: type[BaseModel], fields: frozenset[str]) -> frozenset[str]:
+    """The fields of its answers that a tool can give."""
+    if tool == CANCEL:
+        return CANCEL_FIELDS
+    if not issubclass(answers, JobResult):
+        return fields
+    return fields - (FREE_FIELDS if tool == PAID else PAID_FIELDS)
 
 
 def portable_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class App:
 
         limiter = SharedRateLimiter(ledger.coordination, account, self._clock)
         vendor = PixelDojo(base, key, agent=self._agent, limiter=limiter, transport=self._transport)
-        files = self._job_files(chosen)
+        files = self._job_files(chosen, ledger)
         inputs = self._inputs(ledger, account, chosen, files)
         jobs = Jobs(
             vendor,
@@ -186,7 +186,9 @@ class App:
         own = None if isinstance(saved, str) else saved
         return _Inputs(settings, ledger, account, data, own, files, tasks, clock, self._local)
 
-    def _job_files(self, data: Chosen) -> JobFiles:
+    def _job_files(self, data: Chosen, ledger: ThreadedLedger) -> JobFiles:
+        from wan_mcp.videos.kept import KeptVideos
+
         settings = self._settings
         return JobFiles(
             loopback=settings.on_loopback,
@@ -194,6 +196,7 @@ class App:
             data=data.folder,
             environment=settings.clouds,
             with_contact_sheets=settings.wants("poster", local=self._local),
+            kept=KeptVideos(ledger.coordination),
         )
 
     def _ledger(self, data: Chosen) -> ThreadedLedger:

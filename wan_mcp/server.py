@@ -16,9 +16,9 @@ from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
 from wan_mcp.surface.calls import Calls
-from wan_mcp.surface.door import PlainNames, refuse_cursors
+from wan_mcp.surface.door import PlainNames, for_pages, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
-from wan_mcp.surface.player import player_app
+from wan_mcp.surface.player import page_apps
 from wan_mcp.surface.prompts import replace_a_character
 from wan_mcp.surface.request_state import SharedRequestState
 from wan_mcp.surface.resources import JobResources, codes
@@ -79,8 +79,8 @@ def build_server(
         version=own_version,
         icons=[ICON],
         tools=build_tools(calls, loopback=settings.on_loopback),
-        extensions=[_player(settings), Tasks(calls), Skills()],
-        middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
+        extensions=[_pages(settings), Tasks(calls), Skills()],
+        middleware=[honest_capabilities, for_pages, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
         lifespan=lambda server: _lifespan(start, subscriptions),
         log_level=settings.log_level,
@@ -100,10 +100,10 @@ def _calls(settings: Settings, *, local: bool) -> Calls:
     return Calls(settings.confirm_above, local, poster, takes_roots=roots, home=settings.home)
 
 
-def _player(settings: Settings) -> Apps:
+def _pages(settings: Settings) -> Apps:
     folder = settings.video_dir
     storage = link_origin(folder, settings.clouds) if isinstance(folder, str) else None
-    return player_app(settings.api_base, storage)
+    return page_apps(settings.api_base, storage)
 
 
 @asynccontextmanager

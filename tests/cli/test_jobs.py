@@ -1,4 +1,4 @@
-"""`wan-mcp jobs`, `show`, `open` and `forget`, as a person at a terminal sees them."""
+"""`wan-mcp jobs`, `show`, `open`, `keep` and `forget`, as a person at a terminal sees them."""
 
 import json
 import os
@@ -74,6 +74,10 @@ class Person:
 
     def open(self, id: str, *, folder: bool = False) -> tuple[int, str]:
         code = self._commands().open(id, folder=folder)
+        return code, self._read()
+
+    def keep(self, id: str, *, kept: bool = True) -> tuple[int, str]:
+        code = self._commands().keep(id, kept=kept)
         return code, self._read()
 
     def forget(self, id: str, *, agreed: bool = False) -> tuple[int, str]:
@@ -399,6 +403,49 @@ def test_on_linux_a_desktop_is_needed_to_open_anything(
     assert (tmp_path / "opened").read_text() == "/a b.mp4"
     program.write_text("#!/bin/sh\nexit 3\n")
     assert not openers.open_with_system(Path("/a.mp4"), {"WAYLAND_DISPLAY": "wayland-0"})
+
+
+async def test_a_kept_video_is_marked_until_that_is_undone(
+    person: Person, ledger: Ledger, tmp_path: Path
+) -> None:
+    """The mark is in the ledger, where every server on it reads it (ours)."""
+    record = await completed(ledger, tmp_path / "videos")
+    await completed(ledger, tmp_path / "videos", number=2)
+
+    assert person.keep("job_001") == (
+        0,
+        "job_001 is kept: the size limit does not delete its video.\n"
+        "To undo this: wan-mcp keep --undo job_001\n",
+    )
+    assert await ledger.coordination.kept_videos() == [record.saved_path]
+    assert json.loads(person.show("job_001", as_json=True)[1])["video"]["kept"] is True
+    assert person.keep("job_001", kept=False) == (0, "job_001 is not kept any more.\n")
+    assert await ledger.coordination.kept_videos() == []
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.REFUSED, State.NOT_SENT])
+async def test_a_job_without_a_video_is_not_kept(
+    person: Person, ledger: Ledger, state: State
+) -> None:
+    """A yes that keeps nothing would be a lie (ours)."""
+    record = await record_in(ledger, state)
+
+    assert person.keep(record.submission_id) == (FAILED, "")
+    assert person.errors == "This job has no video that could be kept."
+
+
+async def test_a_job_can_be_kept_before_its_video_is_saved_and_forgotten_after(
+    person: Person, ledger: Ledger, tmp_path: Path
+) -> None:
+    """The mark holds from the first moment; forgetting takes it away with the rest (ours)."""
+    record = await completed(ledger)
+    assert person.keep("job_001")[0] == 0
+    await ledger.coordination.saved(record.submission_id, "/videos/a.mp4", "ab" * 32, 7)
+
+    assert await ledger.coordination.kept_videos() == ["/videos/a.mp4"]
+    assert person.forget("job_001", agreed=True)[0] == 0
+    assert await ledger.coordination.kept_videos() == []
+    assert person.keep("job_001") == (FAILED, "")
 
 
 async def test_forget_asks_and_deletes_the_video_and_its_note(

@@ -358,6 +358,19 @@ async def test_a_video_may_be_saved_for_a_day(
     assert bool(await ledger.coordination.unsaved(ME)) is saved
 
 
+async def test_a_kept_video_is_known_to_every_process(ledger: Ledger, other: Coordination) -> None:
+    """Also if it is marked before it is saved; whoever saves the next one spares it (ours)."""
+    record = await completed(ledger)
+    await other.mark_kept(record.submission_id, True)
+    assert await ledger.coordination.kept_videos() == []
+    await other.saved(record.submission_id, "/videos/1.mp4", "ab" * 32, 5)
+    assert await ledger.coordination.kept_videos() == ["/videos/1.mp4"]
+    assert (await stored_now(ledger.coordination, record)).kept
+    await other.mark_kept(record.submission_id, False)
+
+    assert await ledger.coordination.kept_videos() == []
+
+
 # The rate limit
 
 

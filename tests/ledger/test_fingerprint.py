@@ -11,6 +11,7 @@ from wan_mcp.ledger.fingerprint import (
     account_name,
     fingerprint_of,
     one_spelling,
+    order_of,
     spelling_key,
     without_queries,
     without_query,
@@ -303,3 +304,57 @@ def test_a_url_without_its_query_is_the_part_before_the_question_mark(rest: str)
     arguments = fingerprint_of("me", Replacement(video=url, character_image=url)).arguments
 
     assert arguments["video"] == without_query(url)
+
+
+FILE = changed(video="file:///home/ana/clip.mp4#t=1,6", video_sha256="1" * 64)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (PLAIN, changed(seed=1)),
+        (changed(seed=1), changed(seed=2)),
+        (changed(seed=1), changed(resolution="480", seed=2)),
+        (changed(video="https://media.example/clip%2Emp4"), changed(seed=2)),
+        (FILE, FILE.model_copy(update={"video": "file:///tmp/copy.mp4#t=1,6", "seed": 2})),
+    ],
+)
+def test_requests_that_differ_in_their_seed_only_are_takes_of_one_order(
+    one: Replacement, other: Replacement
+) -> None:
+    """A file is its content, wherever it lies (ours)."""
+    orders = {order_of(fingerprint_of("me", each).arguments) for each in (one, other)}
+
+    assert len(orders) == 1
+    assert None not in orders
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(seconds=6),
+        changed(resolution="720"),
+        changed(merge_audio=False),
+        changed(character_image="https://media.example/other.png"),
+        FILE,
+    ],
+)
+def test_requests_that_differ_in_anything_else_are_two_orders(other: Replacement) -> None:
+    """Two lengths of a video are nothing that one would choose a take from (ours)."""
+    orders = {order_of(fingerprint_of("me", each).arguments) for each in (PLAIN, other)}
+
+    assert len(orders) == 2
+
+
+def test_how_an_input_was_sent_does_not_make_another_order() -> None:
+    """Each upload has a link of its own (ours)."""
+    given = fingerprint_of("me", FILE).arguments
+    sent = given | {"sent_video": "https://bucket.example/1.mp4", "sent_notes": "cut", "seed": 3}
+
+    assert order_of(sent) == order_of(given)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"seconds": 5, "resolution": "480"}])
+def test_a_job_whose_inputs_are_not_known_has_no_order(arguments: dict[str, str | int]) -> None:
+    """It was submitted elsewhere, or forgotten (ours)."""
+    assert order_of({**arguments}) is None

@@ -71,7 +71,7 @@ def ended(number: int, state: State, length: int) -> dict[str, object]:
             "saved_path": "/videos/a.mp4",
             "video_url": "https://films.example/a.mp4",
         }
-        | dict.fromkeys(("seed_generated", "checks", "proof_readings"), 0)
+        | dict.fromkeys(("seed_generated", "checks", "proof_readings", "kept"), 0)
     )
 
 

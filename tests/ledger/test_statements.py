@@ -58,6 +58,7 @@ VALUES: dict[str, object] = {
     "size": 2**33,
     "saved_path": "/videos/a.mp4",
     "sha256": "0" * 64,
+    "kept": 1,
     "why": "it could not be saved",
     "last_error": None,
     "last_error_code": None,

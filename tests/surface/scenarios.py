@@ -619,6 +619,18 @@ def _answers() -> dict[str, str]:
             f"list: {name}": text(results.list_result(held, now=NOW, status=status))
             for name, (held, status) in LISTS.items()
         },
+        "list: takes of one order, one of them kept": text(
+            results.list_result(
+                [
+                    of_job(
+                        RUNNING.model_copy(update={"job_id": "job_3"}), arguments=ORDER, seed=70
+                    ),
+                    of_job(DONE.model_copy(update={"job_id": "job_2"}), arguments=ORDER, seed=71),
+                    of_job(DONE, arguments=ORDER, seed=72, kept=True, **SAVED),
+                ],
+                now=NOW,
+            )
+        ),
         **{f"wait for several: {name}": waited(held) for name, held in WAITS.items()},
         **{f"credits: {name}": text(credit_overview(r, None)) for name, r in CREDITS.items()},
         "credits: the user is asked": text(credit_overview(CREDITS["price known"], 12.5)),

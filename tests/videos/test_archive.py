@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import anyio
@@ -28,6 +28,8 @@ import pytest
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
+from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.sandbox import Fault, Reply, Sandbox
 from wan_mcp.sandbox.http import faults
 from wan_mcp.storage.file_lock import try_lock
@@ -37,6 +39,7 @@ from wan_mcp.videos import unfinished as unfinished_module
 from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.containers import Ending, ending_of
 from wan_mcp.videos.download import MAX_TRIES
+from wan_mcp.videos.kept import KeptVideos
 from wan_mcp.videos.own_files import create
 from wan_mcp.videos.unfinished import (
     RESERVE_BYTES,
@@ -922,6 +925,42 @@ async def test_oldest_videos_are_removed_when_there_are_too_many(
     assert {path.stem[11:] for path in saving.folder.glob("[!.]*")} == set(left.split())
     assert {path.stem[12:] for path in saving.folder.glob(".*")} == set(left.split())
     assert is_whole(new)
+
+
+class Marks:
+    """The marks of a ledger, or of one that cannot be read."""
+
+    def __init__(self, *kept: str, readable: bool = True) -> None:
+        self._kept = kept
+        self._readable = readable
+
+    async def kept_videos(self) -> list[str]:
+        if not self._readable:
+            raise LedgerUnavailable("The disk is full.")
+        return list(self._kept)
+
+
+@pytest.mark.parametrize(
+    ("marks", "left"),
+    [
+        (Marks("/another/way/to/2026-11-23_a.mp4"), "a new"),
+        (Marks("s3://bucket/2026-11-23_a.mp4"), "new"),
+        (Marks(readable=False), "a b new"),
+    ],
+    ids=["by its name", "in a bucket", "not readable"],
+)
+async def test_kept_videos_stay_however_full_the_folder_is(
+    saving: Saving, marks: Marks, left: str
+) -> None:
+    """And if nobody can say which ones are kept, all of them stay (ours)."""
+    await aged(saving, {"a": 30, "b": 20})
+    kept = KeptVideos(cast(Coordination, marks))
+
+    await saving.archive(limit_gb=0, kept=kept).keep(
+        "new", saving.sandbox.source_video_url, made_at=MADE
+    )
+
+    assert {path.stem[11:] for path in saving.folder.glob("[!.]*")} == set(left.split())
 
 
 async def test_video_that_was_just_saved_stays_however_old(saving: Saving) -> None:

@@ -67,9 +67,9 @@ async def submit(client: Client, sandbox: Sandbox, **more: object) -> CallToolRe
     return await client.call_tool("replace_character", {**media, **more})
 
 
-async def finished_job(client: Client, sandbox: Sandbox) -> CallToolResult:
+async def finished_job(client: Client, sandbox: Sandbox, **more: object) -> CallToolResult:
     """The last answer about a job, whose video is saved if that is on."""
-    job_id = data(await submit(client, sandbox))["job_id"]
+    job_id = data(await submit(client, sandbox, **more))["job_id"]
     await client.call_tool("get_job_status", {"job_id": job_id})
     return await client.call_tool("wait_for_job", {"job_id": job_id})
 
@@ -88,6 +88,10 @@ def remove(path: str) -> None:
     Path(path).unlink()
 
 
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
 def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
@@ -103,6 +107,18 @@ async def test_a_wait_ends_with_the_video_on_disk(opened: Open, sandbox: Sandbox
     assert read(job["saved_path"]) == VIDEO
     assert (job["sha256"], job["size"]) == (SHA256, len(VIDEO))
     assert "saved" in job["next"]
+
+
+async def test_a_kept_video_outlives_the_size_limit(opened: Open, sandbox: Sandbox) -> None:
+    """The mark is read when the next video needs the room (ours)."""
+    async with opened(WAN_MCP_VIDEO_LIMIT_GB="0.000001") as client:
+        jobs = [data(await finished_job(client, sandbox, seed=seed)) for seed in (1, 2)]
+        await client.call_tool("keep_video", {"job_id": jobs[0]["job_id"]})
+        for job in jobs:
+            os.utime(job["saved_path"], (0, 0))
+        jobs.append(data(await finished_job(client, sandbox, seed=3)))
+
+    assert [is_there(job["saved_path"]) for job in jobs] == [True, False, True]
 
 
 async def test_a_video_is_saved_even_if_nobody_waits(

@@ -12,6 +12,8 @@ _REVISION = _PREFIX + "protocolVersion"
 _CAPABILITIES = _PREFIX + "clientCapabilities"
 _INFO = _PREFIX + "clientInfo"
 _HELLO = {"protocolVersion", "capabilities", "clientInfo"}
+_PAGES = _PREFIX + "ui"
+_PAGE_TYPE = "text/html;profile=mcp-app"
 _TEXTS = ("name", "version", "title", "description", "websiteUrl")
 
 
@@ -53,6 +55,21 @@ def is_plain(params: dict[str, Any]) -> bool:
 def is_capabilities(given: object) -> bool:
     """Whether these are capabilities of a client, each of the form that the protocol gives it."""
     return _is_objects(given) and all(map(_is_capability, given.keys(), given.values()))
+
+
+def shows_pages(capabilities: dict[str, Any]) -> bool:
+    """Whether a client shows pages (MCP Apps), by the rule of the SDK.
+
+    Args:
+        capabilities: of the form that `is_capabilities` accepts.
+    """
+    types = capabilities.get("extensions", {}).get(_PAGES, {}).get("mimeTypes")
+    return isinstance(types, list) and _PAGE_TYPE in types
+
+
+def modern_shows_pages(params: dict[str, Any]) -> bool:
+    """The same of a request for which `modern_revision` gives a revision."""
+    return shows_pages(params["_meta"][_CAPABILITIES])
 
 
 def is_implementation(given: object) -> bool:

@@ -38,6 +38,8 @@ class Conversation:
         self._era: str | None = None
         self._revision: str | None = None
         """The revision that `initialize` settled."""
+        self._shows_pages = False
+        """What `initialize` said about that."""
         self._left_to_sdk: set[str] = set()
 
     def answer(self, line: bytes) -> bytes | None:
@@ -67,7 +69,9 @@ class Conversation:
         if self._era == "handshake":
             return None if is_modern else self._handshake_result(method, params)
         revision = client.modern_revision(params, self._snapshot.modern)
-        return revision and self._snapshot.result(revision, method)
+        if not revision:
+            return None
+        return self._snapshot.result(revision, method, pages=client.modern_shows_pages(params))
 
     def _handshake_result(self, method: str, params: dict[str, Any]) -> object:
         if method == "initialize":
@@ -75,12 +79,14 @@ class Conversation:
                 self._is_understood = False
                 return None
             self._revision = self._snapshot.negotiated(params["protocolVersion"])
+            self._shows_pages = client.shows_pages(params["capabilities"])
             return self._snapshot.result(self._revision, method)
         if not client.is_plain(params):
             return None
         if method == "ping":
             return self._snapshot.result(self._revision or self._snapshot.counter_offer, method)
-        return self._revision and self._snapshot.result(self._revision, method)
+        pages = self._shows_pages
+        return self._revision and self._snapshot.result(self._revision, method, pages=pages)
 
 
 def _message(line: bytes) -> dict[str, Any] | None:

@@ -26,6 +26,8 @@ MAX_KEPT = 4
 """How many snapshots a user's file holds, newest first."""
 
 PACKAGES = ("wan-mcp", "mcp", "pydantic")
+TOOLS = "tools/list"
+TOOLS_FOR_PAGES = "tools/list, for a client that shows pages"
 DEPENDS = {
     "resources/list": ("PIXELDOJO_API_BASE", "WAN_MCP_ENV_FILE"),
     "resources/templates/list": ("WAN_MCP_ARCHIVE", "WAN_MCP_ENV_FILE"),
@@ -58,8 +60,16 @@ class Snapshot:
         is_known = revision in self._revisions and revision not in self.modern
         return revision if is_known else self.counter_offer
 
-    def result(self, revision: str, method: str) -> dict[str, Any] | None:
-        """The result of a request without parameters; None when there is none."""
+    def result(self, revision: str, method: str, *, pages: bool = False) -> dict[str, Any] | None:
+        """The result of a request without parameters; None when there is none.
+
+        Args:
+            pages: whether the client shows pages (MCP Apps).
+        """
+        if method == TOOLS_FOR_PAGES:  # nobody may ask for it by this name
+            return None
+        if pages and method == TOOLS:
+            method = TOOLS_FOR_PAGES
         place = None if method in self._withheld else self._places(revision).get(method)
         return None if place is None else self._results[place]
 

@@ -135,6 +135,12 @@ class Coordination(Protocol):
     async def not_saved_yet(self, submission_id: str, why: str) -> None:
         """Record why an attempt to save a video failed; there will be another."""
 
+    async def mark_kept(self, submission_id: str, kept: bool) -> None:
+        """Record whether the user keeps a video. A forgotten request stays as it is."""
+
+    async def kept_videos(self) -> list[str]:
+        """Where the videos are, of all accounts, that their users keep: as records name them."""
+
     async def durations(self, account: str) -> list[float]:
         """Seconds that each of the last 20 completed jobs took."""
 

@@ -146,6 +146,13 @@ class CoordinationTransactions:
         with self._session.transaction(patient=False):
             self._rows.write(sql.records.MARK_NOT_SAVED_YET, submission_id=submission_id, why=why)
 
+    def mark_kept(self, submission_id: str, kept: bool) -> None:
+        with self._session.transaction():
+            self._rows.write(sql.records.MARK_KEPT, submission_id=submission_id, kept=kept)
+
+    def kept_videos(self) -> list[str]:
+        return [str(path) for (path,) in self._rows.values(sql.lists.KEPT_VIDEOS)]
+
     def durations(self, account: str) -> list[float]:
         found = self._rows.values(sql.lists.DURATIONS, account=account, limit=DURATIONS_SAMPLE)
         return [took for (took,) in found]

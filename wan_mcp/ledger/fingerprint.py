@@ -28,6 +28,8 @@ _IN_A_PATH = "%/:@!$&'()*+,;=~"
 _DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
 """Letters in a host name that the old and the new IDNA encode differently."""
 _PORTS = {"http": 80, "https": 443}
+ORDER_DIGITS = 10
+"""Hex digits of the name of an order (ours): a user has thousands of them at most."""
 _REMEMBERED_URLS = 256
 """How many URLs are remembered in a common spelling: a submit compares each several times."""
 
@@ -205,6 +207,24 @@ def spelling_key(account: str, arguments: Arguments) -> str:
     It stands for the arguments of a request whose links were removed.
     """
     return _key(account, one_spelling(arguments))
+
+
+def order_of(arguments: Arguments) -> str | None:
+    """Names the order that a request is a take of: equal if requests differ in their seed only.
+
+    What follows the ? of a link is in no record, so links that differ only there count as one.
+
+    Args:
+        arguments: those of a record.
+
+    Returns:
+        ORDER_DIGITS hex digits. None if the inputs are not known: the job was submitted elsewhere,
+        or its user had it forgotten.
+    """
+    if any(name not in arguments for name in INPUTS):
+        return None
+    order = {name: value for name, value in one_spelling(arguments).items() if name != "seed"}
+    return hashlib.sha256(canonical_json(order).encode()).hexdigest()[:ORDER_DIGITS]
 
 
 @lru_cache(_REMEMBERED_URLS)

@@ -137,6 +137,7 @@ class Record(BaseModel):
             the process that was to send it dies before, it is in the queue again, whichever version
             finds that out.
         queued_request: the order with its whole links, see `queueing.order`, for as long.
+        kept: whether the user keeps the video: the size limit does not delete it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -191,6 +192,7 @@ class Record(BaseModel):
     queued_at: datetime | None = None
     queued_until: datetime | None = None
     queued_request: str | None = None
+    kept: bool = False
 
     @property
     def public_id(self) -> str:

@@ -222,6 +222,12 @@ class WaitForJob(Arguments):
     ] = 45
 
 
+class KeepVideo(GetJobStatus):
+    """Which video."""
+
+    kept: Annotated[bool, FLAG, Field(description="False undoes it. Default true.")] = True
+
+
 class ListJobs(Arguments):
     """Which jobs."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+from mcp.server.apps import client_supports_apps
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
@@ -33,6 +34,7 @@ from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
 from wan_mcp.surface.answers.several import Awaited, WaitResult, newest_ended, wait_result
+from wan_mcp.surface.answers.takes import takes_of
 from wan_mcp.surface.answers.text import AnyResult, text
 from wan_mcp.surface.consent import Orders, Purchase
 from wan_mcp.surface.video_views import without_unreachable_file
@@ -53,6 +55,8 @@ JOBS_URI = "wan://jobs"
 
 BOUGHT = frozenset(JobStatus) - {JobStatus.REFUSED, JobStatus.NOT_SENT}
 """The statuses of a list without a filter: a few refusals would push every video out of it."""
+
+_COMPLETED = frozenset({JobStatus.COMPLETED})
 
 ROOTS_SECONDS = 1.0
 """How long a paid call waits for the folders that a host declares (ours)."""
@@ -161,6 +165,11 @@ class Call:
         listed = results.list_result(views, totals, now=now, status=status, limit=limit)
         return self._with_notice(listed)
 
+    async def keep_video(self, id: str, kept: bool) -> JobResult:
+        """Record whether the user keeps the video of a job."""
+        view = await self.video_views.keep(id, kept)
+        return results.keep_result(view, kept=kept)
+
     async def credits(self, wanted: Replacement) -> CreditOverview:
         """What a job of this size costs, and the credits of the account."""
         report = await self.jobs.credits(wanted)
@@ -188,8 +197,18 @@ class Call:
         if self.with_contact_sheet and is_saved:
             image = await self.video_views.first_contact_sheet(result.job_id or "")
         typical = await self.jobs.typical()
-        meta = None if typical is None else {"typically": duration(typical)}
-        return tool_result(result, image=image, meta=meta)
+        meta = {} if typical is None else {"typically": duration(typical)}
+        if result.status is JobStatus.COMPLETED and client_supports_apps(self.context):
+            meta |= await self._takes(result.job_id or "")
+        return tool_result(result, image=image, meta=meta or None)
+
+    async def _takes(self, id: str) -> dict[str, Any]:
+        """How many of the newest videos are takes of the same order, for the player."""
+        views = [
+            view for view in await self.jobs.recent(_COMPLETED, 50) if view.status in _COMPLETED
+        ]
+        found = [take for view, take in zip(views, takes_of(views), strict=True) if view.id == id]
+        return {"takes": found[0].takes} if found and found[0] else {}
 
 
 @dataclass(frozen=True)

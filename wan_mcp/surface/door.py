@@ -9,11 +9,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from mcp.server.apps import client_supports_apps
 from mcp.server.context import CallNext, HandlerResult
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS
 
 from wan_mcp.surface.calls import JOBS_URI, RequestContext
+from wan_mcp.surface.tools import KEEP_VIDEO, SHOWN_IN_GALLERY
 
 NOT_A_NAME = "(not a name)"
 """What stands where a caller gave something that is no name."""
@@ -57,6 +59,22 @@ class PlainNames:
     def _may_be_shown(self, given: str, form: str) -> bool:
         has_secret = bool(self._secret) and self._secret in given
         return not has_secret and not _KEY.search(given) and bool(re.fullmatch(form, given))
+
+
+async def for_pages(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+    """Middleware: only a host that shows pages (MCP Apps) learns what is there for them alone.
+
+    That is the tool that a page calls, and the page of the list of jobs. Any other host would offer
+    that tool to its model.
+    """
+    result = await call_next(ctx)
+    if ctx.method != "tools/list" or not isinstance(result, dict) or client_supports_apps(ctx):
+        return result
+    tools = [tool for tool in result["tools"] if tool["name"] != KEEP_VIDEO]
+    for tool in tools:
+        if tool.get("_meta") == SHOWN_IN_GALLERY:
+            del tool["_meta"]
+    return {**result, "tools": tools}
 
 
 async def refuse_cursors(ctx: RequestContext, call_next: CallNext) -> HandlerResult:

@@ -26,6 +26,7 @@ from pydantic import AnyUrl
 from wan_mcp.surface.calls import JOBS_URI
 from wan_mcp.surface.resources import JobResources
 from wan_mcp.surface.subscriptions import Subscriptions
+from wan_mcp.surface.tools import KEEP_VIDEO
 
 L = TypeVar("L")
 
@@ -72,6 +73,7 @@ class WanServer(MCPServer[L]):
             names = [tool.name for tool in await self.list_tools()]
             if name in names:
                 raise
+            names.remove(KEEP_VIDEO)  # it is for pages, and a model has read the rest
             raise ToolError(f"There is no tool {name!r}, only {', '.join(names)}.") from None
 
     async def get_prompt(

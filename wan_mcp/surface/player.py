@@ -1,5 +1,11 @@
-"""The player: a page on which a host shows a job and plays its video (MCP Apps)."""
+"""The pages on which a host shows a job, and the list of jobs (MCP Apps).
 
+Each page is one file without any request for another: what the pages share is put into them when
+they are served.
+"""
+
+import re
+from functools import cache
 from html import escape
 from importlib.resources import files
 from urllib.parse import urlsplit
@@ -8,17 +14,18 @@ from mcp.server.apps import Apps, ResourceCsp
 from mcp.server.mcpserver.resources import FunctionResource
 
 PLAYER_URI = "ui://wan-mcp/player.html"
+GALLERY_URI = "ui://wan-mcp/gallery.html"
 MIME_TYPE = "text/html;profile=mcp-app"
 """The type by which hosts recognise such a page (MCP Apps 2026-01-26)."""
 
 MEDIA_ORIGIN = "https://temp.pixeldojo.ai"
 """Where PixelDojo keeps finished videos (documented in its examples)."""
 _API_ORIGIN = "https://pixeldojo.ai"
-_ORIGINS_PLACEHOLDER = "{{media-origins}}"
+_INCLUDE = re.compile(r"\{\{include ([a-z]+\.[a-z]+)\}\}\n")
 
 
 def media_origins(api_base: str, storage: str | None = None) -> list[str]:
-    """The origins that the page loads videos from; the host's policy (CSP) allows no other.
+    """The origins that the pages load videos from; the host's policy (CSP) allows no other.
 
     Args:
         api_base: the address of the API. Its origin is added when it is not PixelDojo's own: the
@@ -33,31 +40,59 @@ def media_origins(api_base: str, storage: str | None = None) -> list[str]:
 
 
 def page(api_base: str, storage: str | None = None) -> str:
-    """The page as HTML. It is the same for every job and holds no secret.
+    """The player as HTML. It is the same for every job and holds no secret.
 
     It contains the origins, so that it does not try to load what its host would block.
     """
-    html = files(__package__).joinpath("player.html").read_text("utf-8")
-    return html.replace(_ORIGINS_PLACEHOLDER, escape(" ".join(media_origins(api_base, storage))))
+    return _filled("player.html", {"media-origins": " ".join(media_origins(api_base, storage))})
 
 
-def player_app(api_base: str, storage: str | None = None) -> Apps:
-    """The extension that offers the page; the tools name the page in their `_meta`.
+def gallery_page(origins: list[str], *, nonce: str | None = None) -> str:
+    """The gallery as HTML. It is the same for every user and holds no secret.
+
+    Args:
+        origins: where it may load videos from.
+        nonce: shows that style and script are ours, where a browser shows the page without a host;
+            None in a host.
+    """
+    values = {"media-origins": " ".join(origins), "shown-by": "browser" if nonce else "host"}
+    attribute = f' nonce="{escape(nonce)}"' if nonce else ""
+    icon = '<link rel="icon" href="data:,">' if nonce else ""  # or browsers ask for one
+    html = _filled("gallery.html", values)
+    return html.replace("{{nonce}}", attribute).replace("{{icon}}", icon)
+
+
+def page_apps(api_base: str, storage: str | None = None) -> Apps:
+    """The extension that offers the pages; the tools name theirs in their `_meta`.
 
     Args:
         api_base, storage: as for `media_origins`.
     """
-    csp = ResourceCsp(resource_domains=media_origins(api_base, storage))
+    origins = media_origins(api_base, storage)
+    csp = ResourceCsp(resource_domains=origins)
     ui = {"csp": csp.model_dump(by_alias=True, exclude_none=True), "prefersBorder": True}
     apps = Apps()
-    apps.add_resource(
-        FunctionResource(
-            uri=PLAYER_URI,
-            name="player",
-            title="Player",
-            mime_type=MIME_TYPE,
-            meta={"ui": ui},
-            fn=lambda: page(api_base, storage),
+    for uri, title, html in (
+        (PLAYER_URI, "Player", lambda: page(api_base, storage)),
+        (GALLERY_URI, "Gallery", lambda: gallery_page(origins)),
+    ):
+        name = title.lower()
+        resource = FunctionResource(
+            uri=uri, name=name, title=title, mime_type=MIME_TYPE, meta={"ui": ui}, fn=html
         )
-    )
+        apps.add_resource(resource)
     return apps
+
+
+def _filled(name: str, values: dict[str, str]) -> str:
+    html = _whole(name)
+    for key, value in values.items():
+        html = html.replace(f"{{{{{key}}}}}", escape(value))
+    return html
+
+
+@cache
+def _whole(name: str) -> str:
+    """A file of the pages, with the files that it includes."""
+    text = (files(__package__) / "pages" / name).read_text("utf-8")
+    return _INCLUDE.sub(lambda include: _whole(include[1]), text)

@@ -26,13 +26,14 @@ from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
     GetJobStatus,
+    KeepVideo,
     ListJobs,
     ReplaceCharacter,
     WaitForJob,
     read_arguments,
 )
 from wan_mcp.surface.calls import Call, Calls, tool_result
-from wan_mcp.surface.player import PLAYER_URI
+from wan_mcp.surface.player import GALLERY_URI, PLAYER_URI
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView, Reading
@@ -44,6 +45,10 @@ ICON = Icon(
 )
 SHOWN_IN_PLAYER = {"ui": {"resourceUri": PLAYER_URI}}
 """A tool's `_meta`: the page on which a host may show its answer (MCP Apps)."""
+SHOWN_IN_GALLERY = {"ui": {"resourceUri": GALLERY_URI}}
+FOR_PAGES = {"ui": {"visibility": ["app"]}}
+"""The `_meta` of a tool that a host offers to the pages, and not to the model (MCP Apps)."""
+KEEP_VIDEO = "keep_video"
 SCHEMAS = Path(__file__).with_name("schemas.json")
 """The schemas of every tool, as hosts get them. They are made from the models by a command, and a
 test compares them: making them takes 20 ms, for which every start would wait."""
@@ -180,8 +185,13 @@ async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:
     return await call.credits(given.replacement())
 
 
+async def keep_video(given: KeepVideo, call: Call) -> JobResult:
+    """Keep a video when the size limit of its folder deletes others, or do so no longer. Free."""
+    return await call.keep_video(given.job_id, given.kept)
+
+
 def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
-    """The tools of one server.
+    """The tools of one server. What is for pages alone is hidden by `door.for_pages`.
 
     Args:
         loopback: whether links to this machine are accepted (only while the API is there too).
@@ -207,7 +217,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             is_async=True,
             context_kwarg=None,
             annotations=hints,
-            icons=[ICON],
+            icons=[ICON] if schema["output"] else None,
             meta=meta,
             arguments=arguments,
             calls=calls,
@@ -216,14 +226,18 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         )
 
     asks_pixeldojo, reads_ledger, spends, withdraws = _hints()
-    player = SHOWN_IN_PLAYER
+    marks = ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    )
+    player, gallery = SHOWN_IN_PLAYER, SHOWN_IN_GALLERY
     return [
         tool("Replace a character", replace_character, ReplaceCharacter, spends, meta=player),
         tool("Look at a job", get_job_status, GetJobStatus, asks_pixeldojo, meta=player),
         tool("Wait for a job", wait_for_job, WaitForJob, asks_pixeldojo, meta=player),
-        tool("List jobs", list_jobs, ListJobs, reads_ledger),
+        tool("List jobs", list_jobs, ListJobs, reads_ledger, meta=gallery),
         tool("Check credits", check_credits, CheckCredits, asks_pixeldojo),
         tool("Cancel a job", cancel_job, GetJobStatus, withdraws),
+        tool("Keep a video", keep_video, KeepVideo, marks, meta=FOR_PAGES),
     ]
 
 

@@ -85,6 +85,19 @@ class VideoViews:
         self._jobs = jobs
         self._files = files
 
+    async def keep(self, id: str, kept: bool) -> JobView:
+        """Record whether the user keeps the video of a job, and return how the job stands."""
+        from wan_mcp.videos.kept import why_not_kept
+
+        view = await self._jobs.known(id)
+        if view is None or view.record is None:
+            raise _not_shown("No video of this job is saved here.", id)
+        if kept and (why := why_not_kept(view.record)):
+            raise _not_shown(why, id)
+        assert self._files.kept is not None  # a server always has a ledger
+        await self._files.kept.mark(view.record, kept)
+        return view
+
     async def saved_link(self, video: str) -> SavedLink:
         """A new link to a video in object storage, or why there is none.
 

@@ -1,20 +1,26 @@
 """Asks a server what the front desk may answer in its place, in every revision of the protocol."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
 import anyio
+from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCRequest, JSONRPCResponse
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
+from wan_mcp.front_desk.snapshot import TOOLS, TOOLS_FOR_PAGES
+
 LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 _CLIENT = {"name": "front desk", "version": "1"}
 _NO_REVISION = "0"
+Capabilities = Mapping[str, Any]
+_NONE: Capabilities = {}
+_SHOWS_PAGES: Capabilities = {"extensions": {EXTENSION_ID: {"mimeTypes": [APP_MIME_TYPE]}}}
 
 Ask = Callable[..., Awaitable[dict[str, Any] | None]]
 """Asks one question of a session; the result, or None for an error."""
@@ -43,10 +49,15 @@ async def record(low: Server[Any], state: object) -> dict[str, Any]:
             await note(revision, "initialize", ask("initialize", **_hello(revision)))
             for method in ("ping", *LISTS):
                 await note(revision, method, ask(method))
+        async with _session(low, state) as ask:
+            await ask("initialize", **_hello(revision, _SHOWS_PAGES))
+            await note(revision, TOOLS_FOR_PAGES, ask(TOOLS))
     for revision in MODERN_PROTOCOL_VERSIONS:
         async with _session(low, state) as ask:
             for method in ("server/discover", *LISTS):
                 await note(revision, method, ask(method, _meta=_envelope(revision)))
+            shown = ask(TOOLS, _meta=_envelope(revision, _SHOWS_PAGES))
+            await note(revision, TOOLS_FOR_PAGES, shown)
     async with _session(low, state) as ask:
         offered = await ask("initialize", **_hello(_NO_REVISION)) or {}
     return {
@@ -56,16 +67,16 @@ async def record(low: Server[Any], state: object) -> dict[str, Any]:
     }
 
 
-def _hello(revision: str) -> dict[str, Any]:
-    return {"protocolVersion": revision, "capabilities": {}, "clientInfo": _CLIENT}
+def _hello(revision: str, capabilities: Capabilities = _NONE) -> dict[str, Any]:
+    return {"protocolVersion": revision, "capabilities": capabilities, "clientInfo": _CLIENT}
 
 
-def _envelope(revision: str) -> dict[str, Any]:
+def _envelope(revision: str, capabilities: Capabilities = _NONE) -> dict[str, Any]:
     prefix = "io.modelcontextprotocol/"
     return {
         f"{prefix}protocolVersion": revision,
         f"{prefix}clientInfo": _CLIENT,
-        f"{prefix}clientCapabilities": {},
+        f"{prefix}clientCapabilities": capabilities,
     }
 
 

@@ -1,11 +1,12 @@
 """The archive saves a finished video before its link expires: whole, or not at all.
 
-When the folder exceeds its limit, the oldest videos are removed, but none within its first week.
+When the folder exceeds its limit, the oldest videos are removed, but none within its first week,
+and none that its user keeps.
 """
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,7 +16,9 @@ import anyio
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSaved
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.videos.download import Download, on_disk
+from wan_mcp.videos.kept import KeptVideos
 from wan_mcp.videos.own_files import NotOurs
 from wan_mcp.videos.paths import text_of
 from wan_mcp.videos.removal import remove_video
@@ -58,6 +61,7 @@ class Archive:
         limit_gb: how many 10^9 bytes of videos may stay; None for no limit.
         max_bytes: a longer video is refused.
         free: looks up how much room there is.
+        kept: what the limit must leave; None where nobody can keep a video.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class Archive:
         limit_gb: float | None = None,
         max_bytes: int = MAX_BYTES,
         free: Free = free_bytes,
+        kept: KeptVideos | None = None,
     ) -> None:
+        self._kept = kept
         self._folder = folder.absolute()
         self._web = web
         self._clock = clock
@@ -124,8 +130,19 @@ class Archive:
             ).run()
         finally:
             video.discard()
-        await on_disk(self._tidy, partial(_remove_oldest, saved.path, self._limit_bytes))
+        if self._limit_bytes is not None:
+            await self._remove_oldest(saved.path, self._limit_bytes)
         return saved
+
+    async def _remove_oldest(self, just_saved: Path, limit_bytes: float) -> None:
+        """Remove old videos, unless it cannot be read which of them their users keep."""
+        try:
+            kept = await self._kept.file_names() if self._kept else frozenset[str]()
+        except LedgerUnavailable as exc:
+            logger.warning("no old video was removed: %s", exc.what)
+            return
+        spared = kept | {just_saved.name}
+        await on_disk(self._tidy, partial(_remove_oldest, spared, limit_bytes))
 
     def _tidy(self, remove: Callable[[Path, float], None]) -> None:
         try:
@@ -169,22 +186,20 @@ def _is_old(path: Path, now: float) -> bool:
     return now - path.lstat().st_mtime >= LEFTOVER_AGE_SECONDS
 
 
-def _remove_oldest(just_saved: Path, limit_bytes: float | None, folder: Path, now: float) -> None:
+def _remove_oldest(spared: Set[str], limit_bytes: float, folder: Path, now: float) -> None:
     """Remove the oldest of our videos until the rest is within the limit.
 
     Args:
-        just_saved: the video that stays in any case.
+        spared: the names of the videos that stay in any case.
         now: seconds since 1970.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    if limit_bytes is None:
-        return
     videos = sorted(_our_videos(folder, now), key=lambda video: -video.age)
     excess = sum(video.size for video in videos) - limit_bytes
     for video in videos:
-        if excess > 0 and video.age >= MIN_AGE_SECONDS and video.path != just_saved:
+        if excess > 0 and video.age >= MIN_AGE_SECONDS and video.path.name not in spared:
             excess -= video.size if _remove(video.path, video.note) else 0
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.record import Record
     from wan_mcp.models import Difference, InputReport, Replacement
     from wan_mcp.videos.in_storage.stored_videos import StoredVideos
+    from wan_mcp.videos.kept import KeptVideos
     from wan_mcp.videos.saver import Archive
     from wan_mcp.web.fetch import Web
 
@@ -55,6 +56,7 @@ class JobFiles:
         data: the folder of all data, which a video in object storage passes through.
         environment: the variables of the process, with which object storage is opened.
         with_contact_sheets: whether answers show contact sheets.
+        kept: the videos that a size limit leaves; None where nobody can keep one.
 
     Attributes:
         contact_sheets: the newest contact sheets, by the place of the video as records name it;
@@ -70,7 +72,9 @@ class JobFiles:
         data: Path | None = None,
         environment: Mapping[str, str] | None = None,
         with_contact_sheets: bool = False,
+        kept: KeptVideos | None = None,
     ) -> None:
+        self.kept = kept
         self._loopback = loopback
         self._clock = clock
         self._data = data
@@ -95,7 +99,8 @@ class JobFiles:
 
         web, clock = self._opened_web(), self._clock
         if not is_storage_url(policy.folder):
-            return Archive(path_of(policy.folder), web, clock, limit_gb=policy.limit_gb)
+            folder, limit = path_of(policy.folder), policy.limit_gb
+            return Archive(folder, web, clock, limit_gb=limit, kept=self.kept)
         from wan_mcp.videos.in_storage.stored_archive import StoredArchive
 
         assert self._data is not None  # without it there is no ledger, and so no job

@@ -1,20 +1,29 @@
-"""Takes the screenshots for docs/player.md: run by hand, with Chromium and playwright.
+"""Takes the screenshots for the README and the pages: run by hand, with Chromium and playwright.
 
     python -m tests.surface.host.screenshots
 
 They show the same host page and videos as the tests, so they show what the tests have checked.
 """
 
+import base64
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import av.filter
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from tests.surface import test_gallery as gallery
 from tests.surface import test_player as tests
+from wan_mcp.videos.contact_sheet import draw_contact_sheet
 
 FOLDER = Path(__file__).parents[3] / ".github"
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
+SIZES = {"gallery": {"width": 960, "height": 1100}, "takes": {"width": 760, "height": 900}}
 FONT = "body { font-family: 'Liberation Sans', Arial, sans-serif }"  # the same on every machine
 ENDED = "2026-11-23T11:00:00+00:00"
 SOON = "2026-11-23T12:58:20+00:00"
@@ -59,12 +68,87 @@ def screenshot(
     shown.tab.locator("iframe").screenshot(path=FOLDER / f"player-{name}.png")
 
 
+JOBS = [
+    gallery.take(4, 4, seed=4719, character_image="ana.jpg"),
+    gallery.take(3, 4, seed=4502, character_image="ana.jpg", kept=True),
+    gallery.take(2, 4, seed=3911, character_image="ana.jpg"),
+    gallery.take(1, 4, seed=2207, character_image="ana.jpg"),
+    gallery.row(5, seed=8125, character_image="knight.png", source_video="walk.mov"),
+    gallery.row(6, seed=1340, character_image="ben.jpg", status="running", video_url=None),
+    gallery.row(7, seed=6077, character_image="ben.jpg", source_video="skate.mp4"),
+    gallery.row(8, seed=901, character_image="knight.png", source_video="skate.mp4"),
+]
+COLOURS = 160
+HUES = (0, 45, 100, 160, 215, 260, 300, 330)
+
+
+def take_gallery(show: Callable[..., Any]) -> None:
+    """The gallery in the light theme, and takes side by side in the dark one."""
+    saved = [{**job, "video_url": None, "saved_path": "/videos/1.mp4"} for job in JOBS]
+    resources = dict(files_of(saved))
+    for theme, name in (("dark", "takes"), ("light", "gallery")):
+        shown = show(html=gallery.PAGE, resources=resources, theme=theme)
+        shown.tab.set_viewport_size(SIZES[name])
+        shown.frame.add_style_tag(content=FONT)
+        shown.prepare("tools/call", {"result": {"structuredContent": {}}})
+        gallery.tell(shown, gallery.listed(*saved, total_jobs=8, credits_spent=80))
+        seen = 6 if name == "gallery" else 0  # only what is in view has a picture
+        shown.frame.locator(".sheet img").nth(seen).wait_for(state="attached")
+        if name == "takes":
+            shown.frame.get_by_role("button", name="Compare takes of").first.click()
+            shown.until("takes.ready.length === 4")
+            shown.frame.evaluate("takes.jump(2.4)")
+            shown.until("takes.ready.every((each) => each.currentTime > 2.3 && !each.seeking)")
+        tests.wait_for_layout_shifts(shown)
+        shown.tab.wait_for_timeout(300)
+        path = IMAGES / f"{name}.png"
+        shown.tab.locator("iframe").screenshot(path=path)
+        # Few colours are enough, and a page with pictures loads slowly otherwise.
+        few = Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
+
+
+def files_of(jobs: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Videos and contact sheets of jobs, each in other colours, as resources carry them."""
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / "video.mp4"
+        for job, hue in zip(jobs, HUES, strict=True):
+            coloured(tests.MEDIA / "result.mp4", video, hue)
+            uri = f"wan://jobs/{job['job_id']}"
+            yield f"{uri}/video", base64.b64encode(video.read_bytes()).decode()
+            yield f"{uri}/poster", base64.b64encode(draw_contact_sheet(video)).decode()
+
+
+def coloured(source: Path, target: Path, hue: int) -> None:
+    """The same pictures with all colours turned by so many degrees."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as written:
+        pictures = given.streams.video[0]
+        rate = pictures.average_rate
+        assert rate is not None
+        made = written.add_stream("h264", rate=rate, options={"crf": "18"})
+        made.width, made.height, made.pix_fmt = pictures.width, pictures.height, "yuv420p"
+        graph = av.filter.Graph()
+        graph.link_nodes(
+            graph.add_buffer(template=pictures),
+            graph.add("hue", f"h={hue}"),
+            graph.add("buffersink"),
+        ).configure()
+        for number, frame in enumerate(given.decode(pictures)):
+            graph.push(frame)
+            turned = graph.vpull()
+            turned.pts, turned.time_base = number, 1 / rate
+            written.mux(made.encode(turned))
+        written.mux(made.encode())
+
+
 def main() -> None:
     """Take them."""
+    IMAGES.mkdir(exist_ok=True)
     program = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=tests.FLAGS)
         with tests.player_pages(browser) as show:
+            take_gallery(show)
             take(show)
         browser.close()
 

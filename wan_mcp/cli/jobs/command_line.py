@@ -12,7 +12,7 @@ from wan_mcp.models import JobStatus
 if TYPE_CHECKING:
     from wan_mcp.cli.jobs.commands import JobCommands, Since
 
-COMMANDS = ("jobs", "show", "open", "forget")
+COMMANDS = ("jobs", "gallery", "show", "open", "keep", "forget")
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -22,10 +22,13 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         add: adds one, and returns its own parser.
     """
     _add_jobs(add("jobs", help="your jobs, newest first, and what they cost"))
+    add("gallery", help="your videos as pictures, in your browser, until you press Ctrl-C")
     show = _add_job(add("show", help="everything about one job"))
     show.add_argument("--json", action="store_true", help="for programs")
     open_ = _add_job(add("open", help="the saved video of a job, in your player"))
     open_.add_argument("--folder", action="store_true", help="its folder instead")
+    keep = _add_job(add("keep", help="keep a job's video, whatever the size limit says"))
+    keep.add_argument("--undo", action="store_true", help="do not keep it any more")
     forget = _add_job(add("forget", help="remove a job's links, inputs and video"))
     forget.add_argument("--yes", action="store_true", help="without asking")
 
@@ -36,10 +39,14 @@ def run_command(jobs: "JobCommands", parsed: argparse.Namespace) -> int:
         case "jobs":
             statuses = {JobStatus(word) for word in parsed.status or ()}
             return jobs.jobs(statuses, parsed.since, parsed.limit, as_json=parsed.json)
+        case "gallery":
+            return jobs.gallery()
         case "show":
             return jobs.show(parsed.job, as_json=parsed.json)
         case "open":
             return jobs.open(parsed.job, folder=parsed.folder)
+        case "keep":
+            return jobs.keep(parsed.job, kept=not parsed.undo)
         case _:
             return jobs.forget(parsed.job, agreed=parsed.yes)
 

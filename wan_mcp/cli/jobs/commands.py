@@ -1,4 +1,4 @@
-"""`wan-mcp jobs`, `show`, `open` and `forget`: what users do with their own jobs."""
+"""`wan-mcp jobs`, `show`, `open`, `keep` and `forget`: what users do with their own jobs."""
 
 import json
 from collections.abc import Callable, Collection, Iterator
@@ -23,6 +23,7 @@ from wan_mcp.ledger.status import states_of
 from wan_mcp.models import JobStatus
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.storage.unavailable import Unavailable
+from wan_mcp.videos.kept import why_not_kept
 from wan_mcp.videos.own_files import NotOurs, open_ours
 from wan_mcp.videos.paths import path_of
 
@@ -115,6 +116,12 @@ class JobCommands:
                 self._say(line)
         return 0
 
+    def gallery(self) -> int:
+        """Show all jobs as pictures in the user's browser, until the terminal closes."""
+        from wan_mcp.cli.gallery.command import show_gallery  # it loads a web server
+
+        return show_gallery(self.ledger, self._say, self.screen.open)
+
     def open(self, id: str, *, folder: bool) -> int:
         """Open the saved video of a job in the system's player, or in its browser by a link.
 
@@ -157,6 +164,25 @@ class JobCommands:
         if self.screen.open(link.url):
             return 0
         return self._failed("No program here opens it; its link is above.")
+
+    def keep(self, id: str, *, kept: bool) -> int:
+        """Keep the video of a job when the size limit deletes others, or do so no longer."""
+        record = self._named(id)
+        if record is None:
+            return FAILED
+        if kept and (why := why_not_kept(record)):
+            return self._failed(why)
+        try:
+            self.ledger.change(lambda history: history.mark_kept(record, kept))
+        except LedgerUnavailable as exc:
+            return self._failed(exc.what)
+        name = exact(record.public_id)
+        if kept:
+            self._say(f"{name} is kept: the size limit does not delete its video.")
+            self._say(f"To undo this: wan-mcp keep --undo {name}")
+        else:
+            self._say(f"{name} is not kept any more.")
+        return 0
 
     def forget(self, id: str, *, agreed: bool) -> int:
         """Remove links, inputs and the saved video of a job that has ended.

@@ -49,6 +49,7 @@ def facts_of(record: Record, now: datetime) -> Facts:
                 "video_url": result.video_url,
                 "expires_at": result.expires_at,
                 "saved_path": record.saved_path,
+                "kept": record.kept or None,
                 "size": record.size,
                 "sha256": record.sha256,
                 "inspection": result.inspection,

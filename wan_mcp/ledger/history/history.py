@@ -104,6 +104,13 @@ class History:
                 return known
             return self._rows.save(known, forgotten(known, self._session.now()))
 
+    def mark_kept(self, record: Record, kept: bool) -> Record:
+        """Record whether the user keeps the video of a request. Returns the record after that."""
+        id = record.submission_id
+        with self._session.transaction(record.account):
+            self._rows.write(sql.records.MARK_KEPT, submission_id=id, kept=kept)
+            return self._rows.record(id)
+
     def erase(self, record: Record) -> bool:
         """Remove from the ledger's files what a forgotten request has left in them.
 

@@ -62,7 +62,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             inspection        TEXT,
             queued_at         DOUBLE PRECISION,
             queued_until      DOUBLE PRECISION,
-            queued_request    TEXT
+            queued_request    TEXT,
+            kept              BIGINT NOT NULL DEFAULT 0
         )
         """,
         # The last protection against paying twice: even a defective claim cannot insert a second
@@ -101,6 +102,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX uninspected ON jobs (account, ended_at)
         WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
         """,
+        "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
         "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
         """
         CREATE TABLE keys (

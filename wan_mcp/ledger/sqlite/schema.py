@@ -169,6 +169,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN queued_request TEXT",
         "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
     ),
+    # The saver reads which videos to spare each time it saves one; hardly any record is in this.
+    (
+        "ALTER TABLE jobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

@@ -99,6 +99,7 @@ UNINSPECTED_JOBS = both(
     f"{JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
     "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
 )
+KEPT_VIDEOS = both("SELECT saved_path FROM jobs WHERE kept = 1 AND saved_path IS NOT NULL")
 DURATIONS = both(
     "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
     f"AND state = 'completed' AND {HAS_ENDED} AND digest IS NOT NULL "

@@ -129,6 +129,9 @@ MARK_NOT_SAVED_YET = both(
     "UPDATE jobs SET last_save_error = :why "
     "WHERE handle = :submission_id AND saved_path IS NULL AND forgotten_at IS NULL"
 )
+MARK_KEPT = both(
+    "UPDATE jobs SET kept = :kept WHERE handle = :submission_id AND forgotten_at IS NULL"
+)
 MARK_INSPECTED = both(
     "UPDATE jobs SET inspection = :inspection "
     "WHERE handle = :submission_id AND forgotten_at IS NULL"

@@ -211,6 +211,12 @@ class ThreadedCoordination:
     async def not_saved_yet(self, submission_id: str, why: str) -> None:
         await self._store.write(lambda store: store.coordination.not_saved_yet(submission_id, why))
 
+    async def mark_kept(self, submission_id: str, kept: bool) -> None:
+        await self._store.write(lambda store: store.coordination.mark_kept(submission_id, kept))
+
+    async def kept_videos(self) -> list[str]:
+        return await self._store.read(lambda store: store.coordination.kept_videos())
+
     async def durations(self, account: str) -> list[float]:
         return await self._reading.read(lambda store: store.coordination.durations(account))
 

@@ -20,6 +20,7 @@ from wan_mcp.surface.answers.next_steps import (
 )
 from wan_mcp.surface.answers.progress import is_from_elsewhere, typical_duration
 from wan_mcp.surface.answers.several import MAX_LINK_CHARACTERS
+from wan_mcp.surface.answers.takes import takes_of
 from wan_mcp.surface.answers.text import list_summary
 from wan_mcp.wording import duration, is_or_are, plural
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.ledger.expected_price import Totals
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.surface.answers.takes import Take
     from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 STALE_SECONDS = 60.0
@@ -167,7 +169,9 @@ def list_result(
     room = max(MAX_LINES - len(unfinished), 0)
     shown = [*unfinished[:MAX_LINES], *ended[: room if limit is None else min(limit, room)]]
     ids = {id(view) for view in shown}
-    lines = [line for view in views if id(view) in ids and (line := _line(view, now))]
+    rows = [view for view in views if id(view) in ids]
+    both = zip(rows, takes_of(rows), strict=True)
+    lines = [line for view, take in both if (line := _line(view, take, now))]
     left_out = len(unfinished) - len(unfinished[:MAX_LINES])
     cursor = str(_cursor(shown[-1])) if len(views) > len(shown) else None
     return JobList(
@@ -178,6 +182,19 @@ def list_result(
         **({} if totals is None else _sums(totals)),
         charged="no",
         next=next_of_list(lines, status, cursor),
+    )
+
+
+def keep_result(view: JobView, *, kept: bool) -> JobResult:
+    """The answer of keep_video."""
+    return JobResult(
+        message="The size limit does not delete this video."
+        if kept
+        else "It is not kept any more.",
+        job_id=view.id,
+        status=view.status,
+        charged="no",
+        next="Nothing: list_jobs shows which videos are kept.",
     )
 
 
@@ -339,7 +356,7 @@ def _message_without_job(view: JobView) -> str:
             return f"{why or 'PixelDojo turned this request down.'} Nothing was charged."
 
 
-def _line(view: JobView, now: datetime | None) -> JobLine | None:
+def _line(view: JobView, take: Take | None, now: datetime | None) -> JobLine | None:
     record = view.record
     if record is None:
         return None
@@ -351,6 +368,8 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
         heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
         made_at=(record.queued_at or record.created_at).isoformat(timespec="seconds"),
         **inputs_of(record),
+        **({} if take is None else take._asdict()),
+        kept=record.kept or None,
         seed=record.seed,
         queue_position=None if view.place is None else view.place.position,
         credit_cost=record.credit_cost,

@@ -194,6 +194,7 @@ def _job_line(job: JobLine) -> str:
         head += f" when last reported, {duration(job.heard_seconds_ago)} ago"
     cost = None if job.credit_cost is None else counted(job.credit_cost, "credit")
     left = job.expires_in_seconds
+    take = None if job.order is None else f"take {job.take} of {job.takes} of order {job.order}"
     facts = _facts(
         (job.made_at, "made {}"),
         (job.video_duration, "{} s"),
@@ -202,9 +203,11 @@ def _job_line(job: JobLine) -> str:
         (job.job_charged, "charged: {}"),
         (job.seed, "seed {}"),
         (job.queue_position, "place {} in the queue"),
+        (take, "{}"),
         (job.source_video, "from {}"),
         (job.character_image, "with {}"),
         (job.saved_path, "saved at {}"),
+        ("kept" if job.kept else None, "{}"),
         (job.video_url, "video: {}"),
         (duration(left) if left else None, "its link expires in {}"),
     )
