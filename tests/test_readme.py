@@ -42,7 +42,7 @@ from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.sandbox.videos.samples import SAMPLES
 from wan_mcp.server import build_server
-from wan_mcp.settings import ENV_FILE, BadSettings, Settings
+from wan_mcp.settings import ENV_FILE, BadSettings, Settings, secret_names
 from wan_mcp.storage.data_folder import data_places
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -570,7 +570,8 @@ def test_settings_table_names_every_setting_with_its_default() -> None:
 
     listed = {name: default for name, default, _ in table("docs/settings.md", "Settings")}
 
-    assert listed == {**defaults, "PIXELDOJO_API_KEY": "none", ENV_FILE: "none"}
+    secrets = {name: "none" for secret in secret_names() for name in (secret, f"{secret}_FILE")}
+    assert listed == {**defaults, **secrets, ENV_FILE: "none"}
     assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", ALL_PAGES)) == set(listed)
 
 

@@ -1,5 +1,6 @@
 """Builds a server from its parts; the only module that knows all of them."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -29,6 +30,8 @@ from wan_mcp.surface.tools import ICON, build_tools
 
 if TYPE_CHECKING:
     import httpx
+
+logger = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
     "Puts a character into a video with PixelDojo's wan-2.2-replace. "
@@ -62,6 +65,8 @@ def build_server(
         transport: replaces the network in tests.
     """
     log_to_stderr(settings.log_level)
+    for notice in settings.notices:
+        logger.warning("%s", notice)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
     calls = _calls(settings, local=local)

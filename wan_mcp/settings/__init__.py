@@ -3,7 +3,8 @@
 A file named by WAN_MCP_ENV_FILE may set everything. The `.env` file of the working directory may
 only set the API key: a host may start the server inside a project that a stranger wrote, and its
 `.env` must neither send the key to another address nor loosen a limit. That file is not read if the
-environment has the key, or if WAN_MCP_ENV_FILE names another file.
+environment has the key, or if WAN_MCP_ENV_FILE names another file. A secret may also be alone in a
+file: see `secret_files`.
 """
 
 import difflib
@@ -12,34 +13,41 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
 )
 
+from wan_mcp.settings.secret_files import SUFFIX, files_of, read_secret
+from wan_mcp.settings.values import (
+    Count,
+    DayLimit,
+    FolderOrURL,
+    Folders,
+    Limit,
+    Port,
+    Size,
+    Switch,
+)
 from wan_mcp.storage.data_folder import (
     DataPlaces,
     data_places,
     expanded,
     expanded_list,
     home_folder,
-    listed_folders,
 )
 from wan_mcp.storage.settings_file import content
-from wan_mcp.storage.storage_url import folder_or_url, is_storage_url, storage_url
+from wan_mcp.storage.storage_url import is_storage_url, storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -54,49 +62,17 @@ _CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 """How the variables begin that the clouds' own programs read, and obstore, too."""
 
 
-def _on_or_off(value: object) -> bool:
-    word = str(value).lower()
-    if word not in ("on", "off", "true", "false", "1", "0"):
-        raise ValueError("must be on or off")
-    return word in ("on", "true", "1")
-
-
-def _must_be(allowed: str) -> WrapValidator:
-    """Says what is allowed, in plain words instead of pydantic's."""
-
-    def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(f"must be {allowed}") from None
-
-    return WrapValidator(read)
-
-
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Limit = Annotated[_Amount, _must_be("a number, 0 or more (for no limit leave it out)")]
-# Never None: a limit that a typing error could remove would not be a limit.
-DayLimit = Annotated[
-    _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
-]
-Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
-Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
-Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
-Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
-Switch = Annotated[bool, BeforeValidator(_on_or_off)]
-FolderOrURL = Annotated[Path | str, BeforeValidator(folder_or_url)]
-
-
 class BadSettings(Exception):
     """A setting cannot be used; the text is one line and never contains the value of a secret."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The value of a setting as it was written, and where that was."""
+    """The value of a setting, where that was, and what its owner should mend ("" for nothing)."""
 
     value: str = field(repr=False)
     source: str
+    notice: str = ""
 
 
 class Settings(BaseModel):
@@ -159,6 +135,7 @@ class Settings(BaseModel):
     public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
     _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
+    _notices: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -172,8 +149,8 @@ class Settings(BaseModel):
             BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ or PIXELDOJO_ name
                 is misspelt (a misspelt limit must not pass for no limit).
         """
-        given = {name: each.value for name, each in given_settings(environment, folder).items()}
-        given.pop(ENV_FILE, None)
+        sources = given_settings(environment, folder)
+        given = {name: each.value for name, each in sources.items() if name != ENV_FILE}
         for name in _FOLDERS & {name for name in given if not is_storage_url(given[name])}:
             given[name] = str(expanded(given[name], home_folder(environment)))
         if named := given.get("WAN_MCP_INPUT_DIRS"):
@@ -187,7 +164,13 @@ class Settings(BaseModel):
             raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
         settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
+        settings._notices = tuple(each.notice for each in sources.values() if each.notice)
         return settings
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the operator should mend although the settings can be used, a clause each."""
+        return self._notices
 
     @property
     def clouds(self) -> Mapping[str, str]:
@@ -285,18 +268,33 @@ def given_settings(environment: Mapping[str, str], folder: Path | None = None) -
         environment, folder: as for `Settings.read`.
 
     Raises:
-        BadSettings: a file cannot be read.
+        BadSettings: a file cannot be read, or a secret is given twice.
     """
-    own = _ours(environment)
-    read, source = _from_files(own, folder or Path(), home_folder(environment))
+    own, home = _ours(environment), home_folder(environment)
+    read, source = _from_files(own, folder or Path(), home)
     given = {name: Given(value, source) for name, value in read.items()}
-    return given | {name: Given(value, "the environment") for name, value in own.items()}
+    given |= {name: Given(value, "the environment") for name, value in own.items()}
+    try:
+        files = files_of(secret_names(), {name: each.value for name, each in given.items()})
+        for name, path in files.items():
+            value, notice = read_secret(name, path, home)
+            given[name] = Given(value, f"the file of {name}{SUFFIX}", notice)
+            del given[name + SUFFIX]
+    except ValueError as exc:
+        raise BadSettings(str(exc)) from None
+    return given
 
 
 def is_secret(name: str) -> bool:
     """Whether the value of a setting must not be shown; yes for an unknown one."""
-    types = (each.annotation for each in Settings.model_fields.values() if each.alias == name)
-    return name != ENV_FILE and all(each is SecretStr for each in types)
+    return name in secret_names() or name not in _names() | {ENV_FILE}
+
+
+def secret_names() -> set[str]:
+    """The settings whose values must not be shown."""
+    fields = Settings.model_fields.values()
+    types = {str(each.alias): (each.annotation, *get_args(each.annotation)) for each in fields}
+    return {name for name, choices in types.items() if SecretStr in choices}
 
 
 def _names() -> set[str]:
@@ -355,7 +353,11 @@ def _from_files(
         if named is None:
             raise BadSettings(f"{ENV_FILE}: there is no such file")
         return named, f"the file of {ENV_FILE}"
-    beside = {} if KEY in given else _file(folder / ".env", "the .env file of this folder")
+    beside = (
+        {}
+        if {KEY, KEY + SUFFIX} & given.keys()
+        else _file(folder / ".env", "the .env file of this folder")
+    )
     return {n: v for n, v in (beside or {}).items() if n == KEY}, "the .env file of this folder"
 
 
@@ -376,7 +378,8 @@ def _file(path: Path, description: str) -> dict[str, str] | None:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, _names() | {ENV_FILE}, n=1)
+    known = _names() | {ENV_FILE} | {each + SUFFIX for each in secret_names()}
+    near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
 
 
