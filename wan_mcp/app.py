@@ -86,6 +86,7 @@ class App:
         self._clock = clock
         self._transport = transport
         self._parts: _Parts | None = None
+        self._drained_at: float | None = None
 
     @property
     def jobs(self) -> Jobs:
@@ -118,11 +119,29 @@ class App:
                 await anyio.lowlevel.checkpoint()
             _ = self.jobs
 
+    async def missing(self) -> dict[str, str]:
+        """What a paid call needs and this server does not have, a sentence each; often nothing."""
+        from wan_mcp.ledger.contract import LedgerUnavailable
+
+        if not self._settings.api_key.get_secret_value():
+            return {"key": "No PixelDojo API key is set."}
+        try:
+            await self._opened().ledger.require_usable()
+        except LedgerUnavailable as failure:
+            return {"ledger": failure.what}
+        return {}
+
     async def drain(self) -> None:
-        """Wait a short time for payments that are in progress."""
+        """Begin no more payments, end all waits, and wait a short time for payments in progress.
+
+        A second call waits only for what is left of that time.
+        """
         if self._parts is not None:
-            seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
-            await self._parts.jobs.drain(seconds)
+            now = self._clock.monotonic()
+            if self._drained_at is None:
+                seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
+                self._drained_at = now + seconds
+            await self._parts.jobs.drain(max(self._drained_at - now, 0.0))
 
     async def aclose(self) -> None:
         """Close the connections and the ledger."""

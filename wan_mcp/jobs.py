@@ -343,7 +343,8 @@ class Jobs:
         return [view_of_record(record) for record in page.records], page.totals
 
     async def drain(self, seconds: float) -> None:
-        """Wait until the payments in progress have finished, for at most this time."""
+        """End the waits with what is known, and let payments finish for at most this time."""
+        self._waits.close()
         await self._payments.drain(seconds)
 
     async def _report_on(self, wanted: Replacement, until: float) -> InputReport:

@@ -75,6 +75,18 @@ class Watchers:
         self._revision = -1
         self._misses = 0
         self._degraded = False
+        self._closed = False
+
+    @property
+    def waiters(self) -> int:
+        """How many callers wait in this process."""
+        return self._waiters
+
+    def close(self) -> None:
+        """End every wait with one more update; later ones end at once, because the server stops."""
+        self._closed = True
+        for topic in self._topics.values():
+            topic.publish(topic.record)
 
     async def watch(self, record: Record, until: float) -> AsyncGenerator[Record, None]:
         """Yield the record at each update, each HEARTBEAT_SECONDS, and when the time is up.
@@ -89,7 +101,7 @@ class Watchers:
         topic = self._enter(record)
         changed = topic.changed
         try:
-            while (left := until - self._clock.monotonic()) > 0:
+            while (left := until - self._clock.monotonic()) > 0 and not self._closed:
                 if self._degraded:
                     raise LedgerUnavailable("The ledger cannot be read at the moment.")
                 # Spread, so that a thousand waiters that began together do not answer together.

@@ -12,7 +12,7 @@ from wan_mcp.ledger.expected_price import AccountCredits, Charge
 from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.rows import Engine
 from wan_mcp.ledger.spending_limits import SpendingLimits
-from wan_mcp.ledger.threaded.store import Store, recover
+from wan_mcp.ledger.threaded.store import Opened, Store, recover
 from wan_mcp.models import Cursor, Difference, Job, Replacement, SourceClip
 
 
@@ -130,8 +130,19 @@ class ThreadedLedger:
     async def recover(self) -> list[Record]:
         return await self._store.write(recover)
 
+    async def require_usable(self) -> None:
+        """Raises LedgerUnavailable unless changes can be written, in the format of this version."""
+        await self._store.write(_require_usable, wakes=False)
+
     async def aclose(self) -> None:
         await self._store.aclose()
+
+
+def _require_usable(store: Opened) -> None:
+    with store.session.transaction():
+        pass  # nothing changes, but it has been begun and committed
+    if changed := store.session.change():
+        raise changed
 
 
 class ThreadedCoordination:
