@@ -97,7 +97,7 @@ async def flood() -> str:
 
 
 deadlines = Deadlines(**json.loads(sys.argv[2]))
-sys.exit(run_http(server, port=0, announce=report, deadlines=deadlines))
+run_http(server, port=0, announce=report, deadlines=deadlines)
 """
 
 

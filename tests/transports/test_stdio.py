@@ -126,7 +126,7 @@ async def flood() -> str:
     return "x" * 1_000_000
 
 
-sys.exit(run_stdio(server, Deadlines(**json.loads(sys.argv[2]))))
+run_stdio(server, Deadlines(**json.loads(sys.argv[2])))
 '''
 
 

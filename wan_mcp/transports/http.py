@@ -10,7 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import uvicorn
@@ -67,16 +67,15 @@ def run_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
-) -> int:
-    """Serve as `serve_http` does until a signal, then return 0; end the process with it at once.
+) -> NoReturn:
+    """Serve as `serve_http` does until a signal, then end the process.
 
     The exit codes are those of `shutdown`.
     """
     serve = partial(
         serve_http, server, host=host, port=port, announce=announce, deadlines=deadlines, desk=desk
     )
-    anyio.run(serve_and_leave, serve, deadlines)
-    return 0
+    serve_and_leave(serve, deadlines)
 
 
 async def serve_http(

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.from_thread
@@ -57,14 +57,12 @@ _STAYS_OPEN = "subscriptions/listen"
 
 def run_stdio(
     server: MCPServer[Any], deadlines: Deadlines = STDIO, desk: FrontDesk | None = None
-) -> int:
-    """Serve one client on this process's standard streams until it leaves, then return 0.
+) -> NoReturn:
+    """Serve one client on this process's standard streams until it leaves, then end the process.
 
     A desk that reads already has taken the standard streams; without one they are taken here.
 
-    End the process with the returned value at once, `sys.exit(run_stdio(server))`: it ends by
-    itself `deadlines.exit_seconds` later. When work is cut or a second signal comes, the process
-    ends in here, with one of the exit codes in `shutdown`.
+    The exit codes are those of `shutdown`.
 
     Raises:
         Exception: whatever the lifespan of `server` raises.
@@ -74,8 +72,7 @@ def run_stdio(
         desk.start()
     for number in (0, 1):
         rebind_std_handle_to_fd(number)  # for child processes on Windows; nothing elsewhere
-    anyio.run(serve_and_leave, partial(serve_stdio, server, desk, deadlines), deadlines)
-    return 0
+    serve_and_leave(partial(serve_stdio, server, desk, deadlines), deadlines)
 
 
 async def serve_stdio(server: MCPServer[Any], desk: FrontDesk, deadlines: Deadlines) -> None:
