@@ -48,12 +48,31 @@ INSTRUCTIONS = (
 )
 
 
+class RunningServer:
+    """The server while its lifespan lasts, as an operator sees it."""
+
+    def __init__(self) -> None:
+        self.app: App | None = None
+
+    async def missing(self) -> dict[str, str]:
+        """What the server lacks to take every call, a sentence each; empty if nothing."""
+        if self.app is None:
+            return {"server": "It is still starting."}
+        return await self.app.missing()
+
+    async def drain(self) -> None:
+        """Begin no more payments, end waits with an answer, and let payments finish."""
+        if self.app is not None:
+            await self.app.drain()
+
+
 def build_server(
     settings: Settings,
     *,
     local: bool = False,
     clock: Clock | None = None,
     transport: "httpx.AsyncBaseTransport | None" = None,
+    running: RunningServer | None = None,
 ) -> MCPServer[App]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
@@ -63,6 +82,7 @@ def build_server(
             and videos are saved and shown, unless the operator decided otherwise.
         clock: time and chance; the real ones when left out.
         transport: replaces the network in tests.
+        running: is kept up to date with the lifespan, for an operator.
     """
     log_to_stderr(settings.log_level)
     for notice in settings.notices:
@@ -86,7 +106,7 @@ def build_server(
         extensions=[_player(settings), Tasks(calls), Skills()],
         middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
-        lifespan=lambda server: _lifespan(start, subscriptions),
+        lifespan=lambda server: _lifespan(start, subscriptions, running or RunningServer()),
         log_level=settings.log_level,
         subscriptions=False,  # this server has its own
     )
@@ -112,10 +132,10 @@ def _player(settings: Settings) -> Apps:
 
 @asynccontextmanager
 async def _lifespan(
-    start: Callable[[TaskGroup], App], subscriptions: Subscriptions
+    start: Callable[[TaskGroup], App], subscriptions: Subscriptions, running: RunningServer
 ) -> AsyncIterator[App]:
     async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-        app = start(tasks)
+        running.app = app = start(tasks)
         ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel
         tasks.start_soon(app.run)
         subscriptions.begin(app, tasks)

@@ -18,7 +18,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -29,6 +28,7 @@ from pydantic import (
 )
 
 from wan_mcp.settings.secret_files import SUFFIX, files_of, read_secret
+from wan_mcp.settings.service import ServiceSettings
 from wan_mcp.settings.values import (
     Count,
     DayLimit,
@@ -75,8 +75,8 @@ class Given:
     notice: str = ""
 
 
-class Settings(BaseModel):
-    """What the operator decides; no tool argument can change it.
+class Settings(ServiceSettings):
+    """What the operator decides; no tool argument can change it. More is in `ServiceSettings`.
 
     Attributes:
         api_key: the key of the PixelDojo account; empty if unset.

@@ -17,14 +17,11 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.front_desk import health
 from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.transports.listener import LOOPBACK, listen, require_loopback
+from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 
 PATH = "/mcp"
@@ -32,8 +29,10 @@ MAX_BODY_BYTES = 1024 * 1024
 """The largest request body; the parameters of a job take a few hundred bytes."""
 
 
-def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
-    """The ASGI app: `/mcp`, and `/healthz`, which answers without authentication.
+def http_app(
+    server: MCPServer[Any], *, host: str, port: int, readiness: Readiness | None = None
+) -> Starlette:
+    """The ASGI app: `/mcp`, and health checks, which are answered without authentication.
 
     Its lifespan is that of `server`. It serves only requests whose Host header names this machine
     and `port` (any port if it is 0), and only browser pages of this machine: otherwise any web page
@@ -55,7 +54,7 @@ def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
             allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
         ),
     )
-    app.router.routes.append(Route(health.PATH, _healthz, methods=["GET"]))
+    app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     return app
 
 
@@ -67,13 +66,21 @@ def run_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
+    service: Service | None = None,
 ) -> NoReturn:
     """Serve as `serve_http` does until a signal, then end the process.
 
     The exit codes are those of `shutdown`.
     """
     serve = partial(
-        serve_http, server, host=host, port=port, announce=announce, deadlines=deadlines, desk=desk
+        serve_http,
+        server,
+        host=host,
+        port=port,
+        announce=announce,
+        deadlines=deadlines,
+        desk=desk,
+        service=service,
     )
     serve_and_leave(serve, deadlines)
 
@@ -86,15 +93,18 @@ async def serve_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
+    service: Service | None = None,
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
-    When work goes on after the grace period, or at a second signal, the process is ended.
+    At a signal the server is not ready any more, but still answers while `service` drains. When
+    work goes on after the grace period, or at a second signal, the process is ended.
 
     Args:
         port: 0 takes a free one.
         announce: gets the URL once clients can connect.
         desk: listens already, on `host`; its callers are served, too.
+        service: what `server` serves, as an operator sees it; None for a server without.
 
     Raises:
         ValueError: `host` is not a loopback address; raised before the lifespan starts.
@@ -105,11 +115,12 @@ async def serve_http(
     desk = desk or HealthDesk(listen(host, port))
     with desk.listener, Shutdown(deadlines=deadlines) as shutdown:
         port = desk.listener.getsockname()[1]
-        requests = _Requests(http_app(server, host=host, port=port))
+        readiness = service and Readiness(service, shutdown.asked.is_set)
+        requests = _Requests(http_app(server, host=host, port=port, readiness=readiness))
         async with server.session_manager.run():
             if announce:
                 announce(f"http://{LOOPBACK[host]}:{port}{PATH}")
-            await _run(requests, desk, shutdown)
+            await _run(requests, desk, shutdown, service)
 
 
 class _Requests:
@@ -119,6 +130,14 @@ class _Requests:
         self._app = app
         self._open: set[anyio.CancelScope] = set()
         self._ending = False
+        self._left = anyio.Event()
+
+    async def all_answered(self, seconds: float) -> None:
+        """Wait until no request is open any more, at most this time."""
+        with anyio.move_on_after(seconds):
+            while self._open:
+                self._left = anyio.Event()
+                await self._left.wait()
 
     def end(self) -> None:
         self._ending = True
@@ -135,6 +154,7 @@ class _Requests:
                 await self._app(scope, receive, reply.send)
             finally:
                 self._open.discard(request)
+                self._left.set()
         if request.cancel_called:
             await reply.finish()
 
@@ -190,7 +210,17 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def _run(requests: _Requests, desk: HealthDesk, shutdown: Shutdown) -> None:
+async def _drain(requests: _Requests, service: Service, deadlines: Deadlines) -> None:
+    """Let what goes on end with an answer, while a balancer learns that nothing more is taken."""
+    async with anyio.create_task_group() as both:
+        both.start_soon(service.drain)
+        await anyio.sleep(deadlines.linger_seconds)
+    await requests.all_answered(deadlines.answer_seconds)
+
+
+async def _run(
+    requests: _Requests, desk: HealthDesk, shutdown: Shutdown, service: Service | None
+) -> None:
     config = uvicorn.Config(
         requests,
         http="h11",  # it comes with mcp, whatever else is installed
@@ -206,6 +236,8 @@ async def _run(requests: _Requests, desk: HealthDesk, shutdown: Shutdown) -> Non
 
     async def end_when_asked() -> None:
         await shutdown.asked.wait()
+        if service is not None:
+            await _drain(requests, service, shutdown.deadlines)
         web.should_exit = True
         requests.end()
         # uvicorn would wait forever for a client that does not read its answer.
@@ -217,7 +249,3 @@ async def _run(requests: _Requests, desk: HealthDesk, shutdown: Shutdown) -> Non
         tasks.start_soon(end_when_asked)
         await web.serve(sockets=[desk.listener])
         tasks.cancel_scope.cancel()
-
-
-async def _healthz(_request: Request) -> Response:
-    return Response(health.BODY, media_type="application/json")
