@@ -13,7 +13,7 @@ from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.app import App
 from wan_mcp.clock import Clock
-from wan_mcp.logs import log_to_stderr
+from wan_mcp.logs.lines import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
 from wan_mcp.surface.calls import Calls
