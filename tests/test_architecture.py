@@ -26,17 +26,17 @@ ROOMS = {
     "storage": "clock errors logs models web wording",
     "settings": "storage web",
     "pixeldojo": "errors logs models web",
-    "ledger": "errors models storage wording",
+    "ledger": "errors logs models storage wording",
     "inputs": "errors models storage web wording",
-    "payments": "clock errors inputs ledger models pixeldojo storage wording",
-    "polling": "clock errors ledger models payments pixeldojo",
+    "payments": "clock errors inputs ledger logs models pixeldojo storage wording",
+    "polling": "clock errors ledger logs models payments pixeldojo",
     "videos": "clock errors inputs ledger models storage web wording",
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
-    "app": "clock inputs jobs ledger models payments pixeldojo polling settings storage surface "
-    "videos web",
-    "surface": "errors inputs jobs ledger models polling storage videos web wording",
+    "app": "clock inputs jobs ledger logs models payments pixeldojo polling settings storage "
+    "surface videos web",
+    "surface": "errors inputs jobs ledger logs models polling storage videos web wording",
     "server": "app clock logs settings storage surface",
-    "transports": "front_desk",
+    "transports": "front_desk logs",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
     "cli": "clock errors front_desk ledger models pixeldojo sandbox server "
@@ -55,6 +55,7 @@ OUTSIDE = {
     "PIL": "inputs.preparing.pictures",
     "pillow_heif": "inputs.preparing.pictures",
     "opentelemetry": "pixeldojo.tracing",
+    "prometheus_client": "transports.operations.metrics",
     "sqlite3": "ledger.sqlite ledger.rows",
     "starlette": "transports.http transports.operations",
     "uvicorn": "transports.http transports.operations",
@@ -72,7 +73,15 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "obstore", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *(
+        "httpx",
+        "sqlite3",
+        "av",
+        "obstore",
+        "prometheus_client",
+        "wan_mcp.pixeldojo.client",
+        "wan_mcp.transports.http",
+    ),
     *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 

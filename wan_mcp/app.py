@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from wan_mcp.logs.facts import Figures
 from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.job_files import JobFiles, can_inspect
 
@@ -121,15 +122,19 @@ class App:
 
     async def missing(self) -> dict[str, str]:
         """What a paid call needs and this server does not have, a sentence each; often nothing."""
-        from wan_mcp.ledger.contract import LedgerUnavailable
+        from wan_mcp.ledger.threaded.figures import missing
 
         if not self._settings.api_key.get_secret_value():
             return {"key": "No PixelDojo API key is set."}
-        try:
-            await self._opened().ledger.require_usable()
-        except LedgerUnavailable as failure:
-            return {"ledger": failure.what}
-        return {}
+        return await missing(self._opened().ledger)
+
+    async def figures(self) -> Figures:
+        """What the ledger knows, for an operator; nothing without a key."""
+        from wan_mcp.ledger.threaded.figures import figures
+
+        if not self._settings.api_key.get_secret_value():
+            return Figures()
+        return await figures(self._opened().ledger, self._opened().account)
 
     async def drain(self) -> None:
         """Begin no more payments, end all waits, and wait a short time for payments in progress.

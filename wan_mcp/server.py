@@ -13,6 +13,7 @@ from mcp.server.mcpserver import MCPServer
 
 from wan_mcp.app import App
 from wan_mcp.clock import Clock
+from wan_mcp.logs.facts import Figures
 from wan_mcp.logs.lines import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
@@ -60,6 +61,10 @@ class RunningServer:
             return {"server": "It is still starting."}
         return await self.app.missing()
 
+    async def figures(self) -> Figures:
+        """What the ledger knows now."""
+        return Figures() if self.app is None else await self.app.figures()
+
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""
         if self.app is not None:
@@ -84,9 +89,7 @@ def build_server(
         transport: replaces the network in tests.
         running: is kept up to date with the lifespan, for an operator.
     """
-    log_to_stderr(settings.log_level)
-    for notice in settings.notices:
-        logger.warning("%s", notice)
+    _begin_log(settings)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
     calls = _calls(settings, local=local)
@@ -117,6 +120,12 @@ def build_server(
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
+
+
+def _begin_log(settings: Settings) -> None:
+    log_to_stderr(settings.log_level)
+    for notice in settings.notices:
+        logger.warning("%s", notice)
 
 
 def _calls(settings: Settings, *, local: bool) -> Calls:

@@ -15,6 +15,7 @@ from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Coordination
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.logs import facts
 
 MAX_WAITERS = 2_000
 """How many waiters there may be at the same time. Each one is an open call; with 1,000 of them the
@@ -76,11 +77,6 @@ class Watchers:
         self._misses = 0
         self._degraded = False
         self._closed = False
-
-    @property
-    def waiters(self) -> int:
-        """How many callers wait in this process."""
-        return self._waiters
 
     def close(self) -> None:
         """End every wait with one more update; later ones end at once, because the server stops."""
@@ -158,14 +154,20 @@ class Watchers:
             topic.stale, self._revision = True, -1  # the next reading shows which one is newer
         topic.waiters += 1
         self._waiters += 1
+        self._tell()
         self._arrived.set()
         return topic
 
     def _leave(self, topic: _Topic) -> None:
         self._waiters -= 1
+        self._tell()
         topic.waiters -= 1
         if not topic.waiters:
             del self._topics[topic.record.submission_id]
+
+    def _tell(self) -> None:
+        for listener in facts.listeners:
+            listener.waiting(self._waiters)
 
     async def _announce(self) -> None:
         """Announce to the poller which jobs have waiters: new ones at once, all regularly."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from wan_mcp.errors import WanError
+from wan_mcp.logs import facts
 from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
@@ -63,6 +64,7 @@ class WanTool(Tool):
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> CallToolResult | InputRequiredResult:
         """Answer one call; a failure is an answer too, with the same fields."""
+        outcome = "ok"
         try:
             given = read_arguments(
                 self.arguments, arguments, loopback=self.loopback, local=self.calls.local
@@ -73,10 +75,15 @@ class WanTool(Tool):
                 return result
             return await call.tool_result(result)
         except WanError as failure:
+            outcome = failure.code
             return tool_result(results.failure_result(failure), failed=True)
         except Exception:
+            outcome = "internal_error"
             logger.exception("%s broke", self.name)
             return tool_result(results.defect_result(self.name, paid=self.paid), failed=True)
+        finally:
+            for listener in facts.listeners:
+                listener.called(self.name, outcome)
 
 
 async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | InputRequiredResult:

@@ -6,9 +6,9 @@ replica.
 """
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NoReturn
 
@@ -21,7 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.transports.listener import LOOPBACK, listen, require_loopback
-from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
+from wan_mcp.transports.operations.operators import Operators
+from wan_mcp.transports.operations.readiness import ALIVE, Readiness
+from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 
 PATH = "/mcp"
@@ -66,7 +68,7 @@ def run_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
-    service: Service | None = None,
+    operators: Operators | None = None,
 ) -> NoReturn:
     """Serve as `serve_http` does until a signal, then end the process.
 
@@ -80,7 +82,7 @@ def run_http(
         announce=announce,
         deadlines=deadlines,
         desk=desk,
-        service=service,
+        operators=operators,
     )
     serve_and_leave(serve, deadlines)
 
@@ -93,18 +95,18 @@ async def serve_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
-    service: Service | None = None,
+    operators: Operators | None = None,
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
-    At a signal the server is not ready any more, but still answers while `service` drains. When
+    At a signal the server is not ready any more, but still answers while it drains. When
     work goes on after the grace period, or at a second signal, the process is ended.
 
     Args:
         port: 0 takes a free one.
         announce: gets the URL once clients can connect.
         desk: listens already, on `host`; its callers are served, too.
-        service: what `server` serves, as an operator sees it; None for a server without.
+        operators: what they see and decide; None for a server without.
 
     Raises:
         ValueError: `host` is not a loopback address; raised before the lifespan starts.
@@ -115,12 +117,15 @@ async def serve_http(
     desk = desk or HealthDesk(listen(host, port))
     with desk.listener, Shutdown(deadlines=deadlines) as shutdown:
         port = desk.listener.getsockname()[1]
-        readiness = service and Readiness(service, shutdown.asked.is_set)
+        readiness = operators and Readiness(operators.server, shutdown.asked.is_set)
         requests = _Requests(http_app(server, host=host, port=port, readiness=readiness))
-        async with server.session_manager.run():
+        async with AsyncExitStack() as serving:
+            if operators and readiness:
+                await serving.enter_async_context(operators.own_port(readiness))
+            await serving.enter_async_context(server.session_manager.run())
             if announce:
                 announce(f"http://{LOOPBACK[host]}:{port}{PATH}")
-            await _run(requests, desk, shutdown, service)
+            await _run(requests, desk, shutdown, operators)
 
 
 class _Requests:
@@ -179,8 +184,8 @@ class _Reply:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers, which would raise the signal again at the end.
+class _Uvicorn(WebServer):
+    """The server of the port of a desk.
 
     Args:
         desk: listens already; its callers come before all others.
@@ -205,39 +210,24 @@ class _Uvicorn(uvicorn.Server):
         )
         return made
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
-
-async def _drain(requests: _Requests, service: Service, deadlines: Deadlines) -> None:
+async def _drain(requests: _Requests, operators: Operators, deadlines: Deadlines) -> None:
     """Let what goes on end with an answer, while a balancer learns that nothing more is taken."""
     async with anyio.create_task_group() as both:
-        both.start_soon(service.drain)
+        both.start_soon(operators.server.drain)
         await anyio.sleep(deadlines.linger_seconds)
     await requests.all_answered(deadlines.answer_seconds)
 
 
 async def _run(
-    requests: _Requests, desk: HealthDesk, shutdown: Shutdown, service: Service | None
+    requests: _Requests, desk: HealthDesk, shutdown: Shutdown, operators: Operators | None
 ) -> None:
-    config = uvicorn.Config(
-        requests,
-        http="h11",  # it comes with mcp, whatever else is installed
-        ws="none",
-        lifespan="off",  # entered by serve_http, where its errors reach the caller
-        log_config=None,  # the root logger's handlers: stderr
-        log_level="warning",
-        access_log=False,  # it would contain URLs with their queries
-        proxy_headers=False,
-        server_header=False,
-    )
-    web = _Uvicorn(config, desk)
+    web = _Uvicorn(quiet_config(requests), desk)
 
     async def end_when_asked() -> None:
         await shutdown.asked.wait()
-        if service is not None:
-            await _drain(requests, service, shutdown.deadlines)
+        if operators is not None:
+            await _drain(requests, operators, shutdown.deadlines)
         web.should_exit = True
         requests.end()
         # uvicorn would wait forever for a client that does not read its answer.

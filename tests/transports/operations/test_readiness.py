@@ -11,8 +11,10 @@ import httpx
 import pytest
 from mcp.server.mcpserver import MCPServer
 
+from wan_mcp.logs.facts import Figures
 from wan_mcp.transports import http
 from wan_mcp.transports.operations import shared_look
+from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.readiness import Missing, Readiness
 from wan_mcp.transports.operations.shared_look import FRESH_SECONDS
 from wan_mcp.transports.shutdown import HTTP, Deadlines, lingering
@@ -47,6 +49,9 @@ class Service:
         if "defect" in self.lacks:
             raise ValueError(SECRET)
         return self.lacks
+
+    async def figures(self) -> Figures:
+        return Figures()
 
     async def drain(self) -> None:
         self.draining.set()
@@ -198,7 +203,9 @@ async def served(service: Service) -> AsyncIterator[tuple[httpx.AsyncClient, any
     )
 
     async def serve() -> None:
-        await http.serve_http(server, port=0, announce=announce, deadlines=patient, service=service)
+        await http.serve_http(
+            server, port=0, announce=announce, deadlines=patient, operators=Operators(service)
+        )
         ended.set()
 
     async with anyio.create_task_group() as tasks:

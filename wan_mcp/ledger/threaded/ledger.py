@@ -6,6 +6,7 @@ from dataclasses import replace
 import anyio
 
 from wan_mcp.errors import WanError
+from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
@@ -133,6 +134,12 @@ class ThreadedLedger:
     async def require_usable(self) -> None:
         """Raises LedgerUnavailable unless changes can be written, in the format of this version."""
         await self._store.write(_require_usable, wakes=False)
+
+    async def job_counts(self) -> dict[str, int]:
+        """How many jobs of all accounts are in each state. Raises LedgerUnavailable."""
+        return await self._store.read(
+            lambda store: {row[0]: row[1] for row in store.session.query(sql.lists.JOB_COUNTS, {})}
+        )
 
     async def aclose(self) -> None:
         await self._store.aclose()
