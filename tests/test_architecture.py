@@ -60,7 +60,7 @@ OUTSIDE = {
     "starlette": "transports.http transports.operations",
     "uvicorn": "transports.http transports.operations",
     "obstore": "storage.object_store",
-    "h11": "sandbox storage.lending_server",
+    "h11": "sandbox storage.lending_server transports.operations.web_server",
     "dotenv": "settings",
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",

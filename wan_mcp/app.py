@@ -396,4 +396,5 @@ def _limits(settings: Settings) -> SpendingLimits:
         credits_per_day=settings.max_credits_per_day,
         in_flight=settings.max_in_flight,
         submits_per_minute=settings.max_submits_per_minute,
+        read_only=bool(settings.read_only),
     )

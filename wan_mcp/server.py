@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.tools import Tool
 
 from wan_mcp.app import App
 from wan_mcp.clock import Clock
@@ -105,7 +106,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         version=own_version,
         icons=[ICON],
-        tools=build_tools(calls, loopback=settings.on_loopback),
+        tools=_tools(settings, calls),
         extensions=[_player(settings), Tasks(calls), Skills()],
         middleware=[honest_capabilities, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
@@ -117,20 +118,28 @@ def build_server(
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
+    server.switch_off(settings.disabled_tools)
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
 
 
 def _begin_log(settings: Settings) -> None:
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     for notice in settings.notices:
         logger.warning("%s", notice)
 
 
+def _tools(settings: Settings, calls: Calls) -> list[Tool]:
+    tools = build_tools(calls, loopback=settings.on_loopback)
+    return [tool for tool in tools if tool.name not in settings.disabled_tools]
+
+
 def _calls(settings: Settings, *, local: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
-    return Calls(settings.confirm_above, local, poster, takes_roots=roots)
+    # Nobody is asked about a job that a read-only server refuses.
+    confirm_above = None if settings.read_only else settings.confirm_above
+    return Calls(confirm_above, local, poster, takes_roots=roots)
 
 
 def _player(settings: Settings) -> Apps:

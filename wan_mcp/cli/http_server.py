@@ -11,6 +11,7 @@ from wan_mcp.transports.http import run_http
 from wan_mcp.transports.listener import Listener
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.port import listen_for_operators
+from wan_mcp.transports.operations.proxies import Access
 from wan_mcp.transports.shutdown import lingering
 
 
@@ -28,7 +29,8 @@ def serve(
         OSError: the port for metrics cannot be used; the text is a sentence.
     """
     running = RunningServer()
-    operators = Operators(running, _own_port(settings))
+    access = Access(settings.allowed_hosts, settings.allowed_origins, settings.trusted_proxies)
+    operators = Operators(running, _own_port(settings), access)
     run_http(
         build_server(settings, running=running),
         host=host,

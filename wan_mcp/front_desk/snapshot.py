@@ -27,6 +27,7 @@ MAX_KEPT = 4
 
 PACKAGES = ("wan-mcp", "mcp", "pydantic")
 DEPENDS = {
+    "tools/list": ("WAN_MCP_DISABLED_TOOLS", "WAN_MCP_ENV_FILE"),
     "resources/list": ("PIXELDOJO_API_BASE", "WAN_MCP_ENV_FILE"),
     "resources/templates/list": ("WAN_MCP_ARCHIVE", "WAN_MCP_ENV_FILE"),
 }

@@ -22,6 +22,7 @@ from wan_mcp.ledger.status import (
     view_of_record,
 )
 from wan_mcp.logs import facts
+from wan_mcp.logs.context import lines_about
 from wan_mcp.models import Replacement
 from wan_mcp.payments.payment import Payment, PaymentContext, Write
 
@@ -178,6 +179,10 @@ class Payments:
             )
 
     async def _run(self, submission_id: str) -> None:
+        with lines_about(submission_id=submission_id):
+            await self._pay(submission_id)
+
+    async def _pay(self, submission_id: str) -> None:
         outcome = self._open[submission_id]
         try:
             outcome.view = view = await outcome.payment.run()

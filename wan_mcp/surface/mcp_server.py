@@ -1,6 +1,6 @@
 """The SDK's server with what this server needs and the SDK offers no hook for."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -41,6 +41,11 @@ class WanServer(MCPServer[L]):
     """
 
     _job_resources: JobResources
+    _switched_off: Collection[str] = ()
+
+    def switch_off(self, tools: Collection[str]) -> None:
+        """Say of these tools, which are not registered, that the operator wants it so."""
+        self._switched_off = tools
 
     def add_jobs(self, resources: JobResources, subscriptions: Subscriptions) -> None:
         """Offer jobs as resources that can be listed, read, completed and subscribed to."""
@@ -70,6 +75,10 @@ class WanServer(MCPServer[L]):
             names = [tool.name for tool in await self.list_tools()]
             if name in names:
                 raise
+            if name in self._switched_off:
+                raise ToolError(
+                    f"The operator of this server has switched {name} off. Tell the user."
+                ) from None
             raise ToolError(f"There is no tool {name!r}, only {', '.join(names)}.") from None
 
     async def get_prompt(

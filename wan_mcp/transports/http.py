@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.transports.listener import LOOPBACK, listen, require_loopback
 from wan_mcp.transports.operations.operators import Operators
+from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
@@ -32,29 +32,29 @@ MAX_BODY_BYTES = 1024 * 1024
 
 
 def http_app(
-    server: MCPServer[Any], *, host: str, port: int, readiness: Readiness | None = None
+    server: MCPServer[Any],
+    *,
+    host: str,
+    port: int,
+    readiness: Readiness | None = None,
+    access: Access = NOBODY_ELSE,
 ) -> Starlette:
     """The ASGI app: `/mcp`, and health checks, which are answered without authentication.
 
     Its lifespan is that of `server`. It serves only requests whose Host header names this machine
-    and `port` (any port if it is 0), and only browser pages of this machine: otherwise any web page
-    could let its own host name resolve to loopback and spend credits.
+    and `port` (any port if it is 0), and only browser pages of this machine, besides those that
+    `access` allows: otherwise any web page could let its own host name resolve to loopback and
+    spend credits.
 
     Raises:
         ValueError: `host` is not a loopback address.
     """
     require_loopback(host)
-    names = ("127.0.0.1", "localhost", "[::1]")
-    ports = [f"{name}:{port or '*'}" for name in names]
-    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         stateless_http=True,
         max_request_body_size=MAX_BODY_BYTES,
-        transport_security=TransportSecuritySettings(
-            allowed_hosts=[*names, *ports],
-            allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
-        ),
+        transport_security=access.rules(port),
     )
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     return app
@@ -117,8 +117,11 @@ async def serve_http(
     desk = desk or HealthDesk(listen(host, port))
     with desk.listener, Shutdown(deadlines=deadlines) as shutdown:
         port = desk.listener.getsockname()[1]
-        readiness = operators and Readiness(operators.server, shutdown.asked.is_set)
-        requests = _Requests(http_app(server, host=host, port=port, readiness=readiness))
+        is_ending = shutdown.asked.is_set
+        readiness = Readiness(operators.server, is_ending) if operators else None
+        access = operators.access if operators else NOBODY_ELSE
+        app = http_app(server, host=host, port=port, readiness=readiness, access=access)
+        requests = _Requests(access.guard(app))
         async with AsyncExitStack() as serving:
             if operators and readiness:
                 await serving.enter_async_context(operators.own_port(readiness))

@@ -9,6 +9,7 @@ from wan_mcp.logs import facts
 from wan_mcp.logs.facts import Figures
 from wan_mcp.transports.listener import Listener
 from wan_mcp.transports.operations.port import serving
+from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
 
 
@@ -27,10 +28,12 @@ class Operators:
         server: the running server.
         port: listens already for their own requests; None if they have no port of their own, and
             then nothing is counted.
+        access: who may call.
     """
 
     server: Server
     port: Listener | None = None
+    access: Access = NOBODY_ELSE
 
     @asynccontextmanager
     async def own_port(self, readiness: Readiness) -> AsyncIterator[None]:

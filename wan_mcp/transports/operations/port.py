@@ -28,8 +28,8 @@ def listen_for_operators(host: str, port: int) -> Listener:
     try:
         return Listener.on((host, port), family)
     except OSError as error:
-        why = "the address is not of this machine"
-        why = why if error.errno == errno.EADDRNOTAVAIL else error.strerror
+        elsewhere = error.errno == errno.EADDRNOTAVAIL
+        why = "the address is not of this machine" if elsewhere else error.strerror
         raise OSError(f"Cannot listen on {host} port {port} for metrics: {why}.") from error
 
 
