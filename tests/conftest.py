@@ -14,6 +14,15 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 MAX_MORE_WORKERS = 4
 """A worker needs over 100 MB (observed), and on many cores the suite is short without more."""
 
+TESTS = Path(__file__).parent
+ONE_PYTHON = {
+    *("examples", "packaging"),
+    *("test_architecture.py", "test_readme.py", "test_rooms_picture.py", "test_tools_page.py"),
+    *("test_statements.py", "test_player.py", "test_moving_picture.py"),
+}
+"""The folders and modules of tests whose result is the same with every Python: of the structure of
+the sources, the pages, the packages, the SQL, and the page that runs in a browser."""
+
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
@@ -34,6 +43,15 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest reads `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is about texts, sources, pages and packages, and not about running Python."""
+    for item in items:
+        is_ours = item.path.is_relative_to(TESTS)
+        if is_ours and not ONE_PYTHON.isdisjoint(item.path.relative_to(TESTS).parts):
+            item.add_marker("one_python")
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ import anyio
 from mcp.client import Client
 from mcp.types import ListToolsResult
 
+from tests.portable_schema import schemas_json
 from tests.surface.scenarios import sentences
 from wan_mcp.front_desk.snapshot import SHIPPED, Snapshots, installed_versions
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.surface.tools import SCHEMAS
 from wan_mcp.transports.recording import record
 
 COMMAND = "python -m tests.snapshots"
@@ -89,17 +91,22 @@ def pinned_releases() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write all snapshots."""
+    """Write all snapshots. The schemas come first, because the tools publish them."""
+    write(SCHEMAS, schemas_json())
     written = {
         TOOLS: tools_json(anyio.run(list_tools)),
         SENTENCES: sentences_txt(),
         Path(SHIPPED): front_desk_json(),
     }
     for path, content in written.items():
-        is_new = not path.exists() or path.read_text("utf-8") != content
-        path.write_text(content, "utf-8")
-        sys.stdout.write(f"{'changed  ' if is_new else 'unchanged'} {path}\n")
+        write(path, content)
     return 0
+
+
+def write(path: Path, content: str) -> None:
+    is_new = not path.exists() or path.read_text("utf-8") != content
+    path.write_text(content, "utf-8")
+    sys.stdout.write(f"{'changed  ' if is_new else 'unchanged'} {path}\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -100,8 +101,14 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(HOUSE).with_suffix("").parts)
 
 
-MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in HOUSE.rglob("*.py")}
+MODULES = {name_of(path): path for path in HOUSE.rglob("*.py")}
 every_module = pytest.mark.parametrize("module", sorted(MODULES))
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    """The syntax tree of a module. It is made for a test that needs it, not for each process."""
+    return ast.parse(MODULES[module].read_text("utf-8"))
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -113,15 +120,17 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def used(tree: ast.Module) -> set[str]:
+@cache
+def used(module: str) -> frozenset[str]:
     """What a module uses at run time: its imports, and dotted names such as `os.environ`."""
+    tree = tree_of(module)
     names = set(imported(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             names -= set(imported(node))
         elif isinstance(node, ast.Attribute):
             names.add(ast.unparse(node))
-    return names
+    return frozenset(names)
 
 
 def modules_among(names: Iterable[str]) -> set[str]:
@@ -147,7 +156,7 @@ def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
     """The table is the direction of the whole house; a new room needs its row first (ours)."""
     room = module.split(".")[0]
     rooms = {
-        name.split(".")[1] for name in imported(MODULES[module]) if name.startswith("wan_mcp.")
+        name.split(".")[1] for name in imported(tree_of(module)) if name.startswith("wan_mcp.")
     }
 
     assert rooms - {room} <= set(ROOMS[room].split())
@@ -162,7 +171,7 @@ def test_the_table_of_rooms_has_no_circle() -> None:
 
 def test_no_import_circle_between_modules() -> None:
     """Not even one of types alone: such modules cannot be read one at a time (ours)."""
-    imports = {module: modules_among(imported(tree)) for module, tree in MODULES.items()}
+    imports = {module: modules_among(imported(tree_of(module))) for module in MODULES}
     circle: list[str] = []
     try:
         TopologicalSorter(imports).prepare()
@@ -210,11 +219,7 @@ def test_no_package_has_many_modules_at_one_level() -> None:
 @pytest.mark.parametrize("thing", OUTSIDE)
 def test_a_thing_from_outside_stays_in_its_rooms(thing: str) -> None:
     """One seam for each foreign vocabulary, one reader of the environment and of argv (ours)."""
-    users = {
-        module
-        for module, tree in MODULES.items()
-        if any(within(name, thing) for name in used(tree))
-    }
+    users = {module for module in MODULES if any(within(name, thing) for name in used(module))}
 
     assert not {module for module in users if not within(module, OUTSIDE[thing])}
 
@@ -255,7 +260,7 @@ def test_no_function_is_longer_than_a_screen(module: str) -> None:
     """40 lines without the docstring; half of the functions have 8 or fewer (ours)."""
     long = [
         (node.name, length)
-        for node in ast.walk(MODULES[module])
+        for node in ast.walk(tree_of(module))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (length := lines_of(node)) > LONGEST_FUNCTION
     ]

@@ -27,6 +27,7 @@ from mcp.client import Client
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 import wan_mcp
+from tests.portable_schema import portable_schema
 from wan_mcp import errors
 from wan_mcp.__main__ import main
 from wan_mcp.cli.hosts.catalogue import HOSTS, Folders, Host
@@ -52,7 +53,6 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
 )
 from wan_mcp.surface.calls import BOUGHT
-from wan_mcp.surface.tools import portable_schema
 
 pytestmark = pytest.mark.anyio
 

@@ -249,7 +249,7 @@ class JobResult(BaseModel):
         next: what to do now.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)  # not for a first list of jobs
 
     message: str
     job_id: str | None = None

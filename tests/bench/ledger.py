@@ -7,8 +7,10 @@ Run it by hand, on a quiet machine, from the root of the project::
 The ledger records a submit three times: the claim, with every spending limit checked; `sending`;
 and `accepted`. It waits for the disk each time. The jobs are those of a busy agent: one every four
 minutes, and each has ended before the next one begins. The comparison is three commits of one row
-with plain `sqlite3`, with the same durability, on the same disk, in turn with the ledger's. If the
-medians differ by more than a factor of 2.5, the exit code is 1. The list of jobs is measured, too,
+with plain `sqlite3`, with the same durability, on the same disk, in turn with the ledger's. Each
+figure is the mean of the better half of the rounds: whatever else runs on the machine can only make
+a round longer. If the two differ by more than a factor of 2.5, the exit code is 1. The list of jobs
+is measured, too,
 after all submits: one before each submit would empty the processor's caches for the ledger, and not
 for the bare commits, which follow directly.
 
@@ -28,7 +30,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean
 
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rows import stored
@@ -54,21 +56,25 @@ async def main() -> int:
         with closing(_plain(folder / "plain.db")) as plain:
             ours, bare_commits = [], []
             for number in range(ROUNDS):
-                ours.append(await _timed(partial(_submit, ledger, account, number)))
+                submit = partial(_submit, ledger, account, number)
+                if number % 2:  # each is the first in every second round
+                    ours.append(await _timed(submit))
                 bare_commits.append(await _timed(partial(_three_commits, plain)))
+                if not number % 2:
+                    ours.append(await _timed(submit))
                 await ledger.record_update(
                     account, Job(job_id=f"job{number}", status=JobStatus.COMPLETED)
                 )
                 day.now += timedelta(minutes=4)
             lists = [await _timed(partial(_listed, ledger, account)) for _ in range(ROUNDS)]
         await ledger.aclose()
-    (submit, submit_cpu), (bare, bare_cpu) = _medians(ours), _medians(bare_commits)
-    verdict = "" if submit <= bare * MAX_RATIO else ", MISSED"
+    (taken, submit_cpu), (bare, bare_cpu) = _better_half(ours), _better_half(bare_commits)
+    verdict = "" if taken <= bare * MAX_RATIO else ", MISSED"
     sys.stdout.write(
-        f"ledger, one submit   {submit / bare:.2f} times three bare commits "
-        f"(at most {MAX_RATIO:g}{verdict}): {submit:.2f} and {bare:.2f} ms, "
+        f"ledger, one submit   {taken / bare:.2f} times three bare commits "
+        f"(at most {MAX_RATIO:g}{verdict}): {taken:.2f} and {bare:.2f} ms, "
         f"processor {submit_cpu:.2f} and {bare_cpu:.2f} ms\n"
-        f"list of jobs         {_medians(lists)[0]:.2f} ms\n"
+        f"list of jobs         {_better_half(lists)[0]:.2f} ms\n"
     )
     return 1 if verdict else 0
 
@@ -84,10 +90,10 @@ async def _timed(work: Callable[[], Awaitable[None]]) -> tuple[float, float]:
     return time.perf_counter() - begin, time.process_time() - begin_cpu
 
 
-def _medians(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Both in milliseconds."""
-    taken, computed = zip(*times, strict=True)
-    return median(taken) * 1000, median(computed) * 1000
+def _better_half(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The mean of the shorter half of each, in milliseconds."""
+    taken, computed = (sorted(each)[: len(times) // 2] for each in zip(*times, strict=True))
+    return mean(taken) * 1000, mean(computed) * 1000
 
 
 async def _submit(ledger: SQLiteLedger, account: str, number: int) -> None:

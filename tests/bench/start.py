@@ -5,10 +5,11 @@ Run it by hand, on a quiet machine, from the root of the project::
     python -m tests.bench.start [quiet] [busy]
 
 Both servers start in every round, in turn first, so that a busy machine slows both. `busy` is the
-same beside four busy loops, and takes up to four minutes. Each time is from the start of the
+same beside four busy loops. Each takes up to four minutes. Each time is from the start of the
 process to the answer, and a median. For `list_jobs` what counts is how long the process has worked
-until then, in the best round: by that time the wall clock mostly measures what else runs on the
-machine. If a target is missed, the exit code is 1.
+until then, on average in the better half of its rounds: by that time the wall clock mostly measures
+what else runs on the machine, and a single best round is a matter of luck. If a target is missed,
+the exit code is 1.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
+from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -40,8 +41,8 @@ TARGETS = {
 }
 """The most that ours may be of the bare server's: of its time, or of its work for `list_jobs`."""
 MAX_FIRST_MS = {"quiet": 100.0, "busy": 400.0}
-ROUNDS = {"quiet": 7, "busy": 3}
-MAX_SECONDS = 120.0
+ROUNDS = {"quiet": 25, "busy": 3}
+MAX_SECONDS = 240.0
 """After this time no other round begins: where others work too, a start can take 15 s."""
 BUSY_LOOPS = 4
 
@@ -131,7 +132,7 @@ def report(condition: str, found: list[tuple[Times, Times]]) -> bool:
         ours, bare = ([times[name] for times in column] for column in zip(*found, strict=True))
         ratio = median(a.time / b.time for a, b in zip(ours, bare, strict=True))
         if "list_jobs" in name:
-            ratio = _least_work(ours) / _least_work(bare)
+            ratio = _work(ours) / _work(bare)
         is_first = name in ("initialize", "server/discover")
         is_met = ratio <= target and not (is_first and _wait(ours) > MAX_FIRST_MS[condition])
         met = met and is_met
@@ -147,13 +148,19 @@ def _wait(found: list[At]) -> float:
     return median(at.time for at in found) * 1000
 
 
-def _least_work(found: list[At]) -> float:
-    """Milliseconds; what else runs on the machine can only make them more (caches, page faults)."""
-    return min(at.worked for at in found) * 1000
+def _work(found: list[At]) -> float:
+    """Milliseconds in the better half of the rounds.
+
+    What else runs on the machine can only make them more (caches, page faults), so the other half
+    says little about the server. The least of all is that of one lucky round: between two runs of
+    25 rounds on a quiet machine, the ratio of the least differed by 8% (observed).
+    """
+    better = sorted(at.worked for at in found)[: (len(found) + 1) // 2]
+    return mean(better) * 1000
 
 
 def _shown(found: list[At]) -> str:
-    return f"{_wait(found):.0f} ms, work {_least_work(found):.0f} ms"
+    return f"{_wait(found):.0f} ms, work {_work(found):.0f} ms"
 
 
 @contextmanager

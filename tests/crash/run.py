@@ -63,6 +63,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=1500)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--behaviour", choices=BEHAVIOURS, action="append", help="all of them")
+    parser.add_argument("--round", type=int, default=0, help=f"the first of the {ROUNDS} rounds")
     options = parser.parse_args(given)
     began = time.monotonic()
     each = -(-options.kills // options.workers)
@@ -70,7 +71,10 @@ def main(given: Sequence[str] | None = None) -> int:
         shares = pool.map(
             run_share,
             range(options.workers),
-            *([same] * options.workers for same in (options.workers, each, options.behaviour)),
+            *(
+                [same] * options.workers
+                for same in (options.workers, each, options.behaviour, options.round)
+            ),
         )
         figures = Counter[str]()
         for done in shares:
@@ -81,17 +85,17 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def run_share(
-    number: int, workers: int, kills: int, names: Sequence[str] | None
+    number: int, workers: int, kills: int, names: Sequence[str] | None, first_round: int
 ) -> tuple[list[Case], list[Charge]]:
     """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
     try:
-        return _run_share(number, workers, kills, names)
+        return _run_share(number, workers, kills, names, first_round)
     except WanError as exc:  # it could not travel to the process that waits for it
         raise RuntimeError(f"{type(exc).__name__}: {exc.what}") from None
 
 
 def _run_share(
-    number: int, workers: int, kills: int, names: Sequence[str] | None
+    number: int, workers: int, kills: int, names: Sequence[str] | None, first_round: int
 ) -> tuple[list[Case], list[Charge]]:
     keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
     behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
@@ -101,7 +105,8 @@ def _run_share(
         first = next(iter(vendor.bases.values()))
         clean(come_back, Host(first, keys.pop(), Path(folder) / "first"))
         gc.freeze()  # a garbage collection in a child would copy all memory that it visits
-        coming = _cases(vendor, Path(folder), iter(keys), number + 1, workers)
+        place = Path(folder)
+        coming = _cases(vendor, place, iter(keys), number + 1, workers, first_round)
         while kills > 0:
             cases.append(next(coming))
             kills -= cases[-1].kills
@@ -109,9 +114,9 @@ def _run_share(
 
 
 def _cases(
-    vendor: Vendor, folder: Path, keys: Iterator[str], first: int, stride: int
+    vendor: Vendor, folder: Path, keys: Iterator[str], first: int, stride: int, first_round: int
 ) -> Iterator[Case]:
-    for round_number in itertools.count():
+    for round_number in itertools.count(first_round):
         for behaviour, base in vendor.bases.items():
             # In rounds, so that a short run also reaches the last steps of a submit.
             begin = first + round_number % ROUNDS * stride

@@ -324,7 +324,7 @@ async def test_what_two_requests_could_have_started_stays_unknown_and_is_never_p
 
     async def only_seeds(vendor: PixelDojo, priority: Priority) -> list[Listed]:
         listed = await whole_list(vendor, priority)
-        return [replace(each, arguments={"seed": each.seed or 0}) for each in listed]
+        return [each._replace(arguments={"seed": each.seed or 0}) for each in listed]
 
     monkeypatch.setattr(PixelDojo, "jobs", only_seeds)
     before = await server.jobs.submit(server.wanted(seed=1))

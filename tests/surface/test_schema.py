@@ -12,6 +12,7 @@ import pytest
 from mcp.types import ListToolsResult, Tool
 from pydantic import BaseModel
 
+from tests.portable_schema import portable_schema
 from tests.snapshots import list_tools
 from tests.surface.scenarios import LOOKS, NOW, SUBMITS
 from wan_mcp.errors import Code
@@ -27,7 +28,6 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
     read_arguments,
 )
-from wan_mcp.surface.tools import portable_schema
 
 REFUSED_BY_SOME_HOST = {
     *("$ref", "$defs", "$schema", "anyOf", "oneOf", "allOf", "not", "const", "title", "examples"),

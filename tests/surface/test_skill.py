@@ -17,13 +17,13 @@ from mcp.types import Request, RequestParams, Result, TextResourceContents
 from pydantic import ConfigDict
 from ruamel.yaml import YAML
 
+from tests.portable_schema import portable_schema
 from wan_mcp.__main__ import main
 from wan_mcp.models import JobLine, JobResult, JobStatus, Resolution
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.surface.arguments import ListJobs, ReplaceCharacter, WaitForJob, read_arguments
 from wan_mcp.surface.skills import NAME, SKILLS, URI, read_skill
-from wan_mcp.surface.tools import portable_schema
 
 pytestmark = pytest.mark.anyio
 

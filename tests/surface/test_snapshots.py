@@ -6,7 +6,10 @@ import anyio
 import pytest
 from mcp.types import ListToolsResult
 
+from tests.portable_schema import MODELS, schemas_json
 from tests.snapshots import COMMAND, SENTENCES, TOOLS, list_tools, sentences_txt, tools_json
+from wan_mcp.surface.calls import Calls
+from wan_mcp.surface.tools import SCHEMAS, WanTool, build_tools
 
 MAX_TOOL_LIST_BYTES = 11_000
 """Of everything that a host receives. What is not for the model is left to the host's programs."""
@@ -29,10 +32,29 @@ OVER_BUDGET = (
 )
 
 
+SCHEMAS_CHANGED = (
+    f"The schemas that the tools publish are no longer those of their models. Run `{COMMAND}`, and "
+    f"commit {SCHEMAS.name} with the change."
+)
+
+
 @pytest.fixture(params=["auto", "legacy"])
 def listed(request: pytest.FixtureRequest) -> ListToolsResult:
     """The whole answer to tools/list, in the newest revision and in a handshake one."""
     return anyio.run(list_tools, request.param)
+
+
+def test_published_schemas_are_those_of_the_models() -> None:
+    """They are shipped, because making them would delay every start (ours)."""
+    assert json.loads(SCHEMAS.read_text("utf-8")) == json.loads(schemas_json()), SCHEMAS_CHANGED
+
+
+def test_each_tool_reads_the_arguments_whose_schema_it_publishes() -> None:
+    tools = build_tools(Calls(None, False, False), loopback=False)
+
+    assert {tool.name: tool.arguments for tool in tools if isinstance(tool, WanTool)} == {
+        name: arguments for name, (arguments, _) in MODELS.items()
+    }
 
 
 def test_published_tools_are_the_reviewed_ones(listed: ListToolsResult) -> None:

@@ -23,7 +23,7 @@ SENT = "sent_"
 _HASHES = tuple(f"{name}_sha256" for name in INPUTS)
 DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_ESCAPE = r"%([0-9A-Fa-f]{2})"
 _IN_A_PATH = "%/:@!$&'()*+,;=~"
 _DEVIATIONS = {"\u00df", "\u03c2", "\u200c", "\u200d"}
 """Letters in a host name that the old and the new IDNA encode differently."""
@@ -122,7 +122,7 @@ def _one_spelling(api_base: str) -> str:
     """
     parts = urlsplit(api_base)
     host = (parts.hostname or "").rstrip(".")
-    path = _ESCAPE.sub(_unescaped, parts.path)
+    path = re.sub(_ESCAPE, _unescaped, parts.path)
     steps: list[str] = []
     for step in re.sub("/{2,}", "/", path).strip("/").split("/"):
         if step == "..":
@@ -210,7 +210,7 @@ def spelling_key(account: str, arguments: Arguments) -> str:
 @lru_cache(_REMEMBERED_URLS)
 def _standard(url: str) -> str:
     parts = urlsplit(url)
-    path = _ESCAPE.sub(_unescaped, quote(parts.path, safe=_IN_A_PATH, errors="replace"))
+    path = re.sub(_ESCAPE, _unescaped, quote(parts.path, safe=_IN_A_PATH, errors="replace"))
     host = parts.hostname or ""
     if not host.isascii() and _DEVIATIONS.isdisjoint(host):
         with suppress(UnicodeError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -140,7 +139,7 @@ class PixelDojo:
         listed = wire.jobs(
             await self._send("GET", "/jobs", priority=priority), loopback=self._loopback
         )
-        return [replace(each, job=self._hidden(each.job)) for each in listed]
+        return [each._replace(job=self._hidden(each.job)) for each in listed]
 
     async def model(self) -> wire.Model:
         """The model page, with the price that it names. Free and public."""

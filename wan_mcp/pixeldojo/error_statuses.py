@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from wan_mcp.errors import (
     CouldNotFindOut,
@@ -37,8 +37,7 @@ _TRANSIENT = {408, 425, 429}
 _CHECK_BASE = "Ask the user to check PIXELDOJO_API_BASE"
 
 
-@dataclass(frozen=True)
-class _Refusal:
+class _Refusal(NamedTuple):
     """A bad answer, and the kind of request that it answers.
 
     Attributes:

@@ -5,9 +5,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from wan_mcp.errors import CouldNotFindOut
 
@@ -17,7 +16,7 @@ _MIN_UNIX_TIME = 1_000_000_000
 """A reset at least this large is a Unix time, a smaller one is a number of seconds; both are in use
 (observed elsewhere)."""
 
-_ESCAPES = re.compile(
+_ESCAPES = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
     # Titles. An unfinished one ends where the next sequence begins: were it no match, each of many
     # openings would search the rest of the text.
@@ -25,14 +24,13 @@ _ESCAPES = re.compile(
     r"|\x1b."
 )
 # Blank letters and variation selectors: all are invisible, and the last ones can encode a text.
-_BLANK = re.compile(
+_BLANK = (
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """The `X-RateLimit-*` headers of an answer; None for each that is missing or not usable.
 
     Attributes:
@@ -46,8 +44,7 @@ class Allowance:
     reset: float | None = None
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One answer as it arrived.
 
     Attributes:
@@ -77,7 +74,7 @@ class Reply:
         """The same answer with a secret replaced, in case it repeats our key."""
         if not secret:
             return self
-        return replace(self, body=self.body.replace(secret.encode(), b"[key]"))
+        return self._replace(body=self.body.replace(secret.encode(), b"[key]"))
 
     def document(self) -> Mapping[str, Any]:
         """The JSON object in the body.
@@ -112,7 +109,7 @@ def clean(text: object, limit: int = MAX_TEXT_CHARACTERS) -> str:
     """
     if not isinstance(text, str):
         return ""
-    plain = _BLANK.sub("", _ESCAPES.sub("", text[: limit * 8])).replace('"', "'")
+    plain = re.sub(_BLANK, "", re.sub(_ESCAPES, "", text[: limit * 8])).replace('"', "'")
     spaced = "".join(" " if c in "\t\r\n" else c for c in plain)
     shown = "".join(
         c for c in spaced if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"}

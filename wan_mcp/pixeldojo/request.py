@@ -2,14 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Commit = Callable[[], Awaitable[None]]
 """Writes down that a paid request is about to be sent."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How long each part of one request may take, in seconds (ours).
 
     Attributes:

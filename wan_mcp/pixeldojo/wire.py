@@ -6,9 +6,8 @@ error of one sentence.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from wan_mcp.errors import CouldNotFindOut, OutcomeUnknown
 from wan_mcp.models import JOB_ID, Job, JobStatus, PublishedPrice, Replacement
@@ -32,11 +31,10 @@ _PARAMETERS = {
 """The documented parameters: PixelDojo's spelling, and ours."""
 _DONE = {"completed", "succeeded", "success"}
 _FAILED = {"failed", "error", "cancelled", "canceled", "expired", "timed_out"}
-_JOB_ID_IN_DAMAGED_JSON = re.compile(rf'"jobId"\s*:\s*"({JOB_ID})"')
+_JOB_ID_IN_DAMAGED_JSON = rf'"jobId"\s*:\s*"({JOB_ID})"'
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """PixelDojo's model page.
 
     Attributes:
@@ -51,8 +49,7 @@ class Model:
         return self.price.of_every_job
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A job in the job list, with what the list shows of its request (assumed: under `input`).
 
     Attributes:
@@ -96,7 +93,7 @@ def accepted(reply: Reply, *, loopback: bool = False) -> Job:
         return _job(reply.document(), loopback=loopback)
     except CouldNotFindOut as broken:
         text = reply.body.decode("utf-8", "replace")
-        if found := _JOB_ID_IN_DAMAGED_JSON.search(text):
+        if found := re.search(_JOB_ID_IN_DAMAGED_JSON, text):
             note = "PixelDojo's answer was damaged; only the job's id could be read from it."
             return Job(job_id=found[1], status=JobStatus.RUNNING, note=note)
         if reply.is_page:

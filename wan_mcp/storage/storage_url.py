@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 """The variables that name another S3 than Amazon's; the first that is set counts (observed)."""
 _SCHEMES = ("s3://", "gs://", "az://")
-_STORAGE = re.compile(
-    r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
-)
+_STORAGE = r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
 
 
 def is_storage_url(text: str) -> bool:
@@ -26,7 +24,7 @@ def storage_url(text: str) -> str:
             repeat the address.
     """
     url = text.rstrip("/")
-    if not _STORAGE.fullmatch(url):
+    if not re.fullmatch(_STORAGE, url):
         raise ValueError(
             "must be s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without "
             "credentials (they go into the cloud's own variables, such as AWS_ACCESS_KEY_ID)"

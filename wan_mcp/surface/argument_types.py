@@ -87,7 +87,7 @@ def _clip(value: Any, info: core_schema.ValidationInfo) -> str:
     if found is not None:
         return found.uri
     link = _link(text, info)
-    if _CUT.search(link):  # it would be used from its beginning, and the wrong seconds be paid
+    if re.search(_CUT, link):  # it would be used from its beginning, and the wrong seconds be paid
         instead = "give the path of a copy on this computer" if _is_local(info) else "cut it first"
         raise ValueError(f"is a link, of which no seconds can be taken by #t= ({instead})")
     return link
@@ -105,7 +105,7 @@ def _picture(value: Any, info: core_schema.ValidationInfo) -> str:
     return found.uri
 
 
-_CUT = re.compile(r"#(?:[^#]*&)?t=(?:npt:)?[0:]*[1-9]")
+_CUT = r"#(?:[^#]*&)?t=(?:npt:)?[0:]*[1-9]"
 """The end of a link from which seconds are to be left out at the beginning."""
 
 

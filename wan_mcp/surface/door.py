@@ -23,9 +23,9 @@ _LISTS = {
     *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
     "skills/list",
 }
-_NAME = re.compile(r"[A-Za-z$_][A-Za-z_$./:-]{0,63}[0-9]{0,2}")
+_NAME = r"[A-Za-z$_][A-Za-z_$./:-]{0,63}[0-9]{0,2}"
 """A name has at most two digits, at its end. A key has more."""
-_URI = re.compile(rf"[a-z][a-z+.-]*://[\w/.~-]{{0,{MAX_URI_CHARACTERS}}}", re.ASCII)
+_URI = rf"(?a:[a-z][a-z+.-]*://[\w/.~-]{{0,{MAX_URI_CHARACTERS}}})"
 _KEY = re.compile(r"(?i)(?<![a-z0-9])(pd|sk|pk)[_-]")
 
 
@@ -54,9 +54,9 @@ class PlainNames:
     def _name(self, given: str) -> str:
         return given if self._may_be_shown(given, _NAME) else NOT_A_NAME
 
-    def _may_be_shown(self, given: str, form: re.Pattern[str]) -> bool:
+    def _may_be_shown(self, given: str, form: str) -> bool:
         has_secret = bool(self._secret) and self._secret in given
-        return not has_secret and not _KEY.search(given) and bool(form.fullmatch(given))
+        return not has_secret and not _KEY.search(given) and bool(re.fullmatch(form, given))
 
 
 async def refuse_cursors(ctx: RequestContext, call_next: CallNext) -> HandlerResult:

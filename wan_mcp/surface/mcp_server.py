@@ -1,5 +1,7 @@
 """The SDK's server with what this server needs and the SDK offers no hook for."""
 
+from __future__ import annotations  # otherwise pydantic makes a model of each Context[...]
+
 from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 

@@ -1,15 +1,17 @@
 """The prompt that a user picks from the menu of a host to have a character replaced."""
 
+from __future__ import annotations  # otherwise pydantic makes a model of each Context[...]
+
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.prompts import Prompt
-from mcp.server.mcpserver.prompts.base import Message
+from mcp.server.mcpserver.prompts.base import Message, PromptArgument
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, InputRequiredResult
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from wan_mcp.surface.arguments import ReplaceCharacter, argument_of
 from wan_mcp.surface.calls import Calls
@@ -17,9 +19,11 @@ from wan_mcp.surface.tools import ICON
 from wan_mcp.wording import counted
 
 # The names are those of the tool: a host may pass the arguments that it would call the tool with.
-Video = Annotated[str, Field(description="The clip: its path on this computer, or a link.")]
-Image = Annotated[str, Field(description="A picture of the character: its path, or a link.")]
-Seconds = Annotated[str, Field(description="Seconds to make, 1 to 15; 5 when left out.")]
+_ARGUMENTS = {
+    "video": "The clip: its path on this computer, or a link.",
+    "character_image": "A picture of the character: its path, or a link.",
+    "video_duration": "Seconds to make, 1 to 15; 5 when left out.",
+}
 
 _STEPS = """\
 Replace the character in a video with PixelDojo, with the tools of this server.
@@ -76,27 +80,23 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
         loopback: whether links to this machine are accepted, as by the tools.
     """
 
-    async def render(
-        context: Context[Any, Any],
-        video: Video = "",
-        character_image: Image = "",
-        video_duration: Seconds = "",
-    ) -> str:
+    async def render(context: Context[Any, Any], **given: str) -> str:
         estimate = await calls.open(context, needs_key=False).jobs.estimate()
-        given = {
-            "video": video,
-            "character_image": character_image,
-            "video_duration": video_duration,
-        }
-        return prompt_text(given, estimate, loopback=loopback, local=calls.local)
+        values = {name: given.get(name, "") for name in _ARGUMENTS}
+        return prompt_text(values, estimate, loopback=loopback, local=calls.local)
 
-    return _ClosedPrompt.from_function(
-        render,
+    # Not `from_function`, which would make a model of the arguments in 5 ms: all are texts already.
+    return _ClosedPrompt(
         name="replace_a_character",
         title="Replace a character",
         description="Put a person's picture into a video: asks for what is missing, says the "
         "cost, starts one paid job, waits for the video and shows it.",
+        arguments=[
+            PromptArgument(name=name, description=text) for name, text in _ARGUMENTS.items()
+        ],
+        fn=render,
         icons=[ICON],
+        context_kwarg="context",
     )
 
 

@@ -55,7 +55,7 @@ MAX_JOBS = 64
 MAX_STREAMS = 1_024
 """The SDK's own limit."""
 
-_JOB_URI = re.compile(rf"{JOBS_URI}/({JOB_ID})")
+_JOB_URI = rf"{JOBS_URI}/({JOB_ID})"
 _FIXED_DATE = datetime.min.replace(tzinfo=UTC)
 """Makes two contents equal that differ only in the seconds a link stays valid."""
 
@@ -216,7 +216,7 @@ class Subscriptions:
 
     async def _follow(self, ctx: RequestContext, uri: str) -> Follow:
         """How to follow a job from its present state on. Raises NotFound for other URIs."""
-        match = _JOB_URI.fullmatch(uri)
+        match = re.fullmatch(_JOB_URI, uri)
         if match is None:
             next_step = f"Subscribe to {JOBS_URI}/JOB_ID."
             raise NotFound("This resource cannot be subscribed to.", next_step=next_step)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from copy import deepcopy
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
 
 from wan_mcp.errors import WanError
 from wan_mcp.logs import facts
-from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
+from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
 from wan_mcp.surface.answers.credits import CreditOverview
@@ -44,6 +43,9 @@ ICON = Icon(
 )
 SHOWN_IN_PLAYER = {"ui": {"resourceUri": PLAYER_URI}}
 """A tool's `_meta`: the page on which a host may show its answer (MCP Apps)."""
+SCHEMAS = Path(__file__).with_name("schemas.json")
+"""The schemas of every tool, as hosts get them. They are made from the models by a command, and a
+test compares them: making them takes 20 ms, for which every start would wait."""
 
 logger = logging.getLogger(__name__)
 
@@ -161,29 +163,29 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
     Args:
         loopback: whether links to this machine are accepted (only while the API is there too).
     """
+    schemas = json.loads(_schemas())
 
     def tool(
         title: str,
         fn: Callable[[Any, Call], Awaitable[Any]],
         arguments: type[Arguments],
-        answers: type[BaseModel],
         hints: ToolAnnotations,
+        *,
+        meta: dict[str, Any] | None = None,
     ) -> Tool:
+        schema = schemas[fn.__name__]
         return WanTool(
             fn=fn,
             name=fn.__name__,
             title=title,
             description=" ".join((fn.__doc__ or "").split()),
-            parameters=portable_schema(arguments),
-            fn_metadata=FuncMetadata(
-                arg_model=ArgModelBase,
-                output_schema=_answer_schema(answers, hints),
-            ),
+            parameters=schema["input"],
+            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=schema["output"]),
             is_async=True,
             context_kwarg=None,
             annotations=hints,
             icons=[ICON],
-            meta=SHOWN_IN_PLAYER if answers is JobResult else None,
+            meta=meta,
             arguments=arguments,
             calls=calls,
             loopback=loopback,
@@ -191,30 +193,19 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         )
 
     asks_pixeldojo, reads_ledger, spends = _hints()
+    player = SHOWN_IN_PLAYER
     return [
-        tool("Replace a character", replace_character, ReplaceCharacter, JobResult, spends),
-        tool("Look at a job", get_job_status, GetJobStatus, JobResult, asks_pixeldojo),
-        tool("Wait for a job", wait_for_job, WaitForJob, JobResult, asks_pixeldojo),
-        tool("List jobs", list_jobs, ListJobs, JobList, reads_ledger),
-        tool("Check credits", check_credits, CheckCredits, CreditOverview, asks_pixeldojo),
+        tool("Replace a character", replace_character, ReplaceCharacter, spends, meta=player),
+        tool("Look at a job", get_job_status, GetJobStatus, asks_pixeldojo, meta=player),
+        tool("Wait for a job", wait_for_job, WaitForJob, asks_pixeldojo, meta=player),
+        tool("List jobs", list_jobs, ListJobs, reads_ledger),
+        tool("Check credits", check_credits, CheckCredits, asks_pixeldojo),
     ]
 
 
-def _answer_schema(answers: type[BaseModel], hints: ToolAnnotations) -> dict[str, Any]:
-    """The schema of a tool's answers, with only the fields that this tool can give.
-
-    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
-    in every conversation.
-    """
-    schema = portable_schema(answers)
-    fields = schema["properties"]
-    if answers is JobResult:
-        for name in PAID_FIELDS if hints.read_only_hint else FREE_FIELDS:
-            del fields[name]
-    if hints.read_only_hint:
-        for name in fields.keys() & {"charged", "code", "status"}:
-            fields[name].pop("enum", None)
-    return schema
+@cache
+def _schemas() -> str:
+    return SCHEMAS.read_text("utf-8")
 
 
 def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
@@ -226,50 +217,3 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
     )
     return asks_pixeldojo, asks_pixeldojo.model_copy(update={"open_world_hint": False}), spends
-
-
-def portable_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a model in a form that every host can read.
-
-    It is one object without `$ref`, titles, unions with null, or our docstrings. One host answers
-    every prompt with an error when a single tool holds `$ref`, a union with null, `const` or an
-    enum of numbers; another takes `additionalProperties` for a schema and breaks on `false`;
-    others drop what they do not know (observed elsewhere).
-    """
-    return deepcopy(_portable(model))  # the caller may change its copy
-
-
-class _Schema(GenerateJsonSchema):
-    def encode_default(self, dft: Any) -> Any:
-        """A default as JSON. Ours are that already; the original takes 5 ms for all of them."""
-        return dft
-
-
-@cache
-def _portable(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema(schema_generator=_Schema)
-    plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
-    for name in ("$defs", "description"):
-        plain.pop(name, None)
-    return plain
-
-
-def _plain(node: Any, defs: dict[str, Any]) -> Any:
-    if isinstance(node, list):
-        return [_plain(item, defs) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "$ref" in node:
-        target = defs[node["$ref"].rpartition("/")[2]]
-        node = {k: v for k, v in {**target, **node}.items() if k not in {"$ref", "description"}}
-    if "anyOf" in node:
-        (kept,) = [option for option in node["anyOf"] if option != {"type": "null"}]
-        return _plain({**kept, **{k: v for k, v in node.items() if k != "anyOf"}}, defs)
-    return {k: _plain(v, defs) for k, v in node.items() if not _is_noise(k, v)}
-
-
-def _is_noise(name: str, value: Any) -> bool:
-    # A property may itself be called "title": then its value is a schema, not a string.
-    is_title = name == "title" and isinstance(value, str)
-    is_boolean_schema = name == "additionalProperties" and isinstance(value, bool)
-    return is_title or is_boolean_schema or (name == "default" and value is None)

@@ -34,10 +34,10 @@ _SPECIAL = tuple(
     ipaddress.ip_network(block)
     for block in ("192.0.0.0/24", "192.88.99.0/24", "2001:db8::/32", "3fff::/20")
 )
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _ENDS_A_LINK = frozenset('"<>')
 """Characters that end a link in a text or a log; RFC 3986 forbids them in a URL."""
-_PLAIN_BASE = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
+_PLAIN_BASE = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?"
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -80,7 +80,7 @@ def public_base(text: str) -> str:
     Raises:
         ValueError: the rest of a sentence that begins with the name of the setting.
     """
-    if not _PLAIN_BASE.fullmatch(text):
+    if not re.fullmatch(_PLAIN_BASE, text):
         raise ValueError("must be a plain https:// address, without a query and a password")
     return media_url(text, loopback=True, secure=True).rstrip("/")
 
@@ -181,7 +181,7 @@ def _is_v6(netloc: str, host: str) -> bool:
 
 def _is_name(host: str) -> bool:
     labels = host.removesuffix(".").split(".")
-    return len(host) <= 254 and all(_LABEL.fullmatch(label) for label in labels)
+    return len(host) <= 254 and all(re.fullmatch(_LABEL, label) for label in labels)
 
 
 def _refuse_private(host: str) -> None:

@@ -23,12 +23,13 @@ class _Site:
         hosts: host names, separated by spaces; their subdomains are included.
         advice: what to do instead of giving a page of the site.
         pages: matches addresses that never lead to a file, written as `host/path?query` without
-            www or m; None where the same address may give a page or a file.
+            www or m; None where the same address may give a page or a file. It is a text, because
+            compiling all of them takes 3 ms, which the start of a server does not need.
     """
 
     hosts: str
     advice: str
-    pages: re.Pattern[str] | None = None
+    pages: str | None = None
 
 
 # How each site behaves is observed elsewhere, and may change. A page that is missing here is found
@@ -40,12 +41,12 @@ _SITES = (
         "in Google Drive share the file with anyone who has the "
         "link, then give https://drive.google.com/uc?export=download&id=FILE_ID with the id from "
         f"the link; for more than 100 MB Drive shows a page there as well: then {_OTHERWISE}",
-        re.compile(r"(?:drive|docs)\.google\.com/(?:file/(?:u/\d+/)?d/|drive/|open\?)"),
+        r"(?:drive|docs)\.google\.com/(?:file/(?:u/\d+/)?d/|drive/|open\?)",
     ),
     _Site(
         "dropbox.com",
         "make the link end in dl=1 instead of dl=0",
-        re.compile(r"dropbox\.com/[^?]*\?(?!.*\b(?:dl|raw)=1\b)(?:.*&)?dl=0\b"),
+        r"dropbox\.com/[^?]*\?(?!.*\b(?:dl|raw)=1\b)(?:.*&)?dl=0\b",
     ),
     _Site(
         "onedrive.live.com 1drv.ms sharepoint.com",
@@ -54,13 +55,13 @@ _SITES = (
     _Site(
         "github.com",
         "give the file's address at raw.githubusercontent.com (its Raw button)",
-        re.compile(r"github\.com/[^/]+/[^/]+/blob/(?!.*[?&]raw=(?:1|true)\b)"),
+        r"github\.com/[^/]+/[^/]+/blob/(?!.*[?&]raw=(?:1|true)\b)",
     ),
     _Site(
         "youtube.com youtu.be vimeo.com tiktok.com instagram.com facebook.com fb.watch x.com "
         "twitter.com reddit.com twitch.tv dailymotion.com dai.ly bilibili.com b23.tv",
         _PLAYER,
-        re.compile(
+        (
             r"(?:music\.)?youtube\.com/(?:(?:watch|playlist)\?|(?:shorts|live|embed|clip)/)"
             r"|youtu\.be/|vimeo\.com/(?:channels/\w+/)?\d+(?:/[0-9a-f]{6,})?/?(?:\?|$)"
             r"|tiktok\.com/(?:@[^/]*/(?:video|photo)|t)/|v[mt]\.tiktok\.com/"
@@ -76,14 +77,14 @@ _SITES = (
     _Site(
         "photos.google.com photos.app.goo.gl icloud.com wetransfer.com we.tl",
         _PLAYER,
-        re.compile(
+        (
             r"photos\.google\.com/(?:share|photo|album|u/\d+)/|photos\.app\.goo\.gl/"
             r"|share\.icloud\.com/photos/|icloud\.com/(?:photos|iclouddrive|sharedalbum)/"
             r"|wetransfer\.com/downloads/|we\.tl/"
         ),
     ),
 )
-_PREFIX = re.compile(r"^(?:www|m|mobile)\.")
+_PREFIX = r"^(?:www|m|mobile)\."
 
 
 def advice_for_page(*urls: str) -> str:
@@ -104,8 +105,8 @@ def advice_if_page(host: str, path: str, query: str, *, paths: bool = False) -> 
         host: in ASCII and lower case.
         paths: whether the path of a file on this computer will do.
     """
-    address = f"{_PREFIX.sub('', host.rstrip('.'))}{path}?{query}".removesuffix("?")
+    address = f"{re.sub(_PREFIX, '', host.rstrip('.'))}{path}?{query}".removesuffix("?")
     for site in _SITES:
-        if site.pages and site.pages.match(address):
+        if site.pages and re.match(site.pages, address):
             return site.advice.replace(_OTHERWISE, _BY_PATH if paths else _BY_LINK)
     return None

@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ async def port(access: Access = ACCESS) -> AsyncIterator[tuple[str, int]]:
     web = WebServer(quiet_config(access.guard(Seen())))
     with listener:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(web.serve, [listener])
+            tasks.start_soon(partial(web.serve, sockets=[listener]))
             yield listener.getsockname()
             web.should_exit = True
 

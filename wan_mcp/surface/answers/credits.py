@@ -38,7 +38,7 @@ class LimitLine(BaseModel):
         blocking_job_ids: the jobs that use it until they end; a few of them when they are many.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     limit: str
     limit_value: float | None = None
@@ -66,7 +66,7 @@ class CreditOverview(BaseModel):
         key_accepted: whether PixelDojo accepts the API key.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     message: str
     video_duration: int | None = None

@@ -17,7 +17,7 @@ _RESOLUTION = "480"
 _MAX_INPUT_CHARACTERS = 300
 """Characters of an input in an answer: enough to recognise it."""
 
-_UNSEEN = re.compile(
+_UNSEEN = (
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
@@ -46,7 +46,7 @@ def shown_input(given: str) -> str:
     shown = given
     with suppress(ValueError):  # it may be from another system, whose paths have another form
         shown = _path(given)
-    return shown if shown.isprintable() and not _UNSEEN.search(shown) else given
+    return shown if shown.isprintable() and not re.search(_UNSEEN, shown) else given
 
 
 def ascii_link(link: str | None) -> str | None:

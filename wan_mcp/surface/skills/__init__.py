@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from mcp.server.context import HandlerResult
@@ -54,7 +54,7 @@ class Skill:
 
 def read_skill() -> Skill:
     """The skill of this version."""
-    text = files(__package__).joinpath(NAME, "SKILL.md").read_bytes().decode()
+    text = Path(__file__).with_name(NAME).joinpath("SKILL.md").read_bytes().decode()
     _, head, body = text.split("---\n", 2)
     name, description = head.splitlines()
     if name != f"name: {NAME}":

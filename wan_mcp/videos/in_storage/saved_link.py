@@ -1,11 +1,10 @@
 """A link to a video in object storage."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class SavedLink:
+class SavedLink(NamedTuple):
     """A link to a video in object storage, signed for one answer.
 
     Whoever has it can fetch the video, so it is written down nowhere.

@@ -1,0 +1,97 @@
+"""Makes the schemas of the tools, in a form that every host can read, from their models."""
+
+import json
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
+from wan_mcp.surface.answers.credits import CreditOverview
+from wan_mcp.surface.arguments import (
+    Arguments,
+    CheckCredits,
+    GetJobStatus,
+    ListJobs,
+    ReplaceCharacter,
+    WaitForJob,
+)
+
+MODELS: dict[str, tuple[type[Arguments], type[BaseModel]]] = {
+    "replace_character": (ReplaceCharacter, JobResult),
+    "get_job_status": (GetJobStatus, JobResult),
+    "wait_for_job": (WaitForJob, JobResult),
+    "list_jobs": (ListJobs, JobList),
+    "check_credits": (CheckCredits, CreditOverview),
+}
+"""What each tool takes, and what it answers."""
+PAID = "replace_character"
+
+
+def schemas_json() -> str:
+    """The file of the package that its tools publish."""
+    schemas = {
+        name: {"input": portable_schema(arguments), "output": answer_schema(name)}
+        for name, (arguments, _) in MODELS.items()
+    }
+    return json.dumps(schemas, indent=1) + "\n"
+
+
+def answer_schema(tool: str) -> dict[str, Any]:
+    """The schema of a tool's answers, with only the fields that this tool can give.
+
+    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
+    in every conversation.
+    """
+    _, answers = MODELS[tool]
+    schema = portable_schema(answers)
+    fields = schema["properties"]
+    if answers is JobResult:
+        for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
+            del fields[name]
+    if tool != PAID:
+        for name in fields.keys() & {"charged", "code", "status"}:
+            fields[name].pop("enum", None)
+    return schema
+
+
+def portable_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a model in a form that every host can read.
+
+    It is one object without `$ref`, titles, unions with null, or our docstrings. One host answers
+    every prompt with an error when a single tool holds `$ref`, a union with null, `const` or an
+    enum of numbers; another takes `additionalProperties` for a schema and breaks on `false`;
+    others drop what they do not know (observed elsewhere).
+    """
+    return deepcopy(_portable(model))  # the caller may change its copy
+
+
+@cache
+def _portable(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    plain: dict[str, Any] = _plain(schema, schema.get("$defs", {}))
+    for name in ("$defs", "description"):
+        plain.pop(name, None)
+    return plain
+
+
+def _plain(node: Any, defs: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_plain(item, defs) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = defs[node["$ref"].rpartition("/")[2]]
+        node = {k: v for k, v in {**target, **node}.items() if k not in {"$ref", "description"}}
+    if "anyOf" in node:
+        (kept,) = [option for option in node["anyOf"] if option != {"type": "null"}]
+        return _plain({**kept, **{k: v for k, v in node.items() if k != "anyOf"}}, defs)
+    return {k: _plain(v, defs) for k, v in node.items() if not _is_noise(k, v)}
+
+
+def _is_noise(name: str, value: Any) -> bool:
+    # A property may itself be called "title": then its value is a schema, not a string.
+    is_title = name == "title" and isinstance(value, str)
+    is_boolean_schema = name == "additionalProperties" and isinstance(value, bool)
+    return is_title or is_boolean_schema or (name == "default" and value is None)
