@@ -714,7 +714,9 @@ async def test_every_name_in_code_letters_exists() -> None:
     ]
     examples = {path.stem for path in (ROOT / "docs").rglob("*.py")}
     sandboxed = re.findall(r"\w+", str(table("docs/sandbox.md", "Faults")))
-    assert names - published - {*lines, *sandboxed, *examples} == FOREIGN | FILES
+    tables = [table("docs/operations.md", heading) for heading in ("Metrics", "Logs")]
+    watched = re.findall(r"\w+", str(tables))
+    assert names - published - {*lines, *sandboxed, *examples, *watched} == FOREIGN | FILES
 
 
 def test_special_clips_are_those_of_the_sandbox() -> None:

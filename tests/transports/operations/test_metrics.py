@@ -264,6 +264,15 @@ async def test_dashboard_shows_every_metric_of_ours() -> None:
     assert unseen == {"wan_mcp_info", "wan_mcp_ledger_known"}
 
 
+async def test_page_for_operators_names_every_metric_and_no_other() -> None:
+    """An alert on a name that is gone never fires (ours)."""
+    page = (DASHBOARD.parents[1] / "operations.md").read_text("utf-8")
+    families = {re.sub(r"_(created|bucket|sum|count)$", "", each) for each in await exported()}
+
+    named = set(re.findall(r"wan_mcp_\w+", page))
+    assert named == {each for each in families if each.startswith("wan_mcp_")} - {"wan_mcp_info"}
+
+
 async def test_figure_that_is_not_known_is_no_zero() -> None:
     """An alert on a balance of 0 must not fire while the ledger cannot be read (ours)."""
 
