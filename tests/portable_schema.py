@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
 from wan_mcp.surface.answers.credits import CreditOverview
+from wan_mcp.surface.answers.several import WaitResult
 from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
@@ -21,7 +22,7 @@ from wan_mcp.surface.arguments import (
 MODELS: dict[str, tuple[type[Arguments], type[BaseModel]]] = {
     "replace_character": (ReplaceCharacter, JobResult),
     "get_job_status": (GetJobStatus, JobResult),
-    "wait_for_job": (WaitForJob, JobResult),
+    "wait_for_job": (WaitForJob, WaitResult),
     "list_jobs": (ListJobs, JobList),
     "check_credits": (CheckCredits, CreditOverview),
 }
@@ -41,18 +42,19 @@ def schemas_json() -> str:
 def answer_schema(tool: str) -> dict[str, Any]:
     """The schema of a tool's answers, with only the fields that this tool can give.
 
-    The words of `charged`, `code` and `status` are listed once, in the paid tool: what is listed is
-    in every conversation.
+    The words of `charged`, `code` and `status` are listed and explained once, in the paid tool:
+    what is listed is in every conversation.
     """
     _, answers = MODELS[tool]
     schema = portable_schema(answers)
     fields = schema["properties"]
-    if answers is JobResult:
+    if issubclass(answers, JobResult):
         for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
             del fields[name]
     if tool != PAID:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
+            fields[name].pop("description", None)
     return schema
 
 

@@ -13,6 +13,7 @@ from wan_mcp.errors import Code, RateLimited
 from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.models import FREE_FIELDS, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers.several import JobOutcome, WaitResult
 from wan_mcp.surface.answers.text import text
 from wan_mcp.surface.resources import CODES_URI
 
@@ -48,6 +49,16 @@ def test_every_field_of_an_answer_is_explained_once() -> None:
     assert sorted(names_in(of_a_row)) == sorted(JobLine.model_fields)
     assert sorted(names_in(of_a_list)) == sorted(set(JobList.model_fields) - shared - {"jobs"})
     assert all(f"`{name}`" in section("Answers") for name in FREE_FIELDS)
+
+
+def test_every_field_of_an_answer_about_several_jobs_is_explained_once() -> None:
+    """One table for the answer, one for a row (ours)."""
+    of_answer, of_a_row = table("Several jobs"), table("Several jobs", 1)
+
+    assert sorted(names_in(of_answer)) == sorted(
+        set(WaitResult.model_fields) - set(JobResult.model_fields)
+    )
+    assert sorted(names_in(of_a_row)) == sorted(JobOutcome.model_fields)
 
 
 def test_every_status_is_explained_once() -> None:

@@ -282,7 +282,7 @@ class _Inputs:
 
         if not self.local:
             return None
-        folders = input_folders(self.settings.input_dirs, self.own)
+        folders = input_folders(self.settings.input_dirs, self.own, self.settings.home)
         return LocalFiles(folders, int(self.settings.max_input_mb * 1e6), self.tasks)
 
     @cached_property

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -35,11 +35,12 @@ from wan_mcp.polling.job_list import JobListReader
 from wan_mcp.polling.job_reader import SUBMISSION_PREFIX, JobReader
 from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
-from wan_mcp.polling.waits import Waits
+from wan_mcp.polling.several import SeveralWaits
 from wan_mcp.polling.watchers import Watchers
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
+    from wan_mcp.inputs.preflight import Preflight
     from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
 
@@ -54,16 +55,6 @@ ANSWER_SECONDS = 4.0
 agent SDK allows 5 s for a whole call (observed elsewhere)."""
 
 logger = logging.getLogger(__name__)
-
-
-class Preflight(Protocol):
-    """Looks at both inputs and reports what the caller should know, and what the video is.
-
-    Raises:
-        Refused: a job with these inputs cannot work.
-    """
-
-    async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport: ...
 
 
 class Jobs:
@@ -94,7 +85,7 @@ class Jobs:
         limiter: SharedRateLimiter,
         tasks: TaskGroup,
         clock: Clock,
-        preflight: Preflight | None = None,
+        preflight: "Preflight | None" = None,
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
         inspect: Inspect | None = None,
@@ -116,7 +107,7 @@ class Jobs:
         listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
         self._poller = Poller(coordination, account, reader, listing, limiter, clock)
         self._watchers = Watchers(coordination, clock)
-        self._waits = Waits(
+        self._waits = SeveralWaits(
             reader, self._watchers, clock, saves_videos=videos is not None and bool(videos.folder)
         )
         self._videos = videos
@@ -309,6 +300,12 @@ class Jobs:
             async for reading in readings:
                 shown = self._payments.with_progress
                 yield shown(reading) if isinstance(reading, JobView) else reading
+
+    def watch_several(
+        self, ids: Sequence[str], seconds: float
+    ) -> AsyncGenerator[dict[str, Reading], None]:
+        """Updates until all of these jobs have ended or the time is up: `SeveralWaits`."""
+        return self._waits.watch_several(ids, seconds)
 
     async def recent(self, statuses: Collection[JobStatus] | None, limit: int) -> list[JobView]:
         """All live and unknown requests, and the newest `limit` others; the newest is first.

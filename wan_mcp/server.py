@@ -139,7 +139,7 @@ def _calls(settings: Settings, *, local: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
     # Nobody is asked about a job that a read-only server refuses.
     confirm_above = None if settings.read_only else settings.confirm_above
-    return Calls(confirm_above, local, poster, takes_roots=roots)
+    return Calls(confirm_above, local, poster, takes_roots=roots, home=settings.home)
 
 
 def _player(settings: Settings) -> Apps:

@@ -15,8 +15,6 @@ from wan_mcp.sandbox.vendor.vendor import FAILING
 pytestmark = pytest.mark.anyio
 
 TERMS = Terms(pending_seconds=2, processing_seconds=8, credits=1_000)
-FEW = {"WAN_MCP_MAX_SUBMITS_PER_MINUTE": "3"}
-"""So few that the example reaches this limit, and has to wait."""
 MOST_LINES = 40
 
 time, anyio_backend = in_virtual_time(0.0, sockets=True)
@@ -27,29 +25,39 @@ def example(name: str) -> dict[str, Any]:
     return runpy.run_path(str(FOLDER / f"{name}.py"))
 
 
-async def test_twenty_videos_are_each_paid_once(
-    time: VirtualTime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """They keep within the server's limits, and nobody has to count requests (ours)."""
-    make_all = example("twenty_videos")["make_all"]
-    async with connected(time, tmp_path, terms=TERMS, settings=FEW) as host:
+async def test_twenty_videos_are_each_paid_once(time: VirtualTime, tmp_path: Path) -> None:
+    """Run again, it pays for nothing twice (ours)."""
+    names = example("twenty_videos")
+    make_all, limits = names["make_all"], names["LIMITS"]
+    async with connected(time, tmp_path, terms=TERMS, settings=limits) as host:
         given = host.sandbox.source_video_url, host.sandbox.image_url
-        answers = await make_all(host.client, *given, range(1, 21))
+        jobs, refused = await make_all(host.client, *given, range(1, 21))
         charges = len(host.sandbox.charges)
-        again = await make_all(host.client, *given, range(1, 21))
+        again, _ = await make_all(host.client, *given, range(1, 21))
 
         assert charges == len(host.sandbox.charges) == 20
-        assert {seed: answer["status"] for seed, answer in answers.items()} == dict.fromkeys(
-            range(1, 21), "completed"
-        )
-        assert {answer["seed"] for answer in answers.values()} == set(range(1, 21))
-        assert len({answer["video_url"] for answer in answers.values()}) == 20
-        assert _videos(again) == _videos(answers)
-    assert "The video is ready." in capsys.readouterr().out
+        assert refused == []
+        assert {job["status"] for job in jobs} == {"completed"}
+        assert [job["seed"] for job in jobs] == list(range(1, 21))
+        assert len({job["video_url"] for job in jobs}) == 20
+        assert _videos(again) == _videos(jobs)
 
 
-def _videos(answers: dict[int, dict[str, Any]]) -> dict[int, str]:
-    return {seed: answer["video_url"] for seed, answer in answers.items()}
+async def test_what_a_limit_refuses_of_twenty_videos_is_in_their_answers(
+    time: VirtualTime, tmp_path: Path
+) -> None:
+    """With the limits of the operator, the others are made all the same (ours)."""
+    async with connected(time, tmp_path, terms=TERMS) as host:
+        given = host.sandbox.source_video_url, host.sandbox.image_url
+        make_all = example("twenty_videos")["make_all"]
+        jobs, refused = await make_all(host.client, *given, range(1, 21))
+
+        assert len(host.sandbox.charges) == len(jobs) == 20 - len(refused) == 3
+        assert {answer["code"] for answer in refused} == {"limit_reached"}
+
+
+def _videos(jobs: list[dict[str, Any]]) -> dict[int, str]:
+    return {job["seed"]: job["video_url"] for job in jobs}
 
 
 async def test_second_step_takes_the_video_of_the_first(host: Host) -> None:

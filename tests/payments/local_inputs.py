@@ -108,6 +108,8 @@ class Bucket:
         released: the requests that need nothing any more.
     """
 
+    uploads = True
+
     def __init__(self, base: str) -> None:
         self.base = base
         self.objects: dict[str, int] = {}

@@ -23,7 +23,7 @@ from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.status import JobView
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.payments.sources import NoVideo, Sources
-from wan_mcp.payments.staging import Staging
+from wan_mcp.payments.staging import MOST_SECONDS, STILL_SECONDS, Staging
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.sandbox import Sandbox, Terms
@@ -248,7 +248,7 @@ async def test_two_calls_during_an_upload_are_one_request(home: Home) -> None:
 
     assert first.id == second.id == third.id
     assert str(second.progress) == "uploading, 39 of 120 MB, nothing charged yet"
-    elsewhere = "another server of yours is uploading the inputs, nothing charged yet"
+    elsewhere = "another server of yours is making the inputs available, nothing charged yet"
     assert str(third.progress) == elsewhere
     assert {str(each.progress) for each in waiting if isinstance(each, JobView)} == {elsewhere}
     assert len(waiting) < 5
@@ -341,6 +341,73 @@ async def test_what_fails_before_the_request_is_sent_buys_nothing(
     assert home.bucket.released == [recent[0].id]
     assert again.status is JobStatus.RUNNING
     assert list((home.folder / "prepared").iterdir()) == []
+
+
+class Endless(Bucket):
+    """A bucket that never has all of a file.
+
+    Attributes:
+        seconds: between two reports of what it has.
+        step: how many bytes it has taken each time.
+    """
+
+    seconds = 300.0
+    step = 0
+
+    async def _upload(self, content: Content, name: str, report: Callable[[int], None]) -> None:
+        taken = 0
+        while True:
+            taken += self.step
+            report(taken)
+            await anyio.sleep(self.seconds)
+
+
+@pytest.mark.parametrize(
+    ("step", "limit", "what"),
+    [
+        (0, STILL_SECONDS, "video was not made available: nothing moved for 10 min 0 s."),
+        (1, MOST_SECONDS, "The inputs are not available after 6 h 0 min."),
+    ],
+    ids=["stands still", "never ends"],
+)
+async def test_an_upload_without_end_ends_as_not_sent(
+    home: Home, step: int, limit: float, what: str
+) -> None:
+    """Its credits must not be reserved for ever, and its caller learns why (ours)."""
+    endless = Endless(home.bucket.base)
+    endless.step = step
+    whole, home.bucket = home.bucket, endless
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        began = home.time.now
+        await anyio.sleep(limit - ANSWER_SECONDS - 1)
+        before = await server.jobs.check(view.id)
+        await anyio.sleep(2)
+        after = await server.jobs.check(view.id)
+        took = home.time.now - began
+    home.bucket = whole
+    home.bucket.go_on.set()
+    async with home.server() as server:
+        again = await server.submit(home.wanted())
+
+    assert (before.status, after.status) == (JobStatus.SUBMITTING, JobStatus.NOT_SENT)
+    assert took <= limit
+    assert after.why.startswith(what)
+    assert "Repeating the same call is safe." in after.why
+    assert endless.released == [view.id]
+    assert again.status is JobStatus.RUNNING
+    assert len(home.sandbox.charges) == 1
+
+
+async def test_files_that_are_lent_are_not_said_to_be_uploaded(home: Home) -> None:
+    """They stay on this computer until PixelDojo fetches them (ours)."""
+    home.bucket.uploads = False
+    async with home.server() as server:
+        view = await server.submit(home.wanted())
+        await server.jobs.withdraw(view.id)
+
+    made = "making the inputs available through your own address, nothing charged yet"
+    assert str(view.progress) == made
 
 
 @pytest.mark.parametrize("when", ["before it is read again", "while it is uploaded"])

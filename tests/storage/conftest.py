@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.storage.s3 import S3, s3_server
+from wan_mcp.storage import object_store
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,7 @@ def running_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 def s3(running_s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """The server with an empty bucket; obstore reads from the environment how to use it."""
     running_s3.clear()
+    monkeypatch.setattr(object_store, "retry_delay", lambda attempt, chance: 0.0)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in running_s3.environment().items():

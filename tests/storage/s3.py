@@ -50,12 +50,26 @@ class S3:
         """The files of the objects that everybody with a link can see, by their names."""
         bucket = self.folder / BUCKET
         files = (path for path in bucket.rglob("*") if path.is_file())
-        names = ((path.relative_to(bucket), path) for path in files)
+        names = ((path.relative_to(bucket), path) for path in files if not _is_unfinished(path))
         return {name.as_posix(): path for name, path in names if name.parts[0][0] != "."}
 
-    def parts(self) -> list[Path]:
-        """The files of uploads that are neither finished nor given up."""
-        return list((self.folder / ".nanio").rglob("*.bin"))
+    def unfinished(self) -> list[Path]:
+        """The files of what was uploaded in part, which nobody can see."""
+        parts = (self.folder / ".nanio").rglob("*.bin")
+        return [*parts, *filter(_is_unfinished, (self.folder / BUCKET).rglob("*"))]
+
+    async def has_forgotten(self) -> bool:
+        """Whether nothing is left of uploads whose connections have ended.
+
+        The server sees such an end before it answers questions that come later, and then takes a
+        few of its own steps.
+        """
+        async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
+            for _ in range(300):
+                if not self.unfinished():
+                    return True
+                await client.get(self.endpoint)
+        return False
 
     def clear(self) -> None:
         """Delete all objects, and every unfinished upload."""
@@ -68,6 +82,10 @@ class S3:
         (self.folder / BUCKET / ".nanio-meta" / f"{name}.json").unlink()
         then = time.time() - by.total_seconds()
         os.utime(self.folder / BUCKET / name, (then, then))
+
+
+def _is_unfinished(path: Path) -> bool:
+    return path.name.startswith(".tmp.")
 
 
 @contextmanager

@@ -39,4 +39,4 @@ def test_demo_uploads_its_inputs_and_ends_with_a_video(s3: S3, tmp_path: Path) -
     uploaded = {Path(name).stem: file.read_bytes() for name, file in s3.objects().items()}
     assert len(uploaded) == 2
     assert {hashlib.sha256(content).hexdigest() for content in uploaded.values()} == set(uploaded)
-    assert not s3.parts()
+    assert not s3.unfinished()

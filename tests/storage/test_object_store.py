@@ -2,24 +2,29 @@
 
 import hashlib
 import io
+import json
+import logging
 import os
 import re
 import sys
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
+import respx
 
 from tests.storage.s3 import KEY_ID, S3, SECRET, URL
 from tests.storage.test_uploads import LARGE, PATIENT, SMALL, content, refusal, uploads
-from tests.storage.wire import always_answering
+from tests.storage.wire import Wire, always_answering
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent
-from wan_mcp.storage import object_store
+from wan_mcp.storage import object_store, sending
 from wan_mcp.storage.object_store import ObjectStore
-from wan_mcp.storage.unavailable import Reason, Unavailable
+from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of_answer
 from wan_mcp.storage.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +46,7 @@ def whole(error: BaseException) -> str:
 
 
 async def refused(expected: Reason) -> NotSent:
-    """The refusal of an upload of one part, and of several; both for that reason."""
+    """The refusal of a small upload, and of a large one; both for that reason."""
     refusals = [await refusal(uploads(), content(data)) for data in (SMALL, LARGE)]
     for each in refusals:
         text = whole(each)
@@ -134,6 +139,7 @@ async def says_that_there_are_none() -> None:
 
     assert error.what == f"There are no credentials for the storage {URL}."
     assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in error.next_step
+    assert "profiles in ~/.aws are not read" in error.next_step
     assert not error.retry_safe
 
 
@@ -172,16 +178,142 @@ async def test_refusal_of_a_cloud_becomes_one_plain_sentence(
     is_transient: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Their codes are documented; the server of these tests has not all of them."""
+    """Their codes are documented; the server of these tests has not all of them.
+
+    An upload is refused before all of it has come, and the connection ends: the sender often loses
+    the answer then, and has to find out why (observed).
+    """
     async with always_answering(status, body) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with pytest.raises(Unavailable) as looked:
             await store().look()
+        with pytest.raises(Unavailable) as put:
+            await sent_once(LARGE)
 
-    assert looked.value.reason is reason
-    assert words in looked.value.what
-    assert looked.value.transient is is_transient
-    assert [canary for canary in CANARIES if canary in whole(looked.value)] == []
+    for refused in (looked.value, put.value):
+        assert refused.reason is reason
+        assert words in refused.what
+        assert refused.transient is is_transient
+        assert [canary for canary in CANARIES if canary in whole(refused)] == []
+
+
+async def sent_once(data: bytes, name: str = "a.mp4", url: str = URL) -> None:
+    """Put an object, without repetition."""
+    digest = hashlib.sha256(data).hexdigest()
+    one = ObjectStore(url, os.environ, replace(PATIENT, uploads=1))
+    await one.put(name, io.BytesIO(data), len(data), digest, "video/mp4", lambda sent: None)
+
+
+async def test_upload_follows_no_redirect(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes go to the address that the operator has given, and nowhere else (ours)."""
+    async with always_answering(307, location=s3.endpoint) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(Unavailable) as refused:
+            await sent_once(SMALL)
+
+    assert refused.value.reason is Reason.OTHER_REGION
+    assert s3.objects() == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("<Error><Code>AccessDenied</Code><Message>Request has expired</Message>", Reason.CLOCK),
+        (
+            "<Error><Code>AuthenticationFailed</Code><AuthenticationErrorDetail>Signature not "
+            "valid in the specified time frame</AuthenticationErrorDetail>",
+            Reason.CLOCK,
+        ),
+        ("<Error><Code>BadDigest</Code>", Reason.CUT),
+        ("<Error><Code>Md5Mismatch</Code>", Reason.CUT),
+    ],
+)
+def test_refusal_of_a_signed_upload_is_understood(body: str, reason: Reason) -> None:
+    """A link that was signed just now is too old only by another clock (ours)."""
+    assert reason_of_answer(403, body) == (reason, 403)
+
+
+async def test_storage_that_looks_at_no_checksum_keeps_nothing_of_the_question(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stores what another one answers with an error; nobody may find that (ours)."""
+    monkeypatch.setattr(sending, "_OTHER", b"")  # then the checksum of the question is right
+    wire = Wire(s3.endpoint, breaks_after=60_000)
+    async with wire.opened() as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(Unavailable) as refused:
+            await sent_once(LARGE)
+
+    assert wire.breaks == 1
+    assert refused.value.reason is Reason.CUT
+    assert s3.objects() == {}
+
+
+async def test_file_that_no_storage_takes_in_one_request_is_refused_before(s3: S3) -> None:
+    """S3 takes 5 GiB, Azure a little less (documented)."""
+    with pytest.raises(Unavailable) as refused:
+        await store().put("a", io.BytesIO(), 5_000_000_001, "", "video/mp4", lambda sent: None)
+
+    assert "the file is larger than it allows" in refused.value.what
+
+
+@pytest.fixture
+def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials of all three clouds, which nobody has."""
+    pytest.importorskip("obstore", reason="the extra storage is not installed")
+    rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
+    forms = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    key = rsa.generate_private_key(65_537, 2_048).private_bytes(
+        forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
+    )
+    account = {"private_key": key.decode(), "client_email": "a@b", "private_key_id": "1"}
+    (tmp_path / "account.json").write_text(json.dumps(account))
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "eu-central-1",
+        "AZURE_STORAGE_ACCOUNT_NAME": "account",
+        "AZURE_STORAGE_ACCOUNT_KEY": "a2V5",
+        "GOOGLE_SERVICE_ACCOUNT": str(tmp_path / "account.json"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "path", "own"),
+    [
+        ("s3://bucket/x", "s3.eu-central-1.amazonaws.com", "/bucket/x/a.mp4", {}),
+        ("gs://bucket/x", "storage.googleapis.com", "/bucket/x/a.mp4", {}),
+        (
+            "az://bucket/x",
+            "account.blob.core.windows.net",
+            "/bucket/x/a.mp4",
+            {"x-ms-blob-type": "BlockBlob"},
+        ),
+    ],
+)
+@pytest.mark.usefixtures("clouds")
+async def test_upload_is_one_signed_request_with_its_length_and_leaves_no_trace_in_the_log(
+    url: str, host: str, path: str, own: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a request that breaks off none of the three keeps anything (documented)."""
+    caplog.set_level(logging.DEBUG)
+    with respx.mock as network:
+        route = network.put(host=host, path=path).mock(httpx.Response(201))
+        await sent_once(LARGE, url=url)
+
+    [call] = route.calls
+    headers = call.request.headers
+    expected = {"content-length": str(len(LARGE)), "content-type": "video/mp4", **own}
+    assert {name: headers.get(name) for name in expected} == expected
+    assert not {"transfer-encoding", "authorization", "cookie"} & headers.keys()
+    assert {name for name in headers if name.startswith("x-")} == own.keys()
+    assert call.request.content == LARGE
+    signed = re.compile("Signature=|sig=")
+    assert signed.search(str(call.request.url))
+    assert not signed.search(caplog.text)
 
 
 async def test_missing_extra_is_named_with_how_to_install_it(

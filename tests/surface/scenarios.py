@@ -45,6 +45,8 @@ from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results, task_form
 from wan_mcp.surface.answers.credits import credit_overview
+from wan_mcp.surface.answers.several import Awaited, newest_ended, several_note, wait_result
+from wan_mcp.surface.answers.several_task import CANCELLED_NOTE
 from wan_mcp.surface.answers.text import list_summary, text
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -200,6 +202,10 @@ LOOKS: dict[str, JobView] = {
         of_request(State.INTENT, arguments=OF_FILES), progress=InputProgress(Phase.PREPARING)
     ),
     "being uploaded": replace(of_request(State.INTENT, arguments=OF_FILES), progress=UPLOADING),
+    "being uploaded, too little to count": replace(
+        of_request(State.INTENT), progress=InputProgress(Phase.UPLOADING, 0, 1_999_999)
+    ),
+    "being lent": replace(of_request(State.INTENT), progress=InputProgress(Phase.LENDING)),
     "being uploaded elsewhere": replace(
         of_request(State.INTENT), progress=InputProgress(Phase.ELSEWHERE)
     ),
@@ -247,6 +253,22 @@ LOOKS: dict[str, JobView] = {
     "not sent": NOT_SENT,
     "refused": REFUSED,
     "refused, no reason": of_request(State.REFUSED),
+}
+SECOND, THIRD = {"submission_id": "sub_2"}, {"submission_id": "sub_3"}
+WAITS: dict[str, list[Reading]] = {
+    "some ended": [
+        of_job(RUNNING, seed=7),
+        of_job(DONE, seed=8, ended_at=NOW, **SECOND),
+        of_request(State.UNKNOWN, **THIRD),
+    ],
+    "all ended": [
+        of_job(DONE, seed=8, ended_at=NOW, **SAVED),
+        of_job(FAILED, ended_at=NOW - timedelta(minutes=1), **SECOND),
+        NOT_SENT,
+        NotFound("PixelDojo knows no such job."),
+    ],
+    "none ended": [of_job(RUNNING), of_request(State.SENDING)],
+    "all in storage": [of_job(DONE, **STORED), of_job(DONE, **STORED)],
 }
 LISTS: dict[str, tuple[list[JobView], JobStatus | None]] = {
     "empty": ([], None),
@@ -296,6 +318,20 @@ PROGRESS: dict[str, Reading] = {
     "not sent": after(NOT_SENT, 5),
     "refused": after(REFUSED, 5),
 }
+
+
+def waited(readings: list[Reading]) -> str:
+    """What a wait for several jobs is answered with."""
+    plain = [
+        results.failure_result(each)
+        if isinstance(each, WanError)
+        else results.status_result(each, now=NOW)
+        for each in readings
+    ]
+    jobs = [Awaited(f"job_{n}", *each) for n, each in enumerate(zip(readings, plain, strict=True))]
+    newest = newest_ended(readings)
+    about = None if newest is None else results.status_result(newest, now=NOW)
+    return text(wait_result(jobs, about))
 
 
 class UsedUp:
@@ -439,6 +475,8 @@ CALLS: dict[str, tuple[type[Arguments], dict[str, Any]]] = {
     "thousand unknown arguments": (ReplaceCharacter, {f"unknown_{n}": n for n in range(1_000)}),
     "bad job id": (GetJobStatus, {"job_id": "../api-keys"}),
     "bad time": (WaitForJob, {"job_id": "job_1", "timeout_seconds": 901}),
+    "too many jobs": (WaitForJob, {"job_id": ",".join(f"job_{n}" for n in range(51))}),
+    "bad job id among several": (WaitForJob, {"job_id": "job_1, ../api-keys"}),
     "bad filter": (ListJobs, {"status": "done", "limit": 0}),
     "seconds of a link": (ReplaceCharacter, {**BOTH, "video": f"{CLIP}#t=12,17"}),
     "video as a picture": (ReplaceCharacter, {**BOTH, "character_image": FIRST}),
@@ -461,6 +499,16 @@ PROMPTS: dict[str, tuple[dict[str, str], float | None]] = {
     "all given, price not known": (GIVEN, None),
     "not usable": ({"video": "/home/me/a.mp4", "character_image": "", "video_duration": "99"}, 1),
 }
+
+
+ORDERED = [
+    consent.Purchase(
+        Replacement(video=f"{CLIP}?token=s", character_image=IMAGE, seed=1), "", 12.5, "Up to now."
+    ),
+    consent.Purchase(
+        Replacement(video=CLIP, character_image=f"file:///{'x' * 100}/ana.png"), "", None
+    ),
+]
 
 
 def refusal(model: type[Arguments], given: dict[str, Any], *, local: bool = False) -> str:
@@ -514,6 +562,7 @@ def _answers() -> dict[str, str]:
             f"list: {name}": text(results.list_result(held, now=NOW, status=status))
             for name, (held, status) in LISTS.items()
         },
+        **{f"wait for several: {name}": waited(held) for name, held in WAITS.items()},
         **{f"credits: {name}": text(credit_overview(r, None)) for name, r in CREDITS.items()},
         "credits: the user is asked": text(credit_overview(CREDITS["price known"], 12.5)),
         "list: a page, with totals": text(
@@ -552,8 +601,14 @@ def sentences() -> dict[str, str]:
         "progress: a paid call begins": progress.INSPECTING,
         "progress: a paid call begins, inputs are not inspected": progress.PREPARING,
         "progress: a wait begins": progress.LOOKING,
+        "progress: a wait for several begins": progress.LOOKING_AT_SEVERAL,
+        **{
+            f"progress: several, {name}": several_note(held, progress.typical_duration(130))
+            for name, held in WAITS.items()
+        },
         "task cancelled, withdrawn": task_form.WITHDRAWN_NOTE,
         "task cancelled, job goes on": NO_CANCEL,
+        "task cancelled, jobs go on": CANCELLED_NOTE,
         **{f"arguments: {name}": refusal(*call) for name, call in CALLS.items()},
         **{
             f"arguments over stdio: {name}": refusal(ReplaceCharacter, given, local=True)
@@ -564,6 +619,7 @@ def sentences() -> dict[str, str]:
         "video: moved or deleted": refused_video(LOOKS["completed, saved"]),
         "question: price known": consent.question_for(12.5, 10) or "",
         "question: price not known": consent.question_for(None, 10) or "",
+        "question: several jobs": consent.question_for_all(ORDERED),
         **{f"prompt: {name}": _prompt(*given) for name, given in PROMPTS.items()},
         "prompt over stdio": prompt_text(GIVEN, 10, loopback=False, local=True),
     }

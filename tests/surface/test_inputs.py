@@ -1,11 +1,14 @@
 """The clip and the picture as a caller may give them: links, paths of this computer, and jobs."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wan_mcp.errors import InvalidArguments
+from wan_mcp.inputs.local.folders import InputFolders
+from wan_mcp.settings import Settings
 from wan_mcp.surface.arguments import ReplaceCharacter, read_arguments
 from wan_mcp.surface.prompts import prompt_text
 
@@ -54,6 +57,22 @@ LINKS = [(LINK, LINK), (f"{LINK}?sig=a%20b&c=d", f"{LINK}?sig=a%20b&c=d"), (f"{L
 def test_clip_may_be_a_file_a_job_or_a_link_over_stdio(given: str, canonical: str) -> None:
     """In one spelling each, so that equal calls are equal (ours)."""
     assert read(local=True, video=given).replacement().video == canonical
+
+
+@posix
+def test_tilde_means_the_home_folder_of_the_settings_also_within_a_snap() -> None:
+    """A snap has a HOME of its own, in which the user keeps no videos (documented)."""
+    real = Settings.read({"HOME": "/home/ana/snap/x/7", "SNAP_REAL_HOME": "/home/ana"}).home
+    given = {"video": "~/Videos/a.mov", "character_image": PICTURE}
+    read = read_arguments(ReplaceCharacter, given, loopback=False, local=True, home=real)
+    refused = prompt_text({"video": "~other/a.mov"}, 1, loopback=False, local=True, home=real)
+
+    assert read.video == "file:///home/ana/Videos/a.mov"
+    assert "not usable" in refused
+    assert str(InputFolders((Path("/home/ana/Videos"),), home=real)) == "~/Videos"
+    assert str(InputFolders((Path("/home/ana/snap/x/7/Videos"),), home=real)) == (
+        "~/snap/x/7/Videos"
+    )
 
 
 @pytest.mark.parametrize(("given", "canonical"), [*JOBS, CUT[-1], *LINKS])

@@ -20,6 +20,7 @@ from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobLine, JobList, JobResult
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
+from wan_mcp.surface.answers.several import WaitResult
 from wan_mcp.surface.arguments import (
     CheckCredits,
     GetJobStatus,
@@ -96,10 +97,19 @@ def is_flat(schema: dict[str, Any]) -> bool:
 
 def test_every_schema_is_one_flat_object(tools: dict[str, Tool]) -> None:
     """Nesting is lost by some hosts (observed elsewhere)."""
-    with_rows = [tools[name].output_schema for name in ROWS]
+    with_rows = [tools[name].output_schema for name in (*ROWS, "wait_for_job")]
 
     for schema in schemas(tools):
         assert any(schema is each for each in with_rows) or is_flat(schema)
+
+
+def test_several_jobs_are_rows_whose_fields_are_in_the_text_and_in_the_docs_alone(
+    tools: dict[str, Tool],
+) -> None:
+    """Their schema would cost each conversation 400 bytes (ours)."""
+    fields = (tools["wait_for_job"].output_schema or {})["properties"]
+
+    assert fields["jobs"] == {"type": "array", "items": {"type": "object"}}
 
 
 def test_no_schema_holds_a_boolean_where_a_schema_can_stand(tools: dict[str, Tool]) -> None:
@@ -132,7 +142,8 @@ def test_tool_describes_each_field_that_its_answers_can_have(
     answers = submits if name == "replace_character" else looks
     given = {field for each in answers for field in each.model_dump(exclude_none=True)}
 
-    assert described == set(JobResult.model_fields) - omitted
+    model = WaitResult if name == "wait_for_job" else JobResult
+    assert described == set(model.model_fields) - omitted
     assert omitted < set(JobResult.model_fields)
     assert given <= described
 

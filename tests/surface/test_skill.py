@@ -19,9 +19,10 @@ from ruamel.yaml import YAML
 
 from tests.portable_schema import portable_schema
 from wan_mcp.__main__ import main
-from wan_mcp.models import JobLine, JobResult, JobStatus, Resolution
+from wan_mcp.models import JobLine, JobStatus, Resolution
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.surface.answers.several import WaitResult
 from wan_mcp.surface.arguments import ListJobs, ReplaceCharacter, WaitForJob, read_arguments
 from wan_mcp.surface.skills import NAME, SKILLS, URI, read_skill
 
@@ -90,7 +91,7 @@ def test_little_is_in_each_conversation_until_the_skill_is_used() -> None:
 async def test_every_name_in_the_skill_is_one_of_this_program(client: Client) -> None:
     """A tool or a field that does not exist sends a model into an error (ours)."""
     tools = {tool.name for tool in (await client.list_tools()).tools}
-    fields = {*JobResult.model_fields, *JobLine.model_fields}
+    fields = {*WaitResult.model_fields, *JobLine.model_fields}
 
     assert not tools - CODE
     assert not CODE - tools - ARGUMENTS - fields - FORMS

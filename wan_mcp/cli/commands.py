@@ -168,7 +168,8 @@ def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", settings: "Se
         )
     try:
         vendor.require_key()
-        read_arguments(ReplaceCharacter, full, loopback=settings.on_loopback, local=True)
+        near, home = settings.on_loopback, settings.home
+        read_arguments(ReplaceCharacter, full, loopback=near, local=True, home=home)
     except NoKey as exc:
         where = "create a key in your account on pixeldojo.ai"
         raise UsageError(f"{exc.what} --live needs PIXELDOJO_API_KEY: {where}") from None

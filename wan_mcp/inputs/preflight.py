@@ -7,6 +7,7 @@ elsewhere and at another time: what cannot be checked from here may well work th
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 import anyio
 
@@ -36,6 +37,18 @@ logger = logging.getLogger(__name__)
 
 
 _Check = Callable[[InputFile, Findings, float], Awaitable[None]]
+
+
+class Preflight(Protocol):
+    """Looks at both inputs and reports what the caller should know, and what the video is.
+
+    It is `check_inputs` with what that needs besides the request.
+
+    Raises:
+        Refused: a job with these inputs cannot work.
+    """
+
+    async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport: ...
 
 
 async def check_inputs(

@@ -40,11 +40,17 @@ _REFUSALS: dict[str, type[WanError]] = {
 }
 
 
+WORTH_COUNTING = 2 * 10**6
+"""Of so many bytes on it is said how many are uploaded, in megabytes (ours)."""
+
+
 class Phase(StrEnum):
     """What is being done with the inputs of a request that PixelDojo cannot fetch themselves."""
 
     PREPARING = "preparing"
     UPLOADING = "uploading"
+    LENDING = "lending"
+    """They are copied, and PixelDojo fetches the copies through an address of the user's."""
     ELSEWHERE = "elsewhere"
     """Another process on this ledger has the request, and only that one knows how far it is."""
 
@@ -65,12 +71,16 @@ class InputProgress:
     def __str__(self) -> str:
         """The progress as a part of a sentence."""
         match self.phase:
+            case Phase.UPLOADING if self.size < WORTH_COUNTING:
+                doing = "uploading the inputs"
             case Phase.UPLOADING:
                 doing = f"uploading, {self.sent // 10**6} of {megabytes(self.size)}"
             case Phase.PREPARING:
                 doing = f"preparing the inputs, {self.sent} %"
+            case Phase.LENDING:
+                doing = "making the inputs available through your own address"
             case Phase.ELSEWHERE:
-                doing = "another server of yours is uploading the inputs"
+                doing = "another server of yours is making the inputs available"
         return f"{doing}, nothing charged yet"
 
 
@@ -121,6 +131,13 @@ class JobView:
     def is_forgotten(self) -> bool:
         """Whether the user had its links, inputs and video removed."""
         return self.record is not None and self.record.is_forgotten
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its outcome is unknown, and is not looked up any more unless somebody asks."""
+        if self.record is None or self.status is not JobStatus.UNKNOWN:
+            return False
+        return self.record.next_check_at is None
 
     @property
     def lacks_video_url(self) -> bool:

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import anyio
+
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent, WanError
 from wan_mcp.inputs.local.references import Fragment
@@ -25,10 +27,18 @@ from wan_mcp.ledger.status import InputProgress, Phase
 from wan_mcp.models import Replacement
 from wan_mcp.payments.sources import LEAST_LIFE, Source, Sources
 from wan_mcp.storage.delivery import Content, Delivery
+from wan_mcp.wording import duration
 
 FRESH_SECONDS = 60.0
 """A link that was made longer ago is made again before it is sent (ours): its life has begun, and
 PixelDojo may fetch it late."""
+
+STILL_SECONDS = 600.0
+"""An input that comes no further for so long is given up (ours). A storage is given up earlier,
+and with a better reason; this is for all that nobody has thought of."""
+MOST_SECONDS = 6 * 3600.0
+"""After so long a request is given up whose inputs are still not available (ours): its credits are
+reserved all the time, and links of the input that came first are about to end."""
 
 LEAST_LEFT = LEAST_LIFE / 2
 """A link of an earlier job that expires earlier is not sent any more: the other input may have
@@ -162,7 +172,10 @@ class Staging:
         """
         prepared: dict[str, Prepared] = {}
         try:
-            with as_not_sent():
+            with (
+                as_not_sent(),
+                _at_most(MOST_SECONDS, "The inputs are not available after {span}."),
+            ):
                 sources = await self._prepare_all(wanted, prepared, report)
                 delivered = await self._deliver_all(record.submission_id, sources, prepared, report)
         except BaseException:
@@ -203,7 +216,8 @@ class Staging:
         report: Report,
     ) -> list[_Delivered]:
         size = sum(each.content.size for each in prepared.values())
-        progress = InputProgress(Phase.UPLOADING, 0, size)
+        uploads = self._delivery is not None and self._delivery.uploads
+        progress = InputProgress(Phase.UPLOADING if uploads else Phase.LENDING, 0, size)
         delivered = []
         for source in sources:
             name, ready = source.role.name, prepared.get(source.role.name)
@@ -235,7 +249,10 @@ class Staging:
         self, content: Content, submission_id: str, name: str, report: Callable[[int], None]
     ) -> _Delivered:
         assert self._delivery is not None  # without one, a source has only a link
-        link = await self._delivery.link(content, submission_id, name, report)
+        still = f"{name} was not made available: nothing moved for {{span}}."
+        with _at_most(STILL_SECONDS, still) as scope:
+            moved = partial(_report_move, report, scope, [0])
+            link = await self._delivery.link(content, submission_id, name, moved)
         return _Delivered(name, link, content, self._clock.monotonic())
 
     async def _renewed(self, submission_id: str, each: _Delivered) -> _Delivered:
@@ -263,6 +280,29 @@ def _report_share(report: Report, share: float) -> None:
 
 def _report_part(report: Report, before: InputProgress, sent: int) -> None:
     report(replace(before, sent=min(before.sent + sent, before.size)))
+
+
+def _report_move(
+    report: Callable[[int], None], scope: anyio.CancelScope, most: list[int], sent: int
+) -> None:
+    """Pass it on; only what comes further than ever before counts as a move."""
+    if sent > most[0]:
+        most[0] = sent
+        scope.deadline = anyio.current_time() + STILL_SECONDS
+    report(sent)
+
+
+@contextmanager
+def _at_most(seconds: float, what: str) -> Iterator[anyio.CancelScope]:
+    """Raises NotSent if it takes longer; its text says how long that is at {span}."""
+    with anyio.move_on_after(seconds) as scope:
+        yield scope
+    if scope.cancelled_caught:
+        raise NotSent(
+            what.format(span=duration(seconds)),
+            next_step="Nothing was charged. Repeating the same call is safe. If it keeps failing, "
+            "ask the user to check the network.",
+        )
 
 
 def _say_nothing(sent: int) -> None:

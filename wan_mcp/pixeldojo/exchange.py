@@ -23,7 +23,6 @@ from wan_mcp.errors import (
     shows_no_files_left,
 )
 from wan_mcp.logs import lines
-from wan_mcp.pixeldojo.proxies import is_socks, proxy_for
 from wan_mcp.pixeldojo.reply import (
     Reply,
     allowance,
@@ -32,6 +31,7 @@ from wan_mcp.pixeldojo.reply import (
     retry_after_seconds,
 )
 from wan_mcp.pixeldojo.request import Commit, Limits, Request
+from wan_mcp.web.proxies import is_socks, proxy_for
 
 MAX_BODY_BYTES = 1_048_576
 """How much of an answer is read. Nothing is unpacked: a gzip of 194 KB can become 200 MB."""

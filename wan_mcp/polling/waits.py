@@ -109,7 +109,7 @@ class Waits:
                 if not self._is_being_saved(update):
                     return
             except LedgerUnavailable:  # until it can be watched again, this call asks PixelDojo
-                update = await self._read(id, deadline, _view(update))
+                update = await self._read(id, deadline, view_of(update))
                 yield update
                 if not self._is_over(update):
                     # Without the record, only this call's own clock shows how old the job is now.
@@ -119,7 +119,7 @@ class Waits:
         self, update: Reading | None, deadline: float
     ) -> AsyncGenerator[JobView, None]:
         """A view for each change that the poller records."""
-        record = _record(update)
+        record = record_of(update)
         if record is None:
             raise LedgerUnavailable("The ledger does not have the job.")
         reads_without_link, before, saving = 0, record, self._is_being_saved(update)
@@ -142,9 +142,9 @@ class Waits:
         while True:
             update = await self._read(id, deadline, view)
             yield update
-            if _record(update) is not None or self._is_over(update) or self._is_late(deadline):
+            if record_of(update) is not None or self._is_over(update) or self._is_late(deadline):
                 return
-            view = _view(update)
+            view = view_of(update)
             await self._pause(update, deadline)
 
     async def _as_known(self, id: str, busy: Busy) -> JobView:
@@ -195,7 +195,7 @@ class Waits:
         return is_unpolled or view.lacks_video_url or has_failed or may_revive
 
     def _is_over(self, update: Reading | None) -> bool:
-        view = _view(update)
+        view = view_of(update)
         return view is not None and view.settled and not self._is_being_saved(view)
 
     def _is_being_saved(self, update: Reading | None) -> bool:
@@ -203,7 +203,7 @@ class Waits:
 
     def _seconds_left_to_save(self, update: Reading | None) -> float:
         """How long a wait may still last for the video; 0 if there is nothing to wait for."""
-        view, record = _view(update), _record(update)
+        view, record = view_of(update), record_of(update)
         if record is None or view is None or view.status is not JobStatus.COMPLETED:
             return 0.0
         if record.ended_at is None or record.video_url is None or not self._will_be_saved(record):
@@ -235,7 +235,7 @@ class Waits:
         return replace(view, elapsed_seconds=elapsed, last_error=last_error)
 
     async def _pause(self, update: Reading, deadline: float, elapsed: float | None = None) -> None:
-        view = _view(update)
+        view = view_of(update)
         if elapsed is None:
             elapsed = (view and view.elapsed_seconds) or 0.0
         delay = poll_delay(elapsed, self._clock.chance())
@@ -246,10 +246,12 @@ class Waits:
         await self._clock.wait(self._closing.wait, pause)
 
 
-def _view(update: Reading | None) -> JobView | None:
+def view_of(update: Reading | None) -> JobView | None:
+    """The view that an update brings; None for an error, and before there is one."""
     return None if isinstance(update, WanError) else update
 
 
-def _record(update: Reading | None) -> Record | None:
-    view = _view(update)
+def record_of(update: Reading | None) -> Record | None:
+    """The ledger's record that an update is about; None if there is none."""
+    view = view_of(update)
     return None if view is None else view.record

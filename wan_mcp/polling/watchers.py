@@ -1,10 +1,11 @@
-"""The watchers of this process: they pass changes of a job's record on to its waiters.
+"""The watchers of this process: they pass changes of jobs' records on to their waiters.
 
 A waiter sends no request to PixelDojo. The poller reads the job, in this process or in another one.
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -41,25 +42,34 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
+class _Waiter:
+    """One open call, whether it waits for one job or for several.
+
+    Attributes:
+        changed: set at the next update of any of its records.
+    """
+
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(eq=False)
 class _Topic:
     """A record that has waiters.
 
     Attributes:
-        changed: set at the next update.
         stale: whether this state of the record may be older than one that a waiter has seen.
         gone: whether the job has another record now.
     """
 
     record: Record
-    changed: anyio.Event = field(default_factory=anyio.Event)
-    waiters: int = 0
+    waiters: set[_Waiter] = field(default_factory=set)
     stale: bool = False
     gone: bool = False
 
     def publish(self, record: Record) -> None:
         self.record, self.stale = record, False
-        changed, self.changed = self.changed, anyio.Event()
-        changed.set()
+        for waiter in self.waiters:
+            waiter.changed.set()
 
 
 class Watchers:
@@ -94,23 +104,51 @@ class Watchers:
             Busy: there are MAX_WAITERS waiters already.
             LedgerUnavailable: the record cannot be watched; the caller may read the job itself.
         """
-        topic = self._enter(record)
-        changed = topic.changed
+        async with aclosing(self._updates([record], until)) as updates:
+            async for (topic,) in updates:
+                if topic.gone:
+                    raise LedgerUnavailable("The job has another record now.")
+                yield topic.record
+
+    async def watch_several(
+        self, records: Sequence[Record], until: float
+    ) -> AsyncGenerator[list[Record], None]:
+        """Yield all of the records at each update of any, each HEARTBEAT_SECONDS, and at the end.
+
+        It is one waiter, however many records there are. When one of the jobs has another record
+        now, it yields an empty list and ends: the caller looks all of them up again.
+
+        Args:
+            until: when the time is up, on the monotonic clock.
+
+        Raises:
+            Busy, LedgerUnavailable: as `watch`.
+        """
+        async with aclosing(self._updates(records, until)) as updates:
+            async for topics in updates:
+                is_outdated = any(topic.gone for topic in topics)
+                yield [] if is_outdated else [topic.record for topic in topics]
+                if is_outdated:
+                    return
+
+    async def _updates(
+        self, records: Sequence[Record], until: float
+    ) -> AsyncGenerator[list[_Topic], None]:
+        waiter = _Waiter()
+        topics = self._enter(waiter, records)
         try:
             while (left := until - self._clock.monotonic()) > 0 and not self._closed:
                 if self._degraded:
                     raise LedgerUnavailable("The ledger cannot be read at the moment.")
                 # Spread, so that a thousand waiters that began together do not answer together.
                 beat = HEARTBEAT_SECONDS * (1 - 0.5 * self._clock.chance())
-                await self._clock.wait(changed.wait, min(left, beat))
-                changed = topic.changed  # taken before the yield, during which changes may come
-                if topic.gone:
-                    raise LedgerUnavailable("The job has another record now.")
-                yield topic.record
-            if changed.is_set():
-                yield topic.record
+                await self._clock.wait(waiter.changed.wait, min(left, beat))
+                waiter.changed = anyio.Event()  # before the yield, during which changes may come
+                yield topics
+            if waiter.changed.is_set() and not any(topic.gone for topic in topics):
+                yield topics
         finally:
-            self._leave(topic)
+            self._leave(waiter, topics)
 
     async def run(self) -> None:
         """Publish changes until cancelled."""
@@ -144,26 +182,31 @@ class Watchers:
             for topic in self._topics.values():
                 topic.publish(topic.record)
 
-    def _enter(self, record: Record) -> _Topic:
+    def _enter(self, waiter: _Waiter, records: Sequence[Record]) -> list[_Topic]:
         if self._waiters >= MAX_WAITERS:
             raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
+        topics = [self._topic(waiter, record) for record in records]
+        self._waiters += 1
+        self._tell()
+        self._arrived.set()
+        return topics
+
+    def _topic(self, waiter: _Waiter, record: Record) -> _Topic:
         if record.submission_id not in self._topics:
             self._revision = -1  # the record may be old: another waiter may have seen a newer one
         topic = self._topics.setdefault(record.submission_id, _Topic(record))
         if self._is_update(record, topic.record):
             topic.stale, self._revision = True, -1  # the next reading shows which one is newer
-        topic.waiters += 1
-        self._waiters += 1
-        self._tell()
-        self._arrived.set()
+        topic.waiters.add(waiter)
         return topic
 
-    def _leave(self, topic: _Topic) -> None:
+    def _leave(self, waiter: _Waiter, topics: Sequence[_Topic]) -> None:
         self._waiters -= 1
         self._tell()
-        topic.waiters -= 1
-        if not topic.waiters:
-            del self._topics[topic.record.submission_id]
+        for topic in topics:
+            topic.waiters.discard(waiter)
+            if not topic.waiters:
+                self._topics.pop(topic.record.submission_id, None)
 
     def _tell(self) -> None:
         for listener in facts.listeners:

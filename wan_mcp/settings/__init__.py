@@ -178,6 +178,11 @@ class Settings(ServiceSettings):
         return self._clouds
 
     @property
+    def home(self) -> Path | None:
+        """What `~` means; None if the user has no home folder."""
+        return home_folder(self._environment)
+
+    @property
     def data_places(self) -> DataPlaces:
         """Where everything that must outlive the process may lie if `data_dir` is unset."""
         return data_places(self._environment)

@@ -29,7 +29,13 @@ class Content:
 
 
 class Delivery(Protocol):
-    """Makes files of this computer available under links, for as long as a request needs them."""
+    """Makes files of this computer available under links, for as long as a request needs them.
+
+    Attributes:
+        uploads: whether the bytes leave this computer for that, which takes its time.
+    """
+
+    uploads: bool
 
     async def link(
         self, content: Content, submission_id: str, name: str, report: Callable[[int], None]

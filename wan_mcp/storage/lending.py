@@ -54,6 +54,8 @@ class Lending:
         clock: time.
     """
 
+    uploads = False
+
     def __init__(
         self,
         url: str,

@@ -5,21 +5,25 @@ secret passes through this program. Of the environment that is handed in, only t
 used that decide something here: whether the endpoint is on this computer, and how long a link can
 live.
 
+It only signs uploads: what is left of one that it makes itself, in several parts, could be neither
+found nor removed after a crash.
+
 Its calls that wait run in threads. The asynchronous ones end every second process at its exit by
 SIGABRT: their own threads still use Python then (observed, obstore 0.12).
 """
 
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
 import anyio.to_thread
 
-from wan_mcp.storage.delivery import Changed
-from wan_mcp.storage.sending import Parts, Stalled, send
+from wan_mcp.clock import retry_delay
+from wan_mcp.storage.sending import MOST_BYTES, Outcome, Upload, ask, send
 from wan_mcp.storage.storage_url import S3_ENDPOINTS
 from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of, unavailable
 from wan_mcp.web import addresses
@@ -31,6 +35,11 @@ T = TypeVar("T")
 
 SHORTEST_LINK = 3600.0
 """Seconds: a job may wait that long until PixelDojo downloads its inputs (ours)."""
+_UPLOAD_LINK = timedelta(minutes=15)
+"""For how long a link for an upload can be used: S3 takes no request either whose signer's clock is
+so wrong (documented). An upload that has begun may take longer."""
+_AGAIN = {Reason.CUT, Reason.OVERLOADED, Reason.NO_NETWORK}
+"""What may be over with the next request."""
 _CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
@@ -43,15 +52,15 @@ class Patience:
 
     Attributes:
         answer: seconds for a short question, with its repetitions.
-        stall: seconds in which at least one more part must be taken.
-        abort: seconds for a storage to forget the parts of an upload that is given up.
+        stall: seconds in which at least one more block of an upload must be taken.
         retries: how often a request is repeated that got no answer, or one that tells of a fault.
+        uploads: how often the same file is sent at most: each time all of it.
     """
 
     answer: float = 30.0
     stall: float = 240.0
-    abort: float = 3.0
     retries: int = 5
+    uploads: int = 3
 
 
 @dataclass(frozen=True)
@@ -118,43 +127,31 @@ class ObjectStore:
         media_type: str,
         report: Callable[[int], None],
     ) -> None:
-        """Upload a file in parts, each of which is tried several times.
+        """Upload a file as one object.
 
-        Nobody can see the object before all of it is there and its hash is right. If this fails
-        or is cancelled, the storage is told to forget the parts.
+        Nobody can see the object before all of it is there and its hash is right. If this fails,
+        is cancelled or ends with the program, nothing is left in the storage.
 
         Args:
-            file: open for reading in binary, at its beginning.
+            file: open for reading in binary.
             size, sha256: how many bytes there must be, and their hash in hex digits.
             media_type: what a web server is to call them, such as `video/mp4`.
-            report: called with the number of bytes that the storage has taken so far.
+            report: called with the number of bytes that have been sent so far; fewer than before
+                when all of them are sent again.
 
         Raises:
             Unavailable: with Reason.CHANGED if the bytes are other ones, or cannot be read.
         """
-        parts = Parts(file, size, sha256, report)
-        bucket, patience = self._bucket(), self._patience
-        status = None
-        try:
-            await send(bucket, name, parts, media_type, patience.stall, patience.abort)
-        except Changed:
-            reason = Reason.CHANGED
-        except Stalled:
-            reason = Reason.SLOW
-        except _errors() as exc:
-            reason, status = reason_of(str(exc))
-        else:
-            report(size)
-            return
-        raise self._unavailable(reason, status)
+        upload = Upload(file, size, sha256, media_type, report)
+        reason, status = (
+            (Reason.FULL, None) if size > MOST_BYTES else await self._send(name, upload)
+        )
+        if reason is not None:
+            raise self._unavailable(reason, status)
 
     async def sign(self, name: str, seconds: float) -> str:
         """A link under which anybody can fetch the object for so long."""
-        bucket: Any = self._bucket()
-        from obstore import sign
-
-        lifetime = timedelta(seconds=int(seconds))
-        return await self._answer(lambda: sign(bucket, "GET", name, lifetime))
+        return await self._signed("GET", name, timedelta(seconds=int(seconds)))
 
     async def delete(self, name: str) -> None:
         """Delete an object; it is no error if there is none."""
@@ -202,6 +199,41 @@ class ObjectStore:
         except ValueError:
             return None
         return end if end.tzinfo else end.replace(tzinfo=UTC)
+
+    async def _send(self, name: str, upload: Upload) -> Outcome:
+        """Send a file, and again where that may help; how that ended."""
+        headers, patience = _headers(self.url), self._patience
+        attempt = 0
+        while True:
+            attempt += 1
+            link = await self._signed("PUT", name, _UPLOAD_LINK)
+            outcome = await send(link, upload, headers, patience.answer, patience.stall)
+            if outcome[0] is Reason.CUT:
+                outcome = await self._why_cut(name)
+            if outcome[0] not in _AGAIN or attempt >= patience.uploads:
+                return outcome
+            await anyio.sleep(retry_delay(attempt, random.random()))
+
+    async def _why_cut(self, name: str) -> Outcome:
+        """Why a storage ended a connection.
+
+        It may have refused the file before all of it had come, and such an answer is often lost
+        when the connection ends. A question is so short that its answer is not.
+        """
+        name = f"{name}.question"
+        link = await self._signed("PUT", name, _UPLOAD_LINK)
+        reason, status = await ask(link, _headers(self.url), self._patience.answer)
+        if reason is None:  # this storage has not looked at the checksum
+            await self.delete(name)
+        if reason is None or (reason, status) == (Reason.NOT_UNDERSTOOD, 400):
+            return Reason.CUT, None  # it takes files, or has a word of its own for a wrong checksum
+        return reason, status
+
+    async def _signed(self, method: Literal["GET", "PUT"], name: str, life: timedelta) -> str:
+        bucket: Any = self._bucket()
+        from obstore import sign
+
+        return await self._answer(lambda: sign(bucket, method, name, life))
 
     async def _answer(self, ask: Callable[[], T], missing: Reason | None = None) -> T:
         """What the storage answers, in time.
@@ -270,6 +302,11 @@ class ObjectStore:
 
     def _unavailable(self, reason: Reason, status: int | None = None) -> Unavailable:
         return unavailable(reason, self.url, status=status)
+
+
+def _headers(url: str) -> list[tuple[str, str]]:
+    """What a storage needs with an upload, besides its link (documented)."""
+    return [("x-ms-blob-type", "BlockBlob")] if url.startswith("az:") else []
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -1,159 +1,175 @@
-"""How one file goes into a bucket: in parts, hashed as they go out, and all of it or nothing."""
+"""How one file goes into a bucket: by one request to a signed link, all of it or nothing.
 
+The request says how many bytes come. Every storage shows an object only when it has all of them,
+and forgets the rest at once when a connection ends before (documented for S3, Google Cloud and
+Azure). So a line that breaks leaves nothing in the bucket, and neither does a program that is
+killed; an upload in several parts would leave parts that nobody sees and the cloud charges for.
+
+No exception of httpx leaves this module, because each of them knows the link, which is a secret.
+"""
+
+import base64
 import hashlib
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Self
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
 import anyio.to_thread
 
+from wan_mcp.logs import lines
 from wan_mcp.storage.delivery import Changed
+from wan_mcp.storage.unavailable import Reason, reason_of_answer
+from wan_mcp.web.addresses import is_loopback
+from wan_mcp.web.proxies import proxy_for
 
 if TYPE_CHECKING:
-    from obstore import Attributes
-    from obstore.store import ObjectStore as Bucket
+    import httpx
 
-PART_BYTES = 5 << 20
-"""The least that S3 takes as one part of many (documented)."""
-PARTS_AT_ONCE = 3
-MOST_PARTS = 10_000
-"""Of one object in S3 (documented)."""
+MOST_BYTES = 5 * 10**9
+"""Of one object that comes in one request: S3 takes 5 GiB, Azure 5,000 MiB, Google Cloud 5 TiB
+(documented)."""
+_BLOCK_BYTES = 1 << 18
+_MOST_OF_AN_ANSWER = 1 << 16
+_OTHER = b"other"
+"""What the question of `ask` has the checksum of, and does not contain."""
+_NOT_SENT = (ImportError, ValueError, OSError, ExceptionGroup)
+"""What httpx raises besides its own errors, for a proxy or an address that cannot be used."""
 
-
-class Stalled(Exception):
-    """The storage has taken no part for too long."""
-
-
-class _Stopped(Exception):
-    """Nobody wants the upload any more."""
+Outcome = tuple[Reason | None, int | None]
+"""Why nothing was stored, None for success; and the status of the answer, if there was one."""
 
 
-class Parts:
-    """The parts of a file, read in a thread of their own as obstore asks for them.
+@dataclass(frozen=True)
+class Upload:
+    """A file that is to be stored, which can be sent several times.
 
-    When this raises, obstore gives the upload up and has the storage forget its parts (observed).
-
-    Args:
-        file: open for reading in binary, at its beginning.
-        size, sha256: how many bytes there must be, and their hash in hex digits.
-        report: called with the number of bytes that the storage has taken so far.
+    Attributes:
+        file: open for reading in binary.
+        size, sha256: how many bytes there must be, at least one, and their hash in hex digits.
+        media_type: what a web server is to call it.
+        report: called with the number of bytes that have left so far.
     """
 
-    def __init__(
-        self, file: BinaryIO, size: int, sha256: str, report: Callable[[int], None]
-    ) -> None:
-        self.part = max(PART_BYTES, -(-size // MOST_PARTS))
-        self.is_stopped = False
-        self._file, self._size, self._sha256, self._report = file, size, sha256, report
-        self._hash = hashlib.sha256()
-        self._read = 0
-        self._asked = anyio.Event()
+    file: BinaryIO
+    size: int
+    sha256: str
+    media_type: str
+    report: Callable[[int], None]
 
-    @property
-    def is_small(self) -> bool:
-        """Whether one request takes all of it."""
-        return self._size <= self.part
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
+        """The bytes from the beginning. The last ones come only if they all are the right ones.
 
-    async def next_is_asked_for(self) -> None:
-        """Wait until obstore wants another part, so that the storage must have taken one."""
-        self._asked = anyio.Event()
-        await self._asked.wait()
+        Raises:
+            Changed: they are not, or cannot be read.
+        """
+        digest = hashlib.sha256()
+        at = 0
+        while at < self.size:
+            block = await anyio.to_thread.run_sync(self._read, at)
+            at += len(block)
+            digest.update(block)
+            if at == self.size and digest.hexdigest() != self.sha256:
+                raise Changed
+            yield block
+            self.report(at)
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if self.is_stopped:
-            raise _Stopped
-        anyio.from_thread.run_sync(self._asks)
+    def _read(self, at: int) -> bytes:
         try:
-            part = self._file.read(self.part)
+            self.file.seek(at)
+            block = self.file.read(min(_BLOCK_BYTES, self.size - at))
+            is_longer = at + len(block) == self.size and self.file.read(1)
         except OSError:
             raise Changed from None
-        self._read += len(part)
-        self._hash.update(part)
-        is_end = not part
-        if self._read > self._size or (is_end and not self._is_right()):
+        if not block or is_longer:
             raise Changed
-        if is_end:
-            raise StopIteration
-        return part
-
-    def _asks(self) -> None:
-        self._asked.set()
-        # What was asked for last may still be on its way, PARTS_AT_ONCE of them.
-        self._report(max(self._read - PARTS_AT_ONCE * self.part, 0))
-
-    def _is_right(self) -> bool:
-        return self._read == self._size and self._hash.hexdigest() == self._sha256
+        return block
 
 
 async def send(
-    bucket: "Bucket", name: str, parts: Parts, media_type: str, stall: float, abort: float
-) -> None:
-    """Upload parts as one object, which nobody can see before all of it is there.
+    link: str, upload: Upload, headers: Iterable[tuple[str, str]], connect: float, stall: float
+) -> Outcome:
+    """Store a file under a link that is signed for PUT. It is sent once.
 
     Args:
-        media_type: what a web server is to call it.
-        stall: seconds in which the storage must take at least one more part.
-        abort: seconds that it has to forget the parts of an upload that is given up.
-
-    Raises:
-        Changed, Stalled: and whatever obstore raises; the storage has been asked to forget it all.
+        headers: what this storage needs besides.
+        connect: seconds in which there must be a connection.
+        stall: seconds in which the storage must take one more block, or answer.
     """
-    over = anyio.Event()
-    putting = anyio.CancelScope(shield=True)
-    failure: Exception | None = None
-    is_stalled = False
-
-    async def watch() -> None:
-        nonlocal is_stalled
-        try:
-            is_stalled = await _stalls(parts, stall)
-        finally:  # of an upload that is merely cancelled, the parts stay in the bucket (observed)
-            parts.is_stopped = True
-            with anyio.move_on_after(abort, shield=True):
-                await over.wait()
-            putting.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        put = partial(_put, bucket, name, parts, media_type)
-        with putting:
-            try:
-                await anyio.to_thread.run_sync(put, abandon_on_cancel=True)
-            except Exception as exc:  # raised below: a task group would wrap it
-                failure = exc
-        over.set()
-        tasks.cancel_scope.cancel()
-    await anyio.lowlevel.checkpoint()  # a cancelled upload ends here
-    if is_stalled:
-        raise Stalled
-    if failure is not None:
-        raise failure
+    own = [("Content-Length", str(upload.size)), ("Content-Type", upload.media_type)]
+    async with aclosing(upload.blocks()) as blocks:
+        return await _put(link, [*own, *headers], blocks, connect, stall)
 
 
-async def _stalls(parts: Parts, seconds: float) -> bool:
-    """Wait until nothing has moved for so long."""
-    while True:
-        with anyio.move_on_after(seconds) as waiting:
-            await parts.next_is_asked_for()
-        if waiting.cancelled_caught:
-            return True
+async def ask(link: str, headers: Iterable[tuple[str, str]], seconds: float) -> Outcome:
+    """What a storage says to a request that stores nothing under a link that is signed for PUT.
+
+    It has no body, and the checksum of another one: a storage that would take a file answers that
+    this one is broken (Reason.CUT), and any other with the reason for which it takes none.
+
+    Args:
+        seconds: for a connection, and for the answer.
+    """
+    checksum = base64.b64encode(hashlib.md5(_OTHER, usedforsecurity=False).digest()).decode()
+    return await _put(link, [("Content-MD5", checksum), *headers], b"", seconds, seconds)
 
 
-def _put(bucket: "Bucket", name: str, parts: Parts, media_type: str) -> None:
-    attributes: Attributes = {"Content-Type": media_type}
-    if parts.is_small:
-        bucket.put(name, b"".join(parts), attributes=attributes, use_multipart=False)
-        return
-    bucket.put(
-        name,
-        parts,
-        attributes=attributes,
-        chunk_size=parts.part,
-        max_concurrency=PARTS_AT_ONCE,
+async def _put(
+    link: str,
+    headers: list[tuple[str, str]],
+    content: AsyncGenerator[bytes, None] | bytes,
+    connect: float,
+    stall: float,
+) -> Outcome:
+    import httpx  # the first upload needs it, and not the program that lists a bucket
+
+    try:
+        async with (
+            _client(link, httpx.Timeout(stall, connect=connect)) as client,
+            client.stream("PUT", link, headers=headers, content=content) as response,
+        ):
+            if response.is_success:
+                return None, response.status_code
+            return reason_of_answer(response.status_code, await _beginning(response))
+    except Changed:
+        return Reason.CHANGED, None
+    except (*_NOT_SENT, httpx.HTTPError, httpx.InvalidURL) as exc:
+        return _reason_without_answer(exc), None
+
+
+def _client(link: str, timeout: "httpx.Timeout") -> "httpx.AsyncClient":
+    import httpx
+    import truststore  # the operating system's trust store, as for the API
+
+    lines.quiet()  # httpx logs every link
+    is_near = is_loopback(urlsplit(link).hostname or "")
+    return httpx.AsyncClient(
+        proxy=None if is_near else proxy_for(link),
+        verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        timeout=timeout,
+        follow_redirects=False,
+        trust_env=False,  # its proxies are chosen here
+        headers={"Accept-Encoding": "identity", "User-Agent": "wan-mcp"},
     )
+
+
+async def _beginning(response: "httpx.Response") -> str:
+    """The first bytes of what a storage says of an error."""
+    text = b""
+    async for block in response.aiter_raw():
+        text += block
+        if len(text) >= _MOST_OF_AN_ANSWER:
+            break
+    return text[:_MOST_OF_AN_ANSWER].decode(errors="replace")
+
+
+def _reason_without_answer(exc: Exception) -> Reason:
+    """Why there is no answer, or none that could be read to its end."""
+    import httpx
+
+    unreached = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.InvalidURL)
+    if isinstance(exc, (*_NOT_SENT, *unreached)):
+        return Reason.NO_NETWORK
+    return Reason.SLOW if isinstance(exc, httpx.TimeoutException) else Reason.CUT

@@ -79,7 +79,7 @@ _WORDS = {
     ),
     Reason.NO_CREDENTIALS: _Words(
         "There are no credentials for the storage {where}.",
-        "Ask the user to set {key}" + _RESTART,
+        "Ask the user to set {key}{instead}" + _RESTART,
     ),
     Reason.WRONG_KEY: _Words(
         "The storage {where} does not accept the credentials.",
@@ -151,16 +151,19 @@ _VARIABLES = {
         "key": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         "endpoint": "AWS_ENDPOINT_URL",
         "region": "AWS_REGION",
+        "instead": " (profiles in ~/.aws are not read)",
     },
     "gs": {
         "key": "GOOGLE_SERVICE_ACCOUNT (the path of a key file)",
         "endpoint": "the project's settings",
         "region": "the region",
+        "instead": "",
     },
     "az": {
         "key": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
         "endpoint": "AZURE_STORAGE_ACCOUNT_NAME",
         "region": "the region",
+        "instead": "",
     },
 }
 
@@ -185,6 +188,8 @@ _CODES = {
     "RequestBodyTooLarge": Reason.FULL,
     "InsufficientStorage": Reason.FULL,
     "RequestTimeout": Reason.SLOW,
+    "BadDigest": Reason.CUT,
+    "Md5Mismatch": Reason.CUT,
 }
 _STATUSES = {
     301: Reason.OTHER_REGION,
@@ -197,6 +202,12 @@ _STATUSES = {
     429: Reason.OVERLOADED,
     507: Reason.FULL,
 }
+# What storages write, beside a code that means more, of a link that was signed just now: S3 and
+# Google Cloud (observed elsewhere), and Azure (documented).
+_CLOCK_WORDS = (
+    *("Request has expired", "Request is not valid yet", "Request signature expired"),
+    "not valid in the specified time frame",
+)
 # What occurs in the text when no variable holds credentials, and the cloud that this computer may
 # be in was asked for its own, or a file of them cannot be read (observed).
 _OWN_CREDENTIALS = ("//169.254.", "/latest/api/token", "/computeMetadata/", "token file")
@@ -236,14 +247,21 @@ def reason_of(text: str) -> tuple[Reason, int | None]:
     """Why something failed, and the status of the answer, from the text of obstore's error."""
     if any(words in text for words in _OWN_CREDENTIALS):
         return Reason.NO_CREDENTIALS, None
-    found = re.search(r"status code: (\d{3})", text)
-    status = int(found[1]) if found else None
-    for code in re.findall(r"<Code>(\w{1,60})</Code>", text):
-        if code in _CODES:
-            return _CODES[code], status
-    if status is None:
-        reasons = (reason for words, reason in _WITHOUT_ANSWER if words in text)
-        return next(reasons, Reason.NOT_UNDERSTOOD), None
-    if status in _STATUSES:
-        return _STATUSES[status], status
+    if found := re.search(r"status code: (\d{3})", text):
+        return reason_of_answer(int(found[1]), text)
+    reasons = (reason for words, reason in _WITHOUT_ANSWER if words in text)
+    return _reason_of_code(text) or next(reasons, Reason.NOT_UNDERSTOOD), None
+
+
+def reason_of_answer(status: int, text: str) -> tuple[Reason, int]:
+    """Why something failed, and the status, from an answer of a storage."""
+    if any(words in text for words in _CLOCK_WORDS):
+        return Reason.CLOCK, status
+    if reason := _reason_of_code(text) or _STATUSES.get(status):
+        return reason, status
     return (Reason.OVERLOADED if status >= 500 else Reason.NOT_UNDERSTOOD), status
+
+
+def _reason_of_code(text: str) -> Reason | None:
+    codes = re.findall(r"<Code>(\w{1,60})</Code>", text)
+    return next((_CODES[code] for code in codes if code in _CODES), None)

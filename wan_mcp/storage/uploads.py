@@ -55,6 +55,8 @@ class Uploads:
         clock: for the age of objects and the end of credentials.
     """
 
+    uploads = True
+
     def __init__(self, store: ObjectStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock

@@ -16,8 +16,12 @@ from wan_mcp.models import JOB_ID, Cursor, JobStatus, Resolution, cursor
 from wan_mcp.web import addresses
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wan_mcp.inputs.local.references import FileReference, JobReference
 
+MAX_IDS = 50
+"""How many jobs one call may wait for (ours); as many as list_jobs shows in one answer."""
 RANDOM_SEED = -1
 """Means "no seed given": some frameworks make every argument required (ours)."""
 
@@ -120,15 +124,19 @@ def _reference(
 ) -> "FileReference | JobReference | None":
     """What an input means if it is no link. A path is one only where paths are accepted."""
     is_meant = _is_local(info) or text[:4].lower() == "wan:"
-    return input_reference(text) if is_meant else None
+    return input_reference(text, info.context and info.context["home"]) if is_meant else None
 
 
-def input_reference(text: str) -> "FileReference | JobReference | None":
-    """What a canonical input leads to; None for a link. Raises ValueError: it is malformed."""
+def input_reference(text: str, home: "Path | None" = None) -> "FileReference | JobReference | None":
+    """What an input leads to; None for a link. Raises ValueError: it is malformed.
+
+    Args:
+        home: what `~` means, which a canonical input does not contain; None: what the system says.
+    """
     # Imported by the first paid call: a host waits for everything that the start imports.
     from wan_mcp.inputs.local.references import reference
 
-    return reference(text)
+    return reference(text, home=home)
 
 
 def _link(text: str, info: core_schema.ValidationInfo) -> str:
@@ -145,6 +153,28 @@ def _job_id(value: Any, info: core_schema.ValidationInfo) -> str:
     if not isinstance(value, str) or not re.fullmatch(JOB_ID, value.strip(" ")):
         raise ValueError("must be a job_id as replace_character returned it")
     return value.strip(" ")
+
+
+def _job_ids(value: Any, info: core_schema.ValidationInfo) -> tuple[str, ...]:
+    """One id or several, each once, in the order given. A list is taken too: models send one."""
+    given = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in given):
+        raise ValueError("must be a job_id as replace_character returned it, or several")
+    parts = [part for each in given for part in re.split("[ ,]+", each) if part]
+    ids = tuple(dict.fromkeys(parts))
+    if len(ids) > MAX_IDS:
+        raise ValueError(f"names {len(ids)} jobs, and one call waits for at most {MAX_IDS}")
+    if not ids:
+        raise ValueError("names no job")
+    if len(ids) == 1:
+        return (_job_id(ids[0], info),)
+    for number, part in enumerate(parts, 1):
+        if not re.fullmatch(JOB_ID, part):
+            raise ValueError(
+                f"number {number} must be a job_id as replace_character returned it (separate them "
+                "by commas)"
+            )
+    return ids
 
 
 def _status(value: Any, info: core_schema.ValidationInfo) -> JobStatus:
@@ -167,5 +197,6 @@ STATUS = ArgumentType(_status, {"type": "string", "enum": list(JobStatus)})
 CLIP = ArgumentType(_clip, {"type": "string"})
 PICTURE = ArgumentType(_picture, {"type": "string"})
 ID = ArgumentType(_job_id, {"type": "string"})
+IDS = ArgumentType(_job_ids, {"type": "string"})
 CURSOR = ArgumentType(_cursor, {"type": "string"})
 SEED = replace(whole_number(RANDOM_SEED, 2**53 - 1), published={"type": "integer"})

@@ -8,6 +8,7 @@ a secret.
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +21,7 @@ from wan_mcp.surface.argument_types import (
     CURSOR,
     FLAG,
     ID,
+    IDS,
     LINES,
     PICTURE,
     RANDOM_SEED,
@@ -57,7 +59,7 @@ ALIASES = {
     **dict.fromkeys(("fast", "speed", "turbo"), "go_fast"),
     **dict.fromkeys(("audio", "sound", "keepaudio", "keepsound"), "merge_audio"),
     **dict.fromkeys(("randomseed", "noiseseed"), "seed"),
-    **dict.fromkeys(("id", "job"), "job_id"),
+    **dict.fromkeys(("id", "job", "ids", "jobs", "jobids"), "job_id"),
     **dict.fromkeys(("timeout", "wait", "maxwait"), "timeout_seconds"),
     **dict.fromkeys(("count", "max", "number"), "limit"),
     **dict.fromkeys(("nextcursor", "after", "page", "pagetoken", "offset"), "cursor"),
@@ -205,9 +207,14 @@ class GetJobStatus(Arguments):
     job_id: Annotated[str, ID, Field(description="As replace_character gave it.")]
 
 
-class WaitForJob(GetJobStatus):
-    """Which job, and how long."""
+class WaitForJob(Arguments):
+    """Which job or jobs, and how long."""
 
+    job_id: Annotated[
+        tuple[str, ...],
+        IDS,
+        Field(description="As replace_character gave it; up to 50, separated by commas."),
+    ]
     timeout_seconds: Annotated[
         int,
         whole_number(0, 900),
@@ -270,19 +277,26 @@ def meant_as(name: str, names: Sequence[str]) -> str | None:
 
 
 def read_arguments(
-    model: type[A], given: dict[str, Any], *, loopback: bool, local: bool = False
+    model: type[A],
+    given: dict[str, Any],
+    *,
+    loopback: bool,
+    local: bool = False,
+    home: Path | None = None,
 ) -> A:
     """The arguments of a call, checked.
 
     Args:
         loopback: whether links to this machine are accepted.
         local: whether paths of this computer are accepted, as over stdio.
+        home: what `~` means in one; None: what the system says.
 
     Raises:
         InvalidArguments: names every problem at once.
     """
+    context = {"loopback": loopback, "local": local, "home": home}
     try:
-        return model.model_validate(given, context={"loopback": loopback, "local": local})
+        return model.model_validate(given, context=context)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
         raise InvalidArguments(_refusal([dict(error) for error in errors], model)) from None

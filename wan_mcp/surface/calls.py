@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,17 +20,21 @@ from mcp.types import (
     CallToolResult,
     ContentBlock,
     ImageContent,
+    InputRequiredResult,
     ListRootsRequest,
     ListRootsResult,
     TextContent,
 )
+from pydantic import InstanceOf
 
 from wan_mcp.errors import NO_FILES_LEFT, Busy, NotFound, WanError, shows_no_files_left
 from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
+from wan_mcp.surface.answers.several import Awaited, WaitResult, newest_ended, wait_result
 from wan_mcp.surface.answers.text import AnyResult, text
+from wan_mcp.surface.consent import Orders, Purchase
 from wan_mcp.surface.video_views import without_unreachable_file
 from wan_mcp.videos.job_files import Blob
 from wan_mcp.wording import duration
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
     from wan_mcp.surface.video_views import VideoViews
     from wan_mcp.videos.in_storage.saved_link import SavedLink
 
-Result = TypeVar("Result", JobResult, JobList, CreditOverview)
+Result = TypeVar("Result", bound=AnyResult)
 RequestContext = ServerRequestContext[Any, Any]
 
 JOBS_URI = "wan://jobs"
@@ -68,6 +72,7 @@ class Call:
         local: whether the caller can use paths of this machine.
         with_contact_sheet: whether a result shows a few frames of the saved video.
         takes_roots: whether files in the folders that the host declares may be inputs.
+        orders: the questions of this server to its users.
     """
 
     jobs: Jobs
@@ -77,6 +82,11 @@ class Call:
     local: bool = False
     with_contact_sheet: bool = False
     takes_roots: bool = False
+    orders: Orders = field(default_factory=Orders)
+
+    async def ask(self, purchase: Purchase) -> InputRequiredResult | None:
+        """Have the host ask its user before a job: see `Orders.ask`. Raises NotConfirmed."""
+        return await self.orders.ask(self.context, self.jobs, purchase)
 
     async def located(self, wanted: Replacement) -> Replacement:
         """The same request, its files and the videos of jobs found: see `Jobs.located`."""
@@ -105,6 +115,12 @@ class Call:
         """Say how far the call is; the number only has to grow (MCP specification)."""
         await self.context.report_progress(step, None, message)
 
+    async def keep(self, ids: Sequence[str]) -> None:
+        """Record that this call waits for these requests too: see `Jobs.keep`."""
+        for id in ids:
+            with suppress(NotFound):  # the answer says so in its own line
+                await self.jobs.keep(id)
+
     def submit_result(self, view: JobView) -> JobResult:
         """The answer to a submit, as this caller can use it."""
         view = without_unreachable_file(view, local=self.local)
@@ -119,6 +135,20 @@ class Call:
         saved = await self._saved_link(view)
         result = results.status_result(view, now=now, typical=typical, saved=saved)
         return self._with_notice(result)
+
+    async def wait_result(self, readings: Mapping[str, Reading]) -> WaitResult:
+        """The answer about several jobs, as this caller can use it."""
+        newest = newest_ended(readings.values())
+        about = None if newest is None else await self.job_result(newest)
+        jobs = [Awaited(id, each, self._plain_result(each)) for id, each in readings.items()]
+        return self._with_notice(wait_result(jobs, about))
+
+    def _plain_result(self, reading: Reading) -> JobResult:
+        """The answer about one of several jobs: without what takes another question."""
+        if isinstance(reading, WanError):
+            return results.failure_result(reading)
+        view = without_unreachable_file(reading, local=self.local)
+        return results.status_result(view, now=self.jobs.clock.wall())
 
     async def job_list(
         self, status: JobStatus | None, limit: int, after: Cursor | None = None
@@ -164,12 +194,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Calls:
-    """Opens the calls of one server. The fields are those of `Call`."""
+    """Opens the calls of one server. The other fields are those of `Call`."""
 
     confirm_above: float | None
     local: bool
     with_contact_sheet: bool
     takes_roots: bool = False
+    orders: InstanceOf[Orders] = field(default_factory=Orders)
+    home: Path | None = None
+    """What `~` means in a path; None: what the system says."""
 
     def open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True) -> Call:
         """What a request works with.
@@ -203,6 +236,7 @@ class Calls:
             self.local,
             self.with_contact_sheet,
             self.takes_roots,
+            self.orders,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations  # otherwise pydantic makes a model of each C
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Context
@@ -83,7 +84,8 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
     async def render(context: Context[Any, Any], **given: str) -> str:
         estimate = await calls.open(context, needs_key=False).jobs.estimate()
         values = {name: given.get(name, "") for name in _ARGUMENTS}
-        return prompt_text(values, estimate, loopback=loopback, local=calls.local)
+        near, home = calls.local, calls.home
+        return prompt_text(values, estimate, loopback=loopback, local=near, home=home)
 
     # Not `from_function`, which would make a model of the arguments in 5 ms: all are texts already.
     return _ClosedPrompt(
@@ -101,7 +103,12 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
 
 
 def prompt_text(
-    given: Mapping[str, str], estimate: float | None, *, loopback: bool, local: bool = False
+    given: Mapping[str, str],
+    estimate: float | None,
+    *,
+    loopback: bool,
+    local: bool = False,
+    home: Path | None = None,
 ) -> str:
     """What the model reads: the steps, and what the user has given so far.
 
@@ -110,15 +117,16 @@ def prompt_text(
         estimate: credits that a job is expected to cost; None when that is not known.
         loopback: whether links to this machine are accepted.
         local: whether paths of this computer are.
+        home: what `~` means in one; None: what the system says.
     """
     values = {name: value.strip() for name, value in given.items()}
-    refusals = _refusals(values, {"loopback": loopback, "local": local})
+    refusals = _refusals(values, {"loopback": loopback, "local": local, "home": home})
     lines = [f"- {name}: {_given(value, refusals.get(name))}" for name, value in values.items()]
     inputs = _PATHS if local else _LINKS
     return _STEPS.format(given="\n".join(lines), price=_price(estimate), inputs=inputs)
 
 
-def _refusals(given: dict[str, str], context: dict[str, bool]) -> dict[str, str]:
+def _refusals(given: dict[str, str], context: dict[str, Any]) -> dict[str, str]:
     """What the tool would say about each value that it would refuse."""
     try:
         values = {name: value for name, value in given.items() if value}

@@ -41,7 +41,9 @@ from mcp.types import (
 from wan_mcp.errors import Busy, NotFound, WanError
 from wan_mcp.models import JOB_ID
 from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers.several_task import ids_of, several_tasks
 from wan_mcp.surface.answers.task_form import TASKS, Task, tasks
+from wan_mcp.surface.argument_types import MAX_IDS
 from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
 
 if TYPE_CHECKING:
@@ -207,10 +209,11 @@ class Subscriptions:
             return {}
         require_client_extension(ctx, TASKS)
         follows: dict[str, Call] = {}
-        for id in filter(_is_job_id, ids[:MAX_JOBS]):
+        for id in filter(_is_task_id, ids[:MAX_JOBS]):
             with _left_out():
                 call = self._calls.open(ctx)
-                await call.jobs.known(id) or await call.jobs.check(id)
+                if len(ids_of(id)) == 1:  # of several, the task itself says which are unknown
+                    await call.jobs.known(id) or await call.jobs.check(id)
                 follows[id] = call
         return follows
 
@@ -251,14 +254,16 @@ def _left_out() -> Iterator[None]:
         logger.info("a subscription is not honored: %s", failure.what)
 
 
-def _is_job_id(id: object) -> bool:
-    return isinstance(id, str) and re.fullmatch(JOB_ID, id) is not None
+def _is_task_id(id: object) -> bool:
+    return isinstance(id, str) and 1 <= len(ids_of(id)) <= MAX_IDS
 
 
 async def _follow_task(id: str, call: Call, stream: _Stream) -> None:
     """Send the task at each change, until it is over."""
+    ids = ids_of(id)
+    following = tasks(id, call) if len(ids) == 1 else several_tasks(ids, call)
     with _left_out():
-        async with aclosing(tasks(id, call)) as states:
+        async with aclosing(following) as states:
             async for state in states:
                 await stream.task(state)
 

@@ -2,7 +2,8 @@
 
 For such a host replace_character and wait_for_job are tasks. The id of a task is an id that every
 tool takes: the submission id of a paid call, which never changes, and the id that a wait was given.
-The server keeps no tasks, so any process on the ledger can answer for one, also after a restart.
+A wait for several jobs has an id of its own, which is made of theirs. The server keeps no tasks, so
+any process on the ledger can answer for one, also after a restart.
 
 What ends before PixelDojo has a request (wrong arguments, unusable inputs, a limit, a question to
 the user and a no to it) is the answer of the call itself, as for every other host: no task exists
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.context import CallNext, HandlerResult
@@ -27,7 +29,22 @@ from mcp.types import CallToolRequestParams, CallToolResult, ClientCapabilities,
 from wan_mcp.errors import InvalidArguments, NotFound, WanError
 from wan_mcp.models import JobResult, JobStatus
 from wan_mcp.surface.answers.progress import submit_note
-from wan_mcp.surface.answers.task_form import TASKS, WITHDRAWN_NOTE, is_over, task, view_for_task
+from wan_mcp.surface.answers.several_task import (
+    CANCELLED_NOTE,
+    all_over,
+    ids_of,
+    readings_for_task,
+    several_task,
+)
+from wan_mcp.surface.answers.task_form import (
+    TASKS,
+    WITHDRAWN_NOTE,
+    Task,
+    is_over,
+    task,
+    view_for_task,
+)
+from wan_mcp.surface.argument_types import MAX_IDS
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
 from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors
 
@@ -76,7 +93,7 @@ class Tasks(Extension):
         """A task for a call that would take long; for everything else the tool's own answer."""
         if not self._is_declared(ctx):
             return await call_next(ctx)
-        if (id := _job_id_of_wait(params)) and (created := await self._of_wait(id, ctx)):
+        if (ids := _ids_of_wait(params)) and (created := await self._of_wait(ids, ctx)):
             return created
         answer = await call_next(ctx)
         if params.name != "replace_character" or not isinstance(answer, CallToolResult):
@@ -88,14 +105,19 @@ class Tasks(Extension):
             logger.exception("a paid call could not become a task")
             return answer
 
-    async def _of_wait(self, id: str, ctx: RequestContext) -> Created | None:
+    async def _of_wait(self, ids: Sequence[str], ctx: RequestContext) -> Created | None:
         try:
             call = self._calls.open(ctx)
-            await call.jobs.keep(id)
-            view = await view_for_task(call.jobs, id)
+            await call.keep(ids)
+            if len(ids) > 1:
+                readings = await readings_for_task(call.jobs, ids)
+                made = None if all_over(readings) else await several_task(ids, readings, call)
+            else:
+                view = await view_for_task(call.jobs, ids[0])
+                made = None if is_over(view) else await task(ids[0], view, call)
         except WanError:
             return None  # the tool meets the same error, and answers it
-        return None if is_over(view) else {"resultType": "task", **await task(id, view, call)}
+        return made and {"resultType": "task", **made}
 
     async def _of_submit(self, answer: CallToolResult, ctx: RequestContext) -> Created | None:
         """A task in place of the tool's answer; None if that answer says everything."""
@@ -123,9 +145,8 @@ class Tasks(Extension):
     async def _get(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
         require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
-            call, id = await self._found(ctx, params)
-            view = await view_for_task(call.jobs, id)
-            return {"resultType": "complete", **await task(id, view, call)}
+            call, ids = await self._found(ctx, params)
+            return {"resultType": "complete", **await _now(ids, call)}
 
     async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
         require_client_extension(ctx, self.identifier)
@@ -137,30 +158,53 @@ class Tasks(Extension):
         """Stop waiting. Only an acknowledgement is required; the task may go on (documented)."""
         require_client_extension(ctx, self.identifier)
         with as_mcp_errors():
-            call, id = await self._found(ctx, params)
-            view = await call.jobs.withdraw(id)
-            return {"resultType": "complete", "_meta": {"wan-mcp/note": _note_on_cancel(view)}}
+            call, ids = await self._found(ctx, params)
+            note = CANCELLED_NOTE
+            if len(ids) == 1:
+                note = _note_on_cancel(await call.jobs.withdraw(ids[0]))
+            return {"resultType": "complete", "_meta": {"wan-mcp/note": note}}
 
-    async def _found(self, ctx: RequestContext, params: TaskParams) -> tuple[Call, str]:
-        try:
-            id = read_arguments(WaitForJob, {"job_id": params.task_id}, loopback=False).job_id
-        except InvalidArguments:
-            raise NotFound("There is no such task.", next_step="Its id is the job_id.") from None
+    async def _found(self, ctx: RequestContext, params: TaskParams) -> tuple[Call, Sequence[str]]:
+        ids = ids_of(params.task_id.strip(" "))
+        if not 1 <= len(ids) <= MAX_IDS:
+            raise _no_such_task()
         call = self._calls.open(ctx)
-        if await call.jobs.known(id) is None:
-            await call.jobs.check(id)
-        return call, id
+        if len(ids) > 1:
+            if not await _is_any_known(ids, call):
+                raise _no_such_task()
+        elif await call.jobs.known(ids[0]) is None:
+            await call.jobs.check(ids[0])
+        return call, ids
 
 
-def _job_id_of_wait(params: CallToolRequestParams) -> str | None:
-    """The job of a wait; None for other calls, single checks, and calls that the tool refuses."""
+async def _now(ids: Sequence[str], call: Call) -> Task:
+    """The task as it is now."""
+    if len(ids) > 1:
+        return await several_task(ids, await readings_for_task(call.jobs, ids), call)
+    return await task(ids[0], await view_for_task(call.jobs, ids[0]), call)
+
+
+async def _is_any_known(ids: Sequence[str], call: Call) -> bool:
+    for id in ids:
+        with suppress(NotFound):
+            if await call.jobs.known(id) is not None:
+                return True
+    return False
+
+
+def _no_such_task() -> NotFound:
+    return NotFound("There is no such task.", next_step="Its id is the job_id.")
+
+
+def _ids_of_wait(params: CallToolRequestParams) -> tuple[str, ...]:
+    """The jobs of a wait; none of other calls, single checks, and calls that the tool refuses."""
     if params.name != "wait_for_job":
-        return None
+        return ()
     try:
         given = read_arguments(WaitForJob, params.arguments or {}, loopback=False)
     except InvalidArguments:
-        return None
-    return given.job_id if given.timeout_seconds else None
+        return ()
+    return given.job_id if given.timeout_seconds else ()
 
 
 def _first_message(result: JobResult) -> str:

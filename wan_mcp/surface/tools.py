@@ -21,6 +21,7 @@ from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
 from wan_mcp.surface.answers.credits import CreditOverview
+from wan_mcp.surface.answers.several import WaitResult, several_note
 from wan_mcp.surface.arguments import (
     Arguments,
     CheckCredits,
@@ -69,7 +70,11 @@ class WanTool(Tool):
         outcome = "ok"
         try:
             given = read_arguments(
-                self.arguments, arguments, loopback=self.loopback, local=self.calls.local
+                self.arguments,
+                arguments,
+                loopback=self.loopback,
+                local=self.calls.local,
+                home=self.calls.home,
             )
             call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
@@ -107,8 +112,10 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
         price = await call.jobs.price(wanted)
         estimate = price.credits
         question = consent.question_for(estimate, call.confirm_above, price.why)
-        if question and (input_required := await consent.ask(call.context, question)):
-            return input_required
+        if question:
+            purchase = consent.Purchase(wanted, question, estimate, price.why)
+            if input_required := await call.ask(purchase):
+                return input_required
         agreed = None if estimate is None else max(estimate, call.confirm_above)
         start = None  # a person may have thought for long
     return await _submitted(call, await call.jobs.submit(wanted, estimate, agreed, start))
@@ -126,22 +133,38 @@ async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
 
 
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
-    """Wait until a job has ended, at most timeout_seconds. Free.
+    """Wait until a job, or each of several, has ended, at most timeout_seconds. Free.
 
-    If it is still submitting or running, call again. The video_url of a completed job is a
+    If one is still submitting or running, call again. The video_url of a completed job is a
     temporary link: have the video saved at once.
     """
+    if len(given.job_id) > 1:
+        return await _wait_for_several(given, call)
+    (id,) = given.job_id
     await call.report_progress(0, progress.LOOKING)
-    await call.jobs.keep(given.job_id)
+    await call.jobs.keep(id)
     reading: Reading | None = None
     step = 0
-    async with aclosing(call.jobs.watch(given.job_id, given.timeout_seconds)) as readings:
+    async with aclosing(call.jobs.watch(id, given.timeout_seconds)) as readings:
         async for reading in readings:
             step += 1
             note = progress.progress_note(reading, await call.jobs.typical())
             await call.report_progress(step, note)
     assert reading is not None  # there is always at least one
     return await call.job_result(reading)
+
+
+async def _wait_for_several(given: WaitForJob, call: Call) -> WaitResult:
+    await call.report_progress(0, progress.LOOKING_AT_SEVERAL)
+    await call.keep(given.job_id)
+    last: dict[str, Reading] = {}
+    step = 0
+    async with aclosing(call.jobs.watch_several(given.job_id, given.timeout_seconds)) as updates:
+        async for last in updates:
+            step += 1
+            usual = progress.typical_duration(await call.jobs.typical())
+            await call.report_progress(step, several_note(last.values(), usual))
+    return await call.wait_result(last)
 
 
 async def list_jobs(given: ListJobs, call: Call) -> JobList:

@@ -1,9 +1,10 @@
 """Fetches files of the public web: never from inside a network, never with anything of ours.
 
-Only this module and `pixeldojo.exchange` use httpx. This one uses only its transport, because a
-client would add cookies, passwords from a .netrc and redirects that nobody has checked. Proxies
-from the environment are ignored too: a proxy looks up names itself, so no address could be
-checked. On a machine that has only a proxy no file can be fetched, which is not the file's fault.
+Only this module, `pixeldojo.exchange` and `storage.sending` use httpx. This one uses only its
+transport, because a client would add cookies, passwords from a .netrc and redirects that nobody has
+checked. Proxies from the environment are ignored too: a proxy looks up names itself, so no address
+could be checked. On a machine that has only a proxy no file can be fetched, which is not the file's
+fault.
 """
 
 import ipaddress

@@ -14,7 +14,7 @@ import pytest
 import respx
 
 from tests.storage.wire import always_answering
-from wan_mcp.cli.check import entries
+from wan_mcp.cli.check import entries, installation
 from wan_mcp.cli.check.bucket import bucket
 from wan_mcp.cli.check.check import Check
 from wan_mcp.cli.check.findings import Finding, Report, State, broken, for_person
@@ -666,6 +666,26 @@ def with_bucket(
         monkeypatch.setenv(name, value)
     case.environment |= {"WAN_MCP_STORAGE_URL": "s3://bucket/x", **clouds}
     return clouds
+
+
+@pytest.mark.parametrize("name", ["WAN_MCP_STORAGE_URL", "WAN_MCP_VIDEO_DIR"])
+def test_bucket_without_the_extra_for_it_names_the_extra(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the other extra, and only where a bucket is used (ours)."""
+    installed = {"av": "18.0", "obstore": None}
+    monkeypatch.setattr(installation, "_version", installed.get)
+    plain, with_bucket = Settings(), Settings.read({name: "s3://bucket/x"})
+    without_any = installation.extras(plain)
+    missing = installation.extras(with_bucket)
+    installed["av"] = None
+    both = installation.extras(with_bucket)
+
+    assert (without_any.state, without_any.found) == (State.OK, "media is installed (PyAV 18.0).")
+    assert missing.state is both.state is State.NOTE
+    assert "The extra storage is not installed" in missing.found
+    assert "pip install 'wan-mcp[storage]'" in missing.way_out
+    assert "pip install 'wan-mcp[media,storage]'" in both.way_out
 
 
 async def test_without_a_bucket_the_line_says_so(case: Case) -> None:

@@ -52,7 +52,7 @@ class Check:
         # Where another setting cannot be used, the key is not tried, and is a secret all the same.
         report.secrets = keys | {each.environment.get(KEY, "") for each in ours} - {""}
         report.add(installation.program())
-        report.add(installation.extras())
+        report.add(installation.extras(settings))
         report.add(about_settings)
         if settings is not None:
             Disks(settings, self.free, self.now, accesses, report).look()

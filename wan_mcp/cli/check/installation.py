@@ -10,8 +10,12 @@ from wan_mcp.cli.hosts.change import is_temporary, this_program
 from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.settings import BadSettings, Given, Settings, given_settings, is_secret
 
-_MEDIA = "PyAV", "av"
-"""The extra `media`, and the package that it brings."""
+_PACKAGES = {"media": ("PyAV", "av"), "storage": ("obstore", "obstore")}
+"""The extras that are looked for, and the package that each brings."""
+_WITHOUT = {
+    "media": "so source and finished videos are not looked into",
+    "storage": "so nothing can be uploaded to the storage of the settings",
+}
 
 
 def program() -> Finding:
@@ -33,19 +37,34 @@ def program() -> Finding:
     return ok("version", found, **versions)
 
 
-def extras() -> Finding:
-    """Whether what is optional is installed."""
-    name, package = _MEDIA
-    try:
-        found = version(package)
-    except PackageNotFoundError:
+def extras(settings: Settings | None) -> Finding:
+    """Whether what is optional is installed; `storage` counts only where a setting needs it."""
+    found = {extra: _version(package) for extra, (_, package) in _PACKAGES.items()}
+    if settings is None or not _needs_storage(settings):
+        del found["storage"]
+    if missing := [extra for extra in found if found[extra] is None]:
+        without = (f"The extra {extra} is not installed, {_WITHOUT[extra]}." for extra in missing)
         return note(
             "extras",
-            "The extra media is not installed, so source and finished videos are not looked into.",
-            "To have it: pip install 'wan-mcp[media]' in this environment.",
-            media=None,
+            " ".join(without),
+            f"To have {'it' if len(missing) == 1 else 'both'}: pip install "
+            f"'wan-mcp[{','.join(missing)}]' in this environment.",
+            **found,
         )
-    return ok("extras", f"media is installed ({name} {found}).", media=found)
+    installed = (f"{extra} is installed ({_PACKAGES[extra][0]} {found[extra]})." for extra in found)
+    return ok("extras", " ".join(installed), **found)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _needs_storage(settings: Settings) -> bool:
+    stores_videos = isinstance(settings.video_folder(None, local=True), str)
+    return stores_videos or (settings.storage_url is not None and settings.public_url is None)
 
 
 def settings(environment: Mapping[str, str]) -> tuple[Settings | None, Finding]:

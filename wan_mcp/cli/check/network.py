@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from wan_mcp.cli.check.findings import Finding, Report, broken, note, ok
 from wan_mcp.errors import NoKey, RateLimited, Unauthorized, WanError
 from wan_mcp.pixeldojo.client import PixelDojo
-from wan_mcp.pixeldojo.proxies import proxy_for
 from wan_mcp.pixeldojo.reply import Reply
 from wan_mcp.pixeldojo.request import Limits
+from wan_mcp.web.proxies import proxy_for
 from wan_mcp.wording import counted, duration
 
 LIMITS = Limits(connect=3.0, write=3.0, read=4.0, submit_total=0.0, read_total=5.0)

@@ -29,31 +29,37 @@ class InputFolders:
     Attributes:
         folders: their full paths; they need not exist.
         takes_roots: whether the folders that the client declares are allowed, too.
+        home: what is written as `~`; None: what the system says.
     """
 
     folders: tuple[Path, ...]
     takes_roots: bool = False
+    home: Path | None = None
 
     def __str__(self) -> str:
         """As they stand in a sentence."""
-        names = [_shown(folder) for folder in self.folders]
+        home = self.home or _home()
+        names = [_shown(folder, home) for folder in self.folders]
         if self.takes_roots:
             names.append("the folders that the client declares")
         return ", ".join(names) or "no folder at all"
 
 
-def input_folders(given: Sequence[str] | None, own: Path | None) -> InputFolders:
+def input_folders(
+    given: Sequence[str] | None, own: Path | None, home: Path | None = None
+) -> InputFolders:
     """The folders of a setting.
 
     Args:
         given: full paths, and perhaps the word `roots`; the usual folders, if no path is given.
         own: where this project saves its videos, which is always allowed; None for nowhere.
+        home: the user's home folder; None: what the system says.
     """
     named = given or ()
     folders = [Path(each) for each in named if each != ROOTS] or usual_folders()
     if own is not None:
         folders.append(own)
-    return InputFolders(tuple(dict.fromkeys(folders)), ROOTS in named)
+    return InputFolders(tuple(dict.fromkeys(folders)), ROOTS in named, home)
 
 
 def usual_folders() -> list[Path]:
@@ -152,9 +158,8 @@ def _home() -> Path | None:
         return None
 
 
-def _shown(folder: Path) -> str:
+def _shown(folder: Path, home: Path | None) -> str:
     """A folder as people write it."""
-    home = _home()
     if home is not None and folder != home and folder.is_relative_to(home):
         return f"~{os.sep}{folder.relative_to(home)}"
     return os.fsencode(folder).decode(errors="replace")

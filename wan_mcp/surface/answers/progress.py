@@ -22,6 +22,8 @@ PREPARING = "Preparing the job"
 """The same where they are not."""
 LOOKING = "Looking at the job"
 """The first thing that a wait does."""
+LOOKING_AT_SEVERAL = "Looking at the jobs"
+"""The same of a wait for several."""
 _REPORTED_DURATION = "jobs have been reported to take 30 s to 6 min"
 _PROGRESS = {
     JobStatus.SUBMITTING: "the request is on its way",

@@ -19,6 +19,7 @@ from wan_mcp.surface.answers.next_steps import (
     next_of_list,
 )
 from wan_mcp.surface.answers.progress import is_from_elsewhere, typical_duration
+from wan_mcp.surface.answers.several import MAX_LINK_CHARACTERS
 from wan_mcp.surface.answers.text import list_summary
 from wan_mcp.wording import duration, is_or_are, plural
 
@@ -45,9 +46,6 @@ _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
 MAX_LINES = 50
 """Jobs in one list (ours): a thousand requests of unknown outcome would fill a conversation."""
-_MAX_LINK_CHARACTERS = 2_048
-"""A longer link to a video is left out of a list: half of it leads nowhere, and get_job_status
-shows it whole."""
 DEFECT_PAUSE_SECONDS = 10
 """How long to wait before a free call that met a defect is repeated (ours)."""
 
@@ -337,7 +335,7 @@ def _line(view: JobView, now: datetime | None) -> JobLine | None:
         credit_cost=record.credit_cost,
         job_charged=_job_charged(view, view.job or Job(job_id=view.id, status=view.status)),
         saved_path=record.saved_path,
-        video_url=link if link and len(link) <= _MAX_LINK_CHARACTERS else None,
+        video_url=link if link and len(link) <= MAX_LINK_CHARACTERS else None,
         expires_in_seconds=_seconds_left(view, now) if now and link else None,
     )
 

@@ -91,9 +91,7 @@ async def tasks(id: str, call: Call) -> AsyncGenerator[Task, None]:
 
 def is_over(view: JobView) -> bool:
     """Whether a task about this job has ended, so that it contains a result."""
-    record = view.record
-    given_up = view.status is JobStatus.UNKNOWN and record is not None and not record.next_check_at
-    return view.settled or view.status is JobStatus.COMPLETED or given_up
+    return view.settled or view.status is JobStatus.COMPLETED or view.is_given_up
 
 
 def _working(id: str, view: JobView, call: Call, message: str) -> Task:

@@ -2,6 +2,7 @@
 
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers.credits import CreditOverview, credits_text
+from wan_mcp.surface.answers.several import IN_PROGRESS, JobOutcome, WaitResult
 from wan_mcp.wording import counted, duration, is_or_are, number, plural
 
 _WITHOUT_JOB = {
@@ -9,7 +10,6 @@ _WITHOUT_JOB = {
     *(JobStatus.NOT_SENT, JobStatus.REFUSED),
 }
 _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
-_IN_PROGRESS = {JobStatus.SUBMITTING, JobStatus.RUNNING}
 
 AnyResult = JobResult | JobList | CreditOverview
 """The data of an answer."""
@@ -24,8 +24,10 @@ def text(result: AnyResult) -> str:
         jobs = map(_job_line, result.jobs or [])
         charged = f"{_charged(result)}."
         return _lines(result, *jobs, _totals(result), charged, _failure(result))
+    several = result.jobs or [] if isinstance(result, WaitResult) else []
     return _lines(
         result,
+        *map(_outcome_line, several),
         f"Video: {result.video_url}" if result.video_url else "",
         _saved_file(result),
         f"Link to the saved video: {result.saved_url}" if result.saved_url else "",
@@ -53,7 +55,7 @@ def list_summary(jobs: list[JobLine], status: JobStatus | None, *, older: bool) 
     what = "request" if status in _WITHOUT_JOB else "job"
     noun = plural(f"{status} {what}" if status else what, matching)
     sentence = f"{matching or 'No'} {noun}{', newest first' if matching > 1 else ''}"
-    others = sum(job.status in _IN_PROGRESS and status not in (None, job.status) for job in jobs)
+    others = sum(job.status in IN_PROGRESS and status not in (None, job.status) for job in jobs)
     if others:
         link = "and" if matching else "but"
         sentence += f", {link} {others} that {is_or_are(others)} under way"
@@ -194,6 +196,24 @@ def _job_line(job: JobLine) -> str:
     )
     expired = ["its link has expired"] if left == 0 else []
     return ", ".join([head, *facts, *expired])
+
+
+def _outcome_line(job: JobOutcome) -> str:
+    left = job.expires_in_seconds
+    is_theirs = job.status is JobStatus.FAILED  # PixelDojo's words stand in quotes
+    facts = _facts(
+        (job.status, "{}"),
+        (job.code, "{}"),
+        (None if job.credit_cost is None else counted(job.credit_cost, "credit"), "{}"),
+        (job.job_charged, "charged: {}"),
+        (job.seed, "seed {}"),
+        (job.saved_path, "saved at {}"),
+        (job.video_url, "video: {}"),
+        (duration(left) if left else None, "its link expires in {}"),
+        (job.reason, '"{}"' if is_theirs else "{}"),
+    )
+    expired = ["its link has expired"] if left == 0 else []
+    return f"- {job.job_id}: {', '.join([*facts, *expired])}"
 
 
 def _facts(*facts: tuple[object, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wan_mcp.pixeldojo.proxies import chosen, proxy_for
+from wan_mcp.web.proxies import chosen, proxy_for
 
 URL = "https://pixeldojo.ai/api/v1"
 PROXY = "http://127.0.0.1:3128"
