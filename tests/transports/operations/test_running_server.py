@@ -128,6 +128,30 @@ async def test_wait_ends_with_its_state_when_the_server_drains(
     assert answer["charged"] == "no" if "charged" in answer else True
 
 
+async def test_wait_for_several_jobs_ends_with_their_states_too(
+    time: VirtualTime, tmp_path: Path
+) -> None:
+    """It is one wait, however many jobs it is for (ours)."""
+    async with served(time, tmp_path / "data") as server:
+        ids = [(await server.start(seed=seed))["job_id"] for seed in (1, 2)]
+        answers: list[str] = []
+
+        async def wait() -> None:
+            called = await server.client.call_tool(
+                "wait_for_job", {"job_id": ids, "timeout_seconds": 50}
+            )
+            answers.append(str(called.content))
+
+        began = time.monotonic()
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(wait)
+            await anyio.sleep(10)  # virtual time
+            await server.running.drain()
+
+    assert time.monotonic() - began < 30
+    assert all(job_id in answers[0] for job_id in ids)
+
+
 async def test_nothing_is_bought_while_the_server_drains_and_reading_goes_on(
     time: VirtualTime, tmp_path: Path
 ) -> None:
