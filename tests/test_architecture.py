@@ -36,7 +36,7 @@ ROOMS = {
     "app": "clock inputs jobs ledger logs models payments pixeldojo polling settings storage "
     "surface videos web",
     "surface": "errors inputs jobs ledger logs models polling storage videos web wording",
-    "server": "app clock logs settings storage surface",
+    "server": "app clock ledger logs settings storage surface",
     "transports": "front_desk logs",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
@@ -58,6 +58,7 @@ OUTSIDE = {
     "opentelemetry": "pixeldojo.tracing",
     "prometheus_client": "transports.operations.metrics",
     "sqlite3": "ledger.sqlite ledger.rows",
+    "psycopg": "ledger.postgres",
     "starlette": "transports.http transports.operations",
     "uvicorn": "transports.http transports.operations",
     "obstore": "storage.object_store",
@@ -66,7 +67,7 @@ OUTSIDE = {
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
     "ruamel": "cli.hosts.toml_yaml",
-    "argparse": "cli.commands cli.jobs.command_line",
+    "argparse": "cli.commands cli.admin.command_line cli.jobs.command_line",
     "os.environ": "__main__",
     "os.getenv": "",
     "sys.argv": "__main__",
@@ -77,6 +78,7 @@ LATER = {
     *(
         "httpx",
         "sqlite3",
+        "psycopg",
         "av",
         "obstore",
         "prometheus_client",

@@ -103,7 +103,7 @@ CODE = in_backticks(ALL_PAGES)
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wan-mcp demo"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
-FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
+FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec", "pg_dump"}
 """Names in the pages that are settings of other programs."""
 FILES = {
     *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
@@ -134,6 +134,8 @@ PROVEN_ELSEWHERE = {
     "wan-mcp show JOB": "tests/cli/test_jobs.py",
     "wan-mcp open JOB": "tests/cli/test_jobs.py",
     "wan-mcp forget JOB": "tests/cli/test_jobs.py",
+    "wan-mcp admin migrate": "tests/cli/test_admin.py",
+    "wan-mcp admin move-ledger": "tests/cli/test_admin.py",
     "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",
     "pipx install .": "tests/packaging/test_installers.py",
     "uv run docs/examples/two_steps.py https://files.example.com/clip.mp4 "
@@ -676,7 +678,8 @@ def test_options_are_those_that_help_lists(
 
     general = help_of()
     names = re.findall(r"^    (\w+) +\w", general, re.MULTILINE)
-    offered = general + "".join(help_of(name) for name in names)
+    actions = [("admin", name) for name in re.findall(r"^    ([a-z-]+)\b", help_of("admin"), re.M)]
+    offered = general + "".join(help_of(*words) for words in [*zip(names), *actions])
 
     ours = " ".join(line for line in [*COMMANDS, *CODE] if line.startswith(("wan-mcp", "--")))
     option = r"(?<![\w-])--[a-z][a-z-]*"

@@ -8,10 +8,8 @@ from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.lowlevel
 
-from wan_mcp.logs.facts import Figures
 from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.videos.job_files import JobFiles, can_inspect
 
@@ -120,32 +118,18 @@ class App:
                 await anyio.lowlevel.checkpoint()
             _ = self.jobs
 
-    async def missing(self) -> dict[str, str]:
-        """What a paid call needs and this server does not have, a sentence each; often nothing."""
-        from wan_mcp.ledger.threaded.figures import missing
-
-        if not self._settings.api_key.get_secret_value():
-            return {"key": "No PixelDojo API key is set."}
-        return await missing(self._opened().ledger)
-
-    async def figures(self) -> Figures:
-        """What the ledger knows, for an operator; nothing without a key."""
-        from wan_mcp.ledger.threaded.figures import figures
-
-        if not self._settings.api_key.get_secret_value():
-            return Figures()
-        return await figures(self._opened().ledger, self._opened().account)
+    @property
+    def operated(self) -> tuple[ThreadedLedger, Account] | None:
+        """The ledger and the account, for an operator; None without a key."""
+        has_key = self._settings.api_key.get_secret_value()
+        return (self._opened().ledger, self._opened().account) if has_key else None
 
     async def drain(self) -> None:
-        """Begin no more payments, end all waits, and wait a short time for payments in progress.
-
-        A second call waits only for what is left of that time.
-        """
+        """Begin no more payments, end all waits, and wait a short time for payments in progress."""
         if self._parts is not None:
-            now = self._clock.monotonic()
-            if self._drained_at is None:
-                seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
-                self._drained_at = now + seconds
+            now, until = self._clock.monotonic(), self._drained_at
+            seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
+            self._drained_at = now + seconds if until is None else until
             await self._parts.jobs.drain(max(self._drained_at - now, 0.0))
 
     async def aclose(self) -> None:
@@ -211,19 +195,20 @@ class App:
         return _Inputs(settings, ledger, account, data, own, files, tasks, clock, self._local)
 
     def _job_files(self, data: Chosen) -> JobFiles:
-        settings = self._settings
         return JobFiles(
-            loopback=settings.on_loopback,
+            loopback=self._settings.on_loopback,
             clock=self._clock,
             data=data.folder,
-            environment=settings.clouds,
-            with_contact_sheets=settings.wants("poster", local=self._local),
+            environment=self._settings.clouds,
+            with_contact_sheets=self._settings.wants("poster", local=self._local),
         )
 
     def _ledger(self, data: Chosen) -> ThreadedLedger:
         from wan_mcp.ledger.sqlite.places import ledger_in
 
         settings = self._settings
+        if url := settings.ledger_url.get_secret_value():
+            return _ledger_in_database(url, data.folder, _limits(settings))
         return ledger_in(
             data,
             partial(_data_folder, settings),
@@ -386,6 +371,21 @@ def _data_folder(settings: Settings) -> Chosen:
 
     places = settings.data_places
     return choose(places.usual, places.old, given=settings.data_dir)
+
+
+def _ledger_in_database(url: str, data: Path | None, limits: SpendingLimits) -> ThreadedLedger:
+    from wan_mcp.ledger.sqlite.places import FOLDER, NoLedger
+    from wan_mcp.ledger.threaded.ledger import ThreadedLedger
+
+    try:
+        from wan_mcp.ledger.postgres.engine import PostgresLedger
+    except ImportError:
+        missing = NoLedger(
+            "The ledger is in PostgreSQL, and psycopg, which reads it, is not installed.",
+            next_step="Ask the operator to install wan-mcp[postgres].",
+        )
+        return ThreadedLedger(missing, limits, poll_seconds=1.0)
+    return PostgresLedger(url, limits=limits, folder=data and data / FOLDER)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

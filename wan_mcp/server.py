@@ -60,11 +60,17 @@ class RunningServer:
         """What the server lacks to take every call, a sentence each; empty if nothing."""
         if self.app is None:
             return {"server": "It is still starting."}
-        return await self.app.missing()
+        from wan_mcp.ledger.threaded.figures import missing
+
+        operated = self.app.operated
+        return await missing(operated[0]) if operated else {"key": "No PixelDojo API key is set."}
 
     async def figures(self) -> Figures:
         """What the ledger knows now."""
-        return Figures() if self.app is None else await self.app.figures()
+        from wan_mcp.ledger.threaded.figures import figures
+
+        operated = None if self.app is None else self.app.operated
+        return await figures(*operated) if operated else Figures()
 
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""

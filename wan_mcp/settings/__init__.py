@@ -85,6 +85,8 @@ class Settings(ServiceSettings):
         data_dir: the folder of all data, a full path; if unset, one of `data_places`.
         ledger_filesystem: a type of file system, as Linux names it, that may hold the ledger
             although others may share it; unset: only local ones may.
+        ledger_url: the address of a PostgreSQL database, with its password; empty: the ledger is a
+            file in the folder of all data.
         max_credits_per_job: a more expensive job is refused, and so is one without a known price;
             unset: no limit.
         max_credits_per_day: over a sliding 24 hours, across restarts; always set, and 0 stops all
@@ -116,6 +118,7 @@ class Settings(ServiceSettings):
     )
     data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
     ledger_filesystem: str | None = Field(default=None, alias="WAN_MCP_LEDGER_FILESYSTEM")
+    ledger_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_URL")
     max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
@@ -161,7 +164,9 @@ class Settings(ServiceSettings):
             settings = cls.model_validate(given)
         except ValidationError as exc:
             error = exc.errors(include_url=False, include_input=False)[0]
-            raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
+            raise BadSettings(
+                f"{error['loc'][0]}: {error['msg'].removeprefix('Value error, ')}"
+            ) from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
         settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
         settings._notices = tuple(each.notice for each in sources.values() if each.notice)
@@ -235,6 +240,13 @@ class Settings(ServiceSettings):
         if not parts.path.strip("/"):  # the web site, which does not know the jobs of the API
             raise ValueError(f"must be the whole address of the API, such as {API_BASE}")
         return base.rstrip("/")
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr) -> SecretStr:
+        if not re.match(r"postgres(ql)?://", url.get_secret_value()):
+            raise ValueError("must start with postgresql://")
+        return url
 
     @field_validator("data_dir", "video_dir")
     @classmethod
@@ -386,7 +398,3 @@ def _unknown(name: str) -> str:
     known = _names() | {ENV_FILE} | {each + SUFFIX for each in secret_names()}
     near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
