@@ -19,7 +19,6 @@ DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 CHART = DEPLOY / "chart"
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
 SETTINGS |= {f"{name}_FILE" for name in secret_names()}
-OF_POSTGRES = {"WAN_MCP_LEDGER_URL_FILE"}
 FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "chart/values.yaml"]
 FILES += [f"chart/templates/{path.name}" for path in sorted((CHART / "templates").iterdir())]
 
@@ -35,7 +34,7 @@ def test_every_setting_in_a_file_of_deployment_exists(name: str) -> None:
     text = (DEPLOY / name).read_text("utf-8")
     named = set(re.findall(r"\b(?:WAN_MCP|PIXELDOJO)_[A-Z_]+", text)) - {"PIXELDOJO_API_KEY"}
 
-    assert named <= SETTINGS | OF_POSTGRES
+    assert named <= SETTINGS
 
 
 @pytest.mark.parametrize("name", FILES)
