@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp.errors import WanError
-from wan_mcp.logs import _Formatter
+from wan_mcp.logs.lines import _Formatter
 from wan_mcp.models import Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.request import Limits, Request

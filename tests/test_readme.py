@@ -43,7 +43,7 @@ from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.vendor.vendor import FAILING
 from wan_mcp.sandbox.videos.samples import SAMPLES
 from wan_mcp.server import build_server
-from wan_mcp.settings import ENV_FILE, BadSettings, Settings
+from wan_mcp.settings import ENV_FILE, BadSettings, Settings, secret_names
 from wan_mcp.storage.data_folder import data_places
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -571,13 +571,13 @@ async def test_defect_is_reported_as_the_error_table_says(
 def test_settings_table_names_every_setting_with_its_default() -> None:
     """Users only know the settings in this table (ours)."""
     defaults = {
-        str(field.alias): "none" if field.default is None else str(field.default)
+        str(field.alias): "none" if field.default in (None, ()) else str(field.default)
         for field in Settings.model_fields.values()
     }
 
     listed = {name: default for name, default, _ in table("docs/settings.md", "Settings")}
 
-    secrets = dict.fromkeys(("PIXELDOJO_API_KEY", "WAN_MCP_LEDGER_URL"), "none")
+    secrets = {name: "none" for secret in secret_names() for name in (secret, f"{secret}_FILE")}
     assert listed == {**defaults, **secrets, ENV_FILE: "none"}
     assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", ALL_PAGES)) == set(listed)
 
@@ -722,7 +722,9 @@ async def test_every_name_in_code_letters_exists() -> None:
     ]
     examples = {path.stem for path in (ROOT / "docs").rglob("*.py")}
     sandboxed = re.findall(r"\w+", str(table("docs/sandbox.md", "Faults")))
-    assert names - published - {*lines, *sandboxed, *examples} == FOREIGN | FILES
+    tables = [table("docs/operations.md", heading) for heading in ("Metrics", "Logs")]
+    watched = re.findall(r"\w+", str(tables))
+    assert names - published - {*lines, *sandboxed, *examples, *watched} == FOREIGN | FILES
 
 
 def test_special_clips_are_those_of_the_sandbox() -> None:

@@ -434,6 +434,15 @@ def test_size_of_an_input_is_a_number_of_mb(tmp_path: Path) -> None:
     assert refusal({name: "big"}, tmp_path) == f"{name}: must be a number of MB, 0 or more"
 
 
+@pytest.mark.parametrize("value", ["-1", "301", "nan", "soon"])
+def test_wrong_time_to_drain_is_refused_with_what_is_allowed(value: str, tmp_path: Path) -> None:
+    """One line is enough to correct it (ours)."""
+    name = "WAN_MCP_DRAIN_SECONDS"
+
+    assert refusal({name: value}, tmp_path) == f"{name}: must be a number of seconds from 0 to 300"
+    assert Settings.read({name: "15"}, tmp_path).drain_seconds == 15
+
+
 def test_good_limits_are_accepted(tmp_path: Path) -> None:
     """Our own error messages must not refuse a good value (ours)."""
     given = {

@@ -23,7 +23,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     models      the types that the rooms share
     errors      every error, sorted by what the caller can do next
     clock       time and randomness, passed in so that tests can control them
-    logs        what may be written to the log
+    logs        what may be written to the log, and what is counted
     wording     numbers, plurals and durations in sentences, written one way everywhere
     sandbox     a simulated PixelDojo on this computer; it imports no other room
 """

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.lowlevel
 
 from wan_mcp.surface.video_views import VideoViews
@@ -86,6 +85,7 @@ class App:
         self._clock = clock
         self._transport = transport
         self._parts: _Parts | None = None
+        self._drained_at: float | None = None
 
     @property
     def jobs(self) -> Jobs:
@@ -118,11 +118,19 @@ class App:
                 await anyio.lowlevel.checkpoint()
             _ = self.jobs
 
+    @property
+    def operated(self) -> tuple[ThreadedLedger, Account] | None:
+        """The ledger and the account, for an operator; None without a key."""
+        has_key = self._settings.api_key.get_secret_value()
+        return (self._opened().ledger, self._opened().account) if has_key else None
+
     async def drain(self) -> None:
-        """Wait a short time for payments that are in progress."""
+        """Begin no more payments, end all waits, and wait a short time for payments in progress."""
         if self._parts is not None:
+            now, until = self._clock.monotonic(), self._drained_at
             seconds = DRAIN_SECONDS if self._local else SERVICE_DRAIN_SECONDS
-            await self._parts.jobs.drain(seconds)
+            self._drained_at = now + seconds if until is None else until
+            await self._parts.jobs.drain(max(self._drained_at - now, 0.0))
 
     async def aclose(self) -> None:
         """Close the connections and the ledger."""
@@ -189,13 +197,12 @@ class App:
     def _job_files(self, data: Chosen, ledger: ThreadedLedger) -> JobFiles:
         from wan_mcp.videos.kept import KeptVideos
 
-        settings = self._settings
         return JobFiles(
-            loopback=settings.on_loopback,
+            loopback=self._settings.on_loopback,
             clock=self._clock,
             data=data.folder,
-            environment=settings.clouds,
-            with_contact_sheets=settings.wants("poster", local=self._local),
+            environment=self._settings.clouds,
+            with_contact_sheets=self._settings.wants("poster", local=self._local),
             kept=KeptVideos(ledger.coordination),
         )
 
@@ -204,7 +211,9 @@ class App:
 
         settings = self._settings
         if url := settings.ledger_url.get_secret_value():
-            return _ledger_in_database(url, data.folder, _limits(settings))
+            from wan_mcp.ledger.postgres.opening import ledger_in_database
+
+            return ledger_in_database(url, data.folder, _limits(settings))
         return ledger_in(
             data,
             partial(_data_folder, settings),
@@ -369,21 +378,6 @@ def _data_folder(settings: Settings) -> Chosen:
     return choose(places.usual, places.old, given=settings.data_dir)
 
 
-def _ledger_in_database(url: str, data: Path | None, limits: SpendingLimits) -> ThreadedLedger:
-    from wan_mcp.ledger.sqlite.places import FOLDER, NoLedger
-    from wan_mcp.ledger.threaded.ledger import ThreadedLedger
-
-    try:
-        from wan_mcp.ledger.postgres.engine import PostgresLedger
-    except ImportError:
-        missing = NoLedger(
-            "The ledger is in PostgreSQL, and psycopg, which reads it, is not installed.",
-            next_step="Ask the operator to install wan-mcp[postgres].",
-        )
-        return ThreadedLedger(missing, limits, poll_seconds=1.0)
-    return PostgresLedger(url, limits=limits, folder=data and data / FOLDER)
-
-
 def _limits(settings: Settings) -> SpendingLimits:
     from wan_mcp.ledger.spending_limits import SpendingLimits
 
@@ -392,5 +386,6 @@ def _limits(settings: Settings) -> SpendingLimits:
         credits_per_day=settings.max_credits_per_day,
         in_flight=settings.max_in_flight,
         submits_per_minute=settings.max_submits_per_minute,
+        read_only=bool(settings.read_only),
         queued=settings.max_queued,
     )

@@ -348,7 +348,8 @@ class Jobs:
         return views, page.totals
 
     async def drain(self, seconds: float) -> None:
-        """Wait until the payments in progress have finished, for at most this time."""
+        """End the waits with what is known, and let payments finish for at most this time."""
+        self._waits.close()
         await self._payments.drain(seconds)
 
     async def _shown(self, view: JobView) -> JobView:

@@ -1,5 +1,6 @@
 """Builds a server from its parts; the only module that knows all of them."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -9,10 +10,12 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.tools import Tool
 
 from wan_mcp.app import App
 from wan_mcp.clock import Clock
-from wan_mcp.logs import log_to_stderr
+from wan_mcp.logs.facts import Figures
+from wan_mcp.logs.lines import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
 from wan_mcp.surface.calls import Calls
@@ -30,6 +33,8 @@ from wan_mcp.surface.tools import ICON, build_tools
 if TYPE_CHECKING:
     import httpx
 
+logger = logging.getLogger(__name__)
+
 INSTRUCTIONS = (
     "Puts a character into a video with PixelDojo's wan-2.2-replace. "
     "1. replace_character starts one job and returns its job_id; each job costs credits. "
@@ -46,12 +51,41 @@ INSTRUCTIONS = (
 )
 
 
+class RunningServer:
+    """The server while its lifespan lasts, as an operator sees it."""
+
+    def __init__(self) -> None:
+        self.app: App | None = None
+
+    async def missing(self) -> dict[str, str]:
+        """What the server lacks to take every call, a sentence each; empty if nothing."""
+        if self.app is None:
+            return {"server": "It is still starting."}
+        from wan_mcp.ledger.threaded.figures import missing
+
+        operated = self.app.operated
+        return await missing(operated[0]) if operated else {"key": "No PixelDojo API key is set."}
+
+    async def figures(self) -> Figures:
+        """What the ledger knows now."""
+        from wan_mcp.ledger.threaded.figures import figures
+
+        operated = None if self.app is None else self.app.operated
+        return await figures(*operated) if operated else Figures()
+
+    async def drain(self) -> None:
+        """Begin no more payments, end waits with an answer, and let payments finish."""
+        if self.app is not None:
+            await self.app.drain()
+
+
 def build_server(
     settings: Settings,
     *,
     local: bool = False,
     clock: Clock | None = None,
     transport: "httpx.AsyncBaseTransport | None" = None,
+    running: RunningServer | None = None,
 ) -> MCPServer[App]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
@@ -61,8 +95,9 @@ def build_server(
             and videos are saved and shown, unless the operator decided otherwise.
         clock: time and chance; the real ones when left out.
         transport: replaces the network in tests.
+        running: is kept up to date with the lifespan, for an operator.
     """
-    log_to_stderr(settings.log_level)
+    _begin_log(settings)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
     calls = _calls(settings, local=local)
@@ -78,11 +113,11 @@ def build_server(
         instructions=INSTRUCTIONS,
         version=own_version,
         icons=[ICON],
-        tools=build_tools(calls, loopback=settings.on_loopback),
+        tools=_tools(settings, calls),
         extensions=[_pages(settings), Tasks(calls), Skills()],
         middleware=[honest_capabilities, for_pages, refuse_cursors, request_state.before_sealing],
         request_state_security=request_state.security,
-        lifespan=lambda server: _lifespan(start, subscriptions),
+        lifespan=lambda server: _lifespan(start, subscriptions, running or RunningServer()),
         log_level=settings.log_level,
         subscriptions=False,  # this server has its own
     )
@@ -90,14 +125,28 @@ def build_server(
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
+    server.switch_off(settings.disabled_tools)
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
     return server
 
 
+def _begin_log(settings: Settings) -> None:
+    log_to_stderr(settings.log_level, settings.log_format)
+    for notice in settings.notices:
+        logger.warning("%s", notice)
+
+
+def _tools(settings: Settings, calls: Calls) -> list[Tool]:
+    tools = build_tools(calls, loopback=settings.on_loopback)
+    return [tool for tool in tools if tool.name not in settings.disabled_tools]
+
+
 def _calls(settings: Settings, *, local: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
-    return Calls(settings.confirm_above, local, poster, takes_roots=roots, home=settings.home)
+    # Nobody is asked about a job that a read-only server refuses.
+    confirm_above = None if settings.read_only else settings.confirm_above
+    return Calls(confirm_above, local, poster, takes_roots=roots, home=settings.home)
 
 
 def _pages(settings: Settings) -> Apps:
@@ -108,10 +157,10 @@ def _pages(settings: Settings) -> Apps:
 
 @asynccontextmanager
 async def _lifespan(
-    start: Callable[[TaskGroup], App], subscriptions: Subscriptions
+    start: Callable[[TaskGroup], App], subscriptions: Subscriptions, running: RunningServer
 ) -> AsyncIterator[App]:
     async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-        app = start(tasks)
+        running.app = app = start(tasks)
         ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel
         tasks.start_soon(app.run)
         subscriptions.begin(app, tasks)

@@ -62,6 +62,27 @@ def test_health_is_answered_before_there_is_a_server(desk: HealthDesk) -> None:
     assert json.loads(first.partition(b"\r\n\r\n")[2]) == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        (b"livez", b"200", {"status": "ok"}),
+        (
+            b"readyz",
+            b"503",
+            {"status": "not ready", "missing": {"server": "It is still starting."}},
+        ),
+    ],
+)
+def test_server_that_starts_is_alive_and_not_ready(
+    desk: HealthDesk, path: bytes, status: bytes, said: object
+) -> None:
+    """A balancer must not wait for the start, nor send calls before its end (ours)."""
+    answer = whole(caller(desk, QUESTION.replace(b"healthz", path)))
+
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == said
+
+
 OTHERS = {
     "nothing yet": b"",
     "half a request": QUESTION[:-1],

@@ -70,6 +70,15 @@ OTHER = {
     "WAN_MCP_PUBLIC_URL": "https://files.example.com",
     "WAN_MCP_PUBLIC_PORT": "9000",
     "WAN_MCP_POSTER": "off",
+    "WAN_MCP_DRAIN_SECONDS": "5",
+    "WAN_MCP_METRICS_PORT": "9464",
+    "WAN_MCP_METRICS_HOST": "0.0.0.0",
+    "WAN_MCP_LOG_FORMAT": "json",
+    "WAN_MCP_READ_ONLY": "on",
+    "WAN_MCP_DISABLED_TOOLS": "list_jobs",
+    "WAN_MCP_ALLOWED_HOSTS": "wan.example.com",
+    "WAN_MCP_ALLOWED_ORIGINS": "https://wan.example.com",
+    "WAN_MCP_TRUSTED_PROXIES": "10.1.0.0/16",
 }
 """Each setting with another value than its default."""
 
@@ -104,7 +113,8 @@ def test_every_setting_that_changes_an_answer_is_known(answers: Message, tmp_pat
     [
         ("PIXELDOJO_API_BASE", "http://127.0.0.1:1/api/v1", ["resources/list"]),
         ("WAN_MCP_ARCHIVE", "off", ["resources/templates/list"]),
-        ("WAN_MCP_ENV_FILE", "x", ["resources/list", "resources/templates/list"]),
+        ("WAN_MCP_DISABLED_TOOLS", "list_jobs", ["tools/list"]),
+        ("WAN_MCP_ENV_FILE", "x", ["resources/list", "resources/templates/list", "tools/list"]),
         ("WAN_MCP_ARCHIVE", " ", []),
         ("WAN_MCP_ARCHIVE", "${user_config.archive}", []),
     ],

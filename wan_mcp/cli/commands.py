@@ -79,11 +79,9 @@ def _http(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
     desk = HealthDesk(listen(parsed.host, parsed.port))
     desk.start()  # before the imports that take long
-    from wan_mcp.server import build_server
-    from wan_mcp.transports.http import run_http
+    from wan_mcp.cli.http_server import serve
 
-    server = build_server(_settings(environment))
-    return run_http(server, host=parsed.host, announce=_log, desk=desk)
+    serve(_settings(environment), host=parsed.host, desk=desk, announce=_log)
 
 
 def _settings(environment: Mapping[str, str]) -> "Settings":

@@ -1,6 +1,7 @@
-"""Answers `GET /healthz` over HTTP before the rest of the program is imported.
+"""Answers health checks over HTTP before the rest of the program is imported.
 
 A supervisor that asks in the first second would find a closed port, and start the program again.
+A balancer learns that it is too early for calls.
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ import socket
 import threading
 
 PATH = "/healthz"
+ALIVE_PATH = "/livez"
+READY_PATH = "/readyz"
 BODY = b'{"status":"ok"}'
+STARTING = b'{"status":"not ready","missing":{"server":"It is still starting."}}'
 MAX_KEPT = 100
 """How many other callers are kept for the server; more wait in the queue of the system."""
 _MAX_REQUEST_BYTES = 4096
-_ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\n"
-    b"Connection: close\r\n\r\n%b" % (len(BODY), BODY)
-)
+_STATUSES = {
+    PATH: (b"200 OK", BODY),
+    ALIVE_PATH: (b"200 OK", BODY),
+    READY_PATH: (b"503 Service Unavailable", STARTING),
+}
+_ANSWERS = {
+    f"GET {path} HTTP/1.".encode(): (
+        b"HTTP/1.1 %b\r\nContent-Length: %d\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\n\r\n%b" % (status, len(body), body)
+    )
+    for path, (status, body) in _STATUSES.items()
+}
 
 
 class HealthDesk:
@@ -80,15 +92,16 @@ class HealthDesk:
             self._selector.unregister(self.listener)
 
     def _answer(self, connection: socket.socket) -> None:
-        """Answer a whole request for PATH; leave any other to the server, as it is."""
+        """Answer a whole health check; leave any other request to the server, as it is."""
         try:
             begin = connection.recv(_MAX_REQUEST_BYTES, socket.MSG_PEEK)
-            if not begin.startswith(f"GET {PATH} HTTP/1.".encode()):
+            answers = (each for check, each in _ANSWERS.items() if begin.startswith(check))
+            if (answer := next(answers, None)) is None:
                 return
             if not begin.endswith(b"\r\n\r\n") or begin.count(b"\r\n\r\n") > 1:
                 return
             connection.recv(len(begin))
-            connection.sendall(_ANSWER)
+            connection.sendall(answer)
             connection.shutdown(socket.SHUT_WR)
         except OSError:  # the caller has left
             pass

@@ -25,6 +25,7 @@ class SpendingLimits:
         in_flight: jobs at the same time.
         submits_per_minute: paid requests within 60 seconds.
         agreed: credits that this one job may cost without asking the person (again).
+        read_only: whether no job may be bought at all.
         queued: requests that may wait for the limits of `in_flight` and `submits_per_minute`; with
             0, these two refuse.
     """
@@ -34,6 +35,7 @@ class SpendingLimits:
     in_flight: int | None = 3
     submits_per_minute: int | None = 6
     agreed: float | None = None
+    read_only: bool = False
     queued: int = 0
 
 
@@ -220,6 +222,9 @@ def check(
         NoRoom: no other limit than those that a queued request may wait for.
         PriceRose: the person has not agreed to this price.
     """
+    if limits.read_only:
+        what = "This server is read-only: it starts no paid jobs, so nothing was sent."
+        raise LimitReached(what, setting="WAN_MCP_READ_ONLY", limit=0, used=None)
     _per_job(limits.credits_per_job, estimate, why)
     _per_day(limits.credits_per_day, now, estimate, spending, why)
     _in_flight(limits.in_flight, spending)

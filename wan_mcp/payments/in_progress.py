@@ -21,6 +21,8 @@ from wan_mcp.ledger.status import (
     failure_of,
     view_of_record,
 )
+from wan_mcp.logs import facts
+from wan_mcp.logs.context import lines_about
 from wan_mcp.models import Replacement
 from wan_mcp.payments.payment import Payment, PaymentContext, Write
 
@@ -109,6 +111,7 @@ class Payments:
         submission_id = record.submission_id
         payment = Payment(self._context, record, wanted)
         self._open[submission_id] = outcome = Outcome(payment)
+        self._tell_count()
         self._tasks.start_soon(self._run, submission_id)
         return outcome
 
@@ -185,6 +188,10 @@ class Payments:
             )
 
     async def _run(self, submission_id: str) -> None:
+        with lines_about(submission_id=submission_id):
+            await self._pay(submission_id)
+
+    async def _pay(self, submission_id: str) -> None:
         outcome = self._open[submission_id]
         try:
             outcome.view = view = await outcome.payment.run()
@@ -200,6 +207,12 @@ class Payments:
         finally:
             outcome.done.set()
             del self._open[submission_id]
+            self._tell_count()
+            _tell_end(outcome)
+
+    def _tell_count(self) -> None:
+        for listener in facts.listeners:
+            listener.paying(len(self._open))
 
     def _write_later(self, write: Write) -> None:
         self._tasks.start_soon(self._until_written, write)
@@ -222,6 +235,16 @@ class Payments:
             raise
         except Exception:
             logger.exception("a change could not be written to the ledger and is given up")
+
+
+def _tell_end(outcome: Outcome) -> None:
+    view, failure = outcome.view, outcome.failure
+    credits = None if view is None or view.job is None else view.job.credit_cost
+    ended = "accepted"
+    if view is None:
+        ended = failure.code if isinstance(failure, WanError) else "internal_error"
+    for listener in facts.listeners:
+        listener.submitted(ended, credits)
 
 
 def _ended(record: Record) -> JobView:

@@ -5,6 +5,7 @@ Nothing here repeats a request: each call of a method sends one request, or none
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from wan_mcp.errors import (
     NotSent,
     shows_no_files_left,
 )
+from wan_mcp.logs import facts
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.error_statuses import failure
@@ -183,7 +185,7 @@ class PixelDojo:
         url = self._base + route.format(model=wire.MODEL, **ids)
         request = Request(method, url, self._headers(priority is None), body, before_sending)
         with request_span(method, route, ids) as span:
-            reply = (await self._limited(request, priority)).without(self._key)
+            reply = (await self._limited(request, route, priority)).without(self._key)
             answered(span, reply.status)
         if not 200 <= reply.status < 300:
             error = failure(reply, paid=request.paid)
@@ -192,12 +194,12 @@ class PixelDojo:
             raise error
         return reply
 
-    async def _limited(self, request: Request, priority: Priority | None) -> Reply:
+    async def _limited(self, request: Request, route: str, priority: Priority | None) -> Reply:
         exchange = self._opened(request)
         if priority is None or self._limiter is None:
-            return await exchange.send(request)
+            return await _counted(exchange, request, route)
         await self._limiter.acquire(priority)
-        reply = await exchange.send(request)
+        reply = await _counted(exchange, request, route)
         await self._limiter.observe(reply, paid=request.paid)
         return reply
 
@@ -233,3 +235,15 @@ class PixelDojo:
         # `Reply.without` has looked for the key in the bytes, where escapes, UTF-16 and invisible
         # characters can hide it.
         return text.replace(self._key, "[key]") if self._key else text
+
+
+async def _counted(exchange: Exchange, request: Request, route: str) -> Reply:
+    """Send a request once, and say how long the answer took."""
+    began, status = time.perf_counter(), None
+    try:
+        reply = await exchange.send(request)
+        status = reply.status
+        return reply
+    finally:
+        for listener in facts.listeners:
+            listener.exchanged(route, status, time.perf_counter() - began)

@@ -14,7 +14,6 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from wan_mcp import logs
 from wan_mcp.errors import (
     NO_FILES_LEFT,
     CouldNotFindOut,
@@ -23,6 +22,7 @@ from wan_mcp.errors import (
     WanError,
     shows_no_files_left,
 )
+from wan_mcp.logs import lines
 from wan_mcp.pixeldojo.reply import (
     Reply,
     allowance,
@@ -128,7 +128,7 @@ class Exchange:
     def _open(self, url: str, *, keep_alive: bool) -> httpx.AsyncClient:
         limits = self._limits
         timeout = httpx.Timeout(limits.read, connect=limits.connect, write=limits.write)
-        logs.quiet()
+        lines.quiet()
         proxy = None if self._direct or self._transport else proxy_for(url)
         try:
             return httpx.AsyncClient(

@@ -16,6 +16,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import WINDOW_SECONDS, Account, Coordination, Limit
+from wan_mcp.logs import facts
 from wan_mcp.pixeldojo.priority import Priority
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class SharedRateLimiter:
             return
         self._limit = after
         self._held_until = max(self._held_until, self._clock.monotonic() + after.held)
+        self._tell()
         self._unwritten.append((reply, self._clock.monotonic()))
         if not paid:
             await self._write()
@@ -171,7 +173,13 @@ class SharedRateLimiter:
             return rule(self._own_limit(), self._own_ages())
         self._limit = acquired.limit
         self._held_until = self._clock.monotonic() + acquired.limit.held
+        self._tell()
         return acquired.wait
+
+    def _tell(self) -> None:
+        for listener in facts.listeners:
+            pause = max(self._held_until - self._clock.monotonic(), 0.0)
+            listener.limited(allowed(self._limit), pause)
 
     def _own_limit(self) -> Limit:
         return replace(self._limit, held=max(self._held_until - self._clock.monotonic(), 0.0))

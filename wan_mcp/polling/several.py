@@ -175,7 +175,7 @@ class SeveralWaits(Waits):
         return [self._is_being_saved(job.reading) for job in jobs]
 
     async def _sleep_until(self, time: float) -> None:
-        await self._clock.sleep(max(time - self._clock.monotonic(), 0.0))
+        await self._clock.wait(self._closing.wait, max(time - self._clock.monotonic(), 0.0))
 
 
 def _readings(jobs: Iterable[_Awaited]) -> dict[str, Reading]:

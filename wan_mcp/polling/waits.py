@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+import anyio
+
 from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import Busy, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
@@ -47,6 +49,12 @@ class Waits:
         self._watchers = watchers
         self._clock = clock
         self._saves_videos = saves_videos
+        self._closing = anyio.Event()
+
+    def close(self) -> None:
+        """Let every wait end with what is known now, as if its time were up: the server stops."""
+        self._closing.set()
+        self._watchers.close()
 
     async def check(self, id: str) -> JobView:
         """The present state of a job. If it has ended, the ledger answers.
@@ -219,7 +227,7 @@ class Waits:
         return min(deadline, self._clock.monotonic() + left) if left > 0 else deadline
 
     def _is_late(self, deadline: float) -> bool:
-        return self._clock.monotonic() >= deadline
+        return self._closing.is_set() or self._clock.monotonic() >= deadline
 
     def _dated(self, view: JobView, last_error: WanError | None = None) -> JobView:
         """The view with the present age of the job, and with the error of this reading."""
@@ -234,7 +242,8 @@ class Waits:
         last_error = update if isinstance(update, WanError) else update.last_error
         retry_after = (last_error and last_error.retry_after) or 0.0
         left = deadline - self._clock.monotonic()
-        await self._clock.sleep(max(min(max(delay, retry_after), left), 0.0))
+        pause = max(min(max(delay, retry_after), left), 0.0)
+        await self._clock.wait(self._closing.wait, pause)
 
 
 def view_of(update: Reading | None) -> JobView | None:

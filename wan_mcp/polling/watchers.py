@@ -16,6 +16,7 @@ from wan_mcp.errors import Busy
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Coordination
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.logs import facts
 
 MAX_WAITERS = 2_000
 """How many waiters there may be at the same time. Each one is an open call; with 1,000 of them the
@@ -85,6 +86,13 @@ class Watchers:
         self._revision = -1
         self._misses = 0
         self._degraded = False
+        self._closed = False
+
+    def close(self) -> None:
+        """End every wait with one more update; later ones end at once, because the server stops."""
+        self._closed = True
+        for topic in self._topics.values():
+            topic.publish(topic.record)
 
     async def watch(self, record: Record, until: float) -> AsyncGenerator[Record, None]:
         """Yield the record at each update, each HEARTBEAT_SECONDS, and when the time is up.
@@ -129,7 +137,7 @@ class Watchers:
         waiter = _Waiter()
         topics = self._enter(waiter, records)
         try:
-            while (left := until - self._clock.monotonic()) > 0:
+            while (left := until - self._clock.monotonic()) > 0 and not self._closed:
                 if self._degraded:
                     raise LedgerUnavailable("The ledger cannot be read at the moment.")
                 # Spread, so that a thousand waiters that began together do not answer together.
@@ -179,6 +187,7 @@ class Watchers:
             raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
         topics = [self._topic(waiter, record) for record in records]
         self._waiters += 1
+        self._tell()
         self._arrived.set()
         return topics
 
@@ -193,10 +202,15 @@ class Watchers:
 
     def _leave(self, waiter: _Waiter, topics: Sequence[_Topic]) -> None:
         self._waiters -= 1
+        self._tell()
         for topic in topics:
             topic.waiters.discard(waiter)
             if not topic.waiters:
                 self._topics.pop(topic.record.submission_id, None)
+
+    def _tell(self) -> None:
+        for listener in facts.listeners:
+            listener.waiting(self._waiters)
 
     async def _announce(self) -> None:
         """Announce to the poller which jobs have waiters: new ones at once, all regularly."""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import anyio.to_thread
 
-from wan_mcp import logs
+from wan_mcp.logs import lines
 from wan_mcp.storage.delivery import Changed
 from wan_mcp.storage.unavailable import Reason, reason_of_answer
 from wan_mcp.web.addresses import is_loopback
@@ -143,7 +143,7 @@ def _client(link: str, timeout: "httpx.Timeout") -> "httpx.AsyncClient":
     import httpx
     import truststore  # the operating system's trust store, as for the API
 
-    logs.quiet()  # httpx logs every link
+    lines.quiet()  # httpx logs every link
     is_near = is_loopback(urlsplit(link).hostname or "")
     return httpx.AsyncClient(
         proxy=None if is_near else proxy_for(link),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # otherwise pydantic makes a model of each Context[...]
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -44,6 +44,11 @@ class WanServer(MCPServer[L]):
     """
 
     _job_resources: JobResources
+    _switched_off: Collection[str] = ()
+
+    def switch_off(self, tools: Collection[str]) -> None:
+        """Say of these tools, which are not registered, that the operator wants it so."""
+        self._switched_off = tools
 
     def add_jobs(self, resources: JobResources, subscriptions: Subscriptions) -> None:
         """Offer jobs as resources that can be listed, read, completed and subscribed to."""
@@ -73,8 +78,13 @@ class WanServer(MCPServer[L]):
             names = [tool.name for tool in await self.list_tools()]
             if name in names:
                 raise
-            names.remove(KEEP_VIDEO)  # it is for pages, and a model has read the rest
-            raise ToolError(f"There is no tool {name!r}, only {', '.join(names)}.") from None
+            if name in self._switched_off:
+                raise ToolError(
+                    f"The operator of this server has switched {name} off. Tell the user."
+                ) from None
+            # keep_video is for pages, and a model has read the rest.
+            known = ", ".join(each for each in names if each != KEEP_VIDEO)
+            raise ToolError(f"There is no tool {name!r}, only {known}.") from None
 
     async def get_prompt(
         self,

@@ -16,6 +16,7 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from mcp.types import CallToolResult, Icon, InputRequiredResult, ToolAnnotations
 
 from wan_mcp.errors import WanError
+from wan_mcp.logs import facts
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
@@ -72,6 +73,7 @@ class WanTool(Tool):
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> CallToolResult | InputRequiredResult:
         """Answer one call; a failure is an answer too, with the same fields."""
+        outcome = "ok"
         try:
             given = read_arguments(
                 self.arguments,
@@ -86,10 +88,15 @@ class WanTool(Tool):
                 return result
             return await call.tool_result(result)
         except WanError as failure:
+            outcome = failure.code
             return tool_result(results.failure_result(failure), failed=True)
         except Exception:
+            outcome = "internal_error"
             logger.exception("%s broke", self.name)
             return tool_result(results.defect_result(self.name, paid=self.paid), failed=True)
+        finally:
+            for listener in facts.listeners:
+                listener.called(self.name, outcome)
 
 
 async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | InputRequiredResult:

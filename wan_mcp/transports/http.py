@@ -6,25 +6,24 @@ replica.
 """
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NoReturn
 
 import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.front_desk import health
 from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.transports.listener import LOOPBACK, listen, require_loopback
+from wan_mcp.transports.operations.operators import Operators
+from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
+from wan_mcp.transports.operations.readiness import ALIVE, Readiness
+from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 
 PATH = "/mcp"
@@ -32,30 +31,32 @@ MAX_BODY_BYTES = 1024 * 1024
 """The largest request body; the parameters of a job take a few hundred bytes."""
 
 
-def http_app(server: MCPServer[Any], *, host: str, port: int) -> Starlette:
-    """The ASGI app: `/mcp`, and `/healthz`, which answers without authentication.
+def http_app(
+    server: MCPServer[Any],
+    *,
+    host: str,
+    port: int,
+    readiness: Readiness | None = None,
+    access: Access = NOBODY_ELSE,
+) -> Starlette:
+    """The ASGI app: `/mcp`, and health checks, which are answered without authentication.
 
     Its lifespan is that of `server`. It serves only requests whose Host header names this machine
-    and `port` (any port if it is 0), and only browser pages of this machine: otherwise any web page
-    could let its own host name resolve to loopback and spend credits.
+    and `port` (any port if it is 0), and only browser pages of this machine, besides those that
+    `access` allows: otherwise any web page could let its own host name resolve to loopback and
+    spend credits.
 
     Raises:
         ValueError: `host` is not a loopback address.
     """
     require_loopback(host)
-    names = ("127.0.0.1", "localhost", "[::1]")
-    ports = [f"{name}:{port or '*'}" for name in names]
-    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         stateless_http=True,
         max_request_body_size=MAX_BODY_BYTES,
-        transport_security=TransportSecuritySettings(
-            allowed_hosts=[*names, *ports],
-            allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
-        ),
+        transport_security=access.rules(port),
     )
-    app.router.routes.append(Route(health.PATH, _healthz, methods=["GET"]))
+    app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     return app
 
 
@@ -67,13 +68,21 @@ def run_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
+    operators: Operators | None = None,
 ) -> NoReturn:
     """Serve as `serve_http` does until a signal, then end the process.
 
     The exit codes are those of `shutdown`.
     """
     serve = partial(
-        serve_http, server, host=host, port=port, announce=announce, deadlines=deadlines, desk=desk
+        serve_http,
+        server,
+        host=host,
+        port=port,
+        announce=announce,
+        deadlines=deadlines,
+        desk=desk,
+        operators=operators,
     )
     serve_and_leave(serve, deadlines)
 
@@ -86,15 +95,18 @@ async def serve_http(
     announce: Callable[[str], None] | None = None,
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
+    operators: Operators | None = None,
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
-    When work goes on after the grace period, or at a second signal, the process is ended.
+    At a signal the server is not ready any more, but still answers while it drains. When
+    work goes on after the grace period, or at a second signal, the process is ended.
 
     Args:
         port: 0 takes a free one.
         announce: gets the URL once clients can connect.
         desk: listens already, on `host`; its callers are served, too.
+        operators: what they see and decide; None for a server without.
 
     Raises:
         ValueError: `host` is not a loopback address; raised before the lifespan starts.
@@ -105,11 +117,18 @@ async def serve_http(
     desk = desk or HealthDesk(listen(host, port))
     with desk.listener, Shutdown(deadlines=deadlines) as shutdown:
         port = desk.listener.getsockname()[1]
-        requests = _Requests(http_app(server, host=host, port=port))
-        async with server.session_manager.run():
+        is_ending = shutdown.asked.is_set
+        readiness = Readiness(operators.server, is_ending) if operators else None
+        access = operators.access if operators else NOBODY_ELSE
+        app = http_app(server, host=host, port=port, readiness=readiness, access=access)
+        requests = _Requests(access.guard(app))
+        async with AsyncExitStack() as serving:
+            if operators and readiness:
+                await serving.enter_async_context(operators.own_port(readiness))
+            await serving.enter_async_context(server.session_manager.run())
             if announce:
                 announce(f"http://{LOOPBACK[host]}:{port}{PATH}")
-            await _run(requests, desk, shutdown)
+            await _run(requests, desk, shutdown, operators)
 
 
 class _Requests:
@@ -119,6 +138,14 @@ class _Requests:
         self._app = app
         self._open: set[anyio.CancelScope] = set()
         self._ending = False
+        self._left = anyio.Event()
+
+    async def all_answered(self, seconds: float) -> None:
+        """Wait until no request is open any more, at most this time."""
+        with anyio.move_on_after(seconds):
+            while self._open:
+                self._left = anyio.Event()
+                await self._left.wait()
 
     def end(self) -> None:
         self._ending = True
@@ -135,6 +162,7 @@ class _Requests:
                 await self._app(scope, receive, reply.send)
             finally:
                 self._open.discard(request)
+                self._left.set()
         if request.cancel_called:
             await reply.finish()
 
@@ -159,8 +187,8 @@ class _Reply:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers, which would raise the signal again at the end.
+class _Uvicorn(WebServer):
+    """The server of the port of a desk.
 
     Args:
         desk: listens already; its callers come before all others.
@@ -185,27 +213,24 @@ class _Uvicorn(uvicorn.Server):
         )
         return made
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+
+async def _drain(requests: _Requests, operators: Operators, deadlines: Deadlines) -> None:
+    """Let what goes on end with an answer, while a balancer learns that nothing more is taken."""
+    async with anyio.create_task_group() as both:
+        both.start_soon(operators.server.drain)
+        await anyio.sleep(deadlines.linger_seconds)
+    await requests.all_answered(deadlines.answer_seconds)
 
 
-async def _run(requests: _Requests, desk: HealthDesk, shutdown: Shutdown) -> None:
-    config = uvicorn.Config(
-        requests,
-        http="h11",  # it comes with mcp, whatever else is installed
-        ws="none",
-        lifespan="off",  # entered by serve_http, where its errors reach the caller
-        log_config=None,  # the root logger's handlers: stderr
-        log_level="warning",
-        access_log=False,  # it would contain URLs with their queries
-        proxy_headers=False,
-        server_header=False,
-    )
-    web = _Uvicorn(config, desk)
+async def _run(
+    requests: _Requests, desk: HealthDesk, shutdown: Shutdown, operators: Operators | None
+) -> None:
+    web = _Uvicorn(quiet_config(requests), desk)
 
     async def end_when_asked() -> None:
         await shutdown.asked.wait()
+        if operators is not None:
+            await _drain(requests, operators, shutdown.deadlines)
         web.should_exit = True
         requests.end()
         # uvicorn would wait forever for a client that does not read its answer.
@@ -217,7 +242,3 @@ async def _run(requests: _Requests, desk: HealthDesk, shutdown: Shutdown) -> Non
         tasks.start_soon(end_when_asked)
         await web.serve(sockets=[desk.listener])
         tasks.cancel_scope.cancel()
-
-
-async def _healthz(_request: Request) -> Response:
-    return Response(health.BODY, media_type="application/json")

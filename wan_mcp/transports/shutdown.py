@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 from typing import NoReturn, Self
@@ -41,6 +41,10 @@ class Deadlines:
         repeated_signal_seconds: after a first signal, in which a second one means the same: a host
             that stops a server may send SIGINT and SIGTERM at once, and that must not interrupt a
             paid request (assumed).
+        linger_seconds: from the signal, for which an HTTP server still takes requests that are free
+            of charge, so that a balancer has time to learn that it is not ready any more.
+        answer_seconds: from the end of the payments, until HTTP requests are cut that have no
+            answer yet.
     """
 
     grace_seconds: float = 1.5
@@ -48,12 +52,19 @@ class Deadlines:
     last_write_seconds: float = 0.2
     repeated_signal_seconds: float = 0.4
     last_answers_seconds: float = 5.0
+    linger_seconds: float = 0.0
+    answer_seconds: float = 1.0
 
 
 STDIO = Deadlines()
 HTTP = Deadlines(grace_seconds=9.5)
 """A paid request has time to be answered; supervisors commonly kill a service after 10 s
 (assumed)."""
+
+
+def lingering(seconds: float) -> Deadlines:
+    """The deadlines of an HTTP server that lingers so many seconds before it ends."""
+    return replace(HTTP, grace_seconds=HTTP.grace_seconds + seconds, linger_seconds=seconds)
 
 
 def serve_and_leave(serve: Callable[[], Awaitable[None]], deadlines: Deadlines) -> NoReturn:

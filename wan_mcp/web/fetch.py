@@ -22,7 +22,7 @@ import anyio.lowlevel
 import httpcore
 import httpx
 
-from wan_mcp import logs
+from wan_mcp.logs import lines
 from wan_mcp.web import addresses
 from wan_mcp.web.header_limit import (
     MAX_HEADER_BYTES,
@@ -333,7 +333,7 @@ def _no_answer(exc: Exception) -> Unreachable:
 def _open() -> httpx.AsyncHTTPTransport:
     import truststore  # the operating system's trust store, as for the API
 
-    logs.quiet()
+    lines.quiet()
     trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     transport = httpx.AsyncHTTPTransport(verify=trust)
     # httpx has no public way to open its connections with a backend of ours.

@@ -6,6 +6,7 @@ from dataclasses import replace
 import anyio
 
 from wan_mcp.errors import WanError
+from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
@@ -14,7 +15,7 @@ from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.rows import Engine
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.threaded.queue import ThreadedQueue
-from wan_mcp.ledger.threaded.store import Store, recover
+from wan_mcp.ledger.threaded.store import Opened, Store, recover
 from wan_mcp.models import Cursor, Difference, Job, Replacement, SourceClip
 
 
@@ -145,9 +146,26 @@ class ThreadedLedger:
     async def recover(self) -> list[Record]:
         return await self._store.write(recover)
 
+    async def require_usable(self) -> None:
+        """Raises LedgerUnavailable unless changes can be written, in the format of this version."""
+        await self._store.write(_require_usable, wakes=False)
+
+    async def job_counts(self) -> dict[str, int]:
+        """How many jobs of all accounts are in each state. Raises LedgerUnavailable."""
+        return await self._store.read(
+            lambda store: {row[0]: row[1] for row in store.session.query(sql.lists.JOB_COUNTS, {})}
+        )
+
     async def aclose(self) -> None:
         await self._reading.aclose()
         await self._store.aclose()
+
+
+def _require_usable(store: Opened) -> None:
+    with store.session.transaction():
+        pass  # nothing changes, but it has been begun and committed
+    if changed := store.session.change():
+        raise changed
 
 
 class ThreadedCoordination:

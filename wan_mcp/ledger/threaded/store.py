@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -20,6 +21,7 @@ from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.transactions import Transactions
+from wan_mcp.logs import facts
 
 T = TypeVar("T")
 _Waiting = asyncio.Future[Any]
@@ -129,11 +131,14 @@ class Store:
         after: Callable[[], None] | None,
     ) -> None:
         result, failure = None, None
+        began = time.perf_counter()
         try:
             with self._engine.as_ledger_errors():
                 result = work()
         except BaseException as exc:  # every error must reach the caller
             failure = exc
+        for listener in facts.listeners:
+            listener.used_ledger(time.perf_counter() - began, failed=failure is not None)
         with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             loop.call_soon_threadsafe(_hand_over, waiting, result, failure, after)
 

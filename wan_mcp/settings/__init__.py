@@ -3,7 +3,8 @@
 A file named by WAN_MCP_ENV_FILE may set everything. The `.env` file of the working directory may
 only set the API key: a host may start the server inside a project that a stranger wrote, and its
 `.env` must neither send the key to another address nor loosen a limit. That file is not read if the
-environment has the key, or if WAN_MCP_ENV_FILE names another file.
+environment has the key, or if WAN_MCP_ENV_FILE names another file. A secret may also be alone in a
+file: see `secret_files`.
 """
 
 import difflib
@@ -12,79 +13,53 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
 )
 
+from wan_mcp.settings.environment import ours
+from wan_mcp.settings.secret_files import SUFFIX, files_of, read_secret
+from wan_mcp.settings.service import ServiceSettings
+from wan_mcp.settings.values import (
+    Count,
+    DayLimit,
+    FolderOrURL,
+    Folders,
+    Limit,
+    Port,
+    Size,
+    Switch,
+)
 from wan_mcp.storage.data_folder import (
     DataPlaces,
     data_places,
     expanded,
     expanded_list,
     home_folder,
-    listed_folders,
 )
 from wan_mcp.storage.settings_file import content
-from wan_mcp.storage.storage_url import folder_or_url, is_storage_url, storage_url
+from wan_mcp.storage.storage_url import is_storage_url, storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
 KEY = "PIXELDOJO_API_KEY"
 ENV_FILE = "WAN_MCP_ENV_FILE"
 
-_QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 _FOLDERS = {"WAN_MCP_DATA_DIR", "WAN_MCP_VIDEO_DIR"}
 _PLACES = ("HOME", "SNAP_REAL_HOME", "USERPROFILE", "XDG_DATA_HOME")
 """What `data_folder` reads of the environment."""
 _CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 """How the variables begin that the clouds' own programs read, and obstore, too."""
-
-
-def _on_or_off(value: object) -> bool:
-    word = str(value).lower()
-    if word not in ("on", "off", "true", "false", "1", "0"):
-        raise ValueError("must be on or off")
-    return word in ("on", "true", "1")
-
-
-def _must_be(allowed: str) -> WrapValidator:
-    """Says what is allowed, in plain words instead of pydantic's."""
-
-    def read(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(f"must be {allowed}") from None
-
-    return WrapValidator(read)
-
-
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Limit = Annotated[_Amount, _must_be("a number, 0 or more (for no limit leave it out)")]
-# Never None: a limit that a typing error could remove would not be a limit.
-DayLimit = Annotated[
-    _Amount, _must_be("a number, 0 or more (a high one, as 100000, lifts the limit)")
-]
-Count = Annotated[int, Field(ge=0), _must_be("a whole number, 0 or more")]
-Size = Annotated[_Amount, _must_be("a number of MB, 0 or more")]
-Port = Annotated[int, Field(ge=1, le=65_535), _must_be("a port from 1 to 65535")]
-Folders = Annotated[tuple[str, ...], BeforeValidator(listed_folders)]
-Switch = Annotated[bool, BeforeValidator(_on_or_off)]
-FolderOrURL = Annotated[Path | str, BeforeValidator(folder_or_url)]
 
 
 class BadSettings(Exception):
@@ -93,14 +68,15 @@ class BadSettings(Exception):
 
 @dataclass(frozen=True)
 class Given:
-    """The value of a setting as it was written, and where that was."""
+    """The value of a setting, where that was, and what its owner should mend ("" for nothing)."""
 
     value: str = field(repr=False)
     source: str
+    notice: str = ""
 
 
-class Settings(BaseModel):
-    """What the operator decides; no tool argument can change it.
+class Settings(ServiceSettings):
+    """What the operator decides; no tool argument can change it. More is in `ServiceSettings`.
 
     Attributes:
         api_key: the key of the PixelDojo account; empty if unset.
@@ -164,6 +140,7 @@ class Settings(BaseModel):
     public_port: Port = Field(default=8799, alias="WAN_MCP_PUBLIC_PORT")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
     _clouds: dict[str, str] = PrivateAttr(default_factory=dict)
+    _notices: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def read(cls, environment: Mapping[str, str], folder: Path | None = None) -> Self:
@@ -177,8 +154,8 @@ class Settings(BaseModel):
             BadSettings: a value is wrong, a file cannot be read, or a WAN_MCP_ or PIXELDOJO_ name
                 is misspelt (a misspelt limit must not pass for no limit).
         """
-        given = {name: each.value for name, each in given_settings(environment, folder).items()}
-        given.pop(ENV_FILE, None)
+        sources = given_settings(environment, folder)
+        given = {name: each.value for name, each in sources.items() if name != ENV_FILE}
         for name in _FOLDERS & {name for name in given if not is_storage_url(given[name])}:
             given[name] = str(expanded(given[name], home_folder(environment)))
         if named := given.get("WAN_MCP_INPUT_DIRS"):
@@ -189,10 +166,18 @@ class Settings(BaseModel):
             settings = cls.model_validate(given)
         except ValidationError as exc:
             error = exc.errors(include_url=False, include_input=False)[0]
-            raise BadSettings(f"{error['loc'][0]}: {_plain(error['msg'])}") from None
+            raise BadSettings(
+                f"{error['loc'][0]}: {error['msg'].removeprefix('Value error, ')}"
+            ) from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
         settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
+        settings._notices = tuple(each.notice for each in sources.values() if each.notice)
         return settings
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the operator should mend although the settings can be used, a clause each."""
+        return self._notices
 
     @property
     def clouds(self) -> Mapping[str, str]:
@@ -302,18 +287,33 @@ def given_settings(environment: Mapping[str, str], folder: Path | None = None) -
         environment, folder: as for `Settings.read`.
 
     Raises:
-        BadSettings: a file cannot be read.
+        BadSettings: a file cannot be read, or a secret is given twice.
     """
-    own = _ours(environment)
-    read, source = _from_files(own, folder or Path(), home_folder(environment))
+    own, home = ours(environment), home_folder(environment)
+    read, source = _from_files(own, folder or Path(), home)
     given = {name: Given(value, source) for name, value in read.items()}
-    return given | {name: Given(value, "the environment") for name, value in own.items()}
+    given |= {name: Given(value, "the environment") for name, value in own.items()}
+    try:
+        files = files_of(secret_names(), {name: each.value for name, each in given.items()})
+        for name, path in files.items():
+            value, notice = read_secret(name, path, home)
+            given[name] = Given(value, f"the file of {name}{SUFFIX}", notice)
+            del given[name + SUFFIX]
+    except ValueError as exc:
+        raise BadSettings(str(exc)) from None
+    return given
 
 
 def is_secret(name: str) -> bool:
     """Whether the value of a setting must not be shown; yes for an unknown one."""
-    types = (each.annotation for each in Settings.model_fields.values() if each.alias == name)
-    return name != ENV_FILE and all(each is SecretStr for each in types)
+    return name in secret_names() or name not in _names() | {ENV_FILE}
+
+
+def secret_names() -> set[str]:
+    """The settings whose values must not be shown."""
+    fields = Settings.model_fields.values()
+    types = {str(each.alias): (each.annotation, *get_args(each.annotation)) for each in fields}
+    return {name for name, choices in types.items() if SecretStr in choices}
 
 
 def _names() -> set[str]:
@@ -327,42 +327,6 @@ def _port_is_valid(parts: SplitResult) -> bool:
         return False
 
 
-def _ours(values: Mapping[str, str | None]) -> dict[str, str]:
-    """Our names only. A blank value, or a literal ${...} that a bundle passes for it, is unset."""
-    named = {name: _bare(value or "") for name, value in values.items() if _is_ours(name)}
-    return {
-        name: value
-        for name, value in named.items()
-        if value and not _is_placeholder(value) and not _is_service_link(name, value)
-    }
-
-
-def _bare(value: str) -> str:
-    """Without outer spaces, and without the quotes that `docker --env-file` takes as written."""
-    value = value.strip()
-    quoted = len(value) > 1 and value[0] + value[-1] in _QUOTES
-    return value[1:-1].strip() if quoted else value
-
-
-def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes has set it for a service whose name begins like ours (documented)."""
-    if re.fullmatch(r"[A-Z_]+_SERVICE_(HOST|PORT(_\w+)?)", name):
-        return True
-    link = re.search(r"_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$", name)
-    return link is not None and (link[1] is not None or "://" in value)
-
-
-def _is_ours(name: str) -> bool:
-    # Other programs may use PIXELDOJO_ too: only a name close to one of ours is a mistake.
-    rest = name.startswith("PIXELDOJO_") and name.removeprefix("PIXELDOJO_")
-    near = rest and difflib.get_close_matches(rest, ("API_KEY", "API_BASE"))
-    return name.startswith("WAN_MCP_") or bool(near)
-
-
-def _is_placeholder(value: str) -> bool:
-    return re.fullmatch(r"\$\{[^}]*\}", value) is not None
-
-
 def _from_files(
     given: Mapping[str, str], folder: Path, home: Path | None
 ) -> tuple[dict[str, str], str]:
@@ -372,7 +336,11 @@ def _from_files(
         if named is None:
             raise BadSettings(f"{ENV_FILE}: there is no such file")
         return named, f"the file of {ENV_FILE}"
-    beside = {} if KEY in given else _file(folder / ".env", "the .env file of this folder")
+    beside = (
+        {}
+        if {KEY, KEY + SUFFIX} & given.keys()
+        else _file(folder / ".env", "the .env file of this folder")
+    )
     return {n: v for n, v in (beside or {}).items() if n == KEY}, "the .env file of this folder"
 
 
@@ -385,7 +353,7 @@ def _file(path: Path, description: str) -> dict[str, str] | None:
 
         # -sig: Notepad writes a byte order mark, which would become part of the first name.
         text = content(path).decode("utf-8-sig")
-        return _ours(dotenv_values(stream=io.StringIO(text), interpolate=False))
+        return ours(dotenv_values(stream=io.StringIO(text), interpolate=False))
     except (OSError, UnicodeDecodeError):
         raise BadSettings(
             f"{description}: the file cannot be read (it must be UTF-8 text)"
@@ -393,9 +361,6 @@ def _file(path: Path, description: str) -> dict[str, str] | None:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, _names() | {ENV_FILE}, n=1)
+    known = _names() | {ENV_FILE} | {each + SUFFIX for each in secret_names()}
+    near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")

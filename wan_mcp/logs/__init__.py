@@ -1,0 +1,1 @@
+"""What an operator learns: lines in the log, and facts that are counted."""

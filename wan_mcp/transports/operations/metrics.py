@@ -1,0 +1,156 @@
+"""`/metrics`: what an operator counts, as Prometheus reads it.
+
+No label has a user, a job, a link or a key: what can be counted by such a thing has no end, and who
+may read metrics is often not who may read those.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wan_mcp.logs.facts import Figures
+from wan_mcp.transports.operations.readiness import Readiness
+from wan_mcp.transports.operations.shared_look import SharedLook
+
+PATH = "/metrics"
+_VENDOR_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_LEDGER_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class Metrics:
+    """Counts what this process does, and shows it with what the ledger knows.
+
+    It is a `facts.Listener`.
+
+    Args:
+        figures: reads what the ledger knows.
+        readiness: whether it can take calls.
+    """
+
+    def __init__(self, figures: Callable[[], Awaitable[Figures]], readiness: Readiness) -> None:
+        self._look = SharedLook(figures, Figures())
+        self._readiness = readiness
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Info("wan_mcp", "This program.", registry=registry).info({"version": version("wan-mcp")})
+        self._count_what_happens(registry)
+        self._show_what_is_known(registry)
+
+    def _count_what_happens(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"wan_mcp_{name}", text, labels, registry=registry)
+
+        self._calls = counter("calls", "Calls of tools, by how they ended.", "tool", "outcome")
+        self._submits = counter("submits", "Paid requests, by how they ended.", "outcome")
+        self._credits = counter("credits", "Credits that PixelDojo named for jobs bought here.")
+        self._ledger_errors = counter("ledger_errors", "Work on the ledger that failed.")
+        self._vendor = Histogram(
+            "wan_mcp_vendor_request_seconds",
+            "How long PixelDojo took to answer, by route and kind of status.",
+            ("route", "status"),
+            buckets=_VENDOR_SECONDS,
+            registry=registry,
+        )
+        self._ledger = Histogram(
+            "wan_mcp_ledger_seconds",
+            "How long a piece of work on the ledger took.",
+            buckets=_LEDGER_SECONDS,
+            registry=registry,
+        )
+
+    def _show_what_is_known(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"wan_mcp_{name}", text, labels, registry=registry)
+
+        self._ready = gauge("ready", "1 if this process can take calls, else 0.")
+        self._payments = gauge("payments_open", "Paid requests in progress in this process.")
+        self._waiters = gauge("waiters", "Calls that wait for a job in this process.")
+        self._per_minute = gauge("vendor_limit_per_minute", "Requests that PixelDojo allows.")
+        self._pause = gauge("vendor_pause_seconds", "Pause that PixelDojo asked for last.")
+        self._known = gauge("ledger_known", "1 if the ledger's own figures could be read, else 0.")
+        self._jobs = gauge("jobs", "Jobs in the ledger, by their state.", "state")
+        self._unsaved = gauge("videos_to_save", "Finished videos that are still to be saved.")
+        self._spent = gauge("credits_spent_day", "Credits of the last 24 hours.")
+        self._day_limit = gauge("credits_limit_day", "Credits that may be spent in 24 hours.")
+        self._balance = gauge("credits_balance", "The account's credits, as last reported.")
+
+    def called(self, tool: str, outcome: str) -> None:
+        """See `facts.Listener`."""
+        self._calls.labels(tool, outcome).inc()
+
+    def submitted(self, outcome: str, credits: float | None) -> None:
+        """See `facts.Listener`."""
+        self._submits.labels(outcome).inc()
+        self._credits.inc(max(credits or 0.0, 0.0))
+
+    def paying(self, count: int) -> None:
+        """See `facts.Listener`."""
+        self._payments.set(count)
+
+    def waiting(self, count: int) -> None:
+        """See `facts.Listener`."""
+        self._waiters.set(count)
+
+    def exchanged(self, route: str, status: int | None, seconds: float) -> None:
+        """See `facts.Listener`."""
+        self._vendor.labels(route, _kind(status)).observe(seconds)
+
+    def limited(self, per_minute: int, pause: float) -> None:
+        """See `facts.Listener`."""
+        self._per_minute.set(per_minute)
+        self._pause.set(pause)
+
+    def used_ledger(self, seconds: float, *, failed: bool) -> None:
+        """See `facts.Listener`."""
+        self._ledger.observe(seconds)
+        self._ledger_errors.inc(int(failed))
+
+    async def text(self) -> bytes:
+        """All metrics, as Prometheus reads them."""
+        self._ready.set(not await self._readiness.missing())
+        self._show(await self._look.find() or Figures())
+        return generate_latest(self._registry)
+
+    def _show(self, figures: Figures) -> None:
+        self._known.set(figures.known)
+        self._jobs.clear()  # a state that no job has any more
+        for state, count in sorted(figures.jobs.items()):
+            self._jobs.labels(state).set(count)
+        self._unsaved.set(_number(figures.videos_to_save))
+        self._spent.set(_number(figures.credits_spent_day))
+        self._day_limit.set(_number(figures.credits_limit_day))
+        self._balance.set(_number(figures.credits_balance))
+
+    @property
+    def route(self) -> Route:
+        """The route of the metrics."""
+        return Route(PATH, self._answer, methods=["GET"])
+
+    async def _answer(self, _request: Request) -> Response:
+        return Response(await self.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _number(value: float | None) -> float:
+    """A value; NaN, which no graph and no alert takes for 0, where none is known."""
+    return math.nan if value is None else value
+
+
+def _kind(status: int | None) -> str:
+    """The kind of a status; each single one would be a series of its own."""
+    if status is None:
+        return "none"
+    return "429" if status == 429 else f"{status // 100}xx"

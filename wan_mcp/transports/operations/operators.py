@@ -1,0 +1,52 @@
+"""What the operators of an HTTP server see of it, and what they decide about it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from wan_mcp.logs import facts
+from wan_mcp.logs.facts import Figures
+from wan_mcp.transports.listener import Listener
+from wan_mcp.transports.operations.port import serving
+from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
+from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
+
+
+class Server(Service, Protocol):
+    """The running server, as an operator sees it."""
+
+    async def figures(self) -> Figures:
+        """What its ledger knows now."""
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The operators' side of one HTTP server.
+
+    Attributes:
+        server: the running server.
+        port: listens already for their own requests; None if they have no port of their own, and
+            then nothing is counted.
+        access: who may call.
+    """
+
+    server: Server
+    port: Listener | None = None
+    access: Access = NOBODY_ELSE
+
+    @asynccontextmanager
+    async def own_port(self, readiness: Readiness) -> AsyncIterator[None]:
+        """Within it, facts are counted and shown at the port, if there is one."""
+        if self.port is None:
+            yield
+            return
+        from wan_mcp.transports.operations.metrics import Metrics  # its package is an extra
+
+        metrics = Metrics(self.server.figures, readiness)
+        facts.listeners.append(metrics)
+        try:
+            async with serving(self.port, [metrics.route, *ALIVE, *readiness.routes]):
+                yield
+        finally:
+            facts.listeners.remove(metrics)

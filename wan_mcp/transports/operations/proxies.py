@@ -1,0 +1,104 @@
+"""What is believed of a request that may have come through proxies.
+
+The host names and web pages that may call are a matter of `Access`. Headers about where a request
+came from, such as X-Forwarded-For, can be sent by anybody: they count only from the proxies that
+the operator names, and nothing behind this module sees one.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from wan_mcp.logs.context import lines_about
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_ABOUT_ORIGIN = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-client-ip")
+REQUEST_ID = b"x-request-id"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call, as the operator decides.
+
+    Attributes:
+        hosts: the names of this server besides those of this machine, perhaps with a port.
+        origins: the web pages that may call besides those of `hosts`.
+        proxies: the addresses and networks of proxies that are believed.
+    """
+
+    hosts: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    proxies: Sequence[str] = ()
+
+    def rules(self, port: int) -> TransportSecuritySettings:
+        """The rules for the headers Host and Origin.
+
+        Args:
+            port: that of this machine; 0 for any.
+        """
+        pages = [f"{scheme}://{name}" for scheme in ("http", "https") for name in _LOOPBACK]
+        own = [f"https://{host}" for host in self.hosts]
+        return TransportSecuritySettings(
+            allowed_hosts=[
+                *_LOOPBACK,
+                *(f"{name}:{port or '*'}" for name in _LOOPBACK),
+                *self.hosts,
+                *(f"{host}:*" for host in self.hosts if ":" not in host),
+            ],
+            allowed_origins=[*pages, *(f"{page}:*" for page in pages), *own, *self.origins],
+        )
+
+    def guard(self, app: ASGIApp) -> ASGIApp:
+        """The app behind these rules."""
+        plain: Any = _WithoutClaims(app)
+        # Its own default, without a list, believes the proxies of this machine.
+        believing: Any = ProxyHeadersMiddleware(plain, trusted_hosts=list(self.proxies))
+        return _OneLength(believing)
+
+
+NOBODY_ELSE = Access()
+"""Only this machine may call, and no proxy is believed."""
+
+
+class _OneLength:
+    """Refuses a request that states its length in two ways, as two servers would read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        names = [name for name, _ in scope.get("headers", ())]
+        if b"transfer-encoding" in names and b"content-length" in names:
+            refusal = PlainTextResponse(
+                "A request has either a length or an encoding.", 400, {"connection": "close"}
+            )
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class _WithoutClaims:
+    """Takes out all headers about the origin of a request, and gives the request an id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [each for each in scope["headers"] if not _ABOUT_ORIGIN.fullmatch(each[0])]
+        request_id = secrets.token_hex(8)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = (REQUEST_ID, request_id.encode())
+                message = {**message, "headers": [*message.get("headers", ()), own]}
+            await send(message)
+
+        with lines_about(request_id=request_id):
+            await self._app({**scope, "headers": headers}, receive, answer)

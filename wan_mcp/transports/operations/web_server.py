@@ -1,0 +1,78 @@
+"""uvicorn as this program uses it: quiet, patient only for a while, and without signals."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_SECONDS = 30.0
+"""How long a client may take for a whole request (ours). One that sends a byte now and then would
+keep its connection for ever, and there is room for about as many as there may be open files."""
+
+
+class PatientProtocol(H11Protocol):
+    """One connection, closed when a request is not whole in REQUEST_SECONDS.
+
+    It is h11's, which comes with mcp, whatever else is installed.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of the request, if there is one."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def quiet_config(app: ASGIApp) -> uvicorn.Config:
+    """How every port of this program is served."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",  # entered elsewhere, where its errors reach the caller
+        log_config=None,  # the root logger's handlers: stderr
+        log_level="warning",
+        access_log=False,  # it would contain URLs with their queries
+        proxy_headers=False,
+        server_header=False,
+    )
+
+
+class WebServer(uvicorn.Server):
+    """uvicorn without its signal handlers, which would raise the signal again at the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave every signal to `shutdown`."""
+        yield
