@@ -285,6 +285,11 @@ def _reachable(installed: Installation, folder: Path) -> Installation:
     """The same programs, copied if root's folders may hide them from the server's user."""
     if os.geteuid() != 0 or installed.folder.is_relative_to("/usr"):
         return installed
-    copied = folder / "programs"
-    _copy(installed.folder, copied)
-    return Installation(copied, installed.version)
+    package = installed.folder.parent
+    copied = folder / "programs" / package.name
+    copied.mkdir(parents=True)
+    _copy(installed.folder, copied / installed.folder.name)
+    libraries = package.with_name(f"{package.name}.libs")  # the programs look for them beside it
+    if libraries.is_dir():
+        _copy(libraries, copied.with_name(libraries.name))
+    return Installation(copied / installed.folder.name, installed.version)
