@@ -292,4 +292,5 @@ def _reachable(installed: Installation, folder: Path) -> Installation:
     libraries = package.with_name(f"{package.name}.libs")  # the programs look for them beside it
     if libraries.is_dir():
         _copy(libraries, copied.with_name(libraries.name))
+    subprocess.run(["chown", "-R", SERVER_USER, folder / "programs"], check=True)  # who removes it
     return Installation(copied / installed.folder.name, installed.version)
