@@ -252,6 +252,7 @@ def run_as_server(*command: object, folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # who ends the tests by a signal to their group must not reach it
         **as_server(),
     )
     assert run.returncode == 0, run.stdout
