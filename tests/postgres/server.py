@@ -252,6 +252,7 @@ def run_as_server(*command: object, folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # who ends the tests by a signal to their group must not reach it
         **as_server(),
     )
     assert run.returncode == 0, run.stdout
@@ -285,6 +286,12 @@ def _reachable(installed: Installation, folder: Path) -> Installation:
     """The same programs, copied if root's folders may hide them from the server's user."""
     if os.geteuid() != 0 or installed.folder.is_relative_to("/usr"):
         return installed
-    copied = folder / "programs"
-    _copy(installed.folder, copied)
-    return Installation(copied, installed.version)
+    package = installed.folder.parent
+    copied = folder / "programs" / package.name
+    copied.mkdir(parents=True)
+    _copy(installed.folder, copied / installed.folder.name)
+    libraries = package.with_name(f"{package.name}.libs")  # the programs look for them beside it
+    if libraries.is_dir():
+        _copy(libraries, copied.with_name(libraries.name))
+    subprocess.run(["chown", "-R", SERVER_USER, folder / "programs"], check=True)  # who removes it
+    return Installation(copied / installed.folder.name, installed.version)
