@@ -22,6 +22,9 @@ CRASH, RACES, CANCEL = (f"tests/payments/test_{name}.py" for name in ("crash", "
 RULES, LIMITS = "tests/ledger/test_rules.py", "tests/ledger/test_ledger_limits.py"
 MATCHING, LOST = "tests/payments/test_matching.py", "tests/payments/test_reconciliation.py"
 WAITING, SPENDING = "tests/polling/test_waiting.py", "tests/surface/test_spending.py"
+POSTGRES = "tests/ledger/test_ledger_postgres.py"
+STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
+QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
 
@@ -126,7 +129,7 @@ MUTATIONS = (
                 "            self._recover_abandoned(account)\n",
                 "        now = self._session.now()\n"
                 "        spending = Spending(self._rows, account, now)\n"
-                "        spending_limits.check(limits, now, estimate, spending)\n"
+                "        must_wait(limits, now, estimate, spending)\n"
                 "        limits = SpendingLimits(None, None, None, None)\n"
                 "        with self._session.transaction(account):\n"
                 "            self._recover_abandoned(account)\n",
@@ -211,6 +214,115 @@ MUTATIONS = (
             f"{LIMITS}::test_limits_believe_the_last_charge_when_it_is_higher_than_the_page",
             f"{SPENDING}::test_the_question_names_the_last_charge_when_it_is_higher_than_the_page",
         ],
+    ),
+    Mutation(
+        "PostgreSQL: no lock of the account",
+        [
+            (
+                "ledger/postgres/session.py",
+                'account = %(account)s FOR UPDATE; "',
+                'account = %(account)s; "',
+            )
+        ],
+        [f"{LIMITS}::test_limit_holds_against_claims_at_the_same_moment[postgres]"],
+    ),
+    Mutation(
+        "PostgreSQL: a lost answer to COMMIT counts as a refusal",
+        [("ledger/postgres/session.py", "found = self._is_committed(change)", "found = False")],
+        [f"{POSTGRES}::test_claim_whose_commit_landed_without_an_answer_is_that_claim"],
+    ),
+    Mutation(
+        "PostgreSQL: a commit that is on no standby counts",
+        [("ledger/postgres/session.py", "if not self._is_replicated:", "if False:")],
+        [f"{POSTGRES}::test_commit_that_is_on_no_standby_is_no_commit_point[True]"],
+    ),
+    Mutation(
+        "PostgreSQL: sent although others may have taken the process for dead",
+        [
+            (
+                "ledger/postgres/session.py",
+                "    def commit_point(self, submission_id: str) -> None:\n",
+                "    def commit_point(self, submission_id: str) -> None:\n        return\n",
+            )
+        ],
+        [f"{POSTGRES}::{STOOD_STILL}[13.5-False]"],
+    ),
+    Mutation(
+        "PostgreSQL: a lease that is over is renewed",
+        [
+            (
+                "ledger/postgres/liveness.py",
+                'b"WHERE name = %(name)s AND alive_until > " + _NOW\n)',
+                'b"WHERE name = %(name)s"\n)',
+            )
+        ],
+        [f"{POSTGRES}::test_process_that_was_taken_for_dead_goes_on_under_another_name"],
+    ),
+    Mutation(
+        "a limit is counted without the queued",
+        [("ledger/rows.py", "if not self._counts_queue:", "if True:")],
+        [f"{QUEUE}::test_what_is_queued_counts_in_full_against_the_credits_of_a_day"],
+    ),
+    Mutation(
+        "a new request overtakes the queue",
+        [("ledger/queueing/rules.py", "if not limits.queued or not queued:", "if True:")],
+        [f"{QUEUE}::test_nobody_overtakes_the_queue"],
+    ),
+    Mutation(
+        "the limits are not looked at again",
+        [
+            (
+                "ledger/queueing/transactions.py",
+                "spending_limits.check(limits, now, price.credits, spending, price.why)",
+                "pass",
+            )
+        ],
+        [
+            f"{QUEUE}::test_nothing_is_dispatched_while_there_is_no_room",
+            f"{QUEUE}::test_a_price_that_rose_beyond_the_agreed_one_ends_the_request",
+        ],
+    ),
+    Mutation(
+        "an equal request is not looked for again",
+        [
+            (
+                "ledger/queueing/transactions.py",
+                "self._equal_requests.find(record.account, lookups, queued=False)",
+                "None",
+            )
+        ],
+        [f"{DISPATCH}::test_a_request_that_was_paid_elsewhere_meanwhile_is_not_sent"],
+    ),
+    Mutation(
+        "fence of a cancelled request dropped",
+        [("ledger/queueing/transactions.py", "if known.state is not State.QUEUED:", "if False:")],
+        [f"{QUEUE}::test_only_what_is_queued_can_be_cancelled"],
+    ),
+    Mutation(
+        "the dispatcher's lease is ignored",
+        [
+            (
+                "payments/dispatcher.py",
+                "if not await self._leads(account):",
+                "if await self._leads(account) is None:",
+            )
+        ],
+        [f"{DISPATCH}::test_while_another_process_has_the_role_nobody_else_sends"],
+    ),
+    Mutation(
+        "a queued request lives for ever",
+        [("ledger/statements/queue.py", "queued_until <= :now", "queued_until < 0")],
+        [f"{QUEUE}::test_a_request_whose_hour_is_over_ends_as_not_sent"],
+    ),
+    Mutation(
+        "a key that is not accepted is tried for every queued request",
+        [("payments/dispatcher.py", "if isinstance(failure, MEETS_ALL)", "if False")],
+        [f"{DISPATCH}::test_a_revoked_key_ends_the_whole_queue_with_one_request"],
+    ),
+    Mutation(
+        "a dispatched request of a dead server is forgotten",
+        [("ledger/rules.py", "if record.queued_until is not None:", "if False:")],
+        [f"{QUEUE}::test_a_dispatched_request_of_a_dead_process_is_in_the_queue_again"],
     ),
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobList, JobResult
+from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface.answers.credits import CreditOverview
 from wan_mcp.surface.answers.several import WaitResult
 from wan_mcp.surface.arguments import (
@@ -26,13 +26,32 @@ MODELS: dict[str, tuple[type[Arguments], type[BaseModel] | None]] = {
     "wait_for_job": (WaitForJob, WaitResult),
     "list_jobs": (ListJobs, JobList),
     "check_credits": (CheckCredits, CreditOverview),
+    "cancel_job": (GetJobStatus, JobResult),
     "keep_video": (KeepVideo, None),
 }
 """What each tool takes, and what it answers; None where no schema of that is published."""
-PAID = "replace_character"
 UNDESCRIBED = ("order", "take", "takes", "kept")
 """Fields of a job in a list that its schema omits: they say what they are, and each byte is in
 every conversation."""
+PAID, CANCEL = "replace_character", "cancel_job"
+PAID_FIELDS = frozenset(
+    {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"},
+)
+"""The fields of JobResult that only a paid call can have: only its schema describes them."""
+FREE_FIELDS = frozenset(
+    {
+        *("source_video", "character_image", "video_duration", "resolution"),
+        *("elapsed_seconds", "saved_url"),
+    }
+)
+"""The fields of JobResult that only a free call can have: the schema of the paid one omits them."""
+CANCEL_FIELDS = frozenset(
+    {
+        *("message", "job_id", "status", "charged", "job_charged", "credit_cost"),
+        *("retry_safe", "retry_after_seconds", "code", "next"),
+    }
+)
+"""The fields of JobResult that cancel_job gives."""
 
 
 def schemas_json() -> str:
@@ -55,17 +74,25 @@ def answer_schema(tool: str) -> dict[str, Any] | None:
         return None
     schema = portable_schema(answers)
     fields = schema["properties"]
-    if issubclass(answers, JobResult):
+    if tool == CANCEL:
+        schema["properties"] = fields = {
+            name: field for name, field in fields.items() if name in CANCEL_FIELDS
+        }
+    elif issubclass(answers, JobResult):
         for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
             del fields[name]
-    if answers is JobList:
-        for name in UNDESCRIBED:
-            del fields["jobs"]["items"]["properties"][name]
+    elif answers is JobList:
+        _omit_undescribed(fields["jobs"]["items"]["properties"])
     if tool != PAID:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
             fields[name].pop("description", None)
     return schema
+
+
+def _omit_undescribed(fields: dict[str, Any]) -> None:
+    for name in UNDESCRIBED:
+        del fields[name]
 
 
 def portable_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.portable_schema import FREE_FIELDS
 from tests.surface.scenarios import DONE, NOW, RUNNING, of_job
 from wan_mcp.errors import Code, RateLimited
 from wan_mcp.ledger.expected_price import Totals
-from wan_mcp.models import FREE_FIELDS, JobLine, JobList, JobResult, JobStatus
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.several import JobOutcome, WaitResult
 from wan_mcp.surface.answers.text import text

@@ -5,10 +5,9 @@ The rules of money are in `wan_mcp.payments` and `wan_mcp.ledger`, the rules of 
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import InvalidArguments, NotSent, OutcomeUnknown, Refused
-from wan_mcp.ledger.contract import Claim, Ledger, LedgerUnavailable, VideoPolicy
+from wan_mcp.errors import InvalidArguments, OutcomeUnknown
+from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, Totals, expected_price
 from wan_mcp.ledger.fingerprint import has_links_only
@@ -27,16 +26,20 @@ from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
 from wan_mcp.models import Cursor, InputReport, JobStatus, Replacement, SourceClip
 from wan_mcp.payments.credits import Credits
+from wan_mcp.payments.dispatcher import Dispatcher
 from wan_mcp.payments.in_progress import Payments
+from wan_mcp.payments.input_check import InputCheck, Preflight
 from wan_mcp.payments.price import Price
 from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.polling.durations import TypicalDuration
 from wan_mcp.polling.job_list import JobListReader
-from wan_mcp.polling.job_reader import SUBMISSION_PREFIX, JobReader
+from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.poller import Poller
+from wan_mcp.polling.queue_places import QueuePlaces
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.polling.several import SeveralWaits
 from wan_mcp.polling.watchers import Watchers
+from wan_mcp.polling.withdrawals import Withdrawals
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
@@ -46,15 +49,11 @@ if TYPE_CHECKING:
 
 SUBMIT_SECONDS = 1.0
 """How much of ANSWER_SECONDS is left for the submit itself when the preflight has its time."""
-LEAST_PREFLIGHT_SECONDS = 0.5
-"""How long the preflight may take in any case, also if finding files took long (ours)."""
 PROGRESS_SECONDS = 2.0
 """How often a wait says how far an upload is (ours)."""
 ANSWER_SECONDS = 4.0
 """After this time a submit answers with its submission id, even if PixelDojo has not answered. One
 agent SDK allows 5 s for a whole call (observed elsewhere)."""
-
-logger = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -112,13 +111,19 @@ class Jobs:
         )
         self._videos = videos
         self._saver = archive and VideoSaver(archive, videos, coordination, account, clock, inspect)
-        self._preflight = preflight
+        self._inputs = InputCheck(preflight, staging, clock)
         self._typical = TypicalDuration(coordination, account, clock)
+        self._withdrawals = Withdrawals(ledger, self._payments, reader)
+        self._places = QueuePlaces(ledger, account, self._typical)
+        self._dispatcher = Dispatcher(
+            ledger, account, self._payments, self._price, self._inputs, clock
+        )
 
     async def run(self) -> None:
-        """Run the reconciler, the poller, the watchers and the saver until cancelled."""
+        """Run the reconciler, the dispatcher, the poller, the watchers and the saver."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.reconcile)
+            tasks.start_soon(self.dispatch)
             tasks.start_soon(self._poller.run)
             tasks.start_soon(self._watchers.run)
             if self._saver is not None:
@@ -127,6 +132,10 @@ class Jobs:
     async def reconcile(self) -> None:
         """Look up unknown outcomes until cancelled."""
         await self._reconciler.run(self._account)
+
+    async def dispatch(self) -> None:
+        """Send queued requests in their turn until cancelled."""
+        await self._dispatcher.run()
 
     async def typical(self) -> float | None:
         """Seconds that a job of this account typically takes; None while too few have ended."""
@@ -140,7 +149,7 @@ class Jobs:
     @property
     def inspects(self) -> bool:
         """Whether both inputs are inspected before a job is paid for."""
-        return self._preflight is not None
+        return self._inputs.looks
 
     def require_key(self) -> None:
         """Raises NoKey when no API key is configured."""
@@ -254,36 +263,35 @@ class Jobs:
             NotFound: the account has no such submission id.
         """
         view = await self._reader.known(id)
-        return None if view is None else self._payments.with_progress(view)
+        return None if view is None else await self._shown(view)
 
     async def keep(self, id: str) -> None:
         """Record that another caller waits for a request, so that it is not withdrawn any more."""
-        if not id.startswith(SUBMISSION_PREFIX):
-            return  # it has a job id, so it was sent
-        with suppress(LedgerUnavailable):  # then it cannot be withdrawn either
-            view = await self.known(id)
-            if view is not None and view.record and view.record.state is State.INTENT:
-                await self._ledger.join(view.record)
+        await self._withdrawals.keep(id)
 
     async def withdraw(self, id: str) -> JobView:
         """Withdraw a request that its caller gave up, and return its state after that.
 
-        It is withdrawn only while this process pays it, nothing of it was sent, and no other
-        caller waits for it. PixelDojo cannot cancel a job, so everything else goes on.
+        It is withdrawn only while it is queued, or this process pays it and nothing of it was sent,
+        and no other caller waits for it. PixelDojo cannot cancel a job: everything else goes on.
 
         Raises:
             NotFound, Refused, CouldNotFindOut: as `check`.
         """
-        view = await self.known(id)
-        record = None if view is None else view.record
-        if record is not None and record.state is State.INTENT:
-            await self._payments.withdraw(record.submission_id)
-            view = await self.known(id)
-        return view or await self.check(id)
+        await self._withdrawals.withdraw(id)
+        return await self.known(id) or await self.check(id)
+
+    async def cancel(self, id: str) -> tuple[JobView, JobView]:
+        """Withdraw a request because its user wants that: what was known before, and is after.
+
+        Raises NotFound, LedgerUnavailable: only the ledger knows the requests.
+        """
+        before = await self._withdrawals.cancel(id)
+        return before, await self.known(id) or before
 
     async def check(self, id: str) -> JobView:
         """The present state of one job: `Waits.check`."""
-        return self._payments.with_progress(await self._waits.check(id))
+        return await self._shown(await self._waits.check(id))
 
     async def watch(self, id: str, seconds: float) -> AsyncGenerator[Reading, None]:
         """Updates until the job has ended or the time is up: `Waits.watch`.
@@ -298,8 +306,7 @@ class Jobs:
         left = max(until - self.clock.monotonic(), 0.0)
         async with aclosing(self._waits.watch(id, left)) as readings:
             async for reading in readings:
-                shown = self._payments.with_progress
-                yield shown(reading) if isinstance(reading, JobView) else reading
+                yield await self._shown(reading) if isinstance(reading, JobView) else reading
 
     def watch_several(
         self, ids: Sequence[str], seconds: float
@@ -318,7 +325,7 @@ class Jobs:
         """
         states = None if statuses is None else states_of(statuses)
         records = await self._ledger.recent(await self._account(), states, limit)
-        return [view_of_record(record) for record in records]
+        return await self._places.in_views([view_of_record(record) for record in records])
 
     async def page(
         self, statuses: Collection[JobStatus] | None, limit: int, after: Cursor | None = None
@@ -337,26 +344,21 @@ class Jobs:
                 "ledger, or it was changed.",
                 next_step="Call list_jobs without cursor, to begin with the newest jobs.",
             )
-        return [view_of_record(record) for record in page.records], page.totals
+        views = await self._places.in_views([view_of_record(record) for record in page.records])
+        return views, page.totals
 
     async def drain(self, seconds: float) -> None:
         """Wait until the payments in progress have finished, for at most this time."""
         await self._payments.drain(seconds)
 
+    async def _shown(self, view: JobView) -> JobView:
+        """The view, with how far its inputs are, or with its place in the queue."""
+        return await self._places.in_view(self._payments.with_progress(view))
+
     async def _report_on(self, wanted: Replacement, until: float) -> InputReport:
-        if self._preflight is None or await self.joins(wanted):
+        if not self._inputs.looks or await self.joins(wanted):
             return InputReport()  # a job that exists does not need its links any more
-        try:
-            if self._staging is not None and not has_links_only(wanted):
-                wanted = await self._staging().sources.readable(wanted)
-            left = until - self.clock.monotonic()
-            return await self._preflight(wanted, seconds=max(left, LEAST_PREFLIGHT_SECONDS))
-        except (NotSent, Refused):
-            raise
-        except Exception:
-            # A defect in the preflight refuses nothing: inputs that it cannot check may work.
-            logger.exception("the preflight of the inputs broke")
-            return InputReport()
+        return await self._inputs.report(wanted, until)
 
     async def _price_of(self, wanted: Replacement, known: float | None) -> float | None:
         return await self.estimate(wanted) if known is None else known
@@ -378,13 +380,15 @@ class Jobs:
             source=source,
             agreed=agreed,
         )
-        if claim.created:
+        if claim.created and claim.record.state is State.INTENT:
             self._payments.start(
                 claim.record, wanted.model_copy(update={"seed": claim.record.seed})
             )
         return claim
 
     async def _settled(self, claim: Claim, seconds: float) -> JobView:
+        if claim.record.state is State.QUEUED:
+            return await self._places.in_view(view_of_record(claim.record))
         try:
             settled = await self._payments.settled(claim.record.submission_id, seconds)
         except OutcomeUnknown as lost:
@@ -392,4 +396,4 @@ class Jobs:
                 raise
             # This call joined an equal one: its error must say that only the other one may pay.
             raise unknown_before(claim.record, lost.what) from lost
-        return self._payments.with_progress(settled or view_of_record(claim.record))
+        return await self._shown(settled or view_of_record(claim.record))

@@ -35,7 +35,7 @@ async def call(tool, arguments):
 @DBOS.workflow()
 async def make_video(video, image):
     answer = await call("replace_character", {"video": video, "character_image": image})
-    while answer.get("status") in ("submitting", "running"):
+    while answer.get("status") in ("queued", "submitting", "running"):
         answer = await call("wait_for_job", {"job_id": answer["job_id"]})
     return answer
 

@@ -21,7 +21,7 @@ from mcp.client.stdio import StdioServerParameters
 async def make(client, **inputs):
     """One video, from the payment to the last answer about it."""
     answer = (await client.call_tool("replace_character", inputs)).structured_content
-    while answer.get("status") in ("submitting", "running"):
+    while answer.get("status") in ("queued", "submitting", "running"):
         job = {"job_id": answer["job_id"]}
         answer = (await client.call_tool("wait_for_job", job)).structured_content
     return answer

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,8 @@ from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
-from wan_mcp.models import Replacement
+from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.payments import dispatcher
 from wan_mcp.pixeldojo import wire
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
@@ -38,6 +40,8 @@ if find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment] # the way to say "not there"
 
 NO_LIMITS = SpendingLimits(None, None, None, None)
+ONE_A_MINUTE = SpendingLimits(None, None, None, 1, queued=5)
+A_MINUTE = timedelta(seconds=61)
 MAX_RUN_SECONDS = 600
 """SIGALRM ends a server that hangs for so long, and the whole run fails. It is long because a busy
 machine may be a hundred times slower than a quiet one."""
@@ -63,12 +67,14 @@ class Traces:
         parsed: the job ids that it read from answers to submits.
         ids: the submission ids and job ids that its submits reported.
         records: submission id, job id and state of every record, as it listed them at the end.
+        queued: the submission ids that its submits reported as queued.
     """
 
     killed: bool = False
     parsed: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     records: list[tuple[str, str | None, str]] = field(default_factory=list)
+    queued: list[str] = field(default_factory=list)
 
 
 Report = Callable[[str, Iterable[Any]], None]
@@ -112,6 +118,50 @@ async def submit(host: Host, report: Report) -> None:
         await jobs.drain(MAX_RUN_SECONDS)
 
 
+async def submit_queued(host: Host, report: Report) -> None:
+    """One submit, and a second one that is queued and sent when a minute is over."""
+    clock = ForwardClock()
+    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
+        await _call(jobs, ledger, report)
+        await _call(jobs, ledger, report, "second")
+        await _empty_queue(host, jobs, ledger, clock)
+
+
+async def come_back_queued(host: Host, report: Report) -> None:
+    """Start again after a crash of `submit_queued`: the queue is sent, and both calls repeated."""
+    clock = ForwardClock()
+    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
+        await _empty_queue(host, jobs, ledger, clock)
+        for name in ("video", "second"):
+            clock.forward += A_MINUTE
+            await _call(jobs, ledger, report, name)
+        await _empty_queue(host, jobs, ledger, clock)
+        found = [found.record for found in await jobs.recent(None, 50)]
+        report("records", [(each.submission_id, each.job_id, each.state) for each in found if each])
+
+
+async def _empty_queue(host: Host, jobs: Jobs, ledger: Ledger, clock: "ForwardClock") -> None:
+    """Let the dispatcher send everything that is queued, a minute after the other."""
+    account = await ledger.account(host.api_base, host.key)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(jobs.dispatch)
+        while waiting := await ledger.queue.waiting(account):
+            clock.forward += A_MINUTE
+            await ledger.recover()  # a change, so that the dispatcher looks at once
+            await ledger.settled(waiting[0].submission_id, MAX_RUN_SECONDS)
+        tasks.cancel_scope.cancel()
+
+
+class ForwardClock:
+    """The system's clock, and how far it was set forward."""
+
+    def __init__(self) -> None:
+        self.forward = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.forward
+
+
 async def come_back(host: Host, report: Report) -> None:
     """What a user does after a crash: repeat the call, check its id, and list the jobs."""
     async with serve(host) as (jobs, ledger):
@@ -127,9 +177,11 @@ async def come_back(host: Host, report: Report) -> None:
 
 
 @asynccontextmanager
-async def serve(host: Host) -> AsyncIterator[tuple[Jobs, Ledger]]:
+async def serve(
+    host: Host, limits: SpendingLimits = NO_LIMITS, now: "ForwardClock | None" = None
+) -> AsyncIterator[tuple[Jobs, Ledger]]:
     """The jobs, built as the server builds them. MCP is left out: it doubles the time of a fork."""
-    ledger = SQLiteLedger(host.folder, limits=NO_LIMITS)
+    ledger = SQLiteLedger(host.folder, limits=limits, now=now or ForwardClock())
     account = partial(ledger.account, host.api_base, host.key)
     limiter = SharedRateLimiter(ledger.coordination, account, Clock())
     vendor = PixelDojo(host.api_base, host.key, limiter=limiter)
@@ -143,15 +195,19 @@ async def serve(host: Host) -> AsyncIterator[tuple[Jobs, Ledger]]:
     await ledger.aclose()
 
 
-async def _call(jobs: Jobs, ledger: Ledger, report: Report) -> str | None:
+async def _call(jobs: Jobs, ledger: Ledger, report: Report, name: str = "video") -> str | None:
     media = "https://media.example/"
-    wanted = Replacement(video=f"{media}video.mp4", character_image=f"{media}face.png")
+    wanted = Replacement(video=f"{media}{name}.mp4", character_image=f"{media}face.png")
+    is_queued = False
     try:
-        id: str | None = (await jobs.submit(wanted)).id
+        view = await jobs.submit(wanted)
+        id: str | None = view.id
+        is_queued = view.status is JobStatus.QUEUED
     except WanError as failure:
         id = failure.job_id
     report("ids", [id] if id else [])
-    if id and id.startswith("sub_"):
+    report("queued", [id] if is_queued else [])
+    if id and id.startswith("sub_") and not is_queued:
         await ledger.settled(id, MAX_RUN_SECONDS)  # a server that stops sends nothing more
     return id
 
@@ -162,6 +218,7 @@ def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
 
     signal.alarm(MAX_RUN_SECONDS)
     jobs.ANSWER_SECONDS = ANSWER_SECONDS
+    dispatcher.DEBOUNCE_SECONDS = 0.0
     _report_parsed(report)
     _count_steps(kill_at)
     try:

@@ -25,7 +25,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.crash.life import Host, Traces, clean, come_back, run_killed, submit
+from tests.crash.life import (
+    Host,
+    Traces,
+    clean,
+    come_back,
+    come_back_queued,
+    run_killed,
+    submit,
+    submit_queued,
+)
 from tests.crash.vendor import FORK, Vendor, repeated
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import UNSETTLED, State
@@ -37,7 +46,11 @@ BEHAVIOURS: dict[str, Sequence[Fault]] = {
     "slow": (faults.held(faults.honest(), before=0.01, after=0.03),),
     "dropped": (faults.dropped(work=True),),
     "500": (faults.status(500, work=True), faults.status(500, work=False)),
+    "queue": (faults.honest(),),
 }
+WORK = {"queue": (submit_queued, come_back_queued)}
+"""What servers do first, and what after a crash, where that is not one submit and its repetition.
+The second call of "queue" is queued, and sent a minute later by the clock of the server."""
 ROUNDS = 8
 MAX_SECOND_KILL_STEP = 200
 """The second server is killed at a random step up to this one; most take a few more steps."""
@@ -123,11 +136,12 @@ def _cases(
             for step in itertools.count(begin, ROUNDS * stride):
                 key = next(keys)
                 host = Host(base, key, folder / key / "ledger")
-                dead = [run_killed(submit, host, step)]
+                first_work, later_work = WORK.get(behaviour, (submit, come_back))
+                dead = [run_killed(first_work, host, step)]
                 if (round_number + step // stride) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
-                    dead.append(run_killed(come_back, host, second_kill))
-                yield Case(behaviour, host.key, dead, clean(come_back, host))
+                    dead.append(run_killed(later_work, host, second_kill))
+                yield Case(behaviour, host.key, dead, clean(later_work, host))
                 shutil.rmtree(folder / key)  # with what lies beside the ledger
                 if not dead[0].killed:
                     break
@@ -139,6 +153,7 @@ BROKEN_PROMISES = (
     "reported ids lost",
     "charges not listed",
     "left half-way",
+    "queued rows forgotten",
 )
 
 
@@ -160,6 +175,8 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
     states = [state for _, _, state in case.clean.records]
     parsed = {job for traces in case.dead for job in traces.parsed}
     reported = {id for traces in case.dead for id in traces.ids}
+    queued = {id for traces in case.dead for id in traces.queued}
+    unsent = {id for id, _, state in case.clean.records if state in (State.QUEUED, State.NOT_SENT)}
     return Counter(
         {
             "cases": 1,
@@ -171,6 +188,7 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
             "reported ids lost": len(reported - jobs - submission_ids),
             "charges not listed": len(set(paid) - jobs) if State.UNKNOWN not in states else 0,
             "left half-way": sum(state in UNSETTLED for state in states),
+            "queued rows forgotten": len(queued & unsent) + states.count(State.QUEUED),
             **{f"ended {state}": count for state, count in Counter(states).items()},
         }
     )

@@ -9,8 +9,9 @@ from tests.ledger import stores
 from tests.ledger.stores import ME, START, Store, claimed, record_in, reported, wanted
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.expected_price import Balance, Totals
+from wan_mcp.ledger.limit_use import LimitUse, settings_of
 from wan_mcp.ledger.record import State
-from wan_mcp.ledger.spending_limits import FreesAt, LimitUse, SpendingLimits, settings_of
+from wan_mcp.ledger.spending_limits import FreesAt, SpendingLimits
 
 pytestmark = pytest.mark.anyio
 

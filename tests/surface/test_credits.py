@@ -222,7 +222,7 @@ async def test_limit_that_would_refuse_the_job_is_named_with_what_frees_it(
     """And the paid call is refused by the same one."""
     async with connect() as client:
         await buy(client, sandbox, 1)
-    async with connect(**limits) as client:
+    async with connect(**limits, max_queued="0") as client:
         data = await check(client)
         links = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
         refused = await client.call_tool("replace_character", {**links, "seed": 2})
@@ -238,7 +238,7 @@ async def test_limit_that_would_refuse_the_job_is_named_with_what_frees_it(
 async def test_balance_that_does_not_cover_the_job_is_said(
     connect: Connect, sandbox: Sandbox
 ) -> None:
-    async with connect() as client:
+    async with connect(max_queued="0") as client:
         for seed in range(3):
             await buy(client, sandbox, seed, video_duration=15)
         data = await check(client, video_duration=6)

@@ -12,11 +12,11 @@ import pytest
 from mcp.types import ListToolsResult, Tool
 from pydantic import BaseModel
 
-from tests.portable_schema import portable_schema
+from tests.portable_schema import CANCEL_FIELDS, FREE_FIELDS, PAID_FIELDS, portable_schema
 from tests.snapshots import list_tools
 from tests.surface.scenarios import LOOKS, NOW, SUBMITS
 from wan_mcp.errors import Code
-from wan_mcp.models import FREE_FIELDS, PAID_FIELDS, JobLine, JobList, JobResult, JobStatus
+from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, LimitLine
@@ -148,6 +148,13 @@ def test_tool_describes_each_field_that_its_answers_can_have(
     assert given <= described
 
 
+def test_cancelling_describes_the_few_fields_of_its_answers(tools: dict[str, Tool]) -> None:
+    """The others are those of a job, and get_job_status has them (ours)."""
+    schema = tools["cancel_job"].output_schema or {}
+
+    assert set(schema["properties"]) == CANCEL_FIELDS < set(JobResult.model_fields)
+
+
 @pytest.mark.parametrize(("field", "words"), [("code", Code), ("status", JobStatus)])
 def test_paid_tool_lists_every_word_and_the_others_take_any(
     tools: dict[str, Tool], field: str, words: type[Code] | type[JobStatus]
@@ -237,6 +244,7 @@ def test_only_the_paid_tool_is_marked_as_spending(tools: dict[str, Tool]) -> Non
         "wait_for_job": (True, False, True, True),
         "list_jobs": (True, False, True, False),
         "check_credits": (True, False, True, True),
+        "cancel_job": (False, True, True, False),
     }
 
 
@@ -277,6 +285,7 @@ def test_free_tools_take_what_they_need_and_no_more(tools: dict[str, Tool]) -> N
 
     assert facts == {
         "get_job_status": {"job_id": job_id},
+        "cancel_job": {"job_id": job_id},
         "wait_for_job": {"job_id": job_id, "timeout_seconds": seconds},
         "list_jobs": {
             "status": {"type": "string", "enum": [str(status) for status in JobStatus]},

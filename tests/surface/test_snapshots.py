@@ -11,8 +11,10 @@ from tests.snapshots import COMMAND, SENTENCES, TOOLS, list_tools, sentences_txt
 from wan_mcp.surface.calls import Calls
 from wan_mcp.surface.tools import SCHEMAS, WanTool, build_tools
 
-MAX_TOOL_LIST_BYTES = 11_000
-"""Of everything that a host receives. What is not for the model is left to the host's programs."""
+MAX_TOOL_LIST_BYTES = 12_400
+"""Of everything that a host receives. What is not for the model is left to the host's programs. Its
+sixth tool, cancel_job, and the place in the queue took 1,300 of them: without these, somebody who
+has twenty requests queued by mistake could not stop them from being paid."""
 MAX_SHOWN_BYTES = 5_000
 """Of what a model is shown: names, descriptions and the schemas of arguments."""
 TOOLS_CHANGED = (

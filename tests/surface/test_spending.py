@@ -94,9 +94,9 @@ async def test_a_limit_refuses_one_job_too_many_before_anything_is_sent(
     host: Host, sandbox: Sandbox, setting: str, value: str, fits: int, safe: bool
 ) -> None:
     """The answer names the setting, says that nothing was charged, and whether waiting helps
-    (promises 10).
+    (promises 10). Without a queue, every limit refuses.
     """
-    async with host(**{setting: value}) as client:
+    async with host(**{setting: value}, max_queued="0") as client:
         for seed in range(fits):
             assert not (await submit(client, sandbox, seed)).is_error
         refused = await submit(client, sandbox, 99)

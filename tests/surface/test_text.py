@@ -101,6 +101,8 @@ EVERY_FIELD = JobResult(
     video_duration=7,
     resolution="720",
     seed=71,
+    queue_position=13,
+    expected_start_in_seconds=245,
     elapsed_seconds=95,
     error="No person found",
     charged="yes",
@@ -124,6 +126,7 @@ EVERY_FIELD_OF_A_LINE = JobLine(
     video_duration=7,
     resolution="720",
     seed=71,
+    queue_position=13,
     credit_cost=11.25,
     job_charged="unknown",
     saved_path="/home/ana/Videos/job_1.mp4",
@@ -164,6 +167,8 @@ EVERY_FIELD_OF_CREDITS = CreditOverview(
     credits_spent_24h=93,
     credits_spent=1_093,
     jobs_without_cost=41,
+    queued=19,
+    queued_credits=95,
     limits=[EVERY_FIELD_OF_A_LIMIT],
     refused_by="WAN_MCP_MAX_CREDITS_PER_JOB",
     key_accepted="unknown",
@@ -182,6 +187,8 @@ PHRASES_OF_CREDITS = {
     "credits_spent_24h": "Spent: 93 credits in the last 24 hours",
     "credits_spent": "1093 in all",
     "jobs_without_cost": "41 jobs whose cost is not known",
+    "queued": "Queued: 19 requests",
+    "queued_credits": "reserved: 95 credits",
     "key_accepted": "API key accepted: unknown",
     "charged": "Charged by this call: no",
     "retry_safe": "Safe to repeat: yes",
@@ -193,6 +200,8 @@ PHRASES = {
     "inspection": "Inspection of the video: lines: expected 720, seen 854 x 480",
     "credit_estimate": "expected 12.5",
     "credits_remaining": "Credits left: 1234567",
+    "queue_position": "Place in the queue: 13",
+    "expected_start_in_seconds": "expected to start in 4 min 5 s",
     "elapsed_seconds": "1 min 35 s so far",
     "charged": "Charged by this call: yes",
     "job_charged": "Charged for the job: unknown",
@@ -231,6 +240,7 @@ def test_every_published_field_of_a_row_is_in_the_text(field: str) -> None:
     listed = JobList(message="One.", jobs=[EVERY_FIELD_OF_A_LINE], charged="no", next="N.")
 
     phrases = {**PHRASES, "job_charged": ", charged: unknown, "}
+    phrases["queue_position"] = ", place 13 in the queue"
     assert value is not None
     assert phrases.get(field, str(value)) in text.text(listed)
     assert len(text.text(listed).splitlines()) == 4  # a row is one line

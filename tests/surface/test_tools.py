@@ -864,19 +864,25 @@ async def test_seed_is_generated_and_reported_when_none_was_given(host: Host) ->
     assert [status.data["seed"], ended.data["seed"], (await host.listed())[0]["seed"]] == [seed] * 3
 
 
-async def test_call_refused_by_the_minute_succeeds_when_the_answer_said_so(host: Host) -> None:
-    """Within a minute the same call succeeds, without asking the user (ours)."""
+async def test_call_beyond_the_minute_is_queued_and_can_be_cancelled_or_waited_for(
+    host: Host,
+) -> None:
+    """Nobody has to repeat it, and cancelling it twice is no error (ours)."""
     host.sandbox.fault("POST", RUN, refusing(422, "invalid"), times=6)
     for seed in range(6):
         await host.replace(seed=seed)
-    refused = await host.replace(seed=6)
-    host.time.now += refused.data["retry_after_seconds"]
-    again = await host.replace(seed=6)
+    queued, other = await host.replace(seed=6), await host.replace(seed=7)
+    listed = {job["job_id"]: job for job in await host.listed()}
+    cancelled = await host.call("cancel_job", job_id=other.data["job_id"])
+    again = await host.call("cancel_job", job_id=other.data["job_id"])
+    ended = await host.call("wait_for_job", job_id=queued.data["job_id"], timeout_seconds=900)
 
-    assert (refused.data["code"], refused.data["retry_safe"]) == ("limit_reached", True)
-    assert refused.data["limit"] == "WAN_MCP_MAX_SUBMITS_PER_MINUTE"
-    assert (refused.data["limit_value"], refused.data["used"]) == (6, 6)
-    assert again.data["charged"] == "yes"
+    assert (queued.data["status"], queued.data["charged"]) == ("queued", "no")
+    assert (queued.data["queue_position"], other.data["queue_position"]) == (1, 2)
+    assert listed[other.data["job_id"]]["queue_position"] == 2
+    assert (cancelled.data["status"], again.data["status"]) == ("not_sent", "not_sent")
+    assert ended.data["status"] == "completed"
+    assert len(host.sandbox.charges) == 1
 
 
 # A request that did not become a job

@@ -163,7 +163,7 @@ class Demo:
             bar.write(f"Job:     {self._answer['job_id']}")
             if not self._bought:
                 bar.write(f"         {self._answer['message']}")
-        while self._answer.get("status") in {"submitting", "running"}:
+        while self._answer.get("status") in {"queued", "submitting", "running"}:
             await self._ask("wait_for_job", client, bar)
 
     async def _video(self, client: Client, bar: ProgressBar) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from wan_mcp.errors import Code, Refused, WanError
 from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, Totals
+from wan_mcp.ledger.queueing.contract import Queue
 from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
@@ -134,6 +135,10 @@ class Ledger(Protocol):
         """What processes on this ledger share while they wait."""
 
     @property
+    def queue(self) -> Queue:
+        """The requests that wait until the limits have room for them."""
+
+    @property
     def notice(self) -> str | None:
         """What a reader has to know about the ledger, as of the last read; None for nothing."""
 
@@ -156,7 +161,10 @@ class Ledger(Protocol):
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
-        A record is found while it is live, and for 15 minutes after its job was completed or lost.
+        Where only a limit stands against it that will have room, the new one is `queued`, if the
+        limits allow that.
+
+        A record is found while it is open, and for 15 minutes after its job was completed or lost.
         A request that names the seed which was generated for an earlier one is equal to that one.
 
         Args:

@@ -32,6 +32,8 @@ class Role(StrEnum):
     """Reads the job list for requests whose answer was lost."""
     SAVER = "saver"
     """Saves finished videos."""
+    DISPATCHER = "dispatcher"
+    """Sends queued requests when their turn has come."""
 
 
 @dataclass(frozen=True)

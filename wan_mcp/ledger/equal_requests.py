@@ -9,7 +9,7 @@ from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim
 from wan_mcp.ledger.fingerprint import Arguments, Fingerprint, one_spelling, spelling_key
-from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.rules import Lookups
 
@@ -29,20 +29,23 @@ class EqualRequests:
         self._rows = rows
         self._now = now
 
-    def find(self, account: str, lookups: Lookups) -> Claim | None:
+    def find(self, account: str, lookups: Lookups, *, queued: bool = True) -> Claim | None:
         """The newest request that a new one would repeat; None if it repeats none.
 
         Args:
             lookups: what `rules.lookups` gives for the new one.
+            queued: whether a queued one is repeated, too.
         """
         for fingerprint, seed in lookups:
             found = self._live(account, fingerprint, seed)
+            if queued:
+                found = found or self._queued(account, fingerprint, seed)
             if found := found or self._just_ended(account, fingerprint, seed):
                 differs = found.exact_key != fingerprint.exact_key
                 return Claim(found, created=False, query_differs=differs)
-        return self._in_another_spelling(account, lookups)
+        return self._in_another_spelling(account, lookups, queued=queued)
 
-    def _in_another_spelling(self, account: str, lookups: Lookups) -> Claim | None:
+    def _in_another_spelling(self, account: str, lookups: Lookups, *, queued: bool) -> Claim | None:
         # Their keys differ, so they are compared one by one: what is live, and what ended just now.
         now = self._now()
         recent = self._rows.values(
@@ -64,6 +67,8 @@ class EqualRequests:
             # Only what asks for the same is read as a record: a busy account has many others.
             for id in [id for theirs, id in spelt if theirs in ours]:
                 record = self._rows.first(sql.records.JOB, submission_id=id)
+                if record and record.state is State.QUEUED and not queued:
+                    continue
                 if record and rules.is_another_spelling(record, fingerprint, seed, now):
                     differs = fingerprint.has_query or record.exact_key != record.dedupe_key
                     return Claim(record, created=False, query_differs=differs)
@@ -72,6 +77,11 @@ class EqualRequests:
     def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
         return self._rows.first(
             sql.records.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
+        )
+
+    def _queued(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
+        return self._rows.first(
+            sql.records.QUEUED_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
         )
 
     def _just_ended(

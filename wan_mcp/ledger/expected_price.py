@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.fingerprint import DEFAULTS, Arguments
-from wan_mcp.ledger.spending_limits import LimitReached, LimitUse
+from wan_mcp.ledger.limit_use import LimitUse
+from wan_mcp.ledger.spending_limits import NOTHING_QUEUED, LimitReached, Queued
 from wan_mcp.models import PublishedPrice, Replacement
 from wan_mcp.wording import counted
 
@@ -171,12 +172,16 @@ class AccountCredits:
         balance: the last one that was reported; None if there was none lately.
         limits: each limit, and how much of it is used.
         refusal: why a job of the price in question would be refused now; None if it would not.
+        queued: what waits in the queue; its credits are reserved.
+        would_wait: whether such a job would be queued now.
     """
 
     spent: Totals
     balance: Balance | None
     limits: Sequence[LimitUse]
     refusal: LimitReached | None
+    queued: Queued = NOTHING_QUEUED
+    would_wait: bool = False
 
 
 @dataclass(frozen=True)

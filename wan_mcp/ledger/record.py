@@ -1,13 +1,16 @@
 """What the ledger stores about one paid request and its job, and the states of a record.
 
-intent -> sending -> accepted -> completed | failed | lost
-   |         |  `--> refused
-   |         `-----> unknown -> accepted ... | not_sent
-   `---------------> not_sent
+queued -> intent -> sending -> accepted -> completed | failed | lost
+   |        |         |  `--> refused
+   |        |         `-----> unknown -> accepted ... | not_sent
+   `--------`---------------> not_sent
 
-If the answer to a request arrives late, its record becomes `accepted` from any state.
+If the answer to a request arrives late, its record becomes `accepted` from any state. A request
+that came from the queue goes back to it if it is proven unsent for a reason that will pass.
 """
 
+import base64
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -15,12 +18,16 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from wan_mcp.models import Difference, Job, JobStatus, SourceClip
+from wan_mcp.ledger.fingerprint import Fingerprint
+from wan_mcp.models import Difference, Job, JobStatus, Replacement, SourceClip
 
 
 class State(StrEnum):
     """The state of a request, and after its acceptance the state of its job."""
 
+    QUEUED = "queued"
+    """The request waits for its turn, and costs nothing. It is stored as `not_sent` with a
+    `queued_until`, so that a server of a version without a queue never takes it for paid."""
     INTENT = "intent"
     """The request is recorded, and no byte of it has been sent."""
     SENDING = "sending"
@@ -53,6 +60,8 @@ class ListReading(StrEnum):
 
 LIVE = frozenset({State.INTENT, State.SENDING, State.ACCEPTED, State.UNKNOWN})
 """While an equal request is in one of these states, no second one may be sent."""
+OPEN = LIVE | {State.QUEUED}
+"""While an equal request is in one of these states, a new one joins it."""
 UNSETTLED = frozenset({State.INTENT, State.SENDING})
 """In these states only the owner may change the record, or `recover` if the owner is dead."""
 FREE_OF_CHARGE = frozenset({State.REFUSED, State.NOT_SENT})
@@ -123,6 +132,11 @@ class Record(BaseModel):
         forgotten_at: when the user had links, inputs and video removed, see `history.forgetting`.
         spelling_key: what finds an equal request in another spelling once the links are removed,
             see `fingerprint.spelling_key`; None before that.
+        queued_at: when the request was put in the queue; None if it never was in it.
+        queued_until: when it ends if it was not sent before. It is kept until the commit point: if
+            the process that was to send it dies before, it is in the queue again, whichever version
+            finds that out.
+        queued_request: the order with its whole links, see `queueing.order`, for as long.
         kept: whether the user keeps the video: the size limit does not delete it.
     """
 
@@ -175,6 +189,9 @@ class Record(BaseModel):
     inspection: tuple[Difference, ...] | None = None
     forgotten_at: datetime | None = None
     spelling_key: str | None = None
+    queued_at: datetime | None = None
+    queued_until: datetime | None = None
+    queued_request: str | None = None
     kept: bool = False
 
     @property
@@ -208,8 +225,8 @@ class Record(BaseModel):
 
     @property
     def settled(self) -> bool:
-        """Whether the submit itself is over: no byte of it is on the way any more."""
-        return self.state not in UNSETTLED
+        """Whether the submit itself is over: no byte of it is on the way, or will be."""
+        return self.state not in UNSETTLED and self.state is not State.QUEUED
 
     @property
     def withdrawn(self) -> bool:
@@ -229,3 +246,39 @@ class Record(BaseModel):
         fields = {name: getattr(self, name) for name in Job.model_fields if name != "status"}
         fields["video_url"] = self.video_url or None  # "" in a forgotten record
         return Job(status=_STATUS.get(self.state, JobStatus.RUNNING), **fields)
+
+
+def intent(
+    account: str,
+    wanted: Replacement,
+    fingerprint: Fingerprint,
+    seed: int,
+    estimate: float | None,
+    source: SourceClip,
+    now: datetime,
+    me: str,
+) -> Record:
+    """A new record, before anything is sent.
+
+    Args:
+        seed: what is sent if the caller gave none.
+    """
+    return Record(
+        submission_id=new_submission_id(),
+        account=account,
+        state=State.INTENT,
+        dedupe_key=fingerprint.dedupe_key,
+        exact_key=fingerprint.exact_key,
+        arguments=fingerprint.arguments,
+        seed=seed if wanted.seed is None else wanted.seed,
+        seed_generated=wanted.seed is None,
+        estimate=estimate,
+        created_at=now,
+        owner=me,
+        **{f"source_{name}": value for name, value in vars(source).items()},
+    )
+
+
+def new_submission_id() -> str:
+    """An id of our own for a new request: 80 random bits."""
+    return f"sub_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"

@@ -10,8 +10,8 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Charge, Totals
 from wan_mcp.ledger.fingerprint import canonical_json
-from wan_mcp.ledger.record import LIVE, Record, State
-from wan_mcp.ledger.spending_limits import DAY_SECONDS, InFlightJob
+from wan_mcp.ledger.record import OPEN, Record, State
+from wan_mcp.ledger.spending_limits import DAY_SECONDS, NOTHING_QUEUED, InFlightJob, Queued
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.lists import PLACE, recent
 from wan_mcp.ledger.statements.records import JOB, insert_job, update_job
@@ -50,13 +50,11 @@ class Place(NamedTuple):
 
 
 class Session(Protocol):
-    """One connection to a store, used by one thread. This is all in which engines differ.
+    """One connection to a store, used by one thread. This is all in which engines differ."""
 
-    Attributes:
-        me: the name under which this process owns records; "" in a session that only reads.
-    """
-
-    me: str
+    @property
+    def me(self) -> str:
+        """The name under which this process owns records; "" in a session that only reads."""
 
     def now(self) -> datetime:
         """The date and time by the engine's clock, UTC."""
@@ -166,14 +164,14 @@ class Rows:
         limit: int,
         after: Place | None = None,
     ) -> list[Record]:
-        """All live records and the newest `limit` others in these states: see `contract.Ledger`.
+        """All open records and the newest `limit` others in these states: see `contract.Ledger`.
 
         Args:
             after: where the list begins; None to begin with the newest.
         """
-        ended = (frozenset(State) if states is None else states) - LIVE
+        ended = (frozenset(State) if states is None else states) - OPEN
         if not ended:
-            ended, limit = frozenset(State) - LIVE, 0
+            ended, limit = frozenset(State) - OPEN, 0
         place = {} if after is None else {"created_at": after.created_at, "number": after.number}
         statement = recent(ended, None if after is None else after.is_ended)
         return self.find(statement, account=account, limit=limit, **place)
@@ -214,6 +212,7 @@ class Rows:
             "submission_id_before": before.submission_id,
             "state_before": before.state,
             "owner_before": before.owner,
+            "queued_until_before": before.queued_until,
         }
         if changes and self.write(update_job(tuple(changes)), **fence, **changes) != 1:
             raise Fenced(f"Request {before.submission_id} is no longer {before.state} here.")
@@ -224,10 +223,16 @@ class Spending:
     """`spending_limits.Spending` inside the transaction of a claim.
 
     The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
+
+    Args:
+        counts_queue: whether queued requests count, in full; not for one of them whose turn it is.
     """
 
-    def __init__(self, rows: Rows, account: str, now: datetime) -> None:
+    def __init__(
+        self, rows: Rows, account: str, now: datetime, *, counts_queue: bool = True
+    ) -> None:
         self._rows = rows
+        self._counts_queue = counts_queue
         self._known = {"account": account, "now": now, "within": DAY_SECONDS}
 
     def highest_price(self) -> float:
@@ -236,11 +241,22 @@ class Spending:
 
     def paid(self) -> tuple[float, int]:
         [(known, unpriced)] = self._rows.values(sql.spending.PAID, **self._known)
-        return float(known), int(unpriced)
+        queued = self.queued()
+        return float(known) + queued.credits, int(unpriced) + queued.without_price
 
     def payments(self, unpriced: float) -> list[tuple[float, float]]:
         found = self._rows.values(sql.spending.PAYMENTS, **self._known, unpriced=unpriced)
-        return [(age, credits) for age, credits in found]
+        queued = self.queued()
+        reserved = queued.credits + queued.without_price * unpriced
+        # What is queued is paid at the earliest now.
+        return [(age, credits) for age, credits in found] + [(0.0, reserved)] * bool(reserved)
+
+    def queued(self) -> Queued:
+        """What is queued and counts; nothing if this request was queued itself."""
+        if not self._counts_queue:
+            return NOTHING_QUEUED
+        account = self._known["account"]
+        return Queued._make(self._rows.values(sql.queue.QUEUED_COSTS, account=account)[0])
 
     def in_flight(self) -> list[InFlightJob]:
         return list(
@@ -295,11 +311,8 @@ def among(submission_ids: Collection[str]) -> str:
 
 def _stored(name: str, value: object) -> object:
     match value:
-        case str() if value.isascii() and "\0" not in value:
-            return str(value)
         case str():
-            # Half a surrogate pair is valid in JSON but not in UTF-8. PostgreSQL stores no NUL.
-            return value.replace("\0", "").encode(errors="replace").decode()
+            return _stored_text(value)
         case datetime():
             return seconds(value)
         case bool():
@@ -313,10 +326,21 @@ def _stored(name: str, value: object) -> object:
     return value
 
 
+def _stored_text(text: str) -> str:
+    if isinstance(text, State) and text is State.QUEUED:
+        return State.NOT_SENT.value
+    if text.isascii() and "\0" not in text:
+        return str(text)
+    # Half a surrogate pair is valid in JSON but not in UTF-8. PostgreSQL stores no NUL.
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
 def _record(row: Sequence[Any]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
     values["arguments"] = json.loads(values["arguments"])
     values["inspection"] = _differences(values["inspection"])
+    if values["queued_until"] is not None and values["state"] == State.NOT_SENT:
+        values["state"] = State.QUEUED
     for name in _DATES:
         # Not by pydantic: it reads the number of a date in the year 9999 as milliseconds.
         if values[name] is not None:

@@ -17,10 +17,20 @@ from wan_mcp.ledger.fingerprint import (
     without_queries,
     without_query,
 )
-from wan_mcp.ledger.record import ENDED, LIVE, UNSETTLED, ListReading, Record, SentInputs, State
+from wan_mcp.ledger.record import (
+    ENDED,
+    OPEN,
+    UNSETTLED,
+    ListReading,
+    Record,
+    SentInputs,
+    State,
+)
 from wan_mcp.models import Job, JobStatus, Replacement
 
 MAY_FOLLOW: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.INTENT, State.SENDING}),
+    State.INTENT: frozenset({State.QUEUED}),
     State.SENDING: frozenset({State.INTENT}),
     State.ACCEPTED: frozenset({State.UNKNOWN}),
     State.REFUSED: frozenset({State.SENDING}),
@@ -28,9 +38,10 @@ MAY_FOLLOW: Mapping[State, frozenset[State]] = {
     State.UNKNOWN: frozenset({State.SENDING}),
     State.LOST: frozenset({State.ACCEPTED}),
 }
-"""For each state, the states that a change may enter it from. Two changes are not in the table:
-`accepted` enters the state `accepted` from every state, because the job is paid for, and only
-`updated` enters `completed` and `failed`, which PixelDojo reports."""
+"""For each state, the states that a change may enter it from. Some changes are not in the table:
+only the methods of the queue end what is queued, `accepted` enters the state `accepted` from every
+state, because the job is paid for, and only `updated` enters `completed` and `failed`, which
+PixelDojo reports."""
 CONCLUSIONS = frozenset({State.REFUSED, State.NOT_SENT, State.UNKNOWN, State.LOST})
 """The states that `concluded` may enter."""
 
@@ -49,10 +60,16 @@ CONFIRM_SECONDS = 5.0
 failed job the equal call is paid again. Five seconds are longer than such a restart takes to pass
 from one server to the next (assumed), and no caller notices them in a job of minutes."""
 
+QUEUE_SECONDS = 3600.0
+"""How long a request may be queued. What nobody expects any more must not be bought (ours)."""
+
 MAX_LEASE_SECONDS = 60.0
 MAX_HOLD_SECONDS = 300.0
 """No lease and no pause lasts longer (ours). A later end was written by a clock that was wrong, and
 it is ignored."""
+
+_NOT_QUEUED: Mapping[str, object] = {"queued_until": None, "queued_request": None}
+"""What a record has that is not queued any more. The links in it may be signatures: they go."""
 
 _ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
 
@@ -86,7 +103,7 @@ def is_another_spelling(
         return False
     if seed is not None and not (record.seed_generated and record.seed == seed):
         return False
-    if record.state in LIVE:
+    if record.state in OPEN:
         return True
     if record.state not in (State.COMPLETED, State.LOST) or record.ended_at is None:
         return False
@@ -118,12 +135,13 @@ def sending(record: Record, now: datetime, sent: SentInputs | None = None) -> Re
         sent: how inputs were sent that are no links. The query of a link, which is its signature,
             is not kept.
     """
+    record = _changed(record, state=State.SENDING, sent_at=now, **_NOT_QUEUED)
     if sent is None:
-        return _changed(record, state=State.SENDING, sent_at=now)
+        return record
     kept = {f"{SENT}{name}": without_query(link) for name, link in sent.links.items()}
     if sent.notes:
         kept[f"{SENT}notes"] = without_queries(sent.notes) or ""
-    return _changed(record, state=State.SENDING, sent_at=now, arguments=record.arguments | kept)
+    return _changed(record, arguments=record.arguments | kept)
 
 
 def accepted(record: Record, job: Job, now: datetime) -> Record:
@@ -137,6 +155,7 @@ def accepted(record: Record, job: Job, now: datetime) -> Record:
         "next_check_at": None,
         "end_reported_at": reported_at,
         "forgotten_at": None,
+        **_NOT_QUEUED,
     }
     entered: dict[str, object] = {
         "state": State.ACCEPTED,
@@ -165,16 +184,32 @@ def concluded(record: Record, state: State, why: str, now: datetime) -> Record:
         error=without_queries(why),
         ended_at=None if unknown else now,
         next_check_at=now if unknown else None,
+        **_NOT_QUEUED,
     )
 
 
 def abandoned(record: Record, now: datetime) -> Record:
-    """What becomes of an unsettled record whose process is dead."""
+    """What becomes of an unsettled record whose process is dead, or of an overdue queued one."""
+    if record.state is State.QUEUED:
+        return _overdue(record, now)
     if record.state is State.INTENT:
+        if record.queued_until is not None:
+            return _changed(record, state=State.QUEUED)
         why = "The server that was to send it ended before it began to send."
         return concluded(record, State.NOT_SENT, why, now)
     why = "The server that sent it ended before the answer came."
     return concluded(record, State.UNKNOWN, why, now)
+
+
+def _overdue(record: Record, now: datetime) -> Record:
+    latest = now + timedelta(seconds=QUEUE_SECONDS)
+    if record.queued_until is not None and record.queued_until > latest:
+        return _changed(record, queued_until=latest)  # the clock was set back
+    why = (
+        "It was queued, and within an hour it could not be sent: the limits left no room for it, "
+        "or no server was running."
+    )
+    return concluded(record, State.NOT_SENT, why, now)
 
 
 def updated(record: Record, job: Job, now: datetime) -> Record | None:

@@ -25,6 +25,8 @@ class SpendingLimits:
         in_flight: jobs at the same time.
         submits_per_minute: paid requests within 60 seconds.
         agreed: credits that this one job may cost without asking the person (again).
+        queued: requests that may wait for the limits of `in_flight` and `submits_per_minute`; with
+            0, these two refuse.
     """
 
     credits_per_job: float | None = None
@@ -32,6 +34,7 @@ class SpendingLimits:
     in_flight: int | None = 3
     submits_per_minute: int | None = 6
     agreed: float | None = None
+    queued: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ class LimitReached(Refused):
         self.frees_at = frees_at
 
 
+class NoRoom(LimitReached):
+    """A limit has no room now and will have some: the request may be queued instead."""
+
+
 class PriceRose(Refused):
     """The expected price rose above what needs no (other) question. Nothing was sent."""
 
@@ -114,24 +121,6 @@ def _after_waiting(frees_at: FreesAt, setting: str) -> str:
         "Tell the user, and repeat the same call then. Only the operator of this server can make "
         f"it possible sooner, by raising {setting}."
     )
-
-
-class LimitUse(NamedTuple):
-    """One limit and how much of it is used.
-
-    Attributes:
-        setting: the environment variable that holds it.
-        limit: its value, in what it limits; None for no limit.
-        used: how much of it is used; None if that is not known, or the limit is about one job.
-        frees_at: when the first part of what is used is free again, if that is known.
-        job_ids: the jobs that use it until they end.
-    """
-
-    setting: str
-    limit: float | None
-    used: float | None = None
-    frees_at: FreesAt | None = None
-    job_ids: tuple[str, ...] = ()
 
 
 DAY_SECONDS = 86_400.0
@@ -160,6 +149,22 @@ class InFlightJob(NamedTuple):
     id: str
 
 
+class Queued(NamedTuple):
+    """The queued requests of an account.
+
+    Attributes:
+        credits: what those with a known price will cost together.
+        without_price: how many have none.
+    """
+
+    requests: int
+    credits: float
+    without_price: int
+
+
+NOTHING_QUEUED = Queued(0, 0.0, 0)
+
+
 class Spending(Protocol):
     """The account's requests in the ledger, except those that are proven not sent, oldest first.
 
@@ -171,7 +176,10 @@ class Spending(Protocol):
         """The highest charge or estimate of any job of the account; 0 if none is known."""
 
     def paid(self) -> tuple[float, int]:
-        """Credits spent or reserved in 24 hours, and the number of jobs without a known price."""
+        """Credits spent or reserved in 24 hours, and the number of jobs without a known price.
+
+        What is queued is reserved in full.
+        """
 
     def payments(self, unpriced: float) -> Sequence[tuple[float, float]]:
         """The age in seconds and the credits of each job of `paid`.
@@ -183,46 +191,11 @@ class Spending(Protocol):
     def in_flight(self) -> Sequence[InFlightJob]:
         """The live records of the last 24 hours."""
 
+    def queued(self) -> Queued:
+        """What is queued and counts in `paid`."""
+
     def submit_ages(self, within: float) -> Sequence[float]:
         """The age in seconds of each request of the last `within` seconds."""
-
-
-def usage(limits: SpendingLimits, now: datetime, spending: Spending) -> list[LimitUse]:
-    """Each limit, and how much of it is used, counted as `check` counts it."""
-    per_job, per_day, in_flight, per_minute = settings_of(limits)
-    paid, without_price = spending.paid()
-    unpriced = (spending.highest_price() if without_price else 0.0) or limits.credits_per_day or 0.0
-    payments = [age for age, credits in spending.payments(unpriced) if credits]
-    running = [each for each in spending.in_flight() if _counts(each)]
-    unknown = [each.age for each in running if each.state == State.UNKNOWN]
-    ages = spending.submit_ages(MINUTE_SECONDS)
-    return [
-        per_job,
-        per_day._replace(
-            used=paid + without_price * unpriced,
-            frees_at=_oldest_leaves(now, DAY_SECONDS, payments),
-        ),
-        in_flight._replace(
-            used=len(running),
-            frees_at=_oldest_leaves(now, UNKNOWN_IN_FLIGHT_SECONDS, unknown),
-            job_ids=tuple(each.id for each in running[:MAX_NAMED]),
-        ),
-        per_minute._replace(used=len(ages), frees_at=_oldest_leaves(now, MINUTE_SECONDS, ages)),
-    ]
-
-
-def settings_of(limits: SpendingLimits) -> list[LimitUse]:
-    """Each limit, without what is used of it."""
-    return [
-        LimitUse("WAN_MCP_MAX_CREDITS_PER_JOB", limits.credits_per_job),
-        LimitUse("WAN_MCP_MAX_CREDITS_PER_DAY", limits.credits_per_day),
-        LimitUse("WAN_MCP_MAX_IN_FLIGHT", limits.in_flight),
-        LimitUse("WAN_MCP_MAX_SUBMITS_PER_MINUTE", limits.submits_per_minute),
-    ]
-
-
-def _oldest_leaves(now: datetime, window: float, ages: Sequence[float]) -> FreesAt | None:
-    return _frees_at(now, max(window - max(ages), 0.0) if ages else None)
 
 
 def check(
@@ -244,6 +217,7 @@ def check(
 
     Raises:
         LimitReached: names the first limit that the job would exceed.
+        NoRoom: no other limit than those that a queued request may wait for.
         PriceRose: the person has not agreed to this price.
     """
     _per_job(limits.credits_per_job, estimate, why)
@@ -296,7 +270,7 @@ def _per_day(
     if limit and used + price <= limit + _ROUNDING:
         return
     needed = used + price - limit
-    frees_at = _frees_at(now, _day_frees_in(spending.payments(unpriced), needed) if limit else None)
+    frees_at = frees_in(now, _day_frees_in(spending.payments(unpriced), needed) if limit else None)
     if limit and without_price and not highest and price <= limit:
         raise _waits_for_a_price(limit, without_price, frees_at, used)
     raise LimitReached(
@@ -343,10 +317,11 @@ def _day_frees_in(paid: Sequence[tuple[float, float]], needed: float) -> float |
 def _in_flight(limit: int | None, spending: Spending) -> None:
     if limit is None:
         return
-    running = [each.id for each in spending.in_flight() if _counts(each)]
+    running = [each.id for each in spending.in_flight() if is_in_flight(each)]
     if len(running) < limit:
         return
-    raise LimitReached(
+    refusal = NoRoom if limit else LimitReached
+    raise refusal(
         f"At most {counted(limit, 'job')} may be in flight at once, and {len(running)} "
         f"{is_or_are(len(running))}.",
         setting="WAN_MCP_MAX_IN_FLIGHT",
@@ -366,7 +341,7 @@ def _look_at(ids: Sequence[str]) -> str:
     )
 
 
-def _counts(live: InFlightJob) -> bool:
+def is_in_flight(live: InFlightJob) -> bool:
     return live.state != State.UNKNOWN or abs(live.age) < UNKNOWN_IN_FLIGHT_SECONDS
 
 
@@ -376,15 +351,16 @@ def _per_minute(limit: int | None, now: datetime, spending: Spending) -> None:
     ages = spending.submit_ages(MINUTE_SECONDS)
     if len(ages) < limit:
         return
-    raise LimitReached(
+    refusal = NoRoom if limit else LimitReached
+    raise refusal(
         f"At most {counted(limit, 'paid request')} may be sent a minute, and {len(ages)} "
         f"{was_or_were(len(ages))}.",
         setting="WAN_MCP_MAX_SUBMITS_PER_MINUTE",
         limit=limit,
         used=len(ages),
-        frees_at=_frees_at(now, MINUTE_SECONDS - ages[-limit] if limit else None),
+        frees_at=frees_in(now, MINUTE_SECONDS - ages[-limit] if limit else None),
     )
 
 
-def _frees_at(now: datetime, seconds: float | None) -> FreesAt | None:
+def frees_in(now: datetime, seconds: float | None) -> FreesAt | None:
     return None if seconds is None else FreesAt(seconds, now + timedelta(seconds=seconds))

@@ -18,11 +18,13 @@ from wan_mcp.errors import (
 )
 from wan_mcp.ledger.coordination import POLLED_FOR
 from wan_mcp.ledger.fingerprint import SENT
+from wan_mcp.ledger.queueing.contract import Place
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, JobStatus
 from wan_mcp.wording import megabytes
 
 _STATUS = {
+    State.QUEUED: JobStatus.QUEUED,
     State.INTENT: JobStatus.SUBMITTING,
     State.SENDING: JobStatus.SUBMITTING,
     State.ACCEPTED: JobStatus.RUNNING,
@@ -103,6 +105,7 @@ class JobView:
             and a second reading has to confirm it. The job counts as running until then.
         progress: how far the inputs are of a request that is not sent yet; None if they are links,
             or if it is sent.
+        place: where a queued request stands; None if it is not queued, or not looked up.
     """
 
     id: str
@@ -116,13 +119,14 @@ class JobView:
     notes: tuple[str, ...] = ()
     end_is_unconfirmed: bool = False
     progress: InputProgress | None = None
+    place: Place | None = None
 
     @property
     def settled(self) -> bool:
         """Whether asking PixelDojo again could bring nothing new."""
         if self.is_forgotten:
             return True
-        going = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
+        going = {JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
         if self.status is JobStatus.COMPLETED:
             return self.job is not None and self.job.video_url is not None
         return self.status not in going
@@ -164,6 +168,8 @@ class JobView:
         """Why the request is in this state, and what was found since; "" when that is not known."""
         if self.record is None:
             return ""
+        if self.status is JobStatus.QUEUED:
+            return ""  # what ended an earlier turn does not end the request
         # What was found before the outcome was known is out of date once it is.
         found = _findings(self.record) if self.status is JobStatus.UNKNOWN else ""
         return " ".join(filter(None, [self.record.error, found]))
@@ -172,7 +178,8 @@ class JobView:
         """Seconds that the job took, or has taken so far; None when that is not known."""
         if self.record is None:
             return None
-        began = self.record.accepted_at or self.record.sent_at or self.record.created_at
+        record = self.record
+        began = record.accepted_at or record.sent_at or record.queued_at or record.created_at
         return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
 
     def seconds_left_to_save(self, now: datetime) -> float:

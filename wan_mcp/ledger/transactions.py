@@ -3,19 +3,30 @@
 The methods are documented in `contract.Ledger`.
 """
 
-import base64
 import hmac
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 
-from wan_mcp.ledger import rules, spending_limits
+from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
-from wan_mcp.ledger.fingerprint import Fingerprint, account_name
-from wan_mcp.ledger.record import LIVE, WITHDRAWN, ListReading, Record, SentInputs, State
+from wan_mcp.ledger.fingerprint import account_name
+from wan_mcp.ledger.limit_use import usage
+from wan_mcp.ledger.queueing.order import Order
+from wan_mcp.ledger.queueing.rules import must_wait, queued
+from wan_mcp.ledger.record import (
+    LIVE,
+    WITHDRAWN,
+    ListReading,
+    Record,
+    SentInputs,
+    State,
+    intent,
+    new_submission_id,
+)
 from wan_mcp.ledger.rows import Rows, Session, Spending
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
@@ -86,9 +97,15 @@ class Transactions:
             now = self._session.now()
             price = expected_price(estimate, wanted, self.charges(account))
             spending = Spending(self._rows, account, now)
-            spending_limits.check(limits, now, price.credits, spending, price.why)
-            new = self._insert(account, wanted, lookups[0][0], seed, price.credits, videos, source)
-            return Claim(new, created=True)
+            waits = must_wait(limits, now, price.credits, spending, price.why)
+            new = intent(
+                account, wanted, lookups[0][0], seed, price.credits, source, now, self._session.me
+            )
+            if videos is not None:
+                decided = {"video_folder": videos.folder, "video_limit_gb": videos.limit_gb}
+                new = new.model_copy(update=decided)
+            record = queued(new, Order(wanted=wanted, agreed=limits.agreed)) if waits else new
+            return Claim(self._rows.insert(record), created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         found = self._equal_requests.find(account, rules.lookups(account, wanted))
@@ -163,7 +180,7 @@ class Transactions:
             for listed in self._by_job_id(record.account, job.job_id):
                 if not listed.from_elsewhere:
                     return self._updated(listed, job).record
-            other = record.model_copy(update={"submission_id": _new_id()})
+            other = record.model_copy(update={"submission_id": new_submission_id()})
             return self._absorb(self._rows.insert(self._accepted(other, job)))
 
     def match(self, record: Record, job: Job) -> Record:
@@ -246,16 +263,18 @@ class Transactions:
     ) -> AccountCredits:
         now = self._session.now()
         spending = Spending(self._rows, account, now)
-        refusal = None
+        refusal, waits = None, False
         try:
-            spending_limits.check(limits, now, estimate, spending)
+            waits = must_wait(limits, now, estimate, spending)
         except LimitReached as reached:
             refusal = reached
         return AccountCredits(
             spent=spending.totals(),
             balance=spending.balance(),
-            limits=spending_limits.usage(limits, now, spending),
+            limits=usage(limits, now, spending),
             refusal=refusal,
+            queued=spending.queued(),
+            would_wait=waits,
         )
 
     def unknowns(self, account: str) -> list[Record]:
@@ -266,40 +285,9 @@ class Transactions:
     def _account_key(self) -> bytes:
         return bytes(self._rows.values(sql.coordination.SECRET)[0][0])
 
-    def _insert(
-        self,
-        account: str,
-        wanted: Replacement,
-        fingerprint: Fingerprint,
-        seed: int,
-        estimate: float | None,
-        videos: VideoPolicy | None,
-        source: SourceClip,
-    ) -> Record:
-        return self._rows.insert(
-            Record(
-                submission_id=_new_id(),
-                account=account,
-                state=State.INTENT,
-                dedupe_key=fingerprint.dedupe_key,
-                exact_key=fingerprint.exact_key,
-                arguments=fingerprint.arguments,
-                seed=seed if wanted.seed is None else wanted.seed,
-                seed_generated=wanted.seed is None,
-                estimate=estimate,
-                created_at=self._session.now(),
-                owner=self._session.me,
-                video_folder=None if videos is None else videos.folder,
-                video_limit_gb=None if videos is None else videos.limit_gb,
-                source_seconds=source.seconds,
-                source_frames_per_second=source.frames_per_second,
-                source_has_sound=source.has_sound,
-            )
-        )
-
     def _join(self, record: Record) -> None:
         """Note that another caller waits for a request, while it could still be withdrawn."""
-        if record.state is State.INTENT:
+        if record.state in (State.QUEUED, State.INTENT):
             self._rows.write(
                 sql.coordination.INSERT_KEY, account=rules.joined_name(record.submission_id)
             )
@@ -348,7 +336,7 @@ class Transactions:
         now = self._session.now()
         return self._rows.insert(
             Record(
-                submission_id=_new_id(),
+                submission_id=new_submission_id(),
                 account=account,
                 state=State.ACCEPTED,
                 job_id=job.job_id,
@@ -387,14 +375,13 @@ class Transactions:
         ]
 
     def _abandoned(self) -> list[Record]:
-        """The unsettled records of dead processes."""
+        """The unsettled records of dead processes, and what was queued for too long."""
         records = self._rows.find(sql.lists.UNSETTLED_JOBS)
         dead = {name for name in {record.owner for record in records} if self._is_dead(name)}
-        return [record for record in records if record.owner in dead]
+        now = self._session.now()
+        latest = now + timedelta(seconds=rules.QUEUE_SECONDS)
+        overdue = self._rows.find(sql.queue.OVERDUE_JOBS, now=now, latest=latest)
+        return [record for record in records if record.owner in dead] + overdue
 
     def _is_dead(self, owner: str) -> bool:
         return owner != self._session.me and self._session.is_dead(owner)
-
-
-def _new_id() -> str:
-    return f"sub_{base64.b32encode(secrets.token_bytes(10)).decode().lower()}"

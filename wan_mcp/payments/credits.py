@@ -14,7 +14,7 @@ from wan_mcp.errors import CouldNotFindOut, NoKey, WanError
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, price_up_to
-from wan_mcp.ledger.spending_limits import settings_of
+from wan_mcp.ledger.limit_use import settings_of
 from wan_mcp.models import PublishedPrice, Replacement
 from wan_mcp.payments.price import Price
 

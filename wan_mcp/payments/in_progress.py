@@ -92,16 +92,25 @@ class Payments:
         self._on_lost = on_lost
         self._open: dict[str, Outcome] = {}
 
-    def start(self, record: Record, wanted: Replacement) -> None:
+    @property
+    def closing(self) -> bool:
+        """Whether the server is stopping; then no further request is sent."""
+        return self._context.closing
+
+    def start(self, record: Record, wanted: Replacement) -> Outcome:
         """Pay for a claimed record. The payment goes on when the caller is cancelled.
 
         Args:
             wanted: what is sent, with its seed.
+
+        Returns:
+            How it ends, for a caller that waits for that.
         """
         submission_id = record.submission_id
         payment = Payment(self._context, record, wanted)
-        self._open[submission_id] = Outcome(payment)
+        self._open[submission_id] = outcome = Outcome(payment)
         self._tasks.start_soon(self._run, submission_id)
+        return outcome
 
     async def withdraw(self, submission_id: str) -> None:
         """Withdraw a request, if this process pays it, has not sent it, and no other call waits.

@@ -11,7 +11,7 @@ from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import NotSent, OutcomeUnknown, RateLimited, Refused, Rejected, WanError
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
 from wan_mcp.ledger.fingerprint import has_links_only, without_queries
-from wan_mcp.ledger.record import WITHDRAWN, Record, State
+from wan_mcp.ledger.record import FREE_OF_CHARGE, WITHDRAWN, Record, State
 from wan_mcp.ledger.status import (
     InputProgress,
     JobView,
@@ -54,6 +54,14 @@ class PaymentContext:
     write_later: Callable[[Write], None]
     staging: "Callable[[], Staging] | None" = None
     closing: bool = False
+
+
+class ServerStops(NotSent):
+    """This server is stopping, so it sends nothing any more."""
+
+    def __init__(self, what: str) -> None:
+        step = "Call again when the server has been started again."
+        super().__init__(what, transient=False, next_step=step)
 
 
 class Payment:
@@ -225,11 +233,7 @@ class Payment:
     def _require_wanted(self) -> None:
         """Raises NotSent if the server is stopping, or the request was withdrawn."""
         if self._context.closing:
-            raise NotSent(
-                "The server is stopping, so the request was not sent.",
-                transient=False,
-                next_step="Call again when the server has been started again.",
-            )
+            raise ServerStops("The server is stopping, so the request was not sent.")
         if self._withdrawn:  # the ledger would refuse it too: this spares it the question
             raise NotSent(
                 WITHDRAWN,
@@ -274,6 +278,10 @@ class Payment:
     async def _conclude(self, state: State, why: WanError) -> None:
         if self._withdrawn:
             return  # that is its end, and it is recorded
+        if self._returns_to_queue(state, why):
+            what = f"the return of request {self._claimed.submission_id} to the queue"
+            await self._record(lambda: self._ledger.queue.put_back(self._claimed), what)
+            return
         # A later call gets this as the reason. The next step of a refusal says where to buy
         # credits, and that of inputs that were not made available what the user has to mend.
         has_remedy = state is State.REFUSED or not self.staged.is_set()
@@ -281,16 +289,24 @@ class Payment:
         what = f"the end of request {self._claimed.submission_id} ({state})"
         await self._record(lambda: self._ledger.conclude(self._claimed, state, reason), what)
 
+    def _returns_to_queue(self, state: State, why: WanError) -> bool:
+        """Whether a request that came from the queue bought nothing, for a reason that will pass.
+
+        What keeps its own inputs from being made available may last, and others would wait for it.
+        """
+        if self._claimed.queued_until is None or state not in FREE_OF_CHARGE:
+            return False
+        if isinstance(why, ServerStops | LedgerUnavailable | RateLimited):
+            return True
+        return isinstance(why, NotSent) and why.transient and self.staged.is_set()
+
     async def _settle_on_cancel(self) -> None:
         if self._post_started:
             self._gives_up_inputs = False
             lost = OutcomeUnknown("The server was stopped while the request was under way.")
             await self._conclude(State.UNKNOWN, lost)
         else:
-            unsent = NotSent(
-                "The server was stopped before the request was sent.",
-                next_step="Call again when the server has been started again.",
-            )
+            unsent = ServerStops("The server was stopped before the request was sent.")
             await self._conclude(State.NOT_SENT, unsent)
 
     async def _record(self, write: Write, what: str) -> Record | None:

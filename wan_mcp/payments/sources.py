@@ -34,6 +34,7 @@ ROLES = {role.name: role for role in (VIDEO, IMAGE)}
 _WITHOUT_VIDEO = {
     State.FAILED: "failed, so there is no video of it",
     State.LOST: "is no longer known to PixelDojo, so there is no video of it",
+    State.QUEUED: "is queued and not started yet, so there is no video of it",
     State.NOT_SENT: "was never started, so there is no video of it",
     State.REFUSED: "was turned down, so there is no video of it",
 }

@@ -236,7 +236,7 @@ class ListJobs(Arguments):
         STATUS,
         Field(
             description="Ended ones: completed, failed or lost (default: all 3), refused, "
-            "not_sent; submitting, running and unknown ones are always listed."
+            "not_sent; queued, submitting, running and unknown ones are always listed."
         ),
     ] = None
     limit: Annotated[int, whole_number(1, 50), Field(description="1 to 50, default 10.")] = 10

@@ -218,7 +218,7 @@ def _note_on_cancel(view: JobView) -> str:
             return f"{NO_CANCEL} Its id is {view.id}."
         case JobStatus.UNKNOWN:
             return f"Request {view.id} was sent. Its outcome is unknown, and it is looked up."
-        case JobStatus.SUBMITTING:
+        case JobStatus.SUBMITTING | JobStatus.QUEUED:
             return f"Request {view.id} goes on: it was sent, or another call waits for it."
     if view.record is not None and view.record.withdrawn:
         return WITHDRAWN_NOTE

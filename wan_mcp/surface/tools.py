@@ -19,6 +19,7 @@ from wan_mcp.errors import WanError
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface import consent
 from wan_mcp.surface.answers import progress, results
+from wan_mcp.surface.answers.cancelling import cancel_result
 from wan_mcp.surface.answers.credits import CreditOverview
 from wan_mcp.surface.answers.several import WaitResult, several_note
 from wan_mcp.surface.arguments import (
@@ -95,8 +96,9 @@ async def replace_character(given: ReplaceCharacter, call: Call) -> JobResult | 
     """Start one paid job that puts a picture's person in the place of the person in a video.
 
     It costs PixelDojo credits, takes minutes, and returns a job_id at once: pass that to
-    wait_for_job. Best is one clearly visible person. An equal call soon after returns the same job
-    at no cost; another seed makes another take. When an answer is lost or unclear, follow `next`.
+    wait_for_job. Beyond this server's limits it is queued. Best is one clearly visible person. An
+    equal call soon after returns the same job at no cost; another seed makes another take. When an
+    answer is lost or unclear, follow `next`.
     """
     began = progress.INSPECTING if call.jobs.inspects else progress.PREPARING
     await call.report_progress(0, began)
@@ -133,7 +135,7 @@ async def get_job_status(given: GetJobStatus, call: Call) -> JobResult:
 async def wait_for_job(given: WaitForJob, call: Call) -> JobResult:
     """Wait until a job, or each of several, has ended, at most timeout_seconds. Free.
 
-    If one is still submitting or running, call again. The video_url of a completed job is a
+    If one is still queued, submitting or running, call again. The video_url of a completed job is a
     temporary link: have the video saved at once.
     """
     if len(given.job_id) > 1:
@@ -168,6 +170,11 @@ async def _wait_for_several(given: WaitForJob, call: Call) -> WaitResult:
 async def list_jobs(given: ListJobs, call: Call) -> JobList:
     """List this user's jobs, newest first, with those whose outcome is unknown. Free."""
     return await call.job_list(given.status, given.limit, given.cursor)
+
+
+async def cancel_job(given: GetJobStatus, call: Call) -> JobResult:
+    """Withdraw a queued request; nothing is charged. A job that was sent goes on and costs."""
+    return cancel_result(*await call.jobs.cancel(given.job_id))
 
 
 async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:
@@ -215,10 +222,10 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             arguments=arguments,
             calls=calls,
             loopback=loopback,
-            paid=bool(hints.destructive_hint),
+            paid=fn is replace_character,
         )
 
-    asks_pixeldojo, reads_ledger, spends = _hints()
+    asks_pixeldojo, reads_ledger, spends, withdraws = _hints()
     marks = ToolAnnotations(
         read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
     )
@@ -229,6 +236,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         tool("Wait for a job", wait_for_job, WaitForJob, asks_pixeldojo, meta=player),
         tool("List jobs", list_jobs, ListJobs, reads_ledger, meta=gallery),
         tool("Check credits", check_credits, CheckCredits, asks_pixeldojo),
+        tool("Cancel a job", cancel_job, GetJobStatus, withdraws),
         tool("Keep a video", keep_video, KeepVideo, marks, meta=FOR_PAGES),
     ]
 
@@ -238,12 +246,14 @@ def _schemas() -> str:
     return SCHEMAS.read_text("utf-8")
 
 
-def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations]:
-    """The annotations of a tool that asks PixelDojo, that reads the ledger, and that spends."""
+def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations, ToolAnnotations]:
+    """The annotations of a tool that asks PixelDojo, reads the ledger, spends, or withdraws."""
     asks_pixeldojo = ToolAnnotations(
         read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
     )
     spends = ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True
     )
-    return asks_pixeldojo, asks_pixeldojo.model_copy(update={"open_world_hint": False}), spends
+    reads_ledger = asks_pixeldojo.model_copy(update={"open_world_hint": False})
+    withdraws = reads_ledger.model_copy(update={"read_only_hint": False, "destructive_hint": True})
+    return asks_pixeldojo, reads_ledger, spends, withdraws

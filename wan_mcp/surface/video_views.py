@@ -38,6 +38,7 @@ _WHY_NO_VIDEO = {
     JobStatus.COMPLETED: "The video is not saved here, or not yet: its link leads to it.",
     JobStatus.FAILED: "The job failed: there is no video.",
     JobStatus.LOST: "PixelDojo no longer knows the job: there is no video.",
+    JobStatus.QUEUED: "The request is queued: there is no video yet.",
     JobStatus.NOT_SENT: "No job came of the request: there is no video.",
     JobStatus.REFUSED: "The request was turned down: there is no video.",
 }

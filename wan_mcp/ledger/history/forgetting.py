@@ -9,7 +9,7 @@ every text from outside, which may repeat a link.
 from datetime import datetime
 
 from wan_mcp.ledger.fingerprint import spelling_key
-from wan_mcp.ledger.record import LIVE, UNSETTLED, WITHDRAWN, Record, State
+from wan_mcp.ledger.record import OPEN, UNSETTLED, WITHDRAWN, Record, State
 
 KEPT_FIELDS = (
     *("submission_id", "account", "state", "job_id", "owner"),
@@ -23,6 +23,8 @@ KEPT_ARGUMENTS = ("seconds", "resolution", "go_fast", "frames_per_second")
 NOT_SAVED = "The user had it forgotten."
 
 _WHY_NOT = {
+    State.QUEUED: "it is queued, and would still be sent. It can be forgotten when it is cancelled "
+    "or has ended",
     State.UNKNOWN: "its outcome is unknown, so it may have been charged. Its inputs are needed to "
     "find its job in PixelDojo's list, and until then it keeps the same request from being paid "
     "twice",
@@ -36,7 +38,7 @@ def why_not(record: Record) -> str | None:
     """Why a request cannot be forgotten now, as part of a sentence; None if it can."""
     if record.state in UNSETTLED:
         return _UNDER_WAY
-    return _WHY_NOT[record.state] if record.state in LIVE else None
+    return _WHY_NOT[record.state] if record.state in OPEN else None
 
 
 def forgotten(record: Record, now: datetime) -> Record:

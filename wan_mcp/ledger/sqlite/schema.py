@@ -162,6 +162,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE state = 'completed' AND job_id IS NOT NULL AND video_url IS NULL
         """,
     ),
+    # A queued request is `not_sent` with a `queued_until`: see `record.State.QUEUED`.
+    (
+        "ALTER TABLE jobs ADD COLUMN queued_at REAL",
+        "ALTER TABLE jobs ADD COLUMN queued_until REAL",
+        "ALTER TABLE jobs ADD COLUMN queued_request TEXT",
+        "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
+    ),
     # The saver reads which videos to spare each time it saves one; hardly any record is in this.
     (
         "ALTER TABLE jobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
@@ -169,3 +176,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
+
+MOVED = 1_000_000
+"""The version of the format of a file whose ledger was moved elsewhere, see `moved`. Every program
+refuses it, also version 0.1.0, because it is higher than the one that it knows."""

@@ -1,5 +1,5 @@
 """Every SQL statement of the ledger, by name, for SQLite and PostgreSQL."""
 
-from wan_mcp.ledger.statements import coordination, lists, records, spending
+from wan_mcp.ledger.statements import coordination, lists, queue, records, spending
 
-__all__ = ["coordination", "lists", "records", "spending"]
+__all__ = ["coordination", "lists", "queue", "records", "spending"]

@@ -3,6 +3,7 @@
 from functools import cache
 
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.statements.dialects import Statement
 
 
 @cache
@@ -40,6 +41,25 @@ _FIELDS = tuple(Record.model_fields)
 JOB_COLUMNS = ", ".join(column(field) for field in _FIELDS)
 
 JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE"
+
+IS_QUEUED = "state = 'not_sent' AND queued_until IS NOT NULL"
+"""That a request waits for its turn, see `record.State.QUEUED`."""
+MY_QUEUE = f"WHERE account = :account AND {IS_QUEUED}"
+QUEUED_INDEX = "INDEXED BY queued"
+"""SQLite would read all requests that were ever not sent instead."""
+
+
+def queued(*conditions: str) -> Statement:
+    """The queued records of an account for which these are true, as they were put in the queue.
+
+    Their number decides, and not their date: a clock may be set back.
+    """
+    chosen = " AND ".join([MY_QUEUE, *conditions])
+    columns = f"SELECT {JOB_COLUMNS} FROM jobs"
+    return Statement(
+        f"{columns} {QUEUED_INDEX} {chosen} ORDER BY number", f"{columns} {chosen} ORDER BY number"
+    )
+
 
 LIVE_INDEX = "INDEXED BY live"
 """SQLite would read the whole history of the account, or of its day, instead."""

@@ -3,20 +3,31 @@
 from functools import cache
 
 from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, UNSETTLED, State
-from wan_mcp.ledger.statements.columns import HAS_ENDED, JOB_COLUMNS, JOBS, LIVE_INDEX, states
+from wan_mcp.ledger.statements.columns import (
+    HAS_ENDED,
+    IS_QUEUED,
+    JOB_COLUMNS,
+    JOBS,
+    LIVE_INDEX,
+    MY_QUEUE,
+    QUEUED_INDEX,
+    states,
+)
 from wan_mcp.ledger.statements.dialects import Statement, both, where
 
 _NEWEST_FIRST = "ORDER BY created_at DESC, number DESC"
 PLACE = both(
     "SELECT created_at, number FROM jobs WHERE account = :account AND handle = :submission_id"
 )
+_BESIDE_QUEUE = {State.NOT_SENT: " AND queued_until IS NULL"}
+"""What else is true of an ended record in a state: a queued one is stored as `not_sent`."""
 _BEHIND = " AND (created_at, number) < (CAST(:created_at AS DOUBLE PRECISION), :number)"
 """Records that a list which begins with the newest shows after the one at that place."""
 
 
 @cache
 def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statement:
-    """All live records, and the newest of those in these other states; newest first.
+    """All open records, and the newest of those in these other states; newest first.
 
     Args:
         after_ended: whether the record after which a page begins had ended, so that only ended ones
@@ -27,23 +38,32 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
     newest = " UNION ALL ".join(
         f"SELECT number, created_at FROM (SELECT number, created_at FROM jobs "
         f"WHERE account = :account AND state = '{state}' AND {HAS_ENDED}"
-        f"{_BEHIND if after_ended else ''} {_NEWEST_FIRST} LIMIT :limit) AS {state}"
+        f"{_BESIDE_QUEUE.get(state, '')}{_BEHIND if after_ended else ''} {_NEWEST_FIRST} "
+        f"LIMIT :limit) AS {state}"
         for state in sorted(ended)
     )
-    chosen = f"WHERE account = :account AND state IN {states(LIVE)}"
-    live = f"{chosen}{_BEHIND if after_ended is False else ''} UNION ALL "
+    behind = _BEHIND if after_ended is False else ""
+    live = f"WHERE account = :account AND state IN {states(LIVE)}{behind}"
 
-    def text(index: str) -> str:
-        first = "" if after_ended else f"SELECT number FROM jobs {index} {live}"
+    def text(live_index: str, queued_index: str) -> str:
+        first = (
+            ""
+            if after_ended
+            else (
+                f"SELECT number FROM jobs {live_index} {live} UNION ALL "
+                f"SELECT number FROM jobs {queued_index} {MY_QUEUE}{behind} UNION ALL "
+            )
+        )
         return (
             f"{JOBS} number IN ({first}"
             f"SELECT number FROM ({newest} {_NEWEST_FIRST} LIMIT :limit) AS newest) {_NEWEST_FIRST}"
         )
 
-    return Statement(text(LIVE_INDEX), text(""))
+    return Statement(text(LIVE_INDEX, QUEUED_INDEX), text("", ""))
 
 
-JOB_COUNTS = both("SELECT state, COUNT(*) FROM jobs GROUP BY state")
+_STATE = f"CASE WHEN {IS_QUEUED} THEN 'queued' ELSE state END"
+JOB_COUNTS = both(f"SELECT {_STATE} AS state, COUNT(*) FROM jobs GROUP BY 1")
 UNKNOWN_JOBS = both(f"{JOBS} account = :account AND state = 'unknown' ORDER BY number")
 _UNSETTLED = (
     f"WHERE state IN {states(LIVE)} AND state IN {states(UNSETTLED)} ORDER BY owner, number"
@@ -89,8 +109,9 @@ DURATIONS = both(
 # The history of all accounts, for the owner of the ledger. These read every record.
 
 _CHOSEN = Statement(
-    "state IN (SELECT value FROM json_each(:states)) AND created_at >= :since",
-    "state IN (SELECT json_array_elements_text(CAST(:states AS json))) AND created_at >= :since",
+    f"{_STATE} IN (SELECT value FROM json_each(:states)) AND created_at >= :since",
+    f"{_STATE} IN (SELECT json_array_elements_text(CAST(:states AS json))) "
+    "AND created_at >= :since",
 )
 
 

@@ -3,7 +3,16 @@
 from functools import cache
 
 from wan_mcp.ledger.record import LIVE, State
-from wan_mcp.ledger.statements.columns import HAS_ENDED, JOB_COLUMNS, JOBS, column, states
+from wan_mcp.ledger.statements.columns import (
+    HAS_ENDED,
+    JOB_COLUMNS,
+    JOBS,
+    MY_QUEUE,
+    QUEUED_INDEX,
+    column,
+    queued,
+    states,
+)
 from wan_mcp.ledger.statements.dialects import Statement, both, where
 
 # Records, one at a time.
@@ -35,6 +44,8 @@ def update_job(fields: tuple[str, ...]) -> Statement:
     return both(
         f"UPDATE jobs SET {assigned} "
         "WHERE handle = :submission_id_before AND state = :state_before AND owner = :owner_before"
+        " AND COALESCE(queued_until, 0.0)"
+        " = COALESCE(CAST(:queued_until_before AS DOUBLE PRECISION), 0.0)"
     )
 
 
@@ -57,7 +68,7 @@ ENDED_EQUAL = both(
 )
 
 
-def _live_or_just_ended(index: str) -> str:
+def _live_or_just_ended(live_index: str, queued_index: str) -> str:
     # The newest are chosen before their end is looked at: an account has years of ended jobs.
     newest = " UNION ALL ".join(
         f"SELECT number FROM (SELECT number, ended_at FROM jobs WHERE account = :account "
@@ -67,12 +78,16 @@ def _live_or_just_ended(index: str) -> str:
     )
     return (
         "SELECT handle, arguments, spelling_key FROM jobs WHERE number IN (SELECT number FROM jobs "
-        f"{index} WHERE account = :account "
-        f"AND state IN {states(LIVE)} UNION ALL {newest}) ORDER BY created_at DESC, number DESC"
+        f"{live_index} WHERE account = :account AND state IN {states(LIVE)} "
+        f"UNION ALL SELECT number FROM jobs {queued_index} {MY_QUEUE} "
+        f"UNION ALL {newest}) ORDER BY created_at DESC, number DESC"
     )
 
 
-LIVE_OR_JUST_ENDED = Statement(_live_or_just_ended("INDEXED BY live"), _live_or_just_ended(""))
+LIVE_OR_JUST_ENDED = Statement(
+    _live_or_just_ended("INDEXED BY live", QUEUED_INDEX), _live_or_just_ended("", "")
+)
+QUEUED_EQUAL = queued("digest = :dedupe_key", _SEED)
 JOB_ID_OF_ANOTHER = both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
     "AND handle <> :submission_id"

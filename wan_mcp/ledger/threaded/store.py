@@ -16,6 +16,7 @@ import anyio
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Engine, Session
 from wan_mcp.ledger.transactions import Transactions
@@ -28,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
-    """An open store: its paid requests, and what processes share while they wait."""
+    """An open store: its paid requests, those that wait, and what processes share meanwhile."""
 
     session: Session
     requests: Transactions
     coordination: CoordinationTransactions
+    queue: QueueTransactions
 
 
 class Store:
@@ -41,7 +43,8 @@ class Store:
     If opening fails, the next use tries again.
 
     Attributes:
-        own_changes: the number of changes by this process that somebody may wait for.
+        own_changes: the number of changes by this process that somebody may wait for, and of those
+            by others that it has heard of.
         notice: see `contract.Ledger.notice`.
     """
 
@@ -55,6 +58,7 @@ class Store:
         self._thread = LedgerThread()
         self._process = os.getpid()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, work: Callable[[Opened], T]) -> T:
         """Run work that changes nothing, even if the store cannot be written."""
@@ -67,6 +71,12 @@ class Store:
             wakes: whether somebody may wait for the change.
         """
         return await self._run(lambda: work(self._open()), self._note_change if wakes else None)
+
+    def wake(self) -> None:
+        """Wake who waits for a change: another process has made one. From any thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                self._loop.call_soon_threadsafe(self._note_change)
 
     def _note_change(self) -> None:
         self.own_changes += 1
@@ -96,7 +106,7 @@ class Store:
         self._require_open()
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         # Not `run_in_executor`: if the task is cancelled, it drops work that is still in the queue.
         # Because of the shield, a caller whose scope is cancelled still gets the result.
@@ -180,7 +190,12 @@ def recover(store: Opened) -> list[Record]:
 
 
 def _on(session: Session) -> Opened:
-    return Opened(session, Transactions(session), CoordinationTransactions(session))
+    return Opened(
+        session,
+        Transactions(session),
+        CoordinationTransactions(session),
+        QueueTransactions(session),
+    )
 
 
 def _hand_over(

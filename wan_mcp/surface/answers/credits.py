@@ -12,7 +12,8 @@ from wan_mcp.wording import counted, duration, number
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.expected_price import CreditReport
-    from wan_mcp.ledger.spending_limits import LimitReached, LimitUse
+    from wan_mcp.ledger.limit_use import LimitUse
+    from wan_mcp.ledger.spending_limits import LimitReached
 
 CONFIRM_ABOVE = "WAN_MCP_CONFIRM_ABOVE"
 MAX_ROWS = 8
@@ -22,6 +23,7 @@ _UNITS = {
     "WAN_MCP_MAX_CREDITS_PER_DAY": "credit",
     "WAN_MCP_MAX_IN_FLIGHT": "job",
     "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "request",
+    "WAN_MCP_MAX_QUEUED": "queued request",
     CONFIRM_ABOVE: "credit",
 }
 _NOT_IN_TABLE = "PixelDojo's model page names no price for a job of this size."
@@ -61,6 +63,7 @@ class CreditOverview(BaseModel):
         credits_remaining: the balance that PixelDojo reported last, at `credits_remaining_at`.
         credits_spent_24h: what the jobs of the last 24 hours cost; `credits_spent` is for all jobs
             of this ledger. Of `jobs_without_cost` of them all the cost is not known.
+        queued: how many requests wait, and `queued_credits` what is reserved for them.
         refused_by: the setting that would refuse such a job now, until `retry_after_seconds` have
             passed if that is known.
         key_accepted: whether PixelDojo accepts the API key.
@@ -80,6 +83,8 @@ class CreditOverview(BaseModel):
     credits_spent_24h: float | None = None
     credits_spent: float | None = None
     jobs_without_cost: int | None = None
+    queued: int | None = None
+    queued_credits: float | None = None
     limits: list[LimitLine] | None = None
     refused_by: str | None = None
     key_accepted: Charged | None = None
@@ -115,6 +120,8 @@ def credit_overview(report: CreditReport, confirm_above: float | None) -> Credit
         credits_spent_24h=known.spent.day_credits if known else None,
         credits_spent=known.spent.credits if known else None,
         jobs_without_cost=known.spent.without_cost if known else None,
+        queued=known.queued.requests if known else None,
+        queued_credits=known.queued.credits if known and known.queued.requests else None,
         limits=limits,
         refused_by=refusal.setting if refusal else None,
         retry_after_seconds=refusal.wait_seconds if refusal else None,
@@ -126,7 +133,7 @@ def credit_overview(report: CreditReport, confirm_above: float | None) -> Credit
 
 def credits_text(result: CreditOverview) -> list[str]:
     """The facts of the data that are not in the message, one line for each subject."""
-    lines = [_price(result), _refusal(result), _balance(result), _spent(result)]
+    lines = [_price(result), _refusal(result), _balance(result), _spent(result), _queued(result)]
     return [*lines, *map(_limit, result.limits or [])]
 
 
@@ -160,6 +167,7 @@ def _sentences(report: CreditReport) -> list[str]:
         *first,
         _too_little(report),
         f"Such a job would be refused now: {refusal.what}" if refusal else "",
+        "Such a job would be queued now." if known and known.would_wait else "",
         _about_key(report),
         f"What was spent is not known: {report.ledger_problem.what}"
         if report.ledger_problem
@@ -267,6 +275,13 @@ def _spent(result: CreditOverview) -> str:
     without = result.jobs_without_cost or 0
     rest = f", not counting {counted(without, 'job')} whose cost is not known" if without else ""
     return f"Spent: {day} in the last 24 hours, {ever} in all{rest}."
+
+
+def _queued(result: CreditOverview) -> str:
+    if not result.queued:
+        return ""
+    reserved = counted(result.queued_credits or 0, "credit")
+    return f"Queued: {counted(result.queued, 'request')}; reserved: {reserved}, not charged."
 
 
 def _limit(line: LimitLine) -> str:

@@ -39,7 +39,7 @@ def about_joined(status: JobStatus, *, query_differs: bool) -> str:
     Args:
         query_differs: whether the two requests differ in the query of a link.
     """
-    if status is JobStatus.SUBMITTING:
+    if status in (JobStatus.QUEUED, JobStatus.SUBMITTING):
         return " It is the request that was already made; it is paid at most once."
     if status not in (JobStatus.RUNNING, JobStatus.COMPLETED):
         return ""
@@ -63,12 +63,9 @@ def next_of_job(
         save_seconds: how long servers will still try to save the video, after a failure.
         saved: a link to the video in object storage; None if none was asked for.
     """
-    wait = _wait_for(view)
     match view.status:
-        case JobStatus.SUBMITTING:
-            return f"{wait}. Do not call replace_character again for it."
-        case JobStatus.RUNNING:
-            return f"{wait}; a job takes minutes. Do not call replace_character again for it."
+        case JobStatus.QUEUED | JobStatus.SUBMITTING | JobStatus.RUNNING:
+            return f"{_wait_for(view)}. Do not call replace_character again for it."
         case JobStatus.UNKNOWN:
             return (
                 f'Call get_job_status with job_id "{view.id}" again in a few minutes: it looks '
@@ -94,7 +91,13 @@ def next_of_job(
 
 
 def _wait_for(view: JobView) -> str:
-    return f'Call wait_for_job with job_id "{view.id}"'
+    wait = f'Call wait_for_job with job_id "{view.id}"'
+    match view.status:
+        case JobStatus.QUEUED:
+            return f"{wait}: it waits through the queue, and cancel_job withdraws the request"
+        case JobStatus.RUNNING:
+            return f"{wait}; a job takes minutes"
+    return wait
 
 
 def forgotten_job(view: JobView) -> str:
@@ -117,7 +120,8 @@ def next_of_list(
         cursor: leads to the jobs after these; None if there are none.
     """
     steps = []
-    if in_progress := _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING):
+    in_progress = _first(jobs, JobStatus.RUNNING, JobStatus.SUBMITTING)
+    if in_progress := in_progress or _first(jobs, JobStatus.QUEUED):
         steps.append(f'Call wait_for_job with job_id "{in_progress}" for its video.')
     if unknown := _first(jobs, JobStatus.UNKNOWN):
         steps.append(f'Call get_job_status with job_id "{unknown}": it looks for the job.')

@@ -26,6 +26,7 @@ LOOKING_AT_SEVERAL = "Looking at the jobs"
 """The same of a wait for several."""
 _REPORTED_DURATION = "jobs have been reported to take 30 s to 6 min"
 _PROGRESS = {
+    JobStatus.QUEUED: "the request is queued, nothing charged yet",
     JobStatus.SUBMITTING: "the request is on its way",
     JobStatus.UNKNOWN: "not known whether a job was started; looking for it",
     JobStatus.NOT_SENT: "no job came of the request",
@@ -62,6 +63,8 @@ def progress_note(reading: Reading, typical: float | None = None) -> str:
         return f"{since}{reading.last_error.what} Still waiting."
     if reading.progress is not None:
         return f"{since}{reading.progress}"
+    if reading.place is not None:
+        return f"{since}{_PROGRESS[reading.status]}; its place is {reading.place.position}"
     if reading.status in _PROGRESS:
         return f"{since}{_PROGRESS[reading.status]}"
     usual = f"; {typical_duration(typical)}" if reading.status is JobStatus.RUNNING else ""

@@ -38,12 +38,21 @@ STALE_SECONDS = 60.0
 LIST_STALE_SECONDS = 15.0
 """The same for a list. A job that somebody waits for is read at least this often."""
 _NO_LINK = "PixelDojo gave no link to a video."
+QUEUED = (
+    "The request is queued: the limits of this server have no room for it yet. Nothing is charged "
+    "before it is sent, which happens by itself within an hour, or not at all, while any of the "
+    "user's servers runs."
+)
 _UNCONFIRMED = (
     " PixelDojo has reported once that it ended without a video. That may be one odd answer, so it "
     "counts only when a second reading, a few seconds later, says the same."
 )
-_UNFINISHED = {JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN}
-_FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
+_UNFINISHED = {
+    *(JobStatus.QUEUED, JobStatus.SUBMITTING),
+    *(JobStatus.RUNNING, JobStatus.UNKNOWN),
+}
+_ENDED_FREE = {JobStatus.NOT_SENT, JobStatus.REFUSED}
+_FREE = _ENDED_FREE | {JobStatus.QUEUED}
 _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
 MAX_LINES = 50
@@ -125,6 +134,8 @@ def job_result(
         # The ledger keeps the balance of the submit, which is out of date in a later answer.
         credits_remaining=job.credits_remaining if bought else None,
         seed=view.seed,
+        queue_position=None if view.place is None else view.place.position,
+        expected_start_in_seconds=_starts_in(view),
         elapsed_seconds=_elapsed(view),
         error=job.error if status is JobStatus.FAILED else None,
         charged=job_charged if bought else "no",
@@ -279,13 +290,20 @@ def _inspection(view: JobView) -> list[str] | None:
 
 
 def _estimate(view: JobView, job: Job) -> float | None:
-    is_needless = view.status in _FREE or view.estimate == job.credit_cost
+    is_needless = view.status in _ENDED_FREE or view.estimate == job.credit_cost
     return None if is_needless else view.estimate
+
+
+def _starts_in(view: JobView) -> int | None:
+    seconds = None if view.place is None else view.place.starts_in
+    return None if seconds is None else int(seconds)
 
 
 def _elapsed(view: JobView) -> int | None:
     if view.elapsed_seconds is None or view.status not in _UNFINISHED or is_from_elsewhere(view):
         return None
+    if view.status is JobStatus.QUEUED:
+        return None  # no job has begun
     return int(view.elapsed_seconds)
 
 
@@ -322,6 +340,8 @@ def _price_warning(view: JobView, job: Job) -> str:
 def _message_without_job(view: JobView) -> str:
     why = view.why
     match view.status:
+        case JobStatus.QUEUED:
+            return QUEUED
         case JobStatus.SUBMITTING:
             if view.progress is not None:
                 return f"The request is not sent yet: {view.progress}."
@@ -346,11 +366,12 @@ def _line(view: JobView, take: Take | None, now: datetime | None) -> JobLine | N
         job_id=view.id,
         status=view.status,
         heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
-        made_at=record.created_at.isoformat(timespec="seconds"),
+        made_at=(record.queued_at or record.created_at).isoformat(timespec="seconds"),
         **inputs_of(record),
         **({} if take is None else take._asdict()),
         kept=record.kept or None,
         seed=record.seed,
+        queue_position=None if view.place is None else view.place.position,
         credit_cost=record.credit_cost,
         job_charged=_job_charged(view, view.job or Job(job_id=view.id, status=view.status)),
         saved_path=record.saved_path,

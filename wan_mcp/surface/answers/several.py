@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.ledger.status import JobView, Reading
 
-IN_PROGRESS = frozenset({JobStatus.SUBMITTING, JobStatus.RUNNING})
+IN_PROGRESS = frozenset({JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.RUNNING})
 """The statuses with which waiting goes on."""
 MAX_LINK_CHARACTERS = 2_048
 """A longer link to a video is left out of a line: half of it leads nowhere, and get_job_status

@@ -6,7 +6,7 @@ from wan_mcp.surface.answers.several import IN_PROGRESS, JobOutcome, WaitResult
 from wan_mcp.wording import counted, duration, is_or_are, number, plural
 
 _WITHOUT_JOB = {
-    *(JobStatus.SUBMITTING, JobStatus.UNKNOWN),
+    *(JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.UNKNOWN),
     *(JobStatus.NOT_SENT, JobStatus.REFUSED),
 }
 _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
@@ -35,6 +35,7 @@ def text(result: AnyResult) -> str:
         f'PixelDojo\'s reason: "{result.error}"' if result.error else "",
         _expiry(result),
         _job(result),
+        _place(result),
         _order(result),
         _money(result),
         _failure(result),
@@ -62,7 +63,9 @@ def list_summary(jobs: list[JobLine], status: JobStatus | None, *, older: bool) 
     sentence += "; there are older ones (limit may be up to 50)." if older else "."
     unknown = sum(job.status is JobStatus.UNKNOWN for job in jobs)
     charge = f" Of unknown outcome: {unknown}; that may have been charged." if unknown else ""
-    return sentence + charge
+    waiting = sum(job.status is JobStatus.QUEUED for job in jobs)
+    queue = f" Queued: {waiting}; nothing is charged for that yet." if waiting else ""
+    return sentence + queue + charge
 
 
 def both_statuses(status: JobStatus, vendor_status: str | None) -> str:
@@ -110,6 +113,16 @@ def _job(result: JobResult) -> str:
     so_far = "" if elapsed is None else f", {duration(elapsed)} so far"
     seed = "" if result.seed is None else f" Seed: {result.seed}."
     return f"{what} {result.job_id}: {status}{so_far}.{seed}"
+
+
+def _place(result: JobResult) -> str:
+    if result.queue_position is None:
+        return ""
+    place = f"Place in the queue: {result.queue_position}"
+    starts = result.expected_start_in_seconds
+    if starts is None:
+        return f"{place}; when it starts is not known."
+    return f"{place}; expected to start in {duration(starts)}, by an estimate."
 
 
 def _order(result: JobResult) -> str:
@@ -190,6 +203,7 @@ def _job_line(job: JobLine) -> str:
         (job.job_charged, "charged: {}"),
         (job.seed, "seed {}"),
         (take, "{}"),
+        (job.queue_position, "place {} in the queue"),
         (job.source_video, "from {}"),
         (job.character_image, "with {}"),
         (job.saved_path, "saved at {}"),

@@ -1,0 +1,1 @@
+"""The queue: requests that wait until the limits of the operator have room for them."""

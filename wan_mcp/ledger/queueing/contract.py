@@ -1,0 +1,92 @@
+"""What the ledger promises for queued requests, on any engine."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wan_mcp.ledger.record import Record
+
+
+@dataclass(frozen=True)
+class Next:
+    """The queued request whose turn is next.
+
+    Attributes:
+        wait: seconds until it may be sent; 0 for now, None until a job has ended.
+    """
+
+    record: Record
+    wait: float | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request stands in the queue of its account.
+
+    Attributes:
+        position: 1 for the next one.
+        starts_in: seconds until it is probably sent; None if nothing suggests a time.
+    """
+
+    position: int
+    starts_in: float | None
+
+
+class Queue(Protocol):
+    """The part of the ledger that keeps requests until the limits have room for them.
+
+    `Ledger.claim` puts a request in it, see `SpendingLimits.queued`. Every method may raise
+    LedgerUnavailable.
+    """
+
+    async def waiting(self, account: str) -> list[Record]:
+        """The queued requests, in the order in which they are sent."""
+
+    async def next(self, account: str) -> Next | None:
+        """The request whose turn is next; None if none is queued. Free of a lock."""
+
+    async def places(self, account: str, typical: float | None) -> dict[str, Place]:
+        """Where each queued request stands, by its submission id.
+
+        Args:
+            typical: seconds that a job of this account takes; None if that is not known.
+        """
+
+    async def dispatch(self, record: Record, estimate: float | None) -> Record | None:
+        """Claim a queued request for this process, if it is the next one and there is room.
+
+        Its limits, its price and its equals are looked at again, in one transaction with that. A
+        request that may not be sent any more ends as not_sent, with the reason.
+
+        Args:
+            estimate: credits that it costs according to PixelDojo; None if that is not known.
+
+        Returns:
+            The `intent` that this process has to pay for; None if there is nothing to send now.
+        """
+
+    async def put_back(self, record: Record) -> Record:
+        """Return a dispatched request of this process to the queue, proven unsent.
+
+        Args:
+            record: as `dispatch` returned it.
+
+        Raises:
+            Fenced: it may have been sent, or another process owns it.
+        """
+
+    async def cancel(self, record: Record, *, only_if_alone: bool = False) -> Record:
+        """End a queued request because its user withdrew it.
+
+        Args:
+            only_if_alone: not if another caller waits for it, see `Ledger.join`.
+
+        Raises:
+            Fenced: it is not queued any more, or others wait for it.
+        """
+
+    async def end_all(self, account: str, why: str) -> list[Record]:
+        """End every queued request of an account: what refused one would refuse each of them.
+
+        Args:
+            why: the reason, in a sentence that callers can read.
+        """

@@ -1,0 +1,174 @@
+"""Sends queued requests when their turn has come. One process does it for all on a ledger.
+
+The requests of an account are sent one after the other, in their order. Another process takes over
+when the dispatcher's lease expires, or as soon as its process is dead. Nothing is sent twice then:
+whoever sends a request has claimed it like any other.
+"""
+
+import logging
+from functools import partial
+
+import anyio
+
+from wan_mcp.clock import Clock
+from wan_mcp.errors import (
+    NotAllowed,
+    NotSent,
+    OutOfCredits,
+    RateLimited,
+    Refused,
+    Unauthorized,
+    WanError,
+)
+from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
+from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Account, Role
+from wan_mcp.ledger.queueing.order import order_of
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.payments.in_progress import Payments
+from wan_mcp.payments.input_check import InputCheck
+from wan_mcp.payments.price import Price
+
+LEASE_SECONDS = 20.0
+"""If the dispatcher's process lives but does nothing, another one takes over after this time."""
+ROUND_SECONDS = 1.0
+"""How often the dispatcher looks whether there is room, besides after each change of its own."""
+FOLLOWER_SECONDS = 5.0
+"""How often a process looks whether anything is queued, and whether the dispatcher is gone."""
+DEBOUNCE_SECONDS = 0.05
+"""Changes that arrive within this time start one round."""
+CHECK_SECONDS = 10.0
+"""How long the inputs of a request are looked at again before it is sent (ours)."""
+RETRY_SECONDS = 30.0
+"""The pause after a request could not be sent for a reason that will pass (ours)."""
+SLOW_DOWN_SECONDS = 60.0
+"""The same when PixelDojo asks for fewer requests and names no time (ours)."""
+
+MEETS_ALL = (Unauthorized, OutOfCredits, NotAllowed)
+"""What refuses one request for these reasons would refuse each of the others, too."""
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Sends what is queued, as long as no other process does.
+
+    Args:
+        price: PixelDojo's model page; the price may have changed meanwhile.
+        check: looks at the inputs again: a signed link may have expired.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        account: Account,
+        payments: Payments,
+        price: Price,
+        check: InputCheck,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._payments = payments
+        self._price = price
+        self._check = check
+        self._clock = clock
+        self._renew_at = 0.0
+        self._not_before = 0.0
+        self._announce_at = 0.0
+
+    async def run(self) -> None:
+        """Send queued requests until cancelled."""
+        coordination = self._ledger.coordination
+        while True:
+            changes = coordination.own_changes
+            try:
+                pause = await self._round(await self._account())
+            except LedgerUnavailable:
+                pause = FOLLOWER_SECONDS
+            except Exception:
+                # A defect here must not end the server, in whose tasks payments run.
+                logger.exception("sending queued requests broke")
+                pause = RETRY_SECONDS
+            await self._clock.wait(partial(coordination.next_change, changes), pause)
+            if coordination.own_changes != changes:
+                await self._clock.sleep(DEBOUNCE_SECONDS)
+
+    async def _round(self, account: str) -> float:
+        """Send one request, if one is queued and there is room. Returns the pause after that."""
+        following = await self._ledger.queue.next(account)
+        pause = self._not_before - self._clock.monotonic()
+        if following is None or pause > 0 or self._payments.closing:
+            return FOLLOWER_SECONDS
+        if not await self._leads(account):
+            return FOLLOWER_SECONDS
+        if following.wait is None:
+            await self._watch_running(account)
+        if following.wait != 0:
+            return min(following.wait or ROUND_SECONDS, FOLLOWER_SECONDS)
+        estimate = await self._estimate(following.record)
+        intent = await self._ledger.queue.dispatch(following.record, estimate)
+        if intent is not None:
+            await self._send(account, intent)
+        return ROUND_SECONDS
+
+    async def _leads(self, account: str) -> bool:
+        now = self._clock.monotonic()
+        if now < self._renew_at:
+            return True
+        leads = await self._ledger.coordination.lead(account, Role.DISPATCHER, LEASE_SECONDS)
+        self._renew_at = now + LEASE_SECONDS / 2 if leads else 0.0
+        if leads:  # not in every round: it is a change, which starts another round
+            await self._ledger.recover()  # so that no dead process occupies a place
+        return leads
+
+    async def _watch_running(self, account: str) -> None:
+        """Have the running jobs read as if somebody waited for them: the queue does."""
+        now = self._clock.monotonic()
+        if now >= self._announce_at:
+            self._announce_at = now + WATCH_TTL_SECONDS / 2
+            coordination = self._ledger.coordination
+            running = [record.submission_id for record in await coordination.live(account)]
+            await coordination.expect(running, WATCH_TTL_SECONDS)
+
+    async def _estimate(self, record: Record) -> float | None:
+        """What it costs now; while that cannot be read, what it was expected to cost."""
+        order = order_of(record)
+        if order is None:
+            return record.estimate
+        page = await self._price.read()
+        now = page.credits(order.wanted.seconds, order.wanted.resolution)
+        return record.estimate if now is None else now
+
+    async def _send(self, account: str, intent: Record) -> None:
+        order = order_of(intent)
+        assert order is not None  # it was dispatched
+        try:
+            await self._check.report(order.wanted, self._clock.monotonic() + CHECK_SECONDS)
+        except (NotSent, Refused) as refusal:
+            why = f"When its turn came, its inputs could not be used. {refusal.what}"
+            await self._ledger.conclude(intent, State.NOT_SENT, f"{why} {refusal.next_step}")
+            return
+        except BaseException:  # the server stops: it has not been sent
+            with anyio.CancelScope(shield=True):
+                await self._ledger.queue.put_back(intent)
+            raise
+        outcome = self._payments.start(
+            intent, order.wanted.model_copy(update={"seed": intent.seed})
+        )
+        while not outcome.done.is_set():
+            await self._leads(account)
+            await self._clock.wait(outcome.done.wait, LEASE_SECONDS / 2)
+        await self._learn_from(account, outcome.failure)
+
+    async def _learn_from(self, account: str, failure: Exception | None) -> None:
+        """What the end of one request means for the others."""
+        now = self._clock.monotonic()
+        match failure:
+            case WanError() if isinstance(failure, MEETS_ALL):
+                why = f"An earlier request of the queue was refused. {failure.what}"
+                ended = await self._ledger.queue.end_all(account, f"{why} {failure.next_step}")
+                logger.warning("%d queued requests were ended: %s", len(ended), failure.code)
+            case RateLimited(retry_after=pause):
+                self._not_before = now + (pause or SLOW_DOWN_SECONDS)
+            case LedgerUnavailable() | NotSent(transient=True):
+                self._not_before = now + RETRY_SECONDS

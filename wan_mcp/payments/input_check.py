@@ -1,0 +1,72 @@
+"""The preflight of inputs: before a request is accepted, and again before a queued one is sent."""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from wan_mcp.clock import Clock
+from wan_mcp.errors import NotSent, Refused
+from wan_mcp.ledger.fingerprint import has_links_only
+from wan_mcp.models import InputReport, Replacement
+
+if TYPE_CHECKING:
+    from wan_mcp.payments.staging import Staging
+
+LEAST_PREFLIGHT_SECONDS = 0.5
+"""How long the preflight may take in any case, also if finding files took long (ours)."""
+
+logger = logging.getLogger(__name__)
+
+
+class Preflight(Protocol):
+    """Looks at both inputs and reports what the caller should know, and what the video is.
+
+    Raises Refused when certain evidence shows that the job could not work.
+    """
+
+    async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport:
+        """Check both links within this time; what cannot be checked in it is a note."""
+
+
+class InputCheck:
+    """The preflight, whose own defects refuse nothing.
+
+    Args:
+        preflight: looks at the inputs; None to look at none.
+        staging: makes inputs available that are no links; None where all must be links.
+    """
+
+    def __init__(
+        self,
+        preflight: Preflight | None,
+        staging: "Callable[[], Staging] | None",
+        clock: Clock,
+    ) -> None:
+        self._preflight = preflight
+        self._staging = staging
+        self._clock = clock
+
+    @property
+    def looks(self) -> bool:
+        """Whether inputs are looked at."""
+        return self._preflight is not None
+
+    async def report(self, wanted: Replacement, until: float) -> InputReport:
+        """What was found, by a time on the monotonic clock.
+
+        Raises:
+            NotSent, Refused: no job can be made of these inputs.
+        """
+        if self._preflight is None:
+            return InputReport()
+        try:
+            if self._staging is not None and not has_links_only(wanted):
+                wanted = await self._staging().sources.readable(wanted)
+            left = until - self._clock.monotonic()
+            return await self._preflight(wanted, seconds=max(left, LEAST_PREFLIGHT_SECONDS))
+        except (NotSent, Refused):
+            raise
+        except Exception:
+            # A defect in the preflight refuses nothing: inputs that it cannot check may work.
+            logger.exception("the preflight of the inputs broke")
+            return InputReport()

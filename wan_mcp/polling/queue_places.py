@@ -1,0 +1,41 @@
+"""Adds to what is known of queued requests where they stand in the queue."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
+from wan_mcp.ledger.coordination import Account
+from wan_mcp.ledger.queueing.contract import Place
+from wan_mcp.ledger.status import JobView
+from wan_mcp.models import JobStatus
+from wan_mcp.polling.durations import TypicalDuration
+
+
+class QueuePlaces:
+    """The places of the queued requests of one account, with an estimate of their start."""
+
+    def __init__(self, ledger: Ledger, account: Account, typical: TypicalDuration) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._typical = typical
+
+    async def in_views(self, views: Sequence[JobView]) -> list[JobView]:
+        """The same views; those of queued requests with their place."""
+        if all(view.status is not JobStatus.QUEUED for view in views):
+            return list(views)
+        places: dict[str, Place] = {}
+        with suppress(LedgerUnavailable):  # then only the places are not known
+            typical = await self._typical.seconds()
+            places = await self._ledger.queue.places(await self._account(), typical)
+        return [_placed(view, places) for view in views]
+
+    async def in_view(self, view: JobView) -> JobView:
+        """The same for one view."""
+        return (await self.in_views([view]))[0]
+
+
+def _placed(view: JobView, places: dict[str, Place]) -> JobView:
+    if view.status is not JobStatus.QUEUED or view.record is None:
+        return view
+    return replace(view, place=places.get(view.record.submission_id))
