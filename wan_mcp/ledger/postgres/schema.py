@@ -63,7 +63,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             queued_at         DOUBLE PRECISION,
             queued_until      DOUBLE PRECISION,
             queued_request    TEXT,
-            kept                     BIGINT NOT NULL DEFAULT 0
+            kept              BIGINT NOT NULL DEFAULT 0
         )
         """,
         # The last protection against paying twice: even a defective claim cannot insert a second
