@@ -30,9 +30,6 @@ MODELS: dict[str, tuple[type[Arguments], type[BaseModel] | None]] = {
     "keep_video": (KeepVideo, None),
 }
 """What each tool takes, and what it answers; None where no schema of that is published."""
-UNDESCRIBED = ("order", "take", "takes", "kept")
-"""Fields of a job in a list that its schema omits: they say what they are, and each byte is in
-every conversation."""
 PAID, CANCEL = "replace_character", "cancel_job"
 PAID_FIELDS = frozenset(
     {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"},
@@ -52,6 +49,9 @@ CANCEL_FIELDS = frozenset(
     }
 )
 """The fields of JobResult that cancel_job gives."""
+UNDESCRIBED = ("order", "take", "takes", "kept")
+"""Fields of a job in a list that its schema omits: they say what they are, and each byte is in
+every conversation."""
 
 
 def schemas_json() -> str:
@@ -74,15 +74,11 @@ def answer_schema(tool: str) -> dict[str, Any] | None:
         return None
     schema = portable_schema(answers)
     fields = schema["properties"]
-    if tool == CANCEL:
-        schema["properties"] = fields = {
-            name: field for name, field in fields.items() if name in CANCEL_FIELDS
-        }
-    elif issubclass(answers, JobResult):
-        for name in FREE_FIELDS if tool == PAID else PAID_FIELDS:
-            del fields[name]
-    elif answers is JobList:
-        _omit_undescribed(fields["jobs"]["items"]["properties"])
+    for name in fields.keys() - _given(tool, answers, frozenset(fields)):
+        del fields[name]
+    if answers is JobList:
+        for name in UNDESCRIBED:
+            del fields["jobs"]["items"]["properties"][name]
     if tool != PAID:
         for name in fields.keys() & {"charged", "code", "status"}:
             fields[name].pop("enum", None)
@@ -90,9 +86,13 @@ def answer_schema(tool: str) -> dict[str, Any] | None:
     return schema
 
 
-def _omit_undescribed(fields: dict[str, Any]) -> None:
-    for name in UNDESCRIBED:
-        del fields[name]
+def _given(tool: str, answers: type[BaseModel], fields: frozenset[str]) -> frozenset[str]:
+    """The fields of its answers that a tool can give."""
+    if tool == CANCEL:
+        return CANCEL_FIELDS
+    if not issubclass(answers, JobResult):
+        return fields
+    return fields - (FREE_FIELDS if tool == PAID else PAID_FIELDS)
 
 
 def portable_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -135,9 +135,9 @@ PROVEN_ELSEWHERE = {
     "wan-mcp open JOB": "tests/cli/test_jobs.py",
     "wan-mcp keep JOB": "tests/cli/test_jobs.py",
     "wan-mcp forget JOB": "tests/cli/test_jobs.py",
-    "wan-mcp gallery": "tests/cli/test_gallery.py",
     "wan-mcp admin migrate": "tests/cli/test_admin.py",
     "wan-mcp admin move-ledger": "tests/cli/test_admin.py",
+    "wan-mcp gallery": "tests/cli/test_gallery.py",
     "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",
     "pipx install .": "tests/packaging/test_installers.py",
     "uv run docs/examples/two_steps.py https://files.example.com/clip.mp4 "

@@ -303,11 +303,11 @@ class JobLine(BaseModel):
         video_duration: seconds that were ordered.
         resolution: lines that were ordered.
         seed: repeats this take.
+        queue_position: where a queued request stands.
         order: names what jobs that differ in nothing but their seed have in common. Left out
             where this list has only one of them.
         take: which of the `takes` of its order in this list it is; the oldest is 1.
         kept: whether its user keeps it: the size limit does not delete its video.
-        queue_position: where a queued request stands.
         credit_cost: credits that PixelDojo says the job costs.
         job_charged: whether the job cost credits, as in `JobResult`.
         saved_path: where the video is on this machine, or in object storage.
@@ -328,11 +328,11 @@ class JobLine(BaseModel):
     video_duration: int | None = None
     resolution: str | None = None
     seed: int | None = None
+    queue_position: int | None = None
     order: str | None = None
     take: int | None = None
     takes: int | None = None
     kept: bool | None = None
-    queue_position: int | None = None
     credit_cost: float | None = None
     # JobResult lists the words, and each byte is in every conversation.
     job_charged: Annotated[Charged | None, WithJsonSchema({"type": "string"})] = None

@@ -102,8 +102,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX uninspected ON jobs (account, ended_at)
         WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
         """,
-        "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
         "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
+        "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
         """
         CREATE TABLE keys (
             account      TEXT PRIMARY KEY,
