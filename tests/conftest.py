@@ -12,6 +12,25 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from tests.postgres.fixtures import (
+    RAN_WITH,
+    database,
+    new_database,
+    own_postgres,
+    postgres,
+    shared_postgres,
+    worker_database,
+)
+
+__all__ = [
+    "database",
+    "new_database",
+    "own_postgres",
+    "postgres",
+    "shared_postgres",
+    "worker_database",
+]
+
 MAX_MORE_WORKERS = 4
 """A worker needs over 100 MB (observed), and on many cores the suite is short without more."""
 
@@ -44,6 +63,19 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say with which other programs tests ran: what a machine has differs."""
+    reports = [each for reports in terminalreporter.stats.values() for each in reports]
+    found = {
+        str(value)
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == RAN_WITH
+    }
+    if found:
+        terminalreporter.write_line(f"ran with {', '.join(sorted(found))}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,8 @@ RULES, LIMITS = "tests/ledger/test_rules.py", "tests/ledger/test_ledger_limits.p
 MATCHING, LOST = "tests/payments/test_matching.py", "tests/payments/test_reconciliation.py"
 WAITING, SPENDING = "tests/polling/test_waiting.py", "tests/surface/test_spending.py"
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
+POSTGRES = "tests/ledger/test_ledger_postgres.py"
+STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
 
@@ -278,6 +280,49 @@ MUTATIONS = (
         "a dispatched request of a dead server is forgotten",
         [("ledger/rules.py", "if record.queued_until is not None:", "if False:")],
         [f"{QUEUE}::test_a_dispatched_request_of_a_dead_process_is_in_the_queue_again"],
+    ),
+    Mutation(
+        "PostgreSQL: no lock of the account",
+        [
+            (
+                "ledger/postgres/session.py",
+                'account = %(account)s FOR UPDATE; "',
+                'account = %(account)s; "',
+            )
+        ],
+        [f"{LIMITS}::test_limit_holds_against_claims_at_the_same_moment[postgres]"],
+    ),
+    Mutation(
+        "PostgreSQL: a lost answer to COMMIT counts as a refusal",
+        [("ledger/postgres/session.py", "found = self._is_committed(change)", "found = False")],
+        [f"{POSTGRES}::test_claim_whose_commit_landed_without_an_answer_is_that_claim"],
+    ),
+    Mutation(
+        "PostgreSQL: a commit that is on no standby counts",
+        [("ledger/postgres/session.py", "if not self._is_replicated:", "if False:")],
+        [f"{POSTGRES}::test_commit_that_is_on_no_standby_is_no_commit_point[True]"],
+    ),
+    Mutation(
+        "PostgreSQL: sent although others may have taken the process for dead",
+        [
+            (
+                "ledger/postgres/session.py",
+                "    def commit_point(self, submission_id: str) -> None:\n",
+                "    def commit_point(self, submission_id: str) -> None:\n        return\n",
+            )
+        ],
+        [f"{POSTGRES}::{STOOD_STILL}[13.5-False]"],
+    ),
+    Mutation(
+        "PostgreSQL: a lease that is over is renewed",
+        [
+            (
+                "ledger/postgres/liveness.py",
+                'b"WHERE name = %(name)s AND alive_until > " + _NOW\n)',
+                'b"WHERE name = %(name)s"\n)',
+            )
+        ],
+        [f"{POSTGRES}::test_process_that_was_taken_for_dead_goes_on_under_another_name"],
     ),
 )
 

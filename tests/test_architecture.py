@@ -57,6 +57,7 @@ OUTSIDE = {
     "pillow_heif": "inputs.preparing.pictures",
     "opentelemetry": "pixeldojo.tracing",
     "sqlite3": "ledger.sqlite ledger.rows",
+    "psycopg": "ledger.postgres",
     "starlette": "transports.http",
     "uvicorn": "transports.http",
     "obstore": "storage.object_store",
@@ -65,7 +66,7 @@ OUTSIDE = {
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
     "ruamel": "cli.hosts.toml_yaml",
-    "argparse": "cli.commands cli.jobs.command_line",
+    "argparse": "cli.commands cli.admin.command_line cli.jobs.command_line",
     "os.environ": "__main__",
     "os.getenv": "",
     "sys.argv": "__main__",
@@ -73,7 +74,15 @@ OUTSIDE = {
 
 # What a host would wait for at every start, although `initialize` needs none of it.
 LATER = {
-    *("httpx", "sqlite3", "av", "obstore", "wan_mcp.pixeldojo.client", "wan_mcp.transports.http"),
+    *(
+        "httpx",
+        "sqlite3",
+        "psycopg",
+        "av",
+        "obstore",
+        "wan_mcp.pixeldojo.client",
+        "wan_mcp.transports.http",
+    ),
     *("wan_mcp.sandbox", "wan_mcp.inputs", "wan_mcp.jobs"),
 }
 

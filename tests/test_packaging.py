@@ -25,7 +25,7 @@ PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 NEEDED = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 BROUGHT_BY_EXTRAS = {
-    Requirement(line).name for extra in ("media", "storage") for line in EXTRAS[extra]
+    Requirement(line).name for extra in ("media", "storage", "postgres") for line in EXTRAS[extra]
 }
 """What is imported only where it is used."""
 DEVELOPING = [

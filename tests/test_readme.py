@@ -103,7 +103,7 @@ CODE = in_backticks(ALL_PAGES)
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wan-mcp demo"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
-FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec"}
+FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec", "pg_dump"}
 """Names in the pages that are settings of other programs."""
 FILES = {
     *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
@@ -134,6 +134,8 @@ PROVEN_ELSEWHERE = {
     "wan-mcp show JOB": "tests/cli/test_jobs.py",
     "wan-mcp open JOB": "tests/cli/test_jobs.py",
     "wan-mcp forget JOB": "tests/cli/test_jobs.py",
+    "wan-mcp admin migrate": "tests/cli/test_admin.py",
+    "wan-mcp admin move-ledger": "tests/cli/test_admin.py",
     "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",
     "pipx install .": "tests/packaging/test_installers.py",
     "uv run docs/examples/two_steps.py https://files.example.com/clip.mp4 "
@@ -573,7 +575,8 @@ def test_settings_table_names_every_setting_with_its_default() -> None:
 
     listed = {name: default for name, default, _ in table("docs/settings.md", "Settings")}
 
-    assert listed == {**defaults, "PIXELDOJO_API_KEY": "none", ENV_FILE: "none"}
+    secrets = dict.fromkeys(("PIXELDOJO_API_KEY", "WAN_MCP_LEDGER_URL"), "none")
+    assert listed == {**defaults, **secrets, ENV_FILE: "none"}
     assert set(re.findall(r"\b(?:PIXELDOJO|WAN_MCP)_[A-Z_]+", ALL_PAGES)) == set(listed)
 
 
@@ -678,7 +681,8 @@ def test_options_are_those_that_help_lists(
 
     general = help_of()
     names = re.findall(r"^    (\w+) +\w", general, re.MULTILINE)
-    offered = general + "".join(help_of(name) for name in names)
+    actions = [("admin", name) for name in re.findall(r"^    ([a-z-]+)\b", help_of("admin"), re.M)]
+    offered = general + "".join(help_of(*words) for words in [*zip(names), *actions])
 
     ours = " ".join(line for line in [*COMMANDS, *CODE] if line.startswith(("wan-mcp", "--")))
     option = r"(?<![\w-])--[a-z][a-z-]*"

@@ -200,6 +200,8 @@ class App:
         from wan_mcp.ledger.sqlite.places import ledger_in
 
         settings = self._settings
+        if url := settings.ledger_url.get_secret_value():
+            return _ledger_in_database(url, data.folder, _limits(settings))
         return ledger_in(
             data,
             partial(_data_folder, settings),
@@ -362,6 +364,21 @@ def _data_folder(settings: Settings) -> Chosen:
 
     places = settings.data_places
     return choose(places.usual, places.old, given=settings.data_dir)
+
+
+def _ledger_in_database(url: str, data: Path | None, limits: SpendingLimits) -> ThreadedLedger:
+    from wan_mcp.ledger.sqlite.places import FOLDER, NoLedger
+    from wan_mcp.ledger.threaded.ledger import ThreadedLedger
+
+    try:
+        from wan_mcp.ledger.postgres.engine import PostgresLedger
+    except ImportError:
+        missing = NoLedger(
+            "The ledger is in PostgreSQL, and psycopg, which reads it, is not installed.",
+            next_step="Ask the operator to install wan-mcp[postgres].",
+        )
+        return ThreadedLedger(missing, limits, poll_seconds=1.0)
+    return PostgresLedger(url, limits=limits, folder=data and data / FOLDER)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

@@ -109,13 +109,14 @@ class Settings(BaseModel):
         data_dir: the folder of all data, a full path; if unset, one of `data_places`.
         ledger_filesystem: a type of file system, as Linux names it, that may hold the ledger
             although others may share it; unset: only local ones may.
+        ledger_url: the address of a PostgreSQL database, with its password; empty: the ledger is a
+            file in the folder of all data.
         max_credits_per_job: a more expensive job is refused, and so is one without a known price;
             unset: no limit.
         max_credits_per_day: over a sliding 24 hours, across restarts; always set, and 0 stops all
             purchases.
         max_in_flight: jobs at the same time.
-        max_submits_per_minute: paid requests in 60 s.
-        max_queued: requests that wait for those two; 0: they refuse instead.
+        max_submits_per_minute: paid requests in 60 s; `max_queued` may wait for it and the last.
         confirm_above: the user is asked before a job that costs more credits; unset: never.
         preflight: check both inputs before paying; unset: over stdio only.
         archive: save finished videos; unset: over stdio, and wherever `video_dir` is set.
@@ -141,6 +142,7 @@ class Settings(BaseModel):
     )
     data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
     ledger_filesystem: str | None = Field(default=None, alias="WAN_MCP_LEDGER_FILESYSTEM")
+    ledger_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_URL")
     max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
@@ -254,6 +256,13 @@ class Settings(BaseModel):
         if not parts.path.strip("/"):  # the web site, which does not know the jobs of the API
             raise ValueError(f"must be the whole address of the API, such as {API_BASE}")
         return base.rstrip("/")
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr) -> SecretStr:
+        if not re.match(r"postgres(ql)?://", url.get_secret_value()):
+            raise ValueError("must start with postgresql://")
+        return url
 
     @field_validator("data_dir", "video_dir")
     @classmethod

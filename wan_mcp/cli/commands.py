@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from wan_mcp.cli.admin.command_line import add_actions, run_action
 from wan_mcp.cli.jobs.command_line import COMMANDS, add_commands, run_command
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ ReportError = Callable[[object], int]
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells give it."""
 
-_COMMANDS = ("http", "sandbox", "demo", "setup", "check", *COMMANDS)
+_COMMANDS = ("http", "sandbox", "demo", "setup", "check", "admin", *COMMANDS)
 # Passed on as they were typed: the server checks them, and its messages say what is wrong.
 _PARAMETERS = (
     ("duration", "video_duration", "seconds of video to make, 1 to 15 (5)"),
@@ -58,7 +59,9 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: 
         The exit code.
     """
     own = [_own_jobs] * len(COMMANDS)
-    commands = dict(zip(_COMMANDS, (_http, _sandbox, _demo, _setup, _check, *own), strict=True))
+    commands = dict(
+        zip(_COMMANDS, (_http, _sandbox, _demo, _setup, _check, _admin, *own), strict=True)
+    )
     try:
         parsed = _parsed(arguments)
         return commands[parsed.command](parsed, environment)
@@ -223,6 +226,10 @@ def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     return _run(look)
 
 
+def _admin(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    return run_action(parsed, _settings(environment), _print, _log)
+
+
 def _own_jobs(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.cli.jobs.commands import JobCommands, Screen
     from wan_mcp.cli.jobs.openers import open_with_system
@@ -318,6 +325,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_setup(add("setup", help="add this server to a host's settings, or take it out"))
     check = add("check", help="whether all that a job needs works; buys nothing")
     check.add_argument("--json", action="store_true", help="the same as data")
+    add_actions(add("admin", help="for the operator of a team: the ledger in PostgreSQL"))
     add_commands(add)
     return parser
 

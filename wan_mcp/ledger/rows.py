@@ -50,13 +50,11 @@ class Place(NamedTuple):
 
 
 class Session(Protocol):
-    """One connection to a store, used by one thread. This is all in which engines differ.
+    """One connection to a store, used by one thread. This is all in which engines differ."""
 
-    Attributes:
-        me: the name under which this process owns records; "" in a session that only reads.
-    """
-
-    me: str
+    @property
+    def me(self) -> str:
+        """The name under which this process owns records; "" in a session that only reads."""
 
     def now(self) -> datetime:
         """The date and time by the engine's clock, UTC."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wan_mcp.errors import NO_FILES_LEFT, files_are_used_up, shows_no_files_left
 from wan_mcp.ledger.contract import LedgerUnavailable, NothingToRead
-from wan_mcp.ledger.sqlite.schema import MIGRATIONS
+from wan_mcp.ledger.sqlite.schema import MIGRATIONS, MOVED
 
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes (ours). One write takes about a millisecond."""
@@ -38,6 +38,11 @@ _TRANSIENT = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM),
 }
+_WAS_MOVED = "The ledger in this folder was moved to a PostgreSQL database, so it is used no more."
+_USE_THE_OTHER = (
+    "Ask the user to set WAN_MCP_LEDGER_URL to that database for every assistant. If the move was "
+    "interrupted: to finish it first, with `wan-mcp admin move-ledger`."
+)
 _WITHOUT_HANDLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 """What SQLite says, among other cases, when it gets no file descriptor."""
 
@@ -177,6 +182,8 @@ def as_ledger_errors(path: Path) -> Iterator[None]:
         # The last byte of an extended code is the plain one. An error without a code is a defect
         # of this program, and must be seen as one.
         code = getattr(exc, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:  # moved while this process was opening it
+            raise LedgerUnavailable(_WAS_MOVED, next_step=_USE_THE_OTHER) from exc
         reason = None if code is None else _REASONS.get(code & 0xFF)
         if code is None or reason is None:
             raise
@@ -230,6 +237,8 @@ def _missing(
     connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]
 ) -> Sequence[Sequence[str]]:
     version = format_of(connection)
+    if version == MOVED:
+        raise LedgerUnavailable(_WAS_MOVED, next_step=_USE_THE_OTHER)
     if version > len(migrations):
         raise LedgerUnavailable(
             f"The ledger was written by a newer version of this program (its format is {version}, "

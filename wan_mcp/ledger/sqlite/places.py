@@ -24,6 +24,12 @@ NOTE = "ledger-is-in"
 """A file in the usual data folder. It tells servers that are started with a smaller environment in
 which other data folder the ledger lies, one full path."""
 
+_NO_HOME = "There is no place for the ledger, because this user has no home folder."
+_SET_FOLDER = (
+    "Ask the user to set WAN_MCP_DATA_DIR to a folder of this user on a local disk, the same one "
+    "for every assistant, and to restart the client."
+)
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -84,7 +90,7 @@ def ledger_in(
         filesystem: a type of file system that the operator takes for a local one.
     """
     if chosen.folder is None:
-        return ThreadedLedger(_NoFolder(), limits, poll_seconds=1.0)
+        return ThreadedLedger(NoLedger(_NO_HOME, next_step=_SET_FOLDER), limits, poll_seconds=1.0)
     return _OnlyLedger(chosen.folder, choose, limits=limits, now=now, filesystem=filesystem)
 
 
@@ -154,17 +160,21 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-class _NoFolder:
-    """The engine of a user without a home folder."""
+class NoLedger:
+    """The engine where there can be no ledger.
+
+    Args:
+        what: why, in a sentence.
+    """
 
     not_writable: tuple[type[Exception], ...] = ()
 
+    def __init__(self, what: str, *, next_step: str) -> None:
+        self._what = what
+        self._next_step = next_step
+
     def open(self, opening: ExitStack) -> Session:
-        raise LedgerUnavailable(
-            "There is no place for the ledger, because this user has no home folder.",
-            next_step="Ask the user to set WAN_MCP_DATA_DIR to a folder of this user on a local "
-            "disk, the same one for every assistant, and to restart the client.",
-        )
+        raise LedgerUnavailable(self._what, next_step=self._next_step)
 
     def open_to_read(self, opening: ExitStack) -> Session:
         return self.open(opening)

@@ -171,3 +171,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
+
+MOVED = 1_000_000
+"""The version of the format of a file whose ledger was moved elsewhere, see `moved`. Every program
+refuses it, also version 0.1.0, because it is higher than the one that it knows."""

@@ -24,24 +24,34 @@ class ThreadedLedger:
     Args:
         limits: what the operator allows; also an attribute.
         poll_seconds: how often `settled` looks for changes by other processes.
+        reading: opens a second session, in a thread of its own, for what a payment must not wait
+            for; None to do everything in one.
     """
 
-    def __init__(self, engine: Engine, limits: SpendingLimits, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: SpendingLimits,
+        poll_seconds: float,
+        *,
+        reading: Engine | None = None,
+    ) -> None:
         self.limits = limits
         self._poll_seconds = poll_seconds
         self._store = Store(engine)
-        self.coordination: Coordination = ThreadedCoordination(self._store)
-        self.queue: Queue = ThreadedQueue(self._store, limits)
+        self._reading = self._store if reading is None else Store(reading)
+        self.coordination: Coordination = ThreadedCoordination(self._store, self._reading)
+        self.queue: Queue = ThreadedQueue(self._store, self._reading, limits)
 
     @property
     def notice(self) -> str | None:
-        return self._store.notice
+        return self._reading.notice
 
     async def account(self, api_base: str, api_key: str) -> str:
-        return await self._store.read(lambda store: store.requests.account(api_base, api_key))
+        return await self._reading.read(lambda store: store.requests.account(api_base, api_key))
 
     async def secret(self, purpose: str) -> bytes:
-        return await self._store.read(lambda store: store.requests.secret(purpose))
+        return await self._reading.read(lambda store: store.requests.secret(purpose))
 
     async def claim(
         self,
@@ -89,39 +99,41 @@ class ThreadedLedger:
         with anyio.move_on_after(seconds):
             while True:
                 since = self._store.own_changes  # before the read, so that no change is missed
-                record = await self._store.read(lambda store: store.requests.record(submission_id))
+                record = await self._reading.read(
+                    lambda store: store.requests.record(submission_id)
+                )
                 if record.settled:
                     return record
                 with anyio.move_on_after(self._poll_seconds):
                     await self._store.next_change(since)
-        return await self._store.read(lambda store: store.requests.record(submission_id))
+        return await self._reading.read(lambda store: store.requests.record(submission_id))
 
     async def find(self, account: str, id: str) -> Record | None:
-        return await self._store.read(lambda store: store.requests.find(account, id))
+        return await self._reading.read(lambda store: store.requests.find(account, id))
 
     async def recent(
         self, account: str, states: frozenset[State] | None = None, limit: int = 10
     ) -> list[Record]:
-        return await self._store.read(lambda store: store.requests.recent(account, states, limit))
+        return await self._reading.read(lambda store: store.requests.recent(account, states, limit))
 
     async def page(
         self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
     ) -> Page | None:
-        return await self._store.read(
+        return await self._reading.read(
             lambda store: store.requests.page(account, states, limit, after)
         )
 
     async def charges(self, account: str) -> list[Charge]:
-        return await self._store.read(lambda store: list(store.requests.charges(account)))
+        return await self._reading.read(lambda store: list(store.requests.charges(account)))
 
     async def credits(self, account: str, estimate: float | None) -> AccountCredits:
         limits = self.limits
-        return await self._store.read(
+        return await self._reading.read(
             lambda store: store.requests.credits(account, estimate, limits)
         )
 
     async def unknowns(self, account: str) -> list[Record]:
-        return await self._store.read(lambda store: store.requests.unknowns(account))
+        return await self._reading.read(lambda store: store.requests.unknowns(account))
 
     async def record_check(
         self, record: Record, findings: str, next_in: float | None, reading: ListReading
@@ -134,14 +146,16 @@ class ThreadedLedger:
         return await self._store.write(recover)
 
     async def aclose(self) -> None:
+        await self._reading.aclose()
         await self._store.aclose()
 
 
 class ThreadedCoordination:
-    """`Coordination` on the same store."""
+    """`Coordination` on the same store, or the same two."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, reading: Store) -> None:
         self._store = store
+        self._reading = reading
 
     async def lead(self, account: str, role: Role, seconds: float) -> bool:
         return await self._store.write(
@@ -152,10 +166,10 @@ class ThreadedCoordination:
         await self._store.write(lambda store: store.coordination.leave(account, role), wakes=False)
 
     async def live(self, account: str) -> list[Record]:
-        return await self._store.read(lambda store: store.coordination.live(account))
+        return await self._reading.read(lambda store: store.coordination.live(account))
 
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
-        return await self._store.read(lambda store: store.coordination.records(submission_ids))
+        return await self._reading.read(lambda store: store.coordination.records(submission_ids))
 
     async def expect(self, submission_ids: Collection[str], seconds: float) -> None:
         await self._store.write(lambda store: store.coordination.expect(submission_ids, seconds))
@@ -176,7 +190,7 @@ class ThreadedCoordination:
         )
 
     async def unsaved(self, account: str) -> list[Record]:
-        return await self._store.read(lambda store: store.coordination.unsaved(account))
+        return await self._reading.read(lambda store: store.coordination.unsaved(account))
 
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
         return await self._store.write(
@@ -184,7 +198,7 @@ class ThreadedCoordination:
         )
 
     async def uninspected(self, account: str) -> list[Record]:
-        return await self._store.read(lambda store: store.coordination.uninspected(account))
+        return await self._reading.read(lambda store: store.coordination.uninspected(account))
 
     async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
         await self._store.write(
@@ -198,7 +212,7 @@ class ThreadedCoordination:
         await self._store.write(lambda store: store.coordination.not_saved_yet(submission_id, why))
 
     async def durations(self, account: str) -> list[float]:
-        return await self._store.read(lambda store: store.coordination.durations(account))
+        return await self._reading.read(lambda store: store.coordination.durations(account))
 
     @property
     def own_changes(self) -> int:
@@ -208,5 +222,5 @@ class ThreadedCoordination:
         await self._store.next_change(since)
 
     async def changed_since(self, revision: int) -> int:
-        others = await self._store.read(lambda store: store.coordination.revision())
+        others = await self._reading.read(lambda store: store.coordination.revision())
         return self._store.own_changes << 32 | others

@@ -43,7 +43,8 @@ class Store:
     If opening fails, the next use tries again.
 
     Attributes:
-        own_changes: the number of changes by this process that somebody may wait for.
+        own_changes: the number of changes by this process that somebody may wait for, and of those
+            by others that it has heard of.
         notice: see `contract.Ledger.notice`.
     """
 
@@ -57,6 +58,7 @@ class Store:
         self._thread = LedgerThread()
         self._process = os.getpid()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, work: Callable[[Opened], T]) -> T:
         """Run work that changes nothing, even if the store cannot be written."""
@@ -69,6 +71,12 @@ class Store:
             wakes: whether somebody may wait for the change.
         """
         return await self._run(lambda: work(self._open()), self._note_change if wakes else None)
+
+    def wake(self) -> None:
+        """Wake who waits for a change: another process has made one. From any thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                self._loop.call_soon_threadsafe(self._note_change)
 
     def _note_change(self) -> None:
         self.own_changes += 1
@@ -98,7 +106,7 @@ class Store:
         self._require_open()
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         # Not `run_in_executor`: if the task is cancelled, it drops work that is still in the queue.
         # Because of the shield, a caller whose scope is cancelled still gets the result.

@@ -1,0 +1,51 @@
+"""How the commands of a team's operator are typed."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wan_mcp.settings import Settings
+
+
+def add_actions(admin: argparse.ArgumentParser) -> None:
+    """Add what `admin` can do to its parser."""
+    actions = admin.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = partial(actions.add_parser, allow_abbrev=False)
+    migrate = add("migrate", help="bring the ledger in PostgreSQL to this version, or make one")
+    migrate.add_argument("--check", action="store_true", help="only say whether it is needed")
+    move = add("move-ledger", help="move this computer's ledger into PostgreSQL")
+    move.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="the data folder (the usual one)"
+    )
+    move.add_argument(
+        "--again", action="store_true", help="an earlier move was to a database that is gone"
+    )
+    for action in (migrate, move):
+        action.add_argument("--json", action="store_true", help="the same as data")
+
+
+def run_action(
+    parsed: argparse.Namespace,
+    settings: "Settings",
+    write: Callable[[str], object],
+    complain: Callable[[str], object],
+) -> int:
+    """Do what was typed.
+
+    Args:
+        write: shows a text.
+        complain: shows why a command failed, where errors go.
+
+    Returns:
+        The exit code.
+    """
+    from wan_mcp.cli.admin.ledger import LedgerCommands
+    from wan_mcp.clock import Clock
+
+    ledger = LedgerCommands(settings, write, complain, Clock().wall)
+    if parsed.action == "migrate":
+        return ledger.migrate(check=parsed.check, as_json=parsed.json)
+    return ledger.move(parsed.folder, again=parsed.again, as_json=parsed.json)

@@ -1,0 +1,1 @@
+"""What only PostgreSQL needs: connections, schema, leases of processes, wake-up."""

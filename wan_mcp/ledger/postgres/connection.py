@@ -1,0 +1,220 @@
+"""Connections to PostgreSQL that wait for nothing without end, and errors that name no secret."""
+
+import logging
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from time import monotonic
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.statements.dialects import Statement
+
+Rows = Sequence[Sequence[Any]]
+
+SETTING = "WAN_MCP_LEDGER_URL"
+BUSY_SECONDS = 5.0
+"""How long a change waits for another process, and how long one statement may take (ours)."""
+IMPATIENT_SECONDS = 0.3
+"""How long a change that concerns no money waits for another process (ours). PostgreSQL looks for
+deadlocks after a second, so of two changes that wait for each other the payment goes on."""
+ANSWER_SECONDS = 7.0
+"""How long an answer of the server is waited for (ours). The server ends what takes so long itself,
+except a COMMIT that waits for a standby, and it cannot when it stands still."""
+
+# What the address does not say itself. A connection whose other end has gone away would otherwise
+# be waited for as long as the system allows, which is often two hours.
+_LIMITS: Mapping[str, str] = {
+    "connect_timeout": "3",
+    "tcp_user_timeout": "5000",
+    "keepalives": "1",
+    "keepalives_idle": "3",
+    "keepalives_interval": "1",
+    "keepalives_count": "2",
+    "application_name": "wan-mcp",
+    "client_encoding": "utf8",
+}
+# By SQLSTATE, or by the class that its first two letters name: what is said, and whether it passes.
+_REASONS: Mapping[str, tuple[str, bool]] = {
+    "55P03": ("has been held by another server for too long", True),
+    "57014": ("took too long to answer", True),
+    "40": ("was changed by another server at the same moment", True),
+    "53100": ("cannot grow: its disk is full", False),
+    "53": ("has no resources left", True),
+    "57": ("is being stopped or started", True),
+    "08": ("cannot be reached", True),
+    "25": ("ended the transaction, or is a standby that cannot be written", True),
+    "28": ("does not accept the user or the password", False),
+    "3D": ("has no database of that name", False),
+    "3F": ("has no schema of that name", False),
+    "42501": ("may not be used by this user", False),
+    "42P01": ("has no tables yet, or only some of them", False),
+    "58": ("cannot be read or written: its disk reports an error", False),
+    "XX": ("is damaged, or has a defect", False),
+}
+_UNREACHABLE = "08"
+# What libpq says while it connects, where no SQLSTATE comes along (observed). The server may say it
+# in another language: then it counts as unreachable.
+_REFUSED = {
+    r"password authentication failed|no password supplied|pg_hba\.conf|role .* does not": "28",
+    r'database ".*" does not exist': "3D",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server has not answered in time. The connection is of no use any more."""
+
+
+class Link(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose answers are waited for only so long.
+
+    Attributes:
+        patience: the seconds for one answer; None for no limit.
+    """
+
+    patience: float | None = None
+
+    def wait(self, gen: Any, *args: Any, **named: Any) -> Any:
+        limited = gen if self.patience is None else _within(gen, monotonic() + self.patience)
+        return super().wait(limited, *args, **named)
+
+    def run(self, text: bytes, values: Mapping[str, object] | None = None) -> list[Rows]:
+        """Run one or several statements in one round trip. Returns the rows of each.
+
+        Raises:
+            psycopg.Error: one of them failed; those behind it were not run.
+        """
+        with self.cursor() as cursor:
+            cursor.execute(text, values)
+            results = [_rows(cursor)]
+            while cursor.nextset():
+                results.append(_rows(cursor))
+            return results
+
+    def change(self, text: bytes, values: Mapping[str, object] | None = None) -> int:
+        """Run one statement. Returns the number of rows that it changed or found."""
+        with self.cursor() as cursor:
+            return cursor.execute(text, values).rowcount
+
+
+def connect(url: str, *, patience: float | None = None) -> Link:
+    """A connection in autocommit, with limits on the time that a dead server can cost.
+
+    The limits of statements are set in each transaction (see `limits`): pgbouncer refuses them at
+    the start, and in its transaction mode the next transaction has another server process.
+
+    Args:
+        url: as libpq reads it: `postgresql://user:password@host/database`, with any options.
+        patience: how long each answer is waited for, in seconds; None for no limit.
+
+    Raises:
+        LedgerUnavailable: the address cannot be read.
+        psycopg.Error: there is no connection.
+    """
+    try:
+        given = {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
+    except psycopg.Error:
+        # The reason would repeat a part of the address, and that may be the password.
+        raise LedgerUnavailable(
+            f"{SETTING} is not the address of a PostgreSQL database.",
+            next_step=f"Ask the operator to set {SETTING} to postgresql://user@host/database.",
+        ) from None
+    link = Link.connect(
+        make_conninfo("", **{**_LIMITS, **given}),
+        autocommit=True,
+        prepare_threshold=None,
+        cursor_factory=psycopg.ClientCursor,
+    )
+    link.patience = patience
+    return link
+
+
+def limits(patience: float = BUSY_SECONDS) -> bytes:
+    """The statements that limit a transaction which has just begun.
+
+    Args:
+        patience: how long it may wait for others, in seconds.
+    """
+    busy = int(BUSY_SECONDS * 1000)
+    text = (
+        f"SET LOCAL lock_timeout = {max(int(patience * 1000), 1)}; "
+        f"SET LOCAL statement_timeout = {busy}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {2 * busy}; "
+        # What is paid for must survive a power failure, whatever the database is set to.
+        "SET LOCAL synchronous_commit = on; "
+    )
+    return text.encode()
+
+
+class Converted(NamedTuple):
+    """A statement as psycopg takes it.
+
+    Attributes:
+        changes_jobs: whether it changes what somebody may wait for.
+    """
+
+    text: bytes
+    changes_jobs: bool
+
+
+@cache
+def converted(statement: Statement) -> Converted:
+    """A statement with psycopg's placeholders."""
+    text = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement.postgres.replace("%", "%%"))
+    changes = re.match(r"\s*(INSERT INTO|UPDATE|DELETE FROM) jobs\b", text)
+    return Converted(text.encode(), changes is not None)
+
+
+@contextmanager
+def as_ledger_errors() -> Iterator[None]:
+    """Within it, errors of PostgreSQL become LedgerUnavailable; defects of this program do not."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        code = sqlstate(exc)
+        found = None if code is None else _REASONS.get(code) or _REASONS.get(code[:2])
+        if found is None:
+            raise
+        reason, transient = found
+        # Neither the text nor the error itself: they name the host and the user.
+        logger.warning("the ledger's database %s (SQLSTATE %s)", reason, code)
+        raise LedgerUnavailable(
+            f"The ledger's database {reason}.", next_step=_next_step(code), transient=transient
+        ) from None
+
+
+def sqlstate(error: psycopg.Error) -> str | None:
+    """The SQLSTATE of an error; that of a lost connection where it has none."""
+    if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
+        return error.sqlstate
+    text = str(error)
+    return next((c for pattern, c in _REFUSED.items() if re.search(pattern, text)), _UNREACHABLE)
+
+
+def _next_step(code: str | None) -> str:
+    if code == "42P01":
+        return "Ask the operator to run `wan-mcp admin migrate`."
+    return "Tell the user; nothing is bought without the ledger. Its operator has to look at it."
+
+
+def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Rows:
+    return cursor.fetchall() if cursor.description else ()
+
+
+def _within(answer: Generator[Any, Any, Any], until: float) -> Generator[Any, Any, Any]:
+    """The same wait for an answer, ended when the time is up. psycopg looks ten times a second."""
+    ready = None
+    while True:
+        try:
+            wanted = next(answer) if ready is None else answer.send(ready)
+        except StopIteration as end:
+            return end.value
+        ready = yield wanted
+        if not ready and monotonic() > until:
+            raise NoAnswer("the server has not answered in time")

@@ -1,0 +1,121 @@
+"""The ledger in a PostgreSQL database, which any number of servers share."""
+
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+
+from wan_mcp.ledger.postgres import connection as database
+from wan_mcp.ledger.postgres.liveness import Lease
+from wan_mcp.ledger.postgres.migrations import require_current
+from wan_mcp.ledger.postgres.session import PostgresSession
+from wan_mcp.ledger.postgres.wake_up import Attendant
+from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
+
+Now = Callable[[], datetime]
+
+
+class PostgresLedger(ThreadedLedger):
+    """`Ledger` in a database. Its tables exist already, see `migrations`.
+
+    Lists and other reads have a thread and a connection of their own, so that a payment waits for
+    none of them. A third connection keeps the lease and hears of news.
+
+    Args:
+        url: the address of the database, as libpq reads it.
+        limits: what the operator allows.
+        now: gives the date and time, UTC; None for the clock of the database server.
+        poll_seconds: how often `settled` looks for changes by other processes.
+        folder: paid jobs that cannot be written are kept beside this folder; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        limits: SpendingLimits | None = None,
+        now: Now | None = None,
+        poll_seconds: float = 0.5,
+        folder: Path | None = None,
+    ) -> None:
+        self.engine = PostgresEngine(url, now, folder)
+        super().__init__(self.engine, limits or SpendingLimits(), poll_seconds, reading=self.engine)
+        wake = weakref.WeakMethod(self._store.wake)
+        self.engine.on_news = lambda: None if (act := wake()) is None else act()
+
+
+class PostgresEngine:
+    """Opens sessions that share one name of this process, and one thread that keeps it alive.
+
+    Its methods may be called in several threads.
+
+    Attributes:
+        on_news: called in a thread when another process has made a change.
+    """
+
+    not_writable: tuple[type[Exception], ...] = ()
+
+    def __init__(self, url: str, now: Now | None, folder: Path | None) -> None:
+        self.on_news: Callable[[], object] = bool
+        self._url = url
+        self._now = now
+        self._kept = None if folder is None else KeptJobs(folder)
+        self._lease = Lease()
+        self._guard = Lock()
+        self._sessions = 0
+        self._attendant: Attendant | None = None
+
+    def open(self, opening: ExitStack) -> Session:
+        attendant = self._enter()
+        opening.callback(self._leave)
+        session = PostgresSession(
+            self._connect, self._lease, attendant.announce, self._kept, self._now
+        )
+        opening.callback(session.close)
+        return session
+
+    def open_to_read(self, opening: ExitStack) -> Session:
+        return self.open(opening)
+
+    def as_ledger_errors(self) -> AbstractContextManager[None]:
+        return database.as_ledger_errors()
+
+    def _leave(self) -> None:
+        """Close what the sessions share, with the last of them."""
+        with self._guard:
+            self._sessions -= 1
+            if not self._sessions and self._attendant is not None:
+                self._attendant.stop()
+                self._attendant = None
+
+    def _enter(self) -> Attendant:
+        with self._guard:
+            if self._attendant is None:
+                self._attendant = self._attend()
+            self._sessions += 1
+            return self._attendant
+
+    def _attend(self) -> Attendant:
+        link = self._connect()
+        try:
+            self._lease.begin(link)
+            # Again, now that a migration can see this process: see `require_current`.
+            require_current(link)
+        except BaseException:
+            link.close()
+            raise
+        return Attendant(link, self._connect, self._lease, lambda: self.on_news())
+
+    def _connect(self) -> database.Link:
+        link = database.connect(self._url, patience=database.ANSWER_SECONDS)
+        try:
+            require_current(link)
+        except BaseException:
+            link.close()
+            raise
+        return link

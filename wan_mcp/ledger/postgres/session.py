@@ -1,0 +1,353 @@
+"""One connection to the ledger in PostgreSQL, which opens anew when it is lost."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from time import monotonic, sleep
+from typing import Any, NoReturn, TypeVar
+
+import psycopg
+from psycopg.errors import Diagnostic
+from psycopg.pq import TransactionStatus
+
+from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable
+from wan_mcp.ledger.postgres.connection import (
+    BUSY_SECONDS,
+    IMPATIENT_SECONDS,
+    Link,
+    NoAnswer,
+    Rows,
+    converted,
+    limits,
+)
+from wan_mcp.ledger.postgres.liveness import IS_ALIVE, Lease, ServerClock
+from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.rows import KeptJob, Values
+from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
+from wan_mcp.ledger.statements.columns import column
+from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.models import Job
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 3.0
+"""How long it is tried to find out whether a change was committed whose answer is lost (ours)."""
+TRY_AGAIN_SECONDS = 0.05
+"""How long to wait after a connection that failed, while that is tried (ours)."""
+
+_SHARED = ""
+"""The row of `wallets` that is locked for what processes share while they wait."""
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
+# The lock comes first, and the clock after it: another process may have been waited for.
+_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE; "
+_INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING; "
+_COMMIT = b"COMMIT"
+_COMMIT_NEWS = b"UPDATE owners SET news = news + 1 WHERE name = %(me)s; COMMIT"
+_ROLLBACK = b"ROLLBACK"
+# The own changes are counted elsewhere. A sum: every process adds to the number of its own row.
+_REVISION = b"SELECT COALESCE(SUM(news), 0) FROM owners WHERE name <> %(me)s"
+_READ_ONLY = "25006"
+_NOT_REPLICATED = "01000"
+"""The SQLSTATE of the warning that a commit is here and on no standby yet (documented)."""
+_FENCE, _CREATED = "_before", "created_at"
+"""How the values of a statement tell an update of a record, and a new record."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Change:
+    """What a transaction has changed so far.
+
+    Attributes:
+        account: whose; None for what processes share while they wait.
+        writes: whether it has changed anything.
+        jobs: the last values of each record, by its submission id and the field.
+        creates: whether one of the records is new.
+        is_news: whether somebody may wait for it.
+    """
+
+    account: str | None
+    writes: bool = False
+    jobs: dict[str, dict[str, object]] = field(default_factory=dict)
+    creates: bool = False
+    is_news: bool = False
+
+    def note(self, values: Values, *, changes_jobs: bool) -> None:
+        """Note a statement that has changed something."""
+        self.writes = True
+        self.is_news |= changes_jobs
+        is_new = changes_jobs and _CREATED in values
+        self.creates |= is_new
+        if id := values.get("submission_id" if is_new else f"submission_id{_FENCE}"):
+            fields = {n: value for n, value in values.items() if not n.endswith(_FENCE)}
+            self.jobs.setdefault(str(id), {}).update(fields)
+
+
+class PostgresSession:
+    """One connection, used by one thread.
+
+    Args:
+        connect: opens a connection.
+        lease: the name of this process, and whether it can be relied on.
+        announce: informs the other processes soon that there is something new.
+        kept: where paid jobs are kept that cannot be written; None for nowhere.
+        now: gives the date and time, UTC; None for the server's clock.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        lease: Lease,
+        announce: Callable[[], None],
+        kept: KeptJobs | None,
+        now: Callable[[], datetime] | None,
+    ) -> None:
+        self._acted_as = lease.name
+        self._connect = connect
+        self._lease = lease
+        self._announce = announce
+        self._kept = kept
+        self._now = lease.clock.now if now is None else now
+        self._change: _Change | None = None
+        self._dead: set[str] = set()
+        self._is_replicated = True
+        self._link = self._opened()
+        try:
+            [(key,)] = self.query(sql.coordination.SECRET, {})
+        except BaseException:
+            self._link.close()
+            raise
+        self._ledger = hashlib.sha256(b"ledger " + bytes(key)).hexdigest()[:16]
+
+    @property
+    def me(self) -> str:
+        # It may change at any moment, but not within a transaction.
+        return self._lease.name if self._change is None else self._acted_as
+
+    def close(self) -> None:
+        """Close the connection. What is not committed is undone."""
+        self._link.close()
+
+    def now(self) -> datetime:
+        return self._now()
+
+    def query(self, statement: Statement, values: Values) -> Sequence[Sequence[Any]]:
+        text = converted(statement).text
+        return (self._read if self._change is None else self._run)(text, values)
+
+    def execute(self, statement: Statement, values: Values) -> int:
+        assert self._change is not None, "a change outside of a transaction"
+        text, changes_jobs = converted(statement)
+        count = self._link.change(text, values)
+        if count:
+            self._change.note(values, changes_jobs=changes_jobs)
+        return count
+
+    @contextmanager
+    def transaction(self, account: str | None = None, *, patient: bool = True) -> Iterator[None]:
+        self._acted_as = self._lease.name
+        self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS)
+        self._change = _Change(account)
+        try:
+            yield
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            change, self._change = self._change, None
+        self._commit(change)
+
+    def is_dead(self, owner: str) -> bool:
+        if owner in self._dead:
+            return True
+        run = self._read if self._change is None else self._run
+        if run(IS_ALIVE, {"name": owner}):
+            return False
+        self._dead.add(owner)
+        return True
+
+    def revision(self) -> int:
+        return int(self._read(_REVISION, {"me": self._lease.name})[0][0])
+
+    def change(self) -> LedgerChanged | None:
+        return None  # nobody can move a database away under a connection to it
+
+    def before_payment(self) -> None:
+        self._require_trust()
+
+    def commit_point(self, submission_id: str) -> None:
+        self._require_trust()
+
+    def keep(self, record: Record, job: Job) -> bool:
+        if self._kept is None:
+            return False
+        try:
+            path = self._kept.keep(record, job, self._ledger)
+        except OSError as exc:
+            logger.error("job %s could not be kept on disk: %s", job.job_id, exc)
+            return False
+        logger.warning("job %s is kept in %s until the ledger can take it", job.job_id, path)
+        return True
+
+    def kept(self) -> Iterable[KeptJob]:
+        return () if self._kept is None else self._kept.all(self._ledger)
+
+    def erase(self, record: Record) -> bool:
+        if self._kept is not None:
+            self._kept.remove(record)
+        return False  # earlier versions of a row lie in the database's files until it removes them
+
+    def _require_trust(self) -> None:
+        """Raises LedgerUnavailable if others may have taken this process for dead."""
+        if not self._lease.is_trusted(self._acted_as):
+            raise LedgerUnavailable(
+                "This server has not reached the ledger's database for some seconds, so another "
+                "one may have taken over what it was to send. Nothing was sent and nothing was "
+                "charged.",
+                transient=True,
+            )
+
+    # How the connection is used.
+
+    def _opened(self) -> Link:
+        link = self._connect()
+        link.add_notice_handler(self._note_warning)
+        return link
+
+    def _usable(self) -> Link:
+        if self._link.closed:
+            self._link = self._opened()
+        return self._link
+
+    def _run(self, text: bytes, values: Values) -> Rows:
+        return self._link.run(text, values)[-1]
+
+    def _read(self, text: bytes, values: Values) -> Rows:
+        """Run a statement that changes nothing, outside of a transaction."""
+        return self._repeated(lambda link: link.run(_limited(text), values)[-1])
+
+    def _begin(self, account: str | None, patience: float) -> None:
+        name = _SHARED if account is None else account
+        self._repeated(lambda link: self._lock(link, name, patience))
+
+    def _repeated(self, work: Callable[[Link], T]) -> T:
+        """Do work that may be done twice, on a new connection if the old one turns out lost."""
+        try:
+            return work(self._usable())
+        except psycopg.Error as error:
+            self._give_up(error)
+            if not self._link.closed or isinstance(error, NoAnswer):
+                raise
+        try:
+            return work(self._usable())
+        except psycopg.Error as error:
+            self._give_up(error)
+            raise
+
+    def _lock(self, link: Link, account: str, patience: float) -> None:
+        """Begin a transaction that no other one for the same account overlaps."""
+        known = {"account": account}
+        clock = self._lease.clock
+        begin = _BEGIN + limits(patience)
+        *_, locked, [(epoch,)] = link.run(begin + _LOCK + ServerClock.TEXT, known)
+        if not locked:
+            text = _INSERT_WALLET + _LOCK + ServerClock.TEXT
+            [(epoch,)] = link.run(text, known)[-1]
+        clock.set(epoch)
+
+    def _roll_back(self) -> None:
+        """End the transaction, if there is one. Close a connection that cannot do that."""
+        status = self._link.info.transaction_status
+        if self._link.closed or status is TransactionStatus.IDLE:
+            return
+        if status is TransactionStatus.ACTIVE:  # its last answer has not come
+            self._link.close()
+            return
+        try:
+            self._link.run(_ROLLBACK)
+        except psycopg.Error:
+            self._link.close()
+
+    def _give_up(self, error: psycopg.Error) -> None:
+        self._roll_back()
+        if error.sqlstate == _READ_ONLY:  # it has become a standby: another server is the primary
+            self._link.close()
+
+    def _commit(self, change: _Change) -> None:
+        """Commit. What is on no disk, or not on the standby that it has to be on, is an error."""
+        self._is_replicated = True
+        try:
+            if change.writes:
+                self._link.run(_COMMIT_NEWS, {"me": self._acted_as})
+            else:
+                self._link.run(_COMMIT)
+        except psycopg.Error:
+            self._roll_back()
+            if not change.writes:
+                return  # what was read was right while the account was locked
+            if not self._link.closed:
+                raise
+            self._require_committed(change)
+        if not self._is_replicated:
+            self._doubt(change)
+        if change.is_news:
+            self._announce()
+
+    def _require_committed(self, change: _Change) -> None:
+        """The answer to a COMMIT is lost: look, and raise LedgerUnavailable if it is not there."""
+        try:
+            found = self._is_committed(change)
+        except LedgerUnavailable:
+            found = None
+        if found is None:
+            self._doubt(change)
+        if not found:
+            raise LedgerUnavailable(
+                "The ledger's database was lost before it had stored the change.", transient=True
+            )
+
+    def _doubt(self, change: _Change) -> NoReturn:
+        if change.creates:
+            # The caller does not get the new record. If it is there, nobody may wait for it long.
+            self._lease.give_up()
+            self._announce()
+        raise LedgerUnavailable(
+            "The ledger's database has not confirmed that the change is stored.", transient=True
+        )
+
+    def _is_committed(self, change: _Change) -> bool | None:
+        """Whether the records are as they were written; None if that cannot be known in time.
+
+        A COMMIT that was lost may still be under way. While it is, it holds the account's lock: who
+        gets the lock sees how it has ended.
+        """
+        until = monotonic() + LOOK_SECONDS
+        while change.account is not None and change.jobs and (left := until - monotonic()) > 0:
+            try:
+                self._lock(self._usable(), change.account, left)
+                return all(self._is_written(*each) for each in change.jobs.items())
+            except psycopg.Error:
+                sleep(TRY_AGAIN_SECONDS)
+            finally:
+                self._roll_back()
+        return None
+
+    def _is_written(self, submission_id: str, fields: Values) -> bool:
+        equal = "".join(f" AND {column(name)} IS NOT DISTINCT FROM %({name})s" for name in fields)
+        text = f"SELECT 1 FROM jobs WHERE handle = %(id)s{equal}".encode()
+        return bool(self._run(text, {"id": submission_id, **fields}))
+
+    def _note_warning(self, warning: Diagnostic) -> None:
+        if warning.sqlstate == _NOT_REPLICATED:
+            self._is_replicated = False
+
+
+@cache
+def _limited(text: bytes) -> bytes:
+    return limits() + text
