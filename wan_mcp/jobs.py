@@ -115,9 +115,6 @@ class Jobs:
         self._typical = TypicalDuration(coordination, account, clock)
         self._withdrawals = Withdrawals(ledger, self._payments, reader)
         self._places = QueuePlaces(ledger, account, self._typical)
-        self._dispatcher = Dispatcher(
-            ledger, account, self._payments, self._price, self._inputs, clock
-        )
 
     async def run(self) -> None:
         """Run the reconciler, the dispatcher, the poller, the watchers and the saver."""
@@ -135,7 +132,8 @@ class Jobs:
 
     async def dispatch(self) -> None:
         """Send queued requests in their turn until cancelled."""
-        await self._dispatcher.run()
+        account, payments, price = self._account, self._payments, self._price
+        await Dispatcher(self._ledger, account, payments, price, self._inputs, self.clock).run()
 
     async def typical(self) -> float | None:
         """Seconds that a job of this account typically takes; None while too few have ended."""

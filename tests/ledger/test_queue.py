@@ -1,8 +1,6 @@
 """The queue on every engine: what is put in it, what is sent of it and when, and how it ends."""
 
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,7 @@ from wan_mcp.ledger.contract import Claim, Fenced, Ledger
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import LimitReached, PriceRose, SpendingLimits
-from wan_mcp.ledger.sqlite import connection
+from wan_mcp.ledger.statements.dialects import both
 from wan_mcp.models import JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
@@ -406,14 +404,14 @@ async def test_a_queued_request_is_listed_as_open_and_never_as_not_sent(ledger: 
 
 
 async def test_a_server_without_a_queue_reads_it_as_ended_and_free(
-    tmp_path: Path, store: Store, ledger: Ledger
+    ledger: Ledger,
 ) -> None:
     [record] = await queued(ledger, 1)
 
-    with closing(connection.connect(tmp_path / "ledger" / "ledger.db")) as file:
-        [(state,)] = file.execute(
-            "SELECT state FROM jobs WHERE handle = ?", (record.submission_id,)
-        ).fetchall()
+    statement = both("SELECT state FROM jobs WHERE handle = :submission_id")
+    values = {"submission_id": record.submission_id}
+    opened = ledger._store  # type: ignore[attr-defined]  # as another program reads it
+    [(state,)] = await opened.read(lambda each: each.session.query(statement, values))
 
     assert state == "not_sent"
 

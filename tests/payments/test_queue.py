@@ -101,7 +101,7 @@ async def test_a_wait_for_a_queued_request_lasts_until_its_video_is_there(
     assert "running" in seen
 
 
-async def test_an_equal_call_joins_the_queued_request_and_is_told_its_place(one: Process) -> None:
+async def test_an_equal_call_joins_the_queued_request_and_learns_its_place(one: Process) -> None:
     *_, queued = await submitted(one, 2)
 
     again = await one.jobs.submit(wanted(1))

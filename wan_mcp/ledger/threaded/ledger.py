@@ -42,7 +42,7 @@ class ThreadedLedger:
         self._store = Store(engine)
         self._reading = self._store if reading is None else Store(reading)
         self.coordination: Coordination = ThreadedCoordination(self._store, self._reading)
-        self.queue: Queue = ThreadedQueue(self._store, limits)
+        self.queue: Queue = ThreadedQueue(self._store, self._reading, limits)
 
     @property
     def notice(self) -> str | None:

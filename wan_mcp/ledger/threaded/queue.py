@@ -7,20 +7,21 @@ from wan_mcp.ledger.threaded.store import Store
 
 
 class ThreadedQueue:
-    """`Queue` on the store of a ledger."""
+    """`Queue` on the store of a ledger; reads may have a connection of their own."""
 
-    def __init__(self, store: Store, limits: SpendingLimits) -> None:
+    def __init__(self, store: Store, reading: Store, limits: SpendingLimits) -> None:
         self._store = store
+        self._reading = reading
         self._limits = limits
 
     async def waiting(self, account: str) -> list[Record]:
-        return await self._store.read(lambda store: store.queue.waiting(account))
+        return await self._reading.read(lambda store: store.queue.waiting(account))
 
     async def next(self, account: str) -> Next | None:
-        return await self._store.read(lambda store: store.queue.next(account, self._limits))
+        return await self._reading.read(lambda store: store.queue.next(account, self._limits))
 
     async def places(self, account: str, typical: float | None) -> dict[str, Place]:
-        return await self._store.read(
+        return await self._reading.read(
             lambda store: store.queue.places(account, self._limits, typical)
         )
 
