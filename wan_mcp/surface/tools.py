@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import cache
 from pathlib import Path
@@ -232,10 +232,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
             paid=fn is replace_character,
         )
 
-    asks_pixeldojo, reads_ledger, spends, withdraws = _hints()
-    marks = ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-    )
+    asks_pixeldojo, reads_ledger, spends, withdraws, marks = _hints()
     player, gallery = SHOWN_IN_PLAYER, SHOWN_IN_GALLERY
     return [
         tool("Replace a character", replace_character, ReplaceCharacter, spends, meta=player),
@@ -253,8 +250,8 @@ def _schemas() -> str:
     return SCHEMAS.read_text("utf-8")
 
 
-def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations, ToolAnnotations]:
-    """The annotations of a tool that asks PixelDojo, reads the ledger, spends, or withdraws."""
+def _hints() -> Iterator[ToolAnnotations]:
+    """The annotations of a tool that asks PixelDojo, reads, spends, withdraws, or marks."""
     asks_pixeldojo = ToolAnnotations(
         read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
     )
@@ -263,4 +260,5 @@ def _hints() -> tuple[ToolAnnotations, ToolAnnotations, ToolAnnotations, ToolAnn
     )
     reads_ledger = asks_pixeldojo.model_copy(update={"open_world_hint": False})
     withdraws = reads_ledger.model_copy(update={"read_only_hint": False, "destructive_hint": True})
-    return asks_pixeldojo, reads_ledger, spends, withdraws
+    marks = withdraws.model_copy(update={"destructive_hint": False})
+    yield from (asks_pixeldojo, reads_ledger, spends, withdraws, marks)

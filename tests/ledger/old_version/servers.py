@@ -19,11 +19,13 @@ RUN = "/api/v1/models/*/run"
 SLOWEST_SECONDS = 600
 """How long anything may take: it must not end a test on a slow machine."""
 
-# What hosts start, but PixelDojo's answer may be held for longer than 30 s.
+# What hosts start, but PixelDojo's answer may be held for longer than 30 s. The old version has its
+# limits in a data class, the new one in a named tuple.
 _START = f"""
 from wan_mcp.pixeldojo.exchange import Limits
 
-Limits.__init__.__defaults__ = ({SLOWEST_SECONDS}.0,) * len(Limits.__init__.__defaults__)
+made = Limits.__new__ if issubclass(Limits, tuple) else Limits.__init__
+made.__defaults__ = ({SLOWEST_SECONDS}.0,) * len(made.__defaults__)
 
 from wan_mcp.__main__ import main
 
