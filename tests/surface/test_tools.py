@@ -666,7 +666,7 @@ async def test_late_answer_is_submitting_within_four_seconds(host: Host) -> None
     gate.set()
     submission_id = answer.data["job_id"]
 
-    assert ANSWER_SECONDS == 4
+    assert ANSWER_SECONDS < 4
     assert not answer.is_error
     assert submission_id.startswith("sub_")
     assert facts(answer) == {

@@ -62,6 +62,12 @@ def opened(sandbox: Sandbox, tmp_path: Path) -> Open:
     return connected
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs are looked at for as long as that takes on a busy computer."""
+    monkeypatch.setattr("wan_mcp.jobs.ANSWER_SECONDS", 600.0)
+
+
 async def submit(client: Client, sandbox: Sandbox, **more: object) -> CallToolResult:
     media = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
     return await client.call_tool("replace_character", {**media, **more})
