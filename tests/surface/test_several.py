@@ -42,10 +42,14 @@ async def started(host: Host, count: int) -> list[str]:
     return [answer["job_id"] for answer in sorted(answers, key=lambda answer: answer["seed"])]
 
 
-async def test_twenty_calls_at_once_and_one_wait_bring_twenty_videos(host: Host) -> None:
-    """No other call, no loop, and each is paid once (ours)."""
-    ids = await started(host, 20)
-    answer = await host.call("wait_for_job", job_id=", ".join(ids), timeout_seconds=900)
+@pytest.mark.parametrize("settings", [ROOM, {}], ids=["at once", "through the queue"])
+async def test_twenty_calls_at_once_and_one_wait_bring_twenty_videos(
+    time: VirtualTime, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    """No other call, no loop, and each is paid once, also with the usual limits (ours)."""
+    async with connected(time, tmp_path, terms=TERMS, settings=settings) as host:
+        ids = await started(host, 20)
+        answer = await host.call("wait_for_job", job_id=", ".join(ids), timeout_seconds=900)
     rows = answer["jobs"]
 
     assert len(host.sandbox.charges) == 20

@@ -8,6 +8,7 @@ it may not send any more, and what it has sent is looked for.
 
 import secrets
 import socket
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -44,8 +45,9 @@ _CLOCK = b"SELECT " + _NOW
 
 def ticks() -> float:
     """Seconds that also pass while the computer sleeps, where the system counts them."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 class ServerClock:
