@@ -116,7 +116,10 @@ ABOUT_THE_CODE = {
 }
 """The pages for developers: they name modules, states and folders as well."""
 
-UNFINISHED = (JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.UNKNOWN)
+UNFINISHED = {
+    *(JobStatus.QUEUED, JobStatus.SUBMITTING),
+    *(JobStatus.RUNNING, JobStatus.UNKNOWN),
+}
 LISTED = [status for status in JobStatus if status in BOUGHT and status not in UNFINISHED]
 """The ended jobs that list_jobs shows by default."""
 

@@ -233,12 +233,13 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         )
 
     asks_pixeldojo, reads_ledger, spends, withdraws, marks = _hints()
-    player, gallery = SHOWN_IN_PLAYER, SHOWN_IN_GALLERY
     return [
-        tool("Replace a character", replace_character, ReplaceCharacter, spends, meta=player),
-        tool("Look at a job", get_job_status, GetJobStatus, asks_pixeldojo, meta=player),
-        tool("Wait for a job", wait_for_job, WaitForJob, asks_pixeldojo, meta=player),
-        tool("List jobs", list_jobs, ListJobs, reads_ledger, meta=gallery),
+        tool(
+            "Replace a character", replace_character, ReplaceCharacter, spends, meta=SHOWN_IN_PLAYER
+        ),
+        tool("Look at a job", get_job_status, GetJobStatus, asks_pixeldojo, meta=SHOWN_IN_PLAYER),
+        tool("Wait for a job", wait_for_job, WaitForJob, asks_pixeldojo, meta=SHOWN_IN_PLAYER),
+        tool("List jobs", list_jobs, ListJobs, reads_ledger, meta=SHOWN_IN_GALLERY),
         tool("Check credits", check_credits, CheckCredits, asks_pixeldojo),
         tool("Cancel a job", cancel_job, GetJobStatus, withdraws),
         tool("Keep a video", keep_video, KeepVideo, marks, meta=FOR_PAGES),
