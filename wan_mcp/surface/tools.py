@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,35 +203,7 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
     Args:
         loopback: whether links to this machine are accepted (only while the API is there too).
     """
-    schemas = json.loads(_schemas())
-
-    def tool(
-        title: str,
-        fn: Callable[[Any, Call], Awaitable[Any]],
-        arguments: type[Arguments],
-        hints: ToolAnnotations,
-        *,
-        meta: dict[str, Any] | None = None,
-    ) -> Tool:
-        schema = schemas[fn.__name__]
-        return WanTool(
-            fn=fn,
-            name=fn.__name__,
-            title=title,
-            description=" ".join((fn.__doc__ or "").split()),
-            parameters=schema["input"],
-            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=schema["output"]),
-            is_async=True,
-            context_kwarg=None,
-            annotations=hints,
-            icons=[ICON] if schema["output"] else None,
-            meta=meta,
-            arguments=arguments,
-            calls=calls,
-            loopback=loopback,
-            paid=fn is replace_character,
-        )
-
+    tool = partial(_tool, calls, json.loads(_schemas()), loopback)
     asks_pixeldojo, reads_ledger, spends, withdraws, marks = _hints()
     return [
         tool(
@@ -244,6 +216,37 @@ def build_tools(calls: Calls, *, loopback: bool) -> list[Tool]:
         tool("Cancel a job", cancel_job, GetJobStatus, withdraws),
         tool("Keep a video", keep_video, KeepVideo, marks, meta=FOR_PAGES),
     ]
+
+
+def _tool(
+    calls: Calls,
+    schemas: dict[str, dict[str, Any]],
+    loopback: bool,
+    title: str,
+    fn: Callable[[Any, Call], Awaitable[Any]],
+    arguments: type[Arguments],
+    hints: ToolAnnotations,
+    *,
+    meta: dict[str, Any] | None = None,
+) -> Tool:
+    schema = schemas[fn.__name__]
+    return WanTool(
+        fn=fn,
+        name=fn.__name__,
+        title=title,
+        description=" ".join((fn.__doc__ or "").split()),
+        parameters=schema["input"],
+        fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=schema["output"]),
+        is_async=True,
+        context_kwarg=None,
+        annotations=hints,
+        icons=[ICON] if schema["output"] else None,
+        meta=meta,
+        arguments=arguments,
+        calls=calls,
+        loopback=loopback,
+        paid=fn is replace_character,
+    )
 
 
 @cache
