@@ -29,8 +29,9 @@ from wan_mcp.errors import (
 )
 from wan_mcp.inputs.verdict import UnusableInput
 from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable, NothingToRead
-from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, PriceRose
+from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, NoRoom, PriceRose
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
+from wan_mcp.payments.payment import ServerStops
 from wan_mcp.payments.sources import NoVideo
 from wan_mcp.surface.answers.results import defect_result, failure_result
 from wan_mcp.surface.consent import NotConfirmed
@@ -189,12 +190,14 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (LimitReached("x", **LIMIT), "no", None),
     (LimitReached("x", **LIMIT, frees_at=replace(MONTH, seconds=7.5)), "no", 8),
     (LimitReached("x", **LIMIT, frees_at=MONTH), "no", 2_592_000),
+    (NoRoom("x", **LIMIT, frees_at=replace(MONTH, seconds=7.5)), "no", 8),
     (PriceRose("x"), "no", 1),
     (RateLimited("x"), "no", 60),
     (RateLimited("x", retry_after=0), "no", 1),
     (RateLimited("x", retry_after=300), "no", 300),
     (NotSent("x"), "no", 10),
     (NotSent("x", transient=False), "no", None),
+    (ServerStops("x"), "no", None),
     (CouldNotFindOut("x"), "no", 60),
     (CouldNotFindOut("x", retry_after=300), "no", 300),
     (CouldNotFindOut("x", transient=False), "no", None),

@@ -41,7 +41,7 @@ OPEN_AFTER_SECONDS = 1.0
 FIRST_PAYMENT = (
     *("httpx", "truststore", "sqlite3", "wan_mcp.ledger.sqlite.places"),
     *("wan_mcp.pixeldojo.exchange", "wan_mcp.pixeldojo.client", "wan_mcp.jobs"),
-    *("wan_mcp.web.fetch", "wan_mcp.inputs.preflight"),
+    *("wan_mcp.web.fetch", "wan_mcp.inputs.preflight", "wan_mcp.videos.kept"),
 )
 """What the first payment imports, in pieces: each delays other calls by at most 30 ms."""
 DRAIN_SECONDS = 1.2

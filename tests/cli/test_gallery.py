@@ -236,9 +236,11 @@ def link(store: SQLiteStore, tmp_path: Path) -> Iterator[tuple[str, subprocess.P
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "wan_mcp", "gallery"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the command ignores it under nohup
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as process:
+        signal.signal(signal.SIGHUP, before)
         assert process.stdout
         yield process.stdout.readline().removeprefix("Your videos: ").strip(), process
         process.kill()

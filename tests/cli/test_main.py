@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -130,11 +131,11 @@ def test_without_stderr_a_server_over_http_goes_on_when_it_is_ready(
 ) -> None:
     """Its address can be shown to nobody, which is no reason to end (ours)."""
 
-    def ready(*_: object, announce: Callable[[str], None], **__: object) -> int:
+    def ready(*_: object, announce: Callable[[str], None], **__: object) -> NoReturn:
         announce("http://127.0.0.1:1/mcp")
-        return 0
+        sys.exit(0)
 
-    monkeypatch.setattr("wan_mcp.transports.http.run_http", ready)
+    monkeypatch.setattr("wan_mcp.cli.http_server.run_http", ready)
     monkeypatch.setattr(sys, "stderr", None)
 
     assert program("http", "--port", "0").code == 0

@@ -10,7 +10,7 @@ from tests.ledger.stores import ME, START, Store, claimed, record_in, reported, 
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.expected_price import Balance, Totals
 from wan_mcp.ledger.limit_use import LimitUse, settings_of
-from wan_mcp.ledger.record import State
+from wan_mcp.ledger.record import FREE_OF_CHARGE, State
 from wan_mcp.ledger.spending_limits import FreesAt, SpendingLimits
 
 pytestmark = pytest.mark.anyio
@@ -68,12 +68,12 @@ async def test_spent_is_what_was_charged_in_24_hours_and_in_all(store: Store) ->
 
 @pytest.mark.parametrize(
     ("state", "unpriced"),
-    [(state, int(state not in (State.REFUSED, State.NOT_SENT))) for state in State],
+    [(state, int(state not in FREE_OF_CHARGE | {State.QUEUED})) for state in State],
 )
 async def test_job_whose_cost_is_not_known_is_never_called_free(
     store: Store, state: State, unpriced: int
 ) -> None:
-    """Only what was refused or not sent certainly cost nothing (promises 10)."""
+    """Only what was refused, not sent or is queued certainly cost nothing (promises 10)."""
     ledger = store.ledger(LIMITS)
     await record_in(ledger, state)
 

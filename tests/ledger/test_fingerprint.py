@@ -306,7 +306,7 @@ def test_a_url_without_its_query_is_the_part_before_the_question_mark(rest: str)
     assert arguments["video"] == without_query(url)
 
 
-FILE = changed(video="file:///home/ana/clip.mp4#t=1,6", video_sha256="1" * 64)
+CLIP = changed(video="file:///home/ana/clip.mp4#t=1,6", video_sha256="1" * 64)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ FILE = changed(video="file:///home/ana/clip.mp4#t=1,6", video_sha256="1" * 64)
         (changed(seed=1), changed(seed=2)),
         (changed(seed=1), changed(resolution="480", seed=2)),
         (changed(video="https://media.example/clip%2Emp4"), changed(seed=2)),
-        (FILE, FILE.model_copy(update={"video": "file:///tmp/copy.mp4#t=1,6", "seed": 2})),
+        (CLIP, CLIP.model_copy(update={"video": "file:///tmp/copy.mp4#t=1,6", "seed": 2})),
     ],
 )
 def test_requests_that_differ_in_their_seed_only_are_takes_of_one_order(
@@ -336,7 +336,7 @@ def test_requests_that_differ_in_their_seed_only_are_takes_of_one_order(
         changed(resolution="720"),
         changed(merge_audio=False),
         changed(character_image="https://media.example/other.png"),
-        FILE,
+        CLIP,
     ],
 )
 def test_requests_that_differ_in_anything_else_are_two_orders(other: Replacement) -> None:
@@ -348,7 +348,7 @@ def test_requests_that_differ_in_anything_else_are_two_orders(other: Replacement
 
 def test_how_an_input_was_sent_does_not_make_another_order() -> None:
     """Each upload has a link of its own (ours)."""
-    given = fingerprint_of("me", FILE).arguments
+    given = fingerprint_of("me", CLIP).arguments
     sent = given | {"sent_video": "https://bucket.example/1.mp4", "sent_notes": "cut", "seed": 3}
 
     assert order_of(sent) == order_of(given)

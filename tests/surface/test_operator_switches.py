@@ -93,7 +93,7 @@ async def test_tool_that_is_switched_off_is_not_listed_and_cannot_be_called(
 
     (text,) = called.content
     assert isinstance(text, TextContent)
-    assert listed == ["get_job_status", "wait_for_job", "check_credits"]
+    assert listed == ["get_job_status", "wait_for_job", "check_credits", "cancel_job"]
     assert called.is_error
     assert text.text.endswith(
         "The operator of this server has switched replace_character off. Tell the user."

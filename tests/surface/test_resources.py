@@ -89,7 +89,7 @@ async def test_hosts_find_the_list_and_the_template_of_a_job(host: Host) -> None
     templates = (await host.client.list_resource_templates()).resource_templates
 
     assert [resource.uri for resource in resources] == [
-        *("wan://jobs", "ui://wan-mcp/player.html"),
+        *("wan://jobs", "ui://wan-mcp/player.html", "ui://wan-mcp/gallery.html"),
         *("skill://replace-a-character/SKILL.md", "wan://codes"),
     ]
     assert [template.uri_template for template in templates] == ["wan://jobs/{job_id}"]

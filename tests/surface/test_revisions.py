@@ -31,7 +31,10 @@ ENVELOPE = {
     "io.modelcontextprotocol/clientInfo": INFO,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-TOOLS = {"replace_character", "get_job_status", "wait_for_job", "list_jobs", "check_credits"}
+TOOLS = {
+    *("replace_character", "get_job_status", "wait_for_job", "list_jobs"),
+    *("check_credits", "cancel_job"),
+}
 
 Message = dict[str, Any]
 Exchange = Callable[[str, Message], Awaitable[list[Message]]]

@@ -127,6 +127,10 @@ EVERY_FIELD_OF_A_LINE = JobLine(
     resolution="720",
     seed=71,
     queue_position=13,
+    order="d2a8f04b6c",
+    take=29,
+    takes=31,
+    kept=True,
     credit_cost=11.25,
     job_charged="unknown",
     saved_path="/home/ana/Videos/job_1.mp4",
@@ -240,7 +244,7 @@ def test_every_published_field_of_a_row_is_in_the_text(field: str) -> None:
     listed = JobList(message="One.", jobs=[EVERY_FIELD_OF_A_LINE], charged="no", next="N.")
 
     phrases = {**PHRASES, "job_charged": ", charged: unknown, "}
-    phrases["queue_position"] = ", place 13 in the queue"
+    phrases |= {"queue_position": ", place 13 in the queue", "kept": ", kept, "}
     assert value is not None
     assert phrases.get(field, str(value)) in text.text(listed)
     assert len(text.text(listed).splitlines()) == 4  # a row is one line

@@ -576,7 +576,10 @@ async def test_job_id_that_climbs_causes_no_request_at_all(host: Host, tool: str
 async def test_list_with_a_bad_filter_names_the_good_ones(host: Host) -> None:
     """A misspelt filter must not pass for no filter (ours)."""
     for arguments, words in (
-        ({"status": "done"}, "status must be one of submitting, running, completed, failed"),
+        (
+            {"status": "done"},
+            "status must be one of queued, submitting, running, completed, failed",
+        ),
         ({"limit": 0}, "limit must be a whole number from 1 to 50"),
         ({"limit": 51}, "limit must be a whole number from 1 to 50"),
         ({"state": "failed"}, "state is unknown (did you mean status?)"),

@@ -29,7 +29,7 @@ PACKAGES = ("wan-mcp", "mcp", "pydantic")
 TOOLS = "tools/list"
 TOOLS_FOR_PAGES = "tools/list, for a client that shows pages"
 DEPENDS = {
-    "tools/list": ("WAN_MCP_DISABLED_TOOLS", "WAN_MCP_ENV_FILE"),
+    **dict.fromkeys((TOOLS, TOOLS_FOR_PAGES), ("WAN_MCP_DISABLED_TOOLS", "WAN_MCP_ENV_FILE")),
     "resources/list": ("PIXELDOJO_API_BASE", "WAN_MCP_ENV_FILE"),
     "resources/templates/list": ("WAN_MCP_ARCHIVE", "WAN_MCP_ENV_FILE"),
 }

@@ -78,8 +78,8 @@ class Host:
         On a busy computer a server may have to wait for the ledger for too long: then it buys
         nothing and says that the same call may be made again.
         """
-        while "job_id" not in (answer := await self.submit(seed)) or _is_under_way(answer):
-            assert _is_under_way(answer) or answer.get("retry_safe"), answer
+        while _is_not_the_last(answer := await self.submit(seed)):
+            pass
         return answer
 
     async def jobs(self) -> list[dict[str, Any]]:
@@ -104,5 +104,5 @@ async def server(sandbox: Sandbox, data: Path, *, old: bool = False) -> AsyncIte
             yield Host(client, sandbox)
 
 
-def _is_under_way(answer: dict[str, Any]) -> bool:
-    return answer.get("status") == "submitting"
+def _is_not_the_last(answer: dict[str, Any]) -> bool:
+    return answer.get("status") == "submitting" or bool(answer.get("retry_safe"))
