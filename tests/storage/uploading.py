@@ -14,6 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from tests.bench.bench import HELLO, PLAIN
 from tests.storage.s3 import S3, URL
 from wan_mcp.sandbox import Sandbox, Terms
@@ -180,4 +182,7 @@ async def server_process(data: Path, environment: dict[str, str]) -> AsyncIterat
         finally:
             if process.returncode is None:
                 process.kill()
+            with anyio.CancelScope(shield=True):  # else it would be left behind after a cancel
+                assert process.stdin is not None
+                process.stdin.close()
                 await process.wait()
