@@ -13,7 +13,7 @@ server in the middle, and starts the next one. `cuts` lets all connections of a 
 point, and repeats the call; at the end it kills a server. What is charged is what the sandbox has
 counted, and what is stored is compared by its hash.
 
-If an answer takes more than 4.5 s (the call itself has 4), if anything is charged wrongly or left
+If an answer takes more than 4 s, if anything is charged wrongly or left
 in the bucket, if a hash is wrong, or with more than 100 MB of memory, the exit code is 1.
 """
 
