@@ -122,6 +122,7 @@ async def test_job_is_counted_from_its_call_to_its_cost(server: Counted) -> None
 async def test_request_without_an_answer_is_counted_as_unknown(server: Counted) -> None:
     """An operator has to hear of it: it may have been charged (ours)."""
     server.sandbox.fault("POST", "/api/v1/models/*/run", faults.dropped(work=True))
+    server.sandbox.fault("GET", "/api/v1/jobs", faults.status(500), times=None)  # it is not found
     await server.start(seed=1)
     seen = await server.samples()
 
