@@ -1,7 +1,6 @@
 """One connection to the ledger in PostgreSQL, which opens anew when it is lost."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,8 +55,6 @@ _NOT_REPLICATED = "01000"
 """The SQLSTATE of the warning that a commit is here and on no standby yet (documented)."""
 _FENCE, _CREATED = "_before", "created_at"
 """How the values of a statement tell an update of a record, and a new record."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -185,15 +182,7 @@ class PostgresSession:
         self._require_trust()
 
     def keep(self, record: Record, job: Job) -> bool:
-        if self._kept is None:
-            return False
-        try:
-            path = self._kept.keep(record, job, self._ledger)
-        except OSError as exc:
-            logger.error("job %s could not be kept on disk: %s", job.job_id, exc)
-            return False
-        logger.warning("job %s is kept in %s until the ledger can take it", job.job_id, path)
-        return True
+        return self._kept is not None and self._kept.keep(record, job, self._ledger)
 
     def kept(self) -> Iterable[KeptJob]:
         return () if self._kept is None else self._kept.all(self._ledger)

@@ -143,13 +143,7 @@ class Guard:
 
     def keep(self, record: Record, job: Job) -> bool:
         """Keep a paid job on disk beside the ledger's folder. Returns whether that was possible."""
-        try:
-            path = self._kept.keep(record, job, self._ledger)
-        except OSError as exc:
-            logger.error("job %s could not be kept on disk: %s", job.job_id, exc)
-            return False
-        logger.warning("job %s is kept in %s until the ledger can take it", job.job_id, path)
-        return True
+        return self._kept.keep(record, job, self._ledger)
 
     def kept(self) -> Iterable[KeptJob]:
         """The jobs that are kept for it, unless this process has lost the ledger itself."""

@@ -34,15 +34,21 @@ class KeptJobs:
         self.folder = folder.with_name(f"{folder.name}-paid-jobs")
         self._passed_over: set[Path] = set()
 
-    def keep(self, record: Record, job: Job, ledger: str) -> Path:
-        """Write a paid job to the disk.
+    def keep(self, record: Record, job: Job, ledger: str) -> bool:
+        """Write a paid job to the disk. Returns whether that was possible.
 
         Args:
             ledger: what tells its ledger from another one, see `ledger_id`.
-
-        Raises:
-            OSError: it cannot be written.
         """
+        try:
+            path = self._write(record, job, ledger)
+        except OSError as exc:
+            logger.error("job %s could not be kept on disk: %s", job.job_id, exc)
+            return False
+        logger.warning("job %s is kept in %s until the ledger can take it", job.job_id, path)
+        return True
+
+    def _write(self, record: Record, job: Job, ledger: str) -> Path:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / f"{record.submission_id}.json"
         part = path.with_suffix(f".{os.getpid()}")
