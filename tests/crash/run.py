@@ -28,12 +28,21 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.crash.life import (
     Host,
     Traces,
+    Work,
+    beside,
     clean,
     come_back,
-    come_back_queued,
     run_killed,
     submit,
+)
+from tests.crash.queue_life import (
+    come_back_queued,
+    come_back_three,
+    come_back_to_withdraw,
+    submit_and_withdraw,
     submit_queued,
+    submit_three,
+    take_over,
 )
 from tests.crash.vendor import FORK, Vendor, repeated
 from wan_mcp.errors import WanError
@@ -47,10 +56,23 @@ BEHAVIOURS: dict[str, Sequence[Fault]] = {
     "dropped": (faults.dropped(work=True),),
     "500": (faults.status(500, work=True), faults.status(500, work=False)),
     "queue": (faults.honest(),),
+    "queue in flight": (faults.honest(),),
+    "queue taken over": (faults.honest(),),
+    "queue withdrawn": (faults.honest(),),
 }
-WORK = {"queue": (submit_queued, come_back_queued)}
+WORK: dict[str, tuple[Work, Work]] = {
+    "queue": (submit_queued, come_back_queued),
+    "queue in flight": (submit_three, come_back_three),
+    "queue taken over": (submit_three, come_back_three),
+    "queue withdrawn": (submit_and_withdraw, come_back_to_withdraw),
+}
 """What servers do first, and what after a crash, where that is not one submit and its repetition.
-The second call of "queue" is queued, and sent a minute later by the clock of the server."""
+One request of each is queued: in "queue" and "queue withdrawn" until a minute is over, and in the
+other two until a job has ended."""
+BESIDE = {"queue taken over": take_over}
+"""What another server does, which serves beside the one that is killed."""
+AT_ONCE = ("queue in flight", "queue taken over")
+"""Where jobs end at once."""
 ROUNDS = 8
 MAX_SECOND_KILL_STEP = 200
 """The second server is killed at a random step up to this one; most take a few more steps."""
@@ -113,7 +135,10 @@ def _run_share(
     keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
     behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
     cases: list[Case] = []
-    with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Vendor(behaviours, keys, at_once=AT_ONCE) as vendor,
+    ):
         # Once without a fork, so that every module is imported before the first child starts.
         first = next(iter(vendor.bases.values()))
         clean(come_back, Host(first, keys.pop(), Path(folder) / "first"))
@@ -137,7 +162,7 @@ def _cases(
                 key = next(keys)
                 host = Host(base, key, folder / key / "ledger")
                 first_work, later_work = WORK.get(behaviour, (submit, come_back))
-                dead = [run_killed(first_work, host, step)]
+                dead = _killed(behaviour, first_work, host, step)
                 if (round_number + step // stride) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
                     dead.append(run_killed(later_work, host, second_kill))
@@ -147,6 +172,15 @@ def _cases(
                     break
 
 
+def _killed(behaviour: str, work: Work, host: Host, step: int) -> list[Traces]:
+    """What the server has left behind that is killed at a step, and the one beside it."""
+    if behaviour not in BESIDE:
+        return [run_killed(work, host, step)]
+    with beside(BESIDE[behaviour], host) as other:
+        killed = run_killed(work, host, step)
+    return [killed, other]
+
+
 BROKEN_PROMISES = (
     "charged twice",
     "parsed ids lost",
@@ -154,6 +188,7 @@ BROKEN_PROMISES = (
     "charges not listed",
     "left half-way",
     "queued rows forgotten",
+    "withdrawn and sent",
 )
 
 
@@ -177,6 +212,8 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
     reported = {id for traces in case.dead for id in traces.ids}
     queued = {id for traces in case.dead for id in traces.queued}
     unsent = {id for id, _, state in case.clean.records if state in (State.QUEUED, State.NOT_SENT)}
+    unsent -= set(case.clean.withdrawn)
+    withdrawn = {id for traces in case.dead for id in traces.withdrawn}
     return Counter(
         {
             "cases": 1,
@@ -189,6 +226,9 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
             "charges not listed": len(set(paid) - jobs) if State.UNKNOWN not in states else 0,
             "left half-way": sum(state in UNSETTLED for state in states),
             "queued rows forgotten": len(queued & unsent) + states.count(State.QUEUED),
+            "queued": len(queued),
+            "withdrawn": len(withdrawn),
+            "withdrawn and sent": len(withdrawn - set(case.clean.withdrawn)),
             **{f"ended {state}": count for state, count in Counter(states).items()},
         }
     )
