@@ -8,6 +8,7 @@ from wan_mcp.ledger.statements.columns import (
     JOB_COLUMNS,
     JOBS,
     MY_QUEUE,
+    NEWEST_FIRST,
     QUEUED_INDEX,
     column,
     queued,
@@ -72,7 +73,7 @@ def _live_or_just_ended(live_index: str, queued_index: str) -> str:
     # The newest are chosen before their end is looked at: an account has years of ended jobs.
     newest = " UNION ALL ".join(
         f"SELECT number FROM (SELECT number, ended_at FROM jobs WHERE account = :account "
-        f"AND state = '{state}' AND {HAS_ENDED} ORDER BY created_at DESC, number DESC "
+        f"AND state = '{state}' AND {HAS_ENDED} {NEWEST_FIRST} "
         f"LIMIT :limit) AS {state} WHERE ended_at >= :since AND ended_at <= :until"
         for state in (State.COMPLETED, State.LOST)
     )
@@ -80,7 +81,7 @@ def _live_or_just_ended(live_index: str, queued_index: str) -> str:
         "SELECT handle, arguments, spelling_key FROM jobs WHERE number IN (SELECT number FROM jobs "
         f"{live_index} WHERE account = :account AND state IN {states(LIVE)} "
         f"UNION ALL SELECT number FROM jobs {queued_index} {MY_QUEUE} "
-        f"UNION ALL {newest}) ORDER BY created_at DESC, number DESC"
+        f"UNION ALL {newest}) {NEWEST_FIRST}"
     )
 
 
