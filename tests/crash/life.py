@@ -105,14 +105,14 @@ def beside(work: Callable[[anyio.Event], Work], host: Host) -> Iterator[Traces]:
     traces = Traces()
     waiting, telling = os.pipe()
 
-    async def until_told(host: Host, report: Report) -> None:
-        told = anyio.Event()
+    async def until_is_over(host: Host, report: Report) -> None:
+        is_over = anyio.Event()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work(told), host, report)
+            tasks.start_soon(work(is_over), host, report)
             await anyio.wait_readable(waiting)
-            told.set()
+            is_over.set()
 
-    started = _started(until_told, host, None)
+    started = _started(until_is_over, host, None)
     os.close(waiting)
     try:
         yield traces

@@ -67,16 +67,16 @@ async def come_back_three(host: Host, report: Report) -> None:
         await _report_records(jobs, report)
 
 
-def take_over(told: anyio.Event) -> Work:
+def take_over(is_over: anyio.Event) -> Work:
     """Another server beside it, which sends the queue as soon as the other one is dead.
 
     Args:
-        told: set when the other server has ended.
+        is_over: set when the other server has ended.
     """
 
     async def work(host: Host, report: Report) -> None:
         async with serve(host, TWO_AT_ONCE) as (jobs, ledger), _dispatching(jobs):
-            await told.wait()
+            await is_over.wait()
             await _jobs_end(jobs, ledger)
 
     return work

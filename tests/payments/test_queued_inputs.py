@@ -15,7 +15,7 @@ from wan_mcp.models import JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
 
-time, anyio_backend = in_virtual_time(sockets=True)
+time, anyio_backend = in_virtual_time(0.0, sockets=True)
 _ = home, sandbox
 
 ONE_AT_ONCE = SpendingLimits(None, None, 1, None, queued=9)
@@ -59,21 +59,30 @@ async def test_a_file_is_uploaded_when_its_turn_has_come_by_another_server_too(h
     assert sent.arguments["video"] == f"{CLIP}#t=12,17"
 
 
-@pytest.mark.parametrize("meanwhile", ["changed", "gone"])
+@pytest.mark.parametrize(
+    ("meanwhile", "by_another", "said"),
+    [
+        ("changed", False, "the file was changed"),
+        ("changed", True, "was changed after this call was made"),
+        ("gone", True, "is in no folder that is allowed"),
+    ],
+)
 async def test_a_file_that_was_changed_or_removed_in_the_queue_ends_its_request_alone(
-    home: Home, meanwhile: str
+    home: Home, meanwhile: str, by_another: bool, said: str
 ) -> None:
-    """Another file than the one that was asked for is never paid for (ours)."""
-    async with home.server(limits=ONE_AT_ONCE, running=True) as server:
+    """Another file than the one that was asked for is never paid for, whoever sends it (ours)."""
+    async with home.server(limits=ONE_AT_ONCE, running=not by_another, killed=by_another) as server:
         id, behind = await in_its_turn(home, server, home.wanted())
         if meanwhile == "gone":
             del home.disk.files[PICTURE]
         else:
             home.disk.write(CLIP, b"another clip")
+        if not by_another:
+            await anyio.sleep(2 * TURN)
+    async with home.server(limits=ONE_AT_ONCE, running=True) as server:
         await anyio.sleep(2 * TURN)
         ended, next_one = await record_of(server, id), await record_of(server, behind)
 
-    said = "in no folder that is allowed" if meanwhile == "gone" else "was changed after this call"
     assert ended.state == "not_sent"
     assert said in (ended.error or "")
     assert next_one.state == "completed"
@@ -95,17 +104,18 @@ async def test_a_storage_that_is_away_ends_the_request_and_not_the_queue(home: H
     assert len(home.sandbox.charges) == 2
 
 
-@pytest.mark.parametrize(("lifetime", "end"), [(800, "not_sent"), (None, "completed")])
+@pytest.mark.parametrize(("passes", "end"), [(600, "not_sent"), (0, "completed")])
 async def test_an_earlier_video_is_sent_only_while_its_link_lives(
-    home: Home, lifetime: float | None, end: str
+    home: Home, passes: float, end: str
 ) -> None:
     """It was good when the call was accepted; a dead link would cost a failed job (ours)."""
-    home.sandbox.terms = replace(TERMS, url_seconds=lifetime)
+    home.sandbox.terms = replace(TERMS, url_seconds=1_200)
     async with home.server(limits=ONE_AT_ONCE, running=True, delivers=False) as server:
         earlier = await server.submit(links(9))
         await anyio.sleep(TURN)
         chain = f"wan://jobs/{(await record_of(server, earlier.id)).job_id}/video"
         id, behind = await in_its_turn(home, server, links(3).model_copy(update={"video": chain}))
+        home.time.skew += passes
         await anyio.sleep(2 * TURN)
         ended, next_one = await record_of(server, id), await record_of(server, behind)
 
