@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from tests.bench.bench import OURS, PLAIN, Server
 from tests.bench.ledger import fill
+from wan_mcp.ledger.history.added_up import MOST_AT_ONCE
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.ledger.sqlite.places import FOLDER
@@ -123,7 +124,8 @@ async def _filled(data: Path, vendor: dict[str, str], jobs: int) -> None:
     ledger = SQLiteLedger(data / FOLDER, limits=SpendingLimits())
     account = await ledger.account(vendor["PIXELDOJO_API_BASE"], vendor["PIXELDOJO_API_KEY"])
     fill(data / FOLDER / FILE, account, datetime.now(UTC), jobs)
-    await ledger.recover()
+    for _ in range(1 + jobs // MOST_AT_ONCE):
+        await ledger.recover()  # adds up what has ended
     await ledger.aclose()
 
 

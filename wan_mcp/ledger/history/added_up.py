@@ -10,8 +10,9 @@ import json
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.rows import Rows, Session
 
-MOST_AT_ONCE = 1_000
-"""Jobs of one account that one transaction adds up (ours): payments wait for it."""
+MOST_AT_ONCE = 250
+"""Jobs of one account that one transaction adds up (ours): payments wait for it, and so does the
+first call. After an update of a server with a long history, every half minute adds up so many."""
 NO_COST = -1e300
 """What a job counts as whose cost PixelDojo has not named, see `columns.COUNTS_AS`."""
 
