@@ -15,6 +15,8 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.statements.dialects import Statement
 
 Rows = Sequence[Sequence[Any]]
+Part = tuple[bytes, Mapping[str, object] | None]
+"""Statements, and the values in them; None if they have none."""
 
 SETTING = "WAN_MCP_LEDGER_URL"
 BUSY_SECONDS = 5.0
@@ -67,6 +69,14 @@ _REFUSED = {
 logger = logging.getLogger(__name__)
 
 
+def only_if_found(update: bytes) -> bytes:
+    """An update that is an error (a division by zero) if it finds nothing.
+
+    So it can travel with the COMMIT behind it, which then changes nothing either.
+    """
+    return b"WITH changed AS (" + update + b" RETURNING 1) SELECT 1 / COUNT(*) FROM changed"
+
+
 class NoAnswer(psycopg.OperationalError):
     """The server has not answered in time. The connection is of no use any more."""
 
@@ -84,14 +94,17 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         limited = gen if self.patience is None else _within(gen, monotonic() + self.patience)
         return super().wait(limited, *args, **named)
 
-    def run(self, text: bytes, values: Mapping[str, object] | None = None) -> list[Rows]:
-        """Run one or several statements in one round trip. Returns the rows of each.
+    def run(self, *parts: Part) -> list[Rows]:
+        """Run statements in one round trip. Returns the rows of each.
+
+        Args:
+            parts: each has one or several statements.
 
         Raises:
             psycopg.Error: one of them failed; those behind it were not run.
         """
-        with self.cursor() as cursor:
-            cursor.execute(text, values)
+        with psycopg.ClientCursor(self) as cursor:
+            cursor.execute("; ".join(cursor.mogrify(*part) for part in parts).encode())
             results = [_rows(cursor)]
             while cursor.nextset():
                 results.append(_rows(cursor))
@@ -147,7 +160,7 @@ def limits(patience: float = BUSY_SECONDS) -> bytes:
         f"SET LOCAL statement_timeout = {busy}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {2 * busy}; "
         # What is paid for must survive a power failure, whatever the database is set to.
-        "SET LOCAL synchronous_commit = on; "
+        "SET LOCAL synchronous_commit = on"
     )
     return text.encode()
 
