@@ -308,7 +308,7 @@ MUTATIONS = (
         [
             (
                 "ledger/queueing/transactions.py",
-                "self._equal_requests.find(record.account, lookups, queued=False)",
+                "self._equal_requests.find(record.account, lookups, now, queued=False)",
                 "None",
             )
         ],

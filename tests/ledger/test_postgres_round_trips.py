@@ -6,7 +6,9 @@ from typing import Any, cast
 import pytest
 
 from tests.ledger.stores import ME, PostgresStore, claimed, reported, wanted
+from tests.postgres.bouncer import bouncer_to
 from tests.postgres.round_trips import round_trips
+from tests.postgres.server import Server
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, Ledger
 from wan_mcp.ledger.record import Record, State
@@ -66,7 +68,7 @@ async def test_owners_of_other_requests_are_asked_about_together(store: Postgres
     for number, other in enumerate(others):
         await claimed(other, wanted(number))
     ledger = store.ledger()
-    await ledger.recover()
+    await claimed(ledger, wanted(8))  # the server plans what it is asked for the first time
     with round_trips(ledger) as trips:
         await ledger.claim(ME, wanted(9), generated_seed=7, estimate=2.0)
 
@@ -132,3 +134,15 @@ async def test_update_that_finds_no_record_stops_what_comes_behind_it(
 
     assert reached == []
     assert (await only(ledger)).state is State.INTENT
+
+
+async def test_server_keeps_plans_only_where_no_pool_stands_between(
+    database: str, postgres: Server, worker_database: str
+) -> None:
+    """A pool gives the next transaction another process, which does not know them. (ours)"""
+    from wan_mcp.ledger.postgres.connection import connect
+
+    with connect(database) as link:
+        assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
+    with bouncer_to(postgres) as folder, connect(postgres.url(worker_database, folder)) as link:
+        assert link.prepared(sql.records.JOB).startswith(b"SELECT")

@@ -147,12 +147,11 @@ class Transactions:
             self._join(record)
 
     def withdraw(self, record: Record) -> Record:
-        with self._session.transaction(record.account):
+        asked = read(sql.records.JOB, submission_id=record.submission_id)
+        joined = read(sql.coordination.KEY, account=rules.joined_name(record.submission_id))
+        with self._session.transaction(record.account, ahead=[asked, joined]):
             known = self._known(record, State.NOT_SENT)
-            name = rules.joined_name(known.submission_id)
-            if known.state is not State.INTENT or self._rows.values(
-                sql.coordination.KEY, account=name
-            ):
+            if known.state is not State.INTENT or self._rows.values_of(joined):
                 raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
             now = self._session.now()
             return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))

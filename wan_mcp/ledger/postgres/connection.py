@@ -59,6 +59,8 @@ _REASONS: Mapping[str, tuple[str, bool]] = {
     "XX": ("is damaged, or has a defect", False),
 }
 _UNREACHABLE = "08"
+_PROCESS = b"SELECT pg_backend_pid()"
+_NAME = re.compile(r"(?<!:):([a-z_0-9]+)")
 # What libpq says while it connects, where no SQLSTATE comes along (observed). The server may say it
 # in another language: then it counts as unreachable.
 _REFUSED = {
@@ -86,9 +88,15 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     Attributes:
         patience: the seconds for one answer; None for no limit.
+        is_direct: whether it leads to one process of the server, and through no pool of them.
     """
 
     patience: float | None = None
+    is_direct = False
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._plans: dict[str, bytes] = {}
 
     def wait(self, gen: Any, *args: Any, **named: Any) -> Any:
         limited = gen if self.patience is None else _within(gen, monotonic() + self.patience)
@@ -109,6 +117,22 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             while cursor.nextset():
                 results.append(_rows(cursor))
             return results
+
+    def prepared(self, statement: Statement) -> bytes:
+        """The text of a statement that is run often; the server keeps its plan where it can.
+
+        To plan what a claim asks takes several times as long as to answer it (measured).
+        """
+        if not self.is_direct:
+            return converted(statement).text
+        if (text := self._plans.get(statement.postgres)) is None:
+            name, names = f"ledger_{len(self._plans)}", _NAME.findall(statement.postgres)
+            names = list(dict.fromkeys(names))
+            numbered = _NAME.sub(lambda n: f"${names.index(n[1]) + 1}", statement.postgres)
+            self.run((f"PREPARE {name} AS {numbered}".encode(), None))
+            text = f"EXECUTE {name} ({', '.join(f'%({name})s' for name in names)})".encode()
+            self._plans[statement.postgres] = text
+        return text
 
     def change(self, text: bytes, values: Mapping[str, object] | None = None) -> int:
         """Run one statement. Returns the number of rows that it changed or found."""
@@ -145,6 +169,8 @@ def connect(url: str, *, patience: float | None = None) -> Link:
         cursor_factory=psycopg.ClientCursor,
     )
     link.patience = patience
+    [[(process,)]] = link.run((_PROCESS, None))
+    link.is_direct = process == link.info.backend_pid  # a pool says another number
     return link
 
 
@@ -179,7 +205,7 @@ class Converted(NamedTuple):
 @cache
 def converted(statement: Statement) -> Converted:
     """A statement with psycopg's placeholders."""
-    text = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement.postgres.replace("%", "%%"))
+    text = _NAME.sub(r"%(\1)s", statement.postgres.replace("%", "%%"))
     changes = re.match(r"\s*(INSERT INTO|UPDATE|DELETE FROM) jobs\b", text)
     return Converted(text.encode(), changes is not None)
 
@@ -217,7 +243,8 @@ def _next_step(code: str | None) -> str:
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Rows:
-    return cursor.fetchall() if cursor.description else ()
+    found = cursor.pgresult  # not `description`, which describes every column anew
+    return cursor.fetchall() if found is not None and found.nfields else ()
 
 
 def _within(answer: Generator[Any, Any, Any], until: float) -> Generator[Any, Any, Any]:

@@ -105,11 +105,12 @@ class PostgresSession:
         return self._now()
 
     def query(self, statement: Statement, values: Values) -> Sequence[Sequence[Any]]:
-        part = converted(statement).text, values
         if self._change is None:
-            return self._read(part)
-        known = self._change.known.get(_key(part))
-        return self._send(self._change, part)[-1] if known is None else known
+            return self._read((converted(statement).text, values))
+        known = self._change.known.get(_key((statement, values)))
+        if known is not None:
+            return known
+        return self._send(self._change, (self._link.prepared(statement), values))[-1]
 
     def execute(self, statement: Statement, values: Values) -> int:
         assert self._change is not None, "a change outside of a transaction"
@@ -131,18 +132,18 @@ class PostgresSession:
 
     def ahead(self, reads: Iterable[Read]) -> None:
         assert self._change is not None, "there is only one question outside of a transaction"
-        parts = _parts(reads)
-        answers = self._send(self._change, *parts)
-        self._change.known = dict(zip(map(_key, parts), answers, strict=True))
+        reads = list(reads)
+        answers = self._send(self._change, *_parts(self._link, reads))
+        self._change.known = dict(zip(map(_key, reads), answers, strict=True))
 
     @contextmanager
     def transaction(
         self, account: str | None = None, *, patient: bool = True, ahead: Iterable[Read] = ()
     ) -> Iterator[None]:
         self._acted_as = self._lease.name
-        parts = _parts(ahead)
-        answers = self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS, parts)
-        self._change = Change(account, known=dict(zip(map(_key, parts), answers, strict=True)))
+        reads = list(ahead)
+        answers = self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS, reads)
+        self._change = Change(account, known=dict(zip(map(_key, reads), answers, strict=True)))
         try:
             yield
         except BaseException:
@@ -228,7 +229,7 @@ class PostgresSession:
             change.alive = _names(self._send(change, (ALIVE, None))[-1])
         return change.alive
 
-    def _begin(self, account: str | None, patience: float, ahead: Sequence[Part]) -> list[Rows]:
+    def _begin(self, account: str | None, patience: float, ahead: Sequence[Read]) -> list[Rows]:
         name = _SHARED if account is None else account
         return self._repeated(lambda link: self._lock(link, name, patience, ahead))
 
@@ -247,7 +248,7 @@ class PostgresSession:
             raise
 
     def _lock(
-        self, link: Link, account: str, patience: float, ahead: Sequence[Part] = ()
+        self, link: Link, account: str, patience: float, ahead: Sequence[Read] = ()
     ) -> list[Rows]:
         """Begin a transaction that no other one for the same account overlaps.
 
@@ -255,11 +256,11 @@ class PostgresSession:
             The rows of each statement in `ahead`, asked behind the lock.
         """
         known = {"account": account}
-        begin = (_BEGIN, None), (limits(patience), None)
-        found = link.run(*begin, (_LOCK, known), *ahead)
+        locking = (_LOCK, known), *_parts(link, ahead)
+        found = link.run((_BEGIN, None), (limits(patience), None), *locking)
         locked, clock, *asked = found[-2 - len(ahead) :]
         if not locked:  # nobody has used this account yet
-            found = link.run((_INSERT_WALLET, known), (_LOCK, known), *ahead)
+            found = link.run((_INSERT_WALLET, known), *locking)
             _, clock, *asked = found[-2 - len(ahead) :]
         self._lease.clock.set(clock[0][0])
         return asked
@@ -354,14 +355,14 @@ class PostgresSession:
             self._is_replicated = False
 
 
-def _parts(reads: Iterable[Read]) -> list[Part]:
-    return [(converted(statement).text, values) for statement, values in reads]
+def _parts(link: Link, reads: Iterable[Read]) -> list[Part]:
+    return [(link.prepared(statement), values) for statement, values in reads]
 
 
-def _key(part: Part) -> object:
+def _key(read: Read) -> object:
     """What two equal questions have in common."""
-    text, values = part
-    return text, tuple(sorted((values or {}).items()))
+    statement, values = read
+    return statement.postgres, tuple(sorted(values.items()))
 
 
 def _names(found: Rows) -> frozenset[str]:
