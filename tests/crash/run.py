@@ -6,6 +6,11 @@ For each behaviour of PixelDojo, eight rounds together kill a server with SIGKIL
 every second case the next server is killed too, at a random step. Then a server runs to its end: it
 repeats the call as its user would, checks the id that it gets, and lists the jobs. Every case has a
 new key and a new ledger. The charges that the sandbox counts decide.
+
+    python tests/crash/run.py --kills 10000 --postgres
+
+The same with the ledger in PostgreSQL, which the rig of the tests starts. After a kill no lease is
+waited for: the time of the dead server is said to be over.
 """
 
 import argparse
@@ -25,6 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.crash.databases import end_leases, ledgers
 from tests.crash.life import (
     Host,
     Traces,
@@ -76,18 +82,25 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=1500)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--behaviour", choices=BEHAVIOURS, action="append", help="all of them")
+    parser.add_argument(
+        "--postgres",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="the ledger is in PostgreSQL, at the address of a ledger that nobody uses, or in a "
+        "server that is started here",
+    )
     parser.add_argument("--round", type=int, default=0, help=f"the first of the {ROUNDS} rounds")
     options = parser.parse_args(given)
     began = time.monotonic()
     each = -(-options.kills // options.workers)
-    with ProcessPoolExecutor(options.workers, mp_context=FORK) as pool:
+    with (
+        ledgers(options.postgres, options.workers) as urls,
+        ProcessPoolExecutor(options.workers, mp_context=FORK) as pool,
+    ):
+        same = (options.workers, each, options.behaviour, options.round)
         shares = pool.map(
-            run_share,
-            range(options.workers),
-            *(
-                [same] * options.workers
-                for same in (options.workers, each, options.behaviour, options.round)
-            ),
+            run_share, range(options.workers), *([one] * options.workers for one in same), urls
         )
         figures = Counter[str]()
         for done in shares:
@@ -98,17 +111,27 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def run_share(
-    number: int, workers: int, kills: int, names: Sequence[str] | None, first_round: int
+    number: int,
+    workers: int,
+    kills: int,
+    names: Sequence[str] | None,
+    first_round: int,
+    url: str | None,
 ) -> tuple[list[Case], list[Charge]]:
     """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
     try:
-        return _run_share(number, workers, kills, names, first_round)
+        return _run_share(number, workers, kills, names, first_round, url)
     except WanError as exc:  # it could not travel to the process that waits for it
         raise RuntimeError(f"{type(exc).__name__}: {exc.what}") from None
 
 
 def _run_share(
-    number: int, workers: int, kills: int, names: Sequence[str] | None, first_round: int
+    number: int,
+    workers: int,
+    kills: int,
+    names: Sequence[str] | None,
+    first_round: int,
+    url: str | None,
 ) -> tuple[list[Case], list[Charge]]:
     keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
     behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
@@ -116,10 +139,10 @@ def _run_share(
     with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
         # Once without a fork, so that every module is imported before the first child starts.
         first = next(iter(vendor.bases.values()))
-        clean(come_back, Host(first, keys.pop(), Path(folder) / "first"))
+        clean(come_back, Host(first, keys.pop(), Path(folder) / "first", url))
         gc.freeze()  # a garbage collection in a child would copy all memory that it visits
         place = Path(folder)
-        coming = _cases(vendor, place, iter(keys), number + 1, workers, first_round)
+        coming = _cases(vendor, place, iter(keys), number + 1, workers, first_round, url)
         while kills > 0:
             cases.append(next(coming))
             kills -= cases[-1].kills
@@ -127,7 +150,13 @@ def _run_share(
 
 
 def _cases(
-    vendor: Vendor, folder: Path, keys: Iterator[str], first: int, stride: int, first_round: int
+    vendor: Vendor,
+    folder: Path,
+    keys: Iterator[str],
+    first: int,
+    stride: int,
+    first_round: int,
+    url: str | None,
 ) -> Iterator[Case]:
     for round_number in itertools.count(first_round):
         for behaviour, base in vendor.bases.items():
@@ -135,14 +164,16 @@ def _cases(
             begin = first + round_number % ROUNDS * stride
             for step in itertools.count(begin, ROUNDS * stride):
                 key = next(keys)
-                host = Host(base, key, folder / key / "ledger")
+                host = Host(base, key, folder / key / "ledger", url)
                 first_work, later_work = WORK.get(behaviour, (submit, come_back))
                 dead = [run_killed(first_work, host, step)]
+                end_leases(url)
                 if (round_number + step // stride) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
                     dead.append(run_killed(later_work, host, second_kill))
+                    end_leases(url)
                 yield Case(behaviour, host.key, dead, clean(later_work, host))
-                shutil.rmtree(folder / key)  # with what lies beside the ledger
+                shutil.rmtree(folder / key, ignore_errors=True)  # with what is beside the ledger
                 if not dead[0].killed:
                     break
 
