@@ -91,87 +91,101 @@ def main(given: Sequence[str] | None = None) -> int:
         "server that is started here",
     )
     parser.add_argument("--round", type=int, default=0, help=f"the first of the {ROUNDS} rounds")
+    parser.add_argument("--sparse", type=int, default=1, help="kill at every n-th of those steps")
     options = parser.parse_args(given)
     began = time.monotonic()
-    each = -(-options.kills // options.workers)
     with (
         ledgers(options.postgres, options.workers) as urls,
         ProcessPoolExecutor(options.workers, mp_context=FORK) as pool,
     ):
-        same = (options.workers, each, options.behaviour, options.round)
-        shares = pool.map(
-            run_share, range(options.workers), *([one] * options.workers for one in same), urls
-        )
+        shares = [
+            Share(
+                number,
+                options.workers,
+                -(-options.kills // options.workers),
+                options.behaviour or list(BEHAVIOURS),
+                options.round,
+                options.sparse,
+                url,
+            )
+            for number, url in enumerate(urls)
+        ]
         figures = Counter[str]()
-        for done in shares:
+        for done in pool.map(run_share, shares):
             figures.update(evaluate(*done))
     figures["seconds"] = round(time.monotonic() - began)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     return 1 if any(figures[broken] for broken in BROKEN_PROMISES) else 0
 
 
-def run_share(
-    number: int,
-    workers: int,
-    kills: int,
-    names: Sequence[str] | None,
-    first_round: int,
-    url: str | None,
-) -> tuple[list[Case], list[Charge]]:
-    """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
+@dataclass(frozen=True)
+class Share:
+    """What one of several workers does.
+
+    Attributes:
+        number: which of them it is, from 0.
+        workers: how many there are. It kills at every `workers`-th step.
+        kills: how often it kills.
+        names: the behaviours of PixelDojo.
+        first_round: the first of the rounds.
+        sparse: it kills at every n-th of the steps of a round.
+        url: the address of its ledger in PostgreSQL; None for files.
+    """
+
+    number: int
+    workers: int
+    kills: int
+    names: Sequence[str]
+    first_round: int
+    sparse: int
+    url: str | None
+
+    def steps(self, round_number: int) -> Iterator[int]:
+        """The steps at which servers are killed in a round."""
+        begin = self.number + 1 + round_number % ROUNDS * self.workers
+        return itertools.count(begin, ROUNDS * self.workers * self.sparse)
+
+
+def run_share(share: Share) -> tuple[list[Case], list[Charge]]:
+    """The cases and charges of one worker."""
     try:
-        return _run_share(number, workers, kills, names, first_round, url)
+        return _run_share(share)
     except WanError as exc:  # it could not travel to the process that waits for it
         raise RuntimeError(f"{type(exc).__name__}: {exc.what}") from None
 
 
-def _run_share(
-    number: int,
-    workers: int,
-    kills: int,
-    names: Sequence[str] | None,
-    first_round: int,
-    url: str | None,
-) -> tuple[list[Case], list[Charge]]:
-    keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
-    behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
+def _run_share(share: Share) -> tuple[list[Case], list[Charge]]:
+    kills = share.kills
+    keys = [f"pd_{share.number}_{count}" for count in range(2 * kills + 100)]
+    behaviours = {name: BEHAVIOURS[name] for name in share.names}
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
         # Once without a fork, so that every module is imported before the first child starts.
         first = next(iter(vendor.bases.values()))
-        clean(come_back, Host(first, keys.pop(), Path(folder) / "first", url))
+        clean(come_back, Host(first, keys.pop(), Path(folder) / "first", share.url))
         gc.freeze()  # a garbage collection in a child would copy all memory that it visits
         place = Path(folder)
-        coming = _cases(vendor, place, iter(keys), number + 1, workers, first_round, url)
+        coming = _cases(vendor, place, iter(keys), share)
         while kills > 0:
             cases.append(next(coming))
             kills -= cases[-1].kills
         return cases, vendor.close()
 
 
-def _cases(
-    vendor: Vendor,
-    folder: Path,
-    keys: Iterator[str],
-    first: int,
-    stride: int,
-    first_round: int,
-    url: str | None,
-) -> Iterator[Case]:
-    for round_number in itertools.count(first_round):
+def _cases(vendor: Vendor, folder: Path, keys: Iterator[str], share: Share) -> Iterator[Case]:
+    for round_number in itertools.count(share.first_round):
         for behaviour, base in vendor.bases.items():
             # In rounds, so that a short run also reaches the last steps of a submit.
-            begin = first + round_number % ROUNDS * stride
-            for step in itertools.count(begin, ROUNDS * stride):
+            for step in share.steps(round_number):
                 key = next(keys)
-                host = Host(base, key, folder / key / "ledger", url)
+                host = Host(base, key, folder / key / "ledger", share.url)
                 first_work, later_work = WORK.get(behaviour, (submit, come_back))
                 dead = [run_killed(first_work, host, step)]
-                end_leases(url)
-                if (round_number + step // stride) % 2:
+                end_leases(share.url)
+                if (round_number + step // share.workers) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
                     dead.append(run_killed(later_work, host, second_kill))
-                    end_leases(url)
+                    end_leases(share.url)
                 yield Case(behaviour, host.key, dead, clean(later_work, host))
                 shutil.rmtree(folder / key, ignore_errors=True)  # with what is beside the ledger
                 if not dead[0].killed:
