@@ -19,7 +19,7 @@ DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 CHART = DEPLOY / "chart"
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
 SETTINGS |= {f"{name}_FILE" for name in secret_names()}
-FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "chart/values.yaml"]
+FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "haproxy.cfg", "chart/values.yaml"]
 FILES += [f"chart/templates/{path.name}" for path in sorted((CHART / "templates").iterdir())]
 
 

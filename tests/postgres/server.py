@@ -196,6 +196,25 @@ class Server:
         copied._make_pipe()
         return copied
 
+    def standby(self, folder: Path) -> "Server":
+        """A server that follows this one, which runs. It is not started yet."""
+        run_as_server(
+            *(self._programs / "pg_basebackup", "-h", self.folder, "-p", PORT, "-U", "postgres"),
+            *("-D", folder / "data", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+            folder=folder,
+        )
+        follower = Server(Installation(self._programs.parent, self.version), folder)
+        follower._make_pipe()
+        return follower
+
+    def promote(self) -> None:
+        """Let it take the place of the server that it follows."""
+        run_as_server(
+            *(self._programs / "pg_ctl", "-D", self.folder / "data", "-s", "-w"),
+            *("-t", f"{HANG_SECONDS:.0f}", "promote"),
+            folder=self.folder,
+        )
+
     def _make_pipe(self) -> None:
         os.mkfifo(self._users)
         give_to_server(self._users)
@@ -219,7 +238,7 @@ def shared_server(prepare: Callable[[Server], None]) -> Iterator[Server]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             give_to_server(folder)
-            server = Server(_reachable(installation(), folder), folder)
+            server = Server(installed_for(folder), folder)
             server.make()
             server.start(removes=True)
             prepare(server)
@@ -282,8 +301,9 @@ def _copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
-def _reachable(installed: Installation, folder: Path) -> Installation:
-    """The same programs, copied if root's folders may hide them from the server's user."""
+def installed_for(folder: Path) -> Installation:
+    """The programs, copied to a server's folder if root's own may hide them from its user."""
+    installed = installation()
     if os.geteuid() != 0 or installed.folder.is_relative_to("/usr"):
         return installed
     package = installed.folder.parent

@@ -1,0 +1,266 @@
+"""Two server processes behind HAProxy, as docs/deploy sets it up, on a PostgreSQL of their own."""
+
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+
+from tests.postgres.fixtures import prepare
+from tests.postgres.server import Server, private_server
+from tests.replicas.caller import Caller, Cut, data_of
+from tests.replicas import processes
+from tests.replicas.processes import Balancer, Replica, balanced, free_address, haproxy
+from wan_mcp.sandbox import Sandbox, Terms
+from wan_mcp.sandbox.http import faults
+
+pytestmark = pytest.mark.anyio
+
+NAMES = processes.NAMES[:2]
+A_WAIT = 50
+JOB_SECONDS = 900
+
+
+class PixelDojoClock:
+    """A clock that a test sets forward, so that jobs end."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def finish_jobs(self) -> None:
+        """Let all jobs that have begun end now."""
+        self._ahead += 10 * JOB_SECONDS
+
+
+class Deployment:
+    """What the tests of this module share. PixelDojo is in the process of the tests."""
+
+    def __init__(
+        self,
+        database: Server,
+        replicas: list[Replica],
+        balancer: Balancer,
+        sandbox: Sandbox,
+        clock: PixelDojoClock,
+    ) -> None:
+        self.database = database
+        self.replicas = dict(zip(NAMES, replicas, strict=True))
+        self.balancer = balancer
+        self.sandbox = sandbox
+        self.clock = clock
+
+    def job(self, seed: int) -> dict[str, Any]:
+        """The arguments of a paid call."""
+        links = {"video": self.sandbox.source_video_url, "character_image": self.sandbox.image_url}
+        return {**links, "seed": seed}
+
+    def charged(self, seed: int) -> int:
+        """How often a job was charged."""
+        return sum(charge.body["seed"] == seed for charge in self.sandbox.charges)
+
+    async def until_said(self, pattern: str, since: int) -> None:
+        """Wait until HAProxy says something, from a line on."""
+        await anyio.to_thread.run_sync(self.balancer.output.wait_for, pattern, since)
+
+    @property
+    def lines(self) -> int:
+        """How many lines HAProxy has said."""
+        return len(self.balancer.output.lines)
+
+    def ledger(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.database.execute(sql, database="ledger")
+
+    async def start_again(self, name: str, since: int) -> None:
+        """Start a replica that is dead, and wait until HAProxy sends it calls.
+
+        Args:
+            since: how many lines HAProxy had said when it died.
+        """
+        await self.until_said(f"ready/{name} is DOWN", since)
+        await anyio.to_thread.run_sync(self.replicas[name].start)
+        await self.until_said(f"ready/{name} is UP", since)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    shared_postgres: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """The database, the replicas and HAProxy."""
+    haproxy()
+    with ExitStack() as ending:
+        database = ending.enter_context(private_server(shared_postgres))
+        database.start()
+        prepare(database)
+        address = ending.enter_context(free_address())
+        with free_address() as free:
+            port = free.getsockname()[1]
+        clock = PixelDojoClock()
+        terms = Terms(credits=1e6, pending_seconds=0, processing_seconds=JOB_SECONDS)
+        sandbox = Sandbox(terms, port=port, clock=clock)
+        replicas = [
+            Replica(settings(database, port, sandbox.key, address, tmp_path_factory.mktemp(name)))
+            for name in NAMES
+        ]
+        for replica in replicas:
+            ending.callback(replica.kill)
+            replica.begin()
+        for replica in replicas:
+            replica.listen()
+        balancer = ending.enter_context(balanced(address, [each.port for each in replicas]))
+        yield Deployment(database, replicas, balancer, sandbox, clock)
+
+
+def settings(
+    database: Server, port: int, key: str, address: socket.socket, data: Path
+) -> dict[str, str]:
+    """The settings of a replica."""
+    return {
+        "PIXELDOJO_API_BASE": f"http://127.0.0.1:{port}/api/v1",
+        "PIXELDOJO_API_KEY": key,
+        "WAN_MCP_DATA_DIR": str(data),
+        "WAN_MCP_LEDGER_URL": database.url("ledger"),
+        "WAN_MCP_ALLOWED_HOSTS": "127.0.0.1:{}".format(address.getsockname()[1]),
+        "WAN_MCP_MAX_CREDITS_PER_DAY": "1000000",
+        "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "1000",
+        "WAN_MCP_MAX_IN_FLIGHT": "1000",
+        "WAN_MCP_DRAIN_SECONDS": "3",
+    }
+
+
+@pytest.fixture
+async def team(shared: Deployment) -> AsyncIterator[Deployment]:
+    """The same for one test; PixelDojo listens meanwhile."""
+    async with shared.sandbox:
+        yield shared
+
+
+@pytest.fixture
+async def caller(team: Deployment) -> AsyncIterator[Caller]:
+    async with Caller(team.balancer.url) as caller:
+        yield caller
+
+
+async def ended(caller: Caller, job_id: str) -> dict[str, Any]:
+    """Wait for a job as a host does: again and again."""
+    while True:
+        seen = await caller.call("wait_for_job", job_id=job_id, timeout_seconds=A_WAIT)
+        if seen["status"] not in ("queued", "running", "submitting", "unknown"):
+            return seen
+
+
+async def test_wait_whose_replica_is_killed_is_continued_by_calling_again(
+    team: Deployment, caller: Caller
+) -> None:
+    """Another replica gives the same answer, for the same payment (ours)."""
+    job_id = (await caller.call("replace_character", **team.job(1)))["job_id"]
+    async with caller.calling("wait_for_job", job_id=job_id, timeout_seconds=A_WAIT) as wait:
+        first, since = await wait.message(), team.lines
+        team.replicas[wait.replica].kill()
+        with pytest.raises(Cut):
+            await wait.answer()
+    team.clock.finish_jobs()
+    seen = await ended(caller, job_id)
+    same = await caller.call("replace_character", **team.job(1))
+    await team.start_again(wait.replica, since)
+
+    assert first["method"] == "notifications/progress"
+    assert (seen["status"], seen["job_id"]) == ("completed", job_id)
+    assert (same["job_id"], same["charged"]) == (job_id, "no")
+    assert team.charged(1) == 1
+
+
+async def test_paid_call_whose_replica_is_killed_is_repeated_and_paid_once(
+    team: Deployment, caller: Caller
+) -> None:
+    """The next replica finds out what became of it before it would pay (ours)."""
+    gate = anyio.Event()
+    team.sandbox.fault("POST", "/api/v1/models/*/run", faults.held(faults.honest(), after=gate))
+    async with caller.calling("replace_character", **team.job(2)) as call:
+        await team.sandbox.until(lambda: team.charged(2) == 1)
+        since = team.lines
+        team.replicas[call.replica].kill()
+        with pytest.raises(Cut):
+            await call.answer()
+    gate.set()
+    # The lease of the dead replica ends: 15 seconds, which need not pass here.
+    team.ledger("UPDATE owners SET alive_until = 0 WHERE name IN (SELECT owner FROM jobs "
+                "WHERE state = 'sending')")
+    again = await caller.call("replace_character", **team.job(2))
+    team.clock.finish_jobs()
+    seen = await ended(caller, again["job_id"])
+    await team.start_again(call.replica, since)
+
+    assert seen["status"] == "completed"
+    assert team.charged(2) == 1
+
+
+async def test_replica_that_is_stopped_ends_what_it_does_and_nobody_is_harmed(
+    team: Deployment, caller: Caller
+) -> None:
+    """Its payment ends, its waits answer, the balancer takes it out, and others go on (ours)."""
+    gate = anyio.Event()
+    job_id = (await caller.call("replace_character", **team.job(3)))["job_id"]
+    answers: list[dict[str, Any]] = []
+    async with caller.calling("wait_for_job", job_id=job_id, timeout_seconds=A_WAIT) as wait:
+        await wait.message()
+        stopped, since = team.replicas[wait.replica], team.lines
+        team.sandbox.fault("POST", "/api/v1/models/*/run", faults.held(faults.honest(), after=gate))
+        async with Caller(stopped.url) as direct, direct.calling(
+            "replace_character", **team.job(4)
+        ) as paid:
+            await team.sandbox.until(lambda: team.charged(4) == 1)
+            stopped.ask_to_end()
+            waited = data_of(await wait.answer())
+            refused = await direct.call("replace_character", **team.job(5))
+            await team.until_said(f"ready/{wait.replica} is DOWN", since)
+            for number in range(6):
+                answers.append(await caller.call("replace_character", **team.job(10 + number)))
+                answers.append(await caller.call("get_job_status", job_id=job_id))
+            gate.set()
+            bought = data_of(await paid.answer())
+    code = await anyio.to_thread.run_sync(stopped.ended)
+    leases = team.ledger(
+        "SELECT COUNT(*) FROM owners WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp())"
+    )
+    await team.start_again(wait.replica, since)
+
+    assert (waited["status"], waited["job_id"]) == ("running", job_id)
+    assert "wait_for_job" in waited["next"]
+    assert (refused["code"], refused["retry_safe"], refused["charged"]) == ("not_sent", True, "no")
+    assert (bought["charged"], team.charged(4), team.charged(5)) == ("yes", 1, 0)
+    assert not [answer for answer in answers if answer.get("code")]
+    assert code == 0
+    assert leases == [(1,)]
+
+
+async def test_while_the_database_is_away_every_call_is_answered_in_words(
+    team: Deployment, caller: Caller
+) -> None:
+    """No replica is ready, so any that is alive says what holds; then all goes on (ours)."""
+    job_id = (await caller.call("replace_character", **team.job(6)))["job_id"]
+    since = team.lines
+    await anyio.to_thread.run_sync(team.database.stop)
+    for name in NAMES:
+        await team.until_said(f"ready/{name} is DOWN", since)
+    refused = await caller.call("replace_character", **team.job(7))
+    looked = await caller.call("get_job_status", job_id=job_id)
+    since = team.lines
+    await anyio.to_thread.run_sync(team.database.start)
+    for name in NAMES:
+        await team.until_said(f"ready/{name} is UP", since)
+    bought = await caller.call("replace_character", **team.job(7))
+
+    assert (refused["code"], refused["charged"]) == ("ledger_unavailable", "no")
+    assert refused["retry_safe"]
+    assert (looked["status"], looked["job_id"]) == ("running", job_id)
+    assert (bought["charged"], team.charged(7)) == ("yes", 1)
