@@ -137,10 +137,8 @@ class Balancer:
 
 
 def free_address() -> socket.socket:
-    """A bound socket, whose port is free for whoever gets the socket."""
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    return bound
+    """A listening socket, for whoever gets it: callers wait there until it is served."""
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def haproxy() -> str:

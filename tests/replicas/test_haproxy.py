@@ -15,8 +15,8 @@ pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 from tests.postgres.fixtures import prepare
 from tests.postgres.server import Server, private_server
-from tests.replicas.caller import Caller, Cut, data_of
 from tests.replicas import processes
+from tests.replicas.caller import Caller, Cut, data_of
 from tests.replicas.processes import Balancer, Replica, balanced, free_address, haproxy
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
@@ -25,6 +25,12 @@ pytestmark = pytest.mark.anyio
 
 NAMES = processes.NAMES[:2]
 A_WAIT = 50
+RUN = "/api/v1/models/*/run"
+DECLARE_DEAD = """
+UPDATE owners SET alive_until = 0 WHERE name IN (SELECT owner FROM jobs WHERE state = 'sending')
+"""
+"""Lets the time of a dead replica's lease pass."""
+ALIVE = "SELECT COUNT(*) FROM owners WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp())"
 JOB_SECONDS = 900
 
 
@@ -80,15 +86,21 @@ class Deployment:
     def ledger(self, sql: str) -> list[tuple[Any, ...]]:
         return self.database.execute(sql, database="ledger")
 
-    async def start_again(self, name: str, since: int) -> None:
-        """Start a replica that is dead, and wait until HAProxy sends it calls.
+    async def start_again(self) -> None:
+        """Start the replicas that are dead, and wait until HAProxy sends them calls."""
+        for name, replica in self.replicas.items():
+            if replica.is_running:
+                continue
+            since = self.lines
+            # HAProxy has noticed the death when it has said so more often than the return.
+            if self._count(f"ready/{name} is DOWN") <= self._count(f"ready/{name} is UP"):
+                await self.until_said(f"ready/{name} is DOWN", since)
+            since = self.lines
+            await anyio.to_thread.run_sync(replica.start)
+            await self.until_said(f"ready/{name} is UP", since)
 
-        Args:
-            since: how many lines HAProxy had said when it died.
-        """
-        await self.until_said(f"ready/{name} is DOWN", since)
-        await anyio.to_thread.run_sync(self.replicas[name].start)
-        await self.until_said(f"ready/{name} is UP", since)
+    def _count(self, text: str) -> int:
+        return sum(text in line for line in self.balancer.output.lines)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +141,7 @@ def settings(
         "PIXELDOJO_API_KEY": key,
         "WAN_MCP_DATA_DIR": str(data),
         "WAN_MCP_LEDGER_URL": database.url("ledger"),
-        "WAN_MCP_ALLOWED_HOSTS": "127.0.0.1:{}".format(address.getsockname()[1]),
+        "WAN_MCP_ALLOWED_HOSTS": f"127.0.0.1:{address.getsockname()[1]}",
         "WAN_MCP_MAX_CREDITS_PER_DAY": "1000000",
         "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "1000",
         "WAN_MCP_MAX_IN_FLIGHT": "1000",
@@ -141,6 +153,7 @@ def settings(
 async def team(shared: Deployment) -> AsyncIterator[Deployment]:
     """The same for one test; PixelDojo listens meanwhile."""
     async with shared.sandbox:
+        await shared.start_again()
         yield shared
 
 
@@ -158,50 +171,60 @@ async def ended(caller: Caller, job_id: str) -> dict[str, Any]:
             return seen
 
 
-async def test_wait_whose_replica_is_killed_is_continued_by_calling_again(
+async def test_what_a_killed_replica_was_doing_is_continued_by_calling_again(
     team: Deployment, caller: Caller
 ) -> None:
-    """Another replica gives the same answer, for the same payment (ours)."""
-    job_id = (await caller.call("replace_character", **team.job(1)))["job_id"]
-    async with caller.calling("wait_for_job", job_id=job_id, timeout_seconds=A_WAIT) as wait:
-        first, since = await wait.message(), team.lines
-        team.replicas[wait.replica].kill()
-        with pytest.raises(Cut):
-            await wait.answer()
-    team.clock.finish_jobs()
-    seen = await ended(caller, job_id)
-    same = await caller.call("replace_character", **team.job(1))
-    await team.start_again(wait.replica, since)
-
-    assert first["method"] == "notifications/progress"
-    assert (seen["status"], seen["job_id"]) == ("completed", job_id)
-    assert (same["job_id"], same["charged"]) == (job_id, "no")
-    assert team.charged(1) == 1
-
-
-async def test_paid_call_whose_replica_is_killed_is_repeated_and_paid_once(
-    team: Deployment, caller: Caller
-) -> None:
-    """The next replica finds out what became of it before it would pay (ours)."""
+    """A wait and a payment: another replica gives the same answers, each for one charge (ours)."""
     gate = anyio.Event()
-    team.sandbox.fault("POST", "/api/v1/models/*/run", faults.held(faults.honest(), after=gate))
-    async with caller.calling("replace_character", **team.job(2)) as call:
+    job_id = (await caller.call("replace_character", **team.job(1)))["job_id"]
+    team.sandbox.fault("POST", RUN, faults.held(faults.honest(), after=gate))
+    async with caller.calling("replace_character", **team.job(2)) as paid:
         await team.sandbox.until(lambda: team.charged(2) == 1)
-        since = team.lines
-        team.replicas[call.replica].kill()
-        with pytest.raises(Cut):
-            await call.answer()
+        killed = team.replicas[paid.replica]
+        async with (
+            Caller(killed.url) as direct,
+            direct.calling("wait_for_job", job_id=job_id, timeout_seconds=A_WAIT) as wait,
+        ):
+            first = await wait.message()
+            killed.kill()
+            for exchange in (paid, wait):
+                with pytest.raises(Cut):
+                    await exchange.answer()
     gate.set()
-    # The lease of the dead replica ends: 15 seconds, which need not pass here.
-    team.ledger("UPDATE owners SET alive_until = 0 WHERE name IN (SELECT owner FROM jobs "
-                "WHERE state = 'sending')")
+    team.ledger(DECLARE_DEAD)
     again = await caller.call("replace_character", **team.job(2))
     team.clock.finish_jobs()
-    seen = await ended(caller, again["job_id"])
-    await team.start_again(call.replica, since)
+    ends = [await ended(caller, id) for id in (job_id, again["job_id"])]
+    same = [await caller.call("replace_character", **team.job(seed)) for seed in (1, 2)]
 
-    assert seen["status"] == "completed"
-    assert team.charged(2) == 1
+    assert first["method"] == "notifications/progress"
+    assert [end["status"] for end in ends] == ["completed"] * 2
+    assert [end["job_id"] for end in ends] == [each["job_id"] for each in same]
+    assert [each["charged"] for each in same] == ["no"] * 2
+    assert [team.charged(seed) for seed in (1, 2)] == [1] * 2
+
+
+async def test_while_the_database_is_away_every_call_is_answered_in_words(
+    team: Deployment, caller: Caller
+) -> None:
+    """No replica is ready, so any that is alive says what holds; then all goes on (ours)."""
+    job_id = (await caller.call("replace_character", **team.job(8)))["job_id"]
+    since = team.lines
+    await anyio.to_thread.run_sync(team.database.stop)
+    for name in NAMES:
+        await team.until_said(f"ready/{name} is DOWN", since)
+    refused = await caller.call("replace_character", **team.job(9))
+    looked = await caller.call("get_job_status", job_id=job_id)
+    since = team.lines
+    await anyio.to_thread.run_sync(team.database.start)
+    for name in NAMES:
+        await team.until_said(f"ready/{name} is UP", since)
+    bought = await caller.call("replace_character", **team.job(9))
+
+    assert (refused["code"], refused["charged"]) == ("ledger_unavailable", "no")
+    assert refused["retry_safe"]
+    assert (looked["status"], looked["job_id"]) == ("running", job_id)
+    assert (bought["charged"], team.charged(9)) == ("yes", 1)
 
 
 async def test_replica_that_is_stopped_ends_what_it_does_and_nobody_is_harmed(
@@ -210,57 +233,32 @@ async def test_replica_that_is_stopped_ends_what_it_does_and_nobody_is_harmed(
     """Its payment ends, its waits answer, the balancer takes it out, and others go on (ours)."""
     gate = anyio.Event()
     job_id = (await caller.call("replace_character", **team.job(3)))["job_id"]
-    answers: list[dict[str, Any]] = []
     async with caller.calling("wait_for_job", job_id=job_id, timeout_seconds=A_WAIT) as wait:
         await wait.message()
         stopped, since = team.replicas[wait.replica], team.lines
-        team.sandbox.fault("POST", "/api/v1/models/*/run", faults.held(faults.honest(), after=gate))
-        async with Caller(stopped.url) as direct, direct.calling(
-            "replace_character", **team.job(4)
-        ) as paid:
+        team.sandbox.fault("POST", RUN, faults.held(faults.honest(), after=gate))
+        async with (
+            Caller(stopped.url) as direct,
+            direct.calling("replace_character", **team.job(4)) as paid,
+        ):
             await team.sandbox.until(lambda: team.charged(4) == 1)
             stopped.ask_to_end()
             waited = data_of(await wait.answer())
-            refused = await direct.call("replace_character", **team.job(5))
-            await team.until_said(f"ready/{wait.replica} is DOWN", since)
-            for number in range(6):
-                answers.append(await caller.call("replace_character", **team.job(10 + number)))
-                answers.append(await caller.call("get_job_status", job_id=job_id))
+            during = [await direct.call("replace_character", **team.job(5))]
+            during += [await caller.call("replace_character", **team.job(n)) for n in (6, 7)]
             gate.set()
-            bought = data_of(await paid.answer())
+            id = data_of(await paid.answer())["job_id"]
+    await team.until_said(f"ready/{wait.replica} is DOWN", since)
+    after = [await caller.call("replace_character", **team.job(seed)) for seed in (4, 5, 6, 7)]
+    looked = await caller.call("get_job_status", job_id=id)
     code = await anyio.to_thread.run_sync(stopped.ended)
-    leases = team.ledger(
-        "SELECT COUNT(*) FROM owners WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp())"
-    )
-    await team.start_again(wait.replica, since)
 
     assert (waited["status"], waited["job_id"]) == ("running", job_id)
     assert "wait_for_job" in waited["next"]
-    assert (refused["code"], refused["retry_safe"], refused["charged"]) == ("not_sent", True, "no")
-    assert (bought["charged"], team.charged(4), team.charged(5)) == ("yes", 1, 0)
-    assert not [answer for answer in answers if answer.get("code")]
+    assert (during[0]["code"], during[0]["charged"]) == ("not_sent", "no")
+    assert all("code" not in answer or answer["retry_safe"] for answer in during)
+    assert [answer.get("code") for answer in after] == [None] * 4
+    assert (looked["status"], after[0]["charged"]) == ("running", "no")
+    assert [team.charged(seed) for seed in (3, 4, 5, 6, 7)] == [1] * 5
     assert code == 0
-    assert leases == [(1,)]
-
-
-async def test_while_the_database_is_away_every_call_is_answered_in_words(
-    team: Deployment, caller: Caller
-) -> None:
-    """No replica is ready, so any that is alive says what holds; then all goes on (ours)."""
-    job_id = (await caller.call("replace_character", **team.job(6)))["job_id"]
-    since = team.lines
-    await anyio.to_thread.run_sync(team.database.stop)
-    for name in NAMES:
-        await team.until_said(f"ready/{name} is DOWN", since)
-    refused = await caller.call("replace_character", **team.job(7))
-    looked = await caller.call("get_job_status", job_id=job_id)
-    since = team.lines
-    await anyio.to_thread.run_sync(team.database.start)
-    for name in NAMES:
-        await team.until_said(f"ready/{name} is UP", since)
-    bought = await caller.call("replace_character", **team.job(7))
-
-    assert (refused["code"], refused["charged"]) == ("ledger_unavailable", "no")
-    assert refused["retry_safe"]
-    assert (looked["status"], looked["job_id"]) == ("running", job_id)
-    assert (bought["charged"], team.charged(7)) == ("yes", 1)
+    assert team.ledger(ALIVE) == [(len(NAMES) - 1,)]

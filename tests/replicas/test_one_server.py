@@ -14,7 +14,7 @@ from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 from tests.connected import Host, connected
-from tests.tasks_client import TasksClient, ask, created_by, listening
+from tests.tasks_client import TasksClient, ask, created_by, listening, until
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.ledger.postgres import opening
 from wan_mcp.ledger.postgres.engine import PostgresLedger
@@ -210,8 +210,7 @@ async def test_task_is_answered_and_reported_by_another_server(deploy: Any) -> N
     id = (await created_by(starts, **team.job()))["taskId"]
     notices = team.declaring[1].notices
     async with listening(listens, taskIds=[id]) as honored:
-        while not notices or notices[-1]["status"] == "working":
-            await anyio.sleep(1)  # virtual time
+        await until(lambda: bool(notices) and notices[-1]["status"] != "working")
     task = await ask(asks, "tasks/get", id)
     result = CallToolResult.model_validate(task["result"]).structured_content or {}
 

@@ -103,7 +103,9 @@ def test_commands_of_the_page_make_a_team_that_pays_once(
 def in_a_network_of_its_own(script: str, folder: Path, environment: Mapping[str, str]) -> str:
     """What a script prints."""
     alone = [shutil.which("unshare") or "unshare", "--net"]
-    tools = [tool for tool in ("ip", "curl") if shutil.which(tool, path=environment["PATH"]) is None]
+    tools = [
+        tool for tool in ("ip", "curl") if shutil.which(tool, path=environment["PATH"]) is None
+    ]
     if tools or not alone[0] or subprocess.run([*alone, "true"], check=False).returncode:
         missing("network", f"a network of its own (root on Linux), and the tools {tools or ''}")
     run = subprocess.run(

@@ -42,9 +42,7 @@ class Deployment:
 
 
 @contextmanager
-def deployed(
-    keys: Sequence[str], count: int, settings: Mapping[str, str]
-) -> Iterator[Deployment]:
+def deployed(keys: Sequence[str], count: int, settings: Mapping[str, str]) -> Iterator[Deployment]:
     """Replicas for each of these vendor keys, and HAProxy in front of them.
 
     Args:

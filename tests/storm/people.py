@@ -1,8 +1,8 @@
-"""The people of a storm, and what each of them does: start jobs, wait for them, and never give up.
+"""The people of a storm: they start jobs, wait for them, and never give up.
 
-This is the only module of the storm that knows who may see what. As long as nobody signs in, whoever
-reaches the replicas of a wallet sees its jobs: then the people of one wallet are one user, and those
-of another wallet are strangers to them. Once people have tokens, each gets a token of their own in
+Only this module of the storm knows who may see what. As long as nobody signs in, whoever reaches
+the replicas of a wallet sees its jobs: then the people of one wallet are one user, and those of
+another wallet are strangers to them. Once people have tokens, each gets a token of their own in
 `headers`, all have the same address, and `may_see` is about the person alone.
 """
 
