@@ -20,7 +20,7 @@ from tests.postgres.needs import missing
 ROOT = Path(wan_mcp.__file__).parents[1]
 CONFIG = Path(__file__).parents[2] / "docs" / "deploy" / "haproxy.cfg"
 BIND = "bind 127.0.0.1:8080"
-SERVERS = re.compile(r"(    server \w+ 127\.0\.0\.1:\d+\n)+")
+FIRST, SECOND = "127.0.0.1:8765", "127.0.0.1:8766"
 """What that file says about addresses, and a test replaces."""
 NAMES = ("one", "two", "three", "four", "five")
 """How HAProxy names the replicas."""
@@ -154,15 +154,17 @@ def balanced(address: socket.socket, ports: Sequence[int]) -> Iterator[Balancer]
     Args:
         ports: of the replicas, in the order of NAMES.
     """
-    servers = "".join(
-        f"    server {name} 127.0.0.1:{port}\n" for name, port in zip(NAMES, ports, strict=False)
-    )
     text = CONFIG.read_text("utf-8")
-    assert (text.count(BIND), len(SERVERS.findall(text))) == (1, 2)
-    text = SERVERS.sub(servers, text.replace(BIND, f"bind fd@{address.fileno()}"))
+    assert text.count(BIND) == 1
+    lines: list[str] = []
+    for line in text.replace(BIND, f"bind fd@{address.fileno()}").splitlines():
+        if FIRST in line:
+            lines += [_about(line, name, port) for name, port in zip(NAMES, ports, strict=False)]
+        elif SECOND not in line:
+            lines.append(line)
     with TemporaryDirectory() as folder:
         config = Path(folder, "haproxy.cfg")
-        config.write_text(text)
+        config.write_text("\n".join([*lines, ""]))
         with subprocess.Popen(
             [haproxy(), "-db", "-f", config],
             pass_fds=[address.fileno()],
@@ -174,3 +176,8 @@ def balanced(address: socket.socket, ports: Sequence[int]) -> Iterator[Balancer]
                 yield Balancer(address.getsockname()[1], process)
             finally:
                 process.terminate()
+
+
+def _about(line: str, name: str, port: int) -> str:
+    """The same line about another replica."""
+    return re.sub(r"\bone\b", name, line.replace(FIRST, f"127.0.0.1:{port}"))

@@ -93,11 +93,11 @@ class Deployment:
                 continue
             since = self.lines
             # HAProxy has noticed the death when it has said so more often than the return.
-            if self._count(f"ready/{name} is DOWN") <= self._count(f"ready/{name} is UP"):
-                await self.until_said(f"ready/{name} is DOWN", since)
+            if self._count(f"replicas/{name} is DOWN") <= self._count(f"replicas/{name} is UP"):
+                await self.until_said(f"replicas/{name} is DOWN", since)
             since = self.lines
             await anyio.to_thread.run_sync(replica.start)
-            await self.until_said(f"ready/{name} is UP", since)
+            await self.until_said(f"replicas/{name} is UP", since)
 
     def _count(self, text: str) -> int:
         return sum(text in line for line in self.balancer.output.lines)
@@ -212,13 +212,13 @@ async def test_while_the_database_is_away_every_call_is_answered_in_words(
     since = team.lines
     await anyio.to_thread.run_sync(team.database.stop)
     for name in NAMES:
-        await team.until_said(f"ready/{name} is DOWN", since)
+        await team.until_said(f"replicas/{name} is DOWN", since)
     refused = await caller.call("replace_character", **team.job(9))
     looked = await caller.call("get_job_status", job_id=job_id)
     since = team.lines
     await anyio.to_thread.run_sync(team.database.start)
     for name in NAMES:
-        await team.until_said(f"ready/{name} is UP", since)
+        await team.until_said(f"replicas/{name} is UP", since)
     bought = await caller.call("replace_character", **team.job(9))
 
     assert (refused["code"], refused["charged"]) == ("ledger_unavailable", "no")
@@ -248,7 +248,7 @@ async def test_replica_that_is_stopped_ends_what_it_does_and_nobody_is_harmed(
             during += [await caller.call("replace_character", **team.job(n)) for n in (6, 7)]
             gate.set()
             id = data_of(await paid.answer())["job_id"]
-    await team.until_said(f"ready/{wait.replica} is DOWN", since)
+    await team.until_said(f"replicas/{wait.replica} is DOWN", since)
     after = [await caller.call("replace_character", **team.job(seed)) for seed in (4, 5, 6, 7)]
     looked = await caller.call("get_job_status", job_id=id)
     code = await anyio.to_thread.run_sync(stopped.ended)

@@ -21,6 +21,9 @@ LOOKS = 90
 """So often a person waits for a job whose outcome is unknown, before the storm counts it so."""
 PAUSE_SECONDS = 2.0
 """The longest pause before a call is repeated, whatever its answer asks for."""
+BOUGHT_NOTHING = ("not_sent", "refused")
+LATER = ("limit_reached",)
+"""A job whose price is not known yet counts as the whole limit of the day, until it is known."""
 GOES_ON = ("queued", "running", "submitting")
 
 
@@ -103,7 +106,7 @@ class Work:
             if how in ("completed", "failed", "unknown"):
                 self._traces.end(how)
                 return
-            if how != "not_sent" and not seen.get("retry_safe"):
+            if not (how in BOUGHT_NOTHING or seen.get("code") in LATER or seen.get("retry_safe")):
                 self._traces.unsafe.append(str(seen.get("message")))
                 self._traces.end("refused")
                 return
