@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from tests.postgres.fixtures import TEMPLATE, prepare
-from tests.postgres.server import PORT, Server, give_to_server, installed_for
+from tests.postgres.server import PORT, Server, give_to_server, installation
 
 LEDGER = TEMPLATE
 
@@ -57,7 +57,7 @@ def paired() -> Iterator[Pair]:
         for folder in folders:
             ending.callback(rmtree, folder, ignore_errors=True)
             give_to_server(folder)
-        primary = Server(installed_for(folders[0]), folders[0])
+        primary = Server(installation(), folders[0])
         primary.make()
         ending.callback(primary.end)
         primary.start()

@@ -109,7 +109,7 @@ async def test_ledger_that_disappears_is_named_and_its_folder_is_not(
 async def test_database_with_a_ledger_lacks_nothing_and_one_without_is_named(
     time: VirtualTime, tmp_path: Path, database: str, new_database: Callable[[], str]
 ) -> None:
-    """An operator has forgotten to migrate; anybody may read the answer, so it has no address (ours)."""
+    """Anybody may read that somebody forgot to migrate, and no address (ours)."""
     empty = new_database()
     async with served(time, tmp_path / "data", WAN_MCP_LEDGER_URL=database) as server:
         ready = await server.running.missing()
