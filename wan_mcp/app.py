@@ -213,7 +213,8 @@ class App:
         if url := settings.ledger_url.get_secret_value():
             from wan_mcp.ledger.postgres.opening import ledger_in_database
 
-            return ledger_in_database(url, data.folder, _limits(settings))
+            listen_url = settings.ledger_listen_url.get_secret_value()
+            return ledger_in_database(url, listen_url, data.folder, _limits(settings))
         return ledger_in(
             data,
             partial(_data_folder, settings),
