@@ -292,7 +292,7 @@ class _Inputs:
         folder = self._folder("prepared")
         remove_leftovers(folder)
         delivers = self.local and self.delivery is not None
-        own = self.reception and OwnUploads(self.reception, self.account)
+        own = OwnUploads(self.reception, self.account) if self.reception else None
         find, link = self._find, self.job_files.stored_link
         sources = Sources(self.files, find, self.clock, link, own, delivers=delivers)
         public = partial(media_url, loopback=self.settings.on_loopback)

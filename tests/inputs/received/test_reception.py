@@ -257,7 +257,7 @@ async def test_of_two_files_that_come_at_once_none_is_taken_for_the_other(
     ticket = await home.ticket()
     other = home.server()
     both_here = anyio.Event()
-    waiting = []
+    waiting: list[None] = []
 
     async def together(data: bytes) -> AsyncIterator[bytes]:
         yield data
@@ -325,7 +325,7 @@ async def test_uploads_at_once_are_few_and_one_workspace_leaves_room_for_others(
     """Each needs room on the disk of the server (ours)."""
     monkeypatch.setattr(reception, "MOST_AT_ONCE", 3)
     begun, end = anyio.Event(), anyio.Event()
-    started = []
+    started: list[None] = []
 
     async def slow() -> AsyncIterator[bytes]:
         started.append(None)

@@ -7,6 +7,7 @@ is too slow itself.
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import h11
 import uvicorn
@@ -44,7 +45,8 @@ class PatientProtocol(H11Protocol):
         """Wait for the rest of the request, if there is one."""
         super().data_received(data)
         if self.scope is not None:
-            self.scope.setdefault("extensions", {})[_EXTENSION] = self._take_time  # type: ignore[misc]
+            extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
+            extensions[_EXTENSION] = self._take_time
         self._watch()
 
     def on_response_complete(self) -> None:
