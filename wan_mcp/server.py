@@ -127,18 +127,11 @@ def build_server(
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
     calls = _calls(settings, local=local, uploads=upload_page is not None)
     subscriptions = Subscriptions(calls)
+    agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
     def start(tasks: TaskGroup) -> App:
-        agent = f"wan-mcp/{own_version}"
-        return App(
-            settings,
-            tasks,
-            clock or Clock(),
-            transport,
-            agent=agent,
-            local=local,
-            upload_page=upload_page,
-        )
+        page = upload_page
+        return App(settings, tasks, clock, transport, agent=agent, local=local, upload_page=page)
 
     server = WanServer[App](
         "wan-mcp",
@@ -157,11 +150,22 @@ def build_server(
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
+    _furnish(server, settings, calls, resources, subscriptions)
+    return server
+
+
+def _furnish(
+    server: WanServer[App],
+    settings: Settings,
+    calls: Calls,
+    resources: JobResources,
+    subscriptions: Subscriptions,
+) -> None:
+    """Add what the server offers besides its tools."""
     server.add_jobs(resources, subscriptions)
     server.switch_off(settings.disabled_tools)
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
-    return server
 
 
 def _begin_log(settings: Settings) -> None:

@@ -125,9 +125,9 @@ class ReplaceCharacter(Arguments):
         str,
         CLIP,
         Field(
-            description="The clip: a public link to the file, a path on this computer (over HTTP "
-            "the answer says how to upload it), wan://uploads/{id} or wan://jobs/{job_id}/video. A "
-            "path or wan:// may end in #t=12,17: those seconds."
+            description="The clip: a public link to the file, a path on this computer, "
+            "wan://uploads/{id} or wan://jobs/{job_id}/video. A path or wan:// may end in "
+            "#t=12,17: those seconds."
         ),
     ]
     character_image: Annotated[
