@@ -214,7 +214,7 @@ async def test_the_page_can_be_read_in_both_colour_schemes_and_says_when_it_is_t
             said(page, "video", "at most")
             grounds = set()
             for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                page.emulate_media(color_scheme=scheme)
                 contrasts = page.evaluate(CONTRASTS.replace(".clock", "h2, label, code"))
                 assert len(contrasts) > 7
                 assert min(contrasts.values()) >= 4.5
