@@ -169,6 +169,7 @@ class Storm:
             "failed requests to PixelDojo": failed,
             "processes killed": self._deployment.kills,
             "calls": dict(traces.calls.most_common()),
+            "replicas taken out by HAProxy": self._deployment.said_down(),
             "said": sorted(set(traces.unsafe)),
             "settled in seconds": round(settled_in, 1),
         }
