@@ -28,6 +28,7 @@ ROOMS = {
     "settings": "storage web",
     "pixeldojo": "errors logs models web",
     "ledger": "errors logs models storage wording",
+    "tenants": "clock errors ledger logs models wording",
     "inputs": "errors models storage web wording",
     "payments": "clock errors inputs ledger logs models pixeldojo storage wording",
     "polling": "clock errors ledger logs models payments pixeldojo",
@@ -59,6 +60,7 @@ OUTSIDE = {
     "prometheus_client": "transports.operations.metrics",
     "sqlite3": "ledger.sqlite ledger.rows",
     "psycopg": "ledger.postgres",
+    "cryptography": "tenants.keys",
     "starlette": "transports.http transports.operations cli.gallery",
     "uvicorn": "transports.http transports.operations cli.gallery",
     "obstore": "storage.object_store",
@@ -206,7 +208,10 @@ def test_the_package_docstring_lists_a_room_above_those_it_imports(room: str) ->
 
 
 def test_the_top_level_has_few_rooms() -> None:
-    """A reader can look through them all (ours)."""
+    """A reader can look through them all (ours).
+
+    `__init__` is no room: it has no code, only the list of the rooms.
+    """
     assert len(set(ROOMS) - {"__init__"}) <= MOST_ROOMS
 
 

@@ -13,6 +13,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     payments    buys jobs, and looks up requests whose answer was lost; no other room may buy
     videos      finished videos: download, storage, inspection, contact sheets
     inputs      the files of a job: which may be read, what is sent, the check before a job is paid
+    tenants     the people of a team: who calls, whose key pays, tokens, audit
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment
