@@ -6,6 +6,7 @@ import pytest
 import respx
 
 from tests.transports.sign_in.scene import Issuer, Scene, opened, trust
+from tests.transports.sign_in.stand_in import Server
 
 
 @pytest.fixture
@@ -26,3 +27,9 @@ async def scene(keys: respx.Route) -> AsyncIterator[Scene]:
     """Doors for the tokens of one issuer, and for own ones."""
     async with opened(trust()) as scene:
         yield scene
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server whose tools say who calls them."""
+    return Server(monkeypatch)

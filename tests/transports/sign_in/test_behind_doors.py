@@ -1,83 +1,22 @@
 """The real HTTP server behind the doors: its tools know their caller, and nobody else's."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 import respx
-from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, MCPServer, Resolve
-from pydantic import BaseModel
 
 from tests.transports.sign_in.scene import NOW, OWN, READER, Clock, Issuer, People, trust
+from tests.transports.sign_in.stand_in import Server
 from tests.transports.test_http import ENVELOPE, MODERN, message, result
-from wan_mcp.tenants.current import current_caller
 from wan_mcp.transports import http
 from wan_mcp.transports.operations.proxies import Access
-from wan_mcp.transports.sign_in import scopes
 from wan_mcp.transports.sign_in.sign_in import SignIn
 
 pytestmark = pytest.mark.anyio
 BASE = "https://wan.example.com"
-
-
-class Sure(BaseModel):
-    yes: bool
-
-
-class Server:
-    """A stand-in with tools that say who calls.
-
-    Attributes:
-        begun: how many calls wait.
-        released: ends their wait.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.mcp = server = MCPServer("stand-in", version="1", log_level="WARNING")
-        self.begun = 0
-        self.released = anyio.Event()
-        names = {"whoami", "wait", "confirm"}
-        monkeypatch.setattr(scopes, "READING_TOOLS", names)
-
-        @server.tool()
-        async def whoami() -> list[str]:
-            seen = [caller()]
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(see, seen)
-            token = get_access_token()
-            return [*seen, str(token and token.subject)]
-
-        @server.tool()
-        async def wait() -> str:
-            self.begun += 1
-            await self.released.wait()
-            return caller()
-
-        async def ask() -> Elicit[Sure]:
-            return Elicit("Sure?", Sure)
-
-        @server.tool()
-        async def confirm(answer: Annotated[ElicitationResult[Sure], Resolve(ask)]) -> str:
-            assert isinstance(answer, AcceptedElicitation)
-            return caller()
-
-
-async def see(seen: list[str]) -> None:
-    seen.append(caller())
-
-
-def caller() -> str:
-    found = current_caller()
-    assert found is not None
-    return found.user
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    return Server(monkeypatch)
 
 
 @pytest.fixture
