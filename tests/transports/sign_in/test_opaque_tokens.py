@@ -10,6 +10,7 @@ import pytest
 import respx
 
 from tests.transports.sign_in.scene import ISSUER, NOW, OWN, Issuer, Scene, opened, trust
+from wan_mcp.transports.sign_in import remembered
 from wan_mcp.transports.sign_in.remembered import AT_ONCE, SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +113,19 @@ async def test_many_requests_with_one_token_cause_one_question(
 
     assert answers == [200] * 20
     assert asked.call_count == 1
+
+
+async def test_only_so_many_answers_are_remembered(
+    scene: Scene, asked: respx.Route, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of the server does not grow with the tokens (ours)."""
+    monkeypatch.setattr(remembered, "MOST", 3)
+    for token in ("a", "b", "c", "d", "d", "c", "b"):
+        await scene.ask(token)
+    assert asked.call_count == 4
+    await scene.ask("a")
+
+    assert asked.call_count == 5
 
 
 async def test_a_flood_of_tokens_is_asked_about_a_few_at_a_time(

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import jwt
 from anyio.abc import TaskGroup
-from jwt.algorithms import get_default_algorithms
+from jwt.algorithms import Algorithm, get_default_algorithms
 
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.transports.sign_in.refusals import WrongToken
@@ -44,11 +44,17 @@ class Key:
         id: its name at the issuer; None for a key without.
         algorithm: the kind of signature.
         material: what `jwt` checks signatures with.
+        method: how it does.
     """
 
     id: str | None
     algorithm: str
     material: Any
+    method: Algorithm
+
+    def has_signed(self, message: bytes, signature: bytes) -> bool:
+        """Whether a signature of this message is by this key."""
+        return bool(self.method.verify(message, self.material, signature))
 
 
 class KeySet:
@@ -154,13 +160,14 @@ def _key(given: object, algorithm: str) -> Key | None:
     if not isinstance(given, dict) or "d" in given or not _is_for(given, algorithm):
         return None
     try:
-        material: Any = get_default_algorithms()[algorithm].from_jwk(given)
+        method = get_default_algorithms()[algorithm]
+        material: Any = method.from_jwk(given)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if given["kty"] == "RSA" and material.key_size not in _RSA_BITS:
         return None
     id = given.get("kid")
-    return Key(id if isinstance(id, str) else None, algorithm, material)
+    return Key(id if isinstance(id, str) else None, algorithm, material, method)
 
 
 def _is_for(given: dict[str, Any], algorithm: str) -> bool:
