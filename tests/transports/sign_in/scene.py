@@ -156,7 +156,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         "user": caller.user,
         "scopes": sorted(caller.scopes),
         "client": user.access_token.client_id,
-        "token": user.access_token.token,
+        "token": user.access_token.token + Request(scope).headers.get("authorization", ""),
         "bytes": len(body),
     }
     await JSONResponse(said)(scope, receive, send)

@@ -92,6 +92,9 @@ FORGED: dict[str, Callable[[Issuer], str]] = {
     "an end that is no number": good(exp=float("nan")),
     "for later": good(nbf=NOW + 31),
     "made later": good(iat=NOW + 31),
+    "made when it is true": good(iat=True),
+    "longer than a header may be": good(filler="x" * 6000),
+    "a header that is no text": lambda issuer: unsigned(b"\xff\xfe", issuer.claims(), b"x"),
     "another audience": good(aud="https://other.example.com/mcp"),
     "an audience that begins alike": good(aud=f"{RESOURCE}2"),
     "another audience that contains it": good(aud=f"{RESOURCE} https://x"),
@@ -133,6 +136,7 @@ GOOD: dict[str, Callable[[Issuer], str]] = {
     "scopes as a list": good(scope=["videos:read"]),
     "scopes of another vendor": good(scope=None, scp="videos:read"),
     "no name for the only key": good({"kid": None}),
+    "as long as that of a user of many groups": good(groups="x" * 5000),
 }
 
 
@@ -184,6 +188,16 @@ async def test_an_expired_token_does_not_make_the_server_ask_for_keys(
 ) -> None:
     """Its key may be gone for good (ours)."""
     assert (await scene.ask(scene.issuer.token(exp=NOW - 3600))).status_code == 401
+    assert keys.call_count == 0
+
+
+@pytest.mark.parametrize("name", ["no signature", "the public key as a secret", "encrypted"])
+async def test_a_signature_that_is_not_allowed_does_not_make_the_server_ask_for_keys(
+    scene: Scene, keys: respx.Route, name: str
+) -> None:
+    """The kind of the key decides as well, but nobody need look for one (ours)."""
+    await scene.ask(FORGED[name](scene.issuer))
+
     assert keys.call_count == 0
 
 

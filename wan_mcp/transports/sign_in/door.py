@@ -24,7 +24,8 @@ class Door:
     A request is checked when it begins: one that outlives its token is answered all the same.
 
     Args:
-        app: sees who calls as `scope["user"]`, and everything in it by `current_caller`.
+        app: sees who calls as `scope["user"]`, and everything in it by `current_caller`; the token
+            it never sees.
         identities: finds out who it is.
         challenge: how a client gets a token.
         own_only: whether only this program's own tokens count.
@@ -73,11 +74,16 @@ class Door:
             raise refusals.wrong(scopes.ALL) from None
 
     async def _let_in(self, user: SignedIn, scope: Scope, receive: Receive, send: Send) -> None:
-        auth = AuthCredentials(sorted(user.caller.scopes))
+        seen = {
+            **scope,
+            "headers": [each for each in scope["headers"] if each[0] != b"authorization"],
+            "user": user,
+            "auth": AuthCredentials(sorted(user.caller.scopes)),
+        }
         with ExitStack() as stack:
             stack.enter_context(calling(user.caller))
             stack.enter_context(lines_about(user=user.caller.user))
-            await self._app({**scope, "user": user, "auth": auth}, receive, send)
+            await self._app(seen, receive, send)
 
 
 class Body:
