@@ -144,12 +144,12 @@ async def one_flood(
     gc.collect()
     memory, spent, answers = resident(), 0.0, Counter[int]()
     for token in tokens:
-        began = time.perf_counter()
+        began = time.process_time()  # one after the other, so a busy machine only delays them
         answers[await ask(token)] += 1
-        spent += time.perf_counter() - began
+        spent += time.process_time() - began
     gc.collect()
     assert set(answers) <= expected, answers
-    report.line(f"{name}: ms each (mean)", spent / TOKENS * 1e3, 1)
+    report.line(f"{name}: CPU ms each (mean)", spent / TOKENS * 1e3, 1)
     report.line(f"{name}: more memory, MB", resident() - memory, 20)
 
 
