@@ -145,6 +145,11 @@ async def _withdraw(jobs: Jobs, id: str, report: Report) -> None:
 
 
 async def _report_records(jobs: Jobs, report: Report) -> None:
+    """Check what has no job id yet, as its user would, and list the jobs."""
+    for view in await jobs.recent(None, 50):
+        if view.record is not None and view.record.state is State.UNKNOWN:
+            with suppress(WanError):  # still nothing is known of it
+                await jobs.check(view.id)
     records = [view.record for view in await jobs.recent(None, 50) if view.record]
     report("records", [(each.submission_id, each.job_id, each.state) for each in records])
     report("withdrawn", [each.submission_id for each in records if each.withdrawn])
