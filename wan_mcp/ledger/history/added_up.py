@@ -8,7 +8,8 @@ totals counts the difference: they are exact at any moment.
 import json
 
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.rows import Rows, Session
+from wan_mcp.ledger.rows import Rows
+from wan_mcp.ledger.session import Session
 
 MOST_AT_ONCE = 250
 """Jobs of one account that one transaction adds up (ours): payments wait for it, and so does the
