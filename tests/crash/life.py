@@ -144,7 +144,7 @@ async def _empty_queue(host: Host, jobs: Jobs, ledger: Ledger, clock: "ForwardCl
     """Let the dispatcher send everything that is queued, a minute after the other."""
     account = await ledger.account(host.api_base, host.key)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(jobs.dispatch)
+        tasks.start_soon(jobs.work.dispatch)
         while waiting := await ledger.queue.waiting(account):
             clock.forward += A_MINUTE
             await ledger.recover()  # a change, so that the dispatcher looks at once
@@ -188,7 +188,7 @@ async def serve(
     async with anyio.create_task_group() as tasks:
         jobs = Jobs(vendor, ledger, account, limiter, tasks, Clock())
         # Without the poller: it pays nothing, and its steps would outnumber those of the payment.
-        tasks.start_soon(jobs.reconcile)
+        tasks.start_soon(jobs.work.reconcile)
         yield jobs, ledger
         tasks.cancel_scope.cancel()
     await vendor.aclose()

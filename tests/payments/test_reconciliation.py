@@ -178,7 +178,7 @@ async def test_a_job_that_the_list_shows_late_is_found_on_the_schedule(server: S
     server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=50)
     submission_id = await server.lose_an_answer()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.jobs.reconcile)
+        tasks.start_soon(server.jobs.work.reconcile)
         for seconds in (3, 12, 45):
             await server.time.advance_once_asleep(seconds)
         await server.sandbox.until(lambda: len(server.sandbox.seen("GET", LIST)) == 4)

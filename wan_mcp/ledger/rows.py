@@ -15,6 +15,9 @@ from wan_mcp.ledger.spending_limits import DAY_SECONDS, NOTHING_QUEUED, InFlight
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.lists import PLACE, recent
 from wan_mcp.ledger.statements.records import JOB, insert_job, update_job
+from wan_mcp.ledger.wallets.quotas import Counted, Quota
+from wan_mcp.ledger.wallets.scope import Scope, some, whole_wallet
+from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import Cursor, Difference, Job
 
 Values = Mapping[str, object]
@@ -68,11 +71,11 @@ class Session(Protocol):
     def transaction(
         self, account: str | None = None, *, patient: bool = True
     ) -> AbstractContextManager[None]:
-        """All or nothing. Two transactions for the same account never overlap.
+        """All or nothing. Two transactions for the same wallet never overlap.
 
         Args:
-            account: whose records change; None for changes of what processes share while they
-                wait. Two transactions without an account never overlap either.
+            account: the wallet whose records change; None for changes of what processes share while
+                they wait. Two transactions without a wallet never overlap either.
             patient: whether to wait for other writers as long as a payment may wait.
         """
 
@@ -159,7 +162,7 @@ class Rows:
 
     def newest(
         self,
-        account: str,
+        scope: Scope,
         states: frozenset[State] | None,
         limit: int,
         after: Place | None = None,
@@ -174,7 +177,7 @@ class Rows:
             ended, limit = frozenset(State) - OPEN, 0
         place = {} if after is None else {"created_at": after.created_at, "number": after.number}
         statement = recent(ended, None if after is None else after.is_ended)
-        return self.find(statement, account=account, limit=limit, **place)
+        return self.find(scope.over(statement), **scope.values, limit=limit, **place)
 
     def charges(self, account: str) -> Iterator[Charge]:
         """What the newest jobs were charged, newest first. Few are read before more are needed."""
@@ -225,27 +228,30 @@ class Spending:
     The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
 
     Args:
+        scope: whose records count.
+        reader: the workspace to which the ids of its jobs may be told.
         counts_queue: whether queued requests count, in full; not for one of them whose turn it is.
     """
 
     def __init__(
-        self, rows: Rows, account: str, now: datetime, *, counts_queue: bool = True
+        self, rows: Rows, scope: Scope, reader: str, now: datetime, *, counts_queue: bool = True
     ) -> None:
         self._rows = rows
+        self._scope = scope
+        self._reader = reader
         self._counts_queue = counts_queue
-        self._known = {"account": account, "now": now, "within": DAY_SECONDS}
+        self._day = {"now": now, "within": DAY_SECONDS}
 
     def highest_price(self) -> float:
-        account = self._known["account"]
-        return float(self._rows.values(sql.spending.HIGHEST_PRICE, account=account)[0][0] or 0)
+        return float(self._values(sql.spending.HIGHEST_PRICE)[0][0] or 0)
 
     def paid(self) -> tuple[float, int]:
-        [(known, unpriced)] = self._rows.values(sql.spending.PAID, **self._known)
+        [(known, unpriced)] = self._values(sql.spending.PAID, **self._day)
         queued = self.queued()
         return float(known) + queued.credits, int(unpriced) + queued.without_price
 
     def payments(self, unpriced: float) -> list[tuple[float, float]]:
-        found = self._rows.values(sql.spending.PAYMENTS, **self._known, unpriced=unpriced)
+        found = self._values(sql.spending.PAYMENTS, **self._day, unpriced=unpriced)
         queued = self.queued()
         reserved = queued.credits + queued.without_price * unpriced
         # What is queued is paid at the earliest now.
@@ -255,30 +261,56 @@ class Spending:
         """What is queued and counts; nothing if this request was queued itself."""
         if not self._counts_queue:
             return NOTHING_QUEUED
-        account = self._known["account"]
-        return Queued._make(self._rows.values(sql.queue.QUEUED_COSTS, account=account)[0])
+        return Queued._make(self._values(sql.queue.QUEUED_COSTS)[0])
 
     def in_flight(self) -> list[InFlightJob]:
-        return list(
-            map(InFlightJob._make, self._rows.values(sql.spending.IN_FLIGHT, **self._known))
-        )
+        found = self._values(sql.spending.IN_FLIGHT, **self._day)
+        return [
+            InFlightJob(state, age, id if account == self._reader else "")
+            for state, age, id, account in found
+        ]
 
     def totals(self) -> Totals:
         """What was bought and spent, in 24 hours and in all."""
-        [totals] = self._rows.values(sql.spending.TOTALS, **self._known)
+        [totals] = self._values(sql.spending.TOTALS, **self._day)
         return Totals(*totals)
 
     def balance(self) -> Balance | None:
         """The balance that PixelDojo reported last; None if it is not among the newest answers."""
-        known = {"account": self._known["account"], "limit": SEARCHED_JOBS}
-        for credits, reported_at in self._rows.values(sql.spending.LAST_BALANCE, **known):
+        found = self._values(sql.spending.LAST_BALANCE, limit=SEARCHED_JOBS)
+        for credits, reported_at in found:
             if at := date(reported_at):
                 return Balance(float(credits), at)
         return None
 
     def submit_ages(self, within: float) -> list[float]:
-        found = self._rows.values(sql.spending.SUBMIT_AGES, **self._known | {"within": within})
-        return [age for (age,) in found]
+        known = self._day | {"within": within}
+        return [age for (age,) in self._values(sql.spending.SUBMIT_AGES, **known)]
+
+    def _values(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
+        return self._rows.values(self._scope.over(statement), **self._scope.values, **values)
+
+
+def counted(
+    rows: Rows,
+    workspace: Workspace,
+    quotas: Iterable[Quota],
+    now: datetime,
+    *,
+    counts_queue: bool = True,
+) -> list[Counted]:
+    """The quotas of a workspace, each with what counts against it."""
+
+    def scope(quota: Quota) -> Scope:
+        return whole_wallet(workspace) if quota.workspaces is None else some(quota.workspaces)
+
+    return [
+        Counted(
+            quota,
+            Spending(rows, scope(quota), workspace.name, now, counts_queue=counts_queue),
+        )
+        for quota in quotas
+    ]
 
 
 def stored(values: Values) -> dict[str, object]:

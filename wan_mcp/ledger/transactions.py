@@ -4,13 +4,13 @@ The methods are documented in `contract.Ledger`.
 """
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime
 
-from wan_mcp.ledger import rules
+from wan_mcp.ledger import rules, spending_limits
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import Asked, Claim, Fenced, LedgerChanged, Page, Recorded
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import account_name
@@ -27,9 +27,14 @@ from wan_mcp.ledger.record import (
     intent,
     new_submission_id,
 )
-from wan_mcp.ledger.rows import Rows, Session, Spending
-from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
-from wan_mcp.models import Cursor, Job, Replacement, SourceClip
+from wan_mcp.ledger.recovery import Recovery
+from wan_mcp.ledger.rows import Rows, Session, Spending, counted
+from wan_mcp.ledger.spending_limits import LimitReached
+from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.wallets.quotas import Counted, Quota
+from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
+from wan_mcp.ledger.wallets.workspace import Whose, Workspace
+from wan_mcp.models import Cursor, Job, Replacement
 
 _KEPT = (
     "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
@@ -44,6 +49,7 @@ class Transactions:
         self._session = session
         self._rows = Rows(session)
         self._equal_requests = EqualRequests(self._rows, session.now)
+        self._recovery = Recovery(session)
         self._sending: dict[str, Record] = {}  # those of this process, as they were written
 
     def account(self, api_base: str, api_key: str) -> str:
@@ -52,67 +58,57 @@ class Transactions:
     def secret(self, purpose: str) -> bytes:
         return hmac.digest(self._account_key(), purpose.encode(), "sha256")
 
-    def claim(
-        self,
-        account: str,
-        wanted: Replacement,
-        seed: int,
-        estimate: float | None,
-        limits: SpendingLimits,
-        videos: VideoPolicy | None,
-        source: SourceClip | None = None,
-    ) -> Claim:
-        lookups = rules.lookups(account, wanted)
+    def claim(self, asked: Asked) -> Claim:
+        lookups = rules.lookups(asked.workspace.name, asked.wanted)
         try:
-            return self._claim(
-                account, wanted, lookups, seed, estimate, limits, videos, source or SourceClip()
-            )
+            return self._claim(asked, lookups)
         except LedgerChanged as changed:
             # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
-                found = self._equal_requests.find(account, lookups)
+                found = self._equal_requests.find(asked.workspace.name, lookups)
             except Exception:
                 raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
                 raise
             return found
 
-    def _claim(
-        self,
-        account: str,
-        wanted: Replacement,
-        lookups: rules.Lookups,
-        seed: int,
-        estimate: float | None,
-        limits: SpendingLimits,
-        videos: VideoPolicy | None,
-        source: SourceClip,
-    ) -> Claim:
-        with self._session.transaction(account):
-            self._recover_abandoned(account)
-            if found := self._equal_requests.find(account, lookups):
+    def _claim(self, asked: Asked, lookups: rules.Lookups) -> Claim:
+        workspace = asked.workspace
+        with self._session.transaction(workspace.wallet):
+            self._recovery.of_wallet(workspace.wallet)
+            if found := self._equal_requests.find(workspace.name, lookups):
                 self._join(found.record)
                 return found
             self._session.before_payment()
             now = self._session.now()
-            price = expected_price(estimate, wanted, self.charges(account))
-            spending = Spending(self._rows, account, now)
-            waits = must_wait(limits, now, price.credits, spending, price.why)
+            price = expected_price(asked.estimate, asked.wanted, self.charges(workspace.name))
+            quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
+            limited = counted(self._rows, workspace, quotas, now)
+            everybody = self._everybody(workspace, limited, now)
+            waits = must_wait(limited, everybody, now, price.credits, price.why)
             new = intent(
-                account, wanted, lookups[0][0], seed, price.credits, source, now, self._session.me
+                workspace,
+                asked.wanted,
+                lookups[0][0],
+                asked.seed,
+                price.credits,
+                asked.source,
+                now,
+                self._session.me,
             )
-            if videos is not None:
+            if (videos := asked.videos) is not None:
                 decided = {"video_folder": videos.folder, "video_limit_gb": videos.limit_gb}
                 new = new.model_copy(update=decided)
-            record = queued(new, Order(wanted=wanted, agreed=limits.agreed)) if waits else new
-            return Claim(self._rows.insert(record), created=True)
+            order = Order(wanted=asked.wanted, agreed=asked.agreed)
+            self._register(workspace)
+            return Claim(self._rows.insert(queued(new, order) if waits else new), created=True)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         found = self._equal_requests.find(account, rules.lookups(account, wanted))
         return None if found is None else found.record
 
     def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             claimed = self._fenced(record, State.SENDING)
             # It is not read again: a record that has changed since its claim cannot be saved.
             try:
@@ -126,11 +122,11 @@ class Transactions:
         self._session.commit_point(record.submission_id)
 
     def join(self, record: Record) -> None:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             self._join(record)
 
     def withdraw(self, record: Record) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._known(record, State.NOT_SENT)
             name = rules.joined_name(known.submission_id)
             if known.state is not State.INTENT or self._rows.values(
@@ -159,13 +155,14 @@ class Transactions:
     def take_in_kept(self) -> None:
         """Write the paid jobs to the store that were kept outside of it."""
         for kept in self._session.kept():
-            known = self._by_job_id(kept.record.account, kept.job.job_id)
+            id = kept.job.job_id
+            known = self._in_wallet(kept.record, sql.records.JOBS_BY_JOB_ID, job_id=id)
             if all(each.from_elsewhere for each in known):
                 self._accept(kept.record, kept.job)
             kept.forget()
 
     def _accept(self, record: Record, job: Job) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             if sending := self._sending.pop(record.submission_id, None):
                 with suppress(Fenced):  # it has changed meanwhile, so it is read
                     accepted = self._accepted(sending, job, sending.state)
@@ -177,18 +174,19 @@ class Transactions:
                 return self._absorb(self._rows.save(known, self._accepted(known, job, known.state)))
             # In the meantime the reconciler recorded another job for this request. The job in the
             # answer is paid for too, so it gets a record of its own, unless it has one already.
-            for listed in self._by_job_id(record.account, job.job_id):
+            for listed in self._in_wallet(record, sql.records.JOBS_BY_JOB_ID, job_id=job.job_id):
                 if not listed.from_elsewhere:
                     return self._updated(listed, job).record
             other = record.model_copy(update={"submission_id": new_submission_id()})
             return self._absorb(self._rows.insert(self._accepted(other, job)))
 
     def match(self, record: Record, job: Job) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._known(record, State.ACCEPTED)
+            wallet = whole_wallet(record.workspace)
             taken = self._rows.values(
-                sql.records.JOB_ID_OF_ANOTHER,
-                account=record.account,
+                wallet.over(sql.records.JOB_ID_OF_ANOTHER),
+                **wallet.values,
                 job_id=job.job_id,
                 submission_id=record.submission_id,
             )
@@ -207,17 +205,20 @@ class Transactions:
             record, state, lambda known: rules.concluded(known, state, why, self._session.now())
         )
 
-    def record_update(self, account: str, job: Job) -> Recorded:
-        with self._session.transaction(account):
+    def record_update(self, wallet: str, job: Job) -> Recorded:
+        with self._session.transaction(wallet):
             # More than one only if PixelDojo answered two submits with one id (never seen).
-            records = self._by_job_id(account, job.job_id) or [self._foreign(account, job)]
+            everybody = wallet_scope(wallet)
+            records = self._rows.find(
+                everybody.over(sql.records.JOBS_BY_JOB_ID), **everybody.values, job_id=job.job_id
+            ) or [self._foreign(wallet, job)]
             recorded = [self._updated(record, job) for record in records]
             return recorded[0]
 
     def record_check(
         self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._rows.record(record.submission_id)
             if known.state is not State.UNKNOWN:
                 raise Fenced(
@@ -228,8 +229,7 @@ class Transactions:
 
     def recover(self) -> list[Record]:
         # Searched without a lock, so that reads work while others write.
-        accounts = sorted({record.account for record in self._abandoned()})
-        return [record for account in accounts for record in self._recover(account)]
+        return self._recovery.of_all()
 
     def record(self, submission_id: str) -> Record:
         """The record with that id. If it is unsettled and its owner dead, it is settled first."""
@@ -238,13 +238,16 @@ class Transactions:
         return record if unchanged else self._rows.record(submission_id)
 
     def find(self, account: str, id: str) -> Record | None:
-        by_job_id = self._by_job_id(account, id)
+        by_job_id = self._rows.find(sql.records.JOBS_BY_JOB_ID, account=account, job_id=id)
         if by_job_id:
             return by_job_id[0]
         return self._rows.first(sql.records.JOB_OF_ACCOUNT, account=account, submission_id=id)
 
     def recent(self, account: str, states: frozenset[State] | None, limit: int) -> list[Record]:
-        return self._rows.newest(account, states, limit)
+        return self._rows.newest(one(account), states, limit)
+
+    def in_wallet(self, wallet: str, limit: int) -> list[Record]:
+        return self._rows.newest(wallet_scope(wallet), None, limit)
 
     def page(
         self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
@@ -252,35 +255,66 @@ class Transactions:
         place = None if after is None else self._rows.place(account, after)
         if after is not None and place is None:
             return None
-        records = self._rows.newest(account, states, limit, place)
-        return Page(records, Spending(self._rows, account, self._session.now()).totals())
+        records = self._rows.newest(one(account), states, limit, place)
+        spending = Spending(self._rows, one(account), account, self._session.now())
+        return Page(records, spending.totals())
 
     def charges(self, account: str) -> Iterator[Charge]:
         return self._rows.charges(account)
 
     def credits(
-        self, account: str, estimate: float | None, limits: SpendingLimits
+        self, whose: Whose, estimate: float | None, quotas: Sequence[Quota]
     ) -> AccountCredits:
-        now = self._session.now()
-        spending = Spending(self._rows, account, now)
+        workspace, now = Workspace.of(whose), self._session.now()
+        own = Spending(self._rows, one(workspace.name), workspace.name, now)
+        limited = counted(self._rows, workspace, quotas, now)
+        everybody = self._everybody(workspace, limited, now)
         refusal, waits = None, False
         try:
-            waits = must_wait(limits, now, estimate, spending)
+            waits = must_wait(limited, everybody, now, estimate)
         except LimitReached as reached:
             refusal = reached
         return AccountCredits(
-            spent=spending.totals(),
-            balance=spending.balance(),
-            limits=usage(limits, now, spending),
+            spent=own.totals(),
+            # It is that of the key, and the newest answer to anybody names it.
+            balance=Spending(self._rows, whole_wallet(workspace), "", now).balance(),
+            limits=[
+                use._replace(whose=quota.whose)
+                for quota, spending in limited
+                for use in usage(quota.limits, now, spending)
+            ],
             refusal=refusal,
-            queued=spending.queued(),
+            queued=own.queued(),
             would_wait=waits,
         )
 
-    def unknowns(self, account: str) -> list[Record]:
-        return self._rows.find(sql.lists.UNKNOWN_JOBS, account=account)
+    def unknowns(self, wallet: str) -> list[Record]:
+        everybody = wallet_scope(wallet)
+        return self._rows.find(everybody.over(sql.lists.UNKNOWN_JOBS), **everybody.values)
 
     # The methods below run inside the transaction of a method above.
+
+    def _everybody(
+        self, workspace: Workspace, limited: Sequence[Counted], now: datetime
+    ) -> spending_limits.Spending:
+        """What counts for the wallet, which is usually counted for one of the quotas already."""
+        known = [spending for quota, spending in limited if quota.workspaces is None]
+        scope = whole_wallet(workspace)
+        return known[0] if known else Spending(self._rows, scope, workspace.name, now)
+
+    def _register(self, workspace: Workspace) -> None:
+        """Note which workspaces a shared wallet has, before the first record of each."""
+        if not workspace.is_alone:
+            self._rows.write(
+                sql.coordination.INSERT_WORKSPACE,
+                shared_wallet=workspace.wallet,
+                workspace=workspace.name,
+            )
+
+    def _in_wallet(self, record: Record, statement: Statement, **values: object) -> list[Record]:
+        """The records of the same wallet that a statement finds."""
+        wallet = whole_wallet(record.workspace)
+        return self._rows.find(wallet.over(statement), **wallet.values, **values)
 
     def _account_key(self) -> bytes:
         return bytes(self._rows.values(sql.coordination.SECRET)[0][0])
@@ -305,7 +339,7 @@ class Transactions:
         return record
 
     def _move(self, record: Record, state: State, change: Callable[[Record], Record]) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._known(record, state)
             return self._rows.save(known, change(known))
 
@@ -328,16 +362,13 @@ class Transactions:
         )
         return accepted if alone else rules.beside_its_equal(accepted)
 
-    def _by_job_id(self, account: str, job_id: str) -> list[Record]:
-        return self._rows.find(sql.records.JOBS_BY_JOB_ID, account=account, job_id=job_id)
-
-    def _foreign(self, account: str, job: Job) -> Record:
-        """The record of a job that was submitted without this ledger."""
+    def _foreign(self, wallet: str, job: Job) -> Record:
+        """The record of a job that was submitted without this ledger: nobody's where many share."""
         now = self._session.now()
         return self._rows.insert(
             Record(
                 submission_id=new_submission_id(),
-                account=account,
+                account=wallet,
                 state=State.ACCEPTED,
                 job_id=job.job_id,
                 created_at=now,
@@ -354,34 +385,8 @@ class Transactions:
 
     def _absorb(self, record: Record) -> Record:
         """Merge the record that a reading of the job created before its request was answered."""
-        for other in self._rows.find(
-            sql.records.FROM_ELSEWHERE, account=record.account, job_id=record.job_id
-        ):
+        for other in self._in_wallet(record, sql.records.FROM_ELSEWHERE, job_id=record.job_id):
             merged = rules.absorbed(record, other, self._session.now())
             record = self._rows.save(record, merged)
             self._rows.write(sql.records.DELETE_JOB, submission_id=other.submission_id)
         return record
-
-    def _recover(self, account: str) -> list[Record]:
-        with self._session.transaction(account):
-            return self._recover_abandoned(account)
-
-    def _recover_abandoned(self, account: str) -> list[Record]:
-        now = self._session.now()
-        return [
-            self._rows.save(record, rules.abandoned(record, now))
-            for record in self._abandoned()
-            if record.account == account
-        ]
-
-    def _abandoned(self) -> list[Record]:
-        """The unsettled records of dead processes, and what was queued for too long."""
-        records = self._rows.find(sql.lists.UNSETTLED_JOBS)
-        dead = {name for name in {record.owner for record in records} if self._is_dead(name)}
-        now = self._session.now()
-        latest = now + timedelta(seconds=rules.QUEUE_SECONDS)
-        overdue = self._rows.find(sql.queue.OVERDUE_JOBS, now=now, latest=latest)
-        return [record for record in records if record.owner in dead] + overdue
-
-    def _is_dead(self, owner: str) -> bool:
-        return owner != self._session.me and self._session.is_dead(owner)

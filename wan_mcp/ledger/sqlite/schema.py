@@ -174,6 +174,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
     ),
+    # One person's file has neither a shared wallet nor a row in this table.
+    (
+        "ALTER TABLE jobs ADD COLUMN wallet TEXT",
+        "CREATE TABLE workspaces (wallet TEXT, name TEXT, PRIMARY KEY (wallet, name)) "
+        "WITHOUT ROWID",
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

@@ -1,10 +1,28 @@
 """Statements about queued requests. There are never many, and they have an index of their own."""
 
-from wan_mcp.ledger.statements.columns import IS_QUEUED, JOB_COLUMNS, MY_QUEUE, QUEUED_INDEX, queued
+from wan_mcp.ledger.statements.columns import (
+    IS_QUEUED,
+    JOB_COLUMNS,
+    JOBS,
+    MY_QUEUE,
+    QUEUED_INDEX,
+    queued,
+)
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.spending import PRICE
 
 QUEUED_JOBS = queued()
+_IDS = f"{MY_QUEUE} ORDER BY number"
+QUEUED_IDS = Statement(
+    f"SELECT handle, account FROM jobs {QUEUED_INDEX} {_IDS}",
+    f"SELECT handle, account FROM jobs {_IDS}",
+)
+_FIRST = f"SELECT MIN(number) FROM jobs {{}} {MY_QUEUE} GROUP BY account"
+FIRST_QUEUED = Statement(
+    # Of each workspace.
+    f"{JOBS} number IN ({_FIRST.format(QUEUED_INDEX)}) ORDER BY number",
+    f"{JOBS} number IN ({_FIRST.format('')}) ORDER BY number",
+)
 _OVERDUE = f"WHERE {IS_QUEUED} AND (queued_until <= :now OR queued_until > :latest) ORDER BY number"
 OVERDUE_JOBS = Statement(
     # Of every account. A date after the latest possible one was written by a clock that was wrong.
