@@ -1,7 +1,7 @@
 """What is done for a whole wallet, however many workspaces it has."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -61,7 +61,7 @@ class WalletWork:
         listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
         self._poller = Poller(coordination, wallet, reader, listing, limiter, clock)
 
-    async def run(self, further: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
+    async def run(self, further: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()) -> None:
         """Run the reconciler, the dispatcher, the poller, the watchers, and what else is given."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.reconcile)

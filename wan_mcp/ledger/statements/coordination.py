@@ -24,6 +24,7 @@ REQUEST_AGES = both("SELECT :now - made_at FROM requests WHERE account = :accoun
 INSERT_REQUEST = both("INSERT INTO requests (account, made_at) VALUES (:account, :now)")
 # Only of wallets that several workspaces share.
 INSERT_WORKSPACE = both(
-    "INSERT INTO workspaces (wallet, name) VALUES (:shared_wallet, :workspace) ON CONFLICT DO NOTHING"
+    "INSERT INTO workspaces (wallet, name) VALUES (:shared_wallet, :workspace) "
+    "ON CONFLICT DO NOTHING"
 )
 SECRET = both("SELECT account_key FROM secret")
