@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from wan_mcp.ledger import rules, spending_limits
+from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.abandoned import AbandonedRequests
 from wan_mcp.ledger.contract import Asked, Claim, Fenced, LedgerChanged, Page, Recorded
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import account_name
-from wan_mcp.ledger.limit_use import usage
 from wan_mcp.ledger.queueing.order import Order
 from wan_mcp.ledger.queueing.rules import must_wait, queued
 from wan_mcp.ledger.record import (
@@ -27,13 +27,13 @@ from wan_mcp.ledger.record import (
     intent,
     new_submission_id,
 )
-from wan_mcp.ledger.recovery import Recovery
-from wan_mcp.ledger.rows import Rows, Session, Spending, counted
-from wan_mcp.ledger.spending_limits import LimitReached
+from wan_mcp.ledger.rows import FIRST_CHARGES, Rows, Spending, counted, read, whole
+from wan_mcp.ledger.session import Read, Session
 from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.wallets.credits import account_credits
 from wan_mcp.ledger.wallets.quotas import Counted, Quota
 from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
-from wan_mcp.ledger.wallets.workspace import Whose, Workspace
+from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import Cursor, Job, Replacement
 
 _KEPT = (
@@ -48,8 +48,8 @@ class Transactions:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rows = Rows(session)
-        self._equal_requests = EqualRequests(self._rows, session.now)
-        self._recovery = Recovery(session)
+        self._equal_requests = EqualRequests(self._rows)
+        self._abandoned = AbandonedRequests(session, self._rows)
         self._sending: dict[str, Record] = {}  # those of this process, as they were written
 
     def account(self, api_base: str, api_key: str) -> str:
@@ -65,7 +65,8 @@ class Transactions:
         except LedgerChanged as changed:
             # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
-                found = self._equal_requests.find(asked.workspace.name, lookups)
+                now = self._session.now()
+                found = self._equal_requests.find(asked.workspace.name, lookups, now)
             except Exception:
                 raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
@@ -75,16 +76,17 @@ class Transactions:
     def _claim(self, asked: Asked, lookups: rules.Lookups) -> Claim:
         workspace = asked.workspace
         with self._session.transaction(workspace.wallet):
-            self._recovery.of_wallet(workspace.wallet)
-            if found := self._equal_requests.find(workspace.name, lookups):
+            now = self._session.now()
+            quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
+            limited = counted(self._rows, workspace, quotas, now)
+            self._session.ahead(self._what_a_claim_asks(workspace, lookups, limited, now))
+            self._abandoned.settle(whole_wallet(workspace), now)
+            if found := self._equal_requests.find(workspace.name, lookups, now):
                 self._join(found.record)
                 return found
             self._session.before_payment()
-            now = self._session.now()
             price = expected_price(asked.estimate, asked.wanted, self.charges(workspace.name))
-            quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
-            limited = counted(self._rows, workspace, quotas, now)
-            everybody = self._everybody(workspace, limited, now)
+            everybody = whole(self._rows, workspace, limited, now)
             waits = must_wait(limited, everybody, now, price.credits, price.why)
             new = intent(
                 workspace,
@@ -103,20 +105,35 @@ class Transactions:
             self._register(workspace)
             return Claim(self._rows.insert(queued(new, order) if waits else new), created=True)
 
+    def _what_a_claim_asks(
+        self,
+        workspace: Workspace,
+        lookups: rules.Lookups,
+        limited: Sequence[Counted[Spending]],
+        now: datetime,
+    ) -> Iterator[Read]:
+        name = workspace.name
+        yield self._abandoned.read(whole_wallet(workspace), now)
+        yield self._equal_requests.read(name, lookups, now)
+        yield read(sql.spending.CHARGES, account=name, limit=FIRST_CHARGES)
+        for quota, spending in limited:
+            yield from spending.reads(quota.limits)
+
     def equal(self, account: str, wanted: Replacement) -> Record | None:
-        found = self._equal_requests.find(account, rules.lookups(account, wanted))
+        now = self._session.now()
+        found = self._equal_requests.find(account, rules.lookups(account, wanted), now)
         return None if found is None else found.record
 
     def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
-        with self._session.transaction(record.workspace.wallet):
-            claimed = self._fenced(record, State.SENDING)
-            # It is not read again: a record that has changed since its claim cannot be saved.
-            try:
+        try:
+            with self._session.transaction(record.workspace.wallet):
+                claimed = self._fenced(record, State.SENDING)
+                # It is not read again: a record that has changed since its claim cannot be saved.
                 now = self._session.now()
                 sending = self._rows.save(claimed, rules.sending(claimed, now, sent))
-            except Fenced:
-                self._known(record, State.SENDING)  # raises the true reason
-                raise
+        except Fenced:
+            self._known(record, State.SENDING)  # raises the true reason
+            raise
         self._sending[record.submission_id] = sending
         # After the commit: what happens to the store from now on happens to a request on its way.
         self._session.commit_point(record.submission_id)
@@ -126,12 +143,11 @@ class Transactions:
             self._join(record)
 
     def withdraw(self, record: Record) -> Record:
-        with self._session.transaction(record.workspace.wallet):
+        asked = read(sql.records.JOB, submission_id=record.submission_id)
+        joined = read(sql.coordination.KEY, account=rules.joined_name(record.submission_id))
+        with self._session.transaction(record.workspace.wallet, ahead=[asked, joined]):
             known = self._known(record, State.NOT_SENT)
-            name = rules.joined_name(known.submission_id)
-            if known.state is not State.INTENT or self._rows.values(
-                sql.coordination.KEY, account=name
-            ):
+            if known.state is not State.INTENT or self._rows.values_of(joined):
                 raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
             now = self._session.now()
             return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))
@@ -162,23 +178,26 @@ class Transactions:
             kept.forget()
 
     def _accept(self, record: Record, job: Job) -> Record:
-        with self._session.transaction(record.workspace.wallet):
-            if sending := self._sending.pop(record.submission_id, None):
-                with suppress(Fenced):  # it has changed meanwhile, so it is read
-                    accepted = self._accepted(sending, job, sending.state)
-                    return self._absorb(self._rows.save(sending, accepted))
+        wallet, elsewhere = record.workspace.wallet, self._elsewhere(record, job.job_id)
+        if sending := self._sending.pop(record.submission_id, None):
+            # It is read only if it has changed meanwhile, and cannot be saved.
+            with suppress(Fenced), self._session.transaction(wallet, ahead=[elsewhere]):
+                accepted = self._accepted(sending, job, sending.state)
+                return self._rows.save(sending, self._absorbed(accepted))
+        with self._session.transaction(wallet, ahead=[elsewhere]):
             known = self._rows.first(sql.records.JOB, submission_id=record.submission_id)
             if known is None:
-                return self._absorb(self._rows.insert(self._accepted(record, job)))
+                return self._rows.insert(self._absorbed(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
-                return self._absorb(self._rows.save(known, self._accepted(known, job, known.state)))
+                accepted = self._accepted(known, job, known.state)
+                return self._rows.save(known, self._absorbed(accepted))
             # In the meantime the reconciler recorded another job for this request. The job in the
             # answer is paid for too, so it gets a record of its own, unless it has one already.
             for listed in self._in_wallet(record, sql.records.JOBS_BY_JOB_ID, job_id=job.job_id):
                 if not listed.from_elsewhere:
                     return self._updated(listed, job).record
             other = record.model_copy(update={"submission_id": new_submission_id()})
-            return self._absorb(self._rows.insert(self._accepted(other, job)))
+            return self._rows.insert(self._absorbed(self._accepted(other, job)))
 
     def match(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.workspace.wallet):
@@ -195,7 +214,7 @@ class Transactions:
                     f"Job {job.job_id} belongs to another request than {record.submission_id}."
                 )
             accepted = rules.accepted(known, job, self._session.now())
-            return self._absorb(self._rows.save(known, accepted))
+            return self._rows.save(known, self._absorbed(accepted))
 
     def conclude(self, record: Record, state: State, why: str) -> Record:
         if state not in rules.CONCLUSIONS:
@@ -229,7 +248,11 @@ class Transactions:
 
     def recover(self) -> list[Record]:
         # Searched without a lock, so that reads work while others write.
-        return self._recovery.of_all()
+        settled: list[Record] = []
+        for wallet in self._abandoned.wallets(self._session.now()):
+            with self._session.transaction(wallet):
+                settled += self._abandoned.settle(wallet_scope(wallet), self._session.now())
+        return settled
 
     def record(self, submission_id: str) -> Record:
         """The record with that id. If it is unsettled and its owner dead, it is settled first."""
@@ -263,44 +286,15 @@ class Transactions:
         return self._rows.charges(account)
 
     def credits(
-        self, whose: Whose, estimate: float | None, quotas: Sequence[Quota]
+        self, workspace: Workspace, estimate: float | None, quotas: Sequence[Quota]
     ) -> AccountCredits:
-        workspace, now = Workspace.of(whose), self._session.now()
-        own = Spending(self._rows, one(workspace.name), workspace.name, now)
-        limited = counted(self._rows, workspace, quotas, now)
-        everybody = self._everybody(workspace, limited, now)
-        refusal, waits = None, False
-        try:
-            waits = must_wait(limited, everybody, now, estimate)
-        except LimitReached as reached:
-            refusal = reached
-        return AccountCredits(
-            spent=own.totals(),
-            # It is that of the key, and the newest answer to anybody names it.
-            balance=Spending(self._rows, whole_wallet(workspace), "", now).balance(),
-            limits=[
-                use._replace(whose=quota.whose)
-                for quota, spending in limited
-                for use in usage(quota.limits, now, spending)
-            ],
-            refusal=refusal,
-            queued=own.queued(),
-            would_wait=waits,
-        )
+        return account_credits(self._rows, workspace, estimate, quotas, self._session.now())
 
     def unknowns(self, wallet: str) -> list[Record]:
         everybody = wallet_scope(wallet)
         return self._rows.find(everybody.over(sql.lists.UNKNOWN_JOBS), **everybody.values)
 
     # The methods below run inside the transaction of a method above.
-
-    def _everybody(
-        self, workspace: Workspace, limited: Sequence[Counted], now: datetime
-    ) -> spending_limits.Spending:
-        """What counts for the wallet, which is usually counted for one of the quotas already."""
-        known = [spending for quota, spending in limited if quota.workspaces is None]
-        scope = whole_wallet(workspace)
-        return known[0] if known else Spending(self._rows, scope, workspace.name, now)
 
     def _register(self, workspace: Workspace) -> None:
         """Note which workspaces a shared wallet has, before the first record of each."""
@@ -354,7 +348,7 @@ class Transactions:
         if record.dedupe_key is None or stored in LIVE:
             return accepted
         equal = self._rows.find(
-            sql.records.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
+            sql.records.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key
         )
         alone = all(
             other.submission_id == record.submission_id or other.dedupe_key != record.dedupe_key
@@ -383,10 +377,16 @@ class Transactions:
             return Recorded(record, ignored=True)
         return Recorded(self._rows.save(record, after))
 
-    def _absorb(self, record: Record) -> Record:
-        """Merge the record that a reading of the job created before its request was answered."""
-        for other in self._in_wallet(record, sql.records.FROM_ELSEWHERE, job_id=record.job_id):
-            merged = rules.absorbed(record, other, self._session.now())
-            record = self._rows.save(record, merged)
-            self._rows.write(sql.records.DELETE_JOB, submission_id=other.submission_id)
+    def _elsewhere(self, record: Record, job_id: str | None) -> Read:
+        wallet = whole_wallet(record.workspace)
+        return read(wallet.over(sql.records.FROM_ELSEWHERE), **wallet.values, job_id=job_id)
+
+    def _absorbed(self, record: Record) -> Record:
+        """The record with that which a reading of its job created before its request was answered.
+
+        The other one is removed, so this one has to be saved.
+        """
+        for (id,) in self._rows.values_of(self._elsewhere(record, record.job_id)):
+            record = rules.absorbed(record, self._rows.record(id), self._session.now())
+            self._rows.write(sql.records.DELETE_JOB, submission_id=id)
         return record

@@ -26,7 +26,7 @@ NO_ORDER = "What it was to be made of is not in the ledger any more."
 
 
 def must_wait(
-    counted: Sequence[Counted],
+    counted: Sequence[Counted[Spending]],
     everybody: Spending,
     now: datetime,
     estimate: float | None,
@@ -61,7 +61,7 @@ def must_wait(
     return True
 
 
-def _in_credits(counted: Counted) -> Counted:
+def _in_credits(counted: Counted[Spending]) -> Counted[Spending]:
     limits = replace(counted.quota.limits, in_flight=None, submits_per_minute=None)
     return counted._replace(quota=replace(counted.quota, limits=limits))
 
@@ -80,7 +80,7 @@ def _is_full(limit: int, queued: int, spending: Spending) -> LimitReached:
     )
 
 
-def wait_for_room(counted: Sequence[Counted], now: datetime) -> float | None:
+def wait_for_room(counted: Sequence[Counted[Spending]], now: datetime) -> float | None:
     """Seconds until another request may be sent; 0 for now, None until a job has ended."""
     try:
         quotas.check([_of_room(each) for each in counted], now, None)
@@ -89,7 +89,7 @@ def wait_for_room(counted: Sequence[Counted], now: datetime) -> float | None:
     return 0.0
 
 
-def _of_room(counted: Counted) -> Counted:
+def _of_room(counted: Counted[Spending]) -> Counted[Spending]:
     limits = counted.quota.limits
     of_room = SpendingLimits(None, None, limits.in_flight, limits.submits_per_minute)
     return counted._replace(quota=replace(counted.quota, limits=of_room))

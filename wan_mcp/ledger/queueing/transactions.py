@@ -15,7 +15,8 @@ from wan_mcp.ledger.queueing import rules as queue_rules
 from wan_mcp.ledger.queueing.contract import Next, Place
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import WITHDRAWN, Record, State
-from wan_mcp.ledger.rows import Rows, Session, counted
+from wan_mcp.ledger.rows import Rows, Spending, counted
+from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import (
     DAY_SECONDS,
     MINUTE_SECONDS,
@@ -46,7 +47,7 @@ class QueueTransactions:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rows = Rows(session)
-        self._equal_requests = EqualRequests(self._rows, session.now)
+        self._equal_requests = EqualRequests(self._rows)
 
     def waiting(self, wallet: str) -> list[Record]:
         everybody = wallet_scope(wallet)
@@ -132,7 +133,7 @@ class QueueTransactions:
         return queue_rules.in_turns(waiting, {each[0]: each[1] for each in turns})
 
     def _starts(
-        self, counted: Counted, waiting: Sequence[Waiting], typical: float | None
+        self, counted: Counted[Spending], waiting: Sequence[Waiting], typical: float | None
     ) -> dict[str, float]:
         """When requests are probably sent, as far as one quota decides it, by their ids."""
         quota, spending = counted
@@ -154,13 +155,13 @@ class QueueTransactions:
             self._end(record, queue_rules.NO_ORDER)
             return None
         lookups = rules.lookups(record.account, order.wanted)
-        if equal := self._equal_requests.find(record.account, lookups, queued=False):
+        now = self._session.now()
+        if equal := self._equal_requests.find(record.account, lookups, now, queued=False):
             # Only a server of a version without a queue pays for what is queued.
             id = equal.record.public_id
             self._end(record, f"An equal request was sent in the meantime: its id is {id}.")
             return None
         self._session.before_payment()
-        now = self._session.now()
         charges = self._rows.charges(record.account)
         price = expected_price(estimate, order.wanted, charges)
         asked = [quota.agreed_to(order.agreed) for quota in quotas]
@@ -179,6 +180,6 @@ class QueueTransactions:
         now = self._session.now()
         return self._rows.save(record, rules.concluded(record, State.NOT_SENT, why, now))
 
-    def _counted(self, workspace: Workspace, quotas: Sequence[Quota]) -> list[Counted]:
+    def _counted(self, workspace: Workspace, quotas: Sequence[Quota]) -> list[Counted[Spending]]:
         now = self._session.now()
         return counted(self._rows, workspace, quotas, now, counts_queue=False)

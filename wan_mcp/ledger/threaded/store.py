@@ -19,7 +19,7 @@ from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable, NothingToR
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
 from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import Engine, Session
+from wan_mcp.ledger.session import Engine, Session
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.logs import facts
 

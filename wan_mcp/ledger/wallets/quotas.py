@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger.spending_limits import (
@@ -44,14 +44,19 @@ class Quota:
         return replace(self, limits=replace(self.limits, agreed=agreed))
 
 
-class Counted(NamedTuple):
+S = TypeVar("S", bound=Spending, covariant=True)
+
+
+class Counted(NamedTuple, Generic[S]):
     """A quota, and what counts against it."""
 
     quota: Quota
-    spending: Spending
+    spending: S
 
 
-def check(counted: Iterable[Counted], now: datetime, estimate: float | None, why: str = "") -> None:
+def check(
+    counted: Iterable[Counted[Spending]], now: datetime, estimate: float | None, why: str = ""
+) -> None:
     """Refuse one more job if it would exceed any of the limits.
 
     Args:
