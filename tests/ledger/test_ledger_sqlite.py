@@ -705,7 +705,7 @@ async def test_an_inspection_with_more_fields_is_still_read(opened: Open, folder
 async def test_a_submit_of_one_user_takes_no_statement_and_no_index_for_shared_keys(
     tmp_path: Path,
 ) -> None:
-    """16 to claim, 3 at the commit point and 4 for the answer, as before keys could be shared."""
+    """11 to claim, 3 at the commit point and 4 for the answer, as before keys could be shared."""
     seen: list[str] = []
 
     def traced(file: Path) -> sqlite3.Connection:
@@ -729,7 +729,7 @@ async def test_a_submit_of_one_user_takes_no_statement_and_no_index_for_shared_k
     answer = counted()
     await ledger.aclose()
 
-    assert (claim, sending, answer) == (16, 3, 4)
+    assert (claim, sending, answer) == (11, 3, 4)
     with closing(sqlite3.connect(tmp_path / "ledger" / FILE)) as file:
         indexes = file.execute("SELECT sql FROM sqlite_master WHERE type = 'index'").fetchall()
     assert not [text for (text,) in indexes if text and "wallet" in text]

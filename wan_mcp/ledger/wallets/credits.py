@@ -9,7 +9,7 @@ from wan_mcp.ledger.queueing.rules import must_wait
 from wan_mcp.ledger.rows import Rows, Spending, counted, whole
 from wan_mcp.ledger.spending_limits import LimitReached
 from wan_mcp.ledger.wallets.quotas import Quota
-from wan_mcp.ledger.wallets.scope import one, whole_wallet
+from wan_mcp.ledger.wallets.scope import one
 from wan_mcp.ledger.wallets.workspace import Workspace
 
 
@@ -21,17 +21,18 @@ def account_credits(
     now: datetime,
 ) -> AccountCredits:
     """What was spent, the balance, and what each limit says to a job of that price now."""
-    own = Spending(rows, one(workspace.name), workspace.name, now)
-    limited = counted(rows, workspace, quotas, now)
+    name, limited = workspace.name, counted(rows, workspace, quotas, now)
+    everybody = whole(rows, workspace, limited, now)
+    own = everybody if workspace.is_alone else Spending(rows, one(name), name, now)
     refusal, waits = None, False
     try:
-        waits = must_wait(limited, whole(rows, workspace, limited, now), now, estimate)
+        waits = must_wait(limited, everybody, now, estimate)
     except LimitReached as reached:
         refusal = reached
     return AccountCredits(
         spent=own.totals(),
         # It is that of the key, and the newest answer to anybody names it.
-        balance=Spending(rows, whole_wallet(workspace), workspace.name, now).balance(),
+        balance=everybody.balance(),
         limits=[
             use._replace(whose=quota.whose)
             for quota, spending in limited
