@@ -59,7 +59,7 @@ OUTSIDE = {
     "prometheus_client": "transports.operations.metrics",
     "sqlite3": "ledger.sqlite ledger.rows",
     "psycopg": "ledger.postgres",
-    "starlette": "transports.http transports.operations cli.gallery",
+    "starlette": "transports.http transports.operations transports.uploads cli.gallery",
     "uvicorn": "transports.http transports.operations cli.gallery",
     "obstore": "storage.object_store",
     "h11": "sandbox storage.lending_server transports.operations.web_server",

@@ -87,6 +87,8 @@ class Settings(ServiceSettings):
             although others may share it; unset: only local ones may.
         ledger_url: the address of a PostgreSQL database, with its password; empty: the ledger is a
             file in the folder of all data.
+        ledger_listen_url: another address of that database, which leads through no pool of
+            connections; empty: there is none.
         max_credits_per_job: a more expensive job is refused, and so is one without a known price;
             unset: no limit.
         max_credits_per_day: over a sliding 24 hours, across restarts; always set, and 0 stops all
@@ -120,6 +122,7 @@ class Settings(ServiceSettings):
     data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
     ledger_filesystem: str | None = Field(default=None, alias="WAN_MCP_LEDGER_FILESYSTEM")
     ledger_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_URL")
+    ledger_listen_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_LISTEN_URL")
     max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
@@ -243,7 +246,7 @@ class Settings(ServiceSettings):
             raise ValueError(f"must be the whole address of the API, such as {API_BASE}")
         return base.rstrip("/")
 
-    @field_validator("ledger_url")
+    @field_validator("ledger_url", "ledger_listen_url")
     @classmethod
     def _is_postgres(cls, url: SecretStr) -> SecretStr:
         if not re.match(r"postgres(ql)?://", url.get_secret_value()):

@@ -25,6 +25,7 @@ from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
+from wan_mcp.transports.uploads import Desk, UploadSite
 
 PATH = "/mcp"
 MAX_BODY_BYTES = 1024 * 1024
@@ -38,8 +39,9 @@ def http_app(
     port: int,
     readiness: Readiness | None = None,
     access: Access = NOBODY_ELSE,
+    uploads: Callable[[], Desk | None] | None = None,
 ) -> Starlette:
-    """The ASGI app: `/mcp`, and health checks, which are answered without authentication.
+    """The ASGI app: `/mcp`, health checks, and pages for uploads, whose tickets are their rights.
 
     Its lifespan is that of `server`. It serves only requests whose Host header names this machine
     and `port` (any port if it is 0), and only browser pages of this machine, besides those that
@@ -57,6 +59,8 @@ def http_app(
         transport_security=access.rules(port),
     )
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
+    if uploads is not None:
+        app.router.routes.extend(UploadSite(uploads, access.rules(port)).routes)
     return app
 
 
@@ -120,7 +124,10 @@ async def serve_http(
         is_ending = shutdown.asked.is_set
         readiness = Readiness(operators.server, is_ending) if operators else None
         access = operators.access if operators else NOBODY_ELSE
-        app = http_app(server, host=host, port=port, readiness=readiness, access=access)
+        uploads = operators.uploads if operators else None
+        app = http_app(
+            server, host=host, port=port, readiness=readiness, access=access, uploads=uploads
+        )
         requests = _Requests(access.guard(app))
         async with AsyncExitStack() as serving:
             if operators and readiness:

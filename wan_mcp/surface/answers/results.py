@@ -212,6 +212,7 @@ def failure_result(failure: WanError) -> JobResult:
         limit_value=None if figures is None else figures.value,
         used=None if figures is None else figures.used,
         blocking_job_ids=list(figures.blocking_job_ids) or None if figures else None,
+        upload_page=failure.upload_page,
         code=failure.code,
         next=failure.next_step,
     )
