@@ -23,6 +23,7 @@ EMPTY = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid();
 DELETE FROM jobs; DELETE FROM keys; DELETE FROM requests; DELETE FROM wallets; DELETE FROM owners;
+DELETE FROM totals;
 UPDATE secret SET account_key = '\\x{}'
 """
 """Removes what is in a ledger, and gives it another secret, in hexadecimal digits."""
