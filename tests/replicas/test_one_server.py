@@ -167,7 +167,7 @@ async def test_wait_reports_progress_that_another_server_reads(deploy: Any) -> N
     """One server asks PixelDojo for all of them (ours)."""
     team = await deploy()
     job_id = (await team.call("replace_character", **team.job()))["job_id"]
-    told: list[list[str | None]] = [[], []]
+    heard: list[list[str | None]] = [[], []]
 
     async def wait(host: Host, said: list[str | None]) -> None:
         async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -178,10 +178,10 @@ async def test_wait_reports_progress_that_another_server_reads(deploy: Any) -> N
         )
 
     async with anyio.create_task_group() as waits:
-        for host, said in zip(team.hosts[1:], told, strict=True):
+        for host, said in zip(team.hosts[1:], heard, strict=True):
             waits.start_soon(wait, host, said)
 
-    assert all(len(said) >= 3 for said in told)
+    assert all(len(said) >= 3 for said in heard)
 
 
 async def test_resource_and_its_updates_come_from_another_server(deploy: Any) -> None:
