@@ -16,9 +16,8 @@ pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 from tests.connected import Host, connected
 from tests.tasks_client import TasksClient, ask, created_by, listening, until
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.ledger.postgres import opening
+from wan_mcp.ledger.postgres import engine
 from wan_mcp.ledger.postgres.engine import PostgresLedger
-from wan_mcp.ledger.spending_limits import SpendingLimits
 
 pytestmark = pytest.mark.anyio
 time, anyio_backend = in_virtual_time(sockets=True)
@@ -30,11 +29,7 @@ SECONDS = 50
 @pytest.fixture(autouse=True)
 def virtual_dates(time: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dates in the ledger are those of the test, and not those of the database server."""
-
-    def ledger(url: str, data: Path | None, limits: SpendingLimits) -> PostgresLedger:
-        return PostgresLedger(url, limits=limits, now=time.wall, folder=data and data / "ledger")
-
-    monkeypatch.setattr(opening, "ledger_in_database", ledger)
+    monkeypatch.setattr(engine, "PostgresLedger", partial(PostgresLedger, now=time.wall))
 
 
 class Deployment:
