@@ -34,6 +34,7 @@ class Questions:
         self._url = url
         self._ticks = ticks
         self._turn = anyio.CapacityLimiter(1)
+        self._asked = 0
         self._link: Link | None = None
         self._again_at = -math.inf
 
@@ -43,9 +44,13 @@ class Questions:
         Raises:
             IdentityUnknown: the database cannot be used now, or too many others wait for it.
         """
-        if self._turn.statistics().tasks_waiting >= MOST_WAITING:
+        if self._asked > MOST_WAITING:
             raise IdentityUnknown("Too many requests wait for the database of the team.")
-        return await anyio.to_thread.run_sync(self._do, work, limiter=self._turn)
+        self._asked += 1
+        try:
+            return await anyio.to_thread.run_sync(self._do, work, limiter=self._turn)
+        finally:
+            self._asked -= 1
 
     async def aclose(self) -> None:
         """Close the connection."""

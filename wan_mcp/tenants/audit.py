@@ -15,13 +15,13 @@ NOW = "EXTRACT(EPOCH FROM clock_timestamp())::float8"
 """The date of the database in SQL, in seconds since 1970 UTC."""
 
 _INSERT = f"""
-INSERT INTO audit (id, at, actor, action, object, result, detail)
-VALUES (%(id)s, {NOW}, %(actor)s, %(action)s, %(object)s, %(result)s, %(detail)s)
+INSERT INTO audit (id, at, actor, action, target, result, detail)
+VALUES (%(id)s, {NOW}, %(actor)s, %(action)s, %(target)s, %(result)s, %(detail)s)
 ON CONFLICT DO NOTHING
 """.encode()
 _LIST = b"""
-SELECT at, actor, action, object, result, detail FROM audit
-WHERE (%(object)s::text IS NULL OR object = %(object)s OR actor = %(object)s)
+SELECT at, actor, action, target, result, detail FROM audit
+WHERE (%(about)s::text IS NULL OR target = %(about)s OR actor = %(about)s)
 AND at >= %(since)s ORDER BY at DESC, id LIMIT %(limit)s
 """
 
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     Attributes:
         actor: who: the id of a user, or `admin:` and the name of an operator on a computer.
         action: what, such as `token.add` or `job.buy`.
-        object: to which user, team, wallet, token or job; its id.
+        target: to which user, team, wallet, token or job; its id.
         result: `done`, or what else came of it, in a word.
         detail: more, without any secret.
         id: makes it one row, however often it is written.
@@ -40,18 +40,18 @@ class Entry(NamedTuple):
 
     actor: str
     action: str
-    object: str
+    target: str
     result: str
     detail: Mapping[str, object]
     id: str
 
     @classmethod
     def new(
-        cls, actor: str, action: str, object: str, result: str, detail: Mapping[str, object]
+        cls, actor: str, action: str, target: str, result: str, detail: Mapping[str, object]
     ) -> "Entry":
         """An entry that is not written yet; its texts are cut and cleaned."""
         plain = {name: _plain(value) for name, value in detail.items() if value is not None}
-        texts = (shown(text, LONGEST) for text in (actor, action, object, result))
+        texts = (shown(text, LONGEST) for text in (actor, action, target, result))
         return cls(*texts, plain, secrets.token_hex(16))
 
     def write(self, link: Link) -> None:
@@ -69,7 +69,7 @@ class Written(NamedTuple):
     at: float
     actor: str
     action: str
-    object: str
+    target: str
     result: str
     detail: Mapping[str, object]
 
@@ -82,8 +82,8 @@ def entries(link: Link, about: str | None, since: float, limit: int) -> list[Wri
         since: only what is not older, in seconds since 1970 UTC.
         limit: how many at most.
     """
-    rows = link.run(_LIST, {"object": about, "since": since, "limit": limit})[-1]
-    return [Written(*row[:5], json.loads(row[5])) for row in rows]
+    rows = link.run(_LIST, {"about": about, "since": since, "limit": limit})[-1]
+    return [Written._make([*row[:5], json.loads(row[5])]) for row in rows]
 
 
 def _plain(value: object) -> object:

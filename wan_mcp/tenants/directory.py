@@ -10,8 +10,8 @@ from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
-from wan_mcp.tenants.tokens import id_of, is_same, sha256_of
 from wan_mcp.tenants.seat import NoWallet, Seat, WalletClosed, purpose_of, workspace_of
+from wan_mcp.tenants.tokens import id_of, is_same, sha256_of
 
 HOLDS_SECONDS = 10.0
 """How long an answer is used again (ours): a token that is revoked works for at most so much
@@ -113,17 +113,18 @@ class StoredDirectory:
             WalletClosed: the key ring of this server does not open its key.
             IdentityUnknown: it cannot be known now.
         """
-        known = None if fresh else self._seats.get(caller.user)
-        return known or await self._questions.ask(lambda link: self._seat(link, caller.user))
+        if not fresh and (known := self._seats.get(caller.user)):
+            return known
+        return await self._questions.ask(lambda link: self._seat(link, caller.user))
 
     async def note(
-        self, caller: Caller, action: str, object: str, result: str, detail: Mapping[str, object]
+        self, caller: Caller, action: str, target: str, result: str, detail: Mapping[str, object]
     ) -> None:
         """Write down what a caller has done.
 
         Args:
             action: what, such as `job.buy`.
-            object: to what; an id.
+            target: to what; an id.
             result: what came of it, in a word.
             detail: more, without any key or signed link.
 
@@ -132,7 +133,7 @@ class StoredDirectory:
         """
         how = caller.signed_in
         signed_in = how.token if isinstance(how, ByToken) else how.issuer
-        entry = Entry.new(caller.user, action, object, result, {**detail, "signed_in": signed_in})
+        entry = Entry.new(caller.user, action, target, result, {**detail, "signed_in": signed_in})
         await self._questions.ask(entry.write)
 
     async def aclose(self) -> None:

@@ -74,7 +74,7 @@ def run_people(
         complain(f"{exc.what} {exc.next_step}".strip())
         return FAILED
     except (ActRefused, BadKeyRing, OSError) as exc:
-        complain(f"{exc} Nothing was changed.")
+        complain(f"{str(exc).rstrip('.')}. Nothing was changed.")
         return FAILED
     write((json.dumps(answer.facts, indent=2) if parsed.json else answer.text) + "\n")
     return 0
@@ -247,7 +247,7 @@ def _audit(desk: _Desk, typed: argparse.Namespace) -> Answer:
     since = time.time() - typed.days * 86_400
     found = entries(desk.operator.link, typed.about, since, typed.limit)
     rows = [
-        (_date(e.at), e.actor, e.action, e.object, e.result, json.dumps(e.detail)) for e in found
+        (_date(e.at), e.actor, e.action, e.target, e.result, json.dumps(e.detail)) for e in found
     ]
     heads = ("WHEN", "WHO", "WHAT", "TO", "RESULT", "DETAIL")
     return Answer({"audit": _facts(found)}, _table(heads, rows))

@@ -90,14 +90,14 @@ PEOPLE: tuple[str, ...] = (
         PRIMARY KEY (kind, id)
     )
     """,
-    # Who did what to which object, and with which result. `detail` is a JSON object.
+    # Who did what to what, and with which result. `detail` is a JSON object.
     """
     CREATE TABLE audit (
         id     TEXT PRIMARY KEY,
         at     DOUBLE PRECISION NOT NULL,
         actor  TEXT NOT NULL,
         action TEXT NOT NULL,
-        object TEXT NOT NULL,
+        target TEXT NOT NULL,
         result TEXT NOT NULL,
         detail TEXT NOT NULL
     )

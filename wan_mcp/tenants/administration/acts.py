@@ -24,12 +24,12 @@ class Act:
     """One act while its transaction lasts.
 
     Attributes:
-        object: to what it is done: an id as soon as that is known, before what the operator typed.
+        target: to what it is done: an id as soon as that is known, before what the operator typed.
         detail: what the audit says beside that; never a secret.
     """
 
-    def __init__(self, link: Link, object: str, detail: dict[str, object]) -> None:
-        self.object = object
+    def __init__(self, link: Link, target: str, detail: dict[str, object]) -> None:
+        self.target = target
         self.detail = detail
         self._link = link
 
@@ -51,18 +51,18 @@ class Operator:
         self._name = name
 
     @contextmanager
-    def act(self, action: str, object: str, **detail: object) -> Iterator[Act]:
+    def act(self, action: str, target: str, **detail: object) -> Iterator[Act]:
         """Do something, at once or not at all. The audit says that, also if it is refused.
 
         Args:
             action: what, such as `token.add`.
-            object: to what: an id, or what the operator typed.
+            target: to what: an id, or what the operator typed.
             detail: what the audit says beside that; never a secret.
 
         Raises:
             ActRefused: by what is done within.
         """
-        act = Act(self.link, object, detail)
+        act = Act(self.link, target, detail)
         try:
             with self.link.transaction():
                 self.link.run(limits() + _ALONE, {"lock": _LOCK})
@@ -78,7 +78,7 @@ class Operator:
         return self.link.run(limits() + text, values)[-1]
 
     def _entry(self, action: str, act: Act, result: str) -> Entry:
-        return Entry.new(self._name, action, act.object, result, act.detail)
+        return Entry.new(self._name, action, act.target, result, act.detail)
 
 
 def require_name(text: str) -> str:

@@ -58,11 +58,12 @@ def set_limits(
     """
     said = {name: "none" if value is None else value for name, value in changes.items()}
     with operator.act("limits.set", typed, kind=kind.value, **said) as act:
-        id = act.object = _FIND[kind](act, typed)
+        id = act.target = _FIND[kind](act, typed)
         if bad := [name for name, value in changes.items() if not _is_right(name, value)]:
             raise ActRefused(f"A limit is a number, 0 or more, or none: see {', '.join(bad)}.")
         rows = act.rows(_GET, kind=kind.value, id=id)
-        limits = (limits_in(rows[0]) if rows else NONE)._replace(**changes)
+        before = limits_in(rows[0]) if rows else NONE
+        limits = Limits(**{**before._asdict(), **changes})
         act.rows(_SET, kind=kind.value, id=id, **limits._asdict())
     return limits
 

@@ -64,7 +64,7 @@ def add(operator: Operator, name: str, issuer: str | None) -> str:
 def set_issuer(operator: Operator, typed: str, issuer: str | None) -> None:
     """Let everybody of an authorization server join from now on; None for nobody."""
     with operator.act("team.set", typed, issuer=issuer or "none") as act:
-        id = act.object = team_id(act, typed)
+        id = act.target = team_id(act, typed)
         _require_issuer(act, issuer, id)
         act.rows(_SET_ISSUER, id=id, issuer=issuer)
 

@@ -76,29 +76,29 @@ def add(
 def set_team(operator: Operator, typed: str, team: str | None) -> None:
     """Move a user into a team; None for into none. Their jobs stay theirs."""
     with operator.act("user.set", typed, team=team or "none") as act:
-        id = act.object = user_id(act, typed)
+        id = act.target = user_id(act, typed)
         act.rows(_SET_TEAM, id=id, team=team and team_id(act, team))
 
 
 def rename(operator: Operator, typed: str, name: str) -> None:
     """Give a user another name."""
     with operator.act("user.set", typed, name=name) as act:
-        id = act.object = user_id(act, typed)
+        id = act.target = user_id(act, typed)
         act.rows(_RENAME, id=id, name=require_name(name))
 
 
 def disable(operator: Operator, typed: str) -> None:
     """Let a user sign in no more, in any way. What they have paid for goes on."""
     with operator.act("user.disable", typed) as act:
-        act.object = user_id(act, typed)
-        act.rows(_DISABLE, id=act.object)
+        act.target = user_id(act, typed)
+        act.rows(_DISABLE, id=act.target)
 
 
 def enable(operator: Operator, typed: str) -> None:
     """Let a user sign in again."""
     with operator.act("user.enable", typed) as act:
-        act.object = user_id(act, typed)
-        act.rows(_ENABLE, id=act.object)
+        act.target = user_id(act, typed)
+        act.rows(_ENABLE, id=act.target)
 
 
 def users(operator: Operator) -> list[User]:

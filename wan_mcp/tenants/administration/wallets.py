@@ -112,7 +112,7 @@ def add(
     with operator.act("wallet.add", name, team=team, user=user, api_base=api_base) as act:
         name = require_name(name)
         owner = {"team": team and team_id(act, team), "user": user and user_id(act, user)}
-        account = act.object = _account(act, api_base, _checked(key))
+        account = act.target = _account(act, api_base, _checked(key))
         act.detail["name"] = name
         if taken := act.rows(_TAKEN, name=name, account=account, **owner):
             raise ActRefused(taken[0][0])
@@ -156,8 +156,7 @@ def rotate(operator: Operator, ring: KeyRing) -> int:
                 key = ring.open(sealed, wallet.purpose)
             except NotOpened as exc:
                 raise ActRefused(
-                    f"The key of the wallet {quoted(wallet.name)} cannot be opened: {exc}. "
-                    "No key was changed."
+                    f"The key of the wallet {quoted(wallet.name)} cannot be opened: {exc}."
                 ) from None
             again = ring.seal(key, wallet.purpose)
             act.rows(_SEAL_AGAIN, sealed=again, account=wallet.account)
@@ -172,7 +171,7 @@ def wallets(operator: Operator, ring: KeyRing | None) -> list[Wallet]:
         ring: tells whether their keys can be opened; None if there is none.
     """
     return [
-        Wallet(*row[:6], _state(ring, _Found(row[0], row[1], row[5], row[6])))
+        Wallet._make([*row[:6], _state(ring, _Found(row[0], row[1], row[5], row[6]))])
         for row in operator.rows(_LIST)
     ]
 
@@ -186,7 +185,7 @@ def _found(act: Act, typed: str) -> _Found:
     found = act.rows(_FIND, typed=typed) if can_be_found(typed) else ()
     if not found:
         raise ActRefused(f"There is no wallet {quoted(typed)}.")
-    act.object = found[0][0]
+    act.target = found[0][0]
     return _Found(*found[0])
 
 
