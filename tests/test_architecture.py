@@ -69,7 +69,7 @@ OUTSIDE = {
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
     "ruamel": "cli.hosts.toml_yaml",
-    "argparse": "cli.commands cli.admin.command_line cli.admin.people_line cli.jobs.command_line",
+    "argparse": "cli.commands cli.admin cli.jobs.command_line",
     "os.environ": "__main__",
     "os.getenv": "",
     "sys.argv": "__main__",

@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import os
+import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,28 +80,59 @@ def admin(
     return Typed(database, tmp_path, capsys, monkeypatch)
 
 
-def test_operator_goes_from_nothing_to_a_team_that_may_pay(admin: Typed, tmp_path: Path) -> None:
-    """The steps of docs/teams.md; every list shows what was made (ours)."""
-    (tmp_path / "key").write_text(f"{KEY}\n")
-    admin.done("team", "add", "Blue")
-    admin.done("user", "add", "Ann Lee", "--team", "Blue")
-    admin.done("wallet", "add", "blue", "--team", "Blue", typed=f"{KEY}\n")
-    admin.done("wallet", "set-key", "blue", "--key-file", str(tmp_path / "key"))
-    token = admin.done("token", "add", "Ann Lee", "--note", "laptop").splitlines()[0]
-    admin.done("limits", "set", "--user", "Ann Lee", "--credits-per-day", "20", "--in-flight", "2")
-    lists = {
-        what: admin.done(what, "list") for what in ("user", "team", "wallet", "token", "limits")
-    }
+PAGE = (Path(__file__).parents[2] / "docs/teams.md").read_text("utf-8")
 
+
+def lines_of_page(begin: str) -> list[str]:
+    """The lines of docs/teams.md that begin so."""
+    return [line for line in PAGE.splitlines() if line.startswith(begin)]
+
+
+def test_operator_goes_from_nothing_to_a_team_as_the_page_says(admin: Typed) -> None:
+    """Its commands are typed as they stand there; every list shows what was made (ours)."""
+    said = {}
+    for line in lines_of_page("wan-mcp admin ")[-5:]:
+        command, _, file = line.partition(" < ")
+        words = shlex.split(command)[2:]
+        said[words[0]] = admin.done(*words, typed=f"{KEY}\n" if file == "key.txt" else "")
+    token = said["token"].splitlines()[0]
+    nouns = ("user", "team", "wallet", "token", "limits")
+    lists = {noun: admin.done(noun, "list") for noun in nouns}
+
+    assert set(said) == set(nouns)
     assert token.startswith("wan_")
     assert lists["user"].splitlines()[1].split()[1:5] == ["Ann", "Lee", "Blue", "blue"]
     assert lists["team"].splitlines()[1].split()[1:] == ["Blue", "1", "blue", "-"]
     assert lists["wallet"].splitlines()[1].split()[:4] == ["blue", "Blue", "-", "sealed"]
-    assert lists["limits"].splitlines()[1].endswith("credits-per-day 20, in-flight 2")
+    assert lists["limits"].splitlines()[1].endswith("credits-per-day 50, in-flight 2")
     assert token.split("_")[1] in lists["token"]
+    assert "her laptop" in lists["token"]
     assert token.rpartition("_")[2] not in "".join(lists.values())
-    assert admin.done("audit").count("\n") == 7
+    assert len(admin.done("audit").splitlines()) == len(said) + 1
     assert "Ann Lee" not in admin.done("spend")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the line is for a POSIX shell")
+def test_line_of_the_page_makes_a_key_ring_that_nobody_else_reads(
+    admin: Typed, tmp_path: Path
+) -> None:
+    [line] = lines_of_page("(umask")
+    made = tmp_path / "made"
+    subprocess.run(["sh", "-c", line.replace("/etc/wan-mcp/key-ring", str(made))], check=True)
+    admin.environment["WAN_MCP_KEY_RING_FILE"] = str(made)
+
+    assert admin.data("wallet", "rotate") == {"sealed_anew": 0, "ring_key": "2026-11"}
+    assert made.stat().st_mode & 0o777 == 0o600
+
+
+def test_key_is_read_from_a_file_too(admin: Typed, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    admin.done("team", "add", "Blue")
+    admin.done("wallet", "add", "blue", "--team", "Blue", typed="pd_first")
+    admin.done("wallet", "set-key", "blue", "--key-file", str(tmp_path / "key"))
+    code, _, err = admin.run("wallet", "add", "second", "--team", "Blue", typed=KEY)
+
+    assert (code, "the same PixelDojo key" in err) == (1, True)
 
 
 def test_every_list_is_the_same_as_data(admin: Typed) -> None:

@@ -267,7 +267,7 @@ def test_limits_change_one_by_one(blue: Blue) -> None:
 
 
 @pytest.mark.anyio
-async def test_spending_is_told_by_user_and_wallet(blue: Blue, database: str) -> None:
+async def test_spending_is_listed_by_user_and_wallet(blue: Blue, database: str) -> None:
     operator = blue.operator
     mine = f"{blue.wallet}/{blue.ann}"
     operator.rows(

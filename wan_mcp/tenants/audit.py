@@ -51,8 +51,10 @@ class Entry(NamedTuple):
     ) -> "Entry":
         """An entry that is not written yet; its texts are cut and cleaned."""
         plain = {name: _plain(value) for name, value in detail.items() if value is not None}
-        texts = (shown(text, LONGEST) for text in (actor, action, target, result))
-        return cls(*texts, plain, secrets.token_hex(16))
+        who, what, whom, outcome = (
+            shown(text, LONGEST) for text in (actor, action, target, result)
+        )
+        return cls(who, what, whom, outcome, plain, secrets.token_hex(16))
 
     def write(self, link: Link) -> None:
         """Write it, in the transaction of the connection if there is one."""

@@ -113,6 +113,6 @@ def _key_on(line: str, number: int) -> tuple[str, bytes]:
     if len(key) != KEY_BYTES:
         raise BadKeyRing(
             f"{SETTING}: the key on line {number} is not {KEY_BYTES} bytes in Base64 "
-            "(make one with: openssl rand -base64 32)"
+            "(make one with: head -c 32 /dev/urandom | base64)"
         )
     return found[1], key
