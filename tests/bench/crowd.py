@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -91,6 +91,11 @@ class Host:
         assert self._process.stdin
         self._process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
+    def hang_up(self) -> None:
+        """Send nothing more: a server ends then."""
+        assert self._process.stdin
+        self._process.stdin.close()
+
     async def listen(self) -> None:
         """Read what the server sends until it ends.
 
@@ -145,12 +150,13 @@ async def served(command: Sequence[str], scene: Scene) -> AsyncIterator[Host]:
             host.send({"method": "notifications/initialized"})
             yield host
             host.leaves = True
-            assert process.stdin
-            process.stdin.close()
+            host.hang_up()
             await process.wait()
     finally:
-        if process.returncode is None:
+        with suppress(ProcessLookupError):
             process.kill()
+        host.hang_up()
+        await process.wait()
 
 
 @dataclass

@@ -118,6 +118,20 @@ class Server:
                 cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def provide(self, installed: Installation) -> None:
+        """Copy the programs into its folder, if it runs them from there."""
+        copied = self._programs.parent
+        if copied == installed.folder:
+            return
+        copied.parent.mkdir(parents=True)
+        _copy(installed.folder, copied)
+        package = installed.folder.parent
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():  # the programs look for them beside it
+            _copy(libraries, copied.parent.with_name(libraries.name))
+        programs = self.folder / "programs"
+        subprocess.run(["chown", "-R", SERVER_USER, programs], check=True)  # who removes it
+
     def make(self) -> None:
         """Make its data."""
         run_as_server(
@@ -212,14 +226,14 @@ def shared_server(prepare: Callable[[Server], None]) -> Iterator[Server]:
 
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}-alone")[:12]
     folder = Path(gettempdir(), f"wan-mcp-postgres-{run}")
-    server = Server(installation(), folder)
+    server = Server(_reachable(installation(), folder), folder)
     with open(Path(gettempdir(), f"wan-mcp-postgres-{os.getuid()}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not server.join():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             give_to_server(folder)
-            server = Server(_reachable(installation(), folder), folder)
+            server.provide(installation())
             server.make()
             server.start(removes=True)
             prepare(server)
@@ -283,15 +297,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _reachable(installed: Installation, folder: Path) -> Installation:
-    """The same programs, copied if root's folders may hide them from the server's user."""
+    """The programs that a server in this folder runs: copies if root's folders may hide them."""
     if os.geteuid() != 0 or installed.folder.is_relative_to("/usr"):
         return installed
-    package = installed.folder.parent
-    copied = folder / "programs" / package.name
-    copied.mkdir(parents=True)
-    _copy(installed.folder, copied / installed.folder.name)
-    libraries = package.with_name(f"{package.name}.libs")  # the programs look for them beside it
-    if libraries.is_dir():
-        _copy(libraries, copied.with_name(libraries.name))
-    subprocess.run(["chown", "-R", SERVER_USER, folder / "programs"], check=True)  # who removes it
-    return Installation(copied / installed.folder.name, installed.version)
+    copied = folder / "programs" / installed.folder.parent.name / installed.folder.name
+    return Installation(copied, installed.version)
