@@ -23,6 +23,7 @@ RULES, LIMITS = "tests/ledger/test_rules.py", "tests/ledger/test_ledger_limits.p
 MATCHING, LOST = "tests/payments/test_matching.py", "tests/payments/test_reconciliation.py"
 WAITING, SPENDING = "tests/polling/test_waiting.py", "tests/surface/test_spending.py"
 POSTGRES = "tests/ledger/test_ledger_postgres.py"
+TRIPS = "tests/ledger/test_postgres_round_trips.py"
 STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
@@ -126,13 +127,14 @@ MUTATIONS = (
             (
                 "ledger/transactions.py",
                 "        with self._session.transaction(account):\n"
-                "            self._recover_abandoned(account)\n",
+                "            now = self._session.now()\n"
+                "            spending = Spending(self._rows, account, now)\n",
                 "        now = self._session.now()\n"
                 "        spending = Spending(self._rows, account, now)\n"
                 "        must_wait(limits, now, estimate, spending)\n"
                 "        limits = SpendingLimits(None, None, None, None)\n"
                 "        with self._session.transaction(account):\n"
-                "            self._recover_abandoned(account)\n",
+                "            now = self._session.now()\n",
             )
         ],
         [f"{RACES}::test_nobody_else_can_write_while_the_caps_are_counted"],
@@ -248,6 +250,19 @@ MUTATIONS = (
         [f"{POSTGRES}::{STOOD_STILL}[13.5-False]"],
     ),
     Mutation(
+        "PostgreSQL: an update that finds no record is committed",
+        [("ledger/postgres/connection.py", 'SELECT 1 / COUNT(*) FROM changed"', 'SELECT 1"')],
+        [
+            f"{TRIPS}::test_update_that_finds_no_record_undoes_the_commit_that_it_travels_with",
+            f"{POSTGRES}::test_process_that_was_taken_for_dead_goes_on_under_another_name",
+        ],
+    ),
+    Mutation(
+        "PostgreSQL: what was asked ahead is believed after a change",
+        [("ledger/postgres/change.py", "self.known.clear()", "pass")],
+        [f"{TRIPS}::test_what_was_asked_ahead_is_asked_again_after_a_change"],
+    ),
+    Mutation(
         "PostgreSQL: a lease that is over is renewed",
         [
             (
@@ -260,7 +275,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a limit is counted without the queued",
-        [("ledger/rows.py", "if not self._counts_queue:", "if True:")],
+        [
+            (
+                "ledger/rows.py",
+                "if self._counts_queue else NOTHING_QUEUED",
+                "if False else NOTHING_QUEUED",
+            )
+        ],
         [f"{QUEUE}::test_what_is_queued_counts_in_full_against_the_credits_of_a_day"],
     ),
     Mutation(
@@ -287,7 +308,7 @@ MUTATIONS = (
         [
             (
                 "ledger/queueing/transactions.py",
-                "self._equal_requests.find(record.account, lookups, queued=False)",
+                "self._equal_requests.find(record.account, lookups, now, queued=False)",
                 "None",
             )
         ],
@@ -311,7 +332,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a queued request lives for ever",
-        [("ledger/statements/queue.py", "queued_until <= :now", "queued_until < 0")],
+        [("ledger/statements/lists.py", "queued_until <= :now", "queued_until < 0")],
         [f"{QUEUE}::test_a_request_whose_hour_is_over_ends_as_not_sent"],
     ),
     Mutation(

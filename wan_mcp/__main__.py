@@ -50,6 +50,9 @@ def _stdio() -> int:
     is_person = sys.stdin is not None and sys.stdin.isatty()
     desk = front.open_on_standard_streams(os.environ, sys.path)
     try:
+        from wan_mcp.transports.wire_models import build_when_used
+
+        build_when_used()
         from wan_mcp.server import build_server
         from wan_mcp.settings import BadSettings, Settings
         from wan_mcp.transports.stdio import run_stdio

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,7 @@ from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.payments import dispatcher
 from wan_mcp.pixeldojo import wire
@@ -51,11 +52,17 @@ ANSWER_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Host:
-    """One account and one ledger, on which the server is started again and again."""
+    """One account and one ledger, on which the server is started again and again.
+
+    Attributes:
+        folder: that of the ledger; in PostgreSQL, the one beside which paid jobs are kept.
+        database: the address of a ledger in PostgreSQL; None for a file in the folder.
+    """
 
     api_base: str
     key: str
     folder: Path
+    database: str | None = None
 
 
 @dataclass
@@ -181,7 +188,7 @@ async def serve(
     host: Host, limits: SpendingLimits = NO_LIMITS, now: "ForwardClock | None" = None
 ) -> AsyncIterator[tuple[Jobs, Ledger]]:
     """The jobs, built as the server builds them. MCP is left out: it doubles the time of a fork."""
-    ledger = SQLiteLedger(host.folder, limits=limits, now=now or ForwardClock())
+    ledger = opened(host, limits, now or ForwardClock())
     account = partial(ledger.account, host.api_base, host.key)
     limiter = SharedRateLimiter(ledger.coordination, account, Clock())
     vendor = PixelDojo(host.api_base, host.key, limiter=limiter)
@@ -193,6 +200,15 @@ async def serve(
         tasks.cancel_scope.cancel()
     await vendor.aclose()
     await ledger.aclose()
+
+
+def opened(host: Host, limits: SpendingLimits, now: ForwardClock) -> ThreadedLedger:
+    """A process on the ledger."""
+    if host.database is None:
+        return SQLiteLedger(host.folder, limits=limits, now=now)
+    from wan_mcp.ledger.postgres.engine import PostgresLedger
+
+    return PostgresLedger(host.database, limits=limits, now=now, folder=host.folder)
 
 
 async def _call(jobs: Jobs, ledger: Ledger, report: Report, name: str = "video") -> str | None:
@@ -220,7 +236,7 @@ def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
     jobs.ANSWER_SECONDS = ANSWER_SECONDS
     dispatcher.DEBOUNCE_SECONDS = 0.0
     _report_parsed(report)
-    _count_steps(kill_at)
+    _count_steps(kill_at, database=host.database is not None)
     try:
         asyncio.run(work(host, report))
     except BaseException:
@@ -241,8 +257,12 @@ def _report_parsed(report: Report) -> None:
     wire.accepted = accepted
 
 
-def _count_steps(kill_at: int | None) -> None:
-    """Count every step of the event loop and every SQL statement, in all threads."""
+def _count_steps(kill_at: int | None, *, database: bool) -> None:
+    """Count every step of the event loop and every SQL statement, in all threads.
+
+    In PostgreSQL a message with statements counts three times: before it is sent, when it was sent,
+    and when its answer is there.
+    """
     steps = itertools.count(1)
     run, connect = asyncio.Handle._run, sqlite3.connect
 
@@ -259,5 +279,33 @@ def _count_steps(kill_at: int | None) -> None:
         connection.set_trace_callback(step)
         return connection
 
+    if database:
+        _count_messages(step)
     setattr(asyncio.Handle, "_run", counted)  # noqa: B010 - mypy forbids the plain assignment
     setattr(sqlite3, "connect", traced)  # noqa: B010 - as above
+
+
+def _count_messages(step: Callable[[], None]) -> None:
+    from wan_mcp.ledger.postgres.connection import Link
+
+    wait = Link.wait
+
+    def stepping(answer: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        ready, is_sent = None, False
+        while True:
+            try:
+                wanted = answer.send(ready)
+            except StopIteration as end:
+                return end.value
+            if not is_sent:
+                is_sent = True
+                step()
+            ready = yield wanted
+
+    def counted(link: Link, answer: Any, *args: Any, **named: Any) -> Any:
+        step()
+        answered = wait(link, stepping(answer), *args, **named)
+        step()
+        return answered
+
+    setattr(Link, "wait", counted)  # noqa: B010 - mypy forbids the plain assignment

@@ -6,6 +6,11 @@ For each behaviour of PixelDojo, eight rounds together kill a server with SIGKIL
 every second case the next server is killed too, at a random step. Then a server runs to its end: it
 repeats the call as its user would, checks the id that it gets, and lists the jobs. Every case has a
 new key and a new ledger. The charges that the sandbox counts decide.
+
+    python tests/crash/run.py --kills 10000 --postgres
+
+The same with the ledger in PostgreSQL, which the rig of the tests starts. After a kill no lease is
+waited for: the time of the dead server is said to be over.
 """
 
 import argparse
@@ -25,6 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.crash.databases import end_leases, ledgers
 from tests.crash.life import (
     Host,
     Traces,
@@ -76,73 +82,112 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=1500)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--behaviour", choices=BEHAVIOURS, action="append", help="all of them")
+    parser.add_argument(
+        "--postgres",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="the ledger is in PostgreSQL, at the address of a ledger that nobody uses, or in a "
+        "server that is started here",
+    )
     parser.add_argument("--round", type=int, default=0, help=f"the first of the {ROUNDS} rounds")
+    parser.add_argument("--sparse", type=int, default=1, help="kill at every n-th of those steps")
     options = parser.parse_args(given)
     began = time.monotonic()
-    each = -(-options.kills // options.workers)
-    with ProcessPoolExecutor(options.workers, mp_context=FORK) as pool:
-        shares = pool.map(
-            run_share,
-            range(options.workers),
-            *(
-                [same] * options.workers
-                for same in (options.workers, each, options.behaviour, options.round)
-            ),
-        )
+    with (
+        ledgers(options.postgres, options.workers) as urls,
+        ProcessPoolExecutor(options.workers, mp_context=FORK) as pool,
+    ):
+        shares = [
+            Share(
+                number,
+                options.workers,
+                -(-options.kills // options.workers),
+                options.behaviour or list(BEHAVIOURS),
+                options.round,
+                options.sparse,
+                url,
+            )
+            for number, url in enumerate(urls)
+        ]
         figures = Counter[str]()
-        for done in shares:
+        for done in pool.map(run_share, shares):
             figures.update(evaluate(*done))
     figures["seconds"] = round(time.monotonic() - began)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     return 1 if any(figures[broken] for broken in BROKEN_PROMISES) else 0
 
 
-def run_share(
-    number: int, workers: int, kills: int, names: Sequence[str] | None, first_round: int
-) -> tuple[list[Case], list[Charge]]:
-    """The cases and charges of one worker. It kills at every `workers`-th step, `kills` times."""
+@dataclass(frozen=True)
+class Share:
+    """What one of several workers does.
+
+    Attributes:
+        number: which of them it is, from 0.
+        workers: how many there are. It kills at every `workers`-th step.
+        kills: how often it kills.
+        names: the behaviours of PixelDojo.
+        first_round: the first of the rounds.
+        sparse: it kills at every n-th of the steps of a round.
+        url: the address of its ledger in PostgreSQL; None for files.
+    """
+
+    number: int
+    workers: int
+    kills: int
+    names: Sequence[str]
+    first_round: int
+    sparse: int
+    url: str | None
+
+    def steps(self, round_number: int) -> Iterator[int]:
+        """The steps at which servers are killed in a round."""
+        begin = self.number + 1 + round_number % ROUNDS * self.workers
+        return itertools.count(begin, ROUNDS * self.workers * self.sparse)
+
+
+def run_share(share: Share) -> tuple[list[Case], list[Charge]]:
+    """The cases and charges of one worker."""
     try:
-        return _run_share(number, workers, kills, names, first_round)
+        return _run_share(share)
     except WanError as exc:  # it could not travel to the process that waits for it
         raise RuntimeError(f"{type(exc).__name__}: {exc.what}") from None
 
 
-def _run_share(
-    number: int, workers: int, kills: int, names: Sequence[str] | None, first_round: int
-) -> tuple[list[Case], list[Charge]]:
-    keys = [f"pd_{number}_{count}" for count in range(2 * kills + 100)]
-    behaviours = {name: BEHAVIOURS[name] for name in names or BEHAVIOURS}
+def _run_share(share: Share) -> tuple[list[Case], list[Charge]]:
+    kills = share.kills
+    keys = [f"pd_{share.number}_{count}" for count in range(2 * kills + 100)]
+    behaviours = {name: BEHAVIOURS[name] for name in share.names}
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
         # Once without a fork, so that every module is imported before the first child starts.
         first = next(iter(vendor.bases.values()))
-        clean(come_back, Host(first, keys.pop(), Path(folder) / "first"))
+        clean(come_back, Host(first, keys.pop(), Path(folder) / "first", share.url))
         gc.freeze()  # a garbage collection in a child would copy all memory that it visits
         place = Path(folder)
-        coming = _cases(vendor, place, iter(keys), number + 1, workers, first_round)
+        coming = _cases(vendor, place, iter(keys), share)
         while kills > 0:
             cases.append(next(coming))
             kills -= cases[-1].kills
         return cases, vendor.close()
 
 
-def _cases(
-    vendor: Vendor, folder: Path, keys: Iterator[str], first: int, stride: int, first_round: int
-) -> Iterator[Case]:
-    for round_number in itertools.count(first_round):
+def _cases(vendor: Vendor, folder: Path, keys: Iterator[str], share: Share) -> Iterator[Case]:
+    for round_number in itertools.count(share.first_round):
         for behaviour, base in vendor.bases.items():
             # In rounds, so that a short run also reaches the last steps of a submit.
-            begin = first + round_number % ROUNDS * stride
-            for step in itertools.count(begin, ROUNDS * stride):
+            for step in share.steps(round_number):
                 key = next(keys)
-                host = Host(base, key, folder / key / "ledger")
+                host = Host(base, key, folder / key / "ledger", share.url)
                 first_work, later_work = WORK.get(behaviour, (submit, come_back))
                 dead = [run_killed(first_work, host, step)]
-                if (round_number + step // stride) % 2:
+                end_leases(share.url)
+                if (round_number + step // share.workers) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
                     dead.append(run_killed(later_work, host, second_kill))
+                    end_leases(share.url)
                 yield Case(behaviour, host.key, dead, clean(later_work, host))
-                shutil.rmtree(folder / key)  # with what lies beside the ledger
+                shutil.rmtree(folder / key, ignore_errors=True)  # with what is beside the ledger
                 if not dead[0].killed:
                     break
 

@@ -44,6 +44,7 @@ VALUES: dict[str, object] = {
     "job_id": "job-1",
     "dedupe_key": "d" * 64,
     "exact_key": "e" * 64,
+    "seedless_exact_key": "f" * 64,
     "seed": None,
     "limit": 21,
     "created_at": 1.8e9 - 100_000 - 3_000,

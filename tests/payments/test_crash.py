@@ -111,21 +111,24 @@ class BusyLedger(SQLiteLedger):
             raise LedgerUnavailable("Another process locks the ledger for too long.")
 
 
+def killed(*options: str) -> dict[str, int]:
+    """The figures of a run of the harness, in which no promise was broken."""
+    run = subprocess.run(
+        [sys.executable, HARNESS, *options], capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode in (0, 1), run.stderr
+    figures: dict[str, int] = json.loads(run.stdout)
+    assert [figures[name] for name in BROKEN_PROMISES] == [0] * len(BROKEN_PROMISES), figures
+    return figures
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
 @pytest.mark.parametrize("behaviour", FIRST_ROUNDS)
 def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(behaviour: str) -> None:
     """A step is an event-loop step or an SQL statement of a submit (docs/promises.md)."""
     which = ["--behaviour", behaviour, "--round", str(FIRST_ROUNDS[behaviour])]
-    run = subprocess.run(
-        [sys.executable, HARNESS, "--kills", str(KILLS), *which],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert run.returncode in (0, 1), run.stderr
-    figures = json.loads(run.stdout)
-    assert [figures[name] for name in BROKEN_PROMISES] == [0] * len(BROKEN_PROMISES), figures
+    figures = killed("--kills", str(KILLS), *which)
     # Some kills came before the first byte, and some after the charge.
     assert figures["kills"] >= KILLS
     assert figures["ended not_sent"] > 0
@@ -134,6 +137,17 @@ def test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job(behaviour: str) 
     assert "ended unknown" in figures or behaviour != "500"
     assert figures[f"charges, {behaviour}"] > 0
     assert (figures["parsed ids"] > 0) == (behaviour in ("fast", "slow"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
+def test_a_kill_while_the_ledger_is_in_postgresql_pays_nothing_twice(database: str) -> None:
+    """A message to the database is three steps; `--postgres --kills 10000` kills at every one."""
+    some = ("--kills", "8", "--workers", "1", "--sparse", "4", "--round", "4")
+    figures = killed("--postgres", database, "--behaviour", "fast", *some)
+
+    assert figures["kills"] >= 8
+    assert figures["ended not_sent"] > 0
+    assert figures["ended accepted"] > 0
 
 
 @dataclass

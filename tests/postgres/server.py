@@ -210,6 +210,25 @@ class Server:
         copied._make_pipe()
         return copied
 
+    def standby(self, folder: Path) -> "Server":
+        """A server that follows this one, which runs. It is not started yet."""
+        run_as_server(
+            *(self._programs / "pg_basebackup", "-h", self.folder, "-p", PORT, "-U", "postgres"),
+            *("-D", folder / "data", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+            folder=folder,
+        )
+        follower = Server(Installation(self._programs.parent, self.version), folder)
+        follower._make_pipe()
+        return follower
+
+    def promote(self) -> None:
+        """Let it take the place of the server that it follows."""
+        run_as_server(
+            *(self._programs / "pg_ctl", "-D", self.folder / "data", "-s", "-w"),
+            *("-t", f"{HANG_SECONDS:.0f}", "promote"),
+            folder=self.folder,
+        )
+
     def _make_pipe(self) -> None:
         os.mkfifo(self._users)
         give_to_server(self._users)

@@ -20,7 +20,8 @@ from wan_mcp.ledger.coordination import (
 )
 from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import Rows, Session, among, date
+from wan_mcp.ledger.rows import Rows, among, date
+from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.status import permanent_error_code
 from wan_mcp.models import Difference
 

@@ -1,17 +1,21 @@
 """Finds the request that a new one would repeat: the same inputs, in whatever spelling."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Claim
 from wan_mcp.ledger.fingerprint import Arguments, Fingerprint, one_spelling, spelling_key
-from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.rows import Rows
+from wan_mcp.ledger.record import LIVE, State
+from wan_mcp.ledger.rows import Rows, read, seconds
 from wan_mcp.ledger.rules import Lookups
+from wan_mcp.ledger.session import Read
+
+_REPEATED = frozenset({State.COMPLETED, State.LOST})
 
 MOST_JUST_ENDED = 50
 """How many of the newest ended requests are compared in all their spellings (ours)."""
@@ -22,44 +26,58 @@ class EqualRequests:
 
     Args:
         rows: the records.
-        now: the date and time by the engine's clock.
     """
 
-    def __init__(self, rows: Rows, now: Callable[[], datetime]) -> None:
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._now = now
 
-    def find(self, account: str, lookups: Lookups, *, queued: bool = True) -> Claim | None:
+    def find(
+        self, account: str, lookups: Lookups, now: datetime, *, queued: bool = True
+    ) -> Claim | None:
         """The newest request that a new one would repeat; None if it repeats none.
 
         Args:
             lookups: what `rules.lookups` gives for the new one.
+            now: the date and time by the engine's clock.
             queued: whether a queued one is repeated, too.
         """
+        candidates = [
+            _Candidate._make(row) for row in self._rows.values_of(self.read(account, lookups, now))
+        ]
         for fingerprint, seed in lookups:
-            found = self._live(account, fingerprint, seed)
-            if queued:
-                found = found or self._queued(account, fingerprint, seed)
-            if found := found or self._just_ended(account, fingerprint, seed):
-                differs = found.exact_key != fingerprint.exact_key
-                return Claim(found, created=False, query_differs=differs)
-        return self._in_another_spelling(account, lookups, queued=queued)
+            for each in _with_key(candidates, fingerprint, seed, now, queued=queued):
+                if record := self._rows.first(sql.records.JOB, submission_id=each.id):
+                    differs = record.exact_key != fingerprint.exact_key
+                    return Claim(record, created=False, query_differs=differs)
+        return self._in_another_spelling(account, candidates, lookups, now, queued=queued)
 
-    def _in_another_spelling(self, account: str, lookups: Lookups, *, queued: bool) -> Claim | None:
-        # Their keys differ, so they are compared one by one: what is live, and what ended just now.
-        now = self._now()
-        recent = self._rows.values(
-            sql.records.LIVE_OR_JUST_ENDED,
+    def read(self, account: str, lookups: Lookups, now: datetime) -> Read:
+        """What `find` asks for first."""
+        return read(
+            sql.records.MAY_BE_EQUAL,
             account=account,
+            exact_key=lookups[0][0].exact_key,
+            seedless_exact_key=lookups[-1][0].exact_key,
             limit=MOST_JUST_ENDED,
             since=now - rules.REPEAT_WINDOW,
             until=now + rules.REPEAT_WINDOW,
         )
-        if not recent:
+
+    def _in_another_spelling(
+        self,
+        account: str,
+        candidates: Sequence["_Candidate"],
+        lookups: Lookups,
+        now: datetime,
+        *,
+        queued: bool,
+    ) -> Claim | None:
+        # Their keys differ, so they are compared one by one: what is live, and what ended just now.
+        if not candidates:
             return None
         # A forgotten request has no links any more, but a key that was made of them.
-        spelt = [(key or _in_one_spelling(arguments), id) for id, arguments, key in recent]
-        some_are_forgotten = any(key for _, _, key in recent)
+        spelt = [(c.spelling_key or _in_one_spelling(c.arguments), c.id) for c in candidates]
+        some_are_forgotten = any(each.spelling_key for each in candidates)
         for fingerprint, seed in lookups:
             ours: list[Arguments | str] = [one_spelling(fingerprint.arguments)]
             if some_are_forgotten:
@@ -74,29 +92,58 @@ class EqualRequests:
                     return Claim(record, created=False, query_differs=differs)
         return None
 
-    def _live(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
-        return self._rows.first(
-            sql.records.LIVE_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
-        )
 
-    def _queued(self, account: str, fingerprint: Fingerprint, seed: int | None) -> Record | None:
-        return self._rows.first(
-            sql.records.QUEUED_EQUAL, account=account, dedupe_key=fingerprint.dedupe_key, seed=seed
-        )
+class _Candidate(NamedTuple):
+    """What is read of a request that may be equal, as it is stored."""
 
-    def _just_ended(
-        self, account: str, fingerprint: Fingerprint, seed: int | None
-    ) -> Record | None:
-        now = self._now()
-        return self._rows.first(
-            sql.records.ENDED_EQUAL,
-            account=account,
-            exact_key=fingerprint.exact_key,
-            seed=seed,
-            since=now - rules.REPEAT_WINDOW,
-            # A record that a wrong clock dated must not be the answer for years.
-            until=now + rules.REPEAT_WINDOW,
-        )
+    number: int
+    id: str
+    state: str
+    dedupe_key: str | None
+    exact_key: str | None
+    seed: str | None
+    seed_generated: int
+    arguments: str
+    spelling_key: str | None
+    ended_at: float | None
+
+    def has_generated(self, seed: int) -> bool:
+        """Whether the caller gave no seed, and this one was generated."""
+        return bool(self.seed_generated) and self.seed == str(seed)
+
+
+def _with_key(
+    candidates: Iterable[_Candidate],
+    fingerprint: Fingerprint,
+    seed: int | None,
+    now: datetime,
+    *,
+    queued: bool,
+) -> list[_Candidate]:
+    """Those with the key of a new request, the best answer first: a live one if there is any.
+
+    Args:
+        seed: as `rules.lookups` gives it: what an equal request must have as a generated seed.
+    """
+    since, until = seconds(now - rules.REPEAT_WINDOW), seconds(now + rules.REPEAT_WINDOW)
+    key = fingerprint.dedupe_key
+    fit = [each for each in candidates if seed is None or each.has_generated(seed)]
+    # A record beside its equal has a longer key (see `rules.beside_its_equal`), and comes last.
+    live = [each for each in fit if each.state in LIVE and (each.dedupe_key or "")[:64] == key]
+    live.sort(key=lambda each: (len(each.dedupe_key or ""), each.number))
+    in_queue = [each for each in fit if each.state == State.NOT_SENT and each.dedupe_key == key]
+    in_queue.sort(key=lambda each: each.number)
+    ended = [
+        each
+        for each in fit
+        if each.state in _REPEATED
+        and each.exact_key == fingerprint.exact_key
+        # One that a wrong clock dated must not be the answer for years.
+        and each.ended_at is not None
+        and since < each.ended_at <= until
+    ]
+    ended.sort(key=lambda each: -(each.ended_at or 0.0))
+    return live + in_queue * queued + ended
 
 
 @lru_cache(2 * MOST_JUST_ENDED)

@@ -32,6 +32,7 @@ ORDER_DIGITS = 10
 """Hex digits of the name of an order (ours): a user has thousands of them at most."""
 _REMEMBERED_URLS = 256
 """How many URLs are remembered in a common spelling: a submit compares each several times."""
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def without_fragment(url: str | None) -> str | None:
 
 def canonical_json(arguments: Arguments) -> str:
     """JSON that is the same for equal arguments."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"))
+    return _JSON.encode(arguments)
 
 
 @lru_cache(_REMEMBERED_URLS)

@@ -1,23 +1,29 @@
 """Reads and writes records through an engine's session, fenced against other processes."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Fenced, LedgerChanged
+from wan_mcp.ledger.contract import Fenced
 from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Charge, Totals
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import OPEN, Record, State
-from wan_mcp.ledger.spending_limits import DAY_SECONDS, NOTHING_QUEUED, InFlightJob, Queued
+from wan_mcp.ledger.session import Read, Session, Values
+from wan_mcp.ledger.spending_limits import (
+    DAY_SECONDS,
+    MINUTE_SECONDS,
+    NOTHING_QUEUED,
+    InFlightJob,
+    Queued,
+    SpendingLimits,
+)
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.lists import PLACE, recent
 from wan_mcp.ledger.statements.records import JOB, insert_job, update_job
-from wan_mcp.models import Cursor, Difference, Job
-
-Values = Mapping[str, object]
+from wan_mcp.models import Cursor, Difference
 
 FIRST_CHARGES = 4
 """How many of the newest jobs are searched first for a charge: most jobs are like the last ones."""
@@ -28,107 +34,12 @@ _STORED_AS_THEY_ARE = frozenset({type(None), float})
 _DATES = frozenset(name for name in _FIELDS if name.endswith(("_at", "_until")))
 
 
-class KeptJob(NamedTuple):
-    """A paid job that could not be written to the store.
-
-    Attributes:
-        record: its request, as it was claimed.
-        forget: removes it, once it is in the store.
-    """
-
-    record: Record
-    job: Job
-    forget: Callable[[], None]
-
-
 class Place(NamedTuple):
     """Where a record stands in a list that begins with the newest, and whether it had ended."""
 
     created_at: float
     number: int
     is_ended: bool
-
-
-class Session(Protocol):
-    """One connection to a store, used by one thread. This is all in which engines differ."""
-
-    @property
-    def me(self) -> str:
-        """The name under which this process owns records; "" in a session that only reads."""
-
-    def now(self) -> datetime:
-        """The date and time by the engine's clock, UTC."""
-
-    def query(self, statement: Statement, values: Values) -> Sequence[Sequence[Any]]:
-        """The rows that a statement finds."""
-
-    def execute(self, statement: Statement, values: Values) -> int:
-        """Make a change. Returns the number of rows that it changed."""
-
-    def transaction(
-        self, account: str | None = None, *, patient: bool = True
-    ) -> AbstractContextManager[None]:
-        """All or nothing. Two transactions for the same account never overlap.
-
-        Args:
-            account: whose records change; None for changes of what processes share while they
-                wait. Two transactions without an account never overlap either.
-            patient: whether to wait for other writers as long as a payment may wait.
-        """
-
-    def is_dead(self, owner: str) -> bool:
-        """Whether the process of that name is dead. Once true, it stays true."""
-
-    def revision(self) -> int:
-        """A number that changes when another process has written."""
-
-    def change(self) -> LedgerChanged | None:
-        """Why this is no longer the store that other processes would open; None if it is.
-
-        While it can be written without harm, changes go on to what this process has open.
-        """
-
-    def before_payment(self) -> None:
-        """Raises LedgerChanged when a payment that is recorded here might be made again."""
-
-    def commit_point(self, submission_id: str) -> None:
-        """Check the store once more: the request is `sending`, and its first byte leaves next.
-
-        Raises:
-            LedgerChanged: it must not be sent.
-        """
-
-    def keep(self, record: Record, job: Job) -> bool:
-        """Keep a paid job outside of the store, on disk. Returns whether that was possible."""
-
-    def kept(self) -> Iterable[KeptJob]:
-        """The paid jobs that are kept outside of the store, of any process."""
-
-    def erase(self, record: Record) -> bool:
-        """Remove from the disk what earlier versions of a forgotten record have left there.
-
-        Returns:
-            False if something may be left, because other programs were reading all the time.
-        """
-
-
-class Engine(Protocol):
-    """How an engine opens its store. Its methods are called in the ledger's thread only.
-
-    Attributes:
-        not_writable: errors of `open` after which the store may still be readable.
-    """
-
-    not_writable: tuple[type[Exception], ...]
-
-    def open(self, opening: ExitStack) -> Session:
-        """A session on a store of this version. Closing `opening` ends the session."""
-
-    def open_to_read(self, opening: ExitStack) -> Session:
-        """A session for one read of a store that cannot be written. Closing `opening` ends it."""
-
-    def as_ledger_errors(self) -> AbstractContextManager[None]:
-        """Within it, the engine's errors become LedgerUnavailable."""
 
 
 class Rows:
@@ -143,7 +54,12 @@ class Rows:
 
     def first(self, statement: Statement, **values: object) -> Record | None:
         """The first record that a statement finds; None if there is none."""
-        return next(iter(self.find(statement, **values)), None)
+        return self.first_of(read(statement, **values))
+
+    def first_of(self, asked: Read) -> Record | None:
+        """The first record that a read finds; None if there is none."""
+        found = self._session.query(*asked)
+        return _record(found[0]) if found else None
 
     def record(self, submission_id: str) -> Record:
         """The record with that id. Raises Fenced when there is none."""
@@ -188,7 +104,11 @@ class Rows:
 
     def values(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
         """The rows that a statement finds, as they are stored."""
-        return self._session.query(statement, stored(values))
+        return self.values_of(read(statement, **values))
+
+    def values_of(self, asked: Read) -> Sequence[Sequence[Any]]:
+        """The same for a read."""
+        return self._session.query(*asked)
 
     def write(self, statement: Statement, **values: object) -> int:
         """Make a change. Returns the number of rows that it changed."""
@@ -197,14 +117,15 @@ class Rows:
     def insert(self, record: Record) -> Record:
         """Add a record."""
         given = {name: value for name, value in vars(record).items() if value is not None}
-        self.write(insert_job(tuple(given)), **given)
+        self._session.save(insert_job(tuple(given)), stored(given), None)
         return record
 
     def save(self, before: Record, after: Record) -> Record:
         """Write the fields that differ between a record as it was read and as it should be.
 
         Raises:
-            Fenced: the record has another state or another owner now.
+            Fenced: the record has another state or another owner now. The end of the transaction
+                may raise it instead.
         """
         known = vars(before)
         changes = {name: value for name, value in vars(after).items() if value != known[name]}
@@ -214,8 +135,9 @@ class Rows:
             "owner_before": before.owner,
             "queued_until_before": before.queued_until,
         }
-        if changes and self.write(update_job(tuple(changes)), **fence, **changes) != 1:
-            raise Fenced(f"Request {before.submission_id} is no longer {before.state} here.")
+        if changes:
+            fenced = f"Request {before.submission_id} is no longer {before.state} here."
+            self._session.save(update_job(tuple(changes)), stored(fence | changes), fenced)
         return after
 
 
@@ -235,6 +157,17 @@ class Spending:
         self._counts_queue = counts_queue
         self._known = {"account": account, "now": now, "within": DAY_SECONDS}
 
+    def reads(self, limits: SpendingLimits) -> list[Read]:
+        """What `spending_limits.check` asks for, as long as every price is known."""
+        account = self._known["account"]
+        return [
+            read(sql.spending.CHARGES, account=account, limit=FIRST_CHARGES),
+            read(sql.queue.QUEUED_COSTS, account=account),
+            *[read(sql.spending.PAID, **self._known)] * (limits.credits_per_day is not None),
+            *[read(sql.spending.IN_FLIGHT, **self._known)] * (limits.in_flight is not None),
+            *[self._submit_ages(MINUTE_SECONDS)] * (limits.submits_per_minute is not None),
+        ]
+
     def highest_price(self) -> float:
         account = self._known["account"]
         return float(self._rows.values(sql.spending.HIGHEST_PRICE, account=account)[0][0] or 0)
@@ -253,8 +186,10 @@ class Spending:
 
     def queued(self) -> Queued:
         """What is queued and counts; nothing if this request was queued itself."""
-        if not self._counts_queue:
-            return NOTHING_QUEUED
+        return self._queued if self._counts_queue else NOTHING_QUEUED
+
+    @cached_property
+    def _queued(self) -> Queued:
         account = self._known["account"]
         return Queued._make(self._rows.values(sql.queue.QUEUED_COSTS, account=account)[0])
 
@@ -277,8 +212,15 @@ class Spending:
         return None
 
     def submit_ages(self, within: float) -> list[float]:
-        found = self._rows.values(sql.spending.SUBMIT_AGES, **self._known | {"within": within})
-        return [age for (age,) in found]
+        return [age for (age,) in self._rows.values_of(self._submit_ages(within))]
+
+    def _submit_ages(self, within: float) -> Read:
+        return read(sql.spending.SUBMIT_AGES, **self._known | {"within": within})
+
+
+def read(statement: Statement, **values: object) -> Read:
+    """A read to announce, see `Session.ahead`."""
+    return statement, stored(values)
 
 
 def stored(values: Values) -> dict[str, object]:

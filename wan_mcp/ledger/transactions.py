@@ -6,10 +6,11 @@ The methods are documented in `contract.Ledger`.
 import hmac
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime
 
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.abandoned import AbandonedRequests
 from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
@@ -27,7 +28,8 @@ from wan_mcp.ledger.record import (
     intent,
     new_submission_id,
 )
-from wan_mcp.ledger.rows import Rows, Session, Spending
+from wan_mcp.ledger.rows import Rows, Spending, read
+from wan_mcp.ledger.session import Read, Session
 from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
@@ -43,7 +45,8 @@ class Transactions:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rows = Rows(session)
-        self._equal_requests = EqualRequests(self._rows, session.now)
+        self._equal_requests = EqualRequests(self._rows)
+        self._abandoned = AbandonedRequests(session, self._rows)
         self._sending: dict[str, Record] = {}  # those of this process, as they were written
 
     def account(self, api_base: str, api_key: str) -> str:
@@ -70,7 +73,7 @@ class Transactions:
         except LedgerChanged as changed:
             # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
-                found = self._equal_requests.find(account, lookups)
+                found = self._equal_requests.find(account, lookups, self._session.now())
             except Exception:
                 raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
@@ -89,14 +92,15 @@ class Transactions:
         source: SourceClip,
     ) -> Claim:
         with self._session.transaction(account):
-            self._recover_abandoned(account)
-            if found := self._equal_requests.find(account, lookups):
+            now = self._session.now()
+            spending = Spending(self._rows, account, now)
+            self._session.ahead(self._what_a_claim_asks(account, lookups, limits, spending, now))
+            self._abandoned.settle(account, now)
+            if found := self._equal_requests.find(account, lookups, now):
                 self._join(found.record)
                 return found
             self._session.before_payment()
-            now = self._session.now()
             price = expected_price(estimate, wanted, self.charges(account))
-            spending = Spending(self._rows, account, now)
             waits = must_wait(limits, now, price.credits, spending, price.why)
             new = intent(
                 account, wanted, lookups[0][0], seed, price.credits, source, now, self._session.me
@@ -107,20 +111,33 @@ class Transactions:
             record = queued(new, Order(wanted=wanted, agreed=limits.agreed)) if waits else new
             return Claim(self._rows.insert(record), created=True)
 
+    def _what_a_claim_asks(
+        self,
+        account: str,
+        lookups: rules.Lookups,
+        limits: SpendingLimits,
+        spending: Spending,
+        now: datetime,
+    ) -> Iterator[Read]:
+        yield self._abandoned.read(account, now)
+        yield self._equal_requests.read(account, lookups, now)
+        yield from spending.reads(limits)
+
     def equal(self, account: str, wanted: Replacement) -> Record | None:
-        found = self._equal_requests.find(account, rules.lookups(account, wanted))
+        now = self._session.now()
+        found = self._equal_requests.find(account, rules.lookups(account, wanted), now)
         return None if found is None else found.record
 
     def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
-        with self._session.transaction(record.account):
-            claimed = self._fenced(record, State.SENDING)
-            # It is not read again: a record that has changed since its claim cannot be saved.
-            try:
+        try:
+            with self._session.transaction(record.account):
+                claimed = self._fenced(record, State.SENDING)
+                # It is not read again: a record that has changed since its claim cannot be saved.
                 now = self._session.now()
                 sending = self._rows.save(claimed, rules.sending(claimed, now, sent))
-            except Fenced:
-                self._known(record, State.SENDING)  # raises the true reason
-                raise
+        except Fenced:
+            self._known(record, State.SENDING)  # raises the true reason
+            raise
         self._sending[record.submission_id] = sending
         # After the commit: what happens to the store from now on happens to a request on its way.
         self._session.commit_point(record.submission_id)
@@ -130,12 +147,11 @@ class Transactions:
             self._join(record)
 
     def withdraw(self, record: Record) -> Record:
-        with self._session.transaction(record.account):
+        asked = read(sql.records.JOB, submission_id=record.submission_id)
+        joined = read(sql.coordination.KEY, account=rules.joined_name(record.submission_id))
+        with self._session.transaction(record.account, ahead=[asked, joined]):
             known = self._known(record, State.NOT_SENT)
-            name = rules.joined_name(known.submission_id)
-            if known.state is not State.INTENT or self._rows.values(
-                sql.coordination.KEY, account=name
-            ):
+            if known.state is not State.INTENT or self._rows.values_of(joined):
                 raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
             now = self._session.now()
             return self._rows.save(known, rules.concluded(known, State.NOT_SENT, WITHDRAWN, now))
@@ -165,23 +181,29 @@ class Transactions:
             kept.forget()
 
     def _accept(self, record: Record, job: Job) -> Record:
-        with self._session.transaction(record.account):
-            if sending := self._sending.pop(record.submission_id, None):
-                with suppress(Fenced):  # it has changed meanwhile, so it is read
-                    accepted = self._accepted(sending, job, sending.state)
-                    return self._absorb(self._rows.save(sending, accepted))
+        read_elsewhere = read(sql.records.FROM_ELSEWHERE, account=record.account, job_id=job.job_id)
+        if sending := self._sending.pop(record.submission_id, None):
+            # It is read only if it has changed meanwhile, and cannot be saved.
+            with (
+                suppress(Fenced),
+                self._session.transaction(record.account, ahead=[read_elsewhere]),
+            ):
+                accepted = self._accepted(sending, job, sending.state)
+                return self._rows.save(sending, self._absorbed(accepted))
+        with self._session.transaction(record.account, ahead=[read_elsewhere]):
             known = self._rows.first(sql.records.JOB, submission_id=record.submission_id)
             if known is None:
-                return self._absorb(self._rows.insert(self._accepted(record, job)))
+                return self._rows.insert(self._absorbed(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
-                return self._absorb(self._rows.save(known, self._accepted(known, job, known.state)))
+                accepted = self._accepted(known, job, known.state)
+                return self._rows.save(known, self._absorbed(accepted))
             # In the meantime the reconciler recorded another job for this request. The job in the
             # answer is paid for too, so it gets a record of its own, unless it has one already.
             for listed in self._by_job_id(record.account, job.job_id):
                 if not listed.from_elsewhere:
                     return self._updated(listed, job).record
             other = record.model_copy(update={"submission_id": new_submission_id()})
-            return self._absorb(self._rows.insert(self._accepted(other, job)))
+            return self._rows.insert(self._absorbed(self._accepted(other, job)))
 
     def match(self, record: Record, job: Job) -> Record:
         with self._session.transaction(record.account):
@@ -197,7 +219,7 @@ class Transactions:
                     f"Job {job.job_id} belongs to another request than {record.submission_id}."
                 )
             accepted = rules.accepted(known, job, self._session.now())
-            return self._absorb(self._rows.save(known, accepted))
+            return self._rows.save(known, self._absorbed(accepted))
 
     def conclude(self, record: Record, state: State, why: str) -> Record:
         if state not in rules.CONCLUSIONS:
@@ -228,8 +250,11 @@ class Transactions:
 
     def recover(self) -> list[Record]:
         # Searched without a lock, so that reads work while others write.
-        accounts = sorted({record.account for record in self._abandoned()})
-        return [record for account in accounts for record in self._recover(account)]
+        settled: list[Record] = []
+        for account in self._abandoned.accounts(self._session.now()):
+            with self._session.transaction(account):
+                settled += self._abandoned.settle(account, self._session.now())
+        return settled
 
     def record(self, submission_id: str) -> Record:
         """The record with that id. If it is unsettled and its owner dead, it is settled first."""
@@ -320,7 +345,7 @@ class Transactions:
         if record.dedupe_key is None or stored in LIVE:
             return accepted
         equal = self._rows.find(
-            sql.records.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key, seed=None
+            sql.records.LIVE_EQUAL, account=record.account, dedupe_key=record.dedupe_key
         )
         alone = all(
             other.submission_id == record.submission_id or other.dedupe_key != record.dedupe_key
@@ -352,36 +377,14 @@ class Transactions:
             return Recorded(record, ignored=True)
         return Recorded(self._rows.save(record, after))
 
-    def _absorb(self, record: Record) -> Record:
-        """Merge the record that a reading of the job created before its request was answered."""
-        for other in self._rows.find(
+    def _absorbed(self, record: Record) -> Record:
+        """The record with that which a reading of its job created before its request was answered.
+
+        The other one is removed, so this one has to be saved.
+        """
+        for (id,) in self._rows.values(
             sql.records.FROM_ELSEWHERE, account=record.account, job_id=record.job_id
         ):
-            merged = rules.absorbed(record, other, self._session.now())
-            record = self._rows.save(record, merged)
-            self._rows.write(sql.records.DELETE_JOB, submission_id=other.submission_id)
+            record = rules.absorbed(record, self._rows.record(id), self._session.now())
+            self._rows.write(sql.records.DELETE_JOB, submission_id=id)
         return record
-
-    def _recover(self, account: str) -> list[Record]:
-        with self._session.transaction(account):
-            return self._recover_abandoned(account)
-
-    def _recover_abandoned(self, account: str) -> list[Record]:
-        now = self._session.now()
-        return [
-            self._rows.save(record, rules.abandoned(record, now))
-            for record in self._abandoned()
-            if record.account == account
-        ]
-
-    def _abandoned(self) -> list[Record]:
-        """The unsettled records of dead processes, and what was queued for too long."""
-        records = self._rows.find(sql.lists.UNSETTLED_JOBS)
-        dead = {name for name in {record.owner for record in records} if self._is_dead(name)}
-        now = self._session.now()
-        latest = now + timedelta(seconds=rules.QUEUE_SECONDS)
-        overdue = self._rows.find(sql.queue.OVERDUE_JOBS, now=now, latest=latest)
-        return [record for record in records if record.owner in dead] + overdue
-
-    def _is_dead(self, owner: str) -> bool:
-        return owner != self._session.me and self._session.is_dead(owner)

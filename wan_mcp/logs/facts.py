@@ -39,8 +39,16 @@ class Listener(Protocol):
     def limited(self, per_minute: int, pause: float) -> None:
         """PixelDojo allows so many requests a minute, after a pause of so many seconds."""
 
-    def used_ledger(self, seconds: float, *, failed: bool) -> None:
-        """A piece of work on the ledger has ended."""
+    def asked_ledger(self) -> None:
+        """A piece of work begins to wait for the ledger; `used_ledger` says that it has ended."""
+
+    def used_ledger(self, seconds: float, *, waited: float, failed: bool) -> None:
+        """A piece of work on the ledger has ended.
+
+        Args:
+            seconds: how long it took.
+            waited: how long it waited before for a connection, which does one after the other.
+        """
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,17 @@ class PaymentContext:
 
 
 class ServerStops(NotSent):
-    """This server is stopping, so it sends nothing any more."""
+    """This server is stopping, so it sends nothing any more; another one may at once.
+
+    It is not transient: this server is not to try again.
+    """
+
+    usual_wait = 5.0  # a balancer needs a moment to notice
 
     def __init__(self, what: str) -> None:
-        step = "Call again when the server has been started again."
+        step = "Call again: another server takes the call, or this one when it runs again."
         super().__init__(what, transient=False, next_step=step)
+        self.retry_safe = True
 
 
 class Payment:

@@ -42,6 +42,10 @@ READ_FAILED_AGAIN_SECONDS = 3600.0
 """For so long after its end, a failed job is read again if somebody asks for it (ours): a video
 that PixelDojo shows after all is paid for, and its link may last an hour only."""
 
+STUCK_SECONDS = 15.0
+"""After this time of a payment, whoever waits for it looks whether its process is alive (ours): a
+process on another computer counts as alive for so long."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -102,6 +106,9 @@ class JobReader:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
                 await self._reconciler.reconcile(record.account, [record.submission_id])
             return await self.known(id) or before
+        if self.is_stuck(record):
+            await self.settle_abandoned()
+            return await self.known(id) or before
         # A lost job is read again each time, because PixelDojo may show it again.
         is_final = before.settled and record.state is not State.LOST and not self.may_revive(before)
         is_final = is_final or record.is_forgotten
@@ -117,6 +124,20 @@ class JobReader:
         if view.status is not JobStatus.FAILED or ended_at is None or view.is_forgotten:
             return False
         return 0 <= (self._clock.wall() - ended_at).total_seconds() < READ_FAILED_AGAIN_SECONDS
+
+    def is_stuck(self, record: Record) -> bool:
+        """Whether a payment has gone on for so long that its process may be dead."""
+        if record.settled or record.state is State.QUEUED:
+            return False
+        return (self._clock.wall() - record.created_at).total_seconds() >= STUCK_SECONDS
+
+    async def settle_abandoned(self) -> None:
+        """Settle the requests of dead processes, wherever they were paid.
+
+        Raises:
+            LedgerUnavailable: that cannot be known.
+        """
+        await self._ledger.recover()
 
     async def ask(
         self, record: Record, job_id: str, seconds: float, priority: Priority = Priority.STATUS

@@ -127,6 +127,8 @@ class Waits:
             async for changed in changes:
                 view = self._view_of_change(changed, before=record)
                 yield view
+                if self._reader.is_stuck(changed):
+                    await self._reader.settle_abandoned()
                 is_read = changed.last_polled_at != before.last_polled_at
                 before = changed
                 reads_without_link += is_read and view.lacks_video_url
@@ -190,6 +192,7 @@ class Waits:
             return True
         last_error = last_error_of(view.record)
         is_unpolled = view.status in (JobStatus.UNKNOWN, JobStatus.LOST)
+        is_unpolled = is_unpolled or self._reader.is_stuck(view.record)
         has_failed = last_error is not None and not is_transient(last_error) and not view.settled
         may_revive = self._reader.may_revive(view)
         return is_unpolled or view.lacks_video_url or has_failed or may_revive

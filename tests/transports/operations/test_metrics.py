@@ -76,7 +76,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def counted(time: VirtualTime, data: Path) -> AsyncIterator[Counted]:
+async def counted(time: VirtualTime, data: Path, **more: str) -> AsyncIterator[Counted]:
     running = RunningServer()
     async with Sandbox(TERMS, clock=time.monotonic, epoch=EPOCH) as sandbox:
         given = {
@@ -84,6 +84,7 @@ async def counted(time: VirtualTime, data: Path) -> AsyncIterator[Counted]:
             "PIXELDOJO_API_KEY": KEY,
             "WAN_MCP_DATA_DIR": str(data),
             "WAN_MCP_MAX_CREDITS_PER_DAY": "1000",
+            **more,
         }
         server = build_server(
             Settings.read(given, data.parent), clock=time.clock(), running=running
@@ -117,6 +118,37 @@ async def test_job_is_counted_from_its_call_to_its_cost(server: Counted) -> None
     assert seen["wan_mcp_ledger_seconds_count"] > 3
     assert (seen["wan_mcp_ready"], seen["wan_mcp_ledger_known"]) == (1, 1)
     assert (seen["wan_mcp_payments_open"], seen["wan_mcp_ledger_errors_total"]) == (0, 0)
+
+
+async def test_ledger_in_a_database_is_shown_like_any_other(
+    time: VirtualTime, tmp_path: Path, database: str
+) -> None:
+    """Also how long its work waited for a connection, and that none waits now (ours)."""
+    async with counted(time, tmp_path / "data", WAN_MCP_LEDGER_URL=database) as server:
+        job = await server.start(seed=1)
+        seen = await server.samples()
+        text = await server.text()
+
+    assert (seen["wan_mcp_ready"], seen["wan_mcp_ledger_known"]) == (1, 1)
+    assert seen["wan_mcp_jobs accepted"] == 1
+    assert seen["wan_mcp_credits_spent_day"] == job["credit_cost"]
+    assert seen["wan_mcp_ledger_wait_seconds_count"] == seen["wan_mcp_ledger_seconds_count"] > 3
+    assert seen["wan_mcp_ledger_work_open"] == 0
+    assert database.partition("host=")[2] not in text
+
+
+async def test_work_that_waits_for_the_ledger_is_counted_until_it_ends(server: Counted) -> None:
+    """Many that wait mean a database that is too slow, or too many callers (ours)."""
+    await server.start(seed=1)
+    (metrics,) = facts.listeners
+    assert isinstance(metrics, Metrics)
+    metrics.asked_ledger()
+    during = (await server.samples())["wan_mcp_ledger_work_open"]
+    metrics.used_ledger(0.1, waited=3.0, failed=True)
+    after = await server.samples()
+
+    assert (during, after["wan_mcp_ledger_work_open"]) == (1, 0)
+    assert after["wan_mcp_ledger_wait_seconds_sum"] >= 3
 
 
 async def test_request_without_an_answer_is_counted_as_unknown(server: Counted) -> None:

@@ -1,7 +1,7 @@
 """The real server as its operator sees it: what it lacks, and what goes on when it ends."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,16 @@ class Served:
 
 
 @asynccontextmanager
-async def served(time: VirtualTime, data: Path, key: str = KEY) -> AsyncIterator[Served]:
+async def served(
+    time: VirtualTime, data: Path, key: str = KEY, **more: str
+) -> AsyncIterator[Served]:
     running = RunningServer()
     async with Sandbox(TERMS, clock=time.monotonic, epoch=EPOCH) as sandbox:
         given = {
             "PIXELDOJO_API_BASE": sandbox.api_base,
             "PIXELDOJO_API_KEY": key,
             "WAN_MCP_DATA_DIR": str(data),
+            **more,
         }
         settings = Settings.read(given, data.parent)
         server = build_server(settings, clock=time.clock(), running=running)
@@ -101,6 +104,20 @@ async def test_ledger_that_disappears_is_named_and_its_folder_is_not(
     assert list(missing) == ["ledger"]
     assert str(tmp_path) not in str(missing)
     assert KEY not in str(missing)
+
+
+async def test_database_with_a_ledger_lacks_nothing_and_one_without_is_named(
+    time: VirtualTime, tmp_path: Path, database: str, new_database: Callable[[], str]
+) -> None:
+    """Anybody may read that somebody forgot to migrate, and no address (ours)."""
+    empty = new_database()
+    async with served(time, tmp_path / "data", WAN_MCP_LEDGER_URL=database) as server:
+        ready = await server.running.missing()
+    async with served(time, tmp_path / "data", WAN_MCP_LEDGER_URL=empty) as server:
+        missing = await server.running.missing()
+
+    assert ready == {}
+    assert missing == {"ledger": "The database has no ledger yet."}
 
 
 async def test_wait_ends_with_its_state_when_the_server_drains(

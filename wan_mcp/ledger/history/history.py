@@ -10,7 +10,8 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.history.forgetting import forgotten, is_complete, why_not
 from wan_mcp.ledger.history.totals import Price
 from wan_mcp.ledger.record import Record, State
-from wan_mcp.ledger.rows import Rows, Session, date
+from wan_mcp.ledger.rows import Rows, date
+from wan_mcp.ledger.session import Session
 
 EVERYTHING = 2**31 - 1
 """A limit above every number of records."""

@@ -15,6 +15,8 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.statements.dialects import Statement
 
 Rows = Sequence[Sequence[Any]]
+Part = tuple[bytes, Mapping[str, object] | None]
+"""Statements, and the values in them; None if they have none."""
 
 SETTING = "WAN_MCP_LEDGER_URL"
 BUSY_SECONDS = 5.0
@@ -57,6 +59,8 @@ _REASONS: Mapping[str, tuple[str, bool]] = {
     "XX": ("is damaged, or has a defect", False),
 }
 _UNREACHABLE = "08"
+_PROCESS = b"SELECT pg_backend_pid()"
+_NAME = re.compile(r"(?<!:):([a-z_0-9]+)")
 # What libpq says while it connects, where no SQLSTATE comes along (observed). The server may say it
 # in another language: then it counts as unreachable.
 _REFUSED = {
@@ -65,6 +69,14 @@ _REFUSED = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+def only_if_found(update: bytes) -> bytes:
+    """An update that is an error (a division by zero) if it finds nothing.
+
+    So it can travel with the COMMIT behind it, which then changes nothing either.
+    """
+    return b"WITH changed AS (" + update + b" RETURNING 1) SELECT 1 / COUNT(*) FROM changed"
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -76,26 +88,51 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     Attributes:
         patience: the seconds for one answer; None for no limit.
+        is_direct: whether it leads to one process of the server, and through no pool of them.
     """
 
     patience: float | None = None
+    is_direct = False
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._plans: dict[str, bytes] = {}
 
     def wait(self, gen: Any, *args: Any, **named: Any) -> Any:
         limited = gen if self.patience is None else _within(gen, monotonic() + self.patience)
         return super().wait(limited, *args, **named)
 
-    def run(self, text: bytes, values: Mapping[str, object] | None = None) -> list[Rows]:
-        """Run one or several statements in one round trip. Returns the rows of each.
+    def run(self, *parts: Part) -> list[Rows]:
+        """Run statements in one round trip. Returns the rows of each.
+
+        Args:
+            parts: each has one or several statements.
 
         Raises:
             psycopg.Error: one of them failed; those behind it were not run.
         """
-        with self.cursor() as cursor:
-            cursor.execute(text, values)
+        with psycopg.ClientCursor(self) as cursor:
+            cursor.execute("; ".join(cursor.mogrify(*part) for part in parts).encode())
             results = [_rows(cursor)]
             while cursor.nextset():
                 results.append(_rows(cursor))
             return results
+
+    def prepared(self, statement: Statement) -> bytes:
+        """The text of a statement that is run often; the server keeps its plan where it can.
+
+        To plan what a claim asks takes several times as long as to answer it (measured).
+        """
+        if not self.is_direct:
+            return converted(statement).text
+        if (text := self._plans.get(statement.postgres)) is None:
+            name, names = f"ledger_{len(self._plans)}", _NAME.findall(statement.postgres)
+            names = list(dict.fromkeys(names))
+            numbered = _NAME.sub(lambda n: f"${names.index(n[1]) + 1}", statement.postgres)
+            self.run((f"PREPARE {name} AS {numbered}".encode(), None))
+            text = f"EXECUTE {name} ({', '.join(f'%({name})s' for name in names)})".encode()
+            self._plans[statement.postgres] = text
+        return text
 
     def change(self, text: bytes, values: Mapping[str, object] | None = None) -> int:
         """Run one statement. Returns the number of rows that it changed or found."""
@@ -132,6 +169,8 @@ def connect(url: str, *, patience: float | None = None) -> Link:
         cursor_factory=psycopg.ClientCursor,
     )
     link.patience = patience
+    [[(process,)]] = link.run((_PROCESS, None))
+    link.is_direct = process == link.info.backend_pid  # a pool says another number
     return link
 
 
@@ -147,7 +186,7 @@ def limits(patience: float = BUSY_SECONDS) -> bytes:
         f"SET LOCAL statement_timeout = {busy}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {2 * busy}; "
         # What is paid for must survive a power failure, whatever the database is set to.
-        "SET LOCAL synchronous_commit = on; "
+        "SET LOCAL synchronous_commit = on"
     )
     return text.encode()
 
@@ -166,7 +205,7 @@ class Converted(NamedTuple):
 @cache
 def converted(statement: Statement) -> Converted:
     """A statement with psycopg's placeholders."""
-    text = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement.postgres.replace("%", "%%"))
+    text = _NAME.sub(r"%(\1)s", statement.postgres.replace("%", "%%"))
     changes = re.match(r"\s*(INSERT INTO|UPDATE|DELETE FROM) jobs\b", text)
     return Converted(text.encode(), changes is not None)
 
@@ -204,7 +243,8 @@ def _next_step(code: str | None) -> str:
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Rows:
-    return cursor.fetchall() if cursor.description else ()
+    found = cursor.pgresult  # not `description`, which describes every column anew
+    return cursor.fetchall() if found is not None and found.nfields else ()
 
 
 def _within(answer: Generator[Any, Any, Any], until: float) -> Generator[Any, Any, Any]:

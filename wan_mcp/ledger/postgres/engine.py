@@ -12,7 +12,7 @@ from wan_mcp.ledger.postgres.liveness import Lease
 from wan_mcp.ledger.postgres.migrations import require_current
 from wan_mcp.ledger.postgres.session import PostgresSession
 from wan_mcp.ledger.postgres.wake_up import Attendant
-from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
 from wan_mcp.ledger.threaded.ledger import ThreadedLedger

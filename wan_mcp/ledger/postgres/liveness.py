@@ -38,8 +38,8 @@ _RENEW = (
 )
 _END = b"UPDATE owners SET alive_until = 0 WHERE name = %(name)s"
 _SWEEP = b"DELETE FROM owners WHERE alive_until < " + _NOW + b" - %(seconds)s"
-IS_ALIVE = b"SELECT 1 FROM owners WHERE name = %(name)s AND alive_until > " + _NOW
-"""Finds a row if the lease of that process is not over yet."""
+ALIVE = b"SELECT name FROM owners WHERE alive_until > " + _NOW
+"""Finds the processes whose lease is not over yet."""
 _CLOCK = b"SELECT " + _NOW
 
 
@@ -56,7 +56,7 @@ class ServerClock:
     It is never ahead of the server: an answer is a moment old when it arrives.
     """
 
-    TEXT = _CLOCK + b"; "
+    TEXT = _CLOCK
     """The statement whose answer `set` takes."""
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class Lease:
     def _run(self, link: Link, text: bytes, values: dict[str, object]) -> int:
         """Run a statement in a transaction of its own. Returns how many rows it changed."""
         with link.cursor() as cursor:
-            cursor.execute(limits() + self.clock.TEXT + text, values)
+            cursor.execute(b"; ".join((limits(), self.clock.TEXT, text)), values)
             while cursor.nextset():
                 if cursor.description:
                     [(epoch,)] = cursor.fetchall()

@@ -3,9 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from time import monotonic, sleep
 from typing import Any, NoReturn, TypeVar
 
@@ -14,19 +12,22 @@ from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable
+from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable
+from wan_mcp.ledger.postgres.change import Change
 from wan_mcp.ledger.postgres.connection import (
     BUSY_SECONDS,
     IMPATIENT_SECONDS,
     Link,
     NoAnswer,
+    Part,
     Rows,
     converted,
     limits,
+    only_if_found,
 )
-from wan_mcp.ledger.postgres.liveness import IS_ALIVE, Lease, ServerClock
+from wan_mcp.ledger.postgres.liveness import ALIVE, Lease, ServerClock
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import KeptJob, Values
+from wan_mcp.ledger.session import KeptJob, Read, Values
 from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
 from wan_mcp.ledger.statements.columns import column
 from wan_mcp.ledger.statements.dialects import Statement
@@ -41,10 +42,10 @@ TRY_AGAIN_SECONDS = 0.05
 
 _SHARED = ""
 """The row of `wallets` that is locked for what processes share while they wait."""
-_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 # The lock comes first, and the clock after it: another process may have been waited for.
-_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE; "
-_INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING; "
+_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE; " + ServerClock.TEXT
+_INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING"
 _COMMIT = b"COMMIT"
 _COMMIT_NEWS = b"UPDATE owners SET news = news + 1 WHERE name = %(me)s; COMMIT"
 _ROLLBACK = b"ROLLBACK"
@@ -53,37 +54,6 @@ _REVISION = b"SELECT COALESCE(SUM(news), 0) FROM owners WHERE name <> %(me)s"
 _READ_ONLY = "25006"
 _NOT_REPLICATED = "01000"
 """The SQLSTATE of the warning that a commit is here and on no standby yet (documented)."""
-_FENCE, _CREATED = "_before", "created_at"
-"""How the values of a statement tell an update of a record, and a new record."""
-
-
-@dataclass
-class _Change:
-    """What a transaction has changed so far.
-
-    Attributes:
-        account: whose; None for what processes share while they wait.
-        writes: whether it has changed anything.
-        jobs: the last values of each record, by its submission id and the field.
-        creates: whether one of the records is new.
-        is_news: whether somebody may wait for it.
-    """
-
-    account: str | None
-    writes: bool = False
-    jobs: dict[str, dict[str, object]] = field(default_factory=dict)
-    creates: bool = False
-    is_news: bool = False
-
-    def note(self, values: Values, *, changes_jobs: bool) -> None:
-        """Note a statement that has changed something."""
-        self.writes = True
-        self.is_news |= changes_jobs
-        is_new = changes_jobs and _CREATED in values
-        self.creates |= is_new
-        if id := values.get("submission_id" if is_new else f"submission_id{_FENCE}"):
-            fields = {n: value for n, value in values.items() if not n.endswith(_FENCE)}
-            self.jobs.setdefault(str(id), {}).update(fields)
 
 
 class PostgresSession:
@@ -111,7 +81,7 @@ class PostgresSession:
         self._announce = announce
         self._kept = kept
         self._now = lease.clock.now if now is None else now
-        self._change: _Change | None = None
+        self._change: Change | None = None
         self._dead: set[str] = set()
         self._is_replicated = True
         self._link = self._opened()
@@ -135,22 +105,45 @@ class PostgresSession:
         return self._now()
 
     def query(self, statement: Statement, values: Values) -> Sequence[Sequence[Any]]:
-        text = converted(statement).text
-        return (self._read if self._change is None else self._run)(text, values)
+        if self._change is None:
+            return self._read((converted(statement).text, values))
+        known = self._change.known.get(_key((statement, values)))
+        if known is not None:
+            return known
+        return self._send(self._change, (self._link.prepared(statement), values))[-1]
 
     def execute(self, statement: Statement, values: Values) -> int:
         assert self._change is not None, "a change outside of a transaction"
         text, changes_jobs = converted(statement)
+        self._send(self._change)
         count = self._link.change(text, values)
         if count:
             self._change.note(values, changes_jobs=changes_jobs)
         return count
 
+    def save(self, statement: Statement, values: Values, fenced: str | None) -> None:
+        assert self._change is not None, "a change outside of a transaction"
+        if self._change.fence is not None:
+            self._send(self._change)  # so that it is clear which one finds no record
+        text, changes_jobs = converted(statement)
+        self._change.later.append((text if fenced is None else only_if_found(text), values))
+        self._change.fence = fenced
+        self._change.note(values, changes_jobs=changes_jobs)
+
+    def ahead(self, reads: Iterable[Read]) -> None:
+        assert self._change is not None, "there is only one question outside of a transaction"
+        reads = list(reads)
+        answers = self._send(self._change, *_parts(self._link, reads))
+        self._change.known = dict(zip(map(_key, reads), answers, strict=True))
+
     @contextmanager
-    def transaction(self, account: str | None = None, *, patient: bool = True) -> Iterator[None]:
+    def transaction(
+        self, account: str | None = None, *, patient: bool = True, ahead: Iterable[Read] = ()
+    ) -> Iterator[None]:
         self._acted_as = self._lease.name
-        self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS)
-        self._change = _Change(account)
+        reads = list(ahead)
+        answers = self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS, reads)
+        self._change = Change(account, known=dict(zip(map(_key, reads), answers, strict=True)))
         try:
             yield
         except BaseException:
@@ -161,16 +154,12 @@ class PostgresSession:
         self._commit(change)
 
     def is_dead(self, owner: str) -> bool:
-        if owner in self._dead:
-            return True
-        run = self._read if self._change is None else self._run
-        if run(IS_ALIVE, {"name": owner}):
-            return False
-        self._dead.add(owner)
-        return True
+        if owner not in self._dead and owner not in self._alive():
+            self._dead.add(owner)
+        return owner in self._dead
 
     def revision(self) -> int:
-        return int(self._read(_REVISION, {"me": self._lease.name})[0][0])
+        return int(self._read((_REVISION, {"me": self._lease.name}))[0][0])
 
     def change(self) -> LedgerChanged | None:
         return None  # nobody can move a database away under a connection to it
@@ -214,16 +203,35 @@ class PostgresSession:
             self._link = self._opened()
         return self._link
 
-    def _run(self, text: bytes, values: Values) -> Rows:
-        return self._link.run(text, values)[-1]
+    def _send(self, change: Change, *parts: Part) -> list[Rows]:
+        """Run statements in a transaction, behind what was to be sent with them.
 
-    def _read(self, text: bytes, values: Values) -> Rows:
+        Returns:
+            The rows of each of them, and before these those of what was sent with them.
+        """
+        later, fence = change.later, change.fence
+        change.later, change.fence = [], None
+        try:
+            return self._link.run(*later, *parts)[len(later) :] if later or parts else []
+        except psycopg.errors.DivisionByZero:
+            raise Fenced(fence or "") from None
+
+    def _read(self, part: Part) -> Rows:
         """Run a statement that changes nothing, outside of a transaction."""
-        return self._repeated(lambda link: link.run(_limited(text), values)[-1])
+        return self._repeated(lambda link: link.run((limits(), None), part)[-1])
 
-    def _begin(self, account: str | None, patience: float) -> None:
+    def _alive(self) -> frozenset[str]:
+        """The processes that are alive. A transaction asks for them once."""
+        change = self._change
+        if change is None:
+            return _names(self._read((ALIVE, None)))
+        if change.alive is None:
+            change.alive = _names(self._send(change, (ALIVE, None))[-1])
+        return change.alive
+
+    def _begin(self, account: str | None, patience: float, ahead: Sequence[Read]) -> list[Rows]:
         name = _SHARED if account is None else account
-        self._repeated(lambda link: self._lock(link, name, patience))
+        return self._repeated(lambda link: self._lock(link, name, patience, ahead))
 
     def _repeated(self, work: Callable[[Link], T]) -> T:
         """Do work that may be done twice, on a new connection if the old one turns out lost."""
@@ -239,16 +247,23 @@ class PostgresSession:
             self._give_up(error)
             raise
 
-    def _lock(self, link: Link, account: str, patience: float) -> None:
-        """Begin a transaction that no other one for the same account overlaps."""
+    def _lock(
+        self, link: Link, account: str, patience: float, ahead: Sequence[Read] = ()
+    ) -> list[Rows]:
+        """Begin a transaction that no other one for the same account overlaps.
+
+        Returns:
+            The rows of each statement in `ahead`, asked behind the lock.
+        """
         known = {"account": account}
-        clock = self._lease.clock
-        begin = _BEGIN + limits(patience)
-        *_, locked, [(epoch,)] = link.run(begin + _LOCK + ServerClock.TEXT, known)
-        if not locked:
-            text = _INSERT_WALLET + _LOCK + ServerClock.TEXT
-            [(epoch,)] = link.run(text, known)[-1]
-        clock.set(epoch)
+        locking = (_LOCK, known), *_parts(link, ahead)
+        found = link.run((_BEGIN, None), (limits(patience), None), *locking)
+        locked, clock, *asked = found[-2 - len(ahead) :]
+        if not locked:  # nobody has used this account yet
+            found = link.run((_INSERT_WALLET, known), *locking)
+            _, clock, *asked = found[-2 - len(ahead) :]
+        self._lease.clock.set(clock[0][0])
+        return asked
 
     def _roll_back(self) -> None:
         """End the transaction, if there is one. Close a connection that cannot do that."""
@@ -259,7 +274,7 @@ class PostgresSession:
             self._link.close()
             return
         try:
-            self._link.run(_ROLLBACK)
+            self._link.run((_ROLLBACK, None))
         except psycopg.Error:
             self._link.close()
 
@@ -268,14 +283,17 @@ class PostgresSession:
         if error.sqlstate == _READ_ONLY:  # it has become a standby: another server is the primary
             self._link.close()
 
-    def _commit(self, change: _Change) -> None:
+    def _commit(self, change: Change) -> None:
         """Commit. What is on no disk, or not on the standby that it has to be on, is an error."""
         self._is_replicated = True
         try:
             if change.writes:
-                self._link.run(_COMMIT_NEWS, {"me": self._acted_as})
+                self._send(change, (_COMMIT_NEWS, {"me": self._acted_as}))
             else:
-                self._link.run(_COMMIT)
+                self._send(change, (_COMMIT, None))
+        except Fenced:
+            self._roll_back()
+            raise
         except psycopg.Error:
             self._roll_back()
             if not change.writes:
@@ -288,7 +306,7 @@ class PostgresSession:
         if change.is_news:
             self._announce()
 
-    def _require_committed(self, change: _Change) -> None:
+    def _require_committed(self, change: Change) -> None:
         """The answer to a COMMIT is lost: look, and raise LedgerUnavailable if it is not there."""
         try:
             found = self._is_committed(change)
@@ -301,7 +319,7 @@ class PostgresSession:
                 "The ledger's database was lost before it had stored the change.", transient=True
             )
 
-    def _doubt(self, change: _Change) -> NoReturn:
+    def _doubt(self, change: Change) -> NoReturn:
         if change.creates:
             # The caller does not get the new record. If it is there, nobody may wait for it long.
             self._lease.give_up()
@@ -310,7 +328,7 @@ class PostgresSession:
             "The ledger's database has not confirmed that the change is stored.", transient=True
         )
 
-    def _is_committed(self, change: _Change) -> bool | None:
+    def _is_committed(self, change: Change) -> bool | None:
         """Whether the records are as they were written; None if that cannot be known in time.
 
         A COMMIT that was lost may still be under way. While it is, it holds the account's lock: who
@@ -330,13 +348,22 @@ class PostgresSession:
     def _is_written(self, submission_id: str, fields: Values) -> bool:
         equal = "".join(f" AND {column(name)} IS NOT DISTINCT FROM %({name})s" for name in fields)
         text = f"SELECT 1 FROM jobs WHERE handle = %(id)s{equal}".encode()
-        return bool(self._run(text, {"id": submission_id, **fields}))
+        return bool(self._link.run((text, {"id": submission_id, **fields}))[-1])
 
     def _note_warning(self, warning: Diagnostic) -> None:
         if warning.sqlstate == _NOT_REPLICATED:
             self._is_replicated = False
 
 
-@cache
-def _limited(text: bytes) -> bytes:
-    return limits() + text
+def _parts(link: Link, reads: Iterable[Read]) -> list[Part]:
+    return [(link.prepared(statement), values) for statement, values in reads]
+
+
+def _key(read: Read) -> object:
+    """What two equal questions have in common."""
+    statement, values = read
+    return statement.postgres, tuple(sorted(values.items()))
+
+
+def _names(found: Rows) -> frozenset[str]:
+    return frozenset(name for (name,) in found)

@@ -33,7 +33,7 @@ _NEWS, _BEAT = "news", "beat"
 # One channel for each schema: one database may have several ledgers.
 _CHANNEL = b"SELECT 'wan_mcp_' || md5(current_schema())"
 # What is announced is stored already; a notice that gets lost when the power fails costs nothing.
-_NOTIFY = limits() + b"SET LOCAL synchronous_commit = off; SELECT pg_notify(%(channel)s, %(text)s)"
+_NOTIFY = b"SET LOCAL synchronous_commit = off; SELECT pg_notify(%(channel)s, %(text)s)"
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +111,8 @@ class Attendant:
     def _attend(self) -> None:
         """Serve on this connection until the end, or until it is lost."""
         self._link.add_notify_handler(lambda note: self._take(note.payload))
-        [[(self._channel,)]] = self._link.run(_CHANNEL)
-        self._link.run(f"LISTEN {self._channel}".encode())
+        [[(self._channel,)]] = self._link.run((_CHANNEL, None))
+        self._link.run((f"LISTEN {self._channel}".encode(), None))
         self._beat_at, self._is_heard = ticks(), True
         with selectors.DefaultSelector() as selector:
             selector.register(self._link.fileno(), selectors.EVENT_READ)
@@ -156,7 +156,8 @@ class Attendant:
         self._send(_NEWS)
 
     def _send(self, kind: str) -> None:
-        self._link.run(_NOTIFY, {"channel": self._channel, "text": f"{kind} {self._id}"})
+        said = {"channel": self._channel, "text": f"{kind} {self._id}"}
+        self._link.run((limits(), None), (_NOTIFY, said))
 
     def _reconnect(self) -> None:
         if self._stopping.is_set():

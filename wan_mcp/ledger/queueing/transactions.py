@@ -14,7 +14,8 @@ from wan_mcp.ledger.queueing import rules as queue_rules
 from wan_mcp.ledger.queueing.contract import Next, Place
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import WITHDRAWN, Record, State
-from wan_mcp.ledger.rows import Rows, Session, Spending
+from wan_mcp.ledger.rows import Rows, Spending
+from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import (
     MINUTE_SECONDS,
     LimitReached,
@@ -31,7 +32,7 @@ class QueueTransactions:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rows = Rows(session)
-        self._equal_requests = EqualRequests(self._rows, session.now)
+        self._equal_requests = EqualRequests(self._rows)
 
     def waiting(self, account: str) -> list[Record]:
         return self._rows.find(sql.queue.QUEUED_JOBS, account=account)
@@ -100,13 +101,13 @@ class QueueTransactions:
             self._end(record, queue_rules.NO_ORDER)
             return None
         lookups = rules.lookups(record.account, order.wanted)
-        if equal := self._equal_requests.find(record.account, lookups, queued=False):
+        now = self._session.now()
+        if equal := self._equal_requests.find(record.account, lookups, now, queued=False):
             # Only a server of a version without a queue pays for what is queued.
             id = equal.record.public_id
             self._end(record, f"An equal request was sent in the meantime: its id is {id}.")
             return None
         self._session.before_payment()
-        now = self._session.now()
         charges = self._rows.charges(record.account)
         price = expected_price(estimate, order.wanted, charges)
         limits = replace(limits, agreed=order.agreed)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wan_mcp.ledger.contract import LedgerChanged
+from wan_mcp.ledger.contract import Fenced, LedgerChanged
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import KeptJob, Session, Values
+from wan_mcp.ledger.session import KeptJob, Read, Session, Values
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.erasure import erase_remains
@@ -135,13 +135,22 @@ class SQLiteSession:
         return self._now()
 
     def query(self, statement: Statement, values: Values) -> Sequence[Sequence[Any]]:
-        return self._connection.execute(statement.sqlite, dict(values)).fetchall()
+        return self._connection.execute(statement.sqlite, values).fetchall()
 
     def execute(self, statement: Statement, values: Values) -> int:
-        return self._connection.execute(statement.sqlite, dict(values)).rowcount
+        return self._connection.execute(statement.sqlite, values).rowcount
+
+    def save(self, statement: Statement, values: Values, fenced: str | None) -> None:
+        if not self.execute(statement, values) and fenced is not None:
+            raise Fenced(fenced)
+
+    def ahead(self, reads: Iterable[Read]) -> None:
+        """Nothing: a question costs no way to a server."""
 
     @contextmanager
-    def transaction(self, account: str | None = None, *, patient: bool = True) -> Iterator[None]:
+    def transaction(
+        self, account: str | None = None, *, patient: bool = True, ahead: Iterable[Read] = ()
+    ) -> Iterator[None]:
         self._guard.before_writing()
         # SQLite has one writer at a time in the whole file, whatever the account.
         with database.patience(self._connection, patient), database.transaction(self._connection):

@@ -12,7 +12,7 @@ from wan_mcp.errors import shows_no_files_left
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import LedgerChanged
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import KeptJob
+from wan_mcp.ledger.session import KeptJob
 from wan_mcp.ledger.sqlite import identity
 from wan_mcp.ledger.sqlite.connection import connect
 from wan_mcp.ledger.sqlite.copies import ledger_id, original_of

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import KeptJob
+from wan_mcp.ledger.session import KeptJob
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 from wan_mcp.models import Job
 

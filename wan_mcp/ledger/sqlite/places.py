@@ -11,7 +11,7 @@ from stat import S_ISREG
 import anyio.to_thread
 
 from wan_mcp.ledger.contract import Claim, LedgerUnavailable, VideoPolicy
-from wan_mcp.ledger.rows import Session
+from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.engine import FILE, Now, SQLiteLedger

@@ -6,7 +6,6 @@ from wan_mcp.ledger.record import FREE_OF_CHARGE, LIVE, UNSETTLED, State
 from wan_mcp.ledger.statements.columns import (
     HAS_ENDED,
     IS_QUEUED,
-    JOB_COLUMNS,
     JOBS,
     LIVE_INDEX,
     MY_QUEUE,
@@ -65,13 +64,25 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
 _STATE = f"CASE WHEN {IS_QUEUED} THEN 'queued' ELSE state END"
 JOB_COUNTS = both(f"SELECT {_STATE} AS state, COUNT(*) FROM jobs GROUP BY 1")
 UNKNOWN_JOBS = both(f"{JOBS} account = :account AND state = 'unknown' ORDER BY number")
-_UNSETTLED = (
-    f"WHERE state IN {states(LIVE)} AND state IN {states(UNSETTLED)} ORDER BY owner, number"
-)
-UNSETTLED_JOBS = Statement(
-    f"SELECT {JOB_COLUMNS} FROM jobs {LIVE_INDEX} {_UNSETTLED}",
-    f"SELECT {JOB_COLUMNS} FROM jobs {_UNSETTLED}",
-)
+
+
+def _may_be_abandoned(mine: str) -> Statement:
+    # Unsettled requests, with the process that has to go on with each; and without one, what was
+    # queued for too long. A date after the latest possible one was written by a wrong clock.
+    unsettled = f"WHERE {mine}state IN {states(LIVE)} AND state IN {states(UNSETTLED)}"
+    overdue = f"WHERE {mine}{IS_QUEUED} AND (queued_until <= :now OR queued_until > :latest)"
+
+    def text(live_index: str, queued_index: str) -> str:
+        return (
+            f"SELECT handle, account, owner FROM jobs {live_index} {unsettled} UNION ALL "
+            f"SELECT handle, account, NULL FROM jobs {queued_index} {overdue}"
+        )
+
+    return Statement(text(LIVE_INDEX, QUEUED_INDEX), text("", ""))
+
+
+MAY_BE_ABANDONED = _may_be_abandoned("")
+MINE_MAY_BE_ABANDONED = _may_be_abandoned("account = :account AND ")
 
 
 def _live_jobs(live_index: str, polled_index: str) -> str:

@@ -1,16 +1,10 @@
 """Statements about queued requests. There are never many, and they have an index of their own."""
 
-from wan_mcp.ledger.statements.columns import IS_QUEUED, JOB_COLUMNS, MY_QUEUE, QUEUED_INDEX, queued
+from wan_mcp.ledger.statements.columns import MY_QUEUE, QUEUED_INDEX, queued
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.spending import PRICE
 
 QUEUED_JOBS = queued()
-_OVERDUE = f"WHERE {IS_QUEUED} AND (queued_until <= :now OR queued_until > :latest) ORDER BY number"
-OVERDUE_JOBS = Statement(
-    # Of every account. A date after the latest possible one was written by a clock that was wrong.
-    f"SELECT {JOB_COLUMNS} FROM jobs {QUEUED_INDEX} {_OVERDUE}",
-    f"SELECT {JOB_COLUMNS} FROM jobs {_OVERDUE}",
-)
 
 
 def _costs(index: str) -> str:

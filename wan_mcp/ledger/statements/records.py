@@ -10,7 +10,6 @@ from wan_mcp.ledger.statements.columns import (
     MY_QUEUE,
     QUEUED_INDEX,
     column,
-    queued,
     states,
 )
 from wan_mcp.ledger.statements.dialects import Statement, both, where
@@ -32,7 +31,8 @@ JOBS_BY_JOB_ID = both(
     f"{JOBS} account = :account AND job_id = :job_id ORDER BY digest IS NULL, number"
 )
 FROM_ELSEWHERE = both(
-    f"{JOBS} account = :account AND job_id = :job_id AND digest IS NULL ORDER BY number"
+    "SELECT handle FROM jobs "
+    "WHERE account = :account AND job_id = :job_id AND digest IS NULL ORDER BY number"
 )
 DELETE_JOB = both("DELETE FROM jobs WHERE handle = :submission_id")
 
@@ -49,27 +49,23 @@ def update_job(fields: tuple[str, ...]) -> Statement:
     )
 
 
-# Equal requests. If a seed is given, the record must have it as a generated seed.
+# Equal requests.
 
-_SEED = "(CAST(:seed AS TEXT) IS NULL OR (seed_planted = 1 AND seed = :seed))"
 _LIVE_EQUAL = (
     # Also a record beside its equal, whose key is longer (see `rules.beside_its_equal`), but last.
     "account = :account AND SUBSTR(digest, 1, 64) = :dedupe_key "
-    f"AND state IN {states(LIVE)} AND {_SEED} ORDER BY LENGTH(digest), number"
+    f"AND state IN {states(LIVE)} ORDER BY LENGTH(digest), number"
 )
 LIVE_EQUAL = Statement(
     # The index is named because SQLite would read all records of the account instead.
     f"SELECT {JOB_COLUMNS} FROM jobs INDEXED BY live WHERE {_LIVE_EQUAL}",
     f"{JOBS} {_LIVE_EQUAL}",
 )
-ENDED_EQUAL = both(
-    f"{JOBS} account = :account AND exact = :exact_key AND state IN ('completed', 'lost') "
-    f"AND {_SEED} AND ended_at > :since AND ended_at <= :until ORDER BY ended_at DESC LIMIT 1"
-)
 
 
-def _live_or_just_ended(live_index: str, queued_index: str) -> str:
-    # The newest are chosen before their end is looked at: an account has years of ended jobs.
+def _may_be_equal(live_index: str, queued_index: str) -> str:
+    # Whatever is open; the newest of what has just ended, chosen before their end is looked at,
+    # because an account has years of ended jobs; and all that has just ended with this key.
     newest = " UNION ALL ".join(
         f"SELECT number FROM (SELECT number, ended_at FROM jobs WHERE account = :account "
         f"AND state = '{state}' AND {HAS_ENDED} ORDER BY created_at DESC, number DESC "
@@ -77,17 +73,18 @@ def _live_or_just_ended(live_index: str, queued_index: str) -> str:
         for state in (State.COMPLETED, State.LOST)
     )
     return (
-        "SELECT handle, arguments, spelling_key FROM jobs WHERE number IN (SELECT number FROM jobs "
-        f"{live_index} WHERE account = :account AND state IN {states(LIVE)} "
+        "SELECT number, handle, state, digest, exact, seed, seed_planted, arguments, spelling_key, "
+        f"ended_at FROM jobs WHERE number IN (SELECT number FROM jobs {live_index} "
+        f"WHERE account = :account AND state IN {states(LIVE)} "
         f"UNION ALL SELECT number FROM jobs {queued_index} {MY_QUEUE} "
+        "UNION ALL SELECT number FROM jobs WHERE account = :account "
+        "AND exact IN (:exact_key, :seedless_exact_key) AND state IN ('completed', 'lost') "
+        "AND ended_at >= :since AND ended_at <= :until "
         f"UNION ALL {newest}) ORDER BY created_at DESC, number DESC"
     )
 
 
-LIVE_OR_JUST_ENDED = Statement(
-    _live_or_just_ended("INDEXED BY live", QUEUED_INDEX), _live_or_just_ended("", "")
-)
-QUEUED_EQUAL = queued("digest = :dedupe_key", _SEED)
+MAY_BE_EQUAL = Statement(_may_be_equal("INDEXED BY live", QUEUED_INDEX), _may_be_equal("", ""))
 JOB_ID_OF_ANOTHER = both(
     "SELECT 1 FROM jobs WHERE account = :account AND job_id = :job_id AND digest IS NOT NULL "
     "AND handle <> :submission_id"

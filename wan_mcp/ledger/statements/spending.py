@@ -57,14 +57,18 @@ HIGHEST_PRICE = Statement(_highest_price(LIVE_INDEX), _highest_price(""))
 
 
 def _paid(live_index: str, spent_index: str) -> str:
-    # Every state that is not free of charge, each by itself: the index has the days of each.
-    prices = "SELECT credit_cost, estimate FROM jobs"
+    # Every state that is not free of charge, each by itself: the index has the days of each. Each
+    # is summed by itself, too: to hand every job on takes SQLite longer than to add it (measured).
+    prices = (
+        f"SELECT SUM({PRICE}) AS credits, "
+        "COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) AS without_price FROM jobs"
+    )
     ended = " UNION ALL ".join(
         f"{prices} {spent_index} {_MINE} AND {_DAY} AND state = '{state}' AND {MAY_HAVE_COST}"
         for state in sorted(ENDED)
     )
     return (
-        f"SELECT COALESCE(SUM({PRICE}), 0.0), COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) "
+        "SELECT COALESCE(SUM(credits), 0.0), SUM(without_price) "
         f"FROM ({ended} UNION ALL "
         f"{prices} {live_index} {_MINE} AND {_DAY} AND state IN {states(LIVE)}) AS paid"
     )

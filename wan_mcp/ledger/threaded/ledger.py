@@ -12,7 +12,7 @@ from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rul
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
 from wan_mcp.ledger.queueing.contract import Queue
 from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
-from wan_mcp.ledger.rows import Engine
+from wan_mcp.ledger.session import Engine
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.threaded.queue import ThreadedQueue
 from wan_mcp.ledger.threaded.store import Opened, Store, recover

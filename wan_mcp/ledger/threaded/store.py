@@ -19,7 +19,7 @@ from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable, NothingToR
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
 from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
-from wan_mcp.ledger.rows import Engine, Session
+from wan_mcp.ledger.session import Engine, Session
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.logs import facts
 
@@ -112,7 +112,9 @@ class Store:
         done: asyncio.Future[T] = loop.create_future()
         # Not `run_in_executor`: if the task is cancelled, it drops work that is still in the queue.
         # Because of the shield, a caller whose scope is cancelled still gets the result.
-        self._thread.do(partial(self._deliver, loop, done, work, after))
+        self._thread.do(partial(self._deliver, loop, done, work, after, time.perf_counter()))
+        for listener in facts.listeners:
+            listener.asked_ledger()
         with anyio.CancelScope(shield=True):
             result = await done
         return result
@@ -129,6 +131,7 @@ class Store:
         waiting: _Waiting,
         work: Callable[[], object],
         after: Callable[[], None] | None,
+        asked: float,
     ) -> None:
         result, failure = None, None
         began = time.perf_counter()
@@ -138,7 +141,8 @@ class Store:
         except BaseException as exc:  # every error must reach the caller
             failure = exc
         for listener in facts.listeners:
-            listener.used_ledger(time.perf_counter() - began, failed=failure is not None)
+            took = time.perf_counter() - began
+            listener.used_ledger(took, waited=began - asked, failed=failure is not None)
         with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             loop.call_soon_threadsafe(_hand_over, waiting, result, failure, after)
 

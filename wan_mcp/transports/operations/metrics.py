@@ -71,6 +71,12 @@ class Metrics:
             buckets=_LEDGER_SECONDS,
             registry=registry,
         )
+        self._ledger_wait = Histogram(
+            "wan_mcp_ledger_wait_seconds",
+            "How long a piece of work waited for a connection to the ledger.",
+            buckets=_LEDGER_SECONDS,
+            registry=registry,
+        )
 
     def _show_what_is_known(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
@@ -78,6 +84,7 @@ class Metrics:
 
         self._ready = gauge("ready", "1 if this process can take calls, else 0.")
         self._payments = gauge("payments_open", "Paid requests in progress in this process.")
+        self._ledger_open = gauge("ledger_work_open", "Work that waits for the ledger, or uses it.")
         self._waiters = gauge("waiters", "Calls that wait for a job in this process.")
         self._per_minute = gauge("vendor_limit_per_minute", "Requests that PixelDojo allows.")
         self._pause = gauge("vendor_pause_seconds", "Pause that PixelDojo asked for last.")
@@ -114,9 +121,15 @@ class Metrics:
         self._per_minute.set(per_minute)
         self._pause.set(pause)
 
-    def used_ledger(self, seconds: float, *, failed: bool) -> None:
+    def asked_ledger(self) -> None:
         """See `facts.Listener`."""
+        self._ledger_open.inc()
+
+    def used_ledger(self, seconds: float, *, waited: float, failed: bool) -> None:
+        """See `facts.Listener`."""
+        self._ledger_open.dec()
         self._ledger.observe(seconds)
+        self._ledger_wait.observe(waited)
         self._ledger_errors.inc(int(failed))
 
     async def text(self) -> bytes:

@@ -1,0 +1,148 @@
+"""How often a payment waits for the server of the database, and that fewer times change no rule."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+
+from tests.ledger.stores import ME, PostgresStore, claimed, reported, wanted
+from tests.postgres.bouncer import bouncer_to
+from tests.postgres.round_trips import round_trips
+from tests.postgres.server import Server
+from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.contract import Fenced, Ledger
+from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.rows import Rows, read
+from wan_mcp.ledger.session import Session
+from wan_mcp.ledger.spending_limits import SpendingLimits
+
+pytestmark = pytest.mark.anyio
+
+Inside = Callable[[Session, Rows], object]
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[PostgresStore]:
+    made = PostgresStore(database)
+    yield made
+    for ledger in made.opened:
+        await ledger.aclose()
+
+
+async def inside(ledger: Ledger, work: Inside) -> None:
+    """Do work in one transaction of the account."""
+
+    def transaction(opened: Any) -> None:
+        with opened.session.transaction(ME):
+            work(opened.session, Rows(opened.session))
+
+    await cast("Any", ledger)._store.write(transaction)
+
+
+async def only(ledger: Ledger) -> Record:
+    [record] = await ledger.recent(ME)
+    return record
+
+
+async def test_submit_waits_seven_times_for_the_server(store: PostgresStore) -> None:
+    """Lock and clock, all that the rules ask, the commit; then lock and commit twice. (ours)"""
+    ledger = store.ledger(SpendingLimits(in_flight=9, submits_per_minute=9))
+    first = await claimed(ledger, wanted(1))
+    await ledger.commit_sending(first)
+    await ledger.accept(first, reported(job_id="job-1", credit_cost=2.0))
+    waited = []
+    with round_trips(ledger) as trips:
+        record = await claimed(ledger, wanted(2))
+        waited.append(len(trips))
+        await ledger.commit_sending(record)
+        waited.append(len(trips))
+        await ledger.accept(record, reported(job_id="job-2", credit_cost=2.0))
+        waited.append(len(trips))
+
+    assert waited == [3, 5, 7]
+
+
+async def test_owners_of_other_requests_are_asked_about_together(store: PostgresStore) -> None:
+    """Each of several servers may be sending a request just now. (ours)"""
+    others = [store.ledger() for _ in range(3)]
+    for number, other in enumerate(others):
+        await claimed(other, wanted(number))
+    ledger = store.ledger()
+    await claimed(ledger, wanted(8))  # the server plans what it is asked for the first time
+    with round_trips(ledger) as trips:
+        await ledger.claim(ME, wanted(9), generated_seed=7, estimate=2.0)
+
+    # The second question about charges is asked because there was none yet.
+    assert len(trips) == 5
+
+
+async def test_what_was_asked_ahead_is_asked_again_after_a_change(store: PostgresStore) -> None:
+    """A claim must count what it has changed itself. (ours)"""
+    ledger, seen = store.ledger(), []
+    record = await claimed(ledger)
+
+    def work(session: Session, rows: Rows) -> None:
+        asked = read(sql.records.JOB, submission_id=record.submission_id)
+        session.ahead([asked])
+        for state in (State.UNKNOWN, State.NOT_SENT):
+            seen.append(rows.first_of(asked))
+            rows.save(seen[-1] or record, record.model_copy(update={"state": state}))
+        seen.append(rows.first_of(asked))
+
+    await inside(ledger, work)
+
+    assert [each.state for each in seen if each] == [State.INTENT, State.UNKNOWN, State.NOT_SENT]
+
+
+async def test_update_that_finds_no_record_undoes_the_commit_that_it_travels_with(
+    store: PostgresStore,
+) -> None:
+    """It is sent together with the COMMIT, so nobody can look at it first. (ours)"""
+    ledger = store.ledger()
+    record = await claimed(ledger)
+
+    def work(session: Session, rows: Rows) -> None:
+        rows.insert(record.model_copy(update={"submission_id": "sub_other", "dedupe_key": None}))
+        stale = record.model_copy(update={"state": State.UNKNOWN})
+        rows.save(stale, record)
+
+    with pytest.raises(Fenced, match=f"{record.submission_id} is no longer unknown"):
+        await inside(ledger, work)
+
+    assert await only(ledger) == record
+
+
+@pytest.mark.parametrize("next_one", ["read", "save"])
+async def test_update_that_finds_no_record_stops_what_comes_behind_it(
+    store: PostgresStore, next_one: str
+) -> None:
+    """What a rule reads next would be about a record that is not as it believes. (ours)"""
+    ledger, reached = store.ledger(), []
+    record = await claimed(ledger)
+
+    def work(session: Session, rows: Rows) -> None:
+        stale = record.model_copy(update={"state": State.UNKNOWN})
+        rows.save(stale, record)
+        if next_one == "read":
+            rows.record(record.submission_id)
+        else:
+            rows.save(record, stale)
+        reached.append(next_one)
+
+    with pytest.raises(Fenced):
+        await inside(ledger, work)
+
+    assert reached == []
+    assert (await only(ledger)).state is State.INTENT
+
+
+async def test_server_keeps_plans_only_where_no_pool_stands_between(
+    database: str, postgres: Server, worker_database: str
+) -> None:
+    """A pool gives the next transaction another process, which does not know them. (ours)"""
+    from wan_mcp.ledger.postgres.connection import connect
+
+    with connect(database) as link:
+        assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
+    with bouncer_to(postgres) as folder, connect(postgres.url(worker_database, folder)) as link:
+        assert link.prepared(sql.records.JOB).startswith(b"SELECT")

@@ -1,0 +1,179 @@
+"""A team at work while everything fails: charges, ids, limits, and who sees what.
+
+Run it by hand, from the root of the project, where HAProxy and PostgreSQL of Debian are installed.
+The full form takes about half an hour, because PixelDojo allows 60 requests a minute to a key::
+
+    python -m tests.storm
+    python -m tests.storm --jobs 60 --users 4        (about three minutes)
+
+People call three replicas behind HAProxy. A part of all requests to PixelDojo fails in one of nine
+ways. A replica is killed every 20 seconds. The database is restarted, killed and started, and in
+the end killed for good, so that its standby takes over. The charges that the sandbox counts, and
+the rows of the ledger, decide. If a promise was broken, the exit code is 1.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from tests.replicas.caller import Caller
+from tests.storm import figures
+from tests.storm.database import Pair, paired
+from tests.storm.deployment import Deployment, deployed
+from tests.storm.people import Person, Traces, Work, people
+from tests.storm.vendor import PixelDojo, pixeldojo
+
+PRICE = 10
+SETTLE_SECONDS = 600.0
+"""How long the ledger may take after the storm to find what was paid for."""
+STRANGE_LOOKS = 60
+"""How many ids are asked for by somebody whose they are not."""
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Let the storm blow and print the figures. Returns 1 if a promise was broken."""
+    options = _options(given)
+    keys = [f"pd_wallet_{number}" for number in range(options.wallets)]
+    began = time.monotonic()
+    with ExitStack() as ending:
+        database = ending.enter_context(paired())
+        dojo = ending.enter_context(pixeldojo(keys, options.faults, options.seed))
+        settings = {
+            "PIXELDOJO_API_BASE": dojo.api_base,
+            "WAN_MCP_LEDGER_URL": database.url,
+            "WAN_MCP_MAX_IN_FLIGHT": str(options.in_flight),
+            "WAN_MCP_MAX_SUBMITS_PER_MINUTE": str(options.per_minute),
+            "WAN_MCP_MAX_CREDITS_PER_DAY": str(options.jobs * PRICE),
+            "WAN_MCP_MAX_QUEUED": "1000",
+        }
+        deployment = ending.enter_context(deployed(keys, options.replicas, settings))
+        storm = Storm(options, database, dojo, deployment)
+        found = anyio.run(storm.blow)
+    found["seconds"] = round(time.monotonic() - began)
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    return 1 if figures.broken(found) else 0
+
+
+def _options(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--users", type=int, default=10)
+    parser.add_argument("--wallets", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2_000)
+    parser.add_argument("--at-once", type=int, default=4, help="jobs of one user")
+    parser.add_argument("--faults", type=float, default=0.05, help="the share of each fault")
+    parser.add_argument("--kill-every", type=float, default=20.0, help="seconds; 0 for never")
+    parser.add_argument("--calm-database", action="store_true", help="it is never stopped")
+    parser.add_argument("--in-flight", type=int, default=12, help="of one wallet")
+    parser.add_argument("--per-minute", type=int, default=40, help="paid requests of one wallet")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args(given)
+
+
+class Storm:
+    """One run."""
+
+    def __init__(
+        self, options: argparse.Namespace, database: Pair, dojo: PixelDojo, deployment: Deployment
+    ) -> None:
+        self._options = options
+        self._database = database
+        self._dojo = dojo
+        self._deployment = deployment
+        self._dice = random.Random(options.seed)
+        self._traces = Traces()
+        self._limit = anyio.Semaphore(1)
+
+    async def blow(self) -> dict[str, Any]:
+        """Let everybody work until all jobs have ended. Returns the figures."""
+        everybody = people(self._options.users, self._deployment.urls)
+        async with anyio.create_task_group() as faults:
+            every = self._options.kill_every
+            faults.start_soon(self._deployment.kill_now_and_then, every, self._dice)
+            faults.start_soon(self._break_database)
+            async with anyio.create_task_group() as working:
+                for number, person in enumerate(everybody):
+                    working.start_soon(self._work, person, number)
+            faults.cancel_scope.cancel()
+        self._dojo.calm()
+        settled_in = await self._settle()
+        return await self._figures(everybody, settled_in)
+
+    async def _work(self, person: Person, number: int) -> None:
+        """Make this person's share of the jobs, some at once."""
+        at_once = anyio.Semaphore(self._options.at_once)
+        dice = random.Random(self._options.seed + number)
+        video, image = self._dojo.links
+
+        async def make(work: Work, seed: int) -> None:
+            async with at_once:
+                await work.make({"video": video, "character_image": image, "seed": seed})
+
+        async with (
+            Caller(person.url, headers=person.headers) as caller,
+            anyio.create_task_group() as jobs,
+        ):
+            work = Work(person, caller, self._traces, dice)
+            for seed in range(number, self._options.jobs, self._options.users):
+                jobs.start_soon(make, work, seed)
+
+    async def _break_database(self) -> None:
+        """Restart it, kill it and let the standby take over, each when a quarter more is done."""
+        if self._options.calm_database:
+            return
+        steps = (self._database.restart, self._database.crash, self._database.fail_over)
+        for number, step in enumerate(steps, 1):
+            await self._traces.until(self._options.jobs * number // (len(steps) + 1))
+            await anyio.to_thread.run_sync(step)
+
+    async def _settle(self) -> float:
+        """Wait until the ledger knows of every charge. Returns how many seconds it took."""
+        began = time.monotonic()
+        while time.monotonic() - began < SETTLE_SECONDS:
+            paid, _ = self._dojo.paid()
+            if figures.Rows(self._database).are_settled(paid):
+                break
+            await anyio.sleep(1)
+        return time.monotonic() - began
+
+    async def _figures(self, everybody: Sequence[Person], settled_in: float) -> dict[str, Any]:
+        options, traces = self._options, self._traces
+        paid, failed = self._dojo.paid()
+        rows = figures.Rows(self._database)
+        charged = {each.body["seed"] for each in paid}
+        at_once, credits = figures.most_at_once(paid), figures.most_credits(paid)
+        passed = (at_once > options.in_flight) + (credits > options.jobs * PRICE)
+        strange = await figures.seen_by_strangers(everybody, traces, STRANGE_LOOKS)
+        return {
+            "jobs": options.jobs,
+            "charges": len(paid),
+            "charged twice": figures.twice(paid),
+            "ids": len(traces.ids),
+            "ids lost": len(set(traces.ids) - rows.ids),
+            "charges not in the ledger": len({each.job_id for each in paid} - rows.ids),
+            "jobs seen by strangers": strange,
+            "limits passed": passed,
+            "most jobs at once of a wallet": at_once,
+            "jobs without an end": options.jobs - traces.done.total(),
+            "answers that nobody can go on from": len(traces.unsafe),
+            "left half-way": len(rows.unknown & charged) + 0,
+            "how they ended": dict(traces.done),
+            "states in the ledger": dict(rows.states),
+            "failed requests to PixelDojo": failed,
+            "processes killed": self._deployment.kills,
+            "calls": dict(traces.calls.most_common()),
+            "said": sorted(set(traces.unsafe)),
+            "settled in seconds": round(settled_in, 1),
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

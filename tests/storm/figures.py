@@ -1,0 +1,84 @@
+"""What a storm has left behind, and which of it breaks a promise."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tests.replicas.caller import Caller
+from tests.storm.database import Pair
+from tests.storm.people import Person, Traces
+from tests.storm.vendor import JOB_SECONDS, Paid
+from wan_mcp.ledger.record import UNSETTLED, State
+
+BROKEN_PROMISES = (
+    "charged twice",
+    "ids lost",
+    "charges not in the ledger",
+    "jobs seen by strangers",
+    "limits passed",
+    "jobs without an end",
+    "answers that nobody can go on from",
+    "left half-way",
+)
+ROWS = "SELECT handle, job_id, state, seed, account FROM jobs WHERE digest IS NOT NULL"
+
+
+class Rows:
+    """The jobs in the ledger that were asked for here."""
+
+    def __init__(self, database: Pair) -> None:
+        found = database.rows(ROWS)
+        self.ids = {id for handle, job_id, *_ in found for id in (handle, job_id) if id}
+        self.states = Counter(state for _, _, state, *_ in found)
+        self.unknown = {int(seed) for _, _, state, seed, _ in found if state == State.UNKNOWN}
+
+    def are_settled(self, paid: Iterable[Paid]) -> bool:
+        """Whether nothing is under way, and no job that was paid for is looked for any more."""
+        seeds = {each.body["seed"] for each in paid}
+        return not self.unknown & seeds and not any(self.states[each] for each in UNSETTLED)
+
+
+def twice(paid: Iterable[Paid]) -> int:
+    """How many requests were paid more than once."""
+    counts = Counter((each.key, each.body["seed"]) for each in paid)
+    return sum(count > 1 for count in counts.values())
+
+
+def most_at_once(paid: Sequence[Paid]) -> int:
+    """The largest number of jobs of one key that PixelDojo was making at the same time."""
+    most = 0
+    for key in {each.key for each in paid}:
+        starts = sorted(each.began for each in paid if each.key == key)
+        ends = [start + sum(JOB_SECONDS) for start in starts]
+        most = max([most, *(_under_way(starts, ends, at) for at in starts)])
+    return most
+
+
+def _under_way(starts: Sequence[float], ends: Sequence[float], at: float) -> int:
+    return sum(start <= at < end for start, end in zip(starts, ends, strict=True))
+
+
+def most_credits(paid: Iterable[Paid]) -> float:
+    """The most credits that one key has paid."""
+    sums = Counter[str]()
+    for each in paid:
+        sums[each.key] += each.amount  # type: ignore[assignment] # credits may be fractions
+    return max(sums.values(), default=0.0)
+
+
+async def seen_by_strangers(everybody: Sequence[Person], traces: Traces, most: int) -> int:
+    """How many jobs a stranger can look at, of so many, and how many are in a stranger's list."""
+    seen = 0
+    for person in everybody:
+        strange = [id for id, owner in traces.ids.items() if not person.may_see(owner)]
+        async with Caller(person.url, headers=person.headers) as caller:
+            for id in strange[: most // len(everybody)]:
+                seen += (await caller.call("get_job_status", job_id=id)).get("code") != "not_found"
+            listed = await caller.call("list_jobs", limit=50)
+            seen += len({job["job_id"] for job in listed["jobs"]} & set(strange))
+    return seen
+
+
+def broken(figures: Mapping[str, Any]) -> list[str]:
+    """The promises that were broken."""
+    return [name for name in BROKEN_PROMISES if figures[name]]

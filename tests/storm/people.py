@@ -1,0 +1,143 @@
+"""The people of a storm: they start jobs, wait for them, and never give up.
+
+Only this module of the storm knows who may see what. As long as nobody signs in, whoever reaches
+the replicas of a wallet sees its jobs: then the people of one wallet are one user, and those of
+another wallet are strangers to them. Once people have tokens, each gets a token of their own in
+`headers`, all have the same address, and `may_see` is about the person alone.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from tests.replicas.caller import Caller, Cut
+
+WAIT_SECONDS = 20
+LOOKS = 90
+"""So often a person waits for a job whose outcome is unknown, before the storm counts it so."""
+PAUSE_SECONDS = 2.0
+"""The longest pause before a call is repeated, whatever its answer asks for."""
+BOUGHT_NOTHING = ("not_sent", "refused")
+LATER = ("limit_reached",)
+"""A job whose price is not known yet counts as the whole limit of the day, until it is known."""
+GOES_ON = ("queued", "running", "submitting")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who makes videos.
+
+    Attributes:
+        wallet: the number of the vendor key that pays.
+        url: where they call.
+        headers: that say who they are.
+    """
+
+    name: str
+    wallet: int
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def may_see(self, other: "Person") -> bool:
+        """Whether the jobs of another one are theirs, too."""
+        return self.wallet == other.wallet
+
+
+def people(count: int, urls: Sequence[str]) -> list[Person]:
+    """So many people, evenly spread over the wallets.
+
+    Args:
+        urls: where the replicas of each wallet are reached.
+    """
+    return [
+        Person(f"person {number}", number % len(urls), urls[number % len(urls)])
+        for number in range(count)
+    ]
+
+
+@dataclass
+class Traces:
+    """What all people together have seen.
+
+    Attributes:
+        ids: whose each id is that anybody was given.
+        done: how many jobs have ended for their person, and how.
+        calls: how many calls there were, and how each ended that did not simply succeed.
+        unsafe: answers that neither named a job nor could be repeated.
+    """
+
+    ids: dict[str, Person] = field(default_factory=dict)
+    done: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    unsafe: list[str] = field(default_factory=list)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def end(self, how: str) -> None:
+        self.done[how] += 1
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    async def until(self, count: int) -> None:
+        """Wait until so many jobs have ended."""
+        while self.done.total() < count:
+            await self.changed.wait()
+
+
+class Work:
+    """One person at work."""
+
+    def __init__(self, person: Person, caller: Caller, traces: Traces, dice: random.Random) -> None:
+        self._person = person
+        self._caller = caller
+        self._traces = traces
+        self._dice = dice
+
+    async def make(self, job: Mapping[str, Any]) -> None:
+        """Start one job, and wait for its end."""
+        while True:
+            seen = await self._call("replace_character", **job)
+            if seen.get("job_id"):
+                seen = await self._wait(str(seen["job_id"]))
+            how = str(seen.get("status"))
+            if how in ("completed", "failed", "unknown"):
+                self._traces.end(how)
+                return
+            if not (how in BOUGHT_NOTHING or seen.get("code") in LATER or seen.get("retry_safe")):
+                self._traces.unsafe.append(str(seen.get("message")))
+                self._traces.end("refused")
+                return
+            await self._pause(seen)
+
+    async def _wait(self, id: str) -> dict[str, Any]:
+        """What became of a job in the end."""
+        for _ in range(LOOKS):
+            seen = await self._call("wait_for_job", job_id=id, timeout_seconds=WAIT_SECONDS)
+            if seen.get("status") not in (*GOES_ON, "unknown", None):
+                return seen
+            if seen.get("status") not in GOES_ON:
+                await self._pause(seen)
+        return seen
+
+    async def _call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """The answer to a call, which is repeated until there is one."""
+        while True:
+            self._traces.calls["calls"] += 1
+            try:
+                seen = await self._caller.call(tool, **arguments)
+            except Cut as cut:
+                self._traces.calls[f"{tool}: {cut}"[:60]] += 1
+                await self._pause({})
+                continue
+            if seen.get("code"):
+                self._traces.calls[f"{tool}: {seen['code']}"] += 1
+            if seen.get("job_id"):
+                self._traces.ids.setdefault(str(seen["job_id"]), self._person)
+            return seen
+
+    async def _pause(self, seen: Mapping[str, Any]) -> None:
+        asked = float(seen.get("retry_after_seconds") or 0.5)
+        await anyio.sleep(min(asked, PAUSE_SECONDS) * (0.5 + self._dice.random() / 2))

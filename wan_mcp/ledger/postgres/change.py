@@ -1,0 +1,47 @@
+"""What one transaction changes."""
+
+from dataclasses import dataclass, field
+
+from wan_mcp.ledger.postgres.connection import Part, Rows
+from wan_mcp.ledger.session import Values
+
+_FENCE, _CREATED = "_before", "created_at"
+"""How the values of a statement tell an update of a record, and a new record."""
+
+
+@dataclass
+class Change:
+    """What a transaction has changed so far, and what it knows.
+
+    Attributes:
+        account: whose; None for what processes share while they wait.
+        writes: whether it changes anything.
+        later: what is sent together with the next statement, or with the COMMIT.
+        fence: what is said if an update in `later` finds no record.
+        known: what was asked ahead and has not changed since.
+        alive: the processes that are alive, once they are known.
+        jobs: the last values of each record, by its submission id and the field.
+        creates: whether one of the records is new.
+        is_news: whether somebody may wait for it.
+    """
+
+    account: str | None
+    writes: bool = False
+    later: list[Part] = field(default_factory=list)
+    fence: str | None = None
+    known: dict[object, Rows] = field(default_factory=dict)
+    alive: frozenset[str] | None = None
+    jobs: dict[str, dict[str, object]] = field(default_factory=dict)
+    creates: bool = False
+    is_news: bool = False
+
+    def note(self, values: Values, *, changes_jobs: bool) -> None:
+        """Note a statement that changes something."""
+        self.writes = True
+        self.known.clear()
+        self.is_news |= changes_jobs
+        is_new = changes_jobs and _CREATED in values
+        self.creates |= is_new
+        if id := values.get("submission_id" if is_new else f"submission_id{_FENCE}"):
+            fields = {n: value for n, value in values.items() if not n.endswith(_FENCE)}
+            self.jobs.setdefault(str(id), {}).update(fields)
