@@ -35,7 +35,7 @@ def operator_of(database: str) -> Iterator[Operator]:
 
 def rows(link: Link, sql: str) -> list[tuple[object, ...]]:
     """What a statement finds."""
-    return [tuple(row) for row in link.run(sql.encode())[-1]]
+    return [tuple(row) for row in link.run((sql.encode(), None))[-1]]
 
 
 class Blue:

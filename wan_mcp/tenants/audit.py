@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
     def write(self, link: Link) -> None:
         """Write it, in the transaction of the connection if there is one."""
-        link.run(_INSERT, {**self._asdict(), "detail": json.dumps(self.detail)})
+        link.run((_INSERT, {**self._asdict(), "detail": json.dumps(self.detail)}))
 
 
 class Written(NamedTuple):
@@ -84,7 +84,7 @@ def entries(link: Link, about: str | None, since: float, limit: int) -> list[Wri
         since: only what is not older, in seconds since 1970 UTC.
         limit: how many at most.
     """
-    rows = link.run(_LIST, {"about": about, "since": since, "limit": limit})[-1]
+    rows = link.run((_LIST, {"about": about, "since": since, "limit": limit}))[-1]
     return [Written._make([*row[:5], json.loads(row[5])]) for row in rows]
 
 

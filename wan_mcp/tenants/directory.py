@@ -207,4 +207,4 @@ class StoredDirectory:
 
 def _ask(link: Link, text: bytes, **values: object) -> Rows:
     """The rows of the last of these statements, which together may take only so long."""
-    return link.run(limits() + text, values)[-1]
+    return link.run((limits(), None), (text, values))[-1]

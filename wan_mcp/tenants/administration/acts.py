@@ -35,7 +35,7 @@ class Act:
 
     def rows(self, text: bytes, **values: object) -> Rows:
         """The rows that a statement finds or returns."""
-        return self._link.run(text, values)[-1]
+        return self._link.run((text, values))[-1]
 
 
 class Operator:
@@ -65,7 +65,7 @@ class Operator:
         act = Act(self.link, target, detail)
         try:
             with self.link.transaction():
-                self.link.run(limits() + _ALONE, {"lock": _LOCK})
+                self.link.run((limits(), None), (_ALONE, {"lock": _LOCK}))
                 yield act
                 self._entry(action, act, DONE).write(self.link)
         except ActRefused as why:
@@ -75,7 +75,7 @@ class Operator:
 
     def rows(self, text: bytes, **values: object) -> Rows:
         """The rows that a statement finds."""
-        return self.link.run(limits() + text, values)[-1]
+        return self.link.run((limits(), None), (text, values))[-1]
 
     def _entry(self, action: str, act: Act, result: str) -> Entry:
         return Entry.new(self._name, action, act.target, result, act.detail)
