@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[type[Arguments], type[BaseModel] | None]] = {
 """What each tool takes, and what it answers; None where no schema of that is published."""
 PAID, CANCEL = "replace_character", "cancel_job"
 PAID_FIELDS = frozenset(
-    {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining"},
+    {"limit", "limit_value", "used", "blocking_job_ids", "credits_remaining", "upload_page"},
 )
 """The fields of JobResult that only a paid call can have: only its schema describes them."""
 FREE_FIELDS = frozenset(

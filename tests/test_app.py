@@ -12,7 +12,7 @@ import pytest
 import wan_mcp
 from tests.connected import connected
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.app import FIRST_DELETION_SECONDS
+from wan_mcp.storage.old_objects import FIRST_SECONDS
 from wan_mcp.storage.uploads import Uploads
 
 FIRST_PAYMENT = """
@@ -137,12 +137,12 @@ async def test_old_uploads_are_deleted_soon_after_the_start_and_every_few_hours(
 
     monkeypatch.setattr(Uploads, "delete_old", delete_old)
     settings = {"WAN_MCP_STORAGE_URL": "s3://bucket/prefix"}
-    monkeypatch.setattr("wan_mcp.app.DELETE_EVERY_SECONDS", 100.0)  # virtual time
+    monkeypatch.setattr("wan_mcp.storage.old_objects.EVERY_SECONDS", 100.0)  # virtual time
     async with connected(time, tmp_path, local=True, settings=settings) as host:
         await host.call("list_jobs")
         await twice.wait()
         answer = await host.call("list_jobs")
 
     assert tries[1] - tries[0] == pytest.approx(100)
-    assert tries[0] >= FIRST_DELETION_SECONDS
+    assert tries[0] >= FIRST_SECONDS
     assert answer["jobs"] == []

@@ -38,7 +38,7 @@ ROOMS = {
     "surface videos web",
     "surface": "errors inputs jobs ledger logs models polling storage videos web wording",
     "server": "app clock ledger logs settings storage surface",
-    "transports": "front_desk logs",
+    "transports": "front_desk logs tenants web",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
     "cli": "clock errors front_desk ledger models pixeldojo sandbox server "
@@ -50,9 +50,9 @@ ROOMS = {
 # To each thing from outside, the rooms or modules that may use it at run time.
 OUTSIDE = {
     "mcp": "surface server transports cli.demo",
-    "httpx": "pixeldojo.exchange web.fetch storage.sending cli.demo_sandbox",
+    "httpx": "pixeldojo.exchange web.documents web.fetch storage.sending cli.demo_sandbox",
     "httpcore": "web.fetch web.header_limit",
-    "truststore": "pixeldojo.exchange web.fetch storage.sending",
+    "truststore": "pixeldojo.exchange web.documents web.fetch storage.sending",
     "av": "inputs.probe inputs.preparing videos.contact_sheet videos.content sandbox",
     "PIL": "inputs.preparing.pictures",
     "pillow_heif": "inputs.preparing.pictures",
@@ -61,7 +61,9 @@ OUTSIDE = {
     "sqlite3": "ledger.sqlite ledger.rows",
     "psycopg": "ledger.postgres",
     "cryptography": "tenants.keys",
-    "starlette": "transports.http transports.operations cli.gallery",
+    "starlette": "transports.http transports.operations transports.sign_in transports.uploads "
+    "cli.gallery",
+    "jwt": "transports.sign_in",
     "uvicorn": "transports.http transports.operations cli.gallery",
     "obstore": "storage.object_store",
     "h11": "sandbox storage.lending_server transports.operations.web_server",

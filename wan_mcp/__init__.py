@@ -13,13 +13,13 @@ ledger. Each room below imports only rooms that stand lower in this list.
     payments    buys jobs, and looks up requests whose answer was lost; no other room may buy
     videos      finished videos: download, storage, inspection, contact sheets
     inputs      the files of a job: which may be read, what is sent, the check before a job is paid
+    transports  stdio and HTTP, who calls over HTTP, and how a server stops
     tenants     the people of a team: who calls, whose key pays, tokens, audit
     ledger      the durable record of every paid request, and the rules about it
     pixeldojo   PixelDojo's API: its words, its errors, and how to reach it
     settings    settings from the environment
     storage     where files lie: the user's data folder, file locks, object storage, lent files
     web         public links and addresses, and how files are fetched
-    transports  stdio and HTTP, and how a server stops
     front_desk  answers hosts and health checks before the rest of the program is imported
     models      the types that the rooms share
     errors      every error, sorted by what the caller can do next

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from wan_mcp.clock import Clock
     from wan_mcp.inputs.local.files import LocalFiles
+    from wan_mcp.inputs.received.reception import Reception
     from wan_mcp.jobs import Jobs
     from wan_mcp.ledger.contract import VideoPolicy
     from wan_mcp.ledger.coordination import Account
@@ -48,12 +48,6 @@ DRAIN_SECONDS = 1.2
 """How long a stopping stdio server waits for payments; hosts kill it after 2 s (observed)."""
 SERVICE_DRAIN_SECONDS = 8.0
 """The same over HTTP; supervisors commonly kill a service after 10 s (assumed)."""
-FIRST_DELETION_SECONDS = 60.0
-DELETE_EVERY_SECONDS = 6 * 3600.0
-"""When uploads that no job needs any more are looked for in the storage: soon after the start, and
-then so often (ours)."""
-
-logger = logging.getLogger(__name__)
 
 
 class App:
@@ -66,6 +60,7 @@ class App:
         transport: replaces the network in tests.
         agent: the User-Agent header of requests to PixelDojo.
         local: whether the caller is on this machine, as over stdio.
+        upload_page: the address below which users upload files; None where they cannot.
     """
 
     def __init__(
@@ -77,8 +72,10 @@ class App:
         *,
         agent: str,
         local: bool,
+        upload_page: str | None = None,
     ) -> None:
         self._settings = settings
+        self._upload_page = upload_page
         self._agent = agent
         self._local = local
         self._tasks = tasks
@@ -97,6 +94,11 @@ class App:
         """What the account's videos look like to an assistant: images, links and pages."""
         parts = self._opened()
         return VideoViews(parts.jobs, parts.files)
+
+    @property
+    def reception(self) -> Reception | None:
+        """Takes the files that users upload; None where they cannot."""
+        return None if self._upload_page is None else self._opened().inputs.reception
 
     async def request_state_key(self) -> bytes:
         """The key that seals what a question carries: 32 bytes, random, one for each account.
@@ -192,7 +194,8 @@ class App:
         settings, tasks, clock = self._settings, self._tasks, self._clock
         saved = settings.video_folder(data.folder, local=self._local)
         own = None if isinstance(saved, str) else saved
-        return _Inputs(settings, ledger, account, data, own, files, tasks, clock, self._local)
+        near, page = self._local, self._upload_page
+        return _Inputs(settings, ledger, account, data, own, files, tasks, clock, near, page)
 
     def _job_files(self, data: Chosen, ledger: ThreadedLedger) -> JobFiles:
         from wan_mcp.videos.kept import KeptVideos
@@ -213,7 +216,8 @@ class App:
         if url := settings.ledger_url.get_secret_value():
             from wan_mcp.ledger.postgres.opening import ledger_in_database
 
-            return ledger_in_database(url, data.folder, _limits(settings))
+            listen_url = settings.ledger_listen_url.get_secret_value()
+            return ledger_in_database(url, listen_url, data.folder, _limits(settings))
         return ledger_in(
             data,
             partial(_data_folder, settings),
@@ -251,7 +255,8 @@ class _Inputs:
         own: the folder in which videos are saved, whose files may be inputs as well; None if
             that is in object storage, or nowhere.
         job_files: looks at inputs.
-        local: whether the caller is on this machine; otherwise files are no inputs.
+        local: whether the caller is on this machine; otherwise its files have to be uploaded.
+        upload_page: where that can be done; None for nowhere.
     """
 
     settings: Settings
@@ -263,6 +268,7 @@ class _Inputs:
     tasks: TaskGroup
     clock: Clock
     local: bool
+    upload_page: str | None = None
 
     @cached_property
     def files(self) -> LocalFiles | None:
@@ -279,14 +285,17 @@ class _Inputs:
     def staging(self) -> Staging:
         """Makes inputs available to PixelDojo."""
         from wan_mcp.inputs.preparing.prepare import prepare, remove_leftovers
+        from wan_mcp.inputs.received.own_uploads import OwnUploads
         from wan_mcp.payments.sources import Sources
         from wan_mcp.payments.staging import Staging
         from wan_mcp.web.addresses import media_url
 
         folder = self._folder("prepared")
         remove_leftovers(folder)
-        delivers = self.delivery is not None
-        sources = Sources(self.files, self._find, self.clock, self._stored_link, delivers=delivers)
+        delivers = self.local and self.delivery is not None
+        own = OwnUploads(self.reception, self.account) if self.reception else None
+        find, link = self._find, self.job_files.stored_link
+        sources = Sources(self.files, find, self.clock, link, own, delivers=delivers)
         public = partial(media_url, loopback=self.settings.on_loopback)
         return Staging(sources, prepare, self.delivery, folder, self.clock, require_public=public)
 
@@ -316,18 +325,23 @@ class _Inputs:
     @cached_property
     def uploads(self) -> Uploads | None:
         """Uploads files into storage of the user's."""
-        url = self.settings.storage_url
-        if url is None or not self.local:
+        if self.settings.storage_url is None or not (self.local or self.upload_page):
             return None
         from wan_mcp.storage.object_store import ObjectStore
         from wan_mcp.storage.uploads import Uploads
 
-        return Uploads(ObjectStore(url, self.settings.clouds), self.clock)
+        return Uploads(ObjectStore(self.settings.storage_url, self.settings.clouds), self.clock)
 
-    async def _stored_link(self, video: str) -> str:
-        link = await self.job_files.stored.link(video)
-        assert link.url is not None
-        return link.url
+    @cached_property
+    def reception(self) -> Reception | None:
+        """Takes the files that users upload; None where they cannot."""
+        if self.upload_page is None or self.uploads is None:
+            return None
+        from wan_mcp.inputs.received.reception import Reception
+
+        secret, most = partial(self.ledger.secret, "uploads"), self.settings.max_input_mb * 1e6
+        store, folder, now = self.uploads.store, self._folder("prepared"), self.clock.wall
+        return Reception(store, secret, folder, int(most), now, self.upload_page)
 
     async def check(self, wanted: Replacement, *, seconds: float) -> InputReport:
         """Look at both inputs, see `inputs.preflight`."""
@@ -344,14 +358,10 @@ class _Inputs:
             self.tasks.start_soon(self.lending.run)
         if self.uploads is None:
             return
-        await self.clock.sleep(FIRST_DELETION_SECONDS)
-        while True:
-            try:
-                await self.uploads.delete_old()
-            except Exception as error:
-                # Another program's storage must not end the server, in whose tasks payments run.
-                logger.warning("old uploads could not be deleted: %s", error)
-            await self.clock.sleep(DELETE_EVERY_SECONDS)
+        from wan_mcp.storage.old_objects import delete_regularly
+
+        received = [self.reception.shelves.delete_old] if self.reception else []
+        await delete_regularly([self.uploads.delete_old, *received], self.clock)
 
     def _folder(self, name: str) -> Path:
         from wan_mcp.ledger.contract import LedgerUnavailable

@@ -69,7 +69,8 @@ class Code(StrEnum):
     )
     NOT_FOUND = (
         "not_found",
-        "Nothing is known under this job_id; of a paid call: PixelDojo does not know the model.",
+        "Nothing is known under this job_id, or under this upload; of a paid call also: PixelDojo "
+        "does not know the model.",
     )
     REJECTED = "rejected", "PixelDojo turned the request down, and would do so again."
     RATE_LIMITED = "rate_limited", "PixelDojo asks for fewer requests."
@@ -137,6 +138,7 @@ class WanError(Exception):
         usual_wait: seconds to wait before the same call where nothing names a time (ours).
         job_id: the id to ask about later, if a job may have been started.
         figures: those of the limit that was reached, if it was a limit.
+        upload_page: where the user can upload the files that the call needs, if it lacks any.
     """
 
     code: ClassVar[Code]
@@ -145,6 +147,7 @@ class WanError(Exception):
     usual_wait: ClassVar[float] = 60.0
     advice: ClassVar[str]
     figures: Figures | None = None
+    upload_page: str | None = None
 
     def __init__(
         self, what: str, *, next_step: str | None = None, retry_after: float | None = None

@@ -14,6 +14,8 @@ Resolution = Literal["480", "720"]
 
 JOB_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 """What a job id may look like (ours). One with `/..` in it could reach another endpoint."""
+UPLOADS = "wan://uploads/"
+"""How an input begins that its user uploaded to the server; its id follows."""
 
 
 class JobStatus(StrEnum):
@@ -44,7 +46,8 @@ class Replacement(BaseModel):
 
     Attributes:
         video: the source clip: a link that PixelDojo fetches; a file of this computer, as
-            `file:///path#t=12,17`; or the video of an earlier job, as `wan://jobs/ID/video#t=12`.
+            `file:///path#t=12,17`, or uploaded, as `wan://uploads/ID`; or the video of an earlier
+            job, as `wan://jobs/ID/video#t=12`.
         character_image: the image with the new face and body: a link or a file.
         video_sha256: hash of the clip's bytes, 64 hex digits, if it is a file.
         character_image_sha256: that of the image.
@@ -220,7 +223,6 @@ class JobResult(BaseModel):
     conversation, once for each tool.
 
     Attributes:
-        message: what happened, in a sentence.
         status: in our words; PixelDojo's own word is `vendor_status`.
         expires_at: when PixelDojo says the result of a completed job expires, in ISO 8601.
         saved_path: where the video is on this machine, with its sha256 and its size in bytes. A
@@ -249,8 +251,8 @@ class JobResult(BaseModel):
             than two minutes and its length is known.
         limit: the setting that stands against the call, with its `limit_value`, how much of it is
             `used`, and the jobs that use it up (a few of them when they are many).
+        upload_page: where the user can upload the files that the call needs, if it lacks any.
         code: set when the call itself failed, never for a failed job.
-        next: what to do now.
     """
 
     model_config = ConfigDict(extra="forbid", defer_build=True)  # not for a first list of jobs
@@ -288,6 +290,7 @@ class JobResult(BaseModel):
     limit_value: float | None = None
     used: float | None = None
     blocking_job_ids: list[str] | None = None
+    upload_page: str | None = None
     code: Code | None = None
     next: str
 
@@ -302,8 +305,6 @@ class JobLine(BaseModel):
         character_image: the picture that was given, likewise.
         video_duration: seconds that were ordered.
         resolution: lines that were ordered.
-        seed: repeats this take.
-        queue_position: where a queued request stands.
         order: names what jobs that differ in nothing but their seed have in common. Left out
             where this list has only one of them.
         take: which of the `takes` of its order in this list it is; the oldest is 1.

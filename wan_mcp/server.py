@@ -33,9 +33,20 @@ from wan_mcp.surface.tools import ICON, build_tools
 if TYPE_CHECKING:
     import httpx
 
+    from wan_mcp.surface.uploading.desk import UploadDesk
+
 logger = logging.getLogger(__name__)
 
-INSTRUCTIONS = (
+_INPUTS = (
+    "Inputs are public links, paths on this computer (not over HTTP) or, for a clip, "
+    "wan://jobs/{job_id}/video; a file that is only in the chat has no path: ask where it is."
+)
+_UPLOADED_INPUTS = (
+    "Inputs are public links or, for a clip, wan://jobs/{job_id}/video; of a file of the user's "
+    "computer give the path or the name: the answer has a page where the user uploads it, and says "
+    "what to pass then."
+)
+_INSTRUCTIONS = (
     "Puts a character into a video with PixelDojo's wan-2.2-replace. "
     "1. replace_character starts one job and returns its job_id; each job costs credits. "
     "2. wait_for_job waits for the finished video; a job takes minutes, so call it again while the "
@@ -43,12 +54,12 @@ INSTRUCTIONS = (
     "jobs, check_credits says the price, the balance and the limits, cancel_job withdraws a queued "
     "request. All free. 3. The video_url of a completed job is temporary: give it to the user at "
     "once and say that the video must be saved. "
-    "Inputs are public links, paths on this computer (not over HTTP) or, for a clip, "
-    "wan://jobs/{job_id}/video; a file that is only in the chat has no path: ask where it is. "
+    "{inputs} "
     "The same replace_character call returns the same job and is not paid again; another seed is "
     "another take, and another payment. When an answer was late, lost or unclear, do not try "
     "another seed: every answer has `charged` and `next`, so follow `next`."
 )
+INSTRUCTIONS = _INSTRUCTIONS.replace("{inputs}", _INPUTS)
 
 
 class RunningServer:
@@ -73,6 +84,16 @@ class RunningServer:
         operated = None if self.app is None else self.app.operated
         return await figures(*operated) if operated else Figures()
 
+    @property
+    def uploads(self) -> "UploadDesk | None":
+        """Takes the files that users upload; None where they cannot, or not yet."""
+        reception = None if self.app is None else self.app.reception
+        if reception is None:
+            return None
+        from wan_mcp.surface.uploading.desk import UploadDesk
+
+        return UploadDesk(reception)
+
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""
         if self.app is not None:
@@ -86,6 +107,7 @@ def build_server(
     clock: Clock | None = None,
     transport: "httpx.AsyncBaseTransport | None" = None,
     running: RunningServer | None = None,
+    upload_page: str | None = None,
 ) -> MCPServer[App]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
@@ -96,21 +118,25 @@ def build_server(
         clock: time and chance; the real ones when left out.
         transport: replaces the network in tests.
         running: is kept up to date with the lifespan, for an operator.
+        upload_page: the address below which users can upload files, if they are elsewhere and there
+            is a storage for them.
     """
+    upload_page = None if local or settings.storage_url is None else upload_page
     _begin_log(settings)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
-    calls = _calls(settings, local=local)
+    calls = _calls(settings, local=local, uploads=upload_page is not None)
     subscriptions = Subscriptions(calls)
+    agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
     def start(tasks: TaskGroup) -> App:
-        agent = f"wan-mcp/{own_version}"
-        return App(settings, tasks, clock or Clock(), transport, agent=agent, local=local)
+        page = upload_page
+        return App(settings, tasks, clock, transport, agent=agent, local=local, upload_page=page)
 
     server = WanServer[App](
         "wan-mcp",
         title="Character replacement in video (PixelDojo)",
-        instructions=INSTRUCTIONS,
+        instructions=_instructions(uploads=upload_page is not None),
         version=own_version,
         icons=[ICON],
         tools=_tools(settings, calls),
@@ -124,11 +150,22 @@ def build_server(
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
+    _furnish(server, settings, calls, resources, subscriptions)
+    return server
+
+
+def _furnish(
+    server: WanServer[App],
+    settings: Settings,
+    calls: Calls,
+    resources: JobResources,
+    subscriptions: Subscriptions,
+) -> None:
+    """Add what the server offers besides its tools."""
     server.add_jobs(resources, subscriptions)
     server.switch_off(settings.disabled_tools)
     server.add_resource(codes())
     server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
-    return server
 
 
 def _begin_log(settings: Settings) -> None:
@@ -142,11 +179,17 @@ def _tools(settings: Settings, calls: Calls) -> list[Tool]:
     return [tool for tool in tools if tool.name not in settings.disabled_tools]
 
 
-def _calls(settings: Settings, *, local: bool) -> Calls:
+def _instructions(*, uploads: bool) -> str:
+    return _INSTRUCTIONS.replace("{inputs}", _UPLOADED_INPUTS) if uploads else INSTRUCTIONS
+
+
+def _calls(settings: Settings, *, local: bool, uploads: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
     # Nobody is asked about a job that a read-only server refuses.
     confirm_above = None if settings.read_only else settings.confirm_above
-    return Calls(confirm_above, local, poster, takes_roots=roots, home=settings.home)
+    return Calls(
+        confirm_above, local, poster, takes_roots=roots, home=settings.home, uploads=uploads
+    )
 
 
 def _pages(settings: Settings) -> Apps:

@@ -52,7 +52,7 @@ async def main() -> int:
         limits = SpendingLimits(credits_per_job=1, credits_per_day=ROUNDS)
         ledger = SQLiteLedger(folder / "ledger", limits=limits, now=lambda: day.now)
         account = await ledger.account("https://api.example/v1", "key")
-        _fill(folder / "ledger" / FILE, account, day.now, int(sys.argv[1]) if sys.argv[1:] else 0)
+        fill(folder / "ledger" / FILE, account, day.now, int(sys.argv[1]) if sys.argv[1:] else 0)
         with closing(_plain(folder / "plain.db")) as plain:
             ours, bare_commits = [], []
             for number in range(ROUNDS):
@@ -108,14 +108,17 @@ async def _listed(ledger: SQLiteLedger, account: str) -> None:
     await ledger.page(account, None, 51, None)
 
 
-def _fill(file: Path, account: str, now: datetime, jobs: int) -> None:
-    """Add older jobs, one every four minutes, which ended well."""
+def fill(file: Path, account: str, now: datetime, jobs: int) -> None:
+    """Add older jobs, one every four minutes, which ended well and whose videos are saved."""
     record = Record(
         submission_id="",
         account=account,
         state=State.COMPLETED,
         arguments={"video": "https://a.example/v.mp4", "character_image": "https://a.ex/p"},
         credit_cost=1,
+        video_url="https://temp.example/video.mp4",
+        saved_path="/videos/video.mp4",
+        inspection=(),
         created_at=now,
         owner="",
     )
@@ -127,7 +130,9 @@ def _fill(file: Path, account: str, now: datetime, jobs: int) -> None:
                 "job_id": f"old{number}",
                 "dedupe_key": key,
                 "exact_key": key,
-                "created_at": now - timedelta(days=2, minutes=4 * number),
+                "created_at": (at := now - timedelta(days=2, minutes=4 * number)),
+                "accepted_at": at,
+                "ended_at": at + timedelta(minutes=2),
             }
             row = stored({**dict(record), **changes})
             connection.execute(insert_job(tuple(row)).sqlite, row)

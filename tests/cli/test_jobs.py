@@ -26,6 +26,7 @@ from wan_mcp.cli.jobs.table import SHORTEST_ID, lines_of_totals, shortened
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.history.totals import Price, totals
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.connection import connect
 from wan_mcp.ledger.sqlite.places import Chosen
 from wan_mcp.models import JobStatus, Replacement
@@ -188,6 +189,28 @@ async def test_table_shows_jobs_newest_first_with_what_tells_them_apart(
         "2026-11-23  14 credits for 2 jobs; 7 of them only expected",
         "in all      14 credits for 2 jobs; 7 of them only expected",
     ]
+
+
+async def test_a_queued_request_is_shown_with_its_place_in_the_queue(
+    person: Person, store: SQLiteStore
+) -> None:
+    """The order is that of the queue, also after the clock was set back (ours)."""
+    ledger = store.ledger(SpendingLimits(None, None, 1, None, queued=3))
+    running = await claimed(ledger, wanted(1))
+    store.later(-3600)
+    first, second = [await claimed(ledger, wanted(number)) for number in (2, 3)]
+
+    _, seen = person.jobs()
+    lines = {line.split()[0]: line for line in seen.splitlines() if line.startswith("sub_")}
+    data = {each["submission_id"]: each for each in person.as_data()["jobs"]}
+
+    assert "queued, no. 1 " in lines[first.submission_id]
+    assert "queued, no. 2 " in lines[second.submission_id]
+    assert "no." not in lines[running.submission_id]
+    assert data[second.submission_id]["queue_position"] == 2
+    assert "queue_position" not in data[running.submission_id]
+    _, shown = person.show(second.submission_id)
+    assert re.search(r"^queue_position +2$", shown, re.M)
 
 
 @pytest.mark.parametrize("columns", [80, 40])

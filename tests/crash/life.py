@@ -11,8 +11,8 @@ import signal
 import sqlite3
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -41,11 +41,11 @@ if find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment] # the way to say "not there"
 
 NO_LIMITS = SpendingLimits(None, None, None, None)
-ONE_A_MINUTE = SpendingLimits(None, None, None, 1, queued=5)
-A_MINUTE = timedelta(seconds=61)
 MAX_RUN_SECONDS = 600
 """SIGALRM ends a server that hangs for so long, and the whole run fails. It is long because a busy
 machine may be a hundred times slower than a quiet one."""
+FOLLOWER_SECONDS = 0.05
+"""How often a server looks whether the dispatcher is gone; every 5 s in a real one."""
 ANSWER_SECONDS = 0.02
 """How long a submit waits here before it answers with its submission id; 4 s in a real server."""
 
@@ -75,6 +75,7 @@ class Traces:
         ids: the submission ids and job ids that its submits reported.
         records: submission id, job id and state of every record, as it listed them at the end.
         queued: the submission ids that its submits reported as queued.
+        withdrawn: the submission ids that were reported as withdrawn.
     """
 
     killed: bool = False
@@ -82,6 +83,7 @@ class Traces:
     ids: list[str] = field(default_factory=list)
     records: list[tuple[str, str | None, str]] = field(default_factory=list)
     queued: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
 
 
 Report = Callable[[str, Iterable[Any]], None]
@@ -94,12 +96,52 @@ def run_killed(work: Work, host: Host, kill_at: int | None = None) -> Traces:
     Raises:
         RuntimeError: the process ended in any other way.
     """
+    return _ended(*_started(work, host, kill_at), kill_at)
+
+
+@contextmanager
+def beside(work: Callable[[anyio.Event], Work], host: Host) -> Iterator[Traces]:
+    """Another server in a forked process, which is not killed.
+
+    Args:
+        work: what it does. It gets an event that is set when the context ends.
+
+    Yields:
+        What it has left behind, once the context has ended.
+    """
+    traces = Traces()
+    waiting, telling = os.pipe()
+
+    async def until_is_over(host: Host, report: Report) -> None:
+        is_over = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work(is_over), host, report)
+            await anyio.wait_readable(waiting)
+            is_over.set()
+
+    started = _started(until_is_over, host, None)
+    os.close(waiting)
+    try:
+        yield traces
+    finally:
+        os.write(telling, b"\0")
+        os.close(telling)
+        vars(traces).update(vars(_ended(*started, None)))
+
+
+def _started(work: Work, host: Host, kill_at: int | None) -> tuple[int, int]:
+    """A forked process that does the work: its number, and the pipe on which it reports."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
         _child(work, host, kill_at, writing)
     os.close(writing)
+    return child, reading
+
+
+def _ended(child: int, reading: int, kill_at: int | None) -> Traces:
+    """What a process has reported. Waits for its end."""
     with open(reading) as lines:
         reported = [json.loads(line) for line in lines]
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -121,42 +163,8 @@ def clean(work: Work, host: Host) -> Traces:
 async def submit(host: Host, report: Report) -> None:
     """What a server does for one submit, from the opening of the ledger to its closing."""
     async with serve(host) as (jobs, ledger):
-        await _call(jobs, ledger, report)
+        await call(jobs, ledger, report)
         await jobs.drain(MAX_RUN_SECONDS)
-
-
-async def submit_queued(host: Host, report: Report) -> None:
-    """One submit, and a second one that is queued and sent when a minute is over."""
-    clock = ForwardClock()
-    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
-        await _call(jobs, ledger, report)
-        await _call(jobs, ledger, report, "second")
-        await _empty_queue(host, jobs, ledger, clock)
-
-
-async def come_back_queued(host: Host, report: Report) -> None:
-    """Start again after a crash of `submit_queued`: the queue is sent, and both calls repeated."""
-    clock = ForwardClock()
-    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
-        await _empty_queue(host, jobs, ledger, clock)
-        for name in ("video", "second"):
-            clock.forward += A_MINUTE
-            await _call(jobs, ledger, report, name)
-        await _empty_queue(host, jobs, ledger, clock)
-        found = [found.record for found in await jobs.recent(None, 50)]
-        report("records", [(each.submission_id, each.job_id, each.state) for each in found if each])
-
-
-async def _empty_queue(host: Host, jobs: Jobs, ledger: Ledger, clock: "ForwardClock") -> None:
-    """Let the dispatcher send everything that is queued, a minute after the other."""
-    account = await ledger.account(host.api_base, host.key)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(jobs.dispatch)
-        while waiting := await ledger.queue.waiting(account):
-            clock.forward += A_MINUTE
-            await ledger.recover()  # a change, so that the dispatcher looks at once
-            await ledger.settled(waiting[0].submission_id, MAX_RUN_SECONDS)
-        tasks.cancel_scope.cancel()
 
 
 class ForwardClock:
@@ -172,7 +180,7 @@ class ForwardClock:
 async def come_back(host: Host, report: Report) -> None:
     """What a user does after a crash: repeat the call, check its id, and list the jobs."""
     async with serve(host) as (jobs, ledger):
-        id = await _call(jobs, ledger, report)
+        id = await call(jobs, ledger, report)
         await jobs.drain(MAX_RUN_SECONDS)
         if id is not None:
             await jobs.check(id)
@@ -211,7 +219,8 @@ def opened(host: Host, limits: SpendingLimits, now: ForwardClock) -> ThreadedLed
     return PostgresLedger(host.database, limits=limits, now=now, folder=host.folder)
 
 
-async def _call(jobs: Jobs, ledger: Ledger, report: Report, name: str = "video") -> str | None:
+async def call(jobs: Jobs, ledger: Ledger, report: Report, name: str = "video") -> str | None:
+    """What a user calls: the id of the answer, if it has one."""
     media = "https://media.example/"
     wanted = Replacement(video=f"{media}{name}.mp4", character_image=f"{media}face.png")
     is_queued = False
@@ -235,6 +244,7 @@ def _child(work: Work, host: Host, kill_at: int | None, pipe: int) -> None:
     signal.alarm(MAX_RUN_SECONDS)
     jobs.ANSWER_SECONDS = ANSWER_SECONDS
     dispatcher.DEBOUNCE_SECONDS = 0.0
+    dispatcher.FOLLOWER_SECONDS = FOLLOWER_SECONDS
     _report_parsed(report)
     _count_steps(kill_at, database=host.database is not None)
     try:

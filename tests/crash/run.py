@@ -34,12 +34,21 @@ from tests.crash.databases import end_leases, ledgers
 from tests.crash.life import (
     Host,
     Traces,
+    Work,
+    beside,
     clean,
     come_back,
-    come_back_queued,
     run_killed,
     submit,
+)
+from tests.crash.queue_life import (
+    come_back_queued,
+    come_back_three,
+    come_back_to_withdraw,
+    submit_and_withdraw,
     submit_queued,
+    submit_three,
+    take_over,
 )
 from tests.crash.vendor import FORK, Vendor, repeated
 from wan_mcp.errors import WanError
@@ -53,10 +62,23 @@ BEHAVIOURS: dict[str, Sequence[Fault]] = {
     "dropped": (faults.dropped(work=True),),
     "500": (faults.status(500, work=True), faults.status(500, work=False)),
     "queue": (faults.honest(),),
+    "queue in flight": (faults.honest(),),
+    "queue taken over": (faults.honest(),),
+    "queue withdrawn": (faults.honest(),),
 }
-WORK = {"queue": (submit_queued, come_back_queued)}
+WORK: dict[str, tuple[Work, Work]] = {
+    "queue": (submit_queued, come_back_queued),
+    "queue in flight": (submit_three, come_back_three),
+    "queue taken over": (submit_three, come_back_three),
+    "queue withdrawn": (submit_and_withdraw, come_back_to_withdraw),
+}
 """What servers do first, and what after a crash, where that is not one submit and its repetition.
-The second call of "queue" is queued, and sent a minute later by the clock of the server."""
+One request of each is queued: in "queue" and "queue withdrawn" until a minute is over, and in the
+other two until a job has ended."""
+BESIDE = {"queue taken over": take_over}
+"""What another server does, which serves beside the one that is killed."""
+AT_ONCE = ("queue in flight", "queue taken over")
+"""Where jobs end at once."""
 ROUNDS = 8
 MAX_SECOND_KILL_STEP = 200
 """The second server is killed at a random step up to this one; most take a few more steps."""
@@ -159,7 +181,10 @@ def _run_share(share: Share) -> tuple[list[Case], list[Charge]]:
     keys = [f"pd_{share.number}_{count}" for count in range(2 * kills + 100)]
     behaviours = {name: BEHAVIOURS[name] for name in share.names}
     cases: list[Case] = []
-    with tempfile.TemporaryDirectory() as folder, Vendor(behaviours, keys) as vendor:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Vendor(behaviours, keys, at_once=AT_ONCE) as vendor,
+    ):
         # Once without a fork, so that every module is imported before the first child starts.
         first = next(iter(vendor.bases.values()))
         clean(come_back, Host(first, keys.pop(), Path(folder) / "first", share.url))
@@ -180,7 +205,7 @@ def _cases(vendor: Vendor, folder: Path, keys: Iterator[str], share: Share) -> I
                 key = next(keys)
                 host = Host(base, key, folder / key / "ledger", share.url)
                 first_work, later_work = WORK.get(behaviour, (submit, come_back))
-                dead = [run_killed(first_work, host, step)]
+                dead = _killed(behaviour, first_work, host, step)
                 end_leases(share.url)
                 if (round_number + step // share.workers) % 2:
                     second_kill = random.Random(host.key).randint(1, MAX_SECOND_KILL_STEP)
@@ -192,6 +217,15 @@ def _cases(vendor: Vendor, folder: Path, keys: Iterator[str], share: Share) -> I
                     break
 
 
+def _killed(behaviour: str, work: Work, host: Host, step: int) -> list[Traces]:
+    """What the server has left behind that is killed at a step, and the one beside it."""
+    if behaviour not in BESIDE:
+        return [run_killed(work, host, step)]
+    with beside(BESIDE[behaviour], host) as other:
+        killed = run_killed(work, host, step)
+    return [killed, other]
+
+
 BROKEN_PROMISES = (
     "charged twice",
     "parsed ids lost",
@@ -199,6 +233,7 @@ BROKEN_PROMISES = (
     "charges not listed",
     "left half-way",
     "queued rows forgotten",
+    "withdrawn and sent",
 )
 
 
@@ -222,6 +257,8 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
     reported = {id for traces in case.dead for id in traces.ids}
     queued = {id for traces in case.dead for id in traces.queued}
     unsent = {id for id, _, state in case.clean.records if state in (State.QUEUED, State.NOT_SENT)}
+    unsent -= set(case.clean.withdrawn)
+    withdrawn = {id for traces in case.dead for id in traces.withdrawn}
     return Counter(
         {
             "cases": 1,
@@ -234,6 +271,9 @@ def _findings(case: Case, paid: list[str]) -> Counter[str]:
             "charges not listed": len(set(paid) - jobs) if State.UNKNOWN not in states else 0,
             "left half-way": sum(state in UNSETTLED for state in states),
             "queued rows forgotten": len(queued & unsent) + states.count(State.QUEUED),
+            "queued": len(queued),
+            "withdrawn": len(withdrawn),
+            "withdrawn and sent": len(withdrawn - set(case.clean.withdrawn)),
             **{f"ended {state}": count for state, count in Counter(states).items()},
         }
     )

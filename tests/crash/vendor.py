@@ -3,8 +3,9 @@
 import asyncio
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Self
 
@@ -23,6 +24,7 @@ class Vendor:
         behaviours: the faults of the submits, by name. They are repeated in this order.
         keys: the API keys that have an account.
         credits: the credits of each account; a job costs 10.
+        at_once: the behaviours with which a job ends as soon as it was bought.
     """
 
     def __init__(
@@ -31,9 +33,13 @@ class Vendor:
         keys: Iterable[str],
         *,
         credits: float = 1000,
+        at_once: Collection[str] = (),
     ) -> None:
         self._ours, theirs = FORK.Pipe()
-        serve = (theirs, behaviours, list(keys), Terms(credits=credits))
+        usual = Terms(credits=credits)
+        quick = replace(usual, pending_seconds=0, processing_seconds=0)
+        terms = {name: quick if name in at_once else usual for name in behaviours}
+        serve = (theirs, behaviours, list(keys), terms)
         self._process = FORK.Process(target=_serve, args=serve, daemon=True)
 
     def __enter__(self) -> Self:
@@ -60,18 +66,24 @@ def repeated(charges: Iterable[Charge]) -> list[str]:
 
 
 def _serve(
-    pipe: Connection, behaviours: Mapping[str, Sequence[Fault]], keys: list[str], terms: Terms
+    pipe: Connection,
+    behaviours: Mapping[str, Sequence[Fault]],
+    keys: list[str],
+    terms: Mapping[str, Terms],
 ) -> None:
     asyncio.run(_listen(pipe, behaviours, keys, terms))
 
 
 async def _listen(
-    pipe: Connection, behaviours: Mapping[str, Sequence[Fault]], keys: list[str], terms: Terms
+    pipe: Connection,
+    behaviours: Mapping[str, Sequence[Fault]],
+    keys: list[str],
+    terms: Mapping[str, Terms],
 ) -> None:
     async with AsyncExitStack() as open_ones:
         sandboxes = {}
         for name, faults in behaviours.items():
-            sandbox = await open_ones.enter_async_context(Sandbox(terms))
+            sandbox = await open_ones.enter_async_context(Sandbox(terms[name]))
             sandbox.fault("POST", RUN, *faults, times=None)
             for key in keys:
                 sandbox.open_account(key)

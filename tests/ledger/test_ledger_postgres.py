@@ -19,6 +19,7 @@ from mcp.client import Client
 from tests.ledger.stores import (
     HANG_SECONDS,
     ME,
+    NO_LIMITS,
     PostgresStore,
     claimed,
     reported,
@@ -493,6 +494,37 @@ async def test_payment_works_behind_pgbouncer_in_transaction_mode(
             await ledger.aclose()
 
     assert [each.state for each in seen] == [State.ACCEPTED] * 3
+
+
+async def test_news_arrives_past_pgbouncer_at_an_address_of_its_own(
+    database: str, postgres: Server, worker_database: str
+) -> None:
+    """Payments go through the pool, and the lease with what is heard goes past it. (ours)"""
+    from wan_mcp.ledger.postgres.engine import PostgresLedger
+
+    with bouncer_to(postgres) as folder:
+        through_pool = postgres.url(worker_database, folder)
+        one = PostgresLedger(through_pool, listen_url=database, limits=NO_LIMITS)
+        other = PostgresLedger(through_pool, listen_url=database, limits=NO_LIMITS)
+        await one.recover()
+        since = one.coordination.own_changes
+        record = await claimed(other)
+        await change_heard(one, since)
+        await other.commit_sending(record)
+        for ledger in (one, other):
+            await ledger.aclose()
+
+
+async def test_address_for_news_that_leads_to_another_database_is_refused(
+    database: str, own_postgres: Server
+) -> None:
+    """The lease would be kept where no other server sees it. (ours)"""
+    from wan_mcp.ledger.postgres.engine import PostgresLedger
+
+    ledger = PostgresLedger(database, listen_url=own_postgres.url(TEMPLATE), limits=NO_LIMITS)
+    with pytest.raises(LedgerUnavailable, match="another database"):
+        await claimed(ledger)
+    await ledger.aclose()
 
 
 async def test_process_that_hears_no_notices_goes_on_and_says_so_once(

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,28 @@ from tests.ledger import stores
 from tests.ledger.stores import ME, Store, claimed, record_in, reported, sent, wanted
 from wan_mcp.ledger.contract import Ledger, Page
 from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.statements.dialects import both
 from wan_mcp.ledger.status import view_of_record
+from wan_mcp.ledger.threaded.store import Opened
 from wan_mcp.models import Cursor, JobStatus, cursor
 from wan_mcp.surface.answers.results import list_result
 
 pytestmark = pytest.mark.anyio
 
 store, ledger = stores.store, stores.ledger
+
+CHANGES = (
+    "UPDATE jobs SET credit_cost = :cost WHERE number = :number",
+    "UPDATE jobs SET credit_cost = NULL WHERE number = :number",
+    "UPDATE jobs SET state = 'accepted' WHERE number = :number AND state = 'lost'",
+    "UPDATE jobs SET state = 'failed' WHERE number = :number AND state = 'accepted'",
+)
+"""What another server may do to a job."""
+EVERY_JOB = (
+    "SELECT COUNT(*), COALESCE(SUM(credit_cost), 0.0), COUNT(*) - COUNT(credit_cost) FROM jobs "
+    "WHERE account = :account AND digest IS NOT NULL AND state NOT IN ('not_sent', 'refused')"
+)
+"""The totals, from all records."""
 
 
 async def page_of(ledger: Ledger, limit: int, after: Cursor | None = None) -> Page:
@@ -157,3 +173,29 @@ async def test_totals_of_an_empty_ledger_are_zero(ledger: Ledger) -> None:
     totals = (await page_of(ledger, 5)).totals
 
     assert (totals.jobs, totals.day_credits, totals.credits, totals.without_cost) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_totals_are_those_of_all_jobs_whatever_was_added_up_when(
+    store: Store, ledger: Ledger, seed: int
+) -> None:
+    """Also after a server that knows no totals has changed a job, which this one does by hand."""
+    chance = random.Random(seed)
+    await ledger.claim(ME, wanted(0), generated_seed=7, estimate=2)
+    for number in range(1, 40):
+        await record_in(ledger, chance.choice([State.COMPLETED, State.LOST]), wanted(number))
+        changed = chance.choice(CHANGES)
+        values = {"number": chance.randrange(1, number + 1), "cost": chance.choice([1.5, 2.25])}
+
+        def change(opened: Opened, sql: str = changed, values: Any = values) -> None:
+            with opened.session.transaction(ME):
+                opened.session.execute(both(sql), values)
+
+        await ledger._store.write(change)  # type: ignore[attr-defined]
+        if chance.random() < 0.3:
+            await ledger.recover()
+        shown = (await page_of(ledger, 1)).totals
+        expected = await ledger._store.read(  # type: ignore[attr-defined]
+            lambda opened: opened.session.query(both(EVERY_JOB), {"account": ME})
+        )
+        assert (shown.jobs, shown.credits, shown.without_cost) == tuple(expected[0])

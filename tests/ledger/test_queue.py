@@ -4,14 +4,25 @@ from dataclasses import replace
 
 import pytest
 
-from tests.ledger.stores import ME, START, WANTED, Store, claimed, reported, sent, store, wanted
+from tests.ledger.stores import (
+    ME,
+    START,
+    VIDEO_URL,
+    WANTED,
+    Store,
+    claimed,
+    reported,
+    sent,
+    store,
+    wanted,
+)
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Claim, Fenced, Ledger
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.spending_limits import LimitReached, PriceRose, SpendingLimits
 from wan_mcp.ledger.statements.dialects import both
-from wan_mcp.models import JobStatus, Replacement
+from wan_mcp.models import Cursor, JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
 
@@ -247,6 +258,38 @@ async def test_a_dispatched_request_counts_from_then_on(store: Store, ledger: Le
     assert intent.created_at == store.now
     assert intent.queued_at == START == record.created_at
     assert intent.state is State.INTENT
+
+
+async def test_a_request_keeps_its_place_in_the_list_when_it_is_dispatched(
+    store: Store, ledger: Ledger
+) -> None:
+    """Between two pages it would otherwise pass by the reader. (ours)"""
+    [first] = await queued(ledger, 1)
+    store.later(60)
+    second = (await asked(ledger, wanted(9))).record
+    await end_running(ledger)
+    behind = Cursor(second.submission_id, is_ended=False)
+    store.later(60)
+
+    async def is_listed() -> bool:
+        page = await ledger.page(ME, None, 10, behind)
+        assert page is not None
+        return first.submission_id in [each.submission_id for each in page.records]
+
+    found = [await is_listed()]
+    intent = await dispatched(ledger)
+    assert intent is not None
+    found.append(await is_listed())
+    await ledger.commit_sending(intent)
+    await ledger.accept(intent, reported(JobStatus.COMPLETED, video_url=VIDEO_URL))
+    found.append(await is_listed())
+
+    assert found == [True] * 3
+    newest = await ledger.recent(ME, None, 10)
+    assert [each.submission_id for each in newest][:2] == [
+        second.submission_id,
+        first.submission_id,
+    ]
 
 
 async def test_a_price_that_rose_beyond_the_agreed_one_ends_the_request(ledger: Ledger) -> None:

@@ -47,6 +47,7 @@ BROKEN_PROMISES = (
     "charges not listed",
     "left half-way",
     "queued rows forgotten",
+    "withdrawn and sent",
 )
 
 Serve = Callable[[SQLiteLedger], AbstractAsyncContextManager[Jobs]]

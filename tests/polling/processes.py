@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -169,10 +170,16 @@ class Process:
 
 
 class Cluster:
-    """Processes that share one ledger and one PixelDojo."""
+    """Processes that share one ledger and one PixelDojo.
 
-    def __init__(self, folder: Path, time: VirtualTime, vendor: httpx.AsyncBaseTransport) -> None:
-        self._folder = folder
+    Args:
+        ledger: the folder of the ledger's file, or the address of a database that has one.
+    """
+
+    def __init__(
+        self, ledger: Path | str, time: VirtualTime, vendor: httpx.AsyncBaseTransport
+    ) -> None:
+        self._place = ledger
         self._time = time
         self._vendor = vendor
 
@@ -194,7 +201,7 @@ class Cluster:
             preflight: looks at inputs; None to look at none.
         """
         clock, scope = self._time.clock(), anyio.CancelScope()
-        ledger = SQLiteLedger(self._folder, limits=limits, now=clock.wall)
+        ledger = self._ledger(limits, clock.wall)
         name = await ledger.account(BASE, "key")
 
         async def account() -> str:
@@ -226,6 +233,13 @@ class Cluster:
             tasks.cancel_scope.cancel()
         await dojo.aclose()
         await process.kill()
+
+    def _ledger(self, limits: SpendingLimits, now: Callable[[], datetime]) -> Ledger:
+        if isinstance(self._place, Path):
+            return SQLiteLedger(self._place, limits=limits, now=now)
+        from wan_mcp.ledger.postgres.engine import PostgresLedger  # psycopg may be missing
+
+        return PostgresLedger(self._place, limits=limits, now=now)
 
 
 @pytest.fixture

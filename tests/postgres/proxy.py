@@ -30,6 +30,7 @@ class _Planned(NamedTuple):
     text: bytes
     fault: Fault
     struck: threading.Event
+    cuts_off: bool
 
 
 class Proxy:
@@ -59,13 +60,16 @@ class Proxy:
         """The address of a database, through the proxy."""
         return self._server.url(database, self._folder)
 
-    def plan(self, text: str, fault: Fault) -> threading.Event:
+    def plan(self, text: str, fault: Fault, *, cuts_off: bool = False) -> threading.Event:
         """Let a fault happen to the next statement that contains a text.
+
+        Args:
+            cuts_off: whether the network is gone from then on, see `refuse`.
 
         Returns:
             What is set once it has happened. After LOSE_ANSWER the statement is carried out then.
         """
-        planned = _Planned(text.encode(), fault, threading.Event())
+        planned = _Planned(text.encode(), fault, threading.Event(), cuts_off)
         self._planned.append(planned)
         return planned.struck
 
@@ -86,7 +90,11 @@ class Proxy:
         """Cut all connections, and every new one at once, as when there is no server."""
         self._refuses = refuses
         if refuses:
-            for link in list(self._links):
+            self._cut_all()
+
+    def _cut_all(self, but: "_Link | None" = None) -> None:
+        for link in list(self._links):
+            if link is not but:
                 link.cut()
 
     def close(self) -> None:
@@ -126,6 +134,9 @@ class Proxy:
             link.upstream.sendall(data)
             return True
         self._planned.remove(planned)
+        if planned.cuts_off:
+            self._refuses = True
+            self._cut_all(but=link)
         match planned.fault:
             case Fault.CUT:
                 link.cut()

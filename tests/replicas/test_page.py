@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "teams.md"
 ADDRESS = "http://127.0.0.1:8080/mcp"
 SANDBOX = 8799
+TOOLS = ("unshare", "ip", "curl", "createuser", "createdb")
 BEFORE = f"""
 set -euo pipefail
 trap 'kill $(jobs -p)' EXIT
@@ -103,11 +104,10 @@ def test_commands_of_the_page_make_a_team_that_pays_once(
 def in_a_network_of_its_own(script: str, folder: Path, environment: Mapping[str, str]) -> str:
     """What a script prints."""
     alone = [shutil.which("unshare") or "unshare", "--net"]
-    tools = [
-        tool for tool in ("ip", "curl") if shutil.which(tool, path=environment["PATH"]) is None
-    ]
-    if tools or not alone[0] or subprocess.run([*alone, "true"], check=False).returncode:
-        missing("network", f"a network of its own (root on Linux), and the tools {tools or ''}")
+    path = environment["PATH"]
+    lacks = [name for name in TOOLS if shutil.which(name, path=path) is None]
+    if lacks or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        missing("network", f"a network of its own (root on Linux), or {lacks}")
     run = subprocess.run(
         [*alone, "bash", "-c", script],
         cwd=folder,

@@ -90,7 +90,6 @@ class Storm:
         self._deployment = deployment
         self._dice = random.Random(options.seed)
         self._traces = Traces()
-        self._limit = anyio.Semaphore(1)
 
     async def blow(self) -> dict[str, Any]:
         """Let everybody work until all jobs have ended. Returns the figures."""
@@ -164,12 +163,13 @@ class Storm:
             "most jobs at once of a wallet": at_once,
             "jobs without an end": options.jobs - traces.done.total(),
             "answers that nobody can go on from": len(traces.unsafe),
-            "left half-way": len(rows.unknown & charged) + 0,
+            "left half-way": rows.under_way + len(rows.unknown & charged),
             "how they ended": dict(traces.done),
             "states in the ledger": dict(rows.states),
             "failed requests to PixelDojo": failed,
             "processes killed": self._deployment.kills,
             "calls": dict(traces.calls.most_common()),
+            "replicas taken out by HAProxy": self._deployment.said_down(),
             "said": sorted(set(traces.unsafe)),
             "settled in seconds": round(settled_in, 1),
         }

@@ -1,6 +1,8 @@
 """The replicas of a storm: killed and started again while HAProxy spreads the calls over them."""
 
 import random
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from tempfile import TemporaryDirectory
 import anyio
 import anyio.to_thread
 
-from tests.replicas.processes import NAMES, Replica, balanced, free_address
+from tests.replicas.processes import NAMES, Balancer, Replica, balanced, free_address
 
 
 @dataclass
@@ -19,11 +21,13 @@ class Deployment:
 
     Attributes:
         urls: where the replicas of each wallet are reached.
+        balancers: in front of them.
         kills: how many processes were killed.
     """
 
     urls: list[str] = field(default_factory=list)
     wallets: list[list[Replica]] = field(default_factory=list)
+    balancers: list[Balancer] = field(default_factory=list)
     kills: int = 0
 
     async def kill_now_and_then(self, seconds: float, dice: random.Random) -> None:
@@ -32,6 +36,12 @@ class Deployment:
             await anyio.sleep(seconds)
             number = dice.randrange(len(self.wallets[0]))
             await anyio.to_thread.run_sync(self._kill, number)
+
+    def said_down(self) -> dict[str, int]:
+        """How often HAProxy took a replica out, for each reason."""
+        lines = [line for each in self.balancers for line in each.output.lines]
+        found = [re.search(r"Server (\w+)/.* is DOWN, reason: ([^,]+)", line) for line in lines]
+        return dict(Counter(f"{each[1]}: {each[2]}" for each in found if each))
 
     def _kill(self, number: int) -> None:
         for replicas in self.wallets:
@@ -72,6 +82,8 @@ def deployed(keys: Sequence[str], count: int, settings: Mapping[str, str]) -> It
         for replicas, address in zip(deployment.wallets, addresses, strict=True):
             for replica in replicas:
                 replica.listen()
-            balancer = balanced(address, [each.port for each in replicas])
-            deployment.urls.append(ending.enter_context(balancer).url)
+            ports = [each.port for each in replicas]
+            balancer = ending.enter_context(balanced(address, ports))
+            deployment.balancers.append(balancer)
+            deployment.urls.append(balancer.url)
         yield deployment

@@ -24,18 +24,26 @@ ROWS = "SELECT handle, job_id, state, seed, account FROM jobs WHERE digest IS NO
 
 
 class Rows:
-    """The jobs in the ledger that were asked for here."""
+    """The jobs in the ledger that were asked for here.
+
+    Attributes:
+        ids: every submission id and job id.
+        states: how many are in each state.
+        under_way: how many are neither sent nor given up, or have no answer yet.
+        unknown: the seeds of those whose outcome is not known.
+    """
 
     def __init__(self, database: Pair) -> None:
         found = database.rows(ROWS)
         self.ids = {id for handle, job_id, *_ in found for id in (handle, job_id) if id}
         self.states = Counter(state for _, _, state, *_ in found)
+        self.under_way = sum(self.states[each] for each in UNSETTLED)
         self.unknown = {int(seed) for _, _, state, seed, _ in found if state == State.UNKNOWN}
 
     def are_settled(self, paid: Iterable[Paid]) -> bool:
         """Whether nothing is under way, and no job that was paid for is looked for any more."""
         seeds = {each.body["seed"] for each in paid}
-        return not self.unknown & seeds and not any(self.states[each] for each in UNSETTLED)
+        return not self.under_way and not self.unknown & seeds
 
 
 def twice(paid: Iterable[Paid]) -> int:

@@ -8,11 +8,12 @@ from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
 from wan_mcp.transports.http import run_http
-from wan_mcp.transports.listener import Listener
+from wan_mcp.transports.listener import LOOPBACK, Listener
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.port import listen_for_operators
 from wan_mcp.transports.operations.proxies import Access
 from wan_mcp.transports.shutdown import lingering
+from wan_mcp.transports.uploads import PATH
 
 
 def serve(
@@ -30,15 +31,26 @@ def serve(
     """
     running = RunningServer()
     access = Access(settings.allowed_hosts, settings.allowed_origins, settings.trusted_proxies)
-    operators = Operators(running, _own_port(settings), access)
+    operators = Operators(running, _own_port(settings), access, lambda: running.uploads)
+    port = desk.listener.getsockname()[1]
+    page = f"{public_address(settings, host, port)}{PATH}"
     run_http(
-        build_server(settings, running=running),
+        build_server(settings, running=running, upload_page=page),
         host=host,
         announce=announce,
         deadlines=lingering(settings.drain_seconds),
         desk=desk,
         operators=operators,
     )
+
+
+def public_address(settings: Settings, host: str, port: int) -> str:
+    """How users reach this server: through the first host of the operator's proxy, if there is one.
+
+    It is never taken from a request, whose sender could name any host.
+    """
+    hosts = settings.allowed_hosts
+    return f"https://{hosts[0]}" if hosts else f"http://{LOOPBACK[host]}:{port}"
 
 
 def _own_port(settings: Settings) -> Listener | None:

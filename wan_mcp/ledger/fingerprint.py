@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
-from wan_mcp.models import Replacement
+from wan_mcp.models import UPLOADS, Replacement
 
 Arguments = dict[str, str | int | bool]
 
@@ -62,13 +62,13 @@ class Fingerprint:
 def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
     """The fingerprint of a request of that account.
 
-    A file of this computer counts by its content, so that one that was moved is the same input.
+    A file counts by its content, so that one that was moved, or uploaded again, is the same input.
 
     Raises:
         ValueError: a file has no hash.
     """
     given: Arguments = wanted.model_dump(exclude_none=True)
-    if any(str(given[n]).startswith("file:") and f"{n}_sha256" not in given for n in INPUTS):
+    if any(is_file(given[name]) and f"{name}_sha256" not in given for name in INPUTS):
         raise ValueError("the content of a file decides which request it is, and was not read")
     links = [name for name in INPUTS if is_link(given[name])]
     full = given | {name: _canonical(str(given[name]), keep_query=True) for name in links}
@@ -81,6 +81,11 @@ def fingerprint_of(account: str, wanted: Replacement) -> Fingerprint:
 def is_link(input: object) -> bool:
     """Whether an input is a link, and neither a file of this computer nor another job's video."""
     return not str(input).startswith(("file:", "wan:"))
+
+
+def is_file(input: object) -> bool:
+    """Whether an input is a file: one of this computer, or one that was uploaded."""
+    return str(input).startswith(("file:", UPLOADS))
 
 
 def has_links_only(wanted: Replacement) -> bool:
@@ -96,7 +101,7 @@ def _by_content(arguments: Arguments) -> Arguments:
     kept = as_requested(arguments)
     for name, sha256 in zip(INPUTS, _HASHES, strict=True):
         path, mark, fragment = str(arguments.get(name, "")).partition("#")
-        if sha256 in arguments and path.startswith("file:"):
+        if sha256 in arguments and is_file(path):
             kept[name] = f"sha256:{arguments[sha256]}{mark}{fragment}"
     return kept
 

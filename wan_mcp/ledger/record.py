@@ -234,6 +234,11 @@ class Record(BaseModel):
         return self.state is State.NOT_SENT and self.error == WITHDRAWN
 
     @property
+    def asked_at(self) -> datetime:
+        """When the request was made. `created_at` moves when a queued one is to be sent."""
+        return self.queued_at or self.created_at
+
+    @property
     def began_at(self) -> datetime:
         """When the request was sent, or written down if it has not been sent."""
         return self.sent_at or self.created_at

@@ -37,7 +37,6 @@ _DATES = frozenset(name for name in _FIELDS if name.endswith(("_at", "_until")))
 class Place(NamedTuple):
     """Where a record stands in a list that begins with the newest, and whether it had ended."""
 
-    created_at: float
     number: int
     is_ended: bool
 
@@ -71,7 +70,7 @@ class Rows:
     def place(self, account: str, cursor: Cursor) -> Place | None:
         """The place that a cursor stands for; None if the account has no such record."""
         found = self.values(PLACE, account=account, submission_id=cursor.submission_id)
-        return Place(found[0][0], found[0][1], cursor.is_ended) if found else None
+        return Place(found[0][0], cursor.is_ended) if found else None
 
     def newest(
         self,
@@ -88,7 +87,7 @@ class Rows:
         ended = (frozenset(State) if states is None else states) - OPEN
         if not ended:
             ended, limit = frozenset(State) - OPEN, 0
-        place = {} if after is None else {"created_at": after.created_at, "number": after.number}
+        place = {} if after is None else {"number": after.number}
         statement = recent(ended, None if after is None else after.is_ended)
         return self.find(statement, account=account, limit=limit, **place)
 

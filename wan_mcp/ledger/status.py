@@ -179,7 +179,7 @@ class JobView:
         if self.record is None:
             return None
         record = self.record
-        began = record.accepted_at or record.sent_at or record.queued_at or record.created_at
+        began = record.accepted_at or record.sent_at or record.asked_at
         return max(((self.record.ended_at or now) - began).total_seconds(), 0.0)
 
     def seconds_left_to_save(self, now: datetime) -> float:

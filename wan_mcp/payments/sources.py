@@ -9,8 +9,16 @@ from pathlib import Path
 from wan_mcp.clock import Clock
 from wan_mcp.errors import Code, InvalidArguments, NotFound, NotSent, Refused
 from wan_mcp.inputs.local.files import LocalFile, LocalFiles
-from wan_mcp.inputs.local.references import FileReference, Fragment, JobReference, reference
-from wan_mcp.inputs.preparing.prepare import refuse_cut_without_media
+from wan_mcp.inputs.local.references import (
+    FileReference,
+    Fragment,
+    JobReference,
+    Reference,
+    UploadReference,
+    reference,
+)
+from wan_mcp.inputs.preparing.prepare import Prepared, refuse_cut_without_media
+from wan_mcp.inputs.received.own_uploads import OwnUploads
 from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role
 from wan_mcp.ledger.fingerprint import INPUTS
 from wan_mcp.ledger.record import Record, State
@@ -65,6 +73,7 @@ class Source:
         file: the file of this computer; None if there is only a link.
         content: its bytes.
         link: a public link that leads to it; "" if there is a file.
+        copy: an uploaded file, copied to this computer for this request; None for all others.
         expires_at: when PixelDojo's own link ends; None if that is not known, or not soon.
     """
 
@@ -73,7 +82,13 @@ class Source:
     file: LocalFile | None = None
     content: Content | None = None
     link: str = ""
+    copy: Prepared | None = None
     expires_at: datetime | None = None
+
+    def discard(self) -> None:
+        """Delete the copy of an uploaded file; the content cannot be opened any more then."""
+        if self.copy is not None:
+            self.copy.discard()
 
 
 class Sources:
@@ -83,6 +98,7 @@ class Sources:
         files: the files that may be inputs; None where the caller is on another computer.
         find: the account's record with that job id or submission id.
         stored_link: signs a link to a video in object storage, by the URL of its object.
+        uploads: the files that the user uploads; None where nobody can.
         delivers: whether a file can be made available to PixelDojo.
     """
 
@@ -92,6 +108,7 @@ class Sources:
         find: Find,
         clock: Clock,
         stored_link: Sign | None = None,
+        uploads: OwnUploads | None = None,
         *,
         delivers: bool,
     ) -> None:
@@ -99,6 +116,7 @@ class Sources:
         self._find = find
         self._clock = clock
         self._stored_link = stored_link
+        self._uploads = uploads
         self._delivers = delivers
         self._found: dict[tuple[str, str], LocalFile] = {}
 
@@ -112,6 +130,7 @@ class Sources:
             Refused: an input cannot be used, or not be delivered.
             NotSent: a file is still being read; call again.
         """
+        await self._require_here(wanted)
         # Not a task group, because it would wrap the errors that either of them raises.
         changes = await asyncio.gather(*(self._changes(wanted, name, roots) for name in INPUTS))
         return wanted.model_copy(update={k: v for each in changes for k, v in each.items()})
@@ -125,6 +144,8 @@ class Sources:
                 source = await self._of_job(found, name)
                 file = source.file and FileReference(source.file.path, source.fragment).uri
                 changes[name] = file or source.link
+            if isinstance(found, UploadReference):
+                changes[name] = await self._opened_uploads(name).link(found.id, name)
         return wanted.model_copy(update=changes)
 
     async def source(self, wanted: Replacement, name: str) -> Source | None:
@@ -146,6 +167,10 @@ class Sources:
                 return self._source(ROLES[name], found.fragment, file)
             case JobReference() as found:
                 return await self._of_job(found, name)
+            case UploadReference() as found:
+                sha256 = getattr(wanted, f"{name}_sha256")
+                copy = await self._opened_uploads(name).copy(found.id, name, sha256)
+                return Source(ROLES[name], found.fragment, content=copy.content, copy=copy)
         return None
 
     async def _changes(
@@ -162,7 +187,27 @@ class Sources:
                 found = JobReference(record.job_id or found.job_id, found.fragment)
                 await self._of_job(found, name)
                 return {name: found.uri}
+            case UploadReference() as found:
+                refuse_cut_without_media(ROLES[name], found.fragment)
+                upload = await self._opened_uploads(name).find(found.id, name)
+                return {name: found.uri, f"{name}_sha256": upload.sha256}
         return {}
+
+    async def _require_here(self, wanted: Replacement) -> None:
+        """Raises UploadNeeded if files have to come from another computer first."""
+        if self._files is None and self._uploads is not None:
+            missing = [n for n in INPUTS if isinstance(_reference(wanted, n), FileReference)]
+            if missing:
+                raise await self._uploads.needed(missing)
+
+    def _opened_uploads(self, name: str) -> OwnUploads:
+        if self._uploads is None:
+            raise InvalidArguments(
+                f"{name} is an upload, and this server takes none.",
+                next_step="Give the path of the file where the server runs on the user's computer, "
+                "or a direct public https link.",
+            )
+        return self._uploads
 
     async def _file(self, found: FileReference, name: str, roots: Sequence[Path] = ()) -> LocalFile:
         if self._files is None:
@@ -254,7 +299,7 @@ class Sources:
         return record
 
 
-def _reference(wanted: Replacement, name: str) -> FileReference | JobReference | None:
+def _reference(wanted: Replacement, name: str) -> Reference | None:
     try:
         return reference(getattr(wanted, name))
     except ValueError as malformed:

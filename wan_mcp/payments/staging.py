@@ -6,8 +6,8 @@ request as `not_sent`, with the reason.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -85,8 +85,9 @@ class Staged:
 
     Args:
         wanted: the request as it was located.
-        prepared: what was made of its files.
+        notes: what was changed of its files, or could not be, in sentences.
         renew: makes a link again that has become old.
+        discard: deletes the files that were written for it; nothing of it is delivered again then.
 
     Attributes:
         inputs: what the ledger keeps of them.
@@ -96,14 +97,14 @@ class Staged:
         self,
         wanted: Replacement,
         delivered: Sequence[_Delivered],
-        prepared: Sequence[Prepared],
+        notes: str,
         renew: Callable[[_Delivered], Awaitable[_Delivered]],
+        discard: Callable[[], None],
     ) -> None:
         self._wanted = wanted
         self._delivered = delivered
-        self._prepared = prepared
         self._renew = renew
-        notes = " ".join(note for each in prepared for note in each.notes)
+        self.discard = discard
         self.inputs = SentInputs({each.name: each.link for each in delivered}, notes)
 
     async def sent(self) -> Replacement:
@@ -123,10 +124,6 @@ class Staged:
         links = {each.name: each.link for each in self._delivered}
         hashes = dict.fromkeys(f"{name}_sha256" for name in INPUTS)
         return self._wanted.model_copy(update={**links, **hashes})
-
-    def discard(self) -> None:
-        """Delete the files that were written for it; nothing of it is delivered again."""
-        _discard(self._prepared)
 
 
 class Staging:
@@ -171,18 +168,20 @@ class Staging:
             NotSent: one of them cannot be delivered; nothing was sent.
         """
         prepared: dict[str, Prepared] = {}
+        written = ExitStack()
         try:
             with (
                 as_not_sent(),
                 _at_most(MOST_SECONDS, "The inputs are not available after {span}."),
             ):
-                sources = await self._prepare_all(wanted, prepared, report)
+                sources = await self._prepare_all(wanted, prepared, written, report)
                 delivered = await self._deliver_all(record.submission_id, sources, prepared, report)
         except BaseException:
-            _discard(prepared.values())
+            written.close()
             raise
         renew = partial(self._renewed, record.submission_id)
-        return Staged(wanted, delivered, list(prepared.values()), renew)
+        notes = " ".join(note for each in prepared.values() for note in each.notes)
+        return Staged(wanted, delivered, notes, renew, written.close)
 
     async def release(self, submission_id: str) -> None:
         """The request is over, and no job needs its inputs."""
@@ -190,15 +189,27 @@ class Staging:
             await self._delivery.release(submission_id)
 
     async def _prepare_all(
-        self, wanted: Replacement, prepared: dict[str, Prepared], report: Report
+        self,
+        wanted: Replacement,
+        prepared: dict[str, Prepared],
+        written: ExitStack,
+        report: Report,
     ) -> list[Source]:
-        """The inputs that are no links; what is made of the files goes into `prepared`."""
+        """The inputs that are no links.
+
+        Args:
+            prepared: gets what is made of the files.
+            written: gets what deletes the files that are written.
+        """
         report(InputProgress(Phase.PREPARING))
-        found = [await self.sources.source(wanted, name) for name in INPUTS]
-        sources = [source for source in found if source is not None]
+        sources = []
+        for name in INPUTS:
+            if source := await self.sources.source(wanted, name):
+                written.callback(source.discard)
+                sources.append(source)
         for source in sources:
             if source.content is not None:
-                prepared[source.role.name] = await self._prepare(
+                prepared[source.role.name] = ready = await self._prepare(
                     source.content,
                     source.role,
                     source.fragment,
@@ -206,6 +217,7 @@ class Staging:
                     self._folder,
                     partial(_report_share, report),
                 )
+                written.callback(ready.discard)
         return sources
 
     async def _deliver_all(
@@ -267,11 +279,6 @@ class Staging:
         if each.content is None or age <= FRESH_SECONDS:
             return each
         return await self._deliver(each.content, submission_id, each.name, _say_nothing)
-
-
-def _discard(prepared: Iterable[Prepared]) -> None:
-    for each in prepared:
-        each.discard()
 
 
 def _report_share(report: Report, share: float) -> None:

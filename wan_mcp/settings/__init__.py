@@ -88,6 +88,8 @@ class Settings(ServiceSettings):
         ledger_url: the address of a PostgreSQL database, with its password; empty: the ledger is a
             file in the folder of all data.
         key_ring: the keys that seal the PixelDojo keys of a team, see `tenants.keys`; empty: none.
+        ledger_listen_url: another address of that database, which leads through no pool of
+            connections; empty: there is none.
         max_credits_per_job: a more expensive job is refused, and so is one without a known price;
             unset: no limit.
         max_credits_per_day: over a sliding 24 hours, across restarts; always set, and 0 stops all
@@ -122,6 +124,7 @@ class Settings(ServiceSettings):
     ledger_filesystem: str | None = Field(default=None, alias="WAN_MCP_LEDGER_FILESYSTEM")
     ledger_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_URL")
     key_ring: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_KEY_RING")
+    ledger_listen_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_LISTEN_URL")
     max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")
     max_in_flight: Count = Field(default=3, alias="WAN_MCP_MAX_IN_FLIGHT")
@@ -245,7 +248,7 @@ class Settings(ServiceSettings):
             raise ValueError(f"must be the whole address of the API, such as {API_BASE}")
         return base.rstrip("/")
 
-    @field_validator("ledger_url")
+    @field_validator("ledger_url", "ledger_listen_url")
     @classmethod
     def _is_postgres(cls, url: SecretStr) -> SecretStr:
         if not re.match(r"postgres(ql)?://", url.get_secret_value()):

@@ -40,6 +40,7 @@ _UPLOAD_LINK = timedelta(minutes=15)
 so wrong (documented). An upload that has begun may take longer."""
 _AGAIN = {Reason.CUT, Reason.OVERLOADED, Reason.NO_NETWORK}
 """What may be over with the next request."""
+_BLOCK_BYTES = 1 << 20
 _CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
@@ -167,6 +168,18 @@ class ObjectStore:
         while (found := await self._answer(lambda: next(pages, None))) is not None:
             for each in found:
                 yield StoredObject(each["path"], each["size"], each["last_modified"])
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """The bytes of an object, in blocks of a few MB at most.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        bucket = self._bucket()
+        found = await self._answer(lambda: bucket.get(name))
+        blocks = iter(found.stream(min_chunk_size=_BLOCK_BYTES))
+        while (block := await self._answer(lambda: next(blocks, None))) is not None:
+            yield bytes(block)
 
     async def look(self) -> None:
         """Ask for one page of names, which is free and shows whether the storage can be used."""

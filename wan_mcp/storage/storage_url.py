@@ -1,5 +1,6 @@
 """What the address of a storage looks like."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,8 @@ from urllib.parse import urlsplit
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 """The variables that name another S3 than Amazon's; the first that is set counts (observed)."""
 _SCHEMES = ("s3://", "gs://", "az://")
-_STORAGE = r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+_PARTS = r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+_STORAGE = rf"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{{1,62}}{_PARTS}"
 
 
 def is_storage_url(text: str) -> bool:
@@ -40,6 +42,18 @@ def folder_or_url(value: object) -> Path | str:
     """
     text = str(value)
     return storage_url(text) if is_storage_url(text) else Path(text)
+
+
+def workspace_url(url: str, workspace: str) -> str:
+    """The part of a storage that one workspace has for itself.
+
+    Args:
+        url: the storage of all of them.
+        workspace: its name. Where that cannot be a part of an address, its hash takes its place.
+    """
+    if not re.fullmatch(_PARTS, f"/{workspace}"):
+        workspace = hashlib.sha256(workspace.encode()).hexdigest()
+    return f"{url}/{workspace}"
 
 
 def split_object_url(url: str) -> tuple[str, str]:

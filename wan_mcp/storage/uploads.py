@@ -5,13 +5,11 @@ there needs no table. Objects are deleted by age alone: one that is older than a
 anew when it is needed, a link lives for six hours, and so nobody needs one that is two days old.
 """
 
-import io
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from hashlib import sha256
+from datetime import timedelta
 from typing import TypeGuard
 
 import anyio
@@ -21,16 +19,14 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent
 from wan_mcp.storage.delivery import Content
 from wan_mcp.storage.object_store import ObjectStore, StoredObject
+from wan_mcp.storage.old_objects import delete_old
 from wan_mcp.storage.unavailable import Reason, Unavailable, unavailable
 
 LINK_SECONDS = 6 * 3600.0
 _REUSED = timedelta(days=1)
-_KEPT = timedelta(days=2)
 _FOLDER = "inputs"
 _OURS = re.compile(rf"{_FOLDER}/[0-9a-f]{{64}}(\.[A-Za-z0-9]{{1,8}})?")
 """The names of the objects that may be deleted."""
-_MARK = f"{_FOLDER}/.now"
-"""An object that is written only to read the clock of the storage."""
 
 Report = Callable[[int], None]
 
@@ -51,14 +47,14 @@ class Uploads:
     """Delivers inputs through a bucket; implements `Delivery`.
 
     Args:
-        store: the bucket, or a part of it.
+        store: the bucket, or a part of it; also an attribute.
         clock: for the age of objects and the end of credentials.
     """
 
     uploads = True
 
     def __init__(self, store: ObjectStore, clock: Clock) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._under_way: dict[str, _UnderWay] = {}
 
@@ -94,26 +90,17 @@ class Uploads:
         Raises:
             Unavailable: the storage cannot be used.
         """
-        found = [each async for each in self._store.list(_FOLDER) if _OURS.fullmatch(each.name)]
-        now = await self._storage_time() if found else None
-        if now is None:
-            return 0
-        count = 0
-        for each in found:
-            if now - each.modified > _KEPT and await self._is_still(each, now):
-                await self._store.delete(each.name)
-                count += 1
-        return count
+        return await delete_old(self.store, _FOLDER, _OURS)
 
     async def _link(self, content: Content, report: Report) -> str:
-        seconds = self._store.link_seconds(LINK_SECONDS, self._clock.wall())
+        seconds = self.store.link_seconds(LINK_SECONDS, self._clock.wall())
         name = f"{_FOLDER}/{content.sha256}{content.suffix}"
         async with self._turn(name, report) as under_way:
             if await self._is_there(name, content):
                 report(content.size)
             else:
                 await self._upload(name, content, under_way.report)
-        return await self._store.sign(name, seconds)
+        return await self.store.sign(name, seconds)
 
     @asynccontextmanager
     async def _turn(self, name: str, report: Report) -> AsyncIterator[_UnderWay]:
@@ -130,7 +117,7 @@ class Uploads:
     async def _is_there(self, name: str, content: Content) -> bool:
         """Whether the object is there for long enough; a small error of the clock is harmless."""
         try:
-            found = await self._store.head(name)
+            found = await self.store.head(name)
         except Unavailable as exc:
             # S3 says so of an object that does not exist, to those who may not list (documented).
             if exc.reason is not Reason.NOT_ALLOWED:
@@ -138,35 +125,19 @@ class Uploads:
             return False
         return _is_whole(found, content) and self._clock.wall() - found.modified < _REUSED
 
-    async def _is_still(self, listed: StoredObject, now: datetime) -> bool:
-        """Whether an object is still old: another process may have uploaded it again meanwhile."""
-        found = await self._store.head(listed.name)
-        return found is not None and now - found.modified > _KEPT
-
     async def _upload(self, name: str, content: Content, report: Report) -> None:
         try:
             file = await anyio.to_thread.run_sync(content.open)
         except OSError:
             file = None
         if file is None:
-            raise unavailable(Reason.CHANGED, self._store.url)
+            raise unavailable(Reason.CHANGED, self.store.url)
         with file:
             size, digest = content.size, content.sha256
-            await self._store.put(name, file, size, digest, content.media_type, report)
-        if not _is_whole(await self._store.head(name), content):
-            await self._store.delete(name)
-            raise unavailable(Reason.CUT, self._store.url)
-
-    async def _storage_time(self) -> datetime | None:
-        """What the storage's clock shows; None if another process interferes."""
-        mark = b"The date of this object is the time of the storage.\n"
-        digest = sha256(mark).hexdigest()
-        await self._store.put(
-            _MARK, io.BytesIO(mark), len(mark), digest, "text/plain", lambda sent: None
-        )
-        found = await self._store.head(_MARK)
-        await self._store.delete(_MARK)
-        return found.modified if found else None
+            await self.store.put(name, file, size, digest, content.media_type, report)
+        if not _is_whole(await self.store.head(name), content):
+            await self.store.delete(name)
+            raise unavailable(Reason.CUT, self.store.url)
 
 
 def _is_whole(found: StoredObject | None, content: Content) -> TypeGuard[StoredObject]:

@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import CoreSchema, core_schema
 
-from wan_mcp.models import JOB_ID, Cursor, JobStatus, Resolution, cursor
+from wan_mcp.models import JOB_ID, UPLOADS, Cursor, JobStatus, Resolution, cursor
 from wan_mcp.web import addresses
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wan_mcp.inputs.local.references import FileReference, JobReference
+    from wan_mcp.inputs.local.references import Reference
 
 MAX_IDS = 50
 """How many jobs one call may wait for (ours); as many as list_jobs shows in one answer."""
 RANDOM_SEED = -1
 """Means "no seed given": some frameworks make every argument required (ours)."""
+
+
+ELSEWHERE = "file:///"
+"""What an input is read as that has to be uploaded first: a file that no server opens."""
+
+
+class OnAnotherComputer(ValueError):
+    """An input is a file of its user's computer, and this server takes no uploads."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ def _lines(value: Any, info: core_schema.ValidationInfo) -> Resolution:
 
 def _clip(value: Any, info: core_schema.ValidationInfo) -> str:
     text = _string(value)
+    if _is_to_be_uploaded(text, info):
+        return ELSEWHERE
     found = _reference(text, info)
     if found is not None:
         return found.uri
@@ -99,10 +109,12 @@ def _clip(value: Any, info: core_schema.ValidationInfo) -> str:
 
 def _picture(value: Any, info: core_schema.ValidationInfo) -> str:
     text = _string(value)
+    if _is_to_be_uploaded(text, info):
+        return ELSEWHERE
     found = _reference(text, info)
     if found is None:
         return _link(text, info)
-    if found.uri.startswith("wan:"):
+    if found.uri.startswith("wan:") and not found.uri.startswith(UPLOADS):
         raise ValueError("must be a picture, and wan:// leads to the video of a job")
     if str(found.fragment):
         raise ValueError("is a picture, of which no seconds can be taken (leave out #t=)")
@@ -119,15 +131,13 @@ def _string(value: Any) -> str:
     return value.strip(" ")
 
 
-def _reference(
-    text: str, info: core_schema.ValidationInfo
-) -> "FileReference | JobReference | None":
+def _reference(text: str, info: core_schema.ValidationInfo) -> "Reference | None":
     """What an input means if it is no link. A path is one only where paths are accepted."""
     is_meant = _is_local(info) or text[:4].lower() == "wan:"
     return input_reference(text, info.context and info.context["home"]) if is_meant else None
 
 
-def input_reference(text: str, home: "Path | None" = None) -> "FileReference | JobReference | None":
+def input_reference(text: str, home: "Path | None" = None) -> "Reference | None":
     """What an input leads to; None for a link. Raises ValueError: it is malformed.
 
     Args:
@@ -139,9 +149,25 @@ def input_reference(text: str, home: "Path | None" = None) -> "FileReference | J
     return reference(text, home=home)
 
 
+def _is_to_be_uploaded(text: str, info: core_schema.ValidationInfo) -> bool:
+    """Whether a file is meant that its user can upload to this server, and has not yet."""
+    return bool(info.context and info.context.get("uploads")) and _is_elsewhere(text)
+
+
+def _is_elsewhere(text: str) -> bool:
+    from wan_mcp.inputs.local.references import is_elsewhere
+
+    return is_elsewhere(text)
+
+
 def _link(text: str, info: core_schema.ValidationInfo) -> str:
     loopback = bool(info.context and info.context["loopback"])
-    return addresses.media_url(text, loopback=loopback, paths=_is_local(info))
+    try:
+        return addresses.media_url(text, loopback=loopback, paths=_is_local(info))
+    except ValueError as exc:
+        if _is_local(info) or not _is_elsewhere(text):
+            raise
+        raise OnAnotherComputer(str(exc)) from None
 
 
 def _is_local(info: core_schema.ValidationInfo) -> bool:

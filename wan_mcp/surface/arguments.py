@@ -27,6 +27,7 @@ from wan_mcp.surface.argument_types import (
     RANDOM_SEED,
     SEED,
     STATUS,
+    OnAnotherComputer,
     input_reference,
     whole_number,
 )
@@ -66,6 +67,11 @@ ALIASES = {
 }
 """Other words for our options, in small letters and nothing else. Ignored, they would make a paid
 job run with a default that nobody chose."""
+
+_CONFIGURE = (
+    f"{InvalidArguments.advice} The operator of this server can let users upload their files: with "
+    "WAN_MCP_STORAGE_URL, over HTTP."
+)
 
 MOST_SECONDS = 15
 """The longest video that a job makes (documented)."""
@@ -119,9 +125,9 @@ class ReplaceCharacter(Arguments):
         str,
         CLIP,
         Field(
-            description="The clip: a public link to the file, a path on this computer (not over "
-            "HTTP) or wan://jobs/{job_id}/video. A path or wan:// may end in #t=12,17: those "
-            "seconds."
+            description="The clip: a public link to the file, a path on this computer, "
+            "wan://uploads/{id} or wan://jobs/{job_id}/video. A path or wan:// may end in "
+            "#t=12,17: those seconds."
         ),
     ]
     character_image: Annotated[
@@ -289,6 +295,7 @@ def read_arguments(
     loopback: bool,
     local: bool = False,
     home: Path | None = None,
+    uploads: bool = False,
 ) -> A:
     """The arguments of a call, checked.
 
@@ -296,16 +303,23 @@ def read_arguments(
         loopback: whether links to this machine are accepted.
         local: whether paths of this computer are accepted, as over stdio.
         home: what `~` means in one; None: what the system says.
+        uploads: whether users can upload files to this server.
 
     Raises:
         InvalidArguments: names every problem at once.
     """
-    context = {"loopback": loopback, "local": local, "home": home}
+    context = {"loopback": loopback, "local": local, "home": home, "uploads": uploads}
     try:
         return model.model_validate(given, context=context)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
-        raise InvalidArguments(_refusal([dict(error) for error in errors], model)) from None
+        next_step = _CONFIGURE if any(map(_is_on_another_computer, errors)) else None
+        refusal = _refusal([dict(error) for error in errors], model)
+        raise InvalidArguments(refusal, next_step=next_step) from None
+
+
+def _is_on_another_computer(error: Mapping[str, Any]) -> bool:
+    return isinstance(error.get("ctx", {}).get("error"), OnAnotherComputer)
 
 
 def _refusal(errors: list[dict[str, Any]], model: type[Arguments]) -> str:

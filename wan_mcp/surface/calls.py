@@ -222,6 +222,8 @@ class Calls:
     orders: InstanceOf[Orders] = field(default_factory=Orders)
     home: Path | None = None
     """What `~` means in a path; None: what the system says."""
+    uploads: bool = False
+    """Whether users can upload files to this server."""
 
     def open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True) -> Call:
         """What a request works with.

@@ -7,7 +7,10 @@ like one that asked, so no text here says who refused.
 Calls of one conversation that need a question and arrive together are one order, and share one
 question. It lists each of them; a yes is for exactly these, each up to its own price, and a no is
 for all. Since revision 2026-07-28 a question is the answer to a single call, which the host then
-repeats: there each call has a question of its own.
+repeats, and each call has a question of its own. Nothing tells the server there which calls are of
+one conversation: the state that travels with a question is that of its call alone, and the yes of
+one person must not buy what another one has asked for. The other calls would also have to stay open
+until the host repeats the first one, and it may do that only when it has the answers to all.
 """
 
 from __future__ import annotations

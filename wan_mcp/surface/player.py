@@ -1,10 +1,11 @@
-"""The pages on which a host shows a job, and the list of jobs (MCP Apps).
+"""The pages on which a host shows a job, and the list of jobs (MCP Apps); and the upload page.
 
 Each page is one file without any request for another: what the pages share is put into them when
 they are served.
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -60,6 +61,23 @@ def gallery_page(origins: list[str], *, nonce: str | None = None) -> str:
     icon = '<link rel="icon" href="data:,">' if nonce else ""  # or browsers ask for one
     html = _filled("gallery.html", values)
     return html.replace("{{nonce}}", attribute).replace("{{icon}}", icon)
+
+
+def upload_page(
+    nonce: str, slots: Sequence[str], refusal: str = "", *, limit: str = "", max_bytes: int = 0
+) -> str:
+    """The page on which a user uploads files, as HTML. It holds no secret.
+
+    Args:
+        nonce: shows that style and script are ours.
+        slots: which files it takes: `video` and `image`, or one of them.
+        refusal: why it takes none, in sentences.
+        limit: how large a file may be, in words.
+        max_bytes: the same in bytes.
+    """
+    words = {"slots": " ".join(slots), "limit": limit and f"at most {limit}", "refusal": refusal}
+    html = _filled("upload.html", words | {"max-bytes": str(max_bytes)})
+    return html.replace("{{nonce}}", f' nonce="{escape(nonce)}"')
 
 
 def page_apps(api_base: str, storage: str | None = None) -> Apps:

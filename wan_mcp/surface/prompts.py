@@ -49,6 +49,12 @@ _LINKS = (
     "video and character_image are public links to the files themselves, not to pages around them. "
     "For the video of an earlier job give wan://jobs/{job_id}/video."
 )
+_UPLOADS = (
+    "video and character_image are public links to the files themselves, or files on my computer: "
+    "pass the path of such a file, or just its name, and the answer has the address of a page on "
+    "which I upload it; show me that, and then call again as the answer says. For the video of an "
+    "earlier job give wan://jobs/{job_id}/video."
+)
 _PATHS = (
     "video and character_image are paths on my computer, or public links to the files themselves, "
     "not to pages around them. A file that I only attached to this chat has no path: ask me where "
@@ -84,8 +90,10 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
     async def render(context: Context[Any, Any], **given: str) -> str:
         estimate = await calls.open(context, needs_key=False).jobs.estimate()
         values = {name: given.get(name, "") for name in _ARGUMENTS}
-        near, home = calls.local, calls.home
-        return prompt_text(values, estimate, loopback=loopback, local=near, home=home)
+        near, home, uploads = calls.local, calls.home, calls.uploads
+        return prompt_text(
+            values, estimate, loopback=loopback, local=near, home=home, uploads=uploads
+        )
 
     # Not `from_function`, which would make a model of the arguments in 5 ms: all are texts already.
     return _ClosedPrompt(
@@ -109,6 +117,7 @@ def prompt_text(
     loopback: bool,
     local: bool = False,
     home: Path | None = None,
+    uploads: bool = False,
 ) -> str:
     """What the model reads: the steps, and what the user has given so far.
 
@@ -118,11 +127,13 @@ def prompt_text(
         loopback: whether links to this machine are accepted.
         local: whether paths of this computer are.
         home: what `~` means in one; None: what the system says.
+        uploads: whether users can upload files to this server.
     """
     values = {name: value.strip() for name, value in given.items()}
-    refusals = _refusals(values, {"loopback": loopback, "local": local, "home": home})
+    context = {"loopback": loopback, "local": local, "home": home, "uploads": uploads}
+    refusals = _refusals(values, context)
     lines = [f"- {name}: {_given(value, refusals.get(name))}" for name, value in values.items()]
-    inputs = _PATHS if local else _LINKS
+    inputs = _PATHS if local else _UPLOADS if uploads else _LINKS
     return _STEPS.format(given="\n".join(lines), price=_price(estimate), inputs=inputs)
 
 

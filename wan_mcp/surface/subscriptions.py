@@ -284,4 +284,5 @@ def _content(reading: Reading) -> Content:
     """What the resource says, without what changes by the passing of time alone."""
     if isinstance(reading, WanError):
         return {}
-    return results.status_result(reading, now=_FIXED_DATE).model_dump(exclude={"elapsed_seconds"})
+    result = results.status_result(reading, now=_FIXED_DATE)
+    return result.model_dump(exclude={"elapsed_seconds", "expected_start_in_seconds"})

@@ -81,6 +81,7 @@ class WanTool(Tool):
                 loopback=self.loopback,
                 local=self.calls.local,
                 home=self.calls.home,
+                uploads=self.calls.uploads,
             )
             call = self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)

@@ -122,18 +122,18 @@ class VideoViews:
 
     async def source_video(self, id: str) -> Blob | SavedLink:
         """The clip that the job was made from, fetched again, when it is small."""
-        from wan_mcp.inputs.local.references import FileReference, reference
+        from wan_mcp.inputs.local.references import JobReference, reference
 
         view = await self._jobs.known(id)
         record = None if view is None else view.record
         url = str(record.arguments.get("video", "")) if record else ""
         found = reference(url)
-        if isinstance(found, FileReference) or (found and "#" in found.uri):
+        if found and ("#" in found.uri or not isinstance(found, JobReference)):
             raise NotFound(
-                "The source is a file, or a part of a video, of this computer: it is not sent.",
+                "The source is a file, or a part of a video: it is not sent.",
                 next_step="Open what the job was started with.",
             )
-        if found:
+        if isinstance(found, JobReference):
             return await self.saved_video(found.job_id)
         blob = await self._files.source_video(url) if url else None
         if blob is None:

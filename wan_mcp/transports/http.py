@@ -1,4 +1,4 @@
-"""MCP over streamable HTTP, on this machine only.
+"""MCP over streamable HTTP, on this machine only unless people sign in.
 
 Every answer may be a stream (never `json_response`, which loses cancellation and progress) and no
 request depends on an earlier one (`stateless_http`), so every protocol revision works with any
@@ -7,15 +7,16 @@ replica.
 
 import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_mcp.front_desk.health import HealthDesk
@@ -25,6 +26,10 @@ from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
+from wan_mcp.transports.uploads import Desk, UploadSite
+
+if TYPE_CHECKING:
+    from wan_mcp.transports.sign_in.sign_in import SignIn
 
 PATH = "/mcp"
 MAX_BODY_BYTES = 1024 * 1024
@@ -38,18 +43,24 @@ def http_app(
     port: int,
     readiness: Readiness | None = None,
     access: Access = NOBODY_ELSE,
+    uploads: Callable[[], Desk | None] | None = None,
+    signed_in: bool = False,
 ) -> Starlette:
-    """The ASGI app: `/mcp`, and health checks, which are answered without authentication.
+    """The ASGI app: `/mcp`, health checks, and pages for uploads, whose tickets are their rights.
 
     Its lifespan is that of `server`. It serves only requests whose Host header names this machine
     and `port` (any port if it is 0), and only browser pages of this machine, besides those that
     `access` allows: otherwise any web page could let its own host name resolve to loopback and
     spend credits.
 
+    Args:
+        signed_in: whether people sign in, so that it may be reached from elsewhere.
+
     Raises:
-        ValueError: `host` is not a loopback address.
+        ValueError: `host` is not a loopback address, and nobody signs in.
     """
-    require_loopback(host)
+    if not signed_in:
+        require_loopback(host)
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         stateless_http=True,
@@ -57,6 +68,8 @@ def http_app(
         transport_security=access.rules(port),
     )
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
+    if uploads is not None:
+        app.router.routes.extend(UploadSite(uploads, access.rules(port)).routes)
     return app
 
 
@@ -69,6 +82,7 @@ def run_http(
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
     operators: Operators | None = None,
+    sign_in: "SignIn | None" = None,
 ) -> NoReturn:
     """Serve as `serve_http` does until a signal, then end the process.
 
@@ -83,6 +97,7 @@ def run_http(
         deadlines=deadlines,
         desk=desk,
         operators=operators,
+        sign_in=sign_in,
     )
     serve_and_leave(serve, deadlines)
 
@@ -96,6 +111,7 @@ async def serve_http(
     deadlines: Deadlines = HTTP,
     desk: HealthDesk | None = None,
     operators: Operators | None = None,
+    sign_in: "SignIn | None" = None,
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
@@ -107,28 +123,51 @@ async def serve_http(
         announce: gets the URL once clients can connect.
         desk: listens already, on `host`; its callers are served, too.
         operators: what they see and decide; None for a server without.
+        sign_in: how people sign in; None where everybody on this machine may call.
 
     Raises:
-        ValueError: `host` is not a loopback address; raised before the lifespan starts.
+        ValueError: `host` is not a loopback address, and nobody signs in; raised before the
+            lifespan starts.
         OSError: the port cannot be used; the text is a sentence; raised before the lifespan starts.
         Exception: whatever the lifespan raises.
     """
-    require_loopback(host)
-    desk = desk or HealthDesk(listen(host, port))
+    desk = desk or HealthDesk(listen(host, port, anywhere=sign_in is not None))
     with desk.listener, Shutdown(deadlines=deadlines) as shutdown:
         port = desk.listener.getsockname()[1]
         is_ending = shutdown.asked.is_set
         readiness = Readiness(operators.server, is_ending) if operators else None
         access = operators.access if operators else NOBODY_ELSE
-        app = http_app(server, host=host, port=port, readiness=readiness, access=access)
+        uploads = operators.uploads if operators else None
+        app = http_app(
+            server,
+            host=host,
+            port=port,
+            readiness=readiness,
+            access=access,
+            uploads=uploads,
+            signed_in=sign_in is not None,
+        )
         requests = _Requests(access.guard(app))
         async with AsyncExitStack() as serving:
             if operators and readiness:
                 await serving.enter_async_context(operators.own_port(readiness))
             await serving.enter_async_context(server.session_manager.run())
+            if sign_in is not None:
+                await serving.enter_async_context(behind_doors(app, sign_in))
             if announce:
-                announce(f"http://{LOOPBACK[host]}:{port}{PATH}")
+                announce(f"http://{LOOPBACK.get(host, host)}:{port}{PATH}")
             await _run(requests, desk, shutdown, operators)
+
+
+@asynccontextmanager
+async def behind_doors(app: Starlette, sign_in: "SignIn") -> AsyncIterator[None]:
+    """Within it, MCP is reached only by those who have signed in."""
+    routes = app.router.routes
+    (open_to_all,) = (each for each in routes if isinstance(each, Route) and each.path == PATH)
+    routes.remove(open_to_all)
+    async with sign_in.open(PATH, open_to_all.app, MAX_BODY_BYTES) as doors:
+        routes.extend(doors)
+        yield
 
 
 class _Requests:

@@ -23,18 +23,22 @@ LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
 logger = logging.getLogger(__name__)
 
 
-def listen(host: str, port: int) -> "Listener":
+def listen(host: str, port: int, *, anywhere: bool = False) -> "Listener":
     """Listen on this machine.
 
     Args:
+        host: one of LOOPBACK, or an IP address of this machine.
         port: 0 takes a free one.
+        anywhere: whether other machines may connect, because people sign in.
 
     Raises:
-        ValueError: `host` is not a loopback address.
+        ValueError: `host` is not a loopback address, and has to be one.
         OSError: the port cannot be used; the text is a sentence.
     """
-    require_loopback(host)
-    address = LOOPBACK[host].strip("[]")  # localhost means IPv4 here: one socket, one port
+    if not anywhere:
+        require_loopback(host)
+    # localhost means IPv4 here: one socket, one port
+    address = LOOPBACK.get(host, host).strip("[]")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return Listener.on((address, port), family)

@@ -122,6 +122,12 @@ class JobFiles:
         if self._with_contact_sheets:
             await self.contact_sheet(path, place)
 
+    async def stored_link(self, video: str) -> str:
+        """A new link to a video in object storage. Raises Unavailable."""
+        link = await self.stored.link(video)
+        assert link.url is not None
+        return link.url
+
     async def saved_link(self, video: str) -> SavedLink:
         """A new link to a video in object storage, or why there is none."""
         from wan_mcp.storage.unavailable import Unavailable

@@ -11,6 +11,9 @@ from wan_mcp.inputs.local.references import (
     FileReference,
     Fragment,
     JobReference,
+    Reference,
+    UploadReference,
+    is_elsewhere,
     reference,
 )
 
@@ -18,11 +21,11 @@ HOME = PurePosixPath("/home/ana")
 WINDOWS_HOME = PureWindowsPath("C:\\Users\\ana")
 
 
-def posix(text: str) -> FileReference | JobReference | None:
+def posix(text: str) -> Reference | None:
     return reference(text, home=HOME, windows=False)
 
 
-def windows(text: str) -> FileReference | JobReference | None:
+def windows(text: str) -> Reference | None:
     return reference(text, home=WINDOWS_HOME, windows=True)
 
 
@@ -77,6 +80,42 @@ def test_paths_of_windows_are_read_there(text: str, path: str, uri: str) -> None
     assert windows(uri) == found
 
 
+UPLOAD = "wan://uploads/video_abcdefghij234567"
+
+
+@pytest.mark.parametrize("text", [UPLOAD, "WAN://Uploads/video_abcdefghij234567"])
+@pytest.mark.parametrize("fragment", ["", "#t=12,17"])
+def test_an_upload_is_named_by_its_id(text: str, fragment: str) -> None:
+    found = posix(f"{text}{fragment}")
+
+    assert isinstance(found, UploadReference)
+    assert (found.id, found.uri) == ("video_abcdefghij234567", f"{UPLOAD}{fragment}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("/home/ana/dance.mov", "~/dance.mov", "./dance.mov", "dance.mov", "Videos/dance.mov"),
+        *("C:\\Clips\\dance.mov", "C:/dance.mov", "\\\\nas\\dance.mov", "/mnt/user-data/a.png"),
+        *("file:///home/ana/a.png", "FILE:a.png", "data:image/png;base64,AA", "my dance.mov"),
+    ],
+)
+def test_what_means_a_file_of_another_computer_is_recognized(text: str) -> None:
+    """Whatever system that has (ours)."""
+    assert is_elsewhere(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("https://example.com/a.mov", "http://127.0.0.1/a", "ftp://example.com/a", "wan://jobs/a"),
+        *("example.com/a.mov", "//example.com/a.mov", "example.com:8080/a", "s3://bucket/a.mov"),
+    ],
+)
+def test_a_link_is_no_file_of_another_computer(text: str) -> None:
+    assert not is_elsewhere(text)
+
+
 @pytest.mark.parametrize("text", ["wan://jobs/J-1/video", "WAN://jobs/J-1/film"])
 @pytest.mark.parametrize("fragment", ["", "#t=2,7"])
 def test_the_video_of_an_earlier_job_has_two_names(text: str, fragment: str) -> None:
@@ -122,6 +161,9 @@ MALFORMED = {
     "broken-escape": (f"file:///{SECRET}%2", "not a well-formed file: URI"),
     "query": (f"file:///{SECRET}?a=1", "not a well-formed file: URI"),
     "job-of-no-name": ("wan://jobs//video", "must be wan://jobs/"),
+    "upload-of-no-id": ("wan://uploads/", "must be wan://uploads/"),
+    "upload-with-a-path": (f"wan://uploads/../{SECRET}", "must be wan://uploads/"),
+    "upload-for-nothing": ("wan://uploads/sound_abcdefghij234567", "must be wan://uploads/"),
     "another-resource": (f"wan://jobs/{SECRET}/poster", "must be wan://jobs/"),
     "job-with-a-path": (f"wan://jobs/../{SECRET}/video", "must be wan://jobs/"),
     "time-in-words": (f"/a.mp4#t={SECRET}", "not a time"),

@@ -62,9 +62,10 @@ class _Listing(NamedTuple):
     matching: int
     totals: Totals
     ids: list[str]
+    places: dict[str, int]
 
 
-_EMPTY = _Listing([], 0, 0, Totals(), [])
+_EMPTY = _Listing([], 0, 0, Totals(), [], {})
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,11 @@ class JobCommands:
         record = self._named(id)
         if record is None:
             return FAILED
-        facts = facts_of(record, self.ledger.now())
+        try:
+            places = self.ledger.read(History.places)
+        except LedgerUnavailable as exc:
+            return self._failed(exc.what)
+        facts = facts_of(record, self.ledger.now(), places.get(record.submission_id))
         if as_json:
             self._say(json.dumps(facts, indent=2))
         else:
@@ -239,16 +244,18 @@ class JobCommands:
             sum(sizes.values()),
             totals(history.prices(choice), self._day),
             history.ids(),
+            history.places(),
         )
 
     def _as_lines(self, listing: _Listing, *, is_chosen: bool) -> Iterator[str]:
-        records, accounts, matching, costs, ids = listing
+        records, accounts, matching, costs, ids, places = listing
         if self.ledger.note:
             yield f"{exact(self.ledger.note)}\n"
         if not records:
             yield "No such jobs." if is_chosen else "No jobs yet."
             return
-        yield from table(records, ids, self.ledger.now(), self.screen.zone, self.screen.columns)
+        now, zone = self.ledger.now(), self.screen.zone
+        yield from table(records, ids, places, now, zone, self.screen.columns)
         if len(records) < matching:
             yield f"\nThe newest {len(records)} of {matching}; --limit 0 shows all."
         if accounts > 1:
@@ -259,7 +266,10 @@ class JobCommands:
     def _as_data(self, listing: _Listing) -> dict[str, Any]:
         by_day = listing.totals.by_day.items()
         return {
-            "jobs": [facts_of(record, self.ledger.now()) for record in listing.records],
+            "jobs": [
+                facts_of(each, self.ledger.now(), listing.places.get(each.submission_id))
+                for each in listing.records
+            ],
             "matching": listing.matching,
             "accounts": listing.accounts,
             "credits": {

@@ -20,11 +20,12 @@ _PARAMETERS = {"seconds": "video_duration", "references": "refert_num"}
 """Arguments of a record that the tools call by PixelDojo's names."""
 
 
-def facts_of(record: Record, now: datetime) -> Facts:
+def facts_of(record: Record, now: datetime, place: int | None = None) -> Facts:
     """All facts about a request and its job, in groups. What is not known is left out.
 
     Args:
         now: the date, to say whether a link has expired.
+        place: where it stands in the queue, from 1; None if it is not queued.
     """
     result = job_result(view_of_record(record), now=now)
     return _known(
@@ -33,6 +34,7 @@ def facts_of(record: Record, now: datetime) -> Facts:
             "submission_id": record.submission_id,
             "account": record.account[:_ACCOUNT_DIGITS],
             "status": str(result.status),
+            "queue_position": place,
             "vendor_status": result.vendor_status,
             "message": result.message,
             "error": result.error,
@@ -106,7 +108,7 @@ def _inputs(record: Record) -> Facts:
 def _times(record: Record) -> Facts:
     began, ended = record.accepted_at, record.ended_at
     dates = {
-        "made_at": record.created_at,
+        "made_at": record.asked_at,
         "sent_at": record.sent_at,
         "accepted_at": began,
         "ended_at": ended,

@@ -61,7 +61,7 @@ class Forgetting:
     def describe(self, record: Record) -> None:
         """Show what will be removed, and what will be lost with it."""
         status = view_of_record(record).status
-        made = f"{record.created_at.astimezone(self.zone):%Y-%m-%d %H:%M}"
+        made = f"{record.asked_at.astimezone(self.zone):%Y-%m-%d %H:%M}"
         self._say(f"{exact(record.public_id)}: {status}, made {made}")
         self._say("This removes its links, its inputs and every text about it from the ledger.")
         if record.saved_path is not None:

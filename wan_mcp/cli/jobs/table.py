@@ -1,6 +1,6 @@
 """Jobs as a table, and what they cost in all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, tzinfo
 
 from wan_mcp.cli.jobs.facts import price_of, state_of_video
@@ -22,6 +22,7 @@ _GAP = "  "
 def table(
     records: Sequence[Record],
     ids: Sequence[str],
+    places: Mapping[str, int],
     now: datetime,
     zone: tzinfo | None,
     columns: int | None,
@@ -30,6 +31,7 @@ def table(
 
     Args:
         ids: every id of the ledger, so that a shortened one still names one job.
+        places: where queued requests stand in the queue, by their submission id.
         zone: for dates; None for that of this computer.
         columns: of the terminal; None if it is none, and then nothing is shortened.
     """
@@ -39,8 +41,8 @@ def table(
     rows = [
         (
             exact(names[record.public_id]),
-            f"{record.created_at.astimezone(zone):%Y-%m-%d %H:%M}",
-            str(view_of_record(record).status),
+            f"{record.asked_at.astimezone(zone):%Y-%m-%d %H:%M}",
+            _status(record, places.get(record.submission_id)),
             price_of(record),
             state_of_video(record, now) or "-",
             _inputs(record),
@@ -98,6 +100,11 @@ def _about(spent: Spent) -> str:
     if spent.unpriced:
         parts.append(f"{counted(spent.unpriced, 'job')} of unknown price")
     return "; ".join(parts)
+
+
+def _status(record: Record, place: int | None) -> str:
+    status = str(view_of_record(record).status)
+    return status if place is None else f"{status}, no. {place}"
 
 
 def _inputs(record: Record) -> str:

@@ -1,9 +1,10 @@
-"""How an input names a file of this computer, or the video of an earlier job, in place of a link.
+"""How an input names a file, or the video of an earlier job, in place of a link.
 
     ~/Videos/dance.mov                    a path in the user's home folder
     /home/ana/Videos/dance.mov            a full path; on Windows C:\\Users\\ana\\Videos\\dance.mov
     file:///home/ana/My%20clip.mov        a file URI (RFC 8089) of this computer, percent-escaped
     wan://jobs/{job_id}/video             the video of an earlier job; `/film` is an older name
+    wan://uploads/{id}                    a file that its user uploaded to the server
 
 Each may end in a media fragment of time (W3C Media Fragments 1.0), in seconds or as h:mm:ss:
 `#t=12`, `#t=12,17`, `#t=,5`, `#t=0:12` and `#t=npt:12,17`. In a path a `#` without `t=` belongs to
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import quote, unquote, unquote_to_bytes
 
-from wan_mcp.models import JOB_ID
+from wan_mcp.models import JOB_ID, UPLOADS
 from wan_mcp.wording import number
 
 MAX_PATH = 4_096
@@ -28,6 +29,7 @@ MAX_PATH = 4_096
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,6})?")
 _CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,6})?)")
 _JOB = re.compile(rf"wan://jobs/({JOB_ID})/(?:video|film)", re.IGNORECASE)
+_UPLOAD = re.compile(r"(?i:wan://uploads)/((?:video|image)_[a-z2-7]{16})")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LIKE_A_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)+(?::[0-9]+)?[/?#]")
@@ -93,9 +95,30 @@ class JobReference:
         return f"wan://jobs/{self.job_id}/video{self.fragment}"
 
 
+@dataclass(frozen=True)
+class UploadReference:
+    """A file that its user uploaded to the server, or may still upload.
+
+    Attributes:
+        id: the id of the upload.
+        uri: its URI with the fragment, always written the same way.
+    """
+
+    id: str
+    fragment: Fragment = field(default_factory=Fragment)
+
+    @property
+    def uri(self) -> str:
+        return f"{UPLOADS}{self.id}{self.fragment}"
+
+
+Reference = FileReference | JobReference | UploadReference
+"""What an input may refer to, if it is no link."""
+
+
 def reference(
     text: str, *, home: PurePath | None = None, windows: bool = sys.platform == "win32"
-) -> FileReference | JobReference | None:
+) -> Reference | None:
     """What an input refers to; None if it is meant as a link.
 
     Args:
@@ -114,7 +137,7 @@ def reference(
     if _NEVER_IN_A_PATH.search(text) or not _is_unicode(text):
         raise ValueError("contains control characters, or others that no name of a file has")
     if scheme == "wan":
-        return _job(text)
+        return _of_server(text)
     if scheme == "file":
         before, has_fragment, after = text.partition("#")
         return FileReference(
@@ -140,12 +163,23 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _job(text: str) -> JobReference:
+def is_elsewhere(text: str) -> bool:
+    """Whether a text means a file of its author's computer, or holds one, and is no link."""
+    scheme = _scheme(text)
+    is_link = text.startswith("//") or _LIKE_A_HOST.match(text)
+    return scheme in ("file", "data") or (not scheme and not is_link)
+
+
+def _of_server(text: str) -> JobReference | UploadReference:
     before, has_fragment, after = text.partition("#")
-    found = _JOB.fullmatch(before)
-    if found is None:
-        raise ValueError("must be wan://jobs/{job_id}/video with the job_id of an earlier job")
-    return JobReference(found[1], _fragment(unquote(after)) if has_fragment else Fragment())
+    fragment = _fragment(unquote(after)) if has_fragment else Fragment()
+    if found := _UPLOAD.fullmatch(before):
+        return UploadReference(found[1], fragment)
+    if found := _JOB.fullmatch(before):
+        return JobReference(found[1], fragment)
+    if before[: len(UPLOADS)].lower() == UPLOADS:
+        raise ValueError(f"must be {UPLOADS}{{id}}, exactly as the answer or the page showed it")
+    raise ValueError("must be wan://jobs/{job_id}/video with the job_id of an earlier job")
 
 
 def _fragment(text: str) -> Fragment:

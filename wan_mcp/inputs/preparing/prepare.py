@@ -95,7 +95,7 @@ async def prepare(
     if not available():
         refuse_cut_without_media(role, fragment)
         return Prepared(source, (_without_media(role),))
-    target = await run_sync(_new_file, folder)
+    target = await run_sync(new_file, folder)
     kept = False
     try:
         prepared = await _prepared(source, role, fragment, seconds, target, report)
@@ -131,8 +131,14 @@ def remove_leftovers(folder: Path) -> None:
                     path.unlink()
 
 
-def _new_file(folder: Path) -> Path:
-    """An empty file that only this user can read, under a name that nobody can guess."""
+def new_file(folder: Path) -> Path:
+    """An empty file that only this user can read, under a name that nobody can guess.
+
+    `remove_leftovers` deletes it when nobody else has done so.
+
+    Raises:
+        NotSent: none can be written.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{secrets.token_hex(16)}{_MARK}"
@@ -168,7 +174,7 @@ async def _prepared(
     if not seen["changes"]:
         return Prepared(source)
     suffix, media_type = _FORMATS[seen["format"]]
-    content = await run_sync(_content, target, suffix, media_type)
+    content = await run_sync(content_of, target, suffix, media_type)
     return Prepared(content, (_sentence(role, seen["changes"]),), target)
 
 
@@ -250,8 +256,8 @@ def _sentence(role: Role, changes: list[str]) -> str:
     return f"Before it was sent, {role.name} was {words}."
 
 
-def _content(path: Path, suffix: str, media_type: str) -> Content:
-    """The content of a file that was written for this."""
+def content_of(path: Path, suffix: str, media_type: str) -> Content:
+    """The content of a file that was written for this. Raises OSError."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         stamp = _stamp(file)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from wan_mcp.ledger import statements as sql
@@ -77,6 +79,12 @@ class History:
         return [
             id for both in self._rows.values(sql.lists.EVERY_ID) for id in both if id is not None
         ]
+
+    def places(self) -> dict[str, int]:
+        """The place of each queued request in the queue of its account, by its submission id."""
+        queued = self._rows.values(sql.lists.WHOLE_QUEUE)
+        accounts = groupby(queued, key=itemgetter(0))
+        return {id: place for _, ids in accounts for place, (_, id) in enumerate(ids, 1)}
 
     def named(self, id: str) -> list[Record]:
         """The requests whose submission id or job id is this one, or else begins so."""

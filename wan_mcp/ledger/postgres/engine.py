@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from threading import Lock
 
+from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.postgres import connection as database
-from wan_mcp.ledger.postgres.liveness import Lease
+from wan_mcp.ledger.postgres.liveness import ALIVE, Lease
 from wan_mcp.ledger.postgres.migrations import require_current
 from wan_mcp.ledger.postgres.session import PostgresSession
 from wan_mcp.ledger.postgres.wake_up import Attendant
@@ -28,6 +29,8 @@ class PostgresLedger(ThreadedLedger):
 
     Args:
         url: the address of the database, as libpq reads it.
+        listen_url: another address of it, for the connection that hears of news; None for the same.
+            Through PgBouncer in transaction mode nothing is heard.
         limits: what the operator allows.
         now: gives the date and time, UTC; None for the clock of the database server.
         poll_seconds: how often `settled` looks for changes by other processes.
@@ -38,12 +41,13 @@ class PostgresLedger(ThreadedLedger):
         self,
         url: str,
         *,
+        listen_url: str | None = None,
         limits: SpendingLimits | None = None,
         now: Now | None = None,
         poll_seconds: float = 0.5,
         folder: Path | None = None,
     ) -> None:
-        self.engine = PostgresEngine(url, now, folder)
+        self.engine = PostgresEngine(url, listen_url or url, now, folder)
         super().__init__(self.engine, limits or SpendingLimits(), poll_seconds, reading=self.engine)
         wake = weakref.WeakMethod(self._store.wake)
         self.engine.on_news = lambda: None if (act := wake()) is None else act()
@@ -60,9 +64,10 @@ class PostgresEngine:
 
     not_writable: tuple[type[Exception], ...] = ()
 
-    def __init__(self, url: str, now: Now | None, folder: Path | None) -> None:
+    def __init__(self, url: str, listen_url: str, now: Now | None, folder: Path | None) -> None:
         self.on_news: Callable[[], object] = bool
         self._url = url
+        self._listen_url = listen_url
         self._now = now
         self._kept = None if folder is None else KeptJobs(folder)
         self._lease = Lease()
@@ -101,18 +106,34 @@ class PostgresEngine:
             return self._attendant
 
     def _attend(self) -> Attendant:
-        link = self._connect()
+        link = self._listening()
         try:
             self._lease.begin(link)
             # Again, now that a migration can see this process: see `require_current`.
             require_current(link)
+            self._require_same_database()
         except BaseException:
             link.close()
             raise
-        return Attendant(link, self._connect, self._lease, lambda: self.on_news())
+        return Attendant(link, self._listening, self._lease, lambda: self.on_news())
 
-    def _connect(self) -> database.Link:
-        link = database.connect(self._url, patience=database.ANSWER_SECONDS)
+    def _require_same_database(self) -> None:
+        """Raises LedgerUnavailable if the lease that has begun is not seen where payments are."""
+        if self._listen_url == self._url:
+            return
+        with self._connect() as link:
+            [alive] = link.run((ALIVE, None))
+        if (self._lease.name,) not in alive:
+            raise LedgerUnavailable(
+                "WAN_MCP_LEDGER_LISTEN_URL leads to another database than WAN_MCP_LEDGER_URL.",
+                next_step="Ask the operator to let both lead to the ledger's database.",
+            )
+
+    def _listening(self) -> database.Link:
+        return self._connect(self._listen_url)
+
+    def _connect(self, url: str | None = None) -> database.Link:
+        link = database.connect(url or self._url, patience=database.ANSWER_SECONDS)
         try:
             require_current(link)
         except BaseException:

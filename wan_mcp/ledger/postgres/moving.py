@@ -26,6 +26,8 @@ from wan_mcp.ledger.sqlite.places import FOLDER
 
 LEASE = ("poller", "poller_until")
 """The columns of the table `keys` that are about running servers."""
+COUNTED = ("counted_as",)
+"""The column of the table `jobs` that is about `totals`: the database adds up by itself."""
 
 
 class Move(NamedTuple):
@@ -141,7 +143,7 @@ class _Moving:
         self._connection.execute("DELETE FROM keys")
         self._connection.execute("DELETE FROM requests")
         self._connection.execute("UPDATE secret SET account_key = %s", [self._source.secret])
-        self._copy_table("jobs")
+        self._copy_table("jobs", without=COUNTED)
         self._copy_table("keys", without=LEASE)
         self._copy_table("requests")
         self._connection.execute(

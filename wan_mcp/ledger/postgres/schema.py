@@ -65,7 +65,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             queued_at         DOUBLE PRECISION,
             queued_until      DOUBLE PRECISION,
             queued_request    TEXT,
-            kept              BIGINT NOT NULL DEFAULT 0
+            kept              BIGINT NOT NULL DEFAULT 0,
+            counted_as        DOUBLE PRECISION
         )
         """,
         # The last protection against paying twice: even a defective claim cannot insert a second
@@ -80,7 +81,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX by_age ON jobs (account, created_at)",
         # The conditions of the next four are those of the statements, word for word.
         """
-        CREATE INDEX ended_by_age ON jobs (account, state, created_at, number, ended_at)
+        CREATE INDEX ended_by_age ON jobs (account, state, number, ended_at)
         WHERE state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')
         """,
         """
@@ -105,6 +106,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE ended_at IS NOT NULL AND saved_path IS NOT NULL AND inspection IS NULL
         """,
         "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
+        """
+        CREATE INDEX uncounted ON jobs (account, state, credit_cost, counted_as, digest)
+        WHERE COALESCE(counted_as, -2e300) <> COALESCE(CASE WHEN digest IS NOT NULL
+        AND (state IN ('completed', 'failed') OR state = 'lost')
+        THEN COALESCE(credit_cost, -1e300) END, -2e300)
+        """,
+        """
+        CREATE TABLE totals (
+            account      TEXT PRIMARY KEY,
+            jobs         BIGINT NOT NULL,
+            credits      DOUBLE PRECISION NOT NULL,
+            without_cost BIGINT NOT NULL
+        )
+        """,
         "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
         """
         CREATE TABLE keys (

@@ -104,16 +104,16 @@ def put_back(known: Record, claimed: Record) -> Record:
 
 
 def starts_in(
-    ahead: int,
+    count: int,
     limits: SpendingLimits,
     running: Sequence[float],
     submitted: Sequence[float],
     typical: float | None,
-) -> float | None:
-    """Seconds until a queued request is probably sent; None if nothing suggests a time.
+) -> list[float] | None:
+    """Seconds until each of the first queued requests is probably sent; None without a clue.
 
     Args:
-        ahead: how many requests are sent before it.
+        count: how many of them.
         running: how many seconds each job in flight has been running.
         submitted: the ages of the requests of the last minute, in seconds, oldest first.
         typical: seconds that a job of this account takes; None if that is not known.
@@ -128,7 +128,7 @@ def starts_in(
     free_at += sorted(max(lasts - age, 0.0) for age in running)[-places:] if places else []
     heapify(free_at)
     sent_at = [-age for age in submitted]
-    for _ in range(ahead + 1):
+    for _ in range(count):
         at = free_at[0] if free_at else 0.0
         most = limits.submits_per_minute
         if most is not None and len(sent_at) >= most:
@@ -136,4 +136,4 @@ def starts_in(
         sent_at.append(max(at, 0.0))
         if free_at:
             heapreplace(free_at, at + lasts)
-    return sent_at[-1]
+    return sent_at[len(submitted) :]

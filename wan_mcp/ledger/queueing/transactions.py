@@ -38,7 +38,7 @@ class QueueTransactions:
         return self._rows.find(sql.queue.QUEUED_JOBS, account=account)
 
     def next(self, account: str, limits: SpendingLimits) -> Next | None:
-        first = self._rows.first(sql.queue.QUEUED_JOBS, account=account)
+        first = self._rows.first(sql.queue.FIRST_QUEUED, account=account)
         if first is None or limits.read_only:  # another server may send it
             return None
         now = self._session.now()
@@ -47,24 +47,23 @@ class QueueTransactions:
     def places(
         self, account: str, limits: SpendingLimits, typical: float | None
     ) -> dict[str, Place]:
-        waiting = self.waiting(account)
+        waiting = [id for (id,) in self._rows.values(sql.queue.QUEUED_IDS, account=account)]
         if not waiting:
             return {}
         spending = self._spending(account)
         running = [each.age for each in spending.in_flight() if is_in_flight(each)]
         ages = spending.submit_ages(MINUTE_SECONDS)
+        starts = queue_rules.starts_in(len(waiting), limits, running, ages, typical)
         return {
-            record.submission_id: Place(
-                ahead + 1, queue_rules.starts_in(ahead, limits, running, ages, typical)
-            )
-            for ahead, record in enumerate(waiting)
+            id: Place(ahead + 1, None if starts is None else starts[ahead])
+            for ahead, id in enumerate(waiting)
         }
 
     def dispatch(
         self, record: Record, estimate: float | None, limits: SpendingLimits
     ) -> Record | None:
         with self._session.transaction(record.account):
-            first = self._rows.first(sql.queue.QUEUED_JOBS, account=record.account)
+            first = self._rows.first(sql.queue.FIRST_QUEUED, account=record.account)
             if first is None or first.submission_id != record.submission_id:
                 return None
             return self._dispatch(first, estimate, limits)

@@ -174,6 +174,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
     ),
+    # A list is in the order in which the jobs were asked for, also those that waited in the queue.
+    (
+        "DROP INDEX ended_by_age",
+        """
+        CREATE INDEX ended_by_age ON jobs (account, state, number, ended_at)
+        WHERE state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')
+        """,
+    ),
+    # What the ended jobs of an account cost in all, so that a list need not read all of them. Of
+    # each job it is kept what that contains, so that a change by any server is noticed. No trigger
+    # does it: if it failed, the answer to a paid request of an older version would be lost.
+    (
+        """
+        CREATE TABLE totals (
+            account      TEXT PRIMARY KEY,
+            jobs         INTEGER NOT NULL,
+            credits      REAL NOT NULL,
+            without_cost INTEGER NOT NULL
+        )
+        """,
+        "ALTER TABLE jobs ADD COLUMN counted_as REAL",
+        """
+        CREATE INDEX uncounted ON jobs (account, state, credit_cost, counted_as, digest)
+        WHERE COALESCE(counted_as, -2e300) <> COALESCE(CASE WHEN digest IS NOT NULL
+        AND (state IN ('completed', 'failed') OR state = 'lost')
+        THEN COALESCE(credit_cost, -1e300) END, -2e300)
+        """,
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

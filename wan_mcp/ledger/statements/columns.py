@@ -37,6 +37,21 @@ def column(field: str) -> str:
     return COLUMNS.get(field, field)
 
 
+COUNTS_AS = (
+    "CASE WHEN digest IS NOT NULL AND (state IN ('completed', 'failed') OR state = 'lost') "
+    "THEN COALESCE(credit_cost, -1e300) END"
+)
+"""What an ended job adds to the totals of its account: what PixelDojo named, or -1e300 if it named
+nothing; NULL for all that is no ended job."""
+IS_UNCOUNTED = f"COALESCE(counted_as, -2e300) <> COALESCE({COUNTS_AS}, -2e300)"
+"""That this is not what the table `totals` contains of it, as after its end, or after a change by a
+server of a version that has no such table; word for word as in the index `uncounted`."""
+
+NEWEST_FIRST = "ORDER BY number DESC"
+"""Their number decides, and not their date: the clock may be set back, and the date of a queued
+request moves when it is sent. A record that moved between two pages of a list would be in neither.
+"""
+
 _FIELDS = tuple(Record.model_fields)
 JOB_COLUMNS = ", ".join(column(field) for field in _FIELDS)
 
@@ -49,16 +64,18 @@ QUEUED_INDEX = "INDEXED BY queued"
 """SQLite would read all requests that were ever not sent instead."""
 
 
-def queued(*conditions: str) -> Statement:
+def queued(*conditions: str, limit: int | None = None) -> Statement:
     """The queued records of an account for which these are true, as they were put in the queue.
 
     Their number decides, and not their date: a clock may be set back.
+
+    Args:
+        limit: how many of them, from the first one; None for all.
     """
     chosen = " AND ".join([MY_QUEUE, *conditions])
     columns = f"SELECT {JOB_COLUMNS} FROM jobs"
-    return Statement(
-        f"{columns} {QUEUED_INDEX} {chosen} ORDER BY number", f"{columns} {chosen} ORDER BY number"
-    )
+    order = "ORDER BY number" if limit is None else f"ORDER BY number LIMIT {limit}"
+    return Statement(f"{columns} {QUEUED_INDEX} {chosen} {order}", f"{columns} {chosen} {order}")
 
 
 LIVE_INDEX = "INDEXED BY live"

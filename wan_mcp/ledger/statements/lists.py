@@ -9,18 +9,16 @@ from wan_mcp.ledger.statements.columns import (
     JOBS,
     LIVE_INDEX,
     MY_QUEUE,
+    NEWEST_FIRST,
     QUEUED_INDEX,
     states,
 )
 from wan_mcp.ledger.statements.dialects import Statement, both, where
 
-_NEWEST_FIRST = "ORDER BY created_at DESC, number DESC"
-PLACE = both(
-    "SELECT created_at, number FROM jobs WHERE account = :account AND handle = :submission_id"
-)
+PLACE = both("SELECT number FROM jobs WHERE account = :account AND handle = :submission_id")
 _BESIDE_QUEUE = {State.NOT_SENT: " AND queued_until IS NULL"}
 """What else is true of an ended record in a state: a queued one is stored as `not_sent`."""
-_BEHIND = " AND (created_at, number) < (CAST(:created_at AS DOUBLE PRECISION), :number)"
+_BEHIND = " AND number < :number"
 """Records that a list which begins with the newest shows after the one at that place."""
 
 
@@ -35,9 +33,9 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
     # Each state by itself: a search for all would pass by every record that is newer than a rare
     # one.
     newest = " UNION ALL ".join(
-        f"SELECT number, created_at FROM (SELECT number, created_at FROM jobs "
+        f"SELECT number FROM (SELECT number FROM jobs "
         f"WHERE account = :account AND state = '{state}' AND {HAS_ENDED}"
-        f"{_BESIDE_QUEUE.get(state, '')}{_BEHIND if after_ended else ''} {_NEWEST_FIRST} "
+        f"{_BESIDE_QUEUE.get(state, '')}{_BEHIND if after_ended else ''} {NEWEST_FIRST} "
         f"LIMIT :limit) AS {state}"
         for state in sorted(ended)
     )
@@ -55,7 +53,7 @@ def recent(ended: frozenset[State], after_ended: bool | None = None) -> Statemen
         )
         return (
             f"{JOBS} number IN ({first}"
-            f"SELECT number FROM ({newest} {_NEWEST_FIRST} LIMIT :limit) AS newest) {_NEWEST_FIRST}"
+            f"SELECT number FROM ({newest} {NEWEST_FIRST} LIMIT :limit) AS newest) {NEWEST_FIRST}"
         )
 
     return Statement(text(LIVE_INDEX, QUEUED_INDEX), text("", ""))
@@ -114,7 +112,7 @@ KEPT_VIDEOS = both("SELECT saved_path FROM jobs WHERE kept = 1 AND saved_path IS
 DURATIONS = both(
     "SELECT ended_at - accepted_at FROM jobs WHERE account = :account "
     f"AND state = 'completed' AND {HAS_ENDED} AND digest IS NOT NULL "
-    "AND ended_at > accepted_at ORDER BY created_at DESC LIMIT :limit"
+    f"AND ended_at > accepted_at {NEWEST_FIRST} LIMIT :limit"
 )
 
 # The history of all accounts, for the owner of the ledger. These read every record.
@@ -126,15 +124,16 @@ _CHOSEN = Statement(
 )
 
 
-HISTORY = where(JOBS, _CHOSEN, f" {_NEWEST_FIRST} LIMIT :limit")
+HISTORY = where(JOBS, _CHOSEN, f" {NEWEST_FIRST} LIMIT :limit")
 HISTORY_SIZES = where("SELECT account, COUNT(*) FROM jobs WHERE", _CHOSEN, " GROUP BY account")
 HISTORY_PRICES = where(
     "SELECT created_at, credit_cost, estimate FROM jobs WHERE",
     _CHOSEN,
     f" AND digest IS NOT NULL AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at",
 )
+WHOLE_QUEUE = both(f"SELECT account, handle FROM jobs WHERE {IS_QUEUED} ORDER BY account, number")
 EVERY_ID = both("SELECT handle, job_id FROM jobs")
 JOBS_BY_PREFIX = both(
     f"{JOBS} SUBSTR(handle, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) "
-    f"OR SUBSTR(job_id, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) {_NEWEST_FIRST}"
+    f"OR SUBSTR(job_id, 1, LENGTH(CAST(:prefix AS TEXT))) = CAST(:prefix AS TEXT) {NEWEST_FIRST}"
 )

@@ -5,6 +5,12 @@ from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.spending import PRICE
 
 QUEUED_JOBS = queued()
+FIRST_QUEUED = queued(limit=1)
+"""The dispatcher reads it every second."""
+_IDS = f"{MY_QUEUE} ORDER BY number"
+QUEUED_IDS = Statement(
+    f"SELECT handle FROM jobs {QUEUED_INDEX} {_IDS}", f"SELECT handle FROM jobs {_IDS}"
+)
 
 
 def _costs(index: str) -> str:

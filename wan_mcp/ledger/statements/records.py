@@ -8,6 +8,7 @@ from wan_mcp.ledger.statements.columns import (
     JOB_COLUMNS,
     JOBS,
     MY_QUEUE,
+    NEWEST_FIRST,
     QUEUED_INDEX,
     column,
     states,
@@ -68,7 +69,7 @@ def _may_be_equal(live_index: str, queued_index: str) -> str:
     # because an account has years of ended jobs; and all that has just ended with this key.
     newest = " UNION ALL ".join(
         f"SELECT number FROM (SELECT number, ended_at FROM jobs WHERE account = :account "
-        f"AND state = '{state}' AND {HAS_ENDED} ORDER BY created_at DESC, number DESC "
+        f"AND state = '{state}' AND {HAS_ENDED} {NEWEST_FIRST} "
         f"LIMIT :limit) AS {state} WHERE ended_at >= :since AND ended_at <= :until"
         for state in (State.COMPLETED, State.LOST)
     )
@@ -80,7 +81,7 @@ def _may_be_equal(live_index: str, queued_index: str) -> str:
         "UNION ALL SELECT number FROM jobs WHERE account = :account "
         "AND exact IN (:exact_key, :seedless_exact_key) AND state IN ('completed', 'lost') "
         "AND ended_at >= :since AND ended_at <= :until "
-        f"UNION ALL {newest}) ORDER BY created_at DESC, number DESC"
+        f"UNION ALL {newest}) {NEWEST_FIRST}"
     )
 
 

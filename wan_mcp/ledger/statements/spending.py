@@ -1,7 +1,14 @@
 """Statements about what was spent, and what it may cost next."""
 
 from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE
-from wan_mcp.ledger.statements.columns import HAS_ENDED, LIVE_INDEX, MAY_HAVE_COST, states
+from wan_mcp.ledger.statements.columns import (
+    COUNTS_AS,
+    HAS_ENDED,
+    IS_UNCOUNTED,
+    LIVE_INDEX,
+    MAY_HAVE_COST,
+    states,
+)
 from wan_mcp.ledger.statements.dialects import Statement, both
 
 CHARGES = both(
@@ -30,18 +37,70 @@ _SPENT_INDEX = "INDEXED BY spent"
 """SQLite would read the rows of the jobs instead, or the jobs of all days."""
 
 
-def _totals(live_index: str, spent_index: str) -> str:
-    # Two searches: the ended ones have an index of their own, which has all that is read of them.
-    costs = "SELECT created_at, credit_cost FROM jobs"
+def _known(counted: str) -> str:
+    """What that adds to the credits, where PixelDojo named a cost."""
+    return f"CASE WHEN {counted} <> -1e300 THEN {counted} ELSE 0.0 END"
+
+
+def _one(condition: str) -> str:
+    return f"CASE WHEN {condition} THEN 1 ELSE 0 END"
+
+
+def _totals(live_index: str, spent_index: str, uncounted_index: str) -> str:
+    # What was added up, what has changed since, what is live; and of the day, each state by itself.
+    costs = "SELECT credit_cost FROM jobs"
+    day = " UNION ALL ".join(
+        f"{costs} {spent_index} {_MINE} AND {_DAY} AND state = '{state}' AND {MAY_HAVE_COST}"
+        for state in sorted(ENDED)
+    )
+    changed = (
+        f"SELECT {COUNTS_AS} AS counts_as, counted_as FROM jobs {uncounted_index} "
+        f"WHERE account = :account AND {IS_UNCOUNTED}"
+    )
     return (
-        f"SELECT COUNT(*), COALESCE(SUM(CASE WHEN {_DAY} THEN credit_cost END), 0.0), "
-        "COALESCE(SUM(credit_cost), 0.0), COUNT(*) - COUNT(credit_cost) "
-        f"FROM ({costs} {spent_index} {_MINE} AND {MAY_HAVE_COST} UNION ALL "
-        f"{costs} {live_index} {_MINE} AND state IN {states(LIVE)}) AS paid"
+        "SELECT CAST(COALESCE(SUM(jobs), 0) AS BIGINT), COALESCE(SUM(day), 0.0), "
+        "COALESCE(SUM(credits), 0.0), CAST(COALESCE(SUM(without_cost), 0) AS BIGINT) FROM ("
+        "SELECT jobs, 0.0 AS day, credits, without_cost FROM totals WHERE account = :account "
+        f"UNION ALL SELECT {_one('counts_as IS NOT NULL')} - {_one('counted_as IS NOT NULL')}, "
+        f"0.0, {_known('counts_as')} - {_known('counted_as')}, "
+        f"{_one('counts_as = -1e300')} - {_one('counted_as = -1e300')} FROM ({changed}) AS changed "
+        f"UNION ALL SELECT 0, credit_cost, 0.0, 0 FROM ({day}) AS today "
+        f"UNION ALL SELECT 1, CASE WHEN {_DAY} THEN credit_cost END, credit_cost, "
+        f"CASE WHEN credit_cost IS NULL THEN 1 ELSE 0 END FROM jobs {live_index} {_MINE} "
+        f"AND state IN {states(LIVE)}) AS paid"
     )
 
 
-TOTALS = Statement(_totals(LIVE_INDEX, _SPENT_INDEX), _totals("", ""))
+_UNCOUNTED_INDEX = "INDEXED BY uncounted"
+"""SQLite would read all records of the account instead."""
+TOTALS = Statement(_totals(LIVE_INDEX, _SPENT_INDEX, _UNCOUNTED_INDEX), _totals("", "", ""))
+
+
+def _uncounted(index: str, locked: str) -> str:
+    return (
+        f"SELECT number, {COUNTS_AS}, counted_as FROM jobs {index} "
+        f"WHERE account = :account AND {IS_UNCOUNTED} LIMIT :limit{locked}"
+    )
+
+
+def _with_uncounted(index: str) -> str:
+    return f"SELECT DISTINCT account FROM jobs {index} WHERE {IS_UNCOUNTED}"
+
+
+WITH_UNCOUNTED = Statement(_with_uncounted(_UNCOUNTED_INDEX), _with_uncounted(""))
+UNCOUNTED = Statement(_uncounted(_UNCOUNTED_INDEX, ""), _uncounted("", " FOR UPDATE"))
+MARK_COUNTED = Statement(
+    f"UPDATE jobs SET counted_as = {COUNTS_AS} "
+    "WHERE number IN (SELECT value FROM json_each(:numbers))",
+    f"UPDATE jobs SET counted_as = {COUNTS_AS} WHERE number IN "
+    "(SELECT CAST(json_array_elements_text(CAST(:numbers AS json)) AS BIGINT))",
+)
+ADD_TO_TOTALS = both(
+    "INSERT INTO totals (account, jobs, credits, without_cost) "
+    "VALUES (:account, :jobs, :credits, :without_cost) ON CONFLICT (account) DO UPDATE SET "
+    "jobs = totals.jobs + excluded.jobs, credits = totals.credits + excluded.credits, "
+    "without_cost = totals.without_cost + excluded.without_cost"
+)
 
 
 def _highest_price(live_index: str) -> str:

@@ -17,6 +17,7 @@ import anyio
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
+from wan_mcp.ledger.history.added_up import add_up
 from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.session import Engine, Session
@@ -195,6 +196,7 @@ class Store:
 def recover(store: Opened) -> list[Record]:
     """What `contract.Ledger.recover` does."""
     store.requests.take_in_kept()
+    add_up(store.session)
     return store.requests.recover()
 
 

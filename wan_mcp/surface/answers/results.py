@@ -212,6 +212,7 @@ def failure_result(failure: WanError) -> JobResult:
         limit_value=None if figures is None else figures.value,
         used=None if figures is None else figures.used,
         blocking_job_ids=list(figures.blocking_job_ids) or None if figures else None,
+        upload_page=failure.upload_page,
         code=failure.code,
         next=failure.next_step,
     )
@@ -366,7 +367,7 @@ def _line(view: JobView, take: Take | None, now: datetime | None) -> JobLine | N
         job_id=view.id,
         status=view.status,
         heard_seconds_ago=int(age) if age and age > LIST_STALE_SECONDS else None,
-        made_at=(record.queued_at or record.created_at).isoformat(timespec="seconds"),
+        made_at=record.asked_at.isoformat(timespec="seconds"),
         **inputs_of(record),
         **({} if take is None else take._asdict()),
         kept=record.kept or None,

@@ -93,8 +93,8 @@ def _working(ids: Sequence[str], readings: Readings, call: Call, message: str) -
     views = [each for each in readings.values() if not isinstance(each, WanError)]
     records = [view.record for view in views if view.record is not None]
     now = call.jobs.clock.wall()
-    created = min((each.created_at for each in records), default=now)
-    updates = [each.ended_at or each.last_polled_at or each.created_at for each in records]
+    created = min((each.asked_at for each in records), default=now)
+    updates = [each.ended_at or each.last_polled_at or each.asked_at for each in records]
     is_pending = any(stage(each) is Stage.PENDING for each in readings.values())
     return {
         "taskId": task_id(ids),

@@ -96,7 +96,7 @@ def is_over(view: JobView) -> bool:
 
 def _working(id: str, view: JobView, call: Call, message: str) -> Task:
     now, record = call.jobs.clock.wall(), view.record
-    created = (record.queued_at or record.created_at) if record else now
+    created = record.asked_at if record else now
     updated = (record.ended_at or record.last_polled_at or created) if record else now
     is_unknown = view.status is JobStatus.UNKNOWN
     return {

@@ -38,6 +38,7 @@ def text(result: AnyResult) -> str:
         _place(result),
         _order(result),
         _money(result),
+        f"Upload page: {result.upload_page}" if result.upload_page else "",
         _failure(result),
     )
 

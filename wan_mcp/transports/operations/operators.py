@@ -1,6 +1,6 @@
 """What the operators of an HTTP server see of it, and what they decide about it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +11,7 @@ from wan_mcp.transports.listener import Listener
 from wan_mcp.transports.operations.port import serving
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
+from wan_mcp.transports.uploads import Desk
 
 
 class Server(Service, Protocol):
@@ -29,11 +30,13 @@ class Operators:
         port: listens already for their own requests; None if they have no port of their own, and
             then nothing is counted.
         access: who may call.
+        uploads: takes the files that users upload; None where they cannot, or not yet.
     """
 
     server: Server
     port: Listener | None = None
     access: Access = NOBODY_ELSE
+    uploads: Callable[[], Desk | None] = lambda: None
 
     @asynccontextmanager
     async def own_port(self, readiness: Readiness) -> AsyncIterator[None]:

@@ -1,17 +1,30 @@
-"""uvicorn as this program uses it: quiet, patient only for a while, and without signals."""
+"""uvicorn as this program uses it: quiet, patient only for a while, and without signals.
+
+An app that expects a large body calls `take_time` with its scope. From then on it has to end what
+is too slow itself.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 30.0
 """How long a client may take for a whole request (ours). One that sends a byte now and then would
 keep its connection for ever, and there is room for about as many as there may be open files."""
+_EXTENSION = "wan_mcp.take_time"
+
+
+def take_time(scope: Scope) -> None:
+    """Let the present request take as long as its app permits."""
+    lift = scope.get("extensions", {}).get(_EXTENSION)
+    if lift is not None:  # another server, or none, as in some tests
+        lift()
 
 
 class PatientProtocol(H11Protocol):
@@ -21,6 +34,7 @@ class PatientProtocol(H11Protocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _takes_time = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -30,11 +44,15 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Wait for the rest of the request, if there is one."""
         super().data_received(data)
+        if self.scope is not None:
+            extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
+            extensions[_EXTENSION] = self._take_time
         self._watch()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""
         super().on_response_complete()
+        self._takes_time = False
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -42,8 +60,12 @@ class PatientProtocol(H11Protocol):
         self._stop()
         super().connection_lost(exc)
 
+    def _take_time(self) -> None:
+        self._takes_time = True
+        self._stop()
+
     def _watch(self) -> None:
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+        if self._takes_time or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._stop()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)

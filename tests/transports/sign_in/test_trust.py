@@ -1,0 +1,85 @@
+"""The operator's file: what it may say, and what is said about mistakes in it."""
+
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.transports.sign_in.trust import read_trust
+
+SECRET = "the-secret-of-the-server"
+WHOLE = f"""
+resource = "https://wan.example.com/team/mcp/"
+scope_prefix = "api://wan/"
+
+[[issuers]]
+issuer = "https://login.example.com/"
+audiences = ["api://wan"]
+algorithms = ["ES256"]
+jwks_uri = "https://login.example.com/keys"
+
+[[issuers]]
+issuer = "http://127.0.0.1:9000"
+introspection = {{ client_id = "wan", client_secret = "{SECRET}" }}
+"""
+BEGIN = 'resource = "https://wan.example.com/mcp"\n'
+ISSUER = '[[issuers]]\nissuer = "https://a.example"\n'
+ASKED = 'introspection = { client_id = "a", client_secret = "b" }\n'
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    file = folder / "sign-in.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return file
+
+
+def test_a_whole_file_is_read(tmp_path: Path) -> None:
+    trust = read_trust(written(tmp_path, WHOLE))
+
+    assert trust.resource == "https://wan.example.com/team/mcp"
+    assert trust.metadata_path == "/.well-known/oauth-protected-resource/team/mcp"
+    assert trust.metadata_url == f"https://wan.example.com{trust.metadata_path}"
+    assert trust.host == "wan.example.com"
+    assert [each.issuer for each in trust.issuers] == [
+        "https://login.example.com/",
+        "http://127.0.0.1:9000",
+    ]
+    assert SECRET not in repr(trust)
+
+
+WRONG = {
+    "": "resource: Field required",
+    BEGIN: "issuers: Field required",
+    f"{BEGIN}issuers = []": "issuers: Tuple should have at least 1 item",
+    f"{BEGIN}{ISSUER}{ISSUER}": "it: names an issuer twice",
+    f"{BEGIN}{ISSUER}{ASKED}{ISSUER.replace('a.e', 'b.e')}{ASKED}": "it: has introspection for",
+    f"{BEGIN}colour = 1\n{ISSUER}": "colour: Extra inputs are not permitted",
+    f"{BEGIN}{ISSUER}algorithms = ['HS256']": "issuers.0.algorithms.0: Input should be 'RS256'",
+    f"{BEGIN}{ISSUER}algorithms = ['none']": "issuers.0.algorithms.0: Input should be 'RS256'",
+    f"{BEGIN}{ISSUER}jwks_uri = 'http://a.example'": "jwks_uri: must begin with https://",
+    f"{BEGIN}{ISSUER}{ASKED.replace('b', '')}": "client_secret: Value should have at least 1",
+    f"{BEGIN}[[issuers]]\nissuer = 'http://a.example'": "issuers.0.issuer: must begin with https",
+    f"{BEGIN}[[issuers]]\nissuer = 'https://a@b.c'": "issuers.0.issuer: must be a plain https://",
+    f"{BEGIN}[[issuers]]\nissuer = 'https://b.c?d'": "issuers.0.issuer: must be a plain https://",
+    f"resource = 'https://a.example'\n{ISSUER}": "resource: must be the public address",
+    f"resource = 'https://a.example/token/mcp'\n{ISSUER}": "resource: must be the public address",
+    f"resource = 'http://a.example/mcp'\n{ISSUER}": "resource: must begin with https://",
+    f'{BEGIN}scope_prefix = "a\\"b"\n{ISSUER}': "scope_prefix: String should match pattern",
+    f"secret = {SECRET}": "the file is not TOML in UTF-8",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_mistake_is_named_without_any_value(tmp_path: Path, text: str) -> None:
+    """The values may be secrets (ours)."""
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as refused:
+        read_trust(written(tmp_path, text))
+
+    assert WRONG[text] in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot be read \(No such file"):
+        read_trust(tmp_path / "missing")
+    with pytest.raises(ValueError, match="not TOML in UTF-8"):
+        read_trust(written(tmp_path, b"\xff\xfe"))

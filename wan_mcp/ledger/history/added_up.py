@@ -1,0 +1,43 @@
+"""What the ended jobs of each account cost in all, kept so that a list need not read all of them.
+
+A server adds a job up some time after its end. Until then, and after any change of it, also by a
+server of a version that keeps no totals, the job is in the index `uncounted`, and a reader of the
+totals counts the difference: they are exact at any moment.
+"""
+
+import json
+
+from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.rows import Rows, Session
+
+MOST_AT_ONCE = 250
+"""Jobs of one account that one transaction adds up (ours): payments wait for it, and so does the
+first call. After an update of a server with a long history, every half minute adds up so many."""
+NO_COST = -1e300
+"""What a job counts as whose cost PixelDojo has not named, see `columns.COUNTS_AS`."""
+
+
+def add_up(session: Session) -> None:
+    """Add to the totals what ended since the last time. Does nothing if nothing did."""
+    rows = Rows(session)
+    for (account,) in rows.values(sql.spending.WITH_UNCOUNTED):
+        with session.transaction(account):
+            _add_up(rows, account)
+
+
+def _add_up(rows: Rows, account: str) -> None:
+    found = rows.values(sql.spending.UNCOUNTED, account=account, limit=MOST_AT_ONCE)
+    before = [counted for _, _, counted in found if counted is not None]
+    now = [counts for _, counts, _ in found if counts is not None]
+    rows.write(sql.spending.MARK_COUNTED, numbers=json.dumps([number for number, _, _ in found]))
+    rows.write(
+        sql.spending.ADD_TO_TOTALS,
+        account=account,
+        jobs=len(now) - len(before),
+        credits=_credits(now) - _credits(before),
+        without_cost=now.count(NO_COST) - before.count(NO_COST),
+    )
+
+
+def _credits(counted: list[float]) -> float:
+    return sum(each for each in counted if each != NO_COST)

@@ -1,0 +1,1 @@
+"""What users see who upload files: the page, and the answers to their requests."""

@@ -1,0 +1,1 @@
+"""Who a request over HTTP comes from, and what it may do."""

@@ -1,0 +1,106 @@
+"""What a token says, and whether that is meant for this server, now."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wan_mcp.tenants.caller import SCOPES
+from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.trust import Issuer, Trust
+
+LEEWAY_SECONDS = 30.0
+"""How wrong the clocks of two machines may be."""
+MAX_SUBJECT = 255
+"""The longest name of a person at an issuer (documented: OpenID Connect)."""
+_NAMES = ("name", "preferred_username", "email")
+
+Claims = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an issuer says that a token belongs to.
+
+    Attributes:
+        issuer, subject: which person it is; both verified.
+        client: which program the token was given to; "" if it does not say.
+        name: what the person is called; "" if it does not say.
+        scopes: those of ours that the token has.
+        expires_at: seconds since 1970.
+    """
+
+    issuer: str
+    subject: str
+    client: str
+    name: str
+    scopes: frozenset[str]
+    expires_at: float
+
+
+def identity(claims: Claims, issuer: Issuer, trust: Trust, now: float) -> Identity:
+    """What the claims of a token say. It does not check where they come from.
+
+    Args:
+        now: seconds since 1970.
+
+    Raises:
+        WrongToken: they are not of that issuer, not for this server, or not for now.
+    """
+    if claims.get("iss", issuer.issuer) != issuer.issuer:
+        raise WrongToken("another issuer")
+    if not _audiences(claims) & {trust.resource, *(_plain(each) for each in issuer.audiences)}:
+        raise WrongToken("its audience is not this server")
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT:
+        raise WrongToken("it names no person")
+    return Identity(
+        issuer.issuer,
+        subject,
+        _text(claims, "client_id", "azp", "appid"),
+        _text(claims, *_NAMES),
+        _scopes(claims, trust.scope_prefix),
+        _expiry(claims, now),
+    )
+
+
+def _expiry(claims: Claims, now: float) -> float:
+    """When the token ends."""
+    end = _seconds(claims, "exp", -math.inf)
+    if now >= end + LEEWAY_SECONDS:
+        raise WrongToken("it has expired, or names no end")
+    if now < max(_seconds(claims, "nbf", 0), _seconds(claims, "iat", 0)) - LEEWAY_SECONDS:
+        raise WrongToken("it is for later")
+    return end
+
+
+def _seconds(claims: Claims, name: str, default: float) -> float:
+    value = claims.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise WrongToken(f"{name} is no time")
+    return value
+
+
+def _audiences(claims: Claims) -> set[str]:
+    given = claims.get("aud")
+    several = given if isinstance(given, list) else [given]
+    return {_plain(each) for each in several if isinstance(each, str)}
+
+
+def _plain(address: str) -> str:
+    """Without the slash at its end that some programs add (observed elsewhere)."""
+    return address.removesuffix("/")
+
+
+def _scopes(claims: Claims, prefix: str) -> frozenset[str]:
+    """Issuers write them as a text or a list, in one of two claims (observed elsewhere)."""
+    given = claims.get("scope", claims.get("scp"))
+    words = given.split(" ") if isinstance(given, str) else given
+    if not isinstance(words, list):
+        return frozenset()
+    return frozenset(str(word).removeprefix(prefix) for word in words) & SCOPES
+
+
+def _text(claims: Claims, *names: str) -> str:
+    found = (value for name in names if isinstance(value := claims.get(name), str) and value)
+    return next(found, "")

@@ -1,0 +1,117 @@
+"""The way into an app: who calls is found out, and whether that is enough, before anything else."""
+
+import logging
+from contextlib import ExitStack
+
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from starlette.authentication import AuthCredentials
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wan_mcp.logs.context import lines_about
+from wan_mcp.tenants.caller import IdentityUnknown
+from wan_mcp.tenants.current import calling
+from wan_mcp.transports.sign_in import refusals, scopes
+from wan_mcp.transports.sign_in.bearer import bearer_token
+from wan_mcp.transports.sign_in.identities import Identities, SignedIn
+from wan_mcp.transports.sign_in.refusals import Challenge, Refused, WrongToken
+
+logger = logging.getLogger(__name__)
+
+
+class Door:
+    """Lets those into an app who have signed in, each for what they may do.
+
+    A request is checked when it begins: one that outlives its token is answered all the same.
+
+    Args:
+        app: sees who calls as `scope["user"]`, and everything in it by `current_caller`; the token
+            it never sees.
+        identities: finds out who it is.
+        challenge: how a client gets a token.
+        own_only: whether only this program's own tokens count.
+        max_bytes: how much of a body is read to see what it asks for. The app must refuse more.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        identities: Identities,
+        challenge: Challenge,
+        *,
+        own_only: bool,
+        max_bytes: int,
+    ) -> None:
+        self._app = AuthContextMiddleware(app)
+        self._identities = identities
+        self._challenge = challenge
+        self._own_only = own_only
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        body = Body(receive, self._max_bytes)
+        try:
+            user = await self._user(scope)
+            needed = scopes.needed(await body.read())
+            if scopes.missing(needed, user.caller.scopes):
+                raise refusals.beyond(needed)
+        except Refused as refused:
+            logger.info("a request is refused: %s", refused)
+            await refused.answer(self._challenge)(scope, receive, send)
+        except IdentityUnknown as why:
+            await refusals.unknown(why)(scope, receive, send)
+        else:
+            await self._let_in(user, scope, body.receive, send)
+
+    async def _user(self, scope: Scope) -> SignedIn:
+        try:
+            token = bearer_token(scope["headers"])
+            if token is None:
+                raise refusals.missing(scopes.ALL)
+            return await self._identities.find(token, own_only=self._own_only)
+        except WrongToken as exc:
+            logger.info("a token is refused: %s", exc)
+            raise refusals.wrong(scopes.ALL) from None
+
+    async def _let_in(self, user: SignedIn, scope: Scope, receive: Receive, send: Send) -> None:
+        seen = {
+            **scope,
+            "headers": [each for each in scope["headers"] if each[0] != b"authorization"],
+            "user": user,
+            "auth": AuthCredentials(sorted(user.caller.scopes)),
+        }
+        with ExitStack() as stack:
+            stack.enter_context(calling(user.caller))
+            stack.enter_context(lines_about(user=user.caller.user))
+            await self._app(seen, receive, send)
+
+
+class Body:
+    """The body of one request, read first to see what it asks for, and then by the app.
+
+    Args:
+        receive: that of the request.
+        max_bytes: how much is read first.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._read: list[Message] = []
+
+    async def read(self) -> bytes | None:
+        """The whole body; None if it is longer, or the client is gone."""
+        body = bytearray()
+        while len(body) <= self._max_bytes:
+            message = await self._receive()
+            self._read.append(message)
+            if message["type"] != "http.request":
+                return None
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                return bytes(body)
+        return None
+
+    async def receive(self) -> Message:
+        """What the app receives: the same messages, and then those that follow."""
+        return self._read.pop(0) if self._read else await self._receive()

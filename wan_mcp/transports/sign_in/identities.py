@@ -1,0 +1,95 @@
+"""Who a token belongs to: a user of this server, with the scopes that the token has."""
+
+from dataclasses import replace
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+
+from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller, Directory
+from wan_mcp.transports.sign_in import refusals
+from wan_mcp.transports.sign_in.claims import Identity
+from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
+from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.signed_tokens import SignedTokens
+
+_OWN = "wan_"
+
+
+class SignedIn(AuthenticatedUser):
+    """The user of a request, in the form in which the SDK looks for one.
+
+    What the SDK seals for a caller is bound to the client, the issuer and the subject, so it
+    survives a new token of the same person. The token itself is not in it.
+
+    Attributes:
+        caller: the same, in our own words.
+    """
+
+    def __init__(self, caller: Caller, client: str) -> None:
+        by = caller.signed_in
+        issuer = by.issuer if isinstance(by, ByIssuer) else ""
+        super().__init__(
+            AccessToken(
+                token="",
+                client_id=client,
+                scopes=sorted(caller.scopes),
+                subject=caller.user,
+                claims={"iss": issuer},
+            )
+        )
+        self.caller = caller
+
+
+class Identities:
+    """Finds out who a token belongs to.
+
+    Args:
+        directory: knows this program's own tokens, and the users.
+        signed: reads the tokens of issuers; None where only own tokens count.
+        opaque: asks an issuer about those that nobody else can read; None for no such issuer.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        signed: SignedTokens | None = None,
+        opaque: OpaqueTokens | None = None,
+    ) -> None:
+        self._directory = directory
+        self._signed = signed
+        self._opaque = opaque
+
+    async def find(self, token: str, *, own_only: bool) -> SignedIn:
+        """Who a token belongs to.
+
+        Args:
+            own_only: whether only this program's own tokens count.
+
+        Raises:
+            WrongToken: it is not valid.
+            Refused: it is valid, but nobody's who is a user here.
+            IdentityUnknown: it cannot be known now.
+        """
+        if token.startswith(_OWN):  # one of ours is never shown to anybody else
+            return await self._by_own(token)
+        if own_only or self._signed is None:
+            raise WrongToken("it is none of this program's own")
+        return await self._by_issuer(await self._identity(token, self._signed))
+
+    async def _by_own(self, token: str) -> SignedIn:
+        caller = await self._directory.token(token)
+        if caller is None:
+            raise WrongToken("it is unknown, revoked or expired")
+        by = caller.signed_in
+        return SignedIn(caller, by.token if isinstance(by, ByToken) else "")
+
+    async def _identity(self, token: str, signed: SignedTokens) -> Identity:
+        if self._opaque is not None and self._opaque.is_for(token, signed.issuer(token)):
+            return await self._opaque.check(token)
+        return await signed.check(token)
+
+    async def _by_issuer(self, found: Identity) -> SignedIn:
+        caller = await self._directory.person(found.issuer, found.subject, found.name)
+        if caller is None:
+            raise refusals.not_a_user()
+        return SignedIn(replace(caller, scopes=found.scopes), found.client)

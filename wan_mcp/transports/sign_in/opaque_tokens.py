@@ -1,0 +1,72 @@
+"""Tokens that only their issuer can read: it is asked what they say (RFC 7662)."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+
+from wan_mcp.tenants.caller import IdentityUnknown
+from wan_mcp.transports.sign_in.claims import Identity, identity
+from wan_mcp.transports.sign_in.discovery import Discovery
+from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.remembered import Remembered
+from wan_mcp.transports.sign_in.trust import Introspection, Issuer, Trust
+from wan_mcp.web.documents import Document, Documents, Unavailable
+
+
+class OpaqueTokens:
+    """Asks one issuer about tokens, and remembers what it says.
+
+    Args:
+        issuer: has an introspection.
+        known: what it said.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        trust: Trust,
+        issuer: Issuer,
+        documents: Documents,
+        known: Remembered,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        assert issuer.introspection is not None
+        self._own: Introspection = issuer.introspection
+        self._trust = trust
+        self._issuer = issuer
+        self._documents = documents
+        self._discovery = Discovery(issuer, documents)
+        self._known = known
+        self._now = now
+
+    def is_for(self, token: str, issuer: Issuer | None) -> bool:
+        """Whether to ask about a token. One that another issuer has made is not shown to this one.
+
+        Args:
+            issuer: who the token says has made it; None if it does not say, or nobody trusted.
+        """
+        looks_signed = token.count(".") == 2
+        return issuer == self._issuer if issuer is not None else not looks_signed
+
+    async def check(self, token: str) -> Identity:
+        """Who a token belongs to.
+
+        Raises:
+            WrongToken: it is not valid here and now.
+            IdentityUnknown: the issuer cannot be asked now.
+        """
+        key = hashlib.sha256(token.encode()).digest()
+        said = await self._known.find(key, partial(self._ask, token))
+        if said.get("active") is not True:
+            raise WrongToken("its issuer does not accept it any more")
+        return identity(said, self._issuer, self._trust, self._now())
+
+    async def _ask(self, token: str) -> Document:
+        own, form = self._own, {"token": token, "token_type_hint": "access_token"}
+        try:
+            url = await self._discovery.introspection()
+            password = own.client_secret.get_secret_value()
+            return await self._documents.post(url, form, own.client_id, password)
+        except Unavailable as exc:
+            raise IdentityUnknown(f"issuer {self._issuer.issuer} {exc}") from exc

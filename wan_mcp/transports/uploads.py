@@ -1,0 +1,168 @@
+"""The page on which a user uploads files, and the requests that bring them.
+
+A ticket in the path is the only right that is needed, and uploading is all that it permits. A file
+comes as the body of one PUT, and is passed on in blocks: nothing of its size is kept in memory, and
+a client that sends nothing for STALL_SECONDS, or takes longer than MOST_SECONDS, is left.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import anyio
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wan_mcp.transports.operations.web_server import take_time
+
+PATH = "/uploads"
+STALL_SECONDS = 30.0
+"""How long a client may send nothing in the middle of a file (ours)."""
+MOST_SECONDS = 3600.0
+"""How long it may take for a whole file (ours)."""
+_GUARDED = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_MOST_DIGITS = 15
+
+
+class Reply(Protocol):
+    """The answer to a request."""
+
+    @property
+    def status(self) -> int:
+        """The status of HTTP."""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """What is sent as JSON."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """After how many seconds the same request makes sense; None if that is not known."""
+
+
+class Desk(Protocol):
+    """Decides about uploads. Every method answers every ticket, also one that is none."""
+
+    async def page(self, ticket: str, nonce: str) -> tuple[int, str]:
+        """The status and the HTML of the page of a ticket.
+
+        Args:
+            nonce: shows that style and script are ours.
+        """
+
+    async def look(self, ticket: str, slot: str, size: int) -> Reply:
+        """Whether a file of so many bytes would be taken now."""
+
+    async def receive(
+        self, ticket: str, slot: str, size: int, blocks: AsyncIterator[bytes]
+    ) -> Reply:
+        """Take a file."""
+
+
+class UploadSite:
+    """The pages and requests of one server.
+
+    Args:
+        desk: decides; None while there is nobody who does, and then nothing is found.
+        rules: which Host and Origin headers a request may have.
+    """
+
+    def __init__(self, desk: Callable[[], Desk | None], rules: TransportSecuritySettings) -> None:
+        self._desk = desk
+        self._rules = TransportSecurityMiddleware(rules)
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of the site."""
+        one = f"{PATH}/{{ticket}}/{{slot}}"
+        return [
+            Route(f"{PATH}/{{ticket}}", self._guarded(self._page), methods=["GET"]),
+            Route(one, self._guarded(self._look), methods=["GET"]),
+            Route(one, self._guarded(self._receive), methods=["PUT"]),
+        ]
+
+    def _guarded(
+        self, answer: Callable[[Request, Desk], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            response = await self._rules.validate_request(request)
+            desk = self._desk()
+            if response is None and desk is None:
+                response = _error(404, "There is nothing here.")
+            if response is None and desk is not None:
+                response = await answer(request, desk)
+            assert response is not None
+            response.headers.update(_GUARDED)
+            return response
+
+        return guarded
+
+    async def _page(self, request: Request, desk: Desk) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        status, html = await desk.page(request.path_params["ticket"], nonce)
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+            "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
+        headers = {"Content-Security-Policy": policy}
+        return Response(html, status, headers, media_type="text/html; charset=utf-8")
+
+    async def _look(self, request: Request, desk: Desk) -> Response:
+        size = _number(request.query_params.get("size", ""))
+        if size is None:
+            return _error(400, "Say how many bytes the file has: ?size=.")
+        names = request.path_params
+        return _json(await desk.look(names["ticket"], names["slot"], size))
+
+    async def _receive(self, request: Request, desk: Desk) -> Response:
+        size = _number(request.headers.get("content-length", ""))
+        if size is None:
+            return _error(411, "The header Content-Length is missing.")
+        names = request.path_params
+        try:
+            with anyio.fail_after(MOST_SECONDS):
+                blocks = _blocks(request)
+                return _json(await desk.receive(names["ticket"], names["slot"], size, blocks))
+        except TimeoutError:
+            return _error(408, "The file came too slowly. Send it again.", close=True)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+
+
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """The body of a request as it comes. Raises TimeoutError, ClientDisconnect."""
+    take_time(request.scope)
+    stream = request.stream()
+    while True:
+        with anyio.fail_after(STALL_SECONDS):
+            block = await anext(stream, None)
+        if block is None:
+            return
+        if block:
+            yield block
+
+
+def _number(text: str) -> int | None:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number else None
+
+
+def _json(reply: Reply) -> Response:
+    wait = reply.retry_after
+    headers = {} if wait is None else {"Retry-After": str(max(int(wait), 1))}
+    return JSONResponse(dict(reply.body), reply.status, headers)
+
+
+def _error(status: int, what: str, *, close: bool = False) -> Response:
+    headers = {"Connection": "close"} if close else None
+    return JSONResponse({"error": what}, status, headers)
