@@ -7,6 +7,8 @@ The tables, columns and indexes that SQLite has too (`ledger.sqlite.schema`) hav
 the same meaning here. Two of its tables are missing: `home` and `erasure` are about its file.
 """
 
+from wan_mcp.ledger.postgres.people_schema import PEOPLE
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # REAL would have 4 bytes here, and INTEGER ends at 2 GiB: videos may be longer.
@@ -165,6 +167,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    PEOPLE,
 )
 """For each version of the format, the statements that lead to it from the version before."""
 
