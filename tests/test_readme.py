@@ -126,7 +126,12 @@ LISTED = [status for status in JobStatus if status in BOUGHT and status not in U
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the block is for a POSIX shell")
 
 PROVEN: list[str] = []
+FOLLOWED = re.findall(
+    r"^## In fifteen minutes\n(.*?)^## ", DOCS["teams.md"], re.DOTALL | re.MULTILINE
+)
+"""The part of a page whose commands are carried out one after the other, as they stand there."""
 PROVEN_ELSEWHERE = {
+    **dict.fromkeys(commands(*FOLLOWED), "tests/replicas/test_page.py"),
     **{f"wan-mcp setup {host.id}": "tests/cli/test_setup.py" for host in HOSTS},
     "wan-mcp setup": "tests/cli/test_setup.py",
     "wan-mcp setup claude-desktop --remove": "tests/cli/test_setup.py",
