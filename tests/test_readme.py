@@ -103,7 +103,10 @@ CODE = in_backticks(ALL_PAGES)
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wan-mcp demo"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
-FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec", "pg_dump"}
+FOREIGN = {
+    *("client_session_timeout_seconds", "tool_timeout_sec", "pg_dump"),
+    *("client_max_body_size", "proxy_request_buffering"),
+}
 """Names in the pages that are settings of other programs."""
 FILES = {
     *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
