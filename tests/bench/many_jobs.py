@@ -12,11 +12,10 @@ waits is shown beside it. With 10,000 jobs a figure may be at most 1.2 times tha
 
 import argparse
 import asyncio
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
@@ -25,15 +24,17 @@ from typing import NamedTuple
 
 from tests.bench.bench import OURS, PLAIN, Server
 from tests.bench.ledger import fill
+from tests.crash.vendor import Vendor
 from wan_mcp.ledger.history.added_up import MOST_AT_ONCE
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.ledger.sqlite.places import FOLDER
+from wan_mcp.sandbox.http import faults
 
 FEW = 10
 MOST = {10_000: 1.2, 100_000: 2.0}
 """The most that a figure may be of that with FEW, by the number of jobs."""
-ROUNDS = {"start": 7, "list_jobs": 60, "submit": 30}
+ROUNDS = {"start": 7, "list_jobs": 60, "submit": 20}
 WITHOUT_LIMITS = {
     "WAN_MCP_MAX_IN_FLIGHT": "100000",
     "WAN_MCP_MAX_SUBMITS_PER_MINUTE": "100000",
@@ -56,12 +57,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sizes", nargs="*", type=int, default=list(MOST))
     sizes = [FEW, *parser.parse_args().sizes]
-    with TemporaryDirectory(prefix="wan-mcp-bench-") as scratch, _sandbox() as vendor:
+    keys = {size: f"pd_{size}" for size in sizes}  # each has requests of its own in a minute
+    with (
+        TemporaryDirectory(prefix="wan-mcp-bench-") as scratch,
+        Vendor({"": (faults.honest(),)}, keys.values(), credits=1e6, at_once=[""]) as vendor,
+    ):
         settings = {}
         for size in sizes:
             data = Path(scratch) / str(size)
-            asyncio.run(_filled(data, vendor, size))
-            settings[size] = {**vendor, **PLAIN, **WITHOUT_LIMITS, "WAN_MCP_DATA_DIR": str(data)}
+            account = {"PIXELDOJO_API_BASE": vendor.bases[""], "PIXELDOJO_API_KEY": keys[size]}
+            asyncio.run(_filled(data, account, size))
+            settings[size] = {**account, **PLAIN, **WITHOUT_LIMITS, "WAN_MCP_DATA_DIR": str(data)}
         found = {"start": {size: [_start(settings[size])] for size in sizes}}
         for _ in range(ROUNDS["start"] - 1):
             for size in sizes:
@@ -69,8 +75,7 @@ def main() -> int:
         with ExitStack() as stack:
             servers = {size: _serving(stack, settings[size]) for size in sizes}
             found["list_jobs"] = _in_turns(servers, "list_jobs", _list)
-            media = vendor["PIXELDOJO_API_BASE"].removesuffix("/api/v1") + "/media/"
-            found["submit"] = _in_turns(servers, "submit", lambda *of: _submit(media, *of))
+            found["submit"] = _in_turns(servers, "submit", _submit)
     met = [_report(name, took) for name, took in found.items()]
     return 0 if all(met) else 1
 
@@ -103,12 +108,11 @@ def _list(server: Server, number: int) -> None:
     server.call("list_jobs")
 
 
-def _submit(media: str, server: Server, number: int) -> None:
+def _submit(server: Server, number: int) -> None:
     server.call(
         "replace_character",
-        video=f"{media}clip.mp4?{number}",
-        character_image=media + "character.png",
-        seed=str(number + 10),
+        video=f"https://media.example/{number + 10}.mp4",
+        character_image="https://media.example/face.png",
     )
 
 
@@ -119,27 +123,14 @@ def _serving(stack: ExitStack, settings: dict[str, str]) -> Server:
     return server
 
 
-async def _filled(data: Path, vendor: dict[str, str], jobs: int) -> None:
+async def _filled(data: Path, of: dict[str, str], jobs: int) -> None:
     """A ledger with so many jobs, as a server leaves it that has served for a while."""
     ledger = SQLiteLedger(data / FOLDER, limits=SpendingLimits())
-    account = await ledger.account(vendor["PIXELDOJO_API_BASE"], vendor["PIXELDOJO_API_KEY"])
+    account = await ledger.account(of["PIXELDOJO_API_BASE"], of["PIXELDOJO_API_KEY"])
     fill(data / FOLDER / FILE, account, datetime.now(UTC), jobs)
     for _ in range(1 + jobs // MOST_AT_ONCE):
         await ledger.recover()  # adds up what has ended
     await ledger.aclose()
-
-
-@contextmanager
-def _sandbox() -> Iterator[dict[str, str]]:
-    """The settings that lead to a sandbox in a process of its own."""
-    command = [*OURS, "sandbox", "--port", "0", "--job-seconds", "0", "--credits", "1000000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as popen:
-        assert popen.stderr
-        lines = [popen.stderr.readline() for _ in range(3)]
-        try:
-            yield dict(line.strip().split("=", 1) for line in lines[1:])
-        finally:
-            popen.terminate()
 
 
 def _report(name: str, took: dict[int, list[Took]]) -> bool:

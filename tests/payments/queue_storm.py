@@ -67,7 +67,7 @@ async def run(storm: Storm, ledger: Path | str, time: VirtualTime) -> Counter[st
     vendor = PaidVendor(time, fault=lambda number: _fault(chances))
     limits = SpendingLimits(None, 1e6, storm.in_flight, storm.per_minute, queued=storm.requests)
     cluster = Cluster(ledger, time, vendor)
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     async with AsyncExitStack() as opened:
         processes = [
             await opened.enter_async_context(cluster.process(limits=limits))
@@ -80,13 +80,17 @@ async def run(storm: Storm, ledger: Path | str, time: VirtualTime) -> Counter[st
     return _figures(storm, vendor, records, refused)
 
 
-async def _submit(process: Process, user: int, storm: Storm, refused: list[str]) -> None:
-    for number in range(storm.requests // storm.processes):
-        link = f"https://media.example/{user}/{number}.mp4"
+async def _submit(process: Process, user: int, storm: Storm, refused: dict[str, str]) -> None:
+    for link in _links(storm, user):
         try:
             await process.jobs.submit(Replacement(video=link, character_image=f"{link}.png"))
         except WanError as failure:
-            refused.append(failure.what)
+            refused[link] = failure.what
+
+
+def _links(storm: Storm, user: int) -> list[str]:
+    count = storm.requests // storm.processes
+    return [f"https://media.example/{user}/{number}.mp4" for number in range(count)]
 
 
 async def _ended(process: Process, storm: Storm) -> list[Record]:
@@ -107,7 +111,7 @@ def _fault(chances: random.Random) -> str | int | None:
 
 
 def _figures(
-    storm: Storm, vendor: PaidVendor, records: list[Record], refused: list[str]
+    storm: Storm, vendor: PaidVendor, records: list[Record], refused: dict[str, str]
 ) -> Counter[str]:
     places = [tuple(map(int, _place(each.body["video"]))) for each in vendor.charges]
     orders = [[number for user, number in places if user == each] for each in range(99)]
@@ -124,8 +128,10 @@ def _figures(
     figures["over the limit of a minute"] = int(most > storm.per_minute)
     figures["out of order"] = sum(b < a for order in orders for a, b in pairwise(order))
     unexplained = [each for each in records if each.state not in _EXPLAINED and not each.error]
-    figures["without a reason"] = len(unexplained) + sum(not why for why in refused)
-    figures["without a reason"] += storm.requests - len(records) - _without_record(refused)
+    recorded = {each.arguments["video"] for each in records}
+    asked = {link for user in range(storm.processes) for link in _links(storm, user)}
+    silent = [link for link in asked - recorded if not refused.get(link)]
+    figures["without a reason"] = len(unexplained) + len(silent)
     figures["still open"] = sum(each.state in OPEN - {State.UNKNOWN} for each in records)
     figures.update(f"ended {each.state}" for each in records)
     return figures
@@ -139,10 +145,6 @@ def _most_in_a_minute(records: Sequence[Record]) -> int:
 
 
 _EXPLAINED = {State.COMPLETED, State.ACCEPTED, *OPEN}
-
-
-def _without_record(refused: list[str]) -> int:
-    return sum("At most" in why for why in refused)
 
 
 def _place(link: str) -> tuple[str, str]:
