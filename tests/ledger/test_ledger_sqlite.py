@@ -218,7 +218,7 @@ async def test_records_of_a_killed_process_are_settled(opened: Open, child: Chil
     with anyio.fail_after(HANG_SECONDS):
         settled = await ledger.recover()
 
-    assert [record.state for record in settled] == [State.NOT_SENT, State.UNKNOWN]
+    assert {record.state for record in settled} == {State.NOT_SENT, State.UNKNOWN}
     states = [record.state for record in await ledger.recent(ME)]
     assert states == [State.ACCEPTED, State.UNKNOWN, State.NOT_SENT]
 
