@@ -126,6 +126,7 @@ def test_a_record_of_this_version_arrives_with_every_field(tmp_path: Path, datab
             for number, (name, kind) in enumerate(columns, 2**33)
         }
         values["state"] = "completed"
+        values["counted_as"] = None  # the database adds up by itself
         names = ", ".join(values)
         holes = ", ".join(f":{name}" for name in values)
         file.execute(f"INSERT INTO jobs ({names}) VALUES ({holes})", values)
