@@ -82,9 +82,16 @@ class JobReader:
             NotFound: the workspace has no such request, and PixelDojo must not be asked.
             LedgerUnavailable: only the ledger knows which job the id stands for.
         """
-        workspace = Workspace.of(await self._workspace())
-        only_ledger = id.startswith(SUBMISSION_PREFIX) or not workspace.is_alone
-        record = await self._record(workspace, id, only_ledger)
+        only_ledger = id.startswith(SUBMISSION_PREFIX)
+        try:
+            # Only the name of who has a key alone is read in the ledger; that of others is known.
+            workspace = Workspace.of(await self._workspace())
+            only_ledger = only_ledger or not workspace.is_alone
+            record = await self._ledger.find(workspace.name, id)
+        except LedgerUnavailable:
+            if only_ledger:
+                raise
+            return None  # PixelDojo knows its own job id
         if record is None and only_ledger:
             raise NotFound(f"No request of this account is known as {id}.")
         return None if record is None else view_of_record(record)
@@ -170,14 +177,6 @@ class JobReader:
         except WanError as error:
             logger.info("failed job %s could not be read again: %s", job_id, error.what)
             return before
-
-    async def _record(self, workspace: Workspace, id: str, only_ledger: bool) -> Record | None:
-        try:
-            return await self._ledger.find(workspace.name, id)
-        except LedgerUnavailable:
-            if only_ledger:
-                raise
-            return None  # PixelDojo knows its own job id
 
     async def _request(self, job_id: str, seconds: float, priority: Priority) -> Job:
         with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
