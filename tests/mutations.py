@@ -25,6 +25,7 @@ WAITING, SPENDING = "tests/polling/test_waiting.py", "tests/surface/test_spendin
 POSTGRES = "tests/ledger/test_ledger_postgres.py"
 TRIPS = "tests/ledger/test_postgres_round_trips.py"
 STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
+WALLETS, WORKSPACES = "tests/ledger/test_wallets.py", "tests/polling/test_workspaces.py"
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
@@ -126,14 +127,14 @@ MUTATIONS = (
         [
             (
                 "ledger/transactions.py",
-                "        with self._session.transaction(account):\n"
-                "            now = self._session.now()\n"
-                "            spending = Spending(self._rows, account, now)\n",
+                "        with self._session.transaction(workspace.wallet):\n"
+                "            now = self._session.now()\n",
                 "        now = self._session.now()\n"
-                "        spending = Spending(self._rows, account, now)\n"
-                "        must_wait(limits, now, estimate, spending)\n"
-                "        limits = SpendingLimits(None, None, None, None)\n"
-                "        with self._session.transaction(account):\n"
+                "        limited = counted(self._rows, workspace, asked.quotas, now)\n"
+                "        must_wait(limited, limited[0].spending, now, asked.estimate)\n"
+                "        none = spending_limits.SpendingLimits(None, None, None, None)\n"
+                "        asked = type(asked)(**vars(asked) | {'quotas': [Quota(none)]})\n"
+                "        with self._session.transaction(workspace.wallet):\n"
                 "            now = self._session.now()\n",
             )
         ],
@@ -286,7 +287,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a new request overtakes the queue",
-        [("ledger/queueing/rules.py", "if not limits.queued or not queued:", "if True:")],
+        [("ledger/queueing/rules.py", "if not may_queue or not queued:", "if True:")],
         [f"{QUEUE}::test_nobody_overtakes_the_queue"],
     ),
     Mutation(
@@ -294,7 +295,7 @@ MUTATIONS = (
         [
             (
                 "ledger/queueing/transactions.py",
-                "spending_limits.check(limits, now, price.credits, spending, price.why)",
+                "quota_rules.check(limited, now, price.credits, price.why)",
                 "pass",
             )
         ],
@@ -324,8 +325,8 @@ MUTATIONS = (
         [
             (
                 "payments/dispatcher.py",
-                "if not await self._leads(account):",
-                "if await self._leads(account) is None:",
+                "if not await self._leads(wallet):",
+                "if await self._leads(wallet) is None:",
             )
         ],
         [f"{DISPATCH}::test_while_another_process_has_the_role_nobody_else_sends"],
@@ -344,6 +345,68 @@ MUTATIONS = (
         "a dispatched request of a dead server is forgotten",
         [("ledger/rules.py", "if record.queued_until is not None:", "if False:")],
         [f"{QUEUE}::test_a_dispatched_request_of_a_dead_process_is_in_the_queue_again"],
+    ),
+    Mutation(
+        "a list shows the jobs of other users",
+        [
+            (
+                "ledger/statements/lists.py",
+                'live = f"WHERE account = :account AND',
+                'live = f"WHERE (account = :account OR TRUE) AND',
+            )
+        ],
+        [f"{WALLETS}::test_a_workspace_finds_and_lists_its_own_requests_only"],
+    ),
+    Mutation(
+        "PixelDojo is asked for the jobs of other users of the key",
+        [
+            (
+                "polling/job_reader.py",
+                "id.startswith(SUBMISSION_PREFIX) or not workspace.is_alone",
+                "id.startswith(SUBMISSION_PREFIX)",
+            )
+        ],
+        [f"{WORKSPACES}::test_on_a_shared_key_nobody_learns_of_a_job_that_is_not_theirs"],
+    ),
+    Mutation(
+        "a refusal names the jobs of other users",
+        [("ledger/rows.py", 'id if account == self._reader else ""', "id")],
+        [f"{WALLETS}::test_a_refusal_names_no_job_of_another_user"],
+    ),
+    Mutation(
+        "only the nearest limit counts, so that of a team does not",
+        [
+            (
+                "ledger/wallets/quotas.py",
+                "for quota, spending in counted:",
+                "for quota, spending in list(counted)[:1]:",
+            )
+        ],
+        [
+            f"{WALLETS}::test_the_limit_of_a_team_counts_its_members_and_nobody_else",
+            f"{WALLETS}::test_the_refusal_is_that_of_the_tightest_limit",
+        ],
+    ),
+    Mutation(
+        "what a wallet has used is what one user has used",
+        [("ledger/wallets/scope.py", "if workspace.is_alone else", "if True else")],
+        [f"{WALLETS}::test_limits_of_the_wallet_hold_against_all_users_at_the_same_moment"],
+    ),
+    Mutation(
+        "lost answers are compared with the jobs of one user",
+        [
+            (
+                "payments/reconciliation.py",
+                "self._ledger.in_wallet(wallet, KNOWN_JOBS)",
+                "self._ledger.recent(records[0].account, limit=KNOWN_JOBS)",
+            )
+        ],
+        [f"{LOST}::test_jobs_of_all_users_of_a_key_prove_that_one_of_them_has_none"],
+    ),
+    Mutation(
+        "users of one key do not take turns",
+        [("ledger/queueing/transactions.py", "if len(names) < 2:", "if True:")],
+        [f"{WALLETS}::test_users_of_one_wallet_take_turns_and_each_keeps_an_order"],
     ),
 )
 

@@ -42,7 +42,7 @@ ROOMS = {
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words
     "cli": "clock errors front_desk ledger models pixeldojo sandbox server "
-    "settings storage surface transports videos web wording",
+    "settings storage surface tenants transports videos web wording",
     "__main__": "cli front_desk server settings transports",
     "__init__": "",
 }
@@ -71,7 +71,7 @@ OUTSIDE = {
     "json5": "cli.hosts.json_text",
     "tomlkit": "cli.hosts.toml_yaml",
     "ruamel": "cli.hosts.toml_yaml",
-    "argparse": "cli.commands cli.admin.command_line cli.jobs.command_line",
+    "argparse": "cli.commands cli.admin cli.jobs.command_line",
     "os.environ": "__main__",
     "os.getenv": "",
     "sys.argv": "__main__",

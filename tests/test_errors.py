@@ -27,6 +27,7 @@ from wan_mcp.errors import (
     Rejected,
     WanError,
 )
+from wan_mcp.inputs.received.own_uploads import NotUploaded, UploadNeeded
 from wan_mcp.inputs.verdict import UnusableInput
 from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, NoRoom, PriceRose
@@ -35,6 +36,7 @@ from wan_mcp.payments.payment import ServerStops
 from wan_mcp.payments.sources import NoVideo
 from wan_mcp.surface.answers.results import defect_result, failure_result
 from wan_mcp.surface.consent import NotConfirmed
+from wan_mcp.tenants.seat import NoWallet, WalletClosed
 
 TREE = [
     error_class
@@ -172,11 +174,15 @@ MONTH = FreesAt(2_592_000, datetime(2026, 12, 23, tzinfo=UTC))
 LIMIT: dict[str, Any] = {"setting": "WAN_MCP_X", "limit": 1, "used": 1}
 ANSWERS: list[tuple[WanError, str, int | None]] = [
     (errors.InvalidArguments("x"), "no", None),
+    (UploadNeeded("x"), "no", None),
     (errors.NoKey("x"), "no", None),
+    (NoWallet("x"), "no", None),
+    (WalletClosed("x"), "no", None),
     (errors.Unauthorized("x"), "no", None),
     (errors.OutOfCredits("x"), "no", None),
     (errors.NotAllowed("x"), "no", None),
     (NotFound("x"), "no", None),
+    (NotUploaded("x"), "no", None),
     (Rejected("x"), "no", None),
     (UnusableInput("x"), "no", None),
     (NotConfirmed("x"), "no", None),

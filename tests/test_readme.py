@@ -103,7 +103,10 @@ CODE = in_backticks(ALL_PAGES)
 DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/wan-mcp demo"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
 
-FOREIGN = {"client_session_timeout_seconds", "tool_timeout_sec", "pg_dump"}
+FOREIGN = {
+    *("client_session_timeout_seconds", "tool_timeout_sec", "pg_dump"),
+    *("client_max_body_size", "proxy_request_buffering"),
+}
 """Names in the pages that are settings of other programs."""
 FILES = {
     *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
@@ -126,7 +129,12 @@ LISTED = [status for status in JobStatus if status in BOUGHT and status not in U
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the block is for a POSIX shell")
 
 PROVEN: list[str] = []
+FOLLOWED = re.findall(
+    r"^## In fifteen minutes\n(.*?)^## ", DOCS["teams.md"], re.DOTALL | re.MULTILINE
+)
+"""The part of a page whose commands are carried out one after the other, as they stand there."""
 PROVEN_ELSEWHERE = {
+    **dict.fromkeys(commands(*FOLLOWED), "tests/replicas/test_page.py"),
     **{f"wan-mcp setup {host.id}": "tests/cli/test_setup.py" for host in HOSTS},
     "wan-mcp setup": "tests/cli/test_setup.py",
     "wan-mcp setup claude-desktop --remove": "tests/cli/test_setup.py",
@@ -140,6 +148,18 @@ PROVEN_ELSEWHERE = {
     "wan-mcp forget JOB": "tests/cli/test_jobs.py",
     "wan-mcp admin migrate": "tests/cli/test_admin.py",
     "wan-mcp admin move-ledger": "tests/cli/test_admin.py",
+    **dict.fromkeys(
+        (
+            "wan-mcp admin team add Blue",
+            'wan-mcp admin user add "Ann Lee" --team Blue',
+            "wan-mcp admin wallet add blue --team Blue < key.txt",
+            'wan-mcp admin limits set --user "Ann Lee" --credits-per-day 50 --in-flight 2',
+            'wan-mcp admin token add "Ann Lee" --note "her laptop"',
+            '(umask 077 && echo "2026-11 $(head -c 32 /dev/urandom | base64)" '
+            "> /etc/wan-mcp/key-ring)",
+        ),
+        "tests/cli/test_admin_people.py",
+    ),
     "wan-mcp gallery": "tests/cli/test_gallery.py",
     "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",
     "pipx install .": "tests/packaging/test_installers.py",
@@ -686,8 +706,13 @@ def test_options_are_those_that_help_lists(
 
     general = help_of()
     names = re.findall(r"^    (\w+) +\w", general, re.MULTILINE)
-    actions = [("admin", name) for name in re.findall(r"^    ([a-z-]+)\b", help_of("admin"), re.M)]
-    offered = general + "".join(help_of(*words) for words in [*zip(names), *actions])
+
+    def actions_of(*words: str) -> Iterator[tuple[str, ...]]:
+        for name in re.findall(r"^    ([a-z-]+)(?=\s{2,}|$)", help_of(*words), re.M):
+            yield (*words, name)
+            yield from actions_of(*words, name)
+
+    offered = general + "".join(help_of(*words) for words in [*zip(names), *actions_of("admin")])
 
     ours = " ".join(line for line in [*COMMANDS, *CODE] if line.startswith(("wan-mcp", "--")))
     option = r"(?<![\w-])--[a-z][a-z-]*"

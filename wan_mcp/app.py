@@ -384,8 +384,7 @@ class _Inputs:
 def _data_folder(settings: Settings) -> Chosen:
     from wan_mcp.ledger.sqlite.places import choose
 
-    places = settings.data_places
-    return choose(places.usual, places.old, given=settings.data_dir)
+    return choose(settings.data_places.usual, settings.data_places.old, given=settings.data_dir)
 
 
 def _limits(settings: Settings) -> SpendingLimits:

@@ -1,4 +1,4 @@
-"""The jobs of one account: submit, check, watch, list.
+"""The jobs of one workspace: submit, check, watch, list.
 
 The rules of money are in `wan_mcp.payments` and `wan_mcp.ledger`, the rules of time in
 `wan_mcp.polling`.
@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,29 +22,24 @@ from wan_mcp.ledger.contract import Claim, Ledger, VideoPolicy
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, Totals, expected_price
 from wan_mcp.ledger.fingerprint import has_links_only
+from wan_mcp.ledger.queueing.contract import QuotasOf
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace, Workspace
 from wan_mcp.models import Cursor, InputReport, JobStatus, Replacement, SourceClip
 from wan_mcp.payments.credits import Credits
-from wan_mcp.payments.dispatcher import Dispatcher
-from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.input_check import InputCheck, Preflight
-from wan_mcp.payments.price import Price
-from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.polling.durations import TypicalDuration
-from wan_mcp.polling.job_list import JobListReader
 from wan_mcp.polling.job_reader import JobReader
-from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.queue_places import QueuePlaces
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.polling.several import SeveralWaits
-from wan_mcp.polling.watchers import Watchers
+from wan_mcp.polling.wallet_work import WalletWork
 from wan_mcp.polling.withdrawals import Withdrawals
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
-    from wan_mcp.inputs.preflight import Preflight
     from wan_mcp.payments.staging import Staging
     from wan_mcp.pixeldojo.client import PixelDojo
 
@@ -58,13 +54,13 @@ elsewhere)."""
 
 
 class Jobs:
-    """Jobs of one account.
+    """Jobs of one workspace, and what is done for its whole wallet.
 
     Args:
-        vendor: sends requests to PixelDojo with the account's key.
+        vendor: sends requests to PixelDojo with the wallet's key.
         ledger: the database of all paid requests. While it cannot be used, paid calls are
             refused and reads continue.
-        account: returns the account's name in the ledger.
+        account: returns the wallet's name in the ledger, and of whoever has it alone.
         limiter: keeps the requests of the key below PixelDojo's limit per minute.
         tasks: the server's own tasks. Payments run in them and outlive the calls.
         clock: time and randomness.
@@ -75,6 +71,10 @@ class Jobs:
         inspect: compares a saved video with its order; None to compare none.
         staging: makes inputs available that are no links, opened when the first is given; None
             where all must be links.
+        quotas: the limits of each workspace; None if those of the ledger count for all together.
+
+    Attributes:
+        work: what is done for the whole wallet.
     """
 
     def __init__(
@@ -85,56 +85,52 @@ class Jobs:
         limiter: SharedRateLimiter,
         tasks: TaskGroup,
         clock: Clock,
-        preflight: "Preflight | None" = None,
+        preflight: Preflight | None = None,
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
         inspect: Inspect | None = None,
         staging: "Callable[[], Staging] | None" = None,
+        quotas: QuotasOf | None = None,
     ) -> None:
         self.clock = clock
         self._staging = staging
         self._vendor = vendor
         self._ledger = ledger
-        self._account = account
-        self._price = Price(vendor, clock)
-        self._credits = Credits(vendor, ledger, account, self._price)
-        self._reconciler = Reconciler(vendor, ledger, clock)
-        self._payments = Payments(vendor, ledger, tasks, clock, self._reconciler.wake, staging)
-        coordination = ledger.coordination
-        self._reader = reader = JobReader(
-            vendor, ledger, coordination, account, self._reconciler, clock
-        )
-        listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
-        self._poller = Poller(coordination, account, reader, listing, limiter, clock)
-        self._watchers = Watchers(coordination, clock)
-        self._waits = SeveralWaits(
-            reader, self._watchers, clock, saves_videos=videos is not None and bool(videos.folder)
-        )
         self._videos = videos
-        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock, inspect)
         self._inputs = InputCheck(preflight, staging, clock)
-        self._typical = TypicalDuration(coordination, account, clock)
-        self._withdrawals = Withdrawals(ledger, self._payments, reader)
-        self._places = QueuePlaces(ledger, account, self._typical)
+        self.work = WalletWork(
+            vendor, ledger, account, limiter, tasks, clock, self._inputs, staging, quotas
+        )
+        coordination = ledger.coordination
+        self._saver = archive and VideoSaver(archive, videos, coordination, account, clock, inspect)
+        self._price, self._payments = self.work.price, self.work.payments
+        self._serve(account)
+
+    def of(self, workspace: Workspace) -> "Jobs":
+        """The jobs of another workspace of this wallet. Only one of them all is to be `run`."""
+        other = copy(self)
+        other._serve(workspace.itself)
+        return other
+
+    def _serve(self, workspace: CallersWorkspace) -> None:
+        """Make what concerns one workspace only."""
+        ledger, clock, vendor, work = self._ledger, self.clock, self._vendor, self.work
+        coordination = ledger.coordination
+        self._workspace = workspace
+        self._credits = Credits(vendor, ledger, workspace, work.price, work.quotas)
+        self._reader = JobReader(vendor, ledger, coordination, workspace, work.reconciler, clock)
+        saves = self._videos is not None and bool(self._videos.folder)
+        self._waits = SeveralWaits(self._reader, work.watchers, clock, saves_videos=saves)
+        self._typical = TypicalDuration(coordination, workspace, clock)
+        self._withdrawals = Withdrawals(ledger, self._payments, self._reader)
+        self._places = QueuePlaces(ledger, workspace, self._typical, work.quotas)
+
+    async def _name(self) -> str:
+        return Workspace.of(await self._workspace()).name
 
     async def run(self) -> None:
-        """Run the reconciler, the dispatcher, the poller, the watchers and the saver."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.reconcile)
-            tasks.start_soon(self.dispatch)
-            tasks.start_soon(self._poller.run)
-            tasks.start_soon(self._watchers.run)
-            if self._saver is not None:
-                tasks.start_soon(self._saver.run)
-
-    async def reconcile(self) -> None:
-        """Look up unknown outcomes until cancelled."""
-        await self._reconciler.run(self._account)
-
-    async def dispatch(self) -> None:
-        """Send queued requests in their turn until cancelled."""
-        account, payments, price = self._account, self._payments, self._price
-        await Dispatcher(self._ledger, account, payments, price, self._inputs, self.clock).run()
+        """Do what is to be done for the whole wallet, until cancelled: see `WalletWork.run`."""
+        await self.work.run(() if self._saver is None else (self._saver.run,))
 
     async def typical(self) -> float | None:
         """Seconds that a job of this account typically takes; None while too few have ended."""
@@ -175,7 +171,7 @@ class Jobs:
         Raises:
             LedgerUnavailable: what was charged cannot be read.
         """
-        named, account = await self.estimate(wanted), await self._account()
+        named, account = await self.estimate(wanted), await self._name()
         return expected_price(named, wanted, await self._ledger.charges(account))
 
     async def located(self, wanted: Replacement, roots: Sequence[Path] = ()) -> Replacement:
@@ -192,7 +188,7 @@ class Jobs:
 
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""
-        return await self._ledger.equal(await self._account(), wanted) is not None
+        return await self._ledger.equal(await self._name(), wanted) is not None
 
     async def join(self, wanted: Replacement) -> JobView | None:
         """The equal request that exists already; None when there is none. Buys nothing, ever.
@@ -202,7 +198,7 @@ class Jobs:
         Raises:
             NotSent, Refused, OutcomeUnknown: that request bought nothing, or may have.
         """
-        account = await self._account()
+        account = await self._name()
         record = await self._ledger.equal(account, wanted)
         if record is None:
             return None
@@ -323,7 +319,7 @@ class Jobs:
             LedgerUnavailable: only the ledger knows the requests.
         """
         states = None if statuses is None else states_of(statuses)
-        records = await self._ledger.recent(await self._account(), states, limit)
+        records = await self._ledger.recent(await self._name(), states, limit)
         return await self._places.in_views([view_of_record(record) for record in records])
 
     async def page(
@@ -336,7 +332,7 @@ class Jobs:
             LedgerUnavailable: only the ledger knows the requests.
         """
         states = None if statuses is None else states_of(statuses)
-        page = await self._ledger.page(await self._account(), states, limit, after)
+        page = await self._ledger.page(await self._name(), states, limit, after)
         if page is None:
             raise InvalidArguments(
                 "The cursor leads nowhere in this user's list: it is of another account or "
@@ -370,15 +366,16 @@ class Jobs:
         agreed: float | None,
         source: SourceClip,
     ) -> Claim:
-        seed = secrets.randbelow(2**31)
+        workspace = Workspace.of(await self._workspace())
         claim = await self._ledger.claim(
-            await self._account(),
+            workspace,
             wanted,
-            generated_seed=seed,
+            generated_seed=secrets.randbelow(2**31),
             estimate=estimate,
             videos=self._videos,
             source=source,
             agreed=agreed,
+            quotas=() if self.work.quotas is None else await self.work.quotas(workspace.name),
         )
         if claim.created and claim.record.state is State.INTENT:
             self._payments.start(

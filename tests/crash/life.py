@@ -203,7 +203,7 @@ async def serve(
     async with anyio.create_task_group() as tasks:
         jobs = Jobs(vendor, ledger, account, limiter, tasks, Clock())
         # Without the poller: it pays nothing, and its steps would outnumber those of the payment.
-        tasks.start_soon(jobs.reconcile)
+        tasks.start_soon(jobs.work.reconcile)
         yield jobs, ledger
         tasks.cancel_scope.cancel()
     await vendor.aclose()

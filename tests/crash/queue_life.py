@@ -108,7 +108,7 @@ async def come_back_to_withdraw(host: Host, report: Report) -> None:
 @asynccontextmanager
 async def _dispatching(jobs: Jobs) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(jobs.dispatch)
+        tasks.start_soon(jobs.work.dispatch)
         yield
         tasks.cancel_scope.cancel()
 

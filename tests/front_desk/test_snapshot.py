@@ -55,6 +55,8 @@ OTHER = {
     "WAN_MCP_DATA_DIR": "/tmp/other",
     "WAN_MCP_LEDGER_FILESYSTEM": "nfs",
     "WAN_MCP_LEDGER_URL": "postgresql://host/database",
+    "WAN_MCP_LEDGER_LISTEN_URL": "postgresql://host/database",
+    "WAN_MCP_KEY_RING": "k1:" + "A" * 43 + "=",
     "WAN_MCP_MAX_CREDITS_PER_JOB": "1",
     "WAN_MCP_MAX_CREDITS_PER_DAY": "1",
     "WAN_MCP_MAX_IN_FLIGHT": "1",

@@ -21,6 +21,8 @@ from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection
 from wan_mcp.ledger.sqlite.engine import FILE, SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
+from wan_mcp.ledger.statements.dialects import both
+from wan_mcp.ledger.threaded.store import Opened
 from wan_mcp.models import Job, JobStatus, Replacement
 
 ME = "my-account"
@@ -70,6 +72,22 @@ class Store(ABC):
     @abstractmethod
     def requests_made_elsewhere(self, at: datetime) -> Callable[[], object]:
         """A function by which another process counts one request as soon as the store is free."""
+
+
+async def change(ledger: Any, sql: str, **values: object) -> None:
+    """Change a ledger's records by a statement that both engines understand."""
+
+    def work(opened: Opened) -> None:
+        with opened.session.transaction(ME):
+            opened.session.execute(both(sql), values)
+
+    await ledger._store.write(work)
+
+
+async def rows_of(ledger: Any, sql: str, **values: object) -> list[tuple[Any, ...]]:
+    """What such a statement finds."""
+    found = await ledger._store.read(lambda opened: opened.session.query(both(sql), values))
+    return [tuple(row) for row in found]
 
 
 class SQLiteStore(Store):

@@ -221,8 +221,9 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets time pass for the process alone, as while it is stopped."""
     from wan_mcp.ledger.postgres import liveness
 
-    true = liveness.ticks
-    return lambda seconds: monkeypatch.setattr(liveness, "ticks", lambda: true() + seconds)
+    began = liveness.ticks()
+    monkeypatch.setattr(liveness, "ticks", lambda: began)
+    return lambda seconds: monkeypatch.setattr(liveness, "ticks", lambda: began + seconds)
 
 
 @pytest.mark.parametrize(("seconds", "is_sent"), [(12.5, True), (13.5, False), (1200, False)])

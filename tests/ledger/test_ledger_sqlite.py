@@ -218,7 +218,7 @@ async def test_records_of_a_killed_process_are_settled(opened: Open, child: Chil
     with anyio.fail_after(HANG_SECONDS):
         settled = await ledger.recover()
 
-    assert [record.state for record in settled] == [State.NOT_SENT, State.UNKNOWN]
+    assert {record.state for record in settled} == {State.NOT_SENT, State.UNKNOWN}
     states = [record.state for record in await ledger.recent(ME)]
     assert states == [State.ACCEPTED, State.UNKNOWN, State.NOT_SENT]
 
@@ -700,3 +700,36 @@ async def test_an_inspection_with_more_fields_is_still_read(opened: Open, folder
 
     assert found is not None
     assert found.inspection == (Difference(what="sound", expected="yes", seen="none"),)
+
+
+async def test_a_submit_of_one_user_takes_no_statement_and_no_index_for_shared_keys(
+    tmp_path: Path,
+) -> None:
+    """11 to claim, 3 at the commit point and 4 for the answer, as before keys could be shared."""
+    seen: list[str] = []
+
+    def traced(file: Path) -> sqlite3.Connection:
+        opened = database.connect(file)
+        opened.set_trace_callback(seen.append)
+        return opened
+
+    def counted() -> int:
+        count = len(seen)
+        seen.clear()
+        return count
+
+    ledger = SQLiteLedger(tmp_path / "ledger", connect=traced)
+    await ledger.claim(ME, wanted(1), generated_seed=1, estimate=2)
+    counted()
+    record = (await ledger.claim(ME, wanted(2), generated_seed=1, estimate=2)).record
+    claim = counted()
+    await ledger.commit_sending(record)
+    sending = counted()
+    await ledger.accept(record, Job(job_id="job-2", status=JobStatus.RUNNING))
+    answer = counted()
+    await ledger.aclose()
+
+    assert (claim, sending, answer) == (11, 3, 4)
+    with closing(sqlite3.connect(tmp_path / "ledger" / FILE)) as file:
+        indexes = file.execute("SELECT sql FROM sqlite_master WHERE type = 'index'").fetchall()
+    assert not [text for (text,) in indexes if text and "wallet" in text]

@@ -4,17 +4,24 @@ import itertools
 import random
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from tests.ledger import stores
-from tests.ledger.stores import ME, Store, claimed, record_in, reported, sent, wanted
+from tests.ledger.stores import (
+    ME,
+    Store,
+    change,
+    claimed,
+    record_in,
+    reported,
+    rows_of,
+    sent,
+    wanted,
+)
 from wan_mcp.ledger.contract import Ledger, Page
 from wan_mcp.ledger.record import LIVE, Record, State
-from wan_mcp.ledger.statements.dialects import both
 from wan_mcp.ledger.status import view_of_record
-from wan_mcp.ledger.threaded.store import Opened
 from wan_mcp.models import Cursor, JobStatus, cursor
 from wan_mcp.surface.answers.results import list_result
 
@@ -186,16 +193,9 @@ async def test_totals_are_those_of_all_jobs_whatever_was_added_up_when(
         await record_in(ledger, chance.choice([State.COMPLETED, State.LOST]), wanted(number))
         changed = chance.choice(CHANGES)
         values = {"number": chance.randrange(1, number + 1), "cost": chance.choice([1.5, 2.25])}
-
-        def change(opened: Opened, sql: str = changed, values: Any = values) -> None:
-            with opened.session.transaction(ME):
-                opened.session.execute(both(sql), values)
-
-        await ledger._store.write(change)  # type: ignore[attr-defined]
+        await change(ledger, changed, **values)
         if chance.random() < 0.3:
             await ledger.recover()
         shown = (await page_of(ledger, 1)).totals
-        expected = await ledger._store.read(  # type: ignore[attr-defined]
-            lambda opened: opened.session.query(both(EVERY_JOB), {"account": ME})
-        )
-        assert (shown.jobs, shown.credits, shown.without_cost) == tuple(expected[0])
+        (expected,) = await rows_of(ledger, EVERY_JOB, account=ME)
+        assert (shown.jobs, shown.credits, shown.without_cost) == expected

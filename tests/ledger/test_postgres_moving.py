@@ -121,11 +121,12 @@ def test_a_record_of_this_version_arrives_with_every_field(tmp_path: Path, datab
     anyio.run(make)
     with closing(connect_file(tmp_path / "ledger/ledger.db")) as file:
         columns = file.execute("SELECT name, type FROM pragma_table_info('jobs')").fetchall()
-        values = {
+        values: dict[str, object] = {
             name: number if kind == "INTEGER" else number / 3 if kind == "REAL" else f"é{number}"
             for number, (name, kind) in enumerate(columns, 2**33)
         }
         values["state"] = "completed"
+        values["counted_as"] = None  # the database adds up by itself
         names = ", ".join(values)
         holes = ", ".join(f":{name}" for name in values)
         file.execute(f"INSERT INTO jobs ({names}) VALUES ({holes})", values)

@@ -16,10 +16,11 @@ from wan_mcp.ledger import statements
 from wan_mcp.ledger.record import OPEN, Record, State
 from wan_mcp.ledger.rows import stored
 from wan_mcp.ledger.sqlite.schema import MIGRATIONS
-from wan_mcp.ledger.statements import coordination, lists, queue, records, spending
+from wan_mcp.ledger.statements import coordination, dialects, lists, queue, records, spending
 from wan_mcp.ledger.statements.dialects import Statement
 
 EVERY_FIELD = tuple(Record.model_fields)
+NEVER_SHARED = {name for name in vars(coordination) if name.isupper()} | {"PLACE"}
 STATEMENTS = {
     **{
         name: value
@@ -35,8 +36,20 @@ STATEMENTS = {
     "recent behind an ended one": lists.recent(frozenset(State) - OPEN, after_ended=True),
 }
 PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswith("_")}
+SHARED = {
+    f"{name} {over.__name__}": over(each)
+    for name, each in PUBLIC.items()
+    for over in (dialects.of_wallet, dialects.of_several)
+    if each.sqlite.startswith("SELECT") and "account = :account" in each.sqlite
+    if name not in NEVER_SHARED
+}
+"""The statements about one workspace as they are about several, see `wallets.scope`."""
+PREPARED = PUBLIC | SHARED
 VALUES: dict[str, object] = {
     "account": "me",
+    "accounts": '["me", "you"]',
+    "shared_wallet": "ours",
+    "workspace": "me",
     "submission_id": "sub_1",
     "submission_ids": '["sub_1"]',
     "states": '["completed"]',
@@ -85,6 +98,7 @@ INDEXES = {
     "HIGHEST_PRICE": {"by_price"},
     "recent": {"ended_by_age"},
 }
+READ_OF_SHARED_WALLETS = {"PAID", "IN_FLIGHT", "SUBMIT_AGES", "QUEUED_COSTS", "LIVE_JOBS"}
 HISTORY = """
 INSERT INTO jobs (handle, account, state, digest, arguments, created_at, owner)
 SELECT 'sub_' || n, 'me', 'completed', LPAD(CAST(n AS TEXT), 64, '0'), '{}', n, 'a process'
@@ -135,40 +149,42 @@ def numbered(sql: str) -> str:
     )
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", PREPARED)
 def test_postgresql_prepares_every_statement(postgres: Any, name: str) -> None:
     """PREPARE resolves each table, column, function and type, even of values without a type."""
-    postgres.execute(f"PREPARE checked AS {numbered(PUBLIC[name].postgres)}")
+    postgres.execute(f"PREPARE checked AS {numbered(PREPARED[name].postgres)}")
     postgres.execute("DEALLOCATE checked")
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", PREPARED)
 def test_postgresql_runs_every_statement_with_values_of_the_ledger(
     postgres: Any, name: str
 ) -> None:
     """A driver sends numbers by their size, text without a type, and NULL with none. (ours)"""
-    named = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", PUBLIC[name].postgres)
+    named = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", PREPARED[name].postgres)
 
     with postgres.transaction(force_rollback=True):
         postgres.execute(named, VALUES | stored_record() | FENCE)
 
 
-@pytest.mark.parametrize("name", ["LIVE_EQUAL", "UNKNOWN_JOBS", "HIGHEST_PRICE", "recent"])
+@pytest.mark.parametrize(
+    "name", [*INDEXES, *(f"{each} of_wallet" for each in sorted(READ_OF_SHARED_WALLETS))]
+)
 def test_postgresql_has_an_index_for_what_every_submit_reads(postgres: Any, name: str) -> None:
     """In a history of some length; SQLite is asked the same in `test_growth`. (ours)"""
-    named = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", PUBLIC[name].postgres)
+    named = re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", PREPARED[name].postgres)
     with postgres.transaction(force_rollback=True):
         postgres.execute(HISTORY)
         postgres.execute("ANALYZE jobs")
         plan = "\n".join(line for (line,) in postgres.execute(f"EXPLAIN {named}", VALUES))
 
     assert "Seq Scan on jobs" not in plan
-    assert INDEXES[name] <= set(re.findall(r"Scan.*? (?:using|on) (\w+)", plan))
+    assert INDEXES.get(name, set()) <= set(re.findall(r"Scan.*? (?:using|on) (\w+)", plan))
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", PREPARED)
 def test_sqlite_prepares_every_statement(sqlite: sqlite3.Connection, name: str) -> None:
-    sql = PUBLIC[name].sqlite
+    sql = PREPARED[name].sqlite
     values = dict.fromkeys(re.findall(r":([a-z_0-9]+)", sql))
 
     assert sqlite.execute(f"EXPLAIN {sql}", values).fetchall()

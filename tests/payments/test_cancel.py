@@ -369,14 +369,14 @@ async def test_a_dropped_http_stream_leaves_its_submit_running(
         async with process(sandbox, tmp_path, "http", "--port", "0") as server:
             url, _ = await announced(server)
             async with (
-                httpx.AsyncClient(trust_env=False) as leaving,
+                httpx.AsyncClient(trust_env=False, timeout=HANG_SECONDS) as leaving,
                 anyio.create_task_group() as calls,
             ):
                 calls.start_soon(partial(leaving.post, url, **request))
                 await sandbox.until(lambda: len(sandbox.seen("POST", RUN)) == 1)
                 calls.cancel_scope.cancel()
             client_gone.set()
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=HANG_SECONDS) as client:
                 answer = await client.post(url, **request)
         *_, data = (line[6:] for line in answer.text.splitlines() if line.startswith("data: {"))
         again = json.loads(data)["result"]["structuredContent"]
@@ -400,7 +400,7 @@ async def test_an_http_server_that_is_stopped_waits_for_its_payments(
         async with process(sandbox, tmp_path, "http", "--port", "0") as server:
             url, log = await announced(server)
             async with (
-                httpx.AsyncClient(trust_env=False) as client,
+                httpx.AsyncClient(trust_env=False, timeout=HANG_SECONDS) as client,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(

@@ -6,7 +6,7 @@ what may be charged; it reads the jobs of the sandbox and nothing of the ledger.
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.ledger.stores import PostgresStore
 from wan_mcp.clock import Clock
-from wan_mcp.errors import WanError
+from wan_mcp.errors import NotFound, WanError
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Claim
+from wan_mcp.ledger.fingerprint import without_query
+from wan_mcp.ledger.queueing.contract import QuotasOf
 from wan_mcp.ledger.record import UNSETTLED, Record, SentInputs, State
 from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.threaded.ledger import ThreadedLedger
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import Job, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
@@ -99,13 +103,20 @@ class Model:
 
     def most_in(self, seconds: float) -> int:
         """The largest number of charges within any period of that length."""
-        times = self.charges()
-        return max((sum(t <= u < t + seconds for u in times) for t in times), default=0)
+        return most_in(self.charges(), seconds)
+
+
+def most_in(times: Sequence[float], seconds: float) -> int:
+    """The largest number of these moments within any period of that length."""
+    return max((sum(t <= u < t + seconds for u in times) for t in times), default=0)
 
 
 def is_for(body: Any, wanted: Replacement) -> bool:
     """Whether a job with these arguments can come from that request."""
-    same = (body["video"], body["character_image"]) == (wanted.video, wanted.character_image)
+    same = (body["video"], without_query(body["character_image"])) == (
+        wanted.video,
+        wanted.character_image,
+    )
     return same and wanted.seed in (None, body["seed"])
 
 
@@ -165,11 +176,18 @@ class MortalSQLite(MortalLedger, SQLiteLedger):
 class Server:
     """One server process, until it is stopped or killed."""
 
-    def __init__(self, sandbox: Sandbox, ledger: MortalLedger, time: Time) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        ledger: MortalLedger,
+        time: Time,
+        quotas: QuotasOf | None = None,
+    ) -> None:
+        self._quotas = quotas
         clock = Clock(time.monotonic, time.wall, time.sleep, lambda: 0.5)
         self.ledger = ledger
         self._vendor = PixelDojo(sandbox.api_base, sandbox.key)
-        self._account = partial(self.ledger.account, sandbox.api_base, sandbox.key)
+        self.account = partial(self.ledger.account, sandbox.api_base, sandbox.key)
         self._clock = clock
         self._up = anyio.Event()
         self._task = asyncio.create_task(self._serve())
@@ -179,10 +197,11 @@ class Server:
             self._jobs = Jobs(
                 self._vendor,
                 self.ledger,
-                self._account,
-                SharedRateLimiter(self.ledger.coordination, self._account, self._clock),
+                self.account,
+                SharedRateLimiter(self.ledger.coordination, self.account, self._clock),
                 tasks,
                 self._clock,
+                quotas=self._quotas,
             )
             self._up.set()
             await anyio.sleep_forever()
@@ -317,7 +336,7 @@ class Money(RuleBasedStateMachine):
         for record in self.records():
             if record.job_id is not None:
                 body = jobs[record.job_id].body
-                assert record.arguments["character_image"] == body["character_image"]
+                assert record.arguments["character_image"] == without_query(body["character_image"])
                 assert record.seed == body["seed"]
 
     @invariant()
@@ -405,6 +424,112 @@ def test_no_history_charges_twice_or_hides_a_charge_in_postgresql(database: str)
     run_state_machine_as_test(
         MoneyInPostgres,
         settings=settings(max_examples=4, stateful_step_count=25, derandomize=True, deadline=None),
+    )
+
+
+USERS = ("ann", "ben")
+OWN_LIMITS = replace(LIMITS, credits_per_day=40, in_flight=2)
+
+
+async def quotas_of(workspace: str) -> Sequence[Quota]:
+    return Quota(OWN_LIMITS, "your own", frozenset({workspace})), Quota(LIMITS, "of the key")
+
+
+class SharedMoney(Money):
+    """The same histories by two users of one key, of whom each has a workspace."""
+
+    def __init__(self) -> None:
+        self.user = USERS[0]
+        super().__init__()
+
+    async def _start(self) -> Server:
+        return Server(self.sandbox, self.ledger(), self.time, quotas_of)
+
+    @rule(user=st.sampled_from(USERS))
+    def the_next_calls_are_of(self, user: str) -> None:
+        self.user = user
+
+    async def _of(self, server: Server, user: str) -> Jobs:
+        return (await server.jobs()).of(Workspace(user, await server.account()))
+
+    async def _submit(self, server: Server, request: Replacement) -> None:
+        # Equal requests of both users: a query makes no other request, and tells them apart here.
+        image = f"{request.character_image}?of={self.user}"
+        jobs = await self._of(server, self.user)
+        try:
+            view = await jobs.submit(request.model_copy(update={"character_image": image}))
+            self.ids.add(view.id)
+        except WanError as failure:
+            self.ids |= {failure.job_id} if failure.job_id else set()
+
+    async def _check(self, server: Server, order: int) -> None:
+        for record in (await self._records())[::order]:
+            with suppress(WanError):
+                await (await self._of(server, record.account)).check(record.public_id)
+
+    async def _records(self) -> list[Record]:
+        await self.servers[2].ledger.recover()
+        views = [
+            view
+            for user in USERS
+            for view in await (await self._of(self.servers[2], user)).recent(None, 1000)
+        ]
+        return [view.record for view in views if view.record]
+
+    def charges_of(self, user: str, wanted: Replacement | None = None) -> list[float]:
+        """When each charge was made for what a user asked for."""
+        jobs = self.sandbox.vendor.jobs.values()
+        return [
+            job.created
+            for job in jobs
+            if made_by(job.body) == user and (wanted is None or is_for(job.body, wanted))
+        ]
+
+    @invariant()
+    def nothing_is_charged_twice(self) -> None:
+        for user in USERS:
+            for wanted in REQUESTS:
+                for first, second in pairwise(self.charges_of(user, wanted)):
+                    assert self.model.may_follow(wanted, first, second), (user, wanted)
+
+    @invariant()
+    def every_users_own_limits_hold(self) -> None:
+        for user in USERS:
+            times = self.charges_of(user)
+            assert most_in(times, DAY_SECONDS - DRIFT_SECONDS) * PRICE <= 40
+            assert most_in(times, JOB_SECONDS - DRIFT_SECONDS) <= 2
+
+    @invariant()
+    def every_job_belongs_to_whoever_asked_for_it(self) -> None:
+        for record in self.records():
+            if record.job_id is not None:
+                job = self.sandbox.vendor.jobs[record.job_id]
+                assert made_by(job.body) == record.account
+
+    @invariant()
+    def nobody_learns_of_a_job_of_another_user(self) -> None:
+        for record in self.records():
+            (other,) = set(USERS) - {record.account}
+            assert self.run(self._finds_nothing(other, record.public_id))
+
+    async def _finds_nothing(self, user: str, id: str) -> bool:
+        try:
+            await (await self._of(self.servers[2], user)).known(id)
+        except NotFound:
+            return True
+        return False
+
+
+def made_by(body: Any) -> str:
+    """The user whose request a job comes from."""
+    return str(body["character_image"]).rpartition("?of=")[2]
+
+
+def test_no_history_of_two_users_of_a_key_charges_twice_or_mixes_up_their_jobs() -> None:
+    """Equal requests of two users are two jobs, and the key has limits of its own (ours)."""
+    run_state_machine_as_test(
+        SharedMoney,
+        settings=settings(max_examples=3, stateful_step_count=25, derandomize=True, deadline=None),
     )
 
 

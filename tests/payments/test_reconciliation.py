@@ -13,6 +13,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import OutcomeUnknown
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.priority import Priority
@@ -74,6 +75,10 @@ class Server:
         return Replacement(
             video=self.sandbox.source_video_url, character_image=self.sandbox.image_url, seed=seed
         )
+
+    async def of(self, name: str) -> "Server":
+        """The same server as a user of its key who has a workspace of their own."""
+        return replace(self, jobs=self.jobs.of(Workspace(name, await self.account())))
 
     async def lose_an_answer(self, seed: int | None = None, *, work: bool = True) -> str:
         """Submit and lose the answer. Returns the submission id."""
@@ -178,7 +183,7 @@ async def test_a_job_that_the_list_shows_late_is_found_on_the_schedule(server: S
     server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=50)
     submission_id = await server.lose_an_answer()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.jobs.reconcile)
+        tasks.start_soon(server.jobs.work.reconcile)
         for seconds in (3, 12, 45):
             await server.time.advance_once_asleep(seconds)
         await server.sandbox.until(lambda: len(server.sandbox.seen("GET", LIST)) == 4)
@@ -347,3 +352,34 @@ async def test_what_two_requests_could_have_started_stays_unknown_and_is_never_p
 
     assert [view.status for view in found] == [JobStatus.UNKNOWN] * 2
     assert all(server.sandbox.charges[1].job_id in view.why for view in found)
+
+
+async def test_jobs_of_all_users_of_a_key_prove_that_one_of_them_has_none(server: Server) -> None:
+    """PixelDojo's list shows the jobs of the key, whosever they are (promises 7)."""
+    ann, ben = [await server.of(name) for name in ("ann", "ben")]
+    await ben.jobs.submit(server.wanted(seed=1))
+    server.time.advance(30)
+    submission_id = await ann.lose_an_answer(work=False)
+    server.time.advance(30)
+    await ben.jobs.submit(server.wanted(seed=2))
+
+    for seconds in (3, 12, 45, 120, 430, 600, 600):
+        server.time.advance(seconds)
+        found = await ann.jobs.check(submission_id)
+
+    assert found.status is JobStatus.NOT_SENT
+
+
+async def test_what_stays_unknown_names_no_job_of_another_user(server: Server) -> None:
+    """The one job in the list could be of either lost request, so neither gets it. (ours)"""
+    ann, ben = [await server.of(name) for name in ("ann", "ben")]
+    lost = await ben.lose_an_answer(seed=5)
+    submission_id = await ann.lose_an_answer(seed=5, work=False)
+
+    found = await ann.jobs.check(submission_id)
+
+    assert found.status is JobStatus.UNKNOWN
+    assert found.record is not None
+    assert "shows 1 job that could be that of this request" in (found.record.findings or "")
+    assert lost not in (found.record.findings or "")
+    assert server.sandbox.charges[0].job_id not in (found.record.findings or "")

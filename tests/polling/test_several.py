@@ -73,7 +73,7 @@ async def test_a_wait_for_many_jobs_is_one_waiter(
     for name in ("a", "b", "c"):
         await one.accept(name)
     monkeypatch.setattr("wan_mcp.polling.watchers.MAX_WAITERS", 1)
-    watchers: Watchers = one.jobs._watchers
+    watchers: Watchers = one.jobs.work.watchers
     waiters: list[int] = []
     async with aclosing(one.jobs.watch_several(("a", "b", "c"), 20)) as updates:
         async for _ in updates:

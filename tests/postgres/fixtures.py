@@ -23,6 +23,8 @@ EMPTY = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid();
 DELETE FROM jobs; DELETE FROM keys; DELETE FROM requests; DELETE FROM wallets; DELETE FROM owners;
+DELETE FROM audit; DELETE FROM limits; DELETE FROM user_workspaces; DELETE FROM wallet_keys;
+DELETE FROM tokens; DELETE FROM users; DELETE FROM teams;
 DELETE FROM totals;
 UPDATE secret SET account_key = '\\x{}'
 """

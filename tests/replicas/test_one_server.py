@@ -16,9 +16,8 @@ pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 from tests.connected import Host, connected
 from tests.tasks_client import TasksClient, ask, created_by, listening, until
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.ledger.postgres import opening
+from wan_mcp.ledger.postgres import engine
 from wan_mcp.ledger.postgres.engine import PostgresLedger
-from wan_mcp.ledger.spending_limits import SpendingLimits
 
 pytestmark = pytest.mark.anyio
 time, anyio_backend = in_virtual_time(sockets=True)
@@ -30,11 +29,7 @@ SECONDS = 50
 @pytest.fixture(autouse=True)
 def virtual_dates(time: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dates in the ledger are those of the test, and not those of the database server."""
-
-    def ledger(url: str, data: Path | None, limits: SpendingLimits) -> PostgresLedger:
-        return PostgresLedger(url, limits=limits, now=time.wall, folder=data and data / "ledger")
-
-    monkeypatch.setattr(opening, "ledger_in_database", ledger)
+    monkeypatch.setattr(engine, "PostgresLedger", partial(PostgresLedger, now=time.wall))
 
 
 class Deployment:
@@ -172,7 +167,7 @@ async def test_wait_reports_progress_that_another_server_reads(deploy: Any) -> N
     """One server asks PixelDojo for all of them (ours)."""
     team = await deploy()
     job_id = (await team.call("replace_character", **team.job()))["job_id"]
-    told: list[list[str | None]] = [[], []]
+    heard: list[list[str | None]] = [[], []]
 
     async def wait(host: Host, said: list[str | None]) -> None:
         async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -183,10 +178,10 @@ async def test_wait_reports_progress_that_another_server_reads(deploy: Any) -> N
         )
 
     async with anyio.create_task_group() as waits:
-        for host, said in zip(team.hosts[1:], told, strict=True):
+        for host, said in zip(team.hosts[1:], heard, strict=True):
             waits.start_soon(wait, host, said)
 
-    assert all(len(said) >= 3 for said in told)
+    assert all(len(said) >= 3 for said in heard)
 
 
 async def test_resource_and_its_updates_come_from_another_server(deploy: Any) -> None:

@@ -35,6 +35,7 @@ from wan_mcp.ledger.status import (
     view_of_job,
     view_of_record,
 )
+from wan_mcp.ledger.wallets.quotas import Counted, Quota
 from wan_mcp.models import (
     Difference,
     Job,
@@ -395,7 +396,7 @@ def _full_queue() -> WanError:
 
     limits = SpendingLimits(None, None, 2, None, queued=20)
     with pytest.raises(Refused) as caught:
-        must_wait(limits, NOW, 10, Full())
+        must_wait([Counted(Quota(limits), full := Full())], full, NOW, 10)
     return caught.value
 
 

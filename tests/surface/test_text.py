@@ -113,6 +113,7 @@ EVERY_FIELD = JobResult(
     limit_value=31,
     used=32,
     blocking_job_ids=["job_2", "job_3"],
+    upload_page="https://wan.example.com/uploads/ticket",
     code=Code.LIMIT_REACHED,
     next="Do this.",
 )

@@ -5,7 +5,8 @@ equal), `spending_limits` (how much may be spent) and `rules` (every other decis
 share while they wait is in `coordination`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wan_mcp.errors import Code, Refused, WanError
@@ -14,6 +15,8 @@ from wan_mcp.ledger.expected_price import AccountCredits, Charge, Totals
 from wan_mcp.ledger.queueing.contract import Queue
 from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Whose, Workspace
 from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 
@@ -32,6 +35,26 @@ class VideoPolicy:
 
     folder: str
     limit_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that is to be paid, see `Ledger.claim`.
+
+    Attributes:
+        wanted: the request as the caller made it, without a generated seed.
+        seed: what is sent if the caller gave none.
+        quotas: at least one.
+    """
+
+    workspace: Workspace
+    wanted: Replacement
+    seed: int
+    estimate: float | None
+    quotas: Sequence[Quota]
+    videos: VideoPolicy | None = None
+    source: SourceClip = field(default_factory=SourceClip)
+    agreed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +148,9 @@ class Fenced(WanError):
 class Ledger(Protocol):
     """All paid requests, from before they are sent. Any number of processes share a ledger.
 
+    What a user sees is that of an `account`, which is the name of a workspace. What PixelDojo sees
+    is that of a `wallet`, with all of its workspaces. `Whose` names both: see `Workspace`.
+
     A change is durable when its method returns. A change that was begun is finished even if the
     caller is cancelled. Callers give durations in seconds; all dates come from the ledger's own
     clock. Every method may raise LedgerUnavailable.
@@ -150,7 +176,7 @@ class Ledger(Protocol):
 
     async def claim(
         self,
-        account: str,
+        whose: Whose,
         wanted: Replacement,
         *,
         generated_seed: int,
@@ -158,6 +184,7 @@ class Ledger(Protocol):
         videos: VideoPolicy | None = None,
         source: SourceClip | None = None,
         agreed: float | None = None,
+        quotas: Sequence[Quota] = (),
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
@@ -176,9 +203,12 @@ class Ledger(Protocol):
             source: what is known of the source clip, which the inspection of the video needs.
             agreed: credits that the job may cost without asking the person (again); None if no
                 question is needed.
+            quotas: every limit that counts, the nearest first; empty for `limits`, against which
+                everything on the wallet counts.
 
         Raises:
-            LimitReached: a new record would exceed a spending limit.
+            LimitReached: a new record would exceed a spending limit. Of several, it is the tightest
+                one, and it says whose it is.
             PriceRose: by now it is expected to cost more than `agreed`.
         """
 
@@ -245,10 +275,11 @@ class Ledger(Protocol):
             Fenced: this state cannot follow the state of the record, see `rules.MAY_FOLLOW`.
         """
 
-    async def record_update(self, account: str, job: Job) -> Recorded:
-        """Record what PixelDojo reports about a job.
+    async def record_update(self, wallet: str, job: Job) -> Recorded:
+        """Record what PixelDojo reports about a job, in whichever workspace of the wallet it is.
 
-        A job that is not in the ledger gets a record, which does not count as spending.
+        A job that is not in the ledger gets a record, which does not count as spending. On a shared
+        wallet it belongs to nobody.
         """
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
@@ -269,6 +300,9 @@ class Ledger(Protocol):
         Args:
             states: of the records that are not live, only those in these states; None for all.
         """
+
+    async def in_wallet(self, wallet: str, limit: int) -> list[Record]:
+        """The records of all workspaces of a wallet, as `recent` lists those of one."""
 
     async def page(
         self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
@@ -294,15 +328,18 @@ class Ledger(Protocol):
     def limits(self) -> SpendingLimits:
         """What the operator allows."""
 
-    async def credits(self, account: str, estimate: float | None) -> AccountCredits:
+    async def credits(
+        self, whose: Whose, estimate: float | None, quotas: Sequence[Quota] = ()
+    ) -> AccountCredits:
         """What was spent, the balance, and what the limits say to a job of that price now.
 
         Args:
             estimate: credits of the job; None if its price is not known.
+            quotas: as for `claim`.
         """
 
-    async def unknowns(self, account: str) -> list[Record]:
-        """The account's records of unknown outcome, oldest first."""
+    async def unknowns(self, wallet: str) -> list[Record]:
+        """The wallet's records of unknown outcome, oldest first."""
 
     async def record_check(
         self, record: Record, findings: str, next_in: float | None, reading: ListReading

@@ -24,7 +24,7 @@ this time."""
 
 
 class Role(StrEnum):
-    """Work that only one process at a time does for an account. It holds a lease meanwhile."""
+    """Work that only one process at a time does for a wallet. It holds a lease meanwhile."""
 
     POLLER = "poller"
     """Reads the state of running jobs."""
@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Limit:
-    """How many requests an account may make, as far as this is known.
+    """How many requests a wallet may make, as far as this is known.
 
     Attributes:
         per_minute: 10 until an answer names the limits, then the lower one of the two.
@@ -69,12 +69,12 @@ Rule = Callable[[Limit, Sequence[float]], float]
 
 
 class Coordination(Protocol):
-    """The part of the ledger that roles and waiters use.
+    """The part of the ledger that roles and waiters use. Roles and the rate limit are a wallet's.
 
     Every method except `next_change` may raise LedgerUnavailable.
     """
 
-    async def lead(self, account: str, role: Role, seconds: float) -> bool:
+    async def lead(self, wallet: str, role: Role, seconds: float) -> bool:
         """Try to take a role, or to renew the own lease.
 
         The lease of another process ends with its time, or when that process dies.
@@ -86,10 +86,10 @@ class Coordination(Protocol):
             Whether this process has the role for that long from now.
         """
 
-    async def leave(self, account: str, role: Role) -> None:
+    async def leave(self, wallet: str, role: Role) -> None:
         """Give up the role, if this process has it."""
 
-    async def live(self, account: str) -> list[Record]:
+    async def live(self, wallet: str) -> list[Record]:
         """The jobs to poll: the running ones of the last 24 hours, and those with a waiter."""
 
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
@@ -107,13 +107,13 @@ class Coordination(Protocol):
             last_error: why reading failed; None if PixelDojo answered.
         """
 
-    async def try_acquire(self, account: str, rule: Rule) -> Acquired:
+    async def try_acquire(self, wallet: str, rule: Rule) -> Acquired:
         """Count one request now if the rule allows it, in one step for all processes."""
 
-    async def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
-        """Change what is known of the account's limit."""
+    async def adjust_limit(self, wallet: str, change: Callable[[Limit], Limit]) -> None:
+        """Change what is known of the wallet's limit."""
 
-    async def unsaved(self, account: str) -> list[Record]:
+    async def unsaved(self, wallet: str) -> list[Record]:
         """Completed jobs of the last 24 hours whose video may still be saved, oldest first."""
 
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
@@ -123,7 +123,7 @@ class Coordination(Protocol):
             False if its user had the job forgotten meanwhile, and wants no video any more.
         """
 
-    async def uninspected(self, account: str) -> list[Record]:
+    async def uninspected(self, wallet: str) -> list[Record]:
         """Jobs of the last 24 hours whose video is saved and was not inspected, oldest first."""
 
     async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:

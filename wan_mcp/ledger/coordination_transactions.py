@@ -22,7 +22,9 @@ from wan_mcp.ledger.fingerprint import without_queries
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.rows import Rows, among, date
 from wan_mcp.ledger.session import Session
+from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.status import permanent_error_code
+from wan_mcp.ledger.wallets.scope import wallet_scope
 from wan_mcp.models import Difference
 
 DURATIONS_SAMPLE = 20
@@ -36,8 +38,8 @@ class CoordinationTransactions:
         self._session = session
         self._rows = Rows(session)
 
-    def lead(self, account: str, role: Role, lease: float) -> bool:
-        name = rules.lease_name(account, role)
+    def lead(self, wallet: str, role: Role, lease: float) -> bool:
+        name = rules.lease_name(wallet, role)
         with self._session.transaction(patient=False):
             holder, until, *_ = self._key(name)
             now = self._session.now()
@@ -49,16 +51,16 @@ class CoordinationTransactions:
             )
             return True
 
-    def leave(self, account: str, role: Role) -> None:
-        name = rules.lease_name(account, role)
+    def leave(self, wallet: str, role: Role) -> None:
+        name = rules.lease_name(wallet, role)
         with self._session.transaction(patient=False):
             self._rows.write(sql.coordination.LEAVE_LEASE, account=name, me=self._session.me)
 
-    def live(self, account: str) -> list[Record]:
+    def live(self, wallet: str) -> list[Record]:
         now = self._session.now()
         soon = now + timedelta(seconds=rules.MAX_LEASE_SECONDS)
-        return self._rows.find(
-            sql.lists.LIVE_JOBS, account=account, now=now, soon=soon, since=now - POLLED_FOR
+        return self._of_wallet(
+            wallet, sql.lists.LIVE_JOBS, now=now, soon=soon, since=now - POLLED_FOR
         )
 
     def records(self, submission_ids: Collection[str]) -> list[Record]:
@@ -84,36 +86,36 @@ class CoordinationTransactions:
                 last_error_code=permanent_error_code(last_error),
             )
 
-    def try_acquire(self, account: str, rule: Rule) -> Acquired:
+    def try_acquire(self, wallet: str, rule: Rule) -> Acquired:
         with self._session.transaction(patient=False):
             now = self._session.now()  # inside: no other process has counted a later request
-            limit = self._limit(account, now)
+            limit = self._limit(wallet, now)
             since = now - timedelta(seconds=WINDOW_SECONDS)
-            self._rows.write(sql.coordination.FORGET_REQUESTS, account=account, since=since)
-            self._rows.write(sql.coordination.DATE_BACK_REQUESTS, account=account, now=now)
-            found = self._rows.values(sql.coordination.REQUEST_AGES, account=account, now=now)
+            self._rows.write(sql.coordination.FORGET_REQUESTS, account=wallet, since=since)
+            self._rows.write(sql.coordination.DATE_BACK_REQUESTS, account=wallet, now=now)
+            found = self._rows.values(sql.coordination.REQUEST_AGES, account=wallet, now=now)
             wait = rule(limit, [age for (age,) in found])
             if wait <= 0:
-                self._rows.write(sql.coordination.INSERT_REQUEST, account=account, now=now)
+                self._rows.write(sql.coordination.INSERT_REQUEST, account=wallet, now=now)
             return Acquired(wait, limit)
 
-    def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
+    def adjust_limit(self, wallet: str, change: Callable[[Limit], Limit]) -> None:
         with self._session.transaction(patient=False):
             now = self._session.now()
-            limit = change(self._limit(account, now))
+            limit = change(self._limit(wallet, now))
             cut = None if limit.cut_ago is None else now - timedelta(seconds=limit.cut_ago)
             held = now + timedelta(seconds=limit.held) if limit.held else None
             self._rows.write(
                 sql.coordination.SET_LIMIT,
-                account=account,
+                account=wallet,
                 per_minute=limit.per_minute,
                 cut_at=cut,
                 held_until=held,
             )
 
-    def unsaved(self, account: str) -> list[Record]:
+    def unsaved(self, wallet: str) -> list[Record]:
         since = self._session.now() - POLLED_FOR
-        return self._rows.find(sql.lists.UNSAVED_JOBS, account=account, since=since)
+        return self._of_wallet(wallet, sql.lists.UNSAVED_JOBS, since=since)
 
     def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
         with self._session.transaction(patient=False):
@@ -127,9 +129,9 @@ class CoordinationTransactions:
             known = self._rows.first(sql.records.JOB, submission_id=submission_id)
             return known is None or not known.is_forgotten
 
-    def uninspected(self, account: str) -> list[Record]:
+    def uninspected(self, wallet: str) -> list[Record]:
         since = self._session.now() - POLLED_FOR
-        return self._rows.find(sql.lists.UNINSPECTED_JOBS, account=account, since=since)
+        return self._of_wallet(wallet, sql.lists.UNINSPECTED_JOBS, since=since)
 
     def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
         with self._session.transaction(patient=False):
@@ -160,6 +162,11 @@ class CoordinationTransactions:
 
     def revision(self) -> int:
         return self._session.revision()
+
+    def _of_wallet(self, wallet: str, statement: Statement, **values: object) -> list[Record]:
+        """The records of all workspaces of a wallet that a statement finds."""
+        everybody = wallet_scope(wallet)
+        return self._rows.find(everybody.over(statement), **everybody.values, **values)
 
     # The methods below run inside the transaction of a method above.
 

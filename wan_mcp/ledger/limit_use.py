@@ -27,6 +27,7 @@ class LimitUse(NamedTuple):
         used: how much of it is used; None if that is not known, or the limit is about one job.
         frees_at: when the first part of what is used is free again, if that is known.
         job_ids: the jobs that use it until they end.
+        whose: whose limit it is, see `wallets.quotas.Quota`; "" for the operator's setting.
     """
 
     setting: str
@@ -34,6 +35,7 @@ class LimitUse(NamedTuple):
     used: float | None = None
     frees_at: FreesAt | None = None
     job_ids: tuple[str, ...] = ()
+    whose: str = ""
 
 
 def usage(limits: SpendingLimits, now: datetime, spending: Spending) -> list[LimitUse]:
@@ -54,7 +56,7 @@ def usage(limits: SpendingLimits, now: datetime, spending: Spending) -> list[Lim
         in_flight._replace(
             used=len(running),
             frees_at=_oldest_leaves(now, UNKNOWN_IN_FLIGHT_SECONDS, unknown),
-            job_ids=tuple(each.id for each in running[:MAX_NAMED]),
+            job_ids=tuple([each.id for each in running if each.id][:MAX_NAMED]),
         ),
         per_minute._replace(used=len(ages), frees_at=_oldest_leaves(now, MINUTE_SECONDS, ages)),
         *(each._replace(used=spending.queued().requests) for each in queue),

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from wan_mcp.ledger.fingerprint import Fingerprint
+from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import Difference, Job, JobStatus, Replacement, SourceClip
 
 
@@ -90,6 +91,7 @@ class Record(BaseModel):
 
     Attributes:
         submission_id: our own id, `sub_` and random. It never changes.
+        account: the name of the workspace that the request belongs to.
         job_id: PixelDojo's id, once it is known.
         dedupe_key: equal for requests that differ at most in the query of a URL. None for a job
             that was submitted without this ledger.
@@ -138,6 +140,8 @@ class Record(BaseModel):
             finds that out.
         queued_request: the order with its whole links, see `queueing.order`, for as long.
         kept: whether the user keeps the video: the size limit does not delete it.
+        wallet: the wallet that pays, if it has several workspaces; None if it has the name of the
+            account, see `workspace`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -193,6 +197,12 @@ class Record(BaseModel):
     queued_until: datetime | None = None
     queued_request: str | None = None
     kept: bool = False
+    wallet: str | None = None
+
+    @property
+    def workspace(self) -> Workspace:
+        """Whose request it is, and who pays."""
+        return Workspace(self.account, self.wallet or self.account)
 
     @property
     def public_id(self) -> str:
@@ -254,7 +264,7 @@ class Record(BaseModel):
 
 
 def intent(
-    account: str,
+    workspace: Workspace,
     wanted: Replacement,
     fingerprint: Fingerprint,
     seed: int,
@@ -270,7 +280,8 @@ def intent(
     """
     return Record(
         submission_id=new_submission_id(),
-        account=account,
+        account=workspace.name,
+        wallet=None if workspace.is_alone else workspace.wallet,
         state=State.INTENT,
         dedupe_key=fingerprint.dedupe_key,
         exact_key=fingerprint.exact_key,

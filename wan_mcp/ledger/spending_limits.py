@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from wan_mcp.errors import SOON_SECONDS, Code, Figures, Refused
 from wan_mcp.ledger.record import State
@@ -69,6 +69,7 @@ class LimitReached(Refused):
         frees_at: when the limit will allow the call, if that is known.
         next_step: what the caller can do now, if something helps before that.
         blocking_job_ids: the jobs that use it up.
+        whose: whose limit it is, see `wallets.quotas.Quota`; "" for the operator's setting.
     """
 
     code = Code.LIMIT_REACHED
@@ -87,20 +88,40 @@ class LimitReached(Refused):
         frees_at: FreesAt | None = None,
         next_step: str | None = None,
         blocking_job_ids: Sequence[str] = (),
+        whose: str = "",
     ) -> None:
         when = "" if frees_at is None else f" {frees_at}"
-        step = next_step if frees_at is None else _after_waiting(frees_at, setting)
+        step = next_step if frees_at is None else _after_waiting(frees_at, setting, whose)
+        origin = f"This limit is {whose}." if whose else f"The setting is {setting}."
         super().__init__(
-            f"{what}{when} The setting is {setting}.",
+            f"{what}{when} {origin}",
             next_step=step,
             retry_after=None if frees_at is None else frees_at.seconds,
         )
         self.retry_safe = frees_at is not None and frees_at.seconds <= SOON_SECONDS
-        self.figures = Figures(setting, limit, used, tuple(blocking_job_ids))
+        self.blocking_job_ids = tuple(blocking_job_ids)
+        self.figures = Figures(setting, limit, used, self.blocking_job_ids)
         self.setting = setting
         self.limit = limit
         self.used = used
         self.frees_at = frees_at
+        self._what = what
+
+    def of(self, whose: str) -> Self:
+        """The same refusal by a limit that is somebody's, and no setting of the operator."""
+        if not whose:
+            return self
+        ids = self.blocking_job_ids
+        return type(self)(
+            self._what,
+            setting=self.setting,
+            limit=self.limit,
+            used=self.used,
+            frees_at=self.frees_at,
+            next_step=f"{_free_places(ids) if ids else 'Tell the user.'} {_RAISED_BY}",
+            blocking_job_ids=ids,
+            whose=whose,
+        )
 
 
 class NoRoom(LimitReached):
@@ -116,13 +137,14 @@ class PriceRose(Refused):
     advice = "Repeat the same call: the user is then asked about the higher price."
 
 
-def _after_waiting(frees_at: FreesAt, setting: str) -> str:
+_RAISED_BY = "Only an administrator of this server can raise the limit; no argument can."
+
+
+def _after_waiting(frees_at: FreesAt, setting: str, whose: str) -> str:
     if frees_at.seconds <= SOON_SECONDS:
         return "Repeat the same call then."
-    return (
-        "Tell the user, and repeat the same call then. Only the operator of this server can make "
-        f"it possible sooner, by raising {setting}."
-    )
+    raised = f"Only the operator of this server can make it possible sooner, by raising {setting}."
+    return f"Tell the user, and repeat the same call then. {_RAISED_BY if whose else raised}"
 
 
 DAY_SECONDS = 86_400.0
@@ -143,7 +165,8 @@ class InFlightJob(NamedTuple):
     Attributes:
         state: a `State`, or the same word as a plain string; the two are equal.
         age: seconds since the record was created; negative if the clock was set back since then.
-        id: the id that callers use, see `Record.public_id`.
+        id: the id that callers use, see `Record.public_id`; "" for a job of another user, whose id
+            is not told.
     """
 
     state: str
@@ -325,6 +348,7 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
     running = [each.id for each in spending.in_flight() if is_in_flight(each)]
     if len(running) < limit:
         return
+    named = [id for id in running if id][:MAX_NAMED]
     refusal = NoRoom if limit else LimitReached
     raise refusal(
         f"At most {counted(limit, 'job')} may be in flight at once, and {len(running)} "
@@ -332,17 +356,21 @@ def _in_flight(limit: int | None, spending: Spending) -> None:
         setting="WAN_MCP_MAX_IN_FLIGHT",
         limit=limit,
         used=len(running),
-        next_step=_look_at(running[:MAX_NAMED]) if running else None,
-        blocking_job_ids=running[:MAX_NAMED],
+        next_step=_look_at(named) if named else None,
+        blocking_job_ids=named,
     )
 
 
 def _look_at(ids: Sequence[str]) -> str:
+    raised = "Only the operator of this server can raise WAN_MCP_MAX_IN_FLIGHT."
+    return f"{_free_places(ids)} {raised}"
+
+
+def _free_places(ids: Sequence[str]) -> str:
     # While nobody waits for a job, the poller reads it rarely. A call frees the place sooner.
     return (
         f"Call get_job_status for {', '.join(ids)}: that frees the place of a job that has ended. "
-        "If none has ended, call wait_for_job for one. Then repeat the same call. Only the "
-        "operator of this server can raise WAN_MCP_MAX_IN_FLIGHT."
+        "If none has ended, call wait_for_job for one. Then repeat the same call."
     )
 
 

@@ -4,18 +4,17 @@ The methods are documented in `contract.Ledger`.
 """
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.abandoned import AbandonedRequests
-from wan_mcp.ledger.contract import Claim, Fenced, LedgerChanged, Page, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import Asked, Claim, Fenced, LedgerChanged, Page, Recorded
 from wan_mcp.ledger.equal_requests import EqualRequests
 from wan_mcp.ledger.expected_price import AccountCredits, Charge, expected_price
 from wan_mcp.ledger.fingerprint import account_name
-from wan_mcp.ledger.limit_use import usage
 from wan_mcp.ledger.queueing.order import Order
 from wan_mcp.ledger.queueing.rules import must_wait, queued
 from wan_mcp.ledger.record import (
@@ -28,10 +27,14 @@ from wan_mcp.ledger.record import (
     intent,
     new_submission_id,
 )
-from wan_mcp.ledger.rows import Rows, Spending, read
+from wan_mcp.ledger.rows import FIRST_CHARGES, Rows, Spending, counted, read, whole
 from wan_mcp.ledger.session import Read, Session
-from wan_mcp.ledger.spending_limits import LimitReached, SpendingLimits
-from wan_mcp.models import Cursor, Job, Replacement, SourceClip
+from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.wallets.credits import account_credits
+from wan_mcp.ledger.wallets.quotas import Counted, Quota
+from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
+from wan_mcp.ledger.wallets.workspace import Workspace
+from wan_mcp.models import Cursor, Job, Replacement
 
 _KEPT = (
     "This job is paid for. It is kept in a file beside the ledger, and is listed again when the "
@@ -55,73 +58,66 @@ class Transactions:
     def secret(self, purpose: str) -> bytes:
         return hmac.digest(self._account_key(), purpose.encode(), "sha256")
 
-    def claim(
-        self,
-        account: str,
-        wanted: Replacement,
-        seed: int,
-        estimate: float | None,
-        limits: SpendingLimits,
-        videos: VideoPolicy | None,
-        source: SourceClip | None = None,
-    ) -> Claim:
-        lookups = rules.lookups(account, wanted)
+    def claim(self, asked: Asked) -> Claim:
+        lookups = rules.lookups(asked.workspace.name, asked.wanted)
         try:
-            return self._claim(
-                account, wanted, lookups, seed, estimate, limits, videos, source or SourceClip()
-            )
+            return self._claim(asked, lookups)
         except LedgerChanged as changed:
             # To return a job that exists already costs nothing, and the caller can go on with it.
             try:
-                found = self._equal_requests.find(account, lookups, self._session.now())
+                now = self._session.now()
+                found = self._equal_requests.find(asked.workspace.name, lookups, now)
             except Exception:
                 raise changed from None  # the reason why it cannot be read
             if found is None or not found.record.settled:
                 raise
             return found
 
-    def _claim(
-        self,
-        account: str,
-        wanted: Replacement,
-        lookups: rules.Lookups,
-        seed: int,
-        estimate: float | None,
-        limits: SpendingLimits,
-        videos: VideoPolicy | None,
-        source: SourceClip,
-    ) -> Claim:
-        with self._session.transaction(account):
+    def _claim(self, asked: Asked, lookups: rules.Lookups) -> Claim:
+        workspace = asked.workspace
+        with self._session.transaction(workspace.wallet):
             now = self._session.now()
-            spending = Spending(self._rows, account, now)
-            self._session.ahead(self._what_a_claim_asks(account, lookups, limits, spending, now))
-            self._abandoned.settle(account, now)
-            if found := self._equal_requests.find(account, lookups, now):
+            quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
+            limited = counted(self._rows, workspace, quotas, now)
+            self._session.ahead(self._what_a_claim_asks(workspace, lookups, limited, now))
+            self._abandoned.settle(whole_wallet(workspace), now)
+            if found := self._equal_requests.find(workspace.name, lookups, now):
                 self._join(found.record)
                 return found
             self._session.before_payment()
-            price = expected_price(estimate, wanted, self.charges(account))
-            waits = must_wait(limits, now, price.credits, spending, price.why)
+            price = expected_price(asked.estimate, asked.wanted, self.charges(workspace.name))
+            everybody = whole(self._rows, workspace, limited, now)
+            waits = must_wait(limited, everybody, now, price.credits, price.why)
             new = intent(
-                account, wanted, lookups[0][0], seed, price.credits, source, now, self._session.me
+                workspace,
+                asked.wanted,
+                lookups[0][0],
+                asked.seed,
+                price.credits,
+                asked.source,
+                now,
+                self._session.me,
             )
-            if videos is not None:
+            if (videos := asked.videos) is not None:
                 decided = {"video_folder": videos.folder, "video_limit_gb": videos.limit_gb}
                 new = new.model_copy(update=decided)
-            record = queued(new, Order(wanted=wanted, agreed=limits.agreed)) if waits else new
-            return Claim(self._rows.insert(record), created=True)
+            order = Order(wanted=asked.wanted, agreed=asked.agreed)
+            self._register(workspace)
+            return Claim(self._rows.insert(queued(new, order) if waits else new), created=True)
 
     def _what_a_claim_asks(
         self,
-        account: str,
+        workspace: Workspace,
         lookups: rules.Lookups,
-        limits: SpendingLimits,
-        spending: Spending,
+        limited: Sequence[Counted[Spending]],
         now: datetime,
     ) -> Iterator[Read]:
-        yield self._abandoned.read(account, now)
-        yield self._equal_requests.read(account, lookups, now)
-        yield from spending.reads(limits)
+        name = workspace.name
+        yield self._abandoned.read(whole_wallet(workspace), now)
+        yield self._equal_requests.read(name, lookups, now)
+        yield read(sql.spending.CHARGES, account=name, limit=FIRST_CHARGES)
+        for quota, spending in limited:
+            yield from spending.reads(quota.limits)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         now = self._session.now()
@@ -130,7 +126,7 @@ class Transactions:
 
     def commit_sending(self, record: Record, sent: SentInputs | None = None) -> None:
         try:
-            with self._session.transaction(record.account):
+            with self._session.transaction(record.workspace.wallet):
                 claimed = self._fenced(record, State.SENDING)
                 # It is not read again: a record that has changed since its claim cannot be saved.
                 now = self._session.now()
@@ -143,13 +139,13 @@ class Transactions:
         self._session.commit_point(record.submission_id)
 
     def join(self, record: Record) -> None:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             self._join(record)
 
     def withdraw(self, record: Record) -> Record:
         asked = read(sql.records.JOB, submission_id=record.submission_id)
         joined = read(sql.coordination.KEY, account=rules.joined_name(record.submission_id))
-        with self._session.transaction(record.account, ahead=[asked, joined]):
+        with self._session.transaction(record.workspace.wallet, ahead=[asked, joined]):
             known = self._known(record, State.NOT_SENT)
             if known.state is not State.INTENT or self._rows.values_of(joined):
                 raise Fenced(f"Request {known.submission_id} was sent, or others wait for it.")
@@ -175,22 +171,20 @@ class Transactions:
     def take_in_kept(self) -> None:
         """Write the paid jobs to the store that were kept outside of it."""
         for kept in self._session.kept():
-            known = self._by_job_id(kept.record.account, kept.job.job_id)
+            id = kept.job.job_id
+            known = self._in_wallet(kept.record, sql.records.JOBS_BY_JOB_ID, job_id=id)
             if all(each.from_elsewhere for each in known):
                 self._accept(kept.record, kept.job)
             kept.forget()
 
     def _accept(self, record: Record, job: Job) -> Record:
-        read_elsewhere = read(sql.records.FROM_ELSEWHERE, account=record.account, job_id=job.job_id)
+        wallet, elsewhere = record.workspace.wallet, self._elsewhere(record, job.job_id)
         if sending := self._sending.pop(record.submission_id, None):
             # It is read only if it has changed meanwhile, and cannot be saved.
-            with (
-                suppress(Fenced),
-                self._session.transaction(record.account, ahead=[read_elsewhere]),
-            ):
+            with suppress(Fenced), self._session.transaction(wallet, ahead=[elsewhere]):
                 accepted = self._accepted(sending, job, sending.state)
                 return self._rows.save(sending, self._absorbed(accepted))
-        with self._session.transaction(record.account, ahead=[read_elsewhere]):
+        with self._session.transaction(wallet, ahead=[elsewhere]):
             known = self._rows.first(sql.records.JOB, submission_id=record.submission_id)
             if known is None:
                 return self._rows.insert(self._absorbed(self._accepted(record, job)))
@@ -199,18 +193,19 @@ class Transactions:
                 return self._rows.save(known, self._absorbed(accepted))
             # In the meantime the reconciler recorded another job for this request. The job in the
             # answer is paid for too, so it gets a record of its own, unless it has one already.
-            for listed in self._by_job_id(record.account, job.job_id):
+            for listed in self._in_wallet(record, sql.records.JOBS_BY_JOB_ID, job_id=job.job_id):
                 if not listed.from_elsewhere:
                     return self._updated(listed, job).record
             other = record.model_copy(update={"submission_id": new_submission_id()})
             return self._rows.insert(self._absorbed(self._accepted(other, job)))
 
     def match(self, record: Record, job: Job) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._known(record, State.ACCEPTED)
+            wallet = whole_wallet(record.workspace)
             taken = self._rows.values(
-                sql.records.JOB_ID_OF_ANOTHER,
-                account=record.account,
+                wallet.over(sql.records.JOB_ID_OF_ANOTHER),
+                **wallet.values,
                 job_id=job.job_id,
                 submission_id=record.submission_id,
             )
@@ -229,17 +224,20 @@ class Transactions:
             record, state, lambda known: rules.concluded(known, state, why, self._session.now())
         )
 
-    def record_update(self, account: str, job: Job) -> Recorded:
-        with self._session.transaction(account):
+    def record_update(self, wallet: str, job: Job) -> Recorded:
+        with self._session.transaction(wallet):
             # More than one only if PixelDojo answered two submits with one id (never seen).
-            records = self._by_job_id(account, job.job_id) or [self._foreign(account, job)]
+            everybody = wallet_scope(wallet)
+            records = self._rows.find(
+                everybody.over(sql.records.JOBS_BY_JOB_ID), **everybody.values, job_id=job.job_id
+            ) or [self._foreign(wallet, job)]
             recorded = [self._updated(record, job) for record in records]
             return recorded[0]
 
     def record_check(
         self, record: Record, findings: str, next_in: float | None, reading: ListReading
     ) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._rows.record(record.submission_id)
             if known.state is not State.UNKNOWN:
                 raise Fenced(
@@ -251,9 +249,9 @@ class Transactions:
     def recover(self) -> list[Record]:
         # Searched without a lock, so that reads work while others write.
         settled: list[Record] = []
-        for account in self._abandoned.accounts(self._session.now()):
-            with self._session.transaction(account):
-                settled += self._abandoned.settle(account, self._session.now())
+        for wallet in self._abandoned.wallets(self._session.now()):
+            with self._session.transaction(wallet):
+                settled += self._abandoned.settle(wallet_scope(wallet), self._session.now())
         return settled
 
     def record(self, submission_id: str) -> Record:
@@ -263,13 +261,16 @@ class Transactions:
         return record if unchanged else self._rows.record(submission_id)
 
     def find(self, account: str, id: str) -> Record | None:
-        by_job_id = self._by_job_id(account, id)
+        by_job_id = self._rows.find(sql.records.JOBS_BY_JOB_ID, account=account, job_id=id)
         if by_job_id:
             return by_job_id[0]
         return self._rows.first(sql.records.JOB_OF_ACCOUNT, account=account, submission_id=id)
 
     def recent(self, account: str, states: frozenset[State] | None, limit: int) -> list[Record]:
-        return self._rows.newest(account, states, limit)
+        return self._rows.newest(one(account), states, limit)
+
+    def in_wallet(self, wallet: str, limit: int) -> list[Record]:
+        return self._rows.newest(wallet_scope(wallet), None, limit)
 
     def page(
         self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
@@ -277,35 +278,37 @@ class Transactions:
         place = None if after is None else self._rows.place(account, after)
         if after is not None and place is None:
             return None
-        records = self._rows.newest(account, states, limit, place)
-        return Page(records, Spending(self._rows, account, self._session.now()).totals())
+        records = self._rows.newest(one(account), states, limit, place)
+        spending = Spending(self._rows, one(account), account, self._session.now())
+        return Page(records, spending.totals())
 
     def charges(self, account: str) -> Iterator[Charge]:
         return self._rows.charges(account)
 
     def credits(
-        self, account: str, estimate: float | None, limits: SpendingLimits
+        self, workspace: Workspace, estimate: float | None, quotas: Sequence[Quota]
     ) -> AccountCredits:
-        now = self._session.now()
-        spending = Spending(self._rows, account, now)
-        refusal, waits = None, False
-        try:
-            waits = must_wait(limits, now, estimate, spending)
-        except LimitReached as reached:
-            refusal = reached
-        return AccountCredits(
-            spent=spending.totals(),
-            balance=spending.balance(),
-            limits=usage(limits, now, spending),
-            refusal=refusal,
-            queued=spending.queued(),
-            would_wait=waits,
-        )
+        return account_credits(self._rows, workspace, estimate, quotas, self._session.now())
 
-    def unknowns(self, account: str) -> list[Record]:
-        return self._rows.find(sql.lists.UNKNOWN_JOBS, account=account)
+    def unknowns(self, wallet: str) -> list[Record]:
+        everybody = wallet_scope(wallet)
+        return self._rows.find(everybody.over(sql.lists.UNKNOWN_JOBS), **everybody.values)
 
     # The methods below run inside the transaction of a method above.
+
+    def _register(self, workspace: Workspace) -> None:
+        """Note which workspaces a shared wallet has, before the first record of each."""
+        if not workspace.is_alone:
+            self._rows.write(
+                sql.coordination.INSERT_WORKSPACE,
+                shared_wallet=workspace.wallet,
+                workspace=workspace.name,
+            )
+
+    def _in_wallet(self, record: Record, statement: Statement, **values: object) -> list[Record]:
+        """The records of the same wallet that a statement finds."""
+        wallet = whole_wallet(record.workspace)
+        return self._rows.find(wallet.over(statement), **wallet.values, **values)
 
     def _account_key(self) -> bytes:
         return bytes(self._rows.values(sql.coordination.SECRET)[0][0])
@@ -330,7 +333,7 @@ class Transactions:
         return record
 
     def _move(self, record: Record, state: State, change: Callable[[Record], Record]) -> Record:
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._known(record, state)
             return self._rows.save(known, change(known))
 
@@ -353,16 +356,13 @@ class Transactions:
         )
         return accepted if alone else rules.beside_its_equal(accepted)
 
-    def _by_job_id(self, account: str, job_id: str) -> list[Record]:
-        return self._rows.find(sql.records.JOBS_BY_JOB_ID, account=account, job_id=job_id)
-
-    def _foreign(self, account: str, job: Job) -> Record:
-        """The record of a job that was submitted without this ledger."""
+    def _foreign(self, wallet: str, job: Job) -> Record:
+        """The record of a job that was submitted without this ledger: nobody's where many share."""
         now = self._session.now()
         return self._rows.insert(
             Record(
                 submission_id=new_submission_id(),
-                account=account,
+                account=wallet,
                 state=State.ACCEPTED,
                 job_id=job.job_id,
                 created_at=now,
@@ -377,14 +377,16 @@ class Transactions:
             return Recorded(record, ignored=True)
         return Recorded(self._rows.save(record, after))
 
+    def _elsewhere(self, record: Record, job_id: str | None) -> Read:
+        wallet = whole_wallet(record.workspace)
+        return read(wallet.over(sql.records.FROM_ELSEWHERE), **wallet.values, job_id=job_id)
+
     def _absorbed(self, record: Record) -> Record:
         """The record with that which a reading of its job created before its request was answered.
 
         The other one is removed, so this one has to be saved.
         """
-        for (id,) in self._rows.values(
-            sql.records.FROM_ELSEWHERE, account=record.account, job_id=record.job_id
-        ):
+        for (id,) in self._rows.values_of(self._elsewhere(record, record.job_id)):
             record = rules.absorbed(record, self._rows.record(id), self._session.now())
             self._rows.write(sql.records.DELETE_JOB, submission_id=id)
         return record

@@ -12,9 +12,10 @@ import anyio
 
 from wan_mcp.errors import CouldNotFindOut, NoKey, WanError
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
-from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.expected_price import CreditReport, ExpectedPrice, price_up_to
 from wan_mcp.ledger.limit_use import settings_of
+from wan_mcp.ledger.queueing.contract import QuotasOf
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace, Workspace
 from wan_mcp.models import PublishedPrice, Replacement
 from wan_mcp.payments.price import Price
 
@@ -32,17 +33,25 @@ class KeyCheck(Protocol):
 
 
 class Credits:
-    """Reports about the credits of one account.
+    """Reports about the credits of one workspace.
 
     Args:
-        account: returns the account's name in the ledger.
+        quotas: the limits of a workspace; None for those of the operator.
     """
 
-    def __init__(self, key: KeyCheck, ledger: Ledger, account: Account, price: Price) -> None:
+    def __init__(
+        self,
+        key: KeyCheck,
+        ledger: Ledger,
+        workspace: CallersWorkspace,
+        price: Price,
+        quotas: QuotasOf | None = None,
+    ) -> None:
         self._key = key
         self._ledger = ledger
-        self._account = account
+        self._workspace = workspace
         self._price = price
+        self._quotas = quotas
 
     async def report(self, wanted: Replacement) -> CreditReport:
         """The price of a job now, and everything that stands for or against buying it.
@@ -62,9 +71,11 @@ class Credits:
     async def _full(
         self, wanted: Replacement, page: PublishedPrice, problem: WanError | None
     ) -> CreditReport:
-        account = await self._account()
-        price = price_up_to(page.credits, wanted, await self._ledger.charges(account))
-        credits = await self._ledger.credits(account, price.credits)
+        workspace = Workspace.of(await self._workspace())
+        charges = await self._ledger.charges(workspace.name)
+        price = price_up_to(page.credits, wanted, charges)
+        quotas = () if self._quotas is None else await self._quotas(workspace.name)
+        credits = await self._ledger.credits(workspace, price.credits, quotas)
         return CreditReport(wanted, page, price, credits.limits, problem, credits)
 
     def _without_ledger(

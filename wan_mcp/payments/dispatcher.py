@@ -1,11 +1,13 @@
 """Sends queued requests when their turn has come. One process does it for all on a ledger.
 
-The requests of an account are sent one after the other, in their order. Another process takes over
+The requests of a wallet are sent one after the other: its workspaces take turns, and the requests
+of each are sent in their order. Another process takes over
 when the dispatcher's lease expires, or as soon as its process is dead. Nothing is sent twice then:
 whoever sends a request has claimed it like any other.
 """
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 import anyio
@@ -22,8 +24,10 @@ from wan_mcp.errors import (
 )
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
 from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS, Account, Role
+from wan_mcp.ledger.queueing.contract import QuotasOf
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import Record, State
+from wan_mcp.ledger.wallets.quotas import Quota
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.input_check import InputCheck
 from wan_mcp.payments.price import Price
@@ -55,23 +59,26 @@ class Dispatcher:
     Args:
         price: PixelDojo's model page; the price may have changed meanwhile.
         check: looks at the inputs again: a signed link may have expired.
+        quotas: the limits of each workspace; None if those of the operator count for all together.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        account: Account,
+        wallet: Account,
         payments: Payments,
         price: Price,
         check: InputCheck,
         clock: Clock,
+        quotas: QuotasOf | None = None,
     ) -> None:
         self._ledger = ledger
-        self._account = account
+        self._wallet = wallet
         self._payments = payments
         self._price = price
         self._check = check
         self._clock = clock
+        self._quotas = quotas
         self._renew_at = 0.0
         self._not_before = 0.0
         self._announce_at = 0.0
@@ -82,7 +89,7 @@ class Dispatcher:
         while True:
             changes = coordination.own_changes
             try:
-                pause = await self._round(await self._account())
+                pause = await self._round(await self._wallet())
             except LedgerUnavailable:
                 pause = FOLLOWER_SECONDS
             except Exception:
@@ -93,41 +100,50 @@ class Dispatcher:
             if coordination.own_changes != changes:
                 await self._clock.sleep(DEBOUNCE_SECONDS)
 
-    async def _round(self, account: str) -> float:
+    async def _round(self, wallet: str) -> float:
         """Send one request, if one is queued and there is room. Returns the pause after that."""
-        following = await self._ledger.queue.next(account)
+        quotas = await self._quotas_of_waiting(wallet)
+        following = await self._ledger.queue.next(wallet, quotas)
         pause = self._not_before - self._clock.monotonic()
         if following is None or pause > 0 or self._payments.closing:
             return FOLLOWER_SECONDS
-        if not await self._leads(account):
+        if not await self._leads(wallet):
             return FOLLOWER_SECONDS
         if following.wait is None:
-            await self._watch_running(account)
+            await self._watch_running(wallet)
         if following.wait != 0:
             return min(following.wait or ROUND_SECONDS, FOLLOWER_SECONDS)
         estimate = await self._estimate(following.record)
-        intent = await self._ledger.queue.dispatch(following.record, estimate)
+        own = () if quotas is None else quotas[following.record.account]
+        intent = await self._ledger.queue.dispatch(following.record, estimate, own)
         if intent is not None:
-            await self._send(account, intent)
+            await self._send(wallet, intent)
         return ROUND_SECONDS
 
-    async def _leads(self, account: str) -> bool:
+    async def _quotas_of_waiting(self, wallet: str) -> dict[str, Sequence[Quota]] | None:
+        """The quotas of each workspace that is in the queue; None if none has its own."""
+        if self._quotas is None:
+            return None
+        names = {record.account for record in await self._ledger.queue.waiting(wallet)}
+        return {name: await self._quotas(name) for name in sorted(names)}
+
+    async def _leads(self, wallet: str) -> bool:
         now = self._clock.monotonic()
         if now < self._renew_at:
             return True
-        leads = await self._ledger.coordination.lead(account, Role.DISPATCHER, LEASE_SECONDS)
+        leads = await self._ledger.coordination.lead(wallet, Role.DISPATCHER, LEASE_SECONDS)
         self._renew_at = now + LEASE_SECONDS / 2 if leads else 0.0
         if leads:  # not in every round: it is a change, which starts another round
             await self._ledger.recover()  # so that no dead process occupies a place
         return leads
 
-    async def _watch_running(self, account: str) -> None:
+    async def _watch_running(self, wallet: str) -> None:
         """Have the running jobs read as if somebody waited for them: the queue does."""
         now = self._clock.monotonic()
         if now >= self._announce_at:
             self._announce_at = now + WATCH_TTL_SECONDS / 2
             coordination = self._ledger.coordination
-            running = [record.submission_id for record in await coordination.live(account)]
+            running = [record.submission_id for record in await coordination.live(wallet)]
             await coordination.expect(running, WATCH_TTL_SECONDS)
 
     async def _estimate(self, record: Record) -> float | None:
@@ -139,7 +155,7 @@ class Dispatcher:
         now = page.credits(order.wanted.seconds, order.wanted.resolution)
         return record.estimate if now is None else now
 
-    async def _send(self, account: str, intent: Record) -> None:
+    async def _send(self, wallet: str, intent: Record) -> None:
         order = order_of(intent)
         assert order is not None  # it was dispatched
         try:
@@ -156,17 +172,17 @@ class Dispatcher:
             intent, order.wanted.model_copy(update={"seed": intent.seed})
         )
         while not outcome.done.is_set():
-            await self._leads(account)
+            await self._leads(wallet)
             await self._clock.wait(outcome.done.wait, LEASE_SECONDS / 2)
-        await self._learn_from(account, outcome.failure)
+        await self._learn_from(wallet, outcome.failure)
 
-    async def _learn_from(self, account: str, failure: Exception | None) -> None:
+    async def _learn_from(self, wallet: str, failure: Exception | None) -> None:
         """What the end of one request means for the others."""
         now = self._clock.monotonic()
         match failure:
             case WanError() if isinstance(failure, MEETS_ALL):
                 why = f"An earlier request of the queue was refused. {failure.what}"
-                ended = await self._ledger.queue.end_all(account, f"{why} {failure.next_step}")
+                ended = await self._ledger.queue.end_all(wallet, f"{why} {failure.next_step}")
                 logger.warning("%d queued requests were ended: %s", len(ended), failure.code)
             case RateLimited(retry_after=pause):
                 self._not_before = now + (pause or SLOW_DOWN_SECONDS)

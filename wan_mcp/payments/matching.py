@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wan_mcp.ledger.fingerprint import DEFAULTS, INPUTS, SENT, as_requested, is_link, without_query
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job
+from wan_mcp.wording import counted
 
 if TYPE_CHECKING:
     from wan_mcp.pixeldojo.wire import Listed
@@ -34,7 +35,7 @@ _OPEN = frozenset({State.SENDING, State.UNKNOWN})
 
 
 class ListedJobs:
-    """One reading of the list, beside the records of the account.
+    """One reading of the list, beside the records of the whole wallet.
 
     Args:
         listed: the reading.
@@ -86,6 +87,11 @@ class ListedJobs:
         possible = self._candidates(record)
         if not possible:
             return None
+        if record.wallet is not None:  # the ids may be those of other users
+            return (
+                f"PixelDojo's job list shows {counted(len(possible), 'job')} that could be that of "
+                "this request. Whose it is cannot be said for certain, so no request gets it."
+            )
         rivals = {each.submission_id for job in possible for each in self._rivals(record, job)}
         others = f" or that of {_few(sorted(rivals))}" if rivals else ""
         return (

@@ -2,7 +2,7 @@
 
 A request carries a seed, and `matching` says which job in the list is that of a request. Whether
 the list shows seeds is not documented: without them nothing can be concluded, and the findings say
-so. One process at a time reads the list for an account: the reconciler's lease is held
+so. One process at a time reads the list for a wallet: the reconciler's lease is held
 while it reads, and what it found is in the ledger when the next one looks.
 """
 
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Looks for the jobs of requests whose answer was lost."""
+    """Looks for the jobs of requests whose answer was lost, in all workspaces of a wallet."""
 
     def __init__(self, vendor: "PixelDojo", ledger: Ledger, clock: Clock) -> None:
         self._vendor = vendor
@@ -61,12 +61,12 @@ class Reconciler:
         """Say that an answer was lost just now."""
         self._lost.set()
 
-    async def run(self, account: Callable[[], Awaitable[str]]) -> None:
+    async def run(self, wallet: Callable[[], Awaitable[str]]) -> None:
         """Look up lost answers by the schedule, until cancelled."""
         while True:
             self._lost = anyio.Event()
             try:
-                pause = await self._round(await account())
+                pause = await self._round(await wallet())
             except LedgerUnavailable:
                 pause = None
             except Exception:
@@ -75,7 +75,7 @@ class Reconciler:
                 pause = None
             await self._clock.wait(self._lost.wait, min(pause or IDLE_SECONDS, IDLE_SECONDS))
 
-    async def reconcile(self, account: str, asked_for: Collection[str] = ()) -> None:
+    async def reconcile(self, wallet: str, asked_for: Collection[str] = ()) -> None:
         """Read the list once, for what is due and for these requests, and record what it shows.
 
         It is not read for a request that any process has looked up in the last MIN_GAP_SECONDS.
@@ -87,44 +87,44 @@ class Reconciler:
             LedgerUnavailable: the findings could not be kept.
         """
         async with self._looking:
-            if not await self._wanted(account, asked_for):
+            if not await self._wanted(wallet, asked_for):
                 return
-            await self._become_reconciler(account)
+            await self._become_reconciler(wallet)
             try:
                 # Asked again: the process that had the role until now may have done it.
-                if records := await self._wanted(account, asked_for):
-                    await self._read_list(account, records)
+                if records := await self._wanted(wallet, asked_for):
+                    await self._read_list(wallet, records)
             finally:
                 with anyio.CancelScope(shield=True), suppress(LedgerUnavailable):
-                    await self._ledger.coordination.leave(account, Role.RECONCILER)
+                    await self._ledger.coordination.leave(wallet, Role.RECONCILER)
 
-    async def _round(self, account: str) -> float | None:
+    async def _round(self, wallet: str) -> float | None:
         """Look up what is due; seconds until the next time, None when nothing is lost."""
         await self._ledger.recover()
-        await self.reconcile(account)
-        records = await self._ledger.unknowns(account)
+        await self.reconcile(wallet)
+        records = await self._ledger.unknowns(wallet)
         dates = [record.next_check_at for record in records if record.next_check_at is not None]
         if not dates:
             return None
         return max((min(dates) - self._clock.wall()).total_seconds(), MIN_GAP_SECONDS)
 
-    async def _wanted(self, account: str, asked_for: Collection[str]) -> list[Record]:
+    async def _wanted(self, wallet: str, asked_for: Collection[str]) -> list[Record]:
         if self._clock.monotonic() < self._not_before:
             return []
         now = self._clock.wall()
         return [
             record
-            for record in await self._ledger.unknowns(account)
+            for record in await self._ledger.unknowns(wallet)
             if (_is_due(record, now) or record.submission_id in asked_for)
             and not _just_checked(record, now)
         ]
 
-    async def _become_reconciler(self, account: str) -> None:
+    async def _become_reconciler(self, wallet: str) -> None:
         coordination = self._ledger.coordination
-        while not await coordination.lead(account, Role.RECONCILER, LEASE_SECONDS):
+        while not await coordination.lead(wallet, Role.RECONCILER, LEASE_SECONDS):
             await self._clock.sleep(LEASE_POLL_SECONDS)
 
-    async def _read_list(self, account: str, records: Sequence[Record]) -> None:
+    async def _read_list(self, wallet: str, records: Sequence[Record]) -> None:
         try:
             listed = await self._vendor.jobs(
                 Priority.STATUS if self._put_off else Priority.RECONCILE
@@ -143,7 +143,7 @@ class Reconciler:
                 await self._record(record, what, after, ListReading.FAILED)
             return
         self._put_off = False
-        jobs = ListedJobs(listed, await self._ledger.recent(account, limit=KNOWN_JOBS))
+        jobs = ListedJobs(listed, await self._ledger.in_wallet(wallet, KNOWN_JOBS))
         for record in records:
             await self._settle(record, jobs)
 

@@ -4,7 +4,8 @@ from statistics import median
 
 from wan_mcp.clock import Clock
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Coordination
+from wan_mcp.ledger.coordination import Coordination
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace, Workspace
 
 MIN_JOBS = 3
 """With fewer completed jobs there is no typical duration."""
@@ -15,9 +16,11 @@ FRESH_SECONDS = 60.0
 class TypicalDuration:
     """The median duration of the account's last completed jobs."""
 
-    def __init__(self, coordination: Coordination, account: Account, clock: Clock) -> None:
+    def __init__(
+        self, coordination: Coordination, workspace: CallersWorkspace, clock: Clock
+    ) -> None:
         self._coordination = coordination
-        self._account = account
+        self._workspace = workspace
         self._clock = clock
         self._fresh_until = 0.0
         self._seconds: float | None = None
@@ -28,7 +31,8 @@ class TypicalDuration:
         if now >= self._fresh_until:
             self._fresh_until = now + FRESH_SECONDS
             try:
-                durations = await self._coordination.durations(await self._account())
+                workspace = Workspace.of(await self._workspace())
+                durations = await self._coordination.durations(workspace.name)
             except LedgerUnavailable:
                 durations = []
             self._seconds = median(durations) if len(durations) >= MIN_JOBS else None

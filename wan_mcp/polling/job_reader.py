@@ -10,7 +10,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.errors import Busy, CouldNotFindOut, NotFound, WanError
 from wan_mcp.ledger import rules
 from wan_mcp.ledger.contract import Fenced, Ledger, LedgerUnavailable
-from wan_mcp.ledger.coordination import Account, Coordination
+from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.status import (
     TRANSIENT_ERRORS,
@@ -19,6 +19,7 @@ from wan_mcp.ledger.status import (
     view_of_one_reading,
     view_of_record,
 )
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace, Workspace
 from wan_mcp.models import Job, JobStatus
 from wan_mcp.payments.reconciliation import Reconciler
 from wan_mcp.pixeldojo.priority import Priority
@@ -50,10 +51,10 @@ logger = logging.getLogger(__name__)
 
 
 class JobReader:
-    """Reads the jobs of one account.
+    """Reads the jobs of one workspace.
 
-    Args:
-        account: returns the account's name in the ledger.
+    On a wallet with several workspaces PixelDojo would also tell of the jobs of the others. So what
+    the ledger does not know as one of this workspace is not found, and PixelDojo is not asked.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class JobReader:
         vendor: "PixelDojo",
         ledger: Ledger,
         coordination: Coordination,
-        account: Account,
+        workspace: CallersWorkspace,
         reconciler: Reconciler,
         clock: Clock,
     ) -> None:
         self._vendor = vendor
         self._ledger = ledger
         self._coordination = coordination
-        self._account = account
+        self._workspace = workspace
         self._reconciler = reconciler
         self._clock = clock
         self._missing: dict[str, int] = {}
@@ -78,11 +79,20 @@ class JobReader:
         """What the ledger knows of a submission id or job id, without asking PixelDojo.
 
         Raises:
-            NotFound: the account has no such submission id.
-            LedgerUnavailable: only the ledger knows which job a submission id stands for.
+            NotFound: the workspace has no such request, and PixelDojo must not be asked.
+            LedgerUnavailable: only the ledger knows which job the id stands for.
         """
-        record = await self._record(id)
-        if record is None and id.startswith(SUBMISSION_PREFIX):
+        only_ledger = id.startswith(SUBMISSION_PREFIX)
+        try:
+            # Only the name of who has a key alone is read in the ledger; that of others is known.
+            workspace = Workspace.of(await self._workspace())
+            only_ledger = only_ledger or not workspace.is_alone
+            record = await self._ledger.find(workspace.name, id)
+        except LedgerUnavailable:
+            if only_ledger:
+                raise
+            return None  # PixelDojo knows its own job id
+        if record is None and only_ledger:
             raise NotFound(f"No request of this account is known as {id}.")
         return None if record is None else view_of_record(record)
 
@@ -104,7 +114,8 @@ class JobReader:
         assert record is not None
         if record.state is State.UNKNOWN:
             with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
-                await self._reconciler.reconcile(record.account, [record.submission_id])
+                wallet = record.workspace.wallet
+                await self._reconciler.reconcile(wallet, [record.submission_id])
             return await self.known(id) or before
         if self.is_stuck(record):
             await self.settle_abandoned()
@@ -167,14 +178,6 @@ class JobReader:
             logger.info("failed job %s could not be read again: %s", job_id, error.what)
             return before
 
-    async def _record(self, id: str) -> Record | None:
-        try:
-            return await self._ledger.find(await self._account(), id)
-        except LedgerUnavailable:
-            if id.startswith(SUBMISSION_PREFIX):
-                raise
-            return None  # PixelDojo knows its own job id
-
     async def _request(self, job_id: str, seconds: float, priority: Priority) -> Job:
         with anyio.move_on_after(max(seconds, 0.0) + READ_GRACE_SECONDS):
             return await self._vendor.job(job_id, priority)
@@ -192,7 +195,8 @@ class JobReader:
     async def record_update(self, job: Job) -> JobView:
         """Record what PixelDojo reports of a job, if the ledger can be used."""
         try:
-            recorded = await self._ledger.record_update(await self._account(), job)
+            wallet = Workspace.of(await self._workspace()).wallet
+            recorded = await self._ledger.record_update(wallet, job)
         except LedgerUnavailable as exc:
             logger.warning("a reading of job %s could not be recorded: %s", job.job_id, exc.what)
             return self._unrecorded(job)

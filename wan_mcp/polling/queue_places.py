@@ -5,20 +5,31 @@ from contextlib import suppress
 from dataclasses import replace
 
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
-from wan_mcp.ledger.coordination import Account
-from wan_mcp.ledger.queueing.contract import Place
+from wan_mcp.ledger.queueing.contract import Place, QuotasOf
 from wan_mcp.ledger.status import JobView
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace, Workspace
 from wan_mcp.models import JobStatus
 from wan_mcp.polling.durations import TypicalDuration
 
 
 class QueuePlaces:
-    """The places of the queued requests of one account, with an estimate of their start."""
+    """The places of the queued requests of one workspace, with an estimate of their start.
 
-    def __init__(self, ledger: Ledger, account: Account, typical: TypicalDuration) -> None:
+    Args:
+        quotas: the limits of a workspace; None for those of the operator.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        workspace: CallersWorkspace,
+        typical: TypicalDuration,
+        quotas: QuotasOf | None = None,
+    ) -> None:
         self._ledger = ledger
-        self._account = account
+        self._workspace = workspace
         self._typical = typical
+        self._quotas = quotas
 
     async def in_views(self, views: Sequence[JobView]) -> list[JobView]:
         """The same views; those of queued requests with their place."""
@@ -27,7 +38,9 @@ class QueuePlaces:
         places: dict[str, Place] = {}
         with suppress(LedgerUnavailable):  # then only the places are not known
             typical = await self._typical.seconds()
-            places = await self._ledger.queue.places(await self._account(), typical)
+            workspace = Workspace.of(await self._workspace())
+            quotas = () if self._quotas is None else await self._quotas(workspace.name)
+            places = await self._ledger.queue.places(workspace, typical, quotas)
         return [_placed(view, places) for view in views]
 
     async def in_view(self, view: JobView) -> JobView:

@@ -87,6 +87,7 @@ class Settings(ServiceSettings):
             although others may share it; unset: only local ones may.
         ledger_url: the address of a PostgreSQL database, with its password; empty: the ledger is a
             file in the folder of all data.
+        key_ring: the keys that seal the PixelDojo keys of a team, see `tenants.keys`; empty: none.
         ledger_listen_url: another address of that database, which leads through no pool of
             connections; empty: there is none.
         max_credits_per_job: a more expensive job is refused, and so is one without a known price;
@@ -122,6 +123,7 @@ class Settings(ServiceSettings):
     data_dir: Path | None = Field(default=None, alias="WAN_MCP_DATA_DIR")
     ledger_filesystem: str | None = Field(default=None, alias="WAN_MCP_LEDGER_FILESYSTEM")
     ledger_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_URL")
+    key_ring: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_KEY_RING")
     ledger_listen_url: SecretStr = Field(default=SecretStr(""), alias="WAN_MCP_LEDGER_LISTEN_URL")
     max_credits_per_job: Limit | None = Field(default=None, alias="WAN_MCP_MAX_CREDITS_PER_JOB")
     max_credits_per_day: DayLimit = Field(default=200, alias="WAN_MCP_MAX_CREDITS_PER_DAY")

@@ -6,8 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wan_mcp.cli.admin.people_line import PEOPLE, add_people
+
 if TYPE_CHECKING:
     from wan_mcp.settings import Settings
+
+FAILED = 1
+"""The exit code if a command did not do what it was asked."""
 
 
 def add_actions(admin: argparse.ArgumentParser) -> None:
@@ -25,6 +30,7 @@ def add_actions(admin: argparse.ArgumentParser) -> None:
     )
     for action in (migrate, move):
         action.add_argument("--json", action="store_true", help="the same as data")
+    add_people(add)
 
 
 def run_action(
@@ -42,6 +48,15 @@ def run_action(
     Returns:
         The exit code.
     """
+    if parsed.action in PEOPLE:
+        from wan_mcp.cli.admin.database import missing
+
+        if why := missing(settings):
+            complain(f"{why.what} {why.next_step}")
+            return FAILED
+        from wan_mcp.cli.admin.people import run_people
+
+        return run_people(parsed, settings, write, complain)
     from wan_mcp.cli.admin.ledger import LedgerCommands
     from wan_mcp.clock import Clock
 

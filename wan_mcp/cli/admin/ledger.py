@@ -1,14 +1,13 @@
 """`wan-mcp admin migrate` and `move-ledger`: the ledger in PostgreSQL."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wan_mcp.cli.admin.database import database_of
 from wan_mcp.cli.jobs.own_ledger import OwnLedger
 from wan_mcp.ledger.contract import LedgerUnavailable, NothingToRead
 from wan_mcp.settings import Settings
@@ -44,7 +43,7 @@ class LedgerCommands:
             check: only say whether that is needed.
         """
         try:
-            with self._database() as connection:
+            with database_of(self.settings) as connection:
                 return (self._check if check else self._migrate)(connection, as_json)
         except LedgerUnavailable as exc:
             return self._failed(exc)
@@ -62,7 +61,7 @@ class LedgerCommands:
 
         try:
             data = folder.absolute() if folder else self._data_folder()
-            with self._database() as connection, as_ledger_errors(Path(FILE)):
+            with database_of(self.settings) as connection, as_ledger_errors(Path(FILE)):
                 done = move(
                     data, connection, self.now, self.settings.ledger_filesystem, again=again
                 )
@@ -106,26 +105,6 @@ class LedgerCommands:
             as_json=as_json,
         )
         return 0
-
-    @contextmanager
-    def _database(self) -> "Iterator[Link]":
-        """A connection to the database of the settings. Raises LedgerUnavailable."""
-        url = self.settings.ledger_url.get_secret_value()
-        if not url:
-            raise LedgerUnavailable(
-                "WAN_MCP_LEDGER_URL is not set.",
-                next_step="Set it to the address of the database: "
-                "postgresql://user:password@host/database.",
-            )
-        if find_spec("psycopg") is None:
-            raise LedgerUnavailable(
-                "The driver of PostgreSQL is not installed.",
-                next_step="Install it: pip install 'wan-mcp[postgres]'.",
-            )
-        from wan_mcp.ledger.postgres.connection import as_ledger_errors, connect
-
-        with as_ledger_errors(), connect(url) as connection:
-            yield connection
 
     def _data_folder(self) -> Path:
         chosen = OwnLedger.of(self.settings, self.now).chosen

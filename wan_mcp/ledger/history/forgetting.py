@@ -12,7 +12,7 @@ from wan_mcp.ledger.fingerprint import spelling_key
 from wan_mcp.ledger.record import OPEN, UNSETTLED, WITHDRAWN, Record, State
 
 KEPT_FIELDS = (
-    *("submission_id", "account", "state", "job_id", "owner"),
+    *("submission_id", "account", "wallet", "state", "job_id", "owner"),
     *("dedupe_key", "exact_key", "spelling_key", "seed_generated"),
     *("estimate", "credit_cost", "credits_remaining"),
     *("created_at", "sent_at", "accepted_at", "ended_at", "end_reported_at", "forgotten_at"),

@@ -103,7 +103,7 @@ class History:
         Raises:
             NotForgotten: it has not ended, or its video was saved somewhere else meanwhile.
         """
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             known = self._rows.record(record.submission_id)
             if why := why_not(known):
                 raise NotForgotten(why)
@@ -116,7 +116,7 @@ class History:
     def mark_kept(self, record: Record, kept: bool) -> Record:
         """Record whether the user keeps the video of a request. Returns the record after that."""
         id = record.submission_id
-        with self._session.transaction(record.account):
+        with self._session.transaction(record.workspace.wallet):
             self._rows.write(sql.records.MARK_KEPT, submission_id=id, kept=kept)
             return self._rows.record(id)
 

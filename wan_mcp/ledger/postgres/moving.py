@@ -147,7 +147,12 @@ class _Moving:
         self._copy_table("keys", without=LEASE)
         self._copy_table("requests")
         self._connection.execute(
-            "INSERT INTO wallets SELECT DISTINCT account FROM jobs ON CONFLICT DO NOTHING"
+            "INSERT INTO wallets SELECT DISTINCT COALESCE(wallet, account) FROM jobs "
+            "ON CONFLICT DO NOTHING"
+        )
+        self._connection.execute(
+            "INSERT INTO workspaces SELECT DISTINCT wallet, account FROM jobs "
+            "WHERE wallet IS NOT NULL"
         )
         # The numbers are those of the file, and the next record gets the next one.
         self._connection.execute(

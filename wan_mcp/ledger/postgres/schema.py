@@ -7,6 +7,8 @@ The tables, columns and indexes that SQLite has too (`ledger.sqlite.schema`) hav
 the same meaning here. Two of its tables are missing: `home` and `erasure` are about its file.
 """
 
+from wan_mcp.ledger.postgres.people_schema import PEOPLE
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # REAL would have 4 bytes here, and INTEGER ends at 2 GiB: videos may be longer.
@@ -64,7 +66,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             queued_until      DOUBLE PRECISION,
             queued_request    TEXT,
             kept              BIGINT NOT NULL DEFAULT 0,
-            counted_as        DOUBLE PRECISION
+            counted_as        DOUBLE PRECISION,
+            wallet            TEXT
         )
         """,
         # The last protection against paying twice: even a defective claim cannot insert a second
@@ -132,7 +135,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE requests (account TEXT NOT NULL, made_at DOUBLE PRECISION NOT NULL)",
         "CREATE INDEX requests_by_time ON requests (account, made_at)",
         "CREATE TABLE secret (account_key BYTEA NOT NULL)",
-        # Only PostgreSQL has the tables below. A payment locks the row of its account.
+        # The workspaces that have requests on a wallet that they share: what counts for the wallet
+        # is found by their names, and no index of a job has the wallet beside the account.
+        """
+        CREATE TABLE workspaces (
+            wallet TEXT NOT NULL,
+            name   TEXT NOT NULL,
+            PRIMARY KEY (wallet, name)
+        )
+        """,
+        # Only PostgreSQL has the tables below. A payment locks the row of its wallet.
         "CREATE TABLE wallets (account TEXT PRIMARY KEY)",
         # The processes that serve, each alive until its lease is over. `news` counts the changes
         # that it has made, and `version` is the version of the format that its program knows.
@@ -155,6 +167,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    PEOPLE,
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

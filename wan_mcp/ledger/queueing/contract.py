@@ -1,9 +1,15 @@
 """What the ledger promises for queued requests, on any engine."""
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from wan_mcp.ledger.record import Record
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Whose
+
+QuotasOf = Callable[[str], Awaitable[Sequence[Quota]]]
+"""The quotas of a workspace, by its name."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Next:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request stands in the queue of its account.
+    """Where a request stands in the queue of its wallet.
 
     Attributes:
         position: 1 for the next one.
@@ -34,31 +40,49 @@ class Place:
 class Queue(Protocol):
     """The part of the ledger that keeps requests until the limits have room for them.
 
-    `Ledger.claim` puts a request in it, see `SpendingLimits.queued`. Every method may raise
-    LedgerUnavailable.
+    A wallet has one queue. Its workspaces take turns, and each one's requests keep their order: see
+    `rules.in_turns`. `Ledger.claim` puts a request in it, see `SpendingLimits.queued`. Every method
+    may raise LedgerUnavailable.
     """
 
-    async def waiting(self, account: str) -> list[Record]:
+    async def waiting(self, wallet: str) -> list[Record]:
         """The queued requests, in the order in which they are sent."""
 
-    async def next(self, account: str) -> Next | None:
-        """The request whose turn is next; None if none is queued. Free of a lock."""
+    async def next(
+        self, wallet: str, quotas: Mapping[str, Sequence[Quota]] | None = None
+    ) -> Next | None:
+        """The request whose turn is next; None if none is queued. Free of a lock.
 
-    async def places(self, account: str, typical: float | None) -> dict[str, Place]:
-        """Where each queued request stands, by its submission id.
+        A workspace that has no room by its own limits is passed over, so that it delays nobody.
 
         Args:
-            typical: seconds that a job of this account takes; None if that is not known.
+            quotas: those of each workspace; one that is missing is passed over. None if the limits
+                of the operator count for all of them together.
         """
 
-    async def dispatch(self, record: Record, estimate: float | None) -> Record | None:
+    async def places(
+        self, whose: Whose, typical: float | None, quotas: Sequence[Quota] = ()
+    ) -> dict[str, Place]:
+        """Where each queued request of a workspace stands, by its submission id.
+
+        Args:
+            typical: seconds that a job takes; None if that is not known.
+            quotas: as for `Ledger.claim`.
+        """
+
+    async def dispatch(
+        self, record: Record, estimate: float | None, quotas: Sequence[Quota] = ()
+    ) -> Record | None:
         """Claim a queued request for this process, if it is the next one and there is room.
+
+        With other workspaces in the queue it has to be the next one of its own.
 
         Its limits, its price and its equals are looked at again, in one transaction with that. A
         request that may not be sent any more ends as not_sent, with the reason.
 
         Args:
             estimate: credits that it costs according to PixelDojo; None if that is not known.
+            quotas: as for `Ledger.claim`.
 
         Returns:
             The `intent` that this process has to pay for; None if there is nothing to send now.
@@ -84,8 +108,8 @@ class Queue(Protocol):
             Fenced: it is not queued any more, or others wait for it.
         """
 
-    async def end_all(self, account: str, why: str) -> list[Record]:
-        """End every queued request of an account: what refused one would refuse each of them.
+    async def end_all(self, wallet: str, why: str) -> list[Record]:
+        """End every queued request of a wallet: what refused one would refuse each of them.
 
         Args:
             why: the reason, in a sentence that callers can read.

@@ -1,11 +1,12 @@
 """The decisions about queued requests: pure functions, without a store."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import heapify, heapreplace
+from typing import Protocol, TypeVar
 
-from wan_mcp.ledger import spending_limits
 from wan_mcp.ledger.queueing.order import Order
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rules import QUEUE_SECONDS
@@ -17,44 +18,56 @@ from wan_mcp.ledger.spending_limits import (
     Spending,
     SpendingLimits,
 )
+from wan_mcp.ledger.wallets import quotas
+from wan_mcp.ledger.wallets.quotas import Counted
 from wan_mcp.wording import counted, is_or_are
 
 NO_ORDER = "What it was to be made of is not in the ledger any more."
 
 
 def must_wait(
-    limits: SpendingLimits,
+    counted: Sequence[Counted[Spending]],
+    everybody: Spending,
     now: datetime,
     estimate: float | None,
-    spending: Spending,
     why: str = "",
 ) -> bool:
     """Whether one more job has to be queued. It cannot overtake what is queued already.
 
     Args:
-        estimate, why: as for `spending_limits.check`.
+        everybody: what counts for the wallet. Whoever else is queued there may have to wait for the
+            next free place, so that one is not taken away from them.
+        estimate, why: as for `quotas.check`.
 
     Raises:
         LimitReached: it is refused, and not queued either.
         PriceRose: the person has not agreed to this price.
     """
-    queued = spending.queued().requests
-    if not limits.queued or not queued:
+    queued = everybody.queued().requests
+    may_queue = all(quota.limits.queued for quota, _ in counted)
+    if not may_queue or not queued:
         try:
-            spending_limits.check(limits, now, estimate, spending, why)
+            quotas.check(counted, now, estimate, why)
         except NoRoom:
-            if not limits.queued:
+            if not may_queue:
                 raise
         else:
             return False
-    in_credits = replace(limits, in_flight=None, submits_per_minute=None)
-    spending_limits.check(in_credits, now, estimate, spending, why)
-    if queued >= limits.queued:
-        raise _is_full(limits.queued, queued, [each.id for each in spending.in_flight()])
+    quotas.check([_in_credits(each) for each in counted], now, estimate, why)
+    for quota, spending in counted:
+        own = queued if spending is everybody else spending.queued().requests
+        if own >= quota.limits.queued:
+            raise _is_full(quota.limits.queued, own, spending).of(quota.whose)
     return True
 
 
-def _is_full(limit: int, queued: int, running: Sequence[str]) -> LimitReached:
+def _in_credits(counted: Counted[Spending]) -> Counted[Spending]:
+    limits = replace(counted.quota.limits, in_flight=None, submits_per_minute=None)
+    return counted._replace(quota=replace(counted.quota, limits=limits))
+
+
+def _is_full(limit: int, queued: int, spending: Spending) -> LimitReached:
+    running = [each.id for each in spending.in_flight() if each.id]
     return LimitReached(
         f"At most {counted(limit, 'request')} may be queued, and {queued} {is_or_are(queued)}.",
         setting="WAN_MCP_MAX_QUEUED",
@@ -67,14 +80,52 @@ def _is_full(limit: int, queued: int, running: Sequence[str]) -> LimitReached:
     )
 
 
-def wait_for_room(limits: SpendingLimits, now: datetime, spending: Spending) -> float | None:
+def wait_for_room(counted: Sequence[Counted[Spending]], now: datetime) -> float | None:
     """Seconds until another request may be sent; 0 for now, None until a job has ended."""
-    of_room = SpendingLimits(None, None, limits.in_flight, limits.submits_per_minute)
     try:
-        spending_limits.check(of_room, now, None, spending)
+        quotas.check([_of_room(each) for each in counted], now, None)
     except LimitReached as reached:
         return None if reached.frees_at is None else reached.frees_at.seconds
     return 0.0
+
+
+def _of_room(counted: Counted[Spending]) -> Counted[Spending]:
+    limits = counted.quota.limits
+    of_room = SpendingLimits(None, None, limits.in_flight, limits.submits_per_minute)
+    return counted._replace(quota=replace(counted.quota, limits=of_room))
+
+
+class InQueue(Protocol):
+    """A queued request of a workspace."""
+
+    @property
+    def account(self) -> str: ...
+
+
+T = TypeVar("T", bound=InQueue)
+
+
+def in_turns(waiting: Sequence[T], last_turns: Mapping[str, float]) -> list[T]:
+    """The queued requests of a wallet in the order in which they are sent.
+
+    Its workspaces take turns: first the one whose last turn is longest ago. Each one's requests
+    keep their order.
+
+    Args:
+        waiting: in the order in which they were put in the queue.
+        last_turns: when each workspace has last sent something, in seconds since 1970.
+    """
+    queues: dict[str, deque[T]] = {}
+    for each in waiting:
+        queues.setdefault(each.account, deque()).append(each)
+    turns = deque(sorted(queues.values(), key=lambda own: last_turns.get(own[0].account, 0.0)))
+    order: list[T] = []
+    while turns:
+        own = turns.popleft()
+        order.append(own.popleft())
+        if own:
+            turns.append(own)
+    return order
 
 
 def queued(record: Record, order: Order) -> Record:
@@ -101,6 +152,12 @@ def put_back(known: Record, claimed: Record) -> Record:
     names = ("queued_until", "queued_request", "arguments")
     restored = {name: getattr(claimed, name) for name in names}
     return known.model_copy(update={"state": State.QUEUED, "sent_at": None, **restored})
+
+
+def latest(starts: Sequence[float | None]) -> float | None:
+    """The last of these times; None if one of them is not known."""
+    known = [each for each in starts if each is not None]
+    return max(known, default=None) if len(known) == len(starts) else None
 
 
 def starts_in(

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.engine import FILE, Now, SQLiteLedger
 from wan_mcp.ledger.threaded.ledger import ThreadedLedger
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Whose
 from wan_mcp.models import Replacement, SourceClip
 
 FOLDER = "ledger"
@@ -112,7 +114,7 @@ class _OnlyLedger(SQLiteLedger):
 
     async def claim(
         self,
-        account: str,
+        whose: Whose,
         wanted: Replacement,
         *,
         generated_seed: int,
@@ -120,6 +122,7 @@ class _OnlyLedger(SQLiteLedger):
         videos: VideoPolicy | None = None,
         source: SourceClip | None = None,
         agreed: float | None = None,
+        quotas: Sequence[Quota] = (),
     ) -> Claim:
         chosen = await anyio.to_thread.run_sync(self._choose)
         if chosen.rivals:
@@ -127,13 +130,14 @@ class _OnlyLedger(SQLiteLedger):
         if chosen.folder != self._data:
             raise _moved(chosen.folder)
         return await super().claim(
-            account,
+            whose,
             wanted,
             generated_seed=generated_seed,
             estimate=estimate,
             videos=videos,
             source=source,
             agreed=agreed,
+            quotas=quotas,
         )
 
 

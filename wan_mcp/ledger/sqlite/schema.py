@@ -202,6 +202,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         THEN COALESCE(credit_cost, -1e300) END, -2e300)
         """,
     ),
+    # One person's file has neither a shared wallet nor a row in this table.
+    (
+        "ALTER TABLE jobs ADD COLUMN wallet TEXT",
+        "CREATE TABLE workspaces (wallet TEXT, name TEXT, PRIMARY KEY (wallet, name)) "
+        "WITHOUT ROWID",
+    ),
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

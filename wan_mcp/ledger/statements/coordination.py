@@ -22,4 +22,9 @@ DATE_BACK_REQUESTS = both(
 )
 REQUEST_AGES = both("SELECT :now - made_at FROM requests WHERE account = :account ORDER BY made_at")
 INSERT_REQUEST = both("INSERT INTO requests (account, made_at) VALUES (:account, :now)")
+# Only of wallets that several workspaces share.
+INSERT_WORKSPACE = both(
+    "INSERT INTO workspaces (wallet, name) VALUES (:shared_wallet, :workspace) "
+    "ON CONFLICT DO NOTHING"
+)
 SECRET = both("SELECT account_key FROM secret")

@@ -6,6 +6,7 @@ boolean, cannot infer the type of a NULL, and its REAL has 4 bytes.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -26,4 +27,35 @@ def where(before: str, condition: Statement, after: str = "") -> Statement:
     return Statement(
         f"{before} {condition.sqlite}{after}",
         f"{before} {condition.postgres}{after}",
+    )
+
+
+_MINE = "account = :account"
+_OF_WALLET = "SELECT CAST(:account AS TEXT) UNION ALL SELECT name FROM workspaces"
+"""What belongs to nobody is kept under the name of the wallet itself."""
+
+
+@cache
+def of_wallet(statement: Statement) -> Statement:
+    """The same statement about all workspaces of the wallet that `:account` names."""
+    names = f"{_OF_WALLET} WHERE wallet = :account"
+    return _about(statement, names, names)
+
+
+@cache
+def of_several(statement: Statement) -> Statement:
+    """The same statement about the workspaces that `:accounts` names, in JSON."""
+    return _about(
+        statement,
+        "SELECT value FROM json_each(:accounts)",
+        "SELECT json_array_elements_text(CAST(:accounts AS json))",
+    )
+
+
+def _about(statement: Statement, sqlite: str, postgres: str) -> Statement:
+    # In PostgreSQL as an array: so it looks each name up in an index, however many it expects.
+    assert _MINE in statement.sqlite
+    return Statement(
+        statement.sqlite.replace(_MINE, f"account IN ({sqlite})"),
+        statement.postgres.replace(_MINE, f"account = ANY(ARRAY({postgres}))"),
     )

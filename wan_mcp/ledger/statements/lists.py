@@ -68,12 +68,13 @@ def _may_be_abandoned(mine: str) -> Statement:
     # Unsettled requests, with the process that has to go on with each; and without one, what was
     # queued for too long. A date after the latest possible one was written by a wrong clock.
     unsettled = f"WHERE {mine}state IN {states(LIVE)} AND state IN {states(UNSETTLED)}"
+    payer = "COALESCE(wallet, account)"
     overdue = f"WHERE {mine}{IS_QUEUED} AND (queued_until <= :now OR queued_until > :latest)"
 
     def text(live_index: str, queued_index: str) -> str:
         return (
-            f"SELECT handle, account, owner FROM jobs {live_index} {unsettled} UNION ALL "
-            f"SELECT handle, account, NULL FROM jobs {queued_index} {overdue}"
+            f"SELECT handle, {payer}, owner FROM jobs {live_index} {unsettled} UNION ALL "
+            f"SELECT handle, {payer}, NULL FROM jobs {queued_index} {overdue}"
         )
 
     return Statement(text(LIVE_INDEX, QUEUED_INDEX), text("", ""))

@@ -139,7 +139,7 @@ PAYMENTS = both(
     f"AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at"
 )
 _IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
-_LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
+_LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle), account FROM jobs"
 IN_FLIGHT = Statement(
     f"{_LIVE_AGES} {LIVE_INDEX} {_IN_FLIGHT}",
     f"{_LIVE_AGES} {_IN_FLIGHT}",
@@ -154,4 +154,10 @@ LAST_BALANCE = both(
 )
 SUBMIT_AGES = both(
     f"SELECT :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' ORDER BY created_at"
+)
+LAST_TURNS = both(
+    # A request counts from when its turn came. One that a clock dated in the future is left out:
+    # its workspace would have no turn before that date.
+    f"SELECT account, MAX(created_at) FROM jobs {_WITHIN} AND created_at <= :now "
+    "AND state <> 'not_sent' GROUP BY account"
 )

@@ -1,13 +1,12 @@
 """The ledger on any engine."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 import anyio
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Claim, Page, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import Asked, Claim, Page, Recorded, VideoPolicy
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
 from wan_mcp.ledger.queueing.contract import Queue
@@ -16,6 +15,8 @@ from wan_mcp.ledger.session import Engine
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.threaded.queue import ThreadedQueue
 from wan_mcp.ledger.threaded.store import Opened, Store, recover
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Whose, Workspace
 from wan_mcp.models import Cursor, Difference, Job, Replacement, SourceClip
 
 
@@ -56,7 +57,7 @@ class ThreadedLedger:
 
     async def claim(
         self,
-        account: str,
+        whose: Whose,
         wanted: Replacement,
         *,
         generated_seed: int,
@@ -64,13 +65,19 @@ class ThreadedLedger:
         videos: VideoPolicy | None = None,
         source: SourceClip | None = None,
         agreed: float | None = None,
+        quotas: Sequence[Quota] = (),
     ) -> Claim:
-        limits = self.limits if agreed is None else replace(self.limits, agreed=agreed)
-        return await self._store.write(
-            lambda store: store.requests.claim(
-                account, wanted, generated_seed, estimate, limits, videos, source
-            )
+        asked = Asked(
+            Workspace.of(whose),
+            wanted,
+            generated_seed,
+            estimate,
+            quotas or (Quota(self.limits),),
+            videos,
+            source or SourceClip(),
+            agreed,
         )
+        return await self._store.write(lambda store: store.requests.claim(asked))
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
         return await self._store.read(lambda store: store.requests.equal(account, wanted))
@@ -93,8 +100,8 @@ class ThreadedLedger:
     async def conclude(self, record: Record, state: State, why: str) -> Record:
         return await self._store.write(lambda store: store.requests.conclude(record, state, why))
 
-    async def record_update(self, account: str, job: Job) -> Recorded:
-        return await self._store.write(lambda store: store.requests.record_update(account, job))
+    async def record_update(self, wallet: str, job: Job) -> Recorded:
+        return await self._store.write(lambda store: store.requests.record_update(wallet, job))
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
         with anyio.move_on_after(seconds):
@@ -117,6 +124,9 @@ class ThreadedLedger:
     ) -> list[Record]:
         return await self._reading.read(lambda store: store.requests.recent(account, states, limit))
 
+    async def in_wallet(self, wallet: str, limit: int) -> list[Record]:
+        return await self._reading.read(lambda store: store.requests.in_wallet(wallet, limit))
+
     async def page(
         self, account: str, states: frozenset[State] | None, limit: int, after: Cursor | None
     ) -> Page | None:
@@ -127,14 +137,16 @@ class ThreadedLedger:
     async def charges(self, account: str) -> list[Charge]:
         return await self._reading.read(lambda store: list(store.requests.charges(account)))
 
-    async def credits(self, account: str, estimate: float | None) -> AccountCredits:
-        limits = self.limits
+    async def credits(
+        self, whose: Whose, estimate: float | None, quotas: Sequence[Quota] = ()
+    ) -> AccountCredits:
+        workspace, counted = Workspace.of(whose), quotas or (Quota(self.limits),)
         return await self._reading.read(
-            lambda store: store.requests.credits(account, estimate, limits)
+            lambda store: store.requests.credits(workspace, estimate, counted)
         )
 
-    async def unknowns(self, account: str) -> list[Record]:
-        return await self._reading.read(lambda store: store.requests.unknowns(account))
+    async def unknowns(self, wallet: str) -> list[Record]:
+        return await self._reading.read(lambda store: store.requests.unknowns(wallet))
 
     async def record_check(
         self, record: Record, findings: str, next_in: float | None, reading: ListReading
@@ -175,16 +187,16 @@ class ThreadedCoordination:
         self._store = store
         self._reading = reading
 
-    async def lead(self, account: str, role: Role, seconds: float) -> bool:
+    async def lead(self, wallet: str, role: Role, seconds: float) -> bool:
         return await self._store.write(
-            lambda store: store.coordination.lead(account, role, seconds), wakes=False
+            lambda store: store.coordination.lead(wallet, role, seconds), wakes=False
         )
 
-    async def leave(self, account: str, role: Role) -> None:
-        await self._store.write(lambda store: store.coordination.leave(account, role), wakes=False)
+    async def leave(self, wallet: str, role: Role) -> None:
+        await self._store.write(lambda store: store.coordination.leave(wallet, role), wakes=False)
 
-    async def live(self, account: str) -> list[Record]:
-        return await self._reading.read(lambda store: store.coordination.live(account))
+    async def live(self, wallet: str) -> list[Record]:
+        return await self._reading.read(lambda store: store.coordination.live(wallet))
 
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
         return await self._reading.read(lambda store: store.coordination.records(submission_ids))
@@ -197,26 +209,26 @@ class ThreadedCoordination:
     ) -> None:
         await self._store.write(lambda store: store.coordination.polled(submission_ids, last_error))
 
-    async def try_acquire(self, account: str, rule: Rule) -> Acquired:
+    async def try_acquire(self, wallet: str, rule: Rule) -> Acquired:
         return await self._store.write(
-            lambda store: store.coordination.try_acquire(account, rule), wakes=False
+            lambda store: store.coordination.try_acquire(wallet, rule), wakes=False
         )
 
-    async def adjust_limit(self, account: str, change: Callable[[Limit], Limit]) -> None:
+    async def adjust_limit(self, wallet: str, change: Callable[[Limit], Limit]) -> None:
         await self._store.write(
-            lambda store: store.coordination.adjust_limit(account, change), wakes=False
+            lambda store: store.coordination.adjust_limit(wallet, change), wakes=False
         )
 
-    async def unsaved(self, account: str) -> list[Record]:
-        return await self._reading.read(lambda store: store.coordination.unsaved(account))
+    async def unsaved(self, wallet: str) -> list[Record]:
+        return await self._reading.read(lambda store: store.coordination.unsaved(wallet))
 
     async def saved(self, submission_id: str, path: str, sha256: str, size: int) -> bool:
         return await self._store.write(
             lambda store: store.coordination.saved(submission_id, path, sha256, size)
         )
 
-    async def uninspected(self, account: str) -> list[Record]:
-        return await self._reading.read(lambda store: store.coordination.uninspected(account))
+    async def uninspected(self, wallet: str) -> list[Record]:
+        return await self._reading.read(lambda store: store.coordination.uninspected(wallet))
 
     async def inspected(self, submission_id: str, inspection: Sequence[Difference]) -> None:
         await self._store.write(

@@ -3,8 +3,8 @@
 Run it by hand, from the root of the project, where HAProxy and PostgreSQL of Debian are installed.
 The full form takes about half an hour, because PixelDojo allows 60 requests a minute to a key::
 
-    python -m tests.storm
-    python -m tests.storm --jobs 60 --users 4        (about three minutes)
+    python -m tests.storm.run
+    python -m tests.storm.run --jobs 60 --users 4        (about three minutes)
 
 People call three replicas behind HAProxy. A part of all requests to PixelDojo fails in one of nine
 ways. A replica is killed every 20 seconds. The database is restarted, killed and started, and in

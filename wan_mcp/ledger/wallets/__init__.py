@@ -1,0 +1,1 @@
+"""One PixelDojo key for one user or several: whose a request is, and whose limits count for it."""

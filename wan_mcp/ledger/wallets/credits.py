@@ -1,0 +1,44 @@
+"""What the ledger knows about the credits of a workspace."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from wan_mcp.ledger.expected_price import AccountCredits
+from wan_mcp.ledger.limit_use import usage
+from wan_mcp.ledger.queueing.rules import must_wait
+from wan_mcp.ledger.rows import Rows, Spending, counted, whole
+from wan_mcp.ledger.spending_limits import LimitReached
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.scope import one
+from wan_mcp.ledger.wallets.workspace import Workspace
+
+
+def account_credits(
+    rows: Rows,
+    workspace: Workspace,
+    estimate: float | None,
+    quotas: Sequence[Quota],
+    now: datetime,
+) -> AccountCredits:
+    """What was spent, the balance, and what each limit says to a job of that price now."""
+    name, limited = workspace.name, counted(rows, workspace, quotas, now)
+    everybody = whole(rows, workspace, limited, now)
+    own = everybody if workspace.is_alone else Spending(rows, one(name), name, now)
+    refusal, waits = None, False
+    try:
+        waits = must_wait(limited, everybody, now, estimate)
+    except LimitReached as reached:
+        refusal = reached
+    return AccountCredits(
+        spent=own.totals(),
+        # It is that of the key, and the newest answer to anybody names it.
+        balance=everybody.balance(),
+        limits=[
+            use._replace(whose=quota.whose)
+            for quota, spending in limited
+            for use in usage(quota.limits, now, spending)
+        ],
+        refusal=refusal,
+        queued=own.queued(),
+        would_wait=waits,
+    )

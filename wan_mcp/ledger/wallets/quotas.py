@@ -1,0 +1,93 @@
+"""Several limits at once, as of a user, their team and their wallet: the tightest one refuses.
+
+Pure functions, without a store. A claim calls them inside its transaction, as it does `check`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import inf
+from typing import Generic, NamedTuple, TypeVar
+
+from wan_mcp.ledger import spending_limits
+from wan_mcp.ledger.spending_limits import (
+    LimitReached,
+    NoRoom,
+    PriceRose,
+    Spending,
+    SpendingLimits,
+)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Limits, and whose requests count against them.
+
+    Two claims on one wallet never overlap, so they never pass a limit together. Workspaces of
+    different wallets may be counted together too, and there two claims at the same moment may both
+    take the last place.
+
+    Attributes:
+        whose: whose limits they are, as a sentence about a limit ends: "your own", "of the team
+            Blue". "" for the settings of the operator.
+        workspaces: the workspaces whose requests count; None for the whole wallet.
+    """
+
+    limits: SpendingLimits
+    whose: str = ""
+    workspaces: frozenset[str] | None = None
+
+    def agreed_to(self, agreed: float | None) -> "Quota":
+        """The same for one job that may cost so many credits without another question."""
+        if agreed is None:
+            return self
+        return replace(self, limits=replace(self.limits, agreed=agreed))
+
+
+S = TypeVar("S", bound=Spending, covariant=True)
+
+
+class Counted(NamedTuple, Generic[S]):
+    """A quota, and what counts against it."""
+
+    quota: Quota
+    spending: S
+
+
+def check(
+    counted: Iterable[Counted[Spending]], now: datetime, estimate: float | None, why: str = ""
+) -> None:
+    """Refuse one more job if it would exceed any of the limits.
+
+    Args:
+        counted: the nearest first: of two that are equally tight, it refuses.
+        estimate, why: as for `spending_limits.check`.
+
+    Raises:
+        LimitReached: the tightest one. It says whose limit it is.
+        NoRoom: no other limits than those that a queued request may wait for.
+        PriceRose: no limit stands against it, and the person has not agreed to this price.
+    """
+    refusals: list[LimitReached] = []
+    rose: PriceRose | None = None
+    for quota, spending in counted:
+        try:
+            spending_limits.check(quota.limits, now, estimate, spending, why)
+        except LimitReached as reached:
+            refusals.append(reached.of(quota.whose))
+        except PriceRose as question:
+            rose = question
+    if refusals:
+        raise tightest(refusals)
+    if rose is not None:
+        raise rose
+
+
+def tightest(refusals: Sequence[LimitReached]) -> LimitReached:
+    """The refusal that lasts longest. One that a queued request may wait for comes last."""
+    return max(refusals, key=_tightness)
+
+
+def _tightness(reached: LimitReached) -> tuple[bool, float]:
+    lasts = inf if reached.frees_at is None else reached.frees_at.seconds
+    return not isinstance(reached, NoRoom), lasts

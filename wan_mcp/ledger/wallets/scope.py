@@ -1,0 +1,46 @@
+"""Whose records a statement reads: those of one workspace, of several, or of a whole wallet."""
+
+import json
+from collections.abc import Callable, Mapping, Set
+from typing import NamedTuple
+
+from wan_mcp.ledger.statements.dialects import Statement, of_several, of_wallet
+from wan_mcp.ledger.wallets.workspace import Workspace
+
+
+class Scope(NamedTuple):
+    """Whose records a statement reads.
+
+    Attributes:
+        over: turns a statement about one workspace into the one about these.
+        values: who they are, as that statement takes them.
+    """
+
+    over: Callable[[Statement], Statement]
+    values: Mapping[str, object]
+
+
+def wallet_scope(wallet: str) -> Scope:
+    """Every workspace of a wallet, and what belongs to nobody there."""
+    return Scope(of_wallet, {"account": wallet})
+
+
+def whole_wallet(workspace: Workspace) -> Scope:
+    """The same, as one of its workspaces asks: whoever has the wallet alone asks as before."""
+    return one(workspace.name) if workspace.is_alone else wallet_scope(workspace.wallet)
+
+
+def one(workspace: str) -> Scope:
+    """One workspace."""
+    return Scope(_the_same, {"account": workspace})
+
+
+def some(workspaces: Set[str]) -> Scope:
+    """These workspaces."""
+    if len(workspaces) == 1:
+        return one(*workspaces)
+    return Scope(of_several, {"accounts": json.dumps(sorted(workspaces))})
+
+
+def _the_same(statement: Statement) -> Statement:
+    return statement

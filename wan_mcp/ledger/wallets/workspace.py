@@ -1,0 +1,42 @@
+"""Whose requests are meant, and with whose key they are paid."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What one user sees of one wallet. A wallet is one PixelDojo key.
+
+    The requests of a workspace are equal only to each other, and no other workspace finds or lists
+    them. To PixelDojo they are all the wallet's. Whoever has a key alone has the only workspace of
+    its wallet, and both have one name. Under the name of a shared wallet there is no workspace:
+    what is recorded there belongs to nobody, and counts for the wallet alone.
+
+    Attributes:
+        name: the name under which its records are kept.
+        wallet: the name of the wallet.
+    """
+
+    name: str
+    wallet: str
+
+    @classmethod
+    def of(cls, whose: "Whose") -> "Workspace":
+        """The workspace itself; for a name, the workspace of whoever has that wallet alone."""
+        return whose if isinstance(whose, Workspace) else cls(whose, whose)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it has its wallet to itself."""
+        return self.name == self.wallet
+
+    async def itself(self) -> "Workspace":
+        """The workspace, for services that ask whose calls they work for."""
+        return self
+
+
+Whose = Workspace | str
+"""A workspace, or the name of a wallet that one user has alone."""
+CallersWorkspace = Callable[[], Awaitable[Whose]]
+"""Whose the calls are that some service works for. The name of a wallet may have to be read."""

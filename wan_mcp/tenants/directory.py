@@ -1,0 +1,210 @@
+"""The people of a team as they are in the database."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from wan_mcp.ledger.postgres.connection import Link, Rows, limits
+from wan_mcp.tenants.asking import Questions, Recent
+from wan_mcp.tenants.audit import NOW, Entry
+from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
+from wan_mcp.tenants.keys import KeyRing, NotOpened
+from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
+from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
+from wan_mcp.tenants.seat import NoWallet, Seat, WalletClosed, purpose_of, workspace_of
+from wan_mcp.tenants.tokens import id_of, is_same, sha256_of
+
+HOLDS_SECONDS = 10.0
+"""How long an answer is used again (ours): a token that is revoked works for at most so much
+longer, and a database that restarts is not noticed by most requests."""
+MOST_KEPT = 10_000
+"""How many answers are kept of each kind (ours), some kilobytes for a hundred of them."""
+USED_SECONDS = 60
+"""The last use of a token is noted at most this often (ours)."""
+
+_TOKEN = f"""
+SELECT t.sha256, t.scopes, u.id, u.name, u.team_id, t.expires_at - {NOW}
+FROM tokens t JOIN users u ON u.id = t.user_id
+WHERE t.id = %(id)s AND t.revoked_at IS NULL AND t.expires_at > {NOW} AND u.disabled_at IS NULL
+""".encode()
+# To note it need not wait for any disk: the next use notes it again.
+_USED = f"""
+SET LOCAL synchronous_commit = off;
+UPDATE tokens SET used_at = {NOW}
+WHERE id = %(id)s AND (used_at IS NULL OR used_at < {NOW} - {USED_SECONDS})
+""".encode()
+_PERSON = b"""
+SELECT id, name, team_id, disabled_at IS NULL FROM users
+WHERE issuer = %(issuer)s AND subject = %(subject)s
+"""
+_JOIN = f"""
+INSERT INTO users (id, team_id, issuer, subject, name, created_at)
+SELECT %(id)s, t.id, %(issuer)s, %(subject)s, %(name)s, {NOW}
+FROM teams t WHERE t.issuer = %(issuer)s
+ON CONFLICT (issuer, subject) DO NOTHING RETURNING team_id
+""".encode()
+_RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s"
+_WALLET = b"""
+SELECT w.account, w.api_base, w.key_sealed, u.team_id, COALESCE(t.name, '')
+FROM users u JOIN wallet_keys w ON w.user_id = u.id OR w.team_id = u.team_id
+LEFT JOIN teams t ON t.id = u.team_id
+WHERE u.id = %(user)s AND u.disabled_at IS NULL AND w.removed_at IS NULL
+ORDER BY w.user_id IS NULL LIMIT 1
+"""
+_OPEN = f"""
+INSERT INTO user_workspaces (name, user_id, wallet, opened_at)
+VALUES (%(name)s, %(user)s, %(wallet)s, {NOW}) ON CONFLICT DO NOTHING;
+SELECT o.name, o.user_id FROM user_workspaces o JOIN users u ON u.id = o.user_id
+WHERE u.id = %(user)s OR u.team_id = %(team)s
+""".encode()
+_LIMITS = f"""
+SELECT kind, {COLUMNS} FROM limits
+WHERE (kind, id) IN (('user', %(user)s), ('team', %(team)s), ('wallet', %(wallet)s))
+""".encode()
+
+
+class StoredDirectory:
+    """`Directory`, and what else a server needs to know about its callers.
+
+    Args:
+        url: the address of the database, whose tables exist already.
+        ring: opens the keys of the wallets.
+        ticks: seconds that never jump.
+    """
+
+    def __init__(
+        self, url: str, ring: KeyRing, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._questions = Questions(url, ticks)
+        self._ring = ring
+        self._tokens: Recent[bytes, Caller] = Recent(MOST_KEPT, ticks)
+        self._people: Recent[tuple[str, str, str], Caller] = Recent(MOST_KEPT, ticks)
+        self._seats: Recent[str, Seat] = Recent(MOST_KEPT, ticks)
+
+    async def token(self, secret: str) -> Caller | None:
+        """See `Directory`."""
+        id = id_of(secret)
+        if id is None:
+            return None
+        sha256 = sha256_of(secret)
+        if known := self._tokens.get(sha256):
+            return known
+        return await self._questions.ask(lambda link: self._token(link, id, sha256))
+
+    async def person(self, issuer: str, subject: str, name: str) -> Caller | None:
+        """See `Directory`."""
+        if not (is_exact(issuer, LONGEST_ISSUER) and is_exact(subject, LONGEST_SUBJECT)):
+            return None
+        name = shown(name)
+        if known := self._people.get((issuer, subject, name)):
+            return known
+        return await self._questions.ask(lambda link: self._person(link, issuer, subject, name))
+
+    async def seat(self, caller: Caller, *, fresh: bool = False) -> Seat:
+        """What a caller works with.
+
+        It is the user's own wallet if they have one, otherwise that of their team, and never any
+        other one.
+
+        Args:
+            fresh: ask the database now, as before a payment: limits may have changed.
+
+        Raises:
+            NoWallet: there is neither, or the user is disabled.
+            WalletClosed: the key ring of this server does not open its key.
+            IdentityUnknown: it cannot be known now.
+        """
+        if not fresh and (known := self._seats.get(caller.user)):
+            return known
+        return await self._questions.ask(lambda link: self._seat(link, caller.user))
+
+    async def note(
+        self, caller: Caller, action: str, target: str, result: str, detail: Mapping[str, object]
+    ) -> None:
+        """Write down what a caller has done.
+
+        Args:
+            action: what, such as `job.buy`.
+            target: to what; an id.
+            result: what came of it, in a word.
+            detail: more, without any key or signed link.
+
+        Raises:
+            IdentityUnknown: it cannot be written now.
+        """
+        how = caller.signed_in
+        signed_in = how.token if isinstance(how, ByToken) else how.issuer
+        entry = Entry.new(caller.user, action, target, result, {**detail, "signed_in": signed_in})
+        await self._questions.ask(entry.write)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._questions.aclose()
+
+    # The methods below run in the thread of the questions.
+
+    def _token(self, link: Link, id: str, sha256: bytes) -> Caller | None:
+        if known := self._tokens.get(sha256):  # somebody else has asked while this waited
+            return known
+        rows = _ask(link, _TOKEN, id=id)
+        # Also where there is none: the time of the answer must not show which ids there are.
+        if not is_same(sha256, bytes(rows[0][0]) if rows else bytes(len(sha256))):
+            return None
+        [(_, scopes, user, name, team, seconds)] = rows
+        caller = Caller(user, name, team, frozenset(scopes.split()), ByToken(id))
+        _ask(link, _USED, id=id)
+        self._tokens.put(sha256, caller, min(HOLDS_SECONDS, seconds))
+        return caller
+
+    def _person(self, link: Link, issuer: str, subject: str, name: str) -> Caller | None:
+        if known := self._people.get((issuer, subject, name)):
+            return known
+        rows = _ask(link, _PERSON, issuer=issuer, subject=subject)
+        if not rows:
+            self._join(link, issuer, subject, name)
+            rows = _ask(link, _PERSON, issuer=issuer, subject=subject)
+        if not rows or not rows[0][3]:
+            return None
+        [(id, stored, team, _)] = rows
+        if name and name != stored:
+            _ask(link, _RENAME, id=id, name=name)
+        caller = Caller(id, name or stored, team, frozenset(), ByIssuer(issuer, subject))
+        self._people.put((issuer, subject, name), caller, HOLDS_SECONDS)
+        return caller
+
+    def _join(self, link: Link, issuer: str, subject: str, name: str) -> None:
+        """Make somebody a user whose issuer may add users to a team."""
+        id = new_id("u")
+        name = name or shown(subject) or id
+        with link.transaction():
+            known = {"id": id, "issuer": issuer, "subject": subject, "name": name}
+            joined = _ask(link, _JOIN, **known)
+            if joined:
+                detail = {"team": joined[0][0], "issuer": issuer, "subject": subject}
+                Entry.new(id, "user.join", id, "done", detail).write(link)
+
+    def _seat(self, link: Link, user: str) -> Seat:
+        rows = _ask(link, _WALLET, user=user)
+        if not rows:
+            raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
+        [(wallet, base, sealed, team, team_name)] = rows
+        try:
+            key = self._ring.open(sealed, purpose_of(wallet, base))
+        except NotOpened as exc:
+            raise WalletClosed(f"The key of your wallet cannot be opened: {exc}.") from None
+        ids = {"user": user, "team": team, "wallet": wallet}
+        name = workspace_of(user, wallet)
+        known = _ask(link, _OPEN, **ids, name=name)
+        allowed = {row[0]: limits_in(row[1:]) for row in _ask(link, _LIMITS, **ids)}
+        seat = Seat(
+            *(name, wallet, user, team, team_name, base, key),
+            limits={kind: allowed.get(kind, NONE) for kind in Kind},
+            of_user=frozenset(each for each, owner in known if owner == user),
+            of_team=frozenset(each for each, _ in known),
+        )
+        self._seats.put(user, seat, HOLDS_SECONDS)
+        return seat
+
+
+def _ask(link: Link, text: bytes, **values: object) -> Rows:
+    """The rows of the last of these statements, which together may take only so long."""
+    return link.run((limits(), None), (text, values))[-1]
