@@ -6,6 +6,7 @@ end, which takes no time there.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -23,6 +24,7 @@ THREE_AT_ONCE = SpendingLimits(None, None, 3, None, queued=5)
 """Of a server after a crash: two killed servers may have left two requests of unknown outcome, and
 each of them occupies a place for an hour."""
 A_MINUTE = timedelta(seconds=61)
+READS_A_MINUTE = 1_000
 LOOK_SECONDS = 0.02
 """How long it is waited for a request before the running jobs are read again."""
 WANTED = ("video", "second", "third")
@@ -31,7 +33,7 @@ WANTED = ("video", "second", "third")
 async def submit_queued(host: Host, report: Report) -> None:
     """One submit, and a second one that is queued and sent when a minute is over."""
     clock = ForwardClock()
-    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
+    async with _serving(host, ONE_A_MINUTE, clock) as (jobs, ledger):
         for name in WANTED[:2]:
             await call(jobs, ledger, report, name)
         await _minutes_pass(host, jobs, ledger, clock)
@@ -40,7 +42,7 @@ async def submit_queued(host: Host, report: Report) -> None:
 async def come_back_queued(host: Host, report: Report) -> None:
     """Start again after a crash of `submit_queued`: the queue is sent, and both calls repeated."""
     clock = ForwardClock()
-    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
+    async with _serving(host, ONE_A_MINUTE, clock) as (jobs, ledger):
         await _minutes_pass(host, jobs, ledger, clock)
         for name in WANTED[:2]:
             clock.forward += A_MINUTE
@@ -51,7 +53,7 @@ async def come_back_queued(host: Host, report: Report) -> None:
 
 async def submit_three(host: Host, report: Report) -> None:
     """Three submits, of which two may run at once: the last is sent when one of them has ended."""
-    async with serve(host, TWO_AT_ONCE) as (jobs, ledger):
+    async with _serving(host, TWO_AT_ONCE) as (jobs, ledger):
         for name in WANTED:
             await call(jobs, ledger, report, name)
         await _jobs_end(jobs, ledger)
@@ -59,7 +61,7 @@ async def submit_three(host: Host, report: Report) -> None:
 
 async def come_back_three(host: Host, report: Report) -> None:
     """Start again after a crash of `submit_three`: the queue is sent, and the calls repeated."""
-    async with serve(host, THREE_AT_ONCE) as (jobs, ledger):
+    async with _serving(host, THREE_AT_ONCE) as (jobs, ledger):
         await _jobs_end(jobs, ledger)
         for name in WANTED:
             await call(jobs, ledger, report, name)
@@ -75,7 +77,7 @@ def take_over(is_over: anyio.Event) -> Work:
     """
 
     async def work(host: Host, report: Report) -> None:
-        async with serve(host, TWO_AT_ONCE) as (jobs, ledger), _dispatching(jobs):
+        async with _serving(host, TWO_AT_ONCE) as (jobs, ledger), _dispatching(jobs):
             await is_over.wait()
             await _jobs_end(jobs, ledger)
 
@@ -85,7 +87,7 @@ def take_over(is_over: anyio.Event) -> Work:
 async def submit_and_withdraw(host: Host, report: Report) -> None:
     """Two submits; the second is queued, and withdrawn at the moment at which it could be sent."""
     clock = ForwardClock()
-    async with serve(host, ONE_A_MINUTE, clock) as (jobs, ledger):
+    async with _serving(host, ONE_A_MINUTE, clock) as (jobs, ledger):
         await call(jobs, ledger, report)
         id = await call(jobs, ledger, report, "second")
         clock.forward += A_MINUTE
@@ -97,12 +99,25 @@ async def submit_and_withdraw(host: Host, report: Report) -> None:
 
 async def come_back_to_withdraw(host: Host, report: Report) -> None:
     """Start again after a crash of `submit_and_withdraw`: what is still queued is withdrawn."""
-    async with serve(host, ONE_A_MINUTE) as (jobs, ledger):
+    async with _serving(host, ONE_A_MINUTE) as (jobs, ledger):
         account = await ledger.account(host.api_base, host.key)
         await ledger.recover()
         for record in await ledger.queue.waiting(account):
             await _withdraw(jobs, record.submission_id, report)
         await _report_records(jobs, report)
+
+
+@asynccontextmanager
+async def _serving(
+    host: Host, limits: SpendingLimits, now: ForwardClock | None = None
+) -> AsyncIterator[tuple[Jobs, Ledger]]:
+    """A server that may read jobs as often as it needs to: a new key has ten requests a minute."""
+    async with serve(host, limits, now) as (jobs, ledger):
+        account = await ledger.account(host.api_base, host.key)
+        await ledger.coordination.adjust_limit(
+            account, lambda limit: replace(limit, per_minute=READS_A_MINUTE)
+        )
+        yield jobs, ledger
 
 
 @asynccontextmanager
