@@ -279,15 +279,15 @@ _COMMANDS: Mapping[str, Callable[[_Desk, argparse.Namespace], Answer]] = {
 
 def _actor() -> str:
     """Who acts, as the system knows them: environment variables would say what somebody wants."""
-    if os.name == "posix":
+    if sys.platform == "win32":
+        name = getpass.getuser()
+    else:
         import pwd
 
         try:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:  # as in a container with a user of its own
             name = f"uid {os.getuid()}"
-    else:
-        name = getpass.getuser()
     return f"admin:{name}@{socket.gethostname()}"
 
 
