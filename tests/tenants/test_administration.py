@@ -101,7 +101,7 @@ def test_refused_act_changes_nothing_and_is_in_the_audit(blue: Blue) -> None:
 def test_audit_names_what_was_done_to_whom_and_no_secret(blue: Blue) -> None:
     operator = blue.operator
     issued = blue.token("Ann")
-    tokens.revoke(operator, issued.id)
+    tokens.revoke(operator, issued.text)  # as pasted by who found it where it does not belong
     wallets.set_key(operator, ring(), "blue wallet", "pd_canary_2")
     written = entries(operator.link, None, 0, 100)
     done = [(entry.action, entry.target) for entry in reversed(written)]
@@ -120,6 +120,15 @@ def test_audit_names_what_was_done_to_whom_and_no_secret(blue: Blue) -> None:
     assert "canary" not in repr(written)
     assert issued.text[15:] not in repr(written)
     assert [e.action for e in entries(operator.link, issued.id, 0, 1)] == ["token.revoke"]
+
+
+def test_user_whom_another_is_called_by_id_is_found_by_that_id(blue: Blue) -> None:
+    """People choose what they are called, and must not keep anybody from being disabled (ours)."""
+    users.add(blue.operator, blue.ann, None, None, None)
+    users.disable(blue.operator, blue.ann)
+
+    assert entries(blue.operator.link, None, 0, 1)[0].target == blue.ann
+    assert [user.id for user in users.users(blue.operator) if user.disabled] == [blue.ann]
 
 
 def test_no_secret_lies_in_the_database(blue: Blue) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.server import RunningServer, build_server
@@ -49,8 +50,11 @@ def public_address(settings: Settings, host: str, port: int) -> str:
 
     It is never taken from a request, whose sender could name any host.
     """
-    hosts = settings.allowed_hosts
-    return f"https://{hosts[0]}" if hosts else f"http://{LOOPBACK[host]}:{port}"
+    if not settings.allowed_hosts:
+        return f"http://{LOOPBACK[host]}:{port}"
+    public = settings.allowed_hosts[0]
+    is_here = urlsplit(f"//{public}").hostname in ("localhost", "127.0.0.1", "::1")
+    return f"{'http' if is_here else 'https'}://{public}"
 
 
 def _own_port(settings: Settings) -> Listener | None:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -352,6 +353,29 @@ async def test_uploads_at_once_are_few_and_one_workspace_leaves_room_for_others(
     assert "Two of your files" in own.what
     assert "The server takes" in full.what
     assert (await home.upload(await home.ticket("cleo"))).stored.size == len(PICTURE)
+
+
+async def test_files_that_come_at_once_have_room_on_the_disk_together(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger lies on the same disk (ours)."""
+    free = reception.RESERVE_BYTES + len(PICTURE) * 3 // 2
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    come = anyio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        come.set()
+        await anyio.sleep_forever()
+        yield b""
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(home.reception.receive, await home.ticket(), "image", len(PICTURE), slow())
+        await come.wait()
+        refused = await home.refusal(await home.ticket("ben"))
+        tasks.cancel_scope.cancel()
+
+    assert (refused.status, "The disk" in refused.what) == (503, True)
+    assert (await home.upload(await home.ticket("ben"))).stored.size == len(PICTURE)
 
 
 async def test_a_full_disk_of_the_server_refuses_before_anything_comes(

@@ -75,7 +75,13 @@ class UploadRefused(Exception):
 
 
 class AlreadyUploaded(UploadRefused):
-    """There is a file under this id."""
+    """There is a file under this id.
+
+    Attributes:
+        uri: what a call passes for it.
+    """
+
+    uri = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ class Reception:
         self._secret = secret
         self._known_key: bytes | None = None
         self._under_way: Counter[str] = Counter()
+        self._promised = 0
 
     def address(self, ticket: str) -> str:
         """The address of the page of a ticket."""
@@ -200,7 +207,7 @@ class Reception:
             raise _unavailable(failed)
 
     async def _received(self, ticket: Ticket, slot: str, size: int, blocks: Blocks) -> Accepted:
-        with await run_sync(_unnamed_file, self.folder, size) as file:
+        with self._room_on_disk(size), await run_sync(_unnamed_file, self.folder) as file:
             sha256 = await _spooled(file, size, blocks)
             try:
                 file_type, notes = await inspected(file, SLOTS[slot])
@@ -229,7 +236,12 @@ class Reception:
         found = await self.shelves.find(ticket.shelf, ticket.id(slot))
         if any(each.name != stored.name for each in found):
             await self.shelves.delete(stored)
-            raise _used(ticket, slot)
+            raise UploadRefused(
+                409,
+                "Two different files came at the same time, and this one was not kept.",
+                "Send it again, alone. If the page has a file by then, ask your assistant for a "
+                "new page.",
+            )
 
     @contextmanager
     def _place(self, ticket: Ticket) -> Iterator[None]:
@@ -245,6 +257,18 @@ class Reception:
             self._under_way[ticket.shelf] -= 1
             if not self._under_way[ticket.shelf]:
                 del self._under_way[ticket.shelf]
+
+    @contextmanager
+    def _room_on_disk(self, size: int) -> Iterator[None]:
+        """Room for a file, beside all others that are on their way. Raises UploadRefused."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < self._promised + size + RESERVE_BYTES:
+            raise _not_now("The disk of the server has no room for the file at the moment.")
+        self._promised += size
+        try:
+            yield
+        finally:
+            self._promised -= size
 
     async def _key(self) -> bytes:
         if self._known_key is None:
@@ -275,18 +299,17 @@ def _write(file: BinaryIO, digest: "hashlib._Hash", block: bytes) -> None:
     digest.update(block)
 
 
-def _unnamed_file(folder: Path, size: int) -> BinaryIO:
-    """A file that nobody else can open, and that ends with this process. Raises UploadRefused."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < size + RESERVE_BYTES:
-        raise _not_now("The disk of the server has no room for the file at the moment.")
+def _unnamed_file(folder: Path) -> BinaryIO:
+    """A file that nobody else can open, and that ends with this process."""
     return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
 
 
 def _used(ticket: Ticket, slot: str) -> AlreadyUploaded:
     uri = f"wan://uploads/{ticket.id(slot)}"
     what = f"A file was uploaded here already: {uri}."
-    return AlreadyUploaded(409, what, "For another file ask your assistant for a new page.")
+    used = AlreadyUploaded(409, what, "For another file ask your assistant for a new page.")
+    used.uri = uri
+    return used
 
 
 def _not_now(what: str) -> UploadRefused:

@@ -50,13 +50,13 @@ class UploadDesk:
 
     async def look(self, ticket: str, slot: str, size: int) -> Reply:
         """Whether a file would be taken now."""
-        return await self._answered(ticket, slot, self._look(ticket, slot, size))
+        return await self._answered(self._look(ticket, slot, size))
 
     async def receive(
         self, ticket: str, slot: str, size: int, blocks: AsyncIterator[bytes]
     ) -> Reply:
         """Take a file, and say what to do with it."""
-        return await self._answered(ticket, slot, self._receive(ticket, slot, size, blocks))
+        return await self._answered(self._receive(ticket, slot, size, blocks))
 
     async def _look(self, ticket: str, slot: str, size: int) -> Reply:
         await self._reception.look(await self._reception.ticket(ticket), slot, size)
@@ -80,14 +80,13 @@ class UploadDesk:
             },
         )
 
-    async def _answered(self, ticket: str, slot: str, answer: Awaitable[Reply]) -> Reply:
+    async def _answered(self, answer: Awaitable[Reply]) -> Reply:
         try:
             return await answer
         except UploadRefused as refused:
             body = {"error": refused.what, "next": refused.next_step}
             if isinstance(refused, AlreadyUploaded):
-                opened = await self._reception.ticket(ticket)
-                body["uri"] = f"{UPLOADS}{opened.id(slot)}"
+                body["uri"] = refused.uri
             return Reply(refused.status, body, refused.retry_after)
         except WanError as failure:
             return Reply(503, {"error": failure.what, "next": "Try again in a while."})

@@ -13,7 +13,7 @@ from wan_mcp.tenants.administration.acts import (
 from wan_mcp.tenants.administration.users import user_id
 from wan_mcp.tenants.audit import NOW
 from wan_mcp.tenants.caller import SCOPES
-from wan_mcp.tenants.tokens import Issued, new_token
+from wan_mcp.tenants.tokens import Issued, id_of, new_token
 
 DAYS = 90
 """How long a token works if nobody says otherwise (ours)."""
@@ -80,8 +80,13 @@ def add(operator: Operator, typed: str, scopes: Collection[str], days: float, no
     return issued
 
 
-def revoke(operator: Operator, id: str) -> None:
-    """Let a token work no more."""
+def revoke(operator: Operator, typed: str) -> None:
+    """Let a token work no more.
+
+    Args:
+        typed: its id, or all of it, as found where it does not belong; the audit gets the id.
+    """
+    id = id_of(typed) or typed
     with operator.act("token.revoke", id) as act:
         found = act.rows(_REVOKE, id=id) if can_be_found(id) else ()
         if not found:

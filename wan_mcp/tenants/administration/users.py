@@ -19,7 +19,11 @@ INSERT INTO users (id, team_id, issuer, subject, name, created_at)
 VALUES (%(id)s, %(team)s, %(issuer)s, %(subject)s, %(name)s, {NOW})
 ON CONFLICT (issuer, subject) DO NOTHING RETURNING id
 """.encode()
-_FIND = b"SELECT id FROM users WHERE id = %(typed)s OR name = %(typed)s LIMIT 2"
+# People choose their names, so one of them may be called by the id of another.
+_FIND = b"""
+SELECT id, id = %(typed)s AS is_id FROM users WHERE id = %(typed)s OR name = %(typed)s
+ORDER BY 2 DESC LIMIT 2
+"""
 _SET_TEAM = b"UPDATE users SET team_id = %(team)s WHERE id = %(id)s"
 _RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s"
 _DISABLE = f"UPDATE users SET disabled_at = COALESCE(disabled_at, {NOW}) WHERE id = %(id)s".encode()
@@ -107,11 +111,11 @@ def users(operator: Operator) -> list[User]:
 
 
 def user_id(act: Act, typed: str) -> str:
-    """The id of the user with this id or name. Raises ActRefused unless there is exactly one."""
+    """The id of the user with this id, or of the only one with this name. Raises ActRefused."""
     found = act.rows(_FIND, typed=typed) if can_be_found(typed) else ()
     if not found:
         raise ActRefused(f"There is no user {quoted(typed)}.")
-    if len(found) > 1:
+    if len(found) > 1 and not found[0][1]:
         raise ActRefused(f"Several users are called {quoted(typed)}: give the id.")
     return str(found[0][0])
 

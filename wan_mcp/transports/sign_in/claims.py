@@ -11,6 +11,8 @@ from wan_mcp.transports.sign_in.trust import Issuer, Trust
 
 LEEWAY_SECONDS = 30.0
 """How wrong the clocks of two machines may be."""
+LAST_TIME = 1e11
+"""Seconds since 1970: a later end than that, in the sixth millennium, is none (ours)."""
 MAX_SUBJECT = 255
 """The longest name of a person at an issuer (documented: OpenID Connect)."""
 _NAMES = ("name", "preferred_username", "email")
@@ -75,8 +77,11 @@ def _expiry(claims: Claims, now: float) -> float:
 
 
 def _seconds(claims: Claims, name: str, default: float) -> float:
-    value = claims.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    value = claims.get(name)
+    if value is None:
+        return default
+    # Not by `math`, whose functions fail where a number has hundreds of digits.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LAST_TIME:
         raise WrongToken(f"{name} is no time")
     return value
 
