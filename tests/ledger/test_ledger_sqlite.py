@@ -733,3 +733,18 @@ async def test_a_submit_of_one_user_takes_no_statement_and_no_index_for_shared_k
     with closing(sqlite3.connect(tmp_path / "ledger" / FILE)) as file:
         indexes = file.execute("SELECT sql FROM sqlite_master WHERE type = 'index'").fetchall()
     assert not [text for (text,) in indexes if text and "wallet" in text]
+
+
+async def test_totals_that_cannot_be_added_up_keep_nothing_from_being_settled(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are for lists alone, and a reader counts what they lack (ours)."""
+
+    def busy(_: object) -> None:
+        raise LedgerUnavailable("Another server writes.", transient=True)
+
+    ledger = opened()
+    await claimed(ledger)
+    monkeypatch.setattr("wan_mcp.ledger.threaded.ledger.add_up", busy)
+
+    assert await ledger.recover() == []

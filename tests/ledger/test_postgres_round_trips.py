@@ -11,6 +11,7 @@ from tests.postgres.round_trips import round_trips
 from tests.postgres.server import Server
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, Ledger
+from wan_mcp.ledger.postgres.change import Change
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rows import Rows, read
 from wan_mcp.ledger.session import Session
@@ -146,3 +147,11 @@ async def test_server_keeps_plans_only_where_no_pool_stands_between(
         assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
     with bouncer_to(postgres) as folder, connect(postgres.url(worker_database, folder)) as link:
         assert link.prepared(sql.records.JOB).startswith(b"SELECT")
+
+
+def test_turn_of_a_queued_request_is_looked_for_after_a_lost_commit() -> None:
+    """It gets a new date as a new record does, but is known by its id (ours)."""
+    change = Change("account")
+    change.note({"created_at": 2.0, "submission_id_before": "sub_1"}, changes_jobs=True)
+
+    assert change.jobs == {"sub_1": {"created_at": 2.0}}

@@ -380,6 +380,38 @@ async def test_a_sent_request_of_a_dead_process_is_unknown_and_never_queued(stor
     assert await other.queue.waiting(ME) == []
 
 
+async def test_what_is_said_late_of_one_turn_does_not_end_the_next(
+    store: Store, ledger: Ledger
+) -> None:
+    """The request of the second turn may be on its way, and would be sent once more (ours)."""
+    await queued(ledger, 1)
+    await end_running(ledger)
+    first_turn = await dispatched(ledger)
+    assert first_turn is not None
+    await ledger.queue.put_back(first_turn)
+    store.later(9)
+    second_turn = await dispatched(ledger)
+    assert second_turn is not None
+    await ledger.commit_sending(second_turn)
+
+    with pytest.raises(Fenced):
+        await ledger.queue.put_back(first_turn)
+
+    assert (await stored(ledger, second_turn)).state is State.SENDING
+
+
+async def test_a_limit_of_none_at_all_is_a_refusal_also_behind_a_queue(
+    store: Store, ledger: Ledger
+) -> None:
+    """It is no matter of time, so there is nothing to wait for (ours)."""
+    await queued(ledger, 1)
+    for none in (replace(ONE_AT_A_TIME, in_flight=0), replace(ONE_AT_A_TIME, submits_per_minute=0)):
+        with pytest.raises(LimitReached):
+            await asked(store.ledger(none), wanted(50))
+
+    assert len(await ledger.queue.waiting(ME)) == 1
+
+
 @pytest.mark.parametrize("committed", [False, True])
 async def test_what_is_put_back_has_its_place_and_its_links_again(
     ledger: Ledger, committed: bool

@@ -151,6 +151,19 @@ async def test_what_a_dead_process_left_is_settled_for_every_user(store: Store) 
     assert {each.state for each in settled} == {State.NOT_SENT}
 
 
+async def test_a_paid_job_whose_request_was_lost_is_one_of_the_wallet_again(
+    store: Store, ledger: Ledger
+) -> None:
+    """As after a failover to a standby that had nothing of this user yet. (ours)"""
+    record = await sent(ledger, (await asked(ledger, ANN)).record)
+    store.forget(record.submission_id)
+    await stores.change(ledger, "DELETE FROM workspaces")
+    await ledger.accept(record, reported(job_id="job-ann"))
+
+    (found,) = await ledger.coordination.live(WALLET)
+    assert (found.account, found.job_id) == ("ann", "job-ann")
+
+
 async def test_whoever_has_a_key_alone_is_stored_as_before(ledger: Ledger) -> None:
     record = await claimed(ledger)
 

@@ -187,6 +187,7 @@ class Transactions:
         with self._session.transaction(wallet, ahead=[elsewhere]):
             known = self._rows.first(sql.records.JOB, submission_id=record.submission_id)
             if known is None:
+                self._register(record.workspace)
                 return self._rows.insert(self._absorbed(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
                 accepted = self._accepted(known, job, known.state)

@@ -22,7 +22,7 @@ def add_up(session: Session) -> None:
     """Add to the totals what ended since the last time. Does nothing if nothing did."""
     rows = Rows(session)
     for (account,) in rows.values(sql.spending.WITH_UNCOUNTED):
-        with session.transaction(account):
+        with session.transaction(account, patient=False):
             _add_up(rows, account)
 
 

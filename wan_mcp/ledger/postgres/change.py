@@ -42,6 +42,8 @@ class Change:
         self.is_news |= changes_jobs
         is_new = changes_jobs and _CREATED in values
         self.creates |= is_new
-        if id := values.get("submission_id" if is_new else f"submission_id{_FENCE}"):
+        # A queued request whose turn has come gets a new date and keeps its id.
+        id = values.get("submission_id") if is_new else None
+        if id := id or values.get(f"submission_id{_FENCE}"):
             fields = {n: value for n, value in values.items() if not n.endswith(_FENCE)}
             self.jobs.setdefault(str(id), {}).update(fields)

@@ -62,7 +62,11 @@ def must_wait(
 
 
 def _in_credits(counted: Counted[Spending]) -> Counted[Spending]:
-    limits = replace(counted.quota.limits, in_flight=None, submits_per_minute=None)
+    # A limit of 0 is no matter of time: there would never be room.
+    given = counted.quota.limits
+    in_flight = None if given.in_flight else given.in_flight
+    a_minute = None if given.submits_per_minute else given.submits_per_minute
+    limits = replace(given, in_flight=in_flight, submits_per_minute=a_minute)
     return counted._replace(quota=replace(counted.quota, limits=limits))
 
 

@@ -102,7 +102,9 @@ class QueueTransactions:
         with self._session.transaction(record.workspace.wallet):
             known = self._rows.record(record.submission_id)
             may_enter = rules.may_enter(known, State.QUEUED, self._session.me)
-            if record.queued_until is None or not may_enter:
+            # Each turn has a date of its own. What is said of one must not end the next.
+            is_of_this_turn = known.created_at == record.created_at
+            if record.queued_until is None or not may_enter or not is_of_this_turn:
                 raise Fenced(f"Request {known.submission_id} is {known.state}: it was not unsent.")
             return self._rows.save(known, queue_rules.put_back(known, record))
 

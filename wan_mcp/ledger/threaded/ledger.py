@@ -1,14 +1,23 @@
 """The ledger on any engine."""
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 import anyio
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.contract import Asked, Claim, Page, Recorded, VideoPolicy
+from wan_mcp.ledger.contract import (
+    Asked,
+    Claim,
+    LedgerUnavailable,
+    Page,
+    Recorded,
+    VideoPolicy,
+)
 from wan_mcp.ledger.coordination import Acquired, Coordination, Limit, Role, Rule
 from wan_mcp.ledger.expected_price import AccountCredits, Charge
+from wan_mcp.ledger.history.added_up import add_up
 from wan_mcp.ledger.queueing.contract import Queue
 from wan_mcp.ledger.record import ListReading, Record, SentInputs, State
 from wan_mcp.ledger.session import Engine
@@ -156,7 +165,10 @@ class ThreadedLedger:
         )
 
     async def recover(self) -> list[Record]:
-        return await self._store.write(recover)
+        settled = await self._store.write(recover)
+        with suppress(LedgerUnavailable):  # what could not be added up now is counted by readers
+            await self._store.write(lambda opened: add_up(opened.session), wakes=False)
+        return settled
 
     async def require_usable(self) -> None:
         """Raises LedgerUnavailable unless changes can be written, in the format of this version."""

@@ -17,7 +17,6 @@ import anyio
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import LedgerChanged, LedgerUnavailable, NothingToRead
 from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
-from wan_mcp.ledger.history.added_up import add_up
 from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.session import Engine, Session
@@ -194,9 +193,8 @@ class Store:
 
 
 def recover(store: Opened) -> list[Record]:
-    """What `contract.Ledger.recover` does."""
+    """Take in what was kept elsewhere, and settle what dead processes have left."""
     store.requests.take_in_kept()
-    add_up(store.session)
     return store.requests.recover()
 
 
