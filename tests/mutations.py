@@ -362,8 +362,8 @@ MUTATIONS = (
         [
             (
                 "polling/job_reader.py",
-                "id.startswith(SUBMISSION_PREFIX) or not workspace.is_alone",
-                "id.startswith(SUBMISSION_PREFIX)",
+                "only_ledger = only_ledger or not workspace.is_alone",
+                "only_ledger = only_ledger or False",
             )
         ],
         [f"{WORKSPACES}::test_on_a_shared_key_nobody_learns_of_a_job_that_is_not_theirs"],

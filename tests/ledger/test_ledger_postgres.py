@@ -429,8 +429,9 @@ async def test_commit_that_is_on_no_standby_is_no_commit_point(
     own_postgres: Server, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
 ) -> None:
     """PostgreSQL reports success with a warning, or nothing at all (documented)."""
-    if not is_cancelled:
-        monkeypatch.setattr("wan_mcp.ledger.postgres.connection.ANSWER_SECONDS", 3.0)
+    # Before it is cancelled, the COMMIT is looked for, which may take a busy computer long.
+    patience = HANG_SECONDS if is_cancelled else 3.0
+    monkeypatch.setattr("wan_mcp.ledger.postgres.connection.ANSWER_SECONDS", patience)
     store = PostgresStore(own_postgres.url(TEMPLATE))
     ledger = cast("Any", store.ledger())
     record = await claimed(ledger)
@@ -438,6 +439,8 @@ async def test_commit_that_is_on_no_standby_is_no_commit_point(
     own_postgres.execute(
         "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
     )
+    is_set = "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'"
+    await until(own_postgres, store.url, is_set)
     waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     point = asyncio.create_task(ledger.commit_sending(record))
     if is_cancelled:  # otherwise it may have given up before a busy computer looks

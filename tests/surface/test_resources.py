@@ -490,7 +490,7 @@ async def test_source_of_a_chain_is_the_saved_video_of_the_first_job(local_host:
     assert [each.model_dump(exclude={"uri"}) for each in shown] == [
         each.model_dump(exclude={"uri"}) for each in saved
     ]
-    assert "a part of a video, of this computer: it is not sent" in refused.message
+    assert "a file, or a part of a video: it is not sent" in refused.message
 
 
 async def test_source_that_is_a_file_is_not_read_again() -> None:
