@@ -1,6 +1,5 @@
 """What the address of a storage looks like."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,18 +41,6 @@ def folder_or_url(value: object) -> Path | str:
     """
     text = str(value)
     return storage_url(text) if is_storage_url(text) else Path(text)
-
-
-def workspace_url(url: str, workspace: str) -> str:
-    """The part of a storage that one workspace has for itself.
-
-    Args:
-        url: the storage of all of them.
-        workspace: its name. Where that cannot be a part of an address, its hash takes its place.
-    """
-    if not re.fullmatch(_PARTS, f"/{workspace}"):
-        workspace = hashlib.sha256(workspace.encode()).hexdigest()
-    return f"{url}/{workspace}"
 
 
 def split_object_url(url: str) -> tuple[str, str]:

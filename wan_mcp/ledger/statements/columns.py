@@ -64,17 +64,14 @@ QUEUED_INDEX = "INDEXED BY queued"
 """SQLite would read all requests that were ever not sent instead."""
 
 
-def queued(*conditions: str, limit: int | None = None) -> Statement:
+def queued(*conditions: str) -> Statement:
     """The queued records of an account for which these are true, as they were put in the queue.
 
     Their number decides, and not their date: a clock may be set back.
-
-    Args:
-        limit: how many of them, from the first one; None for all.
     """
     chosen = " AND ".join([MY_QUEUE, *conditions])
     columns = f"SELECT {JOB_COLUMNS} FROM jobs"
-    order = "ORDER BY number" if limit is None else f"ORDER BY number LIMIT {limit}"
+    order = "ORDER BY number"
     return Statement(f"{columns} {QUEUED_INDEX} {chosen} {order}", f"{columns} {chosen} {order}")
 
 
