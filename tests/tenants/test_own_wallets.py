@@ -43,7 +43,8 @@ async def test_user_makes_a_wallet_and_pays_with_it(blue: Blue, own: OwnWallets)
     listed = {wallet.name: wallet for wallet in wallets.wallets(blue.operator, ring())}
     [name] = listed.keys() - {"blue wallet"}
 
-    assert found and (found.api_base, found.has_key, found.jobs) == (BASE, True, frozenset())
+    assert found
+    assert (found.api_base, found.has_key, found.jobs) == (BASE, True, frozenset())
     assert (listed[name].user_id, listed[name].key) == (blue.ann, "sealed")
     assert blue.ann in name
     payers = {user.name: user.wallet for user in users.users(blue.operator)}
@@ -78,11 +79,13 @@ async def test_another_key_follows_only_if_it_was_proven_to_be_of_the_same_accou
     """Under another account the jobs of the wallet could not be found again (ours)."""
     await own.store(blue.ann, OWN_KEY, BASE, None)
     first = await own.find(blue.ann, OTHER_KEY)
-    assert first and not first.has_key
+    assert first
+    assert not first.has_key
     assert not first.is_shown_by(["job-1"])  # nothing was paid, so nothing proves it
     id = await with_job(database, blue.ann, first)
     found = await own.find(blue.ann, OTHER_KEY)
-    assert found and found.jobs == {id}
+    assert found
+    assert found.jobs == {id}
     assert not found.is_shown_by(["job-of-somebody-else"])
     assert found.is_shown_by(["job-of-somebody-else", id])
     with pytest.raises(ActRefused, match="somebody else"):
@@ -114,7 +117,8 @@ async def test_user_whose_wallet_was_removed_makes_another(blue: Blue, own: OwnW
     await own.store(blue.ann, OTHER_KEY, BASE, None)
     second = await own.find(blue.ann, OTHER_KEY)
 
-    assert second and second.account != found.account
+    assert second
+    assert second.account != found.account
 
 
 async def test_refused_key_is_in_the_audit(blue: Blue, own: OwnWallets) -> None:

@@ -1,4 +1,4 @@
-"""What every page of this server has in common: who may ask for it, and what a browser does with it."""
+"""What every page of this server has in common: who may ask for it, and what browsers do with it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal
