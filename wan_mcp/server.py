@@ -34,6 +34,7 @@ from wan_mcp.surface.tools import ICON, build_tools
 if TYPE_CHECKING:
     import httpx
 
+    from wan_mcp.app.own_keys import OwnKeys
     from wan_mcp.app.team import TeamApp
     from wan_mcp.surface.uploading.desk import UploadDesk
     from wan_mcp.tenants.directory import StoredDirectory
@@ -94,6 +95,11 @@ class RunningServer:
 
         return UploadDesk(reception)
 
+    @property
+    def own_keys(self) -> "OwnKeys | None":
+        """Takes the PixelDojo keys that users store; None where they cannot, or not yet."""
+        return None if self.app is None else self.app.own_keys
+
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""
         if self.app is not None:
@@ -109,6 +115,7 @@ def build_server(
     running: RunningServer | None = None,
     upload_page: str | None = None,
     people: "StoredDirectory | None" = None,
+    key_page: str | None = None,
 ) -> MCPServer[AnyApp]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
@@ -123,6 +130,8 @@ def build_server(
             is a storage for them.
         people: who calls, where people sign in; None for the account of the settings. It is closed
             when the server ends.
+        key_page: the address at which users can store PixelDojo keys of their own; None where they
+            cannot.
     """
     upload_page = None if local or settings.storage_url is None else upload_page
     _begin_log(settings)
@@ -133,7 +142,9 @@ def build_server(
     agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
     def start(tasks: TaskGroup) -> AnyApp:
-        return _app(Plan(settings, tasks, clock, transport, agent, local, upload_page), people)
+        return _app(
+            Plan(settings, tasks, clock, transport, agent, local, upload_page, key_page), people
+        )
 
     server = WanServer[AnyApp](
         "wan-mcp",

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import httpx
@@ -10,12 +11,18 @@ import pytest
 from starlette.applications import Starlette
 
 from wan_mcp.transports.operations.proxies import Access
-from wan_mcp.transports.own_key import MAX_FORM_BYTES, KeySite, Refusal
+from wan_mcp.transports.own_key import MAX_FORM_BYTES, KeySite
 
 pytestmark = pytest.mark.anyio
 ACCESS = Access(["wan.example.com"], ["https://tools.example.com"])
 HERE = "http://127.0.0.1:8765"
 FORM = {"token": "wan_right", "key": "pd_canary"}
+
+
+class Refusal(NamedTuple):
+    status: int
+    page: str
+    retry_after: int | None
 
 
 @dataclass
@@ -41,8 +48,8 @@ def desk() -> Desk:
 
 
 @asynccontextmanager
-async def client(desk: Desk) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=KeySite(desk, ACCESS.rules(8765)).routes)
+async def client(desk: Desk | None) -> AsyncIterator[httpx.AsyncClient]:
+    app = Starlette(routes=KeySite(lambda: desk, ACCESS.rules(8765)).routes)
     transport = httpx.ASGITransport(ACCESS.guard(app))
     async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
         yield client
@@ -164,6 +171,17 @@ async def test_nothing_else_is_there(desk: Desk, method: str, path: str, status:
         answer = await caller.request(method, path)
 
     assert (answer.status_code, desk.brought) == (status, [])
+
+
+async def test_server_that_takes_no_keys_has_no_page() -> None:
+    async with client(None) as caller:
+        answers = [
+            await caller.get("/key"),
+            await caller.post("/key", data=FORM),
+            await caller.get("/key/stored"),
+        ]
+
+    assert {answer.status_code for answer in answers} == {404}
 
 
 async def test_key_in_the_address_is_not_taken(desk: Desk) -> None:

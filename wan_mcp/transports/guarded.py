@@ -1,4 +1,4 @@
-"""What every page of this server has in common: who may ask for it, and what browsers do with it."""
+"""What all pages of this server have in common: who may ask for them, and what browsers keep."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal

@@ -6,7 +6,8 @@ replaced. There is no script.
 """
 
 import secrets
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from mcp.server.transport_security import TransportSecuritySettings
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from wan_mcp.transports.guarded import Guard, own_policy
+from wan_mcp.transports.guarded import Answer, Guard, own_policy
 
 KEY_PATH = "/key"
 STORED_PATH = f"{KEY_PATH}/stored"
@@ -24,18 +25,20 @@ _FORM = "application/x-www-form-urlencoded"
 _FIELDS = ("token", "key")
 
 
-class Refusal(NamedTuple):
-    """Why a key was not stored.
+class Refusal(Protocol):
+    """Why a key was not stored."""
 
-    Attributes:
-        status: the status of HTTP.
-        page: the page with the form again, as HTML. It repeats nothing that was sent.
-        retry_after: after how many seconds the same form makes sense; None if it does not.
-    """
+    @property
+    def status(self) -> int:
+        """The status of HTTP."""
 
-    status: int
-    page: str
-    retry_after: int | None = None
+    @property
+    def page(self) -> str:
+        """The page with the form again, as HTML. It repeats nothing that was sent."""
+
+    @property
+    def retry_after(self) -> int | None:
+        """After how many seconds the same form makes sense; None if that is not known."""
 
 
 class KeyDesk(Protocol):
@@ -64,49 +67,62 @@ class KeySite:
     """The page of one server.
 
     Args:
-        desk: decides.
+        desk: decides; None while there is nobody who does, and then nothing is found.
         rules: which Host and Origin headers a request may have.
     """
 
-    def __init__(self, desk: KeyDesk, rules: TransportSecuritySettings) -> None:
+    def __init__(
+        self, desk: Callable[[], KeyDesk | None], rules: TransportSecuritySettings
+    ) -> None:
         self._desk = desk
         self._guard = Guard(rules, "same-origin")
 
     @property
     def routes(self) -> list[Route]:
         """The routes of the site."""
-        around = self._guard.around
         return [
-            Route(KEY_PATH, around(self._page), methods=["GET"]),
-            Route(KEY_PATH, around(self._store), methods=["POST"]),
-            Route(STORED_PATH, around(self._stored), methods=["GET"]),
+            Route(KEY_PATH, self._guarded(_ask), methods=["GET"]),
+            Route(KEY_PATH, self._guarded(_store), methods=["POST"]),
+            Route(STORED_PATH, self._guarded(_thank), methods=["GET"]),
         ]
 
-    async def _page(self, _request: Request) -> Response:
-        nonce = secrets.token_urlsafe(16)
-        return _page(200, self._desk.page(nonce), nonce)
+    def _guarded(self, answer: Callable[[Request, KeyDesk], Awaitable[Response]]) -> Answer:
+        async def answered(request: Request) -> Response:
+            desk = self._desk()
+            if desk is None:
+                return PlainTextResponse("There is nothing here.", 404)
+            return await answer(request, desk)
 
-    async def _stored(self, _request: Request) -> Response:
-        nonce = secrets.token_urlsafe(16)
-        return _page(200, self._desk.stored_page(nonce), nonce)
+        return self._guard.around(answered)
 
-    async def _store(self, request: Request) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-            return PlainTextResponse("Send the form of this page.", 415)
-        try:
-            form = await _form(request)
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        if form is None:
-            return PlainTextResponse("Send the form of this page.", 400, {"Connection": "close"})
-        nonce = secrets.token_urlsafe(16)
-        refusal = await self._desk.store(form["token"], form["key"], nonce)
-        if refusal is None:  # another page, or going back and forth would send the form again
-            return RedirectResponse(STORED_PATH.removeprefix("/"), 303)  # also behind a prefix
-        response = _page(refusal.status, refusal.page, nonce)
-        if refusal.retry_after is not None:
-            response.headers["Retry-After"] = str(refusal.retry_after)
-        return response
+
+async def _ask(_request: Request, desk: KeyDesk) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    return _page(200, desk.page(nonce), nonce)
+
+
+async def _thank(_request: Request, desk: KeyDesk) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    return _page(200, desk.stored_page(nonce), nonce)
+
+
+async def _store(request: Request, desk: KeyDesk) -> Response:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        return PlainTextResponse("Send the form of this page.", 415)
+    try:
+        form = await _form(request)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is there to read it
+    if form is None:
+        return PlainTextResponse("Send the form of this page.", 400, {"Connection": "close"})
+    nonce = secrets.token_urlsafe(16)
+    refusal = await desk.store(form["token"], form["key"], nonce)
+    if refusal is None:  # another page, or going back and forth would send the form again
+        return RedirectResponse(STORED_PATH.removeprefix("/"), 303)  # also behind a prefix
+    response = _page(refusal.status, refusal.page, nonce)
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
 
 
 def _page(status: int, html: str, nonce: str) -> Response:
