@@ -90,6 +90,7 @@ class StoredDirectory:
         self, url: str, ring: KeyRing, ticks: Callable[[], float] = time.monotonic
     ) -> None:
         self._questions = Questions(url, ticks)
+        self._writing = Questions(url, ticks)  # what keeps it from writing is no reason not to ask
         self._ring = ring
         self.own_wallets = OwnWallets(url, ring)
         self._tokens: Recent[bytes, Caller] = Recent(MOST_KEPT, ticks)
@@ -161,11 +162,12 @@ class StoredDirectory:
         Raises:
             IdentityUnknown: it cannot be written now.
         """
-        await self._questions.ask(entry.write)
+        await self._writing.ask(entry.write)
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self._questions.aclose()
+        await self._writing.aclose()
 
     # The methods below run in the thread of the questions.
 
