@@ -142,9 +142,8 @@ def build_server(
     agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
     def start(tasks: TaskGroup) -> AnyApp:
-        return _app(
-            Plan(settings, tasks, clock, transport, agent, local, upload_page, key_page), people
-        )
+        plan = Plan(settings, tasks, clock, transport, agent, local, upload_page, key_page)
+        return _app(plan, people)
 
     server = WanServer[AnyApp](
         "wan-mcp",
@@ -161,9 +160,7 @@ def build_server(
         subscriptions=False,  # this server has its own
     )
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
-    server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
-    resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
-    _furnish(server, settings, calls, resources, subscriptions)
+    _furnish(server, settings, calls, subscriptions, local=local)
     return server
 
 
@@ -179,10 +176,13 @@ def _furnish(
     server: WanServer[AnyApp],
     settings: Settings,
     calls: Calls,
-    resources: JobResources,
     subscriptions: Subscriptions,
+    *,
+    local: bool,
 ) -> None:
-    """Add what the server offers besides its tools."""
+    """Add what the server offers besides its tools, and what guards all of it."""
+    server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
+    resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
     server.switch_off(settings.disabled_tools)
     server.add_resource(codes())
