@@ -92,10 +92,11 @@ def key_page(nonce: str, field: str = "", problem: str = "") -> str:
     for each, name in (("", "refusal"), ("token", "token-problem"), ("key", "key-problem")):
         words[name] = problem if each == field else ""
     html = _filled("key.html", words).replace("{{nonce}}", f' nonce="{escape(nonce)}"')
-    for each in ("token", "key"):
-        # Without a script, what announces the problem is the field that is read on arrival.
-        state = ' aria-invalid="true" autofocus' if problem and each == field else ""
-        html = html.replace(f"{{{{{each}-state}}}}", state)
+    # Without a script, the problem is announced because the browser begins at it.
+    states = {"": "refusal", "token": "token", "key": "key"}
+    for each, name in states.items():
+        marked = ' aria-invalid="true" autofocus' if each else ' tabindex="-1" autofocus'
+        html = html.replace(f"{{{{{name}-state}}}}", marked if problem and each == field else "")
     return html
 
 
