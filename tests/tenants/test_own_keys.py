@@ -188,8 +188,8 @@ def fails() -> httpx.Response:
 @pytest.mark.parametrize(
     ("answers", "status", "sentence", "audited"),
     [
-        (lambda: httpx.Response(401, json={"error": "x"}), 422, "does not accept", True),
-        (lambda: httpx.Response(403, json={"error": "x"}), 422, "does not allow", True),
+        (lambda: httpx.Response(401, json={"error": OWN_KEY}), 422, "does not accept", True),
+        (lambda: httpx.Response(403, json={"error": OWN_KEY}), 422, "does not allow", True),
         (lambda: httpx.Response(403, html="<p>robot?</p>"), 422, "A web page came", True),
         (lambda: httpx.Response(404, json={"error": "x"}), 503, "could not be asked", False),
         (lambda: httpx.Response(429, json={"error": "x"}), 503, "could not be asked", False),
