@@ -202,9 +202,11 @@ async def test_limit_counts_from_the_next_payment_on_and_says_whose_it_is(
         allowances.set_limits(company.operator, kind, ids[kind], {"credits_per_day": most})
         refused = await ann.order(3)
         others = await bob.order(4) if kind is Kind.USER else None
+        limits = (await ann.call("check_credits"))["limits"]
 
     assert refused["code"] == "limit_reached"
     assert whose in refused["message"]
+    assert whose in [f"This limit is {each['whose']}." for each in limits if "whose" in each]
     assert others is None or others["charged"] == "yes"
     assert len(company.sandbox.charges) == 2 + (others is not None)
 
