@@ -275,11 +275,14 @@ class Ledger(Protocol):
             Fenced: this state cannot follow the state of the record, see `rules.MAY_FOLLOW`.
         """
 
-    async def record_update(self, wallet: str, job: Job) -> Recorded:
+    async def record_update(self, whose: Whose, job: Job) -> Recorded:
         """Record what PixelDojo reports about a job, in whichever workspace of the wallet it is.
 
         A job that is not in the ledger gets a record, which does not count as spending. On a shared
         wallet it belongs to nobody.
+
+        Returns:
+            The record of that workspace; if it has none, another one of the job.
         """
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
