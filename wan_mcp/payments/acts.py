@@ -9,6 +9,8 @@ from wan_mcp.ledger.status import JobView
 
 ACCEPTED = "accepted"
 """How a paid request has ended that PixelDojo has answered with a job."""
+STOPPED = "stopped"
+"""How one has ended whose server was stopped before the answer. Its outcome is looked up."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class PaidAct:
         action: `job.buy` or `job.cancel`.
         record: the request, as it was claimed.
         id: of the job; of the request, where there is no job.
-        result: `accepted`, or the code of its failure; for `job.cancel`, `done`.
+        result: `accepted`, `stopped`, or the code of its failure; for `job.cancel`, `done`.
         credits: what PixelDojo named as its cost; None if nothing.
     """
 
@@ -39,13 +41,18 @@ def bought(record: Record, view: JobView | None, failure: Exception | None) -> P
 
     Args:
         view: what it bought; None if nothing, or that is not known.
-        failure: why.
+        failure: why; None if the server was stopped meanwhile.
     """
     if view is None:
-        code = failure.code if isinstance(failure, WanError) else "internal_error"
-        return PaidAct("job.buy", record, record.submission_id, code)
+        return PaidAct("job.buy", record, record.submission_id, _code(failure))
     credits = None if view.job is None else view.job.credit_cost
     return PaidAct("job.buy", record, view.id or record.submission_id, ACCEPTED, credits)
+
+
+def _code(failure: Exception | None) -> str:
+    if failure is None:
+        return STOPPED
+    return failure.code if isinstance(failure, WanError) else "internal_error"
 
 
 def cancelled(record: Record) -> PaidAct:

@@ -86,6 +86,7 @@ class StoredDirectory:
         self, url: str, ring: KeyRing, ticks: Callable[[], float] = time.monotonic
     ) -> None:
         self._questions = Questions(url, ticks)
+        self._writing = Questions(url, ticks)  # what keeps it from writing is no reason not to ask
         self._ring = ring
         self._tokens: Recent[bytes, Caller] = Recent(MOST_KEPT, ticks)
         self._people: Recent[tuple[str, str, str], Caller] = Recent(MOST_KEPT, ticks)
@@ -156,11 +157,12 @@ class StoredDirectory:
         Raises:
             IdentityUnknown: it cannot be written now.
         """
-        await self._questions.ask(entry.write)
+        await self._writing.ask(entry.write)
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self._questions.aclose()
+        await self._writing.aclose()
 
     # The methods below run in the thread of the questions.
 
