@@ -3,7 +3,7 @@
 import base64
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -35,7 +35,7 @@ async def test_official_client_with_a_token_in_its_header_buys_with_the_wallet_o
         try:
             server.start()
             inputs = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
-            async with httpx.AsyncClient(trust_env=False, timeout=600) as http:
+            async with httpx2.AsyncClient(trust_env=False, timeout=600) as http:
                 stranger = await http.post(server.url)
                 ready = await http.get(server.url.replace("/mcp", "/readyz"))
                 http.headers["authorization"] = f"Bearer {blue.token(blue.ann).text}"

@@ -293,6 +293,35 @@ async def test_sealed_key_that_was_copied_into_another_wallet_does_not_open(
         await directory.seat(blue.eve)
 
 
+@pytest.mark.parametrize(
+    ("keys", "closed", "with_damage"),
+    [
+        (ring("a"), 1, 2),
+        (ring("b"), 1, 1),
+        (KeyRing({"a": b"x" * 32, "b": b"x" * 32}), 2, 2),
+        (ring("b", "a"), 0, 0),
+    ],
+    ids=["lacks b", "lacks a", "wrong", "has all"],
+)
+async def test_server_knows_how_many_wallets_it_cannot_open_because_of_its_key_ring(
+    blue: Blue,
+    database: str,
+    operator: Operator,
+    keys: KeyRing,
+    closed: int,
+    with_damage: int,
+) -> None:
+    """A balancer sends its calls elsewhere; a damaged row is no reason for that (ours)."""
+    wallets.add(operator, ring("b"), "Eve's", "pd_eve", BASE, user="Eve")
+    directory = StoredDirectory(database, keys)
+    found = [await directory.closed()]
+    operator.rows(b"UPDATE wallet_keys SET key_sealed = key_sealed || 'x' WHERE name <> 'Eve''s'")
+    found.append(await directory.closed())
+    await directory.aclose()
+
+    assert found == [closed, with_damage]
+
+
 async def test_limits_of_user_team_and_wallet_come_with_the_seat(
     blue: Blue, directory: StoredDirectory, operator: Operator
 ) -> None:

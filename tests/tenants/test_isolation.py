@@ -204,9 +204,11 @@ async def test_limit_counts_from_the_next_payment_on_and_says_whose_it_is(
         allowances.set_limits(company.operator, kind, ids[kind], {"credits_per_day": most})
         refused = await ann.order(3)
         others = await bob.order(4) if kind is Kind.USER else None
+        limits = (await ann.call("check_credits"))["limits"]
 
     assert refused["code"] == "limit_reached"
     assert whose in refused["message"]
+    assert whose in [f"This limit is {each['whose']}." for each in limits if "whose" in each]
     assert others is None or others["charged"] == "yes"
     assert len(company.sandbox.charges) == 2 + (others is not None)
 
@@ -507,4 +509,41 @@ async def test_upload_is_an_input_of_its_own_user_alone(
     assert "There is no file of this user" in refused["message"]
     assert refused["charged"] == "no"
     assert "There is no file of this user" not in own["message"]
+    assert not company.sandbox.charges
+
+
+async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_call(
+    company: "Company", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wan_mcp.app.team import TeamApp
+
+    monkeypatch.setattr("wan_mcp.app.wallets.IDLE_SECONDS", -1.0)
+    async with company.served(), company.person(company.ann) as ann:
+        id = (await ann.order())["job_id"]
+        assert isinstance(company.running.app, TeamApp)
+        wallets = company.running.app._wallets
+        await wallets._look()
+        found = [set(wallets._open)]
+        company.jobs_time.now += 60
+        await ann.call("get_job_status", job_id=id)
+        await wallets._look()
+        found.append(set(wallets._open))
+        again = await ann.order(2)
+
+    assert found == [{company.wallet}, set()]
+    assert again["charged"] == "yes"
+
+
+async def test_server_that_stops_opens_a_wallet_for_reading_and_buys_nothing(
+    company: "Company",
+) -> None:
+    """Another replica takes the call (ours)."""
+    async with company.served(), company.person(company.eve) as eve:
+        await company.running.drain()
+        refused = await eve.order()
+        listed = await eve.call("list_jobs")
+
+    assert (refused["code"], refused["charged"]) == ("not_sent", "no")
+    assert refused["retry_safe"]
+    assert [each["status"] for each in listed["jobs"]] == []
     assert not company.sandbox.charges

@@ -91,7 +91,7 @@ class OpenWallets:
         return wallet.of[workspace]
 
     def renew(self, key: WalletKey) -> None:
-        """Use the present key of a wallet from now on, if the wallet is open."""
+        """Use the key that the wallet has just now, if it is open. An older one is not put back."""
         if wallet := self._open.get(key.wallet):
             wallet.vendor.use_key(key.api_key)
 
@@ -117,13 +117,18 @@ class OpenWallets:
 
     async def _look(self) -> None:
         needed = set(await self._base.ledger.coordination.open_wallets())
-        for account in sorted(needed):
+        for account in sorted(needed | set(self._open)):
             try:
-                self._opened(await self._directory.key(account))
-                self._complained.discard(account)
+                key = await self._directory.key(account)
             except NoKey as exc:
-                self._complain(account, exc)
                 self._close(account)
+                if account in needed:
+                    self._complain(account, exc)
+                continue
+            self.renew(key)
+            if account in needed:
+                self._opened(key)
+        self._complained &= needed
         self._close_idle(needed)
 
     def _complain(self, account: str, exc: NoKey) -> None:
@@ -139,7 +144,6 @@ class OpenWallets:
             self._open[key.wallet] = wallet = self._new(key, now)
             tasks, run = self._base.plan.tasks, wallet.run
             self._nobody.copy().run(lambda: tasks.start_soon(run, name=f"wallet {key.wallet}"))
-        wallet.vendor.use_key(key.api_key)
         wallet.used_at = now
         return wallet
 

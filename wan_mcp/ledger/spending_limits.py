@@ -105,6 +105,7 @@ class LimitReached(Refused):
         self.limit = limit
         self.used = used
         self.frees_at = frees_at
+        self.whose = whose
         self._what = what
 
     def of(self, whose: str) -> Self:

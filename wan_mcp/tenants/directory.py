@@ -144,7 +144,10 @@ class StoredDirectory:
         return await self._questions.ask(lambda link: self._key(link, wallet))
 
     async def closed(self) -> int:
-        """How many wallets have a key that the key ring of this server does not open.
+        """How many wallets this server does not open although another one may.
+
+        That is so where its key ring lacks a key, or opens none at all. Of a single wallet whose
+        stored key is damaged no server is to blame.
 
         Raises:
             IdentityUnknown: it cannot be known now.
@@ -233,10 +236,10 @@ class StoredDirectory:
         return WalletKey(wallet, base, self._opened(wallet, base, sealed))
 
     def _closed(self, link: Link) -> int:
-        return sum(
-            not self._ring.opens(sealed, purpose_of(wallet, base))
-            for wallet, base, sealed in _ask(link, _KEYS)
-        )
+        keys = [(sealed, purpose_of(wallet, base)) for wallet, base, sealed in _ask(link, _KEYS)]
+        closed = [sealed for sealed, purpose in keys if not self._ring.opens(sealed, purpose)]
+        lacks = not all(self._ring.has_key_of(sealed) for sealed in closed)
+        return len(closed) if lacks or len(closed) == len(keys) else 0
 
     def _opened(self, wallet: str, base: str, sealed: str) -> str:
         try:

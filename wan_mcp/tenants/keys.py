@@ -105,6 +105,10 @@ class KeyRing:
             return False
         return True
 
+    def has_key_of(self, sealed: str) -> bool:
+        """Whether a text was sealed with one of the keys, by their ids."""
+        return sealed.split(".")[1:2] in [[id] for id in self._ciphers]
+
     def is_sealed_with_first(self, sealed: str) -> bool:
         """Whether a text was sealed with the key that seals now."""
         return sealed.split(".")[1:2] == [self.first]
