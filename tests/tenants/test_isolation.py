@@ -1,7 +1,9 @@
 """Several people at one server: nobody reads, changes or pays for what is another's."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -423,6 +425,30 @@ async def test_video_of_an_own_job_is_an_input_and_that_of_another_user_is_none(
     assert len(company.sandbox.charges) == 2
 
 
+async def test_videos_of_each_user_lie_in_a_folder_of_their_own(
+    company: "Company", tmp_path: Path
+) -> None:
+    """So an operator can hand over, or delete, what belongs to one person (ours)."""
+    videos = tmp_path / "videos"
+    settings = {"WAN_MCP_ARCHIVE": "on", "WAN_MCP_VIDEO_DIR": str(videos)}
+    expected = {}
+    async with company.served(settings=settings):
+        for user in (company.ann, company.eve):
+            async with company.person(user) as person:
+                job = await person.order()
+                company.jobs_time.now += 60
+                ended: dict[str, Any] = {}
+                while "sha256" not in ended:
+                    ended = await person.call("wait_for_job", job_id=job["job_id"])
+                expected[user] = [ended["sha256"]]
+
+    assert {folder.name: _hashes(folder) for folder in videos.iterdir()} == expected
+
+
+def _hashes(folder: Path) -> list[str]:
+    return [sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.mp4")]
+
+
 async def test_question_can_be_answered_only_by_the_one_who_was_asked(company: "Company") -> None:
     """Although the same server asked it, about a job of the same wallet (ours)."""
     order = {
@@ -483,4 +509,41 @@ async def test_upload_is_an_input_of_its_own_user_alone(
     assert "There is no file of this user" in refused["message"]
     assert refused["charged"] == "no"
     assert "There is no file of this user" not in own["message"]
+    assert not company.sandbox.charges
+
+
+async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_call(
+    company: "Company", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wan_mcp.app.team import TeamApp
+
+    monkeypatch.setattr("wan_mcp.app.wallets.IDLE_SECONDS", -1.0)
+    async with company.served(), company.person(company.ann) as ann:
+        id = (await ann.order())["job_id"]
+        assert isinstance(company.running.app, TeamApp)
+        wallets = company.running.app._wallets
+        await wallets._look()
+        found = [set(wallets._open)]
+        company.jobs_time.now += 60
+        await ann.call("get_job_status", job_id=id)
+        await wallets._look()
+        found.append(set(wallets._open))
+        again = await ann.order(2)
+
+    assert found == [{company.wallet}, set()]
+    assert again["charged"] == "yes"
+
+
+async def test_server_that_stops_opens_a_wallet_for_reading_and_buys_nothing(
+    company: "Company",
+) -> None:
+    """Another replica takes the call (ours)."""
+    async with company.served(), company.person(company.eve) as eve:
+        await company.running.drain()
+        refused = await eve.order()
+        listed = await eve.call("list_jobs")
+
+    assert (refused["code"], refused["charged"]) == ("not_sent", "no")
+    assert refused["retry_safe"]
+    assert [each["status"] for each in listed["jobs"]] == []
     assert not company.sandbox.charges
