@@ -469,16 +469,20 @@ def test_a_user_without_a_home_folder_has_no_usual_folders(
         reference("~/a.mp4")
 
 
+@pytest.mark.parametrize("given", ["Videos", ""], ids=["another-folder", "home-folder"])
 async def test_videos_that_this_project_saved_are_inputs_although_its_folder_is_hidden(
-    home: Home,
+    given: str, home: Home
 ) -> None:
-    """The result of one job is the input of the next (ours)."""
+    """The result of one job is the input of the next, also below an allowed folder (ours)."""
     own = home.path / ".local" / "films"
     own.mkdir(parents=True)
     (own / "a.mp4").write_bytes(MP4)
+    (own.parent / "a.mp4").write_bytes(MP4)
     async with anyio.create_task_group() as tasks:
-        files = LocalFiles(input_folders((str(home.inside),), own), 1000, tasks)
+        files = LocalFiles(input_folders((str(home.path / given),), own), 1000, tasks)
         found = await files.locate((own / "a.mp4").as_uri(), VIDEO)
+        with pytest.raises(InvalidArguments):
+            await files.locate((own.parent / "a.mp4").as_uri(), VIDEO)
 
     assert found.path == own / "a.mp4"
 

@@ -115,9 +115,9 @@ class AllowedFolders:
             for way in (folder, real):
                 if plain.is_relative_to(way):
                     parts = plain.relative_to(way).parts
-                    if any(map(_is_hidden, parts)):
-                        raise WrongPlace
-                    return Place(real, parts)
+                    # What is hidden in one folder may lie in another that is named itself.
+                    if not any(map(_is_hidden, parts)):
+                        return Place(real, parts)
         raise WrongPlace
 
 
