@@ -195,9 +195,9 @@ class LocalFiles:
         return InvalidArguments(
             f"{role.name} is outside the folders whose files this server may send, or is hidden. "
             f"Nothing there was looked at. Allowed are: {self._folders}.",
-            next_step="Ask the user to copy the file into one of these folders, or to add its "
-            "folder to WAN_MCP_INPUT_DIRS in this server's configuration and to restart the "
-            "client; then call again.",
+            next_step="Ask the user to copy the file into one of these folders, or to list its "
+            "folder, with all others that are to stay allowed, in WAN_MCP_INPUT_DIRS in this "
+            "server's configuration and to restart the client; then call again.",
         )
 
 
