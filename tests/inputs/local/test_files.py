@@ -548,18 +548,30 @@ async def test_a_slow_file_is_read_on_while_the_caller_is_asked_to_call_again(
     assert reads.count == 1
 
 
+@pytest.mark.parametrize("when", ["opened", "read"])
 async def test_a_file_that_another_program_writes_is_refused_for_now(
-    home: Home, files: LocalFiles, monkeypatch: pytest.MonkeyPatch
+    when: str, home: Home, files: LocalFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A download or a recording that goes on is no clip yet (ours)."""
-    path, update = home.inside / "a.mp4", hashes._update
+    path, update, opened = home.inside / "a.mp4", hashes._update, opening.opened
 
-    def meanwhile(digest: Any, file: OpenFile) -> int:
+    def write() -> None:
         with path.open("ab") as writer:
             writer.write(b"more")
+
+    def meanwhile(digest: Any, file: OpenFile) -> int:
+        write()
         return update(digest, file)
 
-    monkeypatch.setattr(hashes, "_update", meanwhile)
+    def opened_and_written(path: Path, allowed: folders.AllowedFolders) -> OpenFile:
+        file = opened(path, allowed)
+        write()
+        return file
+
+    if when == "read":
+        monkeypatch.setattr(hashes, "_update", meanwhile)
+    else:
+        monkeypatch.setattr("wan_mcp.inputs.local.files.opened", opened_and_written)
     with pytest.raises(NotSent, match="another program may still be writing it"):
         await files.locate(path.as_uri(), VIDEO)
 

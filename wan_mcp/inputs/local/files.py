@@ -179,6 +179,8 @@ class LocalFiles:
         try:
             file_type = file_type_of(file.read(HEAD_BYTES) or b"", "")
             file.seek(0)
+        except Changed:
+            raise _being_written(role) from None
         except OSError as exc:
             raise _unusable(role, *_reason(exc)) from exc
         if file_type is None:
