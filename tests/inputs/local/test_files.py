@@ -138,6 +138,7 @@ WRONG_PLACES = {
     "hidden-file": "{home}/Videos/.a.mp4",
     "hidden-folder": "{home}/Videos/.hidden/a.mp4",
     "hidden-behind-an-invisible-letter": "{home}/Videos/\u200c.hidden/a.mp4",
+    "hidden-behind-a-turn-of-direction": "{home}/Videos/\u206f\u202e.hidden/a.mp4",
     "own-memory": "/proc/self/mem",
     "own-environment": "/proc/self/environ",
     "open-file-of-this-process": "/proc/self/fd/0",
