@@ -461,7 +461,7 @@ async def test_repeated_live_demo_joins_the_job_that_is_paid(
     (charge,) = sandbox.charges
     assert code == 0
     assert f"Job:     {charge.job_id}\n         Nothing was bought" in output
-    assert "Credits: nothing spent now, 10 before, " in output
+    assert "Credits: nothing spent now, 10 before\n" in output
 
 
 async def test_lost_answer_is_not_called_a_paid_job(
