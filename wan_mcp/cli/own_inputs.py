@@ -9,8 +9,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from wan_mcp.storage.data_folder import expanded, home_folder
-
 INPUTS = ("video", "character_image")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """How an input begins that is no path; a single letter is a Windows drive."""
@@ -34,7 +32,7 @@ def with_full_paths(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path
         if text.lower().startswith("file:///"):
             folders.append(Path(url2pathname(urlsplit(text).path)).parent)
         elif text and not _URI.match(text):
-            path = expanded(text, home_folder(os.environ)).absolute()
+            path = Path(os.path.expanduser(text)).absolute()
             if not os.path.isfile(_FRAGMENT.sub("", str(path))):
                 raise FileNotFoundError(
                     f"there is no file {text} here (a link begins with https://)"
