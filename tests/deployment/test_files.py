@@ -21,7 +21,7 @@ from wan_mcp.front_desk import health
 from wan_mcp.settings import ENV_FILE, Settings, secret_names
 from wan_mcp.transports.shutdown import HTTP
 
-DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 CHART = DEPLOY / "chart"
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
 SETTINGS |= {f"{name}_FILE" for name in secret_names()}
