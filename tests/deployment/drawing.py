@@ -12,7 +12,7 @@ Shown = tuple[dict[str, Any], list[Found]]
 Line = tuple[str, list[tuple[float, float]]]
 """A name, and the values that are known: when, and how much."""
 
-COLUMNS, ROW, GAP = 24, 21, 8
+COLUMNS, ROW, GAP = 24, 23, 8
 """The grid of Grafana: how many columns, and the pixels of a row and between panels."""
 PLOT = (46, 8, 372, 128)
 """Left, top, right and bottom of the lines, inside a picture of 380 by 150 pixels."""

@@ -46,7 +46,7 @@ COLOURS = 96
 def main() -> None:
     """Work, read and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=720, help="how long people work")
+    parser.add_argument("--seconds", type=int, default=600, help="how long people work")
     seconds = parser.parse_args().seconds
     with ExitStack() as ending:
         folder = Path(ending.enter_context(TemporaryDirectory()))

@@ -22,14 +22,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from wan_mcp.errors import Code
 from wan_mcp.logs.facts import Figures
 from wan_mcp.transports.operations.readiness import Readiness
 from wan_mcp.transports.operations.shared_look import SharedLook
 
 PATH = "/metrics"
 _VENDOR_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_FROM_THE_START = ("accepted", Code.OUTCOME_UNKNOWN)
+_FROM_THE_START = ("accepted", "outcome_unknown")
 """Shown as 0 before the first: Prometheus does not count the step from nothing to 1, so an alert
 would miss the first lost answer of each process."""
 _LEDGER_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
