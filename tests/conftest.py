@@ -161,4 +161,4 @@ def each_schema_is_checked_once(for_all_tests: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def no_inspection(for_all_tests: pytest.MonkeyPatch) -> None:
     """A process for each saved video would cost the tests a minute; those about it turn it on."""
-    for_all_tests.setattr("wan_mcp.app.can_inspect", lambda: False)
+    for_all_tests.setattr("wan_mcp.app.base.can_inspect", lambda: False)

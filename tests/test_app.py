@@ -21,7 +21,7 @@ import json, sys
 import anyio
 from mcp.client import Client
 
-from wan_mcp import app
+from wan_mcp.app import app
 from wan_mcp.sandbox import Sandbox, serve
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
@@ -67,7 +67,7 @@ import sys
 import anyio
 from mcp.client import Client
 
-from wan_mcp import app
+from wan_mcp.app import app
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 

@@ -34,10 +34,10 @@ ROOMS = {
     "polling": "clock errors ledger logs models payments pixeldojo",
     "videos": "clock errors inputs ledger models storage web wording",
     "jobs": "clock errors inputs ledger models payments pixeldojo polling videos",
-    "app": "clock inputs jobs ledger logs models payments pixeldojo polling settings storage "
-    "surface videos web",
+    "app": "clock errors inputs jobs ledger logs models payments pixeldojo polling settings "
+    "storage surface tenants videos web wording",
     "surface": "errors inputs jobs ledger logs models polling storage videos web wording",
-    "server": "app clock ledger logs settings storage surface",
+    "server": "app clock logs settings storage surface tenants",
     "transports": "front_desk logs tenants web",
     "front_desk": "",
     "sandbox": "",  # an independent witness of the vendor's words

@@ -6,7 +6,7 @@ ledger. Each room below imports only rooms that stand lower in this list.
     __main__    starts the program: stdio directly, everything else through cli
     cli         the commands, apart from the stdio server
     server      connects the rooms
-    app         what a running server holds, opened on first use and closed in order
+    app         what a running server holds, for one account or for a team
     surface     what a model or a host sees: tools, answers, resources, prompt, tasks, player
     jobs        submit, check, wait and list: the door from surface to the rooms below
     polling     when PixelDojo is asked for the status of jobs, and who is informed

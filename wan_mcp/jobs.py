@@ -28,6 +28,7 @@ from wan_mcp.ledger.rules import lookups
 from wan_mcp.ledger.status import JobView, Reading, states_of, unknown_before, view_of_record
 from wan_mcp.ledger.wallets.workspace import CallersWorkspace, Workspace
 from wan_mcp.models import Cursor, InputReport, JobStatus, Replacement, SourceClip
+from wan_mcp.payments.acts import NoteAct
 from wan_mcp.payments.credits import Credits
 from wan_mcp.payments.input_check import InputCheck, Preflight
 from wan_mcp.polling.durations import TypicalDuration
@@ -40,7 +41,7 @@ from wan_mcp.polling.withdrawals import Withdrawals
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
 
 if TYPE_CHECKING:
-    from wan_mcp.payments.staging import Staging
+    from wan_mcp.payments.staging import StagingOf
     from wan_mcp.pixeldojo.client import PixelDojo
 
 SUBMIT_SECONDS = 1.0
@@ -72,6 +73,7 @@ class Jobs:
         staging: makes inputs available that are no links, opened when the first is given; None
             where all must be links.
         quotas: the limits of each workspace; None if those of the ledger count for all together.
+        note: is called with each paid act; None where nobody keeps a record.
 
     Attributes:
         work: what is done for the whole wallet.
@@ -89,8 +91,9 @@ class Jobs:
         archive: Callable[[VideoPolicy], Archive] | None = None,
         videos: VideoPolicy | None = None,
         inspect: Inspect | None = None,
-        staging: "Callable[[], Staging] | None" = None,
+        staging: "StagingOf | None" = None,
         quotas: QuotasOf | None = None,
+        note: NoteAct | None = None,
     ) -> None:
         self.clock = clock
         self._staging = staging
@@ -99,16 +102,17 @@ class Jobs:
         self._videos = videos
         self._inputs = InputCheck(preflight, staging, clock)
         self.work = WalletWork(
-            vendor, ledger, account, limiter, tasks, clock, self._inputs, staging, quotas
+            vendor, ledger, account, limiter, tasks, clock, self._inputs, staging, quotas, note
         )
         coordination = ledger.coordination
         self._saver = archive and VideoSaver(archive, videos, coordination, account, clock, inspect)
         self._price, self._payments = self.work.price, self.work.payments
         self._serve(account)
 
-    def of(self, workspace: Workspace) -> "Jobs":
+    def of(self, workspace: Workspace, videos: VideoPolicy | None = None) -> "Jobs":
         """The jobs of another workspace of this wallet. Only one of them all is to be `run`."""
         other = copy(self)
+        other._videos = videos or self._videos
         other._serve(workspace.itself)
         return other
 
@@ -184,7 +188,7 @@ class Jobs:
             return wanted
         if self._staging is None:
             raise InvalidArguments("This server takes only links as inputs.")
-        return await self._staging().sources.located(wanted, roots)
+        return await self._staging(self._workspace).sources.located(wanted, roots)
 
     async def joins(self, wanted: Replacement) -> bool:
         """Whether an equal request exists already, so that a submit would buy nothing."""
@@ -354,7 +358,7 @@ class Jobs:
     async def _report_on(self, wanted: Replacement, until: float) -> InputReport:
         if not self._inputs.looks or await self.joins(wanted):
             return InputReport()  # a job that exists does not need its links any more
-        return await self._inputs.report(wanted, until)
+        return await self._inputs.report(self._workspace, wanted, until)
 
     async def _price_of(self, wanted: Replacement, known: float | None) -> float | None:
         return await self.estimate(wanted) if known is None else known
@@ -366,7 +370,7 @@ class Jobs:
         agreed: float | None,
         source: SourceClip,
     ) -> Claim:
-        workspace = Workspace.of(await self._workspace())
+        workspace, quotas_of = Workspace.of(await self._workspace()), self.work.quotas
         claim = await self._ledger.claim(
             workspace,
             wanted,
@@ -375,7 +379,7 @@ class Jobs:
             videos=self._videos,
             source=source,
             agreed=agreed,
-            quotas=() if self.work.quotas is None else await self.work.quotas(workspace.name),
+            quotas=await quotas_of(workspace.name, fresh=True) if quotas_of else (),
         )
         if claim.created and claim.record.state is State.INTENT:
             self._payments.start(

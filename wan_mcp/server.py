@@ -1,10 +1,10 @@
 """Builds a server from its parts; the only module that knows all of them."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
@@ -12,7 +12,8 @@ from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.tools import Tool
 
-from wan_mcp.app import App
+from wan_mcp.app.app import App
+from wan_mcp.app.base import Plan
 from wan_mcp.clock import Clock
 from wan_mcp.logs.facts import Figures
 from wan_mcp.logs.lines import log_to_stderr
@@ -33,7 +34,12 @@ from wan_mcp.surface.tools import ICON, build_tools
 if TYPE_CHECKING:
     import httpx
 
+    from wan_mcp.app.team import TeamApp
     from wan_mcp.surface.uploading.desk import UploadDesk
+    from wan_mcp.tenants.directory import StoredDirectory
+
+AnyApp: TypeAlias = "App | TeamApp"
+"""What a server for one account holds, or one for a team."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,23 +72,17 @@ class RunningServer:
     """The server while its lifespan lasts, as an operator sees it."""
 
     def __init__(self) -> None:
-        self.app: App | None = None
+        self.app: AnyApp | None = None
 
-    async def missing(self) -> dict[str, str]:
+    async def missing(self) -> Mapping[str, str]:
         """What the server lacks to take every call, a sentence each; empty if nothing."""
         if self.app is None:
             return {"server": "It is still starting."}
-        from wan_mcp.ledger.threaded.figures import missing
-
-        operated = self.app.operated
-        return await missing(operated[0]) if operated else {"key": "No PixelDojo API key is set."}
+        return await self.app.missing()
 
     async def figures(self) -> Figures:
         """What the ledger knows now."""
-        from wan_mcp.ledger.threaded.figures import figures
-
-        operated = None if self.app is None else self.app.operated
-        return await figures(*operated) if operated else Figures()
+        return Figures() if self.app is None else await self.app.figures()
 
     @property
     def uploads(self) -> "UploadDesk | None":
@@ -108,7 +108,8 @@ def build_server(
     transport: "httpx.AsyncBaseTransport | None" = None,
     running: RunningServer | None = None,
     upload_page: str | None = None,
-) -> MCPServer[App]:
+    people: "StoredDirectory | None" = None,
+) -> MCPServer[AnyApp]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
     Args:
@@ -120,6 +121,8 @@ def build_server(
         running: is kept up to date with the lifespan, for an operator.
         upload_page: the address below which users can upload files, if they are elsewhere and there
             is a storage for them.
+        people: who calls, where people sign in; None for the account of the settings. It is closed
+            when the server ends.
     """
     upload_page = None if local or settings.storage_url is None else upload_page
     _begin_log(settings)
@@ -129,11 +132,10 @@ def build_server(
     subscriptions = Subscriptions(calls)
     agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
-    def start(tasks: TaskGroup) -> App:
-        page = upload_page
-        return App(settings, tasks, clock, transport, agent=agent, local=local, upload_page=page)
+    def start(tasks: TaskGroup) -> AnyApp:
+        return _app(Plan(settings, tasks, clock, transport, agent, local, upload_page), people)
 
-    server = WanServer[App](
+    server = WanServer[AnyApp](
         "wan-mcp",
         title="Character replacement in video (PixelDojo)",
         instructions=_instructions(uploads=upload_page is not None),
@@ -154,8 +156,16 @@ def build_server(
     return server
 
 
+def _app(plan: Plan, people: "StoredDirectory | None") -> AnyApp:
+    if people is None:
+        return App(plan)
+    from wan_mcp.app.team import TeamApp  # it needs what only a team installs
+
+    return TeamApp(plan, people)
+
+
 def _furnish(
-    server: WanServer[App],
+    server: WanServer[AnyApp],
     settings: Settings,
     calls: Calls,
     resources: JobResources,
@@ -200,8 +210,8 @@ def _pages(settings: Settings) -> Apps:
 
 @asynccontextmanager
 async def _lifespan(
-    start: Callable[[TaskGroup], App], subscriptions: Subscriptions, running: RunningServer
-) -> AsyncIterator[App]:
+    start: Callable[[TaskGroup], AnyApp], subscriptions: Subscriptions, running: RunningServer
+) -> AsyncIterator[AnyApp]:
     async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
         running.app = app = start(tasks)
         ending.push_async_callback(app.aclose)  # after the tasks, also after a cancel

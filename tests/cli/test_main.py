@@ -1,5 +1,6 @@
 """The command line: exit codes, and one plain line where something is wrong."""
 
+import base64
 import json
 import os
 import signal
@@ -164,6 +165,45 @@ def test_command_line_that_is_not_understood_ends_with_one_line(
 ) -> None:
     """The message names the mistake and does not repeat what may be a key (ours)."""
     assert named in program(*arguments).complaint()
+
+
+LEDGER = {"WAN_MCP_LEDGER_URL": "postgresql:///nowhere"}
+RING = {"WAN_MCP_KEY_RING": f"first {base64.b64encode(bytes(32)).decode()}"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "named"),
+    [
+        ({"WAN_MCP_SIGN_IN": "tokens"}, "127.0.0.1", "WAN_MCP_LEDGER_URL"),
+        ({"WAN_MCP_SIGN_IN": "tokens", **LEDGER}, "127.0.0.1", "WAN_MCP_KEY_RING_FILE"),
+        ({"WAN_MCP_SIGN_IN": "trust.toml"}, "127.0.0.1", "the full path of a file"),
+        (
+            {"WAN_MCP_SIGN_IN": "tokens", **LEDGER, "WAN_MCP_KEY_RING": SECRET},
+            "127.0.0.1",
+            "WAN_MCP_KEY_RING",
+        ),
+        (
+            {"WAN_MCP_SIGN_IN": str(Path(__file__).parent / "none"), **LEDGER, **RING},
+            "127.0.0.1",
+            "the file cannot be read",
+        ),
+        ({}, "0.0.0.0", "WAN_MCP_SIGN_IN"),
+        ({"WAN_MCP_SIGN_IN": "tokens"}, "wan.example.com", "must be an IP address"),
+    ],
+)
+def test_server_for_people_that_cannot_know_them_ends_with_one_line(
+    settings: dict[str, str],
+    host: str,
+    named: str,
+    program: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody is let in by mistake, and no secret is repeated (ours)."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    assert named in program("http", "--port", "0", "--host", host).complaint()
 
 
 @pytest.mark.parametrize("missing", ["--video", "--image", "PIXELDOJO_API_KEY"])

@@ -20,6 +20,7 @@ store, ledger = stores.store, stores.ledger
 
 WALLET = "the-wallet"
 ANN, BEN, EVE = (Workspace(name, WALLET) for name in ("ann", "ben", "eve"))
+NUMBERED = (1, ANN), (2, BEN)
 NONE = SpendingLimits(None, None, None, None)
 ONE_AT_A_TIME = SpendingLimits(None, 100, 1, None, queued=9)
 
@@ -116,6 +117,53 @@ async def test_a_reading_is_recorded_in_the_workspace_that_the_job_belongs_to(
     assert recorded.record.submission_id == record.submission_id
     assert (await ledger.recent("ann"))[0].state is State.COMPLETED
     assert len(await ledger.in_wallet(WALLET, 9)) == 1
+
+
+async def test_a_reading_shows_each_user_their_own_record(ledger: Ledger) -> None:
+    """PixelDojo has never answered two requests with one id; if it does, none sees the other's
+    request (ours)."""
+    records = [await running(ledger, each, number, "job-of-both") for number, each in NUMBERED]
+    shown = [
+        await ledger.record_update(each, reported(job_id="job-of-both")) for _, each in NUMBERED
+    ]
+
+    assert [each.record.account for each in shown] == [each.account for each in records]
+
+
+async def test_a_wallet_is_open_while_there_is_something_to_do_for_it(ledger: Ledger) -> None:
+    """A request, a queued one, or a video to be saved (ours)."""
+    wallets = ledger.coordination.open_wallets
+    found = [await wallets()]
+    record = await running(ledger, ANN, 1, "job-ann")
+    queued = await asked(ledger, BEN, wanted(2), of_wallet(ONE_AT_A_TIME))
+    found.append(await wallets())
+    await ledger.conclude(record, State.LOST, "gone")
+    found.append(await wallets())
+    await ledger.queue.cancel(queued.record)
+    found.append(await wallets())
+    await running(ledger, BEN, 3, "job-ben")
+    done = reported(JobStatus.COMPLETED, job_id="job-ben", video_url="https://a.example/v")
+    saved = (await ledger.record_update(BEN, done)).record
+    found.append(await wallets())
+    await ledger.coordination.saved(saved.submission_id, "/videos/v.mp4", "0" * 64, 1)
+    found.append(await wallets())
+
+    assert queued.record.state is State.QUEUED
+    assert found == [[], [WALLET], [WALLET], [], [WALLET], []]
+
+
+async def test_a_full_queue_of_one_user_is_not_full_for_another(ledger: Ledger) -> None:
+    """The limits of the wallet leave it to those of each user how many may wait (ours)."""
+    of_all = of_wallet(replace(ONE_AT_A_TIME, queued=None))
+    limits = {each: (own(each, replace(NONE, queued=1)), of_all) for each in (ANN, BEN)}
+    await asked(ledger, EVE, wanted(0), of_all)
+    states = [(await asked(ledger, ANN, wanted(1), *limits[ANN])).record.state]
+    full = await refusal(ledger, ANN, *limits[ANN])
+    states.append((await asked(ledger, BEN, wanted(2), *limits[BEN])).record.state)
+
+    assert states == [State.QUEUED] * 2
+    assert full.setting == "WAN_MCP_MAX_QUEUED"
+    assert "your own" in full.what
 
 
 async def test_a_job_that_no_workspace_owns_belongs_to_nobody(ledger: Ledger) -> None:

@@ -20,6 +20,7 @@ from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.sqlite.liveness import ProcessLock
 from wan_mcp.ledger.status import JobView
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace
 from wan_mcp.models import Replacement
 from wan_mcp.payments.sources import Sources
 from wan_mcp.payments.staging import Staging
@@ -87,7 +88,7 @@ class Home:
         clock = self.time.clock()
         opened: list[Staging] = []
 
-        def staging() -> Staging:
+        def staging(_whose: CallersWorkspace) -> Staging:
             async def find(id: str) -> Record | None:
                 return await ledger.find(await account(), id)
 

@@ -48,13 +48,17 @@ BROKEN_PROMISES = (
 
 @dataclass(frozen=True)
 class Storm:
-    """How many requests come at once, from how many processes; and which chances are drawn."""
+    """How many requests come at once, from how many processes; and which chances are drawn.
+
+    A job lasts so long that each of the two limits is what the next request waits for at times.
+    """
 
     processes: int
     requests: int
-    seed: int = 1
+    seed: int = 12
     in_flight: int = 3
     per_minute: int = 6
+    job_seconds: float = 25.0
 
 
 async def run(storm: Storm, ledger: Path | str, time: VirtualTime) -> Counter[str]:
@@ -64,7 +68,7 @@ async def run(storm: Storm, ledger: Path | str, time: VirtualTime) -> Counter[st
         ledger: as for `Cluster`; without any record.
     """
     chances = random.Random(storm.seed)
-    vendor = PaidVendor(time, fault=lambda number: _fault(chances))
+    vendor = PaidVendor(time, lambda number: _fault(chances), lasts=storm.job_seconds)
     limits = SpendingLimits(None, 1e6, storm.in_flight, storm.per_minute, queued=storm.requests)
     cluster = Cluster(ledger, time, vendor)
     refused: dict[str, str] = {}
@@ -169,7 +173,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=ENGINES, action="append", help="both of them")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=Storm.seed)
     options = parser.parse_args(given)
     storm, broken = Storm(options.processes, options.requests, options.seed), False
     for engine in options.engine or ENGINES:

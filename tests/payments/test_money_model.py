@@ -431,7 +431,7 @@ USERS = ("ann", "ben")
 OWN_LIMITS = replace(LIMITS, credits_per_day=40, in_flight=2)
 
 
-async def quotas_of(workspace: str) -> Sequence[Quota]:
+async def quotas_of(workspace: str, *, fresh: bool = False) -> Sequence[Quota]:
     return Quota(OWN_LIMITS, "your own", frozenset({workspace})), Quota(LIMITS, "of the key")
 
 

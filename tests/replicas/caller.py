@@ -25,9 +25,11 @@ class Exchange:
 
     Attributes:
         replica: which one answers, as HAProxy names it; empty without HAProxy.
+        status: that of HTTP.
     """
 
     def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
         self.replica = response.headers.get("x-replica", "")
         self._messages = _messages(response)
 

@@ -129,7 +129,7 @@ async def test_finished_video_is_in_the_storage_and_its_link_works_for_hours(
 ) -> None:
     """The link is signed for each answer and written nowhere: who has it has the video (ours)."""
     caplog.set_level("DEBUG")
-    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: True)
+    monkeypatch.setattr("wan_mcp.app.base.can_inspect", lambda: True)
     async with opened(WAN_MCP_POSTER="off") as client:
         job = await saved_job(client, sandbox)
         listed = await call(client, "list_jobs")

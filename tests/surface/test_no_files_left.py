@@ -11,7 +11,7 @@ import pytest
 from mcp.client import Client
 
 from tests.open_files import no_files_left
-from wan_mcp.app import App
+from wan_mcp.app.app import App
 from wan_mcp.errors import NO_FILES_LEFT, files_are_used_up, shows_no_files_left
 from wan_mcp.inputs.decoder_process import NotLookedAt, started
 from wan_mcp.ledger.contract import LedgerUnavailable

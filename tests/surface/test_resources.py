@@ -26,7 +26,7 @@ from mcp.types import (
 from tests.connected import Host, connected, host_of
 from tests.surface.scenarios import DONE, of_job
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.app import App
+from wan_mcp.app.app import App
 from wan_mcp.errors import Code, NotFound
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.status import JobView

@@ -1,11 +1,13 @@
 """What the tests of people ask for."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from tests.tenants.company import Company
     from tests.tenants.team import Blue
     from wan_mcp.tenants.administration.acts import Operator
 
@@ -25,3 +27,14 @@ def blue(operator: "Operator") -> "Blue":
     from tests.tenants.team import Blue
 
     return Blue(operator)
+
+
+@pytest.fixture
+async def company(operator: "Operator", database: str, tmp_path: Path) -> AsyncIterator["Company"]:
+    """Several people, and a server that is not running yet."""
+    from tests.tenants.company import FOR_EVER, Company, Time
+    from wan_mcp.sandbox import Sandbox
+
+    jobs_time = Time()
+    async with Sandbox(FOR_EVER, clock=jobs_time) as sandbox:
+        yield Company(operator, database, sandbox, jobs_time, tmp_path)

@@ -41,13 +41,13 @@ def rows(link: Link, sql: str) -> list[tuple[object, ...]]:
 class Blue:
     """The team Blue with a wallet, and its users Ann and Bob; Eve has no team and no wallet."""
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Operator, key: str = KEY, base: str = BASE) -> None:
         self.operator = operator
         self.team = teams.add(operator, "Blue", None)
         self.ann = users.add(operator, "Ann", "Blue", ISSUER, "ann-1")
         self.bob = users.add(operator, "Bob", self.team, None, None)
         self.eve = users.add(operator, "Eve", None, None, None)
-        self.wallet = wallets.add(operator, ring(), "blue wallet", KEY, BASE, team="Blue")
+        self.wallet = wallets.add(operator, ring(), "blue wallet", key, base, team="Blue")
 
     def token(self, user: str, days: float = 1) -> Issued:
         """A token of a user."""

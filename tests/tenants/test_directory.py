@@ -12,7 +12,7 @@ from tests.tenants.team import BASE, ISSUER, KEY, Blue, ring, rows
 from wan_mcp.tenants import asking
 from wan_mcp.tenants.administration import allowances, teams, tokens, users, wallets
 from wan_mcp.tenants.administration.acts import Operator
-from wan_mcp.tenants.audit import entries
+from wan_mcp.tenants.audit import Entry, entries
 from wan_mcp.tenants.caller import READ, SCOPES, ByIssuer, ByToken, Caller, IdentityUnknown
 from wan_mcp.tenants.directory import HOLDS_SECONDS, StoredDirectory
 from wan_mcp.tenants.keys import KeyRing
@@ -43,11 +43,6 @@ async def directory(database: str, ticks: Ticks) -> AsyncIterator[StoredDirector
     made = StoredDirectory(database, ring(), ticks)
     yield made
     await made.aclose()
-
-
-def caller(user: str) -> Caller:
-    """A caller who is known already."""
-    return Caller(user, "somebody", None, SCOPES, ByToken("t"))
 
 
 # Tokens
@@ -117,7 +112,7 @@ async def test_disabled_user_is_nobody_in_any_way(
     assert await directory.token(issued.text) is None
     assert await directory.person(ISSUER, "ann-1", "Ann") is None
     with pytest.raises(NoWallet):
-        await directory.seat(caller(blue.ann))
+        await directory.seat(blue.ann)
     users.enable(blue.operator, "Ann")
     assert await directory.token(issued.text)
 
@@ -230,7 +225,7 @@ async def test_name_follows_the_issuer_and_is_harmless(
 async def test_users_of_a_team_share_its_wallet_and_no_workspace(
     blue: Blue, directory: StoredDirectory
 ) -> None:
-    ann, bob = [await directory.seat(caller(user)) for user in (blue.ann, blue.bob)]
+    ann, bob = [await directory.seat(user) for user in (blue.ann, blue.bob)]
 
     assert (ann.wallet, ann.api_key, ann.api_base) == (blue.wallet, KEY, BASE)
     assert bob.wallet == ann.wallet
@@ -244,14 +239,14 @@ async def test_own_wallet_comes_before_that_of_the_team(
     blue: Blue, directory: StoredDirectory, operator: Operator, ticks: Ticks
 ) -> None:
     """The jobs on the other one are still the user's, and count for the user's limits."""
-    first = await directory.seat(caller(blue.ann))
+    first = await directory.seat(blue.ann)
     own = wallets.add(operator, ring(), "Ann's", "pd_ann", BASE, user=blue.ann)
-    second = await directory.seat(caller(blue.ann), fresh=True)
+    second = await directory.seat(blue.ann, fresh=True)
 
     assert (second.wallet, second.api_key) == (own, "pd_ann")
     assert second.of_user == {first.workspace, second.workspace}
     wallets.remove(operator, "Ann's")
-    assert await directory.seat(caller(blue.ann), fresh=True) == dataclasses.replace(
+    assert await directory.seat(blue.ann, fresh=True) == dataclasses.replace(
         first, of_user=second.of_user, of_team=second.of_team
     )
 
@@ -264,7 +259,7 @@ async def test_user_without_a_wallet_is_refused_and_gets_no_other(
     wallets.remove(operator, "blue wallet")
     for user in (blue.eve, blue.ann, "unknown", "'; DROP TABLE users;--"):
         with pytest.raises(NoWallet) as refused:
-            await directory.seat(caller(user))
+            await directory.seat(user)
         assert refused.value.charged == "no"
         assert not refused.value.retry_safe
         assert KEY not in repr(refused.value)
@@ -276,7 +271,7 @@ async def test_wallet_that_the_ring_cannot_open_is_refused_with_a_reason(
 ) -> None:
     directory = StoredDirectory(database, other)
     with pytest.raises(WalletClosed) as refused:
-        await directory.seat(caller(blue.ann))
+        await directory.seat(blue.ann)
     await directory.aclose()
 
     assert "the key a" in refused.value.what
@@ -295,26 +290,55 @@ async def test_sealed_key_that_was_copied_into_another_wallet_does_not_open(
         sealed=sealed,
     )
     with pytest.raises(WalletClosed):
-        await directory.seat(caller(blue.eve))
+        await directory.seat(blue.eve)
+
+
+@pytest.mark.parametrize(
+    ("keys", "closed", "with_damage"),
+    [
+        (ring("a"), 1, 2),
+        (ring("b"), 1, 1),
+        (KeyRing({"a": b"x" * 32, "b": b"x" * 32}), 2, 2),
+        (ring("b", "a"), 0, 0),
+    ],
+    ids=["lacks b", "lacks a", "wrong", "has all"],
+)
+async def test_server_knows_how_many_wallets_it_cannot_open_because_of_its_key_ring(
+    blue: Blue,
+    database: str,
+    operator: Operator,
+    keys: KeyRing,
+    closed: int,
+    with_damage: int,
+) -> None:
+    """A balancer sends its calls elsewhere; a damaged row is no reason for that (ours)."""
+    wallets.add(operator, ring("b"), "Eve's", "pd_eve", BASE, user="Eve")
+    directory = StoredDirectory(database, keys)
+    found = [await directory.closed()]
+    operator.rows(b"UPDATE wallet_keys SET key_sealed = key_sealed || 'x' WHERE name <> 'Eve''s'")
+    found.append(await directory.closed())
+    await directory.aclose()
+
+    assert found == [closed, with_damage]
 
 
 async def test_limits_of_user_team_and_wallet_come_with_the_seat(
     blue: Blue, directory: StoredDirectory, operator: Operator
 ) -> None:
     """Before a payment they are those of this moment, whatever was known before (ours)."""
-    await directory.seat(caller(blue.ann))
+    await directory.seat(blue.ann)
     allowances.set_limits(operator, Kind.USER, "Ann", {"credits_per_day": 5.5})
     allowances.set_limits(operator, Kind.TEAM, "Blue", {"in_flight": 2})
     allowances.set_limits(operator, Kind.WALLET, "blue wallet", {"credits_per_job": 4.0})
     allowances.set_limits(operator, Kind.USER, "Bob", {"credits_per_day": 1.0})
-    seat = await directory.seat(caller(blue.ann), fresh=True)
+    seat = await directory.seat(blue.ann, fresh=True)
 
     assert seat.limits == {
         Kind.USER: Limits(credits_per_day=5.5),
         Kind.TEAM: Limits(in_flight=2),
         Kind.WALLET: Limits(credits_per_job=4.0),
     }
-    assert await directory.seat(caller(blue.ann)) == seat
+    assert await directory.seat(blue.ann) == seat
 
 
 # What callers did
@@ -326,7 +350,8 @@ async def test_paid_act_is_written_down_without_a_secret(
     who = await directory.token(blue.token("Ann").text)
     assert who
     detail = {"credits": 2.5, "note": "a\nb\0" + "x" * 1_000, "none": None}
-    await directory.note(who, "job.buy", "job-1", "accepted", detail)
+    detail["signed_in"] = who.vouched_by
+    await directory.write(Entry.new(who.user, "job.buy", "job-1", "accepted", detail))
     [entry] = entries(operator.link, "job-1", 0, 10)
 
     assert entry[1:5] == (blue.ann, "job.buy", "job-1", "accepted")
@@ -362,7 +387,7 @@ async def test_caller_who_cannot_be_known_is_neither_let_in_nor_turned_away(
     for question in (
         directory.token(issued.text),
         directory.person(ISSUER, "ann-1", "Ann"),
-        directory.seat(caller(blue.ann)),
+        directory.seat(blue.ann),
     ):
         with pytest.raises(IdentityUnknown) as unknown:
             await question
@@ -405,7 +430,7 @@ async def test_audit_row_whose_answer_was_lost_is_written_once(
     directory, proxy = through_proxy
     assert await directory.token(blue.token("Ann").text)
     proxy.plan("INSERT INTO audit", Fault.LOSE_ANSWER)
-    await directory.note(caller(blue.ann), "job.buy", "job-1", "accepted", {})
+    await directory.write(Entry.new(blue.ann, "job.buy", "job-1", "accepted", {}))
 
     assert len(entries(operator.link, "job-1", 0, 10)) == 1
 

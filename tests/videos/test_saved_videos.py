@@ -380,7 +380,7 @@ async def test_without_the_extra_the_answer_says_nothing_of_an_inspection(
 
 def inspects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved videos are inspected, however long that takes on a busy machine."""
-    monkeypatch.setattr("wan_mcp.app.can_inspect", lambda: True)
+    monkeypatch.setattr("wan_mcp.app.base.can_inspect", lambda: True)
     monkeypatch.setattr("wan_mcp.videos.saver.INSPECTION_SECONDS", 600.0)
     monkeypatch.setattr("wan_mcp.polling.waits.SAVE_SECONDS", 600.0)
 

@@ -74,14 +74,10 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], report_error: 
 
 
 def _http(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    from wan_mcp.front_desk.health import HealthDesk
-    from wan_mcp.transports.listener import listen
+    from wan_mcp.cli.http_command import serve_http
 
-    desk = HealthDesk(listen(parsed.host, parsed.port))
-    desk.start()  # before the imports that take long
-    from wan_mcp.cli.http_server import serve
-
-    serve(_settings(environment), host=parsed.host, desk=desk, announce=_log)
+    with _settings_are_used():
+        serve_http(parsed.host, parsed.port, partial(_settings, environment), _log)
 
 
 def _settings(environment: Mapping[str, str]) -> "Settings":
@@ -314,9 +310,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # Without abbreviations: an option that spends credits must not be guessed.
     add = partial(commands.add_parser, allow_abbrev=False)
-    http = add("http", help="the same server over HTTP, on this machine only")
-    # No other address as long as there is no authentication.
-    http.add_argument("--host", default="127.0.0.1", choices=("127.0.0.1", "localhost", "::1"))
+    http = add("http", help="the same server over HTTP, for this machine or for a team")
+    http.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="another address only where people sign in (%(default)s)",
+    )
     http.add_argument("--port", type=_port, default=8765, help="0 takes a free one (%(default)s)")
     _add_sandbox(add("sandbox", help="a make-believe PixelDojo, free of charge"))
     _add_demo(add("demo", help="one job from end to end, on the sandbox or live"))

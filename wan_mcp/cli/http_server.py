@@ -1,8 +1,8 @@
 """The command `http`, from the moment when the rest of the program may be imported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from wan_mcp.front_desk.health import HealthDesk
@@ -16,6 +16,9 @@ from wan_mcp.transports.operations.proxies import Access
 from wan_mcp.transports.shutdown import lingering
 from wan_mcp.transports.uploads import PATH
 
+if TYPE_CHECKING:
+    from wan_mcp.cli.team import People
+
 
 def serve(
     settings: Settings, *, host: str, desk: HealthDesk, announce: Callable[[str], None]
@@ -28,31 +31,49 @@ def serve(
         announce: gets the URL once clients can connect.
 
     Raises:
+        BadSettings: people cannot sign in with these settings.
         OSError: the port for metrics cannot be used; the text is a sentence.
     """
     running = RunningServer()
-    access = Access(settings.allowed_hosts, settings.allowed_origins, settings.trusted_proxies)
+    people = _people(settings)
+    trust = people.sign_in.trust if people else None
+    hosts = (*([trust.host] if trust else ()), *settings.allowed_hosts)
+    access = Access(hosts, settings.allowed_origins, settings.trusted_proxies)
     operators = Operators(running, _own_port(settings), access, lambda: running.uploads)
     port = desk.listener.getsockname()[1]
-    page = f"{public_address(settings, host, port)}{PATH}"
+    page = f"{public_address(hosts, host, port)}{PATH}"
+    directory = people.directory if people else None
     run_http(
-        build_server(settings, running=running, upload_page=page),
+        build_server(settings, running=running, upload_page=page, people=directory),
         host=host,
         announce=announce,
         deadlines=lingering(settings.drain_seconds),
         desk=desk,
         operators=operators,
+        sign_in=people.sign_in if people else None,
     )
 
 
-def public_address(settings: Settings, host: str, port: int) -> str:
-    """How users reach this server: through the first host of the operator's proxy, if there is one.
+def _people(settings: Settings) -> "People | None":
+    if settings.sign_in is None:
+        return None
+    from wan_mcp.cli.team import people_of  # it needs what only a team installs
+
+    return people_of(settings)
+
+
+def public_address(hosts: Sequence[str], host: str, port: int) -> str:
+    """How users reach this server.
 
     It is never taken from a request, whose sender could name any host.
+
+    Args:
+        hosts: the names under which a proxy of the operator reaches it, if there is one.
+        host, port: where it listens.
     """
-    if not settings.allowed_hosts:
-        return f"http://{LOOPBACK[host]}:{port}"
-    public = settings.allowed_hosts[0]
+    if not hosts:
+        return f"http://{LOOPBACK.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+    public = hosts[0]
     is_here = urlsplit(f"//{public}").hostname in ("localhost", "127.0.0.1", "::1")
     return f"{'http' if is_here else 'https'}://{public}"
 

@@ -6,7 +6,7 @@ share while they wait is in `coordination`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from wan_mcp.errors import Code, Refused, WanError
@@ -35,6 +35,10 @@ class VideoPolicy:
 
     folder: str
     limit_gb: float | None = None
+
+    def below(self, name: str) -> "VideoPolicy":
+        """The same for the folder of that name within it, whose videos alone count there."""
+        return replace(self, folder=f"{self.folder}/{name}") if self.folder else self
 
 
 @dataclass(frozen=True)
@@ -275,11 +279,14 @@ class Ledger(Protocol):
             Fenced: this state cannot follow the state of the record, see `rules.MAY_FOLLOW`.
         """
 
-    async def record_update(self, wallet: str, job: Job) -> Recorded:
+    async def record_update(self, whose: Whose, job: Job) -> Recorded:
         """Record what PixelDojo reports about a job, in whichever workspace of the wallet it is.
 
         A job that is not in the ledger gets a record, which does not count as spending. On a shared
         wallet it belongs to nobody.
+
+        Returns:
+            The record of that workspace; if it has none, another one of the job.
         """
 
     async def settled(self, submission_id: str, seconds: float) -> Record:

@@ -92,6 +92,9 @@ class Coordination(Protocol):
     async def live(self, wallet: str) -> list[Record]:
         """The jobs to poll: the running ones of the last 24 hours, and those with a waiter."""
 
+    async def open_wallets(self) -> list[str]:
+        """The wallets with work to do: with jobs that have not ended, or a video to be saved."""
+
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
         """The records with these ids, in any order. Unknown ids are left out."""
 

@@ -63,6 +63,10 @@ class CoordinationTransactions:
             wallet, sql.lists.LIVE_JOBS, now=now, soon=soon, since=now - POLLED_FOR
         )
 
+    def open_wallets(self) -> list[str]:
+        since = self._session.now() - POLLED_FOR
+        return [wallet for (wallet,) in self._rows.values(sql.lists.OPEN_WALLETS, since=since)]
+
     def records(self, submission_ids: Collection[str]) -> list[Record]:
         return self._rows.find(sql.records.JOBS_AMONG, submission_ids=among(submission_ids))
 

@@ -27,7 +27,7 @@ class SpendingLimits:
         agreed: credits that this one job may cost without asking the person (again).
         read_only: whether no job may be bought at all.
         queued: requests that may wait for the limits of `in_flight` and `submits_per_minute`; with
-            0, these two refuse.
+            0, these two refuse. None is for limits beside others, which say how many may.
     """
 
     credits_per_job: float | None = None
@@ -36,7 +36,7 @@ class SpendingLimits:
     submits_per_minute: int | None = 6
     agreed: float | None = None
     read_only: bool = False
-    queued: int = 0
+    queued: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class LimitReached(Refused):
         self.limit = limit
         self.used = used
         self.frees_at = frees_at
+        self.whose = whose
         self._what = what
 
     def of(self, whose: str) -> Self:

@@ -225,15 +225,15 @@ class Transactions:
             record, state, lambda known: rules.concluded(known, state, why, self._session.now())
         )
 
-    def record_update(self, wallet: str, job: Job) -> Recorded:
-        with self._session.transaction(wallet):
+    def record_update(self, workspace: Workspace, job: Job) -> Recorded:
+        with self._session.transaction(workspace.wallet):
             # More than one only if PixelDojo answered two submits with one id (never seen).
-            everybody = wallet_scope(wallet)
+            everybody = wallet_scope(workspace.wallet)
             records = self._rows.find(
                 everybody.over(sql.records.JOBS_BY_JOB_ID), **everybody.values, job_id=job.job_id
-            ) or [self._foreign(wallet, job)]
+            ) or [self._foreign(workspace.wallet, job)]
             recorded = [self._updated(record, job) for record in records]
-            return recorded[0]
+            return max(recorded, key=lambda each: each.record.account == workspace.name)
 
     def record_check(
         self, record: Record, findings: str, next_in: float | None, reading: ListReading

@@ -8,12 +8,14 @@ whoever sends a request has claimed it like any other.
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import anyio
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import (
+    NoKey,
     NotAllowed,
     NotSent,
     OutOfCredits,
@@ -114,7 +116,10 @@ class Dispatcher:
         if following.wait != 0:
             return min(following.wait or ROUND_SECONDS, FOLLOWER_SECONDS)
         estimate = await self._estimate(following.record)
-        own = () if quotas is None else quotas[following.record.account]
+        try:
+            own = await self._quotas_now(following.record.account)
+        except NoKey:
+            return ROUND_SECONDS  # it was the user's turn until now
         intent = await self._ledger.queue.dispatch(following.record, estimate, own)
         if intent is not None:
             await self._send(wallet, intent)
@@ -125,7 +130,14 @@ class Dispatcher:
         if self._quotas is None:
             return None
         names = {record.account for record in await self._ledger.queue.waiting(wallet)}
-        return {name: await self._quotas(name) for name in sorted(names)}
+        found: dict[str, Sequence[Quota]] = {}
+        for name in sorted(names):
+            with suppress(NoKey):  # whose user may use the wallet no more: it is passed over
+                found[name] = await self._quotas(name)
+        return found
+
+    async def _quotas_now(self, workspace: str) -> Sequence[Quota]:
+        return () if self._quotas is None else await self._quotas(workspace, fresh=True)
 
     async def _leads(self, wallet: str) -> bool:
         now = self._clock.monotonic()
@@ -159,7 +171,8 @@ class Dispatcher:
         order = order_of(intent)
         assert order is not None  # it was dispatched
         try:
-            await self._check.report(order.wanted, self._clock.monotonic() + CHECK_SECONDS)
+            until = self._clock.monotonic() + CHECK_SECONDS
+            await self._check.report(intent.workspace.itself, order.wanted, until)
         except (NotSent, Refused) as refusal:
             why = f"When its turn came, its inputs could not be used. {refusal.what}"
             await self._ledger.conclude(intent, State.NOT_SENT, f"{why} {refusal.next_step}")

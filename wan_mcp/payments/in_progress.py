@@ -24,10 +24,11 @@ from wan_mcp.ledger.status import (
 from wan_mcp.logs import facts
 from wan_mcp.logs.context import lines_about
 from wan_mcp.models import Replacement
+from wan_mcp.payments.acts import NoteAct, bought, cancelled
 from wan_mcp.payments.payment import Payment, PaymentContext, Write
 
 if TYPE_CHECKING:
-    from wan_mcp.payments.staging import Staging
+    from wan_mcp.payments.staging import StagingOf
     from wan_mcp.pixeldojo.client import PixelDojo
 
 MIN_RETRY_SECONDS = 0.5
@@ -76,6 +77,7 @@ class Payments:
     Args:
         on_lost: called when the answer to a paid request was lost.
         staging: makes inputs available that are no links; None where all must be links.
+        note: is called with each paid request that has ended; None where nobody keeps a record.
     """
 
     def __init__(
@@ -85,14 +87,21 @@ class Payments:
         tasks: TaskGroup,
         clock: Clock,
         on_lost: Callable[[], None],
-        staging: "Callable[[], Staging] | None" = None,
+        staging: "StagingOf | None" = None,
+        note: NoteAct | None = None,
     ) -> None:
         self._context = PaymentContext(vendor, ledger, clock, self._write_later, staging)
         self._ledger = ledger
         self._clock = clock
         self._tasks = tasks
         self._on_lost = on_lost
+        self._note = note
         self._open: dict[str, Outcome] = {}
+
+    @property
+    def count(self) -> int:
+        """How many are in progress."""
+        return len(self._open)
 
     @property
     def closing(self) -> bool:
@@ -165,14 +174,18 @@ class Payments:
             return _ended(await self._ledger.settled(submission_id, max(seconds, 0.0)))
         return await outcome.wait(seconds)
 
+    def stop(self) -> None:
+        """Send no further request, because the server stops."""
+        self._context.closing = True
+        for outcome in self._open.values():
+            outcome.payment.stop_staging()
+
     async def drain(self, seconds: float) -> None:
         """Let payments finish for at most so many seconds; no further request is sent.
 
         No upload is waited for: its request ends as not sent.
         """
-        self._context.closing = True
-        for outcome in self._open.values():
-            outcome.payment.stop_staging()
+        self.stop()
         if self._open:
             logger.warning(
                 "paid requests in progress: %d. Waiting up to %g s; a second signal ends this now",
@@ -208,11 +221,23 @@ class Payments:
             outcome.done.set()
             del self._open[submission_id]
             self._tell_count()
-            _tell_end(outcome)
+            self._tell_end(outcome)
 
     def _tell_count(self) -> None:
         for listener in facts.listeners:
             listener.paying(len(self._open))
+
+    def _tell_end(self, outcome: Outcome) -> None:
+        act = bought(outcome.payment.record, outcome.view, outcome.failure)
+        for listener in facts.listeners:
+            listener.submitted(act.result, act.credits)
+        if self._note is not None:
+            self._note(act)
+
+    def tell_cancelled(self, record: Record) -> None:
+        """Say that the user of a queued request has cancelled it."""
+        if self._note is not None:
+            self._note(cancelled(record))
 
     def _write_later(self, write: Write) -> None:
         self._tasks.start_soon(self._until_written, write)
@@ -235,16 +260,6 @@ class Payments:
             raise
         except Exception:
             logger.exception("a change could not be written to the ledger and is given up")
-
-
-def _tell_end(outcome: Outcome) -> None:
-    view, failure = outcome.view, outcome.failure
-    credits = None if view is None or view.job is None else view.job.credit_cost
-    ended = "accepted"
-    if view is None:
-        ended = failure.code if isinstance(failure, WanError) else "internal_error"
-    for listener in facts.listeners:
-        listener.submitted(ended, credits)
 
 
 def _ended(record: Record) -> JobView:

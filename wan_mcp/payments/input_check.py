@@ -1,16 +1,16 @@
 """The preflight of inputs: before a request is accepted, and again before a queued one is sent."""
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent, Refused
 from wan_mcp.ledger.fingerprint import has_links_only
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace
 from wan_mcp.models import InputReport, Replacement
 
 if TYPE_CHECKING:
-    from wan_mcp.payments.staging import Staging
+    from wan_mcp.payments.staging import StagingOf
 
 LEAST_PREFLIGHT_SECONDS = 0.5
 """How long the preflight may take in any case, also if finding files took long (ours)."""
@@ -39,7 +39,7 @@ class InputCheck:
     def __init__(
         self,
         preflight: Preflight | None,
-        staging: "Callable[[], Staging] | None",
+        staging: "StagingOf | None",
         clock: Clock,
     ) -> None:
         self._preflight = preflight
@@ -51,8 +51,13 @@ class InputCheck:
         """Whether inputs are looked at."""
         return self._preflight is not None
 
-    async def report(self, wanted: Replacement, until: float) -> InputReport:
+    async def report(
+        self, whose: CallersWorkspace, wanted: Replacement, until: float
+    ) -> InputReport:
         """What was found, by a time on the monotonic clock.
+
+        Args:
+            whose: the workspace that wants it.
 
         Raises:
             NotSent, Refused: no job can be made of these inputs.
@@ -61,7 +66,7 @@ class InputCheck:
             return InputReport()
         try:
             if self._staging is not None and not has_links_only(wanted):
-                wanted = await self._staging().sources.readable(wanted)
+                wanted = await self._staging(whose).sources.readable(wanted)
             left = until - self._clock.monotonic()
             return await self._preflight(wanted, seconds=max(left, LEAST_PREFLIGHT_SECONDS))
         except (NotSent, Refused):

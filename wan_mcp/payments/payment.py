@@ -22,7 +22,7 @@ from wan_mcp.ledger.status import (
 from wan_mcp.models import Job, Replacement
 
 if TYPE_CHECKING:
-    from wan_mcp.payments.staging import Staged, Staging
+    from wan_mcp.payments.staging import Staged, StagingOf
     from wan_mcp.pixeldojo.client import PixelDojo
 
 MAX_CONNECT_ATTEMPTS = 3
@@ -52,7 +52,7 @@ class PaymentContext:
     ledger: Ledger
     clock: Clock
     write_later: Callable[[Write], None]
-    staging: "Callable[[], Staging] | None" = None
+    staging: "StagingOf | None" = None
     closing: bool = False
 
 
@@ -146,6 +146,11 @@ class Payment:
         self._gives_up_inputs = False
         return await self._accept(job)
 
+    @property
+    def record(self) -> Record:
+        """The request, as it was claimed."""
+        return self._claimed
+
     async def withdraw(self) -> Record:
         """End the request before its commit point. What still runs here then sends nothing.
 
@@ -176,7 +181,7 @@ class Payment:
                 transient=False,
                 next_step="Give direct public https links instead.",
             )
-        staging = self._context.staging()
+        staging = self._context.staging(self._claimed.workspace.itself)
         self._gives_up_inputs = True
         with self._staging:
             self._inputs = await staging.stage(self._claimed, self._wanted, self._report)
@@ -198,7 +203,8 @@ class Payment:
             return
         try:
             with anyio.CancelScope(shield=True):
-                await self._context.staging().release(self._claimed.submission_id)
+                staging = self._context.staging(self._claimed.workspace.itself)
+                await staging.release(self._claimed.submission_id)
         except Exception:
             logger.exception("the inputs of an ended request could not be given up")
 

@@ -24,6 +24,7 @@ from wan_mcp.inputs.verdict import Role
 from wan_mcp.ledger.fingerprint import INPUTS, without_query
 from wan_mcp.ledger.record import Record, SentInputs
 from wan_mcp.ledger.status import InputProgress, Phase
+from wan_mcp.ledger.wallets.workspace import CallersWorkspace
 from wan_mcp.models import Replacement
 from wan_mcp.payments.sources import LEAST_LIFE, Source, Sources
 from wan_mcp.storage.delivery import Content, Delivery
@@ -279,6 +280,10 @@ class Staging:
         if each.content is None or age <= FRESH_SECONDS:
             return each
         return await self._deliver(each.content, submission_id, each.name, _say_nothing)
+
+
+StagingOf = Callable[[CallersWorkspace], Staging]
+"""Makes the inputs of a workspace available, with its own jobs and uploads."""
 
 
 def _report_share(report: Report, share: float) -> None:

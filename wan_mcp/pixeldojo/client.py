@@ -68,6 +68,10 @@ class PixelDojo:
         self._transport = transport
         self._exchange: Exchange | None = None
 
+    def use_key(self, key: str) -> None:
+        """Send another key of the same account from the next request on."""
+        self._key = key
+
     def require_key(self) -> None:
         """Raises NoKey if no key is configured, before anything is written or sent."""
         if not self._key:

@@ -195,11 +195,13 @@ class JobReader:
     async def record_update(self, job: Job) -> JobView:
         """Record what PixelDojo reports of a job, if the ledger can be used."""
         try:
-            wallet = Workspace.of(await self._workspace()).wallet
-            recorded = await self._ledger.record_update(wallet, job)
+            workspace = Workspace.of(await self._workspace())
+            recorded = await self._ledger.record_update(workspace, job)
         except LedgerUnavailable as exc:
             logger.warning("a reading of job %s could not be recorded: %s", job.job_id, exc.what)
             return self._unrecorded(job)
+        if not workspace.is_alone and recorded.record.account != workspace.name:
+            raise NotFound(f"No request of this account is known as {job.job_id}.")
         if recorded.ignored:
             logger.warning("job %s had ended; %r is ignored", job.job_id, job.vendor_status)
         return view_of_record(recorded.record)

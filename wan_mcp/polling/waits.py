@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-import anyio
-
 from wan_mcp.clock import Clock, retry_delay
 from wan_mcp.errors import Busy, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
@@ -49,11 +47,10 @@ class Waits:
         self._watchers = watchers
         self._clock = clock
         self._saves_videos = saves_videos
-        self._closing = anyio.Event()
+        self._closing = watchers.closing
 
     def close(self) -> None:
         """Let every wait end with what is known now, as if its time were up: the server stops."""
-        self._closing.set()
         self._watchers.close()
 
     async def check(self, id: str) -> JobView:

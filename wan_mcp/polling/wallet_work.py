@@ -10,6 +10,7 @@ from wan_mcp.clock import Clock
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.coordination import Account
 from wan_mcp.ledger.queueing.contract import QuotasOf
+from wan_mcp.payments.acts import NoteAct
 from wan_mcp.payments.dispatcher import Dispatcher
 from wan_mcp.payments.in_progress import Payments
 from wan_mcp.payments.input_check import InputCheck
@@ -22,7 +23,7 @@ from wan_mcp.polling.rate_limiter import SharedRateLimiter
 from wan_mcp.polling.watchers import Watchers
 
 if TYPE_CHECKING:
-    from wan_mcp.payments.staging import Staging
+    from wan_mcp.payments.staging import StagingOf
     from wan_mcp.pixeldojo.client import PixelDojo
 
 
@@ -44,8 +45,9 @@ class WalletWork:
         tasks: TaskGroup,
         clock: Clock,
         inputs: InputCheck,
-        staging: "Callable[[], Staging] | None",
+        staging: "StagingOf | None",
         quotas: QuotasOf | None,
+        note: NoteAct | None,
     ) -> None:
         self._ledger = ledger
         self._wallet = wallet
@@ -54,12 +56,23 @@ class WalletWork:
         self.quotas = quotas
         self.price = Price(vendor, clock)
         self.reconciler = Reconciler(vendor, ledger, clock)
-        self.payments = Payments(vendor, ledger, tasks, clock, self.reconciler.wake, staging)
+        on_lost = self.reconciler.wake
+        self.payments = Payments(vendor, ledger, tasks, clock, on_lost, staging, note)
         self.watchers = Watchers(ledger.coordination, clock)
         coordination = ledger.coordination
         reader = JobReader(vendor, ledger, coordination, wallet, self.reconciler, clock)
         listing = JobListReader(vendor, coordination, reader.record_update, limiter, clock)
         self._poller = Poller(coordination, wallet, reader, listing, limiter, clock)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being paid here and nobody waits here."""
+        return not (self.payments.count or self.watchers.count)
+
+    def stop(self) -> None:
+        """Begin no more payments, and end all waits with what is known: the server stops."""
+        self.payments.stop()
+        self.watchers.close()
 
     async def run(self, further: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()) -> None:
         """Run the reconciler, the dispatcher, the poller, the watchers, and what else is given."""

@@ -73,7 +73,11 @@ class _Topic:
 
 
 class Watchers:
-    """The records that the waiters of this process watch."""
+    """The records that the waiters of this process watch.
+
+    Attributes:
+        closing: set when every wait is to end, because the server stops.
+    """
 
     def __init__(self, coordination: Coordination, clock: Clock) -> None:
         self._coordination = coordination
@@ -86,11 +90,16 @@ class Watchers:
         self._revision = -1
         self._misses = 0
         self._degraded = False
-        self._closed = False
+        self.closing = anyio.Event()
+
+    @property
+    def count(self) -> int:
+        """How many wait now."""
+        return self._waiters
 
     def close(self) -> None:
         """End every wait with one more update; later ones end at once, because the server stops."""
-        self._closed = True
+        self.closing.set()
         for topic in self._topics.values():
             topic.publish(topic.record)
 
@@ -137,7 +146,7 @@ class Watchers:
         waiter = _Waiter()
         topics = self._enter(waiter, records)
         try:
-            while (left := until - self._clock.monotonic()) > 0 and not self._closed:
+            while (left := until - self._clock.monotonic()) > 0 and not self.closing.is_set():
                 if self._degraded:
                     raise LedgerUnavailable("The ledger cannot be read at the moment.")
                 # Spread, so that a thousand waiters that began together do not answer together.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -57,7 +58,19 @@ TOOLS = (
 """The names of all tools."""
 _NAME = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?"
 
+TOKENS = "tokens"
+"""The word for own tokens alone."""
+
+
+def _signing_in(value: object) -> Path | str:
+    text = str(value)
+    if text != TOKENS and not Path(text).is_absolute():
+        raise ValueError("must be tokens, or the full path of a file")
+    return text if text == TOKENS else Path(text)
+
+
 Address = Annotated[str, BeforeValidator(_address)]
+SignInBy = Annotated[Path | str, BeforeValidator(_signing_in)]
 LogFormat = Annotated[Literal["text", "json"], must_be("text or json")]
 Tools = Annotated[
     tuple[str, ...],
@@ -97,6 +110,8 @@ class ServiceSettings(BaseModel):
         disabled_tools: the names of tools that are not offered.
         allowed_hosts: the names under which a proxy reaches this server, perhaps with a port.
         allowed_origins: the web pages that may call it, besides those of `allowed_hosts`.
+        sign_in: how people sign in: `tokens`, or the full path of the file about the authorization
+            servers that are trusted; unset: nobody signs in.
         trusted_proxies: whose word about the address of a caller is believed: IP addresses and
             networks.
     """
@@ -109,4 +124,5 @@ class ServiceSettings(BaseModel):
     disabled_tools: Tools = Field(default=(), alias="WAN_MCP_DISABLED_TOOLS")
     allowed_hosts: Hosts = Field(default=(), alias="WAN_MCP_ALLOWED_HOSTS")
     allowed_origins: Origins = Field(default=(), alias="WAN_MCP_ALLOWED_ORIGINS")
+    sign_in: SignInBy | None = Field(default=None, alias="WAN_MCP_SIGN_IN")
     trusted_proxies: Networks = Field(default=(), alias="WAN_MCP_TRUSTED_PROXIES")

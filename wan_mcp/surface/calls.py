@@ -225,7 +225,9 @@ class Calls:
     uploads: bool = False
     """Whether users can upload files to this server."""
 
-    def open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True) -> Call:
+    async def open(
+        self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True
+    ) -> Call:
         """What a request works with.
 
         Args:
@@ -233,25 +235,26 @@ class Calls:
             needs_key: without an API key there is no account, and so no jobs to speak of.
 
         Raises:
-            NoKey: a key is needed, and none is configured.
+            NoKey: a key is needed, and none is configured; or the caller has no wallet.
+            LedgerUnavailable: whose wallet pays for the caller cannot be known now.
             Busy: the first call loads and opens much, and no file can be opened now.
         """
         try:
-            return self._open(context, needs_key=needs_key)
+            return await self._open(context, needs_key=needs_key)
         except OSError as exc:
             if not shows_no_files_left(exc):
                 raise
             raise Busy(f"The call was not begun: {NO_FILES_LEFT}.") from exc
 
-    def _open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool) -> Call:
+    async def _open(self, context: Context[Any, Any] | RequestContext, *, needs_key: bool) -> Call:
         if not isinstance(context, Context):
             context = Context(request_context=context)
-        app = context.request_context.lifespan_context
+        jobs, video_views = await context.request_context.lifespan_context.services()
         if needs_key:
-            app.jobs.require_key()
+            jobs.require_key()
         return Call(
-            app.jobs,
-            app.video_views,
+            jobs,
+            video_views,
             context,
             self.confirm_above,
             self.local,

@@ -8,11 +8,13 @@ state that travels along; without a shared key each process refuses what another
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecurity
 from mcp.types import InputRequiredResult
 
+from wan_mcp.errors import NoKey
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.surface.calls import RequestContext
 
@@ -20,22 +22,22 @@ logger = logging.getLogger(__name__)
 
 
 class SharedRequestState:
-    """Seals the SDK's request state with a key that all servers on one ledger share.
+    """Seals the SDK's request state with a key of the caller that all servers on one ledger share.
 
-    The key is read when the first question is asked or answered, so that starting the server does
-    not open the ledger. While the ledger cannot be opened, a key of this process is used instead;
-    what was sealed with it is still accepted once the ledger can be opened.
+    The key is read when a question is asked or answered, so that starting the server does not open
+    the ledger. While the ledger cannot be opened, a key of this process is used instead; what was
+    sealed with it is still accepted once the ledger can be opened.
 
     Args:
-        shared_key: reads the key, 32 bytes, from the ledger of the server that serves a request.
-            May raise LedgerUnavailable.
+        shared_key: reads the key of the caller of a request, 32 bytes, from the ledger. May raise
+            LedgerUnavailable, or NoKey for a caller who can buy nothing.
     """
 
     def __init__(self, shared_key: Callable[[RequestContext], Awaitable[bytes]]) -> None:
         self._shared_key = shared_key
         self._own_key = os.urandom(32)
-        self._codec = AESGCMRequestStateCodec([self._own_key])
-        self._is_shared = False
+        self._own_codec = AESGCMRequestStateCodec([self._own_key])
+        self._codec: ContextVar[AESGCMRequestStateCodec] = ContextVar("wan_mcp_request_state")
 
     @property
     def security(self) -> RequestStateSecurity:
@@ -44,11 +46,11 @@ class SharedRequestState:
 
     def seal(self, payload: bytes) -> str:
         """Part of the SDK's `RequestStateCodec`."""
-        return self._codec.seal(payload)
+        return self._codec.get(self._own_codec).seal(payload)
 
     def unseal(self, token: str) -> bytes:
         """Part of the SDK's `RequestStateCodec`. Raises InvalidRequestState."""
-        return self._codec.unseal(token)
+        return self._codec.get(self._own_codec).unseal(token)
 
     async def before_unsealing(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
         """Middleware outside of the SDK's own: reads the key when a request brings state."""
@@ -64,18 +66,16 @@ class SharedRequestState:
         return result
 
     async def _share(self, ctx: RequestContext) -> None:
-        if self._is_shared:
-            return
         try:
             key = await self._shared_key(ctx)
-        except LedgerUnavailable as exc:
+        except (LedgerUnavailable, NoKey) as exc:
             logger.warning(
                 "a key of this process seals questions, so other servers refuse the answers: %s",
                 exc.what,
             )
             return
-        self._codec = AESGCMRequestStateCodec([key, self._own_key])  # seals with the first
-        self._is_shared = True
+        # For this request alone: another one may come from somebody else. It seals with the first.
+        self._codec.set(AESGCMRequestStateCodec([key, self._own_key]))
 
 
 def _is_question(result: HandlerResult) -> bool:

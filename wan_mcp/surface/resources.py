@@ -68,7 +68,7 @@ class JobResources:
             if match is None or (match["part"] and not self._with_videos):
                 next_step = f"Read {JOBS_URI} for all jobs."
                 raise NotFound("There is no such resource.", next_step=next_step)
-            call = self._calls.open(context)
+            call = await self._calls.open(context)
             if match["id"] is None:
                 return _json(await call.job_list(None, MAX_ENDED_JOBS))
             if match["part"] is None:
@@ -84,7 +84,7 @@ class JobResources:
         ids: list[str] = []
         if is_ours and argument.name == "job_id":
             with as_mcp_errors():
-                jobs = self._calls.open(ctx).jobs
+                jobs = (await self._calls.open(ctx)).jobs
                 ids = [view.id for view in await jobs.recent(None, MAX_COMPLETIONS)]
         matching = [id for id in ids if id.startswith(argument.value)]
         has_more = len(matching) > MAX_COMPLETIONS

@@ -107,7 +107,7 @@ class Tasks(Extension):
 
     async def _of_wait(self, ids: Sequence[str], ctx: RequestContext) -> Created | None:
         try:
-            call = self._calls.open(ctx)
+            call = await self._calls.open(ctx)
             await call.keep(ids)
             if len(ids) > 1:
                 readings = await readings_for_task(call.jobs, ids)
@@ -125,7 +125,7 @@ class Tasks(Extension):
         if result.job_id is None:
             return None
         try:
-            call = self._calls.open(ctx)
+            call = await self._calls.open(ctx)
             view = await call.jobs.known(result.job_id)
         except WanError:
             return None  # a host must be able to find its task (documented)
@@ -168,7 +168,7 @@ class Tasks(Extension):
         ids = ids_of(params.task_id.strip(" "))
         if not 1 <= len(ids) <= MAX_IDS:
             raise _no_such_task()
-        call = self._calls.open(ctx)
+        call = await self._calls.open(ctx)
         if len(ids) > 1:
             if not await _is_any_known(ids, call):
                 raise _no_such_task()

@@ -83,7 +83,7 @@ class WanTool(Tool):
                 home=self.calls.home,
                 uploads=self.calls.uploads,
             )
-            call = self.calls.open(context, needs_key=self.arguments.needs_key)
+            call = await self.calls.open(context, needs_key=self.arguments.needs_key)
             result = await self.fn(given, call)
             if isinstance(result, InputRequiredResult):
                 return result

@@ -56,6 +56,11 @@ class Entry(NamedTuple):
         )
         return cls(who, what, whom, outcome, plain, secrets.token_hex(16))
 
+    @property
+    def said(self) -> str:
+        """The same in a line, for a log."""
+        return f"{self.action} {self.target} {self.result} by {self.actor}"
+
     def write(self, link: Link) -> None:
         """Write it, in the transaction of the connection if there is one."""
         link.run((_INSERT, {**self._asdict(), "detail": json.dumps(self.detail)}))

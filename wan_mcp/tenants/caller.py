@@ -59,6 +59,12 @@ class Caller:
     scopes: frozenset[str]
     signed_in: ByToken | ByIssuer
 
+    @property
+    def vouched_by(self) -> str:
+        """The id of the token, or the address of the authorization server."""
+        how = self.signed_in
+        return how.token if isinstance(how, ByToken) else how.issuer
+
 
 class IdentityUnknown(Exception):
     """Who calls cannot be known now, for example because the database cannot be reached.

@@ -1,7 +1,7 @@
 """The people of a team as they are in the database."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from wan_mcp.ledger.postgres.connection import Link, Rows, limits
 from wan_mcp.tenants.asking import Questions, Recent
@@ -10,7 +10,14 @@ from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
-from wan_mcp.tenants.seat import NoWallet, Seat, WalletClosed, purpose_of, workspace_of
+from wan_mcp.tenants.seat import (
+    NoWallet,
+    Seat,
+    WalletClosed,
+    WalletKey,
+    purpose_of,
+    workspace_of,
+)
 from wan_mcp.tenants.tokens import id_of, is_same, sha256_of
 
 HOLDS_SECONDS = 10.0
@@ -56,6 +63,10 @@ VALUES (%(name)s, %(user)s, %(wallet)s, {NOW}) ON CONFLICT DO NOTHING;
 SELECT o.name, o.user_id FROM user_workspaces o JOIN users u ON u.id = o.user_id
 WHERE u.id = %(user)s OR u.team_id = %(team)s
 """.encode()
+_KEY = b"""
+SELECT api_base, key_sealed FROM wallet_keys WHERE account = %(wallet)s AND removed_at IS NULL
+"""
+_KEYS = b"SELECT account, api_base, key_sealed FROM wallet_keys WHERE removed_at IS NULL"
 _LIMITS = f"""
 SELECT kind, {COLUMNS} FROM limits
 WHERE (kind, id) IN (('user', %(user)s), ('team', %(team)s), ('wallet', %(wallet)s))
@@ -75,6 +86,7 @@ class StoredDirectory:
         self, url: str, ring: KeyRing, ticks: Callable[[], float] = time.monotonic
     ) -> None:
         self._questions = Questions(url, ticks)
+        self._writing = Questions(url, ticks)  # what keeps it from writing is no reason not to ask
         self._ring = ring
         self._tokens: Recent[bytes, Caller] = Recent(MOST_KEPT, ticks)
         self._people: Recent[tuple[str, str, str], Caller] = Recent(MOST_KEPT, ticks)
@@ -99,13 +111,14 @@ class StoredDirectory:
             return known
         return await self._questions.ask(lambda link: self._person(link, issuer, subject, name))
 
-    async def seat(self, caller: Caller, *, fresh: bool = False) -> Seat:
-        """What a caller works with.
+    async def seat(self, user: str, *, fresh: bool = False) -> Seat:
+        """What a user works with.
 
         It is the user's own wallet if they have one, otherwise that of their team, and never any
         other one.
 
         Args:
+            user: the id.
             fresh: ask the database now, as before a payment: limits may have changed.
 
         Raises:
@@ -113,32 +126,46 @@ class StoredDirectory:
             WalletClosed: the key ring of this server does not open its key.
             IdentityUnknown: it cannot be known now.
         """
-        if not fresh and (known := self._seats.get(caller.user)):
+        if not fresh and (known := self._seats.get(user)):
             return known
-        return await self._questions.ask(lambda link: self._seat(link, caller.user))
+        return await self._questions.ask(lambda link: self._seat(link, user))
 
-    async def note(
-        self, caller: Caller, action: str, target: str, result: str, detail: Mapping[str, object]
-    ) -> None:
-        """Write down what a caller has done.
+    async def key(self, wallet: str) -> WalletKey:
+        """The key of a wallet, to work for its users while none of them calls.
 
         Args:
-            action: what, such as `job.buy`.
-            target: to what; an id.
-            result: what came of it, in a word.
-            detail: more, without any key or signed link.
+            wallet: its account.
+
+        Raises:
+            NoWallet: there is no such wallet, or its key was removed.
+            WalletClosed: the key ring of this server does not open its key.
+            IdentityUnknown: it cannot be known now.
+        """
+        return await self._questions.ask(lambda link: self._key(link, wallet))
+
+    async def closed(self) -> int:
+        """How many wallets this server does not open although another one may.
+
+        That is so where its key ring lacks a key, or opens none at all. Of a single wallet whose
+        stored key is damaged no server is to blame.
+
+        Raises:
+            IdentityUnknown: it cannot be known now.
+        """
+        return await self._questions.ask(self._closed)
+
+    async def write(self, entry: Entry) -> None:
+        """Write down what a user has done. The same entry may be written again: it is one row.
 
         Raises:
             IdentityUnknown: it cannot be written now.
         """
-        how = caller.signed_in
-        signed_in = how.token if isinstance(how, ByToken) else how.issuer
-        entry = Entry.new(caller.user, action, target, result, {**detail, "signed_in": signed_in})
-        await self._questions.ask(entry.write)
+        await self._writing.ask(entry.write)
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self._questions.aclose()
+        await self._writing.aclose()
 
     # The methods below run in the thread of the questions.
 
@@ -187,10 +214,7 @@ class StoredDirectory:
         if not rows:
             raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
         [(wallet, base, sealed, team, team_name)] = rows
-        try:
-            key = self._ring.open(sealed, purpose_of(wallet, base))
-        except NotOpened as exc:
-            raise WalletClosed(f"The key of your wallet cannot be opened: {exc}.") from None
+        key = self._opened(wallet, base, sealed)
         ids = {"user": user, "team": team, "wallet": wallet}
         name = workspace_of(user, wallet)
         known = _ask(link, _OPEN, **ids, name=name)
@@ -203,6 +227,25 @@ class StoredDirectory:
         )
         self._seats.put(user, seat, HOLDS_SECONDS)
         return seat
+
+    def _key(self, link: Link, wallet: str) -> WalletKey:
+        rows = _ask(link, _KEY, wallet=wallet)
+        if not rows:
+            raise NoWallet("The wallet has no key any more.")
+        [(base, sealed)] = rows
+        return WalletKey(wallet, base, self._opened(wallet, base, sealed))
+
+    def _closed(self, link: Link) -> int:
+        keys = [(sealed, purpose_of(wallet, base)) for wallet, base, sealed in _ask(link, _KEYS)]
+        closed = [sealed for sealed, purpose in keys if not self._ring.opens(sealed, purpose)]
+        lacks = not all(self._ring.has_key_of(sealed) for sealed in closed)
+        return len(closed) if lacks or len(closed) == len(keys) else 0
+
+    def _opened(self, wallet: str, base: str, sealed: str) -> str:
+        try:
+            return self._ring.open(sealed, purpose_of(wallet, base))
+        except NotOpened as exc:
+            raise WalletClosed(f"The key of your wallet cannot be opened: {exc}.") from None
 
 
 def _ask(link: Link, text: bytes, **values: object) -> Rows:

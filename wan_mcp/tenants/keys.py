@@ -97,6 +97,18 @@ class KeyRing:
             ) from None
         return opened.decode()
 
+    def opens(self, sealed: str, purpose: str) -> bool:
+        """Whether the ring opens a sealed text for this purpose."""
+        try:
+            self.open(sealed, purpose)
+        except NotOpened:
+            return False
+        return True
+
+    def has_key_of(self, sealed: str) -> bool:
+        """Whether a text was sealed with one of the keys, by their ids."""
+        return sealed.split(".")[1:2] in [[id] for id in self._ciphers]
+
     def is_sealed_with_first(self, sealed: str) -> bool:
         """Whether a text was sealed with the key that seals now."""
         return sealed.split(".")[1:2] == [self.first]

@@ -35,6 +35,21 @@ class Seat:
     of_team: Set[str]
 
 
+@dataclass(frozen=True)
+class WalletKey:
+    """A wallet that can be worked for, also while none of its users calls.
+
+    Attributes:
+        wallet: its account.
+        api_base: the root URL of PixelDojo's API.
+        api_key: the key. It is not shown when this is.
+    """
+
+    wallet: str
+    api_base: str
+    api_key: str = field(repr=False)
+
+
 class NoWallet(NoKey):
     """The caller has no wallet, so nothing can be bought or read for them."""
 
@@ -56,6 +71,11 @@ class WalletClosed(NoKey):
 def workspace_of(user: str, wallet: str) -> str:
     """The name of a user's workspace on a wallet. It never changes."""
     return f"{wallet}/{user}"
+
+
+def user_of(workspace: str) -> str:
+    """The id of the user whose workspace it is."""
+    return workspace.rpartition("/")[2]
 
 
 def purpose_of(wallet: str, api_base: str) -> str:

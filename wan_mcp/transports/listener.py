@@ -33,10 +33,12 @@ def listen(host: str, port: int, *, anywhere: bool = False) -> "Listener":
 
     Raises:
         ValueError: `host` is not a loopback address, and has to be one.
-        OSError: the port cannot be used; the text is a sentence.
+        OSError: the port or the address cannot be used; the text is a sentence.
     """
     if not anywhere:
         require_loopback(host)
+    elif not _is_address(host):
+        raise OSError(f"The host must be an IP address, or one of {', '.join(LOOPBACK)}.")
     # localhost means IPv4 here: one socket, one port
     address = LOOPBACK.get(host, host).strip("[]")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -44,6 +46,17 @@ def listen(host: str, port: int, *, anywhere: bool = False) -> "Listener":
         return Listener.on((address, port), family)
     except OSError as error:
         raise OSError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+
+
+def _is_address(host: str) -> bool:
+    import ipaddress  # most servers listen on loopback
+
+    if host in LOOPBACK:
+        return True
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def require_loopback(host: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from wan_mcp import app as app_module
-from wan_mcp.app import App
+from wan_mcp.app import app as app_module
+from wan_mcp.app.app import App
+from wan_mcp.app.base import Plan
 from wan_mcp.cli.check import start
 from wan_mcp.cli.check.start import NotStarted, Started, started
 from wan_mcp.clock import Clock
@@ -110,7 +111,7 @@ async def test_a_server_without_a_key_opens_no_ledger_by_itself(
     monkeypatch.setattr(app_module, "OPEN_AFTER_SECONDS", 0)
     settings = Settings.read({"WAN_MCP_DATA_DIR": str(tmp_path / "data")})
     async with anyio.create_task_group() as tasks:
-        app = App(settings, tasks, Clock(), None, agent="test", local=True)
+        app = App(Plan(settings, tasks, Clock(), None, agent="test", local=True))
         await app.run()
         tasks.cancel_scope.cancel()
 

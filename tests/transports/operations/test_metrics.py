@@ -228,7 +228,7 @@ async def test_nothing_is_counted_for_nobody(tmp_path: Path, time: VirtualTime) 
 def test_package_for_metrics_is_not_imported_unless_they_are_shown() -> None:
     """Most servers count nothing, and it is an extra (ours)."""
     code = (
-        "import sys, wan_mcp.cli.http_server, wan_mcp.app, wan_mcp.jobs; "
+        "import sys, wan_mcp.cli.http_server, wan_mcp.app.app, wan_mcp.jobs; "
         "print('prometheus_client' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,6 +12,7 @@ from mcp.client import Client
 
 from tests.connected import EPOCH, KEY, TERMS
 from tests.virtual_time import VirtualTime, in_virtual_time
+from wan_mcp.app.app import App
 from wan_mcp.ledger.coordination import Role
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.sandbox import Sandbox
@@ -193,7 +194,7 @@ async def test_next_server_takes_every_role_at_once(time: VirtualTime, tmp_path:
     async with served(time, tmp_path / "data") as server:
         await server.start()
         await anyio.sleep(10)  # virtual time, in which the roles are taken
-        assert server.running.app is not None
+        assert isinstance(server.running.app, App)
         account = server.running.app._opened().account
         name = await account()
         other = SQLiteLedger(tmp_path / "data" / "ledger", now=time.wall)

@@ -1,5 +1,6 @@
 """The operator's file: what it may say, and what is said about mistakes in it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ WRONG = {
     f'{BEGIN}scope_prefix = "a\\"b"\n{ISSUER}': "scope_prefix: String should match pattern",
     f"secret = {SECRET}": "the file is not TOML in UTF-8",
 }
+
+
+def test_the_file_of_the_page_is_one_with_everything_in_it(tmp_path: Path) -> None:
+    """Also with the lines that are commented out there (ours)."""
+    page = Path(__file__).parents[3] / "docs" / "teams.md"
+    (shown,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
+    given = re.sub(r"^# ", "", shown, flags=re.M).replace("https://…", "https://a.example/keys")
+
+    assert read_trust(written(tmp_path, shown)).resource == "https://wan.example.com/mcp"
+    (issuer,) = read_trust(written(tmp_path, given)).issuers
+    assert issuer.introspection is not None
+    assert issuer.jwks_uri == "https://a.example/keys"
 
 
 @pytest.mark.parametrize("text", WRONG)

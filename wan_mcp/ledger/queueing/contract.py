@@ -1,6 +1,6 @@
 """What the ledger promises for queued requests, on any engine."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,8 +8,20 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.wallets.quotas import Quota
 from wan_mcp.ledger.wallets.workspace import Whose
 
-QuotasOf = Callable[[str], Awaitable[Sequence[Quota]]]
-"""The quotas of a workspace, by its name."""
+
+class QuotasOf(Protocol):
+    """The quotas of a workspace, by its name."""
+
+    async def __call__(self, workspace: str, *, fresh: bool = False) -> Sequence[Quota]:
+        """Every limit that counts, the nearest first.
+
+        Args:
+            fresh: as they are now, as before a payment; they may have changed.
+
+        Raises:
+            NoKey: its user may not use the wallet, or not any more.
+            LedgerUnavailable: they cannot be known now.
+        """
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def must_wait(
         PriceRose: the person has not agreed to this price.
     """
     queued = everybody.queued().requests
-    may_queue = all(quota.limits.queued for quota, _ in counted)
+    may_queue = all(quota.limits.queued != 0 for quota, _ in counted)
     if not may_queue or not queued:
         try:
             quotas.check(counted, now, estimate, why)
@@ -56,8 +56,9 @@ def must_wait(
     quotas.check([_in_credits(each) for each in counted], now, estimate, why)
     for quota, spending in counted:
         own = queued if spending is everybody else spending.queued().requests
-        if own >= quota.limits.queued:
-            raise _is_full(quota.limits.queued, own, spending).of(quota.whose)
+        most = quota.limits.queued
+        if most is not None and own >= most:
+            raise _is_full(most, own, spending).of(quota.whose)
     return True
 
 

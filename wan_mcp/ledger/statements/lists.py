@@ -98,13 +98,14 @@ def _live_jobs(live_index: str, polled_index: str) -> str:
 
 
 LIVE_JOBS = Statement(_live_jobs(LIVE_INDEX, "INDEXED BY polled"), _live_jobs("", ""))
-UNSAVED_JOBS = both(
+_UNSAVED = (
     # Not the jobs that were submitted elsewhere: nobody asked this ledger to save their videos.
-    f"{JOBS} account = :account AND state = 'completed' AND video_url IS NOT NULL "
+    "state = 'completed' AND video_url IS NOT NULL "
     "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
     "AND (video_folder IS NULL OR video_folder <> '') "
-    "AND ended_at > :since ORDER BY number"
+    "AND ended_at > :since"
 )
+UNSAVED_JOBS = both(f"{JOBS} account = :account AND {_UNSAVED} ORDER BY number")
 UNINSPECTED_JOBS = both(
     f"{JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
     "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
@@ -115,6 +116,20 @@ DURATIONS = both(
     f"AND state = 'completed' AND {HAS_ENDED} AND digest IS NOT NULL "
     f"AND ended_at > accepted_at {NEWEST_FIRST} LIMIT :limit"
 )
+
+
+def _open_wallets(live_index: str, queued_index: str) -> str:
+    payer = "SELECT COALESCE(wallet, account) FROM jobs"
+    return (
+        f"{payer} {live_index} WHERE state IN {states(LIVE)} "
+        f"UNION {payer} {queued_index} WHERE {IS_QUEUED} "
+        # By their workspaces: an index of what is not saved begins with the account.
+        "UNION SELECT wallet FROM workspaces WHERE EXISTS "
+        f"(SELECT 1 FROM jobs WHERE jobs.account = workspaces.name AND {_UNSAVED})"
+    )
+
+
+OPEN_WALLETS = Statement(_open_wallets(LIVE_INDEX, QUEUED_INDEX), _open_wallets("", ""))
 
 # The history of all accounts, for the owner of the ledger. These read every record.
 

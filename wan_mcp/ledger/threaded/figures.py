@@ -15,6 +15,14 @@ async def missing(ledger: ThreadedLedger) -> dict[str, str]:
     return {}
 
 
+async def of_all(ledger: ThreadedLedger) -> Figures:
+    """What the ledger knows of the jobs of all wallets together; of credits each has its own."""
+    try:
+        return Figures(known=True, jobs=await ledger.job_counts())
+    except LedgerUnavailable:
+        return Figures()
+
+
 async def figures(ledger: ThreadedLedger, account: Account) -> Figures:
     """What the ledger knows. Nothing is known while it cannot be read."""
     limit = ledger.limits.credits_per_day

@@ -109,8 +109,9 @@ class ThreadedLedger:
     async def conclude(self, record: Record, state: State, why: str) -> Record:
         return await self._store.write(lambda store: store.requests.conclude(record, state, why))
 
-    async def record_update(self, wallet: str, job: Job) -> Recorded:
-        return await self._store.write(lambda store: store.requests.record_update(wallet, job))
+    async def record_update(self, whose: Whose, job: Job) -> Recorded:
+        workspace = Workspace.of(whose)
+        return await self._store.write(lambda store: store.requests.record_update(workspace, job))
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
         with anyio.move_on_after(seconds):
@@ -209,6 +210,9 @@ class ThreadedCoordination:
 
     async def live(self, wallet: str) -> list[Record]:
         return await self._reading.read(lambda store: store.coordination.live(wallet))
+
+    async def open_wallets(self) -> list[str]:
+        return await self._reading.read(lambda store: store.coordination.open_wallets())
 
     async def records(self, submission_ids: Collection[str]) -> list[Record]:
         return await self._reading.read(lambda store: store.coordination.records(submission_ids))

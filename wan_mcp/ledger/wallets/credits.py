@@ -37,6 +37,7 @@ def account_credits(
             use._replace(whose=quota.whose)
             for quota, spending in limited
             for use in usage(quota.limits, now, spending)
+            if not quota.whose or use.limit is not None  # what is no limit is said once
         ],
         refusal=refusal,
         queued=own.queued(),

@@ -33,7 +33,8 @@ class LimitLine(BaseModel):
     """One limit of the operator.
 
     Attributes:
-        limit: the setting that holds it.
+        limit: the setting that holds it, or that is called so where it is another's.
+        whose: whose it is, such as `your own`; left out for the settings of the server.
         limit_value: left out where there is no limit.
         used: left out where it is not known, and for a limit that is about a single job.
         frees_at: when the first part of what is used is free again, in ISO 8601.
@@ -43,6 +44,7 @@ class LimitLine(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     limit: str
+    whose: str | None = None
     limit_value: float | None = None
     used: float | None = None
     frees_at: str | None = None
@@ -141,6 +143,7 @@ def _line(use: LimitUse) -> LimitLine:
     frees_at = use.frees_at and use.frees_at.at.isoformat(timespec="seconds")
     return LimitLine(
         limit=use.setting,
+        whose=use.whose or None,
         limit_value=use.limit,
         used=use.used,
         frees_at=frees_at or None,
@@ -220,7 +223,8 @@ def _next(report: CreditReport, refusal: LimitReached | None) -> str:
 
 
 def _next_of_refusal(refusal: LimitReached) -> str:
-    only = f"Only the operator of this server can raise {refusal.setting}."
+    what = "this limit" if refusal.whose else refusal.setting
+    only = f"Only the operator of this server can raise {what}."
     if refusal.frees_at is not None:
         return f"{refusal.frees_at} Call replace_character for such a job then. {only}"
     if refusal.next_step != refusal.advice:
@@ -285,10 +289,11 @@ def _queued(result: CreditOverview) -> str:
 
 
 def _limit(line: LimitLine) -> str:
+    name = f"{line.limit} ({line.whose})" if line.whose else line.limit
     if line.limit_value is None:
-        return f"- {line.limit}: no limit"
+        return f"- {name}: no limit"
     unit = _UNITS[line.limit]
-    facts = [f"- {line.limit}: {counted(line.limit_value, unit)}"]
+    facts = [f"- {name}: {counted(line.limit_value, unit)}"]
     if line.limit == CONFIRM_ABOVE:
         facts.append("above which the user is asked first")
     if line.used is not None:

@@ -1,0 +1,1 @@
+"""What a running server holds, opened on first use and closed in order."""

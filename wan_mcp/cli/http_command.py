@@ -1,0 +1,62 @@
+"""The command `http` up to the moment when it listens. The rest of the program comes after."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NoReturn
+
+from wan_mcp.front_desk.health import HealthDesk
+from wan_mcp.transports.listener import LOOPBACK, Listener, listen
+
+if TYPE_CHECKING:
+    from wan_mcp.settings import Settings
+
+NEEDS = {"WAN_MCP_LEDGER_URL": "ledger_url", "WAN_MCP_KEY_RING_FILE": "key_ring"}
+"""What has to be set where people sign in, and the attribute of the settings."""
+
+
+def serve_http(
+    host: str, port: int, read: Callable[[], "Settings"], announce: Callable[[str], None]
+) -> NoReturn:
+    """Serve until a signal, then end the process.
+
+    Args:
+        host: one of LOOPBACK, or an IP address of this machine, where people sign in.
+        read: reads the settings, which takes a while.
+        announce: gets the URL once clients can connect.
+
+    Raises:
+        BadSettings: a setting cannot be used.
+        OSError: the port cannot be used, or the host is no address; the text is a sentence.
+    """
+    desk = HealthDesk(_listening(host, port, read))
+    desk.start()  # before the imports that take long
+    settings = read()
+    if settings.sign_in is not None:
+        require_complete(settings)
+    from wan_mcp.cli.http_server import serve
+
+    serve(settings, host=host, desk=desk, announce=announce)
+
+
+def require_complete(settings: "Settings") -> None:
+    """Raises BadSettings when people cannot sign in with these settings."""
+    from wan_mcp.settings import BadSettings
+
+    for name, field in NEEDS.items():
+        if not getattr(settings, field).get_secret_value():
+            raise BadSettings(f"WAN_MCP_SIGN_IN: people can sign in only where {name} is set too")
+    if find_spec("psycopg") is None:
+        raise BadSettings(
+            "WAN_MCP_SIGN_IN needs the extra postgres: pip install 'wan-mcp[postgres]'"
+        )
+
+
+def _listening(host: str, port: int, read: Callable[[], "Settings"]) -> Listener:
+    if host in LOOPBACK:
+        return listen(host, port)
+    if read().sign_in is None:
+        raise OSError(
+            "Other computers may connect only where people sign in: set WAN_MCP_SIGN_IN, or "
+            f"leave --host out, which is one of {', '.join(LOOPBACK)} then."
+        )
+    return listen(host, port, anywhere=True)
