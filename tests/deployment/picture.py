@@ -27,7 +27,7 @@ from tests.deployment.prometheus import Prometheus, panels, prometheus
 from tests.replicas.caller import Caller
 from tests.replicas.processes import Replica, balanced, free_address
 from tests.storm.database import paired
-from tests.storm.people import Traces, Work, people
+from tests.storm.people import Person, Traces, Work
 from tests.storm.vendor import PixelDojo, pixeldojo
 from tests.surface.test_player import FLAGS
 
@@ -86,7 +86,7 @@ async def _work(url: str, dojo: PixelDojo, stopped: Replica, seconds: float) -> 
     traces = Traces()
 
     async def work(number: int) -> None:
-        person = people(number + 1, [url])[number]
+        person = Person(number, {})
         dice = random.Random(number)
         await anyio.sleep(number * seconds / MOST / 2)
         with anyio.move_on_after(seconds * (MOST - number) / MOST + seconds / MOST / 2):
