@@ -61,8 +61,8 @@ OUTSIDE = {
     "sqlite3": "ledger.sqlite ledger.rows",
     "psycopg": "ledger.postgres",
     "cryptography": "tenants.keys",
-    "starlette": "transports.http transports.operations transports.sign_in transports.uploads "
-    "cli.gallery",
+    "starlette": "transports.http transports.operations transports.sign_in transports.guarded "
+    "transports.own_key transports.uploads cli.gallery",
     "jwt": "transports.sign_in",
     "uvicorn": "transports.http transports.operations cli.gallery",
     "obstore": "storage.object_store",

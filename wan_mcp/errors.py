@@ -139,6 +139,7 @@ class WanError(Exception):
         job_id: the id to ask about later, if a job may have been started.
         figures: those of the limit that was reached, if it was a limit.
         upload_page: where the user can upload the files that the call needs, if it lacks any.
+        key_page: where the user can store the PixelDojo key that the call needs, if it lacks one.
     """
 
     code: ClassVar[Code]
@@ -148,6 +149,7 @@ class WanError(Exception):
     advice: ClassVar[str]
     figures: Figures | None = None
     upload_page: str | None = None
+    key_page: str | None = None
 
     def __init__(
         self, what: str, *, next_step: str | None = None, retry_after: float | None = None

@@ -34,6 +34,7 @@ from wan_mcp.surface.tools import ICON, build_tools
 if TYPE_CHECKING:
     import httpx
 
+    from wan_mcp.app.own_keys import OwnKeys
     from wan_mcp.app.team import TeamApp
     from wan_mcp.surface.uploading.desk import UploadDesk
     from wan_mcp.tenants.directory import StoredDirectory
@@ -94,6 +95,11 @@ class RunningServer:
 
         return UploadDesk(reception)
 
+    @property
+    def own_keys(self) -> "OwnKeys | None":
+        """Takes the PixelDojo keys that users store; None where they cannot, or not yet."""
+        return None if self.app is None else self.app.own_keys
+
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""
         if self.app is not None:
@@ -109,6 +115,7 @@ def build_server(
     running: RunningServer | None = None,
     upload_page: str | None = None,
     people: "StoredDirectory | None" = None,
+    key_page: str | None = None,
 ) -> MCPServer[AnyApp]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
@@ -123,6 +130,8 @@ def build_server(
             is a storage for them.
         people: who calls, where people sign in; None for the account of the settings. It is closed
             when the server ends.
+        key_page: the address at which users can store PixelDojo keys of their own; None where they
+            cannot.
     """
     upload_page = None if local or settings.storage_url is None else upload_page
     _begin_log(settings)
@@ -133,7 +142,8 @@ def build_server(
     agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
     def start(tasks: TaskGroup) -> AnyApp:
-        return _app(Plan(settings, tasks, clock, transport, agent, local, upload_page), people)
+        plan = Plan(settings, tasks, clock, transport, agent, local, upload_page, key_page)
+        return _app(plan, people)
 
     server = WanServer[AnyApp](
         "wan-mcp",
@@ -150,9 +160,7 @@ def build_server(
         subscriptions=False,  # this server has its own
     )
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
-    server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
-    resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
-    _furnish(server, settings, calls, resources, subscriptions)
+    _furnish(server, settings, calls, subscriptions, local=local)
     return server
 
 
@@ -168,10 +176,13 @@ def _furnish(
     server: WanServer[AnyApp],
     settings: Settings,
     calls: Calls,
-    resources: JobResources,
     subscriptions: Subscriptions,
+    *,
+    local: bool,
 ) -> None:
-    """Add what the server offers besides its tools."""
+    """Add what the server offers besides its tools, and what guards all of it."""
+    server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
+    resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
     server.switch_off(settings.disabled_tools)
     server.add_resource(codes())

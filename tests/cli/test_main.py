@@ -188,6 +188,7 @@ RING = {"WAN_MCP_KEY_RING": f"first {base64.b64encode(bytes(32)).decode()}"}
             "the file cannot be read",
         ),
         ({}, "0.0.0.0", "WAN_MCP_SIGN_IN"),
+        ({"WAN_MCP_PERSONAL_KEYS": "on"}, "127.0.0.1", "only where WAN_MCP_SIGN_IN is set"),
         ({"WAN_MCP_SIGN_IN": "tokens"}, "wan.example.com", "must be an IP address"),
     ],
 )

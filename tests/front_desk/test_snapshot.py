@@ -81,6 +81,7 @@ OTHER = {
     "WAN_MCP_DISABLED_TOOLS": "list_jobs",
     "WAN_MCP_ALLOWED_HOSTS": "wan.example.com",
     "WAN_MCP_ALLOWED_ORIGINS": "https://wan.example.com",
+    "WAN_MCP_PERSONAL_KEYS": "on",
     "WAN_MCP_SIGN_IN": "tokens",
     "WAN_MCP_TRUSTED_PROXIES": "10.1.0.0/16",
 }

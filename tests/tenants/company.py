@@ -100,7 +100,7 @@ class Company(Blue):
         self.time = Time()
         self.jobs_time = jobs_time
         self.running = RunningServer()
-        self._database = database
+        self.database = database
         self._folder = folder
 
     def person(self, user: str, *, tasks: bool = False) -> Person:
@@ -113,30 +113,35 @@ class Company(Blue):
 
     @asynccontextmanager
     async def served(
-        self, keys: KeyRing | None = None, settings: Mapping[str, str] | None = None
+        self,
+        keys: KeyRing | None = None,
+        settings: Mapping[str, str] | None = None,
+        key_page: str | None = None,
     ) -> AsyncIterator["Company"]:
         """Within it, the server runs.
 
         Args:
             keys: the key ring of the server.
             settings: of the operator, besides those that the rest needs.
+            key_page: the public address of the page for keys of users.
         """
         given = {
             "PIXELDOJO_API_BASE": self.sandbox.api_base,
             "PIXELDOJO_API_KEY": self.sandbox.key,  # which must never be used
-            "WAN_MCP_LEDGER_URL": self._database,
+            "WAN_MCP_LEDGER_URL": self.database,
             "WAN_MCP_DATA_DIR": str(self._folder),
             "WAN_MCP_ARCHIVE": "off",
             "WAN_MCP_MAX_CREDITS_PER_DAY": "1000",
             **(settings or {}),
         }
-        directory = StoredDirectory(self._database, keys or ring(), self.time)
+        directory = StoredDirectory(self.database, keys or ring(), self.time)
         self.running = RunningServer()
         server = build_server(
             Settings.read(given, self._folder),
             running=self.running,
             people=directory,
             upload_page="http://127.0.0.1/uploads",
+            key_page=key_page,
         )
         listens = anyio.Event()
 
@@ -149,7 +154,7 @@ class Company(Blue):
                 server,
                 port=0,
                 announce=announce,
-                operators=Operators(self.running),
+                operators=Operators(self.running, own_keys=lambda: self.running.own_keys),
                 sign_in=SignIn(directory),
                 deadlines=PATIENT,
             )

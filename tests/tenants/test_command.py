@@ -30,6 +30,7 @@ async def test_official_client_with_a_token_in_its_header_buys_with_the_wallet_o
                 "WAN_MCP_LEDGER_URL": database,
                 "WAN_MCP_KEY_RING_FILE": str(keys),
                 "WAN_MCP_SIGN_IN": "tokens",
+                "WAN_MCP_PERSONAL_KEYS": "on",
             }
         )
         try:
@@ -41,10 +42,17 @@ async def test_official_client_with_a_token_in_its_header_buys_with_the_wallet_o
                 http.headers["authorization"] = f"Bearer {blue.token(blue.ann).text}"
                 async with Client(streamable_http_client(server.url, http_client=http)) as client:
                     answer = await client.call_tool("replace_character", inputs)
+                http.headers["authorization"] = f"Bearer {blue.token(blue.eve).text}"
+                async with Client(streamable_http_client(server.url, http_client=http)) as client:
+                    refused = await client.call_tool("check_credits", {})
+                page = server.url.replace("/mcp", "/key")
+                shown = await http.get(page)
         finally:
             server.kill()
 
     assert stranger.status_code == 401
     assert ready.status_code == 200, ready.text
     assert (answer.structured_content or {})["charged"] == "yes"
+    assert f" {page}," in (refused.structured_content or {})["next"]
+    assert 'name="token"' in shown.text
     assert [charge.key for charge in sandbox.charges] == [sandbox.key]

@@ -66,6 +66,11 @@ class App:
         """Takes the files that users upload; None where they cannot."""
         return None if self._plan.upload_page is None else self._opened().base.inputs.reception
 
+    @property
+    def own_keys(self) -> None:
+        """Nobody stores keys, because nobody signs in."""
+        return
+
     async def request_state_key(self) -> bytes:
         """The key that seals what a question carries: 32 bytes, random, one for each account.
 

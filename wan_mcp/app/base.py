@@ -56,6 +56,8 @@ class Plan:
         agent: the User-Agent header of requests to PixelDojo.
         local: whether the caller is on this machine, as over stdio.
         upload_page: the address below which users upload files; None where they cannot.
+        key_page: the address at which users store PixelDojo keys of their own; None where they
+            cannot.
     """
 
     settings: Settings
@@ -65,6 +67,7 @@ class Plan:
     agent: str
     local: bool
     upload_page: str | None = None
+    key_page: str | None = None
 
 
 @dataclass(frozen=True)

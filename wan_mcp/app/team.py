@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import anyio
 
 from wan_mcp.app.audit import Audit
 from wan_mcp.app.base import SERVICE_DRAIN_SECONDS, Base, Plan, Services, limits_of
+from wan_mcp.app.own_keys import LIMITS, OwnKeys
 from wan_mcp.app.quotas import quotas_of
 from wan_mcp.app.wallets import OpenWallets
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.threaded import figures
+from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.surface.video_views import VideoViews
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.tenants.current import current_caller
@@ -58,7 +60,13 @@ class TeamApp:
             NoKey: they have no wallet, or its key cannot be opened.
             LedgerUnavailable: it cannot be known now.
         """
-        seat = await self._seat()
+        try:
+            seat = await self._seat()
+        except NoWallet as refused:
+            page, caller = self._plan.key_page, current_caller()
+            if page and caller and caller.may_store_keys:
+                refused.name_page(page)
+            raise
         jobs = self._wallets.jobs(_key(seat), seat.workspace)
         return Services(jobs, VideoViews(jobs, self._base.files))
 
@@ -66,6 +74,17 @@ class TeamApp:
     def reception(self) -> Reception | None:
         """Takes the files that users upload, by their tickets; None where they cannot."""
         return None if self._plan.upload_page is None else self._base.inputs.reception
+
+    @cached_property
+    def own_keys(self) -> OwnKeys | None:
+        """Takes the PixelDojo keys that users store; None where they cannot."""
+        if self._plan.key_page is None:
+            return None
+        plan, base = self._plan, self._plan.settings.api_base
+        connect = partial(
+            PixelDojo, base, agent=plan.agent, limits=LIMITS, transport=plan.transport
+        )
+        return OwnKeys(self._directory, base, connect, plan.clock.monotonic)
 
     async def request_state_key(self) -> bytes:
         """The key that seals what a question to this caller carries, as `App` has it.

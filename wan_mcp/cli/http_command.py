@@ -31,7 +31,7 @@ def serve_http(
     desk = HealthDesk(_listening(host, port, read))
     desk.start()  # before the imports that take long
     settings = read()
-    if settings.sign_in is not None:
+    if settings.sign_in is not None or settings.personal_keys:
         require_complete(settings)
     from wan_mcp.cli.http_server import serve
 
@@ -42,6 +42,10 @@ def require_complete(settings: "Settings") -> None:
     """Raises BadSettings when people cannot sign in with these settings."""
     from wan_mcp.settings import BadSettings
 
+    if settings.sign_in is None:
+        raise BadSettings(
+            "WAN_MCP_PERSONAL_KEYS: users have keys of their own only where WAN_MCP_SIGN_IN is set"
+        )
     for name, field in NEEDS.items():
         if not getattr(settings, field).get_secret_value():
             raise BadSettings(f"WAN_MCP_SIGN_IN: people can sign in only where {name} is set too")

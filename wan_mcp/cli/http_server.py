@@ -13,6 +13,7 @@ from wan_mcp.transports.listener import LOOPBACK, Listener
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.port import listen_for_operators
 from wan_mcp.transports.operations.proxies import Access
+from wan_mcp.transports.own_key import KEY_PATH
 from wan_mcp.transports.shutdown import lingering
 from wan_mcp.transports.uploads import PATH
 
@@ -39,12 +40,21 @@ def serve(
     trust = people.sign_in.trust if people else None
     hosts = (*([trust.host] if trust else ()), *settings.allowed_hosts)
     access = Access(hosts, settings.allowed_origins, settings.trusted_proxies)
-    operators = Operators(running, _own_port(settings), access, lambda: running.uploads)
+    operators = Operators(
+        running, _own_port(settings), access, lambda: running.uploads, lambda: running.own_keys
+    )
     port = desk.listener.getsockname()[1]
-    page = f"{public_address(hosts, host, port)}{PATH}"
+    here = public_address(hosts, host, port)
+    key_page = f"{here}{KEY_PATH}" if settings.personal_keys else None
     directory = people.directory if people else None
     run_http(
-        build_server(settings, running=running, upload_page=page, people=directory),
+        build_server(
+            settings,
+            running=running,
+            upload_page=f"{here}{PATH}",
+            people=directory,
+            key_page=key_page,
+        ),
         host=host,
         announce=announce,
         deadlines=lingering(settings.drain_seconds),

@@ -112,6 +112,7 @@ class ServiceSettings(BaseModel):
         allowed_origins: the web pages that may call it, besides those of `allowed_hosts`.
         sign_in: how people sign in: `tokens`, or the full path of the file about the authorization
             servers that are trusted; unset: nobody signs in.
+        personal_keys: whether users may store PixelDojo keys of their own on a page.
         trusted_proxies: whose word about the address of a caller is believed: IP addresses and
             networks.
     """
@@ -125,4 +126,5 @@ class ServiceSettings(BaseModel):
     allowed_hosts: Hosts = Field(default=(), alias="WAN_MCP_ALLOWED_HOSTS")
     allowed_origins: Origins = Field(default=(), alias="WAN_MCP_ALLOWED_ORIGINS")
     sign_in: SignInBy | None = Field(default=None, alias="WAN_MCP_SIGN_IN")
+    personal_keys: Switch | None = Field(default=None, alias="WAN_MCP_PERSONAL_KEYS")
     trusted_proxies: Networks = Field(default=(), alias="WAN_MCP_TRUSTED_PROXIES")

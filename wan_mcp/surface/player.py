@@ -1,4 +1,4 @@
-"""The pages on which a host shows a job, and the list of jobs (MCP Apps); and the upload page.
+"""The pages on which a host shows a job, and the list of jobs (MCP Apps); and those of the server.
 
 Each page is one file without any request for another: what the pages share is put into them when
 they are served.
@@ -78,6 +78,31 @@ def upload_page(
     words = {"slots": " ".join(slots), "limit": limit and f"at most {limit}", "refusal": refusal}
     html = _filled("upload.html", words | {"max-bytes": str(max_bytes)})
     return html.replace("{{nonce}}", f' nonce="{escape(nonce)}"')
+
+
+def key_page(nonce: str, field: str = "", problem: str = "") -> str:
+    """The page on which a user stores a PixelDojo key, as HTML. It holds no secret, and no script.
+
+    Args:
+        nonce: shows that style is ours.
+        field: which field the problem is about: `token` or `key`; "" for neither.
+        problem: why the key was not stored, in sentences; "" where none was brought.
+    """
+    words = {"title": "Error: your own PixelDojo key" if problem else "Your own PixelDojo key"}
+    for each, name in (("", "refusal"), ("token", "token-problem"), ("key", "key-problem")):
+        words[name] = problem if each == field else ""
+    html = _filled("key.html", words).replace("{{nonce}}", f' nonce="{escape(nonce)}"')
+    # Without a script, the problem is announced because the browser begins at it.
+    states = {"": "refusal", "token": "token", "key": "key"}
+    for each, name in states.items():
+        marked = ' aria-invalid="true" autofocus' if each else ' tabindex="-1" autofocus'
+        html = html.replace(f"{{{{{name}-state}}}}", marked if problem and each == field else "")
+    return html
+
+
+def stored_page(nonce: str) -> str:
+    """The page that says that a key is stored, as HTML."""
+    return _filled("stored.html", {}).replace("{{nonce}}", f' nonce="{escape(nonce)}"')
 
 
 def page_apps(api_base: str, storage: str | None = None) -> Apps:

@@ -59,9 +59,9 @@ class SharedRequestState:
         return await call_next(ctx)
 
     async def before_sealing(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        """Middleware inside of the SDK's own: reads the key when an answer is a question."""
+        """Middleware inside of the SDK's own: reads the key when an answer brings state."""
         result = await call_next(ctx)
-        if _is_question(result):
+        if _has_state(result):
             await self._share(ctx)
         return result
 
@@ -78,7 +78,7 @@ class SharedRequestState:
         self._codec.set(AESGCMRequestStateCodec([key, self._own_key]))
 
 
-def _is_question(result: HandlerResult) -> bool:
+def _has_state(result: HandlerResult) -> bool:
     if isinstance(result, dict):
-        return result.get("resultType") == "input_required"
-    return isinstance(result, InputRequiredResult)
+        return result.get("requestState") is not None
+    return isinstance(result, InputRequiredResult) and result.request_state is not None

@@ -34,6 +34,7 @@ from wan_mcp.surface.arguments import (
     read_arguments,
 )
 from wan_mcp.surface.calls import Call, Calls, tool_result
+from wan_mcp.surface.own_key import page_for_key
 from wan_mcp.surface.player import GALLERY_URI, PLAYER_URI
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class WanTool(Tool):
             return await call.tool_result(result)
         except WanError as failure:
             outcome = failure.code
+            if question := page_for_key(context, failure):
+                return question
             return tool_result(results.failure_result(failure), failed=True)
         except Exception:
             outcome = "internal_error"

@@ -10,6 +10,7 @@ from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
+from wan_mcp.tenants.own_wallets import OwnWallets
 from wan_mcp.tenants.seat import (
     NoWallet,
     Seat,
@@ -80,6 +81,9 @@ class StoredDirectory:
         url: the address of the database, whose tables exist already.
         ring: opens the keys of the wallets.
         ticks: seconds that never jump.
+
+    Attributes:
+        own_wallets: the wallets of users, in their own hands.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class StoredDirectory:
         self._questions = Questions(url, ticks)
         self._writing = Questions(url, ticks)  # what keeps it from writing is no reason not to ask
         self._ring = ring
+        self.own_wallets = OwnWallets(url, ring)
         self._tokens: Recent[bytes, Caller] = Recent(MOST_KEPT, ticks)
         self._people: Recent[tuple[str, str, str], Caller] = Recent(MOST_KEPT, ticks)
         self._seats: Recent[str, Seat] = Recent(MOST_KEPT, ticks)

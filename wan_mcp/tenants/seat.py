@@ -58,6 +58,19 @@ class NoWallet(NoKey):
         "their team (`wan-mcp admin wallet add`). Never ask for a key in the conversation."
     )
 
+    def name_page(self, page: str) -> None:
+        """Say that the user can store a key of their own.
+
+        Args:
+            page: the address of the page for it.
+        """
+        self.key_page = page
+        self.next_step = (
+            f"Tell the user to store their own PixelDojo key at {page}, and call again when they "
+            "say that it is stored. The page also asks for their token of this server. Never ask "
+            "for either in the conversation."
+        )
+
 
 class WalletClosed(NoKey):
     """The key of the caller's wallet cannot be opened on this server."""

@@ -25,6 +25,7 @@ from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
+from wan_mcp.transports.own_key import KeyDesk, KeySite
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 from wan_mcp.transports.uploads import Desk, UploadSite
 
@@ -44,9 +45,10 @@ def http_app(
     readiness: Readiness | None = None,
     access: Access = NOBODY_ELSE,
     uploads: Callable[[], Desk | None] | None = None,
+    own_keys: Callable[[], KeyDesk | None] | None = None,
     signed_in: bool = False,
 ) -> Starlette:
-    """The ASGI app: `/mcp`, health checks, and pages for uploads, whose tickets are their rights.
+    """The ASGI app: `/mcp`, health checks, and the pages for files and keys of users.
 
     Its lifespan is that of `server`. It serves only requests whose Host header names this machine
     and `port` (any port if it is 0), and only browser pages of this machine, besides those that
@@ -70,6 +72,8 @@ def http_app(
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     if uploads is not None:
         app.router.routes.extend(UploadSite(uploads, access.rules(port)).routes)
+    if own_keys is not None:
+        app.router.routes.extend(KeySite(own_keys, access.rules(port)).routes)
     return app
 
 
@@ -145,6 +149,7 @@ async def serve_http(
             readiness=readiness,
             access=access,
             uploads=uploads,
+            own_keys=operators.own_keys if operators else None,
             signed_in=sign_in is not None,
         )
         requests = _Requests(access.guard(app))

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import anyio
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from wan_mcp.transports.guarded import Answer, Guard, own_policy
 from wan_mcp.transports.operations.web_server import take_time
 
 PATH = "/uploads"
@@ -22,14 +23,6 @@ STALL_SECONDS = 30.0
 """How long a client may send nothing in the middle of a file (ours)."""
 MOST_SECONDS = 3600.0
 """How long it may take for a whole file (ours)."""
-_GUARDED = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 _MOST_DIGITS = 15
 
 
@@ -78,7 +71,7 @@ class UploadSite:
 
     def __init__(self, desk: Callable[[], Desk | None], rules: TransportSecuritySettings) -> None:
         self._desk = desk
-        self._rules = TransportSecurityMiddleware(rules)
+        self._guard = Guard(rules)
 
     @property
     def routes(self) -> list[Route]:
@@ -90,31 +83,18 @@ class UploadSite:
             Route(one, self._guarded(self._receive), methods=["PUT"]),
         ]
 
-    def _guarded(
-        self, answer: Callable[[Request, Desk], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            response = await self._rules.validate_request(request)
+    def _guarded(self, answer: Callable[[Request, Desk], Awaitable[Response]]) -> Answer:
+        async def answered(request: Request) -> Response:
             desk = self._desk()
-            if response is None and desk is None:
-                response = _error(404, "There is nothing here.")
-            if response is None and desk is not None:
-                response = await answer(request, desk)
-            assert response is not None
-            response.headers.update(_GUARDED)
-            return response
+            return await answer(request, desk) if desk else _error(404, "There is nothing here.")
 
-        return guarded
+        return self._guard.around(answered)
 
     async def _page(self, request: Request, desk: Desk) -> Response:
         nonce = secrets.token_urlsafe(16)
         status, html = await desk.page(request.path_params["ticket"], nonce)
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-            "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'"
-        )
-        headers = {"Content-Security-Policy": policy}
+        script = f"script-src 'nonce-{nonce}'"
+        headers = own_policy(nonce, script, "connect-src 'self'", "form-action 'none'")
         return Response(html, status, headers, media_type="text/html; charset=utf-8")
 
     async def _look(self, request: Request, desk: Desk) -> Response:

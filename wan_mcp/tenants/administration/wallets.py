@@ -112,7 +112,7 @@ def add(
     with operator.act("wallet.add", name, team=team, user=user, api_base=api_base) as act:
         name = require_name(name)
         owner = {"team": team and team_id(act, team), "user": user and user_id(act, user)}
-        account = act.target = _account(act, api_base, _checked(key))
+        account = act.target = account_of(act, api_base, _checked(key))
         act.detail["name"] = name
         if taken := act.rows(_TAKEN, name=name, account=account, **owner):
             raise ActRefused(taken[0][0])
@@ -126,7 +126,7 @@ def set_key(operator: Operator, ring: KeyRing, typed: str, key: str) -> None:
     with operator.act("wallet.set-key", typed) as act:
         wallet = _found(act, typed)
         _require_open(wallet)
-        new = _account(act, wallet.api_base, _checked(key))
+        new = account_of(act, wallet.api_base, _checked(key))
         if taken := act.rows(_HAS_KEY, key=new, account=wallet.account):
             raise ActRefused(f"The wallet {quoted(taken[0][0])} has, or had first, the same key.")
         sealed = ring.seal(key, wallet.purpose)
@@ -181,6 +181,17 @@ def wallet_account(act: Act, typed: str) -> str:
     return _found(act, typed).account
 
 
+def account_of(database: Act | Operator, api_base: str, key: str) -> str:
+    """The name of a key in the ledger: the account of a wallet that begins with it."""
+    [(secret,)] = database.rows(SECRET.postgres.encode())
+    return account_name(bytes(secret), api_base, key)
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be a key of PixelDojo, and may stand in a header."""
+    return re.fullmatch(r"[!-~]{1,500}", text) is not None
+
+
 def _found(act: Act, typed: str) -> _Found:
     found = act.rows(_FIND, typed=typed) if can_be_found(typed) else ()
     if not found:
@@ -194,13 +205,8 @@ def _require_open(wallet: _Found) -> None:
         raise ActRefused(f"The wallet {quoted(wallet.name)} was removed.")
 
 
-def _account(act: Act, api_base: str, key: str) -> str:
-    [(secret,)] = act.rows(SECRET.postgres.encode())
-    return account_name(bytes(secret), api_base, key)
-
-
 def _checked(key: str) -> str:
-    if not re.fullmatch(r"[!-~]{1,500}", key):
+    if not is_key(key):
         raise ActRefused(
             "That is no PixelDojo key: it is empty, or has spaces or other characters."
         )

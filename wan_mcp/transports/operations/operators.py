@@ -11,6 +11,7 @@ from wan_mcp.transports.listener import Listener
 from wan_mcp.transports.operations.port import serving
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
+from wan_mcp.transports.own_key import KeyDesk
 from wan_mcp.transports.uploads import Desk
 
 
@@ -31,12 +32,14 @@ class Operators:
             then nothing is counted.
         access: who may call.
         uploads: takes the files that users upload; None where they cannot, or not yet.
+        own_keys: takes the PixelDojo keys that users store; None where they cannot, or not yet.
     """
 
     server: Server
     port: Listener | None = None
     access: Access = NOBODY_ELSE
     uploads: Callable[[], Desk | None] = lambda: None
+    own_keys: Callable[[], KeyDesk | None] = lambda: None
 
     @asynccontextmanager
     async def own_port(self, readiness: Readiness) -> AsyncIterator[None]:

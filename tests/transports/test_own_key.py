@@ -1,0 +1,194 @@
+"""The site for keys of users: who is answered, which forms are read, and what a browser learns."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from wan_mcp.transports.operations.proxies import Access
+from wan_mcp.transports.own_key import MAX_FORM_BYTES, KeySite
+
+pytestmark = pytest.mark.anyio
+ACCESS = Access(["wan.example.com"], ["https://tools.example.com"])
+HERE = "http://127.0.0.1:8765"
+FORM = {"token": "wan_right", "key": "pd_canary"}
+
+
+class Refusal(NamedTuple):
+    status: int
+    page: str
+    retry_after: int | None
+
+
+@dataclass
+class Desk:
+    """Takes the key of whoever has the token `wan_right`."""
+
+    brought: list[tuple[str, str]] = field(default_factory=list)
+
+    def page(self, nonce: str) -> str:
+        return f"<style nonce={nonce}></style>"
+
+    def stored_page(self, nonce: str) -> str:
+        return f"<style nonce={nonce}></style>stored"
+
+    async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
+        self.brought.append((token, key))
+        return None if token == "wan_right" else Refusal(429, f"refused {nonce}", 7)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@asynccontextmanager
+async def client(desk: Desk | None) -> AsyncIterator[httpx.AsyncClient]:
+    app = Starlette(routes=KeySite(lambda: desk, ACCESS.rules(8765)).routes)
+    transport = httpx.ASGITransport(ACCESS.guard(app))
+    async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "wan.example.com"}, 200),
+        ({"host": "wan.example.com", "origin": "https://wan.example.com"}, 200),
+        ({"origin": HERE}, 200),
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example", "x-forwarded-host": "wan.example.com"}, 421),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+async def test_only_the_servers_own_names_and_pages_are_answered(
+    desk: Desk, headers: dict[str, str], status: int
+) -> None:
+    """A page elsewhere cannot send the form, whatever it has found out (ours)."""
+    async with client(desk) as caller:
+        shown = [await caller.get(path, headers=headers) for path in ("/key", "/key/stored")]
+        sent = await caller.post("/key", headers=headers, data=FORM)
+
+    assert {each.status_code for each in shown} == {status}
+    assert sent.status_code == (303 if status == 200 else status)
+    assert len(desk.brought) == (status == 200)
+
+
+async def test_page_runs_no_script_and_sends_its_form_nowhere_else(desk: Desk) -> None:
+    """No answer stays in a cache, and no other site learns the address (ours)."""
+    async with client(desk) as caller:
+        answers = [
+            await caller.get("/key"),
+            await caller.get("/key"),
+            await caller.get("/key/stored"),
+            await caller.post("/key", data={**FORM, "token": "wan_wrong"}),
+        ]
+        stored = await caller.post("/key", data=FORM)
+    policies = [answer.headers["content-security-policy"] for answer in answers]
+
+    assert len(set(policies)) == len(policies)
+    for policy, answer in zip(policies, answers, strict=True):
+        nonce = policy.partition("'nonce-")[2].partition("'")[0]
+        assert nonce in answer.text
+        assert policy == (
+            f"default-src 'none'; form-action 'self'; style-src 'nonce-{nonce}'; img-src data:; "
+            "base-uri 'none'; frame-ancestors 'none'"
+        )
+    for answer in (*answers, stored):
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert "set-cookie" not in answer.headers
+
+
+async def test_stored_key_leads_to_another_page_and_a_refusal_says_when_to_try_again(
+    desk: Desk,
+) -> None:
+    """A browser that goes back would otherwise offer to send the key again (ours)."""
+    async with client(desk) as caller:
+        stored = await caller.post("/key", data=FORM)
+        followed = await caller.get(stored.headers["location"])
+        refused = await caller.post("/key", data={**FORM, "token": "wan_wrong"})
+
+    assert (stored.status_code, str(followed.url)) == (303, f"{HERE}/key/stored")
+    assert "stored" in followed.text
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
+    assert "canary" not in f"{stored.headers} {stored.text} {refused.headers} {refused.text}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"token=wan_right", 400),
+        (b"token=wan_right&key=a&key=b", 400),
+        (b"token=wan_right&key=a&more=b", 400),
+        (b"token=wan_right&user=b", 400),
+        (b"token=wan_right&key", 400),
+        (b"token=wan_right&key=%ff", 400),
+        (b"token=wan_right&key=\xff", 400),
+        (b"token=wan_right&key=" + b"x" * MAX_FORM_BYTES, 400),
+        (b"token=wan_right&key=", 303),
+        (urlencode({"token": "wan_right", "key": "a b\n\u00e9"}).encode(), 303),
+    ],
+)
+async def test_only_the_form_of_the_page_is_read(desk: Desk, body: bytes, status: int) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
+    async with client(desk) as caller:
+        answer = await caller.post("/key", content=body, headers=headers)
+
+    assert answer.status_code == status
+    assert len(desk.brought) == (status == 303)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data", ""])
+async def test_another_kind_of_body_is_not_read(desk: Desk, kind: str) -> None:
+    async with client(desk) as caller:
+        answer = await caller.post("/key", content=urlencode(FORM), headers={"content-type": kind})
+
+    assert (answer.status_code, desk.brought) == (415, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/key", 405),
+        ("DELETE", "/key", 405),
+        ("POST", "/key/stored", 405),
+        ("GET", "/key/more", 404),
+    ],
+)
+async def test_nothing_else_is_there(desk: Desk, method: str, path: str, status: int) -> None:
+    async with client(desk) as caller:
+        answer = await caller.request(method, path)
+
+    assert (answer.status_code, desk.brought) == (status, [])
+
+
+async def test_server_that_takes_no_keys_has_no_page() -> None:
+    async with client(None) as caller:
+        answers = [
+            await caller.get("/key"),
+            await caller.post("/key", data=FORM),
+            await caller.get("/key/stored"),
+        ]
+
+    assert {answer.status_code for answer in answers} == {404}
+
+
+async def test_key_in_the_address_is_not_taken(desk: Desk) -> None:
+    """It would stay in histories and logs on the way (ours)."""
+    async with client(desk) as caller:
+        page = await caller.get("/key", params=FORM)
+        sent = await caller.post("/key", params=FORM, data={"token": "", "key": ""})
+
+    assert "canary" not in page.text
+    assert (sent.status_code, desk.brought) == (429, [("", "")])
