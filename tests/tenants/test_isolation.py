@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.replicas.caller import data_of
 from wan_mcp.tenants.limits import Kind
 
 if TYPE_CHECKING:
@@ -511,13 +512,22 @@ async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_cal
 async def test_server_that_stops_opens_a_wallet_for_reading_and_buys_nothing(
     company: "Company",
 ) -> None:
-    """Another replica takes the call (ours)."""
-    async with company.served(), company.person(company.eve) as eve:
-        await company.running.drain()
+    """Another replica takes the call; waits end with what is known (ours)."""
+    async with (
+        company.served(),
+        company.person(company.ann) as ann,
+        company.person(company.eve) as eve,
+    ):
+        id = (await ann.order())["job_id"]
+        async with ann.calling("wait_for_job", job_id=id, timeout_seconds=900) as waiting:
+            await waiting.message()
+            await company.running.drain()
+            waited = data_of(await waiting.answer())
         refused = await eve.order()
         listed = await eve.call("list_jobs")
 
+    assert (waited["job_id"], waited["status"]) == (id, "running")
     assert (refused["code"], refused["charged"]) == ("not_sent", "no")
     assert refused["retry_safe"]
     assert [each["status"] for each in listed["jobs"]] == []
-    assert not company.sandbox.charges
+    assert len(company.sandbox.charges) == 1
