@@ -207,7 +207,8 @@ async def test_limit_counts_from_the_next_payment_on_and_says_whose_it_is(
 
     assert refused["code"] == "limit_reached"
     assert whose in refused["message"]
-    assert whose in [f"This limit is {each['whose']}." for each in limits if "whose" in each]
+    setting = f"WAN_MCP_MAX_CREDITS_PER_DAY ({whose.removeprefix('This limit is ')[:-1]})"
+    assert setting in [each["limit"] for each in limits]
     assert others is None or others["charged"] == "yes"
     assert len(company.sandbox.charges) == 2 + (others is not None)
 
