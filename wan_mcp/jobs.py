@@ -109,9 +109,10 @@ class Jobs:
         self._price, self._payments = self.work.price, self.work.payments
         self._serve(account)
 
-    def of(self, workspace: Workspace) -> "Jobs":
+    def of(self, workspace: Workspace, videos: VideoPolicy | None = None) -> "Jobs":
         """The jobs of another workspace of this wallet. Only one of them all is to be `run`."""
         other = copy(self)
+        other._videos = videos or self._videos
         other._serve(workspace.itself)
         return other
 

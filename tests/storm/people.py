@@ -1,14 +1,8 @@
-"""The people of a storm: they start jobs, wait for them, and never give up.
-
-Only this module of the storm knows who may see what. As long as nobody signs in, whoever reaches
-the replicas of a wallet sees its jobs: then the people of one wallet are one user, and those of
-another wallet are strangers to them. Once people have tokens, each gets a token of their own in
-`headers`, all have the same address, and `may_see` is about the person alone.
-"""
+"""The people of a storm: they start jobs, wait for them, and never give up."""
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,34 +23,15 @@ GOES_ON = ("queued", "running", "submitting")
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who makes videos.
+    """Somebody who makes videos. Nobody else may see them.
 
     Attributes:
-        wallet: the number of the vendor key that pays.
-        url: where they call.
+        number: from 0.
         headers: that say who they are.
     """
 
-    name: str
-    wallet: int
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def may_see(self, other: "Person") -> bool:
-        """Whether the jobs of another one are theirs, too."""
-        return self.wallet == other.wallet
-
-
-def people(count: int, urls: Sequence[str]) -> list[Person]:
-    """So many people, evenly spread over the wallets.
-
-    Args:
-        urls: where the replicas of each wallet are reached.
-    """
-    return [
-        Person(f"person {number}", number % len(urls), urls[number % len(urls)])
-        for number in range(count)
-    ]
+    number: int
+    headers: Mapping[str, str]
 
 
 @dataclass
@@ -64,13 +39,13 @@ class Traces:
     """What all people together have seen.
 
     Attributes:
-        ids: whose each id is that anybody was given.
+        ids: the number of the person to whom each id was given.
         done: how many jobs have ended for their person, and how.
         calls: how many calls there were, and how each ended that did not simply succeed.
         unsafe: answers that neither named a job nor could be repeated.
     """
 
-    ids: dict[str, Person] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     unsafe: list[str] = field(default_factory=list)
@@ -135,7 +110,7 @@ class Work:
             if seen.get("code"):
                 self._traces.calls[f"{tool}: {seen['code']}"] += 1
             if seen.get("job_id"):
-                self._traces.ids.setdefault(str(seen["job_id"]), self._person)
+                self._traces.ids.setdefault(str(seen["job_id"]), self._person.number)
             return seen
 
     async def _pause(self, seen: Mapping[str, Any]) -> None:

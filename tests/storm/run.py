@@ -6,10 +6,11 @@ The full form takes about half an hour, because PixelDojo allows 60 requests a m
     python -m tests.storm.run
     python -m tests.storm.run --jobs 60 --users 4        (about three minutes)
 
-People call three replicas behind HAProxy. A part of all requests to PixelDojo fails in one of nine
-ways. A replica is killed every 20 seconds. The database is restarted, killed and started, and in
-the end killed for good, so that its standby takes over. The charges that the sandbox counts, and
-the rows of the ledger, decide. If a promise was broken, the exit code is 1.
+Ten people of two teams, each with a token of their own, call three replicas behind HAProxy. A team
+has one PixelDojo key. A part of all requests to PixelDojo fails in one of nine ways. A replica is
+killed every 20 seconds. The database is restarted, killed and started, and in the end killed for
+good, so that its standby takes over. The charges that the sandbox counts, and the rows of the
+ledger, decide. If a promise was broken, the exit code is 1.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -28,7 +31,8 @@ from tests.replicas.caller import Caller
 from tests.storm import figures
 from tests.storm.database import Pair, paired
 from tests.storm.deployment import Deployment, deployed
-from tests.storm.people import Person, Traces, Work, people
+from tests.storm.people import Person, Traces, Work
+from tests.storm.team import add_people, write_key_ring
 from tests.storm.vendor import PixelDojo, pixeldojo
 
 PRICE = 10
@@ -44,18 +48,25 @@ def main(given: Sequence[str] | None = None) -> int:
     keys = [f"pd_wallet_{number}" for number in range(options.wallets)]
     began = time.monotonic()
     with ExitStack() as ending:
+        folder = Path(ending.enter_context(TemporaryDirectory()))
         database = ending.enter_context(paired())
         dojo = ending.enter_context(pixeldojo(keys, options.faults, options.seed))
+        ring = write_key_ring(folder / "key-ring")
+        everybody = add_people(
+            *(database.url, ring, dojo.api_base, keys, options.users, options.of_a_person)
+        )
         settings = {
             "PIXELDOJO_API_BASE": dojo.api_base,
             "WAN_MCP_LEDGER_URL": database.url,
+            "WAN_MCP_SIGN_IN": "tokens",
+            "WAN_MCP_KEY_RING_FILE": str(folder / "key-ring"),
             "WAN_MCP_MAX_IN_FLIGHT": str(options.in_flight),
             "WAN_MCP_MAX_SUBMITS_PER_MINUTE": str(options.per_minute),
             "WAN_MCP_MAX_CREDITS_PER_DAY": str(options.jobs * PRICE),
             "WAN_MCP_MAX_QUEUED": "1000",
         }
-        deployment = ending.enter_context(deployed(keys, options.replicas, settings))
-        storm = Storm(options, database, dojo, deployment)
+        deployment = ending.enter_context(deployed(options.replicas, settings, folder))
+        storm = Storm(options, database, dojo, deployment, everybody)
         found = anyio.run(storm.blow)
     found["seconds"] = round(time.monotonic() - began)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
@@ -68,11 +79,12 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=10)
     parser.add_argument("--wallets", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2_000)
-    parser.add_argument("--at-once", type=int, default=4, help="jobs of one user")
+    parser.add_argument("--at-once", type=int, default=4, help="calls of one user")
     parser.add_argument("--faults", type=float, default=0.05, help="the share of each fault")
     parser.add_argument("--kill-every", type=float, default=20.0, help="seconds; 0 for never")
     parser.add_argument("--calm-database", action="store_true", help="it is never stopped")
     parser.add_argument("--in-flight", type=int, default=12, help="of one wallet")
+    parser.add_argument("--of-a-person", type=int, default=3, help="in flight, of one user")
     parser.add_argument("--per-minute", type=int, default=40, help="paid requests of one wallet")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(given)
@@ -82,34 +94,40 @@ class Storm:
     """One run."""
 
     def __init__(
-        self, options: argparse.Namespace, database: Pair, dojo: PixelDojo, deployment: Deployment
+        self,
+        options: argparse.Namespace,
+        database: Pair,
+        dojo: PixelDojo,
+        deployment: Deployment,
+        everybody: Sequence[Person],
     ) -> None:
         self._options = options
         self._database = database
         self._dojo = dojo
         self._deployment = deployment
+        self._url = deployment.balancer.url
+        self._everybody = everybody
         self._dice = random.Random(options.seed)
         self._traces = Traces()
 
     async def blow(self) -> dict[str, Any]:
         """Let everybody work until all jobs have ended. Returns the figures."""
-        everybody = people(self._options.users, self._deployment.urls)
         async with anyio.create_task_group() as faults:
             every = self._options.kill_every
             faults.start_soon(self._deployment.kill_now_and_then, every, self._dice)
             faults.start_soon(self._break_database)
             async with anyio.create_task_group() as working:
-                for number, person in enumerate(everybody):
-                    working.start_soon(self._work, person, number)
+                for person in self._everybody:
+                    working.start_soon(self._work, person)
             faults.cancel_scope.cancel()
         self._dojo.calm()
         settled_in = await self._settle()
-        return await self._figures(everybody, settled_in)
+        return await self._figures(settled_in)
 
-    async def _work(self, person: Person, number: int) -> None:
+    async def _work(self, person: Person) -> None:
         """Make this person's share of the jobs, some at once."""
         at_once = anyio.Semaphore(self._options.at_once)
-        dice = random.Random(self._options.seed + number)
+        dice = random.Random(self._options.seed + person.number)
         video, image = self._dojo.links
 
         async def make(work: Work, seed: int) -> None:
@@ -117,11 +135,11 @@ class Storm:
                 await work.make({"video": video, "character_image": image, "seed": seed})
 
         async with (
-            Caller(person.url, headers=person.headers) as caller,
+            Caller(self._url, headers=person.headers) as caller,
             anyio.create_task_group() as jobs,
         ):
             work = Work(person, caller, self._traces, dice)
-            for seed in range(number, self._options.jobs, self._options.users):
+            for seed in range(person.number, self._options.jobs, self._options.users):
                 jobs.start_soon(make, work, seed)
 
     async def _break_database(self) -> None:
@@ -143,14 +161,20 @@ class Storm:
             await anyio.sleep(1)
         return time.monotonic() - began
 
-    async def _figures(self, everybody: Sequence[Person], settled_in: float) -> dict[str, Any]:
+    async def _figures(self, settled_in: float) -> dict[str, Any]:
         options, traces = self._options, self._traces
         paid, failed = self._dojo.paid()
         rows = figures.Rows(self._database)
         charged = {each.body["seed"] for each in paid}
-        at_once, credits = figures.most_at_once(paid), figures.most_credits(paid)
-        passed = (at_once > options.in_flight) + (credits > options.jobs * PRICE)
-        strange = await figures.seen_by_strangers(everybody, traces, STRANGE_LOOKS)
+        at_once = figures.most_at_once(paid, lambda each: each.key)
+        of_one = figures.most_at_once(paid, lambda each: each.body["seed"] % options.users)
+        credits = figures.most_credits(paid)
+        passed = (
+            (at_once > options.in_flight)
+            + (of_one > options.of_a_person)
+            + (credits > options.jobs * PRICE)
+        )
+        strange = await figures.seen_by_strangers(self._url, self._everybody, traces, STRANGE_LOOKS)
         return {
             "jobs": options.jobs,
             "charges": len(paid),
@@ -161,6 +185,7 @@ class Storm:
             "jobs seen by strangers": strange,
             "limits passed": passed,
             "most jobs at once of a wallet": at_once,
+            "most jobs at once of a person": of_one,
             "jobs without an end": options.jobs - traces.done.total(),
             "answers that nobody can go on from": len(traces.unsafe),
             "left half-way": rows.under_way + len(rows.unknown & charged),

@@ -1,7 +1,9 @@
 """Several people at one server: nobody reads, changes or pays for what is another's."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -423,6 +425,30 @@ async def test_video_of_an_own_job_is_an_input_and_that_of_another_user_is_none(
     assert again["charged"] == "yes"
     assert refused["code"] == "not_found"
     assert len(company.sandbox.charges) == 2
+
+
+async def test_videos_of_each_user_lie_in_a_folder_of_their_own(
+    company: "Company", tmp_path: Path
+) -> None:
+    """So an operator can hand over, or delete, what belongs to one person (ours)."""
+    videos = tmp_path / "videos"
+    settings = {"WAN_MCP_ARCHIVE": "on", "WAN_MCP_VIDEO_DIR": str(videos)}
+    expected = {}
+    async with company.served(settings=settings):
+        for user in (company.ann, company.eve):
+            async with company.person(user) as person:
+                job = await person.order()
+                company.jobs_time.now += 60
+                ended: dict[str, Any] = {}
+                while "sha256" not in ended:
+                    ended = await person.call("wait_for_job", job_id=job["job_id"])
+                expected[user] = [ended["sha256"]]
+
+    assert {folder.name: _hashes(folder) for folder in videos.iterdir()} == expected
+
+
+def _hashes(folder: Path) -> list[str]:
+    return [sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.mp4")]
 
 
 async def test_question_can_be_answered_only_by_the_one_who_was_asked(company: "Company") -> None:

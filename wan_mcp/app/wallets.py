@@ -13,6 +13,7 @@ from wan_mcp.errors import NoKey
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.tenants.caller import IdentityUnknown
+from wan_mcp.tenants.seat import user_of
 
 if TYPE_CHECKING:
     from wan_mcp.app.base import Base
@@ -85,7 +86,8 @@ class OpenWallets:
         """The jobs of one workspace. Its wallet is opened if need be."""
         wallet = self._opened(key)
         if workspace not in wallet.of:
-            wallet.of[workspace] = wallet.jobs.of(Workspace(workspace, key.wallet))
+            videos = self._base.videos.below(user_of(workspace))
+            wallet.of[workspace] = wallet.jobs.of(Workspace(workspace, key.wallet), videos)
         return wallet.of[workspace]
 
     def renew(self, key: WalletKey) -> None:

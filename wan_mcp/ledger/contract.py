@@ -6,7 +6,7 @@ share while they wait is in `coordination`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from wan_mcp.errors import Code, Refused, WanError
@@ -35,6 +35,10 @@ class VideoPolicy:
 
     folder: str
     limit_gb: float | None = None
+
+    def below(self, name: str) -> "VideoPolicy":
+        """The same for the folder of that name within it, whose videos alone count there."""
+        return replace(self, folder=f"{self.folder}/{name}") if self.folder else self
 
 
 @dataclass(frozen=True)
