@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from tests.replicas.caller import data_of
@@ -534,6 +535,34 @@ async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_cal
 
     assert found == [{company.wallet}, set()]
     assert again["charged"] == "yes"
+
+
+async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
+    company: "Company",
+) -> None:
+    """Its connection is not cut, or a charge would have no job (ours)."""
+    from tests.tenants.team import rows
+    from wan_mcp.app.team import TeamApp
+    from wan_mcp.sandbox.http.faults import held, honest
+    from wan_mcp.tenants.administration import wallets
+
+    answered = anyio.Event()
+    async with (
+        company.served(),
+        company.person(company.eve) as eve,
+        anyio.create_task_group() as tasks,
+    ):
+        company.sandbox.fault("POST", "*", held(honest(), after=answered))
+        tasks.start_soon(eve.order)
+        await company.sandbox.until(lambda: len(company.sandbox.charges) == 1)
+        wallets.remove(company.operator, company.eves)
+        assert isinstance(company.running.app, TeamApp)
+        company.running.app._wallets._close(company.eves)
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+    [row] = rows(company.operator.link, "SELECT state, job_id FROM jobs")
+
+    assert row == ("accepted", company.sandbox.charges[0].job_id)
 
 
 async def test_server_that_stops_opens_a_wallet_for_reading_and_buys_nothing(
