@@ -520,17 +520,22 @@ async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_cal
 ) -> None:
     from wan_mcp.app.team import TeamApp
 
-    monkeypatch.setattr("wan_mcp.app.wallets.IDLE_SECONDS", -1.0)
+    found: list[set[str]] = []
+
+    async def look() -> None:
+        """As 600 seconds after the last call; the server itself looks as it always does."""
+        assert isinstance(company.running.app, TeamApp)
+        with monkeypatch.context() as later:
+            later.setattr("wan_mcp.app.wallets.IDLE_SECONDS", -1.0)
+            await company.running.app._wallets._look()
+        found.append(set(company.running.app._wallets._open))
+
     async with company.served(), company.person(company.ann) as ann:
         id = (await ann.order())["job_id"]
-        assert isinstance(company.running.app, TeamApp)
-        wallets = company.running.app._wallets
-        await wallets._look()
-        found = [set(wallets._open)]
+        await look()
         company.jobs_time.now += 60
         await ann.call("get_job_status", job_id=id)
-        await wallets._look()
-        found.append(set(wallets._open))
+        await look()
         again = await ann.order(2)
 
     assert found == [{company.wallet}, set()]
