@@ -26,6 +26,7 @@ POSTGRES = "tests/ledger/test_ledger_postgres.py"
 TRIPS = "tests/ledger/test_postgres_round_trips.py"
 STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
 WALLETS, WORKSPACES = "tests/ledger/test_wallets.py", "tests/polling/test_workspaces.py"
+ISOLATION = "tests/tenants/test_isolation.py"
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
@@ -367,6 +368,16 @@ MUTATIONS = (
             )
         ],
         [f"{WORKSPACES}::test_on_a_shared_key_nobody_learns_of_a_job_that_is_not_theirs"],
+    ),
+    Mutation(
+        "all users of a wallet have one list of jobs",
+        [("app/wallets.py", "return wallet.of[workspace]", "return wallet.jobs")],
+        [f"{ISOLATION}::test_equal_requests_of_two_users_are_two_jobs_and_two_charges"],
+    ),
+    Mutation(
+        "a payment believes what was known of its user before",
+        [("app/team.py", "seat(user_of(workspace), fresh=fresh)", "seat(user_of(workspace))")],
+        [f"{ISOLATION}::test_disabled_user_buys_nothing_from_that_moment_on"],
     ),
     Mutation(
         "a refusal names the jobs of other users",

@@ -25,6 +25,7 @@ from tests.virtual_time import VirtualTime, watched_threads
 from wan_mcp.__main__ import main
 from wan_mcp.cli.demo import SAVE_SECONDS, Demo, subprocess_server
 from wan_mcp.cli.demo_sandbox import demo_sandbox
+from wan_mcp.cli.own_inputs import with_full_paths
 from wan_mcp.cli.progress_bar import ProgressBar
 from wan_mcp.clock import Clock
 from wan_mcp.sandbox import Fault, Sandbox, Terms
@@ -228,6 +229,23 @@ async def test_demo_on_own_files_goes_the_way_of_any_other_job(
     assert (code, is_sandboxed(video)) == (0, True)
     assert [each[-4:] for each in links] == [".mp4", ".png"]
     assert all(each.startswith("http://127.0.0.1:") for each in links)
+
+
+@pytest.mark.parametrize("way", ["{name}", "{folder}/{name}", "~/{name}", "{uri}/{name}"])
+def test_a_path_of_any_form_that_is_typed_may_be_read(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell expands no ~ behind an equals sign, as in --video=~/clip.mp4 (documented)."""
+    for name in ("HOME", "USERPROFILE", "SNAP_REAL_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").touch()
+    typed = way.format(name="clip.mp4", folder=tmp_path, uri=tmp_path.as_uri())
+
+    given, folders = with_full_paths({"video": f"{typed}#t=1"})
+
+    assert folders == [tmp_path]
+    assert given["video"] in (f"{tmp_path / 'clip.mp4'}#t=1", f"{tmp_path.as_uri()}/clip.mp4#t=1")
 
 
 @pytest.mark.parametrize(
@@ -443,7 +461,7 @@ async def test_repeated_live_demo_joins_the_job_that_is_paid(
     (charge,) = sandbox.charges
     assert code == 0
     assert f"Job:     {charge.job_id}\n         Nothing was bought" in output
-    assert "Credits: nothing spent now, 10 before, " in output
+    assert "Credits: nothing spent now, 10 before\n" in output
 
 
 async def test_lost_answer_is_not_called_a_paid_job(

@@ -159,7 +159,7 @@ async def test_the_same_file_uploaded_again_is_the_same_request(
     assert len(sandbox.charges) == 2
 
 
-async def test_an_upload_of_another_account_is_not_found(
+async def test_an_upload_or_a_job_of_another_account_is_not_found(
     sandbox: Sandbox, tmp_path: Path, s3: S3
 ) -> None:
     """On the same ledger, with a page of one's own to go on (ours)."""
@@ -171,7 +171,10 @@ async def test_an_upload_of_another_account_is_not_found(
         refused = await ben.ordered(**given)
         mine = await ben.upload(refused["upload_page"], "video", CLIP)
         still = await ana.ended(await ana.ordered(**given))
+        chain = {**given, "video": f"wan://jobs/{still['job_id']}/video"}
+        stolen = await ben.ordered(**{**chain, "character_image": sandbox.image_url})
 
+    assert (stolen["code"], stolen["charged"]) == ("not_found", "no")
     assert (refused["code"], refused["charged"]) == ("not_found", "no")
     assert refused["upload_page"]
     assert mine["uri"] == given["video"]  # the same id, on another shelf

@@ -1,6 +1,7 @@
 """A host of MCP over HTTP in its plainest form: one request, and what comes back for it."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -71,6 +72,7 @@ class Caller:
         url: of the server, or of what stands in front of several.
         extensions: of MCP that it declares.
         headers: that say who calls.
+        trusts: the authorities behind the server's certificate, if it has one.
     """
 
     def __init__(
@@ -79,10 +81,14 @@ class Caller:
         *,
         extensions: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        trusts: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
         self._client = httpx.AsyncClient(
-            trust_env=False, timeout=HANG_SECONDS, headers=dict(headers or {})
+            trust_env=False,
+            timeout=HANG_SECONDS,
+            headers=dict(headers or {}),
+            verify=trusts or True,
         )
         can = {"elicitation": {"form": {}}, "extensions": dict(extensions or {})}
         self._about = {

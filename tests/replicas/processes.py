@@ -176,6 +176,7 @@ def balanced(address: socket.socket, ports: Sequence[int]) -> Iterator[Balancer]
                 yield Balancer(address.getsockname()[1], process)
             finally:
                 process.terminate()
+                process.wait(HANG_SECONDS)
 
 
 def _about(line: str, name: str, port: int) -> str:

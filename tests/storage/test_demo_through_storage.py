@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.s3 import S3, URL
+from tests.storage.s3 import KEY_ID, S3, SECRET, URL
 
 MEDIA = resources.files("wan_mcp.sandbox") / "media"
 SLOW_MACHINE_SECONDS = 600
@@ -18,16 +18,18 @@ SLOW_MACHINE_SECONDS = 600
 
 
 def test_demo_uploads_its_inputs_and_ends_with_a_video(s3: S3, tmp_path: Path) -> None:
-    """The sandbox fetches the signed links, and makes its video of what is under them (ours)."""
+    """The sandbox fetches the signed links, and makes its video of what is under them; a log of
+    everything shows neither a link's signature nor what signs it (ours)."""
     pytest.importorskip("av", reason="the extra `media` is not installed")
     for name in ("clip.mp4", "character.png"):
         shutil.copy(str(MEDIA / name), tmp_path)
+    settings = {"WAN_MCP_STORAGE_URL": URL, "WAN_MCP_LOG_LEVEL": "DEBUG"}
     options = "--video clip.mp4#t=0,1 --image character.png --duration 1 --job-seconds 0"
 
     demo = subprocess.run(
         [sys.executable, "-m", "wan_mcp", "demo", *options.split(), "--folder", "videos"],
         cwd=tmp_path,
-        env={**os.environ, "HOME": str(tmp_path), "WAN_MCP_STORAGE_URL": URL},
+        env={**os.environ, "HOME": str(tmp_path), **settings},
         capture_output=True,
         text=True,
         timeout=SLOW_MACHINE_SECONDS,
@@ -40,3 +42,6 @@ def test_demo_uploads_its_inputs_and_ends_with_a_video(s3: S3, tmp_path: Path) -
     assert len(uploaded) == 2
     assert {hashlib.sha256(content).hexdigest() for content in uploaded.values()} == set(uploaded)
     assert not s3.unfinished()
+    assert "Using selector" in demo.stderr  # asyncio logs this only at DEBUG
+    said = demo.stdout + demo.stderr
+    assert [secret for secret in (SECRET, KEY_ID, "X-Amz-") if secret in said] == []

@@ -103,14 +103,17 @@ class PixelDojo:
 
 
 @contextmanager
-def pixeldojo(keys: Sequence[str], share: float, seed: int) -> Iterator[PixelDojo]:
+def pixeldojo(
+    keys: Sequence[str], share: float, seed: int, credits: float = CREDITS
+) -> Iterator[PixelDojo]:
     """PixelDojo, with an account for each key.
 
     Args:
         share: of each of FAULTS, among all requests.
+        credits: on each account.
     """
     ours, theirs = FORK.Pipe()
-    process = FORK.Process(target=_serve, args=(theirs, keys, share, seed), daemon=True)
+    process = FORK.Process(target=_serve, args=(theirs, keys, share, seed, credits), daemon=True)
     process.start()
     try:
         yield PixelDojo(ours)
@@ -119,14 +122,14 @@ def pixeldojo(keys: Sequence[str], share: float, seed: int) -> Iterator[PixelDoj
         process.join()
 
 
-def _serve(pipe: Connection, keys: Sequence[str], share: float, seed: int) -> None:
-    asyncio.run(_listen(pipe, keys, Faults(share, seed)))
+def _serve(pipe: Connection, keys: Sequence[str], share: float, seed: int, credits: float) -> None:
+    asyncio.run(_listen(pipe, keys, Faults(share, seed), credits))
 
 
-async def _listen(pipe: Connection, keys: Sequence[str], scripts: Faults) -> None:
+async def _listen(pipe: Connection, keys: Sequence[str], scripts: Faults, credits: float) -> None:
     waits, makes = JOB_SECONDS
     terms = Terms(
-        credits=CREDITS,
+        credits=credits,
         pending_seconds=waits,
         processing_seconds=makes,
         requests_per_minute=PER_MINUTE,

@@ -688,6 +688,7 @@ def test_request_whose_files_are_uploaded_says_how_far_it_is() -> None:
     assert "on its way" not in result.message
     assert "40 of 120 MB" in progress.progress_note(view)
     assert (result.status, result.charged) == ("submitting", "unknown")
+    assert "Charged by this call: not known yet." in text(result)
     assert "Do not call replace_character again" in result.next
 
 
@@ -777,7 +778,8 @@ def test_one_look_tells_whether_the_job_cost_credits(view: JobView, charged: str
     result = result_of(view)
 
     assert (result.charged, result.job_charged) == ("no", charged)
-    assert f"Charged for the job: {charged}." in text(result)
+    known = "not known yet" if result.status == "submitting" else charged
+    assert f"Charged for the job: {known}." in text(result)
 
 
 @pytest.mark.parametrize(

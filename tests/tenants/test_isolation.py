@@ -6,8 +6,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
+from tests.replicas.caller import data_of
 from wan_mcp.tenants.limits import Kind
 
 if TYPE_CHECKING:
@@ -208,7 +210,8 @@ async def test_limit_counts_from_the_next_payment_on_and_says_whose_it_is(
 
     assert refused["code"] == "limit_reached"
     assert whose in refused["message"]
-    assert whose in [f"This limit is {each['whose']}." for each in limits if "whose" in each]
+    setting = f"WAN_MCP_MAX_CREDITS_PER_DAY ({whose.removeprefix('This limit is ')[:-1]})"
+    assert setting in [each["limit"] for each in limits]
     assert others is None or others["charged"] == "yes"
     assert len(company.sandbox.charges) == 2 + (others is not None)
 
@@ -517,33 +520,75 @@ async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_cal
 ) -> None:
     from wan_mcp.app.team import TeamApp
 
-    monkeypatch.setattr("wan_mcp.app.wallets.IDLE_SECONDS", -1.0)
+    found: list[set[str]] = []
+
+    async def look() -> None:
+        """As 600 seconds after the last call; the server itself looks as it always does."""
+        assert isinstance(company.running.app, TeamApp)
+        with monkeypatch.context() as later:
+            later.setattr("wan_mcp.app.wallets.IDLE_SECONDS", -1.0)
+            await company.running.app._wallets._look()
+        found.append(set(company.running.app._wallets._open))
+
     async with company.served(), company.person(company.ann) as ann:
         id = (await ann.order())["job_id"]
-        assert isinstance(company.running.app, TeamApp)
-        wallets = company.running.app._wallets
-        await wallets._look()
-        found = [set(wallets._open)]
+        await look()
         company.jobs_time.now += 60
         await ann.call("get_job_status", job_id=id)
-        await wallets._look()
-        found.append(set(wallets._open))
+        await look()
         again = await ann.order(2)
 
     assert found == [{company.wallet}, set()]
     assert again["charged"] == "yes"
 
 
+async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
+    company: "Company",
+) -> None:
+    """Its connection is not cut, or a charge would have no job (ours)."""
+    from tests.tenants.team import rows
+    from wan_mcp.app.team import TeamApp
+    from wan_mcp.sandbox.http.faults import held, honest
+    from wan_mcp.tenants.administration import wallets
+
+    answered = anyio.Event()
+    async with (
+        company.served(),
+        company.person(company.eve) as eve,
+        anyio.create_task_group() as tasks,
+    ):
+        company.sandbox.fault("POST", "*", held(honest(), after=answered))
+        tasks.start_soon(eve.order)
+        await company.sandbox.until(lambda: len(company.sandbox.charges) == 1)
+        wallets.remove(company.operator, company.eves)
+        assert isinstance(company.running.app, TeamApp)
+        company.running.app._wallets._close(company.eves)
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+    [row] = rows(company.operator.link, "SELECT state, job_id FROM jobs")
+
+    assert row == ("accepted", company.sandbox.charges[0].job_id)
+
+
 async def test_server_that_stops_opens_a_wallet_for_reading_and_buys_nothing(
     company: "Company",
 ) -> None:
-    """Another replica takes the call (ours)."""
-    async with company.served(), company.person(company.eve) as eve:
-        await company.running.drain()
+    """Another replica takes the call; waits end with what is known (ours)."""
+    async with (
+        company.served(),
+        company.person(company.ann) as ann,
+        company.person(company.eve) as eve,
+    ):
+        id = (await ann.order())["job_id"]
+        async with ann.calling("wait_for_job", job_id=id, timeout_seconds=900) as waiting:
+            await waiting.message()
+            await company.running.drain()
+            waited = data_of(await waiting.answer())
         refused = await eve.order()
         listed = await eve.call("list_jobs")
 
+    assert (waited["job_id"], waited["status"]) == (id, "running")
     assert (refused["code"], refused["charged"]) == ("not_sent", "no")
     assert refused["retry_safe"]
     assert [each["status"] for each in listed["jobs"]] == []
-    assert not company.sandbox.charges
+    assert len(company.sandbox.charges) == 1

@@ -28,6 +28,8 @@ LOOK_SECONDS = 10.0
 """How often the ledger is asked which wallets have work to do (ours)."""
 IDLE_SECONDS = 600.0
 """After so long without a call and without work a wallet is closed (ours)."""
+PAID_SECONDS = 60.0
+"""How long the answers to paid requests of a closed wallet are waited for (ours)."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +52,13 @@ class _Wallet:
     work: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     async def run(self) -> None:
-        """Work for the wallet until it is closed."""
+        """Work for the wallet until it is closed. Payments in progress finish first."""
         try:
             with self.work:
                 await self.jobs.run()
         finally:
             with anyio.CancelScope(shield=True):
+                await self.jobs.drain(PAID_SECONDS)
                 await self.vendor.aclose()
 
 

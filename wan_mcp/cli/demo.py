@@ -208,12 +208,10 @@ class Demo:
         return 0 if saved else 1
 
     def _credits(self) -> str:
-        cost, left = (
-            number(self._answer[name]) if name in self._answer else "an unknown number"
-            for name in ("credit_cost", "credits_remaining")
-        )
-        spent = f"{cost} spent" if self._bought else f"nothing spent now, {cost} before"
-        return f"{spent}, {left} left"
+        cost, left = (self._answer.get(name) for name in ("credit_cost", "credits_remaining"))
+        named = "an unknown number" if cost is None else number(cost)
+        spent = f"{named} spent" if self._bought else f"nothing spent now, {named} before"
+        return spent if left is None else f"{spent}, {number(left)} left"
 
     def _left_behind(self) -> str:
         """What goes on after the demo has ended."""

@@ -6,11 +6,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 INPUTS = ("video", "character_image")
-_COMPLETE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|~")
-"""How an input begins that means the same in every folder; a single letter is a Windows drive."""
-
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""How an input begins that is no path; a single letter is a Windows drive."""
 _FRAGMENT = re.compile(r"#t=[^#/]*$")
 
 
@@ -28,8 +29,10 @@ def with_full_paths(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path
     folders = []
     for name in INPUTS:
         text = str(given.get(name, ""))
-        if text and not _COMPLETE.match(text):
-            path = Path(text).absolute()
+        if text.lower().startswith("file:///"):
+            folders.append(Path(url2pathname(urlsplit(text).path)).parent)
+        elif text and not _URI.match(text):
+            path = Path(os.path.expanduser(text)).absolute()
             if not os.path.isfile(_FRAGMENT.sub("", str(path))):
                 raise FileNotFoundError(
                     f"there is no file {text} here (a link begins with https://)"

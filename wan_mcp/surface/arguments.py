@@ -241,7 +241,7 @@ class ListJobs(Arguments):
         JobStatus | None,
         STATUS,
         Field(
-            description="Ended ones: completed, failed or lost (default: all 3), refused, "
+            description="Ended ones: completed, failed or lost (default: all), refused, "
             "not_sent; queued, submitting, running and unknown ones are always listed."
         ),
     ] = None

@@ -138,6 +138,7 @@ WRONG_PLACES = {
     "hidden-file": "{home}/Videos/.a.mp4",
     "hidden-folder": "{home}/Videos/.hidden/a.mp4",
     "hidden-behind-an-invisible-letter": "{home}/Videos/\u200c.hidden/a.mp4",
+    "hidden-behind-a-turn-of-direction": "{home}/Videos/\u206f\u202e.hidden/a.mp4",
     "own-memory": "/proc/self/mem",
     "own-environment": "/proc/self/environ",
     "open-file-of-this-process": "/proc/self/fd/0",
@@ -469,16 +470,20 @@ def test_a_user_without_a_home_folder_has_no_usual_folders(
         reference("~/a.mp4")
 
 
+@pytest.mark.parametrize("given", ["Videos", ""], ids=["another-folder", "home-folder"])
 async def test_videos_that_this_project_saved_are_inputs_although_its_folder_is_hidden(
-    home: Home,
+    given: str, home: Home
 ) -> None:
-    """The result of one job is the input of the next (ours)."""
+    """The result of one job is the input of the next, also below an allowed folder (ours)."""
     own = home.path / ".local" / "films"
     own.mkdir(parents=True)
     (own / "a.mp4").write_bytes(MP4)
+    (own.parent / "a.mp4").write_bytes(MP4)
     async with anyio.create_task_group() as tasks:
-        files = LocalFiles(input_folders((str(home.inside),), own), 1000, tasks)
+        files = LocalFiles(input_folders((str(home.path / given),), own), 1000, tasks)
         found = await files.locate((own / "a.mp4").as_uri(), VIDEO)
+        with pytest.raises(InvalidArguments):
+            await files.locate((own.parent / "a.mp4").as_uri(), VIDEO)
 
     assert found.path == own / "a.mp4"
 
@@ -544,18 +549,30 @@ async def test_a_slow_file_is_read_on_while_the_caller_is_asked_to_call_again(
     assert reads.count == 1
 
 
+@pytest.mark.parametrize("when", ["opened", "read"])
 async def test_a_file_that_another_program_writes_is_refused_for_now(
-    home: Home, files: LocalFiles, monkeypatch: pytest.MonkeyPatch
+    when: str, home: Home, files: LocalFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A download or a recording that goes on is no clip yet (ours)."""
-    path, update = home.inside / "a.mp4", hashes._update
+    path, update, opened = home.inside / "a.mp4", hashes._update, opening.opened
 
-    def meanwhile(digest: Any, file: OpenFile) -> int:
+    def write() -> None:
         with path.open("ab") as writer:
             writer.write(b"more")
+
+    def meanwhile(digest: Any, file: OpenFile) -> int:
+        write()
         return update(digest, file)
 
-    monkeypatch.setattr(hashes, "_update", meanwhile)
+    def opened_and_written(path: Path, allowed: folders.AllowedFolders) -> OpenFile:
+        file = opened(path, allowed)
+        write()
+        return file
+
+    if when == "read":
+        monkeypatch.setattr(hashes, "_update", meanwhile)
+    else:
+        monkeypatch.setattr("wan_mcp.inputs.local.files.opened", opened_and_written)
     with pytest.raises(NotSent, match="another program may still be writing it"):
         await files.locate(path.as_uri(), VIDEO)
 

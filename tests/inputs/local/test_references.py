@@ -193,12 +193,25 @@ def test_a_malformed_reference_is_refused_without_repeating_it(case: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["C:a.mp4", "\\a.mp4", "/a.mp4", "C:\\a.mp4:stream", "~\\a.mp4:s", "\\/host/a.mp4"]
+    "text",
+    [
+        *("C:a.mp4", "\\a.mp4", "/a.mp4", "\\/host/a.mp4"),
+        *("C:\\a.mp4:stream", "~\\a.mp4:s", "~\\C:\\a.mp4", "file:///C:/a.mp4:s"),
+        *("C:\\Videos\\.. \\a.mp4", "C:\\Videos\\a.mp4.", "~\\a.mp4 ", "C:\\Private. \\a.mp4"),
+        *("C:\\Videos\\NUL", "C:\\Videos\\com1.mp4", "~/aux/a.mp4", "file:///C:/V/LPT\u00b9.mp4"),
+    ],
 )
 def test_windows_takes_only_full_paths_on_a_drive(text: str) -> None:
-    """The others depend on the working folder, or name a hidden stream of a file (documented)."""
-    with pytest.raises(ValueError, match=r"full path|colon|another computer"):
+    """The others depend on the working folder, or are a hidden stream, a device or another name
+    of a file there (documented)."""
+    with pytest.raises(ValueError, match=r"full path|colon|another computer|ends with|device"):
         windows(text)
+
+
+@pytest.mark.parametrize("name", ["console.mp4", "com.mp4", "a..b.mp4", "nul2.mp4", "lpt10.mp4"])
+def test_names_that_only_resemble_a_device_are_files(name: str) -> None:
+    """As people give them (ours)."""
+    assert isinstance(windows(f"C:\\Videos\\{name}"), FileReference)
 
 
 def test_a_path_of_windows_elsewhere_is_named_as_such() -> None:

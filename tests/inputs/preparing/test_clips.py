@@ -83,7 +83,7 @@ def test_a_phones_clip_becomes_upright_h264_of_8_bits_without_its_location(tmp_p
         "turned upright",
         "turned from HDR into SDR",
         "converted from HEVC with 10 bits to H.264",
-        "freed of everything that says where and with what it was recorded",
+        "freed of everything that says where, when and with what it was recorded",
     ]
     assert target.read_bytes().index(b"moov") < target.read_bytes().index(b"mdat")
 

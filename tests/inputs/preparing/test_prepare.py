@@ -73,7 +73,7 @@ async def test_what_is_sent_is_a_file_of_this_user_with_its_own_hash(
 
     assert ready.notes == (
         "Before it was sent, video was cut to the 1.5 s that begin at 1 s (without encoding it "
-        "again) and freed of everything that says where and with what it was recorded.",
+        "again) and freed of everything that says where, when and with what it was recorded.",
     )
     assert ready.written is not None
     if sys.platform != "win32":
@@ -203,7 +203,7 @@ async def test_after_a_failure_only_what_does_no_harm_is_sent_as_it_is(
     else:
         ready = await sent(source, tmp_path / "out", fragment)
         assert ready.content is source
-        assert "where and with what it was recorded was not removed" in ready.notes[0]
+        assert "where, when and with what it was recorded was not removed" in ready.notes[0]
     assert not [*(tmp_path / "out").iterdir()]
 
 

@@ -179,6 +179,8 @@ class LocalFiles:
         try:
             file_type = file_type_of(file.read(HEAD_BYTES) or b"", "")
             file.seek(0)
+        except Changed:
+            raise _being_written(role) from None
         except OSError as exc:
             raise _unusable(role, *_reason(exc)) from exc
         if file_type is None:
@@ -195,9 +197,9 @@ class LocalFiles:
         return InvalidArguments(
             f"{role.name} is outside the folders whose files this server may send, or is hidden. "
             f"Nothing there was looked at. Allowed are: {self._folders}.",
-            next_step="Ask the user to copy the file into one of these folders, or to add its "
-            "folder to WAN_MCP_INPUT_DIRS in this server's configuration and to restart the "
-            "client; then call again.",
+            next_step="Ask the user to copy the file into one of these folders, or to list its "
+            "folder, with all others that are to stay allowed, in WAN_MCP_INPUT_DIRS in this "
+            "server's configuration and to restart the client; then call again.",
         )
 
 

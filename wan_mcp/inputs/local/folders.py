@@ -16,6 +16,10 @@ from wan_mcp.inputs.local.system import true_path
 
 ROOTS = "roots"
 """The word in WAN_MCP_INPUT_DIRS for the folders that the client declares (roots, in MCP)."""
+_INVISIBLE = (
+    "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060"
+    "\u206a\u206b\u206c\u206d\u206e\u206f\ufeff"
+)
 
 
 class WrongPlace(Exception):
@@ -115,9 +119,9 @@ class AllowedFolders:
             for way in (folder, real):
                 if plain.is_relative_to(way):
                     parts = plain.relative_to(way).parts
-                    if any(map(_is_hidden, parts)):
-                        raise WrongPlace
-                    return Place(real, parts)
+                    # What is hidden in one folder may lie in another that is named itself.
+                    if not any(map(_is_hidden, parts)):
+                        return Place(real, parts)
         raise WrongPlace
 
 
@@ -148,7 +152,7 @@ def _is_hidden(name: str) -> bool:
 
     An old file system of macOS ignores them when it compares names (observed elsewhere).
     """
-    return name.lstrip("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")[:1] == "."
+    return name.lstrip(_INVISIBLE)[:1] == "."
 
 
 def _home() -> Path | None:

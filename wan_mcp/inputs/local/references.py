@@ -32,6 +32,11 @@ _JOB = re.compile(rf"wan://jobs/({JOB_ID})/(?:video|film)", re.IGNORECASE)
 _UPLOAD = re.compile(r"(?i:wan://uploads)/((?:video|image)_[a-z2-7]{16})")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_DEVICE = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?",
+    re.IGNORECASE,
+)
+"""Names that are devices of Windows in every folder, also with an ending (documented)."""
 _LIKE_A_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)+(?::[0-9]+)?[/?#]")
 _NEVER_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -223,6 +228,8 @@ def _full_path(
     text: str, home: PurePath | None, windows: bool, *, expands: bool = True
 ) -> PurePath:
     pure = PureWindowsPath if windows else PurePosixPath
+    if windows and ":" in text[2:]:
+        raise ValueError("contains a colon, which no name of a file has")
     if expands and text.startswith("~"):
         return _in_home(text, home, windows)
     if text.startswith(("//", "\\\\")) or (windows and text.startswith(("/\\", "\\/"))):
@@ -233,22 +240,29 @@ def _full_path(
             raise ValueError("is a path of Windows, and this server does not run there")
         start = "a drive, as C:\\" if windows else "/ or ~/"
         raise ValueError(_NOT_FULL.format(start=start))
-    if windows and ":" in text[2:]:
-        raise ValueError("contains a colon, which no name of a file has")
-    return path
+    return _on_windows(path) if windows else path
 
 
 def _in_home(text: str, home: PurePath | None, windows: bool) -> PurePath:
     separators = ("/", "\\") if windows else ("/",)
     if text != "~" and text[1] not in separators:
         raise ValueError("must not be in another user's home folder (~ alone is the user's own)")
-    if windows and ":" in text:
-        raise ValueError("contains a colon, which no name of a file has")
     pure = PureWindowsPath if windows else PurePosixPath
     try:
-        return pure(home or Path.home()) / text[2:].lstrip("".join(separators))
+        path = pure(home or Path.home()) / text[2:].lstrip("".join(separators))
     except RuntimeError:
         raise ValueError("begins with ~, and this system knows no home folder") from None
+    return _on_windows(path) if windows else path
+
+
+def _on_windows(path: PurePath) -> PurePath:
+    """The same path. Raises ValueError if Windows takes it for another one, or for a device."""
+    for name in path.parts[1:]:
+        if name != ".." and name[-1] in ". ":
+            raise ValueError("contains a name that ends with a dot or a space, as no file's does")
+        if _DEVICE.fullmatch(name):
+            raise ValueError("is a device of Windows, and no file")
+    return path
 
 
 def _quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from wan_mcp.inputs.boxes import box_head
 
-REMOVED = "freed of everything that says where and with what it was recorded"
+REMOVED = "freed of everything that says where, when and with what it was recorded"
 """The change that takes the extras away, in words that follow "was"."""
 MAX_PARTS = 20_000
 """Parts of one file that are followed; a clip in fragments has thousands (ours)."""
@@ -44,11 +44,14 @@ _CONTAINERS = frozenset(
     b"moov trak mdia minf stbl edts dinf mvex moof traf udta meta ilst tapt".split()
 )
 _NEEDED = frozenset(
-    b"ftyp styp mdat wide sidx mfra pdin mvhd iods mehd trex trep tkhd elst mdhd vmhd smhd nmhd "
+    b"ftyp styp mdat wide sidx mfra pdin iods mehd trex trep elst vmhd smhd nmhd "
     b"dref stsd stts ctts cslg stss stsz stz2 stsc stco co64 sgpd sbgp sdtp stps clef prof enof "
     b"load mfhd tfhd tfdt trun \xa9too".split()
 )
 """Boxes that say how to play a file, and which program wrote it (documented)."""
+_DATED = {b"mvhd", b"tkhd", b"mdhd"}
+"""Boxes that are needed, and begin with when the file was made and last changed (documented). Zero
+means that they do not say it."""
 _FILLERS = {b"free", b"skip"}
 _HANDLERS = {b"vide", b"soun", b"mdir"}
 _PNG_NEEDED = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP sBIT pHYs bKGD".split())
@@ -109,12 +112,20 @@ def _in_box(file: BinaryIO, kind: bytes, at: int, end: int, left: list[int]) -> 
         # In an MP4, but not in a MOV, a version comes before the boxes in a box of metadata.
         versioned = kind == b"meta" and file.read(4) == bytes(4)
         yield from _in_boxes(file, at + 4 * versioned, end, left)
+    elif kind in _DATED:
+        if _has_date(file.read(20)):
+            yield Extras.SOME
     elif kind not in _NEEDED:
         body = file.read(min(end - at, MAX_PART_BYTES))
         is_needed = kind == b"hdlr" and (body[8:12] in _HANDLERS or body[4:8] == b"dhlr")
         is_empty = kind in _FILLERS and end - at <= len(body) and not any(body)
         if not (is_needed or is_empty):
             yield _of(kind + body)
+
+
+def _has_date(head: bytes) -> bool:
+    """Whether a dated box says a time: after its version are two, of 8 bytes each or of 4."""
+    return any(head[4 : 20 if head[:1] == b"\1" else 12])
 
 
 def _in_png(data: bytes) -> Iterator[Extras]:

@@ -235,7 +235,9 @@ def _as_it_is(
         raise _not_sent(f"{role.name} could not be converted: {why}")
     note = f"{role.name} could not be prepared ({why}), so it is sent as it is"
     if extras != Extras.NONE:
-        note += ", and what it may say about where and with what it was recorded was not removed"
+        note += (
+            ", and what it may say about where, when and with what it was recorded was not removed"
+        )
     return Prepared(source, (f"{note}.",))
 
 
@@ -246,7 +248,7 @@ def _not_sent(what: str) -> NotSent:
 def _without_media(role: Role) -> str:
     return (
         f"{role.name} is sent as it is: without [media] this server does not remove what a file "
-        f"says about where and with what it was recorded (`{_MEDIA}`)."
+        f"says about where, when and with what it was recorded (`{_MEDIA}`)."
     )
 
 

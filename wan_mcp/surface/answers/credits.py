@@ -33,8 +33,7 @@ class LimitLine(BaseModel):
     """One limit of the operator.
 
     Attributes:
-        limit: the setting that holds it, or that is called so where it is another's.
-        whose: whose it is, such as `your own`; left out for the settings of the server.
+        limit: the setting that holds it; behind a limit of a team, whose it is, in brackets.
         limit_value: left out where there is no limit.
         used: left out where it is not known, and for a limit that is about a single job.
         frees_at: when the first part of what is used is free again, in ISO 8601.
@@ -44,7 +43,6 @@ class LimitLine(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     limit: str
-    whose: str | None = None
     limit_value: float | None = None
     used: float | None = None
     frees_at: str | None = None
@@ -142,8 +140,7 @@ def credits_text(result: CreditOverview) -> list[str]:
 def _line(use: LimitUse) -> LimitLine:
     frees_at = use.frees_at and use.frees_at.at.isoformat(timespec="seconds")
     return LimitLine(
-        limit=use.setting,
-        whose=use.whose or None,
+        limit=f"{use.setting} ({use.whose})" if use.whose else use.setting,
         limit_value=use.limit,
         used=use.used,
         frees_at=frees_at or None,
@@ -289,11 +286,10 @@ def _queued(result: CreditOverview) -> str:
 
 
 def _limit(line: LimitLine) -> str:
-    name = f"{line.limit} ({line.whose})" if line.whose else line.limit
     if line.limit_value is None:
-        return f"- {name}: no limit"
-    unit = _UNITS[line.limit]
-    facts = [f"- {name}: {counted(line.limit_value, unit)}"]
+        return f"- {line.limit}: no limit"
+    unit = _UNITS[line.limit.partition(" ")[0]]
+    facts = [f"- {line.limit}: {counted(line.limit_value, unit)}"]
     if line.limit == CONFIRM_ABOVE:
         facts.append("above which the user is asked first")
     if line.used is not None:

@@ -1,5 +1,6 @@
 """The text of an answer: the same facts as its data, in a few lines."""
 
+from wan_mcp.errors import Charged
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers.credits import CreditOverview, credits_text
 from wan_mcp.surface.answers.several import IN_PROGRESS, JobOutcome, WaitResult
@@ -139,7 +140,8 @@ def _order(result: JobResult) -> str:
 def _money(result: JobResult) -> str:
     left = result.credits_remaining
     balance = "" if left is None else f"Credits left: {number(left)}"
-    job = "" if result.job_charged is None else f"Charged for the job: {result.job_charged}"
+    known = _known(result.job_charged, result.status)
+    job = "" if known is None else f"Charged for the job: {known}"
     return f"{'. '.join(filter(None, [_charged(result), job, _price(result), balance]))}."
 
 
@@ -157,7 +159,14 @@ def _price(result: JobResult) -> str:
 
 
 def _charged(result: AnyResult) -> str:
-    return f"Charged by this call: {result.charged}"
+    status = result.status if isinstance(result, JobResult) else None
+    return f"Charged by this call: {_known(result.charged, status)}"
+
+
+def _known(charged: Charged | None, status: JobStatus | None) -> str | None:
+    """Whether something was charged; of a request that is still on its way nobody knows it yet."""
+    is_open = charged == "unknown" and status is JobStatus.SUBMITTING
+    return "not known yet" if is_open else charged
 
 
 def _failure(result: AnyResult) -> str:
@@ -201,7 +210,7 @@ def _job_line(job: JobLine) -> str:
         (job.video_duration, "{} s"),
         (job.resolution, "{} lines"),
         (cost, "{}"),
-        (job.job_charged, "charged: {}"),
+        (_known(job.job_charged, job.status), "charged: {}"),
         (job.seed, "seed {}"),
         (job.queue_position, "place {} in the queue"),
         (take, "{}"),
@@ -223,7 +232,7 @@ def _outcome_line(job: JobOutcome) -> str:
         (job.status, "{}"),
         (job.code, "{}"),
         (None if job.credit_cost is None else counted(job.credit_cost, "credit"), "{}"),
-        (job.job_charged, "charged: {}"),
+        (_known(job.job_charged, job.status), "charged: {}"),
         (job.seed, "seed {}"),
         (job.saved_path, "saved at {}"),
         (job.video_url, "video: {}"),

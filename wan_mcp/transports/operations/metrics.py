@@ -28,6 +28,9 @@ from wan_mcp.transports.operations.shared_look import SharedLook
 
 PATH = "/metrics"
 _VENDOR_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_FROM_THE_START = ("accepted", "outcome_unknown")
+"""Shown as 0 before the first: Prometheus does not count the step from nothing to 1, so an alert
+would miss the first lost answer of each process."""
 _LEDGER_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -56,6 +59,8 @@ class Metrics:
 
         self._calls = counter("calls", "Calls of tools, by how they ended.", "tool", "outcome")
         self._submits = counter("submits", "Paid requests, by how they ended.", "outcome")
+        for outcome in _FROM_THE_START:
+            self._submits.labels(outcome)
         self._credits = counter("credits", "Credits that PixelDojo named for jobs bought here.")
         self._ledger_errors = counter("ledger_errors", "Work on the ledger that failed.")
         self._vendor = Histogram(

@@ -22,3 +22,12 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{- /* What the proxy and the ingress let through: never the health checks and the metrics. */ -}}
+{{- define "wan-mcp.paths" -}}
+{{- $paths := list "/mcp" "/uploads" -}}
+{{- if .Values.signIn.by -}}
+{{- $paths = concat $paths (list "/token/mcp" "/.well-known/oauth-protected-resource") -}}
+{{- end -}}
+{{ $paths | toJson }}
+{{- end -}}

