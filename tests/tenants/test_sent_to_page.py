@@ -16,6 +16,7 @@ from mcp.types import ElicitRequestURLParams, ElicitResult
 pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 from tests.tenants.team import ring
+from wan_mcp.pixeldojo.request import Limits
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
 from wan_mcp.surface.request_state import logger as request_state_logger
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 PAGE = "https://wan.example.com/key"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the sandbox may take long to answer the read that tries a key."""
+    monkeypatch.setattr("wan_mcp.app.team.LIMITS", Limits(600, 600, 600, 600, 600))
 
 
 class Host:
@@ -196,7 +203,9 @@ async def test_user_stores_a_key_on_the_page_and_the_next_call_is_paid_with_it(
         refused = await zoe.order()
         error = (await zoe.read("wan://jobs"))["error"]["message"]
         page = httpx.URL(company.url).join("/key")
-        async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as browser:
+        async with httpx.AsyncClient(
+            trust_env=False, follow_redirects=True, timeout=600
+        ) as browser:
             shown = await browser.get(page)
             form = {"token": company.token(company.zoe).text, "key": key}
             stored = await browser.post(page, data=form)
@@ -236,7 +245,7 @@ async def test_host_of_an_earlier_revision_gets_the_address_in_words(company: "C
 
 
 async def test_server_whose_operator_has_not_allowed_it_has_no_page(company: "Company") -> None:
-    async with company.served(), httpx.AsyncClient(trust_env=False) as browser:
+    async with company.served(), httpx.AsyncClient(trust_env=False, timeout=600) as browser:
         page = httpx.URL(company.url).join("/key")
         answers = [await browser.get(page), await browser.post(page, data={"token": "x"})]
         refused = await company.person(company.zoe).order()
@@ -249,7 +258,10 @@ async def test_read_only_token_is_refused_on_the_page_of_a_running_server(
     company: "Company",
 ) -> None:
     token = tokens.add(company.operator, company.zoe, {READ}, 1, "").text
-    async with company.served(key_page=PAGE), httpx.AsyncClient(trust_env=False) as browser:
+    async with (
+        company.served(key_page=PAGE),
+        httpx.AsyncClient(trust_env=False, timeout=600) as browser,
+    ):
         form = {"token": token, "key": company.sandbox.open_account()}
         answer = await browser.post(httpx.URL(company.url).join("/key"), data=form)
 
