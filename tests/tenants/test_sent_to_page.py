@@ -245,10 +245,14 @@ async def test_host_of_an_earlier_revision_gets_the_address_in_words(company: "C
 
 
 async def test_server_whose_operator_has_not_allowed_it_has_no_page(company: "Company") -> None:
-    async with company.served(), httpx.AsyncClient(trust_env=False, timeout=600) as browser:
+    async with (
+        company.served(),
+        company.person(company.zoe) as zoe,
+        httpx.AsyncClient(trust_env=False, timeout=600) as browser,
+    ):
         page = httpx.URL(company.url).join("/key")
         answers = [await browser.get(page), await browser.post(page, data={"token": "x"})]
-        refused = await company.person(company.zoe).order()
+        refused = await zoe.order()
 
     assert [answer.status_code for answer in answers] == [404, 404]
     assert "wallet add" in refused["next"]
