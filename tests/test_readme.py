@@ -347,7 +347,7 @@ async def test_live_command_asks_before_it_spends_anything(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run as it is, up to its question (ours)."""
-    name = the_command("export ").removeprefix("export ").partition("=")[0]
+    name = the_command("export PIXELDOJO").removeprefix("export ").partition("=")[0]
     monkeypatch.setenv(name, sandbox.key)
     monkeypatch.setenv("PIXELDOJO_API_BASE", sandbox.api_base)
     monkeypatch.setattr(sys, "argv", shlex.split(the_command("wan-mcp demo --live")))

@@ -202,7 +202,7 @@ def test_chart_asks_for_a_password_or_lets_each_user_sign_in(by: str, tmp_path: 
     assert ("PIXELDOJO_API_KEY_FILE" in environment) == ("basic_auth" in caddyfile) == (not by)
     assert secrets == {"secret", "sign-in" if by else "passwords"}
     assert {"/mcp", "/uploads"} <= let_in
-    assert ("/token/mcp" in let_in) == bool(by)
+    assert ({"/token/mcp", "/key"} <= let_in) == bool(by)
     assert {each.removesuffix("/*") for each in proxied.split()} == let_in
     assert not by or environment["WAN_MCP_KEY_RING_FILE"] == f"{folders['sign-in']}/key-ring"
     (tmp_path / "users").write_text(f"team {PASSWORD_HASH}")

@@ -32,13 +32,16 @@ ip link set lo up
 """The script has a network of its own, so the ports of the page are free."""
 AFTER = f"""
 .venv/bin/python - <<END
-import asyncio, json
+import asyncio, json, pathlib, re
 from tests.replicas.caller import Caller
+
+token = re.search("wan_[a-z0-9]+_[\\w-]+", pathlib.Path("team/token-of-ann").read_text())[0]
+headers = {{"Authorization": f"Bearer {{token}}"}}
 
 async def main():
     links = {{"video": "http://127.0.0.1:{SANDBOX}/media/clip.mp4",
              "character_image": "http://127.0.0.1:{SANDBOX}/media/character.png"}}
-    async with Caller("{ADDRESS}") as caller:
+    async with Caller("{ADDRESS}", headers=headers) as caller:
         answers = [await caller.call("replace_character", seed=1, **links) for _ in range(2)]
     print(json.dumps(answers))
 

@@ -27,7 +27,7 @@ capabilities:
 {{- define "wan-mcp.paths" -}}
 {{- $paths := list "/mcp" "/uploads" -}}
 {{- if .Values.signIn.by -}}
-{{- $paths = concat $paths (list "/token/mcp" "/.well-known/oauth-protected-resource") -}}
+{{- $paths = concat $paths (list "/token/mcp" "/key" "/.well-known/oauth-protected-resource") -}}
 {{- end -}}
 {{ $paths | toJson }}
 {{- end -}}
