@@ -190,6 +190,7 @@ RING = {"WAN_MCP_KEY_RING": f"first {base64.b64encode(bytes(32)).decode()}"}
         ({}, "0.0.0.0", "WAN_MCP_SIGN_IN"),
         ({"WAN_MCP_PERSONAL_KEYS": "on"}, "127.0.0.1", "only where WAN_MCP_SIGN_IN is set"),
         ({"WAN_MCP_SIGN_IN": "tokens"}, "wan.example.com", "must be an IP address"),
+        ({"WAN_MCP_SIGN_IN": "tokens", **LEDGER, **RING}, "0.0.0.0", "WAN_MCP_ALLOWED_HOSTS"),
     ],
 )
 def test_server_for_people_that_cannot_know_them_ends_with_one_line(

@@ -157,7 +157,12 @@ def rendered(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 EVERYTHING: dict[str, Any] = {
-    "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
+    "ingress": {
+        "enabled": True,
+        "tlsSecret": "tls",
+        "className": "nginx",
+        "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "500m"},
+    },
     "metrics": {"serviceMonitor": True},
 }
 
@@ -195,12 +200,14 @@ def test_chart_asks_for_a_password_or_lets_each_user_sign_in(by: str, tmp_path: 
     folders = {each["name"]: each["mountPath"] for each in server["volumeMounts"]}
     secrets = {each["name"] for each in pod["volumes"] if "secret" in each}
     caddyfile = by_kind["ConfigMap"]["data"]["Caddyfile"]
-    let_in = {each["path"] for each in by_kind["Ingress"]["spec"]["rules"][0]["http"]["paths"]}
+    ingress = by_kind["Ingress"]
+    let_in = {each["path"] for each in ingress["spec"]["rules"][0]["http"]["paths"]}
     (proxied,) = re.findall(r"@mcp path (.+)", caddyfile)
 
     assert environment.get("WAN_MCP_SIGN_IN", "") == by
     assert ("PIXELDOJO_API_KEY_FILE" in environment) == ("basic_auth" in caddyfile) == (not by)
     assert secrets == {"secret", "sign-in" if by else "passwords"}
+    assert "proxy-body-size" in str(ingress["metadata"]["annotations"])
     assert {"/mcp", "/uploads"} <= let_in
     assert ({"/token/mcp", "/key"} <= let_in) == bool(by)
     assert {each.removesuffix("/*") for each in proxied.split()} == let_in

@@ -331,6 +331,17 @@ async def test_an_answer_that_repeats_the_key_loses_it(
     assert "Bearer [key] is revoked" in error.what
 
 
+async def test_key_that_was_replaced_is_still_hidden(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """The answer may have been on its way when it was replaced (ours)."""
+    dojo.use_key("pd_another")
+    vendor.post(RUN).respond(401, json={"error": f"Bearer {KEY} is revoked"})
+    error = await failure(dojo.submit(WANTED))
+
+    assert "Bearer [key] is revoked" in error.what
+
+
 # Whether the key is accepted
 
 

@@ -107,7 +107,14 @@ class Answer:
 
 def missing_facts(data: dict[str, Any], text: str) -> list[str]:
     """The fields of the data whose fact is not in the text."""
-    return [name for name, value in data.items() if not _is_stated(name, value, text)]
+    stated = {name: _in_words(name, value, data) for name, value in data.items()}
+    return [name for name, value in stated.items() if not _is_stated(name, value, text)]
+
+
+def _in_words(name: str, value: Any, data: dict[str, Any]) -> Any:
+    """The text says of a request on its way that it is not known *yet* what was charged."""
+    is_on_its_way = data.get("status") == "submitting" and value == "unknown"
+    return "not known yet" if is_on_its_way and name in ("charged", "job_charged") else value
 
 
 SENTENCES: dict[str, Callable[[Any], str]] = {

@@ -316,18 +316,27 @@ async def test_wallet_that_cannot_be_opened_is_used_by_nobody_and_the_server_is_
 async def test_key_that_replaces_another_one_pays_from_the_next_request_on(
     company: "Company",
 ) -> None:
-    """Also where its wallet is open already (ours)."""
+    """Also where its wallet is open, and another user knows only the former key (ours)."""
     from tests.tenants.team import ring
     from wan_mcp.tenants.administration import wallets
 
     new = company.sandbox.open_account()
-    async with company.served(), company.person(company.ann) as ann:
+    async with (
+        company.served(),
+        company.person(company.ann) as ann,
+        company.person(company.bob) as bob,
+    ):
+        await bob.call("check_credits")
         await ann.order(1)
         wallets.set_key(company.operator, ring(), "blue wallet", new)
         second = await ann.order(2)
+        await bob.call("check_credits")
+        await ann.call("check_credits")
+        asked = company.sandbox.seen("GET", "*/jobs")[-1]
 
     assert second["charged"] == "yes"
     assert [charge.key for charge in company.sandbox.charges] == [company.sandbox.key, new]
+    assert asked.headers["authorization"] == f"Bearer {new}"
 
 
 async def test_wallets_are_worked_for_while_nobody_is_connected(company: "Company") -> None:
@@ -564,6 +573,9 @@ async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
         assert isinstance(company.running.app, TeamApp)
         company.running.app._wallets._close(company.eves)
         await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(company.running.drain)  # the server stops, too
+        await anyio.wait_all_tasks_blocked()
+        assert company.running.app._wallets._closing
         answered.set()
     [row] = rows(company.operator.link, "SELECT state, job_id FROM jobs")
 

@@ -147,7 +147,8 @@ class TeamApp:
                 "This user pays with another wallet now.",
                 next_step="Nothing was charged. Repeat the same call: it uses the new wallet.",
             )
-        self._wallets.renew(_key(seat))
+        if fresh:  # another seat may be of before a change of the key
+            self._wallets.renew(_key(seat))
         return quotas_of(seat, self._limits)
 
 

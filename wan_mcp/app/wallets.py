@@ -79,6 +79,7 @@ class OpenWallets:
         self._quotas = quotas
         self._note = note
         self._open: dict[str, _Wallet] = {}
+        self._closing: set[_Wallet] = set()
         # What is done for a wallet is done for all of its users, and not for the caller of the
         # request that happens to open it.
         self._nobody = copy_context()
@@ -115,24 +116,31 @@ class OpenWallets:
         """End the waits with what is known, and let payments finish for at most this time."""
         self._stopping = True
         async with anyio.create_task_group() as tasks:
-            for wallet in self._open.values():
+            for wallet in [*self._open.values(), *self._closing]:
                 tasks.start_soon(wallet.jobs.drain, seconds)
 
     async def _look(self) -> None:
         needed = set(await self._base.ledger.coordination.open_wallets())
         for account in sorted(needed | set(self._open)):
-            try:
-                key = await self._directory.key(account)
-            except NoKey as exc:
-                self._close(account)
-                if account in needed:
-                    self._complain(account, exc)
-                continue
-            self.renew(key)
-            if account in needed:
-                self._opened(key)
+            await self._look_at(account, is_needed=account in needed)
         self._complained &= needed
         self._close_idle(needed)
+
+    async def _look_at(self, account: str, *, is_needed: bool) -> None:
+        try:
+            key = await self._directory.key(account)
+            self.renew(key)
+            if is_needed:
+                self._opened(key)
+        except NoKey as exc:
+            self._close(account)
+            if is_needed:
+                self._complain(account, exc)
+        except IdentityUnknown:
+            raise
+        except Exception:
+            # A defect that shows with one wallet must not end the work for the others.
+            logger.exception("looking at wallet %s broke", account)
 
     def _complain(self, account: str, exc: NoKey) -> None:
         """Say once that jobs of a wallet cannot be followed."""
@@ -145,10 +153,23 @@ class OpenWallets:
         wallet = self._open.get(key.wallet)
         if wallet is None:
             self._open[key.wallet] = wallet = self._new(key, now)
-            tasks, run = self._base.plan.tasks, wallet.run
-            self._nobody.copy().run(lambda: tasks.start_soon(run, name=f"wallet {key.wallet}"))
+            tasks, name = self._base.plan.tasks, f"wallet {key.wallet}"
+            self._nobody.copy().run(
+                lambda: tasks.start_soon(self._work_for, key.wallet, wallet, name=name)
+            )
         wallet.used_at = now
         return wallet
+
+    async def _work_for(self, account: str, wallet: _Wallet) -> None:
+        try:
+            await wallet.run()
+        except Exception:
+            # It is opened again with the next call, or when there is work to do.
+            logger.exception("the work for wallet %s broke", account)
+            if self._open.get(account) is wallet:
+                del self._open[account]
+        finally:
+            self._closing.discard(wallet)
 
     def _new(self, key: WalletKey, now: float) -> _Wallet:
         async def account() -> str:
@@ -171,4 +192,5 @@ class OpenWallets:
     def _close(self, account: str) -> None:
         """Work no more for a wallet. Payments in progress go on."""
         if wallet := self._open.pop(account, None):
+            self._closing.add(wallet)
             wallet.work.cancel()

@@ -32,15 +32,16 @@ def serve_http(
     desk.start()  # before the imports that take long
     settings = read()
     if settings.sign_in is not None or settings.personal_keys:
-        require_complete(settings)
+        require_complete(settings, host)
     from wan_mcp.cli.http_server import serve
 
     serve(settings, host=host, desk=desk, announce=announce)
 
 
-def require_complete(settings: "Settings") -> None:
-    """Raises BadSettings when people cannot sign in with these settings."""
+def require_complete(settings: "Settings", host: str) -> None:
+    """Raises BadSettings when people cannot sign in with these settings, at this host."""
     from wan_mcp.settings import BadSettings
+    from wan_mcp.settings.service import TOKENS
 
     if settings.sign_in is None:
         raise BadSettings(
@@ -49,6 +50,11 @@ def require_complete(settings: "Settings") -> None:
     for name, field in NEEDS.items():
         if not getattr(settings, field).get_secret_value():
             raise BadSettings(f"WAN_MCP_SIGN_IN: people can sign in only where {name} is set too")
+    if host not in LOOPBACK and settings.sign_in == TOKENS and not settings.allowed_hosts:
+        raise BadSettings(
+            "WAN_MCP_ALLOWED_HOSTS: other computers reach this server by a name, which has to be "
+            "set here: a request under any other name is refused"
+        )
     if find_spec("psycopg") is None:
         raise BadSettings(
             "WAN_MCP_SIGN_IN needs the extra postgres: pip install 'wan-mcp[postgres]'"
@@ -61,6 +67,6 @@ def _listening(host: str, port: int, read: Callable[[], "Settings"]) -> Listener
     if read().sign_in is None:
         raise OSError(
             "Other computers may connect only where people sign in: set WAN_MCP_SIGN_IN, or "
-            f"leave --host out, which is one of {', '.join(LOOPBACK)} then."
+            f"use one of {', '.join(LOOPBACK)} as --host."
         )
     return listen(host, port, anywhere=True)

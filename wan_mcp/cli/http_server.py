@@ -9,7 +9,7 @@ from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
 from wan_mcp.transports.http import run_http
-from wan_mcp.transports.listener import LOOPBACK, Listener
+from wan_mcp.transports.listener import Listener, here
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.port import listen_for_operators
 from wan_mcp.transports.operations.proxies import Access
@@ -44,14 +44,14 @@ def serve(
         running, _own_port(settings), access, lambda: running.uploads, lambda: running.own_keys
     )
     port = desk.listener.getsockname()[1]
-    here = public_address(hosts, host, port)
-    key_page = f"{here}{KEY_PATH}" if settings.personal_keys else None
+    public = trust.site if trust else public_address(settings.allowed_hosts, host, port)
+    key_page = f"{public}{KEY_PATH}" if settings.personal_keys else None
     directory = people.directory if people else None
     run_http(
         build_server(
             settings,
             running=running,
-            upload_page=f"{here}{PATH}",
+            upload_page=f"{public}{PATH}",
             people=directory,
             key_page=key_page,
         ),
@@ -82,7 +82,7 @@ def public_address(hosts: Sequence[str], host: str, port: int) -> str:
         host, port: where it listens.
     """
     if not hosts:
-        return f"http://{LOOPBACK.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+        return here(host, port)
     public = hosts[0]
     is_here = urlsplit(f"//{public}").hostname in ("localhost", "127.0.0.1", "::1")
     return f"{'http' if is_here else 'https'}://{public}"

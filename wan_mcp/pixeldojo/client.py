@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 EXAMPLE_KEY = "your-pixeldojo-key"
 """The placeholder for the key in every configuration that docs/hosts.md offers for copying."""
+FORMER_KEYS = 3
+"""So many replaced keys are still hidden in answers (ours)."""
 
 
 class PixelDojo:
@@ -61,6 +63,7 @@ class PixelDojo:
     ) -> None:
         self._base = base
         self._key = key
+        self._former: tuple[str, ...] = ()
         self._agent = agent
         self._limiter = limiter
         self._loopback = addresses.is_loopback(urlsplit(base).hostname or "")
@@ -69,8 +72,13 @@ class PixelDojo:
         self._exchange: Exchange | None = None
 
     def use_key(self, key: str) -> None:
-        """Send another key of the same account from the next request on."""
-        self._key = key
+        """Send another key of the same account from the next request on.
+
+        An answer that is on its way may still repeat the former one, so that is hidden, too.
+        """
+        if key != self._key:
+            self._former = (self._key, *self._former)[:FORMER_KEYS]
+            self._key = key
 
     def require_key(self) -> None:
         """Raises NoKey if no key is configured, before anything is written or sent."""
@@ -189,7 +197,7 @@ class PixelDojo:
         url = self._base + route.format(model=wire.MODEL, **ids)
         request = Request(method, url, self._headers(priority is None), body, before_sending)
         with request_span(method, route, ids) as span:
-            reply = (await self._limited(request, route, priority)).without(self._key)
+            reply = self._without_keys(await self._limited(request, route, priority))
             answered(span, reply.status)
         if not 200 <= reply.status < 300:
             error = failure(reply, paid=request.paid)
@@ -231,6 +239,11 @@ class PixelDojo:
         key = {} if public else {"Authorization": f"Bearer {self._key}"}
         return {"User-Agent": self._agent, **key}
 
+    def _without_keys(self, reply: Reply) -> Reply:
+        for key in (self._key, *self._former):
+            reply = reply.without(key)
+        return reply
+
     def _hidden(self, job: Job) -> Job:
         texts = {name: self._hide(value) for name, value in job if type(value) is str}
         return job.model_copy(update=texts)
@@ -238,7 +251,9 @@ class PixelDojo:
     def _hide(self, text: str) -> str:
         # `Reply.without` has looked for the key in the bytes, where escapes, UTF-16 and invisible
         # characters can hide it.
-        return text.replace(self._key, "[key]") if self._key else text
+        for key in filter(None, (self._key, *self._former)):
+            text = text.replace(key, "[key]")
+        return text
 
 
 async def _counted(exchange: Exchange, request: Request, route: str) -> Reply:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from wan_mcp.errors import NoKey
 from wan_mcp.ledger.contract import Ledger, LedgerUnavailable
 from wan_mcp.ledger.queueing.contract import Place, QuotasOf
 from wan_mcp.ledger.status import JobView
@@ -36,7 +37,7 @@ class QueuePlaces:
         if all(view.status is not JobStatus.QUEUED for view in views):
             return list(views)
         places: dict[str, Place] = {}
-        with suppress(LedgerUnavailable):  # then only the places are not known
+        with suppress(LedgerUnavailable, NoKey):  # then only the places are not known
             typical = await self._typical.seconds()
             workspace = Workspace.of(await self._workspace())
             quotas = () if self._quotas is None else await self._quotas(workspace.name)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_mcp.front_desk.health import HealthDesk
-from wan_mcp.transports.listener import LOOPBACK, listen, require_loopback
+from wan_mcp.transports.listener import here, listen, require_loopback
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness
@@ -69,6 +69,7 @@ def http_app(
         max_request_body_size=MAX_BODY_BYTES,
         transport_security=access.rules(port),
     )
+    app.router.redirect_slashes = False  # a redirect would go to whatever host the request names
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     if uploads is not None:
         app.router.routes.extend(UploadSite(uploads, access.rules(port)).routes)
@@ -160,7 +161,7 @@ async def serve_http(
             if sign_in is not None:
                 await serving.enter_async_context(behind_doors(app, sign_in))
             if announce:
-                announce(f"http://{LOOPBACK.get(host, host)}:{port}{PATH}")
+                announce(f"{here(host, port)}{PATH}")
             await _run(requests, desk, shutdown, operators)
 
 

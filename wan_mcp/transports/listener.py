@@ -48,6 +48,11 @@ def listen(host: str, port: int, *, anywhere: bool = False) -> "Listener":
         raise OSError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
 
 
+def here(host: str, port: int) -> str:
+    """The address of a server that listens there, without a path."""
+    return f"http://{LOOPBACK.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+
+
 def _is_address(host: str) -> bool:
     import ipaddress  # most servers listen on loopback
 

@@ -40,11 +40,27 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert trust.metadata_path == "/.well-known/oauth-protected-resource/team/mcp"
     assert trust.metadata_url == f"https://wan.example.com{trust.metadata_path}"
     assert trust.host == "wan.example.com"
+    assert trust.site == "https://wan.example.com/team"
     assert [each.issuer for each in trust.issuers] == [
         "https://login.example.com/",
         "http://127.0.0.1:9000",
     ]
     assert SECRET not in repr(trust)
+
+
+@pytest.mark.parametrize(
+    ("written_as", "sent"),
+    [
+        ("https://Wan.Example.com:443/mcp", "wan.example.com"),
+        ("https://wan.example.com:8443/mcp", "wan.example.com:8443"),
+        ("http://LOCALHOST:80/mcp", "localhost"),
+    ],
+)
+def test_host_is_what_browsers_send(tmp_path: Path, written_as: str, sent: str) -> None:
+    """They leave out the usual port, and send small letters (documented)."""
+    trust = read_trust(written(tmp_path, f'resource = "{written_as}"\n{ISSUER}'))
+
+    assert trust.host == sent
 
 
 WRONG = {

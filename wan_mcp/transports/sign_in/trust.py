@@ -134,9 +134,16 @@ class Trust(BaseModel):
         return f"{parts.scheme}://{parts.netloc}{self.metadata_path}"
 
     @property
+    def site(self) -> str:
+        """The public address below which all of this server is, such as the pages of users."""
+        return self.resource.removesuffix(RESOURCE_PATH)
+
+    @property
     def host(self) -> str:
-        """The name of this server, perhaps with a port."""
-        return urlsplit(self.resource).netloc
+        """The name of this server as browsers send it, perhaps with a port."""
+        parts = urlsplit(self.resource)
+        usual = ":443" if parts.scheme == "https" else ":80"
+        return parts.netloc.lower().removesuffix(usual)
 
 
 def read_trust(file: Path) -> Trust:
