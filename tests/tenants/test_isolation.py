@@ -585,8 +585,8 @@ async def test_call_of_a_user_who_pays_with_another_wallet_now_says_to_look_firs
 
     assert (refused["code"], refused["charged"]) == ("no_api_key", "no")
     assert not refused["retry_safe"]
-    assert "ask the operator" in refused["message"]
-    assert "Repeat the same call" not in refused["message"]
+    assert "ask the operator" in refused["next_step"]
+    assert "before you repeat the call" in refused["next_step"]
     assert len(company.sandbox.charges) == 1
 
 
@@ -601,7 +601,15 @@ async def test_gauges_count_payments_and_waits_of_all_wallets(
     from wan_mcp.transports.operations.metrics import Metrics
     from wan_mcp.transports.operations.readiness import Readiness
 
-    answered = anyio.Event()
+    answered, both_wait, waits = anyio.Event(), anyio.Event(), list[int]()
+
+    class Heard(Metrics):
+        def waiting(self, difference: int) -> None:
+            super().waiting(difference)
+            waits.append(difference)
+            if len(waits) == 2:
+                both_wait.set()
+
     async with (
         company.served(),
         company.person(company.ann) as ann,
@@ -609,7 +617,7 @@ async def test_gauges_count_payments_and_waits_of_all_wallets(
     ):
         assert company.running.app is not None
         readiness = Readiness(company.running, lambda: False, company.jobs_time)
-        metrics = Metrics(company.running.app.figures, readiness)
+        metrics = Heard(company.running.app.figures, readiness)
         monkeypatch.setattr(facts, "listeners", [metrics])
 
         async def open_now() -> tuple[float, float]:
@@ -630,6 +638,7 @@ async def test_gauges_count_payments_and_waits_of_all_wallets(
         ):
             await first.message()
             await second.message()
+            await both_wait.wait()
             found.append(await open_now())
 
     assert found == [(2, 0), (0, 2)]
