@@ -585,8 +585,8 @@ async def test_call_of_a_user_who_pays_with_another_wallet_now_says_to_look_firs
 
     assert (refused["code"], refused["charged"]) == ("no_api_key", "no")
     assert not refused["retry_safe"]
-    assert "ask the operator" in refused["next_step"]
-    assert "before you repeat the call" in refused["next_step"]
+    assert "ask the operator" in refused["next"]
+    assert "before you repeat the call" in refused["next"]
     assert len(company.sandbox.charges) == 1
 
 
