@@ -193,6 +193,8 @@ def test_changes_are_made_and_taken_back(admin: Typed) -> None:
     admin.done("team", "add", "Blue")
     user = admin.data("user", "add", "Ann")["user"]
     admin.done("user", "set", user, "--team", "Blue")
+    admin.done("user", "set", user, "--no-team", "--force")
+    admin.done("user", "set", user, "--team", "Blue")
     admin.done("user", "set", user, "--name", "Anna")
     admin.done("user", "disable", "Anna")
     admin.done("team", "set", "Blue", "--issuer", "https://login.example.com")

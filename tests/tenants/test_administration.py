@@ -4,12 +4,18 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
-from tests.ledger.stores import HANG_SECONDS, PostgresStore, claimed, reported
+from tests.ledger.stores import HANG_SECONDS, WANTED, PostgresStore, claimed, reported
 from tests.tenants.team import BASE, ISSUER, KEY, Blue, operator_of, ring, rows
 from tests.tenants.test_names import HOSTILE
+from wan_mcp.ledger.record import State
+from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Workspace
+from wan_mcp.models import JobStatus
 from wan_mcp.tenants.administration import (
     allowances,
     spending,
@@ -19,10 +25,11 @@ from wan_mcp.tenants.administration import (
     wallets,
 )
 from wan_mcp.tenants.administration.acts import ActRefused, Operator
-from wan_mcp.tenants.audit import entries
+from wan_mcp.tenants.audit import NOW, entries
 from wan_mcp.tenants.caller import SCOPES
 from wan_mcp.tenants.limits import Kind, Limits
 from wan_mcp.tenants.names import shown
+from wan_mcp.tenants.seat import workspace_of
 
 TABLES = ("teams", "users", "tokens", "wallet_keys", "limits")
 
@@ -227,6 +234,102 @@ def test_removed_wallet_has_no_key_and_makes_place_for_another(blue: Blue) -> No
     assert rows(operator.link, "SELECT key_sealed FROM wallet_keys WHERE name = 'blue wallet'") == [
         (None,)
     ]
+
+
+# Users who leave a wallet
+
+
+async def leave_work(blue: Blue, database: str, state: str) -> None:
+    """Ann has a request on the wallet of her team, in this state."""
+    workspace = Workspace(workspace_of(blue.ann, blue.wallet), blue.wallet)
+    blue.operator.rows(
+        b"INSERT INTO user_workspaces VALUES (%(name)s, %(user)s, %(wallet)s, 0) RETURNING 1",
+        name=workspace.name,
+        user=blue.ann,
+        wallet=blue.wallet,
+    )
+    ledger = PostgresStore(database).ledger()
+    quotas = [Quota(SpendingLimits(None, None, 1, None, queued=1), "of the wallet")]
+    ask = partial(ledger.claim, generated_seed=7, estimate=2.0, quotas=quotas)
+    if state == "queued":
+        before = await ask(Workspace("of nobody", blue.wallet), WANTED)
+    claim = await ask(workspace, WANTED)
+    if state == "queued":
+        assert claim.record.state is State.QUEUED
+        await ledger.conclude(before.record, State.NOT_SENT, "stopped")
+    else:
+        await ledger.commit_sending(claim.record)
+    if state == "unknown":
+        await ledger.conclude(claim.record, State.UNKNOWN, "no answer")
+    elif state != "queued":
+        accepted = await ledger.accept(claim.record, reported())
+    if state == "ended":
+        await ledger.conclude(accepted, State.LOST, "gone")
+    elif state == "unsaved":
+        done = reported(JobStatus.COMPLETED, video_url="https://a.example/v")
+        await ledger.record_update(workspace, done)
+        blue.operator.rows(f"UPDATE jobs SET ended_at = {NOW} RETURNING 1".encode())
+    await ledger.aclose()
+
+
+LEAVING: dict[str, Callable[[Operator, bool], object]] = {
+    "out of the team": lambda o, force: users.set_team(o, "Ann", None, force=force),
+    "into another team": lambda o, force: users.set_team(o, "Ann", "Red", force=force),
+    "to an own wallet": lambda o, force: wallets.add(
+        o, ring(), "Ann's", "pd_ann", BASE, user="Ann", force=force
+    ),
+    "wallet gone": lambda o, force: wallets.remove(o, "blue wallet", force=force),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("state", ["running", "queued", "unknown"])
+async def test_user_with_open_jobs_leaves_no_wallet_unless_forced(
+    blue: Blue, database: str, state: str
+) -> None:
+    """Their jobs would be hidden from them, and an equal call would pay again (ours)."""
+    operator = blue.operator
+    teams.add(operator, "Red", None)
+    await leave_work(blue, database, state)
+    before = contents(operator)
+    for act in LEAVING.values():
+        with pytest.raises(ActRefused, match=r"in progress, queued or of unknown.* add --force"):
+            act(operator, False)
+    assert contents(operator) == before
+    refused = entries(operator.link, None, 0, 1)[0]
+    users.set_team(operator, "Ann", "Blue")  # who stays leaves nothing
+    users.set_team(operator, "Bob", None)  # whose jobs they are not
+    for name in LEAVING:
+        LEAVING[name](operator, True)
+        users.set_team(operator, "Ann", "Blue", force=True)
+        assert entries(operator.link, None, 0, 2)[1].detail["force"] is True
+
+    assert refused.result == "refused"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("state", ["ended", "unsaved"])
+async def test_user_whose_jobs_have_ended_moves_freely(
+    blue: Blue, database: str, state: str
+) -> None:
+    await leave_work(blue, database, state)
+    users.set_team(blue.operator, "Ann", None)
+    users.set_team(blue.operator, "Ann", "Blue")
+    wallets.add(blue.operator, ring(), "Ann's", "pd_ann", BASE, user="Ann")
+    users.set_team(blue.operator, "Ann", None)
+
+    assert [u.wallet for u in users.users(blue.operator)] == ["Ann's", "blue wallet", None]
+
+
+@pytest.mark.anyio
+async def test_wallet_with_a_video_to_be_saved_is_removed_only_by_force(
+    blue: Blue, database: str
+) -> None:
+    """Nobody would save it before its link expires (ours)."""
+    await leave_work(blue, database, "unsaved")
+    with pytest.raises(ActRefused, match="videos to be saved"):
+        wallets.remove(blue.operator, "blue wallet")
+    wallets.remove(blue.operator, "blue wallet", force=True)
 
 
 # Lists

@@ -569,7 +569,7 @@ async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
         company.sandbox.fault("POST", "*", held(honest(), after=answered))
         tasks.start_soon(eve.order)
         await company.sandbox.until(lambda: len(company.sandbox.charges) == 1)
-        wallets.remove(company.operator, company.eves)
+        wallets.remove(company.operator, company.eves, force=True)
         assert isinstance(company.running.app, TeamApp)
         company.running.app._wallets._close(company.eves)
         await anyio.wait_all_tasks_blocked()
@@ -580,6 +580,80 @@ async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
     [row] = rows(company.operator.link, "SELECT state, job_id FROM jobs")
 
     assert row == ("accepted", company.sandbox.charges[0].job_id)
+
+
+async def test_call_of_a_user_who_pays_with_another_wallet_now_says_to_look_first(
+    company: "Company",
+) -> None:
+    """An equal job of the former wallet is hidden, so to repeat the call may pay twice (ours)."""
+    from tests.tenants.team import ring
+    from wan_mcp.tenants.administration import wallets
+
+    async with company.served(), company.person(company.ann) as ann:
+        await ann.order()
+        key, base = company.sandbox.open_account(), company.sandbox.api_base
+        wallets.add(company.operator, ring(), "Ann's", key, base, user=company.ann, force=True)
+        refused = await ann.order()
+
+    assert (refused["code"], refused["charged"]) == ("no_api_key", "no")
+    assert not refused["retry_safe"]
+    assert "ask the operator" in refused["next"]
+    assert "before you repeat the call" in refused["next"]
+    assert len(company.sandbox.charges) == 1
+
+
+async def test_gauges_count_payments_and_waits_of_all_wallets(
+    company: "Company", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last wallet's number would hide the load of all others (ours)."""
+    pytest.importorskip("prometheus_client", reason="the extra metrics")
+    from tests.transports.operations.test_metrics import samples
+    from wan_mcp.logs import facts
+    from wan_mcp.sandbox.http.faults import held, honest
+    from wan_mcp.transports.operations.metrics import Metrics
+    from wan_mcp.transports.operations.readiness import Readiness
+
+    answered, both_wait, waits = anyio.Event(), anyio.Event(), list[int]()
+
+    class Heard(Metrics):
+        def waiting(self, difference: int) -> None:
+            super().waiting(difference)
+            waits.append(difference)
+            if len(waits) == 2:
+                both_wait.set()
+
+    async with (
+        company.served(),
+        company.person(company.ann) as ann,
+        company.person(company.eve) as eve,
+    ):
+        assert company.running.app is not None
+        readiness = Readiness(company.running, lambda: False, company.jobs_time)
+        metrics = Heard(company.running.app.figures, readiness)
+        monkeypatch.setattr(facts, "listeners", [metrics])
+
+        async def open_now() -> tuple[float, float]:
+            seen = samples((await metrics.text()).decode())
+            return seen["wan_mcp_payments_open"], seen["wan_mcp_waiters"]
+
+        company.sandbox.fault("POST", "*", held(honest(), after=answered), times=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ann.order)
+            tasks.start_soon(eve.order)
+            await company.sandbox.until(lambda: len(company.sandbox.charges) == 2)
+            found = [await open_now()]
+            answered.set()
+        ids = [(await person.order())["job_id"] for person in (ann, eve)]
+        async with (
+            ann.calling("wait_for_job", job_id=ids[0], timeout_seconds=900) as first,
+            eve.calling("wait_for_job", job_id=ids[1], timeout_seconds=900) as second,
+        ):
+            await first.message()
+            await second.message()
+            await both_wait.wait()
+            found.append(await open_now())
+
+    assert found == [(2, 0), (0, 2)]
 
 
 async def test_server_that_stops_opens_a_wallet_for_reading_and_buys_nothing(

@@ -145,11 +145,18 @@ class TeamApp:
         if seat.workspace != workspace:
             raise NoWallet(
                 "This user pays with another wallet now.",
-                next_step="Nothing was charged. Repeat the same call: it uses the new wallet.",
+                next_step=_LOOK_FIRST,
             )
         if fresh:  # another seat may be of before a change of the key
             self._wallets.renew(_key(seat))
         return quotas_of(seat, self._limits)
+
+
+_LOOK_FIRST = (
+    "This call charged nothing. The wallet that paid for this user before may have an equal job, "
+    "which is not shown here. Tell the user to ask the operator of this server, or to look "
+    "whether the video was made, before you repeat the call: the new wallet would pay for it."
+)
 
 
 def _key(seat: Seat) -> WalletKey:

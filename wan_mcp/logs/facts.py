@@ -22,11 +22,11 @@ class Listener(Protocol):
             credits: what PixelDojo named as its cost; None if nothing.
         """
 
-    def paying(self, count: int) -> None:
-        """So many paid requests are in progress now."""
+    def paying(self, difference: int) -> None:
+        """So many more paid requests are in progress; below 0, so many have ended."""
 
-    def waiting(self, count: int) -> None:
-        """So many calls wait for a job now."""
+    def waiting(self, difference: int) -> None:
+        """So many more calls wait for a job; below 0, so many have ended."""
 
     def exchanged(self, route: str, status: int | None, seconds: float) -> None:
         """A request to PixelDojo has ended.

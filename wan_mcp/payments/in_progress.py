@@ -120,7 +120,7 @@ class Payments:
         submission_id = record.submission_id
         payment = Payment(self._context, record, wanted)
         self._open[submission_id] = outcome = Outcome(payment)
-        self._tell_count()
+        _tell_change(+1)
         self._tasks.start_soon(self._run, submission_id)
         return outcome
 
@@ -220,12 +220,8 @@ class Payments:
         finally:
             outcome.done.set()
             del self._open[submission_id]
-            self._tell_count()
+            _tell_change(-1)
             self._tell_end(outcome)
-
-    def _tell_count(self) -> None:
-        for listener in facts.listeners:
-            listener.paying(len(self._open))
 
     def _tell_end(self, outcome: Outcome) -> None:
         act = bought(outcome.payment.record, outcome.view, outcome.failure)
@@ -267,3 +263,8 @@ def _ended(record: Record) -> JobView:
     if failure := failure_of(record):
         raise failure
     return view_of_record(record)
+
+
+def _tell_change(difference: int) -> None:
+    for listener in facts.listeners:
+        listener.paying(difference)

@@ -196,7 +196,7 @@ class Watchers:
             raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
         topics = [self._topic(waiter, record) for record in records]
         self._waiters += 1
-        self._tell()
+        _tell_change(+1)
         self._arrived.set()
         return topics
 
@@ -211,15 +211,11 @@ class Watchers:
 
     def _leave(self, waiter: _Waiter, topics: Sequence[_Topic]) -> None:
         self._waiters -= 1
-        self._tell()
+        _tell_change(-1)
         for topic in topics:
             topic.waiters.discard(waiter)
             if not topic.waiters:
                 self._topics.pop(topic.record.submission_id, None)
-
-    def _tell(self) -> None:
-        for listener in facts.listeners:
-            listener.waiting(self._waiters)
 
     async def _announce(self) -> None:
         """Announce to the poller which jobs have waiters: new ones at once, all regularly."""
@@ -276,3 +272,8 @@ def _shown(record: Record) -> tuple[object, ...]:
         record.not_saved,
         record.last_save_error,
     )
+
+
+def _tell_change(difference: int) -> None:
+    for listener in facts.listeners:
+        listener.waiting(difference)

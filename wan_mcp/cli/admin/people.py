@@ -106,7 +106,8 @@ def _set_user(desk: _Desk, typed: argparse.Namespace) -> Answer:
     if typed.name is not None:
         users.rename(desk.operator, typed.user, typed.name)
     else:
-        users.set_team(desk.operator, typed.user, None if typed.no_team else typed.team)
+        team = None if typed.no_team else typed.team
+        users.set_team(desk.operator, typed.user, team, force=typed.force)
     return Answer({"done": True}, "The user was changed.")
 
 
@@ -157,9 +158,8 @@ def _list_teams(desk: _Desk, typed: argparse.Namespace) -> Answer:
 
 def _add_wallet(desk: _Desk, typed: argparse.Namespace) -> Answer:
     ring, key, base = desk.ring(), _key(typed.key_file), desk.settings.api_base
-    account = wallets.add(
-        desk.operator, ring, typed.name, key, base, team=typed.team, user=typed.user
-    )
+    owner = {"team": typed.team, "user": typed.user}
+    account = wallets.add(desk.operator, ring, typed.name, key, base, **owner, force=typed.force)
     return Answer({"wallet": account}, f"The wallet {account} has its key, sealed.")
 
 
@@ -169,7 +169,7 @@ def _set_key(desk: _Desk, typed: argparse.Namespace) -> Answer:
 
 
 def _remove_wallet(desk: _Desk, typed: argparse.Namespace) -> Answer:
-    wallets.remove(desk.operator, typed.wallet)
+    wallets.remove(desk.operator, typed.wallet, force=typed.force)
     return Answer(
         {"done": True}, "The key is gone, and nothing is bought or read with it any more."
     )

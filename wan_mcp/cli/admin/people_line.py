@@ -50,6 +50,7 @@ def _users(add: "Add") -> None:
     what.add_argument("--name", help="another name")
     what.add_argument("--team", help="another team")
     what.add_argument("--no-team", action="store_true", help="out of the team")
+    _force(change)
     for verb, text in (("disable", "let a user sign in no more"), ("enable", "let them again")):
         add(verb, help=text).add_argument("user", metavar="USER")
     add("list", help="all users")
@@ -73,6 +74,7 @@ def _wallets(add: "Add") -> None:
     owner = new.add_mutually_exclusive_group(required=True)
     owner.add_argument("--team", help="whose it is: the id or the name of a team")
     owner.add_argument("--user", help="whose it is: the id or the name of one user")
+    _force(new)
     change = add("set-key", help="give a wallet another key of the same PixelDojo account")
     change.add_argument("wallet", metavar="WALLET", help="the name or the account")
     for verb in (new, change):
@@ -81,6 +83,7 @@ def _wallets(add: "Add") -> None:
         )
     gone = add("remove", help="forget the key of a wallet for good")
     gone.add_argument("wallet", metavar="WALLET", help="the name or the account")
+    _force(gone)
     add("rotate", help="seal all keys with the first key of the key ring")
     add("list", help="all wallets, and whether their keys can be opened")
 
@@ -116,6 +119,10 @@ def _verb(add: "Add", name: str, **given: str) -> argparse.ArgumentParser:
     verb = add(name, **given)
     _as_json(verb)
     return verb
+
+
+def _force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="also while jobs have not ended")
 
 
 def _as_json(parser: argparse.ArgumentParser) -> None:

@@ -118,10 +118,16 @@ DURATIONS = both(
 )
 
 
+_IS_LIVE = f"state IN {states(LIVE)}"
+IS_OPEN = f"({_IS_LIVE} OR {IS_QUEUED})"
+"""That a record has not ended: in progress, queued, or of unknown outcome."""
+
+
 def _open_wallets(live_index: str, queued_index: str) -> str:
+    # The two parts of IS_OPEN one by one, because each has an index.
     payer = "SELECT COALESCE(wallet, account) FROM jobs"
     return (
-        f"{payer} {live_index} WHERE state IN {states(LIVE)} "
+        f"{payer} {live_index} WHERE {_IS_LIVE} "
         f"UNION {payer} {queued_index} WHERE {IS_QUEUED} "
         # By their workspaces: an index of what is not saved begins with the account.
         "UNION SELECT wallet FROM workspaces WHERE EXISTS "

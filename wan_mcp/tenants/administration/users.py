@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from wan_mcp.ledger.statements.lists import IS_OPEN
 from wan_mcp.tenants.administration.acts import (
     Act,
     ActRefused,
@@ -13,6 +14,7 @@ from wan_mcp.tenants.administration.acts import (
 from wan_mcp.tenants.administration.teams import team_id
 from wan_mcp.tenants.audit import NOW
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id
+from wan_mcp.wording import counted
 
 _INSERT = f"""
 INSERT INTO users (id, team_id, issuer, subject, name, created_at)
@@ -25,6 +27,15 @@ SELECT id, id = %(typed)s AS is_id FROM users WHERE id = %(typed)s OR name = %(t
 ORDER BY 2 DESC LIMIT 2
 """
 _SET_TEAM = b"UPDATE users SET team_id = %(team)s WHERE id = %(id)s"
+# On the wallet of their team, if that is the one which they work with.
+_COUNT_OPEN = f"""
+SELECT COUNT(*) FROM users u JOIN wallet_keys w ON w.team_id = u.team_id
+JOIN user_workspaces o ON o.user_id = u.id AND o.wallet = w.account
+JOIN jobs ON jobs.account = o.name
+WHERE u.id = %(id)s AND u.team_id IS DISTINCT FROM %(team)s AND w.removed_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM wallet_keys WHERE user_id = u.id AND removed_at IS NULL)
+    AND {IS_OPEN}
+""".encode()
 _RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s"
 _DISABLE = f"UPDATE users SET disabled_at = COALESCE(disabled_at, {NOW}) WHERE id = %(id)s".encode()
 _ENABLE = b"UPDATE users SET disabled_at = NULL WHERE id = %(id)s"
@@ -77,11 +88,22 @@ def add(
     return id
 
 
-def set_team(operator: Operator, typed: str, team: str | None) -> None:
-    """Move a user into a team; None for into none. Their jobs stay theirs."""
-    with operator.act("user.set", typed, team=team or "none") as act:
+def set_team(operator: Operator, typed: str, team: str | None, *, force: bool = False) -> None:
+    """Move a user into a team; None for into none.
+
+    On another wallet their list begins anew. Their earlier jobs stay recorded, but the user does
+    not find them, and an equal request is a new one, which is paid.
+
+    Args:
+        force: also while jobs of the user on the wallet that they leave have not ended.
+    """
+    detail = {"force": True} if force else {}
+    with operator.act("user.set", typed, team=team or "none", **detail) as act:
         id = act.target = user_id(act, typed)
-        act.rows(_SET_TEAM, id=id, team=team and team_id(act, team))
+        into = team and team_id(act, team)
+        if not force:
+            require_idle(act, typed, id, into)
+        act.rows(_SET_TEAM, id=id, team=into)
 
 
 def rename(operator: Operator, typed: str, name: str) -> None:
@@ -118,6 +140,25 @@ def user_id(act: Act, typed: str) -> str:
     if len(found) > 1 and not found[0][1]:
         raise ActRefused(f"Several users are called {quoted(typed)}: give the id.")
     return str(found[0][0])
+
+
+def require_idle(act: Act, typed: str, id: str, team: str | None) -> None:
+    """Raises ActRefused while jobs of a user on the wallet of their team have not ended.
+
+    A user with a wallet of their own does not work with that of the team.
+
+    Args:
+        typed: what the operator calls the user.
+        id: the user.
+        team: whose wallet they keep; None if they leave that of their team in any case.
+    """
+    [(count,)] = act.rows(_COUNT_OPEN, id=id, team=team)
+    if count:
+        raise ActRefused(
+            f"The user {quoted(typed)} has {counted(count, 'job')} in progress, queued or of "
+            "unknown outcome on the wallet that they would leave: wait until they have ended, or "
+            "add --force."
+        )
 
 
 def _require_person(issuer: str | None, subject: str | None) -> None:

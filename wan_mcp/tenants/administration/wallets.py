@@ -3,8 +3,10 @@
 import re
 from typing import NamedTuple
 
+from wan_mcp.ledger.coordination import POLLED_FOR
 from wan_mcp.ledger.fingerprint import account_name
 from wan_mcp.ledger.statements.coordination import SECRET
+from wan_mcp.ledger.statements.lists import OPEN_WALLETS
 from wan_mcp.tenants.administration.acts import (
     Act,
     ActRefused,
@@ -14,7 +16,7 @@ from wan_mcp.tenants.administration.acts import (
     require_name,
 )
 from wan_mcp.tenants.administration.teams import team_id
-from wan_mcp.tenants.administration.users import user_id
+from wan_mcp.tenants.administration.users import require_idle, user_id
 from wan_mcp.tenants.audit import NOW
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.seat import purpose_of
@@ -52,6 +54,11 @@ _SEAL_AGAIN = b"UPDATE wallet_keys SET key_sealed = %(sealed)s WHERE account = %
 _REMOVE = f"""
 UPDATE wallet_keys SET key_sealed = NULL, key_account = NULL, removed_at = {NOW}
 WHERE account = %(account)s
+""".encode()
+_SINCE = f"({NOW} - {POLLED_FOR.total_seconds()})"
+_IS_OPEN = f"""
+SELECT 1 FROM ({OPEN_WALLETS.postgres.replace(":since", _SINCE)}) AS opened (wallet)
+WHERE wallet = %(account)s
 """.encode()
 _LIST = b"""
 SELECT w.account, w.name, t.name, u.name, w.user_id, w.api_base, w.key_sealed, w.removed_at
@@ -100,22 +107,34 @@ def add(
     *,
     team: str | None = None,
     user: str | None = None,
+    force: bool = False,
 ) -> str:
     """Make a wallet for a team or for one user. Returns its account.
+
+    A user's list begins anew on it, as with `users.set_team`.
 
     Args:
         name: no other wallet has it.
         key: a key of PixelDojo that no other wallet has.
         api_base: the root URL of the API for which the key is.
         team, user: the id or the name; one of them.
+        force: also while jobs of the user on the wallet of their team have not ended.
     """
-    with operator.act("wallet.add", name, team=team, user=user, api_base=api_base) as act:
+    detail = {
+        "team": team,
+        "user": user,
+        "api_base": api_base,
+        **({"force": True} if force else {}),
+    }
+    with operator.act("wallet.add", name, **detail) as act:
         name = require_name(name)
         owner = {"team": team and team_id(act, team), "user": user and user_id(act, user)}
         account = act.target = account_of(act, api_base, _checked(key))
         act.detail["name"] = name
         if taken := act.rows(_TAKEN, name=name, account=account, **owner):
             raise ActRefused(taken[0][0])
+        if user and owner["user"] and not force:
+            require_idle(act, user, owner["user"], None)
         sealed = ring.seal(key, purpose_of(account, api_base))
         act.rows(_INSERT, account=account, name=name, base=api_base, sealed=sealed, **owner)
     return account
@@ -133,11 +152,17 @@ def set_key(operator: Operator, ring: KeyRing, typed: str, key: str) -> None:
         act.rows(_SET_KEY, sealed=sealed, key=new, account=wallet.account)
 
 
-def remove(operator: Operator, typed: str) -> None:
-    """Forget the key of a wallet for good. Nothing is bought or read with it any more."""
-    with operator.act("wallet.remove", typed) as act:
+def remove(operator: Operator, typed: str, *, force: bool = False) -> None:
+    """Forget the key of a wallet for good. Nothing is bought or read with it any more.
+
+    Args:
+        force: also while it has jobs that have not ended, or videos to be saved.
+    """
+    with operator.act("wallet.remove", typed, **({"force": True} if force else {})) as act:
         wallet = _found(act, typed)
         _require_open(wallet)
+        if not force:
+            _require_idle(act, wallet)
         act.rows(_REMOVE, account=wallet.account)
 
 
@@ -203,6 +228,14 @@ def _found(act: Act, typed: str) -> _Found:
 def _require_open(wallet: _Found) -> None:
     if wallet.sealed is None:
         raise ActRefused(f"The wallet {quoted(wallet.name)} was removed.")
+
+
+def _require_idle(act: Act, wallet: _Found) -> None:
+    if act.rows(_IS_OPEN, account=wallet.account):
+        raise ActRefused(
+            f"The wallet {quoted(wallet.name)} has jobs in progress, queued or of unknown outcome, "
+            "or videos to be saved: wait until it has none, or add --force."
+        )
 
 
 def _checked(key: str) -> str:

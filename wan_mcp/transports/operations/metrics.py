@@ -109,13 +109,13 @@ class Metrics:
         self._submits.labels(outcome).inc()
         self._credits.inc(max(credits or 0.0, 0.0))
 
-    def paying(self, count: int) -> None:
+    def paying(self, difference: int) -> None:
         """See `facts.Listener`."""
-        self._payments.set(count)
+        self._payments.inc(difference)
 
-    def waiting(self, count: int) -> None:
+    def waiting(self, difference: int) -> None:
         """See `facts.Listener`."""
-        self._waiters.set(count)
+        self._waiters.inc(difference)
 
     def exchanged(self, route: str, status: int | None, seconds: float) -> None:
         """See `facts.Listener`."""
