@@ -34,6 +34,7 @@ from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, NoRoom, PriceR
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
 from wan_mcp.payments.payment import ServerStops
 from wan_mcp.payments.sources import NoVideo
+from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay
 from wan_mcp.surface.answers.results import defect_result, failure_result
 from wan_mcp.surface.consent import NotConfirmed
 from wan_mcp.tenants.seat import NoWallet, WalletClosed
@@ -181,6 +182,7 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (errors.Unauthorized("x"), "no", None),
     (errors.OutOfCredits("x"), "no", None),
     (errors.NotAllowed("x"), "no", None),
+    (StoppedOnTheWay("x"), "no", None),
     (NotFound("x"), "no", None),
     (NotUploaded("x"), "no", None),
     (Rejected("x"), "no", None),

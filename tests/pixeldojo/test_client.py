@@ -27,6 +27,7 @@ from wan_mcp.errors import (
 )
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import EXAMPLE_KEY, PixelDojo
+from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay
 from wan_mcp.pixeldojo.exchange import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.anyio
@@ -365,7 +366,7 @@ async def test_any_list_of_jobs_shows_that_the_key_is_accepted(
     ("status", "body", "error_class"),
     [
         (401, '{"error": "unauthorized"}', Unauthorized),
-        (401, "<html>challenge</html>", NotAllowed),
+        (401, "<html>challenge</html>", StoppedOnTheWay),
         (403, '{"error": "forbidden"}', NotAllowed),
         (429, "", RateLimited),
         (500, "", CouldNotFindOut),

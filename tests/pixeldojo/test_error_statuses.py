@@ -18,7 +18,7 @@ from wan_mcp.errors import (
     Unauthorized,
     WanError,
 )
-from wan_mcp.pixeldojo.error_statuses import error_words, failure
+from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay, error_words, failure
 from wan_mcp.pixeldojo.reply import Reply
 
 patient = settings(deadline=None)  # a slow machine is not a defect
@@ -263,7 +263,7 @@ def test_refusal_of_a_cdn_says_nothing_about_the_key(status: int, paid: bool) ->
     body = b"<!DOCTYPE html><title>Attention Required! | Just a moment</title>"
     error = failure(Reply(status, body, content_type="text/html; charset=UTF-8"), paid=paid)
 
-    assert isinstance(error, NotAllowed)
+    assert isinstance(error, StoppedOnTheWay)
     assert error.what.startswith("A web page came instead of an answer of PixelDojo's API")
     assert "the API key is probably fine" in error.next_step
     assert error.charged == "no"

@@ -11,7 +11,7 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.tenants.administration import users, wallets
 from wan_mcp.tenants.administration.acts import ActRefused, Operator
 from wan_mcp.tenants.audit import entries
-from wan_mcp.tenants.own_wallets import OwnWallet, OwnWallets
+from wan_mcp.tenants.own_wallets import OwnWallets
 
 pytestmark = pytest.mark.anyio
 OWN_KEY = "pd_canary_own"
@@ -58,8 +58,8 @@ async def test_same_key_once_more_changes_nothing(blue: Blue, own: OwnWallets) -
         await own.store(blue.ann, OWN_KEY, BASE, None)
 
 
-async def with_job(database: str, user: str, found: OwnWallet) -> str:
-    """A completed payment of the user; the id of its job."""
+async def with_job(database: str, user: str, wallet: str) -> str:
+    """A payment of the user whose job is in progress; the id of the job."""
     ledger = PostgresStore(database).ledger()
     record = await claimed(ledger)
     await ledger.commit_sending(record)
@@ -68,7 +68,7 @@ async def with_job(database: str, user: str, found: OwnWallet) -> str:
     with operator_of(database) as operator:
         [(id,)] = operator.rows(
             b"UPDATE jobs SET account = %(mine)s RETURNING job_id",
-            mine=f"{found.account}/{user}",
+            mine=f"{wallet}/{user}",
         )
     return str(id)
 
@@ -82,7 +82,7 @@ async def test_another_key_follows_only_if_it_was_proven_to_be_of_the_same_accou
     assert first
     assert not first.has_key
     assert not first.is_shown_by(["job-1"])  # nothing was paid, so nothing proves it
-    id = await with_job(database, blue.ann, first)
+    id = await with_job(database, blue.ann, first.account)
     found = await own.find(blue.ann, OTHER_KEY)
     assert found
     assert found.jobs == {id}
@@ -94,7 +94,9 @@ async def test_another_key_follows_only_if_it_was_proven_to_be_of_the_same_accou
         await own.store(blue.ann, OTHER_KEY, BASE, found.account)
     again = await own.find(blue.ann, OTHER_KEY)
 
-    assert again == found._replace(has_key=True)
+    assert again == found._replace(has_key=True, knows_key=True)
+    first_again = await own.find(blue.ann, OWN_KEY)
+    assert first_again == found._replace(has_key=False, knows_key=True)
 
 
 async def test_key_of_another_wallet_is_refused_and_the_audit_says_by_whom(
@@ -108,10 +110,102 @@ async def test_key_of_another_wallet_is_refused_and_the_audit_says_by_whom(
         await own.store(blue.ann, KEY, BASE, None)
 
 
-async def test_user_whose_wallet_was_removed_makes_another(blue: Blue, own: OwnWallets) -> None:
+async def test_refusal_of_another_key_names_no_wallet_and_no_user(
+    blue: Blue, own: OwnWallets
+) -> None:
+    """The operator made those names, and reads them in the audit (ours)."""
+    await own.store(blue.ann, OWN_KEY, BASE, None)
+    found = await own.find(blue.ann, KEY)
+    assert found
+    with pytest.raises(ActRefused) as refused:
+        await own.store(blue.ann, KEY, BASE, found.account)
+    [written] = entries(blue.operator.link, blue.ann, 0, 1)
+
+    assert "the same PixelDojo key" in str(refused.value)
+    assert "blue wallet" not in str(refused.value)
+    assert "blue wallet" in str(written.detail)
+
+
+def open_workspace(blue: Blue, wallet: str) -> None:
+    """Let Ann have worked with a wallet."""
+    blue.operator.rows(
+        b"INSERT INTO user_workspaces VALUES (%(name)s, %(user)s, %(wallet)s, 0) RETURNING name",
+        name=f"{wallet}/{blue.ann}",
+        user=blue.ann,
+        wallet=wallet,
+    )
+
+
+STATES = {
+    "queued": "state = 'not_sent', queued_until = 1e12",
+    **{state: f"state = '{state}'" for state in ("intent", "sending", "accepted", "unknown")},
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_first_key_waits_until_nothing_is_in_progress_on_the_wallet_of_the_team(
+    blue: Blue, own: OwnWallets, database: str, state: str
+) -> None:
+    """A job that its user does not see any more would be paid a second time (ours)."""
+    open_workspace(blue, blue.wallet)
+    await with_job(database, blue.ann, blue.wallet)
+    rows(blue.operator.link, f"UPDATE jobs SET {STATES[state]} RETURNING 1")
+    refusals = ((blue.ann, "wallet.own-key", "refused"),) * 2
+    with audited(blue.operator, *refusals):
+        for act in (own.find(blue.ann, OWN_KEY), own.store(blue.ann, OWN_KEY, BASE, None)):
+            with pytest.raises(ActRefused, match="Wait until they have ended"):
+                await act
+    assert await own.find(blue.bob, OWN_KEY) is None
+    rows(blue.operator.link, "UPDATE jobs SET state = 'failed', queued_until = NULL RETURNING 1")
+    await own.store(blue.ann, OWN_KEY, BASE, None)
+    rows(blue.operator.link, f"UPDATE jobs SET {STATES[state]} RETURNING 1")
+    found = await own.find(blue.ann, OWN_KEY)
+
+    assert found
+    assert found.has_key
+
+
+async def test_key_that_the_ring_does_not_open_is_sealed_anew(
+    blue: Blue, own: OwnWallets, database: str
+) -> None:
+    """Otherwise the page says stored, and nothing can be paid (ours)."""
+    await OwnWallets(database, ring("lost")).store(blue.ann, OWN_KEY, BASE, None)
+    closed = await own.find(blue.ann, OWN_KEY)
+    other = await own.find(blue.ann, OTHER_KEY)
+    assert closed
+    assert other
+    with audited(blue.operator, (blue.ann, "wallet.set-key", "done")):
+        await own.store(blue.ann, OWN_KEY, BASE, closed.account)
+    states = {each.user_id: each.key for each in wallets.wallets(blue.operator, ring())}
+
+    assert (closed.has_key, closed.knows_key) == (False, True)
+    assert (other.has_key, other.knows_key) == (False, False)
+    assert states[blue.ann] == "sealed"
+    assert await own.find(blue.ann, OWN_KEY) == closed._replace(has_key=True)
+
+
+async def test_key_of_a_removed_wallet_is_refused_as_that(blue: Blue, own: OwnWallets) -> None:
+    """An operator forgot it for good, and no name of a wallet is the reason (ours)."""
     await own.store(blue.ann, OWN_KEY, BASE, None)
     found = await own.find(blue.ann, OWN_KEY)
     assert found
+    wallets.remove(blue.operator, found.account)
+    with (
+        audited(blue.operator, (blue.ann, "wallet.own-key", "refused")),
+        pytest.raises(ActRefused, match="An operator of this server removed your wallet"),
+    ):
+        await own.store(blue.ann, OWN_KEY, BASE, None)
+
+
+async def test_user_whose_wallet_was_removed_makes_another(
+    blue: Blue, own: OwnWallets, database: str
+) -> None:
+    """What was in progress on it never ends, and is no reason to wait (ours)."""
+    await own.store(blue.ann, OWN_KEY, BASE, None)
+    found = await own.find(blue.ann, OWN_KEY)
+    assert found
+    open_workspace(blue, found.account)
+    await with_job(database, blue.ann, found.account)
     wallets.remove(blue.operator, found.account)
     assert await own.find(blue.ann, OTHER_KEY) is None
     await own.store(blue.ann, OTHER_KEY, BASE, None)

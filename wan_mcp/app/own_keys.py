@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from wan_mcp.errors import NoKey, NotAllowed, Unauthorized, WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay
 from wan_mcp.pixeldojo.request import Limits
 from wan_mcp.surface.player import key_page, stored_page
 from wan_mcp.tenants.administration.acts import ActRefused
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
     from wan_mcp.tenants.directory import StoredDirectory
     from wan_mcp.tenants.own_wallets import OwnWallet
 
-PER_MINUTE = 60
-"""How many forms a server reads in a minute, of all users and strangers together (ours)."""
 PER_MINUTE_AND_USER = 6
-"""How many of them one user may send (ours): PixelDojo is asked about each."""
+"""How many keys of one user are tried in a minute (ours): PixelDojo is asked about each."""
 AGAIN_SECONDS = 30
 """When to try again after PixelDojo could not be asked (ours)."""
 LIMITS = Limits(connect=3.0, write=3.0, read=4.0, submit_total=0.0, read_total=5.0)
@@ -105,14 +104,11 @@ class OwnKeys:
         return None
 
     async def _store(self, token: str, key: str) -> None:
-        self._attempts.begin()
         caller = await self._caller(token)
-        self._attempts.begin_of(caller.user)
+        self._attempts.begin(caller.user)
         _require_key(key)
-        try:
+        with _as_refusals():
             own = await self._wallets.find(caller.user, key)
-        except LedgerUnavailable as exc:
-            raise _away(exc) from None
         await self._require_good(caller.user, key, own)
         await self._keep(caller.user, key, own)
         logger.info("a user has stored a PixelDojo key of their own: %s", caller.user)
@@ -140,16 +136,16 @@ class OwnKeys:
             raise await self._refused(user, 409, why)
         client = self._connect(key)
         try:
-            if own is None or own.has_key:
+            if own is None or own.knows_key:
                 await client.require_accepted_key()
             elif not own.is_shown_by({each.job.job_id for each in await client.jobs()}):
                 raise await self._refused(user, 409, _OTHER_ACCOUNT)
         except (Unauthorized, NoKey):
             why = "PixelDojo does not accept this key. Copy the whole of it, or create another one."
             raise await self._refused(user, 422, why) from None
-        except NotAllowed as exc:
-            raise await self._refused(user, 422, f"{exc.what} Nothing was stored.") from None
-        except WanError:
+        except WanError as exc:
+            if isinstance(exc, NotAllowed) and not isinstance(exc, StoppedOnTheWay):
+                raise await self._refused(user, 422, f"{exc.what} Nothing was stored.") from None
             sentence = "PixelDojo could not be asked about the key now, so nothing was stored."
             raise _Refused(503, "", f"{sentence} Try again in a while.", AGAIN_SECONDS) from None
         finally:
@@ -157,12 +153,8 @@ class OwnKeys:
 
     async def _keep(self, user: str, key: str, own: OwnWallet | None) -> None:
         same = None if own is None else own.account
-        try:
+        with _as_refusals():
             await self._wallets.store(user, key, self._api_base, same)
-        except ActRefused as why:
-            raise _Refused(409, "key", f"{why} Nothing was stored.") from None
-        except LedgerUnavailable as exc:
-            raise _away(exc) from None
 
     async def _refused(self, user: str, status: int, why: str) -> _Refused:
         try:
@@ -173,7 +165,7 @@ class OwnKeys:
 
 
 class _Attempts:
-    """How many forms were sent in the last minute.
+    """How many keys each user brought in the last minute. A stranger uses up nobody's attempts.
 
     Args:
         ticks: seconds that never jump.
@@ -181,33 +173,18 @@ class _Attempts:
 
     def __init__(self, ticks: Callable[[], float]) -> None:
         self._ticks = ticks
-        self._all: deque[float] = deque()
         self._by_user: deque[tuple[float, str]] = deque()
 
-    def begin(self) -> None:
-        """Count a form of anybody. Raises _Refused if there were too many."""
-        while self._all and self._all[0] <= self._minute_ago:
-            self._all.popleft()
-        if len(self._all) >= PER_MINUTE:
-            raise self._too_many(self._all[0])
-        self._all.append(self._ticks())
-
-    def begin_of(self, user: str) -> None:
+    def begin(self, user: str) -> None:
         """Count a form of a user. Raises _Refused if there were too many."""
-        while self._by_user and self._by_user[0][0] <= self._minute_ago:
+        now = self._ticks()
+        while self._by_user and self._by_user[0][0] <= now - 60.0:
             self._by_user.popleft()
         own = [at for at, whose in self._by_user if whose == user]
         if len(own) >= PER_MINUTE_AND_USER:
-            raise self._too_many(own[0])
-        self._by_user.append((self._ticks(), user))
-
-    @property
-    def _minute_ago(self) -> float:
-        return self._ticks() - 60.0
-
-    def _too_many(self, oldest: float) -> _Refused:
-        sentence = "Too many keys were sent within a minute. Try again when it is over."
-        return _Refused(429, "", sentence, oldest - self._minute_ago)
+            sentence = "Too many keys were sent within a minute. Try again when it is over."
+            raise _Refused(429, "", sentence, own[0] + 60.0 - now)
+        self._by_user.append((now, user))
 
 
 _OTHER_ACCOUNT = (
@@ -220,11 +197,25 @@ _OTHER_ACCOUNT = (
 def _require_key(key: str) -> None:
     """Raises _Refused for what must not be sent to PixelDojo."""
     if id_of(key) is not None:
-        sentence = "This is a token of this server. Here belongs the key from pixeldojo.ai."
+        sentence = "This is a token of this server. The key from pixeldojo.ai belongs here."
         raise _Refused(422, "key", sentence)
     if not is_key(key):
-        sentence = "This is no PixelDojo key: it is empty, or has spaces or other characters."
+        sentence = (
+            "This is no PixelDojo key: it is empty, or contains a space or a character that no key "
+            "has."
+        )
         raise _Refused(422, "key", sentence)
+
+
+@contextmanager
+def _as_refusals() -> Iterator[None]:
+    """What the wallets refuse, or cannot say now, as it is shown to the user."""
+    try:
+        yield
+    except ActRefused as why:
+        raise _Refused(409, "key", f"{why} Nothing was stored.") from None
+    except LedgerUnavailable as exc:
+        raise _away(exc) from None
 
 
 def _away(exc: LedgerUnavailable) -> _Refused:

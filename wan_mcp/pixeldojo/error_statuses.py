@@ -37,6 +37,10 @@ _TRANSIENT = {408, 425, 429}
 _CHECK_BASE = "Ask the user to check PIXELDOJO_API_BASE"
 
 
+class StoppedOnTheWay(NotAllowed):
+    """Something between this computer and PixelDojo refused; that says nothing about the key."""
+
+
 class _Refusal(NamedTuple):
     """A bad answer, and the kind of request that it answers.
 
@@ -109,7 +113,7 @@ def _out_of_credits(refusal: _Refusal) -> WanError:
 def _stopped_on_the_way(refusal: _Refusal) -> WanError:
     """For a refusal in the form of a web page: the API itself answers with JSON (documented)."""
     effect = " The paid request did not reach it." if refusal.paid else ""
-    return NotAllowed(
+    return StoppedOnTheWay(
         "A web page came instead of an answer of PixelDojo's API (HTTP "
         f"{refusal.reply.status}): its protection against robots, or a proxy on the way, turned "
         f"this computer away.{effect}",

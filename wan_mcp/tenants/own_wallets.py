@@ -4,20 +4,25 @@ A user does what an operator does with `administration.wallets`, for nobody but 
 of a wallet that has paid is replaced only by one of the same PixelDojo account: under another one
 its jobs could not be found any more, and a request of unknown outcome would count as not charged.
 PixelDojo names no account (documented), so what proves it is a job: see `OwnWallet.is_shown_by`.
+
+A first key of their own gives a user another workspace, so it waits until nothing is in progress in
+the others: what is hidden there could be paid a second time.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from wan_mcp.ledger.postgres.connection import ANSWER_SECONDS, as_ledger_errors, connect
+from wan_mcp.ledger.statements.columns import IS_QUEUED
 from wan_mcp.tenants.administration import wallets
 from wan_mcp.tenants.administration.acts import REFUSED, ActRefused, Operator
 from wan_mcp.tenants.audit import Entry
 from wan_mcp.tenants.keys import KeyRing
-from wan_mcp.tenants.seat import workspace_of
+from wan_mcp.tenants.seat import purpose_of, workspace_of
 
 T = TypeVar("T")
 
@@ -25,13 +30,42 @@ MOST_COMPARED = 50
 """How many of the newest jobs of a wallet are looked for in the list of a new key (ours)."""
 
 _OWN = b"""
-SELECT account, api_base, key_account FROM wallet_keys
+SELECT account, api_base, key_account, key_sealed FROM wallet_keys
 WHERE user_id = %(user)s AND removed_at IS NULL
 """
 _JOBS = f"""
 SELECT job_id FROM jobs WHERE account = %(workspace)s AND job_id IS NOT NULL
 ORDER BY created_at DESC LIMIT {MOST_COMPARED}
 """.encode()
+# What was not over when its wallet was removed never ends: it must not keep a key away for good.
+_IN_PROGRESS = f"""
+SELECT 1 FROM jobs
+WHERE account IN (
+        SELECT o.name FROM user_workspaces o JOIN wallet_keys w ON w.account = o.wallet
+        WHERE o.user_id = %(user)s AND w.removed_at IS NULL
+    )
+    AND (state IN ('accepted', 'intent', 'sending', 'unknown') OR {IS_QUEUED})
+LIMIT 1
+""".encode()
+_WAS_REMOVED = b"""
+SELECT 1 FROM wallet_keys
+WHERE user_id = %(user)s AND account = %(account)s AND removed_at IS NOT NULL
+"""
+
+_WAIT = (
+    "Some of your jobs are still in progress, in the queue or of unknown outcome, and your list "
+    "would not show them any more. Wait until they have ended, then store this key. If one "
+    "does not end, ask the operator of this server."
+)
+_REMOVED = (
+    "An operator of this server removed your wallet that began with this key. Create another key "
+    "on pixeldojo.ai and store that one."
+)
+_CHANGED = "Your wallet was changed by somebody else at the same moment. Try again."
+_TAKEN = (
+    "Another wallet has, or had first, the same PixelDojo key, or yours cannot be changed now. "
+    "The audit tells the operator of this server which it is."
+)
 
 
 class OwnWallet(NamedTuple):
@@ -40,13 +74,15 @@ class OwnWallet(NamedTuple):
     Attributes:
         account: names it in the ledger.
         api_base: the address of PixelDojo's API for which its key is.
-        has_key: whether it has the key that the user brings.
+        has_key: whether it has the key that the user brings, and the key ring opens it.
+        knows_key: whether it has, or had first, that key: it is of the same PixelDojo account.
         jobs: the ids of its newest jobs.
     """
 
     account: str
     api_base: str
     has_key: bool
+    knows_key: bool
     jobs: frozenset[str]
 
     def is_shown_by(self, listed: Collection[str]) -> bool:
@@ -83,9 +119,11 @@ class OwnWallets:
             key: the PixelDojo key that they bring.
 
         Raises:
+            ActRefused: they have none, and cannot make one now. The text is for the user, and the
+                audit says so.
             LedgerUnavailable: it cannot be known now.
         """
-        return await self._act(user, lambda operator: _find(operator, user, key))
+        return await self._act(user, lambda operator: self._find(operator, user, key))
 
     async def store(self, user: str, key: str, api_base: str, same: str | None) -> None:
         """Let a user pay with a key. If they do already, nothing changes.
@@ -96,7 +134,8 @@ class OwnWallets:
                 PixelDojo account; None for a user without a wallet.
 
         Raises:
-            ActRefused: it cannot be done; the audit says so.
+            ActRefused: it cannot be done. The text is a sentence for the user that names nobody
+                else, and the audit says more.
             LedgerUnavailable: it may have been done or not. To repeat it is safe.
         """
         await self._act(user, lambda operator: self._store(operator, user, key, api_base, same))
@@ -107,8 +146,7 @@ class OwnWallets:
         Raises:
             LedgerUnavailable: it may have been written or not.
         """
-        entry = Entry.new(user, "wallet.own-key", user, REFUSED, {"why": why})
-        await self._act(user, lambda operator: entry.write(operator.link))
+        await self._act(user, lambda operator: _refused(operator, user, why))
 
     async def _act(self, user: str, work: Callable[[Operator], T]) -> T:
         def done() -> T:
@@ -120,23 +158,50 @@ class OwnWallets:
     def _store(
         self, operator: Operator, user: str, key: str, api_base: str, same: str | None
     ) -> None:
-        own = _find(operator, user, key)
+        own = self._find(operator, user, key)
         if own is None:
-            # The name of an earlier wallet is not free again: it stands in the audit.
             account = wallets.account_of(operator, api_base, key)
+            if operator.rows(_WAS_REMOVED, user=user, account=account):
+                raise _refused(operator, user, _REMOVED)
+            # The name of an earlier wallet is not free again: it stands in the audit.
             name = f"own key of {user} ({account[:8]})"
-            wallets.add(operator, self._ring, name, key, api_base, user=user)
+            with _naming_nobody():
+                wallets.add(operator, self._ring, name, key, api_base, user=user)
         elif not own.has_key:
             if own.account != same:
-                raise ActRefused("The wallet was changed by somebody else at the same moment.")
-            wallets.set_key(operator, self._ring, own.account, key)
+                raise _refused(operator, user, _CHANGED)
+            with _naming_nobody():
+                wallets.set_key(operator, self._ring, own.account, key)
+
+    def _find(self, operator: Operator, user: str, key: str) -> OwnWallet | None:
+        found = operator.rows(_OWN, user=user)
+        if not found:
+            if operator.rows(_IN_PROGRESS, user=user):
+                raise _refused(operator, user, _WAIT)
+            return None
+        [(account, api_base, key_account, sealed)] = found
+        jobs = operator.rows(_JOBS, workspace=workspace_of(user, account))
+        brought = wallets.account_of(operator, api_base, key)
+        opens = self._ring.opens(sealed, purpose_of(account, api_base))
+        return OwnWallet(
+            account,
+            api_base,
+            has_key=brought == key_account and opens,
+            knows_key=brought in (key_account, account),
+            jobs=frozenset(id for (id,) in jobs),
+        )
 
 
-def _find(operator: Operator, user: str, key: str) -> OwnWallet | None:
-    found = operator.rows(_OWN, user=user)
-    if not found:
-        return None
-    [(account, api_base, key_account)] = found
-    jobs = operator.rows(_JOBS, workspace=workspace_of(user, account))
-    has_key = wallets.account_of(operator, api_base, key) == key_account
-    return OwnWallet(account, api_base, has_key, frozenset(id for (id,) in jobs))
+def _refused(operator: Operator, user: str, why: str) -> ActRefused:
+    """Write down that a key is not stored, and why."""
+    Entry.new(user, "wallet.own-key", user, REFUSED, {"why": why}).write(operator.link)
+    return ActRefused(why)
+
+
+@contextmanager
+def _naming_nobody() -> Iterator[None]:
+    """What is refused within names other wallets and users, which only the audit may say."""
+    try:
+        yield
+    except ActRefused:
+        raise ActRefused(_TAKEN) from None
