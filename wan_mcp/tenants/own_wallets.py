@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from wan_mcp.ledger.postgres.connection import ANSWER_SECONDS, as_ledger_errors, connect
-from wan_mcp.ledger.statements.columns import IS_QUEUED
+from wan_mcp.ledger.statements.lists import IS_OPEN
 from wan_mcp.tenants.administration import wallets
 from wan_mcp.tenants.administration.acts import REFUSED, ActRefused, Operator
 from wan_mcp.tenants.audit import Entry
@@ -44,7 +44,7 @@ WHERE account IN (
         SELECT o.name FROM user_workspaces o JOIN wallet_keys w ON w.account = o.wallet
         WHERE o.user_id = %(user)s AND w.removed_at IS NULL
     )
-    AND (state IN ('accepted', 'intent', 'sending', 'unknown') OR {IS_QUEUED})
+    AND {IS_OPEN}
 LIMIT 1
 """.encode()
 _WAS_REMOVED = b"""
