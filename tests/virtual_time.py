@@ -73,6 +73,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for its threads: they end in real time, so no virtual time limits that."""
+        await super().shutdown_default_executor()
+
 
 class _Jumping(selectors.DefaultSelector):
     def __init__(self, virtual: VirtualTime, grace: float) -> None:
