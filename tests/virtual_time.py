@@ -73,7 +73,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 # asyncio has it
+    ) -> None:
         """Wait for its threads: they end in real time, so no virtual time limits that."""
         await super().shutdown_default_executor()
 
