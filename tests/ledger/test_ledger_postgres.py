@@ -432,6 +432,8 @@ async def test_commit_that_is_on_no_standby_is_no_commit_point(
     # Before it is cancelled, the COMMIT is looked for, which may take a busy computer long.
     patience = HANG_SECONDS if is_cancelled else 3.0
     monkeypatch.setattr("wan_mcp.ledger.postgres.connection.ANSWER_SECONDS", patience)
+    # It may not end before a busy computer sends the COMMIT.
+    monkeypatch.setattr("wan_mcp.ledger.postgres.liveness.LEASE_SECONDS", 2 * HANG_SECONDS)
     store = PostgresStore(own_postgres.url(TEMPLATE))
     ledger = cast("Any", store.ledger())
     record = await claimed(ledger)

@@ -132,8 +132,15 @@ class Sources:
         """
         await self._require_here(wanted)
         # Not a task group, because it would wrap the errors that either of them raises.
-        changes = await asyncio.gather(*(self._changes(wanted, name, roots) for name in INPUTS))
-        return wanted.model_copy(update={k: v for each in changes for k, v in each.items()})
+        found = await asyncio.gather(
+            *(self._changes(wanted, name, roots) for name in INPUTS), return_exceptions=True
+        )
+        changes: dict[str, object] = {}
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each  # of two, always the one about the video
+            changes |= each
+        return wanted.model_copy(update=changes)
 
     async def readable(self, wanted: Replacement) -> Replacement:
         """The request with files and links alone: what the preflight can look at."""
