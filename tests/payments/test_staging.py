@@ -574,6 +574,29 @@ async def test_a_chain_of_a_job_that_ended_without_a_video_says_so(
         await sources.located(chain(home, "sub_1"))
 
 
+async def test_of_two_inputs_that_cannot_be_used_the_answer_is_about_the_video(
+    home: Home,
+) -> None:
+    """Whichever is found out first: the same call gets the same answer each time (ours)."""
+    picture_is_refused = anyio.Event()
+
+    async def find(id: str) -> Record:
+        if id == "sub_picture":
+            picture_is_refused.set()
+            raise NotFound("the picture")
+        await picture_is_refused.wait()
+        await anyio.lowlevel.checkpoint()
+        raise NotFound("the video")
+
+    sources = Sources(None, find, home.time.clock(), delivers=False)
+    both = chain(home, "sub_video").model_copy(
+        update={"character_image": "wan://jobs/sub_picture/video"}
+    )
+
+    with pytest.raises(NotFound, match="the video"):
+        await sources.located(both)
+
+
 async def test_a_file_without_a_way_to_pixeldojo_is_refused_before_it_is_read(home: Home) -> None:
     """The recipe names three ways, and no request is claimed."""
     async with home.server(delivers=False) as server:

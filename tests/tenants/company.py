@@ -79,6 +79,7 @@ class Company(Blue):
 
     Attributes:
         url: of the server.
+        database: its address.
         time: that of the answers about people.
         jobs_time: that of the jobs at PixelDojo.
     """

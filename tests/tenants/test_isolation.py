@@ -14,6 +14,7 @@ from wan_mcp.tenants.limits import Kind
 
 if TYPE_CHECKING:
     from tests.tenants.company import Company, Person
+    from wan_mcp.tenants.caller import Caller
 
 pytestmark = pytest.mark.anyio
 
@@ -552,15 +553,21 @@ async def test_wallet_without_use_and_work_is_closed_and_opens_with_the_next_cal
 
 
 async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
-    company: "Company",
+    company: "Company", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is not cut, or a charge would have no job (ours)."""
+    """Also at a server that stops: a cut connection would leave a charge without a job (ours)."""
     from tests.tenants.team import rows
     from wan_mcp.app.team import TeamApp
     from wan_mcp.sandbox.http.faults import held, honest
     from wan_mcp.tenants.administration import wallets
 
-    answered = anyio.Event()
+    monkeypatch.setattr("wan_mcp.app.team.SERVICE_DRAIN_SECONDS", 600.0)
+    answered, drained = anyio.Event(), anyio.Event()
+
+    async def stop() -> None:
+        await company.running.drain()
+        drained.set()
+
     async with (
         company.served(),
         company.person(company.eve) as eve,
@@ -573,13 +580,77 @@ async def test_removed_wallet_still_gets_the_answer_to_what_was_just_paid(
         assert isinstance(company.running.app, TeamApp)
         company.running.app._wallets._close(company.eves)
         await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(company.running.drain)  # the server stops, too
+        tasks.start_soon(stop)
         await anyio.wait_all_tasks_blocked()
-        assert company.running.app._wallets._closing
+        waits_for_it = not drained.is_set()
         answered.set()
     [row] = rows(company.operator.link, "SELECT state, job_id FROM jobs")
 
+    assert waits_for_it
     assert row == ("accepted", company.sandbox.charges[0].job_id)
+
+
+async def test_wallet_whose_work_breaks_is_opened_again_and_the_server_goes_on(
+    company: "Company", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The payments of all other wallets run in the same task group (ours)."""
+    from wan_mcp.app.team import TeamApp
+    from wan_mcp.polling.wallet_work import WalletWork
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with company.served(), company.person(company.ann) as ann:
+        with monkeypatch.context() as defect:
+            defect.setattr(WalletWork, "run", broken)
+            first = await ann.order(1)
+        assert isinstance(company.running.app, TeamApp)
+        await anyio.wait_all_tasks_blocked()
+        left = set(company.running.app._wallets._open)
+        second = await ann.order(2)
+
+    assert f"the work for wallet {company.wallet} broke" in caplog.text
+    assert left == set()
+    assert (first["charged"], first["retry_safe"]) == ("no", True)
+    assert second["charged"] == "yes"
+
+
+async def test_list_of_a_queued_request_goes_on_while_its_user_changes_the_wallet(
+    company: "Company",
+) -> None:
+    """Only its place in the queue is not known then (ours)."""
+    from tests.tenants.team import ring
+    from wan_mcp.tenants.administration import wallets
+    from wan_mcp.tenants.current import calling
+    from wan_mcp.tenants.directory import HOLDS_SECONDS
+
+    settings = {"WAN_MCP_MAX_IN_FLIGHT": "1"}
+    async with company.served(settings=settings), company.person(company.ann) as ann:
+        await ann.order(1)
+        await ann.order(2)
+        app, caller = company.running.app, await _caller(company)
+        assert app is not None
+        with calling(caller):
+            jobs = (await app.services()).jobs
+        key, base = company.sandbox.open_account(), company.sandbox.api_base
+        wallets.add(company.operator, ring(), "Ann's", key, base, user=company.ann, force=True)
+        company.time.now += HOLDS_SECONDS
+        views = await jobs.recent(None, 10)
+
+    assert [view.status for view in views] == ["queued", "running"]
+    assert views[0].place is None
+
+
+async def _caller(company: "Company") -> "Caller":
+    """Ann, as she has signed in."""
+    from tests.tenants.team import ring
+    from wan_mcp.tenants.directory import StoredDirectory
+
+    directory = StoredDirectory(company.database, ring())
+    found = await directory.token(company.token(company.ann).text)
+    await directory.aclose()
+    assert found is not None
+    return found
 
 
 async def test_call_of_a_user_who_pays_with_another_wallet_now_says_to_look_first(

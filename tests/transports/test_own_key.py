@@ -10,12 +10,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from wan_mcp.transports.operations.proxies import Access
+from tests.transports.pages import ACCESS, CALLERS, HERE, visitor
 from wan_mcp.transports.own_key import MAX_FORM_BYTES, KeySite
 
 pytestmark = pytest.mark.anyio
-ACCESS = Access(["wan.example.com"], ["https://tools.example.com"])
-HERE = "http://127.0.0.1:8765"
 FORM = {"token": "wan_right", "key": "pd_canary"}
 
 
@@ -50,24 +48,11 @@ def desk() -> Desk:
 @asynccontextmanager
 async def client(desk: Desk | None) -> AsyncIterator[httpx.AsyncClient]:
     app = Starlette(routes=KeySite(lambda: desk, ACCESS.rules(8765)).routes)
-    transport = httpx.ASGITransport(ACCESS.guard(app))
-    async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+    async with visitor(app) as client:
         yield client
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),
-        ({"host": "wan.example.com"}, 200),
-        ({"host": "wan.example.com", "origin": "https://wan.example.com"}, 200),
-        ({"origin": HERE}, 200),
-        ({"host": "evil.example"}, 421),
-        ({"host": "evil.example", "x-forwarded-host": "wan.example.com"}, 421),
-        ({"origin": "https://evil.example"}, 403),
-        ({"origin": "null"}, 403),
-    ],
-)
+@pytest.mark.parametrize(("headers", "status"), CALLERS)
 async def test_only_the_servers_own_names_and_pages_are_answered(
     desk: Desk, headers: dict[str, str], status: int
 ) -> None:

@@ -11,16 +11,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from tests.transports.pages import ACCESS, CALLERS, visitor
 from wan_mcp.transports import uploads
 from wan_mcp.transports.listener import listen
 from wan_mcp.transports.operations import web_server
-from wan_mcp.transports.operations.proxies import Access
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.uploads import UploadSite
 
 pytestmark = pytest.mark.anyio
-ACCESS = Access(["wan.example.com"], ["https://tools.example.com"])
-HERE = "http://127.0.0.1:8765"
 
 
 @dataclass
@@ -84,24 +82,11 @@ def app(desk: Desk | None) -> Starlette:
 
 @asynccontextmanager
 async def client(desk: Desk | None) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(ACCESS.guard(app(desk)))
-    async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+    async with visitor(app(desk)) as client:
         yield client
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),
-        ({"host": "wan.example.com"}, 200),
-        ({"host": "wan.example.com", "origin": "https://wan.example.com"}, 200),
-        ({"origin": HERE}, 200),
-        ({"host": "evil.example"}, 421),
-        ({"host": "evil.example", "x-forwarded-host": "wan.example.com"}, 421),
-        ({"origin": "https://evil.example"}, 403),
-        ({"origin": "null"}, 403),
-    ],
-)
+@pytest.mark.parametrize(("headers", "status"), CALLERS)
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 async def test_only_the_servers_own_names_and_pages_are_answered(
     desk: Desk, method: str, headers: dict[str, str], status: int
