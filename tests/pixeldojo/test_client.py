@@ -343,6 +343,17 @@ async def test_key_that_was_replaced_is_still_hidden(
     assert "Bearer [key] is revoked" in error.what
 
 
+async def test_client_that_was_closed_sends_nothing_and_can_be_asked_anew(
+    vendor: respx.MockRouter, dojo: PixelDojo
+) -> None:
+    """A connection that it opened then would stay open for good (ours)."""
+    await dojo.aclose()
+    errors = [await failure(dojo.submit(WANTED)), await failure(dojo.jobs())]
+
+    assert [(error.charged, error.retry_safe) for error in errors] == [("no", True)] * 2
+    assert vendor.calls.call_count == 0
+
+
 # Whether the key is accepted
 
 

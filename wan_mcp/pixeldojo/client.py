@@ -70,6 +70,7 @@ class PixelDojo:
         self._limits = limits or Limits()
         self._transport = transport
         self._exchange: Exchange | None = None
+        self._is_closed = False
 
     def use_key(self, key: str) -> None:
         """Send another key of the same account from the next request on.
@@ -172,7 +173,8 @@ class PixelDojo:
         return wire.resolution_is_number(reply)
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, and open no more."""
+        self._is_closed = True
         if self._exchange is not None:
             await self._exchange.aclose()
 
@@ -219,8 +221,12 @@ class PixelDojo:
         """The connections. The first request imports httpx: what the ledger answers needs none.
 
         Raises:
-            NotSent, CouldNotFindOut: no file can be opened now, so nothing was sent.
+            NotSent, CouldNotFindOut: no file can be opened now, or all of it was closed, so nothing
+                was sent.
         """
+        if self._is_closed:  # whoever had it open calls once more; what opens now is never closed
+            kind = NotSent if request.paid else CouldNotFindOut
+            raise kind("The request was not sent: the connection to PixelDojo was just closed.")
         if self._exchange is None:
             try:
                 from wan_mcp.pixeldojo.exchange import Exchange
