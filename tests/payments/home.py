@@ -15,6 +15,7 @@ from tests.payments.local_inputs import CLIP, PICTURE, Bucket, Disk, Preparation
 from tests.virtual_time import EPOCH, VirtualTime
 from wan_mcp.inputs.verdict import VIDEO
 from wan_mcp.jobs import Jobs
+from wan_mcp.ledger.queueing.contract import QuotasOf
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
@@ -76,10 +77,12 @@ class Home:
         loopback: bool = True,
         limits: SpendingLimits = NO_LIMITS,
         running: bool = False,
+        quotas: QuotasOf | None = None,
     ) -> AsyncIterator[Server]:
         """One more server.
 
         Args:
+            quotas: the limits of each workspace, where the key has several.
             running: whether its background tasks run, the dispatcher among them.
         """
         vendor = PixelDojo(self.sandbox.api_base, self.sandbox.key)
@@ -104,7 +107,9 @@ class Home:
 
         async with anyio.create_task_group() as tasks:
             limiter = SharedRateLimiter(ledger.coordination, account, clock)
-            jobs = Jobs(vendor, ledger, account, limiter, tasks, clock, staging=staging)
+            jobs = Jobs(
+                vendor, ledger, account, limiter, tasks, clock, staging=staging, quotas=quotas
+            )
             if running:
                 tasks.start_soon(jobs.run)
             yield Server(jobs, ledger, account, opened)

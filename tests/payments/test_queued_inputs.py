@@ -1,5 +1,6 @@
 """Files and earlier videos of a queued request: they are read when its turn has come."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
@@ -11,6 +12,8 @@ from tests.virtual_time import in_virtual_time
 from wan_mcp.errors import NotSent
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import JobStatus, Replacement
 
 pytestmark = pytest.mark.anyio
@@ -122,3 +125,39 @@ async def test_an_earlier_video_is_sent_only_while_its_link_lives(
     assert ended.state == end
     assert ("has expired" in (ended.error or "")) is (end == "not_sent")
     assert next_one.state == "completed"
+
+
+async def two_at_once(workspace: str, *, fresh: bool = False) -> Sequence[Quota]:
+    """The only limit of each user: that of their key."""
+    return (Quota(replace(ONE_AT_ONCE, in_flight=2), "of the key"),)
+
+
+async def test_a_file_that_takes_long_to_upload_holds_up_the_requests_of_its_own_user_only(
+    home: Home,
+) -> None:
+    """Whoever shares the key goes on, and the user's own requests keep their order, also with
+    another server that would send what is behind the file (ours)."""
+
+    def sent() -> list[object]:
+        return [body["video"] for body in home.bodies]
+
+    async with (
+        home.server(quotas=two_at_once, running=True) as server,
+        home.server(quotas=two_at_once, running=True),
+    ):
+        wallet = await server.account()
+        ann, ben = (server.jobs.of(Workspace(name, wallet)) for name in ("ann", "ben"))
+        for number in (1, 2):
+            await ann.submit(links(number))
+        slow = await ann.submit(await ann.located(home.wanted()))
+        for jobs, number in ((ann, 3), (ben, 4), (ben, 5)):
+            await jobs.submit(links(number))
+        await anyio.sleep(3 * TURN)
+        while_it_uploads = sent()
+        home.bucket.go_on.set()
+        await anyio.sleep(2 * TURN)
+
+    assert while_it_uploads == [links(number).video for number in (1, 2, 4, 5)]
+    assert str(sent()[4]).startswith(home.bucket.base)
+    assert sent()[5:] == [links(3).video]
+    assert slow.status is JobStatus.QUEUED

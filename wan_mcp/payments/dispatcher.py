@@ -1,9 +1,10 @@
 """Sends queued requests when their turn has come. One process does it for all on a ledger.
 
 The requests of a wallet are sent one after the other: its workspaces take turns, and the requests
-of each are sent in their order. Another process takes over
-when the dispatcher's lease expires, or as soon as its process is dead. Nothing is sent twice then:
-whoever sends a request has claimed it like any other.
+of each are sent in their order. While the files of a request are made available, which may take
+minutes, the other workspaces go on. Another process takes over when the dispatcher's lease
+expires, or as soon as its process is dead. Nothing is sent twice then: whoever sends a request has
+claimed it like any other.
 """
 
 import logging
@@ -30,7 +31,7 @@ from wan_mcp.ledger.queueing.contract import QuotasOf
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.wallets.quotas import Quota
-from wan_mcp.payments.in_progress import Payments
+from wan_mcp.payments.in_progress import Outcome, Payments
 from wan_mcp.payments.input_check import InputCheck
 from wan_mcp.payments.price import Price
 
@@ -84,6 +85,7 @@ class Dispatcher:
         self._renew_at = 0.0
         self._not_before = 0.0
         self._announce_at = 0.0
+        self._sending: dict[str, Outcome] = {}
 
     async def run(self) -> None:
         """Send queued requests until cancelled."""
@@ -104,6 +106,12 @@ class Dispatcher:
 
     async def _round(self, wallet: str) -> float:
         """Send one request, if one is queued and there is room. Returns the pause after that."""
+        await self._learn_of_ends(wallet)
+        pause = await self._send_next(wallet)
+        await self._learn_of_ends(wallet)
+        return min(pause, ROUND_SECONDS) if self._sending else pause
+
+    async def _send_next(self, wallet: str) -> float:
         quotas = await self._quotas_of_waiting(wallet)
         following = await self._ledger.queue.next(wallet, quotas)
         pause = self._not_before - self._clock.monotonic()
@@ -122,16 +130,19 @@ class Dispatcher:
             return ROUND_SECONDS  # it was the user's turn until now
         intent = await self._ledger.queue.dispatch(following.record, estimate, own)
         if intent is not None:
-            await self._send(wallet, intent)
+            await self._send(intent)
         return ROUND_SECONDS
 
     async def _quotas_of_waiting(self, wallet: str) -> dict[str, Sequence[Quota]] | None:
-        """The quotas of each workspace that is in the queue; None if none has its own."""
+        """The quotas of each workspace whose turn it may be; None if none has its own.
+
+        A workspace of which a request is being sent waits for the end of that, to keep its order.
+        """
         if self._quotas is None:
             return None
         names = {record.account for record in await self._ledger.queue.waiting(wallet)}
         found: dict[str, Sequence[Quota]] = {}
-        for name in sorted(names):
+        for name in sorted(names - self._sending.keys()):
             with suppress(NoKey):  # whose user may use the wallet no more: it is passed over
                 found[name] = await self._quotas(name)
         return found
@@ -167,7 +178,7 @@ class Dispatcher:
         now = page.credits(order.wanted.seconds, order.wanted.resolution)
         return record.estimate if now is None else now
 
-    async def _send(self, wallet: str, intent: Record) -> None:
+    async def _send(self, intent: Record) -> None:
         order = order_of(intent)
         assert order is not None  # it was dispatched
         try:
@@ -181,13 +192,25 @@ class Dispatcher:
             with anyio.CancelScope(shield=True):
                 await self._ledger.queue.put_back(intent)
             raise
-        outcome = self._payments.start(
-            intent, order.wanted.model_copy(update={"seed": intent.seed})
-        )
-        while not outcome.done.is_set():
-            await self._leads(wallet)
-            await self._clock.wait(outcome.done.wait, LEASE_SECONDS / 2)
-        await self._learn_from(wallet, outcome.failure)
+        wanted = order.wanted.model_copy(update={"seed": intent.seed})
+        self._sending[intent.account] = self._payments.start(intent, wanted)
+
+    async def _learn_of_ends(self, wallet: str) -> None:
+        """Wait for the ends of what is being sent, except where others need not wait for it."""
+        for workspace, outcome in list(self._sending.items()):
+            while self._holds_up_all(outcome):
+                await self._leads(wallet)
+                await self._clock.wait(outcome.done.wait, LEASE_SECONDS / 2)
+            if outcome.done.is_set():
+                del self._sending[workspace]
+                await self._learn_from(wallet, outcome.failure)
+        if self._sending:
+            await self._leads(wallet)  # another process would send what is behind it
+
+    def _holds_up_all(self, outcome: Outcome) -> bool:
+        """Whether nothing else is sent now: there is one workspace only, or PixelDojo is asked."""
+        is_alone = self._quotas is None
+        return not outcome.done.is_set() and (is_alone or outcome.payment.staged.is_set())
 
     async def _learn_from(self, wallet: str, failure: Exception | None) -> None:
         """What the end of one request means for the others."""
