@@ -219,7 +219,8 @@ async def test_paid_job_that_cannot_be_written_is_kept_on_disk_until_the_databas
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets time pass for the process alone, as while it is stopped."""
-    from wan_mcp.ledger.postgres import liveness
+    # All who read that clock are imported before: they would keep the one that stands still.
+    from wan_mcp.ledger.postgres import engine, liveness  # noqa: F401
 
     began = liveness.ticks()
     monkeypatch.setattr(liveness, "ticks", lambda: began)
