@@ -318,6 +318,52 @@ async def test_limits_of_the_wallet_hold_against_all_users_at_the_same_moment(
     assert sum(isinstance(answer, LimitReached) for answer in answers) == 5
 
 
+def members_of_blue(time: int, limits: SpendingLimits) -> tuple[list[Workspace], Quota]:
+    """Eight users who pay with wallets of their own, and the limits of their team."""
+    members = [Workspace(f"user-{time}-{n}", f"wallet-{time}-{n}") for n in range(8)]
+    return members, replace(of_team(limits, *members), across=f"blue {time}")
+
+
+async def test_limits_of_a_team_hold_against_all_its_wallets_at_the_same_moment(
+    store: Store,
+) -> None:
+    """Eight claims in eight processes on eight wallets take the last three places, three times
+    over. (promises 10)"""
+    processes = [store.ledger(NONE) for _ in range(8)]
+    await opened(*processes)
+    for time in range(3):
+        members, quota = members_of_blue(time, SpendingLimits(None, None, 3, None))
+
+        answers = await asyncio.gather(
+            *(asked(*each, WANTED, quota) for each in zip(processes, members, strict=True)),
+            return_exceptions=True,
+        )
+
+        assert sum(isinstance(answer, Claim) for answer in answers) == 3
+        assert sum(isinstance(answer, LimitReached) for answer in answers) == 5
+
+
+async def test_limits_of_a_team_hold_against_the_queues_of_all_its_wallets_at_the_same_moment(
+    store: Store,
+) -> None:
+    """One job is in flight, and of seven in the queues of seven wallets three are sent."""
+    processes = [store.ledger(NONE) for _ in range(8)]
+    await opened(*processes)
+    for time in range(3):
+        members, one = members_of_blue(time, ONE_AT_A_TIME)
+        four = replace(one, limits=replace(one.limits, in_flight=4))
+        _, *queued = [(await asked(processes[0], each, WANTED, one)).record for each in members]
+
+        answers = await asyncio.gather(
+            *(
+                process.queue.dispatch(record, 2.0, [four])
+                for process, record in zip(processes[1:], queued, strict=True)
+            )
+        )
+
+        assert sum(answer is not None for answer in answers) == 3
+
+
 async def test_what_a_user_spent_is_theirs_and_the_balance_is_that_of_the_key(
     ledger: Ledger,
 ) -> None:

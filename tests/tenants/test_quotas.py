@@ -1,5 +1,7 @@
 """Which limits count for a user of a team. No database is asked."""
 
+from dataclasses import replace
+
 from wan_mcp.app.quotas import quotas_of
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.tenants.limits import NONE, Kind, Limits
@@ -29,10 +31,22 @@ def test_every_limit_counts_for_those_whose_it_is_and_the_nearest_comes_first() 
         ("of the wallet that pays", None),
         ("", None),
     ]
+    assert [each.across for each in found] == ["ann", "t", "", ""]
     assert found[0].limits == SpendingLimits(1.0, 10.0, 1, 1, queued=20)
     assert found[1].limits == SpendingLimits(None, None, 2, None, queued=None)
     assert found[2].limits == SpendingLimits(None, 50.0, None, None, queued=None)
     assert found[3].limits == SpendingLimits(2, 200, 3, 6, read_only=True, queued=None)
+
+
+def test_limits_of_a_team_on_one_wallet_need_no_other_lock_than_that_of_the_wallet() -> None:
+    """Every lock that a claim takes costs time (ours)."""
+    alone = replace(
+        seat(team=Limits(in_flight=2)),
+        of_user=frozenset({WORKSPACE}),
+        of_team=frozenset({WORKSPACE, "w/bob"}),
+    )
+
+    assert [each.across for each in quotas_of(alone, OPERATOR)] == ["", "", ""]
 
 
 def test_without_any_other_limit_those_of_the_operator_hold() -> None:

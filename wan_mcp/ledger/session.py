@@ -62,7 +62,12 @@ class Session(Protocol):
         """
 
     def transaction(
-        self, account: str | None = None, *, patient: bool = True, ahead: Iterable[Read] = ()
+        self,
+        account: str | None = None,
+        *,
+        patient: bool = True,
+        ahead: Iterable[Read] = (),
+        across: Sequence[str] = (),
     ) -> AbstractContextManager[None]:
         """All or nothing. Two transactions for the same account never overlap.
 
@@ -71,6 +76,7 @@ class Session(Protocol):
                 wait. Two transactions without an account never overlap either.
             patient: whether to wait for other writers as long as a payment may wait.
             ahead: as for the method `ahead`.
+            across: names of limits, sorted. Two transactions with one name never overlap either.
         """
 
     def is_dead(self, owner: str) -> bool:

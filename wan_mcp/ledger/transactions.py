@@ -31,7 +31,7 @@ from wan_mcp.ledger.rows import FIRST_CHARGES, Rows, Spending, counted, read, wh
 from wan_mcp.ledger.session import Read, Session
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.wallets.credits import account_credits
-from wan_mcp.ledger.wallets.quotas import Counted, Quota
+from wan_mcp.ledger.wallets.quotas import Counted, Quota, across_wallets
 from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
 from wan_mcp.ledger.wallets.workspace import Workspace
 from wan_mcp.models import Cursor, Job, Replacement
@@ -75,7 +75,8 @@ class Transactions:
 
     def _claim(self, asked: Asked, lookups: rules.Lookups) -> Claim:
         workspace = asked.workspace
-        with self._session.transaction(workspace.wallet):
+        across = across_wallets(asked.quotas)
+        with self._session.transaction(workspace.wallet, across=across):
             now = self._session.now()
             quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
             limited = counted(self._rows, workspace, quotas, now)

@@ -91,6 +91,11 @@ def user_of(workspace: str) -> str:
     return workspace.rpartition("/")[2]
 
 
+def wallet_of(workspace: str) -> str:
+    """The account of the wallet that a workspace is on."""
+    return workspace.rpartition("/")[0]
+
+
 def purpose_of(wallet: str, api_base: str) -> str:
     """What a wallet's key is sealed for: it opens in no other wallet, and for no other address."""
     return f"wan-mcp wallet\n{wallet}\n{api_base}"

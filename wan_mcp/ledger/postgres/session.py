@@ -43,8 +43,12 @@ TRY_AGAIN_SECONDS = 0.05
 _SHARED = ""
 """The row of `wallets` that is locked for what processes share while they wait."""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-# The lock comes first, and the clock after it: another process may have been waited for.
-_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE; " + ServerClock.TEXT
+_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE"
+# Behind the lock of the wallet, so that nobody waits for that with one of these. It is taken only
+# if the wallet has its row: the first transaction of a wallet locks in the order of all others.
+_LOCK_LIMIT = b"""
+SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0)) FROM wallets WHERE account = %(account)s
+"""
 _INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING"
 _COMMIT = b"COMMIT"
 _COMMIT_NEWS = b"UPDATE owners SET news = news + 1 WHERE name = %(me)s; COMMIT"
@@ -138,11 +142,17 @@ class PostgresSession:
 
     @contextmanager
     def transaction(
-        self, account: str | None = None, *, patient: bool = True, ahead: Iterable[Read] = ()
+        self,
+        account: str | None = None,
+        *,
+        patient: bool = True,
+        ahead: Iterable[Read] = (),
+        across: Sequence[str] = (),
     ) -> Iterator[None]:
         self._acted_as = self._lease.name
-        reads = list(ahead)
-        answers = self._begin(account, BUSY_SECONDS if patient else IMPATIENT_SECONDS, reads)
+        reads, name = list(ahead), _SHARED if account is None else account
+        patience = BUSY_SECONDS if patient else IMPATIENT_SECONDS
+        answers = self._repeated(lambda link: self._lock(link, name, patience, reads, across))
         self._change = Change(account, known=dict(zip(map(_key, reads), answers, strict=True)))
         try:
             yield
@@ -229,10 +239,6 @@ class PostgresSession:
             change.alive = _names(self._send(change, (ALIVE, None))[-1])
         return change.alive
 
-    def _begin(self, account: str | None, patience: float, ahead: Sequence[Read]) -> list[Rows]:
-        name = _SHARED if account is None else account
-        return self._repeated(lambda link: self._lock(link, name, patience, ahead))
-
     def _repeated(self, work: Callable[[Link], T]) -> T:
         """Do work that may be done twice, on a new connection if the old one turns out lost."""
         try:
@@ -248,7 +254,12 @@ class PostgresSession:
             raise
 
     def _lock(
-        self, link: Link, account: str, patience: float, ahead: Sequence[Read] = ()
+        self,
+        link: Link,
+        account: str,
+        patience: float,
+        ahead: Sequence[Read] = (),
+        across: Sequence[str] = (),
     ) -> list[Rows]:
         """Begin a transaction that no other one for the same account overlaps.
 
@@ -256,12 +267,13 @@ class PostgresSession:
             The rows of each statement in `ahead`, asked behind the lock.
         """
         known = {"account": account}
-        locking = (_LOCK, known), *_parts(link, ahead)
-        found = link.run((_BEGIN, None), (limits(patience), None), *locking)
-        locked, clock, *asked = found[-2 - len(ahead) :]
-        if not locked:  # nobody has used this account yet
-            found = link.run((_INSERT_WALLET, known), *locking)
-            _, clock, *asked = found[-2 - len(ahead) :]
+        others = [(_LOCK_LIMIT, {"name": name, **known}) for name in across]
+        # The locks come first, and the clock after them: other processes may have been waited for.
+        locking = (_LOCK, known), *others, (ServerClock.TEXT, None), *_parts(link, ahead)
+        found = link.run((_BEGIN, None), (limits(patience), None), *locking)[-len(locking) :]
+        if not found[0]:  # nobody has used this account yet
+            found = link.run((_INSERT_WALLET, known), *locking)[-len(locking) :]
+        clock, *asked = found[1 + len(others) :]
         self._lease.clock.set(clock[0][0])
         return asked
 

@@ -92,7 +92,8 @@ class QueueTransactions:
     def dispatch(
         self, record: Record, estimate: float | None, quotas: Sequence[Quota]
     ) -> Record | None:
-        with self._session.transaction(record.workspace.wallet):
+        across = quota_rules.across_wallets(quotas)
+        with self._session.transaction(record.workspace.wallet, across=across):
             first = self._rows.first(sql.queue.FIRST_QUEUED, account=record.account)
             if first is None or first.submission_id != record.submission_id:
                 return None

@@ -149,10 +149,15 @@ class SQLiteSession:
 
     @contextmanager
     def transaction(
-        self, account: str | None = None, *, patient: bool = True, ahead: Iterable[Read] = ()
+        self,
+        account: str | None = None,
+        *,
+        patient: bool = True,
+        ahead: Iterable[Read] = (),
+        across: Sequence[str] = (),
     ) -> Iterator[None]:
         self._guard.before_writing()
-        # SQLite has one writer at a time in the whole file, whatever the account.
+        # SQLite has one writer at a time in the whole file, whatever the account and the limits.
         with database.patience(self._connection, patient), database.transaction(self._connection):
             yield
 

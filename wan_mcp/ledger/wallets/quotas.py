@@ -23,25 +23,31 @@ from wan_mcp.ledger.spending_limits import (
 class Quota:
     """Limits, and whose requests count against them.
 
-    Two claims on one wallet never overlap, so they never pass a limit together. Workspaces of
-    different wallets may be counted together too, and there two claims at the same moment may both
-    take the last place.
+    Two claims on one wallet never overlap, and neither do two with one name in `across`, so they
+    never pass a limit together.
 
     Attributes:
         whose: whose limits they are, as a sentence about a limit ends: "your own", "of the team
             Blue". "" for the settings of the operator.
         workspaces: the workspaces whose requests count; None for the whole wallet.
+        across: a name of these limits, if the workspaces are of several wallets; "" otherwise.
     """
 
     limits: SpendingLimits
     whose: str = ""
     workspaces: frozenset[str] | None = None
+    across: str = ""
 
     def agreed_to(self, agreed: float | None) -> "Quota":
         """The same for one job that may cost so many credits without another question."""
         if agreed is None:
             return self
         return replace(self, limits=replace(self.limits, agreed=agreed))
+
+
+def across_wallets(quotas: Iterable[Quota]) -> list[str]:
+    """What a claim has to have for itself besides its wallet, in the order in which all take it."""
+    return sorted({quota.across for quota in quotas if quota.across})
 
 
 S = TypeVar("S", bound=Spending, covariant=True)
