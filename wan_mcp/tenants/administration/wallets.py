@@ -66,6 +66,8 @@ FROM wallet_keys w LEFT JOIN teams t ON t.id = w.team_id LEFT JOIN users u ON u.
 ORDER BY w.name
 """
 
+SEALED, SEALED_BEFORE, REMOVED = "sealed", "sealed with an older key", "removed"
+
 
 class Wallet(NamedTuple):
     """A wallet, without its key.
@@ -75,7 +77,7 @@ class Wallet(NamedTuple):
         team: the name of the team that it belongs to; None if it belongs to a user.
         user, user_id: the user that it belongs to; None if it belongs to a team.
         api_base: the address of PixelDojo's API for which its key is.
-        key: `sealed`, `sealed with an older key`, `removed`, or why it cannot be opened.
+        key: SEALED, SEALED_BEFORE, REMOVED, or why it cannot be opened.
     """
 
     account: str
@@ -85,6 +87,16 @@ class Wallet(NamedTuple):
     user_id: str | None
     api_base: str
     key: str
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a key is stored for it."""
+        return self.key != REMOVED
+
+    @property
+    def opens(self) -> bool:
+        """Whether the key ring opens its key."""
+        return self.key in (SEALED, SEALED_BEFORE)
 
 
 class _Found(NamedTuple):
@@ -248,11 +260,11 @@ def _checked(key: str) -> str:
 
 def _state(ring: KeyRing | None, wallet: _Found) -> str:
     if wallet.sealed is None:
-        return "removed"
+        return REMOVED
     if ring is None:
         return "there is no key ring to open it"
     try:
         ring.open(wallet.sealed, wallet.purpose)
     except NotOpened as exc:
         return str(exc)
-    return "sealed" if ring.is_sealed_with_first(wallet.sealed) else "sealed with an older key"
+    return SEALED if ring.is_sealed_with_first(wallet.sealed) else SEALED_BEFORE
