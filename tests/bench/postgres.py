@@ -19,7 +19,8 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from unittest.mock import patch
 
 from psycopg import Connection
 
+from tests.crash.vendor import FORK
 from tests.ledger.stores import ME, NO_LIMITS, claimed, reported, wanted
 from tests.postgres import server as rig
 from tests.postgres.round_trips import round_trips
@@ -51,7 +53,7 @@ async def main(url: str) -> int:
         plain.execute("CREATE TABLE bare_jobs (n BIGINT)")
         plain.execute("INSERT INTO bare_jobs VALUES (0)")
         submit, bare = await _submits(url, plain)
-        claims, locks = await _claims(url)
+        claims, locks = _claims(url)
         plain.execute("DROP TABLE bare_jobs")
     ways = await _ways(url)
     news = await _news(url)
@@ -97,40 +99,71 @@ def _three_commits(plain: Connection[tuple[object, ...]]) -> None:
                 plain.execute("UPDATE bare_jobs SET n = n + 1")
 
 
-async def _claims(url: str) -> tuple[float, float]:
-    """How many requests a second several servers claim and withdraw for one account; the floor."""
-    ledgers = [PostgresLedger(url, limits=NO_LIMITS) for _ in range(CLAIMANTS)]
-    for ledger in ledgers:
-        await ledger.recover()
+def _claims(url: str) -> tuple[float, float]:
+    """How many requests a second several servers claim and withdraw for one account; the floor.
+
+    Each server is a process, as in life: in one process they would wait for each other's Python.
+    """
     each = ROUNDS // CLAIMANTS // TURNS
-
-    async def claim_some(ledger: Ledger, first: int) -> None:
-        for number in range(first, first + each):
-            claim = await ledger.claim("other", wanted(number), generated_seed=7, estimate=2.0)
-            await ledger.withdraw(claim.record)
-
     ours, floor = [], []
     with ExitStack() as opened:
-        plain = [opened.enter_context(connect(url)) for _ in range(CLAIMANTS)]
+        servers = [opened.enter_context(ProcessPoolExecutor(1, FORK)) for _ in range(CLAIMANTS)]
+        _together(servers, [partial(_Claimant.open, url)] * CLAIMANTS)
         for turn in range(TURNS):
-            numbers = [1000 * n + each * turn for n in range(CLAIMANTS)]
-            ours.append(await _timed(partial(_together, map(claim_some, ledgers, numbers))))
-            locking = [asyncio.to_thread(_locked_commits, link, each) for link in plain]
-            floor.append(await _timed(partial(_together, locking)))
-    for ledger in ledgers:
-        await ledger.aclose()
+            firsts = [1000 * n + each * turn for n in range(CLAIMANTS)]
+            work = [partial(_Claimant.claim_some, range(first, first + each)) for first in firsts]
+            ours.append(_together(servers, work))
+            floor.append(_together(servers, [partial(_Claimant.commit, each)] * CLAIMANTS))
+        _together(servers, [_Claimant.close] * CLAIMANTS)
     return each * CLAIMANTS / median(ours), each * CLAIMANTS / median(floor)
 
 
-def _locked_commits(plain: Connection[tuple[object, ...]], pairs: int) -> None:
-    for _ in range(2 * pairs):
-        with plain.transaction():
-            plain.execute("SELECT n FROM bare_jobs FOR UPDATE")
-            plain.execute("UPDATE bare_jobs SET n = n + 1")
+def _together(
+    servers: Sequence[ProcessPoolExecutor], work: Sequence[Callable[[], object]]
+) -> float:
+    """The seconds until each server has done its work."""
+    began = time.perf_counter()
+    for done in [server.submit(each) for server, each in zip(servers, work, strict=True)]:
+        done.result()
+    return time.perf_counter() - began
 
 
-async def _together(work: Iterable[Coroutine[object, object, None]]) -> None:
-    await asyncio.gather(*work)
+class _Claimant:
+    """One server, which is the only one of its process."""
+
+    loop: asyncio.Runner
+    ledger: PostgresLedger
+    plain: Connection[tuple[object, ...]]
+
+    @classmethod
+    def open(cls, url: str) -> None:
+        cls.loop, cls.plain = asyncio.Runner(), connect(url)
+        cls.ledger = PostgresLedger(url, limits=NO_LIMITS)
+        cls.loop.run(cls.ledger.recover())
+
+    @classmethod
+    def claim_some(cls, numbers: Iterable[int]) -> None:
+        cls.loop.run(cls._claim_some(numbers))
+
+    @classmethod
+    async def _claim_some(cls, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            claim = await cls.ledger.claim("other", wanted(number), generated_seed=7, estimate=2.0)
+            await cls.ledger.withdraw(claim.record)
+
+    @classmethod
+    def commit(cls, pairs: int) -> None:
+        """What is the least that claims and withdrawals cost."""
+        for _ in range(2 * pairs):
+            with cls.plain.transaction():
+                cls.plain.execute("SELECT n FROM bare_jobs FOR UPDATE")
+                cls.plain.execute("UPDATE bare_jobs SET n = n + 1")
+
+    @classmethod
+    def close(cls) -> None:
+        cls.loop.run(cls.ledger.aclose())
+        cls.loop.close()
+        cls.plain.close()
 
 
 async def _ways(url: str) -> dict[str, int]:
