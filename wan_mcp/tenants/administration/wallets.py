@@ -38,10 +38,11 @@ WHERE name = %(name)s OR account = %(account)s OR key_account = %(account)s
     OR (removed_at IS NULL AND (team_id = %(team)s OR user_id = %(user)s))
 ORDER BY 1 LIMIT 1
 """
-_FIND = b"""
+_NAMED = b"""
 SELECT account, name, api_base, key_sealed FROM wallet_keys
-WHERE account = %(typed)s OR name = %(typed)s FOR UPDATE
+WHERE account = %(typed)s OR name = %(typed)s
 """
+_FIND = _NAMED + b"FOR UPDATE"
 _ALL = b"SELECT account, name, api_base, key_sealed FROM wallet_keys ORDER BY account FOR UPDATE"
 _HAS_KEY = b"""
 SELECT name FROM wallet_keys
@@ -218,6 +219,11 @@ def wallet_account(act: Act, typed: str) -> str:
     return _found(act, typed).account
 
 
+def account_named(operator: Operator, typed: str) -> str:
+    """The same for an operator who only looks."""
+    return _named(operator, _NAMED, typed).account
+
+
 def account_of(database: Act | Operator, api_base: str, key: str) -> str:
     """The name of a key in the ledger: the account of a wallet that begins with it."""
     [(secret,)] = database.rows(SECRET.postgres.encode())
@@ -230,10 +236,15 @@ def is_key(text: str) -> bool:
 
 
 def _found(act: Act, typed: str) -> _Found:
-    found = act.rows(_FIND, typed=typed) if can_be_found(typed) else ()
+    wallet = _named(act, _FIND, typed)
+    act.target = wallet.account
+    return wallet
+
+
+def _named(database: Act | Operator, text: bytes, typed: str) -> _Found:
+    found = database.rows(text, typed=typed) if can_be_found(typed) else ()
     if not found:
         raise ActRefused(f"There is no wallet {quoted(typed)}.")
-    act.target = found[0][0]
     return _Found(*found[0])
 
 
