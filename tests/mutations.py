@@ -128,7 +128,7 @@ MUTATIONS = (
         [
             (
                 "ledger/transactions.py",
-                "        with self._session.transaction(workspace.wallet):\n"
+                "        with self._session.transaction(workspace.wallet, across=across):\n"
                 "            now = self._session.now()\n",
                 "        now = self._session.now()\n"
                 "        limited = counted(self._rows, workspace, asked.quotas, now)\n"
@@ -224,11 +224,19 @@ MUTATIONS = (
         [
             (
                 "ledger/postgres/session.py",
-                'account = %(account)s FOR UPDATE; "',
-                'account = %(account)s; "',
+                'account = %(account)s FOR UPDATE"',
+                'account = %(account)s"',
             )
         ],
         [f"{LIMITS}::test_limit_holds_against_claims_at_the_same_moment[postgres]"],
+    ),
+    Mutation(
+        "PostgreSQL: no lock of limits across wallets",
+        [("ledger/postgres/session.py", "for name in across]", "for name in ()]")],
+        [
+            f"{WALLETS}::test_limits_of_a_team_hold_against_{others}_at_the_same_moment[postgres]"
+            for others in ("all_its_wallets", "the_queues_of_all_its_wallets")
+        ],
     ),
     Mutation(
         "PostgreSQL: a lost answer to COMMIT counts as a refusal",
