@@ -50,7 +50,7 @@ async def stream(person: "Person") -> AsyncIterator[dict[str, Any]]:
         (stream, "wan_mcp.surface.subscriptions.MAX_STREAMS_OF_USER", "subscriptions of this user"),
     ],
 )
-async def test_user_with_all_places_taken_is_told_so_and_a_colleague_finds_one(
+async def test_user_who_has_all_their_places_is_refused_and_a_colleague_finds_one(
     company: "Company",
     monkeypatch: pytest.MonkeyPatch,
     open_one: Open,

@@ -84,12 +84,12 @@ class Strangers:
     """Many callers with invented tokens, all at once.
 
     Attributes:
-        told_to_try_again: how many were.
-        turned_away: how many were told that their token is wrong.
+        sent_away_for_now: how many were.
+        turned_away: how many have a token that is wrong.
     """
 
     def __init__(self, ask: Callable[[str], Any]) -> None:
-        self.told_to_try_again = 0
+        self.sent_away_for_now = 0
         self.turned_away = 0
         self._ask = ask
         self._too_many = anyio.Event()
@@ -107,7 +107,7 @@ class Strangers:
             assert await self._ask(token) is None
             self.turned_away += 1
         except IdentityUnknown:
-            self.told_to_try_again += 1
+            self.sent_away_for_now += 1
             self._too_many.set()
 
 
@@ -154,7 +154,7 @@ async def test_known_people_seats_keys_and_readiness_do_not_wait_for_strangers(
                     await directory.token(new.text)
 
     assert strangers.turned_away == 6  # one is asked about, and five are in the next question
-    assert strangers.told_to_try_again == 10
+    assert strangers.sent_away_for_now == 10
     assert await directory.token(new.text)
 
 
