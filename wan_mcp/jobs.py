@@ -35,6 +35,7 @@ from wan_mcp.polling.durations import TypicalDuration
 from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.queue_places import QueuePlaces
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
+from wan_mcp.polling.several import SeveralWaits
 from wan_mcp.polling.wallet_work import WalletWork
 from wan_mcp.polling.withdrawals import Withdrawals
 from wan_mcp.videos.saver import Archive, Inspect, VideoSaver
@@ -123,7 +124,7 @@ class Jobs:
         self._credits = Credits(vendor, ledger, workspace, work.price, work.quotas)
         self._reader = JobReader(vendor, ledger, coordination, workspace, work.reconciler, clock)
         saves = self._videos is not None and bool(self._videos.folder)
-        self._waits = work.waits(self._reader, saves_videos=saves)
+        self._waits = SeveralWaits(self._reader, work.watchers, clock, saves_videos=saves)
         self._typical = TypicalDuration(coordination, workspace, clock)
         self._withdrawals = Withdrawals(ledger, self._payments, self._reader)
         self._places = QueuePlaces(ledger, workspace, self._typical, work.quotas)
@@ -296,16 +297,15 @@ class Jobs:
 
         While this process makes the inputs of the request available, they say how far that is.
         """
-        with self._waits.place():
-            until = self.clock.monotonic() + seconds
-            while self._payments.is_staging(id) and (left := until - self.clock.monotonic()) > 0:
-                if view := await self.known(id):
-                    yield replace(view, elapsed_seconds=view.age(self.clock.wall()))
-                await self._payments.staged(id, min(PROGRESS_SECONDS, left))
-            left = max(until - self.clock.monotonic(), 0.0)
-            async with aclosing(self._waits.watch(id, left)) as readings:
-                async for reading in readings:
-                    yield await self._shown(reading) if isinstance(reading, JobView) else reading
+        until = self.clock.monotonic() + seconds
+        while self._payments.is_staging(id) and (left := until - self.clock.monotonic()) > 0:
+            if view := await self.known(id):
+                yield replace(view, elapsed_seconds=view.age(self.clock.wall()))
+            await self._payments.staged(id, min(PROGRESS_SECONDS, left))
+        left = max(until - self.clock.monotonic(), 0.0)
+        async with aclosing(self._waits.watch(id, left)) as readings:
+            async for reading in readings:
+                yield await self._shown(reading) if isinstance(reading, JobView) else reading
 
     def watch_several(
         self, ids: Sequence[str], seconds: float

@@ -63,14 +63,6 @@ class SeveralWaits(Waits):
         Raises:
             Busy: too many calls wait already.
         """
-        with self.place():
-            async with aclosing(self._watch_several(ids, seconds)) as updates:
-                async for readings in updates:
-                    yield readings
-
-    async def _watch_several(
-        self, ids: Sequence[str], seconds: float
-    ) -> AsyncGenerator[dict[str, Reading], None]:
         began = self._clock.monotonic()
         deadline = began + max(seconds, LEAST_SECONDS)
         jobs = await self._looked_up(ids)

@@ -4,8 +4,8 @@ A wait follows the job's record, which the poller updates. It asks PixelDojo its
 ledger does not have the job.
 """
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 
 from wan_mcp.clock import Clock, retry_delay
@@ -23,7 +23,7 @@ from wan_mcp.ledger.status import (
 from wan_mcp.models import JobStatus
 from wan_mcp.polling.intervals import SAVE_SECONDS, poll_delay
 from wan_mcp.polling.job_reader import JobReader
-from wan_mcp.polling.watchers import BUSY_SECONDS, Watchers
+from wan_mcp.polling.watchers import Watchers
 
 MAX_CHECK_TRIES = 3
 CHECK_SECONDS = 10.0
@@ -38,45 +38,20 @@ class Waits:
     Args:
         saves_videos: whether the videos of jobs that do not say what their submitter wants are
             saved; a wait lasts until a video that is to be saved is there.
-        most: how many waits there may be at the same time; None where one person has them all.
     """
 
     def __init__(
-        self,
-        reader: JobReader,
-        watchers: Watchers,
-        clock: Clock,
-        *,
-        saves_videos: bool = False,
-        most: int | None = None,
+        self, reader: JobReader, watchers: Watchers, clock: Clock, *, saves_videos: bool = False
     ) -> None:
         self._reader = reader
         self._watchers = watchers
         self._clock = clock
         self._saves_videos = saves_videos
         self._closing = watchers.closing
-        self._most = most
-        self._taken = 0
 
     def close(self) -> None:
         """Let every wait end with what is known now, as if its time were up: the server stops."""
         self._watchers.close()
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Within it, there is one more wait.
-
-        Raises:
-            Busy: there are as many as there may be.
-        """
-        if self._most is not None and self._taken >= self._most:
-            what = f"{self._most} calls of this user wait for jobs here already."
-            raise Busy(what, retry_after=BUSY_SECONDS)
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
 
     async def check(self, id: str) -> JobView:
         """The present state of a job. If it has ended, the ledger answers.

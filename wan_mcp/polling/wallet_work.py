@@ -20,18 +20,11 @@ from wan_mcp.polling.job_list import JobListReader
 from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.poller import Poller
 from wan_mcp.polling.rate_limiter import SharedRateLimiter
-from wan_mcp.polling.several import SeveralWaits
 from wan_mcp.polling.watchers import Watchers
 
 if TYPE_CHECKING:
     from wan_mcp.payments.staging import StagingOf
     from wan_mcp.pixeldojo.client import PixelDojo
-
-
-MAX_WAITS_OF_USER = 500
-"""How many waits one user may have at the same time where several share a wallet (ours). It is a
-quarter of the places that the wallet has, and far more than an agent with hundreds of jobs needs,
-because a wait for 50 jobs takes one."""
 
 
 class WalletWork:
@@ -75,12 +68,6 @@ class WalletWork:
     def is_idle(self) -> bool:
         """Whether nothing is being paid here and nobody waits here."""
         return not (self.payments.count or self.watchers.count)
-
-    def waits(self, reader: JobReader, *, saves_videos: bool) -> SeveralWaits:
-        """The checks and waits of one workspace. The arguments are those of `Waits`."""
-        most = None if self.quotas is None else MAX_WAITS_OF_USER
-        watchers, clock = self.watchers, self._clock
-        return SeveralWaits(reader, watchers, clock, saves_videos=saves_videos, most=most)
 
     def stop(self) -> None:
         """Begin no more payments, and end all waits with what is known: the server stops."""

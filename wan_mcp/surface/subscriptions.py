@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -57,11 +56,6 @@ MAX_JOBS = 64
 """Jobs that one stream or connection may follow. Each counts as a waiter of the poller."""
 MAX_STREAMS = 1_024
 """The SDK's own limit."""
-MAX_STREAMS_OF_USER = 64
-"""Where people sign in, how many of them one user may have open (ours): a host needs one for each
-conversation, and even so it takes sixteen users to fill the server."""
-BUSY_SECONDS = 30.0
-"""After this time a caller whose stream found no place may try again (ours)."""
 
 _JOB_URI = rf"{JOBS_URI}/({JOB_ID})"
 _FIXED_DATE = datetime.min.replace(tzinfo=UTC)
@@ -140,7 +134,7 @@ class Subscriptions:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._connections: WeakKeyDictionary[object, _Connection] = WeakKeyDictionary()
-        self._streams = Counter[str | None]()
+        self._streams = 0
 
     def begin(self, lifespan_context: object, tasks: TaskGroup) -> None:
         """Set where the subscriptions of a lifespan run, so that they end with it.
@@ -154,11 +148,14 @@ class Subscriptions:
         self, ctx: RequestContext, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """One stream of notifications. When its client closes it, all that it started ends."""
-        with self._place(_user(ctx)):
-            with as_mcp_errors():
-                stream = _Stream(ctx)
-                uris = await self._resources(ctx, params.notifications.resource_subscriptions or [])
-                tasks = await self._tasks(ctx, params.notifications)
+        with as_mcp_errors():
+            if self._streams >= MAX_STREAMS:
+                raise Busy("Too many subscriptions are open here.")
+            stream = _Stream(ctx)
+            uris = await self._resources(ctx, params.notifications.resource_subscriptions or [])
+            tasks = await self._tasks(ctx, params.notifications)
+        self._streams += 1
+        try:
             await stream.acknowledge(list(uris), list(tasks))
             async with anyio.create_task_group() as group:
                 for uri, follow in uris.items():
@@ -166,6 +163,8 @@ class Subscriptions:
                 for id, call in tasks.items():
                     group.start_soon(_follow_task, id, call, stream, name=f"follow task {id}")
                 await anyio.sleep_forever()  # until the client closes it
+        finally:
+            self._streams -= 1
         return SubscriptionsListenResult()
 
     async def subscribe(self, ctx: RequestContext, params: SubscribeRequestParams) -> EmptyResult:
@@ -194,22 +193,6 @@ class Subscriptions:
         if scope := connection.scopes.pop(params.uri, None):
             scope.cancel()
         return EmptyResult()
-
-    @contextmanager
-    def _place(self, user: str | None) -> Iterator[None]:
-        """Within it, this user has one more stream open. Raises MCPError if there is no place."""
-        with as_mcp_errors():
-            if self._streams.total() >= MAX_STREAMS:
-                raise _busy("Too many subscriptions are open here.")
-            if user is not None and self._streams[user] >= MAX_STREAMS_OF_USER:
-                raise _busy(f"{MAX_STREAMS_OF_USER} subscriptions of this user are open already.")
-        self._streams[user] += 1
-        try:
-            yield
-        finally:
-            self._streams[user] -= 1
-            if not self._streams[user]:
-                del self._streams[user]
 
     async def _resources(self, ctx: RequestContext, uris: Sequence[str]) -> dict[str, Follow]:
         """How to follow each resource that can be followed; the answer shows which ones."""
@@ -260,21 +243,6 @@ async def honest_capabilities(ctx: RequestContext, call_next: CallNext) -> Handl
         if ctx.method == "initialize":
             capabilities["resources"]["subscribe"] = ctx.request is None
     return result
-
-
-def _busy(what: str) -> Busy:
-    when = f"This one was not opened, which charged nothing; try again in {BUSY_SECONDS:.0f} s."
-    return Busy(f"{what} {when}", retry_after=BUSY_SECONDS)
-
-
-def _user(ctx: RequestContext) -> str | None:
-    """The id of who has signed in; None where nobody does."""
-    if ctx.request is None:
-        return None
-    from mcp.server.auth.middleware.auth_context import get_access_token
-
-    token = get_access_token()
-    return token.subject if token else None
 
 
 @contextmanager
