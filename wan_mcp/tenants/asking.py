@@ -1,12 +1,21 @@
-"""One connection to the database that all questions about people share, and what was just asked."""
+"""How the database is asked about people, so that nobody's questions keep those of others waiting.
 
+Questions on one connection are asked one after the other. Those about callers who are not known yet
+have a connection of their own (see `directory`), and of each known user one waits at a time.
+"""
+
+import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import anyio.to_thread
+import anyio
 
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.contract import LedgerUnavailable
@@ -25,6 +34,9 @@ MOST_WAITING = 1_000
 class Questions:
     """Asks the database one question after the other, on a connection that opens anew when lost.
 
+    A thread of its own takes the next question without asking the event loop, which under a flood
+    of requests comes round a few times a second only.
+
     Args:
         url: the address of the database.
         ticks: seconds that never jump.
@@ -33,7 +45,7 @@ class Questions:
     def __init__(self, url: str, ticks: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._ticks = ticks
-        self._turn = anyio.CapacityLimiter(1)
+        self._thread = ThreadPoolExecutor(1, "people")
         self._asked = 0
         self._link: Link | None = None
         self._again_at = -math.inf
@@ -48,15 +60,19 @@ class Questions:
             raise IdentityUnknown("Too many requests wait for the database of the team.")
         self._asked += 1
         try:
-            return await anyio.to_thread.run_sync(self._do, work, limiter=self._turn)
+            return await self._in_thread(lambda: self._do(work))
         finally:
             self._asked -= 1
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await anyio.to_thread.run_sync(self._close, limiter=self._turn)
+        await self._in_thread(self._close)
+        self._thread.shutdown(wait=False)
 
-    # The methods below run in one thread at a time.
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._thread.submit(copy_context().run, work))
+
+    # The methods below run in the thread.
 
     def _do(self, work: Callable[[Link], T]) -> T:
         if self._ticks() < self._again_at:
@@ -97,8 +113,93 @@ class Questions:
             self._link.close()
 
 
+@dataclass(eq=False)
+class _Batch(Generic[Key, T]):
+    wanted: list[Key] = field(default_factory=list)
+    answers: Sequence[T] = ()
+    failed: IdentityUnknown | None = None
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Batches(Generic[Key, T]):
+    """Asks one question about everybody who has come while the question before was asked.
+
+    Args:
+        ask: asks it: the answers in the order of what is wanted, or IdentityUnknown.
+        most: about how many one question may be; whoever comes then is asked to try again.
+    """
+
+    def __init__(self, ask: Callable[[Sequence[Key]], Awaitable[Sequence[T]]], most: int) -> None:
+        self._ask = ask
+        self._most = most
+        self._turn = anyio.Lock()
+        self._next: _Batch[Key, T] | None = None
+
+    async def find(self, wanted: Key) -> T:
+        """The answer for one of them.
+
+        Raises:
+            IdentityUnknown: it cannot be known now, or too many have come.
+        """
+        batch, place = self._next, 0
+        if batch is None:
+            batch = self._next = _Batch([wanted])
+            with anyio.CancelScope(shield=True):  # the others wait for it
+                await self._run(batch)
+        elif (place := len(batch.wanted)) < self._most:
+            batch.wanted.append(wanted)
+            await batch.ended.wait()
+        else:
+            raise IdentityUnknown("Too many callers come who are not known yet.")
+        if batch.failed is not None:  # one exception cannot be raised in several tasks
+            raise IdentityUnknown(str(batch.failed), retry_after=batch.failed.retry_after)
+        return batch.answers[place]
+
+    async def _run(self, batch: _Batch[Key, T]) -> None:
+        try:
+            async with self._turn:
+                self._next = None  # whoever comes from now on is in the next one
+                batch.answers = await self._ask(batch.wanted)
+        except IdentityUnknown as exc:
+            batch.failed = exc
+        finally:
+            batch.ended.set()
+
+
+@dataclass(eq=False)
+class _Line:
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    length: int = 0
+
+
+class Lines:
+    """A line for each user: however much one of them asks, the others wait for one question."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+
+    @asynccontextmanager
+    async def turn(self, user: str) -> AsyncIterator[None]:
+        """Wait until no earlier question of this user is being asked; within it, no later one is.
+
+        Args:
+            user: the id.
+        """
+        line = self._lines.setdefault(user, _Line())
+        line.length += 1
+        try:
+            async with line.turn:
+                yield
+        finally:
+            line.length -= 1
+            if not line.length:
+                del self._lines[user]
+
+
 class Recent(Generic[Key, T]):
-    """Answers that hold for a short time, so that a request need not ask the database again.
+    """Answers that hold for a time, so that a request need not ask the database again.
+
+    Several threads may use it: each step is one of the dictionary.
 
     Args:
         most: how many are kept; the oldest go first.
@@ -115,9 +216,13 @@ class Recent(Generic[Key, T]):
         answer, until = self._answers.get(key, (None, 0.0))
         return answer if self._ticks() < until else None
 
+    def forget(self, key: Key) -> None:
+        """Keep no answer."""
+        self._answers.pop(key, None)
+
     def put(self, key: Key, answer: T, seconds: float) -> None:
         """Keep an answer for so long."""
-        self._answers.pop(key, None)
+        self.forget(key)
         self._answers[key] = (answer, self._ticks() + seconds)
         while len(self._answers) > self._most:
             self._answers.popitem(last=False)

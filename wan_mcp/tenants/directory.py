@@ -1,10 +1,11 @@
 """The people of a team as they are in the database."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from wan_mcp.ledger.postgres.connection import Link, Rows, limits
-from wan_mcp.tenants.asking import Questions, Recent
+from wan_mcp.tenants.asking import Batches, Lines, Questions, Recent
 from wan_mcp.tenants.audit import NOW, Entry
 from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
@@ -21,24 +22,33 @@ from wan_mcp.tenants.seat import (
 )
 from wan_mcp.tenants.tokens import id_of, is_same, sha256_of
 
+T = TypeVar("T")
+
 HOLDS_SECONDS = 10.0
 """How long an answer is used again (ours): a token that is revoked works for at most so much
 longer, and a database that restarts is not noticed by most requests."""
 MOST_KEPT = 10_000
 """How many answers are kept of each kind (ours), some kilobytes for a hundred of them."""
+CONFIRMED_SECONDS = 86_400.0
+"""How long somebody who was let in is no stranger any more (ours): from one working day to the
+next. It says only who is asked about first; whether they may still come in is asked every time."""
+MOST_STRANGERS = 1_000
+"""About how many strangers one question may be (ours): a large team that comes back to a server
+that has just started. Whoever comes then is asked to try again."""
 USED_SECONDS = 60
 """The last use of a token is noted at most this often (ours)."""
 
 _TOKEN = f"""
-SELECT t.sha256, t.scopes, u.id, u.name, u.team_id, t.expires_at - {NOW}
+SELECT t.id, t.sha256, t.scopes, u.id, u.name, u.team_id, t.expires_at - {NOW}
 FROM tokens t JOIN users u ON u.id = t.user_id
-WHERE t.id = %(id)s AND t.revoked_at IS NULL AND t.expires_at > {NOW} AND u.disabled_at IS NULL
+WHERE t.id = ANY(%(ids)s) AND t.revoked_at IS NULL AND t.expires_at > {NOW}
+    AND u.disabled_at IS NULL
 """.encode()
 # To note it need not wait for any disk: the next use notes it again.
 _USED = f"""
 SET LOCAL synchronous_commit = off;
 UPDATE tokens SET used_at = {NOW}
-WHERE id = %(id)s AND (used_at IS NULL OR used_at < {NOW} - {USED_SECONDS})
+WHERE id = ANY(%(ids)s) AND (used_at IS NULL OR used_at < {NOW} - {USED_SECONDS})
 """.encode()
 _PERSON = b"""
 SELECT id, name, team_id, disabled_at IS NULL FROM users
@@ -74,8 +84,22 @@ WHERE (kind, id) IN (('user', %(user)s), ('team', %(team)s), ('wallet', %(wallet
 """.encode()
 
 
+_Person = tuple[str, str]
+"""The issuer and the subject of somebody who signed in elsewhere."""
+_Token = tuple[str, bytes]
+"""The id of a token, and the hash of the whole."""
+
+
 class StoredDirectory:
     """`Directory`, and what else a server needs to know about its callers.
+
+    Anybody can ask about an invented token, as often as they like. So a token or person who was not
+    let in here before is a stranger. Questions about strangers have a connection of their own, and
+    one is about all who have come meanwhile. What else is asked, as before a payment, never waits
+    for them.
+
+    Wrong tokens are not remembered: invented ones are new each time, and a right one that was just
+    made is let in at once.
 
     Args:
         url: the address of the database, whose tables exist already.
@@ -90,6 +114,10 @@ class StoredDirectory:
         self, url: str, ring: KeyRing, ticks: Callable[[], float] = time.monotonic
     ) -> None:
         self._questions = Questions(url, ticks)
+        self._lines = Lines()
+        self._strangers = Questions(url, ticks)
+        self._new_tokens = Batches(self._ask_about, MOST_STRANGERS)
+        self._confirmed: Recent[bytes | _Person, str] = Recent(MOST_KEPT, ticks)
         self._writing = Questions(url, ticks)  # what keeps it from writing is no reason not to ask
         self._ring = ring
         self.own_wallets = OwnWallets(url, ring)
@@ -105,7 +133,11 @@ class StoredDirectory:
         sha256 = sha256_of(secret)
         if known := self._tokens.get(sha256):
             return known
-        return await self._questions.ask(lambda link: self._token(link, id, sha256))
+        token = (id, sha256)
+        if (user := self._confirmed.get(sha256)) is None:
+            return self._noted(sha256, await self._new_tokens.find(token))
+        [found] = await self._known(user, lambda link: self._found(link, [token]))
+        return self._noted(sha256, found)
 
     async def person(self, issuer: str, subject: str, name: str) -> Caller | None:
         """See `Directory`."""
@@ -114,7 +146,14 @@ class StoredDirectory:
         name = shown(name)
         if known := self._people.get((issuer, subject, name)):
             return known
-        return await self._questions.ask(lambda link: self._person(link, issuer, subject, name))
+        who = (issuer, subject)
+
+        def find(link: Link) -> Caller | None:
+            return self._person(link, issuer, subject, name)
+
+        if (user := self._confirmed.get(who)) is None:
+            return self._noted(who, await self._strangers.ask(find))
+        return self._noted(who, await self._known(user, find))
 
     async def seat(self, user: str, *, fresh: bool = False) -> Seat:
         """What a user works with.
@@ -133,7 +172,7 @@ class StoredDirectory:
         """
         if not fresh and (known := self._seats.get(user)):
             return known
-        return await self._questions.ask(lambda link: self._seat(link, user))
+        return await self._known(user, lambda link: self._seat(link, user, fresh))
 
     async def key(self, wallet: str) -> WalletKey:
         """The key of a wallet, to work for its users while none of them calls.
@@ -170,20 +209,41 @@ class StoredDirectory:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._questions.aclose()
+        await self._strangers.aclose()
         await self._writing.aclose()
 
-    # The methods below run in the thread of the questions.
+    async def _known(self, user: str, work: Callable[[Link], T]) -> T:
+        """Ask about a user whom this server knows."""
+        async with self._lines.turn(user):
+            return await self._questions.ask(work)
 
-    def _token(self, link: Link, id: str, sha256: bytes) -> Caller | None:
-        if known := self._tokens.get(sha256):  # somebody else has asked while this waited
-            return known
-        rows = _ask(link, _TOKEN, id=id)
+    async def _ask_about(self, strangers: Sequence[_Token]) -> Sequence[Caller | None]:
+        return await self._strangers.ask(lambda link: self._found(link, strangers))
+
+    def _noted(self, who: bytes | _Person, found: Caller | None) -> Caller | None:
+        """The same, and it is noted whether they are still a stranger."""
+        if found is None:
+            self._confirmed.forget(who)
+        else:
+            self._confirmed.put(who, found.user, CONFIRMED_SECONDS)
+        return found
+
+    # The methods below run in the threads of the questions.
+
+    def _found(self, link: Link, tokens: Sequence[_Token]) -> Sequence[Caller | None]:
+        rows = {row[0]: row[1:] for row in _ask(link, _TOKEN, ids=[id for id, _ in tokens])}
+        found = [self._owner(id, sha256, rows.get(id)) for id, sha256 in tokens]
+        if any(found):
+            right = [id for (id, _), caller in zip(tokens, found, strict=True) if caller]
+            _ask(link, _USED, ids=right)
+        return found
+
+    def _owner(self, id: str, sha256: bytes, row: Sequence[Any] | None) -> Caller | None:
         # Also where there is none: the time of the answer must not show which ids there are.
-        if not is_same(sha256, bytes(rows[0][0]) if rows else bytes(len(sha256))):
+        if not is_same(sha256, bytes(row[0]) if row else bytes(len(sha256))) or row is None:
             return None
-        [(_, scopes, user, name, team, seconds)] = rows
+        (_, scopes, user, name, team, seconds) = row
         caller = Caller(user, name, team, frozenset(scopes.split()), ByToken(id))
-        _ask(link, _USED, id=id)
         self._tokens.put(sha256, caller, min(HOLDS_SECONDS, seconds))
         return caller
 
@@ -214,7 +274,9 @@ class StoredDirectory:
                 detail = {"team": joined[0][0], "issuer": issuer, "subject": subject}
                 Entry.new(id, "user.join", id, "done", detail).write(link)
 
-    def _seat(self, link: Link, user: str) -> Seat:
+    def _seat(self, link: Link, user: str, fresh: bool) -> Seat:
+        if not fresh and (known := self._seats.get(user)):
+            return known
         rows = _ask(link, _WALLET, user=user)
         if not rows:
             raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
@@ -222,13 +284,13 @@ class StoredDirectory:
         key = self._opened(wallet, base, sealed)
         ids = {"user": user, "team": team, "wallet": wallet}
         name = workspace_of(user, wallet)
-        known = _ask(link, _OPEN, **ids, name=name)
+        opened = _ask(link, _OPEN, **ids, name=name)
         allowed = {row[0]: limits_in(row[1:]) for row in _ask(link, _LIMITS, **ids)}
         seat = Seat(
             *(name, wallet, user, team, team_name, base, key),
             limits={kind: allowed.get(kind, NONE) for kind in Kind},
-            of_user=frozenset(each for each, owner in known if owner == user),
-            of_team=frozenset(each for each, _ in known),
+            of_user=frozenset(each for each, owner in opened if owner == user),
+            of_team=frozenset(each for each, _ in opened),
         )
         self._seats.put(user, seat, HOLDS_SECONDS)
         return seat
