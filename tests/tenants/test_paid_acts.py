@@ -1,5 +1,6 @@
 """Each paid act has its row in the audit, whichever server finds out what became of the request."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -233,9 +234,11 @@ async def test_what_was_settled_while_nobody_wrote_is_written_oldest_first_and_c
         earlier = f"{86_400 * (5 - number)}"
         change = f"UPDATE jobs SET accepted_at = accepted_at - {earlier} WHERE handle = '%s'"
         blue.operator.rows((change % record.submission_id + " RETURNING 1").encode())
-    told = [await directories[0].write_paid_acts({record.submission_id: None}) for _ in range(3)]
+    may_be_missing = [
+        await directories[0].write_paid_acts({record.submission_id: None}) for _ in range(3)
+    ]
 
-    assert told == [True, True, False]
+    assert may_be_missing == [True, True, False]
     assert results(blue) == [(f"job-{number}", "accepted") for number in range(5)]
     dates = rows(blue.operator.link, "SELECT accepted_at FROM jobs ORDER BY accepted_at")
     assert [(each.at,) for each in written(blue)] == dates
@@ -269,6 +272,26 @@ async def test_rows_whose_answer_was_lost_are_written_once(
         await directory.aclose()
 
     assert struck.is_set()
+    assert results(blue) == [("job-1", "accepted")]
+
+
+async def test_server_needs_no_right_to_change_or_delete_a_row(
+    blue: Blue, ledgers: tuple[Any, Any], database: str
+) -> None:
+    """Its user may read and add (docs/teams.md)."""
+    operator, role = blue.operator, f"server_of_{os.getpid()}"
+    record = await sent(ledgers[0], blue)
+    await ledgers[0].accept(record, reported())
+    operator.rows(f"CREATE ROLE {role} LOGIN".encode())
+    try:
+        operator.rows(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}".encode())
+        operator.rows(f"GRANT INSERT ON audit TO {role}".encode())
+        directory = StoredDirectory(database.replace("postgres@", f"{role}@"), ring())
+        await directory.write_paid_acts({})
+        await directory.aclose()
+    finally:
+        operator.rows(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
     assert results(blue) == [("job-1", "accepted")]
 
 
