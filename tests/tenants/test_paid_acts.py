@@ -275,11 +275,11 @@ async def test_rows_whose_answer_was_lost_are_written_once(
     assert results(blue) == [("job-1", "accepted")]
 
 
+@pytest.mark.usefixtures("directories")
 async def test_server_needs_no_right_to_change_or_delete_a_row(
-    blue: Blue, directories: Directories, ledgers: tuple[Any, Any], database: str
+    blue: Blue, ledgers: tuple[Any, Any], database: str
 ) -> None:
     """Its user may read and add (docs/teams.md)."""
-    await directories[0].write_paid_acts({})
     operator, role = blue.operator, f"server_of_{os.getpid()}"
     record = await sent(ledgers[0], blue)
     await ledgers[0].accept(record, reported())
