@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.ledger.stores import NO_LIMITS, WANTED, PostgresStore, reported, wanted
+from tests.ledger.stores import NO_LIMITS, VIDEO_URL, WANTED, PostgresStore, reported, wanted
 from tests.postgres.proxy import Fault, proxy_to
 from tests.postgres.server import Server
 from tests.tenants.company import Company
@@ -19,6 +19,7 @@ from wan_mcp.ledger.postgres.engine import PostgresLedger
 from wan_mcp.ledger.record import WITHDRAWN, Record, State
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.ledger.wallets.workspace import Workspace
+from wan_mcp.models import Job, JobStatus
 from wan_mcp.tenants import paid_acts
 from wan_mcp.tenants.audit import Written, entries
 from wan_mcp.tenants.directory import StoredDirectory
@@ -210,7 +211,7 @@ async def test_for_half_a_minute_only_the_server_that_paid_writes_its_row(
     """It alone knows by which token the user has signed in (ours)."""
     monkeypatch.setattr(paid_acts, "OWN_SECONDS", 3600.0)
     record = await sent(ledgers[0], blue)
-    await ledgers[0].accept(record, reported())
+    await ledgers[0].accept(record, reported(credit_cost=10))
     await directories[1].write_paid_acts({})
     before = written(blue)
     await directories[0].write_paid_acts({record.submission_id: "token-1"})
@@ -218,6 +219,34 @@ async def test_for_half_a_minute_only_the_server_that_paid_writes_its_row(
     assert before == []
     [row] = written(blue)
     assert row.detail["signed_in"] == "token-1"
+
+
+@pytest.mark.parametrize(
+    ("later", "credits"),
+    [
+        (reported(credit_cost=10), 10),
+        (reported(JobStatus.COMPLETED, video_url=VIDEO_URL, credit_cost=10), 10),
+        (reported(JobStatus.COMPLETED, video_url=VIDEO_URL), None),
+    ],
+)
+async def test_row_of_a_job_whose_cost_is_not_known_waits_for_it_or_for_the_end(
+    later: Job, credits: float | None, blue: Blue, directories: Directories, ledgers: Any
+) -> None:
+    """A reply that was cut names the job and no cost. Others have rows meanwhile (ours)."""
+    record, other = [await sent(ledgers[0], blue, number) for number in (1, 2)]
+    await ledgers[0].accept(record, reported())
+    await ledgers[0].accept(other, reported(job_id="job-2", credit_cost=10))
+    change = "UPDATE jobs SET accepted_at = accepted_at - 86400 WHERE handle = %(id)s"
+    blue.operator.rows(change.encode(), id=record.submission_id)
+    await directories[0].write_paid_acts({})
+    before = results(blue)
+    await ledgers[0].record_update(record.workspace, later)
+    for directory in directories:
+        await directory.write_paid_acts({})
+
+    assert before == [("job-2", "accepted")]
+    [row] = written(blue, about="job-1")
+    assert row.detail.get("credits") == credits
 
 
 async def test_what_was_settled_while_nobody_wrote_is_written_oldest_first_and_completely(
@@ -230,10 +259,15 @@ async def test_what_was_settled_while_nobody_wrote_is_written_oldest_first_and_c
     monkeypatch.setattr(paid_acts, "MOST_AT_ONCE", 2)
     for number in range(5):
         record = await sent(ledgers[0], blue, number)
-        await ledgers[0].accept(record, reported(job_id=f"job-{number}"))
-        earlier = f"{86_400 * (5 - number)}"
-        change = f"UPDATE jobs SET accepted_at = accepted_at - {earlier} WHERE handle = '%s'"
-        blue.operator.rows((change % record.submission_id + " RETURNING 1").encode())
+        await ledgers[0].accept(record, reported(job_id=f"job-{number}", credit_cost=10))
+        ended = reported(JobStatus.COMPLETED, job_id=f"job-{number}", video_url=VIDEO_URL)
+        await ledgers[0].record_update(record.workspace, ended)
+        earlier = 86_400 * (5 - number)
+        change = (
+            "UPDATE jobs SET accepted_at = accepted_at - %(e)s, ended_at = ended_at - %(e)s "
+            "WHERE handle = %(id)s"
+        )
+        blue.operator.rows(change.encode(), e=earlier, id=record.submission_id)
     may_be_missing = [
         await directories[0].write_paid_acts({record.submission_id: None}) for _ in range(3)
     ]
@@ -250,7 +284,7 @@ async def test_row_that_a_wrong_clock_dated_in_the_future_hides_nothing(
     """A database that takes over may have another clock (ours)."""
     for number in range(2):
         record = await sent(ledgers[0], blue, number)
-        await ledgers[0].accept(record, reported(job_id=f"job-{number}"))
+        await ledgers[0].accept(record, reported(job_id=f"job-{number}", credit_cost=10))
         await directories[0].write_paid_acts({record.submission_id: None})
         blue.operator.rows(b"UPDATE audit SET at = at + 1e9 WHERE target = 'job-0'")
 
@@ -266,7 +300,7 @@ async def test_rows_whose_answer_was_lost_are_written_once(
         directory = StoredDirectory(proxy.url(worker_database), ring())
         await directory.seat(blue.ann)
         await directory.write_paid_acts({})
-        await ledgers[0].accept(record, reported())
+        await ledgers[0].accept(record, reported(credit_cost=10))
         struck = proxy.plan("INSERT INTO audit", Fault.LOSE_ANSWER)
         await directory.write_paid_acts({record.submission_id: None})
         await directory.aclose()
@@ -282,7 +316,7 @@ async def test_server_needs_no_right_to_change_or_delete_a_row(
     """Its user may read and add (docs/teams.md)."""
     operator, role = blue.operator, f"server_of_{os.getpid()}"
     record = await sent(ledgers[0], blue)
-    await ledgers[0].accept(record, reported())
+    await ledgers[0].accept(record, reported(credit_cost=10))
     operator.rows(f"CREATE ROLE {role} LOGIN".encode())
     try:
         operator.rows(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}".encode())
@@ -302,7 +336,7 @@ async def test_jobs_of_nobody_have_no_row(
     """As those of a server on the same database where nobody signs in (docs/teams.md)."""
     claim = await ledgers[0].claim("account", WANTED, generated_seed=7, estimate=2.0)
     await ledgers[0].commit_sending(claim.record)
-    await ledgers[0].accept(claim.record, reported())
+    await ledgers[0].accept(claim.record, reported(credit_cost=10))
     await directories[0].write_paid_acts({claim.record.submission_id: None})
 
     assert written(blue) == []

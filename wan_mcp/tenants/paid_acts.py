@@ -8,10 +8,12 @@ or a lock, would keep a paid job out of the ledger.
 
 The id of a row is the request and its outcome, so each outcome of a request has one row, whoever
 finds it and however often. A request whose answer was lost has a row that says that, and another
-one when it is known what became of it.
+one when it is known what became of it. The row of a job waits until PixelDojo has named its cost,
+which a reply that was cut does not, or until the job has ended.
 
-A server looks at what was settled since an hour before the newest row. That is enough: rows are
-written oldest first, and a look that fails writes none.
+A server looks at all jobs that are running, at all requests of unknown outcome, and at what has
+ended since an hour before the newest row. That is enough: rows are written oldest first, and none
+where the look has failed.
 """
 
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ MOST_AT_ONCE = 500
 _NEWEST = f"""
 SELECT COALESCE(MAX(at), 0.0) FROM audit WHERE action IN ('{BUY}', '{CANCEL}') AND at <= {NOW}
 """.encode()
-# What is not settled has neither of the two dates. The conditions are those of indexes.
+# The conditions are those of the indexes `live` and `ended_of_users`.
 _WITHOUT_ROW = f"""
 SELECT o.user_id, o.wallet, j.handle, j.job_id, j.credit_cost, j.error, j.at, j.outcome
 FROM (
@@ -47,8 +49,9 @@ FROM (
         COALESCE(accepted_at, ended_at, sent_at, created_at) AS at,
         CASE WHEN job_id IS NOT NULL THEN '{ACCEPTED}'
             WHEN state = '{State.UNKNOWN}' THEN '{LOST}' ELSE state END AS outcome
-    FROM jobs WHERE (wallet IS NOT NULL AND COALESCE(accepted_at, ended_at) > %(since)s)
-        OR state = '{State.UNKNOWN}'
+    FROM jobs WHERE (state IN ('{State.ACCEPTED}', '{State.UNKNOWN}')
+            OR (wallet IS NOT NULL AND ended_at > %(since)s))
+        AND (job_id IS NULL OR credit_cost IS NOT NULL OR ended_at IS NOT NULL)
 ) AS j JOIN user_workspaces o ON o.name = j.account
 WHERE NOT EXISTS (SELECT 1 FROM audit WHERE id = j.handle || ' ' || j.outcome)
     AND (j.at < {NOW} - %(own)s OR j.handle = ANY(%(mine)s))
