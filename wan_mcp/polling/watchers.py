@@ -4,7 +4,8 @@ A waiter sends no request to PixelDojo. The poller reads the job, in this proces
 """
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,10 @@ from wan_mcp.logs import facts
 MAX_WAITERS = 2_000
 """How many waiters there may be at the same time. Each one is an open call; with 1,000 of them the
 process uses about 100 MB."""
+MAX_WAITERS_OF_USER = 400
+"""How many of them may be of one user who has signed in (ours): enough for an agent with hundreds
+of waits, or for six streams that follow 64 jobs each. Four out of five places are left to the
+others. Where nobody signs in, the only user has all places."""
 BUSY_SECONDS = 30.0
 """After this time a caller that found no place may try again."""
 HEARTBEAT_SECONDS = 15.0
@@ -84,6 +89,7 @@ class Watchers:
         self._clock = clock
         self._topics: dict[str, _Topic] = {}
         self._waiters = 0
+        self._waiters_of: Counter[str] = Counter()
         self._arrived = anyio.Event()
         self._announced: set[str] = set()
         self._renew_at = 0.0
@@ -110,7 +116,7 @@ class Watchers:
             until: when the time is up, on the monotonic clock.
 
         Raises:
-            Busy: there are MAX_WAITERS waiters already.
+            Busy: there are MAX_WAITERS waiters already, or MAX_WAITERS_OF_USER of this user.
             LedgerUnavailable: the record cannot be watched; the caller may read the job itself.
         """
         async with aclosing(self._updates([record], until)) as updates:
@@ -144,7 +150,8 @@ class Watchers:
         self, records: Sequence[Record], until: float
     ) -> AsyncGenerator[list[_Topic], None]:
         waiter = _Waiter()
-        topics = self._enter(waiter, records)
+        users = {each.workspace.name for each in records if not each.workspace.is_alone}
+        topics = self._enter(waiter, records, users)
         try:
             while (left := until - self._clock.monotonic()) > 0 and not self.closing.is_set():
                 if self._degraded:
@@ -157,7 +164,7 @@ class Watchers:
             if waiter.changed.is_set() and not any(topic.gone for topic in topics):
                 yield topics
         finally:
-            self._leave(waiter, topics)
+            self._leave(waiter, topics, users)
 
     async def run(self) -> None:
         """Publish changes until cancelled."""
@@ -191,11 +198,15 @@ class Watchers:
             for topic in self._topics.values():
                 topic.publish(topic.record)
 
-    def _enter(self, waiter: _Waiter, records: Sequence[Record]) -> list[_Topic]:
+    def _enter(self, waiter: _Waiter, records: Sequence[Record], users: Set[str]) -> list[_Topic]:
         if self._waiters >= MAX_WAITERS:
             raise Busy(f"{MAX_WAITERS} calls wait for jobs here already.", retry_after=BUSY_SECONDS)
+        if any(self._waiters_of[user] >= MAX_WAITERS_OF_USER for user in users):
+            what = f"{MAX_WAITERS_OF_USER} calls of yours wait for jobs here already."
+            raise Busy(what, retry_after=BUSY_SECONDS)
         topics = [self._topic(waiter, record) for record in records]
         self._waiters += 1
+        self._waiters_of.update(users)
         _tell_change(+1)
         self._arrived.set()
         return topics
@@ -209,8 +220,10 @@ class Watchers:
         topic.waiters.add(waiter)
         return topic
 
-    def _leave(self, waiter: _Waiter, topics: Sequence[_Topic]) -> None:
+    def _leave(self, waiter: _Waiter, topics: Sequence[_Topic], users: Set[str]) -> None:
         self._waiters -= 1
+        self._waiters_of.subtract(users)
+        self._waiters_of = +self._waiters_of  # without those who wait no more
         _tell_change(-1)
         for topic in topics:
             topic.waiters.discard(waiter)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.mcpserver import require_client_extension
 from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY
@@ -56,6 +58,11 @@ MAX_JOBS = 64
 """Jobs that one stream or connection may follow. Each counts as a waiter of the poller."""
 MAX_STREAMS = 1_024
 """The SDK's own limit."""
+MAX_STREAMS_OF_USER = 64
+"""How many of them may be of one user who has signed in (ours): a sixteenth of all, and far more
+than the one that a host needs for each conversation."""
+BUSY_SECONDS = 30.0
+"""After this time a host that found no place may try again."""
 
 _JOB_URI = rf"{JOBS_URI}/({JOB_ID})"
 _FIXED_DATE = datetime.min.replace(tzinfo=UTC)
@@ -134,7 +141,7 @@ class Subscriptions:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._connections: WeakKeyDictionary[object, _Connection] = WeakKeyDictionary()
-        self._streams = 0
+        self._streams: Counter[str | None] = Counter()
 
     def begin(self, lifespan_context: object, tasks: TaskGroup) -> None:
         """Set where the subscriptions of a lifespan run, so that they end with it.
@@ -148,14 +155,11 @@ class Subscriptions:
         self, ctx: RequestContext, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """One stream of notifications. When its client closes it, all that it started ends."""
-        with as_mcp_errors():
-            if self._streams >= MAX_STREAMS:
-                raise Busy("Too many subscriptions are open here.")
-            stream = _Stream(ctx)
-            uris = await self._resources(ctx, params.notifications.resource_subscriptions or [])
-            tasks = await self._tasks(ctx, params.notifications)
-        self._streams += 1
-        try:
+        with self._place():
+            with as_mcp_errors():
+                stream = _Stream(ctx)
+                uris = await self._resources(ctx, params.notifications.resource_subscriptions or [])
+                tasks = await self._tasks(ctx, params.notifications)
             await stream.acknowledge(list(uris), list(tasks))
             async with anyio.create_task_group() as group:
                 for uri, follow in uris.items():
@@ -163,8 +167,6 @@ class Subscriptions:
                 for id, call in tasks.items():
                     group.start_soon(_follow_task, id, call, stream, name=f"follow task {id}")
                 await anyio.sleep_forever()  # until the client closes it
-        finally:
-            self._streams -= 1
         return SubscriptionsListenResult()
 
     async def subscribe(self, ctx: RequestContext, params: SubscribeRequestParams) -> EmptyResult:
@@ -193,6 +195,23 @@ class Subscriptions:
         if scope := connection.scopes.pop(params.uri, None):
             scope.cancel()
         return EmptyResult()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Within it, one more stream is open. Raises MCPError if there is no place for it."""
+        signed_in = get_access_token()
+        user = signed_in.subject if signed_in else None
+        with as_mcp_errors():
+            if self._streams.total() >= MAX_STREAMS:
+                raise _busy("Too many subscriptions are open here.")
+            if user is not None and self._streams[user] >= MAX_STREAMS_OF_USER:
+                raise _busy(f"{MAX_STREAMS_OF_USER} subscriptions of yours are open here already.")
+        self._streams[user] += 1
+        try:
+            yield
+        finally:
+            self._streams[user] -= 1
+            self._streams = +self._streams  # without those who have none
 
     async def _resources(self, ctx: RequestContext, uris: Sequence[str]) -> dict[str, Follow]:
         """How to follow each resource that can be followed; the answer shows which ones."""
@@ -243,6 +262,12 @@ async def honest_capabilities(ctx: RequestContext, call_next: CallNext) -> Handl
         if ctx.method == "initialize":
             capabilities["resources"]["subscribe"] = ctx.request is None
     return result
+
+
+def _busy(what: str) -> Busy:
+    """There is no place for a stream. An error of MCP has no field for the time, so it is said."""
+    wait = f"{BUSY_SECONDS:.0f} seconds"
+    return Busy(f"{what} Close one, or try again in {wait}.", retry_after=BUSY_SECONDS)
 
 
 @contextmanager
