@@ -73,7 +73,7 @@ class Jobs:
         staging: makes inputs available that are no links, opened when the first is given; None
             where all must be links.
         quotas: the limits of each workspace; None if those of the ledger count for all together.
-        note: is called with each paid act; None where nobody keeps a record.
+        note: as for `Payments`.
 
     Attributes:
         work: what is done for the whole wallet.

@@ -61,6 +61,36 @@ def test_migrate_makes_a_ledger_and_check_says_whether_it_is_needed(
     assert admin(url, "migrate") == (0, again, "")
 
 
+def audited(url: str) -> list[tuple[str, str, dict[str, object]]]:
+    """What the audit says was done with the ledger, oldest first."""
+    from wan_mcp.ledger.postgres.connection import connect
+    from wan_mcp.tenants.audit import entries
+
+    with connect(url) as link:
+        found = [*reversed(entries(link, "ledger", 0, 10))]
+    assert all(each.actor.startswith("admin:") for each in found)
+    return [(each.action, each.result, dict(each.detail)) for each in found]
+
+
+def test_migration_is_in_the_audit_that_it_makes(
+    admin: Admin, new_database: Callable[[], str]
+) -> None:
+    """Once, and a refused one too; one that changed nothing is no act (docs/teams.md)."""
+    from wan_mcp.ledger.postgres.connection import connect
+
+    url = new_database()
+    made = [admin(url, "migrate")[0] for _ in range(2)]
+    with connect(url) as link:
+        link.execute("UPDATE schema SET min_program = min_program + %s", [VERSION])
+    too_new = admin(url, "migrate")
+
+    assert (made, too_new[0]) == ([0, 0], 1)
+    done, refused = audited(url)
+    assert done == ("ledger.migrate", "done", {"before": 0, "after": VERSION})
+    assert refused[:2] == ("ledger.migrate", "refused")
+    assert str(refused[2]["why"]) in too_new[2]
+
+
 def test_migrate_says_the_same_as_data(admin: Admin, new_database: Callable[[], str]) -> None:
     url = new_database()
 
@@ -87,6 +117,8 @@ def test_move_ledger_moves_the_ledger_of_the_settings(
     code, out, _ = admin(database, "move-ledger", str(tmp_path), "--json")
     expected = {"records": len(JOBS), "accounts": 2, "was_moved_before": True}
     assert (code, json.loads(out)) == (0, expected)
+    moved = {"records": len(JOBS), "accounts": 2, "again": False}
+    assert audited(database) == [("ledger.move", "done", moved)]
 
 
 @pytest.mark.parametrize("action", ["migrate", "move-ledger"])
@@ -119,3 +151,6 @@ def test_move_ledger_names_what_it_cannot_move(admin: Admin, database: str) -> N
 
     assert (code, out) == (1, "")
     assert err.startswith("There is no ledger in that folder.")
+    assert audited(database) == [
+        ("ledger.move", "refused", {"why": "There is no ledger in that folder."})
+    ]

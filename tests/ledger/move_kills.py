@@ -2,8 +2,9 @@
 
     python -m tests.ledger.move_kills DATABASE_URL FOLDER [EVERY]
 
-The database has a ledger without records. With EVERY, only each so-many-th line is tried. It prints
-how many kills there were, what could pay after them, and what was wrong, in JSON.
+The database has a ledger without records. With EVERY, only each so-many-th line is tried, and each
+of the last ones, behind the commit. It prints how many kills there were, what could pay after them,
+and what was wrong, in JSON.
 """
 
 import inspect
@@ -33,10 +34,15 @@ def main(url: str, folder: Path, every: int) -> dict[str, Any]:
     """Kill at one line after the other, until the move is done before the line is reached."""
     seen: set[str] = set()
     wrong: list[int] = []
+    line = 1
     for number in count():
         renew(url, folder)
-        if not killed(url, folder, 1 + number * every):
-            return {"kills": number, "seen": sorted(seen), "wrong": wrong}
+        while not killed(url, folder, line):
+            if every == 1:
+                return {"kills": number, "seen": sorted(seen), "wrong": wrong}
+            line, every = line - every + 1, 1
+            renew(url, folder)
+        line += every
         rows = jobs_in_database(url)
         is_marked = version(folder) == MOVED
         seen.add("database" if rows else "neither" if is_marked else "file")

@@ -1,5 +1,6 @@
 """What a storm has left behind, and which of it breaks a promise."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -19,8 +20,12 @@ BROKEN_PROMISES = (
     "jobs without an end",
     "answers that nobody can go on from",
     "left half-way",
+    "charges that the audit does not have once",
 )
 ROWS = "SELECT handle, job_id, state, seed, account FROM jobs WHERE digest IS NOT NULL"
+
+
+BOUGHT = "SELECT target, detail FROM audit WHERE action = 'job.buy' AND result = 'accepted'"
 
 
 class Rows:
@@ -44,6 +49,18 @@ class Rows:
         """Whether nothing is under way, and no job that was paid for is looked for any more."""
         seeds = {each.body["seed"] for each in paid}
         return not self.under_way and not self.unknown & seeds
+
+
+def not_once_in_audit(database: Pair, paid: Iterable[Paid]) -> int:
+    """How many charges have no row of the audit with their job and credits, or a second one.
+
+    A row about a job that was not charged counts too.
+    """
+    found = Counter(
+        (job, json.loads(detail).get("credits")) for job, detail in database.rows(BOUGHT)
+    )
+    charged = Counter((each.job_id, each.amount) for each in paid)
+    return (found - charged).total() + (charged - found).total()
 
 
 def twice(paid: Iterable[Paid]) -> int:

@@ -10,7 +10,7 @@ Ten people of two teams, each with a token of their own, call three replicas beh
 has one PixelDojo key. A part of all requests to PixelDojo fails in one of nine ways. A replica is
 killed every 20 seconds. The database is restarted, killed and started, and in the end killed for
 good, so that its standby takes over. The charges that the sandbox counts, and the rows of the
-ledger, decide. If a promise was broken, the exit code is 1.
+ledger and of the audit, decide. If a promise was broken, the exit code is 1.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from tests.storm.vendor import PixelDojo, pixeldojo
 
 PRICE = 10
 SETTLE_SECONDS = 600.0
-"""How long the ledger may take after the storm to find what was paid for."""
+"""How long it may take after the storm until what was paid for is in the ledger and the audit."""
 STRANGE_LOOKS = 60
 """How many ids are asked for by somebody whose they are not."""
 
@@ -152,11 +152,12 @@ class Storm:
             await anyio.to_thread.run_sync(step)
 
     async def _settle(self) -> float:
-        """Wait until the ledger knows of every charge. Returns how many seconds it took."""
+        """Wait until ledger and audit have every charge. Returns how many seconds it took."""
         began = time.monotonic()
         while time.monotonic() - began < SETTLE_SECONDS:
             paid, _ = self._dojo.paid()
-            if figures.Rows(self._database).are_settled(paid):
+            is_settled = figures.Rows(self._database).are_settled(paid)
+            if is_settled and not figures.not_once_in_audit(self._database, paid):
                 break
             await anyio.sleep(1)
         return time.monotonic() - began
@@ -189,6 +190,9 @@ class Storm:
             "jobs without an end": options.jobs - traces.done.total(),
             "answers that nobody can go on from": len(traces.unsafe),
             "left half-way": rows.under_way + len(rows.unknown & charged),
+            "charges that the audit does not have once": figures.not_once_in_audit(
+                self._database, paid
+            ),
             "how they ended": dict(traces.done),
             "states in the ledger": dict(rows.states),
             "failed requests to PixelDojo": failed,

@@ -394,29 +394,10 @@ async def test_paid_acts_are_in_the_audit_with_their_user_and_their_result(
     assert results == {
         (company.bob, "job.buy"): "accepted",
         (company.bob, "job.cancel"): "done",
-        (company.eve, "job.buy"): "insufficient_credits",
+        (company.eve, "job.buy"): "refused",
     }
     assert (company.bob, "job.cancel", given_up) in paid
     assert "signed_in" not in paid[company.bob, "job.buy", later].detail
-
-
-async def test_audit_that_cannot_be_written_delays_no_payment(
-    company: "Company", caplog: pytest.LogCaptureFixture
-) -> None:
-    """What is not in the database then is in the log (ours)."""
-    token = company.token(company.ann).text
-    company.operator.rows(b"ALTER TABLE audit RENAME TO gone")
-    try:
-        async with company.served(), company.holder(company.ann, token) as ann:
-            answers = [await ann.order(seed) for seed in (1, 2)]
-    finally:
-        company.operator.rows(b"ALTER TABLE gone RENAME TO audit")
-
-    assert [each["charged"] for each in answers] == ["yes", "yes"]
-    for answer in answers:
-        assert (
-            f"not in the audit: job.buy {answer['job_id']} accepted by {company.ann}" in caplog.text
-        )
 
 
 async def test_video_of_an_own_job_is_an_input_and_that_of_another_user_is_none(

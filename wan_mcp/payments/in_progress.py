@@ -24,7 +24,7 @@ from wan_mcp.ledger.status import (
 from wan_mcp.logs import facts
 from wan_mcp.logs.context import lines_about
 from wan_mcp.models import Replacement
-from wan_mcp.payments.acts import NoteAct, bought, cancelled
+from wan_mcp.payments.acts import NoteAct, ended
 from wan_mcp.payments.payment import Payment, PaymentContext, Write
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Payments:
     Args:
         on_lost: called when the answer to a paid request was lost.
         staging: makes inputs available that are no links; None where all must be links.
-        note: is called with each paid request that has ended; None where nobody keeps a record.
+        note: is called with each request that has ended here; None where nobody keeps a record.
     """
 
     def __init__(
@@ -224,16 +224,15 @@ class Payments:
             self._tell_end(outcome)
 
     def _tell_end(self, outcome: Outcome) -> None:
-        act = bought(outcome.payment.record, outcome.view, outcome.failure)
+        result, credits = ended(outcome.view, outcome.failure)
         for listener in facts.listeners:
-            listener.submitted(act.result, act.credits)
-        if self._note is not None:
-            self._note(act)
+            listener.submitted(result, credits)
+        self.note(outcome.payment.record)
 
-    def tell_cancelled(self, record: Record) -> None:
-        """Say that the user of a queued request has cancelled it."""
+    def note(self, record: Record) -> None:
+        """Say that a request has ended, to who keeps a record of that."""
         if self._note is not None:
-            self._note(cancelled(record))
+            self._note(record)
 
     def _write_later(self, write: Write) -> None:
         self._tasks.start_soon(self._until_written, write)

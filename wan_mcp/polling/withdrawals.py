@@ -47,6 +47,6 @@ class Withdrawals:
         if record.state is State.QUEUED:
             with suppress(Fenced):  # it is sent now
                 await self._ledger.queue.cancel(record, only_if_alone=only_if_alone)
-                self._payments.tell_cancelled(record)
+                self._payments.note(record)
         elif record.state is State.INTENT:
             await self._payments.withdraw(record.submission_id)

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from wan_mcp.ledger.postgres.connection import Link
+from wan_mcp.ledger.postgres.connection import Link, Part
 from wan_mcp.tenants.names import shown
 
 LONGEST = 300
@@ -16,7 +16,8 @@ NOW = "EXTRACT(EPOCH FROM clock_timestamp())::float8"
 
 _INSERT = f"""
 INSERT INTO audit (id, at, actor, action, target, result, detail)
-VALUES (%(id)s, {NOW}, %(actor)s, %(action)s, %(target)s, %(result)s, %(detail)s)
+VALUES (%(id)s, COALESCE(%(at)s::float8, {NOW}), %(actor)s, %(action)s, %(target)s, %(result)s,
+    %(detail)s)
 ON CONFLICT DO NOTHING
 """.encode()
 _LIST = b"""
@@ -35,7 +36,9 @@ class Entry(NamedTuple):
         target: to which user, team, wallet, token or job; its id.
         result: `done`, or what else came of it, in a word.
         detail: more, without any secret.
-        id: makes it one row, however often it is written.
+        id: makes it one row, however often and by however many servers it is written.
+        at: when it was done, in seconds since 1970 UTC by the clock of the database; None for the
+            moment at which it is written.
     """
 
     actor: str
@@ -44,6 +47,7 @@ class Entry(NamedTuple):
     result: str
     detail: Mapping[str, object]
     id: str
+    at: float | None = None
 
     @classmethod
     def new(
@@ -57,13 +61,13 @@ class Entry(NamedTuple):
         return cls(who, what, whom, outcome, plain, secrets.token_hex(16))
 
     @property
-    def said(self) -> str:
-        """The same in a line, for a log."""
-        return f"{self.action} {self.target} {self.result} by {self.actor}"
+    def part(self) -> Part:
+        """The statement that writes it."""
+        return _INSERT, {**self._asdict(), "detail": json.dumps(self.detail)}
 
     def write(self, link: Link) -> None:
         """Write it, in the transaction of the connection if there is one."""
-        link.run((_INSERT, {**self._asdict(), "detail": json.dumps(self.detail)}))
+        link.run(self.part)
 
 
 class Written(NamedTuple):

@@ -1,10 +1,11 @@
 """The people of a team as they are in the database."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wan_mcp.ledger.postgres.connection import Link, Rows, limits
+from wan_mcp.tenants import paid_acts
 from wan_mcp.tenants.asking import Batches, Lines, Questions, Recent
 from wan_mcp.tenants.audit import NOW, Entry
 from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
@@ -60,7 +61,7 @@ SELECT %(id)s, t.id, %(issuer)s, %(subject)s, %(name)s, {NOW}
 FROM teams t WHERE t.issuer = %(issuer)s
 ON CONFLICT (issuer, subject) DO NOTHING RETURNING team_id
 """.encode()
-_RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s"
+_RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s AND name <> %(name)s RETURNING id"
 _WALLET = b"""
 SELECT w.account, w.api_base, w.key_sealed, u.team_id, COALESCE(t.name, '')
 FROM users u JOIN wallet_keys w ON w.user_id = u.id OR w.team_id = u.team_id
@@ -198,13 +199,13 @@ class StoredDirectory:
         """
         return await self._questions.ask(self._closed)
 
-    async def write(self, entry: Entry) -> None:
-        """Write down what a user has done. The same entry may be written again: it is one row.
+    async def write_paid_acts(self, signed_in: Mapping[str, str | None]) -> bool:
+        """Write the rows of the audit that paid acts do not have yet: see `paid_acts.write`.
 
         Raises:
-            IdentityUnknown: it cannot be written now.
+            IdentityUnknown: they cannot be written now.
         """
-        await self._writing.ask(entry.write)
+        return await self._writing.ask(lambda link: paid_acts.write(link, signed_in))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -258,7 +259,7 @@ class StoredDirectory:
             return None
         [(id, stored, team, _)] = rows
         if name and name != stored:
-            _ask(link, _RENAME, id=id, name=name)
+            self._rename(link, id, name, issuer)
         caller = Caller(id, name or stored, team, frozenset(), ByIssuer(issuer, subject))
         self._people.put((issuer, subject, name), caller, HOLDS_SECONDS)
         return caller
@@ -273,6 +274,13 @@ class StoredDirectory:
             if joined:
                 detail = {"team": joined[0][0], "issuer": issuer, "subject": subject}
                 Entry.new(id, "user.join", id, "done", detail).write(link)
+
+    def _rename(self, link: Link, id: str, name: str, issuer: str) -> None:
+        """Give a user the name that their issuer says. Of two servers, one writes the row."""
+        with link.transaction():
+            if _ask(link, _RENAME, id=id, name=name):
+                detail = {"name": name, "issuer": issuer}
+                Entry.new(id, "user.set", id, "done", detail).write(link)
 
     def _seat(self, link: Link, user: str, fresh: bool) -> Seat:
         if not fresh and (known := self._seats.get(user)):

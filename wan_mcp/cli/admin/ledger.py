@@ -1,9 +1,11 @@
 """`wan-mcp admin migrate` and `move-ledger`: the ledger in PostgreSQL."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,9 +18,12 @@ from wan_mcp.wording import counted
 if TYPE_CHECKING:
     from wan_mcp.ledger.postgres.connection import Link
     from wan_mcp.ledger.postgres.migrations import Migration
+    from wan_mcp.ledger.postgres.moving import Move
 
 FAILED = 1
 """The exit code if a command did not do what it was asked, or if a migration is needed."""
+MIGRATE, MOVE = "ledger.migrate", "ledger.move"
+"""What the audit says that was done."""
 
 
 class Tables(NamedTuple):
@@ -82,16 +87,13 @@ class LedgerCommands:
             folder: None for the one that servers with these settings use.
             again: the database of an earlier move is gone.
         """
-        from wan_mcp.ledger.postgres.moving import move
         from wan_mcp.ledger.sqlite.connection import as_ledger_errors
         from wan_mcp.ledger.sqlite.engine import FILE
 
         try:
             data = folder.absolute() if folder else self._data_folder()
             with database_of(self.settings) as connection, as_ledger_errors(Path(FILE)):
-                done = move(
-                    data, connection, self.now, self.settings.ledger_filesystem, again=again
-                )
+                done = self._moved(data, connection, again=again)
         except LedgerUnavailable as exc:
             return self._failed(exc)
         what = counted(done.records, "request") + " of " + counted(done.accounts, "account")
@@ -121,13 +123,25 @@ class LedgerCommands:
     def _migrate(self, connection: "Link", as_json: bool) -> int:
         from wan_mcp.ledger.postgres.migrations import migrate
 
-        done = migrate(connection)
+        with _noting_refusals(connection, MIGRATE):
+            done = migrate(connection, note=partial(_note, connection, MIGRATE, "done"))
         self._say(
             {"before": done.before, "after": done.after, "older_servers": done.older_servers},
             _text_of(done),
             as_json=as_json,
         )
         return 0
+
+    def _moved(self, data: Path, connection: "Link", *, again: bool) -> "Move":
+        from wan_mcp.ledger.postgres.moving import move
+
+        def note(done: "Move") -> None:
+            detail = {"records": done.records, "accounts": done.accounts, "again": again}
+            _note(connection, MOVE, "done", detail)
+
+        filesystem = self.settings.ledger_filesystem
+        with _noting_refusals(connection, MOVE):
+            return move(data, connection, self.now, filesystem, again=again, note=note)
 
     def _data_folder(self) -> Path:
         chosen = OwnLedger.of(self.settings, self.now).chosen
@@ -143,6 +157,27 @@ class LedgerCommands:
     def _failed(self, why: LedgerUnavailable) -> int:
         self.complain(f"{why.what} {why.next_step}".strip())
         return FAILED
+
+
+def _note(connection: "Link", action: str, result: str, detail: Mapping[str, object]) -> None:
+    """Write a row of the audit about the ledger, in the transaction if there is one."""
+    from wan_mcp.cli.admin.people import actor
+    from wan_mcp.tenants.audit import Entry
+
+    Entry.new(actor(), action, "ledger", result, detail).write(connection)
+
+
+@contextmanager
+def _noting_refusals(connection: "Link", action: str) -> Iterator[None]:
+    """Within it, what is refused gets a row of the audit, if there is one yet."""
+    from wan_mcp.ledger.postgres.migrations import format_of
+
+    try:
+        yield
+    except LedgerUnavailable as why:
+        if not connection.closed and format_of(connection) is not None:
+            _note(connection, action, "refused", {"why": why.what})
+        raise
 
 
 def _text_of(done: "Migration") -> str:

@@ -58,7 +58,7 @@ def run_people(
             from wan_mcp.ledger.postgres.migrations import require_current
 
             require_current(link)
-            answer = command(_Desk(Operator(link, _actor()), settings), parsed)
+            answer = command(_Desk(Operator(link, actor()), settings), parsed)
     except LedgerUnavailable as exc:
         complain(f"{exc.what} {exc.next_step}".strip())
         return FAILED
@@ -268,7 +268,7 @@ _COMMANDS: Mapping[str, Callable[[_Desk, argparse.Namespace], Answer]] = {
 }
 
 
-def _actor() -> str:
+def actor() -> str:
     """Who acts, as the system knows them: environment variables would say what somebody wants."""
     if sys.platform == "win32":
         name = getpass.getuser()

@@ -7,7 +7,7 @@ program must know (`min_program`).
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ BUSY_SECONDS = 3
 
 Steps = Sequence[Sequence[str]]
 Removals = Sequence[tuple[int, Sequence[str]]]
+Note = Callable[[dict[str, object]], object]
+"""Is called in the transaction of each change with what it does, in numbers."""
 
 ALIVE = "SELECT name FROM owners WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp())"
 """The names of the servers that are alive."""
@@ -106,23 +108,25 @@ def migrate(
     connection: Connection[Any],
     migrations: Steps = MIGRATIONS,
     removals: Removals = REMOVALS,
+    note: Note = bool,
 ) -> Migration:
     """Bring the ledger to this version, or make one. To repeat it does no harm.
 
     Args:
         connection: in autocommit.
+        note: notes each change, when its tables exist. If it raises, the change is undone.
 
     Raises:
         LedgerUnavailable: the ledger is too new for this program. It is left as it is.
         psycopg.Error: the database cannot be used, or a server has held a table for too long. A
             step that was begun is undone.
     """
-    before = _expand(connection, migrations)
-    older = sum(_contract(connection, number, removals) for number in range(len(removals)))
+    before = _expand(connection, migrations, note)
+    older = sum(_contract(connection, number, removals, note) for number in range(len(removals)))
     return Migration(before, max(before, len(migrations)), older)
 
 
-def _expand(connection: Connection[Any], migrations: Steps) -> int:
+def _expand(connection: Connection[Any], migrations: Steps, note: Note) -> int:
     """Add what is missing. Returns the version before."""
     with alone(connection):
         found = format_of(connection) or Format(0, 1, 0)
@@ -135,10 +139,12 @@ def _expand(connection: Connection[Any], migrations: Steps) -> int:
             connection.execute("INSERT INTO schema VALUES (%s)", [len(migrations)])
         elif found.version < len(migrations):
             connection.execute("UPDATE schema SET version = %s", [len(migrations)])
+        if found.version < len(migrations):
+            note({"before": found.version, "after": len(migrations)})
         return found.version
 
 
-def _contract(connection: Connection[Any], number: int, removals: Removals) -> int:
+def _contract(connection: Connection[Any], number: int, removals: Removals, note: Note) -> int:
     """Remove something, unless older servers need it. Returns how many are alive."""
     least, statements = removals[number]
     with alone(connection):
@@ -154,6 +160,7 @@ def _contract(connection: Connection[Any], number: int, removals: Removals) -> i
         for statement in statements:
             connection.execute(statement)
         connection.execute("UPDATE schema SET removed = %s", [number + 1])
+        note({"removed": number + 1})
     return 0
 
 

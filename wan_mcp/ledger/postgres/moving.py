@@ -51,6 +51,7 @@ def move(
     filesystem: str | None = None,
     *,
     again: bool = False,
+    note: Callable[[Move], object] = bool,
 ) -> Move:
     """Move the ledger of a data folder into a database that has a ledger without records.
 
@@ -60,6 +61,7 @@ def move(
         now: gives the date, UTC.
         filesystem: a type of file system that the operator takes for a local one.
         again: the operator says that the database to which a move was begun before is used no more.
+        note: is called in the transaction that stores everything. If it raises, nothing is stored.
 
     Raises:
         LedgerUnavailable: it cannot be moved, and is as it was; or it is not known whether it was
@@ -73,15 +75,18 @@ def move(
         history.change(data, now, filesystem, lambda _: None)
     with closing(connect(file)) as opened:
         source = MovedFile(opened, data / FOLDER / OWNERS)
-        return _Moving(source, connection).run(again=again)
+        return _Moving(source, connection, note).run(again=again)
 
 
 class _Moving:
     """One attempt to move a file's ledger."""
 
-    def __init__(self, source: MovedFile, connection: Connection[Any]) -> None:
+    def __init__(
+        self, source: MovedFile, connection: Connection[Any], note: Callable[[Move], object]
+    ) -> None:
         self._source = source
         self._connection = connection
+        self._note = note
 
     def run(self, *, again: bool) -> Move:
         """Move it, or find out that it was moved."""
@@ -108,6 +113,7 @@ class _Moving:
                 self._lock()
                 self._require_empty()
                 self._copy()
+                self._note(self._result(was_done=False))
                 stored = True
         except psycopg.Error as exc:
             if stored:

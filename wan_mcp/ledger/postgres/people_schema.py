@@ -103,5 +103,7 @@ PEOPLE: tuple[str, ...] = (
     )
     """,
     "CREATE INDEX audit_by_time ON audit (at)",
+    # What `tenants.paid_acts` looks for.
+    "CREATE INDEX ended_of_users ON jobs (ended_at) WHERE wallet IS NOT NULL",
 )
 """The statements that make them."""
