@@ -118,18 +118,20 @@ HIGHEST_PRICE = Statement(_highest_price(LIVE_INDEX), _highest_price(""))
 def _paid(live_index: str, spent_index: str) -> str:
     # Every state that is not free of charge, each by itself: the index has the days of each. Each
     # is summed by itself, too: to hand every job on takes SQLite longer than to add it (measured).
+    # The sums are those of each workspace.
     prices = (
-        f"SELECT SUM({PRICE}) AS credits, "
+        f"SELECT account, SUM({PRICE}) AS credits, "
         "COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) AS without_price FROM jobs"
     )
     ended = " UNION ALL ".join(
-        f"{prices} {spent_index} {_MINE} AND {_DAY} AND state = '{state}' AND {MAY_HAVE_COST}"
+        f"{prices} {spent_index} {_MINE} AND {_DAY} AND state = '{state}' AND {MAY_HAVE_COST} "
+        "GROUP BY account"
         for state in sorted(ENDED)
     )
     return (
-        "SELECT COALESCE(SUM(credits), 0.0), SUM(without_price) "
-        f"FROM ({ended} UNION ALL "
-        f"{prices} {live_index} {_MINE} AND {_DAY} AND state IN {states(LIVE)}) AS paid"
+        "SELECT account, COALESCE(SUM(credits), 0.0), SUM(without_price) "
+        f"FROM ({ended} UNION ALL {prices} {live_index} {_MINE} AND {_DAY} "
+        f"AND state IN {states(LIVE)} GROUP BY account) AS paid GROUP BY account"
     )
 
 
@@ -139,7 +141,7 @@ PAYMENTS = both(
     f"AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at"
 )
 _IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
-_LIVE_AGES = "SELECT state, :now - created_at, COALESCE(job_id, handle), account FROM jobs"
+_LIVE_AGES = "SELECT account, state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
 IN_FLIGHT = Statement(
     f"{_LIVE_AGES} {LIVE_INDEX} {_IN_FLIGHT}",
     f"{_LIVE_AGES} {_IN_FLIGHT}",
@@ -153,7 +155,8 @@ LAST_BALANCE = both(
     "WHERE credits_remaining IS NOT NULL ORDER BY reported_at DESC LIMIT 1"
 )
 SUBMIT_AGES = both(
-    f"SELECT :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' ORDER BY created_at"
+    f"SELECT account, :now - created_at FROM jobs {_WITHIN} AND state <> 'not_sent' "
+    "ORDER BY created_at"
 )
 LAST_TURNS = both(
     # A request counts from when its turn came. One that a clock dated in the future is left out:
