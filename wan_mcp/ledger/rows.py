@@ -105,6 +105,10 @@ class Rows:
         """Make a change. Returns the number of rows that it changed."""
         return self._session.execute(statement, stored(values))
 
+    def note(self, statement: Statement, **values: object) -> None:
+        """Make a change that nothing in this transaction reads."""
+        self._session.save(statement, stored(values), None)
+
     def insert(self, record: Record) -> Record:
         """Add a record."""
         given = {name: value for name, value in vars(record).items() if value is not None}

@@ -302,7 +302,7 @@ class Transactions:
     def _register(self, workspace: Workspace) -> None:
         """Note which workspaces a shared wallet has, before the first record of each."""
         if not workspace.is_alone:
-            self._rows.write(
+            self._rows.note(
                 sql.coordination.INSERT_WORKSPACE,
                 shared_wallet=workspace.wallet,
                 workspace=workspace.name,
