@@ -287,7 +287,7 @@ MUTATIONS = (
         "a limit is counted without the queued",
         [
             (
-                "ledger/rows.py",
+                "ledger/wallets/counting.py",
                 "if self._counts_queue else NOTHING_QUEUED",
                 "if False else NOTHING_QUEUED",
             )
@@ -389,8 +389,16 @@ MUTATIONS = (
     ),
     Mutation(
         "a refusal names the jobs of other users",
-        [("ledger/rows.py", 'id if account == self._reader else ""', "id")],
+        [("ledger/wallets/counting.py", 'id if account == own else ""', "id")],
         [f"{WALLETS}::test_a_refusal_names_no_job_of_another_user"],
+    ),
+    Mutation(
+        "a limit counts whatever is counted for another one",
+        [("ledger/wallets/counting.py", "if row[0] in among.union(named)", "")],
+        [
+            f"{WALLETS}::test_the_limit_of_a_team_counts_its_members_and_nobody_else",
+            f"{WALLETS}::test_a_job_on_another_wallet_counts_for_its_user_and_not_for_this_wallet",
+        ],
     ),
     Mutation(
         "only the nearest limit counts, so that of a team does not",

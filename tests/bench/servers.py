@@ -19,6 +19,7 @@ from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
+from wan_mcp.ledger.wallets.workspace import Whose
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.wire import run_body
@@ -69,7 +70,9 @@ async def opened_server(
     await ledger.aclose()
 
 
-async def add_running_jobs(sandbox: Sandbox, ledger: Ledger, account: str, count: int) -> list[str]:
+async def add_running_jobs(
+    sandbox: Sandbox, ledger: Ledger, account: Whose, count: int
+) -> list[str]:
     """Add endless jobs to the sandbox and the ledger without a request. Returns their ids."""
     ids = []
     for number in range(count):

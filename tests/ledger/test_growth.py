@@ -127,9 +127,9 @@ def test_a_claim_counts_the_job_of_each_state_that_is_not_free_of_charge(state: 
         row = ended(1, state, 0) | {"created_at": NOW - 60, "credit_cost": None, "estimate": 3.0}
         ledger.execute(INSERT_JOB.sqlite, row)
 
-        counted = ledger.execute(PAID.sqlite, VALUES).fetchone()
+        counted = ledger.execute(PAID.sqlite, VALUES).fetchall()
 
-    assert counted == ((0.0, 0) if state in FREE_OF_CHARGE else (3.0, 0))
+    assert counted == ([] if state in FREE_OF_CHARGE else [("me", 3.0, 0)])
 
 
 def test_a_submit_builds_a_table_in_memory_for_the_unique_index_only(

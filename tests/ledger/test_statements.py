@@ -39,7 +39,7 @@ PUBLIC = {name: value for name, value in STATEMENTS.items() if not name.startswi
 SHARED = {
     f"{name} {over.__name__}": over(each)
     for name, each in PUBLIC.items()
-    for over in (dialects.of_wallet, dialects.of_several)
+    for over in (dialects.of_wallet, dialects.of_several, dialects.of_wallet_and_several)
     if each.sqlite.startswith("SELECT") and "account = :account" in each.sqlite
     if name not in NEVER_SHARED
 }
@@ -99,6 +99,7 @@ INDEXES = {
     "recent": {"ended_by_age"},
 }
 READ_OF_SHARED_WALLETS = {"PAID", "IN_FLIGHT", "SUBMIT_AGES", "QUEUED_COSTS", "LIVE_JOBS"}
+SHARED_BY = ("of_wallet", "of_wallet_and_several")
 HISTORY = """
 INSERT INTO jobs (handle, account, state, digest, arguments, created_at, owner)
 SELECT 'sub_' || n, 'me', 'completed', LPAD(CAST(n AS TEXT), 64, '0'), '{}', n, 'a process'
@@ -168,7 +169,7 @@ def test_postgresql_runs_every_statement_with_values_of_the_ledger(
 
 
 @pytest.mark.parametrize(
-    "name", [*INDEXES, *(f"{each} of_wallet" for each in sorted(READ_OF_SHARED_WALLETS))]
+    "name", [*INDEXES, *(f"{n} {by}" for n in sorted(READ_OF_SHARED_WALLETS) for by in SHARED_BY)]
 )
 def test_postgresql_has_an_index_for_what_every_submit_reads(postgres: Any, name: str) -> None:
     """In a history of some length; SQLite is asked the same in `test_growth`. (ours)"""

@@ -256,6 +256,24 @@ async def test_the_limit_of_a_team_counts_its_members_and_nobody_else(
     assert (await asked(ledger, EVE, wanted(9), own(EVE, NONE), all_else)).created
 
 
+@pytest.mark.parametrize("limit", ["a day", "in flight", "a minute"])
+async def test_a_job_on_another_wallet_counts_for_its_user_and_not_for_this_wallet(
+    ledger: Ledger, limit: str
+) -> None:
+    """Both limits are counted from one question about all of these jobs. (ours)"""
+    limits, setting = LIMITS[limit]
+    elsewhere = Workspace("ann elsewhere", "another wallet")
+    both = frozenset({ANN.name, elsewhere.name})
+    for each in (elsewhere, ANN):
+        await asked(ledger, each, wanted(1))
+
+    refused = await refusal(ledger, ANN, Quota(limits, "your own", both), of_wallet(NONE))
+    allowed = await asked(ledger, ANN, wanted(2), Quota(NONE, "your own", both), of_wallet(limits))
+
+    assert (refused.setting, refused.whose) == (setting, "your own")
+    assert allowed.created
+
+
 async def test_the_refusal_is_that_of_the_tightest_limit(store: Store, ledger: Ledger) -> None:
     """A limit in credits ends in a day, one a minute in a minute, and one in flight nobody knows.
 

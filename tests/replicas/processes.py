@@ -106,6 +106,14 @@ class Replica:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def peak_memory(self) -> float:
+        """The most resident memory that the process has had, in MB (Linux)."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert peak, status
+        return int(peak[1]) * 1024 / 1e6
+
     def ask_to_end(self) -> None:
         """Send the signal with which a supervisor stops it."""
         assert self._process is not None

@@ -1,31 +1,20 @@
 """Reads and writes records through an engine's session, fenced against other processes."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Balance, Charge, Totals
+from wan_mcp.ledger.expected_price import SEARCHED_JOBS, Charge
 from wan_mcp.ledger.fingerprint import canonical_json
 from wan_mcp.ledger.record import OPEN, Record, State
 from wan_mcp.ledger.session import Read, Session, Values
-from wan_mcp.ledger.spending_limits import (
-    DAY_SECONDS,
-    MINUTE_SECONDS,
-    NOTHING_QUEUED,
-    InFlightJob,
-    Queued,
-    SpendingLimits,
-)
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.statements.lists import PLACE, recent
 from wan_mcp.ledger.statements.records import JOB, insert_job, update_job
-from wan_mcp.ledger.wallets.quotas import Counted, Quota
-from wan_mcp.ledger.wallets.scope import Scope, some, whole_wallet
-from wan_mcp.ledger.wallets.workspace import Workspace
+from wan_mcp.ledger.wallets.scope import Scope
 from wan_mcp.models import Cursor, Difference
 
 FIRST_CHARGES = 4
@@ -116,6 +105,10 @@ class Rows:
         """Make a change. Returns the number of rows that it changed."""
         return self._session.execute(statement, stored(values))
 
+    def note(self, statement: Statement, **values: object) -> None:
+        """Make a change that nothing in this transaction reads."""
+        self._session.save(statement, stored(values), None)
+
     def insert(self, record: Record) -> Record:
         """Add a record."""
         given = {name: value for name, value in vars(record).items() if value is not None}
@@ -141,122 +134,6 @@ class Rows:
             fenced = f"Request {before.submission_id} is no longer {before.state} here."
             self._session.save(update_job(tuple(changes)), stored(fence | changes), fenced)
         return after
-
-
-class Spending:
-    """`spending_limits.Spending` inside the transaction of a claim.
-
-    The engine counts: an agent may start hundreds of jobs a day, and every claim counts them all.
-
-    Args:
-        scope: whose records count.
-        reader: the workspace to which the ids of its jobs may be told.
-        counts_queue: whether queued requests count, in full; not for one of them whose turn it is.
-    """
-
-    def __init__(
-        self, rows: Rows, scope: Scope, reader: str, now: datetime, *, counts_queue: bool = True
-    ) -> None:
-        self._rows = rows
-        self._scope = scope
-        self._reader = reader
-        self._counts_queue = counts_queue
-        self._day = {"now": now, "within": DAY_SECONDS}
-
-    def reads(self, limits: SpendingLimits) -> list[Read]:
-        """What `spending_limits.check` asks for, as long as every price is known."""
-        paid = self._read(sql.spending.PAID, **self._day)
-        in_flight = self._read(sql.spending.IN_FLIGHT, **self._day)
-        return [
-            self._read(sql.queue.QUEUED_COSTS),
-            *[paid] * (limits.credits_per_day is not None),
-            *[in_flight] * (limits.in_flight is not None),
-            *[self._submit_ages(MINUTE_SECONDS)] * (limits.submits_per_minute is not None),
-        ]
-
-    def highest_price(self) -> float:
-        return float(self._values(sql.spending.HIGHEST_PRICE)[0][0] or 0)
-
-    def paid(self) -> tuple[float, int]:
-        [(known, unpriced)] = self._values(sql.spending.PAID, **self._day)
-        queued = self.queued()
-        return float(known) + queued.credits, int(unpriced) + queued.without_price
-
-    def payments(self, unpriced: float) -> list[tuple[float, float]]:
-        found = self._values(sql.spending.PAYMENTS, **self._day, unpriced=unpriced)
-        queued = self.queued()
-        reserved = queued.credits + queued.without_price * unpriced
-        # What is queued is paid at the earliest now.
-        return [(age, credits) for age, credits in found] + [(0.0, reserved)] * bool(reserved)
-
-    def queued(self) -> Queued:
-        """What is queued and counts; nothing if this request was queued itself."""
-        return self._queued if self._counts_queue else NOTHING_QUEUED
-
-    @cached_property
-    def _queued(self) -> Queued:
-        return Queued._make(self._values(sql.queue.QUEUED_COSTS)[0])
-
-    def in_flight(self) -> list[InFlightJob]:
-        found = self._values(sql.spending.IN_FLIGHT, **self._day)
-        return [
-            InFlightJob(state, age, id if account == self._reader else "")
-            for state, age, id, account in found
-        ]
-
-    def totals(self) -> Totals:
-        """What was bought and spent, in 24 hours and in all."""
-        [totals] = self._values(sql.spending.TOTALS, **self._day)
-        return Totals(*totals)
-
-    def balance(self) -> Balance | None:
-        """The balance that PixelDojo reported last; None if it is not among the newest answers."""
-        found = self._values(sql.spending.LAST_BALANCE, limit=SEARCHED_JOBS)
-        for credits, reported_at in found:
-            if at := date(reported_at):
-                return Balance(float(credits), at)
-        return None
-
-    def submit_ages(self, within: float) -> list[float]:
-        return [age for (age,) in self._rows.values_of(self._submit_ages(within))]
-
-    def _submit_ages(self, within: float) -> Read:
-        return self._read(sql.spending.SUBMIT_AGES, **self._day | {"within": within})
-
-    def _values(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
-        return self._rows.values_of(self._read(statement, **values))
-
-    def _read(self, statement: Statement, **values: object) -> Read:
-        return read(self._scope.over(statement), **self._scope.values, **values)
-
-
-def counted(
-    rows: Rows,
-    workspace: Workspace,
-    quotas: Iterable[Quota],
-    now: datetime,
-    *,
-    counts_queue: bool = True,
-) -> list[Counted[Spending]]:
-    """The quotas of a workspace, each with what counts against it."""
-
-    def scope(quota: Quota) -> Scope:
-        return whole_wallet(workspace) if quota.workspaces is None else some(quota.workspaces)
-
-    name = workspace.name
-    return [
-        Counted(quota, Spending(rows, scope(quota), name, now, counts_queue=counts_queue))
-        for quota in quotas
-    ]
-
-
-def whole(
-    rows: Rows, workspace: Workspace, limited: Iterable[Counted[Spending]], now: datetime
-) -> Spending:
-    """What counts for the wallet, which usually is counted for one of the quotas already."""
-    known = (spending for quota, spending in limited if quota.workspaces is None)
-    scope = whole_wallet(workspace)
-    return next(known, None) or Spending(rows, scope, workspace.name, now)
 
 
 def read(statement: Statement, **values: object) -> Read:

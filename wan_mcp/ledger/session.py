@@ -45,10 +45,10 @@ class Session(Protocol):
         """Make a change. Returns the number of rows that it changed."""
 
     def save(self, statement: Statement, values: Values, fenced: str | None) -> None:
-        """Write one record, at the latest when the transaction is committed.
+        """Write one row, at the latest when the transaction is committed.
 
         Args:
-            fenced: what is said if the statement finds no record; None if it is a new one.
+            fenced: what is said if the statement finds no record; None if it need not find any.
 
         Raises:
             Fenced: it finds none. The commit may raise it instead; nothing is changed then.

@@ -27,9 +27,10 @@ from wan_mcp.ledger.record import (
     intent,
     new_submission_id,
 )
-from wan_mcp.ledger.rows import FIRST_CHARGES, Rows, Spending, counted, read, whole
+from wan_mcp.ledger.rows import FIRST_CHARGES, Rows, read
 from wan_mcp.ledger.session import Read, Session
 from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.wallets.counting import Spending, counted, spending_of, whole
 from wan_mcp.ledger.wallets.credits import account_credits
 from wan_mcp.ledger.wallets.quotas import Counted, Quota, across_wallets
 from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
@@ -281,7 +282,8 @@ class Transactions:
         if after is not None and place is None:
             return None
         records = self._rows.newest(one(account), states, limit, place)
-        spending = Spending(self._rows, one(account), account, self._session.now())
+        workspace = Workspace.of(account)
+        spending = spending_of(self._rows, workspace, None, self._session.now())
         return Page(records, spending.totals())
 
     def charges(self, account: str) -> Iterator[Charge]:
@@ -301,7 +303,7 @@ class Transactions:
     def _register(self, workspace: Workspace) -> None:
         """Note which workspaces a shared wallet has, before the first record of each."""
         if not workspace.is_alone:
-            self._rows.write(
+            self._rows.note(
                 sql.coordination.INSERT_WORKSPACE,
                 shared_wallet=workspace.wallet,
                 workspace=workspace.name,

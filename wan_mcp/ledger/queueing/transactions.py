@@ -15,7 +15,7 @@ from wan_mcp.ledger.queueing import rules as queue_rules
 from wan_mcp.ledger.queueing.contract import Next, Place
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import WITHDRAWN, Record, State
-from wan_mcp.ledger.rows import Rows, Spending, counted
+from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import (
     DAY_SECONDS,
@@ -26,6 +26,7 @@ from wan_mcp.ledger.spending_limits import (
     is_in_flight,
 )
 from wan_mcp.ledger.wallets import quotas as quota_rules
+from wan_mcp.ledger.wallets.counting import Spending, counted
 from wan_mcp.ledger.wallets.quotas import Counted, Quota
 from wan_mcp.ledger.wallets.scope import some, wallet_scope
 from wan_mcp.ledger.wallets.workspace import Workspace

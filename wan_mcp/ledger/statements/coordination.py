@@ -27,4 +27,5 @@ INSERT_WORKSPACE = both(
     "INSERT INTO workspaces (wallet, name) VALUES (:shared_wallet, :workspace) "
     "ON CONFLICT DO NOTHING"
 )
+WORKSPACES = both("SELECT name FROM workspaces WHERE wallet = :shared_wallet")
 SECRET = both("SELECT account_key FROM secret")

@@ -33,6 +33,10 @@ def where(before: str, condition: Statement, after: str = "") -> Statement:
 _MINE = "account = :account"
 _OF_WALLET = "SELECT CAST(:account AS TEXT) UNION ALL SELECT name FROM workspaces"
 """What belongs to nobody is kept under the name of the wallet itself."""
+_SEVERAL = Statement(
+    "SELECT value FROM json_each(:accounts)",
+    "SELECT json_array_elements_text(CAST(:accounts AS json))",
+)
 
 
 @cache
@@ -43,13 +47,16 @@ def of_wallet(statement: Statement) -> Statement:
 
 
 @cache
+def of_wallet_and_several(statement: Statement) -> Statement:
+    """The same statement about both: the workspaces of that wallet, and those of `:accounts`."""
+    names = f"{_OF_WALLET} WHERE wallet = :account UNION ALL "
+    return _about(statement, names + _SEVERAL.sqlite, names + _SEVERAL.postgres)
+
+
+@cache
 def of_several(statement: Statement) -> Statement:
     """The same statement about the workspaces that `:accounts` names, in JSON."""
-    return _about(
-        statement,
-        "SELECT value FROM json_each(:accounts)",
-        "SELECT json_array_elements_text(CAST(:accounts AS json))",
-    )
+    return _about(statement, _SEVERAL.sqlite, _SEVERAL.postgres)
 
 
 def _about(statement: Statement, sqlite: str, postgres: str) -> Statement:

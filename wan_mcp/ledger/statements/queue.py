@@ -19,9 +19,11 @@ FIRST_QUEUED = Statement(
 
 
 def _costs(index: str) -> str:
+    # Of each workspace.
     return (
-        f"SELECT COUNT(*), COALESCE(SUM({PRICE}), 0.0), "
-        f"COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) FROM jobs {index} {MY_QUEUE}"
+        f"SELECT account, COUNT(*), COALESCE(SUM({PRICE}), 0.0), "
+        "COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) "
+        f"FROM jobs {index} {MY_QUEUE} GROUP BY account"
     )
 
 

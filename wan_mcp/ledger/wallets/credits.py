@@ -6,10 +6,10 @@ from datetime import datetime
 from wan_mcp.ledger.expected_price import AccountCredits
 from wan_mcp.ledger.limit_use import usage
 from wan_mcp.ledger.queueing.rules import must_wait
-from wan_mcp.ledger.rows import Rows, Spending, counted, whole
+from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.spending_limits import LimitReached
+from wan_mcp.ledger.wallets.counting import counted, spending_of, whole
 from wan_mcp.ledger.wallets.quotas import Quota
-from wan_mcp.ledger.wallets.scope import one
 from wan_mcp.ledger.wallets.workspace import Workspace
 
 
@@ -21,9 +21,11 @@ def account_credits(
     now: datetime,
 ) -> AccountCredits:
     """What was spent, the balance, and what each limit says to a job of that price now."""
-    name, limited = workspace.name, counted(rows, workspace, quotas, now)
+    limited = counted(rows, workspace, quotas, now)
     everybody = whole(rows, workspace, limited, now)
-    own = everybody if workspace.is_alone else Spending(rows, one(name), name, now)
+    own = everybody
+    if not workspace.is_alone:
+        own = spending_of(rows, workspace, frozenset({workspace.name}), now)
     refusal, waits = None, False
     try:
         waits = must_wait(limited, everybody, now, estimate)

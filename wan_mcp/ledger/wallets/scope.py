@@ -4,7 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
-from wan_mcp.ledger.statements.dialects import Statement, of_several, of_wallet
+from wan_mcp.ledger.statements.dialects import (
+    Statement,
+    of_several,
+    of_wallet,
+    of_wallet_and_several,
+)
 from wan_mcp.ledger.wallets.workspace import Workspace
 
 
@@ -39,7 +44,21 @@ def some(workspaces: Set[str]) -> Scope:
     """These workspaces."""
     if len(workspaces) == 1:
         return one(*workspaces)
-    return Scope(of_several, {"accounts": json.dumps(sorted(workspaces))})
+    return Scope(of_several, _accounts(workspaces))
+
+
+def with_wallet(workspace: Workspace, others: Set[str]) -> Scope:
+    """Those of `whole_wallet`, and these workspaces."""
+    whole = whole_wallet(workspace)
+    if not others:
+        return whole
+    if workspace.is_alone:
+        return some(others | {workspace.name})
+    return Scope(of_wallet_and_several, {**whole.values, **_accounts(others)})
+
+
+def _accounts(workspaces: Set[str]) -> Mapping[str, object]:
+    return {"accounts": json.dumps(sorted(workspaces))}
 
 
 def _the_same(statement: Statement) -> Statement:
