@@ -77,7 +77,7 @@ class Database:
 class _Opened:
     """What is needed of an open store: nothing has happened to it."""
 
-    class session:  # noqa: N801
+    class session:
         change = staticmethod(lambda: None)
 
 
