@@ -212,6 +212,25 @@ async def test_change_is_made_and_its_result_handed_over_although_its_caller_is_
     assert database.done == ["held", "wanted"]
 
 
+@pytest.mark.parametrize("ask", [CLAIM, ACCEPT])
+async def test_change_of_a_task_that_is_cancelled_is_made_all_the_same(
+    store_with: Callable[[float | None], Store], database: Database, ask: Ask
+) -> None:
+    """A paid answer is recorded although its server stops (promises 3)."""
+    store = store_with(HANG_SECONDS)
+    first = await busy(store, database)
+    call = asyncio.create_task(ask(store, database.does("wanted")))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    database.released.set()
+    await first
+    await store.write(database.does("next"))
+
+    assert database.done == ["held", "wanted", "next"]
+
+
 async def test_nobody_waits_for_the_failure_that_another_one_has_just_waited_for(
     store_with: Callable[[float | None], Store], database: Database
 ) -> None:
