@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from tests.postgres.fixtures import (
     RAN_WITH,
     database,
+    leisure,
     new_database,
     own_postgres,
     postgres,
@@ -24,6 +25,7 @@ from tests.postgres.fixtures import (
 
 __all__ = [
     "database",
+    "leisure",
     "new_database",
     "own_postgres",
     "postgres",

@@ -103,7 +103,7 @@ MUTATIONS = (
             ),
             (
                 "ledger/threaded/store.py",
-                "with anyio.CancelScope(shield=True):",
+                "with anyio.CancelScope(shield=not leaves):",
                 "with anyio.CancelScope():",
             ),
         ],

@@ -29,7 +29,13 @@ from wan_mcp.errors import (
 )
 from wan_mcp.inputs.received.own_uploads import NotUploaded, UploadNeeded
 from wan_mcp.inputs.verdict import UnusableInput
-from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable, NothingToRead
+from wan_mcp.ledger.contract import (
+    Fenced,
+    LedgerChanged,
+    LedgerUnavailable,
+    LedgerUnreachable,
+    NothingToRead,
+)
 from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, NoRoom, PriceRose
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
 from wan_mcp.payments.payment import ServerStops
@@ -192,6 +198,7 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (LedgerUnavailable("x", transient=True), "no", 60),
     (NothingToRead("x"), "no", None),
     (NothingToRead("x", transient=True), "no", 60),
+    (LedgerUnreachable("x"), "no", 60),
     (LedgerChanged("x", next_step="Look."), "no", None),
     (UnsuitableFolder("x"), "no", None),
     (NoVideo("x"), "no", None),

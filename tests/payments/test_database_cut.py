@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
 
 from tests.ledger.stores import HANG_SECONDS, PostgresStore
+from tests.postgres.fixtures import TEMPLATE
+from tests.postgres.packets import Packets, server_in_a_network
 from tests.postgres.proxy import Fault, Proxy, proxy_to
 from tests.postgres.server import Server
 from wan_mcp.clock import Clock
@@ -39,6 +41,9 @@ CLAIM = "INSERT INTO jobs"
 POINT = "SET state = 'sending'"
 """In the message that commits the claim, and in the one of the commit point."""
 
+NOBODY_HOLDS_A_LOCK = "BEGIN; LOCK TABLE wallets IN EXCLUSIVE MODE; COMMIT"
+"""Waits until that is so: a server that is cut off without notice holds that of its account."""
+
 Serve = Callable[[Ledger], AbstractAsyncContextManager[Jobs]]
 
 
@@ -53,18 +58,53 @@ def wanted(sandbox: Sandbox) -> Replacement:
     return Replacement(video=sandbox.source_video_url, character_image=sandbox.image_url)
 
 
-@pytest.fixture
-def proxy(postgres: Server) -> Iterator[Proxy]:
-    with proxy_to(postgres) as made:
-        yield made
+class Way(NamedTuple):
+    """The way to the database that is cut.
+
+    Attributes:
+        cut: how.
+        name: of the database.
+        direct: its address for those who are not cut off.
+        server: it.
+    """
+
+    cut: Proxy | Packets
+    name: str
+    direct: str
+    server: Server
+
+
+@pytest.fixture(scope="module")
+def in_a_network(shared_postgres: Server) -> Iterator[Callable[[], Packets]]:
+    with server_in_a_network(shared_postgres) as way:
+        yield way
+
+
+@pytest.fixture(params=["connections are closed", "packets are dropped"])
+def way(request: pytest.FixtureRequest, leisure: None, monkeypatch: Any) -> Iterator[Way]:
+    """Both kinds of a cut: one that is noticed at once, and one that is not noticed for a while."""
+    if request.param == "packets are dropped":
+        packets: Packets = request.getfixturevalue("in_a_network")()
+        monkeypatch.setattr("wan_mcp.jobs.ANSWER_SECONDS", HANG_SECONDS)  # a call waits for its end
+        with packets.used():
+            yield Way(packets, TEMPLATE, packets.server.url(TEMPLATE), packets.server)
+        return
+    server, name = request.getfixturevalue("postgres"), request.getfixturevalue("worker_database")
+    with proxy_to(server) as proxy:
+        yield Way(proxy, name, request.getfixturevalue("database"), server)
 
 
 @pytest.fixture
-async def other(database: str) -> AsyncIterator[Ledger]:
+def proxy(way: Way) -> Proxy | Packets:
+    return way.cut
+
+
+@pytest.fixture
+async def other(way: Way) -> AsyncIterator[Ledger]:
     """That of another server, which reaches the database all the time."""
     from wan_mcp.ledger.postgres.engine import PostgresLedger
 
-    made = PostgresLedger(database, limits=LIMITS)
+    made = PostgresLedger(way.direct, limits=LIMITS)
     await made.recover()
     yield made
     await made.aclose()
@@ -95,26 +135,31 @@ def serve(sandbox: Sandbox, back: anyio.Event) -> Serve:
 
 
 @pytest.fixture
-async def ledger(
-    proxy: Proxy, worker_database: str, database: str, tmp_path: Path, monkeypatch: Any
-) -> AsyncIterator[Any]:
+async def ledger(way: Way, tmp_path: Path, monkeypatch: Any) -> AsyncIterator[Any]:
     """That of the server whose network is cut; what it cannot find out it gives up at once."""
     from wan_mcp.ledger.postgres import session, wake_up
     from wan_mcp.ledger.postgres.engine import PostgresLedger
 
     monkeypatch.setattr(session, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(wake_up, "RETRY_SECONDS", 0.01)
-    made = PostgresLedger(proxy.url(worker_database), limits=LIMITS, folder=tmp_path / "ledger")
+    url = way.cut.url(way.name)
+    made = PostgresLedger(url, limits=LIMITS, folder=tmp_path / "ledger")
     await made.recover()
     yield made
-    proxy.refuse(False)
+    way.cut.refuse(False)
     await made.aclose()
 
 
 @pytest.fixture
-def lease_ends(database: str, ledger: Any) -> Callable[[], object]:
+def lease_ends(way: Way, ledger: Any) -> Callable[[], object]:
     """Lets the lease of the server that is cut off be over."""
-    return lambda: PostgresStore(database).declare_dead(ledger.engine._lease.name)
+
+    def end() -> None:
+        # By then the database has undone what it was doing for that server.
+        way.server.execute(NOBODY_HOLDS_A_LOCK, database=way.name)
+        PostgresStore(way.direct).declare_dead(ledger.engine._lease.name)
+
+    return end
 
 
 async def submitted_at_last(jobs: Jobs, wanted: Replacement) -> None:
@@ -128,7 +173,7 @@ async def submitted_at_last(jobs: Jobs, wanted: Replacement) -> None:
 
 async def test_cut_before_the_claim_stores_nothing_and_sends_nothing(
     ledger: Any,
-    proxy: Proxy,
+    proxy: Proxy | Packets,
     serve: Serve,
     other: Ledger,
     sandbox: Sandbox,
@@ -150,7 +195,7 @@ async def test_cut_before_the_claim_stores_nothing_and_sends_nothing(
 
 async def test_claim_that_landed_without_an_answer_ends_unsent_when_the_lease_is_over(
     ledger: Any,
-    proxy: Proxy,
+    proxy: Proxy | Packets,
     serve: Serve,
     other: Ledger,
     lease_ends: Callable[[], object],
@@ -173,7 +218,7 @@ async def test_claim_that_landed_without_an_answer_ends_unsent_when_the_lease_is
 @pytest.mark.parametrize("is_stored", [False, True])
 async def test_cut_at_the_commit_point_sends_nothing(
     ledger: Any,
-    proxy: Proxy,
+    proxy: Proxy | Packets,
     serve: Serve,
     other: Ledger,
     lease_ends: Callable[[], object],
@@ -205,7 +250,7 @@ async def test_cut_at_the_commit_point_sends_nothing(
 
 async def test_answer_to_the_commit_point_that_is_lost_for_a_moment_is_looked_for(
     ledger: Any,
-    proxy: Proxy,
+    proxy: Proxy | Packets,
     serve: Serve,
     sandbox: Sandbox,
     wanted: Replacement,
@@ -224,7 +269,7 @@ async def test_answer_to_the_commit_point_that_is_lost_for_a_moment_is_looked_fo
 class Cut:
     """A gate of the sandbox: the request has arrived, and now the network to the ledger is cut."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy | Packets) -> None:
         self._proxy = proxy
 
     async def wait(self) -> None:
@@ -233,7 +278,7 @@ class Cut:
 
 async def test_cut_behind_the_commit_point_loses_no_job_and_buys_no_second_one(
     ledger: Any,
-    proxy: Proxy,
+    proxy: Proxy | Packets,
     serve: Serve,
     other: Ledger,
     lease_ends: Callable[[], object],
@@ -276,7 +321,7 @@ async def until_ended(ledger: Ledger, record: Record) -> Record:
 
 
 async def test_work_of_a_server_that_is_cut_off_passes_to_another_when_its_lease_is_over(
-    ledger: Any, proxy: Proxy, other: Ledger, lease_ends: Callable[[], object]
+    ledger: Any, proxy: Proxy | Packets, other: Ledger, lease_ends: Callable[[], object]
 ) -> None:
     """Somebody polls, saves and dispatches all the time (promises 8)."""
     leads = [await ledger.coordination.lead("me", Role.POLLER, 60.0)]

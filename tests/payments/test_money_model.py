@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 import anyio
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -400,33 +401,6 @@ def test_no_history_charges_twice_or_hides_a_charge() -> None:
     )
 
 
-def test_no_history_charges_twice_or_hides_a_charge_in_postgresql(database: str) -> None:
-    """The same rules on the other engine, in fewer histories (promises 1 to 10)."""
-    from wan_mcp.ledger.postgres.engine import PostgresLedger
-
-    class MortalPostgres(MortalLedger, PostgresLedger):
-        """A ledger in the database."""
-
-    class MoneyInPostgres(Money):
-        """The same histories."""
-
-        def __init__(self) -> None:
-            PostgresStore(database).execute(EMPTY)
-            super().__init__()
-
-        def ledger(self) -> MortalLedger:
-            return MortalPostgres(database, limits=LIMITS, now=self.time.wall, poll_seconds=0.2)
-
-        async def kill(self, server: Server) -> None:
-            PostgresStore(database).kill(server.ledger)
-            await server.stop()
-
-    run_state_machine_as_test(
-        MoneyInPostgres,
-        settings=settings(max_examples=4, stateful_step_count=25, derandomize=True, deadline=None),
-    )
-
-
 USERS = ("ann", "ben")
 OWN_LIMITS = replace(LIMITS, credits_per_day=40, in_flight=2)
 
@@ -545,3 +519,35 @@ def test_requests_that_share_a_seed_do_not_share_a_job() -> None:
         history.every_job_has_a_record_of_its_own_request()
     finally:
         history.teardown()
+
+
+@pytest.mark.parametrize(("machine", "histories"), [(Money, 4), (SharedMoney, 3)])
+def test_no_history_charges_twice_or_hides_a_charge_in_postgresql(
+    database: str, machine: type[Money], histories: int
+) -> None:
+    """The same rules on the other engine, in fewer histories (promises 1 to 10)."""
+    from wan_mcp.ledger.postgres.engine import PostgresLedger
+
+    class MortalPostgres(MortalLedger, PostgresLedger):
+        """A ledger in the database."""
+
+    class InPostgres(machine):  # type: ignore[valid-type, misc]
+        """The same histories."""
+
+        def __init__(self) -> None:
+            PostgresStore(database).execute(EMPTY)
+            super().__init__()
+
+        def ledger(self) -> MortalLedger:
+            return MortalPostgres(database, limits=LIMITS, now=self.time.wall, poll_seconds=0.2)
+
+        async def kill(self, server: Server) -> None:
+            PostgresStore(database).kill(server.ledger)
+            await server.stop()
+
+    run_state_machine_as_test(
+        InPostgres,
+        settings=settings(
+            max_examples=histories, stateful_step_count=25, derandomize=True, deadline=None
+        ),
+    )

@@ -1,6 +1,7 @@
 """Queued requests are sent in their turn, once, by one process for all; and what ends them."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -360,6 +361,27 @@ async def test_while_another_process_has_the_role_nobody_else_sends(
 
             assert before == ["completed", "queued"]
             assert (await states(second, views))[1] != "queued"
+
+
+async def test_a_read_only_server_neither_sends_nor_ends_what_others_have_queued(
+    cluster: Cluster, vendor: PaidVendor
+) -> None:
+    """`WAN_MCP_READ_ONLY` buys nothing, and what waits is for a server that may buy it (ours)."""
+    async with cluster.process(limits=LIMITS) as usual:
+        views = await submitted(usual, 3)
+    paid_before = len(vendor.charges)
+    async with cluster.process(limits=replace(LIMITS, read_only=True)) as looking:
+        await anyio.sleep(4 * A_JOB)
+        seen = await states(looking, views)
+        paid_meanwhile = len(vendor.charges)
+        async with cluster.process(limits=LIMITS) as usual:
+            await anyio.sleep(4 * A_JOB)
+            ended = await states(looking, views)
+
+    assert paid_before == paid_meanwhile == 1
+    assert seen[1:] == ["queued"] * 2
+    assert ended == ["completed"] * 3
+    assert sent(vendor) == videos(0, 1, 2)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ledger.stores import HANG_SECONDS
 from tests.postgres.server import Server, private_server, shared_server
 
 if TYPE_CHECKING:
@@ -76,7 +77,14 @@ def postgres(shared_postgres: Server, request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture
-def database(postgres: Server, worker_database: str) -> str:
+def leisure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ledgers of this process refuse nothing because a slow machine keeps it waiting."""
+    monkeypatch.setattr("wan_mcp.ledger.threaded.turns.WAIT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr("wan_mcp.ledger.threaded.turns.PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def database(postgres: Server, worker_database: str, leisure: None) -> str:
     """The address of a ledger without any record, of this version."""
     return emptied(postgres, worker_database)
 
@@ -96,7 +104,7 @@ def new_database(postgres: Server) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def own_postgres(postgres: Server) -> Iterator[Server]:
+def own_postgres(postgres: Server, leisure: None) -> Iterator[Server]:
     """A server that a test may stop and kill; it runs, and its database `ledger` is a ledger."""
     with private_server(postgres) as server:
         server.start()

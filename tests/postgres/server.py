@@ -23,7 +23,6 @@ from tests.ledger.stores import HANG_SECONDS
 from tests.postgres.needs import missing
 
 SETTINGS = {
-    "listen_addresses": "''",
     "fsync": "off",  # the machine does not die with the server
     "full_page_writes": "off",
     "autovacuum": "off",
@@ -142,13 +141,15 @@ class Server:
         _copy(self.folder / "data", self.folder / "new")
         self._make_pipe()
 
-    def start(self, *, removes: bool = False) -> None:
+    def start(self, *, removes: bool = False, address: str = "") -> None:
         """Start it. It runs until it is stopped, or until every process that uses it has ended.
 
         Args:
             removes: whether its folder is removed then.
+            address: where it listens besides its socket; "" for nowhere.
         """
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        settings = {**SETTINGS, "listen_addresses": f"'{address}'"}
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         run_as_server(
             *("sh", "-c", _START, "sh", self._programs, self.folder),
             *(f"-k {self.folder} {options}", "removes" if removes else ""),

@@ -115,6 +115,13 @@ class LedgerUnavailable(Refused):
         self.retry_safe = transient
 
 
+class LedgerUnreachable(LedgerUnavailable):
+    """The connection to the store was lost, or there is none: others would fail likewise now."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, transient=True)
+
+
 _NOT_CHARGED = "The same job could be paid twice, so nothing was sent and nothing was charged."
 
 

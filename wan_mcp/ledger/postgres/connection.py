@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.contract import LedgerUnavailable, LedgerUnreachable
 from wan_mcp.ledger.statements.dialects import Statement
 
 Rows = Sequence[Sequence[Any]]
@@ -58,7 +58,7 @@ _REASONS: Mapping[str, tuple[str, bool]] = {
     "58": ("cannot be read or written: its disk reports an error", False),
     "XX": ("is damaged, or has a defect", False),
 }
-_UNREACHABLE = "08"
+_CONNECTION = "08"
 _PROCESS = b"SELECT pg_backend_pid()"
 _NAME = re.compile(r"(?<!:):([a-z_0-9]+)")
 # What libpq says while it connects, where no SQLSTATE comes along (observed). The server may say it
@@ -218,14 +218,15 @@ def as_ledger_errors() -> Iterator[None]:
     except psycopg.Error as exc:
         code = sqlstate(exc)
         found = None if code is None else _REASONS.get(code) or _REASONS.get(code[:2])
-        if found is None:
+        if code is None or found is None:
             raise
         reason, transient = found
         # Neither the text nor the error itself: they name the host and the user.
         logger.warning("the ledger's database %s (SQLSTATE %s)", reason, code)
-        raise LedgerUnavailable(
-            f"The ledger's database {reason}.", next_step=_next_step(code), transient=transient
-        ) from None
+        what = f"The ledger's database {reason}."
+        if code.startswith(_CONNECTION):
+            raise LedgerUnreachable(what) from None
+        raise LedgerUnavailable(what, next_step=_next_step(code), transient=transient) from None
 
 
 def sqlstate(error: psycopg.Error) -> str | None:
@@ -233,7 +234,7 @@ def sqlstate(error: psycopg.Error) -> str | None:
     if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
         return error.sqlstate
     text = str(error)
-    return next((c for pattern, c in _REFUSED.items() if re.search(pattern, text)), _UNREACHABLE)
+    return next((c for pattern, c in _REFUSED.items() if re.search(pattern, text)), _CONNECTION)
 
 
 def _next_step(code: str | None) -> str:

@@ -16,6 +16,7 @@ from wan_mcp.ledger.postgres.wake_up import Attendant
 from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
+from wan_mcp.ledger.threaded import turns
 from wan_mcp.ledger.threaded.ledger import ThreadedLedger
 
 Now = Callable[[], datetime]
@@ -48,7 +49,13 @@ class PostgresLedger(ThreadedLedger):
         folder: Path | None = None,
     ) -> None:
         self.engine = PostgresEngine(url, listen_url or url, now, folder)
-        super().__init__(self.engine, limits or SpendingLimits(), poll_seconds, reading=self.engine)
+        super().__init__(
+            self.engine,
+            limits or SpendingLimits(),
+            poll_seconds,
+            reading=self.engine,
+            wait_seconds=turns.WAIT_SECONDS,
+        )
         wake = weakref.WeakMethod(self._store.wake)
         self.engine.on_news = lambda: None if (act := wake()) is None else act()
 

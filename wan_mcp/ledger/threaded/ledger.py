@@ -37,6 +37,8 @@ class ThreadedLedger:
         poll_seconds: how often `settled` looks for changes by other processes.
         reading: opens a second session, in a thread of its own, for what a payment must not wait
             for; None to do everything in one.
+        wait_seconds: how long work that may be refused waits for its turn, see `turns`; None for as
+            long as it takes.
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class ThreadedLedger:
         poll_seconds: float,
         *,
         reading: Engine | None = None,
+        wait_seconds: float | None = None,
     ) -> None:
         self.limits = limits
         self._poll_seconds = poll_seconds
-        self._store = Store(engine)
-        self._reading = self._store if reading is None else Store(reading)
+        self._store = Store(engine, wait_seconds)
+        self._reading = self._store if reading is None else Store(reading, wait_seconds)
         self.coordination: Coordination = ThreadedCoordination(self._store, self._reading)
         self.queue: Queue = ThreadedQueue(self._store, self._reading, limits)
 
@@ -86,7 +89,7 @@ class ThreadedLedger:
             source or SourceClip(),
             agreed,
         )
-        return await self._store.write(lambda store: store.requests.claim(asked))
+        return await self._store.write(lambda store: store.requests.claim(asked), refusable=True)
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
         return await self._store.read(lambda store: store.requests.equal(account, wanted))
@@ -111,7 +114,9 @@ class ThreadedLedger:
 
     async def record_update(self, whose: Whose, job: Job) -> Recorded:
         workspace = Workspace.of(whose)
-        return await self._store.write(lambda store: store.requests.record_update(workspace, job))
+        return await self._store.write(
+            lambda store: store.requests.record_update(workspace, job), refusable=True
+        )
 
     async def settled(self, submission_id: str, seconds: float) -> Record:
         with anyio.move_on_after(seconds):
@@ -173,7 +178,7 @@ class ThreadedLedger:
 
     async def require_usable(self) -> None:
         """Raises LedgerUnavailable unless changes can be written, in the format of this version."""
-        await self._store.write(_require_usable, wakes=False)
+        await self._store.write(_require_usable, wakes=False, refusable=True)
 
     async def job_counts(self) -> dict[str, int]:
         """How many jobs of all accounts are in each state. Raises LedgerUnavailable."""
@@ -227,7 +232,7 @@ class ThreadedCoordination:
 
     async def try_acquire(self, wallet: str, rule: Rule) -> Acquired:
         return await self._store.write(
-            lambda store: store.coordination.try_acquire(wallet, rule), wakes=False
+            lambda store: store.coordination.try_acquire(wallet, rule), wakes=False, refusable=True
         )
 
     async def adjust_limit(self, wallet: str, change: Callable[[Limit], Limit]) -> None:

@@ -20,6 +20,7 @@ from wan_mcp.ledger.coordination_transactions import CoordinationTransactions
 from wan_mcp.ledger.queueing.transactions import QueueTransactions
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.session import Engine, Session
+from wan_mcp.ledger.threaded.turns import Pause, Turn
 from wan_mcp.ledger.transactions import Transactions
 from wan_mcp.logs import facts
 
@@ -44,16 +45,28 @@ class Store:
 
     If opening fails, the next use tries again.
 
+    Args:
+        wait_seconds: how long work that may be refused waits for its turn, see `turns`; None for as
+            long as it takes. Without a limit nothing is refused while the store can be opened.
+        ticks: seconds that never jump.
+
     Attributes:
         own_changes: the number of changes by this process that somebody may wait for, and of those
             by others that it has heard of.
         notice: see `contract.Ledger.notice`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        wait_seconds: float | None = None,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.own_changes = 0
         self.notice: str | None = None
         self._engine = engine
+        self._wait_seconds = wait_seconds
+        self._pause = Pause(ticks)
         self._changed: anyio.Event | None = None
         self._opened: Opened | None = None
         self._held = ExitStack()
@@ -63,16 +76,26 @@ class Store:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, work: Callable[[Opened], T]) -> T:
-        """Run work that changes nothing, even if the store cannot be written."""
-        return await self._run(lambda: self._read(work))
+        """Run work that changes nothing, even if the store cannot be written.
 
-    async def write(self, work: Callable[[Opened], T], *, wakes: bool = True) -> T:
+        Where there is a limit, it may be refused, and nobody has to wait for it: a caller who is
+        cancelled leaves, and what was not begun then is not begun.
+        """
+        limit = self._wait_seconds
+        return await self._run(lambda: self._read(work), limit=limit, leaves=limit is not None)
+
+    async def write(
+        self, work: Callable[[Opened], T], *, wakes: bool = True, refusable: bool = False
+    ) -> T:
         """Run work that makes a change.
 
         Args:
             wakes: whether somebody may wait for the change.
+            refusable: whether it may be refused before it begins, see `turns`.
         """
-        return await self._run(lambda: work(self._open()), self._note_change if wakes else None)
+        after = self._note_change if wakes else None
+        limit = self._wait_seconds if refusable else None
+        return await self._run(lambda: work(self._open()), after, limit=limit)
 
     def wake(self) -> None:
         """Wake who waits for a change: another process has made one. From any thread."""
@@ -99,24 +122,42 @@ class Store:
             await self._run(self._close)
             self._thread.end()
 
-    async def _run(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> T:
-        """Run work in the ledger's thread. It is finished even if the caller is cancelled.
+    async def _run(
+        self,
+        work: Callable[[], T],
+        after: Callable[[], None] | None = None,
+        *,
+        limit: float | None = None,
+        leaves: bool = False,
+    ) -> T:
+        """Run work in the ledger's thread. What has begun is finished, whatever its caller does.
 
         Args:
             after: called in the event loop once the work has succeeded, whoever still waits.
+            limit: seconds after which it is not begun any more; None if it takes its turn however
+                long that takes, also if its caller is cancelled.
+            leaves: whether a caller who is cancelled leaves; otherwise it still gets the result.
         """
         self._require_open()
         if os.getpid() != self._process:
             raise LedgerUnavailable("The ledger was opened before a fork; the child needs its own.")
         self._loop = loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
+        turn, asked = Turn(), time.perf_counter()
+        due = work if limit is None else partial(self._unless_paused, work)
         # Not `run_in_executor`: if the task is cancelled, it drops work that is still in the queue.
-        # Because of the shield, a caller whose scope is cancelled still gets the result.
-        self._thread.do(partial(self._deliver, loop, done, work, after, time.perf_counter()))
+        self._thread.do(partial(self._deliver, loop, done, turn, due, after, asked))
         for listener in facts.listeners:
             listener.asked_ledger()
-        with anyio.CancelScope(shield=True):
-            result = await done
+        timer = None if limit is None else loop.call_later(limit, turn.refuse, done)
+        try:
+            with anyio.CancelScope(shield=not leaves):
+                result = await done
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if leaves:
+                turn.take()
         return result
 
     def _require_open(self) -> None:
@@ -129,14 +170,19 @@ class Store:
         self,
         loop: asyncio.AbstractEventLoop,
         waiting: _Waiting,
+        turn: Turn,
         work: Callable[[], object],
         after: Callable[[], None] | None,
         asked: float,
     ) -> None:
-        result, failure = None, None
         began = time.perf_counter()
+        if not turn.take():
+            for listener in facts.listeners:
+                listener.used_ledger(0.0, waited=began - asked, failed=True)
+            return
+        result, failure = None, None
         try:
-            with self._engine.as_ledger_errors():
+            with self._pause.watching(), self._engine.as_ledger_errors():
                 result = work()
         except BaseException as exc:  # every error must reach the caller
             failure = exc
@@ -145,6 +191,10 @@ class Store:
             listener.used_ledger(took, waited=began - asked, failed=failure is not None)
         with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             loop.call_soon_threadsafe(_hand_over, waiting, result, failure, after)
+
+    def _unless_paused(self, work: Callable[[], T]) -> T:
+        self._pause.require_over()
+        return work()
 
     def _read(self, work: Callable[[Opened], T]) -> T:
         try:
