@@ -19,6 +19,7 @@ from tests.replicas.processes import haproxy
 from wan_mcp.cli.commands import _COMMANDS
 from wan_mcp.front_desk import health
 from wan_mcp.settings import ENV_FILE, Settings, secret_names
+from wan_mcp.storage.storage_url import CREDENTIALS
 from wan_mcp.transports.shutdown import HTTP
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
@@ -49,7 +50,8 @@ def test_no_file_of_deployment_has_a_secret_in_the_environment(name: str) -> Non
     text = (DEPLOY / name).read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
 
-    assert not [line for line in lines if re.search(r"\b(API_KEY|LEDGER_URL)\b(?!_FILE)", line)]
+    secrets = "|".join(("API_KEY", "LEDGER_URL", "KEY_RING", *CREDENTIALS))
+    assert not [line for line in lines if re.search(rf"({secrets})(?!_FILE)\b", line)]
 
 
 def stages() -> list[list[str]]:
