@@ -18,6 +18,7 @@ import pytest
 from mcp.client import Client
 
 from tests.ledger.stores import ME, START, SQLiteStore, claimed, record_in, reported, sent
+from wan_mcp.cli.commands import run
 from wan_mcp.cli.jobs import openers
 from wan_mcp.cli.jobs.commands import FAILED, JobCommands, Screen, Since
 from wan_mcp.cli.jobs.own_ledger import OwnLedger
@@ -166,6 +167,20 @@ async def test_without_a_ledger_there_are_no_jobs_and_that_is_no_error(person: P
     assert person.as_data()["jobs"] == []
     assert person.show("job_1") == (FAILED, "")
     assert person.data.name not in os.listdir(person.data.parent)
+
+
+def test_a_file_beside_a_database_is_not_taken_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its list would look as if there were no jobs (ours)."""
+    settings = {"WAN_MCP_DATA_DIR": str(tmp_path), "WAN_MCP_LEDGER_URL": "postgresql:///canary"}
+    said = []
+    for words in (["jobs"], ["jobs", "--json"], ["show", "job_1"]):
+        run(words, settings, lambda error: pytest.fail(str(error)))
+        said.append("".join(capsys.readouterr()))
+
+    assert all("`wan-mcp admin jobs` shows those." in each for each in said)
+    assert "canary" not in "".join(said)
 
 
 async def test_table_shows_jobs_newest_first_with_what_tells_them_apart(

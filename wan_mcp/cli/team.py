@@ -1,13 +1,15 @@
-"""What the command `http` needs for people who sign in."""
+"""What the commands need for people who sign in."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wan_mcp.settings import BadSettings, Settings
-from wan_mcp.tenants.directory import StoredDirectory
 from wan_mcp.tenants.keys import BadKeyRing, KeyRing
 from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import Trust, read_trust
+
+if TYPE_CHECKING:
+    from wan_mcp.tenants.directory import StoredDirectory
 
 
 class People(NamedTuple):
@@ -18,7 +20,7 @@ class People(NamedTuple):
         sign_in: how they say so.
     """
 
-    directory: StoredDirectory
+    directory: "StoredDirectory"
     sign_in: SignIn
 
 
@@ -28,15 +30,26 @@ def people_of(settings: Settings) -> People:
     Raises:
         BadSettings: a setting is missing, or cannot be used.
     """
+    from wan_mcp.tenants.directory import StoredDirectory  # it needs the extra postgres
+
+    directory = StoredDirectory(settings.ledger_url.get_secret_value(), ring_of(settings))
+    return People(directory, SignIn(directory, trust_of(settings)))
+
+
+def ring_of(settings: Settings) -> KeyRing:
+    """The key ring. Raises BadSettings if it cannot be used."""
     try:
-        ring = KeyRing.read(settings.key_ring.get_secret_value())
+        return KeyRing.read(settings.key_ring.get_secret_value())
     except BadKeyRing as exc:
         raise BadSettings(str(exc)) from None
-    directory = StoredDirectory(settings.ledger_url.get_secret_value(), ring)
-    return People(directory, SignIn(directory, _trust(settings)))
 
 
-def _trust(settings: Settings) -> Trust | None:
+def trust_of(settings: Settings) -> Trust | None:
+    """Whom the operator trusts; None where only own tokens count.
+
+    Raises:
+        BadSettings: the file that says so cannot be used.
+    """
     if not isinstance(settings.sign_in, Path):
         return None
     try:

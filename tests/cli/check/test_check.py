@@ -120,16 +120,6 @@ class Case:
         self.seen += text
 
 
-@pytest.fixture
-def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """A user with a good key and no hosts."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    return Case(tmp_path)
-
-
 async def paid(data: Path, *, balance: float | None = None) -> Path:
     """A data folder in whose ledger one job is paid for."""
     ledger = SQLiteLedger(data / "ledger")

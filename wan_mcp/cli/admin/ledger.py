@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wan_mcp.cli.admin.database import database_of
 from wan_mcp.cli.jobs.own_ledger import OwnLedger
@@ -19,6 +19,33 @@ if TYPE_CHECKING:
 
 FAILED = 1
 """The exit code if a command did not do what it was asked, or if a migration is needed."""
+
+
+class Tables(NamedTuple):
+    """How the tables of the ledger are, for this program.
+
+    Attributes:
+        need_migration: whether `wan-mcp admin migrate` has anything to do.
+        version: their format; None if there are none.
+        text: the same in a sentence.
+    """
+
+    need_migration: bool
+    version: int | None
+    text: str
+
+
+def tables_of(connection: "Link") -> Tables:
+    """Look at the tables. Raises LedgerUnavailable if they are too new for this program."""
+    from wan_mcp.ledger.postgres.migrations import format_of, is_to_be_migrated
+    from wan_mcp.ledger.postgres.schema import VERSION
+
+    needed = is_to_be_migrated(connection)
+    found = format_of(connection)
+    has = "no ledger yet" if found is None else f"a ledger of format {found.version}"
+    needs = "A migration is needed" if needed else "No migration is needed"
+    text = f"{needs}: the database has {has}, and this program has format {VERSION}."
+    return Tables(needed, found and found.version, text)
 
 
 @dataclass(frozen=True)
@@ -77,23 +104,19 @@ class LedgerCommands:
         return 0
 
     def _check(self, connection: "Link", as_json: bool) -> int:
-        from wan_mcp.ledger.postgres.migrations import format_of, is_to_be_migrated
         from wan_mcp.ledger.postgres.schema import VERSION
 
-        needed = is_to_be_migrated(connection)
-        found = format_of(connection)
-        has = "no ledger yet" if found is None else f"a ledger of format {found.version}"
-        needs = "A migration is needed" if needed else "No migration is needed"
+        tables = tables_of(connection)
         self._say(
             {
-                "migration_needed": needed,
-                "format": found and found.version,
+                "migration_needed": tables.need_migration,
+                "format": tables.version,
                 "format_of_program": VERSION,
             },
-            f"{needs}: the database has {has}, and this program has format {VERSION}.",
+            tables.text,
             as_json=as_json,
         )
-        return FAILED if needed else 0
+        return FAILED if tables.need_migration else 0
 
     def _migrate(self, connection: "Link", as_json: bool) -> int:
         from wan_mcp.ledger.postgres.migrations import migrate

@@ -1,4 +1,4 @@
-"""`wan-mcp admin user`, `team`, `wallet`, `token`, `limits`, `spend` and `audit`."""
+"""`wan-mcp admin user`, `team`, `wallet`, `token`, `limits`, `spend`, `audit` and `jobs`."""
 
 import argparse
 import getpass
@@ -7,14 +7,15 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wan_mcp.cli.admin import jobs
 from wan_mcp.cli.admin.database import database_of
 from wan_mcp.cli.admin.people_line import LIMITS
-from wan_mcp.cli.jobs.plain import fitted, one_line, width
+from wan_mcp.cli.admin.showing import Answer, date_of, table
 from wan_mcp.cli.setup import asked_secretly
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.settings import Settings
@@ -37,18 +38,6 @@ FAILED = 1
 """The exit code if a command did not do what it was asked."""
 LONGEST_KEY = 10_000
 """Characters that are read where a key is expected (ours)."""
-
-
-class Answer(NamedTuple):
-    """What a command has done.
-
-    Attributes:
-        facts: for a program.
-        text: the same for a person.
-    """
-
-    facts: Mapping[str, object]
-    text: str
 
 
 def run_people(
@@ -136,7 +125,7 @@ def _list_users(desk: _Desk, typed: argparse.Namespace) -> Answer:
         for u in found
     ]
     heads = ("ID", "NAME", "TEAM", "WALLET", "SIGNS IN AS", "")
-    return Answer({"users": _facts(found)}, _table(heads, rows))
+    return Answer({"users": _facts(found)}, table(heads, rows))
 
 
 def _add_team(desk: _Desk, typed: argparse.Namespace) -> Answer:
@@ -153,7 +142,7 @@ def _list_teams(desk: _Desk, typed: argparse.Namespace) -> Answer:
     found = teams.teams(desk.operator)
     rows = [(t.id, t.name, t.users, t.wallet, t.issuer) for t in found]
     heads = ("ID", "NAME", "USERS", "WALLET", "WHO MAY JOIN")
-    return Answer({"teams": _facts(found)}, _table(heads, rows))
+    return Answer({"teams": _facts(found)}, table(heads, rows))
 
 
 def _add_wallet(desk: _Desk, typed: argparse.Namespace) -> Answer:
@@ -187,7 +176,7 @@ def _list_wallets(desk: _Desk, typed: argparse.Namespace) -> Answer:
     found = wallets.wallets(desk.operator, ring)
     rows = [(w.name, w.team, w.user, w.key, w.api_base, w.account) for w in found]
     heads = ("NAME", "TEAM", "USER", "KEY", "API", "ACCOUNT")
-    return Answer({"wallets": _facts(found)}, _table(heads, rows))
+    return Answer({"wallets": _facts(found)}, table(heads, rows))
 
 
 def _add_token(desk: _Desk, typed: argparse.Namespace) -> Answer:
@@ -208,11 +197,11 @@ def _revoke(desk: _Desk, typed: argparse.Namespace) -> Answer:
 def _list_tokens(desk: _Desk, typed: argparse.Namespace) -> Answer:
     found = tokens.tokens(desk.operator)
     rows = [
-        (t.id, t.user, t.state, _date(t.expires_at), _date(t.used_at), t.scopes, t.note)
+        (t.id, t.user, t.state, date_of(t.expires_at), date_of(t.used_at), t.scopes, t.note)
         for t in found
     ]
     heads = ("ID", "USER", "STATE", "EXPIRES", "LAST USED", "SCOPES", "NOTE")
-    return Answer({"tokens": _facts(found)}, _table(heads, rows))
+    return Answer({"tokens": _facts(found)}, table(heads, rows))
 
 
 def _set_limits(desk: _Desk, typed: argparse.Namespace) -> Answer:
@@ -230,7 +219,7 @@ def _list_limits(desk: _Desk, typed: argparse.Namespace) -> Answer:
     found = allowances.allowances(desk.operator)
     rows = [(a.kind, a.name, a.id, _limits(a.limits)) for a in found]
     facts = [{**a._asdict(), "limits": a.limits._asdict()} for a in found]
-    return Answer({"limits": facts}, _table(("OF", "NAME", "ID", "LIMITS"), rows))
+    return Answer({"limits": facts}, table(("OF", "NAME", "ID", "LIMITS"), rows))
 
 
 def _spend(desk: _Desk, typed: argparse.Namespace) -> Answer:
@@ -240,17 +229,17 @@ def _spend(desk: _Desk, typed: argparse.Namespace) -> Answer:
         for s in found
     ]
     heads = ("USER", "ID", "TEAM", "WALLET", "JOBS", "CREDITS", "ONLY EXPECTED")
-    return Answer({"days": typed.days, "spent": _facts(found)}, _table(heads, rows))
+    return Answer({"days": typed.days, "spent": _facts(found)}, table(heads, rows))
 
 
 def _audit(desk: _Desk, typed: argparse.Namespace) -> Answer:
     since = time.time() - typed.days * 86_400
     found = entries(desk.operator.link, typed.about, since, typed.limit)
     rows = [
-        (_date(e.at), e.actor, e.action, e.target, e.result, json.dumps(e.detail)) for e in found
+        (date_of(e.at), e.actor, e.action, e.target, e.result, json.dumps(e.detail)) for e in found
     ]
     heads = ("WHEN", "WHO", "WHAT", "TO", "RESULT", "DETAIL")
-    return Answer({"audit": _facts(found)}, _table(heads, rows))
+    return Answer({"audit": _facts(found)}, table(heads, rows))
 
 
 _COMMANDS: Mapping[str, Callable[[_Desk, argparse.Namespace], Answer]] = {
@@ -274,6 +263,8 @@ _COMMANDS: Mapping[str, Callable[[_Desk, argparse.Namespace], Answer]] = {
     "limits list": _list_limits,
     "spend": _spend,
     "audit": _audit,
+    "jobs": lambda desk, typed: jobs.listed(desk.operator, desk.settings, typed),
+    "job": lambda desk, typed: jobs.shown(desk.operator, desk.settings, typed),
 }
 
 
@@ -313,10 +304,6 @@ def _fact(name: str, value: object) -> object:
     return value
 
 
-def _date(at: float | None) -> str:
-    return "never" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}Z"
-
-
 def _off(disabled: bool) -> str:
     return "disabled" if disabled else ""
 
@@ -325,10 +312,3 @@ def _limits(limits: Limits) -> str:
     named = zip(LIMITS, limits, strict=True)
     said = [f"{name} {number(value)}" for name, value in named if value is not None]
     return ", ".join(said) or "none"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    cells = [[one_line("-" if cell is None else cell) for cell in row] for row in (heads, *rows)]
-    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(map(fitted, row, widths)).rstrip() for row in cells)
-    return "\n".join(lines)

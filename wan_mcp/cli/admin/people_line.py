@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wan_mcp.models import JobStatus
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Add = Callable[..., argparse.ArgumentParser]
 
-PEOPLE = ("user", "team", "wallet", "token", "limits", "spend", "audit")
+PEOPLE = ("user", "team", "wallet", "token", "limits", "spend", "audit", "jobs", "job")
 """The actions of `admin` that are about people."""
 LIMITS = ("credits-per-job", "credits-per-day", "in-flight", "submits-per-minute")
 """The options that set a limit."""
@@ -34,7 +36,10 @@ def add_people(add: "Add") -> None:
     audit.add_argument("--about", metavar="ID", help="only of, or by, this user, team, wallet, job")
     audit.add_argument("--days", type=_days, default=30, help="in the last days (%(default)s)")
     audit.add_argument("--limit", type=_count, default=100, help="the newest (%(default)s)")
-    for action in (spend, audit):
+    jobs, job = add("jobs", help="the jobs of everybody, newest first"), add("job", help="one job")
+    _jobs(jobs)
+    job.add_argument("id", metavar="ID", help="its id, its submission id, or how one begins")
+    for action in (spend, audit, jobs, job):
         _as_json(action)
 
 
@@ -107,6 +112,21 @@ def _limits(add: "Add") -> None:
     for limit in LIMITS:
         change.add_argument(f"--{limit}", metavar="N", type=_whole_limit(limit))
     add("list", help="all limits")
+
+
+def _jobs(jobs: argparse.ArgumentParser) -> None:
+    states = [str(status) for status in JobStatus]
+    jobs.add_argument("--user", help="only of this one: the id or the name")
+    jobs.add_argument("--wallet", help="only paid by this one: the name or the account")
+    jobs.add_argument(
+        "--state",
+        action="append",
+        choices=states,
+        metavar="STATE",
+        help=f"only these ({', '.join(states)}); may be given more than once",
+    )
+    jobs.add_argument("--days", type=_days, help="made in the last days (all)")
+    jobs.add_argument("--limit", type=_count, default=100, help="0 shows all (%(default)s)")
 
 
 def _verbs(noun: argparse.ArgumentParser) -> "Add":

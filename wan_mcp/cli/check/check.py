@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wan_mcp.cli.check import installation, network
 from wan_mcp.cli.check.bucket import bucket, stored_videos
+from wan_mcp.cli.check.database import Database
 from wan_mcp.cli.check.entries import OURS, Entries, Entry, Start, read
 from wan_mcp.cli.check.findings import Finding, Report, broken, note
 from wan_mcp.cli.check.network import Access
@@ -50,23 +51,39 @@ class Check:
         accesses = _accesses(settings, ours)
         keys = {access.key for access in accesses} - {""}
         # Where another setting cannot be used, the key is not tried, and is a secret all the same.
-        report.secrets = keys | {each.environment.get(KEY, "") for each in ours} - {""}
+        hidden = {each.environment.get(KEY, "") for each in ours} | _addresses(settings)
+        report.secrets = (keys | hidden) - {""}
         report.add(installation.program())
         report.add(installation.extras(settings))
         report.add(about_settings)
         if settings is not None:
-            Disks(settings, self.free, self.now, accesses, report).look()
+            await self._records(settings, accesses, report)
             report.add(await bucket(settings, self.now))
             if found := await stored_videos(settings):
                 report.add(found)
         await network.look(accesses, self.connect, self.now, report)
-        if not keys:
+        if not keys and not _has_users(settings):
             report.add(_no_key(entries))
         known = Entries(self.start, self.environment.get("PATH"), _neutral_folder())
         for each in entries:
             report.add(each if isinstance(each, Finding) else await known.look(each))
             if isinstance(each, Entry) and (other := _other_ledger(each, settings)):
                 report.add(other)
+
+    async def _records(
+        self, settings: Settings, accesses: Sequence[Access], report: Report
+    ) -> None:
+        """Look at the ledger and the people in it, and at the folder for videos."""
+        disks = Disks(settings, self.free, self.now, accesses, report)
+        if settings.ledger_url.get_secret_value():
+            Database(settings, accesses, report).look()
+        else:
+            disks.ledger()
+        if settings.sign_in is not None or settings.personal_keys:
+            from wan_mcp.cli.check import sign_in  # it needs what only a team installs
+
+            await sign_in.look(settings, report)
+        disks.videos()
 
     def _entries(self) -> list[Entry | Finding]:
         if self.folders is None:
@@ -84,7 +101,8 @@ def _accesses(settings: Settings | None, entries: Sequence[Entry]) -> list[Acces
     """Every key with the API that gets it, once each; the API alone when there is no key."""
     places: dict[tuple[str, str], list[str]] = {}
     if settings is not None:
-        key = settings.api_key.get_secret_value()
+        # Where people sign in, a key in the settings is not used.
+        key = "" if _has_users(settings) else settings.api_key.get_secret_value()
         places[settings.api_base, key] = ["the settings of this shell"]
     for entry in entries:
         if entry.settings is not None:
@@ -93,6 +111,18 @@ def _accesses(settings: Settings | None, entries: Sequence[Entry]) -> list[Acces
     found = [Access(base, key, tuple(names)) for (base, key), names in places.items()]
     with_key = [access for access in found if access.key]
     return with_key or found[:1] or [Access(API_BASE, "")]
+
+
+def _has_users(settings: Settings | None) -> bool:
+    """Whether people sign in, whose PixelDojo keys are in the ledger."""
+    return settings is not None and settings.sign_in is not None
+
+
+def _addresses(settings: Settings | None) -> set[str]:
+    """The addresses of the database, which contain its password."""
+    if settings is None:
+        return set()
+    return {each.get_secret_value() for each in (settings.ledger_url, settings.ledger_listen_url)}
 
 
 def _no_key(entries: Sequence[Entry | Finding]) -> Finding:
@@ -116,6 +146,9 @@ def _other_ledger(entry: Entry, settings: Settings | None) -> Finding | None:
     """What to say about an entry whose server would use another ledger than this shell's."""
     if settings is None or entry.settings is None:
         return None
+    databases = settings.ledger_url, entry.settings.ledger_url
+    if any(each.get_secret_value() for each in databases):
+        return None if databases[0] == databases[1] else _other_database(entry)
     own, other = chosen_folder(settings).folder, chosen_folder(entry.settings).folder
     if other in (own, None):
         return None
@@ -124,6 +157,16 @@ def _other_ledger(entry: Entry, settings: Settings | None) -> Finding | None:
         f"The server of {entry.host.title}'s entry keeps its jobs in {other}, and this shell in "
         f"{own}: what is paid for in one of them is not known in the other.",
         "Set WAN_MCP_DATA_DIR to the same folder everywhere, or nowhere.",
+    )
+
+
+def _other_database(entry: Entry) -> Finding:
+    return note(
+        "ledger",
+        f"The server of {entry.host.title}'s entry keeps its jobs in another place than this "
+        "shell, and one of the two is a database: what is paid for in one of them is not known in "
+        "the other.",
+        "Set WAN_MCP_LEDGER_URL to the same address everywhere, or nowhere.",
     )
 
 

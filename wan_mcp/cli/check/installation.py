@@ -10,11 +10,16 @@ from wan_mcp.cli.hosts.change import is_temporary, this_program
 from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.settings import BadSettings, Given, Settings, given_settings, is_secret
 
-_PACKAGES = {"media": ("PyAV", "av"), "storage": ("obstore", "obstore")}
+_PACKAGES = {
+    "media": ("PyAV", "av"),
+    "storage": ("obstore", "obstore"),
+    "postgres": ("psycopg", "psycopg"),
+}
 """The extras that are looked for, and the package that each brings."""
 _WITHOUT = {
     "media": "so source and finished videos are not looked into",
     "storage": "so nothing can be uploaded to the storage of the settings",
+    "postgres": "so the ledger in PostgreSQL cannot be opened",
 }
 
 
@@ -38,16 +43,18 @@ def program() -> Finding:
 
 
 def extras(settings: Settings | None) -> Finding:
-    """Whether what is optional is installed; `storage` counts only where a setting needs it."""
+    """Whether what is optional is installed, as far as the settings need it; `media` always."""
     found = {extra: _version(package) for extra, (_, package) in _PACKAGES.items()}
     if settings is None or not _needs_storage(settings):
         del found["storage"]
+    if settings is None or not settings.ledger_url.get_secret_value():
+        del found["postgres"]
     if missing := [extra for extra in found if found[extra] is None]:
         without = (f"The extra {extra} is not installed, {_WITHOUT[extra]}." for extra in missing)
         return note(
             "extras",
             " ".join(without),
-            f"To have {'it' if len(missing) == 1 else 'both'}: pip install "
+            f"To have {'it' if len(missing) == 1 else 'them'}: pip install "
             f"'wan-mcp[{','.join(missing)}]' in this environment.",
             **found,
         )

@@ -1,7 +1,7 @@
 """What lies on the disks of this machine: the ledger, and the folder for videos."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +10,10 @@ from tempfile import TemporaryFile
 from wan_mcp.cli.check.findings import Finding, Report, broken, for_person, note, ok
 from wan_mcp.cli.check.network import Access
 from wan_mcp.errors import WanError
+from wan_mcp.ledger.history.survey import Survey
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.sqlite.places import FOLDER, Chosen, choose
-from wan_mcp.ledger.sqlite.survey import Survey, survey
+from wan_mcp.ledger.sqlite.survey import survey
 from wan_mcp.settings import Settings
 from wan_mcp.videos.own_files import Unusable, check_folder
 from wan_mcp.videos.unfinished import RESERVE_BYTES, Free
@@ -47,8 +48,8 @@ class Disks:
     accesses: Sequence[Access]
     report: Report
 
-    def look(self) -> None:
-        """Look at the ledger, at the balances in it, and at the folder for videos."""
+    def ledger(self) -> None:
+        """Look at the ledger in a file, and at the balances in it."""
         chosen = chosen_folder(self.settings)
         if chosen.rivals:
             self.report.add(_several([str(place / FOLDER) for place in chosen.rivals]))
@@ -56,6 +57,10 @@ class Disks:
             self.report.add(_NO_PLACE)
         else:
             self._ledger(chosen.folder)
+
+    def videos(self) -> None:
+        """Look at the folder for videos."""
+        chosen = chosen_folder(self.settings)
         folder = self.settings.video_folder(chosen.folder, local=True)
         if not isinstance(folder, str):  # that is object storage, which `bucket` looks at
             self.report.add(_videos(folder, self.free))
@@ -83,10 +88,15 @@ class Disks:
             self.report.add(_none_yet(place, data, figures))
         else:
             self.report.add(_surveyed(place, seen, room, figures))
-        for access in self.accesses:
-            record = seen.newest.get((access.base, access.key)) if seen else None
-            if record is not None:
-                self.report.add(_balance(access, record))
+        if seen is not None:
+            balances(self.accesses, seen, self.report)
+
+
+def balances(accesses: Iterable[Access], seen: Survey, report: Report) -> None:
+    """Report what PixelDojo said last about the credits of each key, as far as the ledger knows."""
+    for access in accesses:
+        if record := seen.newest.get((access.base, access.key)):
+            report.add(_balance(access, record))
 
 
 _NO_PLACE = broken(
@@ -129,11 +139,7 @@ def _none_yet(place: str, data: Path, figures: Mapping[str, object]) -> Finding:
 
 def _surveyed(place: str, seen: Survey, room: int | None, figures: Mapping[str, object]) -> Finding:
     figures = {**figures, "jobs": seen.jobs, "live": seen.live, "unknown": seen.unknown}
-    parts = [f"{seen.live} not ended"] if seen.live else []
-    if seen.unknown:
-        parts.append(f"{seen.unknown} of them with an unknown outcome")
-    jobs = counted(seen.jobs, "job") + (f" ({', '.join(parts)})" if parts else "")
-    found = f"{place} opens and can be locked; {jobs}; {_size(room)} free."
+    found = f"{place} opens and can be locked; {jobs_in(seen)}; {_size(room)} free."
     if seen.kept:
         return note(
             "ledger",
@@ -142,6 +148,14 @@ def _surveyed(place: str, seen: Survey, room: int | None, figures: Mapping[str, 
             **figures,
         )
     return ok("ledger", found, **figures)
+
+
+def jobs_in(seen: Survey) -> str:
+    """How many jobs there are, in words."""
+    parts = [f"{seen.live} not ended"] if seen.live else []
+    if seen.unknown:
+        parts.append(f"{seen.unknown} of them with an unknown outcome")
+    return counted(seen.jobs, "job") + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _balance(access: Access, record: Record) -> Finding:

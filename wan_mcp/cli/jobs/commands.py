@@ -230,7 +230,8 @@ class JobCommands:
             return found[0]
         if not found:
             # The word is not repeated: it may be a key.
-            self._failed("No job has this id. `wan-mcp jobs` shows the jobs that there are.")
+            note = f" {self.ledger.note}" if self.ledger.is_beside else ""
+            self._failed(f"No job has this id. `wan-mcp jobs` shows the jobs that there are.{note}")
             return None
         named = ", ".join(exact(each) for each in _ids(found)[:MOST_NAMED])
         self._failed(f"{len(found)} jobs have this id, or one that begins so: {named}.")

@@ -20,12 +20,15 @@ _PARAMETERS = {"seconds": "video_duration", "references": "refert_num"}
 """Arguments of a record that the tools call by PixelDojo's names."""
 
 
-def facts_of(record: Record, now: datetime, place: int | None = None) -> Facts:
+def facts_of(
+    record: Record, now: datetime, place: int | None = None, *, shared: bool = False
+) -> Facts:
     """All facts about a request and its job, in groups. What is not known is left out.
 
     Args:
         now: the date, to say whether a link has expired.
         place: where it stands in the queue, from 1; None if it is not queued.
+        shared: whether servers of other computers save videos, too.
     """
     result = job_result(view_of_record(record), now=now)
     return _known(
@@ -39,7 +42,7 @@ def facts_of(record: Record, now: datetime, place: int | None = None) -> Facts:
             "message": result.message,
             "error": result.error,
             "inputs": _inputs(record),
-            "times": _times(record),
+            "times": times_of(record),
             "money": {
                 "credit_cost": record.credit_cost,
                 "credit_estimate": record.estimate,
@@ -47,7 +50,7 @@ def facts_of(record: Record, now: datetime, place: int | None = None) -> Facts:
                 "credits_remaining": record.credits_remaining,
             },
             "video": {
-                "state": state_of_video(record, now),
+                "state": state_of_video(record, now, shared=shared),
                 "video_url": result.video_url,
                 "expires_at": result.expires_at,
                 "saved_path": record.saved_path,
@@ -62,19 +65,23 @@ def facts_of(record: Record, now: datetime, place: int | None = None) -> Facts:
     )
 
 
-def state_of_video(record: Record, now: datetime) -> str | None:
+def state_of_video(record: Record, now: datetime, *, shared: bool = False) -> str | None:
     """Where the video is, in one word; None if there is none.
 
     Returns:
         saved: in the file that `saved_path` names, or in object storage, where nobody has looked.
-        moved: it was saved in a file, and is not there any more. link: only under its link.
+        moved: it was saved in a file, and is not there any more.
+        elsewhere: the same on a ledger that computers share: perhaps another one has it.
+        link: only under its link.
         expired: only under a link whose time is over.
     """
     if record.is_forgotten:
         return "forgotten"
     if record.saved_path is not None:
         is_there = is_storage_url(record.saved_path) or os.path.isfile(path_of(record.saved_path))
-        return "saved" if is_there else "moved"
+        if is_there:
+            return "saved"
+        return "elsewhere" if shared else "moved"
     if not record.video_url:
         return None
     return "expired" if record.expires_at is not None and record.expires_at <= now else "link"
@@ -105,7 +112,8 @@ def _inputs(record: Record) -> Facts:
     }
 
 
-def _times(record: Record) -> Facts:
+def times_of(record: Record) -> Facts:
+    """When what happened to a job, in ISO 8601; None for what has not."""
     began, ended = record.accepted_at, record.ended_at
     dates = {
         "made_at": record.asked_at,

@@ -23,22 +23,30 @@ class OwnLedger:
     Attributes:
         now: gives the date, UTC.
         filesystem: a type of file system that the operator takes for a local one.
+        is_beside: whether servers with these settings keep their jobs in a database instead.
     """
 
     chosen: Chosen
     now: Callable[[], datetime]
     filesystem: str | None = None
+    is_beside: bool = False
 
     @classmethod
     def of(cls, settings: Settings, now: Callable[[], datetime]) -> Self:
         """The ledger that servers with these settings use."""
         places = settings.data_places
         chosen = choose(places.usual, places.old, given=settings.data_dir)
-        return cls(chosen, now, settings.ledger_filesystem)
+        is_beside = bool(settings.ledger_url.get_secret_value())
+        return cls(chosen, now, settings.ledger_filesystem, is_beside)
 
     @property
     def note(self) -> str | None:
         """What a reader has to know: that there are several ledgers."""
+        if self.is_beside:
+            return (
+                "This is the ledger file of this computer. WAN_MCP_LEDGER_URL is set, so servers "
+                "keep their jobs in the database: `wan-mcp admin jobs` shows those."
+            )
         if not self.chosen.rivals:
             return None
         folders = ", ".join(

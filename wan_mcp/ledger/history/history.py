@@ -27,10 +27,12 @@ class Choice:
     Attributes:
         states: theirs.
         since: not made before this moment; None for any.
+        accounts: whose, by the names in the ledger; None for everybody's.
     """
 
     states: Collection[State] = tuple(State)
     since: datetime | None = None
+    accounts: Collection[str] | None = None
 
 
 class NotForgotten(Exception):
@@ -134,4 +136,5 @@ class History:
 
 def _values(choice: Choice) -> dict[str, object]:
     since = _EPOCH_SECONDS if choice.since is None else choice.since
-    return {"states": json.dumps(sorted(choice.states)), "since": since}
+    accounts = None if choice.accounts is None else json.dumps(sorted(choice.accounts))
+    return {"states": json.dumps(sorted(choice.states)), "since": since, "accounts": accounts}

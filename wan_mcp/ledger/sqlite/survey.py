@@ -1,45 +1,18 @@
-"""Looks at a ledger for the person who owns it: does it open, and what is in it?"""
+"""Looks at a ledger file for the person who owns it: does it open, and what is in it?"""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from wan_mcp.ledger import statements as sql
-from wan_mcp.ledger.expected_price import SEARCHED_JOBS
-from wan_mcp.ledger.record import LIVE, Record, State
+from wan_mcp.ledger.history.survey import AccountKey, Survey, surveyed
 from wan_mcp.ledger.sqlite import connection as database
 from wan_mcp.ledger.sqlite.engine import FILE, OWNERS, Now, SQLiteEngine
 from wan_mcp.ledger.sqlite.guard import Guard
 from wan_mcp.ledger.sqlite.places import FOLDER
-from wan_mcp.ledger.transactions import Transactions
 
 BUSY_SECONDS = 2.0
 """How long a look waits for another process that writes (ours)."""
-AccountKey = tuple[str, str]
-"""An account by the root of its API and its key."""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What is in a ledger.
-
-    Attributes:
-        jobs: how many requests it has, of all accounts.
-        live: how many of them have not ended.
-        unknown: how many of those have an unknown outcome.
-        kept: paid jobs that wait beside the ledger until a server takes them in.
-        newest: for each account that was asked for, its newest job that reports a balance, if
-            there is one.
-    """
-
-    jobs: int
-    live: int
-    unknown: int
-    kept: int
-    newest: Mapping[AccountKey, Record]
 
 
 def survey(
@@ -67,23 +40,6 @@ def survey(
             return None
         with ExitStack() as opening:
             session = engine.open(opening)
-            with session.transaction(patient=False):  # whether it can be locked
-                counts = Counter({State(s): n for s, n in session.query(sql.lists.JOB_COUNTS, {})})
-            return Survey(
-                jobs=counts.total(),
-                live=sum(counts[state] for state in LIVE),
-                unknown=counts[State.UNKNOWN],
-                kept=sum(1 for _ in session.kept()),
-                newest=dict(_with_balance(Transactions(session), accounts)),
-            )
-
-
-def _with_balance(
-    requests: Transactions, accounts: Iterable[AccountKey]
-) -> Iterator[tuple[AccountKey, Record]]:
-    for base, key in accounts:
-        recent = requests.recent(requests.account(base, key), None, SEARCHED_JOBS)
-        for record in recent:
-            if record.credits_remaining is not None:
-                yield (base, key), record
-                break
+            with session.transaction(patient=False):
+                pass  # nothing changes, but it can be locked
+            return surveyed(session, accounts)

@@ -140,9 +140,11 @@ OPEN_WALLETS = Statement(_open_wallets(LIVE_INDEX, QUEUED_INDEX), _open_wallets(
 # The history of all accounts, for the owner of the ledger. These read every record.
 
 _CHOSEN = Statement(
-    f"{_STATE} IN (SELECT value FROM json_each(:states)) AND created_at >= :since",
+    f"{_STATE} IN (SELECT value FROM json_each(:states)) AND created_at >= :since "
+    "AND (:accounts IS NULL OR account IN (SELECT value FROM json_each(:accounts)))",
     f"{_STATE} IN (SELECT json_array_elements_text(CAST(:states AS json))) "
-    "AND created_at >= :since",
+    "AND created_at >= :since AND (CAST(:accounts AS TEXT) IS NULL "
+    "OR account IN (SELECT json_array_elements_text(CAST(CAST(:accounts AS TEXT) AS json))))",
 )
 
 

@@ -132,7 +132,7 @@ def users(operator: Operator) -> list[User]:
     return [User(*row) for row in operator.rows(_LIST)]
 
 
-def user_id(act: Act, typed: str) -> str:
+def user_id(act: Act | Operator, typed: str) -> str:
     """The id of the user with this id, or of the only one with this name. Raises ActRefused."""
     found = act.rows(_FIND, typed=typed) if can_be_found(typed) else ()
     if not found:

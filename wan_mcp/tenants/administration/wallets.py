@@ -38,10 +38,11 @@ WHERE name = %(name)s OR account = %(account)s OR key_account = %(account)s
     OR (removed_at IS NULL AND (team_id = %(team)s OR user_id = %(user)s))
 ORDER BY 1 LIMIT 1
 """
-_FIND = b"""
+_NAMED = b"""
 SELECT account, name, api_base, key_sealed FROM wallet_keys
-WHERE account = %(typed)s OR name = %(typed)s FOR UPDATE
+WHERE account = %(typed)s OR name = %(typed)s
 """
+_FIND = _NAMED + b"FOR UPDATE"
 _ALL = b"SELECT account, name, api_base, key_sealed FROM wallet_keys ORDER BY account FOR UPDATE"
 _HAS_KEY = b"""
 SELECT name FROM wallet_keys
@@ -66,6 +67,8 @@ FROM wallet_keys w LEFT JOIN teams t ON t.id = w.team_id LEFT JOIN users u ON u.
 ORDER BY w.name
 """
 
+SEALED, SEALED_BEFORE, REMOVED = "sealed", "sealed with an older key", "removed"
+
 
 class Wallet(NamedTuple):
     """A wallet, without its key.
@@ -75,7 +78,7 @@ class Wallet(NamedTuple):
         team: the name of the team that it belongs to; None if it belongs to a user.
         user, user_id: the user that it belongs to; None if it belongs to a team.
         api_base: the address of PixelDojo's API for which its key is.
-        key: `sealed`, `sealed with an older key`, `removed`, or why it cannot be opened.
+        key: SEALED, SEALED_BEFORE, REMOVED, or why it cannot be opened.
     """
 
     account: str
@@ -85,6 +88,16 @@ class Wallet(NamedTuple):
     user_id: str | None
     api_base: str
     key: str
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a key is stored for it."""
+        return self.key != REMOVED
+
+    @property
+    def opens(self) -> bool:
+        """Whether the key ring opens its key."""
+        return self.key in (SEALED, SEALED_BEFORE)
 
 
 class _Found(NamedTuple):
@@ -206,6 +219,11 @@ def wallet_account(act: Act, typed: str) -> str:
     return _found(act, typed).account
 
 
+def account_named(operator: Operator, typed: str) -> str:
+    """The same for an operator who only looks."""
+    return _named(operator, _NAMED, typed).account
+
+
 def account_of(database: Act | Operator, api_base: str, key: str) -> str:
     """The name of a key in the ledger: the account of a wallet that begins with it."""
     [(secret,)] = database.rows(SECRET.postgres.encode())
@@ -218,10 +236,15 @@ def is_key(text: str) -> bool:
 
 
 def _found(act: Act, typed: str) -> _Found:
-    found = act.rows(_FIND, typed=typed) if can_be_found(typed) else ()
+    wallet = _named(act, _FIND, typed)
+    act.target = wallet.account
+    return wallet
+
+
+def _named(database: Act | Operator, text: bytes, typed: str) -> _Found:
+    found = database.rows(text, typed=typed) if can_be_found(typed) else ()
     if not found:
         raise ActRefused(f"There is no wallet {quoted(typed)}.")
-    act.target = found[0][0]
     return _Found(*found[0])
 
 
@@ -248,11 +271,11 @@ def _checked(key: str) -> str:
 
 def _state(ring: KeyRing | None, wallet: _Found) -> str:
     if wallet.sealed is None:
-        return "removed"
+        return REMOVED
     if ring is None:
         return "there is no key ring to open it"
     try:
         ring.open(wallet.sealed, wallet.purpose)
     except NotOpened as exc:
         return str(exc)
-    return "sealed" if ring.is_sealed_with_first(wallet.sealed) else "sealed with an older key"
+    return SEALED if ring.is_sealed_with_first(wallet.sealed) else SEALED_BEFORE

@@ -1,0 +1,104 @@
+"""Where people sign in: whether these settings are complete, and the issuers can be read."""
+
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wan_mcp.cli.check.findings import Finding, Report, broken, ok
+from wan_mcp.cli.http_command import require_complete
+from wan_mcp.cli.team import trust_of
+from wan_mcp.settings import BadSettings, Settings
+from wan_mcp.tenants.caller import IdentityUnknown
+from wan_mcp.transports.sign_in.discovery import Discovery
+from wan_mcp.transports.sign_in.key_sets import KeySet
+from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
+from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.remembered import Remembered
+from wan_mcp.transports.sign_in.trust import Issuer, Trust
+from wan_mcp.web.documents import Document, Documents, Unavailable
+from wan_mcp.wording import counted
+
+NO_TOKEN = "wan-mcp-check"
+"""Something that no issuer has ever made as a token, or as the name of a key (assumed)."""
+_NETWORK = (
+    "Compare the address with that of your authorization server, and check whether this computer "
+    "reaches it: the network, and the proxy settings (HTTPS_PROXY, NO_PROXY)."
+)
+_CHANGE = "Take it out of the file of WAN_MCP_SIGN_IN: with its word anybody could sign in."
+
+
+async def look(settings: Settings, report: Report) -> None:
+    """Report on the settings, and then on each issuer; its documents are read once.
+
+    Args:
+        settings: people sign in with them, or have keys of their own.
+    """
+    try:
+        require_complete(settings, "localhost")
+        trust = trust_of(settings)
+    except BadSettings as exc:
+        way_out = "Correct it; until then wan-mcp http does not start with these settings."
+        report.add(broken("sign-in", f"{exc}.", way_out))
+        return
+    if trust is None:
+        report.add(ok("sign-in", "People sign in with tokens of wan-mcp.", issuers=[]))
+        return
+    issuers = [each.issuer for each in trust.issuers]
+    found = (
+        f"People sign in at {trust.resource} with tokens of {counted(len(issuers), 'issuer')}, or "
+        "of wan-mcp."
+    )
+    report.add(ok("sign-in", found, resource=trust.resource, issuers=issuers))
+    documents = Documents()
+    try:
+        async with anyio.create_task_group() as tasks:
+            for issuer in trust.issuers:
+                report.add(await _Issuer(trust, issuer, documents, tasks).look())
+    finally:
+        await documents.aclose()
+
+
+@dataclass(frozen=True)
+class _Issuer:
+    trust: Trust
+    issuer: Issuer
+    documents: Documents
+    tasks: TaskGroup
+
+    async def look(self) -> Finding:
+        """Ask as a server does that gets a token. Nobody has made this one, so it is refused."""
+        name, own = self.issuer.issuer, self.issuer.introspection
+        try:
+            await (self._keys() if own is None else self._introspection())
+        except WrongToken:
+            what = "its keys" if own is None else "what it says about tokens"
+            return ok("issuer", f"{name} answers, and {what} can be used.", issuer=name)
+        except Unavailable as exc:
+            secret = "" if own is None else "Check client_id and client_secret, too. "
+            return broken("issuer", f"{name} {exc}.", secret + _NETWORK, issuer=name)
+        return broken("issuer", f"{name} accepts what nobody has made as a token.", _CHANGE)
+
+    async def _keys(self) -> None:
+        discovery, failed = Discovery(self.issuer, self.documents), list[Unavailable]()
+
+        async def fetch() -> Document:
+            try:
+                return await discovery.keys()
+            except Unavailable as exc:
+                failed.append(exc)
+                raise
+
+        kinds = self.issuer.algorithms
+        try:
+            await KeySet(self.issuer.issuer, fetch, kinds, self.tasks).find(kinds[0], NO_TOKEN)
+        except IdentityUnknown:
+            raise (failed or [Unavailable("shows no keys that can be used")])[0] from None
+
+    async def _introspection(self) -> None:
+        known = Remembered(self.tasks)
+        try:
+            await OpaqueTokens(self.trust, self.issuer, self.documents, known).check(NO_TOKEN)
+        except IdentityUnknown as exc:
+            # It begins with the name of the issuer, which the line has already.
+            raise Unavailable(str(exc).removeprefix(f"issuer {self.issuer.issuer} ")) from None
