@@ -38,12 +38,13 @@ MAX_MORE_WORKERS = 4
 
 TESTS = Path(__file__).parent
 ONE_PYTHON = {
-    *("examples", "packaging"),
+    *("examples", "packaging", "storm"),
     *("test_architecture.py", "test_readme.py", "test_rooms_picture.py", "test_tools_page.py"),
     *("test_statements.py", "test_player.py", "test_moving_picture.py", "test_gallery.py"),
 }
 """The folders and modules of tests whose result is the same with every Python: of the structure of
-the sources, the pages, the packages, the SQL, and the page that runs in a browser."""
+the sources, the pages, the packages, the SQL, the page that runs in a browser, and the storm, whose
+parts the other tests try with each Python."""
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)

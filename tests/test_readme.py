@@ -110,7 +110,7 @@ FOREIGN = {
 """Names in the pages that are settings of other programs."""
 FILES = {
     *("claude_desktop_config", "cline_mcp_settings", "mcp_config"),
-    *("per_second", "per_resolution"),
+    *("per_second", "per_resolution", "min_program"),
 }
 """Names of files, and values and fields that are in no schema."""
 ABOUT_THE_CODE = {
@@ -159,6 +159,18 @@ PROVEN_ELSEWHERE = {
             "> /etc/wan-mcp/key-ring)",
         ),
         "tests/cli/test_admin_people.py",
+    ),
+    **dict.fromkeys(
+        (
+            "pg_dump --format=custom --file=wan_mcp.backup wan_mcp",
+            "createdb wan_mcp_restored",
+            "pg_restore --exit-on-error --dbname=wan_mcp_restored wan_mcp.backup",
+            "wan-mcp admin token revoke ID",
+            "wan-mcp admin user disable bob",
+            "wan-mcp admin limits set --user ann --credits-per-day 10",
+            "wan-mcp admin wallet set-key eve --key-file key.txt",
+        ),
+        "tests/tenants/test_restore.py",
     ),
     "wan-mcp gallery": "tests/cli/test_gallery.py",
     "uvx --from . wan-mcp demo": "tests/packaging/test_installers.py",

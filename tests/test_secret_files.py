@@ -8,6 +8,7 @@ import pytest
 
 from wan_mcp.server import build_server
 from wan_mcp.settings import BadSettings, Settings, given_settings, is_secret
+from wan_mcp.storage.storage_url import CREDENTIALS
 
 SECRET = "pd_canary_7f3a"
 KEY = "PIXELDOJO_API_KEY"
@@ -31,6 +32,38 @@ def refusal(given: dict[str, str], folder: Path) -> str:
     assert SECRET not in message
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_credentials_of_a_cloud_are_read_from_files_by_the_same_rule(file: Path, name: str) -> None:
+    """An empty variable is none; a secret that is given twice is refused (ours)."""
+    given = {f"{name}_FILE": str(file), name: " "}
+    settings = Settings.read(given, file.parent)
+    shown = f"{settings!r} {settings} {settings.model_dump_json()}"
+    twice = refusal({**given, name: SECRET}, file.parent)
+    missing = refusal({f"{name}_FILE": str(file.parent / "no")}, file.parent)
+
+    assert settings.clouds[name] == SECRET
+    assert SECRET not in shown
+    assert twice == f"{name} and {name}_FILE are both set: remove one of them"
+    assert missing.startswith(f"{name}_FILE: the file cannot be read (")
+
+
+@posix_only
+def test_file_of_a_clouds_secret_that_everybody_can_read_is_named(file: Path) -> None:
+    """As for every secret in a file (ours)."""
+    file.chmod(0o644)
+
+    settings = Settings.read({"AWS_SECRET_ACCESS_KEY_FILE": str(file)}, file.parent)
+
+    assert ["AWS_SECRET_ACCESS_KEY_FILE" in each for each in settings.notices] == [True]
+
+
+def test_files_that_the_clouds_name_themselves_are_left_to_them(tmp_path: Path) -> None:
+    """Amazon and Azure replace the token in such a file while a program runs (documented)."""
+    given = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/none", "AZURE_FEDERATED_TOKEN_FILE": "/none"}
+
+    assert Settings.read(given, tmp_path).clouds == given
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])

@@ -184,9 +184,10 @@ def _furnish(
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)
-    server.switch_off(settings.disabled_tools)
+    server.switch_off(calls.off)
     server.add_resource(codes())
-    server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
+    if calls.offers("replace_character"):
+        server.add_prompt(replace_a_character(calls, loopback=settings.on_loopback))
 
 
 def _begin_log(settings: Settings) -> None:
@@ -197,7 +198,7 @@ def _begin_log(settings: Settings) -> None:
 
 def _tools(settings: Settings, calls: Calls) -> list[Tool]:
     tools = build_tools(calls, loopback=settings.on_loopback)
-    return [tool for tool in tools if tool.name not in settings.disabled_tools]
+    return [tool for tool in tools if calls.offers(tool.name)]
 
 
 def _instructions(*, uploads: bool) -> str:
@@ -208,8 +209,15 @@ def _calls(settings: Settings, *, local: bool, uploads: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
     # Nobody is asked about a job that a read-only server refuses.
     confirm_above = None if settings.read_only else settings.confirm_above
+    off = frozenset(settings.disabled_tools)
     return Calls(
-        confirm_above, local, poster, takes_roots=roots, home=settings.home, uploads=uploads
+        confirm_above,
+        local,
+        poster,
+        takes_roots=roots,
+        home=settings.home,
+        uploads=uploads,
+        off=off,
     )
 
 

@@ -19,19 +19,51 @@ from tests.replicas.processes import haproxy
 from wan_mcp.cli.commands import _COMMANDS
 from wan_mcp.front_desk import health
 from wan_mcp.settings import ENV_FILE, Settings, secret_names
+from wan_mcp.storage.storage_url import CREDENTIALS
 from wan_mcp.transports.shutdown import HTTP
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 CHART = DEPLOY / "chart"
 SETTINGS = {str(field.alias) for field in Settings.model_fields.values()} | {ENV_FILE}
 SETTINGS |= {f"{name}_FILE" for name in secret_names()}
-FILES = ["Dockerfile", "compose.yaml", "Caddyfile", "haproxy.cfg", "chart/values.yaml"]
+FILES = [
+    "Dockerfile",
+    "compose.yaml",
+    "sign-in.env",
+    "Caddyfile",
+    "haproxy.cfg",
+    "chart/values.yaml",
+]
 FILES += [f"chart/templates/{path.name}" for path in sorted((CHART / "templates").iterdir())]
 
 
 def compose() -> dict[str, Any]:
     document: dict[str, Any] = YAML(typ="safe").load(DEPLOY / "compose.yaml")
     return document
+
+
+def sign_in() -> dict[str, str]:
+    """The variables with which the services of the compose file let each user sign in."""
+    lines = (DEPLOY / "sign-in.env").read_text("utf-8").splitlines()
+    found = [line.partition("=")[::2] for line in lines if not line.startswith("#")]
+    return dict(found)
+
+
+def test_variables_of_sign_in_are_those_of_the_compose_file() -> None:
+    """And each is in the file once more where nobody signs in (ours)."""
+    named = re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text("utf-8"))
+
+    assert sign_in().keys() <= set(named)
+
+
+def test_proxy_lets_the_same_paths_through_as_the_chart_where_people_sign_in() -> None:
+    """A path that is missing breaks one way to sign in (ours)."""
+    caddyfile = (DEPLOY / "Caddyfile").read_text("utf-8")
+    chart = (CHART / "templates" / "_helpers.tpl").read_text("utf-8")
+    (door,) = re.findall(r"^\(sign-in\) \{\n\t@mcp path (.+)\n\}", caddyfile, re.MULTILINE)
+
+    assert "basic_auth" not in door
+    assert {each.removesuffix("/*") for each in door.split()} == set(re.findall(r'"(/\S+)"', chart))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -49,7 +81,8 @@ def test_no_file_of_deployment_has_a_secret_in_the_environment(name: str) -> Non
     text = (DEPLOY / name).read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
 
-    assert not [line for line in lines if re.search(r"\b(API_KEY|LEDGER_URL)\b(?!_FILE)", line)]
+    secrets = "|".join(("API_KEY", "LEDGER_URL", "KEY_RING", *CREDENTIALS))
+    assert not [line for line in lines if re.search(rf"({secrets})(?!_FILE)\b", line)]
 
 
 def stages() -> list[list[str]]:
@@ -217,9 +250,12 @@ def test_chart_asks_for_a_password_or_lets_each_user_sign_in(by: str, tmp_path: 
     run(caddy(), "validate", "--config", str(tmp_path / "Caddyfile"))
 
 
-def test_caddy_can_read_its_file() -> None:
+@pytest.mark.parametrize(
+    "given", [{"WAN_USER": "team", "WAN_PASSWORD_HASH": PASSWORD_HASH}, sign_in()]
+)
+def test_caddy_can_read_its_file(given: Mapping[str, str]) -> None:
     """A directive that it does not know would stop it (ours)."""
-    environment = {**os.environ, "WAN_USER": "team", "WAN_PASSWORD_HASH": PASSWORD_HASH}
+    environment = {**os.environ, **given}
 
     run(caddy(), "validate", "--config", str(DEPLOY / "Caddyfile"), environment=environment)
 

@@ -246,7 +246,7 @@ def shared_server(prepare: Callable[[Server], None]) -> Iterator[Server]:
 
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}-alone")[:12]
     folder = Path(gettempdir(), f"wan-mcp-postgres-{run}")
-    server = Server(_reachable(installation(), folder), folder)
+    server = Server(reachable(installation(), folder), folder)
     with open(Path(gettempdir(), f"wan-mcp-postgres-{os.getuid()}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not server.join():
@@ -316,7 +316,7 @@ def _copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", source, target], check=True)
 
 
-def _reachable(installed: Installation, folder: Path) -> Installation:
+def reachable(installed: Installation, folder: Path) -> Installation:
     """The programs that a server in this folder runs: copies if root's folders may hide them."""
     if os.geteuid() != 0 or installed.folder.is_relative_to("/usr"):
         return installed

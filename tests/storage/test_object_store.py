@@ -22,8 +22,10 @@ from tests.storage.test_uploads import LARGE, PATIENT, SMALL, content, refusal, 
 from tests.storage.wire import Wire, always_answering
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotSent
+from wan_mcp.settings import Settings
 from wan_mcp.storage import object_store, sending
 from wan_mcp.storage.object_store import ObjectStore
+from wan_mcp.storage.storage_url import CREDENTIALS
 from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of_answer
 from wan_mcp.storage.uploads import Uploads
 
@@ -200,7 +202,7 @@ async def test_refusal_of_a_cloud_becomes_one_plain_sentence(
 async def sent_once(data: bytes, name: str = "a.mp4", url: str = URL) -> None:
     """Put an object, without repetition."""
     digest = hashlib.sha256(data).hexdigest()
-    one = ObjectStore(url, os.environ, replace(PATIENT, uploads=1))
+    one = ObjectStore(url, Settings.read(os.environ).clouds, replace(PATIENT, uploads=1))
     await one.put(name, io.BytesIO(data), len(data), digest, "video/mp4", lambda sent: None)
 
 
@@ -281,6 +283,24 @@ def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(params=[False, True], ids=["in variables", "in files"])
+def given_clouds(
+    request: pytest.FixtureRequest, clouds: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same credentials, given in both ways."""
+    if not request.param:
+        return
+    monkeypatch.setenv(
+        "GOOGLE_SERVICE_ACCOUNT_KEY", Path(os.environ["GOOGLE_SERVICE_ACCOUNT"]).read_text()
+    )
+    monkeypatch.delenv("GOOGLE_SERVICE_ACCOUNT")
+    for name in CREDENTIALS:
+        if value := os.environ.get(name):
+            (tmp_path / name).write_text(value)
+            monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+            monkeypatch.delenv(name)
+
+
 @pytest.mark.parametrize(
     ("url", "host", "path", "own"),
     [
@@ -294,7 +314,7 @@ def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
     ],
 )
-@pytest.mark.usefixtures("clouds")
+@pytest.mark.usefixtures("given_clouds")
 async def test_upload_is_one_signed_request_with_its_length_and_leaves_no_trace_in_the_log(
     url: str, host: str, path: str, own: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from tests.postgres.fixtures import TEMPLATE, prepare
-from tests.postgres.server import PORT, Server, give_to_server, installation
+from tests.postgres.server import PORT, Server, give_to_server, installation, reachable
 
 LEDGER = TEMPLATE
 
@@ -57,7 +57,8 @@ def paired() -> Iterator[Pair]:
         for folder in folders:
             ending.callback(rmtree, folder, ignore_errors=True)
             give_to_server(folder)
-        primary = Server(installation(), folders[0])
+        primary = Server(reachable(installation(), folders[0]), folders[0])
+        primary.provide(installation())
         primary.make()
         ending.callback(primary.end)
         primary.start()

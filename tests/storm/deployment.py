@@ -32,7 +32,7 @@ class Deployment:
         """Kill one replica after the other, and start it again at once, until cancelled."""
         while seconds > 0:
             await anyio.sleep(seconds)
-            await anyio.to_thread.run_sync(self._kill, dice.choice(self.replicas))
+            await anyio.to_thread.run_sync(self.kill_one, dice)
 
     def said_down(self) -> dict[str, int]:
         """How often HAProxy took a replica out, for each reason."""
@@ -40,7 +40,9 @@ class Deployment:
         found = [re.search(down, line) for line in self.balancer.output.lines]
         return dict(Counter(f"{each[1]}: {each[2]}" for each in found if each))
 
-    def _kill(self, replica: Replica) -> None:
+    def kill_one(self, dice: random.Random) -> None:
+        """Kill one replica, and start it again at once."""
+        replica = dice.choice(self.replicas)
         replica.kill()
         self.kills += 1
         replica.begin()

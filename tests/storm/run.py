@@ -10,7 +10,8 @@ Ten people of two teams, each with a token of their own, call three replicas beh
 has one PixelDojo key. A part of all requests to PixelDojo fails in one of nine ways. A replica is
 killed every 20 seconds. The database is restarted, killed and started, and in the end killed for
 good, so that its standby takes over. The charges that the sandbox counts, and the rows of the
-ledger and of the audit, decide. If a promise was broken, the exit code is 1.
+ledger and of the audit, decide. If a promise was broken, the exit code is 1. `test_storm.py` is
+the smallest form.
 """
 
 import argparse
@@ -18,8 +19,9 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,6 +46,13 @@ STRANGE_LOOKS = 60
 
 def main(given: Sequence[str] | None = None) -> int:
     """Let the storm blow and print the figures. Returns 1 if a promise was broken."""
+    found = storm(given)
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    return 1 if figures.broken(found) else 0
+
+
+def storm(given: Sequence[str] | None = None) -> dict[str, Any]:
+    """Let the storm blow. Returns the figures."""
     options = _options(given)
     keys = [f"pd_wallet_{number}" for number in range(options.wallets)]
     began = time.monotonic()
@@ -66,11 +75,9 @@ def main(given: Sequence[str] | None = None) -> int:
             "WAN_MCP_MAX_QUEUED": "1000",
         }
         deployment = ending.enter_context(deployed(options.replicas, settings, folder))
-        storm = Storm(options, database, dojo, deployment, everybody)
-        found = anyio.run(storm.blow)
+        found = anyio.run(Storm(options, database, dojo, deployment, everybody).blow)
     found["seconds"] = round(time.monotonic() - began)
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
-    return 1 if figures.broken(found) else 0
+    return found
 
 
 def _options(given: Sequence[str] | None) -> argparse.Namespace:
@@ -82,7 +89,13 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--at-once", type=int, default=4, help="calls of one user")
     parser.add_argument("--faults", type=float, default=0.05, help="the share of each fault")
     parser.add_argument("--kill-every", type=float, default=20.0, help="seconds; 0 for never")
-    parser.add_argument("--calm-database", action="store_true", help="it is never stopped")
+    parser.add_argument(
+        "--breaks",
+        nargs="*",
+        choices=("restart", "crash", "fail-over", "kill"),
+        default=["restart", "crash", "fail-over"],
+        help="what breaks, each when another part of all jobs is done; kill is of a replica",
+    )
     parser.add_argument("--in-flight", type=int, default=12, help="of one wallet")
     parser.add_argument("--of-a-person", type=int, default=3, help="in flight, of one user")
     parser.add_argument("--per-minute", type=int, default=40, help="paid requests of one wallet")
@@ -109,14 +122,15 @@ class Storm:
         self._everybody = everybody
         self._dice = random.Random(options.seed)
         self._traces = Traces()
+        self._broken: list[str] = []
 
     async def blow(self) -> dict[str, Any]:
         """Let everybody work until all jobs have ended. Returns the figures."""
         async with anyio.create_task_group() as faults:
             every = self._options.kill_every
             faults.start_soon(self._deployment.kill_now_and_then, every, self._dice)
-            faults.start_soon(self._break_database)
             async with anyio.create_task_group() as working:
+                working.start_soon(self._break)
                 for person in self._everybody:
                     working.start_soon(self._work, person)
             faults.cancel_scope.cancel()
@@ -142,14 +156,18 @@ class Storm:
             for seed in range(person.number, self._options.jobs, self._options.users):
                 jobs.start_soon(make, work, seed)
 
-    async def _break_database(self) -> None:
-        """Restart it, kill it and let the standby take over, each when a quarter more is done."""
-        if self._options.calm_database:
-            return
-        steps = (self._database.restart, self._database.crash, self._database.fail_over)
-        for number, step in enumerate(steps, 1):
-            await self._traces.until(self._options.jobs * number // (len(steps) + 1))
-            await anyio.to_thread.run_sync(step)
+    async def _break(self) -> None:
+        """Break one thing after the other, each when another part of all jobs is done."""
+        steps: dict[str, Callable[[], None]] = {
+            "restart": self._database.restart,
+            "crash": self._database.crash,
+            "fail-over": self._database.fail_over,
+            "kill": partial(self._deployment.kill_one, self._dice),
+        }
+        for number, name in enumerate(self._options.breaks, 1):
+            await self._traces.until(self._options.jobs * number // (len(self._options.breaks) + 1))
+            await anyio.to_thread.run_sync(steps[name])
+            self._broken.append(name)
 
     async def _settle(self) -> float:
         """Wait until ledger and audit have every charge. Returns how many seconds it took."""
@@ -196,6 +214,7 @@ class Storm:
             "how they ended": dict(traces.done),
             "states in the ledger": dict(rows.states),
             "failed requests to PixelDojo": failed,
+            "broken on purpose": self._broken,
             "processes killed": self._deployment.kills,
             "calls": dict(traces.calls.most_common()),
             "replicas taken out by HAProxy": self._deployment.said_down(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.postgres.needs import missing
 from tests.surface.test_player import BROWSER_TIMEOUT_MS, FLAGS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def browser() -> Open:
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
+        missing("chromium", f"a browser: one of {', '.join(names)}")
 
     @contextmanager
     def opened(**options: Any) -> Iterator["BrowserContext"]:

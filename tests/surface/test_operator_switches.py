@@ -2,11 +2,19 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mcp.types import TextContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    CallToolRequestParams,
+    Request,
+    ResourceTemplateReference,
+    TextContent,
+)
 
 from tests.connected import Host, connected
+from tests.tasks_client import AnyResult, TasksClient, ask, created_by, listening
 from tests.virtual_time import VirtualTime, in_virtual_time
 from wan_mcp.front_desk.snapshot import DEPENDS
 from wan_mcp.server import build_server
@@ -16,6 +24,20 @@ from wan_mcp.settings.service import TOOLS
 pytestmark = pytest.mark.anyio
 time, anyio_backend = in_virtual_time(sockets=True)
 READ_ONLY = {"WAN_MCP_READ_ONLY": "on"}
+ONE_AT_A_TIME = {"WAN_MCP_MAX_IN_FLIGHT": "1"}
+VIDEO_TEMPLATE = "wan://jobs/{job_id}/video"
+OTHER_ROUTES = {
+    "replace_character": {"prompt"},
+    "get_job_status": {"wan://jobs/ID", "its template", "follow a job"},
+    "wait_for_job": {"wait as a task", "follow a job", "follow a task"},
+    "list_jobs": {"wan://jobs", "its entry", "completion"},
+    "check_credits": set[str](),
+    "cancel_job": {"tasks/cancel"},
+    "keep_video": set[str](),
+}
+"""What does the same as a tool, or is there for it alone."""
+TASKS = {"tasks/get"}
+"""What a host needs for the tasks that other tools make."""
 
 
 @pytest.fixture
@@ -100,6 +122,103 @@ async def test_tool_that_is_switched_off_is_not_listed_and_cannot_be_called(
     )
     assert "switched" not in str(other.content)
     assert not host.sandbox.requests
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_what_a_switched_off_tool_does_cannot_be_done_by_another_route(
+    time: VirtualTime, tmp_path: Path, tool: str
+) -> None:
+    """The operator means what the tool does, not its name; everything else goes on (ours)."""
+    off = {"WAN_MCP_DISABLED_TOOLS": tool}
+    data = tmp_path / "data"
+    async with connected(
+        time, data, extensions=(TasksClient(),), local=True, settings=ONE_AT_A_TIME
+    ) as buyer:
+        await created_by(buyer, seed=1)
+        running = buyer.sandbox.charges[-1].job_id
+        queued = (await created_by(buyer, seed=2))["taskId"]
+        everything = await _open_routes(buyer, running)
+        async with connected(
+            time, data, beside=buyer, extensions=(TasksClient(),), local=True, settings=off
+        ) as host:
+            still_open = await _open_routes(host, running)
+            direct = await host.client.call_tool(tool, {"job_id": queued})
+            # Last: with the tool on, it withdraws the request.
+            if await _withdraws(host, queued):
+                still_open.add("tasks/cancel")
+        states = (await buyer.call("get_job_status", job_id=queued))["status"]
+
+    assert everything == set[str]().union(TASKS, *OTHER_ROUTES.values()) - {"tasks/cancel"}
+    assert still_open == (everything | {"tasks/cancel"}) - OTHER_ROUTES[tool]
+    assert f"has switched {tool} off" in str(direct.content)
+    assert (states == "queued") == (tool == "cancel_job")
+    assert len(buyer.sandbox.charges) == 1
+
+
+async def test_tasks_end_with_the_last_tool_that_shows_a_job(
+    time: VirtualTime, tmp_path: Path, buyer: Host
+) -> None:
+    """No call can have made one, and an old one would show how a job stands (ours)."""
+    job_id = await buyer.start(seed=1)
+    off = {"WAN_MCP_DISABLED_TOOLS": "replace_character,get_job_status,wait_for_job"}
+    async with connected(
+        time, tmp_path / "data", beside=buyer, extensions=(TasksClient(),), settings=off
+    ) as host:
+        with pytest.raises(MCPError, match=r"switched get_job_status off\. Tell the user"):
+            await ask(host, "tasks/get", job_id)
+        with pytest.raises(MCPError, match="There is no such prompt"):
+            await host.client.get_prompt("replace_a_character")
+
+
+async def _open_routes(host: Host, job_id: str) -> set[str]:
+    """What a host can do about a running job besides calling tools by their names."""
+    resources = [each.uri for each in (await host.client.list_resources()).resources]
+    listed = (await host.client.list_resource_templates()).resource_templates
+    templates = [each.uri_template for each in listed]
+    assert VIDEO_TEMPLATE in templates
+    uri = f"wan://jobs/{job_id}"
+    completed = await host.client.complete(
+        ResourceTemplateReference(uri=VIDEO_TEMPLATE), {"name": "job_id", "value": ""}
+    )
+    async with listening(host, resourceSubscriptions=[uri], taskIds=[job_id]) as honored:
+        followed = honored
+    routes = {
+        "prompt": bool((await host.client.list_prompts()).prompts),
+        "wan://jobs/ID": await _can_read(host, uri),
+        "its template": "wan://jobs/{job_id}" in templates,
+        "wan://jobs": await _can_read(host, "wan://jobs"),
+        "its entry": "wan://jobs" in resources,
+        "completion": job_id in completed.completion.values,
+        "follow a job": "resourceSubscriptions" in followed,
+        "follow a task": "taskIds" in followed,
+        "wait as a task": (await _wait(host, job_id)).get("resultType") == "task",
+        "tasks/get": "status" in await ask(host, "tasks/get", job_id),
+    }
+    return {name for name, works in routes.items() if works}
+
+
+async def _can_read(host: Host, uri: str) -> bool:
+    try:
+        return bool(await host.read(uri))
+    except MCPError as refused:
+        if "The operator of this server has switched" not in str(refused):
+            raise
+        return False
+
+
+async def _wait(host: Host, job_id: str) -> dict[str, Any]:
+    """What wait_for_job answers to a host that does not wait for its task."""
+    given = {"job_id": job_id, "timeout_seconds": 5}
+    params = CallToolRequestParams(name="wait_for_job", arguments=given)
+    request = Request[CallToolRequestParams, str](method="tools/call", params=params)
+    return (await host.client.session.send_request(request, AnyResult)).model_dump(by_alias=True)
+
+
+async def _withdraws(host: Host, queued: str) -> bool:
+    answer = await ask(host, "tasks/cancel", queued)
+    note: str = answer["_meta"]["wan-mcp/note"]
+    assert note.startswith(("The request was withdrawn", "Only the waiting is over. The operator"))
+    return note.startswith("The request was withdrawn")
 
 
 async def test_names_that_can_be_switched_off_are_those_of_all_tools(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from mcp.server.apps import APP_MIME_TYPE, Apps
 
+from tests.postgres.needs import missing
 from wan_mcp.models import JobResult, JobStatus
 from wan_mcp.surface import player
 from wan_mcp.surface.arguments import ReplaceCharacter
@@ -150,7 +151,7 @@ def browser() -> "Iterator[Browser]":
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
+        missing("chromium", f"a browser: one of {', '.join(names)}")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=program, args=FLAGS, timeout=BROWSER_TIMEOUT_MS

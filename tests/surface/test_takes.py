@@ -99,6 +99,20 @@ async def test_page_keeps_a_video_and_list_says_so(time: VirtualTime, tmp_path: 
     assert {row.get("kept") for row in after} == {None}
 
 
+async def test_takes_are_not_counted_where_jobs_are_not_listed(
+    time: VirtualTime, tmp_path: Path
+) -> None:
+    """The player would offer to compare what it cannot list (ours)."""
+    off = {"WAN_MCP_DISABLED_TOOLS": "list_jobs"}
+    async with connected(time, tmp_path, extensions=PAGES, settings=off) as host:
+        for id in (await host.start(seed=1), await host.start(seed=2)):
+            await host.call("wait_for_job", job_id=id, timeout_seconds=300)
+        looked = await host.client.call_tool("get_job_status", {"job_id": id})
+
+    assert looked.structured_content["status"] == "completed"
+    assert "takes" not in (looked.meta or {})
+
+
 async def test_a_job_without_a_video_cannot_be_kept(host: Host) -> None:
     """The answer says why (ours)."""
     answer = await host.client.call_tool("keep_video", {"job_id": "sub_nobody"})

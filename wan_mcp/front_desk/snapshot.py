@@ -28,10 +28,11 @@ MAX_KEPT = 4
 PACKAGES = ("wan-mcp", "mcp", "pydantic")
 TOOLS = "tools/list"
 TOOLS_FOR_PAGES = "tools/list, for a client that shows pages"
+_OF_TOOLS = ("WAN_MCP_DISABLED_TOOLS", "WAN_MCP_ENV_FILE")
 DEPENDS = {
-    **dict.fromkeys((TOOLS, TOOLS_FOR_PAGES), ("WAN_MCP_DISABLED_TOOLS", "WAN_MCP_ENV_FILE")),
-    "resources/list": ("PIXELDOJO_API_BASE", "WAN_MCP_ENV_FILE"),
-    "resources/templates/list": ("WAN_MCP_ARCHIVE", "WAN_MCP_ENV_FILE"),
+    **dict.fromkeys((TOOLS, TOOLS_FOR_PAGES, "prompts/list"), _OF_TOOLS),
+    "resources/list": ("PIXELDOJO_API_BASE", *_OF_TOOLS),
+    "resources/templates/list": ("WAN_MCP_ARCHIVE", *_OF_TOOLS),
 }
 """The settings that change an answer: if one of these is set, only the SDK gives this answer."""
 NEEDS_MEDIA = "resources/templates/list"

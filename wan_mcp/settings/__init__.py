@@ -10,7 +10,7 @@ file: see `secret_files`.
 import difflib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from wan_mcp.settings.environment import ours
-from wan_mcp.settings.secret_files import SUFFIX, files_of, read_secret
+from wan_mcp.settings.secret_files import SUFFIX, SecretFile, files_of, read_secret
 from wan_mcp.settings.service import ServiceSettings
 from wan_mcp.settings.values import (
     Count,
@@ -48,7 +48,7 @@ from wan_mcp.storage.data_folder import (
     home_folder,
 )
 from wan_mcp.storage.settings_file import content
-from wan_mcp.storage.storage_url import is_storage_url, storage_url
+from wan_mcp.storage.storage_url import CREDENTIALS, is_storage_url, storage_url
 from wan_mcp.web import addresses
 
 API_BASE = "https://pixeldojo.ai/api/v1"
@@ -175,8 +175,12 @@ class Settings(ServiceSettings):
                 f"{error['loc'][0]}: {error['msg'].removeprefix('Value error, ')}"
             ) from None
         settings._environment = {n: environment[n] for n in _PLACES if n in environment}
-        settings._clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS)}
-        settings._notices = tuple(each.notice for each in sources.values() if each.notice)
+        clouds = {n: v for n, v in environment.items() if n.startswith(_CLOUDS) and v.strip()}
+        secrets = _in_files(CREDENTIALS, clouds, home_folder(environment))
+        settings._clouds = clouds | {name: each.value for name, each in secrets.items()}
+        notices = [*(each.notice for each in sources.values())]
+        notices += [each.notice for each in secrets.values()]
+        settings._notices = tuple(filter(None, notices))
         return settings
 
     @property
@@ -186,7 +190,10 @@ class Settings(ServiceSettings):
 
     @property
     def clouds(self) -> Mapping[str, str]:
-        """The variables of the clouds, some of them secret, for the storage of `storage_url`."""
+        """The variables of the clouds, some of them secret, for the storage of `storage_url`.
+
+        A secret that a variable NAME_FILE leads to is here under NAME, as if it had been given so.
+        """
         return self._clouds
 
     @property
@@ -298,14 +305,10 @@ def given_settings(environment: Mapping[str, str], folder: Path | None = None) -
     read, source = _from_files(own, folder or Path(), home)
     given = {name: Given(value, source) for name, value in read.items()}
     given |= {name: Given(value, "the environment") for name, value in own.items()}
-    try:
-        files = files_of(secret_names(), {name: each.value for name, each in given.items()})
-        for name, path in files.items():
-            value, notice = read_secret(name, path, home)
-            given[name] = Given(value, f"the file of {name}{SUFFIX}", notice)
-            del given[name + SUFFIX]
-    except ValueError as exc:
-        raise BadSettings(str(exc)) from None
+    secrets = _in_files(secret_names(), {name: each.value for name, each in given.items()}, home)
+    for name, (value, notice) in secrets.items():
+        given[name] = Given(value, f"the file of {name}{SUFFIX}", notice)
+        del given[name + SUFFIX]
     return given
 
 
@@ -323,6 +326,17 @@ def secret_names() -> set[str]:
 
 def _names() -> set[str]:
     return {str(field.alias) for field in Settings.model_fields.values()}
+
+
+def _in_files(
+    names: Collection[str], given: Mapping[str, str], home: Path | None
+) -> dict[str, SecretFile]:
+    """The secrets that are given by files, which are read."""
+    try:
+        files = files_of(names, given)
+        return {name: read_secret(name, path, home) for name, path in files.items()}
+    except ValueError as exc:
+        raise BadSettings(str(exc)) from None
 
 
 def _port_is_valid(parts: SplitResult) -> bool:

@@ -1,7 +1,8 @@
 """Secrets in files of their own, as container platforms hand them to a program.
 
-Each secret setting NAME has a twin NAME_FILE, which names a file that holds only the secret. It
-appears neither in the environment, which other programs of the user may read, nor in a dump of it.
+Each secret setting NAME, and each secret variable of a cloud, has a twin NAME_FILE, which names a
+file that holds only the secret. It appears neither in the environment, which other programs of the
+user may read, nor in a dump of it.
 """
 
 import os
@@ -12,8 +13,10 @@ from typing import NamedTuple
 
 from wan_mcp.storage.data_folder import expanded
 from wan_mcp.storage.settings_file import content
+from wan_mcp.storage.storage_url import IN_FILE
 
-SUFFIX = "_FILE"
+SUFFIX = IN_FILE
+"""The end of the name of a setting that names the file of a secret."""
 
 
 class SecretFile(NamedTuple):

@@ -1,9 +1,9 @@
 """One bucket, or one part of it, through obstore: Amazon S3 and its likes, Google Cloud, Azure.
 
-obstore reads the clouds' own variables (AWS_ACCESS_KEY_ID, ...) from the process by itself, so no
-secret passes through this program. Of the environment that is handed in, only the variables are
-used that decide something here: whether the endpoint is on this computer, and how long a link can
-live.
+obstore reads the clouds' own variables (AWS_ACCESS_KEY_ID, ...) from the process by itself. Of the
+environment that is handed in, only those are used that decide something here: whether the endpoint
+is on this computer, and how long a link can live. Credentials that were read from files are in no
+process's environment, so obstore is given those.
 
 It only signs uploads: what is left of one that it makes itself, in several parts, could be neither
 found nor removed after a crash.
@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from wan_mcp.clock import retry_delay
 from wan_mcp.storage.sending import MOST_BYTES, Outcome, Upload, ask, send
-from wan_mcp.storage.storage_url import S3_ENDPOINTS
+from wan_mcp.storage.storage_url import S3_ENDPOINTS, credentials_from_files
 from wan_mcp.storage.unavailable import Reason, Unavailable, reason_of, unavailable
 from wan_mcp.web import addresses
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Bucket
 
 T = TypeVar("T")
+
+_VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+"""How the variables of a cloud begin."""
 
 SHORTEST_LINK = 3600.0
 """Seconds: a job may wait that long until PixelDojo downloads its inputs (ours)."""
@@ -86,7 +89,7 @@ class ObjectStore:
 
     Args:
         url: `s3://bucket/prefix`, or with `gs` or `az`; the prefix may be missing.
-        environment: that of the process, which obstore reads, too.
+        environment: that of the process, which obstore reads, too, and the credentials from files.
         patience: how long the storage may take.
     """
 
@@ -100,6 +103,10 @@ class ObjectStore:
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"
+
+    @property
+    def _is_s3(self) -> bool:
+        return self.url.startswith("s3:")
 
     @property
     def is_on_this_computer(self) -> bool:
@@ -205,7 +212,7 @@ class ObjectStore:
         return seconds
 
     def _end_of_credentials(self) -> datetime | None:
-        if not self.url.startswith("s3:") or not self._environment.get("AWS_SESSION_TOKEN"):
+        if not self._is_s3 or not self._environment.get("AWS_SESSION_TOKEN"):
             return None
         try:
             end = datetime.fromisoformat(self._environment.get("AWS_CREDENTIAL_EXPIRATION", ""))
@@ -269,8 +276,7 @@ class ObjectStore:
         raise self._unavailable(reason, status)  # not above: there it would carry obstore's error
 
     def _has_credentials(self) -> bool:
-        is_s3 = self.url.startswith("s3:")
-        return not is_s3 or any(self._environment.get(name) for name in _CREDENTIALS)
+        return not self._is_s3 or any(self._environment.get(name) for name in _CREDENTIALS)
 
     def _bucket(self) -> "Bucket":
         if self._opened is None:
@@ -300,13 +306,15 @@ class ObjectStore:
         stall = timedelta(seconds=patience.stall)
         retries = {"max_retries": patience.retries, "retry_timeout": stall}
         # Not every server of S3 can delete several objects with one request (documented).
-        config = {"disable_bulk_delete": True} if self.url.startswith("s3:") else {}
+        config: dict[str, Any] = {"disable_bulk_delete": True} if self._is_s3 else {}
+        own = _VARIABLES[self.url.partition(":")[0]]
+        given = credentials_from_files(self._environment)
+        config |= {name.lower(): value for name, value in given.items() if name.startswith(own)}
         return {"config": config, "client_options": client, "retry_config": retries}
 
     def _endpoint(self) -> SplitResult:
         given = (self._environment.get(name, "") for name in S3_ENDPOINTS)
-        is_s3 = self.url.startswith("s3:")
-        return urlsplit(next((each for each in given if each), "") if is_s3 else "")
+        return urlsplit(next((each for each in given if each), "") if self._is_s3 else "")
 
     def _is_readable_on_the_way(self) -> bool:
         is_allowed = self._environment.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")

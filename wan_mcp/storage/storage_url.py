@@ -7,6 +7,13 @@ from urllib.parse import urlsplit
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 """The variables that name another S3 than Amazon's; the first that is set counts (observed)."""
+CREDENTIALS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_CLIENT_SECRET", "GOOGLE_SERVICE_ACCOUNT_KEY"),
+)
+"""The variables of the clouds that are secrets, and with which links can be signed."""
+IN_FILE = "_FILE"
+"""The end of the name of a variable that names the file of a secret, instead of holding it."""
 _SCHEMES = ("s3://", "gs://", "az://")
 _PARTS = r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
 _STORAGE = rf"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{{1,62}}{_PARTS}"
@@ -31,6 +38,15 @@ def storage_url(text: str) -> str:
             "credentials (they go into the cloud's own variables, such as AWS_ACCESS_KEY_ID)"
         )
     return url
+
+
+def credentials_from_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The credentials that were read from files, which no environment has, by their variables.
+
+    Args:
+        environment: the variables of the clouds, with the contents of the files that some name.
+    """
+    return {n: environment[n] for n in CREDENTIALS if environment.get(n + IN_FILE)}
 
 
 def folder_or_url(value: object) -> Path | str:

@@ -77,6 +77,7 @@ class Call:
         with_contact_sheet: whether a result shows a few frames of the saved video.
         takes_roots: whether files in the folders that the host declares may be inputs.
         orders: the questions of this server to its users.
+        lists_jobs: whether the caller may list jobs.
     """
 
     jobs: Jobs
@@ -87,6 +88,7 @@ class Call:
     with_contact_sheet: bool = False
     takes_roots: bool = False
     orders: Orders = field(default_factory=Orders)
+    lists_jobs: bool = True
 
     async def ask(self, purchase: Purchase) -> InputRequiredResult | None:
         """Have the host ask its user before a job: see `Orders.ask`. Raises NotConfirmed."""
@@ -198,7 +200,8 @@ class Call:
             image = await self.video_views.first_contact_sheet(result.job_id or "")
         typical = await self.jobs.typical()
         meta = {} if typical is None else {"typically": duration(typical)}
-        if result.status is JobStatus.COMPLETED and client_supports_apps(self.context):
+        shows_takes = self.lists_jobs and client_supports_apps(self.context)
+        if result.status is JobStatus.COMPLETED and shows_takes:
             meta |= await self._takes(result.job_id or "")
         return tool_result(result, image=image, meta=meta or None)
 
@@ -224,6 +227,17 @@ class Calls:
     """What `~` means in a path; None: what the system says."""
     uploads: bool = False
     """Whether users can upload files to this server."""
+    off: frozenset[str] = frozenset()
+    """The tools that the operator has switched off. What one of them does, nothing else does."""
+
+    def offers(self, *tools: str) -> bool:
+        """Whether none of these tools is switched off."""
+        return self.off.isdisjoint(tools)
+
+    def require(self, *tools: str) -> None:
+        """Refuse what one of these tools does. Raises NotFound if it is switched off."""
+        for tool in self.off.intersection(tools):
+            raise NotFound(switched_off(tool), next_step="Tell the user.")
 
     async def open(
         self, context: Context[Any, Any] | RequestContext, *, needs_key: bool = True
@@ -261,7 +275,13 @@ class Calls:
             self.with_contact_sheet,
             self.takes_roots,
             self.orders,
+            self.offers("list_jobs"),
         )
+
+
+def switched_off(tool: str) -> str:
+    """What is said of a tool that the operator does not want."""
+    return f"The operator of this server has switched {tool} off."
 
 
 def _folder(uri: str) -> Path | None:

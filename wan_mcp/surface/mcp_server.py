@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # otherwise pydantic makes a model of each Context[...]
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -23,7 +23,7 @@ from mcp.types import (
 )
 from pydantic import AnyUrl
 
-from wan_mcp.surface.calls import JOBS_URI
+from wan_mcp.surface.calls import JOBS_URI, switched_off
 from wan_mcp.surface.resources import JobResources
 from wan_mcp.surface.subscriptions import Subscriptions
 from wan_mcp.surface.tools import KEEP_VIDEO
@@ -44,11 +44,11 @@ class WanServer(MCPServer[L]):
     """
 
     _job_resources: JobResources
-    _switched_off: Collection[str] = ()
+    _off: frozenset[str] = frozenset()
 
-    def switch_off(self, tools: Collection[str]) -> None:
+    def switch_off(self, tools: frozenset[str]) -> None:
         """Say of these tools, which are not registered, that the operator wants it so."""
-        self._switched_off = tools
+        self._off = tools
 
     def add_jobs(self, resources: JobResources, subscriptions: Subscriptions) -> None:
         """Offer jobs as resources that can be listed, read, completed and subscribed to."""
@@ -78,10 +78,8 @@ class WanServer(MCPServer[L]):
             names = [tool.name for tool in await self.list_tools()]
             if name in names:
                 raise
-            if name in self._switched_off:
-                raise ToolError(
-                    f"The operator of this server has switched {name} off. Tell the user."
-                ) from None
+            if name in self._off:
+                raise ToolError(f"{switched_off(name)} Tell the user.") from None
             # keep_video is for pages, and a model has read the rest.
             known = ", ".join(each for each in names if each != KEEP_VIDEO)
             raise ToolError(f"There is no tool {name!r}, only {known}.") from None
@@ -95,7 +93,8 @@ class WanServer(MCPServer[L]):
         """A prompt. Raises MCPError with the existing names for an unknown one."""
         names = [prompt.name for prompt in await self.list_prompts()]
         if name not in names:
-            raise MCPError(INVALID_PARAMS, f"There is no such prompt, only {', '.join(names)}.")
+            only = f", only {', '.join(names)}" if names else ""
+            raise MCPError(INVALID_PARAMS, f"There is no such prompt{only}.")
         return await super().get_prompt(name, arguments, context)
 
     async def list_resources(self) -> list[Resource]:

@@ -45,21 +45,27 @@ class JobResources:
     def __init__(self, calls: Calls, *, with_videos: bool) -> None:
         self._calls = calls
         self._with_videos = with_videos
-        self.resources = [
-            Resource(
-                uri=JOBS_URI,
-                name="jobs",
-                title="Recent jobs",
-                description="This user's jobs, newest first. Free.",
-                mime_type="application/json",
-            )
-        ]
+
+    @property
+    def resources(self) -> list[Resource]:
+        """The list of jobs, where a tool lists them too."""
+        jobs = Resource(
+            uri=JOBS_URI,
+            name="jobs",
+            title="Recent jobs",
+            description="This user's jobs, newest first. Free.",
+            mime_type="application/json",
+        )
+        return [jobs] if self._calls.offers("list_jobs") else []
 
     @property
     def templates(self) -> list[ResourceTemplate]:
-        """One job, and what can be shown of its videos."""
+        """One job, where a tool looks at it too, and what can be shown of its videos."""
         job = _template("job", "A job", "How a job stands. Free.", "application/json")
-        return [job, *(_video_templates() if self._with_videos else [])]
+        return [
+            *([job] if self._calls.offers("get_job_status") else []),
+            *(_video_templates() if self._with_videos else []),
+        ]
 
     async def read(self, uri: str, context: Context[Any, Any]) -> ReadResourceContents:
         """The content of one resource. Raises MCPError."""
@@ -68,6 +74,8 @@ class JobResources:
             if match is None or (match["part"] and not self._with_videos):
                 next_step = f"Read {JOBS_URI} for all jobs."
                 raise NotFound("There is no such resource.", next_step=next_step)
+            if match["part"] is None:
+                self._calls.require("get_job_status" if match["id"] else "list_jobs")
             call = await self._calls.open(context)
             if match["id"] is None:
                 return _json(await call.job_list(None, MAX_ENDED_JOBS))
@@ -82,7 +90,7 @@ class JobResources:
             ref.uri == template.uri_template for template in self.templates
         )
         ids: list[str] = []
-        if is_ours and argument.name == "job_id":
+        if is_ours and argument.name == "job_id" and self._calls.offers("list_jobs"):
             with as_mcp_errors():
                 jobs = (await self._calls.open(ctx)).jobs
                 ids = [view.id for view in await jobs.recent(None, MAX_COMPLETIONS)]

@@ -230,6 +230,7 @@ class Subscriptions:
         follows: dict[str, Call] = {}
         for id in filter(_is_task_id, ids[:MAX_JOBS]):
             with _left_out():
+                self._calls.require("wait_for_job")
                 call = await self._calls.open(ctx)
                 if len(ids_of(id)) == 1:  # of several, the task itself says which are unknown
                     await call.jobs.known(id) or await call.jobs.check(id)
@@ -242,6 +243,7 @@ class Subscriptions:
         if match is None:
             next_step = f"Subscribe to {JOBS_URI}/JOB_ID."
             raise NotFound("This resource cannot be subscribed to.", next_step=next_step)
+        self._calls.require("wait_for_job", "get_job_status")
         jobs, id = (await self._calls.open(ctx)).jobs, match[1]
         view = await jobs.known(id) or await jobs.check(id)
         return partial(_follow, jobs, id, _content(view))

@@ -46,7 +46,7 @@ from wan_mcp.surface.answers.task_form import (
 )
 from wan_mcp.surface.argument_types import MAX_IDS
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
-from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors
+from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors, switched_off
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 Created = dict[str, Any]
 """A new task, in the place of a tool's answer."""
 REVISIONS = frozenset({"2026-07-28"})
+MAKERS = ("replace_character", "wait_for_job")
+"""The tools that can answer with a task."""
 NO_CANCEL = "PixelDojo cannot cancel a job: it goes on, and its credits are spent."
 
 logger = logging.getLogger(__name__)
@@ -93,7 +95,8 @@ class Tasks(Extension):
         """A task for a call that would take long; for everything else the tool's own answer."""
         if not self._is_declared(ctx):
             return await call_next(ctx)
-        if (ids := _ids_of_wait(params)) and (created := await self._of_wait(ids, ctx)):
+        ids = _ids_of_wait(params) if self._calls.offers("wait_for_job") else ()
+        if ids and (created := await self._of_wait(ids, ctx)):
             return created
         answer = await call_next(ctx)
         if params.name != "replace_character" or not isinstance(answer, CallToolResult):
@@ -160,7 +163,9 @@ class Tasks(Extension):
         with as_mcp_errors():
             call, ids = await self._found(ctx, params)
             note = CANCELLED_NOTE
-            if len(ids) == 1:
+            if not self._calls.offers("cancel_job"):
+                note = f"Only the waiting is over. {switched_off('cancel_job')}"
+            elif len(ids) == 1:
                 note = _note_on_cancel(await call.jobs.withdraw(ids[0]))
             return {"resultType": "complete", "_meta": {"wan-mcp/note": note}}
 
@@ -168,6 +173,8 @@ class Tasks(Extension):
         ids = ids_of(params.task_id.strip(" "))
         if not 1 <= len(ids) <= MAX_IDS:
             raise _no_such_task()
+        if not any(map(self._calls.offers, (*MAKERS, "get_job_status"))):
+            self._calls.require("get_job_status")
         call = await self._calls.open(ctx)
         if len(ids) > 1:
             if not await _is_any_known(ids, call):
