@@ -2,8 +2,19 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
+
+from tests.ledger.stores import HANG_SECONDS
+
+LIMITS = (
+    "postgres.connection.ANSWER_SECONDS",
+    "postgres.connection.BUSY_SECONDS",
+    "postgres.session.BUSY_SECONDS",
+    "threaded.turns.WAIT_SECONDS",
+)
+"""How long servers wait for their database. All of it is longer here."""
 
 
 @contextmanager
@@ -14,9 +25,18 @@ def ledgers(url: str | None, count: int) -> Iterator[list[str | None]]:
         url: the address of one that exists, for a single worker; "" to start a server and to make
             them; None for ledgers in files.
     """
-    if url != "":
-        yield [url] * count
-        return
+    with ExitStack() as patient:
+        # On a slow machine what a killed server held is free only later, and a call that is refused
+        # for that is not what is looked at here.
+        for limit in () if url is None else LIMITS:
+            patient.enter_context(patch(f"wan_mcp.ledger.{limit}", HANG_SECONDS))
+        if url != "":
+            yield [url] * count
+        else:
+            yield from _made(count)
+
+
+def _made(count: int) -> Iterator[list[str | None]]:
     from tests.postgres import server as rig
     from tests.postgres.fixtures import connected
     from wan_mcp.ledger.postgres.migrations import migrate
