@@ -1,7 +1,7 @@
 """Packages that tests need beside the extra `test`: where CI installs them, none is missing."""
 
 import re
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,6 @@ NEEDED = {
 def test_package_that_tests_are_skipped_without_is_here(name: str) -> None:
     """Otherwise they would be skipped unnoticed (ours)."""
     try:
-        is_here = find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package that it is a part of
-        is_here = False
-    if not is_here:
+        import_module(name)
+    except ImportError:
         missing("packages", f"the package {name}")

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from tests.postgres.fixtures import TEMPLATE, emptied, prepare
+import pytest
+
 from tests.postgres.needs import missing
 from tests.postgres.proxy import Fault
 from tests.postgres.server import PORT, Server, private_server
@@ -203,5 +205,5 @@ def _network() -> Network:
         network.filter("-F")
     except subprocess.CalledProcessError:
         network.close()
-        missing("iptables", what)
+        pytest.skip("the kernel of this machine filters no packets: no package would change that")
     return network

@@ -110,7 +110,7 @@ def in_a_network_of_its_own(script: str, folder: Path, environment: Mapping[str,
     path = environment["PATH"]
     lacks = [name for name in TOOLS if shutil.which(name, path=path) is None]
     if lacks or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        missing("network", f"a network of its own (root on Linux), or {lacks}")
+        missing("unshare", f"a network of its own (root on Linux), or {lacks}")
     run = subprocess.run(
         [*alone, "bash", "-c", script],
         cwd=folder,
