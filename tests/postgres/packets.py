@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from tests.postgres.fixtures import TEMPLATE, emptied, prepare
 import pytest
 
+from tests.postgres.fixtures import TEMPLATE, emptied, prepare
 from tests.postgres.needs import missing
 from tests.postgres.proxy import Fault
 from tests.postgres.server import PORT, Server, private_server
