@@ -1,7 +1,5 @@
 """Statements about what was spent, and what it may cost next."""
 
-from collections.abc import Sequence
-
 from wan_mcp.ledger.record import ENDED, FREE_OF_CHARGE, LIVE
 from wan_mcp.ledger.statements.columns import (
     COUNTS_AS,
@@ -117,29 +115,35 @@ def _highest_price(live_index: str) -> str:
 HIGHEST_PRICE = Statement(_highest_price(LIVE_INDEX), _highest_price(""))
 
 
-def _paid(live_index: str, spent_index: str, ended: Sequence[str]) -> str:
-    # The sums are those of each workspace. For SQLite every state that is not free of charge is by
-    # itself, because the index has the days of each, and each is summed by itself: to hand every
-    # job on takes longer than to add it. PostgreSQL finds all of a day at once faster (measured).
-    prices = (
-        f"SELECT account, SUM({PRICE}) AS credits, "
-        "COUNT(*) - COUNT(COALESCE(credit_cost, estimate)) AS without_price FROM jobs"
-    )
-    sums = " UNION ALL ".join(
-        f"{prices} {spent_index} {_MINE} AND {_DAY} AND {each} GROUP BY account" for each in ended
+_NOT_FREE = f"state NOT IN {states(FREE_OF_CHARGE)}"
+_UNPRICED = "COUNT(*) - COUNT(COALESCE(credit_cost, estimate))"
+
+
+def _paid_in_sqlite() -> str:
+    # Every state that is not free of charge is by itself, because the index has the days of each,
+    # and each is summed by itself: to hand every job on takes longer than to add it.
+    prices = f"SELECT account, SUM({PRICE}) AS credits, {_UNPRICED} AS without_price FROM jobs"
+    ended = " UNION ALL ".join(
+        f"{prices} {_SPENT_INDEX} {_MINE} AND {_DAY} "
+        f"AND state = '{state}' AND {MAY_HAVE_COST} GROUP BY account"
+        for state in sorted(ENDED)
     )
     return (
         "SELECT account, COALESCE(SUM(credits), 0.0), SUM(without_price) "
-        f"FROM ({sums} UNION ALL {prices} {live_index} {_MINE} AND {_DAY} "
+        f"FROM ({ended} UNION ALL {prices} {LIVE_INDEX} {_MINE} AND {_DAY} "
         f"AND state IN {states(LIVE)} GROUP BY account) AS paid GROUP BY account"
     )
 
 
-_EACH_ENDED = [f"state = '{state}' AND {MAY_HAVE_COST}" for state in sorted(ENDED)]
-PAID = Statement(_paid(LIVE_INDEX, _SPENT_INDEX, _EACH_ENDED), _paid("", "", [MAY_HAVE_COST]))
+PAID = Statement(
+    # The sums are those of each workspace. PostgreSQL finds all of a day at once faster (measured).
+    _paid_in_sqlite(),
+    f"SELECT account, COALESCE(SUM({PRICE}), 0.0), {_UNPRICED} FROM jobs {_WITHIN} "
+    f"AND {_NOT_FREE} GROUP BY account",
+)
 PAYMENTS = both(
     f"SELECT :now - created_at, COALESCE({PRICE}, :unpriced) FROM jobs {_WITHIN} "
-    f"AND state NOT IN {states(FREE_OF_CHARGE)} ORDER BY created_at"
+    f"AND {_NOT_FREE} ORDER BY created_at"
 )
 _IN_FLIGHT = f"{_WITHIN} AND state IN {states(LIVE)} ORDER BY created_at"
 _LIVE_AGES = "SELECT account, state, :now - created_at, COALESCE(job_id, handle) FROM jobs"
