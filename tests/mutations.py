@@ -128,7 +128,8 @@ MUTATIONS = (
         [
             (
                 "ledger/transactions.py",
-                "        with self._session.transaction(workspace.wallet, across=across):\n"
+                "        with self._session.transaction("
+                "workspace.wallet, ahead=names, across=across):\n"
                 "            now = self._session.now()\n",
                 "        now = self._session.now()\n"
                 "        limited = counted(self._rows, workspace, asked.quotas, now)\n"
@@ -394,7 +395,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a limit counts whatever is counted for another one",
-        [("ledger/wallets/counting.py", "if row[0] in among.union(named)", "")],
+        [("ledger/wallets/counting.py", " if row[0] in names", "")],
         [
             f"{WALLETS}::test_the_limit_of_a_team_counts_its_members_and_nobody_else",
             f"{WALLETS}::test_a_job_on_another_wallet_counts_for_its_user_and_not_for_this_wallet",

@@ -16,6 +16,8 @@ from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.rows import Rows, read
 from wan_mcp.ledger.session import Session
 from wan_mcp.ledger.spending_limits import SpendingLimits
+from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.ledger.wallets.workspace import Workspace
 
 pytestmark = pytest.mark.anyio
 
@@ -45,20 +47,29 @@ async def only(ledger: Ledger) -> Record:
     return record
 
 
-async def test_submit_waits_seven_times_for_the_server(store: PostgresStore) -> None:
+@pytest.mark.parametrize("whose", [Workspace.of(ME), Workspace("ann", ME)], ids=["alone", "team"])
+async def test_submit_waits_seven_times_for_the_server(
+    store: PostgresStore, whose: Workspace
+) -> None:
     """Lock and clock, all that the rules ask, the commit; then lock and commit twice. (ours)"""
-    ledger = store.ledger(SpendingLimits(in_flight=9, submits_per_minute=9))
-    first = await claimed(ledger, wanted(1))
-    await ledger.commit_sending(first)
-    await ledger.accept(first, reported(job_id="job-1", credit_cost=2.0))
-    waited = []
-    with round_trips(ledger) as trips:
-        record = await claimed(ledger, wanted(2))
-        waited.append(len(trips))
-        await ledger.commit_sending(record)
-        waited.append(len(trips))
-        await ledger.accept(record, reported(job_id="job-2", credit_cost=2.0))
-        waited.append(len(trips))
+    ledger, limits = store.ledger(), SpendingLimits(in_flight=9, submits_per_minute=9)
+    of_user = Quota(limits, "your own", frozenset({whose.name}))
+    waited: list[int] = []
+    # The server plans what it is asked for the first time, also once a workspace has a record.
+    for number in (1, 2, 3):
+        with round_trips(ledger) as trips:
+            waited.clear()
+            claim = await ledger.claim(
+                *(whose, wanted(number)),
+                generated_seed=7,
+                estimate=2.0,
+                quotas=[of_user, Quota(limits)],
+            )
+            waited.append(len(trips))
+            await ledger.commit_sending(claim.record)
+            waited.append(len(trips))
+            await ledger.accept(claim.record, reported(job_id=f"job-{number}", credit_cost=2.0))
+            waited.append(len(trips))
 
     assert waited == [3, 5, 7]
 

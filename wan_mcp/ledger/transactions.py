@@ -30,8 +30,9 @@ from wan_mcp.ledger.record import (
 from wan_mcp.ledger.rows import FIRST_CHARGES, Rows, read
 from wan_mcp.ledger.session import Read, Session
 from wan_mcp.ledger.statements.dialects import Statement
-from wan_mcp.ledger.wallets.counting import Spending, counted, spending_of, whole
+from wan_mcp.ledger.wallets.counting import Spending, counted, reads, spending_of, whole
 from wan_mcp.ledger.wallets.credits import account_credits
+from wan_mcp.ledger.wallets.members import names_asked, register
 from wan_mcp.ledger.wallets.quotas import Counted, Quota, across_wallets
 from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
 from wan_mcp.ledger.wallets.workspace import Workspace
@@ -76,8 +77,8 @@ class Transactions:
 
     def _claim(self, asked: Asked, lookups: rules.Lookups) -> Claim:
         workspace = asked.workspace
-        across = across_wallets(asked.quotas)
-        with self._session.transaction(workspace.wallet, across=across):
+        across, names = across_wallets(asked.quotas), names_asked(workspace)
+        with self._session.transaction(workspace.wallet, ahead=names, across=across):
             now = self._session.now()
             quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
             limited = counted(self._rows, workspace, quotas, now)
@@ -104,7 +105,7 @@ class Transactions:
                 decided = {"video_folder": videos.folder, "video_limit_gb": videos.limit_gb}
                 new = new.model_copy(update=decided)
             order = Order(wanted=asked.wanted, agreed=asked.agreed)
-            self._register(workspace)
+            register(self._rows, workspace)
             return Claim(self._rows.insert(queued(new, order) if waits else new), created=True)
 
     def _what_a_claim_asks(
@@ -118,8 +119,7 @@ class Transactions:
         yield self._abandoned.read(whole_wallet(workspace), now)
         yield self._equal_requests.read(name, lookups, now)
         yield read(sql.spending.CHARGES, account=name, limit=FIRST_CHARGES)
-        for quota, spending in limited:
-            yield from spending.reads(quota.limits)
+        yield from reads(limited)
 
     def equal(self, account: str, wanted: Replacement) -> Record | None:
         now = self._session.now()
@@ -189,7 +189,7 @@ class Transactions:
         with self._session.transaction(wallet, ahead=[elsewhere]):
             known = self._rows.first(sql.records.JOB, submission_id=record.submission_id)
             if known is None:
-                self._register(record.workspace)
+                register(self._rows, record.workspace)
                 return self._rows.insert(self._absorbed(self._accepted(record, job)))
             if known.job_id in (None, job.job_id):
                 accepted = self._accepted(known, job, known.state)
@@ -299,15 +299,6 @@ class Transactions:
         return self._rows.find(everybody.over(sql.lists.UNKNOWN_JOBS), **everybody.values)
 
     # The methods below run inside the transaction of a method above.
-
-    def _register(self, workspace: Workspace) -> None:
-        """Note which workspaces a shared wallet has, before the first record of each."""
-        if not workspace.is_alone:
-            self._rows.note(
-                sql.coordination.INSERT_WORKSPACE,
-                shared_wallet=workspace.wallet,
-                workspace=workspace.name,
-            )
 
     def _in_wallet(self, record: Record, statement: Statement, **values: object) -> list[Record]:
         """The records of the same wallet that a statement finds."""

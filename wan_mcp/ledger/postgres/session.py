@@ -136,9 +136,9 @@ class PostgresSession:
 
     def ahead(self, reads: Iterable[Read]) -> None:
         assert self._change is not None, "there is only one question outside of a transaction"
-        asked = {_key(read): read for read in reads}  # several quotas may ask the same
+        asked = {_key(read): read for read in reads}
         answers = self._send(self._change, *_parts(self._link, asked.values()))
-        self._change.known = dict(zip(asked, answers, strict=True))
+        self._change.known.update(zip(asked, answers, strict=True))
 
     @contextmanager
     def transaction(

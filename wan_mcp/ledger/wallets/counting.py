@@ -1,6 +1,6 @@
 """What counts against quotas: the requests of workspaces, and what they cost, from the store."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -18,8 +18,9 @@ from wan_mcp.ledger.spending_limits import (
     SpendingLimits,
 )
 from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.wallets.members import names_of_wallet
 from wan_mcp.ledger.wallets.quotas import Counted, Quota
-from wan_mcp.ledger.wallets.scope import some, whole_wallet, with_wallet
+from wan_mcp.ledger.wallets.scope import some, with_wallet
 from wan_mcp.ledger.wallets.workspace import Workspace
 
 
@@ -32,43 +33,48 @@ class Together:
     Args:
         reader: the workspace that asks.
         counted: the workspaces that each quota counts; None for the wallet of the reader.
+
+    Attributes:
+        of_wallet: the names on that wallet, if a quota counts it.
+        day: the values of a question about the last 24 hours.
     """
 
     def __init__(
-        self, rows: Rows, reader: Workspace, counted: Collection[frozenset[str] | None]
+        self,
+        rows: Rows,
+        reader: Workspace,
+        counted: Collection[frozenset[str] | None],
+        now: datetime,
     ) -> None:
         self.rows = rows
         self.reader = reader
-        listed = frozenset[str]().union(*filter(None, counted))
-        self._scope = with_wallet(reader, listed) if None in counted else some(listed)
-        self._known: dict[object, Sequence[Sequence[Any]]] = {}
+        self.day = {"now": now, "within": DAY_SECONDS}
+        self.of_wallet = names_of_wallet(rows, reader) if None in counted else frozenset[str]()
+        others = frozenset[str]().union(*filter(None, counted)) - self.of_wallet
+        self._scope = with_wallet(reader, others) if None in counted else some(others)
+        self._found: dict[object, Sequence[Sequence[Any]]] = {}
 
-    def read(self, statement: Statement, **values: object) -> Read:
-        """The question of a statement whose first column is the workspace."""
-        return read(self._scope.over(statement), **self._scope.values, **values)
-
-    def names(self, workspaces: frozenset[str] | None) -> list[Read]:
-        """The question whose records are meant, where the answer is in the ledger."""
-        reader = self.reader
-        is_known = workspaces is not None or reader.is_alone
-        asked = read(sql.coordination.WORKSPACES, shared_wallet=reader.wallet)
-        return [] if is_known else [asked]
+    def reads(self, limits: Collection[SpendingLimits]) -> Iterator[Read]:
+        """What `spending_limits.check` asks for, as long as every price is known."""
+        yield self._read(sql.queue.QUEUED_COSTS)
+        if any(each.credits_per_day is not None for each in limits):
+            yield self._read(sql.spending.PAID, **self.day)
+        if any(each.in_flight is not None for each in limits):
+            yield self._read(sql.spending.IN_FLIGHT, **self.day)
+        if any(each.submits_per_minute is not None for each in limits):
+            yield self._read(sql.spending.SUBMIT_AGES, **self.day | {"within": MINUTE_SECONDS})
 
     def values(
-        self, workspaces: frozenset[str] | None, statement: Statement, **values: object
+        self, names: frozenset[str], statement: Statement, **values: object
     ) -> list[Sequence[Any]]:
-        """What the statement finds about these workspaces."""
-        among = {self.reader.wallet} if workspaces is None else workspaces
-        named = [name for asked in self.names(workspaces) for (name,) in self._once(asked)]
-        found = self._once(self.read(statement, **values))
-        return [row for row in found if row[0] in among.union(named)]
+        """What a statement whose first column is the workspace finds about these."""
+        asked = statement, *values.values()
+        if asked not in self._found:
+            self._found[asked] = self.rows.values_of(self._read(statement, **values))
+        return [row for row in self._found[asked] if row[0] in names]
 
-    def _once(self, asked: Read) -> Sequence[Sequence[Any]]:
-        statement, values = asked
-        key = statement, *values.values()
-        if key not in self._known:
-            self._known[key] = self.rows.values_of(asked)
-        return self._known[key]
+    def _read(self, statement: Statement, **values: object) -> Read:
+        return read(self._scope.over(statement), **self._scope.values, **values)
 
 
 class Spending:
@@ -85,39 +91,23 @@ class Spending:
         self,
         together: Together,
         workspaces: frozenset[str] | None,
-        now: datetime,
         *,
         counts_queue: bool = True,
     ) -> None:
-        self._together = together
-        self._workspaces = workspaces
+        self.together = together
+        self._names = together.of_wallet if workspaces is None else workspaces
         self._counts_queue = counts_queue
-        self._day = {"now": now, "within": DAY_SECONDS}
-
-    def reads(self, limits: SpendingLimits) -> list[Read]:
-        """What `spending_limits.check` asks for, as long as every price is known."""
-        asked, day = self._together, self._day
-        paid = asked.read(sql.spending.PAID, **day)
-        in_flight = asked.read(sql.spending.IN_FLIGHT, **day)
-        ages = asked.read(sql.spending.SUBMIT_AGES, **day | {"within": MINUTE_SECONDS})
-        return [
-            *asked.names(self._workspaces),
-            asked.read(sql.queue.QUEUED_COSTS),
-            *[paid] * (limits.credits_per_day is not None),
-            *[in_flight] * (limits.in_flight is not None),
-            *[ages] * (limits.submits_per_minute is not None),
-        ]
 
     def highest_price(self) -> float:
         return float(self._alone(sql.spending.HIGHEST_PRICE)[0][0] or 0)
 
     def paid(self) -> tuple[float, int]:
-        found, queued = self._each(sql.spending.PAID, **self._day), self.queued()
+        found, queued = self._each(sql.spending.PAID, **self.together.day), self.queued()
         credits = sum((float(known) for _, known, _ in found), queued.credits)
         return credits, sum((int(unpriced) for *_, unpriced in found), queued.without_price)
 
     def payments(self, unpriced: float) -> list[tuple[float, float]]:
-        found = self._alone(sql.spending.PAYMENTS, **self._day, unpriced=unpriced)
+        found = self._alone(sql.spending.PAYMENTS, **self.together.day, unpriced=unpriced)
         queued = self.queued()
         reserved = queued.credits + queued.without_price * unpriced
         # What is queued is paid at the earliest now.
@@ -135,8 +125,8 @@ class Spending:
         return queued
 
     def in_flight(self) -> list[InFlightJob]:
-        found = self._each(sql.spending.IN_FLIGHT, **self._day)
-        own = self._together.reader.name
+        found = self._each(sql.spending.IN_FLIGHT, **self.together.day)
+        own = self.together.reader.name
         return [
             InFlightJob(state, age, id if account == own else "")
             for account, state, age, id in found
@@ -144,7 +134,7 @@ class Spending:
 
     def totals(self) -> Totals:
         """What was bought and spent, in 24 hours and in all."""
-        [totals] = self._alone(sql.spending.TOTALS, **self._day)
+        [totals] = self._alone(sql.spending.TOTALS, **self.together.day)
         return Totals(*totals)
 
     def balance(self) -> Balance | None:
@@ -156,18 +146,17 @@ class Spending:
         return None
 
     def submit_ages(self, within: float) -> list[float]:
-        found = self._each(sql.spending.SUBMIT_AGES, **self._day | {"within": within})
+        found = self._each(sql.spending.SUBMIT_AGES, **self.together.day | {"within": within})
         return [age for _, age in found]
 
     def _each(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
         """What is asked for all quotas together."""
-        return self._together.values(self._workspaces, statement, **values)
+        return self.together.values(self._names, statement, **values)
 
     def _alone(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
         """What is asked for this one only, because it is rarely needed."""
-        reader, workspaces = self._together.reader, self._workspaces
-        scope = whole_wallet(reader) if workspaces is None else some(workspaces)
-        return self._together.rows.values(scope.over(statement), **scope.values, **values)
+        scope = some(self._names)
+        return self.together.rows.values(scope.over(statement), **scope.values, **values)
 
 
 def counted(
@@ -180,18 +169,25 @@ def counted(
 ) -> list[Counted[Spending]]:
     """The quotas of a workspace, each with what counts against it."""
     quotas = list(quotas)
-    together = Together(rows, workspace, [quota.workspaces for quota in quotas])
+    together = Together(rows, workspace, [quota.workspaces for quota in quotas], now)
     return [
-        Counted(quota, Spending(together, quota.workspaces, now, counts_queue=counts_queue))
+        Counted(quota, Spending(together, quota.workspaces, counts_queue=counts_queue))
         for quota in quotas
     ]
+
+
+def reads(limited: Sequence[Counted[Spending]]) -> Iterator[Read]:
+    """What `quotas.check` asks for, as long as every price is known."""
+    limits = [quota.limits for quota, _ in limited]
+    for _, spending in limited[:1]:  # they ask together
+        yield from spending.together.reads(limits)
 
 
 def spending_of(
     rows: Rows, workspace: Workspace, counted: frozenset[str] | None, now: datetime
 ) -> Spending:
     """What counts for these workspaces alone, None for the whole wallet."""
-    return Spending(Together(rows, workspace, [counted]), counted, now)
+    return Spending(Together(rows, workspace, [counted], now), counted)
 
 
 def whole(
