@@ -10,7 +10,7 @@ from threading import Lock
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.postgres import connection as database
 from wan_mcp.ledger.postgres.liveness import ALIVE, Lease
-from wan_mcp.ledger.postgres.migrations import require_current
+from wan_mcp.ledger.postgres.migrations import connect_to_current, require_current
 from wan_mcp.ledger.postgres.session import PostgresSession
 from wan_mcp.ledger.postgres.wake_up import Attendant
 from wan_mcp.ledger.session import Session
@@ -137,13 +137,7 @@ class PostgresEngine:
             )
 
     def _listening(self) -> database.Link:
-        return self._connect(self._listen_url)
+        return connect_to_current(self._listen_url)
 
-    def _connect(self, url: str | None = None) -> database.Link:
-        link = database.connect(url or self._url, patience=database.ANSWER_SECONDS)
-        try:
-            require_current(link)
-        except BaseException:
-            link.close()
-            raise
-        return link
+    def _connect(self) -> database.Link:
+        return connect_to_current(self._url)

@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import tuple_row
 
 from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.postgres import connection as database
 from wan_mcp.ledger.postgres.schema import MIGRATIONS, REMOVALS, VERSION
 
 LOCK = 0x77616E2D6D6370
@@ -88,6 +89,22 @@ def require_current(connection: Connection[Any], version: int = VERSION) -> None
             f"The ledger in the database has format {found.version}, and this version of the "
             f"program needs format {version}."
         )
+
+
+def connect_to_current(url: str) -> database.Link:
+    """A connection whose answers are waited for only so long, to a ledger of this version.
+
+    Raises:
+        LedgerUnavailable: as for `connect` and `require_current`.
+        psycopg.Error: the database cannot be used.
+    """
+    link = database.connect(url, patience=database.ANSWER_SECONDS)
+    try:
+        require_current(link)
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 def is_to_be_migrated(connection: Connection[Any]) -> bool:
