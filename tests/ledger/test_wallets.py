@@ -316,6 +316,18 @@ async def test_a_refusal_names_no_job_of_another_user(ledger: Ledger) -> None:
     assert len(refused.blocking_job_ids) == 1
 
 
+async def test_the_limit_of_a_wallet_counts_what_was_bought_before_it_was_shared(
+    ledger: Ledger,
+) -> None:
+    """Those jobs have the name of the wallet itself. (ours)"""
+    await asked(ledger, Workspace.of(WALLET), wanted(1))
+    await asked(ledger, BEN, wanted(2))
+
+    refused = await refusal(ledger, ANN, of_wallet(SpendingLimits(None, None, 2, None)))
+
+    assert refused.used == 2
+
+
 async def test_limits_of_the_wallet_hold_against_all_users_at_the_same_moment(
     store: Store,
 ) -> None:
