@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -115,18 +116,18 @@ class Questions:
 
 @dataclass(eq=False)
 class _Batch(Generic[Key, T]):
-    wanted: list[Key] = field(default_factory=list)
-    answers: Sequence[T] = ()
-    failed: IdentityUnknown | None = None
-    ended: anyio.Event = field(default_factory=anyio.Event)
+    wanted: list[Key]
+    asking: asyncio.Task[Sequence[T]]
 
 
 class Batches(Generic[Key, T]):
-    """Asks one question about everybody who has come while the question before was asked.
+    """Asks one question for all callers that have come while the question before was asked.
+
+    A question is a task of its own, so a caller that is cancelled takes no answer from the others.
 
     Args:
-        ask: asks it: the answers in the order of what is wanted, or IdentityUnknown.
-        most: about how many one question may be; whoever comes then is asked to try again.
+        ask: asks it. The answers are in the order of what is wanted.
+        most: about how many callers share a question; further ones are asked to try again.
     """
 
     def __init__(self, ask: Callable[[Sequence[Key]], Awaitable[Sequence[T]]], most: int) -> None:
@@ -136,34 +137,30 @@ class Batches(Generic[Key, T]):
         self._next: _Batch[Key, T] | None = None
 
     async def find(self, wanted: Key) -> T:
-        """The answer for one of them.
+        """The answer for one caller.
 
         Raises:
-            IdentityUnknown: it cannot be known now, or too many have come.
+            IdentityUnknown: it cannot be known now, or too many callers wait.
+            Exception: whatever `ask` has raised. Every caller of the question gets a copy, because
+                an exception that several tasks raise collects the tracebacks of all of them.
         """
-        batch, place = self._next, 0
+        batch = self._next
         if batch is None:
-            batch = self._next = _Batch([wanted])
-            with anyio.CancelScope(shield=True):  # the others wait for it
-                await self._run(batch)
-        elif (place := len(batch.wanted)) < self._most:
-            batch.wanted.append(wanted)
-            await batch.ended.wait()
-        else:
+            first: list[Key] = []
+            batch = self._next = _Batch(first, asyncio.create_task(self._run(first)))
+        place = len(batch.wanted)
+        if place >= self._most:
             raise IdentityUnknown("Too many callers come who are not known yet.")
-        if batch.failed is not None:  # one exception cannot be raised in several tasks
-            raise IdentityUnknown(str(batch.failed), retry_after=batch.failed.retry_after)
-        return batch.answers[place]
+        batch.wanted.append(wanted)
+        await asyncio.wait({batch.asking})
+        if failed := batch.asking.exception():
+            raise copy(failed) from failed
+        return batch.asking.result()[place]
 
-    async def _run(self, batch: _Batch[Key, T]) -> None:
-        try:
-            async with self._turn:
-                self._next = None  # whoever comes from now on is in the next one
-                batch.answers = await self._ask(batch.wanted)
-        except IdentityUnknown as exc:
-            batch.failed = exc
-        finally:
-            batch.ended.set()
+    async def _run(self, wanted: Sequence[Key]) -> Sequence[T]:
+        async with self._turn:
+            self._next = None  # callers that come from now on share the next question
+            return await self._ask(wanted)
 
 
 @dataclass(eq=False)
