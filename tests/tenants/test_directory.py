@@ -17,6 +17,7 @@ from wan_mcp.tenants.caller import READ, SCOPES, ByIssuer, ByToken, Caller, Iden
 from wan_mcp.tenants.directory import HOLDS_SECONDS, StoredDirectory
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.tenants.limits import Kind, Limits
+from wan_mcp.tenants.recent import Recent
 from wan_mcp.tenants.seat import NoWallet, WalletClosed
 
 pytestmark = pytest.mark.anyio
@@ -122,7 +123,7 @@ async def test_known_token_needs_no_database(
 
 
 async def test_answers_that_are_kept_do_not_grow_without_end() -> None:
-    recent: asking.Recent[int, int] = asking.Recent(2)
+    recent: Recent[int, int] = Recent(2)
     for number in range(5):
         recent.put(number, number, 60)
 

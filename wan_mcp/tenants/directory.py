@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 from wan_mcp.ledger.postgres.connection import Link, Rows, limits
 from wan_mcp.tenants import paid_acts
-from wan_mcp.tenants.asking import Batches, Lines, Questions, Recent
+from wan_mcp.tenants.asking import Batches, Lines, Questions
 from wan_mcp.tenants.audit import NOW, Entry
 from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
 from wan_mcp.tenants.own_wallets import OwnWallets
+from wan_mcp.tenants.recent import Recent
 from wan_mcp.tenants.seat import (
     NoWallet,
     Seat,
