@@ -1,7 +1,8 @@
-"""How the database is asked about people, so that nobody's questions keep those of others waiting.
+"""How the database is asked about people, so that no caller can delay the questions of others.
 
-Questions on one connection are asked one after the other. Those about callers who are not known yet
-have a connection of their own (see `directory`), and of each known user one waits at a time.
+One connection asks one question after the other. Questions about callers that the server does not
+know yet have a connection of their own (see `directory`), and each known user has at most one
+question at a time in the queue of the other connection.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
 
 PAUSE_SECONDS = 1.0
-"""After a failure, for so long nobody else waits for the database to fail again (ours)."""
+"""How long questions are refused at once after a failure, instead of each waiting for the same
+failure (ours)."""
 MOST_WAITING = 1_000
 """How many questions may wait for the connection (ours); a question takes less than 1 ms."""
 
@@ -34,8 +36,8 @@ MOST_WAITING = 1_000
 class Questions:
     """Asks the database one question after the other, on a connection that opens anew when lost.
 
-    A thread of its own takes the next question without asking the event loop, which under a flood
-    of requests comes round a few times a second only.
+    A thread of its own takes the next question without waiting for the event loop, which under a
+    flood of requests runs each of its tasks only a few times a second.
 
     Args:
         url: the address of the database.
@@ -51,10 +53,10 @@ class Questions:
         self._again_at = -math.inf
 
     async def ask(self, work: Callable[[Link], T]) -> T:
-        """The result of work in a thread. It may be done twice, if the connection gets lost.
+        """The result of work in a thread. The work may run twice, if the connection is lost.
 
         Raises:
-            IdentityUnknown: the database cannot be used now, or too many others wait for it.
+            IdentityUnknown: the database cannot be used now, or too many questions wait for it.
         """
         if self._asked > MOST_WAITING:
             raise IdentityUnknown("Too many requests wait for the database of the team.")
@@ -88,7 +90,7 @@ class Questions:
         try:
             return self._once(work)
         except LedgerUnavailable:
-            # A connection that got lost while nobody used it shows that at once.
+            # A connection that was lost between two questions fails at once.
             if not was_open or self._ticks() - began > PAUSE_SECONDS:
                 raise
         return self._once(work)
@@ -169,14 +171,14 @@ class _Line:
 
 
 class Lines:
-    """A line for each user: however much one of them asks, the others wait for one question."""
+    """A queue for each user: however many questions a user has, the others wait for one of them."""
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
     @asynccontextmanager
     async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait until no earlier question of this user is being asked; within it, no later one is.
+        """Wait until the earlier questions of this user are answered; within it, later ones wait.
 
         Args:
             user: the id.
