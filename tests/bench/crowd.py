@@ -30,6 +30,7 @@ from tests.bench.bench import HELLO, OURS
 from tests.bench.hand_over import hand_overs, run_process
 from tests.bench.servers import Scene, opened_scene
 from tests.bench.waiting import Report
+from tests.memory import most_memory
 from wan_mcp import __main__ as program
 from wan_mcp.models import Job, JobStatus
 from wan_mcp.sandbox import KEY, Terms
@@ -120,10 +121,7 @@ class Host:
 
     def peak(self) -> float:
         """The peak of the server's resident memory in MB (Linux)."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-        raise RuntimeError("no VmHWM")
+        return most_memory(self._process.pid) / 1e6
 
 
 @asynccontextmanager

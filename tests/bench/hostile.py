@@ -33,6 +33,7 @@ if __name__ == "__main__":
 
 from tests.inputs.hostile import ANSWERS, HOSTILE, PICTURES
 from tests.inputs.test_markup import FREEZING
+from tests.memory import most_memory
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.sandbox.http import faults
 from wan_mcp.sandbox.http.message import Reply
@@ -102,10 +103,7 @@ class Server:
 
     def peak_mib(self) -> float:
         """The largest resident memory of the process so far (Linux)."""
-        for line in Path(f"/proc/{self._popen.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError("no VmHWM")
+        return most_memory(self._popen.pid) / 2**20
 
     def close(self) -> None:
         assert self._popen.stdin

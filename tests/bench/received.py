@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.memory import most_memory
 from tests.storage.s3 import URL, s3_server
 from tests.storage.uploading import MB, Files
 
@@ -49,13 +50,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def most_memory(pid: int) -> int:
-    """Bytes that a process has had at most (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text("ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def blocks(path: Path) -> Iterator[bytes]:

@@ -8,10 +8,12 @@ The server is `wan-mcp http` in a process of its own, with sign-in and the ledge
 that is started for this. The calls come over HTTP, each with its user's token. PixelDojo is the
 sandbox, whose jobs never end. Meanwhile each user looks at a job of theirs now and then, as people
 do, so that all connections are used that the server opens. The same looks before anybody waits are
-the floor of their time. If a target is missed, the exit code is 1.
+the floor of their time. The floor of the memory is what the same calls need at the smallest server
+that the SDK permits, in the same run. If a target is missed, the exit code is 1.
 """
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
@@ -20,10 +22,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from time import monotonic
 
+import httpx
+
 from tests.bench.crowd import SETTLE_SECONDS, TERMS, p99
 from tests.bench.database import own_server
 from tests.bench.servers import NO_LIMITS, add_running_jobs
 from tests.bench.waiting import Report
+from tests.memory import most_memory
 from tests.postgres.server import Server
 from tests.replicas.caller import Caller, Exchange
 from tests.replicas.processes import Replica
@@ -40,7 +45,8 @@ USERS, WAITS, JOBS = 10, 100, 10
 """Of each user: so many calls wait, for so many jobs."""
 LOOKS, LOOK_SECONDS = 30, 1.0
 """How often each user looks at a job, and how long they rest then."""
-MAX_MEMORY, MAX_CONNECTIONS = 130, 8
+MAX_MEMORY_RATIO, MAX_CONNECTIONS = 1.5, 8
+"""The memory is compared with the SDK's own, which alone takes more than 130 MB."""
 
 _OF_THE_SERVER = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'wan-mcp'"
 
@@ -55,19 +61,8 @@ class Users:
 
     async def wait(self, stack: AsyncExitStack) -> list[asyncio.Task[object]]:
         """Let all calls wait. Returns them as soon as each has begun to be answered."""
-        begun: list[Awaitable[Exchange]] = []
-        for person, ids in zip(self._people, self._ids, strict=True):
-            for number in range(WAITS):
-                # A client has at most a hundred connections.
-                if number % (WAITS // 2) == 0:
-                    caller = await stack.enter_async_context(self._caller(person))
-                calling = caller.calling(
-                    "wait_for_job", job_id=ids[number % JOBS], timeout_seconds=900
-                )
-                begun.append(asyncio.ensure_future(stack.enter_async_context(calling)))
-        exchanges = await asyncio.gather(*begun)
-        firsts = await asyncio.gather(*(each.message() for each in exchanges))
-        assert {message.get("method") for message in firsts} == {"notifications/progress"}, firsts
+        headers = [person.headers for person in self._people]
+        exchanges = await let_wait(stack, self._url, headers, self._ids)
         return [asyncio.create_task(each.answer()) for each in exchanges]
 
     async def look(self, took: list[float]) -> None:
@@ -88,6 +83,58 @@ class Users:
 
     def _caller(self, person: Person) -> Caller:
         return Caller(self._url, headers=person.headers)
+
+
+async def let_wait(
+    stack: AsyncExitStack,
+    url: str,
+    headers: Sequence[Mapping[str, str]],
+    ids: Sequence[Sequence[str]],
+) -> list[Exchange]:
+    """Let everybody's calls wait at a server. Returns them as soon as each has been informed.
+
+    Args:
+        headers: of each user.
+        ids: of the jobs of each.
+    """
+    begun: list[Awaitable[Exchange]] = []
+    for own_headers, own_ids in zip(headers, ids, strict=True):
+        for number in range(WAITS):
+            # A client has at most a hundred connections.
+            if number % (WAITS // 2) == 0:
+                caller = await stack.enter_async_context(Caller(url, headers=own_headers))
+            calling = caller.calling(
+                "wait_for_job", job_id=own_ids[number % JOBS], timeout_seconds=900
+            )
+            begun.append(asyncio.ensure_future(stack.enter_async_context(calling)))
+    exchanges = await asyncio.gather(*begun)
+    firsts = await asyncio.gather(*(each.message() for each in exchanges))
+    assert {message.get("method") for message in firsts} == {"notifications/progress"}, firsts
+    return exchanges
+
+
+@contextmanager
+def smallest_server() -> Iterator[tuple[str, int]]:
+    """The address and the process id of the smallest server that the SDK permits."""
+    command = [sys.executable, "-m", "tests.bench.bare_http"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip(), server.pid
+        finally:
+            server.kill()
+
+
+async def floor() -> tuple[float, float]:
+    """The memory of the smallest server, in MB: while nobody waits, and while all calls do."""
+    async with AsyncExitStack() as stack:
+        url, pid = stack.enter_context(smallest_server())
+        async with httpx.AsyncClient() as client:
+            await client.get(httpx.URL(url).join("/"))  # answered as soon as it has begun
+        alone = most_memory(pid) / 1e6
+        await let_wait(stack, url, [{}] * USERS, [["job"] * JOBS] * USERS)
+        await asyncio.sleep(SETTLE_SECONDS)
+        return alone, most_memory(pid) / 1e6
 
 
 async def running_jobs(database: Server, sandbox: Sandbox) -> list[list[str]]:
@@ -153,8 +200,13 @@ async def crowd(report: Report, database: Server, folder: Path) -> None:
         for wait in waits:
             wait.cancel()
         await asyncio.wait(waits)
+    bare_alone, bare = await floor()
+    who = f"{len(waits):,} waiters"
+    report.line("the smallest server, nobody waits: memory at its peak [MB]", bare_alone)
+    report.line(f"the smallest server, {who}: memory at its peak [MB]", bare)
     report.line("nobody waits: memory at its peak [MB]", alone)
-    report.line(f"{len(waits):,} waiters: memory at its peak [MB]", peak, MAX_MEMORY)
+    report.line(f"{who}: memory at its peak [MB]", peak)
+    report.line(f"{who}: memory, times the smallest server's", peak / bare, MAX_MEMORY_RATIO)
     report.line("connections to the database, at most", max(connections), MAX_CONNECTIONS)
     for when, took in (("before", quiet), ("meanwhile", busy)):
         report.line(f"a look at a job {when}, median [ms]", median(took) * 1e3)

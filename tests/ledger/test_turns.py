@@ -63,6 +63,11 @@ class Database:
         self.entered.set()
         assert self.released.wait(HANG_SECONDS)
 
+    async def has_begun(self) -> None:
+        """Wait until that work has begun."""
+        with anyio.fail_after(HANG_SECONDS):
+            await anyio.to_thread.run_sync(self.entered.wait)
+
     def unreachable(self, seconds: float) -> Callable[[Opened], None]:
         """Work that finds out after so long that the store cannot be reached."""
 
@@ -81,6 +86,10 @@ class _Opened:
         change = staticmethod(lambda: None)
 
 
+StoreWith = Callable[[float | None], Store]
+"""Opens a store with a limit of so many seconds."""
+
+
 @pytest.fixture
 def database() -> Database:
     return Database()
@@ -89,8 +98,7 @@ def database() -> Database:
 @pytest.fixture
 async def store_with(
     database: Database, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[[float | None], Store]]:
-    """Opens stores with a limit of so many seconds."""
+) -> AsyncIterator[StoreWith]:
     monkeypatch.setattr(Store, "_open", lambda store: cast("Any", _Opened))
     made: list[Store] = []
 
@@ -108,8 +116,7 @@ async def busy(store: Store, database: Database) -> "asyncio.Task[None]":
     """Let the thread of a store do work that goes on until it is released."""
     task = asyncio.create_task(store.write(database.held))
     await anyio.lowlevel.checkpoint()
-    with anyio.fail_after(HANG_SECONDS):
-        await anyio.to_thread.run_sync(database.entered.wait)
+    await database.has_begun()
     return task
 
 
@@ -121,7 +128,7 @@ ACCEPT: Ask = Store.write
 
 @pytest.mark.parametrize("ask", [READ, CLAIM])
 async def test_work_that_has_waited_too_long_is_refused_and_never_done(
-    store_with: Callable[[float | None], Store], database: Database, ask: Ask
+    store_with: StoreWith, database: Database, ask: Ask
 ) -> None:
     """While other work goes on without end. Nothing happened, so a repetition is safe (ours)."""
     store = store_with(AT_ONCE)
@@ -141,7 +148,7 @@ async def test_work_that_has_waited_too_long_is_refused_and_never_done(
     ("limit", "ask"), [(AT_ONCE, ACCEPT), (HANG_SECONDS, CLAIM), (None, CLAIM), (None, READ)]
 )
 async def test_work_takes_its_turn_where_its_limit_is_not_over_or_where_it_has_none(
-    store_with: Callable[[float | None], Store], database: Database, limit: float | None, ask: Ask
+    store_with: StoreWith, database: Database, limit: float | None, ask: Ask
 ) -> None:
     """A paid answer has no limit, and a ledger in a file gives none to anything (ours)."""
     store = store_with(limit)
@@ -167,13 +174,12 @@ async def test_work_that_has_begun_is_not_refused_any_more() -> None:
 
 
 async def test_call_that_is_cancelled_leaves_a_read_and_what_had_not_begun_is_not_begun(
-    store_with: Callable[[float | None], Store], database: Database
+    store_with: StoreWith, database: Database
 ) -> None:
     """Or calls that nobody waits for would keep the others waiting (ours)."""
     store = store_with(HANG_SECONDS)
     begun = asyncio.create_task(store.read(database.held))
-    with anyio.fail_after(HANG_SECONDS):
-        await anyio.to_thread.run_sync(database.entered.wait)
+    await database.has_begun()
     waits = asyncio.create_task(store.read(database.does("abandoned")))
     with anyio.CancelScope() as scope:  # as a time limit of a caller does it
         scope.cancel()
@@ -194,7 +200,7 @@ async def test_call_that_is_cancelled_leaves_a_read_and_what_had_not_begun_is_no
     ("limit", "ask"), [(HANG_SECONDS, CLAIM), (HANG_SECONDS, ACCEPT), (None, READ)]
 )
 async def test_change_is_made_and_its_result_handed_over_although_its_caller_is_cancelled(
-    store_with: Callable[[float | None], Store],
+    store_with: StoreWith,
     database: Database,
     limit: float | None,
     ask: Ask,
@@ -214,7 +220,7 @@ async def test_change_is_made_and_its_result_handed_over_although_its_caller_is_
 
 @pytest.mark.parametrize("ask", [CLAIM, ACCEPT])
 async def test_change_of_a_task_that_is_cancelled_is_made_all_the_same(
-    store_with: Callable[[float | None], Store], database: Database, ask: Ask
+    store_with: StoreWith, database: Database, ask: Ask
 ) -> None:
     """A paid answer is recorded although its server stops (promises 3)."""
     store = store_with(HANG_SECONDS)
@@ -232,7 +238,7 @@ async def test_change_of_a_task_that_is_cancelled_is_made_all_the_same(
 
 
 async def test_nobody_waits_for_the_failure_that_another_one_has_just_waited_for(
-    store_with: Callable[[float | None], Store], database: Database
+    store_with: StoreWith, database: Database
 ) -> None:
     """A paid answer is tried all the same, and the first success ends the pause (ours)."""
     store = store_with(HANG_SECONDS)
@@ -268,7 +274,7 @@ async def test_nobody_waits_for_the_failure_that_another_one_has_just_waited_for
     ],
 )
 async def test_store_is_tried_again_after_a_pause_or_at_once_where_it_fails_at_once(
-    store_with: Callable[[float | None], Store],
+    store_with: StoreWith,
     database: Database,
     took: float,
     later: float,

@@ -1,4 +1,7 @@
-"""PgBouncer in transaction mode in front of a server, where the machine has it."""
+"""PgBouncer in transaction mode in front of a server, where the machine has it.
+
+Consecutive transactions go to different connections, as far as several are open.
+"""
 
 import os
 import shutil
@@ -19,6 +22,7 @@ unix_socket_dir = {folder}
 listen_port = {port}
 auth_type = any
 pool_mode = transaction
+server_round_robin = 1
 default_pool_size = {connections}
 """
 

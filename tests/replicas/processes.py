@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import wan_mcp
 from tests.ledger.stores import HANG_SECONDS
+from tests.memory import most_memory
 from tests.postgres.needs import missing
 
 ROOT = Path(wan_mcp.__file__).parents[1]
@@ -109,10 +110,7 @@ class Replica:
     def peak_memory(self) -> float:
         """The most resident memory that the process has had, in MB (Linux)."""
         assert self._process is not None
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert peak, status
-        return int(peak[1]) * 1024 / 1e6
+        return most_memory(self._process.pid) / 1e6
 
     def ask_to_end(self) -> None:
         """Send the signal with which a supervisor stops it."""

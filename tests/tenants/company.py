@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from tests.replicas.caller import Caller
-from tests.tenants.team import Blue, ring
+from tests.tenants.team import Blue, Time, ring
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
@@ -29,16 +29,6 @@ FOR_EVER = Terms(pending_seconds=0, processing_seconds=50, price=10)
 
 PATIENT = Deadlines(grace_seconds=600)
 """A slow machine ends no test."""
-
-
-class Time:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Person(Caller):

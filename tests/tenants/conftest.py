@@ -8,8 +8,9 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.tenants.company import Company
-    from tests.tenants.team import Blue
+    from tests.tenants.team import Blue, Time
     from wan_mcp.tenants.administration.acts import Operator
+    from wan_mcp.tenants.directory import StoredDirectory
 
 
 @pytest.fixture
@@ -30,9 +31,29 @@ def blue(operator: "Operator") -> "Blue":
 
 
 @pytest.fixture
+def ticks() -> "Time":
+    """The clock by which the answers of `directory` become too old."""
+    from tests.tenants.team import Time
+
+    return Time()
+
+
+@pytest.fixture
+async def directory(database: str, ticks: "Time") -> AsyncIterator["StoredDirectory"]:
+    """A directory whose answers hold as long as the test says."""
+    from tests.tenants.team import ring
+    from wan_mcp.tenants.directory import StoredDirectory
+
+    made = StoredDirectory(database, ring(), ticks)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
 async def company(operator: "Operator", database: str, tmp_path: Path) -> AsyncIterator["Company"]:
     """Several people, and a server that is not running yet."""
-    from tests.tenants.company import FOR_EVER, Company, Time
+    from tests.tenants.company import FOR_EVER, Company
+    from tests.tenants.team import Time
     from wan_mcp.sandbox import Sandbox
 
     jobs_time = Time()

@@ -20,6 +20,16 @@ KEY = "pd_canary_5d1f"
 ISSUER = "https://login.example.com/"
 
 
+class Time:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def ring(*ids: str) -> KeyRing:
     """A key ring whose keys depend on nothing but their ids."""
     made = {id: base64.b64encode(id.encode().ljust(32, b"\1")).decode() for id in ids or ("a",)}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.postgres.proxy import Fault, Proxy, proxy_to
 from tests.postgres.server import Server
-from tests.tenants.team import BASE, ISSUER, KEY, Blue, ring, rows
+from tests.tenants.team import BASE, ISSUER, KEY, Blue, Time, ring, rows
 from wan_mcp.tenants import asking
 from wan_mcp.tenants.administration import allowances, teams, tokens, users, wallets
 from wan_mcp.tenants.administration.acts import Operator
@@ -17,32 +17,10 @@ from wan_mcp.tenants.caller import READ, SCOPES, ByIssuer, ByToken, Caller, Iden
 from wan_mcp.tenants.directory import HOLDS_SECONDS, StoredDirectory
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.tenants.limits import Kind, Limits
+from wan_mcp.tenants.recent import Recent
 from wan_mcp.tenants.seat import NoWallet, WalletClosed
 
 pytestmark = pytest.mark.anyio
-
-
-class Ticks:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def ticks() -> Ticks:
-    return Ticks()
-
-
-@pytest.fixture
-async def directory(database: str, ticks: Ticks) -> AsyncIterator[StoredDirectory]:
-    """A directory whose answers hold as long as the test says."""
-    made = StoredDirectory(database, ring(), ticks)
-    yield made
-    await made.aclose()
 
 
 # Tokens
@@ -79,7 +57,7 @@ async def test_token_with_another_secret_is_nobody(blue: Blue, directory: Stored
 
 
 async def test_expired_token_is_nobody_even_if_it_was_just_used(
-    blue: Blue, directory: StoredDirectory, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, ticks: Time
 ) -> None:
     """The database's clock says when, and an answer holds no longer than the token (ours)."""
     issued = blue.token("Ann", days=3 / 86_400)
@@ -91,7 +69,7 @@ async def test_expired_token_is_nobody_even_if_it_was_just_used(
 
 
 async def test_revoked_token_is_nobody_within_seconds(
-    blue: Blue, directory: StoredDirectory, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, ticks: Time
 ) -> None:
     issued = blue.token("Ann")
     assert await directory.token(issued.text)
@@ -102,7 +80,7 @@ async def test_revoked_token_is_nobody_within_seconds(
 
 
 async def test_disabled_user_is_nobody_in_any_way(
-    blue: Blue, directory: StoredDirectory, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, ticks: Time
 ) -> None:
     issued = blue.token("Ann")
     assert await directory.token(issued.text)
@@ -118,7 +96,7 @@ async def test_disabled_user_is_nobody_in_any_way(
 
 
 async def test_last_use_is_noted_once_a_minute(
-    blue: Blue, directory: StoredDirectory, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, ticks: Time
 ) -> None:
     """A write for each request would cost more than the look-up (ours)."""
     issued = blue.token("Ann")
@@ -145,7 +123,7 @@ async def test_known_token_needs_no_database(
 
 
 async def test_answers_that_are_kept_do_not_grow_without_end() -> None:
-    recent: asking.Recent[int, int] = asking.Recent(2)
+    recent: Recent[int, int] = Recent(2)
     for number in range(5):
         recent.put(number, number, 60)
 
@@ -253,7 +231,7 @@ async def test_users_of_a_team_share_its_wallet_and_no_workspace(
 
 
 async def test_own_wallet_comes_before_that_of_the_team(
-    blue: Blue, directory: StoredDirectory, operator: Operator, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, operator: Operator, ticks: Time
 ) -> None:
     """The jobs on the other one are still the user's, and count for the user's limits."""
     first = await directory.seat(blue.ann)
@@ -385,7 +363,7 @@ async def test_what_is_written_down_is_short_and_harmless(
 
 @pytest.fixture
 async def through_proxy(
-    postgres: Server, worker_database: str, blue: Blue, ticks: Ticks
+    postgres: Server, worker_database: str, blue: Blue, ticks: Time
 ) -> AsyncIterator[tuple[StoredDirectory, Proxy]]:
     """A directory whose connection leads through a proxy."""
     with proxy_to(postgres) as proxy:
@@ -395,7 +373,7 @@ async def through_proxy(
 
 
 async def test_caller_who_cannot_be_known_is_neither_let_in_nor_turned_away(
-    blue: Blue, through_proxy: tuple[StoredDirectory, Proxy], ticks: Ticks
+    blue: Blue, through_proxy: tuple[StoredDirectory, Proxy], ticks: Time
 ) -> None:
     """A client throws its token away when it is turned away (observed elsewhere)."""
     directory, proxy = through_proxy

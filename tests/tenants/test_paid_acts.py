@@ -28,6 +28,7 @@ from wan_mcp.tenants.seat import workspace_of
 pytestmark = pytest.mark.anyio
 
 Directories = tuple[StoredDirectory, StoredDirectory]
+Ledgers = tuple[Any, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ async def directories(blue: Blue, database: str) -> AsyncIterator[Directories]:
 
 
 @pytest.fixture
-async def ledgers(database: str, tmp_path: Path) -> AsyncIterator[tuple[Any, Any]]:
+async def ledgers(database: str, tmp_path: Path) -> AsyncIterator[Ledgers]:
     """Those of the two servers, with one data folder."""
     folder = tmp_path / "ledger"
     made = [PostgresLedger(database, limits=NO_LIMITS, folder=folder) for _ in range(2)]
@@ -71,6 +72,12 @@ async def sent(ledger: Ledger, blue: Blue, number: int = 1) -> Record:
     return record
 
 
+async def bought(ledger: Ledger, blue: Blue, number: int = 1, job: str = "job-1") -> Record:
+    record = await sent(ledger, blue, number)
+    await ledger.accept(record, reported(job_id=job, credit_cost=10))
+    return record
+
+
 def written(blue: Blue, *, about: str | None = None) -> list[Written]:
     """The rows about paid acts, oldest first."""
     found = entries(blue.operator.link, about, 0, 1_000)
@@ -89,7 +96,7 @@ async def die(ledger: Any, database: str) -> None:
 # How an outcome gets into the ledger, without the server that has sent the request.
 
 
-async def matched(ledgers: tuple[Any, Any], database: str, blue: Blue) -> str:
+async def matched(ledgers: Ledgers, database: str, blue: Blue) -> str:
     """The answer was lost with the server, and the job list of PixelDojo shows the job."""
     record = await sent(ledgers[0], blue)
     await die(ledgers[0], database)
@@ -98,7 +105,7 @@ async def matched(ledgers: tuple[Any, Any], database: str, blue: Blue) -> str:
     return record.submission_id
 
 
-async def taken_in(ledgers: tuple[Any, Any], database: str, blue: Blue) -> str:
+async def taken_in(ledgers: Ledgers, database: str, blue: Blue) -> str:
     """The answer was kept in a file when the database was lost, and the server with it."""
     record = await sent(ledgers[0], blue)
     with pytest.MonkeyPatch.context() as broken:
@@ -114,20 +121,19 @@ def _lost(*_: object) -> Record:
     raise LedgerUnavailable("The ledger's database cannot be reached.", transient=True)
 
 
-async def accepted(ledgers: tuple[Any, Any], database: str, blue: Blue) -> str:
+async def accepted(ledgers: Ledgers, database: str, blue: Blue) -> str:
     """The answer was stored, and the server was killed before it wrote a row."""
-    record = await sent(ledgers[0], blue)
-    await ledgers[0].accept(record, reported(credit_cost=10))
+    record = await bought(ledgers[0], blue)
     await die(ledgers[0], database)
     return record.submission_id
 
 
-Way = Callable[[tuple[Any, Any], str, Blue], Awaitable[str]]
+Way = Callable[[Ledgers, str, Blue], Awaitable[str]]
 
 
 @pytest.mark.parametrize("find", [matched, taken_in, accepted])
 async def test_job_that_was_found_without_its_server_has_one_row_with_its_credits(
-    find: Way, blue: Blue, directories: Directories, ledgers: tuple[Any, Any], database: str
+    find: Way, blue: Blue, directories: Directories, ledgers: Ledgers, database: str
 ) -> None:
     """Also if two servers write what they find at the same moment, and again (docs/teams.md)."""
     request = await find(ledgers, database, blue)
@@ -153,7 +159,7 @@ async def test_lost_answer_has_a_row_and_what_became_of_it_another_one(
     expected: tuple[str, str],
     blue: Blue,
     directories: Directories,
-    ledgers: tuple[Any, Any],
+    ledgers: Ledgers,
     database: str,
 ) -> None:
     """A row is never changed (docs/teams.md)."""
@@ -175,7 +181,7 @@ async def test_lost_answer_has_a_row_and_what_became_of_it_another_one(
 
 
 async def test_refused_and_withdrawn_requests_have_rows_that_say_why_and_open_ones_have_none(
-    blue: Blue, directories: Directories, ledgers: tuple[Any, Any]
+    blue: Blue, directories: Directories, ledgers: Ledgers
 ) -> None:
     """A withdrawn request is an act of its user (docs/teams.md)."""
     ledger, _ = ledgers
@@ -203,15 +209,11 @@ async def test_refused_and_withdrawn_requests_have_rows_that_say_why_and_open_on
 
 
 async def test_for_half_a_minute_only_the_server_that_paid_writes_its_row(
-    blue: Blue,
-    directories: Directories,
-    ledgers: tuple[Any, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    blue: Blue, directories: Directories, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It alone knows by which token the user has signed in (ours)."""
     monkeypatch.setattr(paid_acts, "OWN_SECONDS", 3600.0)
-    record = await sent(ledgers[0], blue)
-    await ledgers[0].accept(record, reported(credit_cost=10))
+    record = await bought(ledgers[0], blue)
     await directories[1].write_paid_acts({})
     before = written(blue)
     await directories[0].write_paid_acts({record.submission_id: "token-1"})
@@ -230,12 +232,12 @@ async def test_for_half_a_minute_only_the_server_that_paid_writes_its_row(
     ],
 )
 async def test_row_of_a_job_whose_cost_is_not_known_waits_for_it_or_for_the_end(
-    later: Job, credits: float | None, blue: Blue, directories: Directories, ledgers: Any
+    later: Job, credits: float | None, blue: Blue, directories: Directories, ledgers: Ledgers
 ) -> None:
     """A reply that was cut names the job and no cost. Others have rows meanwhile (ours)."""
-    record, other = [await sent(ledgers[0], blue, number) for number in (1, 2)]
+    record = await sent(ledgers[0], blue)
     await ledgers[0].accept(record, reported())
-    await ledgers[0].accept(other, reported(job_id="job-2", credit_cost=10))
+    await bought(ledgers[0], blue, 2, "job-2")
     change = "UPDATE jobs SET accepted_at = accepted_at - 86400 WHERE handle = %(id)s"
     blue.operator.rows(change.encode(), id=record.submission_id)
     await directories[0].write_paid_acts({})
@@ -250,16 +252,12 @@ async def test_row_of_a_job_whose_cost_is_not_known_waits_for_it_or_for_the_end(
 
 
 async def test_what_was_settled_while_nobody_wrote_is_written_oldest_first_and_completely(
-    blue: Blue,
-    directories: Directories,
-    ledgers: tuple[Any, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    blue: Blue, directories: Directories, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long that was: a row that is written does not hide an older one (docs/teams.md)."""
     monkeypatch.setattr(paid_acts, "MOST_AT_ONCE", 2)
     for number in range(5):
-        record = await sent(ledgers[0], blue, number)
-        await ledgers[0].accept(record, reported(job_id=f"job-{number}", credit_cost=10))
+        record = await bought(ledgers[0], blue, number, f"job-{number}")
         ended = reported(JobStatus.COMPLETED, job_id=f"job-{number}", video_url=VIDEO_URL)
         await ledgers[0].record_update(record.workspace, ended)
         earlier = 86_400 * (5 - number)
@@ -279,12 +277,11 @@ async def test_what_was_settled_while_nobody_wrote_is_written_oldest_first_and_c
 
 
 async def test_row_that_a_wrong_clock_dated_in_the_future_hides_nothing(
-    blue: Blue, directories: Directories, ledgers: tuple[Any, Any]
+    blue: Blue, directories: Directories, ledgers: Ledgers
 ) -> None:
     """A database that takes over may have another clock (ours)."""
     for number in range(2):
-        record = await sent(ledgers[0], blue, number)
-        await ledgers[0].accept(record, reported(job_id=f"job-{number}", credit_cost=10))
+        record = await bought(ledgers[0], blue, number, f"job-{number}")
         await directories[0].write_paid_acts({record.submission_id: None})
         blue.operator.rows(b"UPDATE audit SET at = at + 1e9 WHERE target = 'job-0'")
 
@@ -292,7 +289,7 @@ async def test_row_that_a_wrong_clock_dated_in_the_future_hides_nothing(
 
 
 async def test_rows_whose_answer_was_lost_are_written_once(
-    blue: Blue, ledgers: tuple[Any, Any], postgres: Server, worker_database: str
+    blue: Blue, ledgers: Ledgers, postgres: Server, worker_database: str
 ) -> None:
     """The connection was cut when they were stored (ours)."""
     record = await sent(ledgers[0], blue)
@@ -311,12 +308,11 @@ async def test_rows_whose_answer_was_lost_are_written_once(
 
 @pytest.mark.usefixtures("directories")
 async def test_server_needs_no_right_to_change_or_delete_a_row(
-    blue: Blue, ledgers: tuple[Any, Any], database: str
+    blue: Blue, ledgers: Ledgers, database: str
 ) -> None:
     """Its user may read and add (docs/teams.md)."""
     operator, role = blue.operator, f"server_of_{os.getpid()}"
-    record = await sent(ledgers[0], blue)
-    await ledgers[0].accept(record, reported(credit_cost=10))
+    await bought(ledgers[0], blue)
     operator.rows(f"CREATE ROLE {role} LOGIN".encode())
     try:
         operator.rows(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}".encode())
@@ -331,7 +327,7 @@ async def test_server_needs_no_right_to_change_or_delete_a_row(
 
 
 async def test_jobs_of_nobody_have_no_row(
-    blue: Blue, directories: Directories, ledgers: tuple[Any, Any]
+    blue: Blue, directories: Directories, ledgers: Ledgers
 ) -> None:
     """As those of a server on the same database where nobody signs in (docs/teams.md)."""
     claim = await ledgers[0].claim("account", WANTED, generated_seed=7, estimate=2.0)

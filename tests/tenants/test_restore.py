@@ -1,20 +1,16 @@
 """A restored database of a team, as docs/teams-operations.md says: what is back in it, and what
 the operator has to do before people call."""
 
-import base64
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import httpx
 import pytest
 
 from tests.ledger.stores import HANG_SECONDS
 from tests.postgres.backup import backup, commands
 from tests.postgres.server import Server
-from wan_mcp.cli.commands import run
+from tests.tenants.commands import typed
 
 if TYPE_CHECKING:
     from tests.tenants.company import Company
@@ -27,17 +23,6 @@ SELECT 'limit ' || credits_per_day FROM limits UNION ALL SELECT key_account FROM
 ORDER BY 1
 """
 BUYS_NOTHING = {"WAN_MCP_MAX_CREDITS_PER_DAY": "0"}
-
-
-async def typed(words: Sequence[str], database: str, folder: Path, key: Path) -> None:
-    """Type a command of the page at a database."""
-    ring = folder / "key-ring"
-    ring.write_text("a " + base64.b64encode(b"a".ljust(32, b"\1")).decode())
-    ring.chmod(0o600)
-    environment = {"WAN_MCP_LEDGER_URL": database, "WAN_MCP_KEY_RING_FILE": str(ring)}
-    given = [str(key) if word == "key.txt" else word for word in words]
-    code = await anyio.to_thread.run_sync(partial(run, given, environment, lambda error: 2))
-    assert code == 0, words
 
 
 async def is_let_in(company: "Company", token: "Issued") -> bool:
@@ -73,13 +58,10 @@ class Lost:
 
     async def take_away_again(self, database: str, folder: Path) -> None:
         """Type what the page has, each word of it with what it stands for."""
-        key = folder / "key.txt"
-        key.write_text(self.eves_key)
-        key.chmod(0o600)
         names = {"ID": self.stolen.id, "bob": "Bob", "ann": "Ann", "eve": "Eve's"}
         for command in commands("What is back in a restored database"):
             words = [names.get(word, word) for word in command.removeprefix("wan-mcp ").split()]
-            await typed(words, database, folder, key)
+            await typed(words, database, folder, self.eves_key)
 
     async def let_in(self, company: "Company") -> list[bool]:
         return [await is_let_in(company, each) for each in (self.stolen, self.bobs)]

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -12,8 +12,7 @@ import pytest
 
 from tests.ledger.stores import HANG_SECONDS
 from tests.tenants.company import Company
-from tests.tenants.team import ISSUER, Blue, ring
-from tests.tenants.test_directory import Ticks
+from tests.tenants.team import ISSUER, Blue, Time
 from wan_mcp.ledger.postgres.connection import Link, Part, Rows
 from wan_mcp.tenants import asking
 from wan_mcp.tenants import directory as directory_module
@@ -111,24 +110,14 @@ class Strangers:
             self._too_many.set()
 
 
-@pytest.fixture
-def ticks() -> Ticks:
-    return Ticks()
-
-
-@pytest.fixture
-async def directory(
-    database: str, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[StoredDirectory]:
-    """A directory that takes few strangers at once."""
+@pytest.fixture(autouse=True)
+def few_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory takes few strangers at once."""
     monkeypatch.setattr(directory_module, "MOST_STRANGERS", 5)
-    made = StoredDirectory(database, ring(), ticks)
-    yield made
-    await made.aclose()
 
 
 async def test_known_people_seats_keys_and_readiness_do_not_wait_for_strangers(
-    blue: Blue, directory: StoredDirectory, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, ticks: Time
 ) -> None:
     """Also when the ten seconds of an answer are over, for as long as strangers come (ours)."""
     issued, revoked = blue.token("Ann"), blue.token("Bob")
@@ -159,7 +148,7 @@ async def test_known_people_seats_keys_and_readiness_do_not_wait_for_strangers(
 
 
 async def test_person_of_an_issuer_who_never_came_before_is_a_stranger(
-    blue: Blue, directory: StoredDirectory, ticks: Ticks
+    blue: Blue, directory: StoredDirectory, ticks: Time
 ) -> None:
     """Whoever has an account at the issuer can come, also who is no user here (ours)."""
     teams.set_issuer(blue.operator, "Blue", ISSUER)
@@ -211,32 +200,30 @@ async def test_people_at_work_are_served_while_strangers_flood_the_server(
     """A balancer takes a server that is not ready away from everybody (ours)."""
     tried = {"authorization": f"Bearer {invented(1)}"}
     limits = httpx.Limits(max_connections=None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(directory_module, "MOST_STRANGERS", 5)
-        async with (
-            company.served(),
-            company.person(company.ann) as ann,
-            httpx.AsyncClient(trust_env=False, timeout=HANG_SECONDS, limits=limits) as outside,
-        ):
-            await ann.call("list_jobs")
-            company.time.now += HOLDS_SECONDS
-            answers: list[httpx.Response] = []
-            refused = anyio.Event()
+    async with (
+        company.served(),
+        company.person(company.ann) as ann,
+        httpx.AsyncClient(trust_env=False, timeout=HANG_SECONDS, limits=limits) as outside,
+    ):
+        await ann.call("list_jobs")
+        company.time.now += HOLDS_SECONDS
+        answers: list[httpx.Response] = []
+        refused = anyio.Event()
 
-            async def come() -> None:
-                answers.append(await outside.post(company.url, json={}, headers=tried))
-                refused.set()
+        async def come() -> None:
+            answers.append(await outside.post(company.url, json={}, headers=tried))
+            refused.set()
 
-            async with anyio.create_task_group() as tasks:
-                with held(is_invented) as database:
+        async with anyio.create_task_group() as tasks:
+            with held(is_invented) as database:
+                tasks.start_soon(come)
+                await database.holds.wait()
+                for _ in range(10):
                     tasks.start_soon(come)
-                    await database.holds.wait()
-                    for _ in range(10):
-                        tasks.start_soon(come)
-                    await refused.wait()
-                    paid = await ann.order()
-                    ready = await outside.get(company.url.replace("/mcp", "/readyz"))
-                    during = list(answers)
+                await refused.wait()
+                paid = await ann.order()
+                ready = await outside.get(company.url.replace("/mcp", "/readyz"))
+                during = list(answers)
 
     assert paid["charged"] == "yes"
     assert ready.status_code == 200

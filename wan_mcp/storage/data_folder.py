@@ -118,7 +118,7 @@ def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
 def _sandboxed(home: Path) -> Iterator[Path]:
     """Folders that may not exist: each submit needs them all, and checking here takes longer."""
     for folder, within in _SANDBOXED.items():
-        with suppress(OSError):  # nobody has such programs here
+        with suppress(OSError):  # no such program is installed
             for program in sorted(os.listdir(home / folder)):
                 for data in within:
                     yield Path(f"{home}/{folder}/{program}/{data}/{_NAME}")

@@ -1,7 +1,8 @@
 """Lends files of this computer through a tunnel or a proxy that the user has set up.
 
-The public address leads to a loopback port that a server of this data folder opens. Whoever has the
-port lends the files of all live requests; the others try again until they get it. A link is the
+The public address leads to a loopback port that a server of this data folder opens. The server that
+has the port lends the files of all live requests; other servers try to open it until they can. A
+link is the
 address and an HMAC of the request and the input, so it cannot be guessed, needs no table, and is
 the same after a restart. It works until the request has ended.
 """

@@ -137,7 +137,7 @@ class LentFiles:
 
 
 def token_of(submission_id: str, name: str, secret: bytes) -> str:
-    """What nobody can guess in the link to an input: 64 hex digits.
+    """The part of the link to an input that cannot be guessed: 64 hex digits.
 
     It depends on nothing else, so a repeated or restarted request has the same links.
     """

@@ -137,8 +137,8 @@ class ObjectStore:
     ) -> None:
         """Upload a file as one object.
 
-        Nobody can see the object before all of it is there and its hash is right. If this fails,
-        is cancelled or ends with the program, nothing is left in the storage.
+        The object becomes visible only when all of it is there and its hash is right. If the upload
+        fails, is cancelled or ends with the program, nothing is left in the storage.
 
         Args:
             file: open for reading in binary.

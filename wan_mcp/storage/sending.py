@@ -1,9 +1,9 @@
 """How one file goes into a bucket: by one request to a signed link, all of it or nothing.
 
 The request says how many bytes come. Every storage shows an object only when it has all of them,
-and forgets the rest at once when a connection ends before (documented for S3, Google Cloud and
-Azure). So a line that breaks leaves nothing in the bucket, and neither does a program that is
-killed; an upload in several parts would leave parts that nobody sees and the cloud charges for.
+and discards an incomplete one when the connection ends (documented for S3, Google Cloud and Azure).
+So a broken connection leaves nothing in the bucket, and neither does a program that is killed. An
+upload in several parts would leave parts that no list shows and that the cloud charges for.
 
 No exception of httpx leaves this module, because each of them knows the link, which is a secret.
 """

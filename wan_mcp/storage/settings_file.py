@@ -14,7 +14,7 @@ def content(path: Path) -> bytes:
     """What a file holds; a named pipe, too (observed elsewhere).
 
     Raises:
-        OSError: it cannot be read, is too large, or nobody writes to the pipe in time.
+        OSError: it cannot be read, is too large, or no program writes to the pipe in time.
     """
     if sys.platform == "win32" or not path.is_fifo():
         with path.open("rb") as file:
@@ -32,7 +32,7 @@ def _from_pipe(path: Path) -> bytes:
     try:
         while len(held) <= _MAX_BYTES:
             if not select.select([pipe], [], [], PIPE_SECONDS)[0]:
-                raise TimeoutError("nobody writes to the pipe")
+                raise TimeoutError("no program writes to the pipe")
             if not (block := os.read(pipe, 65_536)):
                 break
             held += block

@@ -1,8 +1,9 @@
-"""Inputs of this computer in the user's own bucket, under links that die.
+"""Inputs of this computer in the user's own bucket, under links that expire.
 
-An object is named by the hash of its content, so the same file is uploaded once, and whether it is
-there needs no table. Objects are deleted by age alone: one that is older than a day is uploaded
-anew when it is needed, a link lives for six hours, and so nobody needs one that is two days old.
+An object is named by the hash of its content, so the same file is uploaded once, and no table has
+to record which files are there. Objects are deleted by age alone: an input whose object is older
+than a day is uploaded again, and a link works for six hours, so no job needs an object that is two
+days old.
 """
 
 import re

@@ -1,17 +1,18 @@
-"""How the database is asked about people, so that nobody's questions keep those of others waiting.
+"""How the database is asked about people, so that no caller can delay the questions of others.
 
-Questions on one connection are asked one after the other. Those about callers who are not known yet
-have a connection of their own (see `directory`), and of each known user one waits at a time.
+One connection asks one question after the other. Questions about callers that the server does not
+know yet have a connection of their own (see `directory`), and each known user has at most one
+question at a time in the queue of the other connection.
 """
 
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -26,7 +27,8 @@ T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
 
 PAUSE_SECONDS = 1.0
-"""After a failure, for so long nobody else waits for the database to fail again (ours)."""
+"""How long questions are refused at once after a failure, instead of each waiting for the same
+failure (ours)."""
 MOST_WAITING = 1_000
 """How many questions may wait for the connection (ours); a question takes less than 1 ms."""
 
@@ -34,8 +36,8 @@ MOST_WAITING = 1_000
 class Questions:
     """Asks the database one question after the other, on a connection that opens anew when lost.
 
-    A thread of its own takes the next question without asking the event loop, which under a flood
-    of requests comes round a few times a second only.
+    A thread of its own takes the next question without waiting for the event loop, which under a
+    flood of requests runs each of its tasks only a few times a second.
 
     Args:
         url: the address of the database.
@@ -51,10 +53,10 @@ class Questions:
         self._again_at = -math.inf
 
     async def ask(self, work: Callable[[Link], T]) -> T:
-        """The result of work in a thread. It may be done twice, if the connection gets lost.
+        """The result of work in a thread. The work may run twice, if the connection is lost.
 
         Raises:
-            IdentityUnknown: the database cannot be used now, or too many others wait for it.
+            IdentityUnknown: the database cannot be used now, or too many questions wait for it.
         """
         if self._asked > MOST_WAITING:
             raise IdentityUnknown("Too many requests wait for the database of the team.")
@@ -88,7 +90,7 @@ class Questions:
         try:
             return self._once(work)
         except LedgerUnavailable:
-            # A connection that got lost while nobody used it shows that at once.
+            # A connection that was lost between two questions fails at once.
             if not was_open or self._ticks() - began > PAUSE_SECONDS:
                 raise
         return self._once(work)
@@ -115,18 +117,18 @@ class Questions:
 
 @dataclass(eq=False)
 class _Batch(Generic[Key, T]):
-    wanted: list[Key] = field(default_factory=list)
-    answers: Sequence[T] = ()
-    failed: IdentityUnknown | None = None
-    ended: anyio.Event = field(default_factory=anyio.Event)
+    wanted: list[Key]
+    asking: asyncio.Task[Sequence[T]]
 
 
 class Batches(Generic[Key, T]):
-    """Asks one question about everybody who has come while the question before was asked.
+    """Asks one question for all callers that have come while the question before was asked.
+
+    A question is a task of its own, so a caller that is cancelled takes no answer from the others.
 
     Args:
-        ask: asks it: the answers in the order of what is wanted, or IdentityUnknown.
-        most: about how many one question may be; whoever comes then is asked to try again.
+        ask: asks it. The answers are in the order of what is wanted.
+        most: about how many callers share a question; further ones are asked to try again.
     """
 
     def __init__(self, ask: Callable[[Sequence[Key]], Awaitable[Sequence[T]]], most: int) -> None:
@@ -136,34 +138,30 @@ class Batches(Generic[Key, T]):
         self._next: _Batch[Key, T] | None = None
 
     async def find(self, wanted: Key) -> T:
-        """The answer for one of them.
+        """The answer for one caller.
 
         Raises:
-            IdentityUnknown: it cannot be known now, or too many have come.
+            IdentityUnknown: it cannot be known now, or too many callers wait.
+            Exception: whatever `ask` has raised. Every caller of the question gets a copy, because
+                an exception that several tasks raise collects the tracebacks of all of them.
         """
-        batch, place = self._next, 0
+        batch = self._next
         if batch is None:
-            batch = self._next = _Batch([wanted])
-            with anyio.CancelScope(shield=True):  # the others wait for it
-                await self._run(batch)
-        elif (place := len(batch.wanted)) < self._most:
-            batch.wanted.append(wanted)
-            await batch.ended.wait()
-        else:
+            first: list[Key] = []
+            batch = self._next = _Batch(first, asyncio.create_task(self._run(first)))
+        place = len(batch.wanted)
+        if place >= self._most:
             raise IdentityUnknown("Too many callers come who are not known yet.")
-        if batch.failed is not None:  # one exception cannot be raised in several tasks
-            raise IdentityUnknown(str(batch.failed), retry_after=batch.failed.retry_after)
-        return batch.answers[place]
+        batch.wanted.append(wanted)
+        await asyncio.wait({batch.asking})
+        if failed := batch.asking.exception():
+            raise copy(failed) from failed
+        return batch.asking.result()[place]
 
-    async def _run(self, batch: _Batch[Key, T]) -> None:
-        try:
-            async with self._turn:
-                self._next = None  # whoever comes from now on is in the next one
-                batch.answers = await self._ask(batch.wanted)
-        except IdentityUnknown as exc:
-            batch.failed = exc
-        finally:
-            batch.ended.set()
+    async def _run(self, wanted: Sequence[Key]) -> Sequence[T]:
+        async with self._turn:
+            self._next = None  # callers that come from now on share the next question
+            return await self._ask(wanted)
 
 
 @dataclass(eq=False)
@@ -173,14 +171,14 @@ class _Line:
 
 
 class Lines:
-    """A line for each user: however much one of them asks, the others wait for one question."""
+    """A queue for each user: however many questions a user has, the others wait for one of them."""
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
     @asynccontextmanager
     async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait until no earlier question of this user is being asked; within it, no later one is.
+        """Wait until the earlier questions of this user are answered; within it, later ones wait.
 
         Args:
             user: the id.
@@ -194,35 +192,3 @@ class Lines:
             line.length -= 1
             if not line.length:
                 del self._lines[user]
-
-
-class Recent(Generic[Key, T]):
-    """Answers that hold for a time, so that a request need not ask the database again.
-
-    Several threads may use it: each step is one of the dictionary.
-
-    Args:
-        most: how many are kept; the oldest go first.
-        ticks: seconds that never jump.
-    """
-
-    def __init__(self, most: int, ticks: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
-        self._ticks = ticks
-        self._answers: OrderedDict[Key, tuple[T, float]] = OrderedDict()
-
-    def get(self, key: Key) -> T | None:
-        """The answer, while it holds."""
-        answer, until = self._answers.get(key, (None, 0.0))
-        return answer if self._ticks() < until else None
-
-    def forget(self, key: Key) -> None:
-        """Keep no answer."""
-        self._answers.pop(key, None)
-
-    def put(self, key: Key, answer: T, seconds: float) -> None:
-        """Keep an answer for so long."""
-        self.forget(key)
-        self._answers[key] = (answer, self._ticks() + seconds)
-        while len(self._answers) > self._most:
-            self._answers.popitem(last=False)

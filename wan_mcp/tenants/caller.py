@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 READ = "videos:read"
-"""The scope of whoever may read jobs, videos and credits."""
+"""The scope that allows a caller to read jobs, videos and credits."""
 MAKE = "videos:make"
-"""The scope of whoever may buy jobs as well."""
+"""The scope that allows a caller to buy jobs as well."""
 SCOPES = frozenset({READ, MAKE})
 """Every scope that there is."""
 
 TRY_AGAIN_SECONDS = 5.0
-"""When a server that could not know a caller is asked again (ours): its database or network is
-back within seconds in most cases."""
+"""When a client should repeat a request whose caller could not be identified (ours). The database
+or the network is usually back within seconds."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,11 @@ class Directory(Protocol):
         """
 
     async def person(self, issuer: str, subject: str, name: str) -> Caller | None:
-        """Which user a person is who signed in elsewhere. Whoever asks has verified that.
+        """The user of a person who signed in at an authorization server, which the caller of this
+        method has verified.
 
-        Where the operator lets everybody of an issuer join a team, a person who is not known yet
-        becomes a user of that team.
+        Where the operator lets all users of an issuer join a team, a person who is not a user yet
+        becomes one of that team.
 
         Args:
             issuer: the verified claim `iss`, compared exactly.

@@ -1,7 +1,7 @@
 """Whose request is served now, for everything that a request starts.
 
-A task that serves several callers, as the reconciliation of a wallet, must not ask: it would find
-whoever happened to start it.
+A task that works for several callers, such as the reconciliation of a wallet, must not use this: it
+would find the caller whose request happened to start the task.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _CALLER: ContextVar[Caller | None] = ContextVar("wan_mcp_caller", default=None)
 
 
 def current_caller() -> Caller | None:
-    """Who the request comes from that is served now; None where nobody signs in."""
+    """The caller whose request is served now; None at a server without sign-in."""
     return _CALLER.get()
 
 

@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 from wan_mcp.ledger.postgres.connection import Link, Rows, limits
 from wan_mcp.tenants import paid_acts
-from wan_mcp.tenants.asking import Batches, Lines, Questions, Recent
+from wan_mcp.tenants.asking import Batches, Lines, Questions
 from wan_mcp.tenants.audit import NOW, Entry
 from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
 from wan_mcp.tenants.own_wallets import OwnWallets
+from wan_mcp.tenants.recent import Recent
 from wan_mcp.tenants.seat import (
     NoWallet,
     Seat,
@@ -26,16 +27,17 @@ from wan_mcp.tenants.tokens import id_of, is_same, sha256_of
 T = TypeVar("T")
 
 HOLDS_SECONDS = 10.0
-"""How long an answer is used again (ours): a token that is revoked works for at most so much
-longer, and a database that restarts is not noticed by most requests."""
+"""How long an answer is used again (ours). A revoked token works for at most that much longer, and
+most requests do not notice that the database restarts."""
 MOST_KEPT = 10_000
 """How many answers are kept of each kind (ours), some kilobytes for a hundred of them."""
 CONFIRMED_SECONDS = 86_400.0
-"""How long somebody who was let in is no stranger any more (ours): from one working day to the
-next. It says only who is asked about first; whether they may still come in is asked every time."""
+"""How long a caller counts as known after a successful sign-in (ours): from one working day to the
+next. A known caller does not wait behind unknown ones. Whether the token or the account is still
+valid is asked all the same, whenever the last answer is older than `HOLDS_SECONDS`."""
 MOST_STRANGERS = 1_000
-"""About how many strangers one question may be (ours): a large team that comes back to a server
-that has just started. Whoever comes then is asked to try again."""
+"""About how many unknown tokens one question may contain (ours): enough for a large team whose
+server has just started. Further callers are asked to try again."""
 USED_SECONDS = 60
 """The last use of a token is noted at most this often (ours)."""
 
@@ -45,7 +47,7 @@ FROM tokens t JOIN users u ON u.id = t.user_id
 WHERE t.id = ANY(%(ids)s) AND t.revoked_at IS NULL AND t.expires_at > {NOW}
     AND u.disabled_at IS NULL
 """.encode()
-# To note it need not wait for any disk: the next use notes it again.
+# The commit need not wait for the disk: if this is lost, the next use of the token stores it.
 _USED = f"""
 SET LOCAL synchronous_commit = off;
 UPDATE tokens SET used_at = {NOW}
@@ -86,7 +88,7 @@ WHERE (kind, id) IN (('user', %(user)s), ('team', %(team)s), ('wallet', %(wallet
 
 
 _Person = tuple[str, str]
-"""The issuer and the subject of somebody who signed in elsewhere."""
+"""The issuer and the subject of a person who signed in at an authorization server."""
 _Token = tuple[str, bytes]
 """The id of a token, and the hash of the whole."""
 
@@ -94,13 +96,13 @@ _Token = tuple[str, bytes]
 class StoredDirectory:
     """`Directory`, and what else a server needs to know about its callers.
 
-    Anybody can ask about an invented token, as often as they like. So a token or person who was not
-    let in here before is a stranger. Questions about strangers have a connection of their own, and
-    one is about all who have come meanwhile. What else is asked, as before a payment, never waits
-    for them.
+    Any client can send invented tokens, as often as it likes. So a token or a person that has not
+    signed in at this server before is a stranger. Questions about strangers have a connection of
+    their own, and one question covers all tokens that have arrived since the last one. All other
+    questions, such as those before a payment, never wait for them.
 
-    Wrong tokens are not remembered: invented ones are new each time, and a right one that was just
-    made is let in at once.
+    Answers about wrong tokens are not stored: each invented token is a new one, and a token that an
+    operator has just made must work at once.
 
     Args:
         url: the address of the database, whose tables exist already.
@@ -119,7 +121,7 @@ class StoredDirectory:
         self._strangers = Questions(url, ticks)
         self._new_tokens = Batches(self._ask_about, MOST_STRANGERS)
         self._confirmed: Recent[bytes | _Person, str] = Recent(MOST_KEPT, ticks)
-        self._writing = Questions(url, ticks)  # what keeps it from writing is no reason not to ask
+        self._writing = Questions(url, ticks)  # a failure to write must not stop the questions
         self._ring = ring
         self.own_wallets = OwnWallets(url, ring)
         self._tokens: Recent[bytes, Caller] = Recent(MOST_KEPT, ticks)
@@ -176,7 +178,7 @@ class StoredDirectory:
         return await self._known(user, lambda link: self._seat(link, user, fresh))
 
     async def key(self, wallet: str) -> WalletKey:
-        """The key of a wallet, to work for its users while none of them calls.
+        """The key of a wallet, for work that goes on while none of its users calls.
 
         Args:
             wallet: its account.
@@ -191,8 +193,8 @@ class StoredDirectory:
     async def closed(self) -> int:
         """How many wallets this server does not open although another one may.
 
-        That is so where its key ring lacks a key, or opens none at all. Of a single wallet whose
-        stored key is damaged no server is to blame.
+        They count where the key ring lacks one of their keys, or opens no wallet at all. A single
+        wallet whose stored key is damaged does not count: no other server could open it either.
 
         Raises:
             IdentityUnknown: it cannot be known now.
@@ -222,7 +224,7 @@ class StoredDirectory:
         return await self._strangers.ask(lambda link: self._found(link, strangers))
 
     def _noted(self, who: bytes | _Person, found: Caller | None) -> Caller | None:
-        """The same, and it is noted whether they are still a stranger."""
+        """The same; stores whether the caller is known from now on."""
         if found is None:
             self._confirmed.forget(who)
         else:
@@ -240,7 +242,7 @@ class StoredDirectory:
         return found
 
     def _owner(self, id: str, sha256: bytes, row: Sequence[Any] | None) -> Caller | None:
-        # Also where there is none: the time of the answer must not show which ids there are.
+        # Compared also without a row: the time of the answer must not show which ids exist.
         if not is_same(sha256, bytes(row[0]) if row else bytes(len(sha256))) or row is None:
             return None
         (_, scopes, user, name, team, seconds) = row
@@ -265,7 +267,7 @@ class StoredDirectory:
         return caller
 
     def _join(self, link: Link, issuer: str, subject: str, name: str) -> None:
-        """Make somebody a user whose issuer may add users to a team."""
+        """Make a person a user, if a team accepts all users of their issuer."""
         id = new_id("u")
         name = name or shown(subject) or id
         with link.transaction():

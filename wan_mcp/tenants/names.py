@@ -11,7 +11,7 @@ LONGEST_ISSUER = 2_000
 """Characters of the address of an authorization server (ours)."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
-"""Those of an id: nobody confuses two of them."""
+"""The letters and digits of an id: no two of them look alike."""
 _ID_LENGTH = 10
 """31 to the power of 10 is enough for all ids of a team, and short enough to be typed."""
 

@@ -1,12 +1,13 @@
 """Wallets that users make themselves, each with a PixelDojo key of their own.
 
-A user does what an operator does with `administration.wallets`, for nobody but themselves. The key
-of a wallet that has paid is replaced only by one of the same PixelDojo account: under another one
-its jobs could not be found any more, and a request of unknown outcome would count as not charged.
-PixelDojo names no account (documented), so what proves it is a job: see `OwnWallet.is_shown_by`.
+A user does here what an operator does with `administration.wallets`, but only for themselves. The
+key of a wallet that has paid is replaced only by one of the same PixelDojo account: with a key of
+another account its jobs could not be found any more, and a request of unknown outcome would count
+as not charged. PixelDojo does not say to which account a key belongs (documented), so a job that
+the new key lists is the proof: see `OwnWallet.is_shown_by`.
 
-A first key of their own gives a user another workspace, so it waits until nothing is in progress in
-the others: what is hidden there could be paid a second time.
+The first key of their own gives a user a new workspace, which does not show the jobs of the earlier
+ones. So it is refused while a job there has not ended: the user could order and pay it again.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -37,7 +38,7 @@ _JOBS = f"""
 SELECT job_id FROM jobs WHERE account = %(workspace)s AND job_id IS NOT NULL
 ORDER BY created_at DESC LIMIT {MOST_COMPARED}
 """.encode()
-# What was not over when its wallet was removed never ends: it must not keep a key away for good.
+# A job that had not ended when its wallet was removed never ends, so it must not block a new key.
 _IN_PROGRESS = f"""
 SELECT 1 FROM jobs
 WHERE account IN (
@@ -89,17 +90,17 @@ class OwnWallet(NamedTuple):
         """Whether a key is of the same PixelDojo account.
 
         Args:
-            listed: the ids of the jobs that PixelDojo lists for the key. Nobody else's are in it
+            listed: the ids of the jobs that PixelDojo lists for the key: only those of its account
                 (documented).
         """
         return not self.jobs.isdisjoint(listed)
 
 
 class OwnWallets:
-    """The wallets of users, in their own hands.
+    """The wallets that users make and change themselves.
 
-    Each question has a connection of its own: it may wait for an operator, and nobody's sign-in
-    waits with it.
+    Each call opens a connection of its own: it may have to wait until an operator's command has
+    ended, and no sign-in may wait with it.
 
     Args:
         url: the address of the database, whose tables exist already.
@@ -134,8 +135,8 @@ class OwnWallets:
                 PixelDojo account; None for a user without a wallet.
 
         Raises:
-            ActRefused: it cannot be done. The text is a sentence for the user that names nobody
-                else, and the audit says more.
+            ActRefused: it cannot be done. The text is a sentence for the user that names no other
+                user or wallet; the audit says more.
             LedgerUnavailable: it may have been done or not. To repeat it is safe.
         """
         await self._act(user, lambda operator: self._store(operator, user, key, api_base, same))
@@ -165,12 +166,12 @@ class OwnWallets:
                 raise _refused(operator, user, _REMOVED)
             # The name of an earlier wallet is not free again: it stands in the audit.
             name = f"own key of {user} ({account[:8]})"
-            with _naming_nobody():
+            with _without_names():
                 wallets.add(operator, self._ring, name, key, api_base, user=user)
         elif not own.has_key:
             if own.account != same:
                 raise _refused(operator, user, _CHANGED)
-            with _naming_nobody():
+            with _without_names():
                 wallets.set_key(operator, self._ring, own.account, key)
 
     def _find(self, operator: Operator, user: str, key: str) -> OwnWallet | None:
@@ -199,8 +200,8 @@ def _refused(operator: Operator, user: str, why: str) -> ActRefused:
 
 
 @contextmanager
-def _naming_nobody() -> Iterator[None]:
-    """What is refused within names other wallets and users, which only the audit may say."""
+def _without_names() -> Iterator[None]:
+    """Replace a refusal that names other wallets and users, which only the audit may show."""
     try:
         yield
     except ActRefused:

@@ -1,19 +1,19 @@
 """The rows of the audit about what users have paid for, or have withdrawn: `job.buy`, `job.cancel`.
 
-A row is derived from the ledger, which any server can do at any time: also when the one that paid
-was killed, and whichever way an outcome was found. So a payment writes no row, waits for none and
-cannot fail because of one. To write the row in the transaction of the outcome would lose none
-either, but then whatever keeps the audit from being written, such as a right that was taken away
-or a lock, would keep a paid job out of the ledger.
+A row is derived from the ledger. Any server can do that at any time, even after the server that
+paid was killed, and however the outcome was found. So a payment writes no row, waits for none and
+cannot fail because of one. Writing the row in the transaction of the outcome would lose none
+either, but then a problem with the audit, such as a revoked right or a lock, would keep a paid job
+out of the ledger.
 
-The id of a row is the request and its outcome, so each outcome of a request has one row, whoever
-finds it and however often. A request whose answer was lost has a row that says that, and another
-one when it is known what became of it. The row of a job waits until PixelDojo has named its cost,
-which a reply that was cut does not, or until the job has ended.
+The id of a row consists of the request and its outcome, so each outcome of a request has one row,
+however many servers find it, and however often. A request whose answer was lost has a row that says
+so, and a second one once its outcome is known. The row of a job waits until PixelDojo has named the
+cost, which an incomplete reply does not contain, or until the job has ended.
 
-A server looks at all jobs that are running, at all requests of unknown outcome, and at what has
-ended since an hour before the newest row. That is enough: rows are written oldest first, and none
-where the look has failed.
+A server looks at all running jobs, at all requests of unknown outcome, and at those that have ended
+since an hour before the newest row. That is enough, because rows are written oldest first, and none
+is written if the query has failed.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ ACCEPTED, LOST = "accepted", Code.OUTCOME_UNKNOWN
 """The outcomes of a request, beside `refused` and `not_sent`."""
 
 OWN_SECONDS = 30.0
-"""For so long only the server that paid writes the row (ours): it alone knows how the user has
+"""How long only the server that paid writes the row (ours), because it alone knows how the user
 signed in."""
 OVERLAP_SECONDS = 3600.0
 """A change is visible much sooner after its date (ours): transactions end within seconds."""
@@ -77,8 +77,8 @@ def write(link: Link, signed_in: Mapping[str, str | None]) -> bool:
 
     Args:
         link: in autocommit.
-        signed_in: by which token or issuer the user of each request has signed in that this server
-            has just ended; None where nobody called.
+        signed_in: for each request that this server has just settled, the token or the issuer by
+            which its user signed in; None for a request that was settled without a call.
 
     Returns:
         Whether more may be missing.

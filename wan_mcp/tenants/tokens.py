@@ -10,7 +10,7 @@ from wan_mcp.tenants.names import new_id
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _SECRET_LENGTH = 43
-"""62 to the power of 43 has 256 bits: no hash needs to be slow to keep such a secret."""
+"""62 to the power of 43 is 256 bits, too many to guess even from the result of a fast hash."""
 _FORM = re.compile(rf"wan_([a-z0-9]{{10}})_[A-Za-z0-9]{{{_SECRET_LENGTH}}}", re.ASCII)
 
 
@@ -29,7 +29,7 @@ class Issued(NamedTuple):
 
 
 def new_token() -> Issued:
-    """A token that nobody can guess."""
+    """A new token, whose secret is random."""
     id = new_id("")
     text = f"wan_{id}_" + "".join(secrets.choice(_LETTERS) for _ in range(_SECRET_LENGTH))
     return Issued(id, text, sha256_of(text))

@@ -61,7 +61,8 @@ class Archive:
         limit_gb: how many 10^9 bytes of videos may stay; None for no limit.
         max_bytes: a longer video is refused.
         free: looks up how much room there is.
-        kept: what the limit must leave; None where nobody can keep a video.
+        kept: the videos of which the user has said that the limit must not delete them; None where
+            that cannot be said.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ def _remove_leftovers(folder: Path, now: float) -> None:
         try:
             if PART_NAME.fullmatch(path.name) and not _is_old(path, now):
                 remove_if_left(path)
-            elif PART_NAME.fullmatch(path.name):  # also where no lock says that nobody writes it
+            elif PART_NAME.fullmatch(path.name):  # too old to be written still
                 path.unlink()
             elif name and not has_video(folder, name[1]) and _is_old(path, now):
                 path.unlink()

@@ -56,7 +56,8 @@ class JobFiles:
         data: the folder of all data, which a video in object storage passes through.
         environment: the variables of the process, with which object storage is opened.
         with_contact_sheets: whether answers show contact sheets.
-        kept: the videos that a size limit leaves; None where nobody can keep one.
+        kept: the videos of which the user has said that a size limit must not delete them; None
+            where that cannot be said.
 
     Attributes:
         contact_sheets: the newest contact sheets, by the place of the video as records name it;
@@ -205,7 +206,7 @@ def video_type(content: bytes | bytearray, declared: str) -> str | None:
     """The MIME type of a video, by its first bytes; None if it is not a video.
 
     Args:
-        declared: the type that somebody names; it counts only where the bytes leave a doubt.
+        declared: the type that the sender names; used only where the bytes leave a doubt.
     """
     from wan_mcp.inputs.file_types import MediaType, file_type_of
 

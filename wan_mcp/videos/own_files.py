@@ -1,9 +1,9 @@
-"""Files of this user alone, whoever else can write into their folder.
+"""Files that belong to this user, in a folder into which other users may be able to write.
 
-A video has a name that others can guess. Where they can write into the folder, they could place
-something under it: a link to a private file of this user, which the server would then read and
-show, or write to. So a file is opened without following a link, and read only when it is a plain
-file of this user. A folder into which everybody can write is not used at all.
+The name of a video can be guessed. Another user who can write into the folder could place a link to
+a private file of this user under that name, and the server would read and show that file, or write
+to it. So a file is opened without following a link, and read only when it is a plain file of this
+user. A folder into which every user can write is not used at all.
 
 On Windows nothing of this is checked: links need a special right there, and a folder in the user's
 profile is closed to others. On file systems without rights (FAT, and the disks of Windows within
@@ -75,7 +75,7 @@ def create(path: Path) -> int:
 
 
 def check_folder(folder: Path, own_file: int) -> None:
-    """Refuse a folder into which everybody can write, and a link that somebody else has made.
+    """Refuse a folder into which every user can write, and a link that another user has made.
 
     A group may share a folder. Root may have made the link, as on systems that move folders.
 
@@ -113,6 +113,6 @@ def _is_ours(file: os.stat_result, folder: Path) -> bool:
 
 
 def _is_closed(folder: os.stat_result) -> bool:
-    """Whether nobody but this user and root can place anything in a folder."""
+    """Whether only this user and root can place files in a folder."""
     is_open = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return sys.platform != "win32" and not is_open and folder.st_uid in (0, os.geteuid())

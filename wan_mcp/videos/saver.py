@@ -1,4 +1,4 @@
-"""Saves the videos of completed jobs: their links expire, and perhaps nobody asks in time.
+"""Saves the videos of completed jobs, whose links may expire before any call asks for them.
 
 One process at a time does it: the one that has the role, whose lease it renews. A process that is
 stopped (SIGSTOP, a computer that sleeps) cannot, so another one takes the work over after half a
@@ -163,7 +163,7 @@ class VideoSaver:
         return not waits and self._policy_of(record) is not None
 
     async def _missed_inspections(self, account: str) -> list[Record]:
-        """Saved videos that nobody has inspected: their saver ended, or has no decoder."""
+        """Saved videos without an inspection: their saver ended before it, or has no decoder."""
         if self._inspect is None:
             return []
         return [

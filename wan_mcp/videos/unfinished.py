@@ -1,11 +1,11 @@
 """A video on its way into the archive: its name, and the file that receives it.
 
 While the video `2026-11-23_job_1.mp4` is being saved, its bytes go to a file of their own,
-`.2026-11-23_job_1.0123456789abcdef.part`. Whoever saves a video has such a file for itself: a
-server that was stopped, and whose work another one has taken over meanwhile, damages nothing when
-it goes on. The name of the video is given to one whole file, once. Afterwards the note
-`.2026-11-23_job_1.json` says that a server saved the video, so that it may be deleted when the
-folder is full. All functions here block, and run in worker threads.
+`.2026-11-23_job_1.0123456789abcdef.part`. Each server that saves the video has such a file for
+itself, so a server that was stopped damages nothing if it goes on after another one has taken over.
+The name of the video is given to one whole file, once. Afterwards the note `.2026-11-23_job_1.json`
+says that a server saved the video, so that it may be deleted when the folder is full. All functions
+here block, and run in worker threads.
 """
 
 import glob
@@ -132,7 +132,7 @@ def _open_video(path: Path, stem: str) -> BufferedReader:
 
 
 def _remove_first_names(path: Path, stem: str) -> None:
-    """Remove the names under which this video was received. Nobody needs them once it has its own.
+    """Remove the names under which this video was received, now that it has its own.
 
     Only names are removed: whatever the file is, it stays under every other name. Raises OSError.
     """
@@ -215,7 +215,7 @@ class UnfinishedVideo:
     def finish(self, suffix: Suffix, digests: dict[Algorithm, str]) -> SavedVideo:
         """Compare the file on the disk with what was sent, and give it its final name.
 
-        If the video was saved by somebody else meanwhile, that one counts and this one is dropped.
+        If another server has saved the video meanwhile, its file counts and this one is deleted.
 
         Args:
             digests: of the whole video in hex, as the storage declares them.

@@ -308,11 +308,14 @@ async def test_an_upload_is_only_for_the_argument_it_was_made_for(home: Home) ->
     assert "as character_image" in refused.next_step
 
 
+@pytest.mark.parametrize(
+    ("limit", "most"), [("MOST_FILES", len(PICTURE) * 1.5 / MOST), ("MOST_SMALL_FILES", 1)]
+)
 async def test_a_workspace_cannot_fill_the_storage(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch, limit: str, most: float
 ) -> None:
-    """Its own room ends, and that of others does not (ours)."""
-    monkeypatch.setattr(reception, "MOST_FILES", len(PICTURE) * 1.5 / MOST)
+    """Its own room ends, in bytes and in files, and that of others does not (ours)."""
+    monkeypatch.setattr(reception, limit, most)
     await home.upload(await home.ticket())
     full = await home.refusal(await home.ticket())
 

@@ -1,6 +1,7 @@
 """Tokens that only their issuer can read: what it is asked, and how often."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -10,14 +11,23 @@ import pytest
 import respx
 
 from tests.transports.sign_in.scene import ISSUER, NOW, OWN, Issuer, Scene, opened, trust
-from wan_mcp.transports.sign_in import remembered
-from wan_mcp.transports.sign_in.remembered import AT_ONCE, SECONDS
+from wan_mcp.transports.sign_in import remembered, sign_in
+from wan_mcp.transports.sign_in.remembered import AT_ONCE, NEW_AT_ONCE, SECONDS
+from wan_mcp.web.documents import Documents
 
 pytestmark = pytest.mark.anyio
 ASK = f"{ISSUER}/introspect"
 SECRET = "the-secret-of-the-server"
+HANG_SECONDS = 600.0
 OTHER = "https://login.example.org"
 TRUST = {"issuer": ISSUER, "introspection": {"client_id": "wan", "client_secret": SECRET}}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine ends no question."""
+    monkeypatch.setattr(remembered, "LIMIT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(sign_in, "Documents", partial(Documents, seconds=HANG_SECONDS))
 
 
 @pytest.fixture
@@ -32,6 +42,71 @@ def asked(network: respx.Router) -> respx.Route:
 async def scene(asked: respx.Route) -> AsyncIterator[Scene]:
     async with opened(trust(issuers=[TRUST])) as scene:
         yield scene
+
+
+@pytest.fixture
+async def few_answers(asked: respx.Route, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """Doors that remember few answers."""
+    monkeypatch.setattr(remembered, "MOST", 3)
+    async with opened(trust(issuers=[TRUST])) as scene:
+        yield scene
+
+
+class Introspected:
+    """An issuer that gives no answer about invented tokens until the test says so.
+
+    Attributes:
+        holds: how the tokens begin about which it gives no answer.
+        asked: the tokens that it was asked about.
+        said: what it says about the others besides the usual claims.
+        most: how many questions were open at the same time.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.said: dict[str, Any] = {"active": True}
+        self.holds: tuple[str, ...] = ("invented",)
+        self.most = 0
+        self._now = 0
+        self._opened = anyio.Event()
+
+    def open(self) -> None:
+        """Answer everything from now on."""
+        self._opened.set()
+
+    def close(self) -> None:
+        """Give no answer again."""
+        self._opened = anyio.Event()
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        [token] = parse_qs(request.content.decode())["token"]
+        self.asked.append(token)
+        self._now += 1
+        self.most = max(self.most, self._now)
+        if token.startswith(self.holds):
+            await self._opened.wait()
+        self._now -= 1
+        said = {"active": False} if token.startswith("invented") else self.said
+        return httpx.Response(200, json={**Issuer().claims(), **said})
+
+
+@pytest.fixture
+def introspection(asked: respx.Route) -> Introspected:
+    """The issuer."""
+    made = Introspected()
+    asked.side_effect = made.answer
+    return made
+
+
+async def ask_about_invented(scene: Scene, many: int, statuses: list[int]) -> None:
+    """Ask about so many invented tokens at once, and list the statuses of the answers."""
+
+    async def ask(number: int) -> None:
+        statuses.append((await scene.ask(f"invented-{number}")).status_code)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(many):
+            tasks.start_soon(ask, number)
 
 
 async def test_the_issuer_is_asked_with_the_name_and_the_secret_of_the_server(
@@ -115,42 +190,113 @@ async def test_many_requests_with_one_token_cause_one_question(
     assert asked.call_count == 1
 
 
+@pytest.mark.parametrize("active", [True, False])
 async def test_only_so_many_answers_are_remembered(
-    scene: Scene, asked: respx.Route, monkeypatch: pytest.MonkeyPatch
+    few_answers: Scene, asked: respx.Route, active: bool
 ) -> None:
     """The memory of the server does not grow with the tokens (ours)."""
-    monkeypatch.setattr(remembered, "MOST", 3)
+    asked.respond(json={"active": active, **Issuer().claims()})
     for token in ("a", "b", "c", "d", "d", "c", "b"):
-        await scene.ask(token)
+        await few_answers.ask(token)
     assert asked.call_count == 4
-    await scene.ask("a")
+    await few_answers.ask("a")
 
     assert asked.call_count == 5
 
 
-async def test_a_flood_of_tokens_is_asked_about_a_few_at_a_time(
-    scene: Scene, asked: respx.Route
+async def test_wrong_tokens_take_no_answer_and_no_place_from_a_valid_one(
+    few_answers: Scene, introspection: Introspected
 ) -> None:
-    """The issuer has other things to do (ours)."""
-    open, most = 0, 0
-    release = anyio.Event()
-
-    async def answer(_request: httpx.Request) -> httpx.Response:
-        nonlocal open, most
-        open += 1
-        most = max(most, open)
-        await release.wait()
-        open -= 1
-        return httpx.Response(200, json={"active": False})
-
-    asked.side_effect = answer
+    """However many they are (ours)."""
+    scene = few_answers
+    await scene.ask("valid")
+    introspection.open()
+    await ask_about_invented(scene, 10, [])
+    await scene.ask("valid")
+    at_first = introspection.asked.count("valid")
+    scene.clock.now = SECONDS
+    introspection.close()
     async with anyio.create_task_group() as tasks:
-        for number in range(50):
-            tasks.start_soon(scene.ask, f"opaque-{number}")
+        tasks.start_soon(ask_about_invented, scene, 10, [])
         await anyio.wait_all_tasks_blocked()
-        release.set()
+        later = await scene.ask("valid")
+        introspection.open()
 
-    assert most == AT_ONCE
+    assert at_first == 1
+    assert later.status_code == 200
+
+
+async def test_known_token_is_renewed_at_once_while_the_issuer_hangs_on_invented_ones(
+    scene: Scene, introspection: Introspected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no longer than without them: a revoked one ends (docs/security.md)."""
+    monkeypatch.setattr(remembered, "MOST_NEW", 20)
+    await scene.ask("known")
+    scene.clock.now = SECONDS
+    statuses: list[int] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_about_invented, scene, 30, statuses)
+        await anyio.wait_all_tasks_blocked()
+        during = list(statuses)
+        renewed = await scene.ask("known")
+        new = await scene.ask("new")
+        introspection.said = {"active": False}
+        scene.clock.now += SECONDS - 1
+        still = await scene.ask("known")
+        scene.clock.now += 1
+        revoked = await scene.ask("known")
+        introspection.open()
+
+    assert during == [503] * 10  # the others wait
+    assert [each.status_code for each in (renewed, still, revoked)] == [200, 200, 401]
+    assert (new.status_code, new.headers["retry-after"]) == (503, "5")
+    assert sorted(statuses) == [401] * 20 + [503] * 10
+    assert introspection.asked.count("known") == 3
+
+
+@pytest.mark.parametrize(
+    "last", [{"active": False}, {"aud": "https://other.example.com"}, {"exp": NOW - 31}]
+)
+async def test_token_that_was_not_accepted_when_last_asked_about_is_not_known(
+    scene: Scene, introspection: Introspected, last: dict[str, Any]
+) -> None:
+    """It has no place of its own, although it was valid before (ours)."""
+    first = await scene.ask("token")
+    scene.clock.now = SECONDS
+    introspection.said |= last
+    second = await scene.ask("token")
+    scene.clock.now += SECONDS
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_about_invented, scene, NEW_AT_ONCE, [])
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(scene.ask, "token")
+        await anyio.wait_all_tasks_blocked()
+        asked_meanwhile = introspection.asked.count("token")
+        introspection.open()
+
+    assert [first.status_code, second.status_code] == [200, 401]
+    assert (asked_meanwhile, introspection.asked.count("token")) == (2, 3)
+
+
+async def test_all_questions_together_are_a_few_at_a_time(
+    scene: Scene, introspection: Introspected
+) -> None:
+    """About known and unknown tokens; the issuer has other things to do (ours)."""
+    known = [f"known-{number}" for number in range(2 * AT_ONCE)]
+    for token in known:
+        await scene.ask(token)
+    scene.clock.now = SECONDS
+    introspection.holds = ("invented", "known")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_about_invented, scene, 50, [])
+        await anyio.wait_all_tasks_blocked()
+        only_invented = introspection.most
+        for token in known:
+            tasks.start_soon(scene.ask, token)
+        await anyio.wait_all_tasks_blocked()
+        introspection.open()
+
+    assert (only_invented, introspection.most) == (NEW_AT_ONCE, AT_ONCE)
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500, 302])

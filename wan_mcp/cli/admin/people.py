@@ -184,7 +184,7 @@ def _add_token(desk: _Desk, typed: argparse.Namespace) -> Answer:
     days = tokens.DAYS if typed.days is None else typed.days
     issued = tokens.add(desk.operator, typed.user, scopes, days, typed.note)
     facts = {"id": issued.id, "token": issued.text, "days": days, "scopes": sorted(scopes)}
-    lasts = f"It works for {counted(days, 'day')}, and nobody can be shown it again."
+    lasts = f"It works for {counted(days, 'day')}, and is not shown again."
     return Answer(facts, f"{issued.text}\n{lasts}")
 
 

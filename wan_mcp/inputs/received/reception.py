@@ -42,6 +42,8 @@ MOST_OF_ONE = 2
 """Of these, how many of one workspace: both files of a call."""
 MOST_FILES = 10
 """A workspace has room for so many files of the largest size (ours)."""
+MOST_SMALL_FILES = 1_000
+"""And for so many files of any size (ours): each upload looks through the list of them."""
 RESERVE_BYTES = 256 * 10**6
 """What has to stay free on the disk of the server."""
 AGAIN_SECONDS = 10.0
@@ -224,11 +226,12 @@ class Reception:
         if await self.shelves.find(ticket.shelf, ticket.id(slot)):
             raise _used(ticket, slot)
         room = MOST_FILES * self.max_bytes
-        if await self.shelves.size(ticket.shelf) + size > room:
-            raise UploadRefused(
-                507,
-                f"Your uploads have {megabytes(room)} together, which is all the room there is.",
-                "They are deleted after two days. Try again then, or give a public link.",
+        files = await self.shelves.all_of(ticket.shelf)
+        if len(files) >= MOST_SMALL_FILES:
+            raise _full(f"You have {len(files):,} uploaded files, and no more are kept.")
+        if sum(each.size for each in files) + size > room:
+            raise _full(
+                f"Your uploads have {megabytes(room)} together, which is all the room there is."
             )
 
     async def _require_alone(self, ticket: Ticket, slot: str, stored: StoredUpload) -> None:
@@ -310,6 +313,12 @@ def _used(ticket: Ticket, slot: str) -> AlreadyUploaded:
     used = AlreadyUploaded(409, what, "For another file ask your assistant for a new page.")
     used.uri = uri
     return used
+
+
+def _full(what: str) -> UploadRefused:
+    return UploadRefused(
+        507, what, "They are deleted after two days. Try again then, or give a public link."
+    )
 
 
 def _not_now(what: str) -> UploadRefused:

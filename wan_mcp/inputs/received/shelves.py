@@ -57,9 +57,9 @@ class Shelves:
         """What lies under an id: nothing or one file, or several that came at the same time."""
         return await self._listed(f"{_FOLDER}/{shelf}/{id}")
 
-    async def size(self, shelf: str) -> int:
-        """How many bytes a workspace has there."""
-        return sum(each.size for each in await self._listed(f"{_FOLDER}/{shelf}"))
+    async def all_of(self, shelf: str) -> list[StoredUpload]:
+        """All files of a workspace."""
+        return await self._listed(f"{_FOLDER}/{shelf}")
 
     async def put(
         self, shelf: str, id: str, file: BinaryIO, size: int, sha256: str, file_type: FileType

@@ -51,8 +51,8 @@ class Store:
         ticks: seconds that never jump.
 
     Attributes:
-        own_changes: the number of changes by this process that somebody may wait for, and of those
-            by others that it has heard of.
+        own_changes: how many changes that a caller may wait for were made by this process, or
+            reported by another one.
         notice: see `contract.Ledger.notice`.
     """
 
@@ -78,8 +78,8 @@ class Store:
     async def read(self, work: Callable[[Opened], T]) -> T:
         """Run work that changes nothing, even if the store cannot be written.
 
-        Where there is a limit, it may be refused, and nobody has to wait for it: a caller who is
-        cancelled leaves, and what was not begun then is not begun.
+        Where there is a time limit, the work may be refused. A caller that is cancelled stops
+        waiting then, and work that has not begun is not done.
         """
         limit = self._wait_seconds
         return await self._run(lambda: self._read(work), limit=limit, leaves=limit is not None)
@@ -90,7 +90,7 @@ class Store:
         """Run work that makes a change.
 
         Args:
-            wakes: whether somebody may wait for the change.
+            wakes: whether a caller may be waiting for the change.
             refusable: whether it may be refused before it begins, see `turns`.
         """
         after = self._note_change if wakes else None
@@ -98,9 +98,9 @@ class Store:
         return await self._run(lambda: work(self._open()), after, limit=limit)
 
     def wake(self) -> None:
-        """Wake who waits for a change: another process has made one. From any thread."""
+        """Wake the waits for a change, because another process has made one. From any thread."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and with it every wait
                 self._loop.call_soon_threadsafe(self._note_change)
 
     def _note_change(self) -> None:
@@ -133,10 +133,10 @@ class Store:
         """Run work in the ledger's thread. What has begun is finished, whatever its caller does.
 
         Args:
-            after: called in the event loop once the work has succeeded, whoever still waits.
+            after: called in the event loop once the work has succeeded, even if no caller waits.
             limit: seconds after which it is not begun any more; None if it takes its turn however
                 long that takes, also if its caller is cancelled.
-            leaves: whether a caller who is cancelled leaves; otherwise it still gets the result.
+            leaves: whether a cancelled caller stops waiting; otherwise it still gets the result.
         """
         self._require_open()
         if os.getpid() != self._process:
@@ -189,7 +189,7 @@ class Store:
         for listener in facts.listeners:
             took = time.perf_counter() - began
             listener.used_ledger(took, waited=began - asked, failed=failure is not None)
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, and with it every wait
             loop.call_soon_threadsafe(_hand_over, waiting, result, failure, after)
 
     def _unless_paused(self, work: Callable[[], T]) -> T:

@@ -1,18 +1,18 @@
 """How long work waits for the one thread of a store, and which work is refused instead.
 
 Work may be refused while it has not begun: nothing of it has happened then, so the same call is
-safe to repeat. What may be refused is named where it is written down:
+safe to repeat. These kinds of work may be refused:
 
 * every read, because it changes nothing;
 * a claim, before which there is no record and nothing may be sent;
 * the recording of a reading of a job and the count of a request to PixelDojo: the reading is free
   and is made again, and without the count a process counts its own requests alone;
-* the question whether the ledger can be written, whose answer is "not now".
+* the check whether the ledger can be written, whose answer is then "not now".
 
 All other work takes its turn, however long that takes, and is tried even while the store cannot be
-reached: the commit point of a request that is claimed; the answer to a paid request and every other
-end of it, which is kept on disk where it cannot be stored; a withdrawal and what stands against it;
-leases; what was learned of videos. Whoever asked for it may be gone by then.
+reached: the commit point of a claimed request; the answer to a paid request and every other outcome
+of it, which is kept on disk if it cannot be stored; a withdrawal, and the note of another caller
+that prevents one; leases; facts about videos. The call that caused the work may have ended by then.
 """
 
 import asyncio
@@ -29,8 +29,9 @@ WAIT_SECONDS = 2.0
 """How long work that may be refused waits for its turn (ours). A tool answers within 4 seconds, and
 a paid call asks the ledger before its claim: so it may wait twice."""
 PAUSE_SECONDS = 1.0
-"""After a failure to reach the store, for so long nobody else waits for the same failure (ours). A
-failure that takes less time than this costs nobody a wait, so nobody is kept from trying."""
+"""How long work is refused at once after the store could not be reached, instead of each call
+waiting for the same failure (ours). A failure that takes less time than this begins no such pause,
+because trying again costs the next call hardly any time."""
 
 
 class Turn:

@@ -13,7 +13,7 @@ DONE, REFUSED = "done", "refused"
 
 _ALONE = b"SELECT pg_advisory_xact_lock(%(lock)s)"
 _LOCK = 0x77616E2D616374
-"""The advisory lock of whoever acts (ours): what an act has looked at stays so until it is done."""
+"""The advisory lock of each act (ours): nothing that an act has read changes before it is done."""
 
 
 class ActRefused(Exception):

@@ -49,8 +49,8 @@ def add(operator: Operator, name: str, issuer: str | None) -> str:
 
     Args:
         name: no other team has it.
-        issuer: everybody whom this authorization server vouches for joins the team when they sign
-            in for the first time; None for nobody.
+        issuer: the authorization server whose users all join the team when they first sign in;
+            None: only users whom an operator adds.
     """
     id = new_id("t")
     with operator.act("team.add", id, name=name, issuer=issuer) as act:
@@ -62,7 +62,7 @@ def add(operator: Operator, name: str, issuer: str | None) -> str:
 
 
 def set_issuer(operator: Operator, typed: str, issuer: str | None) -> None:
-    """Let everybody of an authorization server join from now on; None for nobody."""
+    """Let all users of an authorization server join from now on; None: only those added here."""
     with operator.act("team.set", typed, issuer=issuer or "none") as act:
         id = act.target = team_id(act, typed)
         _require_issuer(act, issuer, id)

@@ -16,9 +16,9 @@ from wan_mcp.tenants.caller import SCOPES
 from wan_mcp.tenants.tokens import Issued, id_of, new_token
 
 DAYS = 90
-"""How long a token works if nobody says otherwise (ours)."""
+"""How long a token works if the operator names no other time (ours)."""
 MOST_DAYS = 366
-"""The longest that a token may work (ours): whoever has found one has it no longer than that."""
+"""The longest time that a token may work (ours); a stolen token works no longer either."""
 
 _INSERT = f"""
 INSERT INTO tokens (id, user_id, note, sha256, scopes, created_at, expires_at)

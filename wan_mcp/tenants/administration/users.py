@@ -76,7 +76,8 @@ def add(
     Args:
         name: several users may have the same.
         team: its id or name; None for none.
-        issuer, subject: who this is at an authorization server; None for somebody with tokens.
+        issuer, subject: identify the person at an authorization server; None for a user who has
+            only tokens.
     """
     id = new_id("u")
     with operator.act("user.add", id, name=name, team=team, issuer=issuer, subject=subject) as act:

@@ -57,10 +57,21 @@ class OpaqueTokens:
             IdentityUnknown: the issuer cannot be asked now.
         """
         key = hashlib.sha256(token.encode()).digest()
-        said = await self._known.find(key, partial(self._ask, token))
+        return self._identity(
+            await self._known.find(key, partial(self._ask, token), self._is_valid)
+        )
+
+    def _identity(self, said: Document) -> Identity:
         if said.get("active") is not True:
             raise WrongToken("its issuer does not accept it any more")
         return identity(said, self._issuer, self._trust, self._now())
+
+    def _is_valid(self, said: Document) -> bool:
+        try:
+            self._identity(said)
+        except WrongToken:
+            return False
+        return True
 
     async def _ask(self, token: str) -> Document:
         own, form = self._own, {"token": token, "token_type_hint": "access_token"}

@@ -1,24 +1,37 @@
-"""What an issuer said about tokens: remembered for a short time, and asked for once by many."""
+"""What an issuer said about tokens: remembered for a short time, and asked for once by many.
+
+Anybody can invent tokens, and each is a question to the issuer. So a token that was valid when the
+issuer was last asked is known, and questions about other tokens leave places free for it.
+"""
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.tenants.caller import IdentityUnknown
+from wan_mcp.tenants.recent import Recent
 from wan_mcp.web.documents import Document
 
 SECONDS = 30.0
 """How long a token that its issuer has revoked may still be accepted (ours)."""
+KNOWN_SECONDS = 86_400.0
+"""How long a token that was valid is known (ours). It says only who waits for whom: whether the
+token is still valid is asked as often as for any other one."""
 MOST = 10_000
-"""How many answers are remembered; one takes a kilobyte or two (ours)."""
+"""How many answers about valid tokens are remembered, and how many about others; one takes a
+kilobyte or two (ours)."""
 AT_ONCE = 8
 """How many questions are asked at the same time (ours): a flood of wrong tokens must not overrun
 the issuer."""
+NEW_AT_ONCE = 4
+"""How many of them may be about tokens that are not known (ours)."""
+MOST_NEW = 1_000
+"""How many questions about such tokens may wait (ours), some kilobytes for each of them."""
 LIMIT_SECONDS = 6.0
 """After so long nobody waits for an answer any more (ours)."""
 QUIET_SECONDS = 60.0
@@ -26,6 +39,8 @@ QUIET_SECONDS = 60.0
 
 Ask = Callable[[], Awaitable[Document]]
 """Asks the issuer; raises IdentityUnknown."""
+IsValid = Callable[[Document], bool]
+"""Whether an answer lets its token in."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +50,13 @@ class _Asking:
     """A question that has no answer yet.
 
     Attributes:
+        is_new: whether it is about a token that is not known.
         ended: is set at the end.
         answer: None if there is none.
         failed: why there is none.
     """
 
+    is_new: bool
     ended: anyio.Event = field(default_factory=anyio.Event)
     answer: Document | None = None
     failed: IdentityUnknown = field(
@@ -58,59 +75,79 @@ class Remembered:
     def __init__(self, tasks: TaskGroup, now: Callable[[], float] = time.monotonic) -> None:
         self._tasks = tasks
         self._now = now
-        self._known: OrderedDict[bytes, tuple[float, Document]] = OrderedDict()
+        # Apart, so that wrong tokens, however many, take no answer from a valid one.
+        self._valid: Recent[bytes, Document] = Recent(MOST, now)
+        self._wrong: Recent[bytes, Document] = Recent(MOST, now)
+        self._known: Recent[bytes, bool] = Recent(MOST, now)
         self._asked: dict[bytes, _Asking] = {}
-        self._limiter = anyio.CapacityLimiter(AT_ONCE)
+        self._new = 0
+        self._all_places = anyio.CapacityLimiter(AT_ONCE)
+        self._new_places = anyio.CapacityLimiter(NEW_AT_ONCE)
         self._logged_at = -float("inf")
 
-    async def find(self, key: bytes, ask: Ask) -> Document:
+    async def find(self, key: bytes, ask: Ask, is_valid: IsValid) -> Document:
         """The answer to a question.
 
         Args:
             key: what the question is about, without a secret.
+            is_valid: says of the answer whether the token is known from now on.
 
         Raises:
             IdentityUnknown: there is no answer now.
         """
-        known = self._known.get(key)
-        if known is not None and self._now() < known[0]:
-            self._known.move_to_end(key)
-            return known[1]
-        asking = self._asked.get(key)
-        if asking is None:
-            asking = self._asked[key] = _Asking()
-            self._tasks.start_soon(self._run, key, ask, asking)
+        said = self._valid.get(key) or self._wrong.get(key)
+        if said is not None:
+            return said
+        asking = self._asked.get(key) or self._begin(key, ask, is_valid)
         await asking.ended.wait()
         if asking.answer is None:  # one exception cannot be raised in several tasks
             raise IdentityUnknown(str(asking.failed), retry_after=asking.failed.retry_after)
         return asking.answer
 
-    async def _run(self, key: bytes, ask: Ask, asking: _Asking) -> None:
+    def _begin(self, key: bytes, ask: Ask, is_valid: IsValid) -> _Asking:
+        is_new = not self._known.get(key)
+        if is_new and self._new >= MOST_NEW:
+            raise self._logged(_too_many())
+        self._new += is_new
+        asking = self._asked[key] = _Asking(is_new)
+        self._tasks.start_soon(self._run, key, ask, is_valid, asking)
+        return asking
+
+    async def _run(self, key: bytes, ask: Ask, is_valid: IsValid, asking: _Asking) -> None:
         try:
             with anyio.fail_after(LIMIT_SECONDS):
-                async with self._limiter:
-                    asking.answer = await ask()
-            self._keep(key, asking.answer)
+                new_place = self._new_places if asking.is_new else nullcontext()
+                async with new_place, self._all_places:
+                    answer = await ask()
+            self._keep(key, answer, is_valid(answer))
+            asking.answer = answer
         except TimeoutError:
-            self._fail(asking, IdentityUnknown("too many tokens are asked about at once"))
+            asking.failed = self._logged(_too_many())
         except IdentityUnknown as exc:
-            self._fail(asking, exc)
+            asking.failed = self._logged(exc)
         except Exception as exc:
             # A defect here must not end the server, in whose tasks payments run.
             logger.exception("an issuer could not be asked about a token")
             asking.failed = IdentityUnknown(type(exc).__name__)
         finally:
+            self._new -= asking.is_new
             del self._asked[key]
             asking.ended.set()
 
-    def _fail(self, asking: _Asking, why: IdentityUnknown) -> None:
-        asking.failed = why
+    def _logged(self, why: IdentityUnknown) -> IdentityUnknown:
         if self._now() - self._logged_at >= QUIET_SECONDS:
             self._logged_at = self._now()
             logger.warning("a token could not be checked: %s", why)
+        return why
 
-    def _keep(self, key: bytes, answer: Document) -> None:
-        self._known[key] = (self._now() + SECONDS, answer)
-        self._known.move_to_end(key)
-        if len(self._known) > MOST:
-            self._known.popitem(last=False)
+    def _keep(self, key: bytes, answer: Document, is_valid: bool) -> None:
+        if is_valid:
+            self._valid.put(key, answer, SECONDS)
+            self._known.put(key, True, KNOWN_SECONDS)
+        else:
+            self._wrong.put(key, answer, SECONDS)
+            self._known.forget(key)
+
+
+def _too_many() -> IdentityUnknown:
+    return IdentityUnknown("too many tokens are asked about at once")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 class SavedLink(NamedTuple):
     """A link to a video in object storage, signed for one answer.
 
-    Whoever has it can fetch the video, so it is written down nowhere.
+    The link is enough to fetch the video, so it is never stored or logged.
 
     Attributes:
         url: the link; None if none can be made now.

@@ -1,12 +1,12 @@
 """Saves videos into object storage, by way of a folder on this computer.
 
 A video is downloaded and checked like any other, into a folder of its own. That file is inspected
-and uploaded, and only when the storage shows an object of its size, and the ledger has its place,
-does the file go. So a crash loses nothing: the next server finds the file, and uploads it again
-under the same name. A file that could never be uploaded stays.
+and uploaded, and deleted only when the storage shows an object of its size and the ledger names it.
+So a crash loses nothing: the next server finds the file, and uploads it again under the same name.
+A file that could never be uploaded stays.
 
 Directly before the ledger is written, the file gets a mark. A server that ends at that moment
-leaves a file that nobody asks for any more; by the mark it is found and removed after a day.
+leaves a file that no other server uploads again; the mark shows that it may be deleted after a day.
 """
 
 import logging
