@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wan_mcp.app.team import TeamApp
     from wan_mcp.surface.uploading.desk import UploadDesk
     from wan_mcp.tenants.directory import StoredDirectory
+    from wan_mcp.tenants.key_page import KeyPage
 
 AnyApp: TypeAlias = "App | TeamApp"
 """What a server for one account holds, or one for a team."""
@@ -115,7 +116,7 @@ def build_server(
     running: RunningServer | None = None,
     upload_page: str | None = None,
     people: "StoredDirectory | None" = None,
-    key_page: str | None = None,
+    key_page: "KeyPage | None" = None,
 ) -> MCPServer[AnyApp]:
     """A server that is ready to be run by a runner or joined by a client in memory.
 
@@ -130,8 +131,7 @@ def build_server(
             is a storage for them.
         people: who calls, where people sign in; None for the account of the settings. It is closed
             when the server ends.
-        key_page: the address at which users can store PixelDojo keys of their own; None where they
-            cannot.
+        key_page: where users can store PixelDojo keys of their own; None where they cannot.
     """
     upload_page = None if local or settings.storage_url is None else upload_page
     _begin_log(settings)

@@ -55,8 +55,8 @@ async def with_door(use: Callable[[Ask, Issuer, respx.Route], Awaitable[None]]) 
     async with AsyncExitStack() as stack:
         network = stack.enter_context(respx.mock(assert_all_called=False))
         keys = issuer.serve(network)
-        routes = await stack.enter_async_context(sign_in.open("/mcp", app, 1_000_000))
-        door = routes[0].app
+        opened = await stack.enter_async_context(sign_in.open("/mcp", app, 1_000_000))
+        door = opened.doors[0].app
         assert isinstance(door, Door)
 
         async def ask(token: str) -> int:

@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 
 from tests.surface.gallery_in_browser import BROWSER_TIMEOUT_MS, browser, problems_of
 from tests.surface.test_player import CONTRASTS
-from wan_mcp.surface.player import key_page, stored_page
+from wan_mcp.surface.own_key.pages import key_page, stored_page
 from wan_mcp.transports.listener import listen
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
-from wan_mcp.transports.own_key import KeySite
+from wan_mcp.transports.own_key.site import KeySite
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -16,6 +16,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.tenants.administration import users, wallets
 from wan_mcp.tenants.administration.acts import Operator
 from wan_mcp.tenants.directory import StoredDirectory
+from wan_mcp.tenants.key_page import KeyPage
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.transports.http import serve_http
 from wan_mcp.transports.operations.operators import Operators
@@ -132,7 +133,7 @@ class Company(Blue):
             running=self.running,
             people=directory,
             upload_page="http://127.0.0.1/uploads",
-            key_page=key_page,
+            key_page=KeyPage(key_page) if key_page else None,
         )
         listens = anyio.Event()
 

@@ -21,12 +21,14 @@ from wan_mcp.tenants.administration import tokens, users, wallets
 from wan_mcp.tenants.audit import entries
 from wan_mcp.tenants.caller import READ
 from wan_mcp.tenants.directory import StoredDirectory
+from wan_mcp.tenants.key_page import KeyPage
 from wan_mcp.tenants.own_wallets import OwnWallets
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE
-from wan_mcp.transports.own_key import KeySite
+from wan_mcp.transports.own_key.site import KeySite
 
 pytestmark = pytest.mark.anyio
 HERE = "http://127.0.0.1:8765"
+PAGE = KeyPage(f"{HERE}/key")
 OWN_KEY = "pd_canary_own"
 OTHER_KEY = "pd_canary_other"
 LIST = {"jobs": [{"jobId": "job-of-nobody-else", "status": "completed"}]}
@@ -63,7 +65,7 @@ class Page(Blue):
         self.directory = directory
         transport = httpx.MockTransport(vendor)
         connect = partial(PixelDojo, BASE, transport=transport)
-        self.desk = OwnKeys(directory, BASE, connect, lambda: self.now)
+        self.desk = OwnKeys(directory, BASE, connect, lambda: self.now, PAGE)
         site = KeySite(lambda: self.desk, NOBODY_ELSE.rules(8765))
         self._app = NOBODY_ELSE.guard(Starlette(routes=site.routes))
 
@@ -288,7 +290,7 @@ async def test_what_has_not_the_form_of_a_token_is_refused_without_the_database(
 ) -> None:
     """A stranger without a token gives it no work (ours)."""
     directory = StoredDirectory("postgresql:///wan_mcp?host=/nowhere", ring())
-    page.desk = OwnKeys(directory, BASE, partial(PixelDojo, BASE), lambda: page.now)
+    page.desk = OwnKeys(directory, BASE, partial(PixelDojo, BASE), lambda: page.now, PAGE)
 
     assert (await page.send("wan_guess", OWN_KEY)).status_code == 403
     assert (await page.send(page.token("Ann").text, OWN_KEY)).status_code == 503
@@ -374,7 +376,7 @@ async def test_what_the_database_cannot_say_now_is_tried_again_later(
     token = page.token("Ann").text
     if away == "token":
         directory = StoredDirectory("postgresql:///wan_mcp?host=/nowhere", ring())
-        page.desk = OwnKeys(directory, BASE, partial(PixelDojo, BASE), lambda: page.now)
+        page.desk = OwnKeys(directory, BASE, partial(PixelDojo, BASE), lambda: page.now, PAGE)
     else:
         monkeypatch.setattr(page.directory.own_wallets, away, fail)
     if away == "refuse":

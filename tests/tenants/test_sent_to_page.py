@@ -25,12 +25,14 @@ from wan_mcp.tenants.audit import entries
 from wan_mcp.tenants.caller import READ, SCOPES, ByIssuer, ByToken, Caller
 from wan_mcp.tenants.current import calling
 from wan_mcp.tenants.directory import StoredDirectory
+from wan_mcp.tenants.key_page import KeyPage
 
 if TYPE_CHECKING:
     from tests.tenants.company import Company
 
 pytestmark = pytest.mark.anyio
 PAGE = "https://wan.example.com/key"
+ISSUER = "https://login.example.com"
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +75,10 @@ async def connected(
     }
     running, directory = RunningServer(), StoredDirectory(company.database, ring())
     server = build_server(
-        Settings.read(settings, folder), running=running, people=directory, key_page=page
+        Settings.read(settings, folder),
+        running=running,
+        people=directory,
+        key_page=KeyPage(page, {ISSUER: "login.example.com"}) if page else None,
     )
     host = Host(running, company.token(caller.user).text)
     with calling(caller):
@@ -170,16 +175,17 @@ async def test_page_is_an_error_of_the_protocol_in_the_revision_before(
 @pytest.mark.parametrize(
     ("changes", "page"),
     [
-        ({"signed_in": ByIssuer("https://login.example.com", "zoe")}, PAGE),
+        ({"signed_in": ByIssuer("https://login.example.org", "zoe")}, PAGE),
+        ({"signed_in": ByIssuer(ISSUER, "zoe"), "scopes": frozenset({READ})}, PAGE),
         ({"scopes": frozenset({READ})}, PAGE),
         ({}, None),
     ],
-    ids=["signed in elsewhere", "may only read", "page not allowed"],
+    ids=["other issuer", "issuer, may only read", "may only read", "page not allowed"],
 )
 async def test_whoever_cannot_use_the_page_is_not_sent_there(
     company: "Company", tmp_path: Path, mode: str, changes: dict[str, Any], page: str | None
 ) -> None:
-    """It asks for a token of this server that may buy (ours)."""
+    """It asks for a token that may buy, of this server or of an issuer of the page (ours)."""
     caller = zoe(company, **changes)
     async with connected(company, tmp_path, mode, caller, page=page) as (client, host):
         answer = await client.call_tool("check_credits", {})
@@ -188,6 +194,20 @@ async def test_whoever_cannot_use_the_page_is_not_sent_there(
     assert (host.asked, answer.is_error) == ([], True)
     assert "/key" not in data["next"]
     assert "operator of this server" in data["next"]
+
+
+async def test_whoever_signs_in_at_an_issuer_of_the_page_is_sent_there(
+    company: "Company", tmp_path: Path
+) -> None:
+    """They have no token of this server: the page must not ask for one alone (ours)."""
+    caller = zoe(company, signed_in=ByIssuer(ISSUER, "zoe"))
+    async with connected(company, tmp_path, "auto", caller) as (client, host):
+        answer = await client.call_tool("check_credits", {})
+    [asked] = host.asked
+
+    assert asked.url == PAGE
+    for words in (asked.message, (answer.structured_content or {})["next"]):
+        assert "sign in" in words
 
 
 # Over HTTP

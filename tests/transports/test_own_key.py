@@ -11,7 +11,8 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.transports.pages import ACCESS, CALLERS, HERE, visitor
-from wan_mcp.transports.own_key import MAX_FORM_BYTES, KeySite
+from wan_mcp.transports.own_key.forms import MAX_FORM_BYTES
+from wan_mcp.transports.own_key.site import KeySite
 
 pytestmark = pytest.mark.anyio
 FORM = {"token": "wan_right", "key": "pd_canary"}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
     from wan_mcp.settings import Settings
     from wan_mcp.surface.video_views import VideoViews
+    from wan_mcp.tenants.key_page import KeyPage
 
 SERVICE_DRAIN_SECONDS = 8.0
 """How long a stopping server over HTTP waits for payments; supervisors commonly kill a service
@@ -56,8 +57,7 @@ class Plan:
         agent: the User-Agent header of requests to PixelDojo.
         local: whether the caller is on this machine, as over stdio.
         upload_page: the address below which users upload files; None where they cannot.
-        key_page: the address at which users store PixelDojo keys of their own; None where they
-            cannot.
+        key_page: where users store PixelDojo keys of their own; None where they cannot.
     """
 
     settings: Settings
@@ -67,7 +67,7 @@ class Plan:
     agent: str
     local: bool
     upload_page: str | None = None
-    key_page: str | None = None
+    key_page: KeyPage | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay
 from wan_mcp.pixeldojo.request import Limits
-from wan_mcp.surface.player import key_page, stored_page
+from wan_mcp.surface.own_key import pages
 from wan_mcp.tenants.administration.acts import ActRefused
 from wan_mcp.tenants.administration.wallets import is_key
 from wan_mcp.tenants.caller import Caller, IdentityUnknown
@@ -25,6 +25,7 @@ from wan_mcp.tenants.tokens import id_of
 
 if TYPE_CHECKING:
     from wan_mcp.tenants.directory import StoredDirectory
+    from wan_mcp.tenants.key_page import KeyPage
     from wan_mcp.tenants.own_wallets import OwnWallet
 
 PER_MINUTE_AND_USER = 6
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Why a key was not stored, as `transports.own_key.Refusal`."""
+    """Why a key was not stored, as `transports.own_key.site.Refusal`."""
 
     status: int
     page: str
@@ -71,6 +72,7 @@ class OwnKeys:
         api_base: the root URL of PixelDojo's API; no other host gets a key.
         connect: makes the client that tries a key.
         ticks: seconds that never jump.
+        page: who can use it.
     """
 
     def __init__(
@@ -79,38 +81,67 @@ class OwnKeys:
         api_base: str,
         connect: Callable[[str], PixelDojo],
         ticks: Callable[[], float],
+        page: KeyPage,
     ) -> None:
         self._directory = directory
         self._wallets = directory.own_wallets
         self._api_base = api_base
         self._connect = connect
         self._attempts = _Attempts(ticks)
+        self._page = page
 
     def page(self, nonce: str) -> str:
-        """The page with the form."""
-        return key_page(nonce)
+        """The page with the form, and with the ways to sign in elsewhere."""
+        return pages.key_page(nonce, issuers=self._page.issuers)
 
     def stored_page(self, nonce: str) -> str:
         """The page that says that a key is stored."""
-        return stored_page(nonce)
+        return pages.stored_page(nonce)
+
+    def leading_page(self, nonce: str, issuer: str, address: str) -> str:
+        """The page that leads a browser to an issuer."""
+        return pages.leading_page(nonce, self._page.issuers[issuer], address)
+
+    def unsigned_page(self, nonce: str, problem: str) -> str:
+        """The page for somebody who has not signed in."""
+        return pages.unsigned_page(nonce, problem)
+
+    def signed_in_page(
+        self, nonce: str, caller: Caller, ticket: str, problem: str = "", field: str = ""
+    ) -> str:
+        """The page with the form for somebody who has signed in."""
+        at = self._page.issuers.get(caller.vouched_by, caller.vouched_by)
+        return pages.signed_in_page(nonce, caller.name, at, ticket, field=field, problem=problem)
 
     async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
         """Store a key for the user whose token this is; None if that is done."""
         try:
-            await self._store(token.strip(), key.strip())
+            await self._store(await self._caller(token.strip()), key.strip())
         except _Refused as why:
             logger.info("a PixelDojo key was not stored: %s", why)
-            return Refusal(why.status, key_page(nonce, why.field, str(why)), why.retry_after)
+            page = pages.key_page(nonce, why.field, str(why), issuers=self._page.issuers)
+            return Refusal(why.status, page, why.retry_after)
         return None
 
-    async def _store(self, token: str, key: str) -> None:
-        caller = await self._caller(token)
+    async def store_for(self, caller: Caller, key: str, nonce: str, ticket: str) -> Refusal | None:
+        """Store a key for a user who has signed in elsewhere; None if that is done."""
+        try:
+            if not self._page.is_for(caller):
+                raise _Refused(403, "", "People who sign in there cannot store a key here.")
+            await self._store(caller, key.strip())
+        except _Refused as why:
+            logger.info("a PixelDojo key was not stored: %s", why)
+            page = self.signed_in_page(nonce, caller, ticket, str(why), why.field)
+            return Refusal(why.status, page, why.retry_after)
+        return None
+
+    async def _store(self, caller: Caller, key: str) -> None:
         self._attempts.begin(caller.user)
         _require_key(key)
         with _as_refusals():
-            own = await self._wallets.find(caller.user, key)
-        await self._require_good(caller.user, key, own)
-        await self._keep(caller.user, key, own)
+            own = await self._wallets.find(caller.user, key, caller.vouched_by)
+        await self._require_good(caller, key, own)
+        await self._keep(caller, key, own)
         logger.info("a user has stored a PixelDojo key of their own: %s", caller.user)
         with suppress(IdentityUnknown, NoKey):  # or this server knows it some seconds later
             await self._directory.seat(caller.user, fresh=True)
@@ -124,41 +155,41 @@ class OwnKeys:
         if caller is None:
             sentence = "This is no token of this server, or it has expired. Nothing was stored."
             raise _Refused(403, "token", sentence)
-        if not caller.may_store_keys:
+        if not self._page.is_for(caller):
             sentence = "This token may only read. Use one that may start jobs as well."
             raise _Refused(403, "token", sentence)
         return caller
 
-    async def _require_good(self, user: str, key: str, own: OwnWallet | None) -> None:
+    async def _require_good(self, caller: Caller, key: str, own: OwnWallet | None) -> None:
         """Raises _Refused if the key is not to be stored. The audit says so."""
         if own is not None and own.api_base != self._api_base:
             why = "Your wallet belongs to another address of PixelDojo's API. Ask the operator."
-            raise await self._refused(user, 409, why)
+            raise await self._refused(caller, 409, why)
         client = self._connect(key)
         try:
             if own is None or own.knows_key:
                 await client.require_accepted_key()
             elif not own.is_shown_by({each.job.job_id for each in await client.jobs()}):
-                raise await self._refused(user, 409, _OTHER_ACCOUNT)
+                raise await self._refused(caller, 409, _OTHER_ACCOUNT)
         except (Unauthorized, NoKey):
             why = "PixelDojo does not accept this key. Copy the whole of it, or create another one."
-            raise await self._refused(user, 422, why) from None
+            raise await self._refused(caller, 422, why) from None
         except WanError as exc:
             if isinstance(exc, NotAllowed) and not isinstance(exc, StoppedOnTheWay):
-                raise await self._refused(user, 422, f"{exc.what} Nothing was stored.") from None
+                raise await self._refused(caller, 422, f"{exc.what} Nothing was stored.") from None
             sentence = "PixelDojo could not be asked about the key now, so nothing was stored."
             raise _Refused(503, "", f"{sentence} Try again in a while.", AGAIN_SECONDS) from None
         finally:
             await client.aclose()
 
-    async def _keep(self, user: str, key: str, own: OwnWallet | None) -> None:
-        same = None if own is None else own.account
+    async def _keep(self, caller: Caller, key: str, own: OwnWallet | None) -> None:
+        same, by = None if own is None else own.account, caller.vouched_by
         with _as_refusals():
-            await self._wallets.store(user, key, self._api_base, same)
+            await self._wallets.store(caller.user, key, self._api_base, same, by)
 
-    async def _refused(self, user: str, status: int, why: str) -> _Refused:
+    async def _refused(self, caller: Caller, status: int, why: str) -> _Refused:
         try:
-            await self._wallets.refuse(user, why)
+            await self._wallets.refuse(caller.user, why, caller.vouched_by)
         except LedgerUnavailable as exc:
             return _away(exc)
         return _Refused(status, "key", why)

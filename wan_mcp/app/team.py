@@ -64,8 +64,8 @@ class TeamApp:
             seat = await self._seat()
         except NoWallet as refused:
             page, caller = self._plan.key_page, current_caller()
-            if page and caller and caller.may_store_keys:
-                refused.name_page(page)
+            if page and caller and page.is_for(caller):
+                refused.name_page(page.url)
             raise
         jobs = self._wallets.jobs(_key(seat), seat.workspace)
         return Services(jobs, VideoViews(jobs, self._base.files))
@@ -78,13 +78,13 @@ class TeamApp:
     @cached_property
     def own_keys(self) -> OwnKeys | None:
         """Takes the PixelDojo keys that users store; None where they cannot."""
-        if self._plan.key_page is None:
+        plan, base, page = self._plan, self._plan.settings.api_base, self._plan.key_page
+        if page is None:
             return None
-        plan, base = self._plan, self._plan.settings.api_base
         connect = partial(
             PixelDojo, base, agent=plan.agent, limits=LIMITS, transport=plan.transport
         )
-        return OwnKeys(self._directory, base, connect, plan.clock.monotonic)
+        return OwnKeys(self._directory, base, connect, plan.clock.monotonic, page)
 
     async def request_state_key(self) -> bytes:
         """The key that seals what a question to this caller carries, as `App` has it.

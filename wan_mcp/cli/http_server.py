@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
+from wan_mcp.tenants.key_page import KeyPage
 from wan_mcp.transports.http import run_http
 from wan_mcp.transports.listener import Listener, here
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.port import listen_for_operators
 from wan_mcp.transports.operations.proxies import Access
-from wan_mcp.transports.own_key import KEY_PATH
+from wan_mcp.transports.own_key.site import KEY_PATH
 from wan_mcp.transports.shutdown import lingering
 from wan_mcp.transports.uploads import PATH
 
@@ -45,7 +46,7 @@ def serve(
     )
     port = desk.listener.getsockname()[1]
     public = trust.site if trust else public_address(settings.allowed_hosts, host, port)
-    key_page = f"{public}{KEY_PATH}" if settings.personal_keys else None
+    key_page = KeyPage(f"{public}{KEY_PATH}", trust.key_issuers if trust else {})
     directory = people.directory if people else None
     run_http(
         build_server(
@@ -53,7 +54,7 @@ def serve(
             running=running,
             upload_page=f"{public}{PATH}",
             people=directory,
-            key_page=key_page,
+            key_page=key_page if settings.personal_keys else None,
         ),
         host=host,
         announce=announce,

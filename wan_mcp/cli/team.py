@@ -32,8 +32,9 @@ def people_of(settings: Settings) -> People:
     """
     from wan_mcp.tenants.directory import StoredDirectory  # it needs the extra postgres
 
-    directory = StoredDirectory(settings.ledger_url.get_secret_value(), ring_of(settings))
-    return People(directory, SignIn(directory, trust_of(settings)))
+    ring = ring_of(settings)
+    directory = StoredDirectory(settings.ledger_url.get_secret_value(), ring)
+    return People(directory, SignIn(directory, trust_of(settings), ring.derived("page for keys")))
 
 
 def ring_of(settings: Settings) -> KeyRing:

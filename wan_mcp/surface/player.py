@@ -5,7 +5,7 @@ they are served.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -45,7 +45,7 @@ def page(api_base: str, storage: str | None = None) -> str:
 
     It contains the origins, so that it does not try to load what its host would block.
     """
-    return _filled("player.html", {"media-origins": " ".join(media_origins(api_base, storage))})
+    return filled("player.html", {"media-origins": " ".join(media_origins(api_base, storage))})
 
 
 def gallery_page(origins: list[str], *, nonce: str | None = None) -> str:
@@ -59,7 +59,7 @@ def gallery_page(origins: list[str], *, nonce: str | None = None) -> str:
     values = {"media-origins": " ".join(origins), "shown-by": "browser" if nonce else "host"}
     attribute = f' nonce="{escape(nonce)}"' if nonce else ""
     icon = '<link rel="icon" href="data:,">' if nonce else ""  # or browsers ask for one
-    html = _filled("gallery.html", values)
+    html = filled("gallery.html", values)
     return html.replace("{{nonce}}", attribute).replace("{{icon}}", icon)
 
 
@@ -76,33 +76,8 @@ def upload_page(
         max_bytes: the same in bytes.
     """
     words = {"slots": " ".join(slots), "limit": limit and f"at most {limit}", "refusal": refusal}
-    html = _filled("upload.html", words | {"max-bytes": str(max_bytes)})
+    html = filled("upload.html", words | {"max-bytes": str(max_bytes)})
     return html.replace("{{nonce}}", f' nonce="{escape(nonce)}"')
-
-
-def key_page(nonce: str, field: str = "", problem: str = "") -> str:
-    """The page on which a user stores a PixelDojo key, as HTML. It holds no secret, and no script.
-
-    Args:
-        nonce: shows that style is ours.
-        field: which field the problem is about: `token` or `key`; "" for neither.
-        problem: why the key was not stored, in sentences; "" where none was brought.
-    """
-    words = {"title": "Error: your own PixelDojo key" if problem else "Your own PixelDojo key"}
-    for each, name in (("", "refusal"), ("token", "token-problem"), ("key", "key-problem")):
-        words[name] = problem if each == field else ""
-    html = _filled("key.html", words).replace("{{nonce}}", f' nonce="{escape(nonce)}"')
-    # Without a script, the problem is announced because the browser begins at it.
-    states = {"": "refusal", "token": "token", "key": "key"}
-    for each, name in states.items():
-        marked = ' aria-invalid="true" autofocus' if each else ' tabindex="-1" autofocus'
-        html = html.replace(f"{{{{{name}-state}}}}", marked if problem and each == field else "")
-    return html
-
-
-def stored_page(nonce: str) -> str:
-    """The page that says that a key is stored, as HTML."""
-    return _filled("stored.html", {}).replace("{{nonce}}", f' nonce="{escape(nonce)}"')
 
 
 def page_apps(api_base: str, storage: str | None = None) -> Apps:
@@ -127,7 +102,13 @@ def page_apps(api_base: str, storage: str | None = None) -> Apps:
     return apps
 
 
-def _filled(name: str, values: dict[str, str]) -> str:
+def filled(name: str, values: Mapping[str, str]) -> str:
+    """A page with texts in the places for them.
+
+    Args:
+        name: of its file.
+        values: the texts, by the names of their places. They are made harmless as HTML.
+    """
     html = _whole(name)
     for key, value in values.items():
         html = html.replace(f"{{{{{key}}}}}", escape(value))

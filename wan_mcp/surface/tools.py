@@ -34,7 +34,7 @@ from wan_mcp.surface.arguments import (
     read_arguments,
 )
 from wan_mcp.surface.calls import Call, Calls, tool_result
-from wan_mcp.surface.own_key import page_for_key
+from wan_mcp.surface.own_key.question import page_for_key
 from wan_mcp.surface.player import GALLERY_URI, PLAYER_URI
 
 if TYPE_CHECKING:

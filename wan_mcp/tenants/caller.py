@@ -60,11 +60,6 @@ class Caller:
     signed_in: ByToken | ByIssuer
 
     @property
-    def may_store_keys(self) -> bool:
-        """Whether they can show that they may pay with a PixelDojo key of their own: by a token."""
-        return isinstance(self.signed_in, ByToken) and MAKE in self.scopes
-
-    @property
     def vouched_by(self) -> str:
         """The id of the token, or the address of the authorization server."""
         how = self.signed_in

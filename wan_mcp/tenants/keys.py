@@ -6,6 +6,7 @@ one after the other: see `administration.wallets.rotate`.
 
 import base64
 import binascii
+import hmac
 import os
 import re
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ class KeyRing:
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self.first = next(iter(keys))
+        self._keys = dict(keys)
         self._ciphers = {id: AESGCM(key) for id, key in keys.items()}
 
     @classmethod
@@ -65,6 +67,18 @@ class KeyRing:
         if not keys:
             raise BadKeyRing(f"{SETTING}: there is no key in it")
         return cls(keys)
+
+    def derived(self, purpose: str) -> "KeyRing":
+        """A ring with a key of its own in the place of each of these.
+
+        What one of the two rings seals, the other one does not open. So strangers may let it seal
+        as often as they like, and the keys that seal wallets are not used up.
+
+        Args:
+            purpose: what the ring is for: another one makes another ring.
+        """
+        made = {id: hmac.digest(key, purpose.encode(), "sha256") for id, key in self._keys.items()}
+        return KeyRing(made)
 
     def seal(self, secret: str, purpose: str) -> str:
         """A text that only the ring opens, and only for the same purpose.

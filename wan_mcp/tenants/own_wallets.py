@@ -112,47 +112,53 @@ class OwnWallets:
         self._ring = ring
         self._turn = anyio.CapacityLimiter(1)
 
-    async def find(self, user: str, key: str) -> OwnWallet | None:
+    async def find(self, user: str, key: str, signed_in: str | None = None) -> OwnWallet | None:
         """The wallet that a user has; None if they have none of their own.
 
         Args:
             user: the id.
             key: the PixelDojo key that they bring.
+            signed_in: the token or the issuer by which they have signed in, for the audit.
 
         Raises:
             ActRefused: they have none, and cannot make one now. The text is for the user, and the
                 audit says so.
             LedgerUnavailable: it cannot be known now.
         """
-        return await self._act(user, lambda operator: self._find(operator, user, key))
+        return await self._act(user, signed_in, lambda acting: self._find(acting, user, key))
 
-    async def store(self, user: str, key: str, api_base: str, same: str | None) -> None:
+    async def store(
+        self, user: str, key: str, api_base: str, same: str | None, signed_in: str | None = None
+    ) -> None:
         """Let a user pay with a key. If they do already, nothing changes.
 
         Args:
             api_base: the root URL of the API for which the key is.
             same: the account of the user's wallet, if the key was proven to be of the same
                 PixelDojo account; None for a user without a wallet.
+            signed_in: as in `find`.
 
         Raises:
             ActRefused: it cannot be done. The text is a sentence for the user that names no other
                 user or wallet; the audit says more.
             LedgerUnavailable: it may have been done or not. To repeat it is safe.
         """
-        await self._act(user, lambda operator: self._store(operator, user, key, api_base, same))
+        await self._act(
+            user, signed_in, lambda acting: self._store(acting, user, key, api_base, same)
+        )
 
-    async def refuse(self, user: str, why: str) -> None:
+    async def refuse(self, user: str, why: str, signed_in: str | None = None) -> None:
         """Write down that a user has brought a key that is not stored.
 
         Raises:
             LedgerUnavailable: it may have been written or not.
         """
-        await self._act(user, lambda operator: _refused(operator, user, why))
+        await self._act(user, signed_in, lambda acting: _refused(acting, user, why))
 
-    async def _act(self, user: str, work: Callable[[Operator], T]) -> T:
+    async def _act(self, user: str, signed_in: str | None, work: Callable[[Operator], T]) -> T:
         def done() -> T:
             with as_ledger_errors(), connect(self._url, patience=ANSWER_SECONDS) as link:
-                return work(Operator(link, user))
+                return work(Operator(link, user, signed_in))
 
         return await anyio.to_thread.run_sync(done, limiter=self._turn)
 
@@ -195,7 +201,8 @@ class OwnWallets:
 
 def _refused(operator: Operator, user: str, why: str) -> ActRefused:
     """Write down that a key is not stored, and why."""
-    Entry.new(user, "wallet.own-key", user, REFUSED, {"why": why}).write(operator.link)
+    detail = {"why": why, "signed_in": operator.signed_in}
+    Entry.new(user, "wallet.own-key", user, REFUSED, detail).write(operator.link)
     return ActRefused(why)
 
 

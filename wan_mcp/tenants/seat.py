@@ -67,8 +67,8 @@ class NoWallet(NoKey):
         self.key_page = page
         self.next_step = (
             f"Tell the user to store their own PixelDojo key at {page}, and call again when they "
-            "say that it is stored. The page also asks for their token of this server. Never ask "
-            "for either in the conversation."
+            "say that it is stored. They sign in on the page, or bring their token of this server. "
+            "Never ask for a key or a token in the conversation."
         )
 
 

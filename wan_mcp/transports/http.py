@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +26,7 @@ from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
-from wan_mcp.transports.own_key import KeyDesk, KeySite
+from wan_mcp.transports.own_key.site import KeySite, SignedInDesk
 from wan_mcp.transports.shutdown import HTTP, Deadlines, Shutdown, serve_and_leave
 from wan_mcp.transports.uploads import Desk, UploadSite
 
@@ -45,7 +46,7 @@ def http_app(
     readiness: Readiness | None = None,
     access: Access = NOBODY_ELSE,
     uploads: Callable[[], Desk | None] | None = None,
-    own_keys: Callable[[], KeyDesk | None] | None = None,
+    own_keys: Callable[[], SignedInDesk | None] | None = None,
     signed_in: bool = False,
 ) -> Starlette:
     """The ASGI app: `/mcp`, health checks, and the pages for files and keys of users.
@@ -159,20 +160,35 @@ async def serve_http(
                 await serving.enter_async_context(operators.own_port(readiness))
             await serving.enter_async_context(server.session_manager.run())
             if sign_in is not None:
-                await serving.enter_async_context(behind_doors(app, sign_in))
+                rules, own_keys = access.rules(port), operators.own_keys if operators else None
+                await serving.enter_async_context(behind_doors(app, sign_in, rules, own_keys))
             if announce:
                 announce(f"{here(host, port)}{PATH}")
             await _run(requests, desk, shutdown, operators)
 
 
 @asynccontextmanager
-async def behind_doors(app: Starlette, sign_in: "SignIn") -> AsyncIterator[None]:
-    """Within it, MCP is reached only by those who have signed in."""
+async def behind_doors(
+    app: Starlette,
+    sign_in: "SignIn",
+    rules: TransportSecuritySettings | None = None,
+    own_keys: Callable[[], SignedInDesk | None] | None = None,
+) -> AsyncIterator[None]:
+    """Within it, MCP is reached only by those who have signed in.
+
+    Args:
+        rules, own_keys: for the pages on which people sign in to store a key of their own; None
+            where there are none.
+    """
     routes = app.router.routes
     (open_to_all,) = (each for each in routes if isinstance(each, Route) and each.path == PATH)
     routes.remove(open_to_all)
-    async with sign_in.open(PATH, open_to_all.app, MAX_BODY_BYTES) as doors:
-        routes.extend(doors)
+    async with sign_in.open(PATH, open_to_all.app, MAX_BODY_BYTES) as opened:
+        routes.extend(opened.doors)
+        if opened.flows and rules and own_keys:
+            from wan_mcp.transports.own_key.signed_in import SignedInSite  # a team has its packages
+
+            routes.extend(SignedInSite(own_keys, rules, sign_in, opened.flows).routes)
         yield
 
 

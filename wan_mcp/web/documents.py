@@ -8,7 +8,7 @@ address.
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import anyio
@@ -50,32 +50,42 @@ class Documents:
         """The document at an address. Raises Unavailable."""
         return await self._fetch(url, "GET")
 
-    async def post(self, url: str, form: Mapping[str, str], user: str, password: str) -> Document:
+    async def post(
+        self,
+        url: str,
+        form: Mapping[str, str],
+        login: tuple[str, str] | None,
+        refusals: Collection[int] = (),
+    ) -> Document:
         """What an address answers to a form. Raises Unavailable.
 
         Args:
-            user, password: sent by the scheme Basic.
+            login: a user and a password, sent by the scheme Basic; None for none.
+            refusals: the statuses, besides 200, whose documents are returned as well.
         """
-        return await self._fetch(url, "POST", data=form, auth=httpx.BasicAuth(user, password))
+        auth = None if login is None else httpx.BasicAuth(*login)
+        return await self._fetch(url, "POST", refusals, data=form, auth=auth)
 
     async def aclose(self) -> None:
         """Close every connection."""
         for client in self._clients.values():
             await client.aclose()
 
-    async def _fetch(self, url: str, method: str, **more: Any) -> Document:
+    async def _fetch(
+        self, url: str, method: str, refusals: Collection[int] = (), **more: Any
+    ) -> Document:
         try:
             with anyio.fail_after(self._seconds):
-                return _document(await self._body(url, method, **more))
+                return _document(await self._body(url, method, refusals, **more))
         except TimeoutError as exc:
             raise Unavailable("does not answer in time") from exc
         # anyio raises a group for a port number that no socket can have.
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ExceptionGroup) as exc:
             raise Unavailable("cannot be reached") from exc
 
-    async def _body(self, url: str, method: str, **more: Any) -> bytes:
+    async def _body(self, url: str, method: str, refusals: Collection[int], **more: Any) -> bytes:
         async with self._client(url).stream(method, url, **more) as response:
-            if response.status_code != 200:
+            if response.status_code != 200 and response.status_code not in refusals:
                 raise Unavailable(f"answers with status {response.status_code}")
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise Unavailable("answers with a packed document")

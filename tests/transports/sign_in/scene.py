@@ -196,7 +196,7 @@ async def opened(trusted: Trust | None, issuer: Issuer | None = None) -> AsyncIt
     """The doors, with a client in front of them."""
     people, clock = People(), Clock()
     sign_in = SignIn(people, trusted, wall=clock.wall, monotonic=clock.monotonic)
-    async with sign_in.open("/mcp", app, MAX_BYTES) as routes:
-        transport = httpx.ASGITransport(Starlette(routes=routes))
+    async with sign_in.open("/mcp", app, MAX_BYTES) as opened:
+        transport = httpx.ASGITransport(Starlette(routes=opened.doors))
         async with httpx.AsyncClient(transport=transport, base_url="http://elsewhere") as client:
             yield Scene(client, issuer or Issuer(), people, clock)

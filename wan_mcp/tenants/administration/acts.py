@@ -44,10 +44,15 @@ class Operator:
     Args:
         link: in autocommit.
         name: who acts, for the audit.
+        signed_in: the token or the issuer by which a user has signed in who acts; None for others.
+
+    Attributes:
+        signed_in: the same.
     """
 
-    def __init__(self, link: Link, name: str) -> None:
+    def __init__(self, link: Link, name: str, signed_in: str | None = None) -> None:
         self.link = link
+        self.signed_in = signed_in
         self._name = name
 
     @contextmanager
@@ -78,7 +83,8 @@ class Operator:
         return self.link.run((limits(), None), (text, values))[-1]
 
     def _entry(self, action: str, act: Act, result: str) -> Entry:
-        return Entry.new(self._name, action, act.target, result, act.detail)
+        detail = {**act.detail, "signed_in": self.signed_in}
+        return Entry.new(self._name, action, act.target, result, detail)
 
 
 def require_name(text: str) -> str:

@@ -11,7 +11,7 @@ from wan_mcp.transports.listener import Listener
 from wan_mcp.transports.operations.port import serving
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE, Access
 from wan_mcp.transports.operations.readiness import ALIVE, Readiness, Service
-from wan_mcp.transports.own_key import KeyDesk
+from wan_mcp.transports.own_key.site import SignedInDesk
 from wan_mcp.transports.uploads import Desk
 
 
@@ -39,7 +39,7 @@ class Operators:
     port: Listener | None = None
     access: Access = NOBODY_ELSE
     uploads: Callable[[], Desk | None] = lambda: None
-    own_keys: Callable[[], KeyDesk | None] = lambda: None
+    own_keys: Callable[[], SignedInDesk | None] = lambda: None
 
     @asynccontextmanager
     async def own_port(self, readiness: Readiness) -> AsyncIterator[None]:

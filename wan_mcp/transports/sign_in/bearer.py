@@ -31,6 +31,11 @@ def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     token = given[0][scheme.end() :].rstrip(b" ")
     if not token:
         return None
+    require_token(token)
+    return token.decode("ascii")
+
+
+def require_token(token: bytes) -> None:
+    """Raises WrongToken for what cannot be a token."""
     if len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
         raise WrongToken("it is too long, or has characters that no token has")
-    return token.decode("ascii")

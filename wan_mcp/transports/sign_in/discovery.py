@@ -1,9 +1,27 @@
 """Where an issuer has its keys, and where it is asked about tokens, as its own metadata says."""
 
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from wan_mcp.transports.sign_in.trust import Issuer, checked_address
 from wan_mcp.web.documents import Document, Documents, Unavailable
+
+
+class Places(NamedTuple):
+    """Where people sign in with a browser.
+
+    Attributes:
+        authorization: the page of the issuer for it.
+        token: where a code is exchanged.
+        takes_form: whether a secret is sent in the form there, because the scheme Basic is not
+            taken.
+        names_itself: whether each answer says from which issuer it comes (RFC 9207).
+    """
+
+    authorization: str
+    token: str
+    takes_form: bool
+    names_itself: bool
 
 
 class Discovery:
@@ -32,6 +50,23 @@ class Discovery:
         """Where it is asked about tokens. Raises Unavailable."""
         own = self._issuer.introspection
         return (own and own.url) or await self._address("introspection_endpoint")
+
+    async def places(self) -> Places:
+        """Where people sign in with a browser. Raises Unavailable."""
+        authorization = await self._address("authorization_endpoint")
+        token = await self._address("token_endpoint")
+        said = self._metadata or {}
+        challenges = said.get("code_challenge_methods_supported")
+        if isinstance(challenges, list) and "S256" not in challenges:
+            raise Unavailable("has metadata by which it does not know PKCE with S256")
+        ways = said.get("token_endpoint_auth_methods_supported")
+        ways = ways if isinstance(ways, list) else []
+        return Places(
+            authorization,
+            token,
+            "client_secret_post" in ways and "client_secret_basic" not in ways,
+            said.get("authorization_response_iss_parameter_supported") is True,
+        )
 
     async def _address(self, name: str) -> str:
         self._metadata = self._metadata or await self._find()

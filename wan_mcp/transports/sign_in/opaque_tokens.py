@@ -78,6 +78,6 @@ class OpaqueTokens:
         try:
             url = await self._discovery.introspection()
             password = own.client_secret.get_secret_value()
-            return await self._documents.post(url, form, own.client_id, password)
+            return await self._documents.post(url, form, (own.client_id, password))
         except Unavailable as exc:
             raise IdentityUnknown(f"issuer {self._issuer.issuer} {exc}") from exc

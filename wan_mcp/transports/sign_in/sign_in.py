@@ -7,10 +7,10 @@ wherever OAuth is on offer (observed elsewhere).
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,6 +21,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from wan_mcp.tenants.caller import Directory
+from wan_mcp.tenants.keys import KeyRing
+from wan_mcp.transports.sign_in.code_flow import CodeFlow
 from wan_mcp.transports.sign_in.discovery import Discovery
 from wan_mcp.transports.sign_in.door import Door
 from wan_mcp.transports.sign_in.identities import Identities
@@ -37,6 +39,20 @@ if TYPE_CHECKING:
     import httpx
 
 TOKEN_PATH = "/token/mcp"
+BACK_PATH = "/key/signed-in"
+"""Where a browser comes back to, below the public address of this server."""
+
+
+class Opened(NamedTuple):
+    """Sign-in while it works.
+
+    Attributes:
+        doors: the routes: the doors to an app, and the document.
+        flows: how people sign in with a browser, by issuer.
+    """
+
+    doors: list[Route]
+    flows: Mapping[str, CodeFlow]
 
 
 @dataclass(frozen=True)
@@ -46,19 +62,22 @@ class SignIn:
     Attributes:
         directory: who the users are.
         trust: the issuers; None where only this program's own tokens count.
+        ring: seals what a browser keeps while its user signs in. All servers have the same. None
+            where nobody signs in with a browser.
         transport: replaces the network in tests.
         wall, monotonic: the clocks, in seconds.
     """
 
     directory: Directory
     trust: Trust | None = None
+    ring: KeyRing | None = None
     transport: "httpx.AsyncBaseTransport | None" = None
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
     @asynccontextmanager
-    async def open(self, path: str, app: ASGIApp, max_bytes: int) -> AsyncIterator[list[Route]]:
-        """Within it, the routes work: the doors to an app, and the document.
+    async def open(self, path: str, app: ASGIApp, max_bytes: int) -> AsyncIterator[Opened]:
+        """Within it, people sign in.
 
         Args:
             path: that of the door for all tokens.
@@ -72,11 +91,12 @@ class SignIn:
                 return Door(app, identities, challenge, own_only=own_only, max_bytes=max_bytes)
 
             try:
-                yield [
+                doors = [
                     Route(path, door(self._challenge, own_only=self.trust is None)),
                     Route(TOKEN_PATH, door(Challenge(), own_only=True)),
                     *self._metadata(),
                 ]
+                yield Opened(doors, self._flows(documents, identities))
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
@@ -94,6 +114,16 @@ class SignIn:
         signed = SignedTokens(self.trust, self._key_sets(self.trust, documents, tasks), self.wall)
         opaque = self._opaque(self.trust, documents, tasks)
         return Identities(self.directory, signed, opaque)
+
+    def _flows(self, documents: Documents, identities: Identities) -> dict[str, CodeFlow]:
+        if self.trust is None or self.ring is None:
+            return {}
+        back, clock = f"{self.trust.site}{BACK_PATH}", self.monotonic
+        return {
+            each.issuer: CodeFlow(self.trust, each, documents, identities, back, clock)
+            for each in self.trust.issuers
+            if each.key_page is not None
+        }
 
     def _key_sets(self, trust: Trust, documents: Documents, tasks: TaskGroup) -> dict[str, KeySet]:
         return {

@@ -10,6 +10,8 @@ It is written in a file in TOML, because it has secrets and lists::
 
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -77,6 +80,41 @@ class Introspection(BaseModel):
     client_secret: SecretStr = Field(min_length=1)
 
 
+def _secret_in(path: object) -> str:
+    """The secret that is alone in a file.
+
+    Raises:
+        ValueError: the rest of a sentence, without anything of the file.
+    """
+    if not isinstance(path, str) or not Path(path).is_absolute():
+        raise ValueError("must be the full path of a file")
+    try:
+        text = Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as exc:
+        raise ValueError(f"the file cannot be read ({exc.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8 text") from None
+    if not text.strip() or not text.isprintable():
+        raise ValueError("the file is empty, or has more than one line")
+    return text
+
+
+class PageClient(BaseModel):
+    """What this server is called at an issuer where people sign in with a browser.
+
+    Attributes:
+        client_id: its name there.
+        client_secret: what is alone in the file; None for a public client, which PKCE protects.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    client_id: str = Field(min_length=1)
+    client_secret: Annotated[SecretStr, BeforeValidator(_secret_in)] | None = Field(
+        None, alias="client_secret_file"
+    )
+
+
 class Issuer(BaseModel):
     """An authorization server that is trusted.
 
@@ -86,6 +124,7 @@ class Issuer(BaseModel):
         algorithms: the signatures that it may use.
         jwks_uri: where its keys are; unset: where its metadata says.
         introspection: set: it is asked about each token; unset: its signatures are checked.
+        key_page: set: people can sign in there on the page for keys of their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -95,6 +134,7 @@ class Issuer(BaseModel):
     algorithms: tuple[Algorithm, ...] = ("RS256", "PS256", "ES256", "EdDSA")
     jwks_uri: Address | None = None
     introspection: Introspection | None = None
+    key_page: PageClient | None = None
 
 
 class Trust(BaseModel):
@@ -121,6 +161,20 @@ class Trust(BaseModel):
             # Nothing in such a token says whose it is: it would be shown to the other issuer.
             raise ValueError("has introspection for more than one issuer")
         return self
+
+    @property
+    def key_issuers(self) -> Mapping[str, str]:
+        """Those at which people can sign in on the page for keys, each with a name for people.
+
+        It is the host; of issuers with one host, all of the address.
+        """
+        named = [each.issuer for each in self.issuers if each.key_page is not None]
+        hosts = Counter(urlsplit(each).netloc for each in named)
+        whole = {each: each.partition("://")[2].rstrip("/") for each in named}
+        return {
+            each: host if hosts[host := urlsplit(each).netloc] == 1 else whole[each]
+            for each in named
+        }
 
     @property
     def metadata_path(self) -> str:

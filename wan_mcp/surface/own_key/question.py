@@ -21,7 +21,8 @@ URL_REVISION = "2025-11-25"
 QUESTION = "own_key"
 _MESSAGE = (
     "You have no PixelDojo key on this server yet, so nothing was sent. Store your own on this "
-    "page; it also asks for your token of this server. Give neither of them to the assistant."
+    "page, where you also show who you are: you sign in, or bring your token of this server. Give "
+    "neither key nor token to the assistant."
 )
 
 

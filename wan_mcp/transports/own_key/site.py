@@ -2,26 +2,24 @@
 
 Who the user is says the token in the form and nothing else, no cookie and no part of an address:
 so no link and no page elsewhere can let somebody store a key for another user, or have their own
-replaced. There is no script.
+replaced. There is no script. Users without such a token sign in: see `signed_in`.
 """
 
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Protocol
-from urllib.parse import parse_qsl
 
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from wan_mcp.transports.guarded import Answer, Guard, own_policy
+from wan_mcp.tenants.caller import Caller
+from wan_mcp.transports.guarded import Answer, Guard
+from wan_mcp.transports.own_key.forms import html_page, read_form
 
 KEY_PATH = "/key"
 STORED_PATH = f"{KEY_PATH}/stored"
-MAX_FORM_BYTES = 8_192
-"""The largest form (ours): two fields with a few hundred characters."""
-_FORM = "application/x-www-form-urlencoded"
 _FIELDS = ("token", "key")
 
 
@@ -63,6 +61,40 @@ class KeyDesk(Protocol):
         """
 
 
+class SignedInDesk(KeyDesk, Protocol):
+    """Decides as well about keys of users who sign in elsewhere."""
+
+    def leading_page(self, nonce: str, issuer: str, address: str) -> str:
+        """The page that leads a browser to an issuer, as HTML.
+
+        Args:
+            address: of the page of the issuer.
+        """
+
+    def unsigned_page(self, nonce: str, problem: str) -> str:
+        """The page for somebody who has not signed in, as HTML.
+
+        Args:
+            problem: why not, in sentences.
+        """
+
+    def signed_in_page(self, nonce: str, caller: Caller, ticket: str, problem: str = "") -> str:
+        """The page with the form for somebody who has signed in, as HTML.
+
+        Args:
+            ticket: what the form brings back.
+            problem: why a key was not stored, in sentences.
+        """
+
+    async def store_for(self, caller: Caller, key: str, nonce: str, ticket: str) -> Refusal | None:
+        """Store a key for a user who has signed in; None if that is done.
+
+        Args:
+            key: of any form, as it was sent.
+            nonce, ticket: for the page of a refusal.
+        """
+
+
 class KeySite:
     """The page of one server.
 
@@ -98,52 +130,20 @@ class KeySite:
 
 async def _ask(_request: Request, desk: KeyDesk) -> Response:
     nonce = secrets.token_urlsafe(16)
-    return _page(200, desk.page(nonce), nonce)
+    return html_page(200, desk.page(nonce), nonce)
 
 
 async def _thank(_request: Request, desk: KeyDesk) -> Response:
     nonce = secrets.token_urlsafe(16)
-    return _page(200, desk.stored_page(nonce), nonce)
+    return html_page(200, desk.stored_page(nonce), nonce)
 
 
 async def _store(request: Request, desk: KeyDesk) -> Response:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        return PlainTextResponse("Send the form of this page.", 415)
-    try:
-        form = await _form(request)
-    except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
-    if form is None:
-        return PlainTextResponse("Send the form of this page.", 400, {"Connection": "close"})
+    form = await read_form(request, _FIELDS)
+    if isinstance(form, Response):
+        return form
     nonce = secrets.token_urlsafe(16)
     refusal = await desk.store(form["token"], form["key"], nonce)
     if refusal is None:  # another page, or going back and forth would send the form again
         return RedirectResponse(STORED_PATH.removeprefix("/"), 303)  # also behind a prefix
-    response = _page(refusal.status, refusal.page, nonce)
-    if refusal.retry_after is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after)
-    return response
-
-
-def _page(status: int, html: str, nonce: str) -> Response:
-    headers = own_policy(nonce, "form-action 'self'")
-    return Response(html, status, headers, media_type="text/html; charset=utf-8")
-
-
-async def _form(request: Request) -> dict[str, str] | None:
-    """The fields of the form; None if it is too large, or is another one.
-
-    Raises:
-        ClientDisconnect: before all of it has come.
-    """
-    body = bytearray()
-    async for block in request.stream():
-        body += block
-        if len(body) > MAX_FORM_BYTES:
-            return None
-    try:
-        pairs = parse_qsl(body.decode("ascii"), True, True, errors="strict", max_num_fields=2)
-    except ValueError:
-        return None
-    form = dict(pairs)
-    return form if sorted(form) == sorted(_FIELDS) and len(pairs) == len(_FIELDS) else None
+    return html_page(refusal.status, refusal.page, nonce, refusal.retry_after)

@@ -1,0 +1,1 @@
+"""The pages on which users store PixelDojo keys of their own."""

@@ -1,0 +1,193 @@
+"""The way to the page for keys for people who sign in with OAuth, and their form.
+
+    /key, a button -> the issuer -> /key/signed-in?code=... -> /key/signed-in -> /key/stored
+
+The attack to be kept out is a link with which somebody else has a key stored: theirs for the
+victim, or the victim's for them. So only the issuer says who a user is, and only to the browser
+that was sent there: an answer counts where the sealed cookie has its state. The form counts only
+with the cookie with which its page was made, whose user is shown on it. The code is left behind by
+a redirect, so it is in no page, and in no history.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller, IdentityUnknown
+from wan_mcp.transports.guarded import Answer, Guard
+from wan_mcp.transports.own_key.carried import Carried
+from wan_mcp.transports.own_key.forms import html_page, read_form
+from wan_mcp.transports.own_key.site import KEY_PATH, SignedInDesk
+from wan_mcp.transports.sign_in.code_flow import Begun, CodeFlow
+from wan_mcp.transports.sign_in.refusals import Refused
+from wan_mcp.transports.sign_in.sign_in import BACK_PATH, SignIn
+
+BEGIN_PATH = f"{KEY_PATH}/sign-in"
+
+_BEGUN, _SIGNED_IN = "key page: begun", "key page: signed in"
+_STRANGE = (
+    "This browser did not begin this sign-in, or it began more than ten minutes ago, or another "
+    "sign-in has begun since. Nothing was stored."
+)
+_OVER = "You are not signed in, or not any more: it lasts ten minutes. Nothing was stored."
+_NOBODY = "You are no user of this server any more. Ask its operator."
+_LATER = "It cannot be checked now who you are. Nothing was stored. Try again in a while."
+
+
+class SignedInSite:
+    """The pages of one server.
+
+    Args:
+        desk: decides about keys; None while there is nobody who does, and then nothing is found.
+        rules: which Host and Origin headers a request may have.
+        sign_in: knows the users, and seals what their browsers keep.
+        flows: how they sign in with a browser, by issuer.
+    """
+
+    def __init__(
+        self,
+        desk: Callable[[], SignedInDesk | None],
+        rules: TransportSecuritySettings,
+        sign_in: SignIn,
+        flows: Mapping[str, CodeFlow],
+    ) -> None:
+        assert sign_in.trust is not None
+        assert sign_in.ring is not None
+        self._desk = desk
+        self._directory = sign_in.directory
+        self._flows = flows
+        self._carried = Carried(sign_in.ring, sign_in.trust.site, sign_in.wall)
+        self._page = Guard(rules, "same-origin")
+        self._code = Guard(rules)
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of the site."""
+        ask = self._guarded(self._page, self._ask)
+        end = self._guarded(self._code, self._end)
+
+        async def back(request: Request) -> Response:
+            return await (end if request.url.query else ask)(request)
+
+        return [
+            Route(BEGIN_PATH, self._guarded(self._page, self._begin), methods=["POST"]),
+            Route(BACK_PATH, back, methods=["GET"]),
+            Route(BACK_PATH, self._guarded(self._page, self._store), methods=["POST"]),
+        ]
+
+    def _guarded(
+        self, guard: Guard, answer: Callable[[Request, SignedInDesk], Awaitable[Response]]
+    ) -> Answer:
+        async def answered(request: Request) -> Response:
+            desk = self._desk()
+            if desk is None:
+                return PlainTextResponse("There is nothing here.", 404)
+            return await answer(request, desk)
+
+        return guard.around(answered)
+
+    async def _begin(self, request: Request, desk: SignedInDesk) -> Response:
+        """Lead to an issuer by a page: a redirect of a form has to be allowed by the policy of its
+        page, with all redirects that follow (observed elsewhere: Chrome).
+        """
+        form = await read_form(request, ["issuer"])
+        if isinstance(form, Response):
+            return form
+        flow = self._flows.get(form["issuer"])
+        if flow is None:
+            return PlainTextResponse("Send the form of this page.", 400)
+        try:
+            address, begun = await flow.begin()
+        except IdentityUnknown as why:
+            return _later(desk, why)
+        nonce = secrets.token_urlsafe(16)
+        response = html_page(200, desk.leading_page(nonce, begun.issuer, address), nonce)
+        self._carried.put(response, _BEGUN, begun._asdict())
+        return response
+
+    async def _end(self, request: Request, desk: SignedInDesk) -> Response:
+        kept, given = self._carried.take(request, _BEGUN), request.query_params.multi_items()
+        begun, answer = None if kept is None else Begun(**kept), dict(given)
+        flow = None if begun is None else self._flows.get(begun.issuer)
+        is_theirs = begun is not None and begun.is_answered_by(answer)
+        if begun is None or flow is None or not is_theirs or len(answer) < len(given):
+            # Nothing is dropped: a link of somebody else must not end a sign-in that goes on.
+            return _unsigned(desk, 400, _STRANGE)
+        try:
+            caller = await flow.finish(begun, answer)
+        except Refused as why:
+            response = _unsigned(desk, why.status, f"{why.sentence} Nothing was stored.")
+        except IdentityUnknown as why:
+            response = _later(desk, why)
+        else:
+            response = RedirectResponse(BACK_PATH.rpartition("/")[2], 303)  # also behind a prefix
+            self._carried.put(response, _SIGNED_IN, _ticket(caller))
+            return response
+        self._carried.drop(response)
+        return response
+
+    async def _ask(self, request: Request, desk: SignedInDesk) -> Response:
+        kept = self._carried.take(request, _SIGNED_IN)
+        if kept is None:
+            return _unsigned(desk, 403, _OVER)
+        nonce = secrets.token_urlsafe(16)
+        return html_page(200, desk.signed_in_page(nonce, _caller(kept), kept["ticket"]), nonce)
+
+    async def _store(self, request: Request, desk: SignedInDesk) -> Response:
+        form = await read_form(request, ["ticket", "key"])
+        if isinstance(form, Response):
+            return form
+        kept, nonce = self._carried.take(request, _SIGNED_IN), secrets.token_urlsafe(16)
+        ticket = form["ticket"]
+        if kept is None or not secrets.compare_digest(ticket.encode(), kept["ticket"].encode()):
+            return _unsigned(desk, 403, _OVER)
+        caller = _caller(kept)
+        try:
+            known = await self._directory.person(kept["issuer"], kept["subject"], caller.name)
+        except IdentityUnknown as why:
+            page = desk.signed_in_page(nonce, caller, ticket, _LATER)
+            return html_page(503, page, nonce, _seconds(why))
+        if known is None or known.user != caller.user:
+            return _unsigned(desk, 403, _NOBODY)
+        refusal = await desk.store_for(caller, form["key"], nonce, ticket)
+        if refusal is not None:
+            return html_page(refusal.status, refusal.page, nonce, refusal.retry_after)
+        response = RedirectResponse("stored", 303)
+        self._carried.drop(response)
+        return response
+
+
+def _ticket(caller: Caller) -> dict[str, str]:
+    """What the browser of somebody carries who may buy."""
+    how = caller.signed_in
+    assert isinstance(how, ByIssuer)
+    return {
+        "user": caller.user,
+        "name": caller.name,
+        "issuer": how.issuer,
+        "subject": how.subject,
+        "ticket": secrets.token_urlsafe(32),
+    }
+
+
+def _caller(kept: Mapping[str, str]) -> Caller:
+    by = ByIssuer(kept["issuer"], kept["subject"])
+    return Caller(kept["user"], kept["name"], None, frozenset({MAKE}), by)
+
+
+def _unsigned(desk: SignedInDesk, status: int, problem: str) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    return html_page(status, desk.unsigned_page(nonce, problem), nonce)
+
+
+def _later(desk: SignedInDesk, why: IdentityUnknown) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    return html_page(503, desk.unsigned_page(nonce, _LATER), nonce, _seconds(why))
+
+
+def _seconds(why: IdentityUnknown) -> int:
+    return max(int(why.retry_after + 1), 1)

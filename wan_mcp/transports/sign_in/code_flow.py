@@ -1,0 +1,247 @@
+"""Signing in with a browser at an issuer: OAuth's authorization code flow, with PKCE (RFC 7636).
+
+Nothing in the address with which a browser comes back says who its user is: it has only a code,
+and counts only in the browser that was sent to the issuer. What the issuer gives for the code is an
+access token for this server. It is checked like that of any request, and then forgotten.
+"""
+
+import hashlib
+import logging
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import quote_plus, urlencode
+
+import anyio
+
+from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller, IdentityUnknown
+from wan_mcp.transports.sign_in.bearer import require_token
+from wan_mcp.transports.sign_in.discovery import Discovery, Places
+from wan_mcp.transports.sign_in.identities import Identities
+from wan_mcp.transports.sign_in.refusals import Challenge, Refused, WrongToken
+from wan_mcp.transports.sign_in.scopes import ALL
+from wan_mcp.transports.sign_in.trust import Issuer, PageClient, Trust
+from wan_mcp.web.documents import Document, Documents, Unavailable
+
+FRESH_SECONDS = 600.0
+"""How long the addresses of an issuer are used without another look (ours)."""
+PAUSE_SECONDS = 10.0
+"""The least time between two looks that fail (ours): anybody can have the server look."""
+AT_ONCE = 8
+"""How many codes are exchanged at the same time (ours): anybody can bring invented ones."""
+LONGEST_CODE = 4096
+"""The longest code (ours); those of the largest issuers have some 2,000 characters (assumed)."""
+REFUSALS = (400, 401)
+"""The statuses with which an issuer says why it exchanges no code (documented: RFC 6749)."""
+
+_DENIED = "access_denied"
+_FOR_NOW = ("temporarily_unavailable", "server_error")
+_FOR_THE_OPERATOR = (
+    *("invalid_request", "invalid_client", "invalid_scope", "invalid_target"),
+    *("unauthorized_client", "unsupported_grant_type", "unsupported_response_type"),
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Begun(NamedTuple):
+    """What the browser has to bring back, sealed, beside the answer of the issuer.
+
+    Attributes:
+        issuer: its address.
+        state: says that the answer is one to this browser (RFC 6749).
+        verifier: shows that the code was made for this server (RFC 7636).
+    """
+
+    issuer: str
+    state: str
+    verifier: str
+
+    @classmethod
+    def new(cls, issuer: str) -> "Begun":
+        """One that nobody can guess."""
+        return cls(issuer, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+
+    def is_answered_by(self, answer: Mapping[str, str]) -> bool:
+        """Whether an answer is one to this browser."""
+        return secrets.compare_digest(self.state.encode(), answer.get("state", "").encode())
+
+
+class CodeFlow:
+    """Signs people in at one issuer.
+
+    Args:
+        trust: names the issuer, and what its tokens must be for.
+        issuer: has a client for the page.
+        documents: fetches its metadata, and exchanges codes.
+        identities: finds out who a token belongs to.
+        redirect: the address to which browsers come back.
+        now: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        trust: Trust,
+        issuer: Issuer,
+        documents: Documents,
+        identities: Identities,
+        redirect: str,
+        now: Callable[[], float],
+    ) -> None:
+        assert issuer.key_page is not None
+        self._client: PageClient = issuer.key_page
+        self._trust = trust
+        self._issuer = issuer
+        self._documents = documents
+        self._identities = identities
+        self._redirect = redirect
+        self._now = now
+        self._found: Places | None = None
+        self._found_at = self._failed_at = -float("inf")
+        self._looking = anyio.Lock()
+        self._places_left = AT_ONCE
+
+    async def begin(self) -> tuple[str, Begun]:
+        """The address at which the user signs in, and what the browser keeps.
+
+        Raises:
+            IdentityUnknown: the issuer cannot be asked now.
+        """
+        begun = Begun.new(self._issuer.issuer)
+        digest = hashlib.sha256(begun.verifier.encode()).digest()
+        words = {
+            "response_type": "code",
+            "client_id": self._client.client_id,
+            "redirect_uri": self._redirect,
+            "scope": Challenge(prefix=self._trust.scope_prefix).named(ALL),
+            "state": begun.state,
+            "code_challenge": urlsafe_b64encode(digest).rstrip(b"=").decode(),
+            "code_challenge_method": "S256",
+            "resource": self._trust.resource,
+        }
+        return f"{(await self._places()).authorization}?{urlencode(words)}", begun
+
+    async def finish(self, begun: Begun, answer: Mapping[str, str]) -> Caller:
+        """Who has signed in: somebody who may buy.
+
+        Args:
+            begun: what the browser kept, which this answer is one to.
+            answer: what the issuer had the browser bring back.
+
+        Raises:
+            Refused: nobody has, or somebody who may not. The sentence is for the user.
+            IdentityUnknown: it cannot be known now.
+        """
+        places = await self._places()
+        sender = answer.get("iss")
+        if sender != self._issuer.issuer and (sender is not None or places.names_itself):
+            raise _refused(403, "Another authorization server answered than the one you chose.")
+        if "error" in answer:
+            raise self._failure(answer["error"], logging.INFO)
+        code = answer.get("code", "")
+        if not 0 < len(code) <= LONGEST_CODE:
+            raise _refused(400, "The authorization server sent no code with which to go on.")
+        return await self._caller(await self._exchanged(places, begun, code))
+
+    async def _exchanged(self, places: Places, begun: Begun, code: str) -> str:
+        """The token for a code. Raises Refused, IdentityUnknown."""
+        if not self._places_left:
+            raise IdentityUnknown("too many codes are being exchanged")
+        self._places_left -= 1
+        try:
+            said = await self._asked(places, begun, code)
+        finally:
+            self._places_left += 1
+        if "error" in said:
+            raise self._failure(said["error"], logging.WARNING)
+        token = said.get("access_token")
+        if not isinstance(token, str) or str(said.get("token_type")).lower() != "bearer":
+            raise self._wrong("it gives no bearer token for a code")
+        return token
+
+    async def _asked(self, places: Places, begun: Begun, code: str) -> Document:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._redirect,
+            "code_verifier": begun.verifier,
+            "resource": self._trust.resource,
+        }
+        login, name, secret = None, self._client.client_id, self._client.client_secret
+        if secret is None or places.takes_form:
+            form["client_id"] = name
+        if secret is not None and places.takes_form:
+            form["client_secret"] = secret.get_secret_value()
+        elif secret is not None:  # encoded like a form, unlike usual for Basic (RFC 6749)
+            login = (quote_plus(name), quote_plus(secret.get_secret_value()))
+        try:
+            return await self._documents.post(places.token, form, login, REFUSALS)
+        except Unavailable as exc:
+            self._found = None  # it may have moved
+            raise self._unknown(exc) from None
+
+    async def _caller(self, token: str) -> Caller:
+        try:
+            require_token(token.encode(errors="replace"))
+            caller = (await self._identities.find(token, own_only=False)).caller
+        except WrongToken as exc:
+            raise self._wrong(f"its token is refused: {exc}") from None
+        how = caller.signed_in
+        if not isinstance(how, ByIssuer) or how.issuer != self._issuer.issuer:
+            raise self._wrong("its token is one of somebody else")
+        if MAKE not in caller.scopes:
+            raise _refused(
+                403,
+                "You are signed in, but the authorization server does not let you start jobs here, "
+                "so you cannot store a key.",
+            )
+        return caller
+
+    async def _places(self) -> Places:
+        """Where the issuer is. Of several who ask at once, one has it looked up."""
+        async with self._looking:
+            if self._found is None or self._now() - self._found_at > FRESH_SECONDS:
+                left = self._failed_at + PAUSE_SECONDS - self._now()
+                if left > 0:
+                    raise IdentityUnknown("the issuer was asked a moment ago", retry_after=left)
+                try:
+                    self._found = await Discovery(self._issuer, self._documents).places()
+                except Unavailable as exc:
+                    self._failed_at = self._now()
+                    raise self._unknown(exc) from None
+                self._found_at = self._now()
+            return self._found
+
+    def _failure(self, error: object, level: int) -> Refused | IdentityUnknown:
+        """What follows from an error code. No page repeats it: anybody can have written it.
+
+        Args:
+            level: that of the line in the log about a mistake of an operator.
+        """
+        if error in _FOR_NOW:
+            return IdentityUnknown("the issuer signs nobody in now")
+        if error == _DENIED:
+            return _refused(403, "The authorization server did not let you in, or you declined.")
+        if error in _FOR_THE_OPERATOR:
+            return self._wrong(f"it answers {error}", level)
+        return _refused(400, "The authorization server did not accept your sign-in.")
+
+    def _wrong(self, what: str, level: int = logging.WARNING) -> Refused:
+        """The settings here and those of the issuer do not fit together."""
+        logger.log(
+            level, "a sign-in on the page for keys failed at %s: %s", self._issuer.issuer, what
+        )
+        return _refused(
+            502,
+            "This server and the authorization server do not fit together. Ask the operator of "
+            "this server, whose log says more.",
+        )
+
+    def _unknown(self, why: Unavailable) -> IdentityUnknown:
+        logger.warning("nobody can sign in on the page for keys: %s %s", self._issuer.issuer, why)
+        return IdentityUnknown(f"the issuer {why}", retry_after=PAUSE_SECONDS)
+
+
+def _refused(status: int, sentence: str) -> Refused:
+    return Refused(status, "access_denied", sentence, challenged=False)
