@@ -185,10 +185,10 @@ async def behind_doors(
     routes.remove(open_to_all)
     async with sign_in.open(PATH, open_to_all.app, MAX_BODY_BYTES) as opened:
         routes.extend(opened.doors)
-        if opened.flows and rules and own_keys:
+        if opened.browsers and rules and own_keys:
             from wan_mcp.transports.own_key.signed_in import SignedInSite  # a team has its packages
 
-            routes.extend(SignedInSite(own_keys, rules, sign_in, opened.flows).routes)
+            routes.extend(SignedInSite(own_keys, rules, sign_in, opened.browsers).routes)
         yield
 
 

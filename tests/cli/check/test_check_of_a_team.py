@@ -34,6 +34,7 @@ RING = "a YQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 OTHER_RING = RING.replace("a ", "b ", 1)
 SECRET = "canary-of-an-issuer"
 INTROSPECTION = f"{ISSUER}/introspect"
+TOKEN = f"{ISSUER}/token"
 
 
 class Team:
@@ -75,6 +76,21 @@ class Team:
         text = f"{self.trust.read_text('utf-8')}[issuers.introspection]\n{client}"
         self.write(self.trust, text)
         return self.issuer.post(INTROSPECTION).respond(json={"active": False})
+
+    def signs_in_on_the_page(self, status: int = 400, error: str = "invalid_grant") -> respx.Route:
+        """Let people sign in on the page for keys; returns the route at which codes are exchanged.
+
+        Args:
+            status, error: how the issuer refuses a code.
+        """
+        secret = self.case.folder / "secret"
+        self.write(secret, f"{SECRET}\n")
+        text = f'client_id = "wan-mcp-keys"\nclient_secret_file = "{secret}"\n'
+        self.write(self.trust, f"{self.trust.read_text('utf-8')}[issuers.key_page]\n{text}")
+        self.set(WAN_MCP_PERSONAL_KEYS="on")
+        places = {"authorization_endpoint": f"{ISSUER}/authorize", "token_endpoint": TOKEN}
+        self.issuer.get(METADATA).respond(json=Issuer().metadata() | places)
+        return self.issuer.post(TOKEN).respond(status, json={"error": error})
 
 
 @pytest.fixture
@@ -192,6 +208,35 @@ def wrong_secret(team: Team) -> None:
     team.asks_the_issuer().respond(401)
 
 
+def no_secret_of_the_page(team: Team) -> None:
+    team.signs_in_on_the_page()
+    (team.case.folder / "secret").unlink()
+
+
+def unknown_client_of_the_page(team: Team) -> None:
+    team.signs_in_on_the_page(401, "invalid_client")
+
+
+def no_place_to_sign_in(team: Team) -> None:
+    team.signs_in_on_the_page()
+    team.issuer.get(METADATA).respond(json=Issuer().metadata())
+
+
+def no_pkce(team: Team) -> None:
+    team.signs_in_on_the_page()
+    places = {"authorization_endpoint": f"{ISSUER}/authorize", "token_endpoint": TOKEN}
+    known = {"code_challenge_methods_supported": ["plain"]}
+    team.issuer.get(METADATA).respond(json=Issuer().metadata() | places | known)
+
+
+def codes_cannot_be_exchanged(team: Team) -> None:
+    team.signs_in_on_the_page(503)
+
+
+def gives_tokens_for_nothing(team: Team) -> None:
+    team.signs_in_on_the_page().respond(json={"access_token": "x", "token_type": "Bearer"})
+
+
 def believes_everything(team: Team) -> None:
     said = {"active": True, "sub": "x", "aud": RESOURCE, "exp": 4e9, "scope": "videos:make"}
     team.asks_the_issuer().respond(json=said)
@@ -212,7 +257,50 @@ ROWS = [
     (issuer_with_an_error, "issuer", f"{ISSUER} answers with status 503. Compare"),
     (wrong_secret, "issuer", f"{ISSUER} answers with status 401. Check client_id and client_s"),
     (believes_everything, "issuer", f"{ISSUER} accepts what nobody has made as a token. Take"),
+    (no_secret_of_the_page, "sign-in", "key_page.client_secret_file: the file cannot be read (No"),
 ]
+
+
+NOBODY = f"Nobody can sign in on the page for keys: {ISSUER}"
+PAGE_ROWS = [
+    (unknown_client_of_the_page, f"{NOBODY} answers invalid_client. Compare client_id and"),
+    (no_place_to_sign_in, f"{NOBODY} has metadata without a usable authorization_endpoint. Comp"),
+    (no_pkce, f"{NOBODY} has metadata by which it does not know PKCE with S256. Compare"),
+    (codes_cannot_be_exchanged, f"{NOBODY} answers with status 503. Compare the address"),
+    (gives_tokens_for_nothing, f"{ISSUER} gives a token for a code of nobody. Take it out of"),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), PAGE_ROWS)
+async def test_issuer_at_which_nobody_can_sign_in_on_the_page_is_named(
+    team: Team, change: Callable[[Team], object], text: str
+) -> None:
+    """Its keys can be used all the same, so it has two lines (ours)."""
+    change(team)
+
+    assert await team.case.run() == 1
+    assert f"{ISSUER} answers, and its keys can be used." in team.case.seen
+    [line] = [each for each in team.case.seen.splitlines() if text in each]
+    assert line.startswith("broken issuer")
+    assert SECRET not in team.case.seen
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_request"])
+async def test_client_of_the_page_is_tried_with_a_code_that_nobody_made(
+    team: Team, error: str
+) -> None:
+    """It knows the client if nothing but the code is wrong (documented: RFC 6749)."""
+    asked = team.signs_in_on_the_page(error=error)
+    code = await team.case.run()
+    found = f"{ISSUER} knows the client with which people sign in on the page for keys."
+    [line] = [each for each in team.case.seen.splitlines() if found in each]
+    team.set(WAN_MCP_PERSONAL_KEYS="off")
+    await team.case.run()
+
+    assert code == 0, team.case.seen
+    assert line.startswith("ok")
+    assert b"code=wan-mcp-check&" in asked.calls.last.request.content
+    assert f"{found} Set WAN_MCP_PERSONAL_KEYS=on" in team.case.seen
 
 
 @pytest.mark.parametrize(("change", "check", "text"), ROWS)

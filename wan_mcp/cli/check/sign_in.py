@@ -5,25 +5,36 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from wan_mcp.cli.check.findings import Finding, Report, broken, ok
+from wan_mcp.cli.check.findings import Finding, Report, broken, note, ok
 from wan_mcp.cli.http_command import require_complete
 from wan_mcp.cli.team import trust_of
 from wan_mcp.settings import BadSettings, Settings
 from wan_mcp.tenants.caller import IdentityUnknown
+from wan_mcp.transports.sign_in.code_flow import (
+    ABOUT_CLIENT,
+    BACK_PATH,
+    Begun,
+    CodeFlow,
+    Misfit,
+)
 from wan_mcp.transports.sign_in.discovery import Discovery
 from wan_mcp.transports.sign_in.key_sets import KeySet
 from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
-from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.refusals import Refused, WrongToken
 from wan_mcp.transports.sign_in.remembered import Remembered
 from wan_mcp.transports.sign_in.trust import Issuer, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
 from wan_mcp.wording import counted
 
 NO_TOKEN = "wan-mcp-check"
-"""Something that no issuer has ever made as a token, or as the name of a key (assumed)."""
+"""Something that no issuer has ever made as a token, a code, or the name of a key (assumed)."""
 _NETWORK = (
     "Compare the address with that of your authorization server, and check whether this computer "
     "reaches it: the network, and the proxy settings (HTTPS_PROXY, NO_PROXY)."
+)
+_REGISTER = (
+    "Compare client_id and client_secret_file with the client that you registered there: it has to "
+    "be one for the authorization code flow, with the redirect address {back}."
 )
 _CHANGE = "Take it out of the file of WAN_MCP_SIGN_IN: with its word anybody could sign in."
 
@@ -54,7 +65,10 @@ async def look(settings: Settings, report: Report) -> None:
     try:
         async with anyio.create_task_group() as tasks:
             for issuer in trust.issuers:
-                report.add(await _Issuer(trust, issuer, documents, tasks).look())
+                looking = _Issuer(trust, issuer, documents, tasks)
+                report.add(await looking.look())
+                if issuer.key_page is not None:
+                    report.add(await looking.page(in_use=bool(settings.personal_keys)))
     finally:
         await documents.aclose()
 
@@ -78,6 +92,31 @@ class _Issuer:
             secret = "" if own is None else "Check client_id and client_secret, too. "
             return broken("issuer", f"{name} {exc}.", secret + _NETWORK, issuer=name)
         return broken("issuer", f"{name} accepts what nobody has made as a token.", _CHANGE)
+
+    async def page(self, *, in_use: bool) -> Finding:
+        """Exchange a code that nobody has made. A client that fits is refused for that alone."""
+        name, flow = self.issuer.issuer, CodeFlow(self.trust, self.issuer, self.documents)
+        register = _REGISTER.format(back=f"{self.trust.site}{BACK_PATH}")
+        try:
+            await flow.token(Begun.new(name), {"iss": name, "code": NO_TOKEN})
+        except Misfit as exc:
+            # What else it may say is about the code that nobody has made.
+            if exc.error in ("", *ABOUT_CLIENT):
+                found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
+                return broken("issuer", found, register, issuer=name)
+        except Refused:
+            pass
+        except IdentityUnknown as exc:
+            why = str(exc).removeprefix("the issuer ")
+            found = f"Nobody can sign in on the page for keys: {name} {why}."
+            return broken("issuer", found, _NETWORK, issuer=name)
+        else:
+            return broken("issuer", f"{name} gives a token for a code of nobody.", _CHANGE)
+        found = f"{name} knows the client with which people sign in on the page for keys."
+        if in_use:
+            return ok("issuer", found, issuer=name)
+        way_out = "Set WAN_MCP_PERSONAL_KEYS=on, or there is no such page."
+        return note("issuer", found, way_out, issuer=name)
 
     async def _keys(self) -> None:
         discovery, failed = Discovery(self.issuer, self.documents), list[Unavailable]()

@@ -22,9 +22,10 @@ from wan_mcp.transports.guarded import Answer, Guard
 from wan_mcp.transports.own_key.carried import Carried
 from wan_mcp.transports.own_key.forms import html_page, read_form
 from wan_mcp.transports.own_key.site import KEY_PATH, SignedInDesk
-from wan_mcp.transports.sign_in.code_flow import Begun, CodeFlow
+from wan_mcp.transports.sign_in.code_flow import BACK_PATH, Begun
+from wan_mcp.transports.sign_in.in_browser import InBrowser
 from wan_mcp.transports.sign_in.refusals import Refused
-from wan_mcp.transports.sign_in.sign_in import BACK_PATH, SignIn
+from wan_mcp.transports.sign_in.sign_in import SignIn
 
 BEGIN_PATH = f"{KEY_PATH}/sign-in"
 
@@ -45,7 +46,7 @@ class SignedInSite:
         desk: decides about keys; None while there is nobody who does, and then nothing is found.
         rules: which Host and Origin headers a request may have.
         sign_in: knows the users, and seals what their browsers keep.
-        flows: how they sign in with a browser, by issuer.
+        browsers: how they sign in with a browser, by issuer.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class SignedInSite:
         desk: Callable[[], SignedInDesk | None],
         rules: TransportSecuritySettings,
         sign_in: SignIn,
-        flows: Mapping[str, CodeFlow],
+        browsers: Mapping[str, InBrowser],
     ) -> None:
         assert sign_in.trust is not None
         assert sign_in.ring is not None
         self._desk = desk
         self._directory = sign_in.directory
-        self._flows = flows
+        self._browsers = browsers
         self._carried = Carried(sign_in.ring, sign_in.trust.site, sign_in.wall)
         self._page = Guard(rules, "same-origin")
         self._code = Guard(rules)
@@ -97,11 +98,11 @@ class SignedInSite:
         form = await read_form(request, ["issuer"])
         if isinstance(form, Response):
             return form
-        flow = self._flows.get(form["issuer"])
-        if flow is None:
+        browser = self._browsers.get(form["issuer"])
+        if browser is None:
             return PlainTextResponse("Send the form of this page.", 400)
         try:
-            address, begun = await flow.begin()
+            address, begun = await browser.begin()
         except IdentityUnknown as why:
             return _later(desk, why)
         nonce = secrets.token_urlsafe(16)
@@ -112,13 +113,13 @@ class SignedInSite:
     async def _end(self, request: Request, desk: SignedInDesk) -> Response:
         kept, given = self._carried.take(request, _BEGUN), request.query_params.multi_items()
         begun, answer = None if kept is None else Begun(**kept), dict(given)
-        flow = None if begun is None else self._flows.get(begun.issuer)
+        browser = None if begun is None else self._browsers.get(begun.issuer)
         is_theirs = begun is not None and begun.is_answered_by(answer)
-        if begun is None or flow is None or not is_theirs or len(answer) < len(given):
+        if begun is None or browser is None or not is_theirs or len(answer) < len(given):
             # Nothing is dropped: a link of somebody else must not end a sign-in that goes on.
             return _unsigned(desk, 400, _STRANGE)
         try:
-            caller = await flow.finish(begun, answer)
+            caller = await browser.finish(begun, answer)
         except Refused as why:
             response = _unsigned(desk, why.status, f"{why.sentence} Nothing was stored.")
         except IdentityUnknown as why:

@@ -1,13 +1,13 @@
 """Signing in with a browser at an issuer: OAuth's authorization code flow, with PKCE (RFC 7636).
 
-Nothing in the address with which a browser comes back says who its user is: it has only a code,
-and counts only in the browser that was sent to the issuer. What the issuer gives for the code is an
-access token for this server. It is checked like that of any request, and then forgotten.
+Nothing in the address with which a browser comes back says who its user is: it has only a code, for
+which the issuer gives an access token for this server.
 """
 
 import hashlib
 import logging
 import secrets
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from urllib.parse import quote_plus, urlencode
 
 import anyio
 
-from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller, IdentityUnknown
-from wan_mcp.transports.sign_in.bearer import require_token
+from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.transports.sign_in.discovery import Discovery, Places
-from wan_mcp.transports.sign_in.identities import Identities
-from wan_mcp.transports.sign_in.refusals import Challenge, Refused, WrongToken
+from wan_mcp.transports.sign_in.refusals import Challenge, Refused
 from wan_mcp.transports.sign_in.scopes import ALL
 from wan_mcp.transports.sign_in.trust import Issuer, PageClient, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
 
+BACK_PATH = "/key/signed-in"
+"""Where a browser comes back to, below the public address of this server."""
 FRESH_SECONDS = 600.0
 """How long the addresses of an issuer are used without another look (ours)."""
 PAUSE_SECONDS = 10.0
@@ -37,12 +37,29 @@ REFUSALS = (400, 401)
 
 _DENIED = "access_denied"
 _FOR_NOW = ("temporarily_unavailable", "server_error")
-_FOR_THE_OPERATOR = (
-    *("invalid_request", "invalid_client", "invalid_scope", "invalid_target"),
-    *("unauthorized_client", "unsupported_grant_type", "unsupported_response_type"),
-)
+_ABOUT_REQUEST = ("invalid_request", "invalid_scope", "invalid_target", "unsupported_response_type")
+ABOUT_CLIENT = ("invalid_client", "unauthorized_client", "unsupported_grant_type")
+"""The errors of an issuer that does not know this server, or knows it for something else."""
 
 logger = logging.getLogger(__name__)
+
+
+class Misfit(Refused):
+    """The settings of this server and those of the issuer do not fit together.
+
+    Attributes:
+        why: the rest of a sentence about the issuer, for operators.
+        error: what the issuer calls it; "" where it does not.
+    """
+
+    def __init__(self, why: str, error: str = "") -> None:
+        sentence = (
+            "This server and the authorization server do not fit together. Ask the operator of "
+            "this server, whose log says more."
+        )
+        super().__init__(502, "server_error", sentence, challenged=False)
+        self.why = why
+        self.error = error
 
 
 class Begun(NamedTuple):
@@ -69,14 +86,12 @@ class Begun(NamedTuple):
 
 
 class CodeFlow:
-    """Signs people in at one issuer.
+    """Gets tokens from one issuer.
 
     Args:
         trust: names the issuer, and what its tokens must be for.
         issuer: has a client for the page.
         documents: fetches its metadata, and exchanges codes.
-        identities: finds out who a token belongs to.
-        redirect: the address to which browsers come back.
         now: seconds that never go back.
     """
 
@@ -85,17 +100,14 @@ class CodeFlow:
         trust: Trust,
         issuer: Issuer,
         documents: Documents,
-        identities: Identities,
-        redirect: str,
-        now: Callable[[], float],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         assert issuer.key_page is not None
         self._client: PageClient = issuer.key_page
         self._trust = trust
         self._issuer = issuer
         self._documents = documents
-        self._identities = identities
-        self._redirect = redirect
+        self._redirect = f"{trust.site}{BACK_PATH}"
         self._now = now
         self._found: Places | None = None
         self._found_at = self._failed_at = -float("inf")
@@ -122,45 +134,53 @@ class CodeFlow:
         }
         return f"{(await self._places()).authorization}?{urlencode(words)}", begun
 
-    async def finish(self, begun: Begun, answer: Mapping[str, str]) -> Caller:
-        """Who has signed in: somebody who may buy.
+    async def token(self, begun: Begun, answer: Mapping[str, str]) -> str:
+        """The access token of whoever has signed in. Nothing of it has been checked.
 
         Args:
             begun: what the browser kept, which this answer is one to.
             answer: what the issuer had the browser bring back.
 
         Raises:
-            Refused: nobody has, or somebody who may not. The sentence is for the user.
+            Refused: nobody has. The sentence is for the user.
             IdentityUnknown: it cannot be known now.
         """
         places = await self._places()
         sender = answer.get("iss")
         if sender != self._issuer.issuer and (sender is not None or places.names_itself):
-            raise _refused(403, "Another authorization server answered than the one you chose.")
+            raise refused(403, "Another authorization server answered than the one you chose.")
         if "error" in answer:
-            raise self._failure(answer["error"], logging.INFO)
+            raise _failure(answer["error"])
         code = answer.get("code", "")
         if not 0 < len(code) <= LONGEST_CODE:
-            raise _refused(400, "The authorization server sent no code with which to go on.")
-        return await self._caller(await self._exchanged(places, begun, code))
+            raise refused(400, "The authorization server sent no code with which to go on.")
+        said = await self._exchanged(places, begun, code)
+        if "error" in said:
+            raise _failure(said["error"])
+        token = said.get("access_token")
+        if not isinstance(token, str) or str(said.get("token_type")).lower() != "bearer":
+            raise Misfit("gives no bearer token for a code")
+        return token
 
-    async def _exchanged(self, places: Places, begun: Begun, code: str) -> str:
-        """The token for a code. Raises Refused, IdentityUnknown."""
+    async def _exchanged(self, places: Places, begun: Begun, code: str) -> Document:
+        """What the issuer answers to a code. Raises IdentityUnknown."""
         if not self._places_left:
             raise IdentityUnknown("too many codes are being exchanged")
         self._places_left -= 1
         try:
-            said = await self._asked(places, begun, code)
+            return await self._documents.post(
+                places.token, *self._question(places, begun, code), REFUSALS
+            )
+        except Unavailable as exc:
+            self._found = None  # it may have moved
+            raise self._unknown(exc) from None
         finally:
             self._places_left += 1
-        if "error" in said:
-            raise self._failure(said["error"], logging.WARNING)
-        token = said.get("access_token")
-        if not isinstance(token, str) or str(said.get("token_type")).lower() != "bearer":
-            raise self._wrong("it gives no bearer token for a code")
-        return token
 
-    async def _asked(self, places: Places, begun: Begun, code: str) -> Document:
+    def _question(
+        self, places: Places, begun: Begun, code: str
+    ) -> tuple[dict[str, str], tuple[str, str] | None]:
+        """The form with a code, and the login beside it, by which the issuer knows this server."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -175,28 +195,7 @@ class CodeFlow:
             form["client_secret"] = secret.get_secret_value()
         elif secret is not None:  # encoded like a form, unlike usual for Basic (RFC 6749)
             login = (quote_plus(name), quote_plus(secret.get_secret_value()))
-        try:
-            return await self._documents.post(places.token, form, login, REFUSALS)
-        except Unavailable as exc:
-            self._found = None  # it may have moved
-            raise self._unknown(exc) from None
-
-    async def _caller(self, token: str) -> Caller:
-        try:
-            require_token(token.encode(errors="replace"))
-            caller = (await self._identities.find(token, own_only=False)).caller
-        except WrongToken as exc:
-            raise self._wrong(f"its token is refused: {exc}") from None
-        how = caller.signed_in
-        if not isinstance(how, ByIssuer) or how.issuer != self._issuer.issuer:
-            raise self._wrong("its token is one of somebody else")
-        if MAKE not in caller.scopes:
-            raise _refused(
-                403,
-                "You are signed in, but the authorization server does not let you start jobs here, "
-                "so you cannot store a key.",
-            )
-        return caller
+        return form, login
 
     async def _places(self) -> Places:
         """Where the issuer is. Of several who ask at once, one has it looked up."""
@@ -213,35 +212,22 @@ class CodeFlow:
                 self._found_at = self._now()
             return self._found
 
-    def _failure(self, error: object, level: int) -> Refused | IdentityUnknown:
-        """What follows from an error code. No page repeats it: anybody can have written it.
-
-        Args:
-            level: that of the line in the log about a mistake of an operator.
-        """
-        if error in _FOR_NOW:
-            return IdentityUnknown("the issuer signs nobody in now")
-        if error == _DENIED:
-            return _refused(403, "The authorization server did not let you in, or you declined.")
-        if error in _FOR_THE_OPERATOR:
-            return self._wrong(f"it answers {error}", level)
-        return _refused(400, "The authorization server did not accept your sign-in.")
-
-    def _wrong(self, what: str, level: int = logging.WARNING) -> Refused:
-        """The settings here and those of the issuer do not fit together."""
-        logger.log(
-            level, "a sign-in on the page for keys failed at %s: %s", self._issuer.issuer, what
-        )
-        return _refused(
-            502,
-            "This server and the authorization server do not fit together. Ask the operator of "
-            "this server, whose log says more.",
-        )
-
     def _unknown(self, why: Unavailable) -> IdentityUnknown:
         logger.warning("nobody can sign in on the page for keys: %s %s", self._issuer.issuer, why)
         return IdentityUnknown(f"the issuer {why}", retry_after=PAUSE_SECONDS)
 
 
-def _refused(status: int, sentence: str) -> Refused:
+def _failure(error: object) -> Refused | IdentityUnknown:
+    """What follows from an error of an issuer. No page repeats it: anybody can have written it."""
+    if error in _FOR_NOW:
+        return IdentityUnknown("the issuer signs nobody in now")
+    if error == _DENIED:
+        return refused(403, "The authorization server did not let you in, or you declined.")
+    if error in (*ABOUT_CLIENT, *_ABOUT_REQUEST):
+        return Misfit(f"answers {error}", str(error))
+    return refused(400, "The authorization server did not accept your sign-in.")
+
+
+def refused(status: int, sentence: str) -> Refused:
+    """Somebody has not signed in, or may not. The sentence is for them."""
     return Refused(status, "access_denied", sentence, challenged=False)

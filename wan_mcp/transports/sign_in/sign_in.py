@@ -26,6 +26,7 @@ from wan_mcp.transports.sign_in.code_flow import CodeFlow
 from wan_mcp.transports.sign_in.discovery import Discovery
 from wan_mcp.transports.sign_in.door import Door
 from wan_mcp.transports.sign_in.identities import Identities
+from wan_mcp.transports.sign_in.in_browser import InBrowser
 from wan_mcp.transports.sign_in.key_sets import KeySet
 from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
 from wan_mcp.transports.sign_in.refusals import Challenge
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     import httpx
 
 TOKEN_PATH = "/token/mcp"
-BACK_PATH = "/key/signed-in"
-"""Where a browser comes back to, below the public address of this server."""
 
 
 class Opened(NamedTuple):
@@ -48,11 +47,11 @@ class Opened(NamedTuple):
 
     Attributes:
         doors: the routes: the doors to an app, and the document.
-        flows: how people sign in with a browser, by issuer.
+        browsers: how people sign in with a browser, by issuer.
     """
 
     doors: list[Route]
-    flows: Mapping[str, CodeFlow]
+    browsers: Mapping[str, InBrowser]
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class SignIn:
                     Route(TOKEN_PATH, door(Challenge(), own_only=True)),
                     *self._metadata(),
                 ]
-                yield Opened(doors, self._flows(documents, identities))
+                yield Opened(doors, self._browsers(documents, identities))
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
@@ -115,13 +114,13 @@ class SignIn:
         opaque = self._opaque(self.trust, documents, tasks)
         return Identities(self.directory, signed, opaque)
 
-    def _flows(self, documents: Documents, identities: Identities) -> dict[str, CodeFlow]:
+    def _browsers(self, documents: Documents, identities: Identities) -> dict[str, InBrowser]:
         if self.trust is None or self.ring is None:
             return {}
-        back, clock = f"{self.trust.site}{BACK_PATH}", self.monotonic
+        trust, clock = self.trust, self.monotonic
         return {
-            each.issuer: CodeFlow(self.trust, each, documents, identities, back, clock)
-            for each in self.trust.issuers
+            each.issuer: InBrowser(each.issuer, CodeFlow(trust, each, documents, clock), identities)
+            for each in trust.issuers
             if each.key_page is not None
         }
 
