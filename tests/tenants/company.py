@@ -1,7 +1,7 @@
 """A server for two teams' people in this process, with the sandbox as PixelDojo, for tests."""
 
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import anyio
 
 from tests.replicas.caller import Caller
 from tests.tenants.team import Blue, Time, ring
+from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.sandbox import Sandbox, Terms
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
@@ -19,9 +20,11 @@ from wan_mcp.tenants.directory import StoredDirectory
 from wan_mcp.tenants.key_page import KeyPage
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.transports.http import serve_http
+from wan_mcp.transports.listener import listen
 from wan_mcp.transports.operations.operators import Operators
 from wan_mcp.transports.shutdown import Deadlines
 from wan_mcp.transports.sign_in.sign_in import SignIn
+from wan_mcp.transports.sign_in.trust import Trust
 
 TASKS = "io.modelcontextprotocol/tasks"
 FOR_EVER = Terms(pending_seconds=0, processing_seconds=50, price=10)
@@ -109,6 +112,7 @@ class Company(Blue):
         keys: KeyRing | None = None,
         settings: Mapping[str, str] | None = None,
         key_page: str | None = None,
+        issuer: Callable[[str], Awaitable[Mapping[str, object]]] | None = None,
     ) -> AsyncIterator["Company"]:
         """Within it, the server runs.
 
@@ -116,6 +120,8 @@ class Company(Blue):
             keys: the key ring of the server.
             settings: of the operator, besides those that the rest needs.
             key_page: the public address of the page for keys of users.
+            issuer: where people sign in, as the operator writes it who knows the address of the
+                server: then they can do so on the page for keys, too.
         """
         given = {
             "PIXELDOJO_API_BASE": self.sandbox.api_base,
@@ -128,12 +134,19 @@ class Company(Blue):
         }
         directory = StoredDirectory(self.database, keys or ring(), self.time)
         self.running = RunningServer()
+        desk = HealthDesk(listen("127.0.0.1", 0))
+        here = f"http://127.0.0.1:{desk.listener.getsockname()[1]}"
+        trust, page = None, KeyPage(key_page) if key_page else None
+        if issuer:
+            given_issuer = await issuer(here)
+            trust = Trust.model_validate({"resource": f"{here}/mcp", "issuers": [given_issuer]})
+            page = KeyPage(f"{here}/key", trust.key_issuers)
         server = build_server(
             Settings.read(given, self._folder),
             running=self.running,
             people=directory,
             upload_page="http://127.0.0.1/uploads",
-            key_page=KeyPage(key_page) if key_page else None,
+            key_page=page,
         )
         listens = anyio.Event()
 
@@ -144,10 +157,10 @@ class Company(Blue):
         async def serve() -> None:
             await serve_http(
                 server,
-                port=0,
+                desk=desk,
                 announce=announce,
                 operators=Operators(self.running, own_keys=lambda: self.running.own_keys),
-                sign_in=SignIn(directory),
+                sign_in=SignIn(directory, trust, ring().derived("page for keys")),
                 deadlines=PATIENT,
             )
 

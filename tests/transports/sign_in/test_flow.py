@@ -5,12 +5,16 @@ tests are skipped, except where TESTS_NEED names them.
 """
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from html import unescape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -31,8 +35,13 @@ from wan_mcp.front_desk.health import HealthDesk
 from wan_mcp.tenants.caller import MAKE, READ
 from wan_mcp.transports.http import serve_http
 from wan_mcp.transports.listener import listen
+from wan_mcp.transports.sign_in import sign_in
 from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import Trust
+from wan_mcp.web.documents import Documents
+
+if TYPE_CHECKING:
+    from tests.tenants.company import Company
 
 pytestmark = pytest.mark.anyio
 
@@ -258,3 +267,93 @@ async def test_a_token_that_only_the_authorization_server_can_read(
 
     assert user.tokens is not None
     assert user.tokens.access_token.count(".") == 0
+
+
+@pytest.fixture
+async def company(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator["Company"]:
+    """A server with wallets that is not running yet, and has all the time that it needs."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    from tests.tenants.company import FOR_EVER, Company
+    from tests.tenants.team import Time, operator_of
+    from wan_mcp.pixeldojo.request import Limits
+    from wan_mcp.sandbox import Sandbox
+
+    monkeypatch.setattr("wan_mcp.app.team.LIMITS", Limits(600, 600, 600, 600, 600))
+    monkeypatch.setattr(sign_in, "Documents", partial(Documents, seconds=600))
+    time = Time()
+    async with Sandbox(FOR_EVER, clock=time) as sandbox:
+        with operator_of(database) as operator:
+            yield Company(operator, database, sandbox, time, tmp_path)
+
+
+async def registered(issuer: str, here: str, secret: anyio.Path) -> dict[str, object]:
+    """What the operator writes who has registered a client for the page, with its secret."""
+    client = {"redirect_uris": [f"{here}/key/signed-in"], "client_name": "The page for keys"}
+    async with httpx.AsyncClient(trust_env=False, timeout=600) as http:
+        made = (await http.post(f"{issuer}/reg", json=client)).raise_for_status().json()
+    await secret.write_text(made["client_secret"])
+    page = {"client_id": made["client_id"], "client_secret_file": str(secret)}
+    return {"issuer": issuer, "key_page": page}
+
+
+async def store_key(page: str, issuer: str, key: str) -> tuple[httpx.Response, httpx.Response]:
+    """What a browser shows whose user signs in on the page and stores a key: the form, the end."""
+    async with httpx.AsyncClient(trust_env=False, timeout=600, follow_redirects=True) as browser:
+        shown = await browser.get(page)
+        assert f'value="{issuer}"' in shown.text
+        on = await browser.post(f"{page}/sign-in", data={"issuer": issuer})
+        [address] = re.findall(r'content="0; url=([^"]+)"', on.text)
+        form = await browser.get(unescape(address))
+        [ticket] = re.findall(r'name="ticket" value="([^"]+)"', form.text)
+        return form, await browser.post(form.url, data={"ticket": ticket, "key": key})
+
+
+async def order_twice(
+    company: "Company", between: Callable[[], Awaitable[None]]
+) -> list[dict[str, Any]]:
+    """What the assistant of Ada gets, who signs in: the data of two answers."""
+    user, sandbox = User(), company.sandbox
+    metadata = OAuthClientMetadata.model_validate({"redirect_uris": [CALLBACK]})
+    auth = OAuthClientProvider(company.url, metadata, user, user.visit, user.arrived)
+    wanted = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
+    async with (
+        httpx2.AsyncClient(auth=auth, trust_env=False, timeout=600) as http,
+        Client(streamable_http_client(company.url, http_client=http), mode="auto") as client,
+    ):
+        first = await client.call_tool("replace_character", wanted)
+        await between()
+        second = await client.call_tool("replace_character", wanted)
+    return [each.structured_content or {} for each in (first, second)]
+
+
+async def test_user_who_signs_in_stores_a_key_on_the_page_and_pays_with_it(
+    issuer: str, company: "Company", tmp_path: Path
+) -> None:
+    """The same person at the assistant and on the page, by one authorization server (ours)."""
+    from wan_mcp.tenants.administration import users
+    from wan_mcp.tenants.audit import entries
+
+    ada = users.add(company.operator, "Ada", None, issuer, "sub-ada")
+    key, shown = company.sandbox.open_account(), list[httpx.Response]()
+
+    async def store() -> None:
+        shown.extend(await store_key(company.url.replace("/mcp", "/key"), issuer, key))
+
+    secret = anyio.Path(tmp_path / "secret")
+    async with company.served(issuer=lambda here: registered(issuer, here, secret)):
+        refused, bought = await order_twice(company, store)
+    page = company.url.replace("/mcp", "/key")
+    form, stored = shown
+    sent = [each for each in company.sandbox.requests if each.method == "POST"]
+    written = entries(company.operator.link, ada, 0, 10)
+
+    assert refused["code"] == "no_api_key"
+    assert page in refused["next"]
+    assert (str(form.url), str(stored.url)) == (f"{page}/signed-in", f"{page}/stored")
+    assert "<strong>Ada</strong> (127.0.0.1:" in form.text
+    assert bought["job_id"]
+    assert [each.headers["authorization"] for each in sent] == [f"Bearer {key}"]
+    [added] = [each for each in written if each.action == "wallet.add"]
+    assert (added.actor, added.detail["signed_in"]) == (ada, issuer)
