@@ -28,6 +28,18 @@ def test_sealed_key_is_opened_by_the_same_ring_and_does_not_show_it() -> None:
     assert KEY not in sealed[0]
 
 
+def test_derived_ring_seals_with_keys_of_its_own() -> None:
+    """Strangers may let it seal, which the keys of wallets must not be used up by (ours)."""
+    whole = ring(line("b", 2), line("a", 1))
+    derived = whole.derived("pages")
+    sealed = derived.seal(KEY, "cookie")
+    others = (whole, whole.derived("else"), ring(line("b", 1), line("a", 2)).derived("pages"))
+
+    assert ring(line("a", 1), line("b", 2)).derived("pages").open(sealed, "cookie") == KEY
+    assert [each.opens(sealed, "cookie") for each in others] == [False] * 3
+    assert not derived.opens(whole.seal(KEY, "cookie"), "cookie")
+
+
 def test_first_key_seals_and_all_keys_open() -> None:
     """So keys are replaced without a moment at which something cannot be opened (ours)."""
     old = ring(line("a", 1)).seal(KEY, "wallet")

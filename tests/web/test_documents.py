@@ -61,6 +61,20 @@ async def test_anything_else_than_a_small_object_is_refused(
     assert elsewhere.call_count == 0
 
 
+@pytest.mark.parametrize("status", [200, 400, 401])
+async def test_document_of_a_refusal_is_read_where_it_is_asked_for(
+    network: respx.Router, documents: Documents, status: int
+) -> None:
+    """It says why a code gets no token (documented: RFC 6749)."""
+    network.post(URL).respond(status, json={"error": "x"})
+    other = network.post("https://login.internal/other").respond(403, json={"error": "x"})
+
+    assert await documents.post(URL, {"a": "b"}, None, (400, 401)) == {"error": "x"}
+    with pytest.raises(Unavailable, match="answers with status 403"):
+        await documents.post("https://login.internal/other", {"a": "b"}, None, (400, 401))
+    assert "authorization" not in other.calls.last.request.headers
+
+
 async def test_a_document_that_is_nested_too_deep_is_refused(
     network: respx.Router, documents: Documents
 ) -> None:

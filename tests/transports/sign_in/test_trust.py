@@ -24,6 +24,7 @@ introspection = {{ client_id = "wan", client_secret = "{SECRET}" }}
 """
 BEGIN = 'resource = "https://wan.example.com/mcp"\n'
 ISSUER = '[[issuers]]\nissuer = "https://a.example"\n'
+ON_PAGE = 'key_page = { client_id = "a" }\n'
 ASKED = 'introspection = { client_id = "a", client_secret = "b" }\n'
 
 
@@ -80,6 +81,14 @@ WRONG = {
     f"resource = 'https://a.example'\n{ISSUER}": "resource: must be the public address",
     f"resource = 'https://a.example/token/mcp'\n{ISSUER}": "resource: must be the public address",
     f"resource = 'http://a.example/mcp'\n{ISSUER}": "resource: must begin with https://",
+    f"{BEGIN}{ISSUER}{ON_PAGE.replace(chr(34) + 'a', chr(34))}": "client_id: String should have",
+    f"{BEGIN}{ISSUER}key_page = {{ client_secret_file = '/a' }}": "key_page.client_id: Field req",
+    f"{BEGIN}{ISSUER}key_page = {{ client_id = 'a', client_secret = '{SECRET}' }}": (
+        "issuers.0.key_page.client_secret: Extra inputs are not permitted"
+    ),
+    f"{BEGIN}{ISSUER}key_page = {{ client_id = 'a', client_secret_file = 'b' }}": (
+        "issuers.0.key_page.client_secret_file: must be the full path of a file"
+    ),
     f'{BEGIN}scope_prefix = "a\\"b"\n{ISSUER}': "scope_prefix: String should match pattern",
     f"secret = {SECRET}": "the file is not TOML in UTF-8",
 }
@@ -90,11 +99,54 @@ def test_the_file_of_the_page_is_one_with_everything_in_it(tmp_path: Path) -> No
     page = Path(__file__).parents[3] / "docs" / "teams.md"
     (shown,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
     given = re.sub(r"^# ", "", shown, flags=re.M).replace("https://…", "https://a.example/keys")
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    given = given.replace("/etc/wan-mcp/key-page-secret", str(tmp_path / "secret"))
 
     assert read_trust(written(tmp_path, shown)).resource == "https://wan.example.com/mcp"
     (issuer,) = read_trust(written(tmp_path, given)).issuers
     assert issuer.introspection is not None
     assert issuer.jwks_uri == "https://a.example/keys"
+    assert issuer.key_page is not None
+    assert issuer.key_page.client_secret is not None
+    assert issuer.key_page.client_secret.get_secret_value() == SECRET
+    assert SECRET not in repr(issuer)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot be read (No such file"),
+        (b"", "is empty, or has more than one line"),
+        (b"\n", "is empty, or has more than one line"),
+        (f"{SECRET}\n{SECRET}".encode(), "is empty, or has more than one line"),
+        (b"\xff", "is not UTF-8 text"),
+    ],
+)
+def test_file_of_a_secret_that_cannot_be_used_is_named_without_its_content(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    """(ours)"""
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    page = f'key_page = {{ client_id = "a", client_secret_file = "{tmp_path}/secret" }}\n'
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as refused:
+        read_trust(written(tmp_path, f"{BEGIN}{ISSUER}{page}"))
+
+    assert "issuers.0.key_page.client_secret_file: the file" in str(refused.value)
+    assert why in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_people_see_the_host_of_an_issuer_or_all_of_its_address_where_hosts_are_equal(
+    tmp_path: Path,
+) -> None:
+    """Two buttons with one name would be a guess (ours)."""
+    addresses = ("https://a.example/", "https://b.example/one", "https://b.example/two/")
+    issuers = [f'[[issuers]]\nissuer = "{each}"\n{ON_PAGE}' for each in addresses]
+    trust = read_trust(written(tmp_path, f"{BEGIN}{''.join(issuers)}{ISSUER.replace('a.', 'c.')}"))
+
+    names = ("a.example", "b.example/one", "b.example/two")
+    assert trust.key_issuers == dict(zip(addresses, names, strict=True))
 
 
 @pytest.mark.parametrize("text", WRONG)

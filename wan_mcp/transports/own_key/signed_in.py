@@ -92,8 +92,10 @@ class SignedInSite:
         return guard.around(answered)
 
     async def _begin(self, request: Request, desk: SignedInDesk) -> Response:
-        """Lead to an issuer by a page: a redirect of a form has to be allowed by the policy of its
-        page, with all redirects that follow (observed elsewhere: Chrome).
+        """Lead to an issuer by a page of its own.
+
+        A redirect would have to be allowed by the policy of the page with the form (observed:
+        Chromium), and nobody knows to which other places an issuer leads on.
         """
         form = await read_form(request, ["issuer"])
         if isinstance(form, Response):
