@@ -3,6 +3,7 @@
 `.ci/run deploy` builds it, and says in TESTED_IMAGE with which options podman finds it.
 """
 
+import base64
 import json
 import os
 import signal
@@ -11,12 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import anyio
 import httpx
 import pytest
 
 from tests.ledger.stores import HANG_SECONDS
+from tests.postgres import server as rig
 from tests.postgres.needs import missing
+from tests.replicas.caller import Caller
+from tests.storm.vendor import pixeldojo
 from wan_mcp.front_desk.health import ALIVE_PATH, READY_PATH
 
 PORT = 8765
@@ -88,6 +94,14 @@ def wait_for(path: str, status: int = 200) -> httpx.Response:
 
 
 KEY = "PIXELDOJO_API_KEY=pd_sandbox"
+SECRETS = "/run/secrets"
+OPERATOR = (
+    "team add Blue",
+    f"wallet add blue --team Blue --key-file {SECRETS}/key",
+    "user add Ann --team Blue",
+    "limits set --user Ann --credits-per-day 15",
+)
+"""What an operator types at the image, each after `wan-mcp admin`."""
 NO_DATABASE = "WAN_MCP_LEDGER_URL=postgresql://127.0.0.1:1/wan"
 
 
@@ -133,3 +147,58 @@ def test_container_writes_its_data_folder_alone_and_ends_when_it_is_asked_to(
     assert not [each for each in seen["written"] if not each.startswith(("/data", "/tmp"))]
     assert (healthy, code) == ("", "0")
     assert "Traceback" not in said
+
+
+@pytest.fixture
+def ledger_url(postgres: rig.Server) -> Iterator[str]:
+    """The address of an empty database, as a container reaches it."""
+    with rig.private_server(postgres) as server:
+        server.start(address="127.0.0.1")
+        yield f"postgresql://postgres@127.0.0.1:{rig.PORT}/postgres"
+
+
+def test_team_is_made_served_and_charged_by_the_image_alone(
+    podman: list[str], ledger_url: str, tmp_path: Path
+) -> None:
+    """Every command and the server are those of the image, with a real PostgreSQL (ours)."""
+    secrets = {"key": "pd_sandbox", "ring": f"a {base64.b64encode(bytes(32)).decode()}"}
+    for name, text in secrets.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o444)
+    tmp_path.chmod(0o755)
+    with pixeldojo([secrets["key"]], 0.0, seed=1) as dojo:
+        settings = {
+            "WAN_MCP_LEDGER_URL": ledger_url,
+            "WAN_MCP_SIGN_IN": "tokens",
+            "WAN_MCP_KEY_RING_FILE": f"{SECRETS}/ring",
+            "PIXELDOJO_API_BASE": dojo.api_base,
+        }
+        given = [f"--env={name}={value}" for name, value in settings.items()]
+        given.append(f"--volume={tmp_path}:{SECRETS}:ro")
+        run(*podman, "run", "--rm", *CAREFUL, *HERE, *given, "wan-mcp", "admin", "migrate")
+        with container(podman, *given) as started:
+            typed = [*podman, "exec", started, "wan-mcp", "admin"]
+            for command in OPERATOR:
+                run(*typed, *command.split())
+            token = run(*typed, "token", "add", "Ann").split()[0]
+            ready = wait_for(READY_PATH)
+            paid, refused = anyio.run(order_twice, token, dojo.links)
+            audit = json.loads(run(*typed, "audit", "--json"))["audit"]
+        charges, _ = dojo.paid()
+
+    assert ready.json() == {"status": "ready"}
+    assert (paid["charged"], refused["charged"]) == ("yes", "no")
+    assert refused["code"] == "limit_reached"
+    assert len(charges) == 1
+    assert [row["target"] for row in audit if row["action"] == "job.buy"] == [paid["job_id"]]
+
+
+async def order_twice(token: str, links: tuple[str, str]) -> list[dict[str, Any]]:
+    """What the server says to two different requests, one after the other."""
+    video, image = links
+    headers = {"authorization": f"Bearer {token}"}
+    async with Caller(f"{URL}/mcp", headers=headers) as caller:
+        return [
+            await caller.call("replace_character", video=video, character_image=image, seed=seed)
+            for seed in (1, 2)
+        ]
