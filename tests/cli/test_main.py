@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from wan_mcp.__main__ import TERMINAL_HINT, main
+from wan_mcp.tenants.key_page import KeyPage
+from wan_mcp.tenants.keys import KeyRing
 
 SECRET = "pd_canary_7f3a"
 INITIALIZE = {
@@ -169,6 +171,36 @@ def test_command_line_that_is_not_understood_ends_with_one_line(
 
 LEDGER = {"WAN_MCP_LEDGER_URL": "postgresql:///nowhere"}
 RING = {"WAN_MCP_KEY_RING": f"first {base64.b64encode(bytes(32)).decode()}"}
+
+
+@pytest.mark.parametrize("keys", ["on", "off"])
+def test_command_knows_where_people_sign_in_on_the_page_for_keys(
+    program: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: str
+) -> None:
+    """All replicas seal with a ring that is made of their key ring, and is another one (ours)."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    trust, seen = tmp_path / "trust.toml", dict[str, Any]()
+    issuer = 'issuer = "https://a.example"\nkey_page = { client_id = "a" }\n'
+    trust.write_text(f'resource = "https://wan.example.com/team/mcp"\n[[issuers]]\n{issuer}')
+    given = {"WAN_MCP_SIGN_IN": str(trust), "WAN_MCP_PERSONAL_KEYS": keys, **LEDGER, **RING}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*_: object, sign_in: Any, **__: object) -> NoReturn:
+        seen["ring"] = sign_in.ring
+        sys.exit(0)
+
+    monkeypatch.setattr("wan_mcp.cli.http_server.run_http", run)
+    monkeypatch.setattr(
+        "wan_mcp.cli.http_server.build_server", lambda _settings, **more: seen.update(more)
+    )
+    whole = KeyRing.read(RING["WAN_MCP_KEY_RING"])
+
+    assert program("http", "--port", "0").code == 0
+    page = KeyPage("https://wan.example.com/team/key", {"https://a.example": "a.example"})
+    assert seen["key_page"] == (page if keys == "on" else None)
+    assert not whole.opens(seen["ring"].seal("x", "y"), "y")
+    assert whole.derived("page for keys").opens(seen["ring"].seal("x", "y"), "y")
 
 
 @pytest.mark.parametrize(
