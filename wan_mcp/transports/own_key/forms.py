@@ -1,16 +1,32 @@
 """What the pages have in common: how a form is read, and how a page is sent."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from wan_mcp.transports.guarded import own_policy
+from wan_mcp.transports.guarded import Answer, own_policy
 
+T = TypeVar("T")
 MAX_FORM_BYTES = 8_192
 """The largest form (ours): two fields with a few hundred characters."""
 _FORM = "application/x-www-form-urlencoded"
+
+
+def with_desk(
+    desk: Callable[[], T | None], answer: Callable[[Request, T], Awaitable[Response]]
+) -> Answer:
+    """An answer that a desk decides about; nothing is found while there is none."""
+
+    async def answered(request: Request) -> Response:
+        found = desk()
+        if found is None:
+            return PlainTextResponse("There is nothing here.", 404)
+        return await answer(request, found)
+
+    return answered
 
 
 def html_page(status: int, html: str, nonce: str, retry_after: int | None = None) -> Response:

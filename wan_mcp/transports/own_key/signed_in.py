@@ -9,6 +9,7 @@ with the cookie with which its page was made, whose user is shown on it. The cod
 a redirect, so it is in no page, and in no history.
 """
 
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -20,7 +21,7 @@ from starlette.routing import Route
 from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller, IdentityUnknown
 from wan_mcp.transports.guarded import Answer, Guard
 from wan_mcp.transports.own_key.carried import Carried
-from wan_mcp.transports.own_key.forms import html_page, read_form
+from wan_mcp.transports.own_key.forms import html_page, read_form, with_desk
 from wan_mcp.transports.own_key.site import KEY_PATH, SignedInDesk
 from wan_mcp.transports.sign_in.code_flow import BACK_PATH, Begun
 from wan_mcp.transports.sign_in.in_browser import InBrowser
@@ -83,13 +84,7 @@ class SignedInSite:
     def _guarded(
         self, guard: Guard, answer: Callable[[Request, SignedInDesk], Awaitable[Response]]
     ) -> Answer:
-        async def answered(request: Request) -> Response:
-            desk = self._desk()
-            if desk is None:
-                return PlainTextResponse("There is nothing here.", 404)
-            return await answer(request, desk)
-
-        return guard.around(answered)
+        return guard.around(with_desk(self._desk, answer))
 
     async def _begin(self, request: Request, desk: SignedInDesk) -> Response:
         """Lead to an issuer by a page of its own.
@@ -150,7 +145,7 @@ class SignedInSite:
             return _unsigned(desk, 403, _OVER)
         caller = _caller(kept)
         try:
-            known = await self._directory.person(kept["issuer"], kept["subject"], caller.name)
+            known = await self._directory.person(kept["issuer"], kept["subject"], "")
         except IdentityUnknown as why:
             page = desk.signed_in_page(nonce, caller, ticket, _LATER)
             return html_page(503, page, nonce, _seconds(why))
@@ -193,4 +188,4 @@ def _later(desk: SignedInDesk, why: IdentityUnknown) -> Response:
 
 
 def _seconds(why: IdentityUnknown) -> int:
-    return max(int(why.retry_after + 1), 1)
+    return max(math.ceil(why.retry_after), 1)

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from wan_mcp.tenants.caller import Caller
 from wan_mcp.transports.guarded import Answer, Guard
-from wan_mcp.transports.own_key.forms import html_page, read_form
+from wan_mcp.transports.own_key.forms import html_page, read_form, with_desk
 
 KEY_PATH = "/key"
 STORED_PATH = f"{KEY_PATH}/stored"
@@ -119,13 +119,7 @@ class KeySite:
         ]
 
     def _guarded(self, answer: Callable[[Request, KeyDesk], Awaitable[Response]]) -> Answer:
-        async def answered(request: Request) -> Response:
-            desk = self._desk()
-            if desk is None:
-                return PlainTextResponse("There is nothing here.", 404)
-            return await answer(request, desk)
-
-        return self._guard.around(answered)
+        return self._guard.around(with_desk(self._desk, answer))
 
 
 async def _ask(_request: Request, desk: KeyDesk) -> Response:
