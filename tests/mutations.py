@@ -229,7 +229,7 @@ MUTATIONS = (
                 'account = %(account)s"',
             )
         ],
-        [f"{LIMITS}::test_limit_holds_against_claims_at_the_same_moment[postgres]"],
+        [f"{POSTGRES}::test_claim_waits_while_another_process_has_the_lock_of_its_account"],
     ),
     Mutation(
         "PostgreSQL: no lock of limits across wallets",

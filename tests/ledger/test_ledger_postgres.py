@@ -16,6 +16,7 @@ import anyio.to_thread
 import pytest
 from mcp.client import Client
 
+from tests.crash.databases import LIMITS
 from tests.ledger.stores import (
     HANG_SECONDS,
     ME,
@@ -38,6 +39,9 @@ from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
+WAITS_FOR_LOCK = (
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 COMMIT = "news + 1"
 """In the message that commits a transaction which has changed something."""
 SECRET = "secret-word"
@@ -96,6 +100,28 @@ async def claimed_at_last(ledger: Ledger) -> Record:
                 return await claimed(ledger)
 
 
+async def test_claim_waits_while_another_process_has_the_lock_of_its_account(
+    postgres: Server, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So no process counts without what another one is about to store (promises 10)."""
+    for limit in LIMITS:  # on a busy computer the claim may have to wait long here
+        monkeypatch.setattr(f"wan_mcp.ledger.{limit}", HANG_SECONDS)
+    ledger = store.ledger()
+    await claimed(ledger, wanted(1))
+    import psycopg
+
+    with psycopg.connect(store.url) as other:
+        other.execute("SELECT 1 FROM wallets WHERE account = %s FOR UPDATE", [ME])
+        claim = asyncio.create_task(claimed(ledger, wanted(2)))
+        waits = asyncio.create_task(until(postgres, store.url, WAITS_FOR_LOCK))
+        await asyncio.wait([claim, waits], return_when=asyncio.FIRST_COMPLETED)
+        had_to_wait = not claim.done()
+        await asyncio.gather(waits) if had_to_wait else waits.cancel()
+
+    assert had_to_wait
+    assert await claim
+
+
 # The answer to a COMMIT is lost
 
 
@@ -131,9 +157,7 @@ async def test_look_after_a_lost_answer_waits_for_a_commit_that_is_still_on_its_
     struck = proxy.plan(COMMIT, Fault.DELIVER_LATE)
     claim = asyncio.create_task(claimed(ledger))
     await anyio.to_thread.run_sync(struck.wait)
-    await until(
-        postgres, store.url, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    )
+    await until(postgres, store.url, WAITS_FOR_LOCK)
     await anyio.to_thread.run_sync(proxy.deliver)
     record = await claim
 
