@@ -89,7 +89,10 @@ async def main(url: str, pooled: str | None) -> int:
             f"least {MIN_CLAIMS:.0f}); {locks / claimed_:.2f} times two locked commits: "
             f"{locks:.0f} a second\n"
         )
-    good &= locks <= claims[0] * MAX_RATIO  # the floor has no limits either
+    is_near = locks <= claims[0] * MAX_RATIO  # the floor has no limits either
+    good &= is_near
+    if not is_near:
+        sys.stdout.write(f"MISSED: claims of one account, at most {MAX_RATIO} times that floor\n")
     good &= await _news("with LISTEN", url, url, MAX_NEWS_SECONDS)
     if pooled is None:
         sys.stdout.write("news through PgBouncer: not measured, no address of it is given\n")
