@@ -81,7 +81,7 @@ class _Issuer:
     tasks: TaskGroup
 
     async def look(self) -> Finding:
-        """Ask as a server does that gets a token. Nobody has made this one, so it is refused."""
+        """Ask as a server does that gets a token. This one is invented, so it is refused."""
         name, own = self.issuer.issuer, self.issuer.introspection
         try:
             await (self._keys() if own is None else self._introspection())
@@ -94,13 +94,13 @@ class _Issuer:
         return broken("issuer", f"{name} accepts what nobody has made as a token.", _CHANGE)
 
     async def page(self, *, in_use: bool) -> Finding:
-        """Exchange a code that nobody has made. A client that fits is refused for that alone."""
+        """Exchange an invented code. A client that fits is refused for that alone."""
         name, flow = self.issuer.issuer, CodeFlow(self.trust, self.issuer, self.documents)
         register = _REGISTER.format(back=f"{self.trust.site}{BACK_PATH}")
         try:
             await flow.token(Begun.new(name), {"iss": name, "code": NO_TOKEN})
         except Misfit as exc:
-            # What else it may say is about the code that nobody has made.
+            # What else it may say is about the invented code.
             if exc.error in ("", *ABOUT_CLIENT):
                 found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
                 return broken("issuer", found, register, issuer=name)

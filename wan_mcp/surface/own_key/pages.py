@@ -61,7 +61,7 @@ def leading_page(nonce: str, issuer: str, address: str) -> str:
 
 
 def unsigned_page(nonce: str, problem: str) -> str:
-    """The page for somebody who is not signed in, as HTML.
+    """The page for a user who is not signed in, as HTML.
 
     Args:
         nonce: shows that style is ours.

@@ -1,7 +1,7 @@
 """What one browser carries from page to page while its user signs in: one cookie, sealed.
 
-Nobody else can read it, make one, or bring another browser to send it. Any server of the team opens
-what another one has sealed, so none has to remember who is signing in.
+No other site or user can read it, make one, or let another browser send it. Any server of the team
+opens what another one has sealed, so none has to remember who is signing in.
 """
 
 import json
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 
 SECONDS = 600
-"""How long it is carried (ours): somebody may have to look for their password, or for their key."""
+"""How long it is carried (ours): a user may have to look for a password, or for the key."""
 _NAME = "wan-mcp-key"
 _UNTIL = "until"
 

@@ -44,7 +44,7 @@ class SignedInSite:
     """The pages of one server.
 
     Args:
-        desk: decides about keys; None while there is nobody who does, and then nothing is found.
+        desk: decides about keys; None while there is none, and then every page is not found (404).
         rules: which Host and Origin headers a request may have.
         sign_in: knows the users, and seals what their browsers keep.
         browsers: how they sign in with a browser, by issuer.
@@ -160,7 +160,7 @@ class SignedInSite:
 
 
 def _ticket(caller: Caller) -> dict[str, str]:
-    """What the browser of somebody carries who may buy."""
+    """The content of the cookie of a user who has signed in and may buy."""
     how = caller.signed_in
     assert isinstance(how, ByIssuer)
     return {

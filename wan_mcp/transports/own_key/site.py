@@ -1,8 +1,8 @@
 """The page on which a user stores a PixelDojo key of their own, and the form that brings it.
 
 Who the user is says the token in the form and nothing else, no cookie and no part of an address:
-so no link and no page elsewhere can let somebody store a key for another user, or have their own
-replaced. There is no script. Users without such a token sign in: see `signed_in`.
+so no link and no page elsewhere can make a user store a key for another user, or replace their
+own. There is no script. Users without such a token sign in: see `signed_in`.
 """
 
 import secrets
@@ -72,14 +72,14 @@ class SignedInDesk(KeyDesk, Protocol):
         """
 
     def unsigned_page(self, nonce: str, problem: str) -> str:
-        """The page for somebody who has not signed in, as HTML.
+        """The page for a user who has not signed in, as HTML.
 
         Args:
             problem: why not, in sentences.
         """
 
     def signed_in_page(self, nonce: str, caller: Caller, ticket: str, problem: str = "") -> str:
-        """The page with the form for somebody who has signed in, as HTML.
+        """The page with the form for a user who has signed in, as HTML.
 
         Args:
             ticket: what the form brings back.
@@ -99,7 +99,7 @@ class KeySite:
     """The page of one server.
 
     Args:
-        desk: decides; None while there is nobody who does, and then nothing is found.
+        desk: decides; None while there is none, and then every page is not found (404).
         rules: which Host and Origin headers a request may have.
     """
 

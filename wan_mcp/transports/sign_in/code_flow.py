@@ -77,7 +77,7 @@ class Begun(NamedTuple):
 
     @classmethod
     def new(cls, issuer: str) -> "Begun":
-        """One that nobody can guess."""
+        """A new one, which cannot be guessed."""
         return cls(issuer, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
 
     def is_answered_by(self, answer: Mapping[str, str]) -> bool:
@@ -135,14 +135,14 @@ class CodeFlow:
         return f"{(await self._places()).authorization}?{urlencode(words)}", begun
 
     async def token(self, begun: Begun, answer: Mapping[str, str]) -> str:
-        """The access token of whoever has signed in. Nothing of it has been checked.
+        """The access token of the user who has signed in. Nothing of it has been checked.
 
         Args:
             begun: what the browser kept, which this answer is one to.
             answer: what the issuer had the browser bring back.
 
         Raises:
-            Refused: nobody has. The sentence is for the user.
+            Refused: the user has not signed in. The sentence is for them.
             IdentityUnknown: it cannot be known now.
         """
         places = await self._places()
@@ -229,5 +229,5 @@ def _failure(error: object) -> Refused | IdentityUnknown:
 
 
 def refused(status: int, sentence: str) -> Refused:
-    """Somebody has not signed in, or may not. The sentence is for them."""
+    """The refusal of a user who has not signed in, or who may not. The sentence is for them."""
     return Refused(status, "access_denied", sentence, challenged=False)

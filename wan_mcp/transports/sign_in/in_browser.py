@@ -34,13 +34,13 @@ class InBrowser:
         return await self._flow.begin()
 
     async def finish(self, begun: Begun, answer: Mapping[str, str]) -> Caller:
-        """Who has signed in: somebody who may buy.
+        """The user who has signed in, and who may buy.
 
         Args:
             begun, answer: see `CodeFlow.token`.
 
         Raises:
-            Refused: nobody has, or somebody who may not. The sentence is for the user.
+            Refused: the user has not signed in, or may not buy. The sentence is for them.
             IdentityUnknown: it cannot be known now.
         """
         try:
