@@ -20,7 +20,7 @@ from wan_mcp.logs.lines import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
 from wan_mcp.surface.calls import Calls
-from wan_mcp.surface.door import PlainNames, for_pages, refuse_cursors
+from wan_mcp.surface.door import PlainNames, SpansIfRecorded, for_pages, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import page_apps
 from wan_mcp.surface.prompts import replace_a_character
@@ -181,6 +181,7 @@ def _furnish(
     local: bool,
 ) -> None:
     """Add what the server offers besides its tools, and what guards all of it."""
+    server.middleware[:] = SpansIfRecorded.among(server.middleware)
     server.middleware.insert(0, PlainNames(settings.api_key.get_secret_value()))
     resources = JobResources(calls, with_videos=settings.wants("archive", local=local))
     server.add_jobs(resources, subscriptions)

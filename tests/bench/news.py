@@ -29,7 +29,7 @@ async def delays(url: str, changed_at: str, number: int, rounds: int) -> list[fl
     watchers, took = Watchers(one.coordination, Clock()), list[float]()
     running = asyncio.create_task(watchers.run())
     until = Clock().monotonic() + _WAIT_SECONDS
-    async with aclosing(watchers.watch(record, until)) as updates:
+    async with aclosing(watchers.watch([record], until)) as updates:
         seen = asyncio.create_task(anext(updates))
         for turn in range(rounds):
             # At any moment between two looks at the ledger.
@@ -37,7 +37,7 @@ async def delays(url: str, changed_at: str, number: int, rounds: int) -> list[fl
             status = f"step {turn}"
             await other.record_update(ME, reported(job_id=record.job_id, vendor_status=status))
             began = time.perf_counter()
-            while (await seen).vendor_status != status:  # another update, or a sign of life
+            while (await seen)[0].vendor_status != status:  # another update, or a sign of life
                 seen = asyncio.create_task(anext(updates))
             took.append(time.perf_counter() - began)
             seen = asyncio.create_task(anext(updates))

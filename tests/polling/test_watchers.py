@@ -49,8 +49,8 @@ class Waiters:
     async def wait(self, name: str, record: Record, seconds: float = 60, busy: float = 0) -> None:
         """Watch a record, and be busy for `busy` seconds after each update."""
         received = self.received.setdefault(name, [])
-        async with aclosing(self.watchers.watch(record, self._time.now + seconds)) as records:
-            async for each in records:
+        async with aclosing(self.watchers.watch([record], self._time.now + seconds)) as changes:
+            async for (each,) in changes:
                 received.append((self._time.passed(), each))
                 if busy:
                     await anyio.sleep(busy)
@@ -192,9 +192,9 @@ async def test_a_waiter_that_leaves_takes_no_update_from_the_others(
     async def leave(record: Record) -> None:
         with anyio.move_on_after(2 if leaves == "by being cancelled" else 60):
             async with aclosing(
-                waiters.watchers.watch(record, anyio.current_time() + 2)
-            ) as records:
-                async for _ in records:
+                waiters.watchers.watch([record], anyio.current_time() + 2)
+            ) as changes:
+                async for _ in changes:
                     if leaves == "by an error":
                         return
 

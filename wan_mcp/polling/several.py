@@ -99,7 +99,7 @@ class SeveralWaits(Waits):
         before = [record for job in jobs if (record := record_of(job.reading)) is not None]
         saving = self._being_saved(jobs)
         until = min(self._until(job.reading, deadline) for job in jobs)
-        async with aclosing(self._watchers.watch_several(before, until)) as changes:
+        async with aclosing(self._watchers.watch(before, until)) as changes:
             async for records in changes:
                 if not records:
                     await self._look_up(jobs)
@@ -134,11 +134,11 @@ class SeveralWaits(Waits):
     async def _look_up(self, jobs: Iterable[_Awaited]) -> None:
         for job in jobs:
             try:
-                known = await self._reader.known(job.id)
+                known = await self._known(job.id)
             except (NotFound, LedgerUnavailable) as failure:
                 job.fail(failure)
             else:
-                job.reading = job.reading if known is None else self._dated(known)
+                job.reading = job.reading if known is None else known
 
     async def _read_each(self, jobs: Iterable[_Awaited], deadline: float) -> None:
         """Readings by this call itself, at the same time."""

@@ -88,8 +88,7 @@ class Waits:
         """
         began = self._clock.monotonic()
         deadline = began + seconds
-        known = await self._reader.known(id)
-        view = None if known is None else self._dated(known)
+        view = await self._known(id)
         age = (view and view.elapsed_seconds) or 0.0
         update: Reading | None = view
         if view is None or seconds <= 0 or self._needs_a_read(view):
@@ -120,8 +119,11 @@ class Waits:
         if record is None:
             raise LedgerUnavailable("The ledger does not have the job.")
         reads_without_link, before, saving = 0, record, self._is_being_saved(update)
-        async with aclosing(self._watchers.watch(record, deadline)) as changes:
-            async for changed in changes:
+        async with aclosing(self._watchers.watch([record], deadline)) as changes:
+            async for records in changes:
+                if not records:
+                    raise LedgerUnavailable("The job has another record now.")
+                (changed,) = records
                 view = self._view_of_change(changed, before=record)
                 yield view
                 if self._reader.is_stuck(changed):
@@ -145,6 +147,13 @@ class Waits:
                 return
             view = view_of(update)
             await self._pause(update, deadline)
+
+    async def _known(self, id: str) -> JobView | None:
+        """What the ledger knows, with the record that all waiters for this job share."""
+        view = await self._reader.known(id)
+        if view is None or view.record is None:
+            return view
+        return self._dated(replace(view, record=self._watchers.shared(view.record)))
 
     async def _as_known(self, id: str, busy: Busy) -> JobView:
         """What the ledger knows, while PixelDojo cannot be asked.
