@@ -1,13 +1,14 @@
 """A thousand waiters at one server, and four servers on one ledger, in real time.
 
-Run it by hand, on a quiet machine, from the root of the project (about three minutes)::
+Run it by hand, on a quiet machine, from the root of the project (about four minutes)::
 
-    python -m tests.bench.crowd [waiters] [processes]
+    python -m tests.bench.crowd [waiters] [on_postgres] [processes]
 
 The sandbox runs in this process, and its jobs never end. Memory and answer times are measured with
 the unchanged `python -m wan_mcp`. The lag of its event loop is measured in a second run, in which
-an additional task inside the server sleeps and notes how late it wakes. If a target is missed, the
-exit code is 1.
+an additional task inside the server sleeps and notes how late it wakes. The memory of a server with
+its ledger in PostgreSQL is measured with a PostgreSQL that is started for this. If a target is
+missed, the exit code is 1.
 """
 
 import asyncio
@@ -27,13 +28,17 @@ from unittest.mock import patch
 import anyio
 
 from tests.bench.bench import HELLO, OURS
+from tests.bench.database import count_connections, own_server
 from tests.bench.hand_over import hand_overs, run_process
 from tests.bench.servers import Scene, opened_scene
 from tests.bench.waiting import Report
 from tests.memory import most_memory
+from tests.postgres.server import Server as Database
 from wan_mcp import __main__ as program
+from wan_mcp.ledger.postgres.connection import connect
+from wan_mcp.ledger.postgres.migrations import migrate
 from wan_mcp.models import Job, JobStatus
-from wan_mcp.sandbox import KEY, Terms
+from wan_mcp.sandbox import Terms
 from wan_mcp.transports import stdio
 
 WAITERS, WATCHED_JOBS, ENDED_JOBS = 1_000, 100, 10
@@ -128,9 +133,7 @@ class Host:
 async def served(command: Sequence[str], scene: Scene) -> AsyncIterator[Host]:
     """An initialized server that uses that sandbox. It ends when its standard input is closed."""
     given = {
-        "PIXELDOJO_API_KEY": KEY,
-        "PIXELDOJO_API_BASE": scene.sandbox.api_base,
-        "WAN_MCP_DATA_DIR": str(scene.data),
+        **scene.settings,
         # The ledger answers what is measured here: no video is downloaded or decoded.
         "WAN_MCP_ARCHIVE": "off",
         "WAN_MCP_POSTER": "off",
@@ -175,10 +178,14 @@ class Crowd:
     ended: float = 0.0
 
 
-async def crowd(command: Sequence[str]) -> Crowd:
-    """Let waiters wait at one server, and check ended jobs meanwhile."""
+async def crowd(command: Sequence[str], database: str | None = None) -> Crowd:
+    """Let waiters wait at one server, and check ended jobs meanwhile.
+
+    Args:
+        database: of the ledger, see `opened_scene`.
+    """
     found = Crowd()
-    async with opened_scene(TERMS, WATCHED_JOBS + ENDED_JOBS) as scene:
+    async with opened_scene(TERMS, WATCHED_JOBS + ENDED_JOBS, database) as scene:
         running, ended = scene.ids[:WATCHED_JOBS], scene.ids[WATCHED_JOBS:]
         for job_id in ended:
             video = f"https://temp.pixeldojo.ai/{job_id}.mp4"
@@ -270,6 +277,25 @@ def waiters(report: Report) -> None:
     report.line("1,000 waiters: event-loop lag, p99 [ms]", p99(lags), 50, note)
 
 
+def on_postgres(report: Report) -> None:
+    """Measure memory and connections with a thousand waiters and the ledger in PostgreSQL."""
+    with own_server() as database:
+        with connect(database.url()) as plain:
+            migrate(plain)
+        found, connections = asyncio.run(_counted_crowd(database))
+    what = "PostgreSQL, 1,000 waiters"
+    report.line(f"{what}: memory at its peak [MB]", found.peak, 130)
+    report.line(f"{what}: connections, with this bench's own", max(connections), 8)
+
+
+async def _counted_crowd(database: Database) -> tuple[Crowd, list[int]]:
+    connections = list[int]()
+    counting = asyncio.create_task(count_connections(database, connections))
+    found = await crowd(OURS, database.url())
+    counting.cancel()
+    return found, connections
+
+
 def p99(values: Sequence[float]) -> float:
     """The 99th percentile."""
     return quantiles(values, n=100)[98]
@@ -286,7 +312,11 @@ def processes(report: Report) -> None:
         report.line(f"its poller {how}: every job was read after [s]", whole, 30)
 
 
-SCENARIOS: dict[str, Callable[[Report], None]] = {"waiters": waiters, "processes": processes}
+SCENARIOS: dict[str, Callable[[Report], None]] = {
+    "waiters": waiters,
+    "on_postgres": on_postgres,
+    "processes": processes,
+}
 
 
 def main(given: Sequence[str]) -> int:

@@ -29,9 +29,10 @@ class Processes:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
+        folder = Path(scene.settings["WAN_MCP_DATA_DIR"]) / "ledger"
         self._running = {
             f"process/{number}": subprocess.Popen(
-                [*COMMAND, str(scene.data / "ledger"), scene.sandbox.api_base, str(number)]
+                [*COMMAND, str(folder), scene.sandbox.api_base, str(number)]
             )
             for number in range(PROCESSES)
         }

@@ -17,6 +17,7 @@ from tests.virtual_time import VirtualLoop, VirtualTime, watched_threads
 from wan_mcp.clock import Clock
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.contract import Ledger
+from wan_mcp.ledger.postgres.engine import PostgresLedger
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.sqlite.engine import SQLiteLedger
 from wan_mcp.ledger.wallets.workspace import Whose
@@ -134,24 +135,44 @@ async def wait(jobs: Jobs, job_id: str) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A sandbox, and a data folder with a ledger that knows the sandbox's jobs."""
+    """A sandbox, and a ledger that knows the sandbox's jobs.
+
+    Attributes:
+        settings: of a server that uses both.
+    """
 
     sandbox: Sandbox
-    data: Path
+    settings: dict[str, str]
     ledger: Ledger
     account: str
     ids: list[str]
 
 
 @asynccontextmanager
-async def opened_scene(terms: Terms, count: int) -> AsyncIterator[Scene]:
-    """A sandbox and a ledger with `count` running jobs, for which no request was made."""
+async def opened_scene(
+    terms: Terms, count: int, database: str | None = None
+) -> AsyncIterator[Scene]:
+    """A sandbox and a ledger with `count` running jobs, for which no request was made.
+
+    Args:
+        database: the URL of a migrated database for the ledger; None for a file.
+    """
     async with AsyncExitStack() as stack:
         data = Path(stack.enter_context(TemporaryDirectory()))
         sandbox = await stack.enter_async_context(Sandbox(terms))
         sandbox.scripts = ArrivalLog(real.monotonic)
-        ledger = SQLiteLedger(data / "ledger", limits=NO_LIMITS)
+        settings = {
+            "PIXELDOJO_API_KEY": KEY,
+            "PIXELDOJO_API_BASE": sandbox.api_base,
+            "WAN_MCP_DATA_DIR": str(data),
+        }
+        ledger: Ledger
+        if database is None:
+            ledger = SQLiteLedger(data / "ledger", limits=NO_LIMITS)
+        else:
+            ledger = PostgresLedger(database, limits=NO_LIMITS)
+            settings["WAN_MCP_LEDGER_URL"] = database
         stack.push_async_callback(ledger.aclose)
         account = await ledger.account(sandbox.api_base, KEY)
         ids = await add_running_jobs(sandbox, ledger, account, count)
-        yield Scene(sandbox, data, ledger, account, ids)
+        yield Scene(sandbox, settings, ledger, account, ids)

@@ -25,7 +25,7 @@ from time import monotonic
 import httpx
 
 from tests.bench.crowd import SETTLE_SECONDS, TERMS, p99
-from tests.bench.database import own_server
+from tests.bench.database import count_connections, own_server
 from tests.bench.servers import NO_LIMITS, add_running_jobs
 from tests.bench.waiting import Report
 from tests.memory import most_memory
@@ -47,8 +47,6 @@ LOOKS, LOOK_SECONDS = 30, 1.0
 """How often each user looks at a job, and how long they rest then."""
 MAX_MEMORY_RATIO, MAX_CONNECTIONS = 1.5, 8
 """The memory is compared with the SDK's own, which alone takes more than 130 MB."""
-
-_OF_THE_SERVER = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'wan-mcp'"
 
 
 class Users:
@@ -192,7 +190,7 @@ async def crowd(report: Report, database: Server, folder: Path) -> None:
         alone = server.peak_memory()
         waits = await users.wait(stack)
         await asyncio.sleep(SETTLE_SECONDS)
-        counting = asyncio.create_task(count(database, connections))
+        counting = asyncio.create_task(count_connections(database, connections))
         await users.look(busy)
         counting.cancel()
         peak = server.peak_memory()
@@ -211,14 +209,6 @@ async def crowd(report: Report, database: Server, folder: Path) -> None:
     for when, took in (("before", quiet), ("meanwhile", busy)):
         report.line(f"a look at a job {when}, median [ms]", median(took) * 1e3)
         report.line(f"a look at a job {when}, p99 [ms]", p99(took) * 1e3)
-
-
-async def count(database: Server, found: list[int]) -> None:
-    """Count the server's connections until cancelled."""
-    while True:
-        [(connections,)] = await asyncio.to_thread(database.execute, _OF_THE_SERVER)
-        found.append(connections)
-        await asyncio.sleep(LOOK_SECONDS / 4)
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from tests.virtual_time import in_virtual_time
 from wan_mcp.errors import WanError
 from wan_mcp.ledger.record import State
 from wan_mcp.polling.several import LEAST_SECONDS
+from wan_mcp.polling.waits import record_of
 from wan_mcp.polling.watchers import HEARTBEAT_SECONDS, Watchers
 
 pytestmark = pytest.mark.anyio
@@ -161,3 +162,23 @@ async def test_a_job_that_two_ids_stand_for_is_there_once(one: Process) -> None:
     seen = await wait(one, record.submission_id, "a", seconds=5)
 
     assert seen[-1].what == {record.submission_id: "running"}
+
+
+async def test_waits_for_the_same_jobs_share_what_they_know(one: Process) -> None:
+    """Each of four hundred waits may be for 64 jobs (ours)."""
+    await one.accept("a")
+    async with (
+        aclosing(one.jobs.watch_several(("a",), 20)) as first,
+        aclosing(one.jobs.watch_several(("a",), 20)) as second,
+        aclosing(one.jobs.watch("a", 20)) as third,
+        anyio.create_task_group() as tasks,
+    ):
+        await anext(first)
+        tasks.start_soon(anext, first)  # the first one waits from here on
+        await anyio.sleep(1)
+        readings = [(await anext(second))["a"], await anext(third)]
+        tasks.cancel_scope.cancel()
+    [one_record, other_record] = [record_of(reading) for reading in readings]
+
+    assert one_record is not None
+    assert one_record is other_record

@@ -23,7 +23,7 @@ from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import WATCH_TTL_SECONDS
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.models import Job, JobStatus
-from wan_mcp.polling.watchers import HEARTBEAT_SECONDS, MAX_WAITERS, Watchers
+from wan_mcp.polling.watchers import CHEAP_WAITERS, HEARTBEAT_SECONDS, MAX_WAITERS, Watchers
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +89,40 @@ async def waiters(inactive: Process, time: VirtualTime) -> AsyncIterator[Waiters
         tasks.start_soon(made.watchers.run)
         yield made
         tasks.cancel_scope.cancel()
+
+
+# What waiters share
+
+
+async def test_waiters_for_one_job_share_the_newest_of_equal_records(
+    waiters: Waiters, inactive: Process
+) -> None:
+    """A thousand copies would need 5 MB (measured)."""
+    old = await inactive.accept("job1")
+    async with anyio.create_task_group() as tasks:
+        for number in range(CHEAP_WAITERS + 1):  # from then on a reading alone is no update
+            tasks.start_soon(waiters.wait, str(number), old, 10)
+        await anyio.sleep(1)
+        copy = old.model_copy()
+        new = await waiters.read_again(old)
+
+        assert waiters.watchers.shared(copy) is not copy
+        assert waiters.watchers.shared(new) is new
+        assert waiters.watchers.shared(old) is new
+
+
+async def test_a_record_that_shows_something_new_is_not_replaced(
+    waiters: Waiters, inactive: Process
+) -> None:
+    """Neither is one of a job that nobody waits for (ours)."""
+    old, unwatched = await inactive.accept("job1"), await inactive.accept("job2")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.wait, "first", old, 10)
+        await anyio.sleep(1)
+        new = old.model_copy(update={"vendor_status": "upscaling"})
+
+        assert waiters.watchers.shared(new) is new
+        assert waiters.watchers.shared(unwatched) is unwatched
 
 
 # Which updates a waiter gets

@@ -7,13 +7,15 @@ from typing import Any, cast
 import anyio
 import pytest
 from mcp.client import Client
+from mcp.server.context import CallNext, HandlerResult
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS
+from opentelemetry import trace
 
 from wan_mcp.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.surface.calls import RequestContext
-from wan_mcp.surface.door import NOT_A_NAME, PlainNames, refuse_cursors
+from wan_mcp.surface.door import NOT_A_NAME, PlainNames, SpansIfRecorded, refuse_cursors
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +101,34 @@ async def test_key_in_the_place_of_a_name_is_neither_answered_nor_logged(
     assert KEY not in "".join(answers)
     assert KEY not in "".join(logged)
     assert "only replace_character" in answers[0]
+
+
+@pytest.mark.parametrize("records", [False, True])
+async def test_a_span_is_made_only_if_something_records_it(
+    records: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as a call waits, its span costs memory (measured)."""
+    made: list[str] = []
+
+    async def spans(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+        made.append(ctx.method)
+        return await call_next(ctx)
+
+    async def inner(ctx: RequestContext) -> dict[str, Any]:
+        return {"answer": 1}
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", trace.NoOpTracerProvider() if records else None)
+    ctx = cast(RequestContext, Request("tools/call"))
+    assert await SpansIfRecorded(spans)(ctx, inner) == {"answer": 1}
+    assert made == ["tools/call"] * records
+
+
+def test_the_server_makes_spans_in_no_other_way() -> None:
+    """The SDK's middleware is found by its name, which the SDK might change (ours)."""
+    middleware = build_server(Settings.read({})).middleware
+
+    assert sum(isinstance(each, SpansIfRecorded) for each in middleware) == 1
+    assert "Telemetry" not in "".join(type(each).__name__ for each in middleware)
 
 
 LISTS = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"]

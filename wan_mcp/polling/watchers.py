@@ -20,7 +20,7 @@ from wan_mcp.logs import facts
 
 MAX_WAITERS = 2_000
 """How many waiters there may be at the same time. Each one is an open call; with 1,000 of them the
-process uses about 100 MB."""
+process uses 117 to 185 MB (measured), depending on the transport and the ledger."""
 MAX_WAITERS_OF_USER = 400
 """How many of them may be of one user who has signed in (ours): enough for an agent with hundreds
 of waits, or for six streams that follow 64 jobs each. Four out of five places are left to the
@@ -111,7 +111,7 @@ class Watchers:
     def shared(self, record: Record) -> Record:
         """The record, or the one that other waiters for this job have, if it shows the same.
 
-        A record of its own for each of a thousand waiters is 8 MB (measured).
+        A record of its own for each of a thousand waiters is 5 MB (measured).
         """
         topic = self._topics.get(record.submission_id)
         if topic is None or self._is_update(record, topic.record):
