@@ -56,7 +56,7 @@ OUTSIDE = {
     "av": "inputs.probe inputs.preparing videos.contact_sheet videos.content sandbox",
     "PIL": "inputs.preparing.pictures",
     "pillow_heif": "inputs.preparing.pictures",
-    "opentelemetry": "pixeldojo.tracing",
+    "opentelemetry": "pixeldojo.tracing surface.door",
     "prometheus_client": "transports.operations.metrics",
     "sqlite3": "ledger.sqlite ledger.rows",
     "psycopg": "ledger.postgres",
