@@ -40,8 +40,9 @@ from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, NoRoom, PriceR
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
 from wan_mcp.payments.payment import ServerStops
 from wan_mcp.payments.sources import NoVideo
-from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay
-from wan_mcp.surface.answers.results import defect_result, failure_result
+from wan_mcp.pixeldojo.error_statuses import ElsewhereNow, StoppedOnTheWay, UnknownModel
+from wan_mcp.surface.answers.failures import defect_result, failure_result
+from wan_mcp.surface.answers.team_user import TeamUser, step_for
 from wan_mcp.surface.consent import NotConfirmed
 from wan_mcp.tenants.seat import NoWallet, WalletClosed
 
@@ -190,6 +191,8 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (errors.NotAllowed("x"), "no", None),
     (StoppedOnTheWay("x"), "no", None),
     (NotFound("x"), "no", None),
+    (UnknownModel("x"), "no", None),
+    (ElsewhereNow("x"), "no", None),
     (NotUploaded("x"), "no", None),
     (Rejected("x"), "no", None),
     (UnusableInput("x"), "no", None),
@@ -241,6 +244,58 @@ def test_every_error_says_whether_it_was_charged_and_when_it_may_be_repeated(
     assert not (soon and charged != "no")
     assert (result.message, result.next) == (error.what, error.next_step)
     assert result.next.endswith(".")
+
+
+TEAM_USERS = [TeamUser(), TeamUser(True), TeamUser(True, "https://team.example/key")]
+FOR_OPERATORS = re.compile("WAN_MCP_|PIXELDOJO_|AWS_|[Rr]estart|pip install|proxy|configuration")
+"""What only whoever runs a server can set or do."""
+
+
+@pytest.mark.parametrize("user", TEAM_USERS, ids=["team pays", "own key", "own key and page"])
+@pytest.mark.parametrize("error", [each for each, *_ in ANSWERS], ids=lambda v: type(v).__name__)
+def test_where_people_sign_in_no_next_step_of_any_error_takes_the_rights_of_the_operator(
+    error: WanError, user: TeamUser
+) -> None:
+    """They can set, restart and install nothing there; a limit may be named (ours)."""
+    step = step_for(user, error)
+
+    assert not FOR_OPERATORS.search(step) or isinstance(error, LimitReached)
+    assert user.has_account or "on pixeldojo.ai" not in step or "operator" in step
+    assert step_for(None, error) == error.next_step
+
+
+def next_steps_of_code() -> set[tuple[str, str]]:
+    """Each text of a next step in the code, with its module, that says nothing of who can do it."""
+    root, found = Path(wan_mcp.__file__).parent, set()
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        module = ".".join(path.relative_to(root).with_suffix("").parts)
+        known = {
+            name: ast.unparse(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for name in map(ast.unparse, node.targets)
+        }
+        for call in ast.walk(tree):
+            given = {each.arg: each.value for each in getattr(call, "keywords", [])}
+            if "next_step" in given and "step_by" not in given:
+                step = ast.unparse(given["next_step"])
+                found.add((module, known.get(step, step)))
+    return found
+
+
+UNMET = ("inputs.local", "ledger", "storage.lending", "cli")
+"""Rooms whose next steps no user of a team meets: over HTTP no file of the server's computer is an
+input and nothing is lent, and the ledger of a team says itself what is for its operator."""
+
+
+def test_next_step_in_the_code_that_takes_the_rights_of_the_operator_says_so() -> None:
+    """Without that, a user of a team's server would be sent to settings (ours)."""
+    steps = next_steps_of_code()
+    wrong = {each for each in steps if FOR_OPERATORS.search(each[1]) and "operator" not in each[1]}
+
+    assert len(steps) > 20
+    assert {each for each in wrong if not each[0].startswith(UNMET)} == set()
 
 
 @pytest.mark.parametrize("paid", [False, True])

@@ -13,7 +13,7 @@ from tests.surface.scenarios import DONE, NOW, RUNNING, of_job
 from wan_mcp.errors import Code, RateLimited
 from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.models import JobLine, JobList, JobResult, JobStatus
-from wan_mcp.surface.answers import results
+from wan_mcp.surface.answers import failures, results
 from wan_mcp.surface.answers.several import JobOutcome, WaitResult
 from wan_mcp.surface.answers.text import text
 from wan_mcp.surface.resources import CODES_URI
@@ -120,7 +120,7 @@ EXAMPLES: dict[str, JobResult | JobList] = {
     "a page of the list": results.list_result(
         [GOING, UNSAVED, FINISHED], Totals(42, 20, 415, 1), now=NOW, limit=1
     ),
-    "a call that failed": results.failure_result(
+    "a call that failed": failures.failure_result(
         RateLimited("PixelDojo asks for fewer requests; nothing was started.", retry_after=20)
     ),
 }

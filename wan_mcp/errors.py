@@ -25,7 +25,7 @@ import math
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import ClassVar, Literal, Self
 
 Charged = Literal["no", "yes", "unknown"]
@@ -105,6 +105,15 @@ NO_FILES_LEFT = "this program has as many files and connections open as the syst
 _SHORTAGE = {errno.EMFILE, errno.ENFILE}
 
 
+class StepBy(Enum):
+    """Who alone can take a next step. Where people sign in, a user may be neither."""
+
+    OPERATOR = auto()
+    """Whoever runs the server, and has its settings, its computer and its network."""
+    PAYER = auto()
+    """Whoever has the PixelDojo account that pays."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """The figures of a limit that stands against a call.
@@ -128,6 +137,7 @@ class WanError(Exception):
     Args:
         what: one plain sentence that says what happened.
         next_step: what to do now; if left out, the advice of the class.
+        step_by: who alone can do what `next_step` says; None for whoever calls.
         retry_after: seconds until the same call makes sense, such as those that PixelDojo asks
             for; None if that is not known.
 
@@ -147,16 +157,24 @@ class WanError(Exception):
     retry_safe: bool = False
     usual_wait: ClassVar[float] = 60.0
     advice: ClassVar[str]
+    step_by: StepBy | None = None
     figures: Figures | None = None
     upload_page: str | None = None
     key_page: str | None = None
 
     def __init__(
-        self, what: str, *, next_step: str | None = None, retry_after: float | None = None
+        self,
+        what: str,
+        *,
+        next_step: str | None = None,
+        step_by: StepBy | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(what)
         self.what = what
         self.next_step = next_step or self.advice
+        if next_step:
+            self.step_by = step_by
         self.retry_after = retry_after
         self.job_id: str | None = None
         if retry_after is not None and retry_after > SOON_SECONDS:
@@ -188,6 +206,7 @@ class NoKey(Refused):
     """No API key is configured, and the call needs one."""
 
     code = Code.NO_API_KEY
+    step_by: StepBy | None = StepBy.PAYER
     advice = (
         "Ask the user to create an API key in their account on pixeldojo.ai and to set it as "
         "PIXELDOJO_API_KEY in the `env` of this server's entry in their MCP client's "
@@ -200,6 +219,7 @@ class Unauthorized(Refused):
     """PixelDojo does not accept the API key (401)."""
 
     code = Code.UNAUTHORIZED
+    step_by = StepBy.PAYER
     advice = (
         "Ask the user to check PIXELDOJO_API_KEY in this server's configuration (it may be "
         "incomplete, revoked, or another service's), then to restart the client; check_credits "
@@ -211,6 +231,7 @@ class OutOfCredits(Refused):
     """The account cannot pay for the job (402)."""
 
     code = Code.INSUFFICIENT_CREDITS
+    step_by = StepBy.PAYER
     advice = (
         "Ask the user to buy credits on pixeldojo.ai, then call again. check_credits shows what "
         "the job costs."
@@ -221,6 +242,7 @@ class NotAllowed(Refused):
     """The key is valid but may not do this (403)."""
 
     code = Code.FORBIDDEN
+    step_by = StepBy.PAYER
     advice = "Ask the user to check on pixeldojo.ai what this API key is allowed to do."
 
 
@@ -273,6 +295,7 @@ class NotSent(WanError):
     """
 
     code = Code.NOT_SENT
+    step_by = StepBy.OPERATOR
     retry_safe = True
     usual_wait = 10.0
     advice = (
@@ -280,8 +303,17 @@ class NotSent(WanError):
         "the proxy settings and PIXELDOJO_API_BASE."
     )
 
-    def __init__(self, what: str, *, transient: bool = True, next_step: str | None = None) -> None:
-        super().__init__(what, next_step=next_step or (None if transient else _ASK_FIRST))
+    def __init__(
+        self,
+        what: str,
+        *,
+        transient: bool = True,
+        next_step: str | None = None,
+        step_by: StepBy | None = None,
+    ) -> None:
+        if next_step is None and not transient:
+            next_step, step_by = _ASK_FIRST, StepBy.OPERATOR
+        super().__init__(what, next_step=next_step, step_by=step_by)
         self.transient = transient
         self.retry_safe = transient
 
@@ -290,6 +322,7 @@ class OutcomeUnknown(WanError):
     """PixelDojo may have received the paid request, and no answer came: a charge is possible."""
 
     code = Code.OUTCOME_UNKNOWN
+    step_by = StepBy.PAYER
     charged: Charged = "unknown"
     advice = (
         "Do not repeat the call: it could be paid twice. Tell the user that a job may have been "
@@ -323,20 +356,6 @@ class Busy(CouldNotFindOut):
 
     code = Code.BUSY
     advice = "The job itself is not affected. Call again when the time named is over."
-
-
-class NotSaved(Exception):
-    """A video could not be saved. It is not the result of a call: the job itself is completed.
-
-    Attributes:
-        what: one plain sentence, without the address of the video.
-        final: whether trying again cannot help.
-    """
-
-    def __init__(self, what: str, *, final: bool) -> None:
-        super().__init__(what)
-        self.what = what
-        self.final = final
 
 
 def shows_no_files_left(error: BaseException | None) -> bool:

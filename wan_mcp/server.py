@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,7 +20,7 @@ from wan_mcp.logs.facts import Figures
 from wan_mcp.logs.lines import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
-from wan_mcp.surface.calls import Calls
+from wan_mcp.surface.calls import Calls, WhoReads, nobody
 from wan_mcp.surface.door import PlainNames, SpansIfRecorded, for_pages, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import page_apps
@@ -137,7 +138,7 @@ def build_server(
     _begin_log(settings)
     own_version = version("wan-mcp")  # reading it takes 3 ms
     request_state = SharedRequestState(lambda asked: asked.lifespan_context.request_state_key())
-    calls = _calls(settings, local=local, uploads=upload_page is not None)
+    calls = _calls(settings, _team_user(people, key_page), local=local, uploads=bool(upload_page))
     subscriptions = Subscriptions(calls)
     agent, clock = f"wan-mcp/{own_version}", clock or Clock()
 
@@ -162,6 +163,14 @@ def build_server(
     server.middleware.insert(0, request_state.before_unsealing)  # outside of what unseals
     _furnish(server, settings, calls, subscriptions, local=local)
     return server
+
+
+def _team_user(people: "StoredDirectory | None", key_page: "KeyPage | None") -> WhoReads:
+    if people is None:
+        return nobody
+    from wan_mcp.app.team_user import team_user  # it needs what only a team installs
+
+    return partial(team_user, people, key_page)
 
 
 def _app(plan: Plan, people: "StoredDirectory | None") -> AnyApp:
@@ -206,7 +215,7 @@ def _instructions(*, uploads: bool) -> str:
     return _INSTRUCTIONS.replace("{inputs}", _UPLOADED_INPUTS) if uploads else INSTRUCTIONS
 
 
-def _calls(settings: Settings, *, local: bool, uploads: bool) -> Calls:
+def _calls(settings: Settings, who_reads: WhoReads, *, local: bool, uploads: bool) -> Calls:
     poster, roots = settings.wants("poster", local=local), "roots" in (settings.input_dirs or ())
     # Nobody is asked about a job that a read-only server refuses.
     confirm_above = None if settings.read_only else settings.confirm_above
@@ -219,6 +228,7 @@ def _calls(settings: Settings, *, local: bool, uploads: bool) -> Calls:
         home=settings.home,
         uploads=uploads,
         off=off,
+        who_reads=who_reads,
     )
 
 

@@ -48,7 +48,7 @@ async def claim(ledger: Ledger, number: int) -> Claim:
     """The claim of a request, which all four limits allow."""
     own = workspace(number)
     seat = Seat(
-        *(own.name, own.wallet, f"user {number % USERS}", "team", "Blue", "", ""),
+        *(own.name, own.wallet, f"user {number % USERS}", "team", "Blue", "", "", False),
         limits=dict.fromkeys(Kind, _HIGH),
         of_user=frozenset({own.name}),
         of_team=_OF_TEAM,

@@ -19,7 +19,7 @@ from tests.storage.s3 import S3, URL
 from tests.surface.scenarios import DONE, NOW, of_job
 from tests.surface.scenarios import SAVED as SAVED_FILE
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotFound, NotSaved
+from wan_mcp.errors import NotFound
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import JobView
@@ -36,6 +36,7 @@ from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.in_storage.stored_archive import StoredArchive
 from wan_mcp.videos.in_storage.stored_videos import LINK_SECONDS, StoredVideos
 from wan_mcp.videos.job_files import JobFiles
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.web.fetch import Web
 
 pytestmark = pytest.mark.anyio

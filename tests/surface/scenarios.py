@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from wan_mcp import errors
-from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, WanError
+from wan_mcp.errors import InvalidArguments, NotFound, RateLimited, Refused, StepBy, WanError
+from wan_mcp.inputs.verdict import UnusableInput
 from wan_mcp.jobs import Jobs
 from wan_mcp.ledger import limit_use, spending_limits
 from wan_mcp.ledger import status as views
@@ -46,13 +47,15 @@ from wan_mcp.models import (
     PublishedPrice,
     Replacement,
 )
+from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay, UnknownModel
 from wan_mcp.server import INSTRUCTIONS
 from wan_mcp.surface import consent
-from wan_mcp.surface.answers import progress, results, task_form
+from wan_mcp.surface.answers import failures, progress, results, task_form
 from wan_mcp.surface.answers.cancelling import cancel_result
 from wan_mcp.surface.answers.credits import credit_overview
 from wan_mcp.surface.answers.several import Awaited, newest_ended, several_note, wait_result
 from wan_mcp.surface.answers.several_task import CANCELLED_NOTE
+from wan_mcp.surface.answers.team_user import TeamUser, step_for
 from wan_mcp.surface.answers.text import list_summary, text
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -112,7 +115,8 @@ LINKS = {
     "signed": SavedLink("https://s3.example/ana/videos/job_1.mp4?X-Amz-Signature=s", LATER),
     "not signed": SavedLink(
         None,
-        why="There are no credentials for the storage s3://ana/videos. Ask the user to set them.",
+        why="There are no credentials for the storage s3://ana/videos.",
+        step="Ask the user to set them.",
     ),
 }
 DIFFERENT = (
@@ -350,7 +354,7 @@ PROGRESS: dict[str, Reading] = {
 def waited(readings: list[Reading]) -> str:
     """What a wait for several jobs is answered with."""
     plain = [
-        results.failure_result(each)
+        failures.failure_result(each)
         if isinstance(each, WanError)
         else results.status_result(each, now=NOW)
         for each in readings
@@ -600,6 +604,46 @@ def _prompt(given: dict[str, str], price: float | None) -> str:
     return prompt_text(given, price, loopback=False)
 
 
+TEAM_USERS = {
+    "the team pays": TeamUser(),
+    "own key": TeamUser(has_account=True),
+    "own key, and a page for it": TeamUser(True, "https://team.example/key"),
+}
+FOR_OTHERS: dict[str, WanError] = {
+    **FAILURES,
+    "StoppedOnTheWay": StoppedOnTheWay("It happened."),
+    "UnknownModel": UnknownModel("It happened."),
+    "LedgerUnavailable": LedgerUnavailable("It happened."),
+    "UnusableInput, by the operator": UnusableInput(
+        "It happened.", next_step="Install it.", step_by=StepBy.OPERATOR
+    ),
+}
+"""Errors whose usual next step may be for somebody else than a user of a team."""
+
+
+def _steps_for(user: TeamUser | None) -> dict[str, str]:
+    link = LINKS["not signed"]
+    stored = results.status_result(of_job(DONE, **STORED), now=NOW, saved=link, user=user)
+    looks = {name: results.status_result(v, now=NOW, user=user).next for name, v in LOOKS.items()}
+    return {
+        **{f"failure: {name}": step_for(user, each) for name, each in FOR_OTHERS.items()},
+        **{f"look: {name}": step for name, step in looks.items()},
+        "look: completed, in storage, not signed": stored.next,
+        **{f"credits: {n}": credit_overview(r, None, user).next for n, r in CREDITS.items()},
+    }
+
+
+def _answers_in_team() -> dict[str, str]:
+    """The next steps that only users of a team read, each once."""
+    found: dict[str, str] = {}
+    usual = set(_steps_for(None).items())
+    for who, user in TEAM_USERS.items():
+        steps = {each for each in _steps_for(user).items() if each not in usual}
+        found |= {f"{name}, in a team: {who}": step for name, step in sorted(steps)}
+        usual |= steps
+    return found
+
+
 def _answers() -> dict[str, str]:
     return {
         **{
@@ -653,10 +697,11 @@ def _answers() -> dict[str, str]:
             results.list_result([of_job(DONE)], Totals(1, 0, 2.5, 0), now=NOW + timedelta(days=2))
         ),
         **{f"cancel: {name}": text(cancel_result(*views)) for name, views in CANCELS.items()},
-        "failure: LimitReached: queue": text(results.failure_result(_full_queue())),
-        **{f"failure: {name}": text(results.failure_result(f)) for name, f in FAILURES.items()},
-        "defect: paid tool": text(results.defect_result("replace_character", paid=True)),
-        "defect: free tool": text(results.defect_result("list_jobs", paid=False)),
+        "failure: LimitReached: queue": text(failures.failure_result(_full_queue())),
+        **{f"failure: {name}": text(failures.failure_result(f)) for name, f in FAILURES.items()},
+        **_answers_in_team(),
+        "defect: paid tool": text(failures.defect_result("replace_character", paid=True)),
+        "defect: free tool": text(failures.defect_result("list_jobs", paid=False)),
     }
 
 

@@ -41,7 +41,7 @@ from wan_mcp.ledger.expected_price import Totals
 from wan_mcp.ledger.record import State
 from wan_mcp.ledger.status import InputProgress, JobView, Phase, view_of_job, view_of_record
 from wan_mcp.models import Job, JobResult, JobStatus
-from wan_mcp.surface.answers import progress, results
+from wan_mcp.surface.answers import failures, progress, results
 from wan_mcp.surface.answers.inputs import ascii_link
 from wan_mcp.surface.answers.text import text
 from wan_mcp.surface.video_views import without_unreachable_file
@@ -312,9 +312,9 @@ def test_request_that_was_not_sent_forgets_what_was_found_while_it_was_unknown()
         text(results.submit_result(SUBMITS["on its way"], now=NOW)),
         text(results.submit_result(SUBMITS["joined: on its way"], now=NOW)),
         text(results.list_result([of_request(State.UNKNOWN)])),
-        text(results.failure_result(OutcomeUnknown("It happened."))),
-        text(results.failure_result(FAILURES["answer lost by this call"])),
-        text(results.failure_result(FAILURES["equal request before: unknown"])),
+        text(failures.failure_result(OutcomeUnknown("It happened."))),
+        text(failures.failure_result(FAILURES["answer lost by this call"])),
+        text(failures.failure_result(FAILURES["equal request before: unknown"])),
     ],
     ids=["unknown", "submitting", "joined", "list", "class", "lost now", "lost before"],
 )
@@ -836,7 +836,7 @@ FIGURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_call_that_may_be_repeated_soon_says_in_how_many_seconds(name: str) -> None:
     """A loop needs a figure, and must not wait in it for what takes hours (ours)."""
-    result = results.failure_result(FAILURES[name])
+    result = failures.failure_result(FAILURES[name])
 
     assert not result.retry_safe or 1 <= (result.retry_after_seconds or 0) <= 120
     assert result.retry_safe == (name in SAFE_SOON)
@@ -861,7 +861,7 @@ def test_failed_call_has_only_the_fields_of_a_failure(name: str) -> None:
         "code": failure.code,
         **FIGURES.get(name, {}),
     }
-    result = results.failure_result(failure)
+    result = failures.failure_result(failure)
 
     assert set_fields(result) == {
         key: value for key, value in expected.items() if value is not None
@@ -890,7 +890,7 @@ def test_equal_request_before_leads_to_its_submission_and_charges_nothing(
 
 def test_lost_answer_leads_to_the_free_look() -> None:
     """The next step is get_job_status, not another purchase (promises 6)."""
-    result = results.failure_result(FAILURES["answer lost by this call"])
+    result = failures.failure_result(FAILURES["answer lost by this call"])
 
     assert (result.job_id, result.charged, result.retry_safe) == (SUBMISSION, "unknown", False)
     assert f'get_job_status with job_id "{SUBMISSION}"' in result.next
@@ -899,7 +899,7 @@ def test_lost_answer_leads_to_the_free_look() -> None:
 @pytest.mark.parametrize("paid", [True, False])
 def test_defect_of_a_paid_tool_may_have_been_charged(paid: bool) -> None:
     """Its request may have been sent before the defect (ours)."""
-    result = results.defect_result("a_tool", paid=paid)
+    result = failures.defect_result("a_tool", paid=paid)
 
     assert (result.charged, result.retry_safe) == (("unknown", False) if paid else ("no", True))
     assert result.retry_after_seconds == (None if paid else 10)

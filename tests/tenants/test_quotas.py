@@ -13,7 +13,7 @@ WORKSPACE = "w/ann"
 
 def seat(**limits: Limits) -> Seat:
     return Seat(
-        *(WORKSPACE, "w", "ann", "t", "Blue", "https://a.example/v1", "pd_key"),
+        *(WORKSPACE, "w", "ann", "t", "Blue", "https://a.example/v1", "pd_key", False),
         limits={kind: limits.get(kind, NONE) for kind in Kind},
         of_user=frozenset({WORKSPACE, "other/ann"}),
         of_team=frozenset({WORKSPACE, "other/ann", "w/bob"}),

@@ -27,7 +27,6 @@ import anyio.to_thread
 import pytest
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import Coordination
 from wan_mcp.sandbox import Fault, Reply, Sandbox
@@ -40,6 +39,7 @@ from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.containers import Ending, ending_of
 from wan_mcp.videos.download import MAX_TRIES
 from wan_mcp.videos.kept import KeptVideos
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.videos.own_files import create
 from wan_mcp.videos.unfinished import (
     RESERVE_BYTES,

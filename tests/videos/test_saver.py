@@ -16,7 +16,6 @@ import pytest
 from tests.polling import processes
 from tests.polling.processes import Cluster, Vendor, completed_body
 from tests.virtual_time import VirtualTime, in_virtual_time
-from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Role
 from wan_mcp.ledger.history.history import History
@@ -28,6 +27,7 @@ from wan_mcp.models import Difference, Job, JobStatus, Replacement
 from wan_mcp.sandbox import sandbox
 from wan_mcp.videos.archive import Archive as RealArchive
 from wan_mcp.videos.download import MIN_BYTES_PER_SECOND
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.videos.paths import text_of
 from wan_mcp.videos.removal import remove_video
 from wan_mcp.videos.saver import (

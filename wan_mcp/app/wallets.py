@@ -87,7 +87,8 @@ class OpenWallets:
         self._stopping = False
 
     def jobs(self, key: WalletKey, workspace: str) -> Jobs:
-        """The jobs of one workspace. Its wallet is opened if need be."""
+        """The jobs of one workspace. Its wallet is opened if need be, or gets its newer key."""
+        self.renew(key)
         wallet = self._opened(key)
         if workspace not in wallet.of:
             videos = self._base.videos.below(user_of(workspace))

@@ -29,6 +29,19 @@ class Ended(NamedTuple):
     credits: float | None = None
 
 
+def reason_of(failure: WanError, *, alone: bool) -> str:
+    """Why a request has ended, in sentences, as the ledger keeps it for later calls.
+
+    Args:
+        alone: whether one person has the wallet to themselves. Where people sign in, what to do may
+            be for somebody else, so it is left out: a call that meets the same error again gets an
+            answer that is made for its user.
+    """
+    if alone or failure.step_by is None:
+        return f"{failure.what} {failure.next_step}"
+    return failure.what
+
+
 def ended(view: JobView | None, failure: Exception | None) -> Ended:
     """How a payment has ended.
 

@@ -31,6 +31,7 @@ from wan_mcp.ledger.queueing.contract import QuotasOf
 from wan_mcp.ledger.queueing.order import order_of
 from wan_mcp.ledger.record import Record, State
 from wan_mcp.ledger.wallets.quotas import Quota
+from wan_mcp.payments.acts import reason_of
 from wan_mcp.payments.in_progress import Outcome, Payments
 from wan_mcp.payments.input_check import InputCheck
 from wan_mcp.payments.price import Price
@@ -185,8 +186,9 @@ class Dispatcher:
             until = self._clock.monotonic() + CHECK_SECONDS
             await self._check.report(intent.workspace.itself, order.wanted, until)
         except (NotSent, Refused) as refusal:
-            why = f"When its turn came, its inputs could not be used. {refusal.what}"
-            await self._ledger.conclude(intent, State.NOT_SENT, f"{why} {refusal.next_step}")
+            why = reason_of(refusal, alone=intent.workspace.is_alone)
+            text = f"When its turn came, its inputs could not be used. {why}"
+            await self._ledger.conclude(intent, State.NOT_SENT, text)
             return
         except BaseException:  # the server stops: it has not been sent
             with anyio.CancelScope(shield=True):
@@ -217,8 +219,9 @@ class Dispatcher:
         now = self._clock.monotonic()
         match failure:
             case WanError() if isinstance(failure, MEETS_ALL):
-                why = f"An earlier request of the queue was refused. {failure.what}"
-                ended = await self._ledger.queue.end_all(wallet, f"{why} {failure.next_step}")
+                why = reason_of(failure, alone=self._quotas is None)
+                text = f"An earlier request of the queue was refused. {why}"
+                ended = await self._ledger.queue.end_all(wallet, text)
                 logger.warning("%d queued requests were ended: %s", len(ended), failure.code)
             case RateLimited(retry_after=pause):
                 self._not_before = now + (pause or SLOW_DOWN_SECONDS)

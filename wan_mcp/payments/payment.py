@@ -20,6 +20,7 @@ from wan_mcp.ledger.status import (
     view_of_record,
 )
 from wan_mcp.models import Job, Replacement
+from wan_mcp.payments.acts import reason_of
 
 if TYPE_CHECKING:
     from wan_mcp.payments.staging import Staged, StagingOf
@@ -296,8 +297,9 @@ class Payment:
             return
         # A later call gets this as the reason. The next step of a refusal says where to buy
         # credits, and that of inputs that were not made available what the user has to mend.
+        alone = self._claimed.workspace.is_alone
         has_remedy = state is State.REFUSED or not self.staged.is_set()
-        reason = f"{why.what} {why.next_step}" if has_remedy else why.what
+        reason = reason_of(why, alone=alone) if has_remedy else why.what
         what = f"the end of request {self._claimed.submission_id} ({state})"
         await self._record(lambda: self._ledger.conclude(self._claimed, state, reason), what)
 

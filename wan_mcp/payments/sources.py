@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import Code, InvalidArguments, NotFound, NotSent, Refused
+from wan_mcp.errors import Code, InvalidArguments, NotFound, NotSent, Refused, StepBy
 from wan_mcp.inputs.local.files import LocalFile, LocalFiles
 from wan_mcp.inputs.local.references import (
     FileReference,
@@ -227,6 +227,7 @@ class Sources:
                 f"{name} is a file of this computer, which PixelDojo cannot fetch, and this server "
                 "has no way yet to make it available. Nothing was read, sent or charged.",
                 next_step=_RECIPE,
+                step_by=StepBy.OPERATOR,
             )
         return await self._files.locate(found.uri, ROLES[name], roots=roots)
 
@@ -247,7 +248,7 @@ class Sources:
         expires_at = expires_at if link else None
         link = link or await self._link_to_storage(record)
         if link is None:
-            raise _no_link(record, delivers=self._delivers)
+            raise self._no_link(record)
         if found.fragment.start:
             raise NoVideo(
                 f"The video of job {record.job_id} can only be sent as it is, from its first "
@@ -267,7 +268,25 @@ class Sources:
                 f"PixelDojo's link to the video of job {record.job_id} has expired, and none to "
                 f"the one in storage can be made. {exc.what}",
                 next_step=exc.next_step,
+                step_by=StepBy.OPERATOR,
             ) from None
+
+    def _no_link(self, record: Record) -> NoVideo:
+        id = record.job_id
+        if not record.video_url:
+            return NoVideo(
+                f"The job {id} is completed, and PixelDojo has not sent a link to its video.",
+                next_step=f'Call wait_for_job with job_id "{id}" in a minute, then call again.',
+            )
+        if record.saved_path and not self._delivers:
+            # For users of other computers no setting makes the files of this one available.
+            return NoVideo(
+                f"The link to the video of job {id} has expired, and its saved file is on this "
+                "computer, where PixelDojo cannot fetch it.",
+                next_step=None if self._files is None else _RECIPE,
+                step_by=StepBy.OPERATOR,
+            )
+        return NoVideo(f"The link to the video of job {id} has expired, and it is not saved here.")
 
     def _source(self, role: Role, fragment: Fragment, file: LocalFile) -> Source:
         assert self._files is not None  # it has found the file
@@ -325,19 +344,3 @@ def _not_ended(record: Record) -> NoVideo:
         next_step=f'Call wait_for_job with job_id "{id}" until it is completed, then make this '
         "call again.",
     )
-
-
-def _no_link(record: Record, *, delivers: bool) -> NoVideo:
-    id = record.job_id
-    if not record.video_url:
-        return NoVideo(
-            f"The job {id} is completed, and PixelDojo has not sent a link to its video.",
-            next_step=f'Call wait_for_job with job_id "{id}" in a minute, then call again.',
-        )
-    if record.saved_path and not delivers:
-        return NoVideo(
-            f"The link to the video of job {id} has expired, and its saved file is on this "
-            "computer, where PixelDojo cannot fetch it.",
-            next_step=_RECIPE,
-        )
-    return NoVideo(f"The link to the video of job {id} has expired, and it is not saved here.")

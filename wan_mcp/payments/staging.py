@@ -17,7 +17,7 @@ from typing import Protocol
 import anyio
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSent, WanError
+from wan_mcp.errors import NotSent, StepBy, WanError
 from wan_mcp.inputs.local.references import Fragment
 from wan_mcp.inputs.preparing.prepare import Prepared
 from wan_mcp.inputs.verdict import Role
@@ -256,6 +256,7 @@ class Staging:
                 transient=False,
                 next_step="Nothing was charged. Ask the user to correct WAN_MCP_PUBLIC_URL, or the "
                 "address of the storage (AWS_ENDPOINT_URL): the internet must be able to reach it.",
+                step_by=StepBy.OPERATOR,
             ) from None
 
     async def _deliver(
@@ -314,6 +315,7 @@ def _at_most(seconds: float, what: str) -> Iterator[anyio.CancelScope]:
             what.format(span=duration(seconds)),
             next_step="Nothing was charged. Repeating the same call is safe. If it keeps failing, "
             "ask the user to check the network.",
+            step_by=StepBy.OPERATOR,
         )
 
 
@@ -329,13 +331,15 @@ def as_not_sent() -> Iterator[None]:
     except NotSent:
         raise
     except WanError as refusal:
-        raise NotSent(refusal.what, transient=False, next_step=refusal.next_step) from refusal
+        step, by = refusal.next_step, refusal.step_by
+        raise NotSent(refusal.what, transient=False, next_step=step, step_by=by) from refusal
     except OSError as error:
         raise NotSent(
             f"An input could not be read or prepared on this computer: "
             f"{error.strerror or type(error).__name__}.",
             next_step="Repeat the same call when the file is complete and there is room on the "
             "disk.",
+            step_by=StepBy.OPERATOR,
         ) from error
     except Exception as defect:
         logger.exception("making the inputs available met a defect")

@@ -12,6 +12,7 @@ from wan_mcp.errors import (
     OutOfCredits,
     RateLimited,
     Rejected,
+    StepBy,
     Unauthorized,
     WanError,
 )
@@ -39,6 +40,26 @@ _CHECK_BASE = "Ask the user to check PIXELDOJO_API_BASE"
 
 class StoppedOnTheWay(NotAllowed):
     """Something between this computer and PixelDojo refused; that says nothing about the key."""
+
+    step_by = StepBy.OPERATOR
+    advice = (
+        "Tell the user: the API key is probably fine. Another network, or none of a VPN or proxy, "
+        "may help; else ask PixelDojo to let this address in."
+    )
+
+
+class ElsewhereNow(Rejected):
+    """The paid request was to be sent to another address, which never gets the key."""
+
+    step_by = StepBy.OPERATOR
+    advice = f"{_CHECK_BASE}."
+
+
+class UnknownModel(NotFound):
+    """PixelDojo does not know the model under the address of the paid request."""
+
+    step_by = StepBy.OPERATOR
+    advice = f"{_CHECK_BASE}; if it is right, wan-mcp may need an update."
 
 
 class _Refusal(NamedTuple):
@@ -68,8 +89,8 @@ def failure(reply: Reply, *, paid: bool) -> WanError:
         return _KNOWN[reply.status](_Refusal(reply, code, quote, paid))
     if reply.status in _CHANGES_NOTHING and (paid or reply.status >= 400):
         what = f"PixelDojo turned the request down (HTTP {reply.status}).{quote}"
-        step = f"{_CHECK_BASE}." if reply.status < 400 else None
-        return Rejected(what, field=_named_field(text), next_step=step)
+        kind = ElsewhereNow if reply.status < 400 else Rejected
+        return kind(what, field=_named_field(text))
     if paid:
         return OutcomeUnknown(
             f"PixelDojo answered the paid request with HTTP {reply.status}, which does not tell "
@@ -116,9 +137,7 @@ def _stopped_on_the_way(refusal: _Refusal) -> WanError:
     return StoppedOnTheWay(
         "A web page came instead of an answer of PixelDojo's API (HTTP "
         f"{refusal.reply.status}): its protection against robots, or a proxy on the way, turned "
-        f"this computer away.{effect}",
-        next_step="Tell the user: the API key is probably fine. Another network, or none of a VPN "
-        "or proxy, may help; else ask PixelDojo to let this address in.",
+        f"this computer away.{effect}"
     )
 
 
@@ -134,10 +153,7 @@ def _not_allowed(refusal: _Refusal) -> WanError:
 def _not_found(refusal: _Refusal) -> WanError:
     if not refusal.paid:
         return NotFound(f"PixelDojo knows nothing under this id.{refusal.quote}")
-    return NotFound(
-        f"PixelDojo does not know the model; nothing was started.{refusal.quote}",
-        next_step=f"{_CHECK_BASE}; if it is right, wan-mcp may need an update.",
-    )
+    return UnknownModel(f"PixelDojo does not know the model; nothing was started.{refusal.quote}")
 
 
 def _rate_limited(refusal: _Refusal) -> WanError:

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSent
+from wan_mcp.errors import NotSent, StepBy
 from wan_mcp.storage.delivery import Content
 from wan_mcp.storage.object_store import ObjectStore, StoredObject
 from wan_mcp.storage.old_objects import delete_old
@@ -75,6 +75,7 @@ class Uploads:
             failed.what,
             transient=failed.transient,
             next_step=failed.next_step,
+            step_by=None if failed.reason is Reason.CHANGED else StepBy.OPERATOR,
         )
 
     async def release(self, submission_id: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,8 +33,10 @@ from wan_mcp.models import Cursor, JobList, JobResult, JobStatus, Replacement
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.credits import CreditOverview, credit_overview
+from wan_mcp.surface.answers.failures import failure_result
 from wan_mcp.surface.answers.several import Awaited, WaitResult, newest_ended, wait_result
 from wan_mcp.surface.answers.takes import takes_of
+from wan_mcp.surface.answers.team_user import TeamUser, step_for
 from wan_mcp.surface.answers.text import AnyResult, text
 from wan_mcp.surface.consent import Orders, Purchase
 from wan_mcp.surface.video_views import without_unreachable_file
@@ -78,6 +80,7 @@ class Call:
         takes_roots: whether files in the folders that the host declares may be inputs.
         orders: the questions of this server to its users.
         lists_jobs: whether the caller may list jobs.
+        user: who the caller is; None where nobody signs in.
     """
 
     jobs: Jobs
@@ -89,6 +92,7 @@ class Call:
     takes_roots: bool = False
     orders: Orders = field(default_factory=Orders)
     lists_jobs: bool = True
+    user: TeamUser | None = None
 
     async def ask(self, purchase: Purchase) -> InputRequiredResult | None:
         """Have the host ask its user before a job: see `Orders.ask`. Raises NotConfirmed."""
@@ -130,7 +134,7 @@ class Call:
     def submit_result(self, view: JobView) -> JobResult:
         """The answer to a submit, as this caller can use it."""
         view = without_unreachable_file(view, local=self.local)
-        return results.submit_result(view, now=self.jobs.clock.wall())
+        return results.submit_result(view, now=self.jobs.clock.wall(), user=self.user)
 
     async def job_result(self, reading: Reading) -> JobResult:
         """The answer about one job, as this caller can use it. Raises the error of a reading."""
@@ -139,7 +143,7 @@ class Call:
         now, typical = self.jobs.clock.wall(), await self.jobs.typical()
         view = without_unreachable_file(reading, local=self.local)
         saved = await self._saved_link(view)
-        result = results.status_result(view, now=now, typical=typical, saved=saved)
+        result = results.status_result(view, now=now, typical=typical, saved=saved, user=self.user)
         return self._with_notice(result)
 
     async def wait_result(self, readings: Mapping[str, Reading]) -> WaitResult:
@@ -152,9 +156,9 @@ class Call:
     def _plain_result(self, reading: Reading) -> JobResult:
         """The answer about one of several jobs: without what takes another question."""
         if isinstance(reading, WanError):
-            return results.failure_result(reading)
+            return failure_result(reading, self.user)
         view = without_unreachable_file(reading, local=self.local)
-        return results.status_result(view, now=self.jobs.clock.wall())
+        return results.status_result(view, now=self.jobs.clock.wall(), user=self.user)
 
     async def job_list(
         self, status: JobStatus | None, limit: int, after: Cursor | None = None
@@ -175,7 +179,7 @@ class Call:
     async def credits(self, wanted: Replacement) -> CreditOverview:
         """What a job of this size costs, and the credits of the account."""
         report = await self.jobs.credits(wanted)
-        return self._with_notice(credit_overview(report, self.confirm_above))
+        return self._with_notice(credit_overview(report, self.confirm_above, self.user))
 
     async def _saved_link(self, view: JobView) -> SavedLink | None:
         """A link to the video of a job, if it is in object storage."""
@@ -214,6 +218,15 @@ class Call:
         return {"takes": found[0].takes} if found and found[0] else {}
 
 
+WhoReads = Callable[[], Awaitable[TeamUser | None]]
+"""Says who reads the answer to this request; None where nobody signs in."""
+
+
+async def nobody() -> TeamUser | None:
+    """Who reads the answers of a server without sign-in: whoever set it up, as far as is known."""
+    return None
+
+
 @dataclass(frozen=True)
 class Calls:
     """Opens the calls of one server. The other fields are those of `Call`."""
@@ -229,6 +242,7 @@ class Calls:
     """Whether users can upload files to this server."""
     off: frozenset[str] = frozenset()
     """The tools that the operator has switched off. What one of them does, nothing else does."""
+    who_reads: WhoReads = nobody
 
     def offers(self, *tools: str) -> bool:
         """Whether none of these tools is switched off."""
@@ -276,7 +290,31 @@ class Calls:
             self.takes_roots,
             self.orders,
             self.offers("list_jobs"),
+            await self.who_reads(),
         )
+
+    @asynccontextmanager
+    async def as_mcp_errors(self, **data: str) -> AsyncIterator[None]:
+        """Turns every exception raised within it into an MCPError that says what to do.
+
+        The text of an unexpected exception is logged and not sent: the SDK would send it to a host
+        of a revision before 2026-07-28 (observed).
+
+        Args:
+            data: the error's `data`, such as `uri`.
+        """
+        try:
+            yield
+        except MCPError:
+            raise
+        except WanError as failure:
+            code = INVALID_PARAMS if isinstance(failure, NotFound) else INTERNAL_ERROR
+            step = step_for(await self.who_reads(), failure)
+            raise MCPError(code, f"{failure.what} {step}", data or None) from failure
+        except Exception as defect:
+            logger.exception("an answer broke")
+            message = "This hit a defect of wan-mcp; the server's log has the details."
+            raise MCPError(INTERNAL_ERROR, message, data or None) from defect
 
 
 def switched_off(tool: str) -> str:
@@ -313,26 +351,3 @@ def tool_result(
         is_error=failed,
         _meta=meta,
     )
-
-
-@contextmanager
-def as_mcp_errors(**data: str) -> Iterator[None]:
-    """Turns every exception raised within it into an MCPError that says what to do.
-
-    The text of an unexpected exception is logged and not sent: the SDK would send it to a host of
-    a revision before 2026-07-28 (observed).
-
-    Args:
-        data: the error's `data`, such as `uri`.
-    """
-    try:
-        yield
-    except MCPError:
-        raise
-    except WanError as failure:
-        code = INVALID_PARAMS if isinstance(failure, NotFound) else INTERNAL_ERROR
-        raise MCPError(code, f"{failure.what} {failure.next_step}", data or None) from failure
-    except Exception as defect:
-        logger.exception("an answer broke")
-        message = "This hit a defect of wan-mcp; the server's log has the details."
-        raise MCPError(INTERNAL_ERROR, message, data or None) from defect

@@ -15,7 +15,7 @@ from mcp.types import INVALID_PARAMS, InputRequiredResult
 from pydantic import ValidationError
 
 from wan_mcp.surface.arguments import ReplaceCharacter, argument_of
-from wan_mcp.surface.calls import Calls, as_mcp_errors
+from wan_mcp.surface.calls import Calls
 from wan_mcp.surface.tools import ICON
 from wan_mcp.wording import counted
 
@@ -88,7 +88,7 @@ def replace_a_character(calls: Calls, *, loopback: bool) -> Prompt:
     """
 
     async def render(context: Context[Any, Any], **given: str) -> str:
-        with as_mcp_errors():
+        async with calls.as_mcp_errors():
             call = await calls.open(context, needs_key=False)
             estimate = await call.jobs.estimate()
         values = {name: given.get(name, "") for name in _ARGUMENTS}

@@ -19,7 +19,7 @@ from mcp.types import (
 
 from wan_mcp.errors import Code, NotFound
 from wan_mcp.models import JOB_ID, JobList, JobResult
-from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
+from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext
 from wan_mcp.surface.video_views import makes_contact_sheets
 from wan_mcp.videos.in_storage.saved_link import SavedLink
 from wan_mcp.videos.job_files import Blob
@@ -69,7 +69,7 @@ class JobResources:
 
     async def read(self, uri: str, context: Context[Any, Any]) -> ReadResourceContents:
         """The content of one resource. Raises MCPError."""
-        with as_mcp_errors(uri=uri):
+        async with self._calls.as_mcp_errors(uri=uri):
             match = _URI.fullmatch(uri)
             if match is None or (match["part"] and not self._with_videos):
                 next_step = f"Read {JOBS_URI} for all jobs."
@@ -91,7 +91,7 @@ class JobResources:
         )
         ids: list[str] = []
         if is_ours and argument.name == "job_id" and self._calls.offers("list_jobs"):
-            with as_mcp_errors():
+            async with self._calls.as_mcp_errors():
                 jobs = (await self._calls.open(ctx)).jobs
                 ids = [view.id for view in await jobs.recent(None, MAX_COMPLETIONS)]
         matching = [id for id in ids if id.startswith(argument.value)]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -46,7 +46,7 @@ from wan_mcp.surface.answers import results
 from wan_mcp.surface.answers.several_task import ids_of, several_tasks
 from wan_mcp.surface.answers.task_form import TASKS, Task, tasks
 from wan_mcp.surface.argument_types import MAX_IDS
-from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext, as_mcp_errors
+from wan_mcp.surface.calls import JOBS_URI, Call, Calls, RequestContext
 
 if TYPE_CHECKING:
     from wan_mcp.jobs import Jobs
@@ -155,8 +155,8 @@ class Subscriptions:
         self, ctx: RequestContext, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """One stream of notifications. When its client closes it, all that it started ends."""
-        with self._place():
-            with as_mcp_errors():
+        async with self._place():
+            async with self._calls.as_mcp_errors():
                 stream = _Stream(ctx)
                 uris = await self._resources(ctx, params.notifications.resource_subscriptions or [])
                 tasks = await self._tasks(ctx, params.notifications)
@@ -172,7 +172,7 @@ class Subscriptions:
     async def subscribe(self, ctx: RequestContext, params: SubscribeRequestParams) -> EmptyResult:
         """Follow a job until it has ended, the client unsubscribes, or the connection closes."""
         uri = params.uri
-        with as_mcp_errors(uri=uri):
+        async with self._calls.as_mcp_errors(uri=uri):
             if ctx.request is not None:  # HTTP: nothing can be sent after the answer
                 message = "Over HTTP this takes revision 2026-07-28; call get_job_status instead."
                 raise MCPError(METHOD_NOT_FOUND, message)
@@ -196,12 +196,12 @@ class Subscriptions:
             scope.cancel()
         return EmptyResult()
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
         """Within it, one more stream is open. Raises MCPError if there is no place for it."""
         signed_in = get_access_token()
         user = signed_in.subject if signed_in else None
-        with as_mcp_errors():
+        async with self._calls.as_mcp_errors():
             if self._streams.total() >= MAX_STREAMS:
                 raise _busy("Too many subscriptions are open here.")
             if user is not None and self._streams[user] >= MAX_STREAMS_OF_USER:

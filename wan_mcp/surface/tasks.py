@@ -46,7 +46,7 @@ from wan_mcp.surface.answers.task_form import (
 )
 from wan_mcp.surface.argument_types import MAX_IDS
 from wan_mcp.surface.arguments import WaitForJob, read_arguments
-from wan_mcp.surface.calls import Call, Calls, RequestContext, as_mcp_errors, switched_off
+from wan_mcp.surface.calls import Call, Calls, RequestContext, switched_off
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView
@@ -147,20 +147,20 @@ class Tasks(Extension):
 
     async def _get(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
         require_client_extension(ctx, self.identifier)
-        with as_mcp_errors():
+        async with self._calls.as_mcp_errors():
             call, ids = await self._found(ctx, params)
             return {"resultType": "complete", **await _now(ids, call)}
 
     async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
         require_client_extension(ctx, self.identifier)
-        with as_mcp_errors():
+        async with self._calls.as_mcp_errors():
             await self._found(ctx, params)
         return {"resultType": "complete"}  # answers without a question are ignored (documented)
 
     async def _cancel(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
         """Stop waiting. Only an acknowledgement is required; the task may go on (documented)."""
         require_client_extension(ctx, self.identifier)
-        with as_mcp_errors():
+        async with self._calls.as_mcp_errors():
             call, ids = await self._found(ctx, params)
             note = CANCELLED_NOTE
             if not self._calls.offers("cancel_job"):

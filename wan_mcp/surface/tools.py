@@ -19,9 +19,10 @@ from wan_mcp.errors import WanError
 from wan_mcp.logs import facts
 from wan_mcp.models import JobList, JobResult
 from wan_mcp.surface import consent
-from wan_mcp.surface.answers import progress, results
+from wan_mcp.surface.answers import progress
 from wan_mcp.surface.answers.cancelling import cancel_result
 from wan_mcp.surface.answers.credits import CreditOverview
+from wan_mcp.surface.answers.failures import defect_result, failure_result
 from wan_mcp.surface.answers.several import WaitResult, several_note
 from wan_mcp.surface.arguments import (
     Arguments,
@@ -93,11 +94,12 @@ class WanTool(Tool):
             outcome = failure.code
             if question := page_for_key(context, failure):
                 return question
-            return tool_result(results.failure_result(failure), failed=True)
+            user = await self.calls.who_reads()
+            return tool_result(failure_result(failure, user), failed=True)
         except Exception:
             outcome = "internal_error"
             logger.exception("%s broke", self.name)
-            return tool_result(results.defect_result(self.name, paid=self.paid), failed=True)
+            return tool_result(defect_result(self.name, paid=self.paid), failed=True)
         finally:
             for listener in facts.listeners:
                 listener.called(self.name, outcome)
@@ -185,7 +187,7 @@ async def list_jobs(given: ListJobs, call: Call) -> JobList:
 
 async def cancel_job(given: GetJobStatus, call: Call) -> JobResult:
     """Withdraw a queued request; nothing is charged. A job that was sent goes on and costs."""
-    return cancel_result(*await call.jobs.cancel(given.job_id))
+    return cancel_result(*await call.jobs.cancel(given.job_id), call.user)
 
 
 async def check_credits(given: CheckCredits, call: Call) -> CreditOverview:

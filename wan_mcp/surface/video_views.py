@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from wan_mcp.errors import NotFound, WanError
+from wan_mcp.errors import NotFound, StepBy, WanError
 from wan_mcp.models import JobStatus
 from wan_mcp.storage.storage_url import is_storage_url
 from wan_mcp.videos.job_files import MAX_INLINE_BYTES, Blob, video_type
@@ -112,7 +112,7 @@ class VideoViews:
         if is_storage_url(place):
             link = await self.saved_link(place)
             if link.url is None:
-                raise _not_shown(link.why, id)
+                raise _not_shown(link.why, id, link.step)
             return link
         path = path_of(place)
         data = await anyio.to_thread.run_sync(_content, path, id)
@@ -209,9 +209,15 @@ def _place_of(view: JobView | None, id: str) -> str:
     return place
 
 
-def _not_shown(why: str, id: str) -> NotFound:
-    step = f'Call get_job_status with job_id "{id}": it shows all that is known of the job.'
-    return NotFound(why, next_step=step)
+def _not_shown(why: str, id: str, step: str = "") -> NotFound:
+    """Why something is not shown.
+
+    Args:
+        step: what the operator of the server can do about it, in a sentence; "" for nothing.
+    """
+    look = f'Call get_job_status with job_id "{id}": it shows all that is known of the job.'
+    by = StepBy.OPERATOR if step else None
+    return NotFound(why, next_step=f"{step} {look}".lstrip(), step_by=by)
 
 
 def _content(path: Path, id: str) -> bytes | None:

@@ -65,7 +65,7 @@ ON CONFLICT (issuer, subject) DO NOTHING RETURNING team_id
 """.encode()
 _RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s AND name <> %(name)s RETURNING id"
 _WALLET = b"""
-SELECT w.account, w.api_base, w.key_sealed, u.team_id, COALESCE(t.name, '')
+SELECT w.account, w.api_base, w.key_sealed, w.user_id IS NOT NULL, u.team_id, COALESCE(t.name, '')
 FROM users u JOIN wallet_keys w ON w.user_id = u.id OR w.team_id = u.team_id
 LEFT JOIN teams t ON t.id = u.team_id
 WHERE u.id = %(user)s AND u.disabled_at IS NULL AND w.removed_at IS NULL
@@ -290,14 +290,14 @@ class StoredDirectory:
         rows = _ask(link, _WALLET, user=user)
         if not rows:
             raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
-        [(wallet, base, sealed, team, team_name)] = rows
+        [(wallet, base, sealed, own, team, team_name)] = rows
         key = self._opened(wallet, base, sealed)
         ids = {"user": user, "team": team, "wallet": wallet}
         name = workspace_of(user, wallet)
         opened = _ask(link, _OPEN, **ids, name=name)
         allowed = {row[0]: limits_in(row[1:]) for row in _ask(link, _LIMITS, **ids)}
         seat = Seat(
-            *(name, wallet, user, team, team_name, base, key),
+            *(name, wallet, user, team, team_name, base, key, own),
             limits={kind: allowed.get(kind, NONE) for kind in Kind},
             of_user=frozenset(each for each, owner in opened if owner == user),
             of_team=frozenset(each for each, _ in opened),

@@ -18,6 +18,7 @@ class Seat:
         team_name: the name of the team; "" without one.
         api_base: the root URL of PixelDojo's API.
         api_key: the key. It is not shown when the seat is.
+        is_own: whether the wallet is the user's own, and not that of the team.
         limits: those of the user, the team and the wallet; each has to allow a job.
         of_user: every workspace of this user, whose jobs count against the limits of the user.
         of_team: every workspace of the users of the team, for those of the team.
@@ -30,6 +31,7 @@ class Seat:
     team_name: str
     api_base: str
     api_key: str = field(repr=False)
+    is_own: bool
     limits: Mapping[Kind, Limits]
     of_user: Set[str]
     of_team: Set[str]
@@ -53,6 +55,7 @@ class WalletKey:
 class NoWallet(NoKey):
     """The caller has no wallet, so nothing can be bought or read for them."""
 
+    step_by = None
     advice = (
         "Tell the user: the operator of this server has to give a PixelDojo key to them or to "
         "their team (`wan-mcp admin wallet add`). Never ask for a key in the conversation."
@@ -75,6 +78,7 @@ class NoWallet(NoKey):
 class WalletClosed(NoKey):
     """The key of the caller's wallet cannot be opened on this server."""
 
+    step_by = None
     advice = (
         "Tell the user: the operator of this server has to look at its key ring "
         "(`wan-mcp admin wallet list` says what is wrong). Nothing was charged."

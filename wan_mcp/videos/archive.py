@@ -15,10 +15,10 @@ from pathlib import Path
 import anyio
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.videos.download import Download, on_disk
 from wan_mcp.videos.kept import KeptVideos
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.videos.own_files import NotOurs
 from wan_mcp.videos.paths import text_of
 from wan_mcp.videos.removal import remove_video

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSaved
 from wan_mcp.inputs.file_types import MediaType, file_type_of
 from wan_mcp.videos.containers import Ending
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.videos.own_files import Unusable
 from wan_mcp.videos.unfinished import (
     SUFFIXES,

@@ -136,7 +136,7 @@ class JobFiles:
         try:
             return await self.stored.link(video)
         except Unavailable as exc:
-            return SavedLink(None, why=f"{exc.what} {exc.next_step}")
+            return SavedLink(None, why=exc.what, step=exc.next_step)
 
     async def contact_sheet(self, path: Path, place: str) -> bytes | None:
         """The contact sheet of a video, made once; None if none can be made.

@@ -18,12 +18,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSaved
 from wan_mcp.ledger.contract import LedgerUnavailable, VideoPolicy
 from wan_mcp.ledger.coordination import Account, Coordination, Role
 from wan_mcp.ledger.record import Record
 from wan_mcp.models import Difference
 from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.videos.paths import path_of
 
 LEASE_SECONDS = 30.0
@@ -215,11 +215,14 @@ class VideoSaver:
             inspection = await self._inspected(record, video.path, tasks)
             place = await archive.place(record.job_id, video)
         except NotSaved as exc:
-            logger.warning("the video of job %s was not saved: %s", record.job_id, exc.what)
+            why = " ".join(filter(None, [exc.what, exc.step]))
+            logger.warning("the video of job %s was not saved: %s", record.job_id, why)
+            if not record.workspace.is_alone:  # its user is not the operator
+                why = exc.what
             if exc.final and self._has_settled(record):
-                await self._coordination.not_saved(id, exc.what)
-            elif exc.what != record.last_save_error:
-                await self._coordination.not_saved_yet(id, exc.what)
+                await self._coordination.not_saved(id, why)
+            elif why != record.last_save_error:
+                await self._coordination.not_saved_yet(id, why)
             return
         if await self._coordination.saved(id, place, video.sha256, video.size):
             await archive.recorded(video, inspection)

@@ -15,7 +15,7 @@ import anyio
 from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
-from wan_mcp.errors import NotSent
+from wan_mcp.errors import NotSent, StepBy
 from wan_mcp.inputs.decoder_process import NotLookedAt, handle_of, started
 from wan_mcp.inputs.local.references import Fragment
 from wan_mcp.inputs.preparing.extras import Extras
@@ -119,6 +119,7 @@ def refuse_cut_without_media(role: Role, fragment: Fragment) -> None:
             "cannot cut a clip: it was installed without [media].",
             next_step=f"Ask the user to run `{_MEDIA}` and to restart the "
             "server, or give a clip that begins at the wanted second.",
+            step_by=StepBy.OPERATOR,
         )
 
 

@@ -10,19 +10,21 @@ from wan_mcp.surface.answers.results import job_result
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.surface.answers.team_user import TeamUser
 
 _NO_TIME = datetime.fromtimestamp(0, UTC)
 """The answer says nothing that depends on the time."""
 
 
-def cancel_result(before: JobView, after: JobView) -> JobResult:
+def cancel_result(before: JobView, after: JobView, user: TeamUser | None = None) -> JobResult:
     """The answer of cancel_job.
 
     Args:
         before: what was known when the call came.
         after: what is known now.
+        user: who reads it; None where nobody signs in.
     """
-    result = job_result(after, now=_NO_TIME)
+    result = job_result(after, now=_NO_TIME, user=user)
     is_withdrawn = after.record is not None and after.record.withdrawn
     if is_withdrawn:
         already = "had already been" if before.status is after.status else "was"

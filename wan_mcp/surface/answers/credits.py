@@ -8,12 +8,14 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from wan_mcp.errors import Charged, Code, NoKey, Unauthorized
 from wan_mcp.models import PriceRow, PriceType, PublishedPrice
+from wan_mcp.surface.answers.team_user import step_for
 from wan_mcp.wording import counted, duration, number
 
 if TYPE_CHECKING:
     from wan_mcp.ledger.expected_price import CreditReport
     from wan_mcp.ledger.limit_use import LimitUse
     from wan_mcp.ledger.spending_limits import LimitReached
+    from wan_mcp.surface.answers.team_user import TeamUser
 
 CONFIRM_ABOVE = "WAN_MCP_CONFIRM_ABOVE"
 MAX_ROWS = 8
@@ -95,11 +97,14 @@ class CreditOverview(BaseModel):
     next: str
 
 
-def credit_overview(report: CreditReport, confirm_above: float | None) -> CreditOverview:
+def credit_overview(
+    report: CreditReport, confirm_above: float | None, user: TeamUser | None = None
+) -> CreditOverview:
     """The answer of check_credits.
 
     Args:
         confirm_above: the price above which the user is asked; None if that is never done.
+        user: who reads it; None where nobody signs in.
     """
     known, price = report.credits, report.price
     refusal = known.refusal if known else None
@@ -127,7 +132,7 @@ def credit_overview(report: CreditReport, confirm_above: float | None) -> Credit
         retry_after_seconds=refusal.wait_seconds if refusal else None,
         key_accepted=_key_accepted(report),
         charged="no",
-        next=_next(report, refusal),
+        next=_next(report, refusal, user),
     )
 
 
@@ -199,17 +204,19 @@ def _about_key(report: CreditReport) -> str:
     return f"Whether PixelDojo accepts the API key is not known: {problem.what}"
 
 
-def _next(report: CreditReport, refusal: LimitReached | None) -> str:
+def _next(report: CreditReport, refusal: LimitReached | None, user: TeamUser | None) -> str:
     if report.key_problem is not None and _key_accepted(report) == "no":
-        return report.key_problem.next_step
+        return step_for(user, report.key_problem)
     if report.ledger_problem is not None:
-        return report.ledger_problem.next_step
+        return step_for(user, report.ledger_problem)
     if refusal is not None:
         return _next_of_refusal(refusal)
     if _too_little(report):
+        who = "they" if user is None or user.has_account else "the operator of this server"
+        has = "have" if who == "they" else "has"
         return (
-            "Ask the user whether credits were bought since then; if not, they have to buy some on "
-            "pixeldojo.ai first."
+            f"Ask the user whether credits were bought since then; if not, {who} {has} to buy some "
+            "on pixeldojo.ai first."
         )
     if report.price.up_to is None:
         return (

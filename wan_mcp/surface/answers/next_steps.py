@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from wan_mcp.models import Job, JobLine, JobStatus
 from wan_mcp.storage.storage_url import is_storage_url
+from wan_mcp.surface.answers.team_user import ASK_OPERATOR
 from wan_mcp.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wan_mcp.ledger.status import JobView
+    from wan_mcp.surface.answers.team_user import TeamUser
     from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 _UNKNOWN_LIFETIME = " and PixelDojo does not say for how long (1 to 24 hours have been reported)"
@@ -55,6 +57,7 @@ def next_of_job(
     link_seconds: int | None,
     save_seconds: float = 0.0,
     saved: SavedLink | None = None,
+    user: TeamUser | None = None,
 ) -> str:
     """The next call, or what to say to the user.
 
@@ -62,24 +65,22 @@ def next_of_job(
         link_seconds: how long the link to the video stays valid; None when that is not known.
         save_seconds: how long servers will still try to save the video, after a failure.
         saved: a link to the video in object storage; None if none was asked for.
+        user: who reads it; None where nobody signs in.
     """
+    if view.is_forgotten:
+        return FORGOTTEN
     match view.status:
         case JobStatus.QUEUED | JobStatus.SUBMITTING | JobStatus.RUNNING:
             return f"{_wait_for(view)}. Do not call replace_character again for it."
         case JobStatus.UNKNOWN:
             return (
                 f'Call get_job_status with job_id "{view.id}" again in a few minutes: it looks '
-                "again. If it stays unknown, ask the user to look for the job on pixeldojo.ai; "
+                f"again. If it stays unknown, {_ask_to_look(user)} for the job on pixeldojo.ai; "
                 "with the id from there, get_job_status shows more. Do not repeat "
                 "replace_character for it; another seed would be a new job, paid again."
             )
-        case JobStatus.NOT_SENT:
-            return (
-                "Calling replace_character again is safe; a reason that lasts has to be removed "
-                "first."
-            )
-        case JobStatus.REFUSED:
-            return "Remove the reason first; then calling replace_character again is safe."
+        case JobStatus.NOT_SENT | JobStatus.REFUSED:
+            return _next_of_unbought(view.status, user)
         case JobStatus.LOST:
             return (
                 "Tell the user: only PixelDojo's support can say what became of the job and of its "
@@ -87,7 +88,26 @@ def next_of_job(
             )
         case JobStatus.FAILED:
             return _next_of_failed(view.job)
-    return _next_of_completed(view, link_seconds, save_seconds, saved) + _about_inspection(view)
+    step = _next_of_completed(view, link_seconds, save_seconds, saved, user)
+    return step + _about_inspection(view)
+
+
+def _next_of_unbought(status: JobStatus, user: TeamUser | None) -> str:
+    if user is not None:  # the reason may be for the operator to remove
+        return (
+            "If the user can remove the reason, that comes first. Calling replace_character again "
+            "is safe, and if the reason is still there, its answer says what to do."
+        )
+    if status is JobStatus.REFUSED:
+        return "Remove the reason first; then calling replace_character again is safe."
+    return "Calling replace_character again is safe; a reason that lasts has to be removed first."
+
+
+def _ask_to_look(user: TeamUser | None) -> str:
+    """Who has to look at pixeldojo.ai: only whoever has the account there sees its jobs."""
+    if user is None or user.has_account:
+        return "ask the user to look"
+    return "tell the user that the operator of this server has to look"
 
 
 def _wait_for(view: JobView) -> str:
@@ -158,21 +178,26 @@ def _about_inspection(view: JobView) -> str:
 
 
 def _next_of_completed(
-    view: JobView, link_seconds: int | None, save_seconds: float, saved: SavedLink | None
+    view: JobView,
+    link_seconds: int | None,
+    save_seconds: float,
+    saved: SavedLink | None,
+    user: TeamUser | None,
 ) -> str:
     record = view.record
     if record is not None and is_storage_url(record.saved_path or ""):
-        return _next_of_stored(view.id, saved)
+        return _next_of_stored(view.id, saved, user)
     if view.lacks_video_url:
         return (
-            f"{_wait_for(view)} again in a minute. If there is still no link, ask the user to look "
-            "at the job on pixeldojo.ai; a new replace_character call would be charged again."
+            f"{_wait_for(view)} again in a minute. If there is still no link, "
+            f"{_ask_to_look(user)} at the job on pixeldojo.ai; a new replace_character call would "
+            "be charged again."
         )
     if record is not None and record.saved_path:
         return "Tell the user where the video is; the link is temporary, the saved file stays."
     if link_seconds is not None and link_seconds <= 0:
         return (
-            "The link's time is over: try it, and if it no longer works ask the user to look for "
+            f"The link's time is over: try it, and if it no longer works {_ask_to_look(user)} for "
             "the video on pixeldojo.ai; a new replace_character call would be charged again."
         )
     if record is not None and (why := record.not_saved or record.last_save_error):
@@ -184,13 +209,15 @@ def _next_of_completed(
     )
 
 
-def _next_of_stored(id: str, link: SavedLink | None) -> str:
+def _next_of_stored(id: str, link: SavedLink | None, user: TeamUser | None) -> str:
     """What to do about a video in object storage."""
     again = f'get_job_status with job_id "{id}"'
     if link is None:
         return f"The video is in the user's storage: {again} makes a link to it."
     if link.expires_at is None:
-        return f"Tell the user where the video is. No link to it can be made now: {link.why}"
+        step = link.step if user is None else ASK_OPERATOR
+        why = " ".join(filter(None, [link.why, step]))
+        return f"Tell the user where the video is. No link to it can be made now: {why}"
     return (
         f"Give the user saved_url: it works until {link.expires_at:%Y-%m-%d %H:%M} UTC, and "
         f"{again} makes a new one. The video stays in the user's storage."

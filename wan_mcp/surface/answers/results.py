@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wan_mcp.errors import Charged, Code, OutcomeUnknown, WanError
+from wan_mcp.errors import Charged
 from wan_mcp.models import Cursor, Job, JobLine, JobList, JobResult, JobStatus
 from wan_mcp.surface.answers.inputs import ascii_link, inputs_of
 from wan_mcp.surface.answers.next_steps import (
-    FORGOTTEN,
     about_joined,
     forgotten_job,
     next_of_job,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from wan_mcp.ledger.expected_price import Totals
     from wan_mcp.ledger.status import JobView
     from wan_mcp.surface.answers.takes import Take
+    from wan_mcp.surface.answers.team_user import TeamUser
     from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 STALE_SECONDS = 60.0
@@ -57,13 +57,11 @@ _WITHOUT_VIDEO = {JobStatus.FAILED, JobStatus.LOST}
 _OPEN = {JobStatus.SUBMITTING, JobStatus.UNKNOWN}
 MAX_LINES = 50
 """Jobs in one list (ours): a thousand requests of unknown outcome would fill a conversation."""
-DEFECT_PAUSE_SECONDS = 10
-"""How long to wait before a free call that met a defect is repeated (ours)."""
 
 
-def submit_result(view: JobView, *, now: datetime) -> JobResult:
+def submit_result(view: JobView, *, now: datetime, user: TeamUser | None = None) -> JobResult:
     """The answer of replace_character about a job that it started or joined."""
-    result = job_result(view, now=now, bought=not view.joined)
+    result = job_result(view, now=now, bought=not view.joined, user=user)
     if view.joined:
         about = about_joined(view.status, query_differs=view.query_differs)
         result.message = (
@@ -83,15 +81,16 @@ def status_result(
     now: datetime,
     typical: float | None = None,
     saved: SavedLink | None = None,
+    user: TeamUser | None = None,
 ) -> JobResult:
     """The answer of a status call or of a wait.
 
     Args:
         typical: seconds that this account's jobs typically take; None when that is not known.
-        saved: as for `job_result`.
+        saved, user: as for `job_result`.
     """
     inputs = {} if view.record is None else inputs_of(view.record)
-    result = job_result(view, now=now, saved=saved).model_copy(update=inputs)
+    result = job_result(view, now=now, saved=saved, user=user).model_copy(update=inputs)
     if view.status is JobStatus.RUNNING:
         result.message += _error_and_age(view, now)
         if typical is not None:
@@ -102,7 +101,12 @@ def status_result(
 
 
 def job_result(
-    view: JobView, *, now: datetime, bought: bool = False, saved: SavedLink | None = None
+    view: JobView,
+    *,
+    now: datetime,
+    bought: bool = False,
+    saved: SavedLink | None = None,
+    user: TeamUser | None = None,
 ) -> JobResult:
     """What is known about a request and its job.
 
@@ -110,6 +114,7 @@ def job_result(
         now: the date, to work out how long the link to the video stays valid.
         bought: whether the call that answers has just made this request.
         saved: a link to the video in object storage; None if it is not there, or was not asked for.
+        user: who reads it; None where nobody signs in.
     """
     status, record = view.status, view.record
     job = view.job or Job(job_id=view.id, status=status)
@@ -140,9 +145,7 @@ def job_result(
         error=job.error if status is JobStatus.FAILED else None,
         charged=job_charged if bought else "no",
         job_charged=job_charged,
-        next=FORGOTTEN
-        if view.is_forgotten
-        else next_of_job(view, left, view.seconds_left_to_save(now), saved),
+        next=next_of_job(view, left, view.seconds_left_to_save(now), saved, user),
     )
 
 
@@ -198,43 +201,6 @@ def keep_result(view: JobView, *, kept: bool) -> JobResult:
     )
 
 
-def failure_result(failure: WanError) -> JobResult:
-    """The answer of a tool whose call itself failed."""
-    figures = failure.figures
-    return JobResult(
-        message=failure.what,
-        job_id=failure.job_id,
-        charged=failure.charged,
-        job_charged=_job_charged_of(failure),
-        retry_safe=failure.retry_safe,
-        retry_after_seconds=failure.wait_seconds,
-        limit=None if figures is None else figures.limit,
-        limit_value=None if figures is None else figures.value,
-        used=None if figures is None else figures.used,
-        blocking_job_ids=list(figures.blocking_job_ids) or None if figures else None,
-        upload_page=failure.upload_page,
-        code=failure.code,
-        next=failure.next_step,
-    )
-
-
-def defect_result(tool: str, *, paid: bool) -> JobResult:
-    """The answer of a tool that met a defect of ours; the log has the exception.
-
-    Args:
-        paid: whether the tool buys: its request may have been sent.
-    """
-    careful = "Do not repeat it: call list_jobs first, to see whether a job was started."
-    return JobResult(
-        message=f"{tool} hit a defect of wan-mcp; the server's log has the details.",
-        charged="unknown" if paid else "no",
-        retry_safe=not paid,
-        retry_after_seconds=None if paid else DEFECT_PAUSE_SECONDS,
-        code=Code.INTERNAL_ERROR,
-        next=careful if paid else "Call it once more; if that fails too, tell the user.",
-    )
-
-
 def _expires_at(view: JobView) -> datetime | None:
     """When the link to a video expires; without a video there is nothing that could expire."""
     return view.job.expires_at if view.job and view.status is JobStatus.COMPLETED else None
@@ -267,13 +233,6 @@ def _job_charged(view: JobView, job: Job) -> Charged:
         return "no"
     without_video = view.status in _WITHOUT_VIDEO or view.end_is_unconfirmed
     return "unknown" if without_video and job.credit_cost is None else "yes"
-
-
-def _job_charged_of(failure: WanError) -> Charged | None:
-    """The same for the request that a failed call made, or that an equal call made before it."""
-    if failure.job_id is None:
-        return None
-    return "unknown" if isinstance(failure, OutcomeUnknown) else "no"
 
 
 def _left_out(count: int) -> str:

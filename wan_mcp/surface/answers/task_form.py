@@ -13,6 +13,7 @@ from wan_mcp.ledger.status import require_view
 from wan_mcp.models import JobStatus
 from wan_mcp.polling.intervals import SAVE_SECONDS
 from wan_mcp.surface.answers.progress import progress_note
+from wan_mcp.surface.answers.team_user import step_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -86,7 +87,7 @@ async def tasks(id: str, call: Call) -> AsyncGenerator[Task, None]:
     except WanError as failure:
         known = await call.jobs.known(id)
         if known is not None:  # the job goes on: only following it has ended
-            yield _working(id, known, call, f"{failure.what} {failure.next_step}")
+            yield _working(id, known, call, f"{failure.what} {step_for(call.user, failure)}")
 
 
 def is_over(view: JobView) -> bool:

@@ -12,9 +12,11 @@ class SavedLink(NamedTuple):
     Attributes:
         url: the link; None if none can be made now.
         expires_at: when it stops working, UTC.
-        why: why there is none, and what to do, in sentences.
+        why: why there is none, in a sentence.
+        step: what the operator of the server can do about that.
     """
 
     url: str | None
     expires_at: datetime | None = None
     why: str = ""
+    step: str = ""

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from wan_mcp.clock import Clock
-from wan_mcp.errors import NotSaved
 from wan_mcp.storage.object_store import ObjectStore
 from wan_mcp.storage.unavailable import Unavailable
 from wan_mcp.videos.archive import LEFTOVER_AGE_SECONDS, Archive
 from wan_mcp.videos.download import SUFFIX_OF_TYPE, on_disk
+from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.videos.own_files import NotOurs, create, open_ours
 from wan_mcp.videos.removal import remove_video
 from wan_mcp.videos.unfinished import STEM, SUFFIXES
@@ -83,13 +83,13 @@ class StoredArchive:
         name = object_name(job_id, video.path)
         url = f"{self._store.url}/{name}"
         await self._show(video.path, url)
-        why = None
+        failed = None
         try:
             await self._upload(name, video)
         except Unavailable as exc:
-            why = f"{exc.what} {exc.next_step}"
-        if why:  # not above: an error that follows another one repeats what the storage answered
-            raise _not_uploaded(why)
+            failed = exc
+        if failed:  # not above: an error that follows another one repeats what the storage answered
+            raise _not_uploaded(failed.what, failed.next_step)
         await on_disk(_mark, video.path)
         return url
 
@@ -119,9 +119,9 @@ class StoredArchive:
             )
 
 
-def _not_uploaded(why: str) -> NotSaved:
+def _not_uploaded(why: str, step: str = "") -> NotSaved:
     saved = "The video is saved on the server's computer, and not yet in the storage."
-    return NotSaved(f"{saved} {why}", final=False)
+    return NotSaved(f"{saved} {why}", final=False, step=step)
 
 
 def _mark_of(file: Path) -> Path:

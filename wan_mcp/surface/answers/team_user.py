@@ -1,0 +1,111 @@
+"""What a user can do about an error where people sign in.
+
+The errors say what whoever runs a server of their own can do: set it up, restart it, look into the
+PixelDojo account. A user of a team's server has none of that, except perhaps the account.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan_mcp.errors import (
+    Code,
+    NoKey,
+    NotAllowed,
+    NotSent,
+    OutcomeUnknown,
+    OutOfCredits,
+    StepBy,
+    Unauthorized,
+    WanError,
+)
+from wan_mcp.ledger.contract import LedgerUnavailable
+
+ASK_OPERATOR = (
+    "Tell the user what the message says, and to ask the operator of this server: nobody else can "
+    "mend that."
+)
+NO_KEYS_HERE = "Never ask for a key in the conversation."
+
+
+@dataclass(frozen=True)
+class TeamUser:
+    """Somebody who has signed in at a server that another person operates.
+
+    Attributes:
+        has_account: whether they pay with a PixelDojo key of their own, and so have its account.
+        key_page: the address where they can store another key; None if they cannot.
+    """
+
+    has_account: bool = False
+    key_page: str | None = None
+
+
+def step_for(user: TeamUser | None, failure: WanError) -> str:
+    """What to do about an error, for whoever reads the answer.
+
+    Args:
+        user: None where nobody signs in.
+    """
+    if user is None or not _is_for_others(user, failure):
+        return failure.next_step
+    match failure:
+        case NoKey() | Unauthorized():
+            return _about_key(user)
+        case OutOfCredits():
+            return (
+                "Tell the user to ask the operator of this server to buy credits for the PixelDojo "
+                "account that pays, then call again. check_credits shows what the job costs."
+            )
+        case OutcomeUnknown():
+            return (
+                "Do not repeat the call: it could be paid twice. Tell the user that a job may have "
+                "been started, and to ask the operator of this server to look at the recent jobs "
+                "of the PixelDojo account that pays; with a job's id, get_job_status goes on from "
+                "there."
+            )
+        case NotAllowed() if failure.step_by is StepBy.PAYER:
+            return (
+                "Tell the user to ask the operator of this server to check on pixeldojo.ai what "
+                "the API key is allowed to do."
+            )
+    if failure.code is Code.UNUSABLE_INPUT:
+        return f"Give another input, then call again. If there is none: {ASK_OPERATOR}"
+    if failure.retry_safe:
+        return (
+            "Repeating the same call is safe. If it keeps failing, tell the user what the message "
+            "says, and to ask the operator of this server to look into it."
+        )
+    return f"Nothing was charged. {ASK_OPERATOR}" if isinstance(failure, NotSent) else ASK_OPERATOR
+
+
+def _is_for_others(user: TeamUser, failure: WanError) -> bool:
+    """Whether the usual next step is for somebody else than this user."""
+    if isinstance(failure, LedgerUnavailable):  # its own advice is about a ledger on a disk
+        return failure.next_step == failure.advice
+    if isinstance(failure, NoKey | Unauthorized):
+        return failure.step_by is not None  # also with an account: the key is kept by the server
+    if failure.step_by is StepBy.PAYER:
+        return not user.has_account
+    return failure.step_by is StepBy.OPERATOR
+
+
+def _about_key(user: TeamUser) -> str:
+    if user.key_page is not None:
+        return (
+            "The key may be revoked, or another service's. Tell the user to create another one in "
+            f"their account on pixeldojo.ai and to store it at {user.key_page}, and call again "
+            "when they say that it is stored. They sign in on the page, or bring their token of "
+            "this server. Never ask for a key or a token in the conversation."
+        )
+    if user.has_account:
+        return (
+            "The key may be revoked, or another service's. Tell the user to create another one in "
+            "their account on pixeldojo.ai and to ask the operator of this server to store it "
+            f"(`wan-mcp admin wallet set-key`). {NO_KEYS_HERE}"
+        )
+    return (
+        "Tell the user to ask the operator of this server to check the PixelDojo key that pays for "
+        "them: it may be revoked (`wan-mcp admin wallet set-key` stores another one). "
+        f"check_credits then shows whether it is accepted. {NO_KEYS_HERE}"
+    )
