@@ -88,8 +88,9 @@ class OpenWallets:
 
     def jobs(self, key: WalletKey, workspace: str) -> Jobs:
         """The jobs of one workspace. Its wallet is opened if need be, or gets its newer key."""
-        self.renew(key)
         wallet = self._opened(key)
+        if not wallet.vendor.has_had(key.api_key):  # an older one is not put back
+            wallet.vendor.use_key(key.api_key)
         if workspace not in wallet.of:
             videos = self._base.videos.below(user_of(workspace))
             wallet.of[workspace] = wallet.jobs.of(Workspace(workspace, key.wallet), videos)

@@ -81,6 +81,10 @@ class PixelDojo:
             self._former = (self._key, *self._former)[:FORMER_KEYS]
             self._key = key
 
+    def has_had(self, key: str) -> bool:
+        """Whether requests are sent with this key, or were before the present one."""
+        return key == self._key or key in self._former
+
     def require_key(self) -> None:
         """Raises NoKey if no key is configured, before anything is written or sent."""
         if not self._key:

@@ -73,11 +73,12 @@ def next_of_job(
         case JobStatus.QUEUED | JobStatus.SUBMITTING | JobStatus.RUNNING:
             return f"{_wait_for(view)}. Do not call replace_character again for it."
         case JobStatus.UNKNOWN:
+            more = "; with the id from there, get_job_status shows more" if user is None else ""
             return (
                 f'Call get_job_status with job_id "{view.id}" again in a few minutes: it looks '
-                f"again. If it stays unknown, {_ask_to_look(user)} for the job on pixeldojo.ai; "
-                "with the id from there, get_job_status shows more. Do not repeat "
-                "replace_character for it; another seed would be a new job, paid again."
+                f"again. If it stays unknown, {_ask_to_look(user)} for the job on pixeldojo.ai"
+                f"{more}. Do not repeat replace_character for it; another seed would be a new job, "
+                "paid again."
             )
         case JobStatus.NOT_SENT | JobStatus.REFUSED:
             return _next_of_unbought(view.status, user)

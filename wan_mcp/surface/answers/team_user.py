@@ -58,11 +58,11 @@ def step_for(user: TeamUser | None, failure: WanError) -> str:
                 "account that pays, then call again. check_credits shows what the job costs."
             )
         case OutcomeUnknown():
+            look = "they" if user.has_account else "the operator of this server"
             return (
                 "Do not repeat the call: it could be paid twice. Tell the user that a job may have "
-                "been started, and to ask the operator of this server to look at the recent jobs "
-                "of the PixelDojo account that pays; with a job's id, get_job_status goes on from "
-                "there."
+                f"been started, and that {look} can look at the recent jobs of the account on "
+                "pixeldojo.ai that pays."
             )
         case NotAllowed() if failure.step_by is StepBy.PAYER:
             return (
@@ -70,7 +70,7 @@ def step_for(user: TeamUser | None, failure: WanError) -> str:
                 "the API key is allowed to do."
             )
     if failure.code is Code.UNUSABLE_INPUT:
-        return f"Give another input, then call again. If there is none: {ASK_OPERATOR}"
+        return f"Give another input, then call again. Otherwise: {ASK_OPERATOR}"
     if failure.retry_safe:
         return (
             "Repeating the same call is safe. If it keeps failing, tell the user what the message "
@@ -85,8 +85,8 @@ def _is_for_others(user: TeamUser, failure: WanError) -> bool:
         return failure.next_step == failure.advice
     if isinstance(failure, NoKey | Unauthorized):
         return failure.step_by is not None  # also with an account: the key is kept by the server
-    if failure.step_by is StepBy.PAYER:
-        return not user.has_account
+    if failure.step_by is StepBy.PAYER:  # a user finds here no job by its id on pixeldojo.ai
+        return not user.has_account or isinstance(failure, OutcomeUnknown)
     return failure.step_by is StepBy.OPERATOR
 
 
