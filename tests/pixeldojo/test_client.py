@@ -27,7 +27,7 @@ from wan_mcp.errors import (
 )
 from wan_mcp.models import Job, JobStatus, Replacement
 from wan_mcp.pixeldojo.client import EXAMPLE_KEY, PixelDojo
-from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay
+from wan_mcp.pixeldojo.error_statuses import ElsewhereNow, StoppedOnTheWay, UnknownModel
 from wan_mcp.pixeldojo.exchange import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.anyio
@@ -212,13 +212,13 @@ async def test_any_2xx_with_a_job_id_is_an_accepted_job(
         (403, {"error": "forbidden"}, NotAllowed),
         (403, {"error": "insufficient_credits", "message": "no"}, OutOfCredits),
         (403, {"error": {"message": "Not enough credits"}}, OutOfCredits),
-        (404, {"error": {"code": "model_not_found"}}, NotFound),
+        (404, {"error": {"code": "model_not_found"}}, UnknownModel),
         (413, "<html>", Rejected),
         (415, "", Rejected),
         (422, {"error": "no"}, Rejected),
         (429, "", RateLimited),
-        (307, "", Rejected),
-        (308, "", Rejected),
+        (307, "", ElsewhereNow),
+        (308, "", ElsewhereNow),
         *((status, "", OutcomeUnknown) for status in (300, 301, 302, 303, 304)),
         *((status, "", OutcomeUnknown) for status in (405, 408, 409, 410, 418, 425, 451)),
         *((status, "<html>", OutcomeUnknown) for status in (500, 501, 502, 503, 504, 520, 599)),
@@ -341,6 +341,15 @@ async def test_key_that_was_replaced_is_still_hidden(
     error = await failure(dojo.submit(WANTED))
 
     assert "Bearer [key] is revoked" in error.what
+
+
+async def test_client_remembers_which_keys_it_has_had(dojo: PixelDojo) -> None:
+    """An older one that somebody still remembers must not take the place of a newer one (ours)."""
+    before = [dojo.has_had(key) for key in (KEY, "pd_another")]
+    dojo.use_key("pd_another")
+
+    assert before == [True, False]
+    assert [dojo.has_had(key) for key in (KEY, "pd_another", "pd_third")] == [True, True, False]
 
 
 async def test_client_that_was_closed_sends_nothing_and_can_be_asked_anew(

@@ -18,7 +18,13 @@ from wan_mcp.errors import (
     Unauthorized,
     WanError,
 )
-from wan_mcp.pixeldojo.error_statuses import StoppedOnTheWay, error_words, failure
+from wan_mcp.pixeldojo.error_statuses import (
+    ElsewhereNow,
+    StoppedOnTheWay,
+    UnknownModel,
+    error_words,
+    failure,
+)
 from wan_mcp.pixeldojo.reply import Reply
 
 patient = settings(deadline=None)  # a slow machine is not a defect
@@ -55,7 +61,8 @@ def test_refusal_of_a_submit_or_read_is_not_charged(
     """A refused request is not charged (assumed); each kind has its own next step (ours)."""
     error = failure(answer(status), paid=paid)
 
-    assert type(error) is error_class
+    # Of a paid request, a 404 says something else than of a read: that the address may be wrong.
+    assert type(error) is (UnknownModel if paid and status == 404 else error_class)
     assert error.charged == "no"
 
 
@@ -79,7 +86,7 @@ def test_redirected_submit_is_refused_and_not_followed(status: int) -> None:
     """Both ask for the same request again at another place, so this one did nothing (ours)."""
     error = failure(answer(status), paid=True)
 
-    assert type(error) is Rejected
+    assert type(error) is ElsewhereNow
     assert "PIXELDOJO_API_BASE" in error.next_step
 
 
