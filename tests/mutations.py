@@ -129,7 +129,8 @@ MUTATIONS = (
             (
                 "ledger/transactions.py",
                 "        with self._session.transaction("
-                "workspace.wallet, ahead=names, across=across):\n"
+                "workspace.wallet, ahead=people, across=across):\n"
+                "            require_current(self._rows, asked.quotas)\n"
                 "            now = self._session.now()\n",
                 "        now = self._session.now()\n"
                 "        limited = counted(self._rows, workspace, asked.quotas, now)\n"
@@ -233,7 +234,7 @@ MUTATIONS = (
     ),
     Mutation(
         "PostgreSQL: no lock of limits across wallets",
-        [("ledger/postgres/session.py", "for name in across]", "for name in ()]")],
+        [("ledger/postgres/session.py", "[limited] if across else []", "[]")],
         [
             f"{WALLETS}::test_limits_of_a_team_hold_against_{others}_at_the_same_moment[postgres]"
             for others in ("all_its_wallets", "the_queues_of_all_its_wallets")
