@@ -26,7 +26,9 @@ POSTGRES = "tests/ledger/test_ledger_postgres.py"
 TRIPS = "tests/ledger/test_postgres_round_trips.py"
 STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
 WALLETS, WORKSPACES = "tests/ledger/test_wallets.py", "tests/polling/test_workspaces.py"
-ISOLATION = "tests/tenants/test_isolation.py"
+ISOLATION, CHANGES = (
+    f"tests/tenants/test_{name}.py" for name in ("isolation", "changes_while_paying")
+)
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
@@ -231,6 +233,22 @@ MUTATIONS = (
             )
         ],
         [f"{POSTGRES}::test_claim_waits_while_another_process_has_the_lock_of_its_account"],
+    ),
+    Mutation(
+        "limits of before the lock are taken for those of now",
+        [("ledger/wallets/members.py", "    if known and known !=", "    if () and known !=")],
+        [f"{CHANGES}::test_a_limit_of_a_team_counts_the_wallet_that_a_member_has_just_got"],
+    ),
+    Mutation(
+        "a wallet is taken from a user while a payment begins",
+        [
+            (
+                "tenants/administration/acts.py",
+                "        self.rows(_LOCK_WALLET, account=wallet)",
+                "        str(wallet)",
+            )
+        ],
+        [f"{CHANGES}::test_whoever_takes_a_wallet_from_a_user_waits_for_the_payment_that_begins"],
     ),
     Mutation(
         "PostgreSQL: no lock of limits across wallets",
