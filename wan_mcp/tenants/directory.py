@@ -65,7 +65,7 @@ ON CONFLICT (issuer, subject) DO NOTHING RETURNING team_id
 """.encode()
 _RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s AND name <> %(name)s RETURNING id"
 _WALLET = b"""
-SELECT w.account, w.api_base, w.key_sealed, u.team_id, COALESCE(t.name, ''),
+SELECT w.account, w.api_base, w.key_sealed, w.user_id IS NOT NULL, u.team_id, COALESCE(t.name, ''),
     (SELECT version FROM people_version)
 FROM users u JOIN wallet_keys w ON w.user_id = u.id OR w.team_id = u.team_id
 LEFT JOIN teams t ON t.id = u.team_id
