@@ -244,6 +244,50 @@ async def test_cookie_of_another_server_or_another_kind_counts_for_nothing(
     assert browser.cookie != begun
 
 
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\x1f", b"\x0b", b"\xc2\xa0", b"x=y;\xa0"])
+async def test_cookie_of_almost_the_same_name_signs_nobody_in(
+    server: Server, browser: Browser, before: bytes
+) -> None:
+    """A neighbour of the host can set one, with a sign-in of their own (observed: Chromium)."""
+    ticket = await browser.sign_in()
+    planted = {b"cookie": before + f"{COOKIE}={browser.cookie}".encode()}
+    async with server.browser() as victim:
+        page = await victim.client.get("/key/signed-in", headers=planted)
+        form = {"ticket": ticket, "key": KEY}
+        sent = await victim.client.post("/key/signed-in", data=form, headers=planted)
+
+    assert [page.status_code, sent.status_code] == [403, 403]
+    assert server.desk.brought == []
+
+
+@pytest.mark.parametrize(
+    ("cookies", "status"),
+    [
+        (["a=b; \t{}\t;c"], 200),
+        (["a=b", "{}"], 200),
+        (["{}; {}"], 403),
+        (["{}", "{}"], 403),
+        (["{}; {name}="], 403),
+        (["{}; \xa0{name}=other"], 200),
+    ],
+)
+async def test_cookie_counts_wherever_it_stands_but_only_once(
+    browser: Browser, cookies: list[str], status: int
+) -> None:
+    """Of two of one name nobody knows which one this host has set (documented: RFC 6265)."""
+    await browser.sign_in()
+    own = f"{COOKIE}={browser.cookie}"
+    browser.client.cookies.clear()
+    headers = [
+        (b"cookie", each.replace("{}", own).replace("{name}", COOKIE).encode("latin-1"))
+        for each in cookies
+    ]
+
+    answer = await browser.client.get("/key/signed-in", headers=headers)
+
+    assert answer.status_code == status
+
+
 async def test_any_server_of_the_team_goes_on_with_a_sign_in(
     server: Server, browser: Browser, network: respx.Router
 ) -> None:
