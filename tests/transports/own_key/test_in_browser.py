@@ -27,6 +27,7 @@ from wan_mcp.transports.operations.proxies import NOBODY_ELSE
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.own_key.signed_in import SignedInSite
 from wan_mcp.transports.own_key.site import KeySite
+from wan_mcp.transports.sign_in.code_flow import way_of
 from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import Trust
 
@@ -179,7 +180,7 @@ async def test_browser_goes_to_another_site_and_back_and_stores_the_key(browser:
             page.get_by_role("button", name="Store the key").click()
             page.wait_for_url(f"{address}/stored")
             assert context.cookies() == []
-            page.goto(f"{address}/signed-in?code=x&state=y")
+            page.goto(f"{address}/from-{way_of(company.issuer.address)}?code=x&state=y")
             assert contrast_of(page, "a") >= 4.5
             page.get_by_role("link", name="Back to the page").click()
             page.wait_for_url(address)

@@ -34,6 +34,7 @@ from tests.transports.own_key.way import (
     ticket_in,
 )
 from tests.transports.sign_in.scene import BOTH, ISSUER, NOW, OWN, RESOURCE
+from tests.transports.sign_in.scene import Issuer as IssuerThere
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.transports.sign_in import sign_in
 from wan_mcp.transports.sign_in.code_flow import AT_ONCE, LONGEST_CODE, PAUSE_SECONDS
@@ -42,6 +43,7 @@ from wan_mcp.web.documents import Documents
 
 pytestmark = pytest.mark.anyio
 HANG_SECONDS = 600.0
+LIAR = "https://liar.example.com"
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +226,30 @@ async def test_answer_to_another_browser_signs_nobody_in(server: Server, browser
     assert not server.exchanged.called
 
 
+async def test_answer_of_another_issuer_is_never_shown_to_the_one_that_was_chosen(
+    network: respx.Router,
+) -> None:
+    """One that lies may have led the browser on to the other one (documented: RFC 9700, 4.4)."""
+    places = {"authorization_endpoint": f"{LIAR}/authorize", "token_endpoint": f"{LIAR}/token"}
+    network.get(f"{LIAR}/.well-known/openid-configuration").respond(
+        json=IssuerThere(LIAR).metadata() | places
+    )
+    shown = network.post(f"{LIAR}/token").respond(400, json={"error": "invalid_grant"})
+    trusted = page_trust(issuers=[{"issuer": ISSUER}, {"issuer": LIAR}])
+    async with serving(network, trusted) as server, server.browser() as victim:
+        asked = await victim.begin_at(LIAR)
+        refused = await victim.come_back(asked["state"])  # with the code of the honest one
+        async with server.browser() as other:
+            honest = await other.begin()
+
+    assert refused.status_code == 400
+    assert "did not begin this sign-in" in refused.text
+    assert not shown.called
+    assert not server.exchanged.called
+    assert honest["redirect_uri"] == BACK != asked["redirect_uri"]
+    assert victim.cookie is not None
+
+
 async def test_cookie_of_another_server_or_another_kind_counts_for_nothing(
     server: Server, browser: Browser, network: respx.Router
 ) -> None:
@@ -321,7 +347,7 @@ async def test_replayed_answer_signs_nobody_in_and_takes_nothing_away(
 async def test_answer_that_says_something_twice_is_none(server: Server, browser: Browser) -> None:
     """Two programs could read it in two ways (documented: RFC 6749)."""
     asked = await browser.begin()
-    twice = await browser.client.get(f"/key/signed-in?code=a&code=b&state={asked['state']}")
+    twice = await browser.client.get(f"{BACK}?code=a&code=b&state={asked['state']}")
 
     assert twice.status_code == 400
     assert not server.exchanged.called
@@ -656,6 +682,7 @@ async def test_address_to_come_back_to_is_that_of_the_operators_file(
     async with serving(network, trusted) as server, server.browser() as browser:
         begun = await browser.client.post(f"{SITE}/key/sign-in", data={"issuer": ISSUER})
 
-    assert quote_plus(f"redirect_uri={site}/key/signed-in", safe="=") in begun.text
+    back = BACK.replace(SITE, site)
+    assert f"&redirect_uri={quote_plus(back)}&" in begun.text
     assert begun.headers["set-cookie"].startswith(f"{name}=")
     assert begun.headers["set-cookie"].endswith(rules)

@@ -21,7 +21,9 @@ from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import PageClient, Trust
 
 SITE = "https://wan.example.com"
-BACK = f"{SITE}/key/signed-in"
+BACK = f"{SITE}/key/from-4b246bc1a12459de"
+"""Whatever is registered at an issuer has to stay right: the end is of its SHA-256."""
+FORM = f"{SITE}/key/signed-in"
 AUTHORIZE, TOKEN = f"{ISSUER}/authorize", f"{ISSUER}/token"
 METADATA = f"{ISSUER}/.well-known/openid-configuration"
 CLIENT, SECRET, CODE, KEY = "wan keys", "s3cret/canary+%", "canary-code", "pd_canary"
@@ -118,24 +120,28 @@ class Browser:
 
     async def begin(self, **headers: str) -> dict[str, str]:
         """Press the button; what the issuer is asked then."""
-        answer = await self.client.post("/key/sign-in", data={"issuer": ISSUER}, headers=headers)
+        return await self.begin_at(ISSUER, **headers)
+
+    async def begin_at(self, issuer: str, **headers: str) -> dict[str, str]:
+        """Press the button of an issuer; what it is asked then."""
+        answer = await self.client.post("/key/sign-in", data={"issuer": issuer}, headers=headers)
         assert answer.status_code == 200, answer.text
         address = urlsplit(unescape(answer.text.rpartition(" ")[2]))
-        assert address._replace(query="").geturl() == AUTHORIZE
+        assert address._replace(query="").geturl() == f"{issuer}/authorize"
         return dict(parse_qsl(address.query, strict_parsing=True))
 
-    async def come_back(self, state: str | None, **more: Any) -> httpx.Response:
+    async def come_back(self, state: str | None, to: str = BACK, **more: Any) -> httpx.Response:
         """Follow the redirect of the issuer."""
         given = {"code": CODE, "state": state, **more}
         known = {name: value for name, value in given.items() if value is not None}
-        return await self.client.get("/key/signed-in", params=known)
+        return await self.client.get(to, params=known)
 
     async def sign_in(self) -> str:
         """Do all of it; the ticket of the form."""
         asked = await self.begin()
         answer = await self.come_back(asked["state"])
         assert answer.status_code == 303, answer.text
-        assert str(answer.next_request and answer.next_request.url) == BACK
+        assert str(answer.next_request and answer.next_request.url) == FORM
         return ticket_in(await self.client.get("/key/signed-in"))
 
     async def send(self, ticket: str, key: str = KEY, **headers: str) -> httpx.Response:

@@ -12,7 +12,6 @@ from wan_mcp.settings import BadSettings, Settings
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.transports.sign_in.code_flow import (
     ABOUT_CLIENT,
-    BACK_PATH,
     Begun,
     CodeFlow,
     Misfit,
@@ -96,7 +95,7 @@ class _Issuer:
     async def page(self, *, in_use: bool) -> Finding:
         """Exchange an invented code. A client that fits is refused for that alone."""
         name, flow = self.issuer.issuer, CodeFlow(self.trust, self.issuer, self.documents)
-        register = _REGISTER.format(back=f"{self.trust.site}{BACK_PATH}")
+        register = _REGISTER.format(back=flow.redirect)
         try:
             await flow.token(Begun.new(name), {"iss": name, "code": NO_TOKEN})
         except Misfit as exc:
@@ -112,9 +111,12 @@ class _Issuer:
             return broken("issuer", found, _NETWORK, issuer=name)
         else:
             return broken("issuer", f"{name} gives a token for a code of nobody.", _CHANGE)
-        found = f"{name} knows the client with which people sign in on the page for keys."
+        found = (
+            f"{name} knows the client with which people sign in on the page for keys; its redirect "
+            f"address has to be {flow.redirect}."
+        )
         if in_use:
-            return ok("issuer", found, issuer=name)
+            return ok("issuer", found, issuer=name, redirect=flow.redirect)
         way_out = "Set WAN_MCP_PERSONAL_KEYS=on, or there is no such page."
         return note("issuer", found, way_out, issuer=name)
 

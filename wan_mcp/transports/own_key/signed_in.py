@@ -1,10 +1,11 @@
 """The way to the page for keys for people who sign in with OAuth, and their form.
 
-    /key, a button -> the issuer -> /key/signed-in?code=... -> /key/signed-in -> /key/stored
+    /key, a button -> the issuer -> /key/from-...?code=... -> /key/signed-in -> /key/stored
 
 The attack to be kept out is a link with which somebody else has a key stored: theirs for the
 victim, or the victim's for them. So only the issuer says who a user is, and only to the browser
-that was sent there: an answer counts where the sealed cookie has its state. The form counts only
+that was sent there: an answer counts where the sealed cookie has its state, and only at the address
+that is registered at the issuer which the cookie names. The form counts only
 with the cookie with which its page was made, whose user is shown on it. The code is left behind by
 a redirect, so it is in no page, and in no history.
 """
@@ -28,7 +29,7 @@ from wan_mcp.transports.sign_in.in_browser import InBrowser
 from wan_mcp.transports.sign_in.refusals import Refused
 from wan_mcp.transports.sign_in.sign_in import SignIn
 
-BEGIN_PATH = f"{KEY_PATH}/sign-in"
+BEGIN_PATH, SIGNED_IN_PATH = f"{KEY_PATH}/sign-in", f"{KEY_PATH}/signed-in"
 
 _BEGUN, _SIGNED_IN = "key page: begun", "key page: signed in"
 _STRANGE = (
@@ -69,16 +70,12 @@ class SignedInSite:
     @property
     def routes(self) -> list[Route]:
         """The routes of the site."""
-        ask = self._guarded(self._page, self._ask)
-        end = self._guarded(self._code, self._end)
-
-        async def back(request: Request) -> Response:
-            return await (end if request.url.query else ask)(request)
-
+        back = f"{BACK_PATH}{{way}}"
         return [
             Route(BEGIN_PATH, self._guarded(self._page, self._begin), methods=["POST"]),
-            Route(BACK_PATH, back, methods=["GET"]),
-            Route(BACK_PATH, self._guarded(self._page, self._store), methods=["POST"]),
+            Route(back, self._guarded(self._code, self._end), methods=["GET"]),
+            Route(SIGNED_IN_PATH, self._guarded(self._page, self._ask), methods=["GET"]),
+            Route(SIGNED_IN_PATH, self._guarded(self._page, self._store), methods=["POST"]),
         ]
 
     def _guarded(
@@ -111,7 +108,8 @@ class SignedInSite:
         kept, given = self._carried.take(request, _BEGUN), request.query_params.multi_items()
         begun, answer = None if kept is None else Begun(**kept), dict(given)
         browser = None if begun is None else self._browsers.get(begun.issuer)
-        is_theirs = begun is not None and begun.is_answered_by(answer)
+        way = request.path_params["way"]
+        is_theirs = begun is not None and begun.is_answered_by(way, answer)
         if begun is None or browser is None or not is_theirs or len(answer) < len(given):
             # Nothing is dropped: a link of somebody else must not end a sign-in that goes on.
             return _unsigned(desk, 400, _STRANGE)
@@ -122,7 +120,9 @@ class SignedInSite:
         except IdentityUnknown as why:
             response = _later(desk, why)
         else:
-            response = RedirectResponse(BACK_PATH.rpartition("/")[2], 303)  # also behind a prefix
+            response = RedirectResponse(
+                SIGNED_IN_PATH.rpartition("/")[2], 303
+            )  # also behind a prefix
             self._carried.put(response, _SIGNED_IN, _ticket(caller))
             return response
         self._carried.drop(response)

@@ -22,8 +22,8 @@ from wan_mcp.transports.sign_in.scopes import ALL
 from wan_mcp.transports.sign_in.trust import Issuer, PageClient, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
 
-BACK_PATH = "/key/signed-in"
-"""Where a browser comes back to, below the public address of this server."""
+BACK_PATH = "/key/from-"
+"""Where a browser comes back to, below the public address of this server; see `way_of`."""
 FRESH_SECONDS = 600.0
 """How long the addresses of an issuer are used without another look (ours)."""
 PAUSE_SECONDS = 10.0
@@ -35,6 +35,7 @@ LONGEST_CODE = 4096
 REFUSALS = (400, 401)
 """The statuses with which an issuer says why it exchanges no code (documented: RFC 6749)."""
 
+_WAY_DIGITS = 16  # no two issuers of one operator have the same by chance
 _DENIED = "access_denied"
 _FOR_NOW = ("temporarily_unavailable", "server_error")
 _ABOUT_REQUEST = ("invalid_request", "invalid_scope", "invalid_target", "unsupported_response_type")
@@ -80,9 +81,15 @@ class Begun(NamedTuple):
         """A new one, which cannot be guessed."""
         return cls(issuer, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
 
-    def is_answered_by(self, answer: Mapping[str, str]) -> bool:
-        """Whether an answer is one to this browser."""
-        return secrets.compare_digest(self.state.encode(), answer.get("state", "").encode())
+    def is_answered_by(self, way: str, answer: Mapping[str, str]) -> bool:
+        """Whether an answer is one to this browser, and of the issuer that its user has chosen.
+
+        Args:
+            way: the end of the address to which it has come.
+        """
+        return way == way_of(self.issuer) and secrets.compare_digest(
+            self.state.encode(), answer.get("state", "").encode()
+        )
 
 
 class CodeFlow:
@@ -93,6 +100,9 @@ class CodeFlow:
         issuer: has a client for the page.
         documents: fetches its metadata, and exchanges codes.
         now: seconds that never go back.
+
+    Attributes:
+        redirect: the address to which the issuer leads browsers back. It is registered there.
     """
 
     def __init__(
@@ -107,7 +117,7 @@ class CodeFlow:
         self._trust = trust
         self._issuer = issuer
         self._documents = documents
-        self._redirect = f"{trust.site}{BACK_PATH}"
+        self.redirect = f"{trust.site}{BACK_PATH}{way_of(issuer.issuer)}"
         self._now = now
         self._found: Places | None = None
         self._found_at = self._failed_at = -float("inf")
@@ -125,7 +135,7 @@ class CodeFlow:
         words = {
             "response_type": "code",
             "client_id": self._client.client_id,
-            "redirect_uri": self._redirect,
+            "redirect_uri": self.redirect,
             "scope": Challenge(prefix=self._trust.scope_prefix).named(ALL),
             "state": begun.state,
             "code_challenge": urlsafe_b64encode(digest).rstrip(b"=").decode(),
@@ -184,7 +194,7 @@ class CodeFlow:
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": self._redirect,
+            "redirect_uri": self.redirect,
             "code_verifier": begun.verifier,
             "resource": self._trust.resource,
         }
@@ -215,6 +225,18 @@ class CodeFlow:
     def _unknown(self, why: Unavailable) -> IdentityUnknown:
         logger.warning("nobody can sign in on the page for keys: %s %s", self._issuer.issuer, why)
         return IdentityUnknown(f"the issuer {why}", retry_after=PAUSE_SECONDS)
+
+
+def way_of(issuer: str) -> str:
+    """The end of the address to which an issuer leads back, and no other one does.
+
+    Otherwise an issuer that lies could lead a browser on to another one, and would be sent the code
+    with which that one answers (the mix-up attack: RFC 9700, 4.4). It is the same on all servers.
+
+    Args:
+        issuer: its address, exactly as the operator has written it.
+    """
+    return hashlib.sha256(issuer.encode()).hexdigest()[:_WAY_DIGITS]
 
 
 def _failure(error: object) -> Refused | IdentityUnknown:
