@@ -250,6 +250,42 @@ async def test_answer_of_another_issuer_is_never_shown_to_the_one_that_was_chose
     assert victim.cookie is not None
 
 
+@pytest.mark.parametrize("is_signed", [False, True])
+async def test_token_is_shown_to_nobody_but_the_issuer_that_gave_it(
+    network: respx.Router, is_signed: bool
+) -> None:
+    """Also not to the one that is asked about tokens which nobody else can read (ours)."""
+    asked_about = f"{LIAR}/introspect"
+    shown = network.post(asked_about).respond(json={"active": False})
+    client = {"url": asked_about, "client_id": "wan", "client_secret": SECRET}
+    token = IssuerThere(LIAR).token() if is_signed else "opaque"
+    trusted = page_trust(issuers=[{"issuer": ISSUER}, {"issuer": LIAR, "introspection": client}])
+    async with serving(network, trusted) as server, server.browser() as browser:
+        server.exchanged.respond(json={"access_token": token, **BEARER})
+        refused = await browser.come_back((await browser.begin())["state"])
+
+    assert (refused.status_code, shown.called) == (502, False)
+
+
+async def test_opaque_token_is_shown_to_the_issuer_that_gave_it(network: respx.Router) -> None:
+    """Also where it has the form of a signed one of somebody else (ours)."""
+    asked_about = f"{ISSUER}/introspect"
+    said = IssuerThere().claims(active=True)
+    shown = network.post(asked_about).respond(json=said)
+    client = {"url": asked_about, "client_id": "wan", "client_secret": SECRET}
+    async with (
+        serving(
+            network, page_trust(issuers=[{"issuer": ISSUER, "introspection": client}])
+        ) as server,
+        server.browser() as browser,
+    ):
+        for token in ("opaque", IssuerThere(LIAR).token()):
+            server.exchanged.respond(json={"access_token": token, **BEARER})
+            await browser.sign_in()
+
+    assert shown.call_count == 2
+
+
 async def test_cookie_of_another_server_or_another_kind_counts_for_nothing(
     server: Server, browser: Browser, network: respx.Router
 ) -> None:

@@ -11,6 +11,7 @@ from wan_mcp.transports.sign_in.claims import Identity
 from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
 from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.transports.sign_in.signed_tokens import SignedTokens
+from wan_mcp.transports.sign_in.trust import Issuer
 
 _OWN = "wan_"
 
@@ -74,7 +75,18 @@ class Identities:
             return await self._by_own(token)
         if own_only or self._signed is None:
             raise WrongToken("it is none of this program's own")
-        return await self._by_issuer(await self._identity(token, self._signed))
+        issuer = self._signed.issuer(token)
+        return await self._by_issuer(await self._identity(token, self._signed, issuer))
+
+    async def find_given(self, token: str, issuer: Issuer) -> SignedIn:
+        """Who a token belongs to that an issuer has just given to this server.
+
+        It is shown to no other issuer, whatever it looks like. Raises as `find` does.
+        """
+        assert self._signed is not None
+        if self._signed.issuer(token) not in (None, issuer):
+            raise WrongToken("it is of another issuer")
+        return await self._by_issuer(await self._identity(token, self._signed, issuer))
 
     async def _by_own(self, token: str) -> SignedIn:
         caller = await self._directory.token(token)
@@ -83,8 +95,8 @@ class Identities:
         by = caller.signed_in
         return SignedIn(caller, by.token if isinstance(by, ByToken) else "")
 
-    async def _identity(self, token: str, signed: SignedTokens) -> Identity:
-        if self._opaque is not None and self._opaque.is_for(token, signed.issuer(token)):
+    async def _identity(self, token: str, signed: SignedTokens, issuer: Issuer | None) -> Identity:
+        if self._opaque is not None and self._opaque.is_for(token, issuer):
             return await self._opaque.check(token)
         return await signed.check(token)
 

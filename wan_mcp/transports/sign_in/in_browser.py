@@ -6,11 +6,12 @@ The token is checked by the very code that checks the token of each request, and
 import logging
 from collections.abc import Mapping
 
-from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller
+from wan_mcp.tenants.caller import MAKE, Caller
 from wan_mcp.transports.sign_in.bearer import require_token
 from wan_mcp.transports.sign_in.code_flow import Begun, CodeFlow, Misfit, refused
 from wan_mcp.transports.sign_in.identities import Identities
 from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.trust import Issuer
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +20,12 @@ class InBrowser:
     """Signs people in at one issuer.
 
     Args:
-        issuer: its address.
+        issuer: has a client for the page.
         flow: gets its tokens.
         identities: finds out who a token belongs to.
     """
 
-    def __init__(self, issuer: str, flow: CodeFlow, identities: Identities) -> None:
+    def __init__(self, issuer: Issuer, flow: CodeFlow, identities: Identities) -> None:
         self._issuer = issuer
         self._flow = flow
         self._identities = identities
@@ -46,7 +47,9 @@ class InBrowser:
         try:
             caller = await self._owner(await self._flow.token(begun, answer))
         except Misfit as exc:
-            logger.warning("a sign-in on the page for keys: issuer %s %s", self._issuer, exc.why)
+            logger.warning(
+                "a sign-in on the page for keys: issuer %s %s", self._issuer.issuer, exc.why
+            )
             raise
         if MAKE not in caller.scopes:
             raise refused(
@@ -59,10 +62,6 @@ class InBrowser:
     async def _owner(self, token: str) -> Caller:
         try:
             require_token(token.encode(errors="replace"))
-            caller = (await self._identities.find(token, own_only=False)).caller
+            return (await self._identities.find_given(token, self._issuer)).caller
         except WrongToken as exc:
             raise Misfit(f"gives a token that is refused: {exc}") from None
-        how = caller.signed_in
-        if not isinstance(how, ByIssuer) or how.issuer != self._issuer:
-            raise Misfit("gives a token that is none of its own")
-        return caller

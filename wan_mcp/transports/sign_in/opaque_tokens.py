@@ -44,7 +44,7 @@ class OpaqueTokens:
         """Whether to ask about a token. One that another issuer has made is not shown to this one.
 
         Args:
-            issuer: who the token says has made it; None if it does not say, or nobody trusted.
+            issuer: who has given it, or who it says has made it; None if that is nobody trusted.
         """
         looks_signed = token.count(".") == 2
         return issuer == self._issuer if issuer is not None else not looks_signed
