@@ -66,7 +66,7 @@ class Page(Blue):
         transport = httpx.MockTransport(vendor)
         connect = partial(PixelDojo, BASE, transport=transport)
         self.desk = OwnKeys(directory, BASE, connect, lambda: self.now, PAGE)
-        site = KeySite(lambda: self.desk, NOBODY_ELSE.rules(8765))
+        site = KeySite(lambda: self.desk, NOBODY_ELSE.page_rules(8765))
         self._app = NOBODY_ELSE.guard(Starlette(routes=site.routes))
 
     async def send(self, token: str, key: str) -> httpx.Response:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 Answer = Callable[[Request], Awaitable[Response]]
 """What answers one request."""
@@ -17,6 +17,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_FROM, _OWN = "Sec-Fetch-Site", ("same-origin", "none")
+"""Where a browser says from where a request comes, and what it says of our pages and its user."""
+_READING = ("GET", "HEAD")
 
 
 class Guard:
@@ -41,11 +44,16 @@ class Guard:
         """The same answer to those who may have it."""
 
         async def guarded(request: Request) -> Response:
-            response = await self._rules.validate_request(request) or await answer(request)
+            response = await self._refusal(request) or await answer(request)
             response.headers.update(self._headers)
             return response
 
         return guarded
+
+    async def _refusal(self, request: Request) -> Response | None:
+        if request.method not in _READING and request.headers.get(_FROM, _OWN[0]) not in _OWN:
+            return PlainTextResponse("A page elsewhere has sent this.", 403)
+        return await self._rules.validate_request(request)
 
 
 def own_policy(nonce: str, *more: str) -> dict[str, str]:

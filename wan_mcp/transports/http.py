@@ -73,9 +73,9 @@ def http_app(
     app.router.redirect_slashes = False  # a redirect would go to whatever host the request names
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     if uploads is not None:
-        app.router.routes.extend(UploadSite(uploads, access.rules(port)).routes)
+        app.router.routes.extend(UploadSite(uploads, access.page_rules(port)).routes)
     if own_keys is not None:
-        app.router.routes.extend(KeySite(own_keys, access.rules(port)).routes)
+        app.router.routes.extend(KeySite(own_keys, access.page_rules(port)).routes)
     return app
 
 
@@ -160,7 +160,7 @@ async def serve_http(
                 await serving.enter_async_context(operators.own_port(readiness))
             await serving.enter_async_context(server.session_manager.run())
             if sign_in is not None:
-                rules, own_keys = access.rules(port), operators.own_keys if operators else None
+                rules, own_keys = access.page_rules(port), operators.own_keys if operators else None
                 await serving.enter_async_context(behind_doors(app, sign_in, rules, own_keys))
             if announce:
                 announce(f"{here(host, port)}{PATH}")

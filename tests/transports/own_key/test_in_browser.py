@@ -130,7 +130,7 @@ async def served() -> AsyncIterator[tuple[str, Pages, Company]]:
             "key_page": {"client_id": "keys"},
         }
         trust = Trust.model_validate({"resource": f"{here}/mcp", "issuers": [known]})
-        clock, desk, rules = Clock(), Pages(issuer), NOBODY_ELSE.rules(port)
+        clock, desk, rules = Clock(), Pages(issuer), NOBODY_ELSE.page_rules(port)
         way_in = SignIn(
             People(),
             trust,

@@ -425,6 +425,10 @@ async def test_each_step_lasts_ten_minutes(server: Server, browser: Browser) -> 
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": ISSUER}, 403),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "https://tools.example.com"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": SITE}, 403),
         ({"host": "evil.example"}, 421),
     ],
 )

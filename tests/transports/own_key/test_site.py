@@ -48,7 +48,7 @@ def desk() -> Desk:
 
 @asynccontextmanager
 async def client(desk: Desk | None) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=KeySite(lambda: desk, ACCESS.rules(8765)).routes)
+    app = Starlette(routes=KeySite(lambda: desk, ACCESS.page_rules(8765)).routes)
     async with visitor(app) as client:
         yield client
 

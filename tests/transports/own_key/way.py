@@ -180,7 +180,7 @@ async def serving(
         monotonic=clock.monotonic,
     )
     async with sign_in.open("/mcp", app, 4096) as opened:
-        rules = ACCESS.rules(8765)
+        rules = ACCESS.page_rules(8765)
         site = SignedInSite(lambda: desk, rules, sign_in, opened.browsers)
         exchanged = network.post(TOKEN)
         made = Server(

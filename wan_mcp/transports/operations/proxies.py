@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from wan_mcp.logs.context import lines_about
+from wan_mcp.web.addresses import is_loopback
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _ABOUT_ORIGIN = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-client-ip")
@@ -38,7 +40,7 @@ class Access:
     proxies: Sequence[str] = ()
 
     def rules(self, port: int) -> TransportSecuritySettings:
-        """The rules for the headers Host and Origin.
+        """The rules for the headers Host and Origin of requests to `/mcp`.
 
         Args:
             port: that of this machine; 0 for any.
@@ -54,6 +56,21 @@ class Access:
             ],
             allowed_origins=[*pages, *(f"{page}:*" for page in pages), *own, *self.origins],
         )
+
+    def page_rules(self, port: int) -> TransportSecuritySettings:
+        """The rules for the pages of this server, whose forms no other page may send.
+
+        Not a page of `origins` either, nor one of this machine at another port.
+
+        Args:
+            port: as in `rules`.
+        """
+        own = [f"http://{name}:{port or '*'}" for name in _LOOPBACK]
+        for host in self.hosts:
+            own.append(f"https://{host}")
+            if is_loopback(urlsplit(f"//{host}").hostname or ""):
+                own.append(f"http://{host}")
+        return self.rules(port).model_copy(update={"allowed_origins": own})
 
     def guard(self, app: ASGIApp) -> ASGIApp:
         """The app behind these rules."""
