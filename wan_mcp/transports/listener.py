@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
-QUIET_SECONDS = 60.0
-"""The least time between two lines in the log about the same shortage."""
+from wan_mcp.logs.seldom import Seldom
+
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
     b"Content-Length: 0\r\n\r\n"
@@ -82,9 +82,8 @@ class Listener(socket.socket):
     soon as descriptors are free again, connections are served as before.
     """
 
-    _now: Callable[[], float]
+    _seldom: Seldom
     _reserve: int | None
-    _logged_at: float | None
 
     @classmethod
     def on(
@@ -97,7 +96,7 @@ class Listener(socket.socket):
         """
         plain = socket.create_server(address, family=family)
         listener = cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        listener._now, listener._logged_at = now, None
+        listener._seldom = Seldom(now)
         listener._reserve = os.open(os.devnull, os.O_RDONLY)
         return listener
 
@@ -118,9 +117,7 @@ class Listener(socket.socket):
         super().close()
 
     def _say_so(self, error: OSError) -> None:
-        now = self._now()
-        if self._logged_at is None or now - self._logged_at >= QUIET_SECONDS:
-            self._logged_at = now
+        if self._seldom.is_due():
             logger.error("connections are refused: %s; free some and they go on", error.strerror)
 
     def _turn_away(self) -> None:

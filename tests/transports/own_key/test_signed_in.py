@@ -35,6 +35,7 @@ from tests.transports.own_key.way import (
 )
 from tests.transports.sign_in.scene import BOTH, ISSUER, NOW, OWN, RESOURCE
 from tests.transports.sign_in.scene import Issuer as IssuerThere
+from wan_mcp.logs.seldom import QUIET_SECONDS
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.transports.sign_in import sign_in
 from wan_mcp.transports.sign_in.code_flow import AT_ONCE, LONGEST_CODE, PAUSE_SECONDS
@@ -508,7 +509,8 @@ FAILURES: dict[str, tuple[Callable[[Server], None], dict[str, Any], int, str]] =
     "wrong issuer of an error": (says(), {"iss": "x", "error": "access_denied"}, 403, "Another"),
     "declined": (says(), {"code": None, "error": "access_denied"}, 403, "did not let you in"),
     "unknown error": (says(), {"code": None, "error": "<canary>"}, 400, "did not accept"),
-    "bad scope": (says(), {"code": None, "error": "invalid_scope"}, 502, "do not fit together"),
+    "bad scope": (says(), {"code": None, "error": "invalid_scope"}, 400, "whose log says more"),
+    "wrong scope": (answers(400, error="invalid_scope"), NOTHING, 502, "do not fit together"),
     "busy": (says(), {"code": None, "error": "server_error"}, 503, "Try again"),
     "no code": (says(), {"code": None}, 400, "no code"),
     "empty code": (says(), {"code": ""}, 400, "no code"),
@@ -567,6 +569,38 @@ async def test_operator_learns_from_the_log_what_does_not_fit(
 
     assert f"issuer {ISSUER} answers invalid_client" in caplog.text
     assert "its audience is not this server" in caplog.text
+
+
+async def test_strangers_do_not_fill_the_log(
+    server: Server, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do they say there anything in the name of an issuer (ours)."""
+
+    async def come(**more: Any) -> list[str]:
+        caplog.clear()
+        for _ in range(3):
+            await browser.come_back((await browser.begin())["state"], **more)
+        return caplog.messages
+
+    brought = await come(code=None, error="invalid_client") + await come(code=None, error="x")
+    asked = server.exchanged.called
+    answers(401, error="invalid_client")(server)
+    answered = await come()
+    is_down(server)
+    failed = await come()
+    server.clock.now += QUIET_SECONDS
+    later = await come()
+
+    assert not asked
+    assert brought == [
+        f"a browser came to the page for keys with the error invalid_client of {ISSUER}; anybody "
+        "can bring one, so it means something only if users cannot sign in"
+    ]
+    assert answered == [
+        f"a sign-in on the page for keys: issuer {ISSUER} answers invalid_client",
+    ]
+    assert failed == later
+    assert later == [f"nobody can sign in on the page for keys: {ISSUER} cannot be reached"]
 
 
 async def test_issuer_that_says_its_name_is_believed(server: Server, browser: Browser) -> None:

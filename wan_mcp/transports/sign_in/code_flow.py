@@ -15,6 +15,7 @@ from urllib.parse import quote_plus, urlencode
 
 import anyio
 
+from wan_mcp.logs.seldom import Seldom
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.transports.sign_in.discovery import Discovery, Places
 from wan_mcp.transports.sign_in.refusals import Challenge, Refused
@@ -122,6 +123,7 @@ class CodeFlow:
         self._found: Places | None = None
         self._found_at = self._failed_at = -float("inf")
         self._looking = anyio.Lock()
+        self._seldom = Seldom(now)
         self._places_left = AT_ONCE
 
     async def begin(self) -> tuple[str, Begun]:
@@ -160,7 +162,7 @@ class CodeFlow:
         if sender != self._issuer.issuer and (sender is not None or places.names_itself):
             raise refused(403, "Another authorization server answered than the one you chose.")
         if "error" in answer:
-            raise _failure(answer["error"])
+            raise self._brought(answer["error"])
         code = answer.get("code", "")
         if not 0 < len(code) <= LONGEST_CODE:
             raise refused(400, "The authorization server sent no code with which to go on.")
@@ -222,8 +224,26 @@ class CodeFlow:
                 self._found_at = self._now()
             return self._found
 
+    def _brought(self, error: str) -> Refused | IdentityUnknown:
+        """What follows from an error in an address, which anybody can have written."""
+        if error not in (*ABOUT_CLIENT, *_ABOUT_REQUEST):
+            return _failure(error)
+        if self._seldom.is_due(error):
+            logger.warning(
+                "a browser came to the page for keys with the error %s of %s; anybody can bring "
+                "one, so it means something only if users cannot sign in",
+                *(error, self._issuer.issuer),
+            )
+        return refused(
+            400,
+            "The authorization server answered with an error. If that goes on, ask the operator of "
+            "this server, whose log says more.",
+        )
+
     def _unknown(self, why: Unavailable) -> IdentityUnknown:
-        logger.warning("nobody can sign in on the page for keys: %s %s", self._issuer.issuer, why)
+        if self._seldom.is_due(str(why)):
+            name = self._issuer.issuer
+            logger.warning("nobody can sign in on the page for keys: %s %s", name, why)
         return IdentityUnknown(f"the issuer {why}", retry_after=PAUSE_SECONDS)
 
 
@@ -240,7 +260,7 @@ def way_of(issuer: str) -> str:
 
 
 def _failure(error: object) -> Refused | IdentityUnknown:
-    """What follows from an error of an issuer. No page repeats it: anybody can have written it."""
+    """What follows from an error of an issuer. No page repeats it."""
     if error in _FOR_NOW:
         return IdentityUnknown("the issuer signs nobody in now")
     if error == _DENIED:

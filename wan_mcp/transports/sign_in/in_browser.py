@@ -4,8 +4,10 @@ The token is checked by the very code that checks the token of each request, and
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
+from wan_mcp.logs.seldom import Seldom
 from wan_mcp.tenants.caller import MAKE, Caller
 from wan_mcp.transports.sign_in.bearer import require_token
 from wan_mcp.transports.sign_in.code_flow import Begun, CodeFlow, Misfit, refused
@@ -23,12 +25,20 @@ class InBrowser:
         issuer: has a client for the page.
         flow: gets its tokens.
         identities: finds out who a token belongs to.
+        now: seconds that never go back.
     """
 
-    def __init__(self, issuer: Issuer, flow: CodeFlow, identities: Identities) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        flow: CodeFlow,
+        identities: Identities,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._issuer = issuer
         self._flow = flow
         self._identities = identities
+        self._seldom = Seldom(now)
 
     async def begin(self) -> tuple[str, Begun]:
         """See `CodeFlow.begin`."""
@@ -47,9 +57,9 @@ class InBrowser:
         try:
             caller = await self._owner(await self._flow.token(begun, answer))
         except Misfit as exc:
-            logger.warning(
-                "a sign-in on the page for keys: issuer %s %s", self._issuer.issuer, exc.why
-            )
+            if self._seldom.is_due(exc.why):  # anybody can have it asked about invented codes
+                name = self._issuer.issuer
+                logger.warning("a sign-in on the page for keys: issuer %s %s", name, exc.why)
             raise
         if MAKE not in caller.scopes:
             raise refused(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.abc import TaskGroup
 
+from wan_mcp.logs.seldom import Seldom
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.tenants.recent import Recent
 from wan_mcp.web.documents import Document
@@ -34,8 +35,6 @@ MOST_NEW = 1_000
 """How many questions about such tokens may wait (ours), some kilobytes for each of them."""
 LIMIT_SECONDS = 6.0
 """After so long nobody waits for an answer any more (ours)."""
-QUIET_SECONDS = 60.0
-"""The least time between two lines in the log about the same thing."""
 
 Ask = Callable[[], Awaitable[Document]]
 """Asks the issuer; raises IdentityUnknown."""
@@ -74,7 +73,6 @@ class Remembered:
 
     def __init__(self, tasks: TaskGroup, now: Callable[[], float] = time.monotonic) -> None:
         self._tasks = tasks
-        self._now = now
         # Apart, so that wrong tokens, however many, take no answer from a valid one.
         self._valid: Recent[bytes, Document] = Recent(MOST, now)
         self._wrong: Recent[bytes, Document] = Recent(MOST, now)
@@ -83,7 +81,7 @@ class Remembered:
         self._new = 0
         self._all_places = anyio.CapacityLimiter(AT_ONCE)
         self._new_places = anyio.CapacityLimiter(NEW_AT_ONCE)
-        self._logged_at = -float("inf")
+        self._seldom = Seldom(now)
 
     async def find(self, key: bytes, ask: Ask, is_valid: IsValid) -> Document:
         """The answer to a question.
@@ -135,8 +133,7 @@ class Remembered:
             asking.ended.set()
 
     def _logged(self, why: IdentityUnknown) -> IdentityUnknown:
-        if self._now() - self._logged_at >= QUIET_SECONDS:
-            self._logged_at = self._now()
+        if self._seldom.is_due():
             logger.warning("a token could not be checked: %s", why)
         return why
 

@@ -119,7 +119,7 @@ class SignIn:
             return {}
         trust, clock = self.trust, self.monotonic
         return {
-            each.issuer: InBrowser(each, CodeFlow(trust, each, documents, clock), identities)
+            each.issuer: InBrowser(each, CodeFlow(trust, each, documents, clock), identities, clock)
             for each in trust.issuers
             if each.key_page is not None
         }
