@@ -511,7 +511,8 @@ FAILURES: dict[str, tuple[Callable[[Server], None], dict[str, Any], int, str]] =
     "unknown error": (says(), {"code": None, "error": "<canary>"}, 400, "did not accept"),
     "bad scope": (says(), {"code": None, "error": "invalid_scope"}, 400, "whose log says more"),
     "wrong scope": (answers(400, error="invalid_scope"), NOTHING, 502, "do not fit together"),
-    "busy": (says(), {"code": None, "error": "server_error"}, 503, "Try again"),
+    "busy": (says(), {"code": None, "error": "server_error"}, 503, "Sign in again"),
+    "busy with a code": (answers(400, error="server_error"), NOTHING, 503, "Try again"),
     "no code": (says(), {"code": None}, 400, "no code"),
     "empty code": (says(), {"code": ""}, 400, "no code"),
     "long code": (says(), TWO_LONG, 400, "no code"),
@@ -533,16 +534,21 @@ FAILURES: dict[str, tuple[Callable[[Server], None], dict[str, Any], int, str]] =
     "read-only": (says(scope="videos:read"), NOTHING, 403, "does not let you start jobs"),
     "no scopes": (says(scope=None), NOTHING, 403, "does not let you start jobs"),
     "nobody": (says(sub="sub-zoe"), NOTHING, 403, "no user of this server"),
-    "no keys": (has_no_keys, NOTHING, 503, "Try again"),
-    "no database": (knows_nobody_now, NOTHING, 503, "Try again"),
+    "no keys": (has_no_keys, NOTHING, 503, "Sign in again"),
+    "no database": (knows_nobody_now, NOTHING, 503, "Sign in again"),
 }
+CAN_BE_LOADED_AGAIN = {"busy with a code", "down", "slow", "failing", "redirecting"}
+GOES_ON = CAN_BE_LOADED_AGAIN | {
+    *("code used up", "unknown client", "wrong scope", "error of any kind"),
+}
+"""Where the code may still be good, or another load of the same address may have used it."""
 
 
 @pytest.mark.parametrize("case", FAILURES)
 async def test_whoever_is_not_signed_in_is_answered_in_words_and_stores_nothing(
     server: Server, browser: Browser, caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
-    """Nothing of the answer is repeated or logged, and the sign-in is over (ours)."""
+    """Nothing of the answer is repeated or logged. A refused sign-in is over (ours)."""
     caplog.set_level(logging.DEBUG)
     change, more, status, words = FAILURES[case]
     change(server)
@@ -552,11 +558,56 @@ async def test_whoever_is_not_signed_in_is_answered_in_words_and_stores_nothing(
 
     assert (answer.status_code, form.status_code) == (status, 403), answer.text
     assert words in answer.text
-    assert ("retry-after" in answer.headers) == (status == 503)
-    assert browser.cookie is None
+    assert ("retry-after" in answer.headers) == (case in CAN_BE_LOADED_AGAIN)
+    assert (browser.cookie is not None) == (case in GOES_ON)
     seen = f"{answer.text} {answer.headers} {caplog.text}"
     for secret in (CODE, asked["state"], "canary", server.issuer.token().partition(".")[0], OWN):
         assert secret not in seen
+
+
+async def test_page_that_could_not_be_shown_can_be_loaded_again(
+    server: Server, browser: Browser
+) -> None:
+    """That is what the answer says, and after how many seconds (ours)."""
+    asked = await browser.begin()
+    is_down(server)
+    first = await browser.come_back(asked["state"])
+    server.exchanged.mock(side_effect=None)
+    server.gives()
+    server.clock.now += float(first.headers["retry-after"])
+    second = await browser.come_back(asked["state"])
+
+    assert (first.status_code, second.status_code) == (503, 303)
+
+
+async def test_user_whose_browser_loads_the_address_twice_at_once_is_signed_in(
+    server: Server, browser: Browser
+) -> None:
+    """The load that finds the code used up takes nothing from the other one (ours)."""
+    asked, came, signed_in = await browser.begin(), anyio.Event(), anyio.Event()
+    codes, statuses = list[str](), list[int]()
+
+    async def exchange_once(_request: httpx.Request) -> httpx.Response:
+        codes.append(CODE)
+        if len(codes) == 1:
+            await came.wait()
+            return httpx.Response(200, json={"access_token": server.issuer.token(), **BEARER})
+        came.set()
+        await signed_in.wait()
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    server.exchanged.mock(side_effect=exchange_once)
+
+    async def load() -> None:
+        statuses.append((await browser.come_back(asked["state"])).status_code)
+        signed_in.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load)
+        tasks.start_soon(load)
+
+    assert statuses == [303, 400]
+    assert (await browser.client.get("/key/signed-in")).status_code == 200
 
 
 async def test_operator_learns_from_the_log_what_does_not_fit(

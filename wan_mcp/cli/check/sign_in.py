@@ -14,12 +14,13 @@ from wan_mcp.transports.sign_in.code_flow import (
     ABOUT_CLIENT,
     Begun,
     CodeFlow,
+    CodeRefused,
     Misfit,
 )
 from wan_mcp.transports.sign_in.discovery import Discovery
 from wan_mcp.transports.sign_in.key_sets import KeySet
 from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
-from wan_mcp.transports.sign_in.refusals import Refused, WrongToken
+from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.transports.sign_in.remembered import Remembered
 from wan_mcp.transports.sign_in.trust import Issuer, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
@@ -99,12 +100,12 @@ class _Issuer:
         try:
             await flow.token(Begun.new(name), {"iss": name, "code": NO_TOKEN})
         except Misfit as exc:
-            # What else it may say is about the invented code.
-            if exc.error in ("", *ABOUT_CLIENT):
-                found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
+            found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
+            return broken("issuer", found, register, issuer=name)
+        except CodeRefused as exc:
+            if exc.error in ABOUT_CLIENT:  # what else it may say is about the invented code
+                found = f"Nobody can sign in on the page for keys: {name} answers {exc.error}."
                 return broken("issuer", found, register, issuer=name)
-        except Refused:
-            pass
         except IdentityUnknown as exc:
             why = str(exc).removeprefix("the issuer ")
             found = f"Nobody can sign in on the page for keys: {name} {why}."

@@ -6,8 +6,9 @@ The attack to be kept out is a link with which somebody else has a key stored: t
 victim, or the victim's for them. So only the issuer says who a user is, and only to the browser
 that was sent there: an answer counts where the sealed cookie has its state, and only at the address
 that is registered at the issuer which the cookie names. The form counts only
-with the cookie with which its page was made, whose user is shown on it. The code is left behind by
-a redirect, so it is in no page, and in no history.
+with the cookie with which its page was made, whose user is shown on it. The code is in no
+page. Who has signed in leaves it behind by a redirect; after a refusal it stays in the address of
+that page, and so in the history, but it is of no use without the cookie.
 """
 
 import math
@@ -24,7 +25,7 @@ from wan_mcp.transports.guarded import Answer, Guard
 from wan_mcp.transports.own_key.carried import Carried
 from wan_mcp.transports.own_key.forms import html_page, read_form, with_desk
 from wan_mcp.transports.own_key.site import KEY_PATH, SignedInDesk
-from wan_mcp.transports.sign_in.code_flow import BACK_PATH, Begun
+from wan_mcp.transports.sign_in.code_flow import BACK_PATH, Begun, CodeRefused
 from wan_mcp.transports.sign_in.in_browser import InBrowser
 from wan_mcp.transports.sign_in.refusals import Refused
 from wan_mcp.transports.sign_in.sign_in import SignIn
@@ -117,15 +118,13 @@ class SignedInSite:
             caller = await browser.finish(begun, answer)
         except Refused as why:
             response = _unsigned(desk, why.status, f"{why.sentence} Nothing was stored.")
-        except IdentityUnknown as why:
-            response = _later(desk, why)
-        else:
-            response = RedirectResponse(
-                SIGNED_IN_PATH.rpartition("/")[2], 303
-            )  # also behind a prefix
-            self._carried.put(response, _SIGNED_IN, _ticket(caller))
+            if not isinstance(why, CodeRefused):  # or another load has signed the user in
+                self._carried.drop(response)
             return response
-        self._carried.drop(response)
+        except IdentityUnknown as why:
+            return _later(desk, why)  # the same address makes sense again, with the same cookie
+        response = RedirectResponse(SIGNED_IN_PATH.rpartition("/")[2], 303)  # also behind a prefix
+        self._carried.put(response, _SIGNED_IN, _ticket(caller))
         return response
 
     async def _ask(self, request: Request, desk: SignedInDesk) -> Response:

@@ -46,22 +46,37 @@ ABOUT_CLIENT = ("invalid_client", "unauthorized_client", "unsupported_grant_type
 logger = logging.getLogger(__name__)
 
 
+_MISFIT = (
+    "This server and the authorization server do not fit together. Ask the operator of this "
+    "server, whose log says more."
+)
+AGAIN = "Sign in again in a while."
+_NOT_ACCEPTED = "The authorization server did not accept your sign-in."
+
+
 class Misfit(Refused):
     """The settings of this server and those of the issuer do not fit together.
 
     Attributes:
         why: the rest of a sentence about the issuer, for operators.
-        error: what the issuer calls it; "" where it does not.
     """
 
-    def __init__(self, why: str, error: str = "") -> None:
-        sentence = (
-            "This server and the authorization server do not fit together. Ask the operator of "
-            "this server, whose log says more."
-        )
-        super().__init__(502, "server_error", sentence, challenged=False)
+    def __init__(self, why: str) -> None:
+        super().__init__(502, "server_error", _MISFIT, challenged=False)
         self.why = why
-        self.error = error
+
+
+class CodeRefused(Refused):
+    """The issuer gives no token for a code, perhaps because another load of the page has used it.
+
+    Attributes:
+        error: why, in a word of OAuth about this server or its request; "" for any other reason.
+    """
+
+    def __init__(self, error: object) -> None:
+        self.error = str(error) if error in (*ABOUT_CLIENT, *_ABOUT_REQUEST) else ""
+        status, sentence = (502, _MISFIT) if self.error else (400, _NOT_ACCEPTED)
+        super().__init__(status, "access_denied", sentence, challenged=False)
 
 
 class Begun(NamedTuple):
@@ -155,7 +170,7 @@ class CodeFlow:
 
         Raises:
             Refused: the user has not signed in. The sentence is for them.
-            IdentityUnknown: it cannot be known now.
+            IdentityUnknown: it cannot be known now. The same answer makes sense later.
         """
         places = await self._places()
         sender = answer.get("iss")
@@ -168,7 +183,9 @@ class CodeFlow:
             raise refused(400, "The authorization server sent no code with which to go on.")
         said = await self._exchanged(places, begun, code)
         if "error" in said:
-            raise _failure(said["error"])
+            if said["error"] in _FOR_NOW:
+                raise IdentityUnknown("the issuer signs nobody in now")
+            raise CodeRefused(said["error"])
         token = said.get("access_token")
         if not isinstance(token, str) or str(said.get("token_type")).lower() != "bearer":
             raise Misfit("gives no bearer token for a code")
@@ -224,10 +241,14 @@ class CodeFlow:
                 self._found_at = self._now()
             return self._found
 
-    def _brought(self, error: str) -> Refused | IdentityUnknown:
+    def _brought(self, error: str) -> Refused:
         """What follows from an error in an address, which anybody can have written."""
+        if error in _FOR_NOW:
+            return refused(503, f"The authorization server signs nobody in now. {AGAIN}")
+        if error == _DENIED:
+            return refused(403, "The authorization server did not let you in, or you declined.")
         if error not in (*ABOUT_CLIENT, *_ABOUT_REQUEST):
-            return _failure(error)
+            return refused(400, _NOT_ACCEPTED)
         if self._seldom.is_due(error):
             logger.warning(
                 "a browser came to the page for keys with the error %s of %s; anybody can bring "
@@ -257,17 +278,6 @@ def way_of(issuer: str) -> str:
         issuer: its address, exactly as the operator has written it.
     """
     return hashlib.sha256(issuer.encode()).hexdigest()[:_WAY_DIGITS]
-
-
-def _failure(error: object) -> Refused | IdentityUnknown:
-    """What follows from an error of an issuer. No page repeats it."""
-    if error in _FOR_NOW:
-        return IdentityUnknown("the issuer signs nobody in now")
-    if error == _DENIED:
-        return refused(403, "The authorization server did not let you in, or you declined.")
-    if error in (*ABOUT_CLIENT, *_ABOUT_REQUEST):
-        return Misfit(f"answers {error}", str(error))
-    return refused(400, "The authorization server did not accept your sign-in.")
 
 
 def refused(status: int, sentence: str) -> Refused:

@@ -8,9 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 
 from wan_mcp.logs.seldom import Seldom
-from wan_mcp.tenants.caller import MAKE, Caller
+from wan_mcp.tenants.caller import MAKE, Caller, IdentityUnknown
 from wan_mcp.transports.sign_in.bearer import require_token
-from wan_mcp.transports.sign_in.code_flow import Begun, CodeFlow, Misfit, refused
+from wan_mcp.transports.sign_in.code_flow import (
+    AGAIN,
+    Begun,
+    CodeFlow,
+    CodeRefused,
+    Misfit,
+    refused,
+)
 from wan_mcp.transports.sign_in.identities import Identities
 from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.transports.sign_in.trust import Issuer
@@ -52,14 +59,16 @@ class InBrowser:
 
         Raises:
             Refused: the user has not signed in, or may not buy. The sentence is for them.
-            IdentityUnknown: it cannot be known now.
+            IdentityUnknown: it cannot be known now. The same answer makes sense later.
         """
         try:
             caller = await self._owner(await self._flow.token(begun, answer))
+        except CodeRefused as exc:
+            if exc.error:
+                self._warn(f"answers {exc.error}")
+            raise
         except Misfit as exc:
-            if self._seldom.is_due(exc.why):  # anybody can have it asked about invented codes
-                name = self._issuer.issuer
-                logger.warning("a sign-in on the page for keys: issuer %s %s", name, exc.why)
+            self._warn(exc.why)
             raise
         if MAKE not in caller.scopes:
             raise refused(
@@ -75,3 +84,10 @@ class InBrowser:
             return (await self._identities.find_given(token, self._issuer)).caller
         except WrongToken as exc:
             raise Misfit(f"gives a token that is refused: {exc}") from None
+        except IdentityUnknown:  # the code is used up, so the same answer never makes sense again
+            raise refused(503, f"It cannot be checked now who you are. {AGAIN}") from None
+
+    def _warn(self, why: str) -> None:
+        if self._seldom.is_due(why):  # anybody can have it asked about invented codes
+            name = self._issuer.issuer
+            logger.warning("a sign-in on the page for keys: issuer %s %s", name, why)
