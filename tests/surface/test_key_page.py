@@ -1,7 +1,8 @@
 """The page for keys of users in headless Chromium, served as `wan-mcp http` serves it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from html import unescape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -11,7 +12,12 @@ from starlette.applications import Starlette
 
 from tests.surface.gallery_in_browser import BROWSER_TIMEOUT_MS, browser, problems_of
 from tests.surface.test_player import CONTRASTS
-from wan_mcp.surface.own_key.pages import key_page, stored_page
+from wan_mcp.surface.own_key.pages import (
+    key_page,
+    signed_in_page,
+    stored_page,
+    unsigned_page,
+)
 from wan_mcp.transports.listener import listen
 from wan_mcp.transports.operations.proxies import NOBODY_ELSE
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
@@ -61,7 +67,7 @@ async def served(desk: Desk) -> AsyncIterator[str]:
     """The address of the page."""
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        site = KeySite(lambda: desk, NOBODY_ELSE.rules(port))
+        site = KeySite(lambda: desk, NOBODY_ELSE.page_rules(port))
         web = WebServer(quiet_config(NOBODY_ELSE.guard(Starlette(routes=site.routes))))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: web.serve(sockets=[listener]))
@@ -78,6 +84,29 @@ ABOUT_FOCUS = """() => {
   const label = at.labels?.length ? at.labels[0].textContent : at.textContent;
   return [label.trim(), words, at.getAttribute("aria-invalid")];
 }"""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        lambda text: signed_in_page("canary-nonce", text, text, "canary-ticket", problem=text),
+        lambda text: signed_in_page(
+            "canary-nonce", text, text, "canary-ticket", field="key", problem=text
+        ),
+        lambda text: key_page("canary-nonce", "token", text, {"https://login.example.com": "It"}),
+        lambda text: unsigned_page("canary-nonce", text),
+    ],
+)
+def test_name_of_a_place_in_a_text_of_others_stays_what_it_is(page: Callable[[str], str]) -> None:
+    """PixelDojo's words and the name of a user are in these pages, and nobody has them say more."""
+    places = "{{nonce}} {{ticket}} {{section}} {{ways}} {{key-state}} {{refusal-state}} {{problem}}"
+    html, plain = page(places), page("words")
+
+    assert places not in plain
+    assert places in unescape(html)
+    assert [html.count(each) for each in ("canary", "autofocus", "<form", "tabindex")] == [
+        plain.count(each) for each in ("canary", "autofocus", "<form", "tabindex")
+    ]
 
 
 def send(page: "Page", token: str, key: str) -> list[str]:

@@ -109,7 +109,7 @@ async def test_refusal_is_the_form_again_with_the_problem_at_its_field(page: Pag
 
     assert refused is not None
     assert refused.status == 422
-    assert "<strong>&lt;b&gt;Ann&lt;/b&gt; {{ticket}}</strong> (login.example.com)" in refused.page
+    assert "<strong>&lt;b&gt;Ann&lt;/b&gt; &#123;&#123;ticket}}</strong> (login." in refused.page
     assert refused.page.count('value="the-ticket"') == 1
     assert refused.page.count('aria-invalid="true" autofocus') == 1
     assert "This is no PixelDojo key" in refused.page

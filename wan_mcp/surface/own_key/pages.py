@@ -43,10 +43,9 @@ def signed_in_page(
         ticket: what the form brings back.
         field, problem: as in `key_page`.
     """
-    known = {"issuer": issuer, "ticket": ticket}
+    known = {"name": name, "issuer": issuer, "ticket": ticket}
     html = _filled("signedin.html", nonce, {**_problem(field, problem), **known})
-    # Last, because it is not ours: the name of a place in it stays what it is.
-    return _begun_at(html, field, problem).replace("{{name}}", escape(name))
+    return _begun_at(html, field, problem)
 
 
 def leading_page(nonce: str, issuer: str, address: str) -> str:
