@@ -5,10 +5,11 @@
 The attack to be kept out is a link with which somebody else has a key stored: theirs for the
 victim, or the victim's for them. So only the issuer says who a user is, and only to the browser
 that was sent there: an answer counts where the sealed cookie has its state, and only at the address
-that is registered at the issuer which the cookie names. The form counts only
-with the cookie with which its page was made, whose user is shown on it. The code is in no
-page. Who has signed in leaves it behind by a redirect; after a refusal it stays in the address of
-that page, and so in the history, but it is of no use without the cookie.
+that is registered at the issuer which the cookie names. The form counts only with the cookie with
+which its page was made, whose user is shown on it.
+
+The code is in no page. Whoever has signed in leaves it behind by a redirect; after a refusal it
+stays in the address of that page, and so in the history, where it is of no use without the cookie.
 """
 
 import math

@@ -43,15 +43,14 @@ _ABOUT_REQUEST = ("invalid_request", "invalid_scope", "invalid_target", "unsuppo
 ABOUT_CLIENT = ("invalid_client", "unauthorized_client", "unsupported_grant_type")
 """The errors of an issuer that does not know this server, or knows it for something else."""
 
-logger = logging.getLogger(__name__)
-
-
 _MISFIT = (
     "This server and the authorization server do not fit together. Ask the operator of this "
     "server, whose log says more."
 )
 AGAIN = "Sign in again in a while."
 _NOT_ACCEPTED = "The authorization server did not accept your sign-in."
+
+logger = logging.getLogger(__name__)
 
 
 class Misfit(Refused):
