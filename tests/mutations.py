@@ -26,7 +26,8 @@ POSTGRES = "tests/ledger/test_ledger_postgres.py"
 TRIPS = "tests/ledger/test_postgres_round_trips.py"
 STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
 WALLETS, WORKSPACES = "tests/ledger/test_wallets.py", "tests/polling/test_workspaces.py"
-ISOLATION = "tests/tenants/test_isolation.py"
+ISOLATION, REMOVAL = (f"tests/tenants/test_{name}.py" for name in ("isolation", "removal"))
+AFTER_THE_LOOK = "test_request_that_comes_after_the_look_waits_for_the_removal_and_does_not_begin"
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
@@ -238,6 +239,22 @@ MUTATIONS = (
             f"{WALLETS}::test_limits_of_a_team_hold_against_{others}_at_the_same_moment[postgres]"
             for others in ("all_its_wallets", "the_queues_of_all_its_wallets")
         ],
+    ),
+    Mutation(
+        "PostgreSQL: a request begins on a wallet whose key was removed",
+        [("ledger/postgres/session.py", "is_closed=closed_at is not None", "is_closed=False")],
+        [f"{REMOVAL}::{AFTER_THE_LOOK}"],
+    ),
+    Mutation(
+        "a removal takes no lock of the wallet",
+        [
+            (
+                "tenants/administration/wallets.py",
+                "        act.rows(_CLOSE, account=wallet.account)\n",
+                "",
+            )
+        ],
+        [f"{REMOVAL}::{AFTER_THE_LOOK}"],
     ),
     Mutation(
         "PostgreSQL: a lost answer to COMMIT counts as a refusal",

@@ -221,6 +221,7 @@ class Ledger(Protocol):
             LimitReached: a new record would exceed a spending limit. Of several, it is the tightest
                 one, and it says whose it is.
             PriceRose: by now it is expected to cost more than `agreed`.
+            NoKey: the key that was to pay for it has been removed.
         """
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:

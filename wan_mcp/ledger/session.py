@@ -92,7 +92,12 @@ class Session(Protocol):
         """
 
     def before_payment(self) -> None:
-        """Raises LedgerChanged when a payment that is recorded here might be made again."""
+        """Look whether a request may begin, in the transaction that is to record it.
+
+        Raises:
+            LedgerChanged: a payment that is recorded here might be made again.
+            NoKey: the key that was to pay for it has been removed.
+        """
 
     def commit_point(self, submission_id: str) -> None:
         """Check the store once more: the request is `sending`, and its first byte leaves next.

@@ -289,6 +289,7 @@ class StoredDirectory:
             return known
         rows = _ask(link, _WALLET, user=user)
         if not rows:
+            self._seats.forget(user)
             raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
         [(wallet, base, sealed, team, team_name)] = rows
         key = self._opened(wallet, base, sealed)

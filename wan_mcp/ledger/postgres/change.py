@@ -15,6 +15,7 @@ class Change:
 
     Attributes:
         account: whose; None for what processes share while they wait.
+        is_closed: whether no request may begin on that account any more.
         writes: whether it changes anything.
         later: what is sent together with the next statement, or with the COMMIT.
         fence: what is said if an update in `later` finds no record.
@@ -26,6 +27,7 @@ class Change:
     """
 
     account: str | None
+    is_closed: bool = False
     writes: bool = False
     later: list[Part] = field(default_factory=list)
     fence: str | None = None

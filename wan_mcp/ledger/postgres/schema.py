@@ -168,6 +168,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     PEOPLE,
+    # When the key of a wallet was removed: no request begins on it from then on. The row is the one
+    # that a payment locks, so none can begin between the look for open jobs and the removal.
+    ("ALTER TABLE wallets ADD COLUMN closed_at DOUBLE PRECISION",),
 )
 """For each version of the format, the statements that lead to it from the version before."""
 

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 
+from wan_mcp.errors import NoKey
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced, LedgerChanged, LedgerUnavailable
 from wan_mcp.ledger.postgres.change import Change
@@ -43,7 +44,7 @@ TRY_AGAIN_SECONDS = 0.05
 _SHARED = ""
 """The row of `wallets` that is locked for what processes share while they wait."""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE"
+_LOCK = b"SELECT closed_at FROM wallets WHERE account = %(account)s FOR UPDATE"
 # Behind the lock of the wallet, so that nobody waits for that with one of these. It is taken only
 # if the wallet has its row: the first transaction of a wallet locks in the order of all others.
 _LOCK_LIMIT = b"""
@@ -56,6 +57,14 @@ _ROLLBACK = b"ROLLBACK"
 # The own changes are counted elsewhere. A sum: every process adds to the number of its own row.
 _REVISION = b"SELECT COALESCE(SUM(news), 0) FROM owners WHERE name <> %(me)s"
 _READ_ONLY = "25006"
+_KEY_REMOVED = (
+    "The PixelDojo key that was to pay for this has just been removed from this server, so nothing "
+    "was sent."
+)
+_LOOK_FIRST = (
+    "Tell the user. If the same call is repeated, another key pays for it: repeat it only if they "
+    "still want the video."
+)
 _NOT_REPLICATED = "01000"
 """The SQLSTATE of the warning that a commit is here and on no standby yet (documented)."""
 
@@ -152,8 +161,11 @@ class PostgresSession:
         self._acted_as = self._lease.name
         reads, name = list(ahead), _SHARED if account is None else account
         patience = BUSY_SECONDS if patient else IMPATIENT_SECONDS
-        answers = self._repeated(lambda link: self._lock(link, name, patience, reads, across))
-        self._change = Change(account, known=dict(zip(map(_key, reads), answers, strict=True)))
+        [[(closed_at,)], *answers] = self._repeated(
+            lambda link: self._lock(link, name, patience, reads, across)
+        )
+        known = dict(zip(map(_key, reads), answers, strict=True))
+        self._change = Change(account, is_closed=closed_at is not None, known=known)
         try:
             yield
         except BaseException:
@@ -176,6 +188,8 @@ class PostgresSession:
 
     def before_payment(self) -> None:
         self._require_trust()
+        if self._change is not None and self._change.is_closed:
+            raise NoKey(_KEY_REMOVED, next_step=_LOOK_FIRST)
 
     def commit_point(self, submission_id: str) -> None:
         self._require_trust()
@@ -264,7 +278,8 @@ class PostgresSession:
         """Begin a transaction that no other one for the same account overlaps.
 
         Returns:
-            The rows of each statement in `ahead`, asked behind the lock.
+            The row of the account, and the rows of each statement in `ahead`, asked behind the
+            lock.
         """
         known = {"account": account}
         others = [(_LOCK_LIMIT, {"name": name, **known}) for name in across]
@@ -275,7 +290,7 @@ class PostgresSession:
             found = link.run((_INSERT_WALLET, known), *locking)[-len(locking) :]
         clock, *asked = found[1 + len(others) :]
         self._lease.clock.set(clock[0][0])
-        return asked
+        return [found[0], *asked]
 
     def _roll_back(self) -> None:
         """End the transaction, if there is one. Close a connection that cannot do that."""

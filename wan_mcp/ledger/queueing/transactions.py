@@ -6,6 +6,7 @@ The methods are documented in `contract.Queue`.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from wan_mcp.errors import NoKey
 from wan_mcp.ledger import rules
 from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.contract import Fenced
@@ -165,16 +166,16 @@ class QueueTransactions:
             id = equal.record.public_id
             self._end(record, f"An equal request was sent in the meantime: its id is {id}.")
             return None
-        self._session.before_payment()
         charges = self._rows.charges(record.account)
         price = expected_price(estimate, order.wanted, charges)
         asked = [quota.agreed_to(order.agreed) for quota in quotas]
         try:
+            self._session.before_payment()
             limited = self._counted(record.workspace, asked)
             quota_rules.check(limited, now, price.credits, price.why)
         except NoRoom:
             return None
-        except (LimitReached, PriceRose) as refusal:
+        except (LimitReached, PriceRose, NoKey) as refusal:
             self._end(record, f"When its turn came, it was refused. {refusal.what}")
             return None
         sent = queue_rules.dispatched(record, self._session.me, now, price.credits)
