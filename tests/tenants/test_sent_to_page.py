@@ -221,8 +221,7 @@ async def test_user_stores_a_key_on_the_page_and_the_next_call_is_paid_with_it(
 ) -> None:
     """A host that opens no page gets its address in words, and a resource says it, too (ours)."""
     key = company.sandbox.open_account()
-    async with company.served(key_page=PAGE):
-        zoe = company.person(company.zoe)
+    async with company.served(key_page=PAGE), company.person(company.zoe) as zoe:
         refused = await zoe.order()
         error = (await zoe.read("wan://jobs"))["error"]["message"]
         page = httpx.URL(company.url).join("/key")
@@ -301,8 +300,7 @@ async def test_read_only_token_is_refused_on_the_page_of_a_running_server(
 async def test_user_removes_the_key_on_the_page_when_the_job_has_ended(company: "Company") -> None:
     """The next call is that of a user without a key, and the former one is used no more (ours)."""
     key, token = company.sandbox.open_account(), company.token(company.zoe).text
-    async with company.served(key_page=PAGE):
-        zoe = company.person(company.zoe)
+    async with company.served(key_page=PAGE), company.person(company.zoe) as zoe:
         page = httpx.URL(company.url).join("/key")
         remove = {"token": token, "remove": "yes"}
         async with httpx.AsyncClient(
