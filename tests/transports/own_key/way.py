@@ -41,9 +41,13 @@ class Desk:
 
     Attributes:
         brought: each key, with the user for whom it was brought, and the issuer.
+        removed: each user whose key is to be removed, with the issuer.
+        busy: whether a key is still needed.
     """
 
     brought: list[tuple[str, str, str]] = field(default_factory=list)
+    removed: list[tuple[str, str]] = field(default_factory=list)
+    busy: bool = False
 
     def page(self, nonce: str) -> str:
         return nonce
@@ -54,18 +58,36 @@ class Desk:
     async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
         raise AssertionError
 
+    def removal_page(self, nonce: str) -> str:
+        return nonce
+
+    def removed_page(self, nonce: str) -> str:
+        return f"{nonce} removed"
+
+    async def look(self, token: str, nonce: str) -> Refusal:
+        raise AssertionError
+
+    async def remove(self, token: str, nonce: str) -> Refusal | None:
+        raise AssertionError
+
     def leading_page(self, nonce: str, issuer: str, address: str) -> str:
         return f"{nonce} on to {issuer}: {address}"
 
     def unsigned_page(self, nonce: str, problem: str) -> str:
         return f"{nonce} unsigned: {problem}"
 
-    def signed_in_page(self, nonce: str, caller: Caller, ticket: str, problem: str = "") -> str:
+    async def signed_in_page(
+        self, nonce: str, caller: Caller, ticket: str, problem: str = ""
+    ) -> str:
         return f"{nonce} {caller.name} ({caller.user}): ticket={ticket}; {problem}"
 
     async def store_for(self, caller: Caller, key: str, nonce: str, ticket: str) -> Refusal | None:
         self.brought.append((key, caller.user, caller.vouched_by))
         return Refusal(422, f"{nonce} bad ticket={ticket};", 7) if key == "pd_bad" else None
+
+    async def remove_for(self, caller: Caller, nonce: str, ticket: str) -> Refusal | None:
+        self.removed.append((caller.user, caller.vouched_by))
+        return Refusal(409, f"{nonce} busy ticket={ticket};", None) if self.busy else None
 
 
 @dataclass
@@ -141,6 +163,11 @@ class Browser:
     async def send(self, ticket: str, key: str = KEY, **headers: str) -> httpx.Response:
         """Send the form."""
         form = {"ticket": ticket, "key": key}
+        return await self.client.post("/key/signed-in", data=form, headers=headers)
+
+    async def remove(self, ticket: str, **headers: str) -> httpx.Response:
+        """Press the button that removes a key."""
+        form = {"ticket": ticket, "remove": "yes"}
         return await self.client.post("/key/signed-in", data=form, headers=headers)
 
 
