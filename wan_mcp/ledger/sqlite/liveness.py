@@ -69,11 +69,11 @@ class ProcessLock:
 
 
 def lives_elsewhere(folder: Path, store: str) -> bool:
-    """Whether a living process has another store open than this one.
+    """Whether a living process has a store open that is not this one.
 
-    A process of an older version does not say what it has open, and on Windows no other process can
-    read the file: there an open database can be neither moved nor replaced. A process that looks at
-    the same moment holds the lock of a dead one for an instant, so one look is not enough.
+    A process of an older version does not say what it has open. On Windows no other process can
+    read the lock file, but an open database can be neither moved nor replaced there. A process that
+    checks at the same moment holds the lock of a dead one for an instant, so one try is not enough.
     """
     found = [path for path in _locks(folder) if _content(path) not in ("", store)]
     for _ in range(LOOKS):

@@ -65,9 +65,9 @@ QUEUED_INDEX = "INDEXED BY queued"
 
 
 def queued(*conditions: str) -> Statement:
-    """The queued records of an account for which these are true, as they were put in the queue.
+    """The queued records of an account that meet these conditions, in the order of queueing.
 
-    Their number decides, and not their date: a clock may be set back.
+    They are ordered by their number, not by their date, because a clock may be set back.
     """
     chosen = " AND ".join([MY_QUEUE, *conditions])
     columns = f"SELECT {JOB_COLUMNS} FROM jobs"

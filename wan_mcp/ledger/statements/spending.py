@@ -38,7 +38,7 @@ _SPENT_INDEX = "INDEXED BY spent"
 
 
 def _known(counted: str) -> str:
-    """What that adds to the credits, where PixelDojo named a cost."""
+    """What this amount adds to the credits: nothing where PixelDojo named no cost."""
     return f"CASE WHEN {counted} <> -1e300 THEN {counted} ELSE 0.0 END"
 
 

@@ -16,7 +16,7 @@ async def missing(ledger: ThreadedLedger) -> dict[str, str]:
 
 
 async def of_all(ledger: ThreadedLedger) -> Figures:
-    """What the ledger knows of the jobs of all wallets together; of credits each has its own."""
+    """What the ledger knows of the jobs of all wallets together, without their credits."""
     try:
         return Figures(known=True, jobs=await ledger.job_counts())
     except LedgerUnavailable:

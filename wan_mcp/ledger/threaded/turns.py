@@ -45,7 +45,7 @@ class Turn:
         return self._taken.acquire(blocking=False)
 
     def refuse(self, waiting: "asyncio.Future[Any]") -> None:
-        """Let who waits know that the work is not done, unless it has begun."""
+        """Tell the waiter that the work is not done, unless it has begun."""
         if self.take() and not waiting.done():
             what = "Too much other work waited for the ledger, so this was not begun."
             waiting.set_exception(LedgerUnavailable(what, transient=True))
@@ -55,7 +55,7 @@ class Pause:
     """The time after a failure to reach the store. Used in the store's thread.
 
     Args:
-        ticks: seconds that never jump.
+        ticks: a clock that never jumps, in seconds.
     """
 
     def __init__(self, ticks: Callable[[], float] = time.monotonic) -> None:

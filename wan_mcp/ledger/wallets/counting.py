@@ -25,10 +25,10 @@ from wan_mcp.ledger.wallets.workspace import Workspace
 
 
 class Together:
-    """What several quotas count, asked once about the records of all of them.
+    """What several quotas count, read once for all of them together.
 
-    In PostgreSQL each question takes its time, however few records it is about, and a claim has
-    the lock of the wallet meanwhile. An answer is kept, so nothing may change before the last one.
+    In PostgreSQL each query takes time, however few records it is about, and a claim holds the
+    lock of the wallet meanwhile. Answers are kept, so nothing may change before the last query.
 
     Args:
         reader: the workspace that asks.
@@ -36,7 +36,7 @@ class Together:
 
     Attributes:
         of_wallet: the names on that wallet, if a quota counts it.
-        day: the values of a question about the last 24 hours.
+        day: the values of a query about the last 24 hours.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Together:
         self._found: dict[object, Sequence[Sequence[Any]]] = {}
 
     def reads(self, limits: Collection[SpendingLimits]) -> Iterator[Read]:
-        """What `spending_limits.check` asks for, as long as every price is known."""
+        """The reads of `spending_limits.check`, as long as every price is known."""
         yield self._read(sql.queue.QUEUED_COSTS)
         if any(each.credits_per_day is not None for each in limits):
             yield self._read(sql.spending.PAID, **self.day)
@@ -84,7 +84,7 @@ class Spending:
 
     Args:
         workspaces: whose records count; None for the whole wallet of the reader.
-        counts_queue: whether queued requests count, in full; not for one of them whose turn it is.
+        counts_queue: whether queued requests count, in full; False for one whose turn has come.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Spending:
         found = self._alone(sql.spending.PAYMENTS, **self.together.day, unpriced=unpriced)
         queued = self.queued()
         reserved = queued.credits + queued.without_price * unpriced
-        # What is queued is paid at the earliest now.
+        # What is queued is paid now at the earliest.
         return [(age, credits) for age, credits in found] + [(0.0, reserved)] * bool(reserved)
 
     def queued(self) -> Queued:
@@ -150,11 +150,11 @@ class Spending:
         return [age for _, age in found]
 
     def _each(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
-        """What is asked for all quotas together."""
+        """The rows of a statement that is run for all quotas together."""
         return self.together.values(self._names, statement, **values)
 
     def _alone(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
-        """What is asked for this one only, because it is rarely needed."""
+        """The rows of a statement that is run for this one only, because it is rarely needed."""
         scope = some(self._names)
         return self.together.rows.values(scope.over(statement), **scope.values, **values)
 
@@ -177,7 +177,7 @@ def counted(
 
 
 def reads(limited: Sequence[Counted[Spending]]) -> Iterator[Read]:
-    """What `quotas.check` asks for, as long as every price is known."""
+    """The reads of `quotas.check`, as long as every price is known."""
     limits = [quota.limits for quota, _ in limited]
     for _, spending in limited[:1]:  # they ask together
         yield from spending.together.reads(limits)
@@ -186,13 +186,13 @@ def reads(limited: Sequence[Counted[Spending]]) -> Iterator[Read]:
 def spending_of(
     rows: Rows, workspace: Workspace, counted: frozenset[str] | None, now: datetime
 ) -> Spending:
-    """What counts for these workspaces alone, None for the whole wallet."""
+    """What counts for these workspaces alone; None stands for the whole wallet."""
     return Spending(Together(rows, workspace, [counted], now), counted)
 
 
 def whole(
     rows: Rows, workspace: Workspace, limited: Iterable[Counted[Spending]], now: datetime
 ) -> Spending:
-    """What counts for the wallet, which usually is counted for one of the quotas already."""
+    """What counts for the whole wallet, which one of the quotas usually counts already."""
     known = (spending for quota, spending in limited if quota.workspaces is None)
     return next(known, None) or spending_of(rows, workspace, None, now)
