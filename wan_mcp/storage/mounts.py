@@ -1,4 +1,4 @@
-"""What Linux says about the file system that a path lies on."""
+"""What Linux reports about the file system that a path is on."""
 
 import re
 from pathlib import Path, PurePath, PurePosixPath
@@ -8,7 +8,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 def filesystem_type(path: PurePath, mounts: str) -> str:
-    """The type of the file system that an absolute path lies on; empty if the mounts do not say.
+    """The type of the file system that an absolute path is on; "" if the mounts do not tell.
 
     Args:
         mounts: the text of MOUNTS.
