@@ -27,7 +27,7 @@ class Listing:
         self._ledger = ledger
 
     async def page(self, after: int) -> JobList:
-        """The newest jobs behind the first `after` ones; `next_cursor` is the next such number."""
+        """The newest jobs after the first `after` ones; `next_cursor` is the next such number."""
         return await anyio.to_thread.run_sync(self._page, after)
 
     async def job(self, id: str) -> Record | None:
