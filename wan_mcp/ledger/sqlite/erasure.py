@@ -18,16 +18,16 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.sqlite.connection import connect, patience, transaction
 
 TRIES = 8
-"""How often it is tried to overwrite the log, which fails while another process reads (ours)."""
+"""How often overwriting the log is tried, which fails while another process reads (ours)."""
 TRY_AGAIN_SECONDS = 0.5
 """How long to wait before the next try (ours)."""
 TURN_SECONDS = 0.01
-"""How long the others may write after each part of the log. One that waits looks every 0.1 s
+"""How long other processes may write after each part of the log. A waiting one tries every 0.1 s
 (observed): without a gap it would find the ledger locked until the whole log is written."""
 CHUNK_PAGES = 64
-"""How many pages one write to the log has. The database grows by so many, once (ours)."""
+"""How many pages one write to the log has (ours). The database grows by this many, once."""
 _FRAME_BYTES, _HEADER_BYTES = 24, 32
-"""What the log stores beside each page, and at its beginning (documented)."""
+"""How many bytes the log stores beside each page, and at its beginning (documented)."""
 _TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table' "
     "AND name <> 'erasure' AND name NOT LIKE 'sqlite%'"

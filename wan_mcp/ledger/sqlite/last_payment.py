@@ -13,7 +13,7 @@ from typing import NamedTuple
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 
 _LENGTH_BYTES = 120
-"""The file always has so many bytes, so that a shorter text replaces all of a longer one."""
+"""The file always has this many bytes, so that a shorter text replaces all of a longer one."""
 
 
 class Sent(NamedTuple):

@@ -19,7 +19,8 @@ from wan_mcp.storage.file_lock import try_lock
 
 LOOKS = 3
 LOOK_GAP_SECONDS = 0.01
-"""How often, and how far apart, a lock has to be held before its process is called alive (ours)."""
+"""How often a lock must be found held, and how far apart, for its process to count as alive (ours).
+"""
 
 
 class ProcessLock:

@@ -21,10 +21,10 @@ from wan_mcp.ledger.wallets.workspace import Whose
 from wan_mcp.models import Replacement, SourceClip
 
 FOLDER = "ledger"
-"""A folder of its own within the data: other users lose access to it."""
+"""The ledger's own folder within the data folder: other users lose access to it."""
 NOTE = "ledger-is-in"
-"""A file in the usual data folder. It tells servers that are started with a smaller environment in
-which other data folder the ledger lies, one full path."""
+"""A file in the usual data folder with one full path: it tells servers that are started with a
+smaller environment in which other data folder the ledger is."""
 
 _NO_HOME = "There is no place for the ledger, because this user has no home folder."
 _SET_FOLDER = (

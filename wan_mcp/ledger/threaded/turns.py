@@ -27,10 +27,10 @@ from wan_mcp.ledger.contract import LedgerUnavailable, LedgerUnreachable
 
 WAIT_SECONDS = 2.0
 """How long work that may be refused waits for its turn (ours). A tool answers within 4 seconds, and
-a paid call asks the ledger before its claim: so it may wait twice."""
+a paid call reads the ledger before its claim, so it may wait twice."""
 PAUSE_SECONDS = 1.0
-"""How long work is refused at once after the store could not be reached, instead of each call
-waiting for the same failure (ours). A failure that takes less time than this begins no such pause,
+"""How long work is refused at once after the store could not be reached, so that not each call
+waits for the same failure (ours). A failure that took less time than this begins no such pause,
 because trying again costs the next call hardly any time."""
 
 

@@ -37,6 +37,6 @@ class Workspace:
 
 
 Whose = Workspace | str
-"""A workspace, or the name of a wallet that one user has alone."""
+"""A workspace, or the name of a wallet that belongs to one user alone."""
 CallersWorkspace = Callable[[], Awaitable[Whose]]
-"""Whose the calls are that some service works for. The name of a wallet may have to be read."""
+"""The workspace for whose calls a service works. Its name may have to be read from the ledger."""
