@@ -17,7 +17,7 @@ from wan_mcp.models import PublishedPrice, Replacement
 from wan_mcp.wording import counted
 
 Page = Callable[[int, str], float | None]
-"""Credits of a job of so many seconds and lines on the model page; None if it names none."""
+"""The price on the model page, in credits, of a job by its seconds and lines; None if none."""
 
 SEARCHED_JOBS = 50
 """How many of the newest charges are searched for that of a similar job (ours)."""

@@ -63,7 +63,7 @@ class InputProgress:
 
     Attributes:
         sent: how many bytes are uploaded; while preparing, the percentage of an input, 0 to 100.
-        size: how many bytes there are in all.
+        size: how many bytes there are in total.
     """
 
     phase: Phase

@@ -76,7 +76,7 @@ class Payments:
 
     Args:
         on_lost: called when the answer to a paid request was lost.
-        staging: makes inputs available that are no links; None where all must be links.
+        staging: makes inputs available that are not links; None if all must be links.
         note: called with each request that has ended here; None where no audit is kept.
     """
 

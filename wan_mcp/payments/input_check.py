@@ -25,7 +25,7 @@ class Preflight(Protocol):
     """
 
     async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport:
-        """Check both links in so many seconds; what cannot be checked in time becomes a note."""
+        """Check both links in this time; what cannot be checked by then becomes a note."""
 
 
 class InputCheck:
@@ -33,7 +33,7 @@ class InputCheck:
 
     Args:
         preflight: checks the inputs; None to check none.
-        staging: makes inputs available that are no links; None where all must be links.
+        staging: makes inputs available that are not links; None if all must be links.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class PaymentContext:
 
     Attributes:
         write_later: repeats a change of the ledger until it is on disk.
-        staging: makes inputs available that are no links; None where all must be links.
+        staging: makes inputs available that are not links; None if all must be links.
         closing: whether the server is stopping; then no further request may leave.
     """
 
@@ -81,7 +81,7 @@ class Payment:
         context: what all payments of this process share.
         record: the `intent` that this process has claimed.
         wanted: what is sent, with the seed that was generated if the caller gave none. Inputs that
-            are no links are made available first, and links take their place.
+            are not links are made available first, and links take their place.
 
     Attributes:
         progress: how far staging is; None before it begins and after it ends.
@@ -170,7 +170,7 @@ class Payment:
         self._staging.cancel()
 
     async def _stage(self) -> None:
-        """Make the inputs available that are no links. Raises NotSent."""
+        """Make the inputs available that are not links. Raises NotSent."""
         if has_links_only(self._wanted):
             self._end_staging()
             return

@@ -160,7 +160,7 @@ class Staging:
         self._clock = clock
 
     async def stage(self, record: Record, wanted: Replacement, report: Report) -> Staged:
-        """Prepare and deliver the inputs of a claimed request that are no links.
+        """Prepare and deliver the inputs of a claimed request that are not links.
 
         Args:
             report: called whenever there is more to say.
@@ -196,7 +196,7 @@ class Staging:
         written: ExitStack,
         report: Report,
     ) -> list[Source]:
-        """The inputs that are no links.
+        """Find and prepare the inputs that are not links. Returns them.
 
         Args:
             prepared: filled with what is made of the files, by the name of the input.

@@ -32,9 +32,9 @@ IDLE_LIST_INTERVAL_SECONDS = 60.0
 LIST_COOLDOWN_SECONDS = 300.0
 """How long the list is not read after it turned out to be useless or wrong."""
 MAX_FAILURES = 3
-"""After so many failed reads of the list in a row the jobs are read one by one."""
+"""After this many failed reads of the list in a row, the jobs are read one by one."""
 MAX_STALE_LISTS = 2
-"""After so many lists in a row that show an ended job as running, the list counts as wrong."""
+"""After this many lists in a row that show an ended job as running, the list counts as wrong."""
 PROBE_INTERVAL_SECONDS = 60.0
 """How often one of the listed jobs is read on its own, to notice a list that does not change."""
 NEVER = float("-inf")

@@ -40,7 +40,7 @@ MISSING_PAUSE_SECONDS = 30.0
 fault at PixelDojo must not lose a paid job."""
 
 READ_FAILED_AGAIN_SECONDS = 3600.0
-"""For so long after its end, a failed job is read again if somebody asks for it (ours): a video
+"""For this long after its end, a failed job is read again if somebody asks for it (ours): a video
 that PixelDojo shows after all is paid for, and its link may last an hour only."""
 
 STUCK_SECONDS = 15.0

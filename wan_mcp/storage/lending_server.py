@@ -162,7 +162,7 @@ class LendingServer:
 
 
 def requested(header: str, size: int) -> range | None:
-    """The bytes that a Range header asks for, in a file of so many bytes.
+    """The bytes that a Range header asks for, in a file of `size` bytes.
 
     Returns:
         An empty range if the file has no such bytes. None if the header is to be ignored, because

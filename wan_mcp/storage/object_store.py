@@ -158,7 +158,7 @@ class ObjectStore:
             raise self._unavailable(reason, status)
 
     async def sign(self, name: str, seconds: float) -> str:
-        """A link under which anybody can fetch the object for so many seconds."""
+        """A link under which anybody can fetch the object for this many seconds."""
         return await self._signed("GET", name, timedelta(seconds=int(seconds)))
 
     async def delete(self, name: str) -> None:

@@ -53,7 +53,7 @@ class Desk(Protocol):
         """
 
     async def look(self, ticket: str, slot: str, size: int) -> Reply:
-        """Whether a file of so many bytes would be taken now."""
+        """Whether a file of `size` bytes would be taken now."""
 
     async def receive(
         self, ticket: str, slot: str, size: int, blocks: AsyncIterator[bytes]

@@ -19,7 +19,7 @@ _SEGMENT = 0x18538067
 _CLUSTER = 0x1F43B675
 
 Read = Callable[[int, int], bytes]
-"""Reads from an offset (first argument) so many bytes (second); fewer at the end of the file."""
+"""Reads bytes, given an offset and their number; returns fewer at the end of the file."""
 
 
 class Ending(Enum):
@@ -38,7 +38,7 @@ class _Cut(Exception):
 
 
 def ending_of(read: Read, size: int) -> Ending:
-    """How a file of so many bytes ends. Raises what `read` raises."""
+    """How a file of `size` bytes ends. Raises what `read` raises."""
     head = read(0, 8)
     try:
         if head[:4] == _EBML:

@@ -3,8 +3,8 @@
 This runs in a process of its own with limits (see `inputs.decoder_process`), because the video
 comes from elsewhere. It answers two kinds of questions. `{"path": ...}` reads the whole container
 without decoding: what it has, and how long it is. `{"decode": 32}` decodes the pictures in the next
-so many packets. So the time limit for one answer applies to one portion, however long the video is,
-and what the container has is known even if decoding hangs.
+32 packets. So the time limit for one answer applies to one portion, however long the video is, and
+what the container has is known even if decoding hangs.
 """
 
 import os
@@ -139,7 +139,7 @@ def content(path: str) -> Content:
     Raises:
         OSError: the file cannot be opened.
         NotOurs: it is a link or a file of another user.
-        av.InvalidDataError, av.EOFError: it is no video, or its index is missing or broken.
+        av.InvalidDataError, av.EOFError: it is not a video, or its index is missing or broken.
         TooLong: it has too many packets.
     """
     with _opened(path) as video:

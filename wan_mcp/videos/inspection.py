@@ -10,7 +10,7 @@ These are the tolerances, with their reasons:
   enough.
 * **Lines** (`lines`): PixelDojo does not say whether `resolution` counts the shorter side, the
   longer one or the height: any side may have it, give or take 16 pixels, because models round sides
-  to multiples of 16 or 32. Models of this family also keep the area of a frame of 16:9 with so many
+  to multiples of 16 or 32. Models of this family also keep the area of a 16:9 frame with that many
   lines, whatever the shape of the clip is (observed elsewhere): then the area may be 15 % off,
   since 480 lines are 832 or 854 pixels wide. Half as many lines have a quarter of the area. An
   order that names no resolution is not compared.

@@ -118,7 +118,7 @@ class UploadReference:
 
 
 Reference = FileReference | JobReference | UploadReference
-"""What an input may refer to, if it is no link."""
+"""What an input may refer to, if it is not a link."""
 
 
 def reference(

@@ -169,7 +169,7 @@ class Reception:
         return ticket
 
     async def look(self, ticket: Ticket, slot: str, size: int) -> None:
-        """Check that a file of so many bytes would be taken now. Raises UploadRefused."""
+        """Check that a file of `size` bytes would be taken now. Raises UploadRefused."""
         if slot not in ticket.slots:
             raise UploadRefused(404, "This ticket does not take such a file.", _ASK_AGAIN)
         if size <= 0:

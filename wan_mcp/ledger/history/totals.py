@@ -1,4 +1,4 @@
-"""What jobs cost, by day and in all, as the spending limits count it."""
+"""What jobs cost, by day and in total, as the spending limits count it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ class Spent:
 
 @dataclass
 class Totals:
-    """What some jobs cost, in all and on each day with a job, the newest day first."""
+    """What some jobs cost, in total and on each day with a job, the newest day first."""
 
     in_all: Spent = field(default_factory=Spent)
     by_day: dict[date, Spent] = field(default_factory=dict)

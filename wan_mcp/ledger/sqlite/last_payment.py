@@ -43,7 +43,7 @@ class LastPayment:
         self.path = folder.with_name(f"{folder.name}-last-payment")
 
     def read(self) -> Sent | None:
-        """The last request that was sent; None if there is no file, or nothing of use in it.
+        """The last request that was sent; None if there is no file, or nothing usable in it.
 
         Raises:
             OSError: there is a file, and it cannot be read.

@@ -19,8 +19,7 @@ from wan_mcp.storage.file_lock import try_lock
 
 LOOKS = 3
 LOOK_GAP_SECONDS = 0.01
-"""How often a lock must be found held, and how far apart, for its process to count as alive (ours).
-"""
+"""How often, and how far apart, a lock must be found held to show that its process lives (ours)."""
 
 
 class ProcessLock:

@@ -183,8 +183,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     # The total cost of the ended jobs of an account, so that a list need not read all of them. For
-    # each job its part of the total is stored, so that a change by any server is noticed. This is
-    # no trigger: if one failed, a server of an older version would lose the answer to a payment.
+    # each job its part of the total is stored, so that a change by any server is noticed. A trigger
+    # would not do: if it failed, a server of an older version would lose the answer to a payment.
     (
         """
         CREATE TABLE totals (

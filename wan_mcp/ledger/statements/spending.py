@@ -21,7 +21,7 @@ CHARGES = both(
 )
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
-# the future counts too, if its date is at most so many seconds ahead.
+# the future counts too, if its date is at most that many seconds ahead.
 
 PRICE = (
     "CASE WHEN COALESCE(credit_cost, estimate) < 0 THEN 0 ELSE COALESCE(credit_cost, estimate) END"

@@ -133,7 +133,7 @@ class Spending:
         ]
 
     def totals(self) -> Totals:
-        """What was bought and spent, in 24 hours and in all."""
+        """What was bought and spent, in 24 hours and in total."""
         [totals] = self._alone(sql.spending.TOTALS, **self.together.day)
         return Totals(*totals)
 

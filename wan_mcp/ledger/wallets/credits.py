@@ -20,7 +20,7 @@ def account_credits(
     quotas: Sequence[Quota],
     now: datetime,
 ) -> AccountCredits:
-    """What was spent, the balance, and how each limit stands towards a job of that price now."""
+    """What was spent, the balance, and whether the limits allow a job of that price now."""
     limited = counted(rows, workspace, quotas, now)
     everybody = whole(rows, workspace, limited, now)
     own = everybody

@@ -39,7 +39,7 @@ class Quota:
     across: str = ""
 
     def agreed_to(self, agreed: float | None) -> "Quota":
-        """The same for one job that may cost so many credits without another question."""
+        """The same for one job that may cost `agreed` credits without another question."""
         if agreed is None:
             return self
         return replace(self, limits=replace(self.limits, agreed=agreed))
