@@ -214,7 +214,7 @@ class Demo:
         return spent if left is None else f"{spent}, {number(left)} left"
 
     def _left_behind(self) -> str:
-        """What goes on after the demo has ended."""
+        """A sentence about what continues after the demo has ended."""
         if self._sandboxed:
             return "The sandbox is gone, and its make-believe job with it."
         if not self._asked:

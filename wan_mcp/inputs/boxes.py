@@ -55,7 +55,7 @@ class Track:
 
 @dataclass
 class Index:
-    """What the boxes of a file say.
+    """The facts in the boxes of a file.
 
     Attributes:
         is_fragmented: whether the samples are listed in fragments all over the file.

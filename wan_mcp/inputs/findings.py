@@ -1,4 +1,4 @@
-"""What the preflight of both inputs has found so far."""
+"""The findings of the preflight so far, about both inputs."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ MAX_ASPECT_QUOTIENT = 3.0
 
 @dataclass
 class Findings:
-    """What is known of both inputs.
+    """The known facts about both inputs.
 
     Attributes:
         fragment: the part of the clip that is meant.

@@ -38,7 +38,7 @@ _JPEG_STUFFING = b"\xff\x00"
 _LEAST_STUFFING = 16
 """This many such pairs show the inside of a coded picture, which has one per 256 bytes (ours)."""
 _APPENDED_TO_JPEG = re.compile(rb"MPF\0|MotionPhoto|MicroVideo")
-"""How a phone announces that more follows the picture (observed elsewhere)."""
+"""Marks by which a phone announces that more follows the picture (observed elsewhere)."""
 _SAMSUNG_END = b"SEFT"
 _PNG_DATA, _PNG_END = b"IDAT", b"IEND"
 _MAX_PNG_ANCHORS = 4

@@ -16,7 +16,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18
 
 @dataclass
 class RemoteFile:
-    """What is known of one remote file.
+    """One remote file, as far as it is known.
 
     Attributes:
         requested_url: the address that was given.

@@ -55,7 +55,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Role:
-    """What an argument is used for.
+    """The use of an argument.
 
     Attributes:
         name: the tool's name of the argument.

@@ -22,7 +22,7 @@ from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 @dataclass(frozen=True)
 class VideoPolicy:
-    """What the process that submits a request decides about its video.
+    """The decision of the process that submits a request about its video.
 
     The process that saves videos follows this, not its own settings.
 
@@ -169,7 +169,7 @@ class Ledger(Protocol):
 
     @property
     def coordination(self) -> Coordination:
-        """What processes on this ledger share while they wait."""
+        """The roles, the rate limit and the changes that processes on this ledger share."""
 
     @property
     def queue(self) -> Queue:
@@ -177,7 +177,7 @@ class Ledger(Protocol):
 
     @property
     def notice(self) -> str | None:
-        """What a reader has to know about the ledger, as of the last read; None for nothing."""
+        """A sentence that readers have to know about the ledger, as of the last read; or None."""
 
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's records are kept: a keyed hash, never the key."""
@@ -336,11 +336,11 @@ class Ledger(Protocol):
         """
 
     async def charges(self, account: str) -> list[Charge]:
-        """What the newest jobs that this ledger has submitted were charged, newest first."""
+        """The charges for the newest jobs that this ledger has submitted, newest first."""
 
     @property
     def limits(self) -> SpendingLimits:
-        """What the operator allows."""
+        """The spending limits of the operator."""
 
     async def credits(
         self, whose: Whose, estimate: float | None, quotas: Sequence[Quota] = ()

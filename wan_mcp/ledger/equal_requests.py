@@ -94,7 +94,7 @@ class EqualRequests:
 
 
 class _Candidate(NamedTuple):
-    """What is read of a request that may be equal, as it is stored."""
+    """The stored values of a request that may be equal, as far as they are needed here."""
 
     number: int
     id: str

@@ -24,7 +24,7 @@ SEARCHED_JOBS = 50
 
 
 class Charge(NamedTuple):
-    """What one job was charged.
+    """The charge for one job.
 
     Attributes:
         arguments: what was asked for, as the record has it.
@@ -141,7 +141,7 @@ def _too_low(other: "_Kind", cost: float, named: float, of_which: str) -> str:
 
 @dataclass(frozen=True)
 class Totals:
-    """What an account has bought, or may have bought, with this ledger.
+    """The purchases, certain and possible, of an account with this ledger.
 
     Attributes:
         jobs: the number of requests, without those that bought nothing.
@@ -209,7 +209,7 @@ class CreditReport:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the price of a job may depend on (assumed: its size and its speed, not its inputs)."""
+    """All that the price of a job may depend on (assumed: its size and speed, not its inputs)."""
 
     seconds: int
     lines: int

@@ -37,7 +37,7 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the ledger compares requests by.
+    """The keys by which the ledger compares requests.
 
     There are two keys, because a link that was signed again leads to the same video while its job
     runs, but `?id=2` is another video than `?id=1` and must not get the result of the other.
@@ -94,7 +94,7 @@ def has_links_only(wanted: Replacement) -> bool:
 
 
 def _by_content(arguments: Arguments) -> Arguments:
-    """What identifies a request: of a file its hash and fragment, and not how it was sent.
+    """The arguments that identify a request: a file by its hash and fragment, not how it was sent.
 
     For a request whose inputs are links this changes nothing.
     """
@@ -152,7 +152,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    """What RFC 3986 calls unreserved means the same with and without its escape."""
+    """An escape in one spelling: unreserved characters (RFC 3986) need none."""
     letter = chr(int(escape[1], 16))
     return letter if re.fullmatch(r"[A-Za-z0-9._~-]", letter) else escape[0].upper()
 

@@ -49,7 +49,7 @@ class State(StrEnum):
 
 
 class ListReading(StrEnum):
-    """What a reading of PixelDojo's job list said about a request of unknown outcome."""
+    """How much a reading of PixelDojo's job list says about a request of unknown outcome."""
 
     FAILED = "failed"
     """The list could not be read."""
@@ -201,7 +201,7 @@ class Record(BaseModel):
 
     @property
     def workspace(self) -> Workspace:
-        """Whose request it is, and who pays."""
+        """The workspace of the request, with the wallet that pays."""
         return Workspace(self.account, self.wallet or self.account)
 
     @property
@@ -226,7 +226,7 @@ class Record(BaseModel):
 
     @property
     def source(self) -> SourceClip:
-        """What is known of the source clip."""
+        """The known facts about the source clip."""
         return SourceClip(
             seconds=self.source_seconds,
             frames_per_second=self.source_frames_per_second,

@@ -84,7 +84,7 @@ class Rows:
         return self.find(scope.over(statement), **scope.values, limit=limit, **place)
 
     def charges(self, account: str) -> Iterator[Charge]:
-        """What the newest jobs were charged, newest first. More are read only when needed."""
+        """The charges for the newest jobs, newest first. More are read only when needed."""
         known = 0
         for limit in (FIRST_CHARGES, SEARCHED_JOBS):
             rows = self.values(sql.spending.CHARGES, account=account, limit=limit)

@@ -17,7 +17,7 @@ from wan_mcp.wording import counted, is_or_are, number, was_or_were
 
 @dataclass(frozen=True)
 class SpendingLimits:
-    """What the operator allows each account. None means no limit. No tool argument changes them.
+    """The operator's limits for each account; None means no limit. No tool argument changes them.
 
     Attributes:
         credits_per_job: a more expensive job is refused, and so is a job whose price is not known.
@@ -218,7 +218,7 @@ class Spending(Protocol):
         """The live records of the last 24 hours."""
 
     def queued(self) -> Queued:
-        """What is queued and counts in `paid`."""
+        """The queued requests that count in `paid`."""
 
     def submit_ages(self, within: float) -> Sequence[float]:
         """The age in seconds of each request of the last `within` seconds."""

@@ -199,7 +199,7 @@ class JobView:
 
 
 Reading = JobView | WanError
-"""What one reading of a job brings: a view, or the error because of which there is none yet."""
+"""The result of reading a job once: a view, or the error because of which there is none yet."""
 
 
 def require_view(reading: Reading) -> JobView:

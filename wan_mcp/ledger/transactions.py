@@ -1,4 +1,4 @@
-"""What the ledger does, on every engine. Each method is one transaction and runs in one thread.
+"""`Ledger` on every engine. Each method is one transaction and runs in one thread.
 
 The methods are documented in `contract.Ledger`.
 """

@@ -1,4 +1,4 @@
-"""What is reported about each request that has ended in this process."""
+"""The report about each request that has ended in this process."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What is known about the account's credits before a job is bought. It buys nothing.
+"""Reports what is known about the account's credits before a job is bought. It buys nothing.
 
 It reads PixelDojo's model page, one page that needs the key, and the ledger. If one of them cannot
 be read, the others are still reported.

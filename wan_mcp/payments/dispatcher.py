@@ -213,7 +213,7 @@ class Dispatcher:
         return not outcome.done.is_set() and (is_alone or outcome.payment.staged.is_set())
 
     async def _learn_from(self, wallet: str, failure: Exception | None) -> None:
-        """What the end of one request means for the others."""
+        """Draw the conclusions from the end of one request for the others."""
         now = self._clock.monotonic()
         match failure:
             case WanError() if isinstance(failure, MEETS_ALL):

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Outcome:
-    """How a payment ended, for the calls that still wait for it.
+    """The end of a payment, for the calls that still wait for it.
 
     Attributes:
         payment: the payment itself.

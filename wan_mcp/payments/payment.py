@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PaymentContext:
-    """What the payments of one process share.
+    """The objects that the payments of one process share.
 
     Attributes:
         write_later: repeats a change of the ledger until it is on disk.

@@ -1,4 +1,4 @@
-"""What a job costs, read from PixelDojo's model page and never hard-coded.
+"""The price of a job, read from PixelDojo's model page and never hard-coded.
 
 PixelDojo's own pages name 10 credits, 2 credits and "per second" for the same model (documented).
 """
@@ -39,7 +39,7 @@ class Price:
         self._price = PublishedPrice(PriceType.UNKNOWN)
 
     async def read(self) -> PublishedPrice:
-        """What jobs cost; of the type `unknown` if that cannot be read in time."""
+        """The price of jobs; of the type `unknown` if that cannot be read in time."""
         async with self._lock:  # two submits at the same time get the same price
             if self._clock.monotonic() >= self._fresh_until:
                 try:

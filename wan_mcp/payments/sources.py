@@ -37,7 +37,7 @@ MAX_REMEMBERED = 64
 """How many files that were found are remembered until they are sent (ours)."""
 
 ROLES = {role.name: role for role in (VIDEO, IMAGE)}
-"""What each input is used for."""
+"""The use of each input, by its name."""
 
 _WITHOUT_VIDEO = {
     State.FAILED: "failed, so there is no video of it",

@@ -109,7 +109,7 @@ class Staged:
         self.inputs = SentInputs({each.name: each.link for each in delivered}, notes)
 
     async def sent(self) -> Replacement:
-        """What is sent now, with links that have just been made.
+        """The request as it is sent now, with fresh links.
 
         Raises:
             NotSent: a link can no longer be made, or it would lead to another file.

@@ -1,4 +1,4 @@
-"""What is done for a whole wallet, however many workspaces it has."""
+"""The work that is done for a whole wallet, however many workspaces it has."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any

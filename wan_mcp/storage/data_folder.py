@@ -104,7 +104,7 @@ def _usual(home: Path | None) -> Path | None:
 
 
 def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
-    """What XDG_DATA_HOME and HOME chose before, in this environment and in those of sandboxes."""
+    """Places that XDG_DATA_HOME and HOME chose before, here and in the sandboxes of programs."""
     given = Path(environment.get("XDG_DATA_HOME", "").strip())
     if given.is_absolute():
         yield given / _NAME

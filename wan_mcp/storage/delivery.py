@@ -1,4 +1,4 @@
-"""How a file of this computer reaches PixelDojo, which fetches its inputs by public links."""
+"""Delivers files of this computer to PixelDojo, which fetches its inputs from public links."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

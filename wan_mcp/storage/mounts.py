@@ -1,10 +1,10 @@
-"""What Linux reports about the file system that a path is on."""
+"""Finds the type of the file system that a path is on, as Linux reports it."""
 
 import re
 from pathlib import Path, PurePath, PurePosixPath
 
 MOUNTS = Path("/proc/self/mountinfo")
-"""What is mounted where, as this process sees it: see proc(5)."""
+"""The mounts that this process sees, see proc(5)."""
 
 
 def filesystem_type(path: PurePath, mounts: str) -> str:

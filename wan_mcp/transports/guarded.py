@@ -1,4 +1,4 @@
-"""What all pages of this server have in common: who may request them, and what browsers keep."""
+"""The rules for all pages of this server: who may request them, and what browsers may keep."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal

@@ -107,7 +107,7 @@ class Archive:
         return saved or await self._save(stem, url, expires_at)
 
     async def place(self, job_id: str, video: KeptVideo) -> str:
-        """Where a video stays, as a record names it: where it was saved."""
+        """The place where a video was saved and stays, as a record names it."""
         return text_of(video.path)
 
     async def recorded(self, video: KeptVideo, inspection: anyio.Event) -> None:

@@ -45,7 +45,7 @@ _ROW_STEP, _COLUMN_STEP = 5, 7
 
 @dataclass(frozen=True)
 class Content:
-    """What the container of a video has; nothing was decoded.
+    """The contents of a video's container; nothing was decoded.
 
     Attributes:
         has_pictures: whether there is a video stream with at least one picture; a cover is none.
@@ -68,7 +68,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding has shown so far.
+    """The results of decoding so far.
 
     Times are in seconds from the first picture.
 
@@ -134,7 +134,7 @@ class Reader:
 
 
 def content(path: str) -> Content:
-    """What the container has. Only for the process of its own, and for tests.
+    """The contents of the container. Only for the process of its own, and for tests.
 
     Raises:
         OSError: the file cannot be opened.

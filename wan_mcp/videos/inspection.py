@@ -108,7 +108,7 @@ def differences(record: Record, content: Content) -> Iterator[Difference]:
 
 
 def damages(content: Content, decoded: Decoded) -> Iterator[Difference]:
-    """What decoding a video to its last picture has shown."""
+    """The differences that decoding a video to its last picture has shown."""
     seconds = content.seconds or 0.0
     if not decoded.frames:
         yield _damaged("not one frame")

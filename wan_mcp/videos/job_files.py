@@ -89,7 +89,7 @@ class JobFiles:
     async def check_inputs(
         self, wanted: Replacement, *, seconds: float, files: LocalFiles | None = None
     ) -> InputReport:
-        """What `inputs.preflight.check_inputs` reports on the inputs."""
+        """Check the inputs, see `inputs.preflight.check_inputs`."""
         from wan_mcp.inputs.preflight import check_inputs
 
         return await check_inputs(wanted, self._opened_web(), files=files, seconds=seconds)

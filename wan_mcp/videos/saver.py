@@ -180,7 +180,7 @@ class VideoSaver:
         return self._clock.monotonic() < times.get(id, -inf) + RETRY_SECONDS
 
     def _urgency(self, record: Record) -> tuple[float, float]:
-        """Which video comes next: first those never tried, then the one tried longest ago."""
+        """The order of saving: the longest untried first, then the link that expires first."""
         ends = inf if record.expires_at is None else record.expires_at.timestamp()
         return self._last_try.get(record.submission_id, -inf), ends
 

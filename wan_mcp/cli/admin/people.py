@@ -70,7 +70,7 @@ def run_people(
 
 
 class _Desk(NamedTuple):
-    """What the commands need."""
+    """The objects that the commands need."""
 
     operator: Operator
     settings: Settings

@@ -1,4 +1,4 @@
-"""How files of this computer reach PixelDojo, and the bucket for finished videos."""
+"""Checks how files of this computer reach PixelDojo, and the bucket for finished videos."""
 
 from collections.abc import Callable
 from datetime import datetime

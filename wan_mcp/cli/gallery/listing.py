@@ -1,4 +1,4 @@
-"""What the gallery in a browser shows: the same rows as list_jobs, from the user's own ledger."""
+"""The rows of the gallery in a browser: those of list_jobs, from the user's own ledger."""
 
 import anyio
 import anyio.to_thread

@@ -27,7 +27,7 @@ SECRET_REFERENCE = "${input:pixeldojo-key}"
 
 @dataclass(frozen=True)
 class Program:
-    """How a host starts the server.
+    """The command with which a host starts the server.
 
     Attributes:
         command: the program's full path; its folder is rarely in the search path of hosts.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 MASK = "********"
-"""What is shown in place of a secret."""
+"""Shown in place of a secret."""
 
 _WORD = re.compile(r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"',\[\]{}]+""")
 """A quoted text with its quotes, or a word between blanks, commas and brackets."""

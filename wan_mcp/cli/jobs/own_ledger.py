@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OwnLedger:
-    """Where the ledger is, and how it is opened.
+    """Finds the ledger and opens it.
 
     Attributes:
         now: gives the date, UTC.

@@ -10,7 +10,7 @@ from wan_mcp.inputs.local.opening import OpenFile
 
 
 class LocalInput:
-    """What is known of one file of this computer; `RemoteFile` is the counterpart for a link.
+    """One file of this computer, as far as it was read; `RemoteFile` is the same for a link.
 
     Args:
         file: the open file, which the caller closes.

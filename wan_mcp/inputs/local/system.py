@@ -1,4 +1,4 @@
-"""What each system says about a path, and about a file that is open."""
+"""Asks the system about a path, and about a file that is open, in the way of each system."""
 
 import os
 import re

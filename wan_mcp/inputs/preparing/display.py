@@ -28,7 +28,7 @@ _UNKNOWN_TO_PYAV_18 = range(28, 32)
 
 @dataclass(frozen=True)
 class Display:
-    """How one frame is shown.
+    """The way in which one frame is shown.
 
     Attributes:
         width: the width of the upright picture, in square pixels.

@@ -25,7 +25,7 @@ MAX_IMAGE_BYTES = 50 << 20
 
 
 class Extras(IntEnum):
-    """What a file has beside its pictures and its sound."""
+    """How much a file has beside its pictures and its sound."""
 
     NONE = 0
     SOME = 1
@@ -62,7 +62,7 @@ _JPEG_COMMENT, _JPEG_SCAN = 0xFE, 0xDA
 
 
 def extras_of(file: BinaryIO) -> Extras:
-    """What the file has beside its pictures and its sound; SOME for a format that is not known."""
+    """How much the file has beside its pictures and its sound; SOME for an unknown format."""
     file.seek(0)
     head = file.read(16)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):

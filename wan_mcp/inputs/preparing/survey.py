@@ -96,7 +96,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the part.
+    """The facts about the part.
 
     Attributes:
         size: width and height of the pictures as they are sent.
@@ -139,7 +139,7 @@ class Survey:
         return not (kept and fits and self.may_be_copied)
 
     def changes(self, part: Part) -> Iterator[str]:
-        """What has to be changed, in words that follow "was"."""
+        """The changes that are needed, in words that follow "was"."""
         timing, size = self.timing, self.display
         how = "" if self.must_be_encoded else " (without encoding it again)"
         start, length = f"{part.start:.6g} s", f"{part.until - part.start:.3g} s"

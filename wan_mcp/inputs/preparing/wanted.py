@@ -1,4 +1,4 @@
-"""Which part of a clip is sent."""
+"""The part of a clip that is sent."""
 
 from dataclasses import dataclass
 

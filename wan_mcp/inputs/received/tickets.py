@@ -18,7 +18,7 @@ TICKET_SECONDS = 3600.0
 """How long a ticket takes files (ours): a user may read the answer late, and look for the file."""
 
 SLOTS = {"video": VIDEO, "image": IMAGE}
-"""What a ticket can take, each once, and which input of a job it is for."""
+"""The files that a ticket can take, each once, with the input of a job that each is for."""
 SLOT_OF_ROLE = {role.name: slot for slot, role in SLOTS.items()}
 
 _LAYOUT = struct.Struct(">B5s10s10s")
@@ -31,7 +31,7 @@ _SEALED = "[A-Za-z0-9_-]{56}"
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a ticket is for.
+    """The content of a ticket.
 
     Attributes:
         shelf: where the files of its workspace are: 20 hex digits, see `shelf_of`.
@@ -51,7 +51,7 @@ class Ticket:
 
 
 def role_of(id: str) -> Role:
-    """Which input of a job an upload is for."""
+    """The input of a job that an upload is for."""
     return SLOTS[id.partition("_")[0]]
 
 

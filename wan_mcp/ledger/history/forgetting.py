@@ -19,7 +19,7 @@ KEPT_FIELDS = (
 )
 """A field that a later version adds to records is forgotten, too, unless it is named here."""
 KEPT_ARGUMENTS = ("seconds", "resolution", "go_fast", "frames_per_second")
-"""What a price may depend on, see `expected_price`."""
+"""The arguments on which a price may depend, see `expected_price`."""
 NOT_SAVED = "The user had it forgotten."
 
 _WHY_NOT = {

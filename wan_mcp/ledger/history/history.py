@@ -65,7 +65,7 @@ class History:
         return {name: int(count) for name, count in self._values(sql.lists.HISTORY_SIZES, choice)}
 
     def prices(self, choice: Choice) -> list[Price]:
-        """What the chosen jobs cost, oldest first.
+        """The prices of the chosen jobs, oldest first.
 
         As for the spending limits, jobs that were submitted elsewhere do not count, and neither do
         requests that are proven to have bought nothing.

@@ -1,4 +1,4 @@
-"""What is in a ledger, in numbers, on every engine."""
+"""Counts what is in a ledger, on every engine."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ AccountKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in a ledger.
+    """The contents of a ledger, in numbers.
 
     Attributes:
         jobs: how many requests it holds, of all accounts.

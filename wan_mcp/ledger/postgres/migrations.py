@@ -44,7 +44,7 @@ class Format(NamedTuple):
 
 
 class Migration(NamedTuple):
-    """What a migration has done.
+    """The result of a migration.
 
     Attributes:
         before: the version of the format that the ledger had; 0 if there was none.

@@ -31,7 +31,7 @@ COUNTED = ("counted_as",)
 
 
 class Move(NamedTuple):
-    """What a move has done.
+    """The result of a move.
 
     Attributes:
         records: how many requests the file has.

@@ -372,7 +372,7 @@ def _parts(link: Link, reads: Iterable[Read]) -> list[Part]:
 
 
 def _key(read: Read) -> object:
-    """What two equal questions have in common."""
+    """A value that is the same for equal reads."""
     statement, values = read
     return statement.postgres, tuple(sorted(values.items()))
 

@@ -97,7 +97,7 @@ def _locks(folder: Path) -> list[Path]:
 
 
 def _content(path: Path) -> str:
-    """What a process wrote into its lock file; "" where its lock cannot be tried."""
+    """The text that a process wrote into its lock file; "" if its lock cannot be tried."""
     try:
         with path.open("r+b") as file:
             return file.read().decode(errors="replace")

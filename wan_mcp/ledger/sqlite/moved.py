@@ -23,7 +23,7 @@ _TRIGGER = (
 
 
 class Contents(NamedTuple):
-    """What a table contains.
+    """The contents of a table.
 
     Attributes:
         rows: each with its values in the order of the columns, and readable only once.

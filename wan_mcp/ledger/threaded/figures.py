@@ -1,4 +1,4 @@
-"""What an operator sees of a ledger."""
+"""The figures of a ledger that operators see."""
 
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import Account
@@ -24,7 +24,7 @@ async def of_all(ledger: ThreadedLedger) -> Figures:
 
 
 async def figures(ledger: ThreadedLedger, account: Account) -> Figures:
-    """What the ledger knows. Nothing is known while it cannot be read."""
+    """The figures, with the credits of one wallet; only the limit if the ledger cannot be read."""
     limit = ledger.limits.credits_per_day
     try:
         name = await account()

@@ -1,4 +1,4 @@
-"""What counts against quotas: the requests of workspaces, and what they cost, from the store."""
+"""Counts against quotas: reads from the store the requests of workspaces, and their cost."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ from wan_mcp.ledger.wallets.workspace import Workspace
 
 
 class Together:
-    """What several quotas count, read once for all of them together.
+    """The figures that several quotas count, read once for all of them together.
 
     In PostgreSQL each query takes time, however few records it is about, and a claim holds the
     lock of the wallet meanwhile. Answers are kept, so nothing may change before the last query.
@@ -67,7 +67,7 @@ class Together:
     def values(
         self, names: frozenset[str], statement: Statement, **values: object
     ) -> list[Sequence[Any]]:
-        """What a statement whose first column is the workspace finds about these."""
+        """The rows about these workspaces, of a statement whose first column is the workspace."""
         asked = statement, *values.values()
         if asked not in self._found:
             self._found[asked] = self.rows.values_of(self._read(statement, **values))
@@ -114,7 +114,7 @@ class Spending:
         return [(age, credits) for age, credits in found] + [(0.0, reserved)] * bool(reserved)
 
     def queued(self) -> Queued:
-        """What is queued and counts; nothing if this request was queued itself."""
+        """The queued requests that count; none if this request was queued itself."""
         return self._queued if self._counts_queue else NOTHING_QUEUED
 
     @cached_property
@@ -133,7 +133,7 @@ class Spending:
         ]
 
     def totals(self) -> Totals:
-        """What was bought and spent, in 24 hours and in total."""
+        """The purchases and their cost, in 24 hours and in total."""
         [totals] = self._alone(sql.spending.TOTALS, **self.together.day)
         return Totals(*totals)
 
@@ -186,13 +186,13 @@ def reads(limited: Sequence[Counted[Spending]]) -> Iterator[Read]:
 def spending_of(
     rows: Rows, workspace: Workspace, counted: frozenset[str] | None, now: datetime
 ) -> Spending:
-    """What counts for these workspaces alone; None stands for the whole wallet."""
+    """The spending of these workspaces alone; None stands for the whole wallet."""
     return Spending(Together(rows, workspace, [counted], now), counted)
 
 
 def whole(
     rows: Rows, workspace: Workspace, limited: Iterable[Counted[Spending]], now: datetime
 ) -> Spending:
-    """What counts for the whole wallet, which one of the quotas usually counts already."""
+    """The spending of the whole wallet, which one of the quotas usually counts already."""
     known = (spending for quota, spending in limited if quota.workspaces is None)
     return next(known, None) or spending_of(rows, workspace, None, now)

@@ -1,4 +1,4 @@
-"""Whose requests are meant, and with whose key they are paid."""
+"""Names whose requests are meant, and whose key pays for them."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

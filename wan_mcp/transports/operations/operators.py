@@ -1,4 +1,4 @@
-"""What the operators of an HTTP server see of it, and what they decide about it."""
+"""The operators' side of an HTTP server: what they see of it and decide about it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -25,7 +25,7 @@ class Service(Protocol):
     """The running server, as an operator sees it."""
 
     async def missing(self) -> Missing:
-        """What it lacks to take every call; empty if nothing."""
+        """What the server lacks to take every call; empty if nothing."""
 
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""

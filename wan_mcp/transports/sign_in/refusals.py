@@ -16,7 +16,7 @@ from wan_mcp.tenants.caller import IdentityUnknown
 
 @dataclass(frozen=True)
 class Challenge:
-    """How a door tells a client where to get a token.
+    """Tells a client at a door where to get a token.
 
     Attributes:
         metadata: the address of the protected resource metadata (RFC 9728); "" for none.
