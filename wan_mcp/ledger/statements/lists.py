@@ -17,9 +17,9 @@ from wan_mcp.ledger.statements.dialects import Statement, both, where
 
 PLACE = both("SELECT number FROM jobs WHERE account = :account AND handle = :submission_id")
 _BESIDE_QUEUE = {State.NOT_SENT: " AND queued_until IS NULL"}
-"""What else is true of an ended record in a state: a queued one is stored as `not_sent`."""
+"""Further conditions for an ended record in a state: a queued one is stored as `not_sent`."""
 _BEHIND = " AND number < :number"
-"""Records that a list which begins with the newest shows after the one at that place."""
+"""The condition for records that come after a place in a list that begins with the newest."""
 
 
 @cache
@@ -121,7 +121,7 @@ DURATIONS = both(
 
 _IS_LIVE = f"state IN {states(LIVE)}"
 IS_OPEN = f"({_IS_LIVE} OR {IS_QUEUED})"
-"""That a record has not ended: in progress, queued, or of unknown outcome."""
+"""The condition that a record has not ended: in progress, queued, or of unknown outcome."""
 
 
 def _open_wallets(live_index: str, queued_index: str) -> str:

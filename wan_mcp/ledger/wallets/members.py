@@ -17,7 +17,7 @@ _VERSION: Read = read(sql.coordination.PEOPLE_VERSION)
 
 
 def names_asked(workspace: Workspace) -> list[Read]:
-    """What `names_of_wallet` asks for; nothing if the workspace has its wallet to itself."""
+    """The reads of `names_of_wallet`; none if the workspace has its wallet to itself."""
     asked = read(sql.coordination.WORKSPACES, shared_wallet=workspace.wallet)
     return [] if workspace.is_alone else [asked]
 
@@ -45,7 +45,7 @@ def names_of_wallet(rows: Rows, workspace: Workspace) -> frozenset[str]:
 
 
 def register(rows: Rows, workspace: Workspace) -> None:
-    """Note that a workspace is on its wallet, in the transaction that adds its first record."""
+    """Record that a workspace is on its wallet, in the transaction of its first record."""
     if workspace.name not in names_of_wallet(rows, workspace):
         rows.note(
             sql.coordination.INSERT_WORKSPACE,

@@ -1,6 +1,6 @@
-"""Who has signed in with a browser: the user of the token that the issuer gives for its code.
+"""Who has signed in with a browser: the owner of the token that the issuer returns for a code.
 
-The token is checked by the very code that checks the token of each request, and then forgotten.
+The token is checked by the same code that checks the token of each request, and then forgotten.
 """
 
 import logging
@@ -21,7 +21,7 @@ class InBrowser:
     Args:
         issuer: its address.
         flow: gets its tokens.
-        identities: finds out who a token belongs to.
+        identities: finds out to whom a token belongs.
     """
 
     def __init__(self, issuer: str, flow: CodeFlow, identities: Identities) -> None:
@@ -41,7 +41,7 @@ class InBrowser:
 
         Raises:
             Refused: the user has not signed in, or may not buy. The sentence is for them.
-            IdentityUnknown: it cannot be known now.
+            IdentityUnknown: whether they may cannot be found out now.
         """
         try:
             caller = await self._owner(await self._flow.token(begun, answer))
