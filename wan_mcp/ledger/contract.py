@@ -123,9 +123,9 @@ class LedgerUnreachable(LedgerUnavailable):
 
 
 class QuotasChanged(LedgerUnavailable):
-    """The limits, or who pays for the user, have changed since the caller asked for them.
+    """The limits, or the wallet that pays for the user, have changed since the caller read them.
 
-    Nothing was changed. Ask for them again.
+    Nothing was done. Read them again.
     """
 
     def __init__(self) -> None:

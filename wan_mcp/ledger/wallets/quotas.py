@@ -31,7 +31,7 @@ class Quota:
             team Blue". "" for the settings of the operator.
         workspaces: the workspaces whose requests count; None for the whole wallet.
         across: a name of these limits, if the workspaces may be of several wallets; "" otherwise.
-        as_of: the version of the people at which all of this was so; None where there are none.
+        as_of: the version of the people for which all of this is right; None if there are none.
     """
 
     limits: SpendingLimits
@@ -53,7 +53,7 @@ def across_wallets(quotas: Iterable[Quota]) -> list[str]:
 
 
 def versions(quotas: Iterable[Quota]) -> set[int]:
-    """At which versions of the people these limits were so; empty where there are none."""
+    """The versions of the people for which these limits are right; empty if there are none."""
     return {quota.as_of for quota in quotas if quota.as_of is not None}
 
 
