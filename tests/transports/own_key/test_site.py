@@ -2,43 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
+from tests.transports.own_key.way import Desk
 from tests.transports.pages import ACCESS, CALLERS, HERE, visitor
 from wan_mcp.transports.own_key.forms import MAX_FORM_BYTES
 from wan_mcp.transports.own_key.site import KeySite
 
 pytestmark = pytest.mark.anyio
 FORM = {"token": "wan_right", "key": "pd_canary"}
-
-
-class Refusal(NamedTuple):
-    status: int
-    page: str
-    retry_after: int | None
-
-
-@dataclass
-class Desk:
-    """Takes the key of whoever has the token `wan_right`."""
-
-    brought: list[tuple[str, str]] = field(default_factory=list)
-
-    def page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>"
-
-    def stored_page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>stored"
-
-    async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        self.brought.append((token, key))
-        return None if token == "wan_right" else Refusal(429, f"refused {nonce}", 7)
 
 
 @pytest.fixture

@@ -37,13 +37,13 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Desk:
-    """Takes every key but `pd_bad`.
+    """Takes every key with the token `wan_right`, and of whoever has signed in all but `pd_bad`.
 
     Attributes:
-        brought: each key, with the user for whom it was brought, and the issuer.
+        brought: each key, with the token, or with the user who has signed in and the issuer.
     """
 
-    brought: list[tuple[str, str, str]] = field(default_factory=list)
+    brought: list[tuple[str, ...]] = field(default_factory=list)
 
     def page(self, nonce: str) -> str:
         return nonce
@@ -52,7 +52,8 @@ class Desk:
         return f"{nonce} stored"
 
     async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        raise AssertionError
+        self.brought.append((key, token))
+        return None if token == "wan_right" else Refusal(429, f"{nonce} refused", 7)
 
     def leading_page(self, nonce: str, issuer: str, address: str) -> str:
         return f"{nonce} on to {issuer}: {address}"
