@@ -174,7 +174,7 @@ async def test_caller_over_http_gets_the_link_too(opened: Open, sandbox: Sandbox
 
 async def saved_of(person: "Person", job_id: str) -> dict[str, Any]:
     """The answer to the owner of a job whose video is saved."""
-    job: dict[str, Any] = {}
+    job = await person.call("get_job_status", job_id=job_id)
     while "saved_url" not in job:  # a wait may end before
         job = await person.call("wait_for_job", job_id=job_id)
     return job
