@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from tests.replicas.caller import Caller
@@ -14,6 +14,7 @@ from wan_mcp.ledger.record import UNSETTLED, State
 BROKEN_PROMISES = (
     "charged twice",
     "ids lost",
+    "ids given to two people",
     "charges not in the ledger",
     "jobs seen by strangers",
     "limits passed",
@@ -49,6 +50,20 @@ class Rows:
         """Whether nothing is under way, and no job that was paid for is looked for any more."""
         seeds = {each.body["seed"] for each in paid}
         return not self.under_way and not self.unknown & seeds
+
+
+def of_ids(ids: Mapping[str, Set[int]], known: Set[str]) -> dict[str, int]:
+    """How many ids there were, and which of them break a promise.
+
+    Args:
+        ids: the people to whom each was given.
+        known: those in the ledger.
+    """
+    return {
+        "ids": len(ids),
+        "ids lost": len(ids.keys() - known),
+        "ids given to two people": sum(len(people) > 1 for people in ids.values()),
+    }
 
 
 def not_once_in_audit(database: Pair, paid: Iterable[Paid]) -> int:
@@ -107,7 +122,7 @@ async def seen_by_strangers(
     """
     seen = 0
     for person in everybody:
-        strange = [id for id, owner in traces.ids.items() if owner != person.number]
+        strange = [id for id, people in traces.ids.items() if person.number not in people]
         async with Caller(url, headers=person.headers) as caller:
             for id in strange[: most // len(everybody)]:
                 seen += (await caller.call("get_job_status", job_id=id)).get("code") != "not_found"

@@ -39,13 +39,13 @@ class Traces:
     """What all people together have seen.
 
     Attributes:
-        ids: the number of the person to whom each id was given.
+        ids: the numbers of the people to whom each id was given.
         done: how many jobs have ended for their person, and how.
         calls: how many calls there were, and how each ended that did not simply succeed.
         unsafe: answers that neither named a job nor could be repeated.
     """
 
-    ids: dict[str, int] = field(default_factory=dict)
+    ids: dict[str, set[int]] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     unsafe: list[str] = field(default_factory=list)
@@ -110,7 +110,7 @@ class Work:
             if seen.get("code"):
                 self._traces.calls[f"{tool}: {seen['code']}"] += 1
             if seen.get("job_id"):
-                self._traces.ids.setdefault(str(seen["job_id"]), self._person.number)
+                self._traces.ids.setdefault(str(seen["job_id"]), set()).add(self._person.number)
             return seen
 
     async def _pause(self, seen: Mapping[str, Any]) -> None:
