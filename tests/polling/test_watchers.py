@@ -103,23 +103,23 @@ async def test_waiters_for_one_job_share_the_newest_of_equal_records(
         for number in range(CHEAP_WAITERS + 1):  # from then on a reading alone is no update
             tasks.start_soon(waiters.wait, str(number), old, 10)
         await anyio.sleep(1)
-        copy = old.model_copy()
         new = await waiters.read_again(old)
 
-        assert waiters.watchers.shared(copy) is not copy
         assert waiters.watchers.shared(new) is new
+        assert waiters.watchers.shared(new.model_copy()) is new
         assert waiters.watchers.shared(old) is new
 
 
-async def test_a_record_that_shows_something_new_is_not_replaced(
-    waiters: Waiters, inactive: Process
+@pytest.mark.parametrize("change", [{"vendor_status": "upscaling"}, {"kept": True}])
+async def test_a_record_with_something_new_is_not_replaced(
+    waiters: Waiters, inactive: Process, change: dict[str, Any]
 ) -> None:
-    """Neither is one of a job that nobody waits for (ours)."""
+    """Whether or not waiters are informed of it; and neither is that of another job (ours)."""
     old, unwatched = await inactive.accept("job1"), await inactive.accept("job2")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.wait, "first", old, 10)
         await anyio.sleep(1)
-        new = old.model_copy(update={"vendor_status": "upscaling"})
+        new = old.model_copy(update=change)
 
         assert waiters.watchers.shared(new) is new
         assert waiters.watchers.shared(unwatched) is unwatched

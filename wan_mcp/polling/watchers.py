@@ -109,14 +109,16 @@ class Watchers:
             topic.publish(topic.record)
 
     def shared(self, record: Record) -> Record:
-        """The record, or the one that other waiters for this job have, if it shows the same.
+        """The record, or the newest one that other waiters for this job have, if it shows the same.
 
         A record of its own for each of a thousand waiters is 5 MB (measured).
         """
         topic = self._topics.get(record.submission_id)
         if topic is None or self._is_update(record, topic.record):
             return record
-        topic.record = max(topic.record, record, key=_time_of_reading)
+        if topic.record != record:
+            topic.record = max(record, topic.record, key=_time_of_reading)
+            self._revision = -1  # between two readings, only the ledger knows which one is newer
         return topic.record
 
     async def watch(
