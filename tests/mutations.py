@@ -26,7 +26,9 @@ POSTGRES = "tests/ledger/test_ledger_postgres.py"
 TRIPS = "tests/ledger/test_postgres_round_trips.py"
 STOOD_STILL = "test_process_that_stood_still_sends_nothing_when_others_may_take_it_for_dead"
 WALLETS, WORKSPACES = "tests/ledger/test_wallets.py", "tests/polling/test_workspaces.py"
-ISOLATION = "tests/tenants/test_isolation.py"
+ISOLATION, CHANGES = (
+    f"tests/tenants/test_{name}.py" for name in ("isolation", "changes_while_paying")
+)
 QUEUE, DISPATCH = "tests/ledger/test_queue.py", "tests/payments/test_queue.py"
 KILLS = f"{CRASH}::test_a_kill_at_any_step_pays_nothing_twice_and_loses_no_job[fast]"
 
@@ -129,7 +131,8 @@ MUTATIONS = (
             (
                 "ledger/transactions.py",
                 "        with self._session.transaction("
-                "workspace.wallet, ahead=names, across=across):\n"
+                "workspace.wallet, ahead=people, across=across):\n"
+                "            require_current(self._rows, asked.quotas)\n"
                 "            now = self._session.now()\n",
                 "        now = self._session.now()\n"
                 "        limited = counted(self._rows, workspace, asked.quotas, now)\n"
@@ -232,8 +235,24 @@ MUTATIONS = (
         [f"{POSTGRES}::test_claim_waits_while_another_process_has_the_lock_of_its_account"],
     ),
     Mutation(
+        "limits of before the lock are taken for those of now",
+        [("ledger/wallets/members.py", "    if known and known !=", "    if () and known !=")],
+        [f"{CHANGES}::test_a_limit_of_a_team_counts_the_wallet_that_a_member_has_just_got"],
+    ),
+    Mutation(
+        "a wallet is taken from a user while a payment begins",
+        [
+            (
+                "tenants/administration/acts.py",
+                "        self.rows(_LOCK_WALLET, account=wallet)",
+                "        str(wallet)",
+            )
+        ],
+        [f"{CHANGES}::test_whoever_takes_a_wallet_from_a_user_waits_for_the_payment_that_begins"],
+    ),
+    Mutation(
         "PostgreSQL: no lock of limits across wallets",
-        [("ledger/postgres/session.py", "for name in across]", "for name in ()]")],
+        [("ledger/postgres/session.py", "[limited] if across else []", "[]")],
         [
             f"{WALLETS}::test_limits_of_a_team_hold_against_{others}_at_the_same_moment[postgres]"
             for others in ("all_its_wallets", "the_queues_of_all_its_wallets")

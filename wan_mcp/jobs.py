@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from wan_mcp.models import Cursor, InputReport, JobStatus, Replacement, SourceCl
 from wan_mcp.payments.acts import NoteAct
 from wan_mcp.payments.credits import Credits
 from wan_mcp.payments.input_check import InputCheck, Preflight
+from wan_mcp.payments.under_limits import under_limits
 from wan_mcp.polling.durations import TypicalDuration
 from wan_mcp.polling.job_reader import JobReader
 from wan_mcp.polling.queue_places import QueuePlaces
@@ -364,14 +366,11 @@ class Jobs:
         return await self.estimate(wanted) if known is None else known
 
     async def _claim(
-        self,
-        wanted: Replacement,
-        estimate: float | None,
-        agreed: float | None,
-        source: SourceClip,
+        self, wanted: Replacement, estimate: float | None, agreed: float | None, source: SourceClip
     ) -> Claim:
-        workspace, quotas_of = Workspace.of(await self._workspace()), self.work.quotas
-        claim = await self._ledger.claim(
+        workspace = Workspace.of(await self._workspace())
+        claimed = partial(
+            self._ledger.claim,
             workspace,
             wanted,
             generated_seed=secrets.randbelow(2**31),
@@ -379,12 +378,10 @@ class Jobs:
             videos=self._videos,
             source=source,
             agreed=agreed,
-            quotas=await quotas_of(workspace.name, fresh=True) if quotas_of else (),
         )
+        claim = await under_limits(self.work.quotas, workspace.name, claimed)
         if claim.created and claim.record.state is State.INTENT:
-            self._payments.start(
-                claim.record, wanted.model_copy(update={"seed": claim.record.seed})
-            )
+            self._payments.start(claim.record, wanted)
         return claim
 
     async def _settled(self, claim: Claim, seconds: float) -> JobView:

@@ -52,6 +52,7 @@ async def claim(ledger: Ledger, number: int) -> Claim:
         limits=dict.fromkeys(Kind, _HIGH),
         of_user=frozenset({own.name}),
         of_team=_OF_TEAM,
+        as_of=0,
     )
     quotas = quotas_of(seat, _OPERATOR)
     assert len(quotas) == 4

@@ -44,7 +44,9 @@ NEWER = (*MIGRATIONS, ADDITION)
 """What the next version of this program brings."""
 REMOVAL = ((VERSION + 1, ("ALTER TABLE keys DROP COLUMN held_until",)),)
 """What a later version removes: only programs that know the next format can do without it."""
-OF_PEOPLE = {"teams", "users", "tokens", "wallet_keys", "user_workspaces", "limits", "audit"}
+OF_PEOPLE = {"teams", "users", "tokens", "wallet_keys", "user_workspaces", "limits", "audit"} | {
+    "people_version"
+}
 OWN_TABLES = {"wallets", "owners", "schema"} | OF_PEOPLE
 FILE_ONLY = {"home", "erasure"}
 

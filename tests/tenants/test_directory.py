@@ -241,8 +241,9 @@ async def test_own_wallet_comes_before_that_of_the_team(
     assert (second.wallet, second.api_key) == (own, "pd_ann")
     assert second.of_user == {first.workspace, second.workspace}
     wallets.remove(operator, "Ann's")
-    assert await directory.seat(blue.ann, fresh=True) == dataclasses.replace(
-        first, of_user=second.of_user, of_team=second.of_team
+    third = await directory.seat(blue.ann, fresh=True)
+    assert third == dataclasses.replace(
+        first, of_user=second.of_user, of_team=second.of_team, as_of=third.as_of
     )
 
 

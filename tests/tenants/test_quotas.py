@@ -17,6 +17,7 @@ def seat(**limits: Limits) -> Seat:
         limits={kind: limits.get(kind, NONE) for kind in Kind},
         of_user=frozenset({WORKSPACE, "other/ann"}),
         of_team=frozenset({WORKSPACE, "other/ann", "w/bob"}),
+        as_of=4,
     )
 
 
@@ -38,15 +39,17 @@ def test_every_limit_counts_for_those_whose_it_is_and_the_nearest_comes_first() 
     assert found[3].limits == SpendingLimits(2, 200, 3, 6, read_only=True, queued=None)
 
 
-def test_limits_of_a_team_on_one_wallet_need_no_other_lock_than_that_of_the_wallet() -> None:
-    """Every lock that a claim takes costs time (ours)."""
+def test_limits_of_a_user_and_a_team_are_locked_even_while_all_pay_with_one_wallet() -> None:
+    """One of them may get another wallet while a claim is on its way (ours)."""
     alone = replace(
         seat(team=Limits(in_flight=2)),
         of_user=frozenset({WORKSPACE}),
         of_team=frozenset({WORKSPACE, "w/bob"}),
     )
+    found = quotas_of(alone, OPERATOR)
 
-    assert [each.across for each in quotas_of(alone, OPERATOR)] == ["", "", ""]
+    assert [each.across for each in found] == ["ann", "t", ""]
+    assert [each.as_of for each in found] == [4, 4, 4]
 
 
 def test_without_any_other_limit_those_of_the_operator_hold() -> None:

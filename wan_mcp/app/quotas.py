@@ -1,12 +1,11 @@
 """The limits that count for the jobs of one user of a team."""
 
-from collections.abc import Set
 from dataclasses import replace
 
 from wan_mcp.ledger.spending_limits import SpendingLimits
 from wan_mcp.ledger.wallets.quotas import Quota
 from wan_mcp.tenants.limits import NONE, Kind, Limits
-from wan_mcp.tenants.seat import Seat, wallet_of
+from wan_mcp.tenants.seat import Seat
 
 
 def quotas_of(seat: Seat, operator: SpendingLimits) -> list[Quota]:
@@ -21,18 +20,13 @@ def quotas_of(seat: Seat, operator: SpendingLimits) -> list[Quota]:
     own, team, wallet = (seat.limits[kind] for kind in (Kind.USER, Kind.TEAM, Kind.WALLET))
     yours = replace(_limits(own), queued=operator.queued)
     of_team = f"of the team {seat.team_name}"
-    return [
-        _over(seat, seat.of_user, yours, "your own", seat.user),
-        *[_over(seat, seat.of_team, _limits(team), of_team, f"{seat.team}")] * (team != NONE),
+    found = [
+        Quota(yours, "your own", frozenset(seat.of_user), seat.user),
+        *[Quota(_limits(team), of_team, frozenset(seat.of_team), f"{seat.team}")] * (team != NONE),
         *[Quota(_limits(wallet), "of the wallet that pays")] * (wallet != NONE),
         Quota(replace(operator, queued=None)),
     ]
-
-
-def _over(seat: Seat, workspaces: Set[str], limits: SpendingLimits, whose: str, id: str) -> Quota:
-    """A quota of some workspaces, which may pay with other wallets than this seat."""
-    is_on_one = all(wallet_of(name) == seat.wallet for name in workspaces)
-    return Quota(limits, whose, frozenset(workspaces), "" if is_on_one else id)
+    return [replace(each, as_of=seat.as_of) for each in found]
 
 
 def _limits(given: Limits) -> SpendingLimits:

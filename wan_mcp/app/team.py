@@ -15,6 +15,8 @@ from wan_mcp.app.own_keys import LIMITS, OwnKeys
 from wan_mcp.app.quotas import quotas_of
 from wan_mcp.app.wallets import OpenWallets
 from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.record import FREE_OF_CHARGE
+from wan_mcp.ledger.rules import REPEAT_WINDOW
 from wan_mcp.ledger.threaded import figures
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.surface.video_views import VideoViews
@@ -143,15 +145,25 @@ class TeamApp:
         with _as_ledger_errors():
             seat = await self._directory.seat(user_of(workspace), fresh=fresh)
         if seat.workspace != workspace:
-            raise NoWallet(
-                "This user pays with another wallet now.",
-                next_step=_LOOK_FIRST,
-            )
+            moved = NoWallet("This user pays with another wallet now.", next_step=_LOOK_FIRST)
+            if not await self._may_have_an_equal_job(workspace):
+                moved.retry_safe, moved.next_step = True, _CALL_AGAIN
+            raise moved
         if fresh:  # another seat may be of before a change of the key
             self._wallets.renew(_key(seat))
         return quotas_of(seat, self._limits)
 
+    async def _may_have_an_equal_job(self, workspace: str) -> bool:
+        """Whether some call on a workspace would still return an earlier job, and not pay again."""
+        since = self._plan.clock.wall() - REPEAT_WINDOW
+        records = await self._base.ledger.recent(workspace, None, _MOST_LOOKED_AT)
+        paid = [each for each in records if each.state not in FREE_OF_CHARGE]
+        return any(each.ended_at is None or each.ended_at > since for each in paid)
 
+
+_MOST_LOOKED_AT = 100
+"""Of so many jobs it is looked at when they have ended (ours), besides those that have not."""
+_CALL_AGAIN = "Nothing was charged. Call again: the new wallet pays then."
 _LOOK_FIRST = (
     "This call charged nothing. The wallet that paid for this user before may have an equal job, "
     "which is not shown here. Tell the user to ask the operator of this server, or to look "

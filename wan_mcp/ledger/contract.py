@@ -122,6 +122,17 @@ class LedgerUnreachable(LedgerUnavailable):
         super().__init__(what, transient=True)
 
 
+class QuotasChanged(LedgerUnavailable):
+    """The limits, or who pays for the user, have changed since the caller asked for them.
+
+    Nothing was changed. Ask for them again.
+    """
+
+    def __init__(self) -> None:
+        what = "What counts for this user was changed at the same moment, so nothing was bought."
+        super().__init__(what, transient=True)
+
+
 _NOT_CHARGED = "The same job could be paid twice, so nothing was sent and nothing was charged."
 
 

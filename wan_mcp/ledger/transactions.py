@@ -32,7 +32,12 @@ from wan_mcp.ledger.session import Read, Session
 from wan_mcp.ledger.statements.dialects import Statement
 from wan_mcp.ledger.wallets.counting import Spending, counted, reads, spending_of, whole
 from wan_mcp.ledger.wallets.credits import account_credits
-from wan_mcp.ledger.wallets.members import names_asked, register
+from wan_mcp.ledger.wallets.members import (
+    names_asked,
+    register,
+    require_current,
+    version_asked,
+)
 from wan_mcp.ledger.wallets.quotas import Counted, Quota, across_wallets
 from wan_mcp.ledger.wallets.scope import one, wallet_scope, whole_wallet
 from wan_mcp.ledger.wallets.workspace import Workspace
@@ -77,8 +82,10 @@ class Transactions:
 
     def _claim(self, asked: Asked, lookups: rules.Lookups) -> Claim:
         workspace = asked.workspace
-        across, names = across_wallets(asked.quotas), names_asked(workspace)
-        with self._session.transaction(workspace.wallet, ahead=names, across=across):
+        across = across_wallets(asked.quotas)
+        people = names_asked(workspace) + version_asked(asked.quotas)
+        with self._session.transaction(workspace.wallet, ahead=people, across=across):
+            require_current(self._rows, asked.quotas)
             now = self._session.now()
             quotas = [quota.agreed_to(asked.agreed) for quota in asked.quotas]
             limited = counted(self._rows, workspace, quotas, now)

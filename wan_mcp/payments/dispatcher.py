@@ -34,6 +34,7 @@ from wan_mcp.ledger.wallets.quotas import Quota
 from wan_mcp.payments.in_progress import Outcome, Payments
 from wan_mcp.payments.input_check import InputCheck
 from wan_mcp.payments.price import Price
+from wan_mcp.payments.under_limits import under_limits
 
 LEASE_SECONDS = 20.0
 """If the dispatcher's process lives but does nothing, another one takes over after this time."""
@@ -124,11 +125,11 @@ class Dispatcher:
         if following.wait != 0:
             return min(following.wait or ROUND_SECONDS, FOLLOWER_SECONDS)
         estimate = await self._estimate(following.record)
+        dispatched = partial(self._ledger.queue.dispatch, following.record, estimate)
         try:
-            own = await self._quotas_now(following.record.account)
+            intent = await under_limits(self._quotas, following.record.account, dispatched)
         except NoKey:
             return ROUND_SECONDS  # it was the user's turn until now
-        intent = await self._ledger.queue.dispatch(following.record, estimate, own)
         if intent is not None:
             await self._send(intent)
         return ROUND_SECONDS
@@ -146,9 +147,6 @@ class Dispatcher:
             with suppress(NoKey):  # whose user may use the wallet no more: it is passed over
                 found[name] = await self._quotas(name)
         return found
-
-    async def _quotas_now(self, workspace: str) -> Sequence[Quota]:
-        return () if self._quotas is None else await self._quotas(workspace, fresh=True)
 
     async def _leads(self, wallet: str) -> bool:
         now = self._clock.monotonic()
@@ -192,8 +190,7 @@ class Dispatcher:
             with anyio.CancelScope(shield=True):
                 await self._ledger.queue.put_back(intent)
             raise
-        wanted = order.wanted.model_copy(update={"seed": intent.seed})
-        self._sending[intent.account] = self._payments.start(intent, wanted)
+        self._sending[intent.account] = self._payments.start(intent, order.wanted)
 
     async def _learn_of_ends(self, wallet: str) -> None:
         """Wait for the ends of what is being sent, except where others need not wait for it."""

@@ -112,13 +112,13 @@ class Payments:
         """Pay for a claimed record. The payment goes on when the caller is cancelled.
 
         Args:
-            wanted: what is sent, with its seed.
+            wanted: what is sent, with the seed of the record.
 
         Returns:
             How it ends, for a caller that waits for that.
         """
         submission_id = record.submission_id
-        payment = Payment(self._context, record, wanted)
+        payment = Payment(self._context, record, wanted.model_copy(update={"seed": record.seed}))
         self._open[submission_id] = outcome = Outcome(payment)
         _tell_change(+1)
         self._tasks.start_soon(self._run, submission_id)

@@ -65,15 +65,19 @@ ON CONFLICT (issuer, subject) DO NOTHING RETURNING team_id
 """.encode()
 _RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s AND name <> %(name)s RETURNING id"
 _WALLET = b"""
-SELECT w.account, w.api_base, w.key_sealed, u.team_id, COALESCE(t.name, '')
+SELECT w.account, w.api_base, w.key_sealed, u.team_id, COALESCE(t.name, ''),
+    (SELECT version FROM people_version)
 FROM users u JOIN wallet_keys w ON w.user_id = u.id OR w.team_id = u.team_id
 LEFT JOIN teams t ON t.id = u.team_id
 WHERE u.id = %(user)s AND u.disabled_at IS NULL AND w.removed_at IS NULL
 ORDER BY w.user_id IS NULL LIMIT 1
 """
 _OPEN = f"""
-INSERT INTO user_workspaces (name, user_id, wallet, opened_at)
-VALUES (%(name)s, %(user)s, %(wallet)s, {NOW}) ON CONFLICT DO NOTHING;
+WITH opened AS (
+    INSERT INTO user_workspaces (name, user_id, wallet, opened_at)
+    VALUES (%(name)s, %(user)s, %(wallet)s, {NOW}) ON CONFLICT DO NOTHING RETURNING name
+)
+UPDATE people_version SET version = version + 1 WHERE EXISTS (SELECT 1 FROM opened);
 SELECT o.name, o.user_id FROM user_workspaces o JOIN users u ON u.id = o.user_id
 WHERE u.id = %(user)s OR u.team_id = %(team)s
 """.encode()
@@ -290,7 +294,8 @@ class StoredDirectory:
         rows = _ask(link, _WALLET, user=user)
         if not rows:
             raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
-        [(wallet, base, sealed, team, team_name)] = rows
+        # It is asked first: if something changes meanwhile, the rest is newer than this version.
+        [(wallet, base, sealed, team, team_name, version)] = rows
         key = self._opened(wallet, base, sealed)
         ids = {"user": user, "team": team, "wallet": wallet}
         name = workspace_of(user, wallet)
@@ -301,6 +306,7 @@ class StoredDirectory:
             limits={kind: allowed.get(kind, NONE) for kind in Kind},
             of_user=frozenset(each for each, owner in opened if owner == user),
             of_team=frozenset(each for each, _ in opened),
+            as_of=version,
         )
         self._seats.put(user, seat, HOLDS_SECONDS)
         return seat

@@ -21,6 +21,7 @@ class Seat:
         limits: those of the user, the team and the wallet; each has to allow a job.
         of_user: every workspace of this user, whose jobs count against the limits of the user.
         of_team: every workspace of the users of the team, for those of the team.
+        as_of: the version of the people at which all of this was so: see `Quota.as_of`.
     """
 
     workspace: str
@@ -33,6 +34,7 @@ class Seat:
     limits: Mapping[Kind, Limits]
     of_user: Set[str]
     of_team: Set[str]
+    as_of: int
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,6 @@ def workspace_of(user: str, wallet: str) -> str:
 def user_of(workspace: str) -> str:
     """The id of the user whose workspace it is."""
     return workspace.rpartition("/")[2]
-
-
-def wallet_of(workspace: str) -> str:
-    """The account of the wallet that a workspace is on."""
-    return workspace.rpartition("/")[0]
 
 
 def purpose_of(wallet: str, api_base: str) -> str:

@@ -130,7 +130,8 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             names = list(dict.fromkeys(names))
             numbered = _NAME.sub(lambda n: f"${names.index(n[1]) + 1}", statement.postgres)
             self.run((f"PREPARE {name} AS {numbered}".encode(), None))
-            text = f"EXECUTE {name} ({', '.join(f'%({name})s' for name in names)})".encode()
+            given = ", ".join(f"%({each})s" for each in names)
+            text = f"EXECUTE {name}{f' ({given})' if names else ''}".encode()
             self._plans[statement.postgres] = text
         return text
 

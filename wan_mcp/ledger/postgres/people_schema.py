@@ -90,6 +90,10 @@ PEOPLE: tuple[str, ...] = (
         PRIMARY KEY (kind, id)
     )
     """,
+    # One row. The number changes with everything that decides which wallet pays for a user, whose
+    # jobs count together, and up to which limit.
+    "CREATE TABLE people_version (version BIGINT NOT NULL)",
+    "INSERT INTO people_version (version) VALUES (0)",
     # Who did what to what, and with which result. `detail` is a JSON object.
     """
     CREATE TABLE audit (

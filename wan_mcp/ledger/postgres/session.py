@@ -44,10 +44,12 @@ _SHARED = ""
 """The row of `wallets` that is locked for what processes share while they wait."""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE"
-# Behind the lock of the wallet, so that nobody waits for that with one of these. It is taken only
-# if the wallet has its row: the first transaction of a wallet locks in the order of all others.
-_LOCK_LIMIT = b"""
-SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0)) FROM wallets WHERE account = %(account)s
+# Behind the lock of the wallet, so that nobody waits for that with one of these. They are taken
+# only if the wallet has its row: its first transaction locks in the order of all others.
+_LOCK_LIMITS = b"""
+SELECT pg_advisory_xact_lock(hashtextextended(name, 0))
+FROM unnest(%(names)s::text[]) AS limits (name)
+WHERE EXISTS (SELECT 1 FROM wallets WHERE account = %(account)s)
 """
 _INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING"
 _COMMIT = b"COMMIT"
@@ -267,7 +269,8 @@ class PostgresSession:
             The rows of each statement in `ahead`, asked behind the lock.
         """
         known = {"account": account}
-        others = [(_LOCK_LIMIT, {"name": name, **known}) for name in across]
+        limited: Part = _LOCK_LIMITS, {"names": list(across), **known}
+        others = [limited] if across else []
         # The locks come first, and the clock after them: other processes may have been waited for.
         locking = (_LOCK, known), *others, (ServerClock.TEXT, None), *_parts(link, ahead)
         found = link.run((_BEGIN, None), (limits(patience), None), *locking)[-len(locking) :]

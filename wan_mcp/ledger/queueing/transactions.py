@@ -27,6 +27,7 @@ from wan_mcp.ledger.spending_limits import (
 )
 from wan_mcp.ledger.wallets import quotas as quota_rules
 from wan_mcp.ledger.wallets.counting import Spending, counted
+from wan_mcp.ledger.wallets.members import require_current, version_asked
 from wan_mcp.ledger.wallets.quotas import Counted, Quota
 from wan_mcp.ledger.wallets.scope import some, wallet_scope
 from wan_mcp.ledger.wallets.workspace import Workspace
@@ -94,7 +95,9 @@ class QueueTransactions:
         self, record: Record, estimate: float | None, quotas: Sequence[Quota]
     ) -> Record | None:
         across = quota_rules.across_wallets(quotas)
-        with self._session.transaction(record.workspace.wallet, across=across):
+        people = version_asked(quotas)
+        with self._session.transaction(record.workspace.wallet, ahead=people, across=across):
+            require_current(self._rows, quotas)
             first = self._rows.first(sql.queue.FIRST_QUEUED, account=record.account)
             if first is None or first.submission_id != record.submission_id:
                 return None

@@ -1,6 +1,6 @@
 """Statements about leases, the rate limit, and the secret."""
 
-from wan_mcp.ledger.statements.dialects import both
+from wan_mcp.ledger.statements.dialects import Statement, both
 
 # Leases, the rate limit, and the secret.
 
@@ -28,4 +28,6 @@ INSERT_WORKSPACE = both(
     "ON CONFLICT DO NOTHING"
 )
 WORKSPACES = both("SELECT name FROM workspaces WHERE wallet = :shared_wallet")
+# SQLite has no people.
+PEOPLE_VERSION = Statement("SELECT 0", "SELECT version FROM people_version")
 SECRET = both("SELECT account_key FROM secret")

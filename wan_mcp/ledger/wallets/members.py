@@ -1,15 +1,41 @@
-"""The names under which a wallet has records: its workspaces, and what belongs to nobody there."""
+"""Who belongs to a wallet: its workspaces, and whether those of its users are still as they were.
+
+The people of a team change while servers work. What a server knows of them may be older than the
+lock of the wallet, for which it had to wait, so it is compared behind that lock.
+"""
+
+from collections.abc import Collection
 
 from wan_mcp.ledger import statements as sql
+from wan_mcp.ledger.contract import QuotasChanged
 from wan_mcp.ledger.rows import Rows, read
 from wan_mcp.ledger.session import Read
+from wan_mcp.ledger.wallets.quotas import Quota, versions
 from wan_mcp.ledger.wallets.workspace import Workspace
+
+_VERSION: Read = read(sql.coordination.PEOPLE_VERSION)
 
 
 def names_asked(workspace: Workspace) -> list[Read]:
     """What `names_of_wallet` asks for; nothing if the workspace has its wallet to itself."""
     asked = read(sql.coordination.WORKSPACES, shared_wallet=workspace.wallet)
     return [] if workspace.is_alone else [asked]
+
+
+def version_asked(quotas: Collection[Quota]) -> list[Read]:
+    """What `require_current` asks for; nothing if the limits are not those of people."""
+    return [_VERSION] if versions(quotas) else []
+
+
+def require_current(rows: Rows, quotas: Collection[Quota]) -> None:
+    """Check in a transaction for a wallet that these limits are as they are now.
+
+    Raises:
+        QuotasChanged: the user may have another wallet or team now, or other limits.
+    """
+    known = versions(quotas)
+    if known and known != {int(version) for (version,) in rows.values_of(_VERSION)}:
+        raise QuotasChanged
 
 
 def names_of_wallet(rows: Rows, workspace: Workspace) -> frozenset[str]:

@@ -30,13 +30,15 @@ class Quota:
         whose: whose limits they are, as a sentence about a limit ends: "your own", "of the team
             Blue". "" for the settings of the operator.
         workspaces: the workspaces whose requests count; None for the whole wallet.
-        across: a name of these limits, if the workspaces are of several wallets; "" otherwise.
+        across: a name of these limits, if the workspaces may be of several wallets; "" otherwise.
+        as_of: the version of the people at which all of this was so; None where there are none.
     """
 
     limits: SpendingLimits
     whose: str = ""
     workspaces: frozenset[str] | None = None
     across: str = ""
+    as_of: int | None = None
 
     def agreed_to(self, agreed: float | None) -> "Quota":
         """The same for one job that may cost so many credits without another question."""
@@ -48,6 +50,11 @@ class Quota:
 def across_wallets(quotas: Iterable[Quota]) -> list[str]:
     """What a claim has to have for itself besides its wallet, in the order in which all take it."""
     return sorted({quota.across for quota in quotas if quota.across})
+
+
+def versions(quotas: Iterable[Quota]) -> set[int]:
+    """At which versions of the people these limits were so; empty where there are none."""
+    return {quota.as_of for quota in quotas if quota.as_of is not None}
 
 
 S = TypeVar("S", bound=Spending, covariant=True)

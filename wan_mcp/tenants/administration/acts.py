@@ -12,6 +12,12 @@ DONE, REFUSED = "done", "refused"
 """The results of an act."""
 
 _ALONE = b"SELECT pg_advisory_xact_lock(%(lock)s)"
+# As the ledger locks it for each payment: see `PostgresSession`.
+_LOCK_WALLET = b"""
+INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING;
+SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE
+"""
+_NEW_VERSION = b"UPDATE people_version SET version = version + 1"
 _LOCK = 0x77616E2D616374
 """The advisory lock of each act (ours): nothing that an act has read changes before it is done."""
 
@@ -36,6 +42,17 @@ class Act:
     def rows(self, text: bytes, **values: object) -> Rows:
         """The rows that a statement finds or returns."""
         return self._link.run((text, values))[-1]
+
+    def stop_payments(self, wallet: str) -> None:
+        """Let no payment of a wallet begin until this act is done.
+
+        One that is just beginning is waited for: its job can be seen afterwards. Those that wait
+        meanwhile notice that something has changed.
+
+        Args:
+            wallet: its account.
+        """
+        self.rows(_LOCK_WALLET, account=wallet)
 
 
 class Operator:
@@ -72,6 +89,7 @@ class Operator:
             with self.link.transaction():
                 self.link.run((limits(), None), (_ALONE, {"lock": _LOCK}))
                 yield act
+                self.link.run((_NEW_VERSION, None))
                 self._entry(action, act, DONE).write(self.link)
         except ActRefused as why:
             act.detail["why"] = str(why)

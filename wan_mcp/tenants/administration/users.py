@@ -36,6 +36,10 @@ WHERE u.id = %(id)s AND u.team_id IS DISTINCT FROM %(team)s AND w.removed_at IS 
     AND NOT EXISTS (SELECT 1 FROM wallet_keys WHERE user_id = u.id AND removed_at IS NULL)
     AND {IS_OPEN}
 """.encode()
+_WALLET_OF_TEAM = b"""
+SELECT w.account FROM users u JOIN wallet_keys w ON w.team_id = u.team_id
+WHERE u.id = %(id)s AND w.removed_at IS NULL
+"""
 _RENAME = b"UPDATE users SET name = %(name)s WHERE id = %(id)s"
 _DISABLE = f"UPDATE users SET disabled_at = COALESCE(disabled_at, {NOW}) WHERE id = %(id)s".encode()
 _ENABLE = b"UPDATE users SET disabled_at = NULL WHERE id = %(id)s"
@@ -153,6 +157,8 @@ def require_idle(act: Act, typed: str, id: str, team: str | None) -> None:
         id: the user.
         team: whose wallet they keep; None if they leave that of their team in any case.
     """
+    for (wallet,) in act.rows(_WALLET_OF_TEAM, id=id):
+        act.stop_payments(wallet)
     [(count,)] = act.rows(_COUNT_OPEN, id=id, team=team)
     if count:
         raise ActRefused(

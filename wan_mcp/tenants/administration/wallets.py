@@ -254,6 +254,7 @@ def _require_open(wallet: _Found) -> None:
 
 
 def _require_idle(act: Act, wallet: _Found) -> None:
+    act.stop_payments(wallet.account)
     if act.rows(_IS_OPEN, account=wallet.account):
         raise ActRefused(
             f"The wallet {quoted(wallet.name)} has jobs in progress, queued or of unknown outcome, "
