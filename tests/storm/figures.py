@@ -10,7 +10,6 @@ from tests.storm.database import Pair
 from tests.storm.people import Person, Traces
 from tests.storm.vendor import Paid
 from wan_mcp.ledger.record import UNSETTLED, State
-from wan_mcp.tenants.seat import wallet_of
 
 BROKEN_PROMISES = (
     "charged twice",
@@ -24,7 +23,7 @@ BROKEN_PROMISES = (
     "left half-way",
     "charges that the audit does not have once",
 )
-ROWS = "SELECT handle, job_id, state, seed, account, created_at FROM jobs WHERE digest IS NOT NULL"
+ROWS = "SELECT handle, job_id, state, seed, wallet, created_at FROM jobs WHERE digest IS NOT NULL"
 
 BOUGHT = "SELECT target, detail FROM audit WHERE action = 'job.buy' AND result = 'accepted'"
 
@@ -45,9 +44,9 @@ class Rows:
         self.ids = {id for handle, job_id, *_ in found for id in (handle, job_id) if id}
         self.states = Counter(state for _, _, state, *_ in found)
         self.sent: dict[str, list[float]] = {}
-        for _, _, state, _, workspace, at in found:
+        for _, _, state, _, wallet, at in found:
             if state != State.NOT_SENT:
-                self.sent.setdefault(wallet_of(workspace), []).append(at)
+                self.sent.setdefault(wallet, []).append(at)
         self.under_way = sum(self.states[each] for each in UNSETTLED)
         self.unknown = {int(seed) for _, _, state, seed, *_ in found if state == State.UNKNOWN}
 
