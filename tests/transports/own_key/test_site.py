@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
+from tests.transports.own_key.way import Desk
 from tests.transports.pages import ACCESS, CALLERS, HERE, visitor
 from wan_mcp.transports.own_key.forms import MAX_FORM_BYTES
 from wan_mcp.transports.own_key.site import KeySite
@@ -18,45 +17,6 @@ pytestmark = pytest.mark.anyio
 FORM = {"token": "wan_right", "key": "pd_canary"}
 REMOVE, LOOK = {"token": "wan_right", "remove": "yes"}, {"token": "wan_right", "look": "yes"}
 PAGES = ("/key", "/key/stored", "/key/remove", "/key/removed")
-
-
-class Refusal(NamedTuple):
-    status: int
-    page: str
-    retry_after: int | None
-
-
-@dataclass
-class Desk:
-    """Takes the key of whoever has the token `wan_right`, and removes it."""
-
-    brought: list[tuple[str, str]] = field(default_factory=list)
-    looked: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-
-    def page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>"
-
-    def stored_page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>stored"
-
-    async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        self.brought.append((token, key))
-        return None if token == "wan_right" else Refusal(429, f"refused {nonce}", 7)
-
-    def removal_page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>"
-
-    def removed_page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>removed"
-
-    async def look(self, token: str, nonce: str) -> Refusal:
-        self.looked.append(token)
-        return Refusal(200, f"<style nonce={nonce}></style>a key", None)
-
-    async def remove(self, token: str, nonce: str) -> Refusal | None:
-        self.removed.append(token)
-        return None if token == "wan_right" else Refusal(409, f"busy {nonce}", 7)
 
 
 @pytest.fixture

@@ -37,16 +37,18 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Desk:
-    """Takes every key but `pd_bad`.
+    """Takes every key with the token `wan_right`, and of whoever has signed in all but `pd_bad`.
 
     Attributes:
-        brought: each key, with the user for whom it was brought, and the issuer.
-        removed: each user whose key is to be removed, with the issuer.
-        busy: whether a key is still needed.
+        brought: each key, with the token, or with the user who has signed in and the issuer.
+        looked: each token with which somebody asked what is stored.
+        removed: each token, or user who has signed in and the issuer, whose key is to be removed.
+        busy: whether the key of a user who has signed in is still needed.
     """
 
-    brought: list[tuple[str, str, str]] = field(default_factory=list)
-    removed: list[tuple[str, str]] = field(default_factory=list)
+    brought: list[tuple[str, ...]] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    removed: list[tuple[str, ...]] = field(default_factory=list)
     busy: bool = False
 
     def page(self, nonce: str) -> str:
@@ -56,7 +58,8 @@ class Desk:
         return f"{nonce} stored"
 
     async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        raise AssertionError
+        self.brought.append((key, token))
+        return None if token == "wan_right" else Refusal(429, f"{nonce} refused", 7)
 
     def removal_page(self, nonce: str) -> str:
         return nonce
@@ -65,10 +68,12 @@ class Desk:
         return f"{nonce} removed"
 
     async def look(self, token: str, nonce: str) -> Refusal:
-        raise AssertionError
+        self.looked.append(token)
+        return Refusal(200, f"{nonce} a key", None)
 
     async def remove(self, token: str, nonce: str) -> Refusal | None:
-        raise AssertionError
+        self.removed.append((token,))
+        return None if token == "wan_right" else Refusal(409, f"{nonce} busy", 7)
 
     def leading_page(self, nonce: str, issuer: str, address: str) -> str:
         return f"{nonce} on to {issuer}: {address}"
