@@ -390,18 +390,22 @@ async def test_answer_that_says_something_twice_is_none(server: Server, browser:
     assert not server.exchanged.called
 
 
-async def test_ticket_of_another_browser_stores_nothing(server: Server, browser: Browser) -> None:
+async def test_ticket_of_another_browser_stores_and_removes_nothing(
+    server: Server, browser: Browser
+) -> None:
     """Nor one of an earlier page of the same browser, which may show another user (ours)."""
     earlier = await browser.sign_in()
     own = await browser.sign_in()
     async with server.browser() as other:
         without = await other.send(own)
         theirs = await other.sign_in()
-        crossed = await other.send(own)
-    answers = [without, crossed, await browser.send(theirs), await browser.send(earlier)]
+        crossed = [await other.send(own), await other.remove(own)]
+    answers = [without, *crossed]
+    for ticket in (theirs, earlier):
+        answers += [await browser.send(ticket), await browser.remove(ticket)]
 
-    assert [each.status_code for each in answers] == [403] * 4
-    assert server.desk.brought == []
+    assert [each.status_code for each in answers] == [403] * 7
+    assert (server.desk.brought, server.desk.removed) == ([], [])
     assert (await browser.send(own)).status_code == 303
 
 
@@ -413,11 +417,13 @@ async def test_each_step_lasts_ten_minutes(server: Server, browser: Browser) -> 
     ticket = await browser.sign_in()
     server.clock.now += 600
     page = await browser.client.get("/key/signed-in")
-    sent = await browser.send(ticket)
+    sent, removed = await browser.send(ticket), await browser.remove(ticket)
 
-    assert [late.status_code, page.status_code, sent.status_code] == [400, 403, 403]
-    assert "ten minutes" in sent.text
-    assert server.desk.brought == []
+    assert [late.status_code, page.status_code] == [400, 403]
+    for answer in (sent, removed):
+        assert answer.status_code == 403
+        assert "ten minutes" in answer.text
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -437,12 +443,12 @@ async def test_form_of_another_site_is_refused(
     server: Server, browser: Browser, headers: dict[str, str], status: int
 ) -> None:
     ticket = await browser.sign_in()
-    sent = await browser.send(ticket, **headers)
+    sent = [await browser.send(ticket, **headers), await browser.remove(ticket, **headers)]
     begun = await browser.client.post("/key/sign-in", data={"issuer": ISSUER}, headers=headers)
 
-    assert (sent.status_code, begun.status_code) == (status, status)
+    assert {each.status_code for each in (*sent, begun)} == {status}
     assert "set-cookie" not in begun.headers
-    assert server.desk.brought == []
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -453,6 +459,8 @@ async def test_form_of_another_site_is_refused(
         ("/key/sign-in", {}),
         ("/key/signed-in", {"ticket": "TICKET", "key": KEY, "user": "u-bob"}),
         ("/key/signed-in", {"ticket": "TICKET"}),
+        ("/key/signed-in", {"ticket": "TICKET", "key": KEY, "remove": "yes"}),
+        ("/key/signed-in", {"ticket": "TICKET", "remove": "yes", "user": "u-bob"}),
     ],
 )
 async def test_form_of_another_shape_is_refused(
@@ -464,7 +472,7 @@ async def test_form_of_another_shape_is_refused(
     answer = await browser.client.post(path, data=given or {"": ""})
 
     assert answer.status_code == 400
-    assert server.desk.brought == []
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 # What the issuer says
@@ -674,8 +682,30 @@ async def test_refused_key_can_be_sent_again(server: Server, browser: Browser) -
     assert [key for key, *_ in server.desk.brought] == ["pd_bad", KEY]
 
 
+async def test_user_who_has_signed_in_removes_the_key_as_soon_as_nothing_needs_it(
+    server: Server, browser: Browser
+) -> None:
+    """Only the form removes it, and whoever is refused can press the button again (ours)."""
+    ticket = await browser.sign_in()
+    given = {"ticket": ticket, "remove": "yes"}
+    await browser.client.get("/key/signed-in", params=given)
+    await browser.client.head("/key/signed-in", params=given)
+    before = list(server.desk.removed)
+    server.desk.busy = True
+    refused = await browser.remove(ticket)
+    server.desk.busy = False
+    done = await browser.remove(ticket_in(refused))
+    again = await browser.remove(ticket)
+
+    assert before == []
+    assert (refused.status_code, done.status_code, again.status_code) == (409, 303, 403)
+    assert str(done.next_request and done.next_request.url) == f"{SITE}/key/removed"
+    assert server.desk.removed == [("u-ada", ISSUER)] * 2
+    assert browser.cookie is None
+
+
 @pytest.mark.parametrize("becomes", [None, "u-bob"])
-async def test_whoever_is_no_user_any_more_stores_nothing(
+async def test_whoever_is_no_user_any_more_stores_and_removes_nothing(
     server: Server, browser: Browser, monkeypatch: pytest.MonkeyPatch, becomes: str | None
 ) -> None:
     """Somebody who was disabled since, or is another user now (ours)."""
@@ -686,11 +716,10 @@ async def test_whoever_is_no_user_any_more_stores_nothing(
         return becomes and bob
 
     monkeypatch.setattr(server.people, "person", person)
-    answer = await browser.send(ticket)
-
-    assert answer.status_code == 403
-    assert "no user of this server any more" in answer.text
-    assert server.desk.brought == []
+    for answer in (await browser.send(ticket), await browser.remove(ticket)):
+        assert answer.status_code == 403
+        assert "no user of this server any more" in answer.text
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 async def test_form_can_be_sent_again_when_the_database_is_back(
@@ -698,12 +727,14 @@ async def test_form_can_be_sent_again_when_the_database_is_back(
 ) -> None:
     ticket = await browser.sign_in()
     server.people.down = True
-    away = await browser.send(ticket)
+    away = [await browser.send(ticket), await browser.remove(ticket)]
     server.people.down = False
-    stored = await browser.send(ticket_in(away))
+    stored = await browser.send(ticket_in(away[0]))
 
-    assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+    for answer in away:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert stored.status_code == 303
+    assert server.desk.removed == []
 
 
 # What strangers can have the server do

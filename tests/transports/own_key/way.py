@@ -39,13 +39,19 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Desk:
-    """Takes every key but `pd_bad`.
+    """Takes every key with the token `wan_right`, and of whoever has signed in all but `pd_bad`.
 
     Attributes:
-        brought: each key, with the user for whom it was brought, and the issuer.
+        brought: each key, with the token, or with the user who has signed in and the issuer.
+        looked: each token with which somebody asked what is stored.
+        removed: each token, or user who has signed in and the issuer, whose key is to be removed.
+        busy: whether the key of a user who has signed in is still needed.
     """
 
-    brought: list[tuple[str, str, str]] = field(default_factory=list)
+    brought: list[tuple[str, ...]] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    removed: list[tuple[str, ...]] = field(default_factory=list)
+    busy: bool = False
 
     def page(self, nonce: str) -> str:
         return nonce
@@ -54,7 +60,22 @@ class Desk:
         return f"{nonce} stored"
 
     async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        raise AssertionError
+        self.brought.append((key, token))
+        return None if token == "wan_right" else Refusal(429, f"{nonce} refused", 7)
+
+    def removal_page(self, nonce: str) -> str:
+        return nonce
+
+    def removed_page(self, nonce: str) -> str:
+        return f"{nonce} removed"
+
+    async def look(self, token: str, nonce: str) -> Refusal:
+        self.looked.append(token)
+        return Refusal(200, f"{nonce} a key", None)
+
+    async def remove(self, token: str, nonce: str) -> Refusal | None:
+        self.removed.append((token,))
+        return None if token == "wan_right" else Refusal(409, f"{nonce} busy", 7)
 
     def leading_page(self, nonce: str, issuer: str, address: str) -> str:
         return f"{nonce} on to {issuer}: {address}"
@@ -62,12 +83,18 @@ class Desk:
     def unsigned_page(self, nonce: str, problem: str) -> str:
         return f"{nonce} unsigned: {problem}"
 
-    def signed_in_page(self, nonce: str, caller: Caller, ticket: str, problem: str = "") -> str:
+    async def signed_in_page(
+        self, nonce: str, caller: Caller, ticket: str, problem: str = ""
+    ) -> str:
         return f"{nonce} {caller.name} ({caller.user}): ticket={ticket}; {problem}"
 
     async def store_for(self, caller: Caller, key: str, nonce: str, ticket: str) -> Refusal | None:
         self.brought.append((key, caller.user, caller.vouched_by))
         return Refusal(422, f"{nonce} bad ticket={ticket};", 7) if key == "pd_bad" else None
+
+    async def remove_for(self, caller: Caller, nonce: str, ticket: str) -> Refusal | None:
+        self.removed.append((caller.user, caller.vouched_by))
+        return Refusal(409, f"{nonce} busy ticket={ticket};", None) if self.busy else None
 
 
 @dataclass
@@ -147,6 +174,11 @@ class Browser:
     async def send(self, ticket: str, key: str = KEY, **headers: str) -> httpx.Response:
         """Send the form."""
         form = {"ticket": ticket, "key": key}
+        return await self.client.post("/key/signed-in", data=form, headers=headers)
+
+    async def remove(self, ticket: str, **headers: str) -> httpx.Response:
+        """Press the button that removes a key."""
+        form = {"ticket": ticket, "remove": "yes"}
         return await self.client.post("/key/signed-in", data=form, headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""Where people sign in: whether these settings are complete, and the issuers can be read."""
+"""Checks signing in: are the settings complete, and can the issuers be read?"""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from wan_mcp.web.documents import Document, Documents, Unavailable
 from wan_mcp.wording import counted
 
 NO_TOKEN = "wan-mcp-check"
-"""Something that no issuer has ever made as a token, a code, or the name of a key (assumed)."""
+"""A text that no issuer has ever used as a token, a code, or the name of a key (assumed)."""
 _NETWORK = (
     "Compare the address with that of your authorization server, and check whether this computer "
     "reaches it: the network, and the proxy settings (HTTPS_PROXY, NO_PROXY)."
@@ -43,7 +43,7 @@ async def look(settings: Settings, report: Report) -> None:
     """Report on the settings, and then on each issuer; its documents are read once.
 
     Args:
-        settings: people sign in with them, or have keys of their own.
+        settings: settings with which people sign in, or have keys of their own.
     """
     try:
         require_complete(settings, "localhost")
@@ -81,7 +81,7 @@ class _Issuer:
     tasks: TaskGroup
 
     async def look(self) -> Finding:
-        """Ask as a server does that gets a token. This one is invented, so it is refused."""
+        """Check a token as a server does. It is invented, so it should be refused."""
         name, own = self.issuer.issuer, self.issuer.introspection
         try:
             await (self._keys() if own is None else self._introspection())
@@ -94,7 +94,7 @@ class _Issuer:
         return broken("issuer", f"{name} accepts what nobody has made as a token.", _CHANGE)
 
     async def page(self, *, in_use: bool) -> Finding:
-        """Exchange an invented code. A client that fits is refused for that alone."""
+        """Exchange an invented code. If the client fits, the code is the only reason to refuse."""
         name, flow = self.issuer.issuer, CodeFlow(self.trust, self.issuer, self.documents)
         register = _REGISTER.format(back=flow.redirect)
         try:
@@ -103,7 +103,8 @@ class _Issuer:
             found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
             return broken("issuer", found, register, issuer=name)
         except CodeRefused as exc:
-            if exc.error in ABOUT_CLIENT:  # what else it may say is about the invented code
+            # Any other error is about the invented code.
+            if exc.error in ABOUT_CLIENT:
                 found = f"Nobody can sign in on the page for keys: {name} answers {exc.error}."
                 return broken("issuer", found, register, issuer=name)
         except IdentityUnknown as exc:
@@ -142,5 +143,5 @@ class _Issuer:
         try:
             await OpaqueTokens(self.trust, self.issuer, self.documents, known).check(NO_TOKEN)
         except IdentityUnknown as exc:
-            # It begins with the name of the issuer, which the line has already.
+            # The text begins with the name of the issuer, which the line contains already.
             raise Unavailable(str(exc).removeprefix(f"issuer {self.issuer.issuer} ")) from None

@@ -1,7 +1,7 @@
 """Signing in with a browser at an issuer: OAuth's authorization code flow, with PKCE (RFC 7636).
 
-Nothing in the address with which a browser comes back says who its user is: it has only a code, for
-which the issuer gives an access token for this server.
+The address with which a browser comes back does not say who its user is: it has only a code, for
+which the issuer returns an access token for this server.
 """
 
 import hashlib
@@ -24,24 +24,24 @@ from wan_mcp.transports.sign_in.trust import Issuer, PageClient, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
 
 BACK_PATH = "/key/from-"
-"""Where a browser comes back to, below the public address of this server; see `way_of`."""
+"""The path to which a browser comes back, below the public address of this server; see `way_of`."""
 FRESH_SECONDS = 600.0
-"""How long the addresses of an issuer are used without another look (ours)."""
+"""How long the addresses of an issuer are used before they are looked up again (ours)."""
 PAUSE_SECONDS = 10.0
-"""The least time between two looks that fail (ours): anybody can have the server look."""
+"""The shortest time between two failing look-ups (ours): anybody can cause the server to look."""
 AT_ONCE = 8
-"""How many codes are exchanged at the same time (ours): anybody can bring invented ones."""
+"""How many codes are exchanged at the same time (ours): anybody can send invented ones."""
 LONGEST_CODE = 4096
-"""The longest code (ours); those of the largest issuers have some 2,000 characters (assumed)."""
+"""The longest code (ours); those of the largest issuers have about 2,000 characters (assumed)."""
 REFUSALS = (400, 401)
-"""The statuses with which an issuer says why it exchanges no code (documented: RFC 6749)."""
+"""The statuses with which an issuer explains why it refuses a code (documented: RFC 6749)."""
 
 _WAY_DIGITS = 16  # no two issuers of one operator have the same by chance
 _DENIED = "access_denied"
 _FOR_NOW = ("temporarily_unavailable", "server_error")
 _ABOUT_REQUEST = ("invalid_request", "invalid_scope", "invalid_target", "unsupported_response_type")
 ABOUT_CLIENT = ("invalid_client", "unauthorized_client", "unsupported_grant_type")
-"""The errors of an issuer that does not know this server, or knows it for something else."""
+"""The errors of an issuer that does not know this server, or only for another purpose."""
 
 _MISFIT = (
     "This server and the authorization server do not fit together. Ask the operator of this "
@@ -57,7 +57,7 @@ class Misfit(Refused):
     """The settings of this server and those of the issuer do not fit together.
 
     Attributes:
-        why: the rest of a sentence about the issuer, for operators.
+        why: the reason, as the rest of a sentence about the issuer, for operators.
     """
 
     def __init__(self, why: str) -> None:
@@ -79,11 +79,11 @@ class CodeRefused(Refused):
 
 
 class Begun(NamedTuple):
-    """What the browser has to bring back, sealed, beside the answer of the issuer.
+    """What the browser keeps, sealed, and has to send back together with the issuer's answer.
 
     Attributes:
-        issuer: its address.
-        state: says that the answer is one to this browser (RFC 6749).
+        issuer: the address of the issuer.
+        state: shows that the answer belongs to this browser (RFC 6749).
         verifier: shows that the code was made for this server (RFC 7636).
     """
 
@@ -97,10 +97,10 @@ class Begun(NamedTuple):
         return cls(issuer, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
 
     def is_answered_by(self, way: str, answer: Mapping[str, str]) -> bool:
-        """Whether an answer is one to this browser, and of the issuer that its user has chosen.
+        """Whether an answer belongs to this browser, and comes from the issuer that was chosen.
 
         Args:
-            way: the end of the address to which it has come.
+            way: the end of the address at which the answer arrived.
         """
         return way == way_of(self.issuer) and secrets.compare_digest(
             self.state.encode(), answer.get("state", "").encode()
@@ -111,10 +111,10 @@ class CodeFlow:
     """Gets tokens from one issuer.
 
     Args:
-        trust: names the issuer, and what its tokens must be for.
-        issuer: has a client for the page.
+        trust: names the issuer, and for what its tokens must be.
+        issuer: an issuer with a client for the page.
         documents: fetches its metadata, and exchanges codes.
-        now: seconds that never go back.
+        now: a clock that never goes back, in seconds.
 
     Attributes:
         redirect: the address to which the issuer leads browsers back. It is registered there.
@@ -144,7 +144,7 @@ class CodeFlow:
         """The address at which the user signs in, and what the browser keeps.
 
         Raises:
-            IdentityUnknown: the issuer cannot be asked now.
+            IdentityUnknown: the issuer cannot be reached now.
         """
         begun = Begun.new(self._issuer.issuer)
         digest = hashlib.sha256(begun.verifier.encode()).digest()
@@ -161,15 +161,16 @@ class CodeFlow:
         return f"{(await self._places()).authorization}?{urlencode(words)}", begun
 
     async def token(self, begun: Begun, answer: Mapping[str, str]) -> str:
-        """The access token of the user who has signed in. Nothing of it has been checked.
+        """The access token of the user who has signed in. It has not been checked in any way.
 
         Args:
-            begun: what the browser kept, which this answer is one to.
-            answer: what the issuer had the browser bring back.
+            begun: what the browser kept; it belongs to this answer.
+            answer: the issuer's answer, which the browser has brought.
 
         Raises:
             Refused: the user has not signed in. The sentence is for them.
-            IdentityUnknown: it cannot be known now. The same answer makes sense later.
+            IdentityUnknown: whether they have cannot be found out now. The same answer makes sense
+                later.
         """
         places = await self._places()
         sender = answer.get("iss")
@@ -191,7 +192,7 @@ class CodeFlow:
         return token
 
     async def _exchanged(self, places: Places, begun: Begun, code: str) -> Document:
-        """What the issuer answers to a code. Raises IdentityUnknown."""
+        """The issuer's answer to a code. Raises IdentityUnknown."""
         if not self._places_left:
             raise IdentityUnknown("too many codes are being exchanged")
         self._places_left -= 1
@@ -208,7 +209,7 @@ class CodeFlow:
     def _question(
         self, places: Places, begun: Begun, code: str
     ) -> tuple[dict[str, str], tuple[str, str] | None]:
-        """The form with a code, and the login beside it, by which the issuer knows this server."""
+        """The form with a code, and the login with which this server identifies itself, if any."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -221,12 +222,12 @@ class CodeFlow:
             form["client_id"] = name
         if secret is not None and places.takes_form:
             form["client_secret"] = secret.get_secret_value()
-        elif secret is not None:  # encoded like a form, unlike usual for Basic (RFC 6749)
+        elif secret is not None:  # form-encoded, which is unusual for Basic (RFC 6749)
             login = (quote_plus(name), quote_plus(secret.get_secret_value()))
         return form, login
 
     async def _places(self) -> Places:
-        """Where the issuer is. Of several who ask at once, one has it looked up."""
+        """The addresses of the issuer. If several callers ask at once, they are looked up once."""
         async with self._looking:
             if self._found is None or self._now() - self._found_at > FRESH_SECONDS:
                 left = self._failed_at + PAUSE_SECONDS - self._now()

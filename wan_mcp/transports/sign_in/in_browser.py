@@ -1,6 +1,6 @@
-"""Who has signed in with a browser: the user of the token that the issuer gives for its code.
+"""Who has signed in with a browser: the owner of the token that the issuer returns for a code.
 
-The token is checked by the very code that checks the token of each request, and then forgotten.
+The token is checked by the same code that checks the token of each request, and then forgotten.
 """
 
 import logging
@@ -31,8 +31,8 @@ class InBrowser:
     Args:
         issuer: has a client for the page.
         flow: gets its tokens.
-        identities: finds out who a token belongs to.
-        now: seconds that never go back.
+        identities: finds out to whom a token belongs.
+        now: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class InBrowser:
 
         Raises:
             Refused: the user has not signed in, or may not buy. The sentence is for them.
-            IdentityUnknown: it cannot be known now. The same answer makes sense later.
+            IdentityUnknown: whether they may cannot be found out now. The same answer makes sense
+                later.
         """
         try:
             caller = await self._owner(await self._flow.token(begun, answer))
