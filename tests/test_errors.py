@@ -35,6 +35,7 @@ from wan_mcp.ledger.contract import (
     LedgerUnavailable,
     LedgerUnreachable,
     NothingToRead,
+    QuotasChanged,
 )
 from wan_mcp.ledger.spending_limits import FreesAt, LimitReached, NoRoom, PriceRose
 from wan_mcp.ledger.sqlite.folder import UnsuitableFolder
@@ -202,6 +203,7 @@ ANSWERS: list[tuple[WanError, str, int | None]] = [
     (NothingToRead("x"), "no", None),
     (NothingToRead("x", transient=True), "no", 60),
     (LedgerUnreachable("x"), "no", 60),
+    (QuotasChanged(), "no", 60),
     (LedgerChanged("x", next_step="Look."), "no", None),
     (UnsuitableFolder("x"), "no", None),
     (NoVideo("x"), "no", None),

@@ -53,6 +53,7 @@ from wan_mcp.surface.arguments import (
     WaitForJob,
 )
 from wan_mcp.surface.calls import BOUGHT
+from wan_mcp.transports.sign_in.code_flow import BACK_PATH, way_of
 
 pytestmark = pytest.mark.anyio
 
@@ -741,6 +742,17 @@ def words_in(schema: object) -> Iterator[str]:
         yield from schema.get("properties", {})
         yield from (value for value in schema.get("enum", ()) if isinstance(value, str))
         yield from words_in(list(schema.values()))
+
+
+@proves('echo "https://wan.example.com/key/from-')
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum")
+def test_redirect_address_that_an_operator_registers_is_the_one_that_counts() -> None:
+    """Before there is a client that `wan-mcp check` could try (ours)."""
+    command = the_command('echo "https://wan.example.com/key/from-')
+    printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    back = f"https://wan.example.com{BACK_PATH}{way_of('https://login.example.com')}"
+
+    assert printed.stdout == f"{back}\n"
 
 
 async def test_every_name_in_code_letters_exists() -> None:

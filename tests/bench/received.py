@@ -44,7 +44,7 @@ async def main():
     port = listener.getsockname()[1]
     texts = [(await reception.offer("ana", ("video",)))[1] for _ in range(2)]
     print(port, *texts, flush=True)
-    site = UploadSite(lambda: UploadDesk(reception), NOBODY_ELSE.rules(port))
+    site = UploadSite(lambda: UploadDesk(reception), NOBODY_ELSE.page_rules(port))
     app = NOBODY_ELSE.guard(Starlette(routes=list(site.routes)))
     await WebServer(quiet_config(app)).serve(sockets=[listener])
 

@@ -96,7 +96,7 @@ async def connected(sandbox: Sandbox, data: Path, s3: S3, **settings: str) -> As
     running = RunningServer()
     read = Settings.read({name: value for name, value in given.items() if value}, data)
     server = build_server(read, running=running, upload_page=f"{HERE}/uploads")
-    site = UploadSite(lambda: running.uploads, NOBODY_ELSE.rules(8765))
+    site = UploadSite(lambda: running.uploads, NOBODY_ELSE.page_rules(8765))
     web = httpx.ASGITransport(Starlette(routes=list(site.routes)))
     async with Client(server) as client, httpx.AsyncClient(transport=web, base_url=HERE) as caller:
         yield User(client, caller)

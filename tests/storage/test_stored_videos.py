@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
@@ -18,6 +19,8 @@ from mcp.types import TextResourceContents
 from tests.storage.s3 import S3, URL
 from tests.surface.scenarios import DONE, NOW, of_job
 from tests.surface.scenarios import SAVED as SAVED_FILE
+from tests.tenants.conftest import company, operator
+from tests.tenants.test_isolation import ROUTES
 from wan_mcp.clock import Clock
 from wan_mcp.errors import NotFound
 from wan_mcp.jobs import Jobs
@@ -39,7 +42,11 @@ from wan_mcp.videos.job_files import JobFiles
 from wan_mcp.videos.not_saved import NotSaved
 from wan_mcp.web.fetch import Web
 
+if TYPE_CHECKING:
+    from tests.tenants.company import Company, Person
+
 pytestmark = pytest.mark.anyio
+_ = company, operator
 
 VIDEO = (resources.files("wan_mcp.sandbox") / "media/result.mp4").read_bytes()
 CLIP = (resources.files("wan_mcp.sandbox") / "media/clip.mp4").read_bytes()
@@ -164,6 +171,49 @@ async def test_caller_over_http_gets_the_link_too(opened: Open, sandbox: Sandbox
 
     assert job["saved_path"].startswith(URL)
     assert (await fetched(job["saved_url"])).content == VIDEO
+
+
+async def saved_of(person: "Person", job_id: str) -> dict[str, Any]:
+    """The answer to the owner of a job whose video is saved."""
+    job = await person.call("get_job_status", job_id=job_id)
+    while "saved_url" not in job:  # a wait may end before
+        job = await person.call("wait_for_job", job_id=job_id)
+    return job
+
+
+@pytest.mark.usefixtures("without_poster")
+async def test_videos_of_each_user_of_a_team_are_below_a_prefix_that_no_other_user_gets_at(
+    company: "Company", s3: S3
+) -> None:
+    """Ann and Bob pay with one key, so PixelDojo would show each video to both (ours)."""
+    settings = {"WAN_MCP_ARCHIVE": "on", "WAN_MCP_VIDEO_DIR": URL, **s3.environment()}
+    users, found, codes = (company.ann, company.bob), {}, []
+    async with (
+        company.served(settings=settings),
+        company.person(company.ann) as ann,
+        company.person(company.bob) as bob,
+    ):
+        ids = [(await each.order())["job_id"] for each in (ann, bob)]
+        company.jobs_time.now += 60
+        saved = [await saved_of(ann, ids[0]), await saved_of(bob, ids[1])]
+        read = [await ann.read(f"wan://jobs/{ids[0]}/video")]
+        read.append(await bob.read(f"wan://jobs/{ids[1]}/video"))
+        for stranger, job in zip(users, reversed(saved), strict=True):
+            async with company.person(stranger, tasks=True) as person:
+                codes.append((await person.order(video=job["saved_path"]))["code"])
+                for name, (route, _) in ROUTES.items():
+                    found[name, stranger] = await route(person, job["job_id"])
+    names = [f"some/prefix/{user}/{id}.mp4" for user, id in zip(users, ids, strict=True)]
+    links = [job["saved_url"] for job in saved]
+    links += [each["result"]["contents"][0]["text"].strip() for each in read]
+
+    assert set(s3.objects()) == set(names)
+    assert [job["saved_path"] for job in saved] == [f"s3://bucket/{name}" for name in names]
+    assert [urlsplit(link).path for link in links] == [f"/bucket/{name}" for name in names * 2]
+    assert [(await fetched(link)).content for link in links] == [VIDEO] * 4
+    assert (await fetched(links[1].replace(names[1], names[0]))).status_code == 403
+    assert found == {(name, user): said for name, (_, said) in ROUTES.items() for user in users}
+    assert codes == ["invalid_arguments"] * 2  # the place of a video is an input for nobody
 
 
 @pytest.mark.usefixtures("without_poster")

@@ -2,18 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from tests.replicas.caller import Caller
 from tests.storm.database import Pair
 from tests.storm.people import Person, Traces
-from tests.storm.vendor import JOB_SECONDS, Paid
+from tests.storm.vendor import Paid
 from wan_mcp.ledger.record import UNSETTLED, State
 
 BROKEN_PROMISES = (
     "charged twice",
     "ids lost",
+    "ids given to two people",
     "charges not in the ledger",
     "jobs seen by strangers",
     "limits passed",
@@ -22,8 +23,7 @@ BROKEN_PROMISES = (
     "left half-way",
     "charges that the audit does not have once",
 )
-ROWS = "SELECT handle, job_id, state, seed, account FROM jobs WHERE digest IS NOT NULL"
-
+ROWS = "SELECT handle, job_id, state, seed, wallet, created_at FROM jobs WHERE digest IS NOT NULL"
 
 BOUGHT = "SELECT target, detail FROM audit WHERE action = 'job.buy' AND result = 'accepted'"
 
@@ -36,19 +36,38 @@ class Rows:
         states: how many are in each state.
         under_way: how many are neither sent nor given up, or have no answer yet.
         unknown: the seeds of those whose outcome is not known.
+        sent: when the requests of each wallet were sent, in seconds, except those that were not.
     """
 
     def __init__(self, database: Pair) -> None:
         found = database.rows(ROWS)
         self.ids = {id for handle, job_id, *_ in found for id in (handle, job_id) if id}
         self.states = Counter(state for _, _, state, *_ in found)
+        self.sent: dict[str, list[float]] = {}
+        for _, _, state, _, wallet, at in found:
+            if state != State.NOT_SENT:
+                self.sent.setdefault(wallet, []).append(at)
         self.under_way = sum(self.states[each] for each in UNSETTLED)
-        self.unknown = {int(seed) for _, _, state, seed, _ in found if state == State.UNKNOWN}
+        self.unknown = {int(seed) for _, _, state, seed, *_ in found if state == State.UNKNOWN}
 
     def are_settled(self, paid: Iterable[Paid]) -> bool:
         """Whether nothing is under way, and no job that was paid for is looked for any more."""
         seeds = {each.body["seed"] for each in paid}
         return not self.under_way and not self.unknown & seeds
+
+
+def of_ids(ids: Mapping[str, Set[int]], known: Set[str]) -> dict[str, int]:
+    """How many ids there were, and which of them break a promise.
+
+    Args:
+        ids: the people to whom each was given.
+        known: those in the ledger.
+    """
+    return {
+        "ids": len(ids),
+        "ids lost": len(ids.keys() - known),
+        "ids given to two people": sum(len(people) > 1 for people in ids.values()),
+    }
 
 
 def not_once_in_audit(database: Pair, paid: Iterable[Paid]) -> int:
@@ -69,35 +88,6 @@ def twice(paid: Iterable[Paid]) -> int:
     return sum(count > 1 for count in counts.values())
 
 
-def most_at_once(paid: Iterable[Paid], whose: Callable[[Paid], object]) -> int:
-    """The largest number of jobs of one owner that PixelDojo was making at the same time.
-
-    Args:
-        whose: the owner of a job, such as the key that has paid for it.
-    """
-    starts_of: dict[object, list[float]] = {}
-    for each in paid:
-        starts_of.setdefault(whose(each), []).append(each.began)
-    return max((_most_under_way(sorted(starts)) for starts in starts_of.values()), default=0)
-
-
-def _most_under_way(starts: Sequence[float]) -> int:
-    ends = [start + sum(JOB_SECONDS) for start in starts]
-    return max(_under_way(starts, ends, at) for at in starts)
-
-
-def _under_way(starts: Sequence[float], ends: Sequence[float], at: float) -> int:
-    return sum(start <= at < end for start, end in zip(starts, ends, strict=True))
-
-
-def most_credits(paid: Iterable[Paid]) -> float:
-    """The most credits that one key has paid."""
-    sums = Counter[str]()
-    for each in paid:
-        sums[each.key] += each.amount  # type: ignore[assignment] # credits may be fractions
-    return max(sums.values(), default=0.0)
-
-
 async def seen_by_strangers(
     url: str, everybody: Sequence[Person], traces: Traces, most: int
 ) -> int:
@@ -107,7 +97,7 @@ async def seen_by_strangers(
     """
     seen = 0
     for person in everybody:
-        strange = [id for id, owner in traces.ids.items() if owner != person.number]
+        strange = [id for id, people in traces.ids.items() if person.number not in people]
         async with Caller(url, headers=person.headers) as caller:
             for id in strange[: most // len(everybody)]:
                 seen += (await caller.call("get_job_status", job_id=id)).get("code") != "not_found"

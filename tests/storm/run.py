@@ -10,8 +10,12 @@ Ten people of two teams, each with a token of their own, call three replicas beh
 has one PixelDojo key. A part of all requests to PixelDojo fails in one of nine ways. A replica is
 killed every 20 seconds. The database is restarted, killed and started, and in the end killed for
 good, so that its standby takes over. The charges that the sandbox counts, and the rows of the
-ledger and of the audit, decide. If a promise was broken, the exit code is 1. `test_storm.py` is
-the smallest form.
+ledger and of the audit, decide. If a promise was broken, the exit code is 1.
+
+People ask for more than they may have, so every limit refuses jobs or lets them wait: the credits
+of a day of one person, of a team and of a wallet, the jobs at the same time of a person and of a
+wallet, and the paid requests of a wallet in a minute. `test_storm.py` is the smallest form: there
+the limits of a wallet refuse nothing.
 """
 
 import argparse
@@ -33,11 +37,11 @@ from tests.replicas.caller import Caller
 from tests.storm import figures
 from tests.storm.database import Pair, paired
 from tests.storm.deployment import Deployment, deployed
+from tests.storm.limits import PRICE, Limits
 from tests.storm.people import Person, Traces, Work
-from tests.storm.team import add_people, write_key_ring
+from tests.storm.team import add_people, limit_days, write_key_ring
 from tests.storm.vendor import PixelDojo, pixeldojo
 
-PRICE = 10
 SETTLE_SECONDS = 600.0
 """How long it may take after the storm until what was paid for is in the ledger and the audit."""
 STRANGE_LOOKS = 60
@@ -54,6 +58,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def storm(given: Sequence[str] | None = None) -> dict[str, Any]:
     """Let the storm blow. Returns the figures."""
     options = _options(given)
+    limits = _limits(options)
     keys = [f"pd_wallet_{number}" for number in range(options.wallets)]
     began = time.monotonic()
     with ExitStack() as ending:
@@ -64,6 +69,8 @@ def storm(given: Sequence[str] | None = None) -> dict[str, Any]:
         everybody = add_people(
             *(database.url, ring, dojo.api_base, keys, options.users, options.of_a_person)
         )
+        days = limits.of_a_team * PRICE, limits.of_the_first * PRICE
+        limit_days(database.url, options.wallets, *days)
         settings = {
             "PIXELDOJO_API_BASE": dojo.api_base,
             "WAN_MCP_LEDGER_URL": database.url,
@@ -71,11 +78,11 @@ def storm(given: Sequence[str] | None = None) -> dict[str, Any]:
             "WAN_MCP_KEY_RING_FILE": str(folder / "key-ring"),
             "WAN_MCP_MAX_IN_FLIGHT": str(options.in_flight),
             "WAN_MCP_MAX_SUBMITS_PER_MINUTE": str(options.per_minute),
-            "WAN_MCP_MAX_CREDITS_PER_DAY": str(options.jobs * PRICE),
+            "WAN_MCP_MAX_CREDITS_PER_DAY": str(limits.asked * PRICE),  # others refuse first
             "WAN_MCP_MAX_QUEUED": "1000",
         }
         deployment = ending.enter_context(deployed(options.replicas, settings, folder))
-        found = anyio.run(Storm(options, database, dojo, deployment, everybody).blow)
+        found = anyio.run(Storm(options, limits, database, dojo, deployment, everybody).blow)
     found["seconds"] = round(time.monotonic() - began)
     return found
 
@@ -85,7 +92,7 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--users", type=int, default=10)
     parser.add_argument("--wallets", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=2_000)
+    parser.add_argument("--jobs", type=int, default=2_000, help="that limits of a day allow")
     parser.add_argument("--at-once", type=int, default=4, help="calls of one user")
     parser.add_argument("--faults", type=float, default=0.05, help="the share of each fault")
     parser.add_argument("--kill-every", type=float, default=20.0, help="seconds; 0 for never")
@@ -100,7 +107,21 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--of-a-person", type=int, default=3, help="in flight, of one user")
     parser.add_argument("--per-minute", type=int, default=40, help="paid requests of one wallet")
     parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.users < 2 * options.wallets:
+        parser.error("each wallet needs two users, of whom the first has a limit of their own")
+    return options
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(
+        teams=options.wallets,
+        people=options.users,
+        jobs=options.jobs,
+        in_flight=options.in_flight,
+        of_a_person=options.of_a_person,
+        per_minute=options.per_minute,
+    )
 
 
 class Storm:
@@ -109,12 +130,14 @@ class Storm:
     def __init__(
         self,
         options: argparse.Namespace,
+        limits: Limits,
         database: Pair,
         dojo: PixelDojo,
         deployment: Deployment,
         everybody: Sequence[Person],
     ) -> None:
         self._options = options
+        self._limits = limits
         self._database = database
         self._dojo = dojo
         self._deployment = deployment
@@ -139,7 +162,7 @@ class Storm:
         return await self._figures(settled_in)
 
     async def _work(self, person: Person) -> None:
-        """Make this person's share of the jobs, some at once."""
+        """Ask for this person's jobs, some at once."""
         at_once = anyio.Semaphore(self._options.at_once)
         dice = random.Random(self._options.seed + person.number)
         video, image = self._dojo.links
@@ -153,7 +176,7 @@ class Storm:
             anyio.create_task_group() as jobs,
         ):
             work = Work(person, caller, self._traces, dice)
-            for seed in range(person.number, self._options.jobs, self._options.users):
+            for seed in range(person.number, self._limits.asked, self._limits.people):
                 jobs.start_soon(make, work, seed)
 
     async def _break(self) -> None:
@@ -181,31 +204,21 @@ class Storm:
         return time.monotonic() - began
 
     async def _figures(self, settled_in: float) -> dict[str, Any]:
-        options, traces = self._options, self._traces
+        traces = self._traces
         paid, failed = self._dojo.paid()
         rows = figures.Rows(self._database)
         charged = {each.body["seed"] for each in paid}
-        at_once = figures.most_at_once(paid, lambda each: each.key)
-        of_one = figures.most_at_once(paid, lambda each: each.body["seed"] % options.users)
-        credits = figures.most_credits(paid)
-        passed = (
-            (at_once > options.in_flight)
-            + (of_one > options.of_a_person)
-            + (credits > options.jobs * PRICE)
-        )
         strange = await figures.seen_by_strangers(self._url, self._everybody, traces, STRANGE_LOOKS)
         return {
-            "jobs": options.jobs,
+            "jobs": self._options.jobs,
             "charges": len(paid),
             "charged twice": figures.twice(paid),
-            "ids": len(traces.ids),
-            "ids lost": len(set(traces.ids) - rows.ids),
+            **figures.of_ids(traces.ids, rows.ids),
             "charges not in the ledger": len({each.job_id for each in paid} - rows.ids),
             "jobs seen by strangers": strange,
-            "limits passed": passed,
-            "most jobs at once of a wallet": at_once,
-            "most jobs at once of a person": of_one,
-            "jobs without an end": options.jobs - traces.done.total(),
+            **self._limits.figures(paid, rows.sent),
+            "given up because of a limit of the day": dict(traces.over),
+            "jobs without an end": self._limits.asked - traces.done.total(),
             "answers that nobody can go on from": len(traces.unsafe),
             "left half-way": rows.under_way + len(rows.unknown & charged),
             "charges that the audit does not have once": figures.not_once_in_audit(

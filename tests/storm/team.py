@@ -41,6 +41,25 @@ def add_people(
         return [_person(operator, number, len(keys), in_flight) for number in range(count)]
 
 
+def limit_days(database: str, teams_there: int, of_a_team: float, of_the_first: float) -> None:
+    """Limit the credits that may be spent in a day.
+
+    Args:
+        database: the address of the ledger.
+        of_a_team: for one team its own limit, for the next one that of its wallet.
+        of_the_first: of the first person of each team.
+    """
+    with connect(database) as link:
+        operator = Operator(link, "admin:storm")
+        for number in range(teams_there):
+            kind = Kind.WALLET if number % 2 else Kind.TEAM
+            allowances.set_limits(
+                operator, kind, f"{kind} {number}", {"credits_per_day": of_a_team}
+            )
+            first = {"credits_per_day": of_the_first}
+            allowances.set_limits(operator, Kind.USER, f"person {number}", first)
+
+
 def _person(operator: Operator, number: int, teams_there: int, in_flight: int) -> Person:
     name = f"person {number}"
     user = users.add(operator, name, f"team {number % teams_there}", None, None)

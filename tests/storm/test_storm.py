@@ -29,4 +29,8 @@ def test_two_people_lose_no_job_and_pay_none_twice_while_a_replica_dies_and_the_
     assert figures.broken(found) == []
     assert found["broken on purpose"] == ["kill", "restart"]
     assert found["processes killed"] == 1
+    assert found["given up because of a limit of the day"].keys() == {
+        "your own",
+        "of the team team 0",
+    }
     assert found["charges"] >= found["how they ended"]["completed"] > 0

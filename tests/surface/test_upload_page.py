@@ -82,7 +82,7 @@ async def served(home: Home) -> AsyncIterator[str]:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         desk = UploadDesk(home.reception)
-        site = UploadSite(lambda: desk, NOBODY_ELSE.rules(port))
+        site = UploadSite(lambda: desk, NOBODY_ELSE.page_rules(port))
         app = NOBODY_ELSE.guard(Starlette(routes=list(site.routes)))
         web = WebServer(quiet_config(app))
         async with anyio.create_task_group() as tasks:

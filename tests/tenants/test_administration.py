@@ -327,7 +327,7 @@ async def test_wallet_with_a_video_to_be_saved_is_removed_only_by_force(
 ) -> None:
     """Nobody would save it before its link expires (ours)."""
     await leave_work(blue, database, "unsaved")
-    with pytest.raises(ActRefused, match="videos to be saved"):
+    with pytest.raises(ActRefused, match=r"1 video to be saved: wait"):
         wallets.remove(blue.operator, "blue wallet")
     wallets.remove(blue.operator, "blue wallet", force=True)
 

@@ -247,6 +247,18 @@ async def test_own_wallet_comes_before_that_of_the_team(
     )
 
 
+async def test_user_whose_wallet_was_removed_is_not_served_from_an_earlier_answer(
+    blue: Blue, directory: StoredDirectory, operator: Operator
+) -> None:
+    """Once a server knows it, the key is used for nothing more there (ours)."""
+    await directory.seat(blue.bob)
+    wallets.remove(operator, "blue wallet")
+    assert (await directory.seat(blue.bob)).api_key == KEY  # this server has not heard of it
+    for fresh in (True, False):
+        with pytest.raises(NoWallet):
+            await directory.seat(blue.bob, fresh=fresh)
+
+
 async def test_user_without_a_wallet_is_refused_and_gets_no_other(
     blue: Blue, directory: StoredDirectory, operator: Operator
 ) -> None:

@@ -431,7 +431,7 @@ async def test_videos_of_each_user_lie_in_a_folder_of_their_own(
             async with company.person(user) as person:
                 job = await person.order()
                 company.jobs_time.now += 60
-                ended: dict[str, Any] = {}
+                ended = await person.call("get_job_status", job_id=job["job_id"])
                 while "sha256" not in ended:
                     ended = await person.call("wait_for_job", job_id=job["job_id"])
                 expected[user] = [ended["sha256"]]

@@ -12,14 +12,15 @@ from starlette.applications import Starlette
 pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 from tests.tenants.team import BASE, KEY, Blue, ring, rows
-from tests.tenants.test_own_wallets import with_job
+from tests.tenants.test_own_wallets import with_job, with_work
 from wan_mcp.app import own_keys
 from wan_mcp.app.own_keys import PER_MINUTE_AND_USER, OwnKeys
 from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.record import State
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.tenants.administration import tokens, users, wallets
 from wan_mcp.tenants.audit import entries
-from wan_mcp.tenants.caller import READ
+from wan_mcp.tenants.caller import READ, IdentityUnknown
 from wan_mcp.tenants.directory import StoredDirectory
 from wan_mcp.tenants.key_page import KeyPage
 from wan_mcp.tenants.own_wallets import OwnWallets
@@ -66,7 +67,7 @@ class Page(Blue):
         transport = httpx.MockTransport(vendor)
         connect = partial(PixelDojo, BASE, transport=transport)
         self.desk = OwnKeys(directory, BASE, connect, lambda: self.now, PAGE)
-        site = KeySite(lambda: self.desk, NOBODY_ELSE.rules(8765))
+        site = KeySite(lambda: self.desk, NOBODY_ELSE.page_rules(8765))
         self._app = NOBODY_ELSE.guard(Starlette(routes=site.routes))
 
     async def send(self, token: str, key: str) -> httpx.Response:
@@ -74,6 +75,12 @@ class Page(Blue):
         transport = httpx.ASGITransport(self._app)
         async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
             return await client.post("/key", data={"token": token, "key": key})
+
+    async def remove(self, token: str, what: str = "remove") -> httpx.Response:
+        """The answer to the other form, of which one of the two buttons was pressed."""
+        transport = httpx.ASGITransport(self._app)
+        async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+            return await client.post("/key/remove", data={"token": token, what: "yes"})
 
     def payer(self, user: str) -> str | None:
         """The name of the wallet that pays for a user."""
@@ -392,3 +399,111 @@ async def test_what_the_database_cannot_say_now_is_tried_again_later(
 async def test_read_that_tries_a_key_is_given_a_few_seconds() -> None:
     """Its user waits for it, and a proxy in front waits no longer (ours)."""
     assert own_keys.LIMITS.read_total <= 10
+
+
+# Removing
+
+
+async def test_key_is_seen_and_removed_with_a_token_and_pays_for_nothing_any_more(
+    page: Page, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is stored is said in words, and never shown (ours)."""
+    caplog.set_level(logging.DEBUG)
+    token = page.token("Ann")
+    assert (await page.send(token.text, OWN_KEY)).status_code == 303
+    own = (await page.directory.seat(page.ann)).wallet
+    seen = await page.remove(token.text, "look")
+    done = await page.remove(f" {token.text}\n")
+    after = await page.remove(token.text, "look")
+    [written] = entries(page.operator.link, own, 0, 1)
+
+    assert (seen.status_code, after.status_code) == (200, 200)
+    assert "A PixelDojo key of your own is stored here" in seen.text
+    assert "No PixelDojo key of your own is stored here" in after.text
+    assert (done.status_code, done.headers["location"]) == (303, "removed")
+    assert (written.actor, written.action, written.result) == (page.ann, "wallet.remove", "done")
+    assert written.detail == {"signed_in": token.id}
+    assert (await page.directory.seat(page.ann)).wallet == page.wallet  # without another question
+    shown = f"{seen.text} {done.text} {after.text} {caplog.text}"
+    assert "canary" not in shown
+    assert token.text.rpartition("_")[2] not in shown
+
+
+@pytest.mark.parametrize("what", ["look", "remove"])
+async def test_no_wrong_token_removes_or_sees_anything(page: Page, what: str) -> None:
+    """Whoever guesses does not even learn who has a key (ours)."""
+    token = page.token("Ann").text
+    assert (await page.send(token, OWN_KEY)).status_code == 303
+    for wrong, (sentence, _) in wrong_tokens(page).items():
+        answer = await page.remove(wrong, what)
+        assert answer.status_code == 403
+        assert sentence in answer.text
+        assert 'aria-describedby="token-problem token-hint" aria-invalid="true"' in answer.text
+        assert "is stored here" not in answer.text
+        assert not wrong or wrong not in answer.text
+
+    assert (await page.directory.seat(page.ann, fresh=True)).api_key == OWN_KEY
+
+
+async def test_key_is_not_removed_while_a_job_needs_it(page: Page, database: str) -> None:
+    token = page.token("Ann").text
+    assert (await page.send(token, OWN_KEY)).status_code == 303
+    own = (await page.directory.seat(page.ann)).wallet
+    await with_work(database, page.ann, own, State.ACCEPTED)
+    refused = await page.remove(token)
+
+    assert refused.status_code == 409
+    assert "1 job of yours is in progress" in refused.text
+    assert "Nothing was removed." in refused.text
+    assert refused.text.count(" autofocus") == 1
+    assert (await page.directory.seat(page.ann, fresh=True)).api_key == OWN_KEY
+
+
+async def test_one_user_is_refused_only_so_often_in_a_minute(page: Page) -> None:
+    """Each refusal is a row of the audit; it hinders nobody else (ours)."""
+    wallets.add(page.operator, ring(), "Ann's", "pd_ann", BASE, user=page.ann)
+    token = page.token("Ann").text
+    refused = [await page.remove(token) for _ in range(PER_MINUTE_AND_USER + 1)]
+    other = await page.remove(page.token("Bob").text)
+    page.now += 60.0
+    later = await page.remove(token, "look")
+
+    assert [each.status_code for each in refused] == [409] * PER_MINUTE_AND_USER + [429]
+    assert refused[-1].headers["retry-after"] == "60"
+    assert (other.status_code, later.status_code) == (303, 200)
+    assert "Only an operator can remove it" in later.text
+
+
+@pytest.mark.parametrize("what", ["look", "remove"])
+async def test_removal_that_the_database_cannot_do_now_is_tried_again_later(
+    page: Page, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It may have been done, and doing it again is safe (ours)."""
+    token = page.token("Ann").text
+
+    async def fail(*_: object) -> None:
+        raise LedgerUnavailable("The ledger's database cannot be reached.", transient=True)
+
+    async def unknown(*_: object) -> None:
+        raise IdentityUnknown("The database cannot be reached.")
+
+    monkeypatch.setattr(page.directory.own_wallets, "remove", fail)
+    monkeypatch.setattr(page.directory, "stored", unknown)
+    answer = await page.remove(token, what)
+
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    words = {"remove": "not certain that the key was removed", "look": "not known now"}
+    assert words[what] in answer.text
+
+
+async def test_page_says_what_follows_before_a_key_is_removed(page: Page) -> None:
+    """A user who does not know it looks for jobs, and orders them once more (ours)."""
+    for words in (
+        "If your team has a key, your next videos are paid with that one",
+        "your list does not show them any more",
+        "is paid again",
+        "cannot be stored here a second time",
+        "until you revoke it there",
+    ):
+        assert words in page.desk.removal_page("n")

@@ -12,8 +12,9 @@ from tests.tenants.team import BASE, ISSUER, Blue, ring
 from tests.tenants.test_own_keys import OWN_KEY, Page, Vendor
 from wan_mcp.app.own_keys import PER_MINUTE_AND_USER, OwnKeys
 from wan_mcp.pixeldojo.client import PixelDojo
+from wan_mcp.tenants.administration import wallets
 from wan_mcp.tenants.audit import entries
-from wan_mcp.tenants.caller import MAKE, READ, ByIssuer, Caller
+from wan_mcp.tenants.caller import MAKE, READ, ByIssuer, Caller, IdentityUnknown
 from wan_mcp.tenants.directory import StoredDirectory
 from wan_mcp.tenants.key_page import KeyPage
 
@@ -109,7 +110,7 @@ async def test_refusal_is_the_form_again_with_the_problem_at_its_field(page: Pag
 
     assert refused is not None
     assert refused.status == 422
-    assert "<strong>&lt;b&gt;Ann&lt;/b&gt; {{ticket}}</strong> (login.example.com)" in refused.page
+    assert "<strong>&lt;b&gt;Ann&lt;/b&gt; &#123;&#123;ticket}}</strong> (login." in refused.page
     assert refused.page.count('value="the-ticket"') == 1
     assert refused.page.count('aria-invalid="true" autofocus') == 1
     assert "This is no PixelDojo key" in refused.page
@@ -131,3 +132,59 @@ async def test_page_that_leads_on_spells_the_address_as_html(page: Page) -> None
 
     assert html.count("https://a.example/?x=1&amp;y=&quot;") == 2
     assert "<h1>On to login.example.com</h1>" in html
+
+
+# Removing
+
+
+async def test_whoever_has_signed_in_sees_what_is_stored_and_removes_it(
+    page: Page, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is a button only for a key that they have stored themselves (ours)."""
+    shown = {"nothing": await page.desk.signed_in_page("n", ann(page), "t")}
+    assert await page.desk.store_for(ann(page), OWN_KEY, "n", "t") is None
+    shown["own"] = await page.desk.signed_in_page("n", ann(page), "t")
+    assert await page.desk.remove_for(ann(page), "n", "t") is None
+    wallets.add(page.operator, ring(), "Ann's", "pd_ann", BASE, user=page.ann)
+    shown["of an operator"] = await page.desk.signed_in_page("n", ann(page), "t")
+    button = '<button class="main" type="submit" name="remove" value="yes">'
+
+    assert {name: html.count(button) for name, html in shown.items()} == {
+        "nothing": 0,
+        "own": 1,
+        "of an operator": 0,
+    }
+    assert "No PixelDojo key of your own is stored here" in shown["nothing"]
+    assert "A PixelDojo key of your own is stored here" in shown["own"]
+    assert shown["own"].count('value="t"') == 2
+    assert "Only an operator can remove it" in shown["of an operator"]
+    assert ("wallet.remove", "done", ISSUER) in audited(page)
+    assert "canary" not in f"{shown}{caplog.text}"
+
+
+async def test_key_that_cannot_be_removed_is_there_with_the_reason(page: Page) -> None:
+    wallets.add(page.operator, ring(), "Ann's", "pd_ann", BASE, user=page.ann)
+    refused = await page.desk.remove_for(ann(page), "n", "the-ticket")
+    other = replace(ann(page), signed_in=ByIssuer("https://login.example.org", "ann-1"))
+    stranger = await page.desk.remove_for(other, "n", "the-ticket")
+
+    assert refused
+    assert stranger
+    assert (refused.status, stranger.status) == (409, 403)
+    assert "only an operator can remove it" in refused.page
+    assert refused.page.count('value="the-ticket"') == 1
+    assert page.payer(page.ann) == "Ann's"
+
+
+async def test_page_is_there_while_the_database_cannot_say_what_is_stored(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*_: object) -> None:
+        raise IdentityUnknown("The database cannot be reached.")
+
+    monkeypatch.setattr(page.directory, "stored", unknown)
+    html = await page.desk.signed_in_page("n", ann(page), "t")
+
+    assert "not known now whether a key of yours is stored" in html
+    assert 'name="remove"' not in html
+    assert 'name="key"' in html

@@ -5,13 +5,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.ledger.stores import PostgresStore, claimed, reported
+from tests.ledger.stores import VIDEO_URL, PostgresStore, claimed, record_in, reported, wanted
 from tests.tenants.team import BASE, KEY, Blue, operator_of, ring, rows
 from wan_mcp.ledger.contract import LedgerUnavailable
+from wan_mcp.ledger.record import State
 from wan_mcp.tenants.administration import users, wallets
 from wan_mcp.tenants.administration.acts import ActRefused, Operator
-from wan_mcp.tenants.audit import entries
-from wan_mcp.tenants.own_wallets import OwnWallets
+from wan_mcp.tenants.audit import NOW, entries
+from wan_mcp.tenants.own_wallets import OwnWallets, Stored, stored_for
+from wan_mcp.tenants.seat import workspace_of
 
 pytestmark = pytest.mark.anyio
 OWN_KEY = "pd_canary_own"
@@ -192,7 +194,7 @@ async def test_key_of_a_removed_wallet_is_refused_as_that(blue: Blue, own: OwnWa
     wallets.remove(blue.operator, found.account)
     with (
         audited(blue.operator, (blue.ann, "wallet.own-key", "refused")),
-        pytest.raises(ActRefused, match="An operator of this server removed your wallet"),
+        pytest.raises(ActRefused, match="was removed from this server"),
     ):
         await own.store(blue.ann, OWN_KEY, BASE, None)
 
@@ -239,6 +241,171 @@ async def test_database_that_is_away_is_named_as_such() -> None:
         away.find("u1", OWN_KEY),
         away.store("u1", OWN_KEY, BASE, None),
         away.refuse("u1", "it is none"),
+        away.remove("u1"),
     ):
         with pytest.raises(LedgerUnavailable):
             await act
+
+
+# Removing
+
+
+async def stored_wallet(blue: Blue, own: OwnWallets) -> str:
+    """The account of a wallet that Ann has made, and has worked with."""
+    await own.store(blue.ann, OWN_KEY, BASE, None)
+    found = await own.find(blue.ann, OWN_KEY)
+    assert found
+    open_workspace(blue, found.account)
+    return found.account
+
+
+async def with_work(database: str, user: str, wallet: str, state: State, seed: int = 1) -> None:
+    """A request of the user on their own wallet, in this state."""
+    ledger = PostgresStore(database).ledger()
+    await record_in(ledger, state, wanted(seed), VIDEO_URL)
+    await ledger.aclose()
+    with operator_of(database) as operator:
+        names = {"mine": workspace_of(user, wallet), "wallet": wallet}
+        operator.rows(
+            b"UPDATE jobs SET account = %(mine)s, wallet = %(wallet)s WHERE account <> %(mine)s "
+            b"RETURNING 1",
+            **names,
+        )
+        operator.rows(
+            f"UPDATE jobs SET ended_at = {NOW} WHERE ended_at IS NOT NULL RETURNING 1".encode()
+        )
+        operator.rows(
+            b"INSERT INTO workspaces VALUES (%(wallet)s, %(mine)s) ON CONFLICT DO NOTHING "
+            b"RETURNING 1",
+            **names,
+        )
+
+
+async def test_user_removes_a_key_and_pays_with_that_of_the_team_again(
+    blue: Blue, own: OwnWallets, database: str
+) -> None:
+    """Once more changes nothing, and the key is nowhere in the database (ours)."""
+    account = await stored_wallet(blue, own)
+    with operator_of(database) as operator:
+        before = stored_for(operator, blue.ann)
+        with audited(blue.operator, (blue.ann, "wallet.remove", "done")):
+            await own.remove(blue.ann, "the-token")
+            await own.remove(blue.ann, "the-token")
+        after = [stored_for(operator, each)[0] for each in (blue.ann, blue.bob, "unknown")]
+    [written] = entries(blue.operator.link, account, 0, 1)
+    found = rows(
+        blue.operator.link,
+        "SELECT key_sealed, key_account, removed_at IS NULL FROM wallet_keys "
+        f"WHERE account = '{account}'",
+    )
+
+    assert before == (Stored.BY_USER, account)
+    assert after == [Stored.NOTHING] * 3
+    assert written.detail == {"signed_in": "the-token"}
+    assert found == [(None, None, False)]
+    payers = {user.name: user.wallet for user in users.users(blue.operator)}
+    assert payers == {"Ann": "blue wallet", "Bob": "blue wallet", "Eve": None}
+
+
+WAITS = {
+    State.QUEUED: r"1 job of yours is .*cancel what is in the queue",
+    State.INTENT: "1 job of yours is in progress",
+    State.SENDING: "1 job of yours is in progress",
+    State.ACCEPTED: "1 job of yours is in progress",
+    State.UNKNOWN: "of unknown outcome: your key is needed",
+    State.COMPLETED: r"^1 video of yours is still to be saved.*Wait until that is done\. Then",
+}
+
+
+@pytest.mark.parametrize("state", WAITS)
+async def test_key_stays_while_it_is_needed_and_the_refusal_says_for_how_much(
+    blue: Blue, own: OwnWallets, database: str, state: State
+) -> None:
+    """A job could not be followed, and a lost answer not be looked up, without it (ours)."""
+    account = await stored_wallet(blue, own)
+    await with_work(database, blue.ann, account, state)
+    with (
+        audited(blue.operator, (blue.ann, "wallet.remove", "refused")),
+        pytest.raises(ActRefused, match=WAITS[state]) as refused,
+    ):
+        await own.remove(blue.ann)
+    kept = await own.find(blue.ann, OWN_KEY)
+    rows(
+        blue.operator.link,
+        "UPDATE jobs SET state = 'failed', queued_until = NULL, video_url = NULL RETURNING 1",
+    )
+    await own.remove(blue.ann)
+
+    assert kept
+    assert kept.has_key
+    assert "--force" not in str(refused.value)
+    assert "own key of" not in str(refused.value)
+
+
+async def test_refusal_counts_all_jobs_and_all_videos(
+    blue: Blue, own: OwnWallets, database: str
+) -> None:
+    account = await stored_wallet(blue, own)
+    states = (State.ACCEPTED, State.UNKNOWN, State.COMPLETED, State.LOST)
+    for seed, state in enumerate(states):
+        await with_work(database, blue.ann, account, state, seed)
+    with pytest.raises(ActRefused) as refused:
+        await own.remove(blue.ann)
+
+    assert str(refused.value).startswith(
+        "2 jobs of yours are in progress, in the queue or of unknown outcome, and 1 video of yours "
+        "is still to be saved: your key is needed for that."
+    )
+
+
+async def test_work_of_others_and_with_the_key_of_the_team_keeps_no_key(
+    blue: Blue, own: OwnWallets, database: str
+) -> None:
+    await stored_wallet(blue, own)
+    await with_work(database, blue.ann, blue.wallet, State.ACCEPTED)
+    await own.remove(blue.ann)
+    with operator_of(database) as operator:
+        assert stored_for(operator, blue.ann) == (Stored.NOTHING, "")
+
+
+async def test_key_that_an_operator_has_stored_is_removed_by_operators_only(
+    blue: Blue, own: OwnWallets, database: str
+) -> None:
+    """The team would pay for the user again, against what the operator has decided (ours)."""
+    wallets.add(blue.operator, ring(), "Ann's", "pd_ann", BASE, user=blue.ann)
+    with (
+        audited(blue.operator, (blue.ann, "wallet.remove", "refused")),
+        pytest.raises(ActRefused, match="only an operator can remove it"),
+    ):
+        await own.remove(blue.ann)
+    with operator_of(database) as operator:
+        assert stored_for(operator, blue.ann)[0] is Stored.BY_OPERATOR
+
+
+async def test_disabled_user_removes_nothing(blue: Blue, own: OwnWallets, database: str) -> None:
+    """They may not act here any more; an operator can (ours)."""
+    account = await stored_wallet(blue, own)
+    users.disable(blue.operator, blue.ann)
+    with audited(blue.operator):
+        await own.remove(blue.ann)
+    states = {each.account: each.key for each in wallets.wallets(blue.operator, ring())}
+
+    assert states[account] == "sealed"
+
+
+async def test_key_that_somebody_else_removes_at_the_same_moment_is_named_as_that(
+    blue: Blue, own: OwnWallets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the name of the wallet, and without a word on what was removed (ours)."""
+    account = await stored_wallet(blue, own)
+    remove = wallets.remove
+
+    def late(operator: Operator, typed: str) -> None:
+        remove(blue.operator, typed)
+        remove(operator, typed)
+
+    monkeypatch.setattr(wallets, "remove", late)
+    with pytest.raises(ActRefused, match="changed by somebody else") as refused:
+        await own.remove(blue.ann)
+
+    assert account[:8] not in str(refused.value)

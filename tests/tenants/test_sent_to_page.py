@@ -1,6 +1,6 @@
 """A call of somebody without a wallet: where it leads in each revision, and how it goes on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from mcp.types import ElicitRequestURLParams, ElicitResult
 pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 from tests.tenants.team import ring
+from wan_mcp.app.team import TeamApp
+from wan_mcp.ledger.wallets.quotas import Quota
 from wan_mcp.pixeldojo.request import Limits
 from wan_mcp.server import RunningServer, build_server
 from wan_mcp.settings import Settings
@@ -26,6 +28,7 @@ from wan_mcp.tenants.caller import READ, SCOPES, ByIssuer, ByToken, Caller
 from wan_mcp.tenants.current import calling
 from wan_mcp.tenants.directory import StoredDirectory
 from wan_mcp.tenants.key_page import KeyPage
+from wan_mcp.tenants.own_wallets import OwnWallets
 
 if TYPE_CHECKING:
     from tests.tenants.company import Company
@@ -218,8 +221,7 @@ async def test_user_stores_a_key_on_the_page_and_the_next_call_is_paid_with_it(
 ) -> None:
     """A host that opens no page gets its address in words, and a resource says it, too (ours)."""
     key = company.sandbox.open_account()
-    async with company.served(key_page=PAGE):
-        zoe = company.person(company.zoe)
+    async with company.served(key_page=PAGE), company.person(company.zoe) as zoe:
         refused = await zoe.order()
         error = (await zoe.read("wan://jobs"))["error"]["message"]
         page = httpx.URL(company.url).join("/key")
@@ -290,3 +292,81 @@ async def test_read_only_token_is_refused_on_the_page_of_a_running_server(
         answer = await browser.post(httpx.URL(company.url).join("/key"), data=form)
 
     assert answer.status_code == 403
+
+
+# A key that is removed
+
+
+async def test_user_removes_the_key_on_the_page_when_the_job_has_ended(company: "Company") -> None:
+    """The next call is that of a user without a key, and the former one is used no more (ours)."""
+    key, token = company.sandbox.open_account(), company.token(company.zoe).text
+    async with company.served(key_page=PAGE), company.person(company.zoe) as zoe:
+        page = httpx.URL(company.url).join("/key")
+        remove = {"token": token, "remove": "yes"}
+        async with httpx.AsyncClient(
+            trust_env=False, follow_redirects=True, timeout=600
+        ) as browser:
+            await browser.post(page, data={"token": token, "key": key})
+            bought = await zoe.order()
+            waits = await browser.post(f"{page}/remove", data=remove)
+            company.jobs_time.now += 50
+            await zoe.call("wait_for_job", job_id=bought["job_id"])
+            done = await browser.post(f"{page}/remove", data=remove)
+        asked = len(company.sandbox.requests)
+        refused = await zoe.order()
+        listed = await zoe.call("list_jobs")
+    acts = [
+        (each.action, each.result)
+        for each in entries(company.operator.link, company.zoe, 0, 10)
+        if each.action.startswith("wallet.")
+    ]
+
+    assert waits.status_code == 409
+    assert "1 job of yours is in progress" in waits.text
+    assert (done.status_code, done.url.path) == (200, "/key/removed")
+    assert [each["code"] for each in (refused, listed)] == ["no_api_key"] * 2
+    assert PAGE in refused["next"]
+    assert len(company.sandbox.requests) == asked
+    assert acts == [("wallet.remove", "done"), ("wallet.remove", "refused"), ("wallet.add", "done")]
+
+
+async def test_server_that_has_not_heard_of_a_removal_pays_nothing_and_shows_the_page(
+    company: "Company", tmp_path: Path
+) -> None:
+    """Another server has removed the key; the call goes on with the next one (ours)."""
+    own = OwnWallets(company.database, ring())
+    first = company.sandbox.open_account()
+    await own.store(company.zoe, first, company.sandbox.api_base, None)
+    async with connected(company, tmp_path, "auto", zoe(company)) as (client, host):
+        known = await client.call_tool("check_credits", {})
+        await own.remove(company.zoe)
+        host.key = company.sandbox.open_account()
+        answer = await client.call_tool("replace_character", order(company))
+
+    assert not known.is_error
+    assert [asked.url for asked in host.asked] == [PAGE]
+    assert not answer.is_error
+    assert paid_with(company) == [host.key]
+
+
+async def test_call_during_which_the_key_is_removed_pays_nothing(
+    company: "Company", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its limits were read with the key, and its request is not recorded yet (ours)."""
+    own, quotas = OwnWallets(company.database, ring()), TeamApp._quotas
+    await own.store(company.zoe, company.sandbox.open_account(), company.sandbox.api_base, None)
+
+    async def read(app: TeamApp, workspace: str, *, fresh: bool = False) -> Sequence[Quota]:
+        found = await quotas(app, workspace, fresh=fresh)
+        if fresh:
+            await own.remove(company.zoe)
+        return found
+
+    monkeypatch.setattr(TeamApp, "_quotas", read)
+    async with connected(company, tmp_path, "auto", zoe(company)) as (client, _):
+        answer = await client.call_tool("replace_character", order(company))
+    data = answer.structured_content or {}
+
+    assert (data["code"], data["charged"]) == ("no_api_key", "no")
+    assert PAGE in data["next"]
+    assert paid_with(company) == []

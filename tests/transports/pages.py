@@ -19,6 +19,11 @@ CALLERS: tuple[tuple[dict[str, str], int], ...] = (
     ({"host": "evil.example", "x-forwarded-host": "wan.example.com"}, 421),
     ({"origin": "https://evil.example"}, 403),
     ({"origin": "null"}, 403),
+    ({"origin": "http://localhost:3000"}, 403),
+    ({"origin": "http://127.0.0.1"}, 403),
+    ({"origin": "http://wan.example.com"}, 403),
+    ({"origin": "https://wan.example.com:8443"}, 403),
+    ({"origin": "https://tools.example.com"}, 403),
 )
 """The headers of a request, and the status of its answer; 200 for whoever may have the page."""
 

@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 
 from tests.open_files import no_files_left
-from wan_mcp.transports.listener import FULL, QUIET_SECONDS, Listener
+from wan_mcp.logs.seldom import QUIET_SECONDS
+from wan_mcp.transports.listener import FULL, Listener
 
 
 class Clock:

@@ -77,7 +77,7 @@ def desk() -> Desk:
 
 
 def app(desk: Desk | None) -> Starlette:
-    return Starlette(routes=list(UploadSite(lambda: desk, ACCESS.rules(8765)).routes))
+    return Starlette(routes=list(UploadSite(lambda: desk, ACCESS.page_rules(8765)).routes))
 
 
 @asynccontextmanager

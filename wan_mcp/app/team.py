@@ -62,13 +62,8 @@ class TeamApp:
             NoKey: they have no wallet, or its key cannot be opened.
             LedgerUnavailable: it cannot be known now.
         """
-        try:
+        with self._naming_page():
             seat = await self._seat()
-        except NoWallet as refused:
-            page, caller = self._plan.key_page, current_caller()
-            if page and caller and page.is_for(caller):
-                refused.name_page(page.url)
-            raise
         jobs = self._wallets.jobs(_key(seat), seat.workspace)
         return Services(jobs, VideoViews(jobs, self._base.files))
 
@@ -140,9 +135,20 @@ class TeamApp:
         with _as_ledger_errors():
             return await self._directory.seat(caller.user)
 
+    @contextmanager
+    def _naming_page(self) -> Iterator[None]:
+        """Within it, callers without a wallet learn where they can store a key of their own."""
+        try:
+            yield
+        except NoWallet as refused:
+            page, caller = self._plan.key_page, current_caller()
+            if page and caller and page.is_for(caller):
+                refused.name_page(page.url)
+            raise
+
     async def _quotas(self, workspace: str, *, fresh: bool = False) -> Sequence[Quota]:
         """The limits of a workspace: see `ledger.queueing.contract.QuotasOf`."""
-        with _as_ledger_errors():
+        with _as_ledger_errors(), self._naming_page():
             seat = await self._directory.seat(user_of(workspace), fresh=fresh)
         if seat.workspace != workspace:
             moved = NoWallet("This user pays with another wallet now.", next_step=_LOOK_FIRST)

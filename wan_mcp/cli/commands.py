@@ -24,10 +24,10 @@ _Result = TypeVar("_Result")
 ReportError = Callable[[object], int]
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells give it."""
+"""The exit code after Ctrl-C, as in shells."""
 
 _COMMANDS = ("http", "sandbox", "demo", "setup", "check", "admin", *COMMANDS)
-# Passed on as they were typed: the server checks them, and its messages say what is wrong.
+# Passed on as typed: the server checks them, and its messages say what is wrong.
 _PARAMETERS = (
     ("duration", "video_duration", "seconds of video to make, 1 to 15 (5)"),
     ("resolution", "resolution", "480 or 720 (480)"),
@@ -39,7 +39,7 @@ _FLAGS = ("go_fast", "merge_audio")
 
 
 class UsageError(Exception):
-    """The command line or a setting cannot be understood or followed; the text is one line."""
+    """The command line or a setting cannot be understood or carried out; the text is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,7 +152,7 @@ def _live(given: Mapping[str, Any], demo: "Demo", environment: Mapping[str, str]
 
 
 def _require_usable(given: Mapping[str, Any], vendor: "PixelDojo", settings: "Settings") -> None:
-    """Raises UsageError for what cannot start, before the user is asked to pay for it."""
+    """Raises UsageError for a job that cannot start, before the user is asked to pay for it."""
     from wan_mcp.cli.own_inputs import with_full_paths
     from wan_mcp.errors import InvalidArguments, NoKey
     from wan_mcp.surface.arguments import ReplaceCharacter, read_arguments
@@ -199,7 +199,7 @@ def _skill(host: str | None) -> int:
     from wan_mcp.cli.skill import skill_file, skill_place
 
     _print(skill_file(host))
-    _log(skill_place(host))  # beside the output, which a user can send into the file
+    _log(skill_place(host))  # not in the output, which a user can redirect into the file
     return 0
 
 
@@ -210,12 +210,12 @@ def _check(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from wan_mcp.cli.check.findings import Report
     from wan_mcp.cli.setup import folders_of
 
-    logging.getLogger("wan_mcp").addHandler(logging.NullHandler())  # its lines say it better
+    logging.getLogger("wan_mcp").addHandler(logging.NullHandler())  # the findings say it better
 
     async def look() -> int:
         report = Report(_print, as_json=parsed.json)
         await Check(environment, folders_of(environment)).run(report)
-        return report.end()  # here: a name server that hangs would keep the last line back
+        return report.end()  # here, because a name server that hangs would delay the last line
 
     return _run(look)
 
@@ -258,7 +258,7 @@ def _confirmed(question: str) -> bool:
     _print(question)
     answer = sys.stdin.readline() if sys.stdin else ""
     if not answer.endswith("\n"):
-        _print("\n")  # standard input has ended, so the cursor is still behind the question
+        _print("\n")  # standard input has ended, so the cursor is still after the question
     return answer.strip().lower() in {"y", "yes"}
 
 
@@ -275,14 +275,14 @@ def _print(text: str) -> None:
 
 
 def _end_without_reader() -> int:
-    """End quietly if whoever read the output has enough of it, as `head` has."""
-    # Else Python tries once more to write the rest when it ends, and says so.
+    """End quietly if the reader of the output has stopped reading, as `head` does."""
+    # Otherwise Python tries again to write the rest when it ends, and reports the failure.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _log(line: str) -> None:
-    if sys.stderr is not None:  # None where whoever started this closed it
+    if sys.stderr is not None:  # None if the parent process closed it
         sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
         sys.stderr.flush()
 

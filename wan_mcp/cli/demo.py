@@ -24,7 +24,7 @@ Peer = StdioServerParameters | MCPServer[Any]
 SAVE_SECONDS = 120.0
 """How long the demo waits for the server to save the video; the server tries again after 60 s."""
 SAVE_POLL_SECONDS = 1.0
-"""How often it asks whether the video is saved; the answer comes from the server's ledger."""
+"""How often the demo asks whether the video is saved; the server answers from its ledger."""
 
 _SAMPLE = (
     "That was the sandbox: the video is its sample, whatever the inputs were, and its link no "
@@ -38,7 +38,7 @@ _REAL = "A real one: wan-mcp demo --live --video URL --image URL"
 
 def subprocess_server(environment: Mapping[str, str]) -> StdioServerParameters:
     """The server in a process of its own, as a host starts it."""
-    # -P: a file of the user's folder must not stand in for a module that the server imports.
+    # -P: a file in the user's folder must not be imported in place of a module.
     return StdioServerParameters(
         command=sys.executable, args=["-P", "-m", "wan_mcp"], env=dict(environment)
     )
@@ -50,7 +50,7 @@ class Demo:
     Args:
         given: arguments for replace_character, as they were typed; the server checks them.
         folder: where the server saves the video; it exists.
-        connect: gives the server to talk to, for an environment.
+        connect: returns the server to talk to, for an environment.
 
     Raises:
         FileNotFoundError: an input is neither a link nor a file.
@@ -80,10 +80,10 @@ class Demo:
         self._text = ""
 
     async def on_sandbox(self, environment: Mapping[str, str], job_seconds: float) -> int:
-        """Run on a sandbox of its own, free of charge; 0 when a video was saved, else 1.
+        """Run on a sandbox of its own, free of charge. Returns 0 if a video was saved, else 1.
 
         Args:
-            environment: the user's; the account in it is neither used nor passed on.
+            environment: that of the user; the account in it is neither used nor passed on.
             job_seconds: how long the sandbox takes for a job.
 
         Raises:
@@ -114,7 +114,7 @@ class Demo:
             return await self._run({**environment, **account}, bar)
 
     async def live(self, settings: Settings, environment: Mapping[str, str]) -> int:
-        """Run on the configured PixelDojo, for credits; 0 when a video was saved, else 1."""
+        """Run on the configured PixelDojo, for credits. Returns 0 if a video was saved, else 1."""
         account = {
             "PIXELDOJO_API_BASE": settings.api_base,
             "PIXELDOJO_API_KEY": settings.api_key.get_secret_value(),
@@ -136,12 +136,12 @@ class Demo:
         bar.write(self._text)
         if self._status in {"completed", "failed"}:
             bar.write(f"Credits: {self._credits()}")
-        elif self._status and "status" not in self._answer:  # it was the waiting that failed
+        elif self._status and "status" not in self._answer:  # the wait failed, and not the job
             bar.write(self._left_behind())
         return 1
 
     async def _converse(self, server: Peer, bar: ProgressBar) -> bool:
-        """Talk to the server until the job is over; whether the server ended before that."""
+        """Talk to the server until the job is over. Returns whether the server ended first."""
         lost = False
         try:
             async with anyio.create_task_group() as tasks:
@@ -167,7 +167,7 @@ class Demo:
             await self._ask("wait_for_job", client, bar)
 
     async def _video(self, client: Client, bar: ProgressBar) -> None:
-        """Wait until the server has saved the video: what it has not saved ends with it."""
+        """Wait until the server has saved the video, because saving ends with the server."""
         if "video_url" not in self._answer:
             return
         bar.write(f"Video:   {self._answer['video_url']}")
@@ -214,7 +214,7 @@ class Demo:
         return spent if left is None else f"{spent}, {number(left)} left"
 
     def _left_behind(self) -> str:
-        """What goes on after the demo has ended."""
+        """A sentence about what continues after the demo has ended."""
         if self._sandboxed:
             return "The sandbox is gone, and its make-believe job with it."
         if not self._asked:
@@ -237,6 +237,6 @@ class Demo:
 
 
 def _lasting(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What stays true of the job when a later answer does not repeat it."""
+    """The facts about the job that stay true if a later answer does not repeat them."""
     names = ("job_id", "credit_cost", "credits_remaining")
     return {name: answer[name] for name in names if name in answer}

@@ -1,8 +1,8 @@
-"""The demo's sandbox, in a process that outlives a demo that was killed.
+"""The demo's sandbox, in a process that survives if the demo is killed.
 
-A demo that is killed while it waits has already paid, if only with make-believe credits. Started
-again, it finds the sandbox and the ledger of the killed one, joins the same job and pays nothing.
-That is what happens with the real PixelDojo, too.
+A demo that is killed while it waits has already paid, if only with make-believe credits. The next
+run finds the sandbox and the ledger of the killed one, joins the same job and pays nothing. The
+same happens with the real PixelDojo.
 """
 
 import json
@@ -55,7 +55,7 @@ async def demo_sandbox(
 ) -> AsyncIterator[tuple[DemoSandbox, Path]]:
     """The sandbox that a killed demo left behind, or a new one, and the data folder for its server.
 
-    Both are gone at the end of the block. A second demo at the same time gets its own.
+    Both are removed at the end of the block. A second demo at the same time gets its own.
 
     Args:
         folder: where one demo at a time keeps what the next one needs if it is killed; None for
@@ -72,7 +72,7 @@ async def demo_sandbox(
         if sandbox is not None:
             ending.callback(_stop, sandbox)
         else:
-            rmtree(data, ignore_errors=True)  # its jobs are those of a sandbox that is gone
+            rmtree(data, ignore_errors=True)  # its jobs belong to a sandbox that is gone
             start = partial(_start, job_seconds, ending)
             sandbox = await anyio.to_thread.run_sync(start)
             _write_note(note, sandbox)
@@ -132,13 +132,13 @@ def _noted(note: Path) -> DemoSandbox | None:
 def _write_note(note: Path, sandbox: DemoSandbox) -> None:
     part = note.with_suffix(".part")
     part.write_text(json.dumps(asdict(sandbox)))
-    part.replace(note)  # whole or not at all, whenever this process is killed
+    part.replace(note)  # completely or not at all, whenever this process is killed
 
 
 def _start(job_seconds: float, ending: ExitStack) -> DemoSandbox:
     seconds = ["--job-seconds", str(job_seconds), "--exit-idle", str(ABANDONED_SECONDS)]
     process = subprocess.Popen(
-        # -P: a file of the user's folder must not stand in for a module that is imported.
+        # -P: a file in the user's folder must not be imported in place of a module.
         [sys.executable, "-P", "-m", "wan_mcp", "sandbox", "--port", "0", *seconds],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

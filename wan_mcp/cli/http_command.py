@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from wan_mcp.settings import Settings
 
 NEEDS = {"WAN_MCP_LEDGER_URL": "ledger_url", "WAN_MCP_KEY_RING_FILE": "key_ring"}
-"""What has to be set where people sign in, and the attribute of the settings."""
+"""The variables that must be set if people sign in, and their attributes in the settings."""
 
 
 def serve_http(
@@ -20,13 +20,13 @@ def serve_http(
     """Serve until a signal, then end the process.
 
     Args:
-        host: one of LOOPBACK, or an IP address of this machine, where people sign in.
+        host: one of LOOPBACK; if people sign in, also an IP address of this machine.
         read: reads the settings, which takes a while.
-        announce: gets the URL once clients can connect.
+        announce: called with the URL once clients can connect.
 
     Raises:
         BadSettings: a setting cannot be used.
-        OSError: the port cannot be used, or the host is no address; the text is a sentence.
+        OSError: the port cannot be used, or the host is not an address; the text is a sentence.
     """
     desk = HealthDesk(_listening(host, port, read))
     desk.start()  # before the imports that take long
@@ -39,7 +39,7 @@ def serve_http(
 
 
 def require_complete(settings: "Settings", host: str) -> None:
-    """Raises BadSettings when people cannot sign in with these settings, at this host."""
+    """Raises BadSettings if people cannot sign in with these settings at this host."""
     from wan_mcp.settings import BadSettings
     from wan_mcp.settings.service import TOKENS
 

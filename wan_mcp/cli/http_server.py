@@ -29,8 +29,8 @@ def serve(
 
     Args:
         host: the name under which the desk listens.
-        desk: listens already.
-        announce: gets the URL once clients can connect.
+        desk: a desk that listens already.
+        announce: called with the URL once clients can connect.
 
     Raises:
         BadSettings: people cannot sign in with these settings.
@@ -74,7 +74,7 @@ def _people(settings: Settings) -> "People | None":
 
 
 def public_address(hosts: Sequence[str], host: str, port: int) -> str:
-    """How users reach this server.
+    """The address at which users reach this server.
 
     It is never taken from a request, whose sender could name any host.
 
@@ -90,7 +90,7 @@ def public_address(hosts: Sequence[str], host: str, port: int) -> str:
 
 
 def _own_port(settings: Settings) -> Listener | None:
-    """The port for metrics, if there is to be one. Raises OSError with a sentence."""
+    """The port for metrics; None if there is to be none. Raises OSError with a sentence."""
     if settings.metrics_port is None:
         return None
     if find_spec("prometheus_client") is None:

@@ -1,4 +1,4 @@
-"""Inputs of the demo that are files of this computer. They go the same way as any other job's."""
+"""Inputs of the demo that are files of this computer, treated like those of any other job."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 
 INPUTS = ("video", "character_image")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-"""How an input begins that is no path; a single letter is a Windows drive."""
+"""The beginning of an input that is not a path; a single letter is a Windows drive."""
 _FRAGMENT = re.compile(r"#t=[^#/]*$")
 
 
@@ -19,8 +19,8 @@ def with_full_paths(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path
     """The arguments of a job with full paths, because the server may run in another folder.
 
     Returns:
-        The arguments, and the folders of the files among them: whoever types a path into a command
-        allows the server to read it.
+        The arguments, and the folders of the files among them: typing a path into a command allows
+        the server to read it.
 
     Raises:
         FileNotFoundError: an input is neither a link nor a file; the text is one line.
@@ -43,7 +43,7 @@ def with_full_paths(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path
 
 
 def allowed(folders: list[Path]) -> dict[str, str]:
-    """The setting that allows the files of these folders; none for no folder."""
+    """The setting that allows the files in these folders; {} for no folder."""
     if not folders:
         return {}
     return {"WAN_MCP_INPUT_DIRS": os.pathsep.join(map(str, dict.fromkeys(folders)))}

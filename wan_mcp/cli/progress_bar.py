@@ -1,4 +1,4 @@
-"""What a waiting person sees of a job: lines, and on a terminal a bar that moves."""
+"""What a person sees while waiting for a job: lines, and on a terminal a bar that moves."""
 
 import re
 import shutil
@@ -15,11 +15,11 @@ REDRAW_SECONDS = 0.2
 class ProgressBar:
     """Standard output: lines, and below them, on a terminal, a bar that moves during the wait.
 
-    Where standard output is not a terminal, each new message is one line.
+    If standard output is not a terminal, each new message is one line.
 
     Args:
-        expected: seconds that the whole run will take, if known; otherwise the bar only moves.
-        clock: seconds that never go back.
+        expected: seconds that the whole run will take; None if not known: the bar only moves.
+        clock: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class ProgressBar:
         self._shown: set[str] = set()
 
     def write(self, text: str) -> None:
-        """Write lines in the place of the bar, which comes back with the next message."""
+        """Write lines in place of the bar, which returns with the next message."""
         if self._message and self._terminal:
             _write("\r" + " " * _columns() + "\r")
         self._message = ""
         _write(text + "\n")
 
     def show(self, message: str) -> None:
-        """Show what is going on; a time at its beginning is left out: the bar has its own."""
+        """Show a message. A time at its beginning is left out, because the bar has its own."""
         self._message = re.sub(r"^[\dhmins ]+: ", "", message)
         if self._terminal:
             self.draw()

@@ -1,4 +1,4 @@
-"""`wan-mcp setup`: adds this server to a host's settings, or takes it out again."""
+"""`wan-mcp setup`: adds this server to a host's settings, or removes it again."""
 
 import getpass
 import json
@@ -45,12 +45,12 @@ _STAYS_PRIVATE = (
 
 @dataclass(frozen=True)
 class Terminal:
-    """Who is asked.
+    """The terminal of the user.
 
     Attributes:
         write: shows a text.
-        confirm: asks a question; whether the answer is yes.
-        secret: asks for a secret without showing it; None where nobody can be asked.
+        confirm: asks a question, and returns whether the answer is yes.
+        secret: asks for a secret without showing it; None if nobody can be asked.
     """
 
     write: Callable[[str], object]
@@ -63,7 +63,7 @@ class Setup:
     """One run of the command.
 
     Attributes:
-        terminal: who is asked.
+        terminal: where the user is asked.
         environment: the user's variables.
         folders: where hosts keep their settings.
         agreed: whether to write the change without asking.
@@ -110,7 +110,7 @@ class Setup:
         return self._write(host, change, host.restart)
 
     def remove(self, host: Host) -> int:
-        """Take our entry out of a host's settings."""
+        """Remove our entry from a host's settings."""
         path = host.file(self.folders)
         try:
             change = removal(host, path)

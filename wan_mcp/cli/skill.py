@@ -7,15 +7,15 @@ _FOLDERS = {
     "codex": "~/.agents/skills",
     "opencode": "~/.agents/skills",
 }
-"""Where hosts look for skills of all projects (documented by each)."""
+"""Where hosts look for skills that apply to all projects (documented by each)."""
 _CURSOR = "cursor"
 
 
 def skill_file(host: str | None) -> str:
     """The content of the file.
 
-    For Cursor it is a rule that the model asks for when its description fits (documented); every
-    other host that reads skills has the format of Agent Skills.
+    For Cursor it is a rule, which the model requests if its description fits (documented); all
+    other hosts that read skills use the format of Agent Skills.
 
     Args:
         host: the name of the host; None for any.

@@ -1,4 +1,4 @@
-"""What the commands need for people who sign in."""
+"""What the commands need if people sign in."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,8 +16,8 @@ class People(NamedTuple):
     """Who may call a server.
 
     Attributes:
-        directory: who they are.
-        sign_in: how they say so.
+        directory: knows the users.
+        sign_in: how they sign in.
     """
 
     directory: "StoredDirectory"
@@ -25,7 +25,7 @@ class People(NamedTuple):
 
 
 def people_of(settings: Settings) -> People:
-    """Who may call. Nothing is connected to yet.
+    """Who may call. No connection is made yet.
 
     Raises:
         BadSettings: a setting is missing, or cannot be used.
@@ -46,10 +46,10 @@ def ring_of(settings: Settings) -> KeyRing:
 
 
 def trust_of(settings: Settings) -> Trust | None:
-    """Whom the operator trusts; None where only own tokens count.
+    """Whom the operator trusts; None if only this program's own tokens count.
 
     Raises:
-        BadSettings: the file that says so cannot be used.
+        BadSettings: the operator's file cannot be used.
     """
     if not isinstance(settings.sign_in, Path):
         return None

@@ -1,8 +1,8 @@
 """The boxes of an MP4 or MOV: what its index claims, and how each track is stored and shown.
 
-libav believes what an index claims, and takes memory for it before it reads on. This is a second
-protection beside the limits of the process, and the only one where a system has none. It follows
-the structure; a pattern in the bytes could hide in a box that nobody reads.
+libav believes what an index claims, and allocates memory for it before it reads on. This is a
+second protection beside the limits of the process, and the only one where a system has no such
+limits. It follows the structure, because a pattern could hide in a box that nobody reads.
 """
 
 import struct
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from wan_mcp.inputs.byte_ranges import ByteRanges
 
 MAX_SAMPLES = 4_000_000
-"""What libav may be made to list: 37 hours of frames, or 90 seconds of raw audio (ours). A few
-hundred bytes can claim 2**28 samples, for which it takes gigabytes and minutes (measured)."""
+"""How many samples libav may have to list: 37 hours of frames, or 90 seconds of raw audio (ours).
+A few hundred bytes can claim 2**28 samples, which cost it gigabytes and minutes (measured)."""
 
 _MAX_DEPTH = 8
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf"}
@@ -48,14 +48,14 @@ class Track:
 
     @property
     def turned_degrees(self) -> int:
-        """How a player turns the pictures, clockwise, if by quarters."""
+        """How far a player turns the pictures clockwise: 0, 90, 180 or 270."""
         a, b, c, d = ((number > 0) - (number < 0) for number in self.matrix)
         return {(0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270}.get((a, b, c, d), 0)
 
 
 @dataclass
 class Index:
-    """What the boxes of a file say.
+    """The facts in the boxes of a file.
 
     Attributes:
         is_fragmented: whether the samples are listed in fragments all over the file.
@@ -68,7 +68,7 @@ class Index:
 
     @property
     def claimed(self) -> int:
-        """How many entries libav would make of it."""
+        """How many entries libav would create for it."""
         return self.fragment_samples + sum(
             track.samples * max(1, track.edits) for track in self.tracks
         )
@@ -78,7 +78,7 @@ def read_index(content: ByteRanges) -> Index:
     """The index, as far as it has been read.
 
     Raises:
-        ClaimsTooMuch: see there.
+        ClaimsTooMuch: it claims too much, or hides what it claims.
     """
     index = Index()
     for kind, body in _top_boxes(content):

@@ -1,9 +1,9 @@
 """The parts of a file that have been read so far."""
 
 FIRST_BYTES = 262_144
-"""Size of the first read: it holds all that matters of most videos and images."""
+"""Size of the first read, which contains all that matters of most videos and images."""
 NEXT_BYTES = 524_288
-"""Size of a read elsewhere: the index of a video of some minutes."""
+"""Size of a read elsewhere: the index of a video of a few minutes."""
 
 
 class ByteRanges:

@@ -1,6 +1,6 @@
 """The other side of `decoder_process`: limits for a process that reads strangers' files.
 
-A module that is run so calls `answer_questions` before it imports PyAV.
+A module that runs in such a process calls `answer_questions` before it imports PyAV.
 """
 
 import json
@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 MEMORY_BYTES = 512 << 20
-"""Address space. Python with PyAV takes 120 MB of it, a contact sheet of 1,088 lines 235 MB in all
-(measured)."""
+"""Address space. Python with PyAV takes 120 MB of it, and a contact sheet of 1,088 lines 235 MB in
+total (measured)."""
 CPU_SECONDS = 20
 """Processor time; a contact sheet of 24 frames of noise with 1,088 lines takes 4 s (measured)."""
 MAX_OPEN_FILES = 32
-"""Files at once: the pipes, one video, and what Python imports (ours)."""
+"""How many files may be open: the pipes, one video, and what Python imports (ours)."""
 
 Answer = Callable[[dict[str, Any], list[bytes]], dict[str, Any]]
-"""Answers one question, to which bytes may belong."""
+"""Answers one question, which may come with bytes."""
 
 
 def answer_questions(
@@ -26,11 +26,11 @@ def answer_questions(
 ) -> None:
     """Answer the questions on standard input until it ends, within the limits.
 
-    An error is an answer too: its field `failed` is the end of a sentence.
+    An error is an answer too, whose field `failed` is the end of a sentence.
 
     Args:
         cpu_seconds: limit for the processor time of all answers together.
-        written_bytes: how large a file may become that is written.
+        written_bytes: how large a file that is written may become.
     """
     # Whatever a library prints must not become part of an answer.
     answers = os.fdopen(os.dup(1), "wb")

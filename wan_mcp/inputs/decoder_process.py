@@ -1,14 +1,14 @@
-"""Starts what reads strangers' videos in a process of its own, and speaks with it.
+"""Starts the code that reads strangers' videos in a process of its own, and talks to it.
 
 FFmpeg is a million lines that read whatever somebody uploaded: some files make it take gigabytes,
-loop or crash. So nothing of it runs in the server. A process is started for each file when it is
-needed, which costs a start-up nothing; it gives itself limits (see `decoder_limits`), and it is
+loop or crash. So none of it runs in the server. A process is started for each file when it is
+needed, so that start-up costs nothing; it gives itself limits (see `decoder_limits`), and it is
 ended when its time is over or its caller is cancelled. Whatever happens to it, the server lives,
 and the file "could not be looked at".
 
-It is no prison: the process may read what the user may read. And where the system has no limit on
-memory, which is so on Windows and in part on macOS, only the time ends a file that unpacks itself;
-that the limits of `boxes` turn such an MP4 away first is all that holds there.
+It is not a sandbox: the process may read what the user may read. If the system has no limit on
+memory, as on Windows and in part on macOS, only the time limit stops a file that unpacks to a huge
+size; the only other protection there is that the limits of `boxes` refuse such an MP4 first.
 
 The protocol: one line of JSON in each direction. A question may be followed by raw bytes; their
 lengths are its field `lengths`.
@@ -29,10 +29,10 @@ from anyio.lowlevel import RunVar
 ANSWER_SECONDS = 20.0
 """How long one answer may take; milliseconds are usual (ours)."""
 MAX_ANSWER_BYTES = 1 << 20
-"""An answer holds at most a contact sheet of 80 kB (ours)."""
+"""The largest answer, in bytes; a contact sheet has at most 80 kB (ours)."""
 MAX_AT_ONCE = 3
-"""Processes at once, so that many callers of one server cannot take its memory together (ours).
-The inspection of videos and the preparing of inputs take one at a time each; one is left."""
+"""How many processes may run at once, so that many callers together cannot use up the server's
+memory (ours). Inspecting videos and preparing inputs use one each at a time; one is left."""
 
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m")
 """Starts a module as a process. -P: a file in the user's folder must not be imported instead."""
@@ -72,13 +72,13 @@ class DecoderProcess:
         *,
         seconds: float | None = None,
     ) -> dict[str, Any]:
-        """The answer to a question, to which these bytes belong.
+        """The answer to a question, which is sent with these bytes.
 
         Args:
-            seconds: how long the answer may take; ANSWER_SECONDS when left out.
+            seconds: how long the answer may take; ANSWER_SECONDS if left out.
 
         Raises:
-            NotLookedAt: the process crashed, took too long or too much memory, or said so.
+            NotLookedAt: the process crashed, took too long or too much memory, or reported why.
         """
         try:
             with anyio.fail_after(ANSWER_SECONDS if seconds is None else seconds):
@@ -116,18 +116,18 @@ class DecoderProcess:
 async def started(
     module: str, *, file: BinaryIO | None = None
 ) -> AsyncGenerator[DecoderProcess, None]:
-    """A process that runs this module; it is ended at the end of the block, also on a cancel.
+    """A process that runs this module; it is ended with the block, even if that is cancelled.
 
     Args:
-        file: an open file that the process shall have too: exactly this one, whatever is by now
-            under its name. The process gets it from `inherited_file`, by `handle_of`.
+        file: an open file that the process inherits: exactly this one, whatever file has its
+            name by now. The process gets it from `inherited_file`, by `handle_of`.
 
     Raises:
         NotLookedAt: the process could not be started.
     """
     async with _at_once():
         try:
-            # Cancelled during its start, it would never be ended.
+            # A process whose start is cancelled would never be ended.
             with anyio.CancelScope(shield=True):
                 process = await anyio.open_process(
                     [*COMMAND, module],
@@ -156,7 +156,7 @@ def handle_of(file: BinaryIO) -> int:
 
 
 def inherited_file(handle: int) -> BinaryIO:
-    """In the process: the open file that it was given under this number, for reading."""
+    """In the process: the open file that it inherited under this number, for reading."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -165,7 +165,7 @@ def inherited_file(handle: int) -> BinaryIO:
 
 
 def _inheritance(file: BinaryIO | None) -> dict[str, Any]:
-    """What a process is started with so that it has this open file too, and no other."""
+    """The arguments with which a process inherits this open file, and no other."""
     if file is None:
         return {}
     handle = handle_of(file)

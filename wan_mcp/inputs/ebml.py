@@ -1,6 +1,6 @@
 """The tracks of a WebM or Matroska file: whether their pictures are encrypted.
 
-libav shows an encrypted track as any other. This follows the elements of EBML (RFC 8794) from the
+libav shows an encrypted track like any other. This follows the elements of EBML (RFC 8794) from the
 start of the file to the list of tracks, over a bounded number of them.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from wan_mcp.inputs.byte_ranges import ByteRanges
 
 MAX_ELEMENTS = 1_000
-"""How many elements are passed over before the list of tracks; five are usual (ours)."""
+"""How many elements are skipped to find the list of tracks; five are usual (ours)."""
 MAX_TRACKS_BYTES = 1 << 20
 """How large the list of tracks may be; 1 kB is usual (ours)."""
 
@@ -27,8 +27,8 @@ _Element = tuple[int, memoryview]
 def pictures_are_encrypted(content: ByteRanges) -> bool:
     """Whether every video track is marked as encrypted; False if the tracks have not been read.
 
-    A track counts if it names an algorithm for the contents of its frames. One that is only
-    compressed or signed, or of which only the settings are encrypted, does not count.
+    A track counts if it names an algorithm for the contents of its frames. A track that is only
+    compressed or signed, or whose settings alone are encrypted, does not count.
     """
     tracks = [list(_elements(track)) for id, track in _elements(_tracks(content)) if id == _TRACK]
     videos = [track for track in tracks if _number(track, _TRACK_TYPE) == _VIDEO]
@@ -68,7 +68,7 @@ def _is_encrypted(track: list[_Element]) -> bool:
 
 
 def _inside(elements: list[_Element], wanted: int) -> list[list[_Element]]:
-    """What is inside of each of the wanted elements."""
+    """The elements within each of the wanted elements."""
     return [list(_elements(data)) for id, data in elements if id == wanted]
 
 

@@ -8,7 +8,7 @@ from wan_mcp.inputs.markup import root_element
 
 
 class MediaType(Enum):
-    """What a file contains, as far as it matters for the two inputs."""
+    """What a file contains, as far as that matters for the two inputs."""
 
     PAGE = auto()
     IMAGE = auto()
@@ -26,9 +26,9 @@ class FileType:
     Attributes:
         name: what a person calls it, with its article.
         common: whether practically every program reads it; PixelDojo documents no formats.
-        demuxer: libav's name of the format, if its header alone says length and streams.
-        mime_type: of a format that one of the two inputs may have; empty for the others.
-        suffix: the usual ending of such a file; empty for what no input may be.
+        demuxer: libav's name of the format, if its header alone tells length and streams.
+        mime_type: its MIME type; "" if neither of the two inputs may have this format.
+        suffix: the usual suffix of such a file; "" if no input may have this format.
     """
 
     media_type: MediaType
@@ -61,17 +61,17 @@ _GIF = FileType(MediaType.ANIMATION, "a GIF", mime_type="image/gif", suffix=".gi
 _ANIMATED_PNG = FileType(MediaType.ANIMATION, "an animated PNG", suffix=".png")
 _ANIMATED_PNG_CHUNK = b"acTL"
 _PNG_HEADER_BYTES = 4_096
-"""How much of a PNG is searched for the chunk that makes it an animation (ours)."""
+"""How many bytes of a PNG are searched for the chunk that makes it an animation (ours)."""
 _ANIMATED_WEBP = FileType(MediaType.ANIMATION, "an animated WebP", suffix=".webp")
 _ROOT_ELEMENTS = {
     **dict.fromkeys(("html", "head", "body", "title", "meta", "script"), _PAGE),
     "svg": FileType(MediaType.OTHER, "an SVG drawing"),
     "mpd": FileType(MediaType.OTHER, "a playlist"),
 }
-"""What markup is, by its first element or its document type."""
+"""The types of markup, by its first element or its document type."""
 
-# The first match counts, so the more exact signatures come first. Every part has a fixed or a small
-# length: strangers choose the bytes, and nothing here may go back and forth over them.
+# The first match counts, so more specific signatures come first. Every part has a fixed or a small
+# length: strangers choose the bytes, and no expression here may backtrack over them.
 _SIGNATURES = tuple(
     (re.compile(signature, re.DOTALL), file_type)
     for signature, file_type in (
@@ -123,7 +123,7 @@ def file_type_of(head: bytes, content_type: str) -> FileType | None:
 
     Args:
         head: the first bytes; a kilobyte is enough.
-        content_type: what the server says; it counts only if the bytes leave a doubt.
+        content_type: the type that the server names; used only if the bytes leave a doubt.
     """
     if head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:
         return _ANIMATED_WEBP  # a flag in the extended header

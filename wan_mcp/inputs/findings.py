@@ -1,4 +1,4 @@
-"""What the preflight of both inputs has found so far."""
+"""The findings of the preflight so far, about both inputs."""
 
 from dataclasses import dataclass, field
 
@@ -9,22 +9,22 @@ from wan_mcp.inputs.verdict import IMAGE, VIDEO, Role, Unusable
 from wan_mcp.models import Replacement, SourceClip
 
 MAX_ASPECT_QUOTIENT = 3.0
-"""Quotient of two aspect ratios: 16:9 and 9:16 have 3.2, 16:9 and 2:3 have 2.7 (ours)."""
+"""Quotient of two aspect ratios: it is 3.2 for 16:9 and 9:16, and 2.7 for 16:9 and 2:3 (ours)."""
 
 
 @dataclass
 class Findings:
-    """What is known of both inputs.
+    """The known facts about both inputs.
 
     Attributes:
         fragment: the part of the clip that is meant.
-        refusals: what stands in the way of looking at a file of this computer.
-        is_prepared: whether an input is put into the usual form before it is sent, by the
-            argument's name; so its form needs no note.
+        refusals: why files of this computer cannot be looked at.
+        is_prepared: whether an input is brought into the usual form before it is sent, by the
+            argument's name; if so, its form needs no note.
         sizes: width and height in pixels, by the argument's name.
         unchecked: why an input could not be checked, by the argument's name.
         length_doubt: a note on the clip's length, until that has been counted.
-        source: what the video's header says of it, for the inspection of the result.
+        source: what the header of the video says, for the inspection of the result.
     """
 
     wanted: Replacement
@@ -49,7 +49,7 @@ class Findings:
             )
 
     def note_size(self, role: Role, size: tuple[int, int], min_side: int) -> None:
-        """Keep the size, and note one that promises little."""
+        """Keep the size, and note if it is too small for a good result."""
         self.sizes[role.name] = size
         if min(size) < min_side:
             self.notes.append(f"{role.name} is only {size[0]} x {size[1]} pixels: expect little.")

@@ -5,17 +5,17 @@ from wan_mcp.inputs.image_headers import LAST_BYTES, End, end_of, image_size
 from wan_mcp.inputs.verdict import IMAGE, InputFile, Unusable, judge
 
 MIN_IMAGE_PIXELS = 256
-"""Length of an image's shorter side, below which a face has too few pixels (ours)."""
+"""If the shorter side of an image is below this, a face has too few pixels (ours)."""
 
 LEAST_IMAGE_PIXELS = 16
-"""A shorter side below this is a placeholder or a tracking pixel: it shows nobody (ours)."""
+"""If the shorter side is below this, the image is a placeholder or a tracking pixel (ours)."""
 MOST_IMAGE_PIXELS = 178_956_970
 """Width times height; Pillow, with which most Python programs open images, refuses more as a
 decompression bomb (documented)."""
 
 
 async def check_image(file: InputFile, found: Findings, seconds: float) -> None:
-    """Check the image, and add to what is found.
+    """Check the image, and add the results to `found`.
 
     Args:
         seconds: limit for the read.

@@ -1,12 +1,12 @@
 """The size of an image, and whether its end is there, read from its first and its last bytes.
 
-libav is not used for that, because it decodes the image: a small hostile file can unpack to
-gigabytes. Everything here is one pass over the bytes, and over no more parts than MAX_PARTS.
+libav is not used for this, because it decodes the image, and a small hostile file can unpack to
+gigabytes. Everything here is one pass over the bytes, and over at most MAX_PARTS parts.
 
 It is certain that the end is missing if the file is shorter than a part of it says; or if it has
 been read whole and has no end mark; or if its last bytes are still the inside of the coded picture.
-Without an end mark alone nothing is certain, because some programs append data of their own.
-Nor is anything certain of an image of more parts.
+If only the last bytes have no end mark, nothing is certain, because some programs append data of
+their own. Nor is anything certain for an image with more than MAX_PARTS parts.
 """
 
 import re
@@ -18,7 +18,7 @@ from itertools import islice
 from wan_mcp.inputs.byte_ranges import ByteRanges
 
 MAX_PARTS = 2_000
-"""The most segments or chunks that are followed (ours): real images have some hundreds at most
+"""The most segments or chunks that are followed (ours): real images have a few hundred at most
 (assumed), and half a megabyte of the smallest kept the server busy for 140 ms (measured)."""
 
 _JPEG_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -28,7 +28,7 @@ _QUARTER_TURNS = range(5, 9)
 """Values of the EXIF orientation that swap width and height."""
 
 LAST_BYTES = 65_536
-"""How much of the end is read: several chunks of most PNGs (ours)."""
+"""How many bytes of the end are read: several chunks of most PNGs (ours)."""
 
 _JPEG_SCAN = 0xDA
 _JPEG_END = b"\xff\xd9"
@@ -36,9 +36,9 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker that does not occur inside a coded picture (ITU-T T.81, documented)."""
 _JPEG_STUFFING = b"\xff\x00"
 _LEAST_STUFFING = 16
-"""So many such pairs show the inside of a coded picture, which has one in 256 bytes (ours)."""
+"""This many such pairs show the inside of a coded picture, which has one per 256 bytes (ours)."""
 _APPENDED_TO_JPEG = re.compile(rb"MPF\0|MotionPhoto|MicroVideo")
-"""How a phone announces that more follows the picture (observed elsewhere)."""
+"""Marks by which a phone announces that more follows the picture (observed elsewhere)."""
 _SAMSUNG_END = b"SEFT"
 _PNG_DATA, _PNG_END = b"IDAT", b"IEND"
 _MAX_PNG_ANCHORS = 4
@@ -47,7 +47,7 @@ _MAX_PNG_ANCHORS = 4
 def image_size(head: bytes) -> tuple[int, int] | None:
     """Width and height of an image in pixels, as it is displayed.
 
-    None if the first bytes do not contain the size, or the format is not PNG, JPEG, WebP, GIF or
+    None if the first bytes do not contain the size, or if the format is not PNG, JPEG, WebP, GIF or
     BMP.
     """
     try:
@@ -105,7 +105,7 @@ def _jpeg_size(head: bytes) -> tuple[int, int]:
 
 
 def _is_on_its_side(exif: bytes) -> bool:
-    """Whether to swap width and height: phones store the sensor's image and how they were held."""
+    """Whether width and height are swapped: phones store the sensor's image and how it was held."""
     order = "<" if exif[:2] == b"II" else ">"
     (entries,) = struct.unpack_from(f"{order}4xI", exif)
     (count,) = struct.unpack_from(f"{order}H", exif, entries)
@@ -173,7 +173,7 @@ def _end_of_chunks(data: bytes, at: int, total: int) -> End | None:
             return End.MISSING if at + 12 > total else None
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == _PNG_END or not kind.isalpha():
-            return End.UNKNOWN  # the end mark, or no chunk: another fault than a missing end
+            return End.UNKNOWN  # the end mark, or no chunk: that fault is not a missing end
         at += 12 + length
     return End.UNKNOWN
 
@@ -189,7 +189,7 @@ def _is_chunk(data: bytes, at: int) -> bool:
 
 
 def _end_of_jpeg(head: bytes, tail: bytes, total: int) -> End:
-    """An end mark cannot occur in the coded picture; before it, a thumbnail may have its own."""
+    """The end of a JPEG. Its coded picture contains no end mark, but a thumbnail before it may."""
     at = 2
     for _ in range(MAX_PARTS):
         if at + 4 > len(head):

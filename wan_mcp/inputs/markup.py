@@ -1,14 +1,14 @@
 """The root element of HTML, SVG and other markup, found in one pass over the first bytes.
 
-Strangers choose these bytes, and this runs on the event loop. So nothing here goes back: each
-byte is looked at a fixed number of times, whatever the file says.
+Strangers choose these bytes, and this runs in the event loop. So nothing here backtracks: each
+byte is read a fixed number of times, whatever the file contains.
 """
 
 import re
 
 MAX_BYTES = 65_536
-"""How far the root element is looked for: pages begin with a comment of some kilobytes at most
-(assumed)."""
+"""How many bytes are searched for the root element: pages begin with a comment of a few kilobytes
+at most (assumed)."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACES = re.compile(rb"[ \t\r\n\f\v]*")
@@ -17,10 +17,10 @@ _DOCTYPE = re.compile(rb"<!doctype\s{1,99}", re.IGNORECASE)
 
 
 def root_element(head: bytes) -> str | None:
-    """The name of the first element or of the document type, in small letters without a prefix.
+    """The name of the first element or of the document type, in lower case, without a prefix.
 
     None if the bytes do not begin with markup. Comments, processing instructions and white space
-    before it are passed over.
+    before it are skipped.
     """
     text = head[:MAX_BYTES]
     at = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0

@@ -40,9 +40,9 @@ _Check = Callable[[InputFile, Findings, float], Awaitable[None]]
 
 
 class Preflight(Protocol):
-    """Looks at both inputs and reports what the caller should know, and what the video is.
+    """Checks both inputs, and reports what the caller should know and what kind of video it is.
 
-    It is `check_inputs` with what that needs besides the request.
+    This is `check_inputs` with all arguments but the request and the time already given.
 
     Raises:
         Refused: a job with these inputs cannot work.
@@ -54,12 +54,12 @@ class Preflight(Protocol):
 async def check_inputs(
     wanted: Replacement, web: Web, *, files: LocalFiles | None = None, seconds: float = 5.0
 ) -> InputReport:
-    """Notes on both inputs, and what is known of the source clip.
+    """Check both inputs. Returns notes on them, and what is known of the source clip.
 
     Args:
-        wanted: its inputs are links, or files of this computer.
-        files: the files that may be inputs; None if none may be.
-        seconds: limit for both inputs; what is not known by then is not checked.
+        wanted: a request whose inputs are links, or files of this computer.
+        files: the files that may be inputs; None if no files may be.
+        seconds: limit for both inputs together; what is not known by then stays unchecked.
 
     Raises:
         UnusableInput: an input certainly cannot be used; the error names all problems at once.
@@ -89,7 +89,7 @@ def _findings(wanted: Replacement) -> Findings:
 async def _opened(
     role: Role, url: str, web: Web, files: LocalFiles | None, found: Findings
 ) -> AsyncGenerator[InputFile, None]:
-    """What an input is, to be looked at; a file of this computer is closed at the end."""
+    """An input that can be read in parts; a file of this computer is closed at the end."""
     if files is None or not isinstance(reference(url), FileReference):
         yield RemoteFile(web, url, bytes_left=role.max_read_bytes)
         return

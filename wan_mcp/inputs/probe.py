@@ -1,6 +1,6 @@
 """Reads length, size and streams of a video, with PyAV (the extra `media`).
 
-libav may meet hostile files here. So it runs in a process with limits (see `decoder_process`), and
+The files may be hostile to libav. So it runs in a process with limits (see `decoder_process`), and
 gets only bytes that we fetched, only the demuxers of MP4, MOV, WebM and Matroska, no decoder, no
 protocol and no playlist.
 """
@@ -29,7 +29,7 @@ LIBAV_OPTIONS = {
     # A whitelist must not be empty, because libav takes that as "everything".
     "protocol_whitelist": "none",
     "codec_whitelist": "none",
-    # Only the header matters; with more, libav would read on for details of the codec.
+    # Only the header matters; with higher values, libav would read on for details of the codec.
     "analyzeduration": "0",
     "probesize": "32",
 }
@@ -64,7 +64,7 @@ class DamagedVideo(Exception):
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a video says of itself; None for what it does not say.
+    """What a video says about itself; None for what it does not say.
 
     Attributes:
         has_video: whether there is a video stream; a cover image does not count.
@@ -74,8 +74,8 @@ class VideoHeader:
         seconds: length of the video stream by its header; in WebM and Matroska, which have no
             such field, the length of the whole file.
         indexed_seconds: length of the video stream by the index of an MP4 or MOV.
-        counted_seconds: length of the pictures that are in the file: it has been read to its
-            end, or the index lists pictures beyond the end.
+        counted_seconds: length of the pictures that are in the file, which is known if it has
+            been read to its end, or if its index lists pictures beyond the end.
         size: width and height in pixels, as displayed.
         turned_degrees: how a player turns the pictures, clockwise: 0, 90, 180 or 270.
         is_hdr: whether the header says that the brightness is coded as PQ or HLG.
@@ -101,14 +101,14 @@ def available() -> bool:
 
 
 def main() -> None:
-    """Answer questions on standard input, in the words of `question` and `header_of`."""
+    """Answer questions on standard input, as `question` asks and `header_of` reads them."""
     answer_questions(_answer)
 
 
 def question(
     content: ByteRanges, demuxer: str, *, count: bool
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """What the process is asked, and the bytes that belong to the question."""
+    """The question to the process, and the bytes that are sent with it."""
     starts, parts = [start for start, _ in content.runs], [part for _, part in content.runs]
     asked = {"demuxer": demuxer, "total": content.total, "starts": starts, "count": count}
     return asked, parts
@@ -153,7 +153,7 @@ def probe(content: ByteRanges, demuxer: str, *, count: bool = False) -> VideoHea
     """The header of a video. Only for the process of its own, and for tests.
 
     Args:
-        count: read to the end, for the length of what is really there.
+        count: whether to read to the end, to find the length of what is really there.
 
     Raises:
         BytesMissing: more of the file is needed.
@@ -182,7 +182,7 @@ def probe(content: ByteRanges, demuxer: str, *, count: bool = False) -> VideoHea
 
 
 def any_titles() -> dict[str, Any]:
-    """What `av.open` needs so that a title in any encoding is no error.
+    """The arguments with which `av.open` accepts titles in any encoding.
 
     PyAV before version 19 raises an error for bytes that are not UTF-8; 19 has no such option.
     """
@@ -193,10 +193,10 @@ def any_titles() -> dict[str, Any]:
 
 
 class _File:
-    """What was read of a remote file, as the file object that libav reads from.
+    """The bytes that were read of a file, as the file object that libav reads from.
 
     Attributes:
-        missing: the first part that libav needed and that is not there. For libav the file ends
+        missing: the first part that libav needed and that was not read. For libav the file ends
             at that point, because PyAV prints exceptions; so its later results do not count.
     """
 

@@ -16,15 +16,15 @@ _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18
 
 @dataclass
 class RemoteFile:
-    """What is known of one remote file.
+    """One remote file, as far as it is known.
 
     Attributes:
         requested_url: the address that was given.
         bytes_left: how many bytes may still be read.
         status: HTTP status of the first answer.
         final_url: the address of the first answer, after redirects.
-        has_ranges: whether the server gives parts of the file; otherwise only its beginning can
-            be read.
+        has_ranges: whether the server sends parts of the file; if not, only its beginning can be
+            read.
         compressed: whether the answer is compressed although that was not asked for.
         is_challenge: whether a CDN asks for proof that we are a person (Cloudflare, documented).
         content: the parts that have been read.
@@ -54,13 +54,13 @@ class RemoteFile:
     async def read_start(self, seconds: float, *, whole: bool = False) -> None:
         """Read the beginning of the file.
 
-        Some servers refuse a request for a part, although they give the whole file (observed
-        elsewhere). So before such a status counts, the file is asked for as a browser does.
+        Some servers refuse a request for a part, although they send the whole file (observed
+        elsewhere). So before such a status counts, the file is requested as a browser does it.
 
         Args:
-            seconds: when they are over, what has arrived by then must be enough.
-            whole: if the server does not support ranges, read an image or a video further, up to
-                the limit.
+            seconds: the time limit; what has arrived by then must be enough.
+            whole: whether to read an image or a video further, up to the limit, if the server
+                does not support ranges.
 
         Raises:
             Unreachable: there is no answer.
@@ -118,7 +118,7 @@ class RemoteFile:
         return bool(file_type.demuxer) or file_type.media_type is MediaType.IMAGE
 
     async def _store(self, answer: Answer, start: int, limit: int) -> bool:
-        """Store about `limit` bytes of the body; return whether the body ended before that."""
+        """Store about `limit` bytes of the body. Returns whether the body ended before that."""
         stored = 0
         try:
             async for block in answer.body:

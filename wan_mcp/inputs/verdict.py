@@ -23,11 +23,11 @@ _STATUSES = {
     404: ("does not exist (404)", CHECK_LINK),
     410: ("is gone (410)", "upload the file again and give its new link"),
 }
-"""Other statuses (429, 5xx, or a server that dislikes our request) do not show that PixelDojo
-will fail too."""
+"""Other statuses (429, 5xx, or those of a server that refuses our request) do not show that
+PixelDojo will fail too."""
 _ERROR_OF_A_STORAGE = re.compile(rb"\s{0,99}(?:$|<\?xml|<Error|\{)")
-"""How a storage says 403: with nothing, XML or JSON. A page or a text, as CDNs and Wikimedia send
-it, may be meant for programs alone (observed elsewhere)."""
+"""The body of a storage's 403: nothing, XML or JSON. A page or a text, as CDNs and Wikimedia send
+it, may be meant for programs only (observed elsewhere)."""
 
 
 class UnusableInput(Refused):
@@ -55,14 +55,14 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Role:
-    """What an argument is used for.
+    """The use of an argument.
 
     Attributes:
         name: the tool's name of the argument.
         noun: what the argument must be.
         other: the argument that takes the other type of file.
-        max_bytes: far more than is needed, so a larger file is a mistake (ours; PixelDojo
-            documents no limit).
+        max_bytes: the largest file: far more than is needed, so a larger one is a mistake (ours;
+            PixelDojo documents no limit).
         max_read_bytes: how many bytes of the file are read at most.
     """
 
@@ -93,7 +93,7 @@ IMAGE = Role(
 
 
 InputFile = RemoteFile | LocalInput
-"""An input that is looked at, wherever it is."""
+"""An input that is being checked, wherever it is."""
 
 
 def judge(role: Role, file: InputFile) -> FileType | None:
@@ -103,7 +103,7 @@ def judge(role: Role, file: InputFile) -> FileType | None:
 
     Raises:
         Unusable: the file certainly cannot be used.
-        NotLookedAt: its server does not give it to us, which says nothing about PixelDojo.
+        NotLookedAt: its server does not send it to us, which says nothing about PixelDojo.
     """
     if isinstance(file, LocalInput):
         return file.file_type

@@ -24,7 +24,7 @@ _WHOLE = Fragment()
 
 
 async def check_video(file: InputFile, found: Findings, seconds: float) -> None:
-    """Check the video, and add to what is found.
+    """Check the video, and add the results to `found`.
 
     Args:
         seconds: limit for the first read.
@@ -75,7 +75,7 @@ async def _header(
 async def _count(
     process: DecoderProcess, file: InputFile, demuxer: str, header: VideoHeader, found: Findings
 ) -> None:
-    """Count the length from all pictures; as long as that is not done, the length is a doubt."""
+    """Count the length from all pictures. Until that is done, the length is noted as doubtful."""
     found.length_doubt = _doubt(header)
     found.unchecked.pop(VIDEO.name, None)
     try:
@@ -94,8 +94,8 @@ def source_clip(
     """What the inspection of the result needs to know of the clip.
 
     Args:
-        wanted_seconds: the length that is ordered: later sound will not be in the result.
-        fragment: the part of the clip that is meant: only its length and its sound count.
+        wanted_seconds: the length that is ordered; later sound will not be in the result.
+        fragment: the part of the clip that is meant; only its length and its sound count.
     """
     certain = certain_seconds(header)
     seconds = header.seconds if certain is None else certain
@@ -140,7 +140,7 @@ def _note_how_it_is_stored(header: VideoHeader, found: Findings) -> None:
 
 
 def _judge_length(header: VideoHeader, found: Findings) -> None:
-    """Refuse a clip that is certainly too short; note a field that says so wrongly."""
+    """Refuse a clip that is certainly too short; note a field that wrongly says it is."""
     wanted, certain = found.wanted.seconds, certain_seconds(header)
     if certain is None:
         return
@@ -157,10 +157,10 @@ def _judge_length(header: VideoHeader, found: Findings) -> None:
 
 
 def certain_seconds(header: VideoHeader) -> float | None:
-    """The length of the video stream, if it is certain that it is no longer.
+    """The length of the video stream, if it is certain that the stream is not longer than that.
 
-    Pictures that were counted win over all fields. The header and the index of an MP4 are certain
-    where they agree; where they do not, the longer one counts, because it may be the true one.
+    Counted pictures win over all fields. The header and the index of an MP4 are certain if they
+    agree; if they do not, the longer one counts, because it may be the true one.
     """
     if header.counted_seconds is not None:
         return header.counted_seconds
@@ -191,7 +191,7 @@ def _doubt(header: VideoHeader) -> str:
 
 
 def _judge_fragment(found: Findings) -> None:
-    """Refuse a part that is shorter than the result shall be, however long the clip is."""
+    """Refuse a part that is shorter than the ordered result, however long the clip is."""
     fragment, wanted = found.fragment, found.wanted.seconds
     if fragment.end is not None and _is_short(fragment.end - fragment.start, wanted):
         raise _too_short(fragment.end - fragment.start, wanted, fragment)

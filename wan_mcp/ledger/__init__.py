@@ -1,1 +1,1 @@
-"""What is written down of every paid request, and the rules over it."""
+"""The durable record of every paid request, and the rules about it."""

@@ -1,4 +1,4 @@
-"""Finds what nobody goes on with: requests whose process is dead, and what was queued too long."""
+"""Finds abandoned requests: their process is dead, or they were queued for too long."""
 
 from datetime import datetime, timedelta
 
@@ -11,24 +11,24 @@ from wan_mcp.ledger.wallets.scope import Scope
 
 
 class AbandonedRequests:
-    """The search for them, and what becomes of them."""
+    """Finds abandoned requests, and decides what becomes of them."""
 
     def __init__(self, session: Session, rows: Rows) -> None:
         self._session = session
         self._rows = rows
 
     def wallets(self, now: datetime) -> list[str]:
-        """The wallets that have any. Searched without a lock: reads work while others write."""
+        """The wallets with abandoned requests. Takes no lock: reads work while others write."""
         asked = read(sql.lists.MAY_BE_ABANDONED, now=now, latest=_latest(now))
         return sorted({wallet for _, wallet in self._found(asked)})
 
     def settle(self, wallet: Scope, now: datetime) -> list[Record]:
-        """End those of a wallet, or queue them again; inside a transaction for it."""
+        """End those of a wallet, or queue them again; inside a transaction for that wallet."""
         known = [self._rows.record(id) for id, _ in self._found(self.read(wallet, now))]
         return [self._rows.save(record, rules.abandoned(record, now)) for record in known]
 
     def read(self, wallet: Scope, now: datetime) -> Read:
-        """What `settle` asks for first."""
+        """The first read of `settle`."""
         statement = wallet.over(sql.lists.MINE_MAY_BE_ABANDONED)
         return read(statement, **wallet.values, now=now, latest=_latest(now))
 

@@ -22,7 +22,7 @@ from wan_mcp.models import Cursor, Job, Replacement, SourceClip
 
 @dataclass(frozen=True)
 class VideoPolicy:
-    """What the process that submits a request decides about its video.
+    """The decision of the process that submits a request about its video.
 
     The process that saves videos follows this, not its own settings.
 
@@ -37,7 +37,7 @@ class VideoPolicy:
     limit_gb: float | None = None
 
     def below(self, name: str) -> "VideoPolicy":
-        """The same for the folder of that name within it, whose videos alone count there."""
+        """The same policy for the subfolder of that name; only the videos in it count there."""
         return replace(self, folder=f"{self.folder}/{name}") if self.folder else self
 
 
@@ -116,16 +116,16 @@ class LedgerUnavailable(Refused):
 
 
 class LedgerUnreachable(LedgerUnavailable):
-    """The connection to the store was lost, or there is none: others would fail likewise now."""
+    """The connection to the store was lost, or there is none: other calls would fail now, too."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what, transient=True)
 
 
 class QuotasChanged(LedgerUnavailable):
-    """The limits, or who pays for the user, have changed since the caller asked for them.
+    """The limits, or the wallet that pays for the user, have changed since the caller read them.
 
-    Nothing was changed. Ask for them again.
+    Nothing was done. Read them again.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class LedgerChanged(LedgerUnavailable):
 
 
 class NothingToRead(LedgerUnavailable):
-    """There is no ledger that could be read. The reason is that of the attempt to make one."""
+    """There is no ledger to read. The error of the attempt to create one tells the reason."""
 
 
 class Fenced(WanError):
@@ -170,8 +170,8 @@ class Fenced(WanError):
 class Ledger(Protocol):
     """All paid requests, from before they are sent. Any number of processes share a ledger.
 
-    What a user sees is that of an `account`, which is the name of a workspace. What PixelDojo sees
-    is that of a `wallet`, with all of its workspaces. `Whose` names both: see `Workspace`.
+    What a user sees belongs to an `account`, which is the name of a workspace. What PixelDojo sees
+    belongs to a `wallet`, with all of its workspaces. `Whose` names both: see `Workspace`.
 
     A change is durable when its method returns. A change that was begun is finished even if the
     caller is cancelled. Callers give durations in seconds; all dates come from the ledger's own
@@ -180,7 +180,7 @@ class Ledger(Protocol):
 
     @property
     def coordination(self) -> Coordination:
-        """What processes on this ledger share while they wait."""
+        """The roles, the rate limit and the changes that processes on this ledger share."""
 
     @property
     def queue(self) -> Queue:
@@ -188,7 +188,7 @@ class Ledger(Protocol):
 
     @property
     def notice(self) -> str | None:
-        """What a reader has to know about the ledger, as of the last read; None for nothing."""
+        """A sentence that readers have to know about the ledger, as of the last read; or None."""
 
     async def account(self, api_base: str, api_key: str) -> str:
         """The name under which this key's records are kept: a keyed hash, never the key."""
@@ -210,8 +210,8 @@ class Ledger(Protocol):
     ) -> Claim:
         """Find the record of an equal request, or create a new one in the state `intent`.
 
-        Where only a limit stands against it that will have room, the new one is `queued`, if the
-        limits allow that.
+        If only a limit that will have room later prevents the new one, it becomes `queued` instead,
+        provided that the limits allow queueing.
 
         A record is found while it is open, and for 15 minutes after its job was completed or lost.
         A request that names the seed which was generated for an earlier one is equal to that one.
@@ -229,9 +229,9 @@ class Ledger(Protocol):
                 everything on the wallet counts.
 
         Raises:
-            LimitReached: a new record would exceed a spending limit. Of several, it is the tightest
-                one, and it says whose it is.
-            PriceRose: by now it is expected to cost more than `agreed`.
+            LimitReached: a new record would exceed a spending limit. Of several, the error names
+                the tightest one, and whose it is.
+            PriceRose: the job is now expected to cost more than `agreed`.
         """
 
     async def equal(self, account: str, wanted: Replacement) -> Record | None:
@@ -243,7 +243,7 @@ class Ledger(Protocol):
         This is possible once per record, and only for the process that claimed it.
 
         Args:
-            sent: how inputs are sent that are no links; by this the job is recognised in
+            sent: how inputs that are not links are sent, by which the job is recognised in
                 PixelDojo's list. None if all inputs are links.
 
         Raises:
@@ -272,8 +272,8 @@ class Ledger(Protocol):
         The job in it is paid for, so its id is recorded in every state of the record, and even if
         the record is missing: another process may have taken this one for dead, or the store may
         have lost its last commits. Only the process that claimed the record may call this.
-        If the store has been taken away, the job is kept elsewhere on disk until a process takes it
-        into the right store, and the note of the record says so.
+        If the store has been moved or replaced, the job is kept elsewhere on disk until a process
+        takes it into the right store, and the note of the record says so.
 
         Returns:
             The record with the job id. It has a new submission id if another job was recorded for
@@ -347,16 +347,16 @@ class Ledger(Protocol):
         """
 
     async def charges(self, account: str) -> list[Charge]:
-        """What the newest jobs that this ledger has submitted were charged, newest first."""
+        """The charges for the newest jobs that this ledger has submitted, newest first."""
 
     @property
     def limits(self) -> SpendingLimits:
-        """What the operator allows."""
+        """The spending limits of the operator."""
 
     async def credits(
         self, whose: Whose, estimate: float | None, quotas: Sequence[Quota] = ()
     ) -> AccountCredits:
-        """What was spent, the balance, and what the limits say to a job of that price now.
+        """What was spent, the balance, and whether the limits allow a job of that price now.
 
         Args:
             estimate: credits of the job; None if its price is not known.

@@ -24,7 +24,7 @@ this time."""
 
 
 class Role(StrEnum):
-    """Work that only one process at a time does for a wallet. It holds a lease meanwhile."""
+    """Work for a wallet that only one process does at a time, while it holds a lease."""
 
     POLLER = "poller"
     """Reads the state of running jobs."""
@@ -69,13 +69,13 @@ Rule = Callable[[Limit, Sequence[float]], float]
 
 
 class Coordination(Protocol):
-    """The part of the ledger that roles and waiters use. Roles and the rate limit are a wallet's.
+    """The part of the ledger that roles and waiters use. A wallet has its roles and its rate limit.
 
     Every method except `next_change` may raise LedgerUnavailable.
     """
 
     async def lead(self, wallet: str, role: Role, seconds: float) -> bool:
-        """Try to take a role, or to renew the own lease.
+        """Try to take a role, or to renew the lease that this process has on it.
 
         The lease of another process ends with its time, or when that process dies.
 
@@ -123,7 +123,7 @@ class Coordination(Protocol):
         """Record where a video was saved, with its SHA-256 in hex and its size in bytes.
 
         Returns:
-            False if its user had the job forgotten meanwhile, and wants no video any more.
+            False if the user has had the job forgotten meanwhile, so that no video is wanted.
         """
 
     async def uninspected(self, wallet: str) -> list[Record]:
@@ -142,7 +142,7 @@ class Coordination(Protocol):
         """Record whether the user keeps a video. A forgotten request stays as it is."""
 
     async def kept_videos(self) -> list[str]:
-        """Where the videos are, of all accounts, that their users keep: as records name them."""
+        """Where the videos that users of any account keep are, as their records name the place."""
 
     async def durations(self, account: str) -> list[float]:
         """Seconds that each of the last 20 completed jobs took."""

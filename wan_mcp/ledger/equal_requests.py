@@ -52,7 +52,7 @@ class EqualRequests:
         return self._in_another_spelling(account, candidates, lookups, now, queued=queued)
 
     def read(self, account: str, lookups: Lookups, now: datetime) -> Read:
-        """What `find` asks for first."""
+        """The first read of `find`."""
         return read(
             sql.records.MAY_BE_EQUAL,
             account=account,
@@ -75,7 +75,7 @@ class EqualRequests:
         # Their keys differ, so they are compared one by one: what is live, and what ended just now.
         if not candidates:
             return None
-        # A forgotten request has no links any more, but a key that was made of them.
+        # A forgotten request no longer has its links, but a key that was made of them.
         spelt = [(c.spelling_key or _in_one_spelling(c.arguments), c.id) for c in candidates]
         some_are_forgotten = any(each.spelling_key for each in candidates)
         for fingerprint, seed in lookups:
@@ -94,7 +94,7 @@ class EqualRequests:
 
 
 class _Candidate(NamedTuple):
-    """What is read of a request that may be equal, as it is stored."""
+    """The stored values of a request that may be equal, as far as they are needed here."""
 
     number: int
     id: str
@@ -138,7 +138,7 @@ def _with_key(
         for each in fit
         if each.state in _REPEATED
         and each.exact_key == fingerprint.exact_key
-        # One that a wrong clock dated must not be the answer for years.
+        # A request that a wrong clock dated must not be the answer for years.
         and each.ended_at is not None
         and since < each.ended_at <= until
     ]
@@ -148,5 +148,5 @@ def _with_key(
 
 @lru_cache(2 * MOST_JUST_ENDED)
 def _in_one_spelling(stored_arguments: str) -> Arguments:
-    """Remembered, because a request is compared with every one of the next quarter of an hour."""
+    """Cached, because later requests are compared with this one for a quarter of an hour."""
     return one_spelling(json.loads(stored_arguments))

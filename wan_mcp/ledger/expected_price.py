@@ -17,14 +17,14 @@ from wan_mcp.models import PublishedPrice, Replacement
 from wan_mcp.wording import counted
 
 Page = Callable[[int, str], float | None]
-"""Credits of a job of so many seconds and lines on the model page; None if it names none."""
+"""The price on the model page, in credits, of a job by its seconds and lines; None if none."""
 
 SEARCHED_JOBS = 50
 """How many of the newest charges are searched for that of a similar job (ours)."""
 
 
 class Charge(NamedTuple):
-    """What one job was charged.
+    """The charge for one job.
 
     Attributes:
         arguments: what was asked for, as the record has it.
@@ -61,7 +61,7 @@ class ExpectedPrice:
 
     @property
     def why(self) -> str:
-        """Why another price counts than the one on the page, in a sentence; "" if none does."""
+        """Why a price other than that on the page counts, in a sentence; "" if none does."""
         if self.named is None or self.charged is None or self.charged <= self.named:
             return ""
         return (
@@ -74,7 +74,7 @@ class ExpectedPrice:
 def expected_price(
     named: float | None, wanted: Replacement, charges: Iterable[Charge]
 ) -> ExpectedPrice:
-    """The price to expect of a request.
+    """The expected price of a request.
 
     If no job of the same kind was charged, the last one that was neither longer nor had more lines
     counts: a larger job costs at least as much (assumed).
@@ -95,11 +95,11 @@ def expected_price(
 
 
 def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> ExpectedPrice:
-    """The price to expect of a request, with what makes it doubtful as an upper limit.
+    """The expected price of a request, and why it may be too low as an upper limit.
 
     If the last job of some size cost more than the page names for that size, the page is out of
-    date. Then only a later charge of a job like this one says what this one costs. So it is if a
-    smaller job, for which the page names nothing, cost more than it names for this one.
+    date. Then only a later charge of a job like this one says what this one costs. The same holds
+    if a smaller job, for which the page names nothing, cost more than it names for this one.
 
     Args:
         charges: of the account, newest first.
@@ -126,7 +126,7 @@ def price_up_to(page: Page, wanted: Replacement, charges: Iterable[Charge]) -> E
 
 
 _EQUAL = 1e-6
-"""Credits by which two prices may differ that are equal."""
+"""Two prices that differ by no more credits than this count as equal."""
 _NAMES_ZERO = "PixelDojo's model page names 0 credits, which is hardly the price of a paid job."
 
 
@@ -141,13 +141,13 @@ def _too_low(other: "_Kind", cost: float, named: float, of_which: str) -> str:
 
 @dataclass(frozen=True)
 class Totals:
-    """What an account has bought, or may have bought, with this ledger.
+    """The purchases, certain and possible, of an account with this ledger.
 
     Attributes:
-        jobs: how many requests, without those that bought nothing.
-        day_credits: what PixelDojo said that those of the last 24 hours cost.
-        credits: what it said that all of them cost.
-        without_cost: of how many it has not said that; they are in neither sum.
+        jobs: the number of requests, without those that bought nothing.
+        day_credits: the cost of those of the last 24 hours, as PixelDojo named it.
+        credits: the cost of all of them, as PixelDojo named it.
+        without_cost: how many have no cost that PixelDojo named; they are in neither sum.
     """
 
     jobs: int
@@ -209,7 +209,7 @@ class CreditReport:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the price of a job may depend on (assumed: its size and its speed, not its inputs)."""
+    """All that the price of a job may depend on (assumed: its size and speed, not its inputs)."""
 
     seconds: int
     lines: int

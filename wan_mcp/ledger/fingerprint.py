@@ -1,4 +1,4 @@
-"""When two requests are the same one, and what of a request may be written down.
+"""When two requests count as equal, and which parts of a request may be written down.
 
 Pure functions. Every engine compares requests by them, so that two engines cannot disagree.
 """
@@ -19,7 +19,7 @@ Arguments = dict[str, str | int | bool]
 
 INPUTS = ("video", "character_image")
 SENT = "sent_"
-"""What the names of a record's arguments begin with that say how its inputs were sent."""
+"""The prefix of the arguments of a record that say how its inputs were sent."""
 _HASHES = tuple(f"{name}_sha256" for name in INPUTS)
 DEFAULTS: Arguments = {"resolution": "480", "go_fast": False, "merge_audio": True}
 """What PixelDojo does when these are left out (documented). Spelling it out changes nothing."""
@@ -37,7 +37,7 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the ledger compares requests by.
+    """The keys by which the ledger compares requests.
 
     There are two keys, because a link that was signed again leads to the same video while its job
     runs, but `?id=2` is another video than `?id=1` and must not get the result of the other.
@@ -94,7 +94,7 @@ def has_links_only(wanted: Replacement) -> bool:
 
 
 def _by_content(arguments: Arguments) -> Arguments:
-    """What makes a request: of a file its hash and its fragment. How inputs were sent is left out.
+    """The arguments that identify a request: a file by its hash and fragment, not how it was sent.
 
     For a request whose inputs are links this changes nothing.
     """
@@ -115,8 +115,8 @@ def account_name(secret: bytes, api_base: str, api_key: str) -> str:
     """HMAC-SHA256 of API base and key, as 64 hex digits.
 
     The secret lies in the ledger itself, so it does not protect against somebody who steals the
-    file: what does is that an API key is too random to guess. It makes the names in two ledgers
-    unrelated, and useless beside a table of hashes of known keys.
+    file; that an API key is too random to guess does. The secret makes the names in two ledgers
+    unrelated, and a table of hashes of known keys useless.
     """
     base = _canonical(_one_spelling(api_base), keep_query=False)
     return hmac.new(secret, f"{base}\0{api_key}".encode(), hashlib.sha256).hexdigest()
@@ -152,7 +152,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    """What RFC 3986 calls unreserved means the same with and without its escape."""
+    """An escape in one spelling: unreserved characters (RFC 3986) need none."""
     letter = chr(int(escape[1], 16))
     return letter if re.fullmatch(r"[A-Za-z0-9._~-]", letter) else escape[0].upper()
 
@@ -199,8 +199,8 @@ def _canonical(url: str, *, keep_query: bool) -> str:
 def one_spelling(arguments: Arguments) -> Arguments:
     """The arguments with their URLs in one of the spellings that mean the same (RFC 3986, IDNA).
 
-    Nothing of it is sent, and no key by which a claim finds a request is made of it: those must be
-    the ones that every version of this program makes, or two of them could pay for it.
+    The result is not sent, and the keys by which a claim finds a request are not made of it: every
+    version of this program must make the same keys, or two of them could pay for one request.
     """
     kept = _by_content(arguments)
     links = [name for name in INPUTS if name in kept and is_link(arguments[name])]
@@ -216,7 +216,7 @@ def spelling_key(account: str, arguments: Arguments) -> str:
 
 
 def order_of(arguments: Arguments) -> str | None:
-    """Names the order that a request is a take of: equal if requests differ in their seed only.
+    """A name for the order that a request is a take of: the same if only the seeds differ.
 
     What follows the ? of a link is in no record, so links that differ only there count as one.
 

@@ -1,4 +1,4 @@
-"""How much of each spending limit is used: what a reader of the limits is shown."""
+"""How much of each spending limit is used, as it is shown to users and operators."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,9 +23,9 @@ class LimitUse(NamedTuple):
 
     Attributes:
         setting: the environment variable that holds it.
-        limit: its value, in what it limits; None for no limit.
+        limit: its value, in the unit of what it limits; None for no limit.
         used: how much of it is used; None if that is not known, or the limit is about one job.
-        frees_at: when the first part of what is used is free again, if that is known.
+        frees_at: when the first part of what is used becomes free again; None if not known.
         job_ids: the jobs that use it until they end.
         whose: whose limit it is, see `wallets.quotas.Quota`; "" for the operator's setting.
     """
@@ -64,7 +64,7 @@ def usage(limits: SpendingLimits, now: datetime, spending: Spending) -> list[Lim
 
 
 def settings_of(limits: SpendingLimits) -> list[LimitUse]:
-    """Each limit, without what is used of it; that of the queue only where there is one."""
+    """Each limit without its use; that of the queue only if there is a queue."""
     queue = [LimitUse("WAN_MCP_MAX_QUEUED", limits.queued)] if limits.queued else []
     return [
         LimitUse("WAN_MCP_MAX_CREDITS_PER_JOB", limits.credits_per_job),

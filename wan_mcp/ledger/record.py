@@ -49,7 +49,7 @@ class State(StrEnum):
 
 
 class ListReading(StrEnum):
-    """What a reading of PixelDojo's job list said about a request of unknown outcome."""
+    """How much a reading of PixelDojo's job list says about a request of unknown outcome."""
 
     FAILED = "failed"
     """The list could not be read."""
@@ -75,7 +75,7 @@ _STATUS = {State.COMPLETED: JobStatus.COMPLETED, State.FAILED: JobStatus.FAILED}
 
 
 class SentInputs(NamedTuple):
-    """How inputs that PixelDojo cannot fetch themselves were sent.
+    """How inputs that PixelDojo cannot fetch itself were sent.
 
     Attributes:
         links: the link that was sent in place of an input, by the input's name.
@@ -87,7 +87,7 @@ class SentInputs(NamedTuple):
 
 
 class Record(BaseModel):
-    """One paid request and its job, as the ledger stores them. Dates are UTC, by its own clock.
+    """One paid request and its job, as stored. Dates are UTC, by the ledger's own clock.
 
     Attributes:
         submission_id: our own id, `sub_` and random. It never changes.
@@ -97,8 +97,8 @@ class Record(BaseModel):
             that was submitted without this ledger.
         exact_key: equal only for requests whose URLs have equal queries too.
         arguments: what was asked for, with our parameter names and without the queries of URLs;
-            empty for a job that was submitted without this ledger. Of a file there are its URI and,
-            as `video_sha256` or `character_image_sha256`, its hash. From the commit point on
+            empty for a job that was submitted without this ledger. For a file they hold its URI
+            and, as `video_sha256` or `character_image_sha256`, its hash. From the commit point on
             `sent_video` and `sent_character_image` say under which link such an input was sent,
             and `sent_notes` what was changed in it, see `SentInputs`.
         seed: the seed that was sent.
@@ -116,11 +116,11 @@ class Record(BaseModel):
         checked_at: when the job list was last read for this record, or could not be read.
         proof_readings: how many readings count as proof, see `rules.counts_as_proof`.
         proof_at: when the last of them took place.
-        last_polled_at: when PixelDojo was last asked for the job.
+        last_polled_at: when PixelDojo was last asked about the job.
         last_error: why that reading failed; None if PixelDojo answered.
         last_error_code: the code of that error; None for a transient one.
         last_reply_at: when PixelDojo last answered.
-        watched_until: until then, a waiter has announced itself.
+        watched_until: until when a waiter has announced that it waits.
         video_folder: where the video is to be saved; "" for nowhere; None if that was not decided
             when the request was made, as in older versions.
         video_limit_gb: how many 10^9 bytes of videos that folder may contain; None for no limit.
@@ -135,10 +135,10 @@ class Record(BaseModel):
         spelling_key: what finds an equal request in another spelling once the links are removed,
             see `fingerprint.spelling_key`; None before that.
         queued_at: when the request was put in the queue; None if it never was in it.
-        queued_until: when it ends if it was not sent before. It is kept until the commit point: if
-            the process that was to send it dies before, it is in the queue again, whichever version
-            finds that out.
-        queued_request: the order with its whole links, see `queueing.order`, for as long.
+        queued_until: when it ends if it has not been sent by then. It is kept until the commit
+            point: if the process that was to send it dies before that, it is in the queue again,
+            whichever version of the program notices.
+        queued_request: the order with its whole links, kept for as long, see `queueing.order`.
         kept: whether the user keeps the video: the size limit does not delete it.
         wallet: the wallet that pays, if it has several workspaces; None if it has the name of the
             account, see `workspace`.
@@ -201,7 +201,7 @@ class Record(BaseModel):
 
     @property
     def workspace(self) -> Workspace:
-        """Whose request it is, and who pays."""
+        """The workspace of the request, with the wallet that pays."""
         return Workspace(self.account, self.wallet or self.account)
 
     @property
@@ -226,7 +226,7 @@ class Record(BaseModel):
 
     @property
     def source(self) -> SourceClip:
-        """What is known of the source clip."""
+        """The known facts about the source clip."""
         return SourceClip(
             seconds=self.source_seconds,
             frames_per_second=self.source_frames_per_second,

@@ -53,7 +53,7 @@ class Rows:
         return _record(found[0]) if found else None
 
     def record(self, submission_id: str) -> Record:
-        """The record with that id. Raises Fenced when there is none."""
+        """The record with that id. Raises Fenced if there is none."""
         found = self.first(JOB, submission_id=submission_id)
         if found is None:
             raise Fenced(f"The ledger has no request {submission_id}.")
@@ -84,7 +84,7 @@ class Rows:
         return self.find(scope.over(statement), **scope.values, limit=limit, **place)
 
     def charges(self, account: str) -> Iterator[Charge]:
-        """What the newest jobs were charged, newest first. Few are read before more are needed."""
+        """The charges for the newest jobs, newest first. More are read only when needed."""
         known = 0
         for limit in (FIRST_CHARGES, SEARCHED_JOBS):
             rows = self.values(sql.spending.CHARGES, account=account, limit=limit)
@@ -98,7 +98,7 @@ class Rows:
         return self.values_of(read(statement, **values))
 
     def values_of(self, asked: Read) -> Sequence[Sequence[Any]]:
-        """The same for a read."""
+        """The rows that a read finds, as they are stored."""
         return self._session.query(*asked)
 
     def write(self, statement: Statement, **values: object) -> int:

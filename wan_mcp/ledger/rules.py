@@ -55,10 +55,10 @@ readings that are at least 3 minutes apart (ours): the list may be late, and sev
 moment show the same list."""
 
 CONFIRM_SECONDS = 5.0
-"""An end without a video counts once a second reading, so long after the first, reports it again
-(ours). One odd answer, of a server that restarts or of a cache, must not lose a paid video: after a
-failed job the equal call is paid again. Five seconds are longer than such a restart takes to pass
-from one server to the next (assumed), and no caller notices them in a job of minutes."""
+"""An end without a video counts once a second reading, this long after the first, reports it again
+(ours). One odd answer, from a restarting server or a cache, must not lose a paid video: after a
+failed job, an equal call is paid again. Five seconds are longer than a restart takes to pass from
+one server to the next (assumed), and no caller notices them in a job of minutes."""
 
 QUEUE_SECONDS = 3600.0
 """How long a request may be queued. What nobody expects any more must not be bought (ours)."""
@@ -69,7 +69,7 @@ MAX_HOLD_SECONDS = 300.0
 it is ignored."""
 
 _NOT_QUEUED: Mapping[str, object] = {"queued_until": None, "queued_request": None}
-"""What a record has that is not queued any more. The links in it may be signatures: they go."""
+"""The values of a record that has left the queue. Its links may be signed, so they go."""
 
 _ENDS = {JobStatus.COMPLETED: State.COMPLETED, JobStatus.FAILED: State.FAILED}
 
@@ -82,7 +82,7 @@ def lookups(account: str, wanted: Replacement) -> Lookups:
     """The fingerprints that the record of an equal request may have, each with a generated seed.
 
     The seed is None where the record may have any. The second fingerprint is that of a request
-    without a seed: if we generated the seed for it that is given now, both ask for the same video.
+    without a seed: if we generated for it the seed that is given now, both ask for the same video.
     """
     found: list[tuple[Fingerprint, int | None]] = [(fingerprint_of(account, wanted), None)]
     if wanted.seed is not None:
@@ -132,7 +132,7 @@ def sending(record: Record, now: datetime, sent: SentInputs | None = None) -> Re
     """The record at the commit point, directly before the first byte of its request leaves.
 
     Args:
-        sent: how inputs were sent that are no links. The query of a link, which is its signature,
+        sent: how inputs that are not links were sent. The query of a link, which is its signature,
             is not kept.
     """
     record = _changed(record, state=State.SENDING, sent_at=now, **_NOT_QUEUED)
@@ -217,8 +217,8 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
 
     A completed job is final. A failed one becomes completed if PixelDojo shows its video after all.
     Our own conclusion that a job is lost is replaced by any end that PixelDojo reports. While a
-    failure has been reported only once, the state stays what it was. To a forgotten job nothing is
-    added any more.
+    failure has been reported only once, the state stays what it was. A forgotten job stays as it
+    is.
     """
     if record.is_forgotten:
         return None
@@ -241,7 +241,7 @@ def updated(record: Record, job: Job, now: datetime) -> Record | None:
 def absorbed(record: Record, other: Record, now: datetime) -> Record:
     """A running record with what another record of the same job knows of its end.
 
-    That is no reading of its own: it does not confirm what it repeats.
+    This does not count as a second reading, so it does not confirm an end.
     """
     if other.job is None:
         return record
@@ -267,11 +267,11 @@ def _may_end_as(record: Record, end: State | None, job: Job) -> bool:
 
 
 def _end_reported_at(record: Record, end: State | None, now: datetime) -> datetime | None:
-    """Since when PixelDojo has reported an end without a video; None if it does not any more."""
+    """Since when PixelDojo has reported an end without a video; None if it no longer does."""
     if end is not State.FAILED:
         return None
     since = record.end_reported_at
-    # If the clock was set back since then, how long ago that was is not known: wait again.
+    # If the clock was set back since then, the time that has passed is unknown: wait again.
     return now if since is None or since > now else since
 
 
@@ -290,7 +290,7 @@ def checked(
     now: datetime,
     reading: ListReading,
 ) -> Record:
-    """The record of unknown outcome after a reading of the job list, or after an attempt.
+    """The record of unknown outcome after a reading of the job list, or an attempt to read it.
 
     Args:
         findings: what the reading showed, in a sentence.
@@ -298,7 +298,7 @@ def checked(
     """
     shows_absence = reading is ListReading.SHOWS_ABSENCE
     proof = shows_absence and counts_as_proof(record, now)
-    # If the clock was set back since the last one, how long ago that was is not known: wait again.
+    # If the clock was set back since the last one, the time that has passed is unknown: wait again.
     set_back = shows_absence and record.proof_at is not None and now < record.proof_at
     return _changed(
         record,

@@ -1,4 +1,4 @@
-"""What the transactions of the ledger need of an engine. This is all in which engines differ."""
+"""What the transactions of the ledger need from an engine. Engines differ in nothing else."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -29,7 +29,7 @@ class KeptJob(NamedTuple):
 
 
 class Session(Protocol):
-    """One connection to a store, used by one thread. This is all in which engines differ."""
+    """One connection to a store, used by one thread."""
 
     @property
     def me(self) -> str:
@@ -48,17 +48,18 @@ class Session(Protocol):
         """Write one row, at the latest when the transaction is committed.
 
         Args:
-            fenced: what is said if the statement finds no record; None if it need not find any.
+            fenced: the text of the error if the statement finds no record; None if it need not
+                find one.
 
         Raises:
             Fenced: it finds none. The commit may raise it instead; nothing is changed then.
         """
 
     def ahead(self, reads: Iterable[Read]) -> None:
-        """Say what will be asked next in this transaction, so that it can be asked at once.
+        """Announce the next reads of this transaction, so that they can be sent together.
 
-        What is asked without that, or with other values, is only slower. An engine that gains
-        nothing by it does not look at the reads.
+        A read that was not announced, or has other values, is only slower. An engine that gains
+        nothing from this does not look at `reads`.
         """
 
     def transaction(
@@ -88,7 +89,7 @@ class Session(Protocol):
     def change(self) -> LedgerChanged | None:
         """Why this is no longer the store that other processes would open; None if it is.
 
-        While it can be written without harm, changes go on to what this process has open.
+        As long as that does no harm, changes are still written to what this process has open.
         """
 
     def before_payment(self) -> None:

@@ -17,7 +17,7 @@ from wan_mcp.wording import counted, is_or_are, number, was_or_were
 
 @dataclass(frozen=True)
 class SpendingLimits:
-    """What the operator allows for each account. None means no limit. No tool argument changes it.
+    """The operator's limits for each account; None means no limit. No tool argument changes them.
 
     Attributes:
         credits_per_job: a more expensive job is refused, and so is a job whose price is not known.
@@ -27,7 +27,7 @@ class SpendingLimits:
         agreed: credits that this one job may cost without asking the person (again).
         read_only: whether no job may be bought at all.
         queued: requests that may wait for the limits of `in_flight` and `submits_per_minute`; with
-            0, these two refuse. None is for limits beside others, which say how many may.
+            0, these two refuse. None is for limits beside others that say how many may wait.
     """
 
     credits_per_job: float | None = None
@@ -109,7 +109,7 @@ class LimitReached(Refused):
         self._what = what
 
     def of(self, whose: str) -> Self:
-        """The same refusal by a limit that is somebody's, and no setting of the operator."""
+        """The same refusal, by a limit of somebody's instead of a setting of the operator."""
         if not whose:
             return self
         ids = self.blocking_job_ids
@@ -130,7 +130,7 @@ class NoRoom(LimitReached):
 
 
 class PriceRose(Refused):
-    """The expected price rose above what needs no (other) question. Nothing was sent."""
+    """The expected price rose above what needs no (further) question. Nothing was sent."""
 
     code = Code.PRICE_ROSE
     retry_safe = True
@@ -157,7 +157,7 @@ unknown outcome counts for the whole day."""
 MAX_NAMED = 5
 """How many of the jobs in flight the error text names."""
 _ROUNDING = 1e-6
-"""Credits by which a sum of fractions may be wrong."""
+"""The rounding error that a sum of fractions may have, in credits."""
 
 
 class InFlightJob(NamedTuple):
@@ -167,7 +167,7 @@ class InFlightJob(NamedTuple):
         state: a `State`, or the same word as a plain string; the two are equal.
         age: seconds since the record was created; negative if the clock was set back since then.
         id: the id that callers use, see `Record.public_id`; "" for a job of another user, whose id
-            is not told.
+            is not revealed.
     """
 
     state: str
@@ -218,7 +218,7 @@ class Spending(Protocol):
         """The live records of the last 24 hours."""
 
     def queued(self) -> Queued:
-        """What is queued and counts in `paid`."""
+        """The queued requests that count in `paid`."""
 
     def submit_ages(self, within: float) -> Sequence[float]:
         """The age in seconds of each request of the last `within` seconds."""
@@ -243,7 +243,7 @@ def check(
 
     Raises:
         LimitReached: names the first limit that the job would exceed.
-        NoRoom: no other limit than those that a queued request may wait for.
+        NoRoom: the only limits in the way are those that a queued request may wait for.
         PriceRose: the person has not agreed to this price.
     """
     if limits.read_only:

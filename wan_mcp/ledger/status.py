@@ -43,27 +43,27 @@ _REFUSALS: dict[str, type[WanError]] = {
 
 
 WORTH_COUNTING = 2 * 10**6
-"""Of so many bytes on it is said how many are uploaded, in megabytes (ours)."""
+"""From this many bytes on, the progress of an upload is given in megabytes (ours)."""
 
 
 class Phase(StrEnum):
-    """What is being done with the inputs of a request that PixelDojo cannot fetch themselves."""
+    """What is being done with the inputs of a request that PixelDojo cannot fetch itself."""
 
     PREPARING = "preparing"
     UPLOADING = "uploading"
     LENDING = "lending"
     """They are copied, and PixelDojo fetches the copies through an address of the user's."""
     ELSEWHERE = "elsewhere"
-    """Another process on this ledger has the request, and only that one knows how far it is."""
+    """Another process on this ledger handles the request, and only that one knows the progress."""
 
 
 @dataclass(frozen=True)
 class InputProgress:
-    """How far the inputs of a request are that is not sent yet. Nothing is charged before it is.
+    """The progress of the inputs of a request that is not sent yet, so that nothing is charged yet.
 
     Attributes:
-        sent: how many bytes are uploaded, or how many per cent of an input are prepared.
-        size: how many bytes there are in all.
+        sent: how many bytes are uploaded; while preparing, the percentage of an input, 0 to 100.
+        size: how many bytes there are in total.
     """
 
     phase: Phase
@@ -103,8 +103,8 @@ class JobView:
         notes: only after a submit: what the preflight found and did not refuse.
         end_is_unconfirmed: whether PixelDojo has reported once that the job ended without a video,
             and a second reading has to confirm it. The job counts as running until then.
-        progress: how far the inputs are of a request that is not sent yet; None if they are links,
-            or if it is sent.
+        progress: how far the inputs of an unsent request are; None if they are links, or if the
+            request was sent.
         place: where a queued request stands; None if it is not queued, or not looked up.
     """
 
@@ -199,7 +199,7 @@ class JobView:
 
 
 Reading = JobView | WanError
-"""What one reading of a job brings: a view, or the error because of which there is none yet."""
+"""The result of reading a job once: a view, or the error because of which there is none yet."""
 
 
 def require_view(reading: Reading) -> JobView:
@@ -221,7 +221,7 @@ def view_of_record(record: Record) -> JobView:
 
 
 def view_of_job(job: Job) -> JobView:
-    """The view of a job that only PixelDojo's answer is known of."""
+    """The view of a job of which only PixelDojo's answer is known."""
     return JobView(job.job_id, job.status, job)
 
 
@@ -234,7 +234,7 @@ def view_of_one_reading(job: Job) -> JobView:
 
 
 def failure_of(record: Record) -> WanError | None:
-    """Why the submit bought nothing, or may have; None when it did not end that way."""
+    """Why the submit bought nothing, or why that is not known; None if neither is so."""
     when = _when(record)
     why = view_of_record(record).why
     failure: WanError

@@ -1,4 +1,4 @@
-"""What the ledger does, on every engine. Each method is one transaction and runs in one thread.
+"""`Ledger` on every engine. Each method is one transaction and runs in one thread.
 
 The methods are documented in `contract.Ledger`.
 """
@@ -70,7 +70,7 @@ class Transactions:
         try:
             return self._claim(asked, lookups)
         except LedgerChanged as changed:
-            # To return a job that exists already costs nothing, and the caller can go on with it.
+            # Returning an existing job costs nothing, and the caller can go on with it.
             try:
                 now = self._session.now()
                 found = self._equal_requests.find(asked.workspace.name, lookups, now)
@@ -178,7 +178,7 @@ class Transactions:
         return accepted.model_copy(update={"note": note})
 
     def take_in_kept(self) -> None:
-        """Write the paid jobs to the store that were kept outside of it."""
+        """Write the paid jobs that were kept outside of the store to the store."""
         for kept in self._session.kept():
             id = kept.job.job_id
             known = self._in_wallet(kept.record, sql.records.JOBS_BY_JOB_ID, job_id=id)
@@ -189,7 +189,7 @@ class Transactions:
     def _accept(self, record: Record, job: Job) -> Record:
         wallet, elsewhere = record.workspace.wallet, self._elsewhere(record, job.job_id)
         if sending := self._sending.pop(record.submission_id, None):
-            # It is read only if it has changed meanwhile, and cannot be saved.
+            # It is read again only if it cannot be saved, because it has changed meanwhile.
             with suppress(Fenced), self._session.transaction(wallet, ahead=[elsewhere]):
                 accepted = self._accepted(sending, job, sending.state)
                 return self._rows.save(sending, self._absorbed(accepted))
@@ -359,7 +359,7 @@ class Transactions:
         return accepted if alone else rules.beside_its_equal(accepted)
 
     def _foreign(self, wallet: str, job: Job) -> Record:
-        """The record of a job that was submitted without this ledger: nobody's where many share."""
+        """A new record of a job submitted without this ledger: nobody's on a shared wallet."""
         now = self._session.now()
         return self._rows.insert(
             Record(
@@ -384,9 +384,9 @@ class Transactions:
         return read(wallet.over(sql.records.FROM_ELSEWHERE), **wallet.values, job_id=job_id)
 
     def _absorbed(self, record: Record) -> Record:
-        """The record with that which a reading of its job created before its request was answered.
+        """The record, merged with the one that a reading of its job created before the answer came.
 
-        The other one is removed, so this one has to be saved.
+        The other one is deleted, so this one has to be saved.
         """
         for (id,) in self._rows.values_of(self._elsewhere(record, record.job_id)):
             record = rules.absorbed(record, self._rows.record(id), self._session.now())

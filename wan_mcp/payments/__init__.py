@@ -1,1 +1,1 @@
-"""The only rooms that may buy."""
+"""The only room that may buy."""

@@ -1,4 +1,4 @@
-"""What is said about each request that has ended in this process."""
+"""The report about each request that has ended in this process."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,21 +8,21 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.status import JobView
 
 ACCEPTED = "accepted"
-"""How a paid request has ended that PixelDojo has answered with a job."""
+"""The result of a paid request that PixelDojo answered with a job."""
 STOPPED = "stopped"
-"""How one has ended whose server was stopped before the answer. Its outcome is looked up."""
+"""The result of one whose server was stopped before the answer. Its outcome is looked up later."""
 
 NoteAct = Callable[[Record], None]
-"""Is called with a request, as it was claimed, when it has ended here, or when its user has
-cancelled it. What became of it is in the ledger, then or soon. It must not raise or wait."""
+"""Called with a request, as it was claimed, when it has ended here or its user has cancelled it.
+What became of it is in the ledger by then, or soon after. It must not raise or wait."""
 
 
 class Ended(NamedTuple):
-    """How a payment has ended, for what is counted.
+    """How a payment has ended, as the metrics count it.
 
     Attributes:
         result: `accepted`, `stopped`, or the code of its failure.
-        credits: what PixelDojo named as its cost; None if nothing.
+        credits: the cost that PixelDojo named; None if it named none.
     """
 
     result: str
@@ -46,8 +46,8 @@ def ended(view: JobView | None, failure: Exception | None) -> Ended:
     """How a payment has ended.
 
     Args:
-        view: what it bought; None if nothing, or that is not known.
-        failure: why; None if the server was stopped meanwhile.
+        view: what it bought; None if it bought nothing, or if that is not known.
+        failure: why there is no view; None if the server was stopped before the answer.
     """
     if view is not None:
         return Ended(ACCEPTED, None if view.job is None else view.job.credit_cost)

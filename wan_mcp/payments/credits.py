@@ -1,7 +1,7 @@
-"""What is known about the account's credits before a job is bought. It buys nothing.
+"""Reports what is known about the account's credits before a job is bought. It buys nothing.
 
-It reads PixelDojo's model page, one page that needs the key, and the ledger. A part that cannot be
-read does not keep the others from being reported.
+It reads PixelDojo's model page, one page that needs the key, and the ledger. If one of them cannot
+be read, the others are still reported.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ _UNREAD_CHARGES = "What earlier jobs cost cannot be read now."
 
 
 class KeyCheck(Protocol):
-    """What the key is checked with; it cannot buy."""
+    """Checks the key; it cannot buy."""
 
     async def require_accepted_key(self) -> None:
-        """Return when PixelDojo accepts the key. Raises NoKey, Refused or CouldNotFindOut."""
+        """Return if PixelDojo accepts the key. Raises NoKey, Refused or CouldNotFindOut."""
 
 
 class Credits:
@@ -54,7 +54,7 @@ class Credits:
         self._quotas = quotas
 
     async def report(self, wanted: Replacement) -> CreditReport:
-        """The price of a job now, and everything that stands for or against buying it.
+        """The present price of a job, and everything that speaks for or against buying it.
 
         Args:
             wanted: only its size matters; its links may be empty.

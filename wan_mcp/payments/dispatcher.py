@@ -1,10 +1,10 @@
-"""Sends queued requests when their turn has come. One process does it for all on a ledger.
+"""Sends queued requests in turn. One process does so for all processes that share a ledger.
 
 The requests of a wallet are sent one after the other: its workspaces take turns, and the requests
 of each are sent in their order. While the files of a request are made available, which may take
-minutes, the other workspaces go on. Another process takes over when the dispatcher's lease
-expires, or as soon as its process is dead. Nothing is sent twice then: whoever sends a request has
-claimed it like any other.
+minutes, requests of other workspaces are still sent. Another process takes over when the
+dispatcher's lease expires, or as soon as its process is dead. Even then nothing is sent twice,
+because a queued request is claimed like any other before it is sent.
 """
 
 import logging
@@ -46,25 +46,25 @@ FOLLOWER_SECONDS = 5.0
 DEBOUNCE_SECONDS = 0.05
 """Changes that arrive within this time start one round."""
 CHECK_SECONDS = 10.0
-"""How long the inputs of a request are looked at again before it is sent (ours)."""
+"""How long the second check of a request's inputs may take before it is sent (ours)."""
 RETRY_SECONDS = 30.0
 """The pause after a request could not be sent for a reason that will pass (ours)."""
 SLOW_DOWN_SECONDS = 60.0
 """The same when PixelDojo asks for fewer requests and names no time (ours)."""
 
 MEETS_ALL = (Unauthorized, OutOfCredits, NotAllowed)
-"""What refuses one request for these reasons would refuse each of the others, too."""
+"""If PixelDojo refuses one request for one of these reasons, it would refuse all others, too."""
 
 logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Sends what is queued, as long as no other process does.
+    """Sends queued requests, as long as no other process does.
 
     Args:
-        price: PixelDojo's model page; the price may have changed meanwhile.
-        check: looks at the inputs again: a signed link may have expired.
-        quotas: the limits of each workspace; None if those of the operator count for all together.
+        price: reads PixelDojo's model page again, because the price may have changed meanwhile.
+        check: checks the inputs again, because a signed link may have expired.
+        quotas: the limits of each workspace; None if all of them share the operator's limits.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Dispatcher:
         try:
             intent = await under_limits(self._quotas, following.record.account, dispatched)
         except NoKey:
-            return ROUND_SECONDS  # it was the user's turn until now
+            return ROUND_SECONDS  # the user has lost access to the wallet since the queue was read
         if intent is not None:
             await self._send(intent)
         return ROUND_SECONDS
@@ -138,14 +138,14 @@ class Dispatcher:
     async def _quotas_of_waiting(self, wallet: str) -> dict[str, Sequence[Quota]] | None:
         """The quotas of each workspace whose turn it may be; None if none has its own.
 
-        A workspace of which a request is being sent waits for the end of that, to keep its order.
+        A workspace is left out while one of its requests is being sent, so that its order is kept.
         """
         if self._quotas is None:
             return None
         names = {record.account for record in await self._ledger.queue.waiting(wallet)}
         found: dict[str, Sequence[Quota]] = {}
         for name in sorted(names - self._sending.keys()):
-            with suppress(NoKey):  # whose user may use the wallet no more: it is passed over
+            with suppress(NoKey):  # its user may no longer use the wallet: it is skipped
                 found[name] = await self._quotas(name)
         return found
 
@@ -155,12 +155,12 @@ class Dispatcher:
             return True
         leads = await self._ledger.coordination.lead(wallet, Role.DISPATCHER, LEASE_SECONDS)
         self._renew_at = now + LEASE_SECONDS / 2 if leads else 0.0
-        if leads:  # not in every round: it is a change, which starts another round
+        if leads:  # not in every round: it changes the ledger, which starts another round
             await self._ledger.recover()  # so that no dead process occupies a place
         return leads
 
     async def _watch_running(self, wallet: str) -> None:
-        """Have the running jobs read as if somebody waited for them: the queue does."""
+        """Have the running jobs read as often as if a call waited for them: the queue does."""
         now = self._clock.monotonic()
         if now >= self._announce_at:
             self._announce_at = now + WATCH_TTL_SECONDS / 2
@@ -169,7 +169,7 @@ class Dispatcher:
             await coordination.expect(running, WATCH_TTL_SECONDS)
 
     async def _estimate(self, record: Record) -> float | None:
-        """What it costs now; while that cannot be read, what it was expected to cost."""
+        """What a request costs now; if that cannot be read, what it was expected to cost."""
         order = order_of(record)
         if order is None:
             return record.estimate
@@ -188,14 +188,14 @@ class Dispatcher:
             text = f"When its turn came, its inputs could not be used. {why}"
             await self._ledger.conclude(intent, State.NOT_SENT, text)
             return
-        except BaseException:  # the server stops: it has not been sent
+        except BaseException:  # the server is stopping, and the request was not sent
             with anyio.CancelScope(shield=True):
                 await self._ledger.queue.put_back(intent)
             raise
         self._sending[intent.account] = self._payments.start(intent, order.wanted)
 
     async def _learn_of_ends(self, wallet: str) -> None:
-        """Wait for the ends of what is being sent, except where others need not wait for it."""
+        """Learn how sent requests ended. Waits only for those that hold up all others."""
         for workspace, outcome in list(self._sending.items()):
             while self._holds_up_all(outcome):
                 await self._leads(wallet)
@@ -204,15 +204,15 @@ class Dispatcher:
                 del self._sending[workspace]
                 await self._learn_from(wallet, outcome.failure)
         if self._sending:
-            await self._leads(wallet)  # another process would send what is behind it
+            await self._leads(wallet)  # otherwise another process would send the requests behind it
 
     def _holds_up_all(self, outcome: Outcome) -> bool:
-        """Whether nothing else is sent now: there is one workspace only, or PixelDojo is asked."""
+        """Whether nothing else may be sent now: there is one workspace only, or its POST runs."""
         is_alone = self._quotas is None
         return not outcome.done.is_set() and (is_alone or outcome.payment.staged.is_set())
 
     async def _learn_from(self, wallet: str, failure: Exception | None) -> None:
-        """What the end of one request means for the others."""
+        """Draw the conclusions from the end of one request for the others."""
         now = self._clock.monotonic()
         match failure:
             case WanError() if isinstance(failure, MEETS_ALL):

@@ -1,4 +1,4 @@
-"""The payments in progress in this process, and the changes that are still to be recorded."""
+"""The payments in progress in this process, and the changes that the ledger has yet to record."""
 
 import logging
 from collections.abc import Callable
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Outcome:
-    """How a payment ended, for the calls that still wait for it.
+    """The end of a payment, for the calls that still wait for it.
 
     Attributes:
         payment: the payment itself.
@@ -56,7 +56,7 @@ class Outcome:
     waiting: int = 0
 
     async def wait(self, seconds: float) -> JobView | None:
-        """How it ended; None when the time was up before. Raises its failure."""
+        """What the payment bought; None if the time is up first. Raises the payment's failure."""
         self.waiting += 1
         try:
             with anyio.move_on_after(max(seconds, 0.0)):
@@ -71,13 +71,13 @@ class Outcome:
 class Payments:
     """The payments that are in progress in this process.
 
-    They run in the server's own tasks. So a cancelled call, a closed stdin or a dropped stream ends
+    They run in the server's own tasks, so a cancelled call, a closed stdin or a dropped stream ends
     only the waiting, never the payment.
 
     Args:
         on_lost: called when the answer to a paid request was lost.
-        staging: makes inputs available that are no links; None where all must be links.
-        note: is called with each request that has ended here; None where nobody keeps a record.
+        staging: makes inputs available that are not links; None if all must be links.
+        note: called with each request that has ended here; None where no audit is kept.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Payments:
             wanted: what is sent, with the seed of the record.
 
         Returns:
-            How it ends, for a caller that waits for that.
+            The outcome, for callers that wait for the end.
         """
         submission_id = record.submission_id
         payment = Payment(self._context, record, wanted.model_copy(update={"seed": record.seed}))
@@ -127,7 +127,7 @@ class Payments:
     async def withdraw(self, submission_id: str) -> None:
         """Withdraw a request, if this process pays it, has not sent it, and no other call waits.
 
-        Otherwise nothing changes: a request is paid for as if nobody had asked.
+        Otherwise nothing changes, and the request is paid for.
         """
         outcome = self._open.get(submission_id)
         if outcome is None or outcome.waiting:
@@ -138,7 +138,7 @@ class Payments:
             logger.info("request %s: withdrawn before it was sent", submission_id)
 
     def with_progress(self, view: JobView) -> JobView:
-        """The view, with how far the inputs of its request are while it is not sent."""
+        """The view; while its request is not sent, with the progress of its inputs."""
         record = view.record
         if record is None or record.state is not State.INTENT:
             return view
@@ -159,7 +159,7 @@ class Payments:
             await self._clock.wait(outcome.payment.staged.wait, seconds)
 
     async def settled(self, submission_id: str, seconds: float) -> JobView | None:
-        """How a submit ended, here or in another process; None when the time was up before.
+        """How a submit ended, here or in another process; None if the time is up first.
 
         Args:
             seconds: how long to wait for the end.
@@ -181,9 +181,9 @@ class Payments:
             outcome.payment.stop_staging()
 
     async def drain(self, seconds: float) -> None:
-        """Let payments finish for at most so many seconds; no further request is sent.
+        """Wait at most this many seconds for payments to finish; no further request is sent.
 
-        No upload is waited for: its request ends as not sent.
+        Uploads are not waited for: their requests end as not sent.
         """
         self.stop()
         if self._open:
@@ -230,7 +230,7 @@ class Payments:
         self.note(outcome.payment.record)
 
     def note(self, record: Record) -> None:
-        """Say that a request has ended, to who keeps a record of that."""
+        """Report that a request has ended, for the audit."""
         if self._note is not None:
             self._note(record)
 

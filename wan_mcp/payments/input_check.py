@@ -19,21 +19,21 @@ logger = logging.getLogger(__name__)
 
 
 class Preflight(Protocol):
-    """Looks at both inputs and reports what the caller should know, and what the video is.
+    """Checks both inputs, and reports what the caller should know and what kind of video it is.
 
     Raises Refused when certain evidence shows that the job could not work.
     """
 
     async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport:
-        """Check both links within this time; what cannot be checked in it is a note."""
+        """Check both links in this time; what cannot be checked by then becomes a note."""
 
 
 class InputCheck:
-    """The preflight, whose own defects refuse nothing.
+    """The preflight. A defect in it never refuses a request.
 
     Args:
-        preflight: looks at the inputs; None to look at none.
-        staging: makes inputs available that are no links; None where all must be links.
+        preflight: checks the inputs; None to check none.
+        staging: makes inputs available that are not links; None if all must be links.
     """
 
     def __init__(
@@ -48,16 +48,17 @@ class InputCheck:
 
     @property
     def looks(self) -> bool:
-        """Whether inputs are looked at."""
+        """Whether inputs are checked."""
         return self._preflight is not None
 
     async def report(
         self, whose: CallersWorkspace, wanted: Replacement, until: float
     ) -> InputReport:
-        """What was found, by a time on the monotonic clock.
+        """What the preflight found.
 
         Args:
-            whose: the workspace that wants it.
+            whose: the workspace that makes the request.
+            until: when the check has to be over, in seconds of the monotonic clock.
 
         Raises:
             NotSent, Refused: no job can be made of these inputs.

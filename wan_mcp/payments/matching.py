@@ -1,7 +1,7 @@
-"""Which job in PixelDojo's list is that of a request whose answer was lost. Pure functions.
+"""Finds the job of a request whose answer was lost in PixelDojo's list. Pure functions.
 
-The list is not documented: what it shows of a job may be missing, or be in another form than what
-was sent. How it shows the jobs that are known says which parts of it can be relied on.
+The list is not documented: it may leave out a value of a job, or show it in another form than it
+was sent in. How the list shows jobs that are known tells which of its values can be relied on.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.wire import Listed
 
 MAX_EARLY_SECONDS = 300.0
-"""By how much PixelDojo's date of a job may be before its sending: clocks differ (assumed)."""
+"""How long before its sending PixelDojo's date of a job may be: clocks differ (assumed)."""
 MAX_LATE_SECONDS = 600.0
-"""By how much it may be after that: clocks differ, and an answer may take minutes (assumed)."""
+"""How long after it that date may be: clocks differ, and an answer may take minutes (assumed)."""
 TIME = "time"
 SECRET_NAME_LENGTH = 32
-"""The last part of a link that is so long cannot be guessed: it names the same file, however the
-rest of the link is written (ours). The names of our own uploads have 64 characters."""
+"""If the last part of a link is at least this long, it cannot be guessed, and names the same file
+however the rest of the link is written (ours). The names of our own uploads have 64 characters."""
 
 MAX_NAMED = 5
 """How many jobs or requests a sentence names."""
@@ -39,8 +39,8 @@ class ListedJobs:
 
     Args:
         listed: the reading.
-        records: read from the ledger after the list was, so that a job that was answered meanwhile
-            is known.
+        records: the wallet's records, read from the ledger after the list, so that a job whose
+            answer came meanwhile is known.
     """
 
     def __init__(self, listed: "Sequence[Listed]", records: Sequence[Record]) -> None:
@@ -64,7 +64,7 @@ class ListedJobs:
         return any(each.seed is not None for each in self._listed)
 
     def job_of(self, record: Record) -> Job | None:
-        """The one job that is this request's and no other's; None if there is none for certain.
+        """The one job that is certainly this request's and no other's; None if there is none.
 
         It has the request's seed, and nothing that the list shows of it speaks against it: neither
         an input, nor the resolution, nor the duration, nor its date.
@@ -75,14 +75,14 @@ class ListedJobs:
         return own[0].job
 
     def claim(self, record: Record, job: Job) -> None:
-        """No other request may take this job, and this request no other job."""
+        """Give the job to the request: neither is matched with anything else from now on."""
         self._known[job.job_id] = record
         self._open = [each for each in self._open if each.submission_id != record.submission_id]
 
     def doubts(self, record: Record) -> str | None:
-        """Which jobs could be this request's, in sentences; None when none of them could.
+        """Which jobs could be this request's, in sentences; None if none of them could.
 
-        While there is one, that the request has no job is not proven.
+        As long as one could, it is not proven that the request has no job.
         """
         possible = self._candidates(record)
         if not possible:
@@ -121,7 +121,7 @@ class ListedJobs:
     def _candidates(self, record: Record) -> "list[Listed]":
         """The jobs of no known request that could be this one's, as far as the list shows.
 
-        One with the request's seed always could: what else it shows may be in a form of its own.
+        One with the request's seed always could: its other values may be shown in another form.
         """
         return [
             each
@@ -131,7 +131,7 @@ class ListedJobs:
         ]
 
     def _could_be(self, record: Record, each: "Listed") -> bool:
-        """Whether nothing reliable speaks against it. A seed needs no other job to be relied on."""
+        """Whether no reliable value speaks against it. The seed always counts as reliable."""
         return not differences(record, each) & (self._reliable | {"seed"})
 
     def _rivals(self, record: Record, each: "Listed") -> list[Record]:
@@ -146,8 +146,8 @@ class ListedJobs:
     def _is_it(self, record: Record, each: "Listed") -> bool:
         """Whether a job is this request's, if no other request could have started it.
 
-        Several jobs may have a seed that a caller chose. Then the list has to show all that was
-        asked for.
+        A seed that a caller chose may occur in several jobs, so the list then has to show
+        everything that was asked for.
         """
         if each.seed != record.seed:
             return False
@@ -161,10 +161,10 @@ class ListedJobs:
 def differences(record: Record, each: "Listed") -> set[str]:
     """The arguments, by our names, in which a listed job differs from what a request asked for.
 
-    An input that was sent under another link than the given one is compared by that link, and has
-    a name of its own here, `sent_video`: how the list shows such links need not be how it shows
-    links of users. What the list does not show is no difference, and neither is a value that
-    PixelDojo chose because the request left it open.
+    An input that was sent under a link other than the given one is compared by the link that was
+    sent, and under a name of its own, such as `sent_video`, because the list may show such links
+    differently from links of users. A value that the list does not show is no difference, and
+    neither is one that PixelDojo chose because the request left it open.
     """
     asked: dict[str, Value | None] = {**DEFAULTS, **_asked(record)}
     if record.seed is not None:
@@ -184,7 +184,7 @@ def differences(record: Record, each: "Listed") -> set[str]:
 def _asked(record: Record) -> dict[str, Value | None]:
     """What PixelDojo was asked for, by the names of `differences`.
 
-    None stands for an input of which it is not known under which link it was sent.
+    None stands for an input whose sent link is not known.
     """
     given = record.arguments
     return {
@@ -206,7 +206,7 @@ def _few(ids: Sequence[str]) -> str:
 
 
 def _shown(record: Record, each: "Listed") -> set[str]:
-    """The names under which what the list shows of a job can be compared with a request."""
+    """The names of those values of a listed job that can be compared with a request."""
     time = () if each.made_at is None else (TIME,)
     return {*(_label(record, name) for name in each.arguments), *time}
 
@@ -227,7 +227,7 @@ def _secret_name(link: Value) -> str:
 
 
 def _comparable(name: str, value: Value) -> str:
-    """A value in one spelling: a URL as the ledger keeps it, a number or a truth as a word."""
+    """A value in one spelling: a URL as the ledger keeps it, a number or a boolean as a word."""
     word = str(value)
     if name == "resolution":
         return word.removesuffix("p")  # a sibling model writes "480p" (observed elsewhere)

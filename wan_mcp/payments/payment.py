@@ -41,11 +41,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PaymentContext:
-    """What the payments of one process share.
+    """The objects that the payments of one process share.
 
     Attributes:
         write_later: repeats a change of the ledger until it is on disk.
-        staging: makes inputs available that are no links; None where all must be links.
+        staging: makes inputs available that are not links; None if all must be links.
         closing: whether the server is stopping; then no further request may leave.
     """
 
@@ -60,7 +60,7 @@ class PaymentContext:
 class ServerStops(NotSent):
     """This server is stopping, so it sends nothing any more; another one may at once.
 
-    It is not transient: this server is not to try again.
+    It is not transient, because this server must not try again.
     """
 
     usual_wait = 5.0  # a balancer needs a moment to notice
@@ -82,11 +82,11 @@ class Payment:
         context: what all payments of this process share.
         record: the `intent` that this process has claimed.
         wanted: what is sent, with the seed that was generated if the caller gave none. Inputs that
-            are no links are made available first, and links take their place.
+            are not links are made available first, and links take their place.
 
     Attributes:
-        progress: how far that is; None before it begins and after its end.
-        staged: set when nothing more is to be made available.
+        progress: how far staging is; None before it begins and after it ends.
+        staged: set when staging has ended, or there was nothing to stage.
     """
 
     def __init__(self, context: PaymentContext, record: Record, wanted: Replacement) -> None:
@@ -112,7 +112,7 @@ class Payment:
     async def run(self) -> JobView:
         """Send the request and record how it ended.
 
-        The view has no record when the job is paid for and could not be recorded at once.
+        The view has no record if the job is paid for but could not be recorded at once.
 
         Raises:
             Refused, NotSent: nothing was charged.
@@ -153,13 +153,13 @@ class Payment:
         return self._claimed
 
     async def withdraw(self) -> Record:
-        """End the request before its commit point. What still runs here then sends nothing.
+        """End the request before its commit point. Whatever still runs here sends nothing.
 
         Returns:
             The record, which is `not_sent`.
 
         Raises:
-            Fenced, LedgerUnavailable: it goes on: see `Ledger.withdraw`.
+            Fenced, LedgerUnavailable: the request goes on, see `Ledger.withdraw`.
         """
         record = await self._ledger.withdraw(self._claimed)
         self._withdrawn = True
@@ -167,11 +167,11 @@ class Payment:
         return record
 
     def stop_staging(self) -> None:
-        """Stop making inputs available: the request is not to be sent. Later this does nothing."""
+        """Stop making inputs available: the request will not be sent. No effect after staging."""
         self._staging.cancel()
 
     async def _stage(self) -> None:
-        """Make the inputs available that are no links. Raises NotSent."""
+        """Make the inputs available that are not links. Raises NotSent."""
         if has_links_only(self._wanted):
             self._end_staging()
             return
@@ -197,7 +197,7 @@ class Payment:
         self.staged.set()
 
     async def _release_inputs(self) -> None:
-        """Give up the inputs of a request that bought nothing. What fails here costs nothing."""
+        """Give up the inputs of a request that bought nothing. A failure here costs nothing."""
         if self._inputs is not None:
             self._inputs.discard()
         if self._context.staging is None or not self._gives_up_inputs:
@@ -210,7 +210,7 @@ class Payment:
             logger.exception("the inputs of an ended request could not be given up")
 
     async def _sent(self) -> Replacement:
-        """What is sent now: links alone, which have just been made. Raises NotSent."""
+        """What is sent now: only links, freshly made. Raises NotSent."""
         sent = self._wanted if self._inputs is None else await self._inputs.sent()
         if not has_links_only(sent):
             raise NotSent("An input was not made available, so nothing was sent.")
@@ -247,7 +247,7 @@ class Payment:
         """Raises NotSent if the server is stopping, or the request was withdrawn."""
         if self._context.closing:
             raise ServerStops("The server is stopping, so the request was not sent.")
-        if self._withdrawn:  # the ledger would refuse it too: this spares it the question
+        if self._withdrawn:  # the ledger would refuse it too: this saves asking it
             raise NotSent(
                 WITHDRAWN,
                 transient=False,
@@ -290,13 +290,13 @@ class Payment:
 
     async def _conclude(self, state: State, why: WanError) -> None:
         if self._withdrawn:
-            return  # that is its end, and it is recorded
+            return  # the withdrawal is its end, and is recorded already
         if self._returns_to_queue(state, why):
             what = f"the return of request {self._claimed.submission_id} to the queue"
             await self._record(lambda: self._ledger.queue.put_back(self._claimed), what)
             return
         # A later call gets this as the reason. The next step of a refusal says where to buy
-        # credits, and that of inputs that were not made available what the user has to mend.
+        # credits; that of inputs that were not made available, what the user has to correct.
         alone = self._claimed.workspace.is_alone
         has_remedy = state is State.REFUSED or not self.staged.is_set()
         reason = reason_of(why, alone=alone) if has_remedy else why.what
@@ -306,7 +306,7 @@ class Payment:
     def _returns_to_queue(self, state: State, why: WanError) -> bool:
         """Whether a request that came from the queue bought nothing, for a reason that will pass.
 
-        What keeps its own inputs from being made available may last, and others would wait for it.
+        A problem with its own inputs may last, and would hold up the requests behind it.
         """
         if self._claimed.queued_until is None or state not in FREE_OF_CHARGE:
             return False
@@ -324,7 +324,7 @@ class Payment:
             await self._conclude(State.NOT_SENT, unsent)
 
     async def _record(self, write: Write, what: str) -> Record | None:
-        """Make a change of the ledger; the record after it, or None when it failed for now."""
+        """Make a change in the ledger. Returns the record after it; None if it failed for now."""
         try:
             return await write()
         except Fenced as exc:

@@ -1,4 +1,4 @@
-"""What a job costs, read from PixelDojo's model page and never hard-coded.
+"""The price of a job, read from PixelDojo's model page and never hard-coded.
 
 PixelDojo's own pages name 10 credits, 2 credits and "per second" for the same model (documented).
 """
@@ -15,14 +15,14 @@ from wan_mcp.pixeldojo.wire import Model
 FRESH_SECONDS = 600.0
 """How long a price is used before the page is read again."""
 RETRY_SECONDS = 30.0
-"""How long a page that did not answer is not read again, so that not every submit waits for it."""
+"""How long a page that did not answer is left alone, so that not every submit waits for it."""
 MAX_READ_SECONDS = 1.5
 """How long a submit waits for the price; there are hosts that end a call after
 5 s (observed elsewhere)."""
 
 
 class ModelPage(Protocol):
-    """What the price is read from; it cannot buy."""
+    """Where the price is read; it cannot buy."""
 
     async def model(self) -> Model:
         """The model page. Raises Refused or CouldNotFindOut."""
@@ -39,7 +39,7 @@ class Price:
         self._price = PublishedPrice(PriceType.UNKNOWN)
 
     async def read(self) -> PublishedPrice:
-        """What jobs cost; of the type `unknown` if that cannot be read in time."""
+        """The price of jobs; of the type `unknown` if that cannot be read in time."""
         async with self._lock:  # two submits at the same time get the same price
             if self._clock.monotonic() >= self._fresh_until:
                 try:
@@ -51,7 +51,7 @@ class Price:
     async def read_now(self) -> PublishedPrice:
         """The same, from the page as it is now, which `read` then returns too.
 
-        If it cannot be read, `read` goes on with the price that it has.
+        If it cannot be read, `read` keeps the price that it has.
         """
         async with self._lock:
             try:

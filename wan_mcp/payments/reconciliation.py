@@ -1,9 +1,9 @@
-"""Requests whose answer was lost are looked up in PixelDojo's job list. Nothing paid is sent here.
+"""Looks up requests whose answer was lost in PixelDojo's job list. It sends no paid request.
 
-A request carries a seed, and `matching` says which job in the list is that of a request. Whether
-the list shows seeds is not documented: without them nothing can be concluded, and the findings say
-so. One process at a time reads the list for a wallet: the reconciler's lease is held
-while it reads, and what it found is in the ledger when the next one looks.
+A request carries a seed, and `matching` finds the job in the list that belongs to a request.
+Whether the list shows seeds is not documented: without them nothing can be concluded, and the
+findings say so. One process at a time reads the list for a wallet: it holds the reconciler's lease
+while it reads, and the next one finds its results in the ledger.
 """
 
 import logging
@@ -38,7 +38,7 @@ MAX_AGE_SECONDS = 7200.0
 """An older request is looked up only when somebody asks for it."""
 KNOWN_JOBS = 200
 IDLE_SECONDS = 30.0
-"""How often the ledger is asked for what other processes left when they died."""
+"""How often the ledger is checked for requests that other processes left when they died."""
 
 NOT_FOUND = "PixelDojo's job list shows no job for this request so far."
 
@@ -58,7 +58,7 @@ class Reconciler:
         self._put_off = False
 
     def wake(self) -> None:
-        """Say that an answer was lost just now."""
+        """Look up lost answers soon: one was lost just now."""
         self._lost.set()
 
     async def run(self, wallet: Callable[[], Awaitable[str]]) -> None:
@@ -76,7 +76,7 @@ class Reconciler:
             await self._clock.wait(self._lost.wait, min(pause or IDLE_SECONDS, IDLE_SECONDS))
 
     async def reconcile(self, wallet: str, asked_for: Collection[str] = ()) -> None:
-        """Read the list once, for what is due and for these requests, and record what it shows.
+        """Read the list once, for requests that are due and for these, and record what it shows.
 
         It is not read for a request that any process has looked up in the last MIN_GAP_SECONDS.
 
@@ -91,7 +91,7 @@ class Reconciler:
                 return
             await self._become_reconciler(wallet)
             try:
-                # Asked again: the process that had the role until now may have done it.
+                # Asked again: the previous holder of the role may have looked them up meanwhile.
                 if records := await self._wanted(wallet, asked_for):
                     await self._read_list(wallet, records)
             finally:
@@ -130,7 +130,7 @@ class Reconciler:
                 Priority.STATUS if self._put_off else Priority.RECONCILE
             )
         except Busy as busy:
-            self._put_off = True  # once; waiters ask so often that it would never find room
+            self._put_off = True  # once: waiters ask so often that the list would never find room
             for record in records:
                 pause = busy.retry_after or MIN_GAP_SECONDS
                 await self._record(record, busy.what, pause, ListReading.FAILED)

@@ -1,4 +1,4 @@
-"""Where the inputs lie that PixelDojo cannot fetch itself: files, and videos of earlier jobs."""
+"""Finds the inputs that PixelDojo cannot fetch itself: files, and the videos of earlier jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +29,7 @@ from wan_mcp.storage.unavailable import Unavailable
 
 Find = Callable[[str], Awaitable[Record | None]]
 Sign = Callable[[str], Awaitable[str]]
-"""Raises Unavailable."""
+"""Signs a link to the object with this URL. Raises Unavailable."""
 
 LEAST_LIFE = timedelta(minutes=10)
 """A link that expires earlier is not sent on: PixelDojo may fetch it minutes later (ours)."""
@@ -37,7 +37,7 @@ MAX_REMEMBERED = 64
 """How many files that were found are remembered until they are sent (ours)."""
 
 ROLES = {role.name: role for role in (VIDEO, IMAGE)}
-"""What each input is used for."""
+"""The use of each input, by its name."""
 
 _WITHOUT_VIDEO = {
     State.FAILED: "failed, so there is no video of it",
@@ -74,7 +74,7 @@ class Source:
         content: its bytes.
         link: a public link that leads to it; "" if there is a file.
         copy: an uploaded file, copied to this computer for this request; None for all others.
-        expires_at: when PixelDojo's own link ends; None if that is not known, or not soon.
+        expires_at: when PixelDojo's own link expires; None if that is not known, or not soon.
     """
 
     role: Role
@@ -86,7 +86,7 @@ class Source:
     expires_at: datetime | None = None
 
     def discard(self) -> None:
-        """Delete the copy of an uploaded file; the content cannot be opened any more then."""
+        """Delete the copy of an uploaded file. The content cannot be opened after that."""
         if self.copy is not None:
             self.copy.discard()
 
@@ -98,7 +98,7 @@ class Sources:
         files: the files that may be inputs; None where the caller is on another computer.
         find: the account's record with that job id or submission id.
         stored_link: signs a link to a video in object storage, by the URL of its object.
-        uploads: the files that the user uploads; None where nobody can.
+        uploads: the files that the user uploads; None where files cannot be uploaded.
         delivers: whether a file can be made available to PixelDojo.
     """
 
@@ -127,7 +127,7 @@ class Sources:
             roots: the folders that the client declares.
 
         Raises:
-            Refused: an input cannot be used, or not be delivered.
+            Refused: an input cannot be used, or cannot be delivered.
             NotSent: a file is still being read; call again.
         """
         await self._require_here(wanted)
@@ -138,12 +138,12 @@ class Sources:
         changes: dict[str, object] = {}
         for each in found:
             if isinstance(each, BaseException):
-                raise each  # of two, always the one about the video
+                raise each  # if both failed, always the error about the video
             changes |= each
         return wanted.model_copy(update=changes)
 
     async def readable(self, wanted: Replacement) -> Replacement:
-        """The request with files and links alone: what the preflight can look at."""
+        """The request with files and links alone, which is what the preflight can check."""
         changes = {}
         for name in INPUTS:
             found = _reference(wanted, name)
@@ -159,7 +159,7 @@ class Sources:
         """An input of a request that was located; None if it is a link already.
 
         Raises:
-            NotSent: the file is another one by now.
+            NotSent: another file has its name by now.
             Refused: it cannot be used any more.
         """
         match _reference(wanted, name):
@@ -303,7 +303,7 @@ class Sources:
                 return None
             file = await self._files.locate(saved.uri, VIDEO)
         except (Refused, ValueError):
-            return None  # it was moved, or lies where no input may: the link has to do
+            return None  # it was moved, or lies where inputs are not allowed: the link must do
         return file if file.sha256 == record.sha256 else None  # another file has its name now
 
     async def _record(self, found: JobReference) -> Record:

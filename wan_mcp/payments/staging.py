@@ -35,15 +35,15 @@ FRESH_SECONDS = 60.0
 PixelDojo may fetch it late."""
 
 STILL_SECONDS = 600.0
-"""An input that comes no further for so long is given up (ours). A storage is given up earlier,
-and with a better reason; this is for all that nobody has thought of."""
+"""An input that makes no progress for this long is given up (ours). A storage that hangs is given
+up earlier, and with a better reason; this limit is for causes that nobody has foreseen."""
 MOST_SECONDS = 6 * 3600.0
-"""After so long a request is given up whose inputs are still not available (ours): its credits are
-reserved all the time, and links of the input that came first are about to end."""
+"""A request whose inputs are still not available after this long is given up (ours): its credits
+stay reserved meanwhile, and the link of the input that came first is about to expire."""
 
 LEAST_LEFT = LEAST_LIFE / 2
-"""A link of an earlier job that expires earlier is not sent any more: the other input may have
-taken long since it was found (ours)."""
+"""A link of an earlier job that expires sooner is no longer sent: the other input may have taken
+long since it was found (ours)."""
 
 Report = Callable[[InputProgress], None]
 
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class Prepare(Protocol):
-    """Makes of a file what is sent of it: `inputs.preparing.prepare.prepare`."""
+    """Turns a file into what is sent of it: `inputs.preparing.prepare.prepare`."""
 
     def __call__(
         self,
@@ -70,8 +70,8 @@ class _Delivered:
 
     Attributes:
         content: what is under the link; None if the link is that of an earlier job's video.
-        made_at: when the link was made, on the monotonic clock.
-        expires_at: when the link of an earlier job ends; None if that is not known.
+        made_at: when the link was made, in seconds of the monotonic clock.
+        expires_at: when the link of an earlier job expires; None if that is not known.
     """
 
     name: str
@@ -86,9 +86,9 @@ class Staged:
 
     Args:
         wanted: the request as it was located.
-        notes: what was changed of its files, or could not be, in sentences.
-        renew: makes a link again that has become old.
-        discard: deletes the files that were written for it; nothing of it is delivered again then.
+        notes: what was changed in its files, or could not be changed, in sentences.
+        renew: makes a new link in place of one that has become old.
+        discard: deletes the files that were written for it; they cannot be delivered again.
 
     Attributes:
         inputs: what the ledger keeps of them.
@@ -109,10 +109,10 @@ class Staged:
         self.inputs = SentInputs({each.name: each.link for each in delivered}, notes)
 
     async def sent(self) -> Replacement:
-        """What is sent now, with links that have just been made.
+        """The request as it is sent now, with fresh links.
 
         Raises:
-            NotSent: a link cannot be made any more, or another file would be under it.
+            NotSent: a link can no longer be made, or it would lead to another file.
         """
         with as_not_sent():
             self._delivered = [await self._renew(each) for each in self._delivered]
@@ -132,14 +132,14 @@ class Staging:
 
     Args:
         sources: finds the files and the videos of earlier jobs.
-        prepare: makes of a file what is sent of it.
-        delivery: makes a file available; None if only links are sent on.
+        prepare: turns a file into what is sent of it.
+        delivery: makes a file available; None if only links are passed on.
         folder: where prepared files lie until their request is sent.
         require_public: raises ValueError, with the end of a sentence, for a link that PixelDojo
             certainly cannot reach.
 
     Attributes:
-        sources: the same.
+        sources: as given.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Staging:
         self._clock = clock
 
     async def stage(self, record: Record, wanted: Replacement, report: Report) -> Staged:
-        """Prepare and deliver the inputs of a claimed request that are no links.
+        """Prepare and deliver the inputs of a claimed request that are not links.
 
         Args:
             report: called whenever there is more to say.
@@ -185,7 +185,7 @@ class Staging:
         return Staged(wanted, delivered, notes, renew, written.close)
 
     async def release(self, submission_id: str) -> None:
-        """The request is over, and no job needs its inputs."""
+        """Take back the inputs of a request that is over, because no job needs them."""
         if self._delivery is not None:
             await self._delivery.release(submission_id)
 
@@ -196,11 +196,11 @@ class Staging:
         written: ExitStack,
         report: Report,
     ) -> list[Source]:
-        """The inputs that are no links.
+        """Find and prepare the inputs that are not links. Returns them.
 
         Args:
-            prepared: gets what is made of the files.
-            written: gets what deletes the files that are written.
+            prepared: filled with what is made of the files, by the name of the input.
+            written: filled with callbacks that delete the files that are written.
         """
         report(InputProgress(Phase.PREPARING))
         sources = []
@@ -247,7 +247,7 @@ class Staging:
         return delivered
 
     def _require_public(self, each: _Delivered) -> None:
-        """Raises NotSent for a link that a caller could not give either."""
+        """Raises NotSent for a link that would be refused from a caller, too."""
         try:
             self._public(each.link)
         except ValueError as exc:
@@ -298,7 +298,7 @@ def _report_part(report: Report, before: InputProgress, sent: int) -> None:
 def _report_move(
     report: Callable[[int], None], scope: anyio.CancelScope, most: list[int], sent: int
 ) -> None:
-    """Pass it on; only what comes further than ever before counts as a move."""
+    """Pass the number of sent bytes on. Only a new maximum counts as movement."""
     if sent > most[0]:
         most[0] = sent
         scope.deadline = anyio.current_time() + STILL_SECONDS
@@ -307,7 +307,7 @@ def _report_move(
 
 @contextmanager
 def _at_most(seconds: float, what: str) -> Iterator[anyio.CancelScope]:
-    """Raises NotSent if it takes longer; its text says how long that is at {span}."""
+    """Raises NotSent if its block takes longer; {span} in the text becomes that duration."""
     with anyio.move_on_after(seconds) as scope:
         yield scope
     if scope.cancelled_caught:
@@ -320,7 +320,7 @@ def _at_most(seconds: float, what: str) -> Iterator[anyio.CancelScope]:
 
 
 def _say_nothing(sent: int) -> None:
-    """An object that is there already is only signed again."""
+    """Report nothing: an object that exists already is only signed again."""
 
 
 @contextmanager

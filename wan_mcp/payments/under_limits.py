@@ -1,4 +1,4 @@
-"""What limits decide is decided with the limits as they are at that moment."""
+"""Makes sure that a decision about limits uses the limits that are in force at that moment."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -9,7 +9,7 @@ from wan_mcp.ledger.queueing.contract import QuotasOf
 T = TypeVar("T")
 
 MOST_TRIES = 5
-"""How often limits are asked for, if they change each time before they can be used (ours)."""
+"""How often limits are read if they change each time before they can be used (ours)."""
 
 
 async def under_limits(
@@ -18,13 +18,14 @@ async def under_limits(
     """Do work in the ledger that depends on the limits of a workspace.
 
     Args:
-        quotas_of: asks for them; None if those of the ledger count for all together.
-        work: is given them as `quotas`. If they are outdated, it raises QuotasChanged before it
-            does anything.
+        quotas_of: reads the limits; None if all workspaces share those of the ledger.
+        work: called with the limits as `quotas`. If they are outdated, it raises QuotasChanged
+            before it does anything.
 
     Raises:
-        NoKey: the user of the workspace may not use its wallet, or not any more.
-        LedgerUnavailable: the limits cannot be known now.
+        NoKey: the user of the workspace may not use its wallet, or no longer.
+        LedgerUnavailable: the limits cannot be read now.
+        QuotasChanged: they have changed at each of MOST_TRIES tries. Nothing was done.
     """
     if quotas_of is None:
         return await work(quotas=())

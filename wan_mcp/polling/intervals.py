@@ -21,7 +21,7 @@ NEW_JOB_GRACE_SECONDS = 120.0
 """How long after acceptance a 404 means that the job is not visible yet (assumed)."""
 SAVE_SECONDS = 15.0
 """How long after the end of a job its callers wait until the video is saved (ours). After that
-the link has to do."""
+they get only the link."""
 
 
 def poll_delay(elapsed: float, chance: float = 0.5) -> float:

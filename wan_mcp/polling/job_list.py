@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wan_mcp.pixeldojo.client import PixelDojo
 
 MIN_LIVE_JOBS = 5
-"""With so many live jobs the list costs fewer reads: 12 a minute, however many jobs there are."""
+"""From this many live jobs on, the list costs fewer reads: 12 a minute for any number of jobs."""
 LIST_INTERVAL_SECONDS = 5.0
 """How often the list is read while somebody waits for one of the jobs."""
 IDLE_LIST_INTERVAL_SECONDS = 60.0
@@ -32,9 +32,9 @@ IDLE_LIST_INTERVAL_SECONDS = 60.0
 LIST_COOLDOWN_SECONDS = 300.0
 """How long the list is not read after it turned out to be useless or wrong."""
 MAX_FAILURES = 3
-"""After so many failed reads of the list in a row the jobs are read one by one."""
+"""After this many failed reads of the list in a row, the jobs are read one by one."""
 MAX_STALE_LISTS = 2
-"""After so many lists in a row that show an ended job as running, the list counts as wrong."""
+"""After this many lists in a row that show an ended job as running, the list counts as wrong."""
 PROBE_INTERVAL_SECONDS = 60.0
 """How often one of the listed jobs is read on its own, to notice a list that does not change."""
 NEVER = float("-inf")
@@ -72,7 +72,7 @@ class JobListReader:
         self.forget()
 
     def forget(self) -> None:
-        """Start again: there are fewer live jobs, or another process has polled in the meantime."""
+        """Forget what the list showed: few jobs are live, or another process polled meanwhile."""
         self._on = False
         self._read_at = NEVER
         self._shown: Mapping[str, Job] = {}
@@ -228,6 +228,6 @@ def _runs(job: Job | None) -> bool:
 def _has_video(job: Job) -> bool:
     """Whether the list shows the end of the job and its video; if not, the job itself is read.
 
-    A list that shows a failure twice may be one answer from a cache, so it confirms none.
+    Two lists that show a failure may be one answer from a cache, so they do not confirm it.
     """
     return job.status is JobStatus.COMPLETED and job.video_url is not None

@@ -40,11 +40,11 @@ MISSING_PAUSE_SECONDS = 30.0
 fault at PixelDojo must not lose a paid job."""
 
 READ_FAILED_AGAIN_SECONDS = 3600.0
-"""For so long after its end, a failed job is read again if somebody asks for it (ours): a video
+"""For this long after its end, a failed job is read again if somebody asks for it (ours): a video
 that PixelDojo shows after all is paid for, and its link may last an hour only."""
 
 STUCK_SECONDS = 15.0
-"""After this time of a payment, whoever waits for it looks whether its process is alive (ours): a
+"""Once a payment has taken this long, its waiters check whether its process is alive (ours): a
 process on another computer counts as alive for so long."""
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 class JobReader:
     """Reads the jobs of one workspace.
 
-    On a wallet with several workspaces PixelDojo would also tell of the jobs of the others. So what
-    the ledger does not know as one of this workspace is not found, and PixelDojo is not asked.
+    On a wallet with several workspaces, PixelDojo would also report the jobs of the others. So a
+    job that the ledger does not have in this workspace is not found, and PixelDojo is not asked.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class JobReader:
         self._failed_at: dict[str, float] = {}
 
     async def known(self, id: str) -> JobView | None:
-        """What the ledger knows of a submission id or job id, without asking PixelDojo.
+        """What the ledger knows of a submission id or job id; None if PixelDojo has to be asked.
 
         Raises:
             NotFound: the workspace has no such request, and PixelDojo must not be asked.
@@ -84,7 +84,7 @@ class JobReader:
         """
         only_ledger = id.startswith(SUBMISSION_PREFIX)
         try:
-            # Only the name of who has a key alone is read in the ledger; that of others is known.
+            # Of a workspace that shares its wallet, the name is known without reading the ledger.
             workspace = Workspace.of(await self._workspace())
             only_ledger = only_ledger or not workspace.is_alone
             record = await self._ledger.find(workspace.name, id)
@@ -193,7 +193,7 @@ class JobReader:
         return 0 <= (self._clock.wall() - record.last_polled_at).total_seconds() < FRESH_SECONDS
 
     async def record_update(self, job: Job) -> JobView:
-        """Record what PixelDojo reports of a job, if the ledger can be used."""
+        """Record what PixelDojo reports about a job, if the ledger can be used."""
         try:
             workspace = Workspace.of(await self._workspace())
             recorded = await self._ledger.record_update(workspace, job)

@@ -216,7 +216,7 @@ class Poller:
             later = max(later, self._spread_until.get(record.submission_id, 0.0))
         delay = idle_delay(reading.age) if idle else poll_delay(reading.age, reading.chance)
         if record.end_is_unconfirmed and record.last_error is None:
-            delay = min(delay, CONFIRM_SECONDS)  # whoever waits: the end may be one odd answer
+            delay = min(delay, CONFIRM_SECONDS)  # even if nobody waits: it may be one odd answer
         if record.last_polled_at is not None:  # the first read is soon, whatever the limit is
             delay = max(delay, self._limiter.spacing(priority, sharers))
         return max(reading.at + delay, later)

@@ -1,4 +1,4 @@
-"""Adds to what is known of queued requests where they stand in the queue."""
+"""Adds to the views of queued requests where they stand in the queue."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,7 +33,7 @@ class QueuePlaces:
         self._quotas = quotas
 
     async def in_views(self, views: Sequence[JobView]) -> list[JobView]:
-        """The same views; those of queued requests with their place."""
+        """The same views; those of queued requests have their place."""
         if all(view.status is not JobStatus.QUEUED for view in views):
             return list(views)
         places: dict[str, Place] = {}

@@ -28,8 +28,8 @@ MAX_PER_MINUTE = 60
 """The highest limit that PixelDojo has named (documented). A higher number in a header is not
 believed, because it is not documented which period it stands for."""
 SUBMIT_PATIENCE_SECONDS = 2.0
-"""How long a submit waits for room. Then it is sent anyway: a 429 buys nothing, and allows that the
-submit is sent once more (ours)."""
+"""How long a submit waits for room. Then it is sent anyway: a 429 buys nothing, and allows one more
+attempt (ours)."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class SharedRateLimiter:
         return Busy("PixelDojo asked for a pause." if held else full, retry_after=pause)
 
     async def _write(self) -> None:
-        """Record for the other processes what answers named.
+        """Record the limits that answers named, for the other processes.
 
         While the ledger is unavailable, the newest answer is kept for the next attempt.
         """
@@ -156,10 +156,10 @@ class SharedRateLimiter:
                 logger.exception("the rate limit that an answer named could not be recorded")
 
     async def _try_acquire(self, priority: Priority, *, force: bool = False) -> float:
-        """Count one request; 0 when it may leave, else seconds until then, and it is not counted.
+        """Count one request and return 0 if it may leave now; else the seconds until it may.
 
         Args:
-            force: count it in any case.
+            force: count it even if it may not leave yet.
         """
         await self._write()
 

@@ -1,7 +1,7 @@
 """One wait for several jobs: one waiter, whatever their number, and no requests of its own.
 
-Only what the poller does not read is read here: jobs that the ledger does not have, and those whose
-last state asks for one more reading (see `Waits`).
+Only jobs that the poller does not read are read here: those that the ledger does not have, and
+those whose last state calls for one more reading (see `Waits`).
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -21,8 +21,8 @@ LEAST_SECONDS = 1.0
 """How long a wait for several jobs lasts at least (ours). In this time the poller learns of the
 waiter and reads the jobs, so that a look at many costs no requests of its own."""
 READ_SECONDS = 5.0
-"""How long a wait for several jobs gives to a reading of its own (ours): one slow answer must not
-keep back what is known of the others."""
+"""How long one reading by a wait for several jobs may take (ours): one slow answer must not delay
+what is known of the others."""
 
 
 @dataclass(eq=False)
@@ -54,11 +54,11 @@ class SeveralWaits(Waits):
         """Yield a reading of each job, by its id, until all have ended or the time is up.
 
         The poller reads the jobs, as for `watch`, and the call is one waiter. An error about one
-        job is its reading, and the others go on. A job of which two ids are given is there once.
+        job is its reading, and the others go on. A job that is given by two ids is yielded once.
         A lost answer is awaited until it is no longer looked up. There is at least one yield.
 
         Args:
-            seconds: how long; LEAST_SECONDS if it is less.
+            seconds: how long to wait, at least LEAST_SECONDS.
 
         Raises:
             Busy: too many calls wait already.
@@ -141,7 +141,7 @@ class SeveralWaits(Waits):
                 job.reading = job.reading if known is None else known
 
     async def _read_each(self, jobs: Iterable[_Awaited], deadline: float) -> None:
-        """Readings by this call itself, at the same time."""
+        """Read the jobs by this call itself, all at the same time."""
         async with anyio.create_task_group() as tasks:
             for job in jobs:
                 tasks.start_soon(self._read_one, job, deadline)

@@ -36,8 +36,8 @@ class Waits:
     """The checks and waits of this process's callers.
 
     Args:
-        saves_videos: whether the videos of jobs that do not say what their submitter wants are
-            saved; a wait lasts until a video that is to be saved is there.
+        saves_videos: whether a video is saved if its record does not say what the submitter wants.
+            A wait also lasts until a video that is to be saved has been saved.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Waits:
                 await self._clock.sleep(pause)
 
     async def watch(self, id: str, seconds: float) -> AsyncGenerator[Reading, None]:
-        """Yield views of a job until it has ended or the time is up; at least one.
+        """Yield views of a job until it has ended or `seconds` are over; at least one.
 
         An error that asking again may overcome is yielded as well, because it only means "wait
         longer". The same facts may be yielded twice, so that no wait is silent for long.

@@ -1,4 +1,4 @@
-"""What is done for a whole wallet, however many workspaces it has."""
+"""The work that is done for a whole wallet, however many workspaces it has."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ class WalletWork:
     The arguments are those of `Jobs`.
 
     Attributes:
-        quotas: the limits of each workspace; None if those of the ledger count for all together.
+        quotas: the limits of each workspace; None if all of them share those of the ledger.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class WalletWork:
         self.watchers.close()
 
     async def run(self, further: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()) -> None:
-        """Run the reconciler, the dispatcher, the poller, the watchers, and what else is given."""
+        """Run the reconciler, the dispatcher, the poller, the watchers and `further`."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.reconcile)
             tasks.start_soon(self.dispatch)

@@ -1,4 +1,4 @@
-"""The watchers of this process: they pass changes of jobs' records on to their waiters.
+"""The watchers of this process: they pass changes in jobs' records on to the waiters.
 
 A waiter sends no request to PixelDojo. The poller reads the job, in this process or in another one.
 """
@@ -109,9 +109,9 @@ class Watchers:
             topic.publish(topic.record)
 
     def shared(self, record: Record) -> Record:
-        """The record, or the newest one that other waiters for this job have, if it shows the same.
+        """The record, or the newest one that waiters for this job share, if it shows the same.
 
-        A record of its own for each of a thousand waiters is 5 MB (measured).
+        If each of a thousand waiters had a record of its own, that would be 5 MB (measured).
         """
         topic = self._topics.get(record.submission_id)
         if topic is None or self._is_update(record, topic.record):
@@ -124,13 +124,13 @@ class Watchers:
     async def watch(
         self, records: Sequence[Record], until: float
     ) -> AsyncGenerator[list[Record], None]:
-        """Yield all of the records at each update of any, each HEARTBEAT_SECONDS, and at the end.
+        """Yield all records at each update of one, every HEARTBEAT_SECONDS, and at the end.
 
         It is one waiter, however many records there are. When one of the jobs has another record
         now, it yields an empty list and ends: the caller looks all of them up again.
 
         Args:
-            until: when the time is up, on the monotonic clock.
+            until: when the time is up, in seconds of the monotonic clock.
 
         Raises:
             Busy: there are MAX_WAITERS waiters already, or MAX_WAITERS_OF_USER of this user.
@@ -212,7 +212,7 @@ class Watchers:
     def _leave(self, waiter: _Waiter, topics: Sequence[_Topic], users: Set[str]) -> None:
         self._waiters -= 1
         self._waiters_of.subtract(users)
-        self._waiters_of = +self._waiters_of  # without those who wait no more
+        self._waiters_of = +self._waiters_of  # drops the users who no longer wait
         _tell_change(-1)
         for topic in topics:
             topic.waiters.discard(waiter)

@@ -45,7 +45,7 @@ class Withdrawals:
 
     async def _withdraw(self, record: Record, *, only_if_alone: bool) -> None:
         if record.state is State.QUEUED:
-            with suppress(Fenced):  # it is sent now
+            with suppress(Fenced):  # it is being sent already
                 await self._ledger.queue.cancel(record, only_if_alone=only_if_alone)
                 self._payments.note(record)
         elif record.state is State.INTENT:

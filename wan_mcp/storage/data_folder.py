@@ -1,9 +1,9 @@
-"""Where the data of one user lie on one computer, whichever program starts the server.
+"""Where the data of one user is on one computer, whichever program starts the server.
 
 Hosts start servers with different environments: some pass only HOME and PATH on, and programs in a
 sandbox of their own (snap, Flatpak) change XDG_DATA_HOME and even HOME (observed elsewhere). If
-such a variable chose the ledger, one user would have several, and each would let the same job be
-paid once more.
+such a variable chose the ledger, one user would have several ledgers, and each would let the same
+job be paid once more.
 """
 
 import os
@@ -19,16 +19,16 @@ _SANDBOXED = {
     "snap": ("current/.local/share", "common/.local/share"),
     ".var/app": ("data",),
 }
-"""Where the programs of each kind have a folder, and where each has its data in it."""
+"""The folder in which the programs of each kind have theirs, and where their data is in it."""
 
 
 @dataclass(frozen=True)
 class DataPlaces:
-    """Where the data may lie.
+    """Where the data may be.
 
     Attributes:
-        usual: where new data go, a full path; None when the user has no home folder.
-        old: where an earlier version may have put them, full paths.
+        usual: where new data goes, a full path; None if the user has no home folder.
+        old: where an earlier version may have put it, full paths.
     """
 
     usual: Path | None
@@ -55,7 +55,7 @@ def home_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 def expanded(path: str, home: Path | None) -> Path:
-    """A path as it was written in a setting; no shell has expanded a `~` in it."""
+    """A path from a setting, with a `~` at its beginning expanded, because no shell has done so."""
     if home is not None and (path == "~" or path.startswith(("~/", f"~{os.sep}"))):
         return home / path[2:]
     return Path(os.path.expanduser(path))
@@ -68,10 +68,10 @@ def expanded_list(text: str, home: Path | None) -> str:
 
 
 def listed_folders(value: object) -> tuple[str, ...]:
-    """The full paths, and perhaps the word `roots`, of such a setting.
+    """The full paths, and perhaps the word `roots`, in such a setting.
 
     Raises:
-        ValueError: one of them is neither; the end of a sentence.
+        ValueError: one of them is neither; its text is the end of a sentence.
     """
     named = tuple(filter(None, str(value).split(os.pathsep)))
     if not all(each == "roots" or Path(each).is_absolute() for each in named):
@@ -104,7 +104,7 @@ def _usual(home: Path | None) -> Path | None:
 
 
 def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
-    """What XDG_DATA_HOME and HOME chose before, in this environment and in those of sandboxes."""
+    """Places that XDG_DATA_HOME and HOME chose before, here and in the sandboxes of programs."""
     given = Path(environment.get("XDG_DATA_HOME", "").strip())
     if given.is_absolute():
         yield given / _NAME
@@ -116,7 +116,7 @@ def _old(environment: Mapping[str, str], home: Path | None) -> Iterator[Path]:
 
 
 def _sandboxed(home: Path) -> Iterator[Path]:
-    """Folders that may not exist: each submit needs them all, and checking here takes longer."""
+    """Folders that need not exist: each submit uses all of them, and checking here takes longer."""
     for folder, within in _SANDBOXED.items():
         with suppress(OSError):  # no such program is installed
             for program in sorted(os.listdir(home / folder)):

@@ -1,4 +1,4 @@
-"""How a file of this computer reaches PixelDojo, which fetches its inputs by public links."""
+"""Delivers files of this computer to PixelDojo, which fetches its inputs from public links."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import BinaryIO, Protocol
 
 
 class Changed(Exception):
-    """The bytes that were read are not those that were announced, or can no longer be read."""
+    """The bytes are not those that were announced, or can no longer be read."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Content:
         open: opens them for reading in binary; raises OSError if they are no longer these bytes.
         size: how many bytes they are.
         sha256: their hash, 64 hex digits.
-        suffix: the usual ending of such a file, as `.mp4`.
-        media_type: their MIME type, as `video/mp4`.
+        suffix: the usual suffix of such a file, such as `.mp4`.
+        media_type: their MIME type, such as `video/mp4`.
     """
 
     open: Callable[[], BinaryIO]
@@ -32,7 +32,7 @@ class Delivery(Protocol):
     """Makes files of this computer available under links, for as long as a request needs them.
 
     Attributes:
-        uploads: whether the bytes leave this computer for that, which takes its time.
+        uploads: whether the bytes are uploaded for that, which takes time.
     """
 
     uploads: bool
@@ -52,4 +52,4 @@ class Delivery(Protocol):
         """
 
     async def release(self, submission_id: str) -> None:
-        """The request needs its files no longer."""
+        """Take back the files of a request, which no longer needs them."""

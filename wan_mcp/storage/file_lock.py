@@ -4,7 +4,7 @@ import os
 import sys
 
 BEHIND_CONTENT = 1 << 30
-"""An offset that no file of ours reaches: for a lock on a file that others must still read."""
+"""An offset beyond the end of all our files, to lock a file that others must still read."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -27,7 +27,7 @@ def try_lock(file: int, *, offset: int = 0) -> bool:
 
     Args:
         file: a descriptor that is open for reading and writing; its position may move.
-        offset: the byte that is locked on Windows, which no other process can read then. All
+        offset: the byte that is locked on Windows, where no other process can read it then. All
             users of a file must name the same one. Elsewhere the whole file is locked.
 
     Returns:

@@ -1,10 +1,9 @@
 """Lends files of this computer through a tunnel or a proxy that the user has set up.
 
 The public address leads to a loopback port that a server of this data folder opens. The server that
-has the port lends the files of all live requests; other servers try to open it until they can. A
-link is the
-address and an HMAC of the request and the input, so it cannot be guessed, needs no table, and is
-the same after a restart. It works until the request has ended.
+holds the port lends the files of all live requests; other servers try to open it until they can. A
+link is the address and an HMAC of the request and the input, so it cannot be guessed, needs no
+table, and is the same after a restart. It works until the request has ended.
 """
 
 import logging
@@ -26,16 +25,16 @@ from wan_mcp.web.addresses import is_loopback
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
 RETRY_SECONDS = 5.0
-"""How often a server tries to get the port that another one has."""
+"""How often a server tries to get the port that another one holds."""
 SWEEP_SECONDS = 600.0
-"""How often copies are deleted whose request has ended without that this server saw it."""
+"""How often the copies of requests that ended unnoticed by this server are deleted."""
 CHECK_SECONDS = 10.0
 """How long it may take to fetch one byte through the public address."""
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0
 _NOT_THE_FILE = {401, 404, 407, 410, *range(500, 600)}
-"""What a tunnel answers that is not connected, leads elsewhere, or asks for a password. Other
-statuses (403, 429) may mean this program alone, and not PixelDojo (assumed)."""
+"""The answers of a tunnel that is not connected, leads elsewhere, or asks for a password. Other
+statuses (403, 429) may be meant for this program only, and not for PixelDojo (assumed)."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +45,10 @@ class Lending:
     Args:
         url: the public address without a slash at its end; it may have a path.
         port: the loopback port to which it leads.
-        folder: where the copies of the files that are lent lie; all servers that share the port
-            and the ledger have the same one.
+        folder: where the copies of the lent files are; all servers that share the port and the
+            ledger have the same one.
         secret: the key for the links, the same for all of these servers.
-        is_live: whether a request needs its files still, by its submission id; it may raise
+        is_live: whether a request still needs its files, by its submission id; it may raise
             WanError if that cannot be found out.
         tasks: the server's own tasks.
         clock: time.
@@ -82,7 +81,7 @@ class Lending:
         return self._server.port
 
     async def run(self) -> None:
-        """Hold the port or try to get it, and delete old copies, until cancelled."""
+        """Keep the port or try to get it, and delete old copies, until cancelled."""
         sweep_at = self._clock.monotonic()
         while True:
             self._take_port()
@@ -108,7 +107,7 @@ class Lending:
         return link
 
     async def release(self, submission_id: str) -> None:
-        """Lend the files of a request no longer, and delete their copies."""
+        """Stop lending the files of a request, and delete their copies."""
         await anyio.to_thread.run_sync(self._files.remove, submission_id)
 
     async def _copy(
@@ -148,7 +147,7 @@ class Lending:
         )
 
     def _take_port(self) -> OSError | None:
-        """Listen on the port; why that is impossible, if it is."""
+        """Listen on the port. Returns the error if that is impossible; None if it is not."""
         try:
             self._server.open()
         except OSError as error:
@@ -212,8 +211,8 @@ async def _first_byte(link: str, *, loopback: bool) -> Answer | Unreachable:
 def _objection(found: Answer | Unreachable, content: Content) -> tuple[str, bool]:
     """What speaks against a public link, "" for nothing, and whether that is certain.
 
-    What only this computer sees is not: its network may not lead back to itself, or may give the
-    name of a home server a private address.
+    Something that only this computer may see is not certain: its network may not lead back to
+    itself, or may resolve the name of a home server to a private address.
     """
     if isinstance(found, Unreachable):
         return found.what, found.everywhere and isinstance(found.__cause__, socket.gaierror)
@@ -224,7 +223,7 @@ def _objection(found: Answer | Unreachable, content: Content) -> tuple[str, bool
 
 
 def _size(answer: Answer) -> int | None:
-    """The length of the whole file, as far as the answer says it."""
+    """The length of the whole file in bytes; None if the answer does not tell it."""
     whole = answer.status == 200
     if "content-encoding" in answer.headers:
         return None
@@ -234,5 +233,5 @@ def _size(answer: Answer) -> int | None:
 
 
 def _reason(error: OSError | None) -> str:
-    """The end of a sentence; never with a path."""
+    """The reason, as the end of a sentence; never with a path."""
     return (error and error.strerror) or type(error).__name__

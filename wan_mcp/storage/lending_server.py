@@ -1,8 +1,8 @@
 """A small HTTP server on loopback that gives out the files of live requests, and nothing else.
 
 It answers one GET or HEAD on each connection and closes it, so no second request can be hidden in
-a first one. Everything but a file that is lent gets the same answer 404. h11 reads the requests;
-no client can make it keep more than MAX_HEAD_BYTES, or occupy a connection without an end.
+the first one. Everything but a lent file gets the same answer, 404. h11 parses the requests; no
+client can make it keep more than MAX_HEAD_BYTES, or occupy a connection for ever.
 """
 
 import logging
@@ -26,22 +26,22 @@ from wan_mcp.storage.lent_files import LentFile
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 64
-"""Connections that are served at the same time; others wait until one of these has ended."""
+"""How many connections are served at the same time; others wait until one of these has ended."""
 MAX_HEAD_BYTES = 16_384
 HEAD_SECONDS = 10.0
 """How long a client may take to send its request."""
 SEND_SECONDS = 30.0
 """How long a client may take to receive one block, and to close the connection after a file."""
 LEAVE_SECONDS = 2.0
-"""How long it may take to close the connection after any other answer, which is short: strangers
-must not hold the connections that PixelDojo needs."""
+"""How long it may take to close the connection after any other answer. It is short, because
+strangers must not occupy the connections that PixelDojo needs."""
 BLOCK_BYTES = 1 << 17
 _SHORTAGE_SECONDS = 1.0
 _RECEIVE_BYTES = 4_096
 _MOST_IGNORED_BYTES = 1 << 20
-"""What a client may still send after its answer, so that it can read that answer."""
+"""How many more bytes a client may send after its answer, so that it can read that answer."""
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
-"""The client has ended the connection, or is too slow: a TimeoutError is an OSError."""
+"""Raised if the client closed the connection, or is too slow: a TimeoutError is an OSError."""
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 Find = Callable[[str], Awaitable[LentFile | None]]
@@ -63,11 +63,11 @@ _NOT_FOUND = _Answer(404)
 
 
 class LendingServer:
-    """Serves files on a loopback port, as soon as that is free.
+    """Serves files on a loopback port, as soon as that port is free.
 
     Args:
-        port: 0 takes any free one, in tests.
-        prefix: a path that a proxy may put before the token, such as `/files`, or may remove.
+        port: the port; 0 for any free one, in tests.
+        prefix: a path before the token, such as `/files`, which a proxy may keep or remove.
         find: finds the file that a token names.
         tasks: the server's own tasks, in which connections are served.
         clock: time.
@@ -162,7 +162,7 @@ class LendingServer:
 
 
 def requested(header: str, size: int) -> range | None:
-    """The bytes that a Range header asks for, in a file of so many bytes.
+    """The bytes that a Range header asks for, in a file of `size` bytes.
 
     Returns:
         An empty range if the file has no such bytes. None if the header is to be ignored, because
@@ -200,7 +200,7 @@ def _file_answer(lent: LentFile, file: BinaryIO, headers: Mapping[str, str]) -> 
 
 
 def _headers(request: h11.Request) -> dict[str, str]:
-    """The headers by their names in lower case; a repeated one cannot be understood."""
+    """The headers by their names in lower case; the value of a repeated one becomes "repeated"."""
     headers: dict[str, str] = {}
     for name, value in request.headers:
         key = name.decode("ascii")
@@ -245,7 +245,7 @@ async def _send(http: h11.Connection, stream: SocketStream, answer: _Answer, *, 
     while left:
         block = await anyio.to_thread.run_sync(answer.file.read, min(left, BLOCK_BYTES))
         if not block:
-            return  # it was shortened: the client sees that the end is missing
+            return  # the file was shortened: the client sees that the end is missing
         left -= len(block)
         await _sent(stream, http.send(h11.Data(data=block)))
 
@@ -256,7 +256,7 @@ async def _sent(stream: SocketStream, data: bytes | None) -> None:
 
 
 async def _leave(stream: SocketStream, seconds: float) -> None:
-    """End the connection in good order: closing it with unread bytes would reset it."""
+    """Close the connection properly: closing it with unread bytes would reset it."""
     await stream.send_eof()
     ignored = 0
     with anyio.move_on_after(seconds):

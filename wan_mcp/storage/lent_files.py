@@ -1,9 +1,9 @@
 """Copies of the files that are lent: one folder for each request, within the data folder.
 
 A copy holds exactly the bytes that were hashed, whatever happens to the original afterwards. Its
-path says everything that is needed to lend it: `{submission id}/{input}.{sha256}.{size}.{type}`,
-the type as a URL spells it. So a restarted server, and every other one on this data folder, lends
-the same files. Nothing here may run in the event loop.
+path says all that is needed to lend it: `{submission id}/{input}.{sha256}.{size}.{type}`, with the
+type encoded as in a URL. So a restarted server, and any other one on this data folder, lends the
+same files. Nothing here may run in the event loop.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ _PART = ".part"
 
 @dataclass(frozen=True)
 class LentFile:
-    """A copy that is complete.
+    """A complete copy.
 
     Attributes:
-        path: where it lies.
+        path: where it is.
         submission_id: the request that needs it.
         name: which input of the request it is.
         sha256: the hash of its bytes, 64 hex digits.
@@ -51,7 +51,7 @@ class LentFile:
 
         Raises:
             FileNotFoundError: it was deleted, because its request has ended.
-            Changed: it has another length than the file that was copied.
+            Changed: its length is not that of the file that was copied.
             OSError: it cannot be opened.
         """
         file = self.path.open("rb")
@@ -74,8 +74,8 @@ class LentFiles:
     def copy(self, content: Content, submission_id: str, name: str) -> Generator[int, None, None]:
         """Copy an input in steps of at most 1 MiB; each yields how many bytes have been copied.
 
-        A copy of these bytes that exists already is kept. What is incomplete at the end of the
-        steps is deleted.
+        A copy of these bytes that exists already is kept. A copy that is still incomplete when the
+        steps end is deleted.
 
         Raises:
             Changed: the bytes are not those that were hashed.
@@ -98,7 +98,7 @@ class LentFiles:
             part.unlink(missing_ok=True)
 
     def find(self, token: str, secret: bytes) -> LentFile | None:
-        """The copy that a token names; None if there is none. It always takes equally long."""
+        """The copy that a token names; None if there is none. Every token takes equally long."""
         found = None
         for request in self.requests():
             for copy in self._copies(self._folder / request):
@@ -155,6 +155,6 @@ def _copied(content: Content, target: Path) -> Generator[int, None, None]:
             file.write(block)
             yield size
         file.flush()
-        os.fsync(file.fileno())  # else an empty file could have this name after a power failure
+        os.fsync(file.fileno())  # otherwise this could be an empty file after a power failure
     if (digest.hexdigest(), size) != (content.sha256, content.size):
         raise Changed

@@ -1,14 +1,14 @@
-"""What Linux says about the file system that a path lies on."""
+"""Finds the type of the file system that a path is on, as Linux reports it."""
 
 import re
 from pathlib import Path, PurePath, PurePosixPath
 
 MOUNTS = Path("/proc/self/mountinfo")
-"""What is mounted where, as this process sees it: see proc(5)."""
+"""The mounts that this process sees, see proc(5)."""
 
 
 def filesystem_type(path: PurePath, mounts: str) -> str:
-    """The type of the file system that an absolute path lies on; empty if the mounts do not say.
+    """The type of the file system that an absolute path is on; "" if the mounts do not tell.
 
     Args:
         mounts: the text of MOUNTS.

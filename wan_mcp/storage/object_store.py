@@ -1,15 +1,15 @@
-"""One bucket, or one part of it, through obstore: Amazon S3 and its likes, Google Cloud, Azure.
+"""One bucket, or a part of it, through obstore: Amazon S3 and compatible ones, Google Cloud, Azure.
 
-obstore reads the clouds' own variables (AWS_ACCESS_KEY_ID, ...) from the process by itself. Of the
-environment that is handed in, only those are used that decide something here: whether the endpoint
-is on this computer, and how long a link can live. Credentials that were read from files are in no
-process's environment, so obstore is given those.
+obstore itself reads the clouds' own variables (AWS_ACCESS_KEY_ID, ...) from the process. Of the
+environment that is passed in, only the variables that decide something here are used: whether the
+endpoint is on this computer, and how long a link can live. Credentials that were read from files
+are in no environment, so they are passed to obstore.
 
-It only signs uploads: what is left of one that it makes itself, in several parts, could be neither
+obstore only signs uploads. If it made them, in several parts, the remains of one could be neither
 found nor removed after a crash.
 
-Its calls that wait run in threads. The asynchronous ones end every second process at its exit by
-SIGABRT: their own threads still use Python then (observed, obstore 0.12).
+Its blocking calls run in threads. With the asynchronous ones, every second process ends with
+SIGABRT at its exit: their own threads still use Python then (observed, obstore 0.12).
 """
 
 import random
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
-"""How the variables of a cloud begin."""
+"""The prefix of the variables of each cloud."""
 
 SHORTEST_LINK = 3600.0
-"""Seconds: a job may wait that long until PixelDojo downloads its inputs (ours)."""
+"""In seconds: a job may wait this long until PixelDojo downloads its inputs (ours)."""
 _UPLOAD_LINK = timedelta(minutes=15)
-"""For how long a link for an upload can be used: S3 takes no request either whose signer's clock is
-so wrong (documented). An upload that has begun may take longer."""
+"""How long a link for an upload can be used: S3 also refuses a request whose signer's clock is off
+by this much (documented). An upload that has begun may take longer."""
 _AGAIN = {Reason.CUT, Reason.OVERLOADED, Reason.NO_NETWORK}
-"""What may be over with the next request."""
+"""The reasons that may be gone at the next request."""
 _BLOCK_BYTES = 1 << 20
 _CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"),
@@ -55,10 +55,10 @@ class Patience:
     """How long a storage may take (ours).
 
     Attributes:
-        answer: seconds for a short question, with its repetitions.
-        stall: seconds in which at least one more block of an upload must be taken.
-        retries: how often a request is repeated that got no answer, or one that tells of a fault.
-        uploads: how often the same file is sent at most: each time all of it.
+        answer: seconds for a short request, including its repetitions.
+        stall: seconds within which the storage must take at least one more block of an upload.
+        retries: how often a request is repeated if it got no answer, or one that reports a fault.
+        uploads: how often the same file is sent at most, each time from its beginning.
     """
 
     answer: float = 30.0
@@ -69,7 +69,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object of a storage.
+    """One object in a storage.
 
     Attributes:
         name: its name below the prefix of the storage.
@@ -85,11 +85,11 @@ class StoredObject:
 class ObjectStore:
     """The objects below one URL. Nothing is imported or asked before the first call.
 
-    Every method raises Unavailable, whose texts contain neither credentials nor links.
+    Every method may raise Unavailable, whose texts contain neither credentials nor links.
 
     Args:
-        url: `s3://bucket/prefix`, or with `gs` or `az`; the prefix may be missing.
-        environment: that of the process, which obstore reads, too, and the credentials from files.
+        url: `s3://bucket/prefix`, or the same with `gs` or `az`; the prefix may be missing.
+        environment: that of the process, which obstore also reads, and credentials from files.
         patience: how long the storage may take.
     """
 
@@ -114,7 +114,7 @@ class ObjectStore:
         return addresses.is_loopback(self._endpoint().hostname or "")
 
     def open(self) -> None:
-        """Import obstore and read the variables of the cloud; the other methods do it, too."""
+        """Import obstore and read the variables of the cloud; the other methods do so if needed."""
         self._bucket()
 
     async def head(self, name: str) -> StoredObject | None:
@@ -137,18 +137,18 @@ class ObjectStore:
     ) -> None:
         """Upload a file as one object.
 
-        The object becomes visible only when all of it is there and its hash is right. If the upload
+        The object becomes visible only when it is complete and its hash is right. If the upload
         fails, is cancelled or ends with the program, nothing is left in the storage.
 
         Args:
             file: open for reading in binary.
             size, sha256: how many bytes there must be, and their hash in hex digits.
-            media_type: what a web server is to call them, such as `video/mp4`.
-            report: called with the number of bytes that have been sent so far; fewer than before
-                when all of them are sent again.
+            media_type: their MIME type, such as `video/mp4`.
+            report: called with the number of bytes that have been sent so far; it falls when the
+                file is sent again from its beginning.
 
         Raises:
-            Unavailable: with Reason.CHANGED if the bytes are other ones, or cannot be read.
+            Unavailable: with Reason.CHANGED if the bytes have changed, or cannot be read.
         """
         upload = Upload(file, size, sha256, media_type, report)
         reason, status = (
@@ -158,11 +158,11 @@ class ObjectStore:
             raise self._unavailable(reason, status)
 
     async def sign(self, name: str, seconds: float) -> str:
-        """A link under which anybody can fetch the object for so long."""
+        """A link under which anybody can fetch the object for this many seconds."""
         return await self._signed("GET", name, timedelta(seconds=int(seconds)))
 
     async def delete(self, name: str) -> None:
-        """Delete an object; it is no error if there is none."""
+        """Delete an object; not an error if there is none."""
         bucket = self._bucket()
         try:
             await self._answer(lambda: bucket.delete(name))
@@ -189,18 +189,18 @@ class ObjectStore:
             yield bytes(block)
 
     async def look(self) -> None:
-        """Ask for one page of names, which is free and shows whether the storage can be used."""
+        """List one page of names: this costs nothing, and raises if the storage cannot be used."""
         bucket = self._bucket()
         await self._answer(bucket.list_with_delimiter, missing=Reason.NO_BUCKET)
 
     def link_seconds(self, wanted: float, now: datetime) -> float:
-        """For how long a link that is signed now can work: it dies with its credentials.
+        """How many seconds a link that is signed now can work: it dies with its credentials.
 
-        AWS_CREDENTIAL_EXPIRATION says when temporary ones end (documented); if it is not set, that
-        is not known.
+        AWS_CREDENTIAL_EXPIRATION says when temporary credentials end (documented); if it is not
+        set, that is not known.
 
         Args:
-            wanted: seconds, if the credentials live as long.
+            wanted: seconds that it should work, if the credentials live that long.
 
         Raises:
             Unavailable: less than an hour is left.
@@ -221,7 +221,7 @@ class ObjectStore:
         return end if end.tzinfo else end.replace(tzinfo=UTC)
 
     async def _send(self, name: str, upload: Upload) -> Outcome:
-        """Send a file, and again where that may help; how that ended."""
+        """Send a file, and send it again where that may help. Returns how that ended."""
         headers, patience = _headers(self.url), self._patience
         attempt = 0
         while True:
@@ -238,15 +238,15 @@ class ObjectStore:
         """Why a storage ended a connection.
 
         It may have refused the file before all of it had come, and such an answer is often lost
-        when the connection ends. A question is so short that its answer is not.
+        when the connection ends. The request here is so short that its answer is not lost.
         """
         name = f"{name}.question"
         link = await self._signed("PUT", name, _UPLOAD_LINK)
         reason, status = await ask(link, _headers(self.url), self._patience.answer)
-        if reason is None:  # this storage has not looked at the checksum
+        if reason is None:  # this storage does not check the checksum
             await self.delete(name)
         if reason is None or (reason, status) == (Reason.NOT_UNDERSTOOD, 400):
-            return Reason.CUT, None  # it takes files, or has a word of its own for a wrong checksum
+            return Reason.CUT, None  # it takes files, or has its own code for a wrong checksum
         return reason, status
 
     async def _signed(self, method: Literal["GET", "PUT"], name: str, life: timedelta) -> str:
@@ -256,10 +256,10 @@ class ObjectStore:
         return await self._answer(lambda: sign(bucket, method, name, life))
 
     async def _answer(self, ask: Callable[[], T], missing: Reason | None = None) -> T:
-        """What the storage answers, in time.
+        """The answer of the storage, within the time limit.
 
         Args:
-            missing: what it means that something is not found; None: FileNotFoundError is raised.
+            missing: the reason if something is not found; None to raise FileNotFoundError then.
         """
         status = None
         try:
@@ -273,7 +273,7 @@ class ObjectStore:
             reason = missing
         except _errors() as exc:
             reason, status = reason_of(str(exc))
-        raise self._unavailable(reason, status)  # not above: there it would carry obstore's error
+        raise self._unavailable(reason, status)  # not above: there obstore's error would be chained
 
     def _has_credentials(self) -> bool:
         return not self._is_s3 or any(self._environment.get(name) for name in _CREDENTIALS)
@@ -305,7 +305,7 @@ class ObjectStore:
             client["allow_http"] = True
         stall = timedelta(seconds=patience.stall)
         retries = {"max_retries": patience.retries, "retry_timeout": stall}
-        # Not every server of S3 can delete several objects with one request (documented).
+        # Not every S3 server can delete several objects with one request (documented).
         config: dict[str, Any] = {"disable_bulk_delete": True} if self._is_s3 else {}
         own = _VARIABLES[self.url.partition(":")[0]]
         given = credentials_from_files(self._environment)
@@ -326,12 +326,12 @@ class ObjectStore:
 
 
 def _headers(url: str) -> list[tuple[str, str]]:
-    """What a storage needs with an upload, besides its link (documented)."""
+    """The headers that a storage needs with an upload (documented)."""
     return [("x-ms-blob-type", "BlockBlob")] if url.startswith("az:") else []
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What obstore raises."""
+    """The exceptions that obstore raises."""
     from obstore.exceptions import BaseError
 
     return (BaseError, FileNotFoundError, ValueError)

@@ -1,4 +1,4 @@
-"""Deletes what is old in a storage, by the storage's own clock."""
+"""Deletes old objects in a storage, by the storage's own clock."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ KEPT = timedelta(days=2)
 """How long an object is kept (ours): nothing here needs one that is older than a day."""
 FIRST_SECONDS = 60.0
 EVERY_SECONDS = 6 * 3600.0
-"""When old objects are looked for: soon after the start, and then so often (ours)."""
+"""How often old objects are looked for, after a first time soon after the start (ours)."""
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 async def delete_regularly(
     deletes: Sequence[Callable[[], Awaitable[object]]], clock: Clock
 ) -> None:
-    """Delete what is old, again and again, until cancelled.
+    """Delete old objects regularly, until cancelled.
 
     Args:
-        deletes: each deletes what is old at one place.
+        deletes: each deletes the old objects in one place.
     """
     await clock.sleep(FIRST_SECONDS)
     while True:
@@ -45,7 +45,7 @@ async def delete_old(store: ObjectStore, folder: str, ours: re.Pattern[str]) -> 
         ours: the names of the objects that may be deleted; all others stay.
 
     Returns:
-        how many were deleted.
+        The number of deleted objects.
 
     Raises:
         Unavailable: the storage cannot be used.
@@ -69,9 +69,9 @@ async def _is_still_old(store: ObjectStore, listed: StoredObject, now: datetime)
 
 
 async def _storage_time(store: ObjectStore, folder: str) -> datetime | None:
-    """What the storage's clock shows; None if another process interferes.
+    """The time by the storage's clock; None if another process interferes.
 
-    An object is written only to read that, and deleted.
+    To read it, an object is written and deleted again.
     """
     name = f"{folder}/.now"
     mark = b"The date of this object is the time of the storage.\n"

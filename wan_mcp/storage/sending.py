@@ -1,6 +1,6 @@
-"""How one file goes into a bucket: by one request to a signed link, all of it or nothing.
+"""Sends one file into a bucket: by one request to a signed link, completely or not at all.
 
-The request says how many bytes come. Every storage shows an object only when it has all of them,
+The request says how many bytes follow. Every storage shows an object only when it has all of them,
 and discards an incomplete one when the connection ends (documented for S3, Google Cloud and Azure).
 So a broken connection leaves nothing in the bucket, and neither does a program that is killed. An
 upload in several parts would leave parts that no list shows and that the cloud charges for.
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     import httpx
 
 MOST_BYTES = 5 * 10**9
-"""Of one object that comes in one request: S3 takes 5 GiB, Azure 5,000 MiB, Google Cloud 5 TiB
+"""The most bytes of one object in one request: S3 takes 5 GiB, Azure 5,000 MiB, Google Cloud 5 TiB
 (documented)."""
 _BLOCK_BYTES = 1 << 18
 _MOST_OF_AN_ANSWER = 1 << 16
 _OTHER = b"other"
-"""What the question of `ask` has the checksum of, and does not contain."""
+"""The content whose checksum the request of `ask` carries, although its body is empty."""
 _NOT_SENT = (ImportError, ValueError, OSError, ExceptionGroup)
-"""What httpx raises besides its own errors, for a proxy or an address that cannot be used."""
+"""Raised by httpx besides its own errors, for a proxy or an address that cannot be used."""
 
 Outcome = tuple[Reason | None, int | None]
 """Why nothing was stored, None for success; and the status of the answer, if there was one."""
@@ -44,13 +44,13 @@ Outcome = tuple[Reason | None, int | None]
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that is to be stored, which can be sent several times.
+    """A file that is to be stored. It can be sent several times.
 
     Attributes:
         file: open for reading in binary.
         size, sha256: how many bytes there must be, at least one, and their hash in hex digits.
-        media_type: what a web server is to call it.
-        report: called with the number of bytes that have left so far.
+        media_type: its MIME type.
+        report: called with the number of bytes that have been sent so far.
     """
 
     file: BinaryIO
@@ -60,10 +60,10 @@ class Upload:
     report: Callable[[int], None]
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """The bytes from the beginning. The last ones come only if they all are the right ones.
+        """The bytes from the beginning. The last block is yielded only if all bytes are right.
 
         Raises:
-            Changed: they are not, or cannot be read.
+            Changed: they are not right, or cannot be read.
         """
         digest = hashlib.sha256()
         at = 0
@@ -94,9 +94,9 @@ async def send(
     """Store a file under a link that is signed for PUT. It is sent once.
 
     Args:
-        headers: what this storage needs besides.
-        connect: seconds in which there must be a connection.
-        stall: seconds in which the storage must take one more block, or answer.
+        headers: further headers that this storage needs.
+        connect: seconds within which there must be a connection.
+        stall: seconds within which the storage must take one more block, or answer.
     """
     own = [("Content-Length", str(upload.size)), ("Content-Type", upload.media_type)]
     async with aclosing(upload.blocks()) as blocks:
@@ -104,13 +104,13 @@ async def send(
 
 
 async def ask(link: str, headers: Iterable[tuple[str, str]], seconds: float) -> Outcome:
-    """What a storage says to a request that stores nothing under a link that is signed for PUT.
+    """How a storage answers a request that stores nothing, under a link that is signed for PUT.
 
-    It has no body, and the checksum of another one: a storage that would take a file answers that
-    this one is broken (Reason.CUT), and any other with the reason for which it takes none.
+    The request has an empty body, and the checksum of another one: a storage that would take a file
+    answers that this one is broken (Reason.CUT), and any other with its reason for refusing.
 
     Args:
-        seconds: for a connection, and for the answer.
+        seconds: how long the connection may take, and again the answer.
     """
     checksum = base64.b64encode(hashlib.md5(_OTHER, usedforsecurity=False).digest()).decode()
     return await _put(link, [("Content-MD5", checksum), *headers], b"", seconds, seconds)
@@ -123,7 +123,7 @@ async def _put(
     connect: float,
     stall: float,
 ) -> Outcome:
-    import httpx  # the first upload needs it, and not the program that lists a bucket
+    import httpx  # needed for the first upload, but not to list a bucket
 
     try:
         async with (
@@ -150,13 +150,13 @@ def _client(link: str, timeout: "httpx.Timeout") -> "httpx.AsyncClient":
         verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         timeout=timeout,
         follow_redirects=False,
-        trust_env=False,  # its proxies are chosen here
+        trust_env=False,  # the proxies are chosen here
         headers={"Accept-Encoding": "identity", "User-Agent": "wan-mcp"},
     )
 
 
 async def _beginning(response: "httpx.Response") -> str:
-    """The first bytes of what a storage says of an error."""
+    """The beginning of a storage's text about an error."""
     text = b""
     async for block in response.aiter_raw():
         text += block
@@ -166,7 +166,7 @@ async def _beginning(response: "httpx.Response") -> str:
 
 
 def _reason_without_answer(exc: Exception) -> Reason:
-    """Why there is no answer, or none that could be read to its end."""
+    """Why there is no answer, or no complete one."""
     import httpx
 
     unreached = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.InvalidURL)

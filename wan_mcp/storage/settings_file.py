@@ -1,4 +1,4 @@
-"""Reads a file of settings: small, and perhaps a named pipe, as password managers offer it."""
+"""Reads a file of settings, which is small and may be a named pipe of a password manager."""
 
 import os
 import select
@@ -11,7 +11,7 @@ _MAX_BYTES = 1_048_576
 
 
 def content(path: Path) -> bytes:
-    """What a file holds; a named pipe, too (observed elsewhere).
+    """The content of a file or of a named pipe (observed elsewhere).
 
     Raises:
         OSError: it cannot be read, is too large, or no program writes to the pipe in time.
@@ -27,7 +27,7 @@ def content(path: Path) -> bytes:
 
 
 def _from_pipe(path: Path) -> bytes:
-    pipe = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # else it waits for a writer
+    pipe = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # or it waits for a writer
     held = b""
     try:
         while len(held) <= _MAX_BYTES:

@@ -1,4 +1,4 @@
-"""What the address of a storage looks like."""
+"""The addresses of storages: their form, and what they reveal."""
 
 import re
 from collections.abc import Mapping
@@ -6,21 +6,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-"""The variables that name another S3 than Amazon's; the first that is set counts (observed)."""
+"""The variables that name an S3 other than Amazon's; the first that is set counts (observed)."""
 CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_CLIENT_SECRET", "GOOGLE_SERVICE_ACCOUNT_KEY"),
 )
-"""The variables of the clouds that are secrets, and with which links can be signed."""
+"""The variables of the clouds that hold secrets with which links can be signed."""
 IN_FILE = "_FILE"
-"""The end of the name of a variable that names the file of a secret, instead of holding it."""
+"""The end of the name of a variable that names the file of a secret instead of holding it."""
 _SCHEMES = ("s3://", "gs://", "az://")
 _PARTS = r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
 _STORAGE = rf"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{{1,62}}{_PARTS}"
 
 
 def is_storage_url(text: str) -> bool:
-    """Whether a text names something in object storage, rightly or wrongly: then it is no path."""
+    """Whether a text is meant to name something in object storage, valid or not, and is no path."""
     return text.startswith(_SCHEMES)
 
 
@@ -28,8 +28,8 @@ def storage_url(text: str) -> str:
     """The address of a bucket, or of a part of it, without a slash at its end.
 
     Raises:
-        ValueError: it is none, or may contain credentials; the text ends a sentence, and does not
-            repeat the address.
+        ValueError: it is not such an address, or may contain credentials; the text ends a
+            sentence, and does not repeat the address.
     """
     url = text.rstrip("/")
     if not re.fullmatch(_STORAGE, url):
@@ -41,7 +41,7 @@ def storage_url(text: str) -> str:
 
 
 def credentials_from_files(environment: Mapping[str, str]) -> dict[str, str]:
-    """The credentials that were read from files, which no environment has, by their variables.
+    """The credentials that were read from files, and so are in no environment, by their variables.
 
     Args:
         environment: the variables of the clouds, with the contents of the files that some name.
@@ -50,7 +50,7 @@ def credentials_from_files(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def folder_or_url(value: object) -> Path | str:
-    """A folder on a disk, or one in object storage, from what is written in a setting.
+    """The folder that a setting names: on a disk, or in object storage.
 
     Raises:
         ValueError: as for `storage_url`.

@@ -10,7 +10,7 @@ from enum import StrEnum, auto
 
 
 class Reason(StrEnum):
-    """Why, in a word for programs."""
+    """The reason, as a word for programs."""
 
     NOT_INSTALLED = auto()
     NOT_SET_UP = auto()
@@ -202,16 +202,16 @@ _STATUSES = {
     429: Reason.OVERLOADED,
     507: Reason.FULL,
 }
-# What storages write, beside a code that means more, of a link that was signed just now: S3 and
-# Google Cloud (observed elsewhere), and Azure (documented).
+# How storages reject a link that was signed just now, beside a code that has other meanings, too:
+# S3 and Google Cloud (observed elsewhere), and Azure (documented).
 _CLOCK_WORDS = (
     *("Request has expired", "Request is not valid yet", "Request signature expired"),
     "not valid in the specified time frame",
 )
-# What occurs in the text when no variable holds credentials, and the cloud that this computer may
-# be in was asked for its own, or a file of them cannot be read (observed).
+# Parts of the text when no variable holds credentials and those of the cloud that this computer may
+# be in were requested, or when a file of credentials cannot be read (observed).
 _OWN_CREDENTIALS = ("//169.254.", "/latest/api/token", "/computeMetadata/", "token file")
-# How obstore 0.12 writes what went wrong without an answer (observed).
+# How obstore 0.12 describes what went wrong if there was no answer (observed).
 _WITHOUT_ANSWER = (
     ("MissingAccount", Reason.NO_CREDENTIALS),
     ("BareRedirect", Reason.OTHER_REGION),
@@ -226,8 +226,8 @@ def unavailable(reason: Reason, where: str, *, status: int | None = None) -> Una
     """The error for a reason.
 
     Args:
-        where: the URL of the storage, as `s3://bucket/prefix`.
-        status: of the HTTP answer, for one that is not understood.
+        where: the URL of the storage, such as `s3://bucket/prefix`.
+        status: the status of an HTTP answer that is not understood.
     """
     words = _WORDS[reason]
     names: Mapping[str, str] = {

@@ -34,7 +34,7 @@ Report = Callable[[int], None]
 
 @dataclass
 class _UnderWay:
-    """One upload and all who wait for it."""
+    """One upload, and the calls that wait for it."""
 
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     reports: list[Report] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Uploads:
 
     Args:
         store: the bucket, or a part of it; also an attribute.
-        clock: for the age of objects and the end of credentials.
+        clock: tells the age of objects and when credentials end.
     """
 
     uploads = True
@@ -62,15 +62,15 @@ class Uploads:
     async def link(
         self, content: Content, submission_id: str, name: str, report: Callable[[int], None]
     ) -> str:
-        """A link that lives six hours, or as long as the credentials; uploads what is not there.
+        """A link that lives six hours, or as long as the credentials. Uploads a missing file.
 
-        Two calls at the same time for the same content upload it once.
+        Two calls for the same content at the same time upload it once.
         """
         try:
             return await self._link(content, report)
         except Unavailable as exc:
             failed = exc
-        # Not above: there it would carry the other error, and that one what the storage answered.
+        # Not above: there the other error would be chained, with what the storage answered.
         raise NotSent(
             failed.what,
             transient=failed.transient,
@@ -79,15 +79,15 @@ class Uploads:
         )
 
     async def release(self, submission_id: str) -> None:
-        """Nothing is done: another request may use the same object, and age deletes it."""
+        """Do nothing: another request may use the same object, which is deleted by its age."""
 
     async def delete_old(self) -> int:
         """Delete the inputs that are older than two days by the storage's own clock.
 
-        Only objects below `inputs/` with a name that this class gives are ever deleted.
+        Only objects below `inputs/` whose names have the form that this class gives are deleted.
 
         Returns:
-            how many were deleted.
+            The number of deleted objects.
 
         Raises:
             Unavailable: the storage cannot be used.
@@ -117,11 +117,11 @@ class Uploads:
                 del self._under_way[name]
 
     async def _is_there(self, name: str, content: Content) -> bool:
-        """Whether the object is there for long enough; a small error of the clock is harmless."""
+        """Whether the object will stay for long enough; a small error of the clock is harmless."""
         try:
             found = await self.store.head(name)
         except Unavailable as exc:
-            # S3 says so of an object that does not exist, to those who may not list (documented).
+            # S3 says so of an object that does not exist, if listing is not allowed (documented).
             if exc.reason is not Reason.NOT_ALLOWED:
                 raise
             return False

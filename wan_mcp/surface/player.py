@@ -107,11 +107,12 @@ def filled(name: str, values: Mapping[str, str]) -> str:
 
     Args:
         name: of its file.
-        values: the texts, by the names of their places. They are made harmless as HTML.
+        values: the texts, by the names of their places. They are made harmless as HTML, and the
+            name of a place in one of them stays what it is, whatever is filled in later.
     """
     html = _whole(name)
     for key, value in values.items():
-        html = html.replace(f"{{{{{key}}}}}", escape(value))
+        html = html.replace(f"{{{{{key}}}}}", escape(value).replace("{", "&#123;"))
     return html
 
 

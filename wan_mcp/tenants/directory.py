@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 from wan_mcp.ledger.postgres.connection import Link, Rows, limits
 from wan_mcp.tenants import paid_acts
+from wan_mcp.tenants.administration.acts import Operator
 from wan_mcp.tenants.asking import Batches, Lines, Questions
 from wan_mcp.tenants.audit import NOW, Entry
 from wan_mcp.tenants.caller import ByIssuer, ByToken, Caller
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.limits import COLUMNS, NONE, Kind, limits_in
 from wan_mcp.tenants.names import LONGEST_ISSUER, LONGEST_SUBJECT, is_exact, new_id, shown
-from wan_mcp.tenants.own_wallets import OwnWallets
+from wan_mcp.tenants.own_wallets import OwnWallets, Stored, stored_for
 from wan_mcp.tenants.recent import Recent
 from wan_mcp.tenants.seat import (
     NoWallet,
@@ -181,6 +182,17 @@ class StoredDirectory:
             return known
         return await self._known(user, lambda link: self._seat(link, user, fresh))
 
+    async def stored(self, user: str) -> Stored:
+        """Whose key pays for a user alone, as the database says it now.
+
+        Args:
+            user: the id.
+
+        Raises:
+            IdentityUnknown: it cannot be known now.
+        """
+        return await self._known(user, lambda link: stored_for(Operator(link, user), user)[0])
+
     async def key(self, wallet: str) -> WalletKey:
         """The key of a wallet, for work that goes on while none of its users calls.
 
@@ -293,6 +305,7 @@ class StoredDirectory:
             return known
         rows = _ask(link, _WALLET, user=user)
         if not rows:
+            self._seats.forget(user)
             raise NoWallet("You have no PixelDojo wallet on this server, and no other one is used.")
         # It is asked first: if something changes meanwhile, the rest is newer than this version.
         [(wallet, base, sealed, own, team, team_name, version)] = rows

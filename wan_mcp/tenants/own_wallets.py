@@ -8,10 +8,14 @@ the new key lists is the proof: see `OwnWallet.is_shown_by`.
 
 The first key of their own gives a user a new workspace, which does not show the jobs of the earlier
 ones. So it is refused while a job there has not ended: the user could order and pay it again.
+
+Users remove only what they have stored themselves. A key that an operator has stored for a user
+stays until an operator removes it: the operator has decided that the team does not pay for them.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import NamedTuple, TypeVar
 
 import anyio
@@ -24,6 +28,7 @@ from wan_mcp.tenants.administration.acts import REFUSED, ActRefused, Operator
 from wan_mcp.tenants.audit import Entry
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.tenants.seat import purpose_of, workspace_of
+from wan_mcp.wording import counted, is_or_are
 
 T = TypeVar("T")
 
@@ -33,6 +38,10 @@ MOST_COMPARED = 50
 _OWN = b"""
 SELECT account, api_base, key_account, key_sealed FROM wallet_keys
 WHERE user_id = %(user)s AND removed_at IS NULL
+"""
+_NAME = b"""
+SELECT w.account, w.name FROM wallet_keys w JOIN users u ON u.id = w.user_id
+WHERE u.id = %(user)s AND u.disabled_at IS NULL AND w.removed_at IS NULL
 """
 _JOBS = f"""
 SELECT job_id FROM jobs WHERE account = %(workspace)s AND job_id IS NOT NULL
@@ -59,14 +68,26 @@ _WAIT = (
     "does not end, ask the operator of this server."
 )
 _REMOVED = (
-    "An operator of this server removed your wallet that began with this key. Create another key "
-    "on pixeldojo.ai and store that one."
+    "Your wallet that began with this key was removed from this server. Create another key on "
+    "pixeldojo.ai and store that one."
+)
+_GIVEN = (
+    "The operator of this server has stored this key for you, so only an operator can remove it "
+    "(`wan-mcp admin wallet remove`)."
 )
 _CHANGED = "Your wallet was changed by somebody else at the same moment. Try again."
 _TAKEN = (
     "Another wallet has, or had first, the same PixelDojo key, or yours cannot be changed now. "
     "The audit tells the operator of this server which it is."
 )
+
+
+class Stored(Enum):
+    """Whose key pays for a user alone."""
+
+    NOTHING = "none does"
+    BY_USER = "one that they have stored themselves"
+    BY_OPERATOR = "one that an operator has stored for them"
 
 
 class OwnWallet(NamedTuple):
@@ -147,6 +168,21 @@ class OwnWallets:
             user, signed_in, lambda acting: self._store(acting, user, key, api_base, same)
         )
 
+    async def remove(self, user: str, signed_in: str | None = None) -> None:
+        """Forget the key that a user has stored, for good. If there is none, nothing changes.
+
+        Nothing is paid with it from then on: see `administration.wallets.remove`.
+
+        Args:
+            signed_in: as in `find`.
+
+        Raises:
+            ActRefused: it is still needed, or an operator has stored it. The text is for the user;
+                the audit says so, too.
+            LedgerUnavailable: it may have been done or not. To repeat it is safe.
+        """
+        await self._act(user, signed_in, lambda acting: _remove(acting, user))
+
     async def refuse(self, user: str, why: str, signed_in: str | None = None) -> None:
         """Write down that a user has brought a key that is not stored.
 
@@ -171,7 +207,7 @@ class OwnWallets:
             if operator.rows(_WAS_REMOVED, user=user, account=account):
                 raise _refused(operator, user, _REMOVED)
             # The name of an earlier wallet is not free again: it stands in the audit.
-            name = f"own key of {user} ({account[:8]})"
+            name = _name_of(user, account)
             with _without_names():
                 wallets.add(operator, self._ring, name, key, api_base, user=user)
         elif not own.has_key:
@@ -197,6 +233,53 @@ class OwnWallets:
             knows_key=brought in (key_account, account),
             jobs=frozenset(id for (id,) in jobs),
         )
+
+
+def _name_of(user: str, account: str) -> str:
+    """What a wallet is called that its user has made."""
+    return f"own key of {user} ({account[:8]})"
+
+
+def stored_for(operator: Operator, user: str) -> tuple[Stored, str]:
+    """Whose key pays for a user alone, and the account of its wallet.
+
+    It is nothing, and "", for a user who is disabled.
+    """
+    found = operator.rows(_NAME, user=user)
+    if not found:
+        return Stored.NOTHING, ""
+    [(account, name)] = found
+    is_theirs = name == _name_of(user, account)
+    return Stored.BY_USER if is_theirs else Stored.BY_OPERATOR, account
+
+
+def _remove(operator: Operator, user: str) -> None:
+    stored, account = stored_for(operator, user)
+    if stored is Stored.BY_OPERATOR:
+        with operator.act("wallet.remove", account):
+            raise ActRefused(_GIVEN)
+    if stored is Stored.BY_USER:
+        try:
+            wallets.remove(operator, account)
+        except wallets.WalletBusy as busy:
+            raise ActRefused(_still_needed(busy.jobs, busy.videos)) from None
+        except ActRefused:
+            raise ActRefused(_CHANGED) from None
+
+
+def _still_needed(jobs: int, videos: int) -> str:
+    """Why a user's key stays, and what the user can do."""
+    needed, next_steps = list[str](), ["Wait until that is done"]
+    if jobs:
+        state = "in progress, in the queue or of unknown outcome"
+        needed.append(f"{counted(jobs, 'job')} of yours {is_or_are(jobs)} {state}")
+        next_steps.append("or let your assistant cancel what is in the queue")
+    if videos:
+        needed.append(f"{counted(videos, 'video')} of yours {is_or_are(videos)} still to be saved")
+    return (
+        f"{', and '.join(needed)}: your key is needed for that. {', '.join(next_steps)}. Then "
+        "remove the key. If it does not end, ask the operator of this server."
+    )
 
 
 def _refused(operator: Operator, user: str, why: str) -> ActRefused:

@@ -1,14 +1,14 @@
-"""What all pages of this server have in common: who may ask for them, and what browsers keep."""
+"""The rules for all pages of this server: who may request them, and what browsers may keep."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 Answer = Callable[[Request], Awaitable[Response]]
-"""What answers one request."""
+"""Answers one request."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -17,16 +17,19 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_FROM, _OWN = "Sec-Fetch-Site", ("same-origin", "none")
+"""Where a browser says from where a request comes, and what it says of our pages and its user."""
+_READING = ("GET", "HEAD")
 
 
 class Guard:
-    """Refuses requests under other names and from other pages, and keeps answers out of caches.
+    """Refuses requests for other host names and from other pages; keeps answers out of caches.
 
     Args:
         rules: which Host and Origin headers a request may have.
-        referrer: to whom a browser tells the address of the page. It takes the same rule for the
-            Origin header of a form that the page sends: with `no-referrer` that is `null`
-            (documented: Fetch), which is refused here.
+        referrer: the policy by which a browser reveals the address of the page to other pages. It
+            also decides the Origin header of a form that the page sends: with `no-referrer` that
+            is `null` (documented: Fetch), which is refused here.
     """
 
     def __init__(
@@ -38,22 +41,27 @@ class Guard:
         self._headers = {**_HEADERS, "Referrer-Policy": referrer}
 
     def around(self, answer: Answer) -> Answer:
-        """The same answer to those who may have it."""
+        """The same answer, but only to requests that the rules allow."""
 
         async def guarded(request: Request) -> Response:
-            response = await self._rules.validate_request(request) or await answer(request)
+            response = await self._refusal(request) or await answer(request)
             response.headers.update(self._headers)
             return response
 
         return guarded
 
+    async def _refusal(self, request: Request) -> Response | None:
+        if request.method not in _READING and request.headers.get(_FROM, _OWN[0]) not in _OWN:
+            return PlainTextResponse("A page elsewhere has sent this.", 403)
+        return await self._rules.validate_request(request)
+
 
 def own_policy(nonce: str, *more: str) -> dict[str, str]:
-    """The header by which a page uses nothing but itself (CSP).
+    """The header (CSP) by which a page may load nothing but its own content.
 
     Args:
-        nonce: shows that style is ours.
-        more: what it may do besides, as directives.
+        nonce: marks style as ours.
+        more: directives for what the page may do besides.
     """
     directives = (
         "default-src 'none'",

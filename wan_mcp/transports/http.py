@@ -1,6 +1,6 @@
 """MCP over streamable HTTP, on this machine only unless people sign in.
 
-Every answer may be a stream (never `json_response`, which loses cancellation and progress) and no
+Every answer may be a stream (never `json_response`, which loses cancellation and progress), and no
 request depends on an earlier one (`stateless_http`), so every protocol revision works with any
 replica.
 """
@@ -51,13 +51,13 @@ def http_app(
 ) -> Starlette:
     """The ASGI app: `/mcp`, health checks, and the pages for files and keys of users.
 
-    Its lifespan is that of `server`. It serves only requests whose Host header names this machine
-    and `port` (any port if it is 0), and only browser pages of this machine, besides those that
-    `access` allows: otherwise any web page could let its own host name resolve to loopback and
-    spend credits.
+    Its lifespan is that of `server`. Besides what `access` allows, it serves only requests whose
+    Host header names this machine and `port` (any port if it is 0), and only browser pages of this
+    machine: otherwise any web page could let its own host name resolve to loopback and spend
+    credits.
 
     Args:
-        signed_in: whether people sign in, so that it may be reached from elsewhere.
+        signed_in: whether people sign in, so that other machines may connect.
 
     Raises:
         ValueError: `host` is not a loopback address, and nobody signs in.
@@ -73,9 +73,9 @@ def http_app(
     app.router.redirect_slashes = False  # a redirect would go to whatever host the request names
     app.router.routes.extend([*ALIVE, *(readiness.routes if readiness else ())])
     if uploads is not None:
-        app.router.routes.extend(UploadSite(uploads, access.rules(port)).routes)
+        app.router.routes.extend(UploadSite(uploads, access.page_rules(port)).routes)
     if own_keys is not None:
-        app.router.routes.extend(KeySite(own_keys, access.rules(port)).routes)
+        app.router.routes.extend(KeySite(own_keys, access.page_rules(port)).routes)
     return app
 
 
@@ -121,15 +121,15 @@ async def serve_http(
 ) -> None:
     """Serve until a signal; returns when all work and the lifespan have ended.
 
-    At a signal the server is not ready any more, but still answers while it drains. When
-    work goes on after the grace period, or at a second signal, the process is ended.
+    After a signal the server is no longer ready, but still answers while it drains. If work goes
+    on after the grace period, or at a second signal, the process is ended.
 
     Args:
-        port: 0 takes a free one.
-        announce: gets the URL once clients can connect.
-        desk: listens already, on `host`; its callers are served, too.
-        operators: what they see and decide; None for a server without.
-        sign_in: how people sign in; None where everybody on this machine may call.
+        port: the port; 0 for any free one.
+        announce: called with the URL once clients can connect.
+        desk: a desk that listens on `host` already; its callers are served, too.
+        operators: what operators see and decide; None for a server without operators.
+        sign_in: how people sign in; None if everybody on this machine may call.
 
     Raises:
         ValueError: `host` is not a loopback address, and nobody signs in; raised before the
@@ -160,7 +160,7 @@ async def serve_http(
                 await serving.enter_async_context(operators.own_port(readiness))
             await serving.enter_async_context(server.session_manager.run())
             if sign_in is not None:
-                rules, own_keys = access.rules(port), operators.own_keys if operators else None
+                rules, own_keys = access.page_rules(port), operators.own_keys if operators else None
                 await serving.enter_async_context(behind_doors(app, sign_in, rules, own_keys))
             if announce:
                 announce(f"{here(host, port)}{PATH}")
@@ -174,11 +174,11 @@ async def behind_doors(
     rules: TransportSecuritySettings | None = None,
     own_keys: Callable[[], SignedInDesk | None] | None = None,
 ) -> AsyncIterator[None]:
-    """Within it, MCP is reached only by those who have signed in.
+    """Within it, only people who have signed in reach MCP.
 
     Args:
         rules, own_keys: for the pages on which people sign in to store a key of their own; None
-            where there are none.
+            if there are no such pages.
     """
     routes = app.router.routes
     (open_to_all,) = (each for each in routes if isinstance(each, Route) and each.path == PATH)
@@ -202,7 +202,7 @@ class _Requests:
         self._left = anyio.Event()
 
     async def all_answered(self, seconds: float) -> None:
-        """Wait until no request is open any more, at most this time."""
+        """Wait until no request is open any more, but at most this many seconds."""
         with anyio.move_on_after(seconds):
             while self._open:
                 self._left = anyio.Event()
@@ -229,7 +229,7 @@ class _Requests:
 
 
 class _Reply:
-    """One response, which can be finished properly at whatever point it was cut."""
+    """One response, which can be completed properly wherever it was cut."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -249,7 +249,7 @@ class _Reply:
 
 
 class _Uvicorn(WebServer):
-    """The server of the port of a desk.
+    """Serves the port of a desk.
 
     Args:
         desk: listens already; its callers come before all others.
@@ -267,7 +267,7 @@ class _Uvicorn(WebServer):
             await loop.connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
-        """What serves one connection, made as uvicorn makes it for its own."""
+        """The protocol for one connection, created as uvicorn creates its own."""
         protocol: Any = self.config.http_protocol_class
         made: asyncio.Protocol = protocol(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
@@ -276,7 +276,7 @@ class _Uvicorn(WebServer):
 
 
 async def _drain(requests: _Requests, operators: Operators, deadlines: Deadlines) -> None:
-    """Let what goes on end with an answer, while a balancer learns that nothing more is taken."""
+    """Let open requests end with an answer, while a balancer notices that the server stops."""
     async with anyio.create_task_group() as both:
         both.start_soon(operators.server.drain)
         await anyio.sleep(deadlines.linger_seconds)

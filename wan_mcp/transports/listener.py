@@ -1,4 +1,4 @@
-"""A listening socket that answers also when no connection can be opened any more."""
+"""A listening socket that answers even when no more connections can be opened."""
 
 import errno
 import logging
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
-QUIET_SECONDS = 60.0
-"""The least time between two lines in the log about the same shortage."""
+from wan_mcp.logs.seldom import Seldom
+
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
     b"Content-Length: 0\r\n\r\n"
@@ -18,7 +18,7 @@ FULL = (
 _SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]"}
-"""The hosts that may be listened on, each with its address as a URL has it."""
+"""The hosts on which this program may listen, each with its address as written in a URL."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ def listen(host: str, port: int, *, anywhere: bool = False) -> "Listener":
 
     Args:
         host: one of LOOPBACK, or an IP address of this machine.
-        port: 0 takes a free one.
+        port: the port; 0 for any free one.
         anywhere: whether other machines may connect, because people sign in.
 
     Raises:
-        ValueError: `host` is not a loopback address, and has to be one.
+        ValueError: `host` is not a loopback address, but must be one.
         OSError: the port or the address cannot be used; the text is a sentence.
     """
     if not anywhere:
@@ -65,7 +65,7 @@ def _is_address(host: str) -> bool:
 
 
 def require_loopback(host: str) -> None:
-    """Raises ValueError when a host is not one of LOOPBACK."""
+    """Raises ValueError if a host is not one of LOOPBACK."""
     if host not in LOOPBACK:
         raise ValueError(
             f"Refusing to listen on {host!r}: without authentication this server may only be "
@@ -77,14 +77,13 @@ class Listener(socket.socket):
     """A listening socket for asyncio's accept loop, with one descriptor in reserve.
 
     When the process has no descriptor left, asyncio 3.11 logs a traceback for each of 2,048
-    attempts, every second, and the caller waits in vain (observed). Here the caller gets status
-    503, for which the reserve is used, and the log one line; nothing of the request was read. As
-    soon as descriptors are free again, connections are served as before.
+    attempts, every second, and the caller waits in vain (observed). Here the reserve is used to
+    answer the caller with status 503, without reading the request, and one line is logged. As soon
+    as descriptors are free again, connections are served as before.
     """
 
-    _now: Callable[[], float]
+    _seldom: Seldom
     _reserve: int | None
-    _logged_at: float | None
 
     @classmethod
     def on(
@@ -97,12 +96,12 @@ class Listener(socket.socket):
         """
         plain = socket.create_server(address, family=family)
         listener = cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        listener._now, listener._logged_at = now, None
+        listener._seldom = Seldom(now)
         listener._reserve = os.open(os.devnull, os.O_RDONLY)
         return listener
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection. Raises BlockingIOError when none waits, or none can be served."""
+        """The next connection. Raises BlockingIOError if none waits, or none can be served."""
         try:
             return super().accept()
         except OSError as error:
@@ -118,14 +117,12 @@ class Listener(socket.socket):
         super().close()
 
     def _say_so(self, error: OSError) -> None:
-        now = self._now()
-        if self._logged_at is None or now - self._logged_at >= QUIET_SECONDS:
-            self._logged_at = now
+        if self._seldom.is_due():
             logger.error("connections are refused: %s; free some and they go on", error.strerror)
 
     def _turn_away(self) -> None:
         self._release()
-        # Where even the reserve has gone to somebody else, the caller waits until one is free.
+        # If something else has taken even the reserve, the caller waits until a descriptor is free.
         with suppress(OSError):
             connection, _ = super().accept()
             with connection:

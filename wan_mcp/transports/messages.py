@@ -1,8 +1,9 @@
-"""Lines of JSON-RPC: understood, or refused with the id that can be read.
+"""Decodes lines of JSON-RPC, or refuses them with the id that can be read.
 
-A client whose request gets no answer waits for its own timeout. So a line that is no message, but
-shows that it is a request and what its id is, gets an error. Without an id there is no valid error
-before revision 2025-11-25, so such a line (garbage, a batch) gets no answer.
+A client whose request gets no answer waits until its own timeout. So a line that is not a valid
+message, but shows that it is a request and what its id is, gets an error. Before revision
+2025-11-25 an error without an id is not valid, so a line without one (garbage, a batch) gets no
+answer.
 """
 
 import json
@@ -16,7 +17,7 @@ from wan_mcp.front_desk.lines import MAX_LINE_BYTES, Line, LongLine
 
 _INVALID_REQUEST = -32600
 _MEMBER = r'"(\w{1,20})"\s*:\s*("[^"\\]{0,200}"|-?\d{1,18})'
-# Both reach no nested object: only plain members stand between them and the outermost brace.
+# Neither reaches a nested object: only plain members are between them and the outermost brace.
 _FIRST_MEMBERS = re.compile(rf"\s*\{{\s*(?:{_MEMBER}\s*,\s*)*")
 _LAST_MEMBERS = re.compile(rf"(?:,\s*{_MEMBER}\s*)+\}}\s*$")
 
@@ -26,14 +27,14 @@ class Unreadable:
     """A request that cannot be read.
 
     Attributes:
-        answer: what is reported to its sender.
+        answer: the error that its sender gets.
     """
 
     answer: JSONRPCError
 
 
 def decoded(line: Line) -> JSONRPCMessage | Unreadable | None:
-    """The message of a line; None if it is none and nobody can be answered."""
+    """The message of a line; None if it is not a message, and no answer is possible."""
     if isinstance(line, LongLine):
         return _refused(_members(line), f"The message is longer than {MAX_LINE_BYTES:,} bytes.")
     text = line.decode("utf-8-sig", errors="replace")  # some Windows shells begin with a BOM

@@ -1,4 +1,4 @@
-"""Asks a server what the front desk may answer in its place, in every revision of the protocol."""
+"""Asks a server for the answers that the front desk may give, in every revision of the protocol."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,15 +23,15 @@ _NONE: Capabilities = {}
 _SHOWS_PAGES: Capabilities = {"extensions": {EXTENSION_ID: {"mimeTypes": [APP_MIME_TYPE]}}}
 
 Ask = Callable[..., Awaitable[dict[str, Any] | None]]
-"""Asks one question of a session; the result, or None for an error."""
+"""Sends one request to a session. Returns the result; None for an error."""
 
 
 async def record(low: Server[Any], state: object) -> dict[str, Any]:
-    """A snapshot of the answers, without the versions that it fits.
+    """A snapshot of the answers, without the versions to which it applies.
 
     Args:
         low: the server.
-        state: what its lifespan gives to every request.
+        state: what its lifespan provides to every request.
     """
     results: list[dict[str, Any]] = []
     revisions: dict[str, dict[str, int]] = {}

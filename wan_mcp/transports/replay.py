@@ -1,7 +1,7 @@
 """Gives the SDK the messages that the front desk has answered, and compares the answers.
 
-So the session of the SDK is in the state in which it would be if it had answered itself. An answer
-that was wrong is reported once, and the next process of the same versions does not give it.
+So the session of the SDK is in the same state as if it had answered itself. A wrong answer of the
+desk is logged once, and the next process with the same versions does not give it.
 """
 
 import json
@@ -17,10 +17,10 @@ from wan_mcp.front_desk.snapshot import Snapshots
 from wan_mcp.transports.recording import record
 
 KEEP_AFTER_SECONDS = 2.0
-"""From the start of serving until a missing snapshot is recorded: a host's first requests are
+"""How long after the start of serving a missing snapshot is recorded: a host's first requests are
 answered by then. Recording takes about 0.1 s, once for each set of versions."""
 CONFIRM_SECONDS = 30.0
-"""How long the messages behind wait for the SDK's answer to one that the desk has answered. It
+"""How long later messages wait for the SDK's answer to a message that the desk has answered. It
 takes milliseconds; an SDK that never answers must not hold up what follows."""
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 class Replay:
     """The answers of the desk that the SDK has not confirmed yet.
 
-    The session gets one such message at a time, and the desk has used its id for nothing else. So
-    the id shows to which message an answer belongs.
+    The session gets one such message at a time, and the desk answered no other message with the
+    same id. So the id shows to which message an answer belongs.
     """
 
     def __init__(self, low: Server[Any], state: object, desk: FrontDesk) -> None:
@@ -45,18 +45,18 @@ class Replay:
         """The methods that the desk answered wrongly, and what the SDK answered."""
 
     def expect(self, message: object, answer: bytes) -> None:
-        """Note that a message, which the session gets next, has this answer already."""
+        """Note that the next message to the session has been answered with this already."""
         self._confirmed = anyio.Event()
         self._expected = json.loads(answer)
         if isinstance(message, JSONRPCRequest):
             self._method = message.method
-        else:  # the desk has read a message where there is none
+        else:  # the desk has answered something that is not a request
             self._compare(None)
 
     async def confirmation(self) -> None:
-        """Return when the SDK has answered the expected message, or is not likely to any more.
+        """Wait until the SDK has answered the expected message, or is unlikely to answer it.
 
-        An answer after that reaches the client as a second one: better than one that is missing.
+        A later answer reaches the client as a second one, which is better than a missing one.
         """
         with anyio.move_on_after(CONFIRM_SECONDS):
             await self._confirmed.wait()
@@ -77,7 +77,7 @@ class Replay:
         """Record a snapshot for the next start, if there was none or an answer was wrong.
 
         Args:
-            asked: set when serving is to end; then it is recorded at once.
+            asked: set when serving is to end; a snapshot is then recorded at once.
         """
         with anyio.move_on_after(KEEP_AFTER_SECONDS):
             await asked.wait()
@@ -94,7 +94,7 @@ class Replay:
     async def _record(self, snapshots: Snapshots) -> None:
         data = await record(self._low, self._state)
         for method, result in self._differing:
-            if result not in data["results"]:  # it is not always the same
+            if result not in data["results"]:  # the SDK's answer is not always the same
                 for places in data["revisions"].values():
                     places.pop(method, None)
         snapshots.keep(data)

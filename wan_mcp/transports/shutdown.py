@@ -1,4 +1,4 @@
-"""How a serving process ends: in order, soon, and without interrupting a paid request.
+"""How a serving process ends: in an orderly way, soon, and without interrupting a paid request.
 
 Exit codes: 0 after the end of stdin, a first signal, the death of the parent, or a client that
 stopped reading; 1 when work was still running at the end of the grace period; 128 + n after a
@@ -30,21 +30,22 @@ class Deadlines:
     """How long each part of the end may take.
 
     Attributes:
-        grace_seconds: from the request to stop until work is cut. Hosts kill a stdio server after
-            2 s (observed).
+        grace_seconds: from the request to stop until work is cut off. Hosts kill a stdio server
+            after 2 s (observed).
         exit_seconds: from the end of all work until the process is ended, whatever its threads are
-            doing; with `grace_seconds` still under 2 s.
-        last_write_seconds: for the last answer to leave; the lifespan ends after that in any case.
+            doing; together with `grace_seconds` this is still under 2 s.
+        last_write_seconds: how long the last answer may take to leave; the lifespan ends after
+            that in any case.
         last_answers_seconds: from the end of stdin, without a signal, until work is asked to stop
             although requests have no answer yet. A script that pipes one request gets its answer;
             a host that wants an end at once sends a signal (observed).
-        repeated_signal_seconds: after a first signal, in which a second one means the same: a host
+        repeated_signal_seconds: how long after a first signal a second one means the same: a host
             that stops a server may send SIGINT and SIGTERM at once, and that must not interrupt a
             paid request (assumed).
-        linger_seconds: from the signal, for which an HTTP server still takes requests that are free
-            of charge, so that a balancer has time to learn that it is not ready any more.
-        answer_seconds: from the end of the payments, until HTTP requests are cut that have no
-            answer yet.
+        linger_seconds: how long after the signal an HTTP server still takes requests that are free
+            of charge, so that a balancer has time to notice that it is no longer ready.
+        answer_seconds: from the end of the payments until HTTP requests without an answer are cut
+            off.
     """
 
     grace_seconds: float = 1.5
@@ -63,17 +64,17 @@ HTTP = Deadlines(grace_seconds=9.5)
 
 
 def lingering(seconds: float) -> Deadlines:
-    """The deadlines of an HTTP server that lingers so many seconds before it ends."""
+    """The deadlines of an HTTP server that lingers this many seconds before it ends."""
     return replace(HTTP, grace_seconds=HTTP.grace_seconds + seconds, linger_seconds=seconds)
 
 
 def serve_and_leave(serve: Callable[[], Awaitable[None]], deadlines: Deadlines) -> NoReturn:
     """Serve, then end the process soon, with code 0, whatever signal comes.
 
-    What is registered with `atexit` is still done, and what is written is flushed. An ordinary exit
+    Functions registered with `atexit` are still called, and output is flushed. An ordinary exit
     also waits for every thread, and a name lookup or a write that nobody reads keeps its thread for
-    a long time (observed). It also frees what a thread that goes on may be using: Python 3.13.0 on
-    a busy machine once ended with signal 11 there (observed). `os._exit` does neither.
+    a long time (observed). It also frees what a running thread may still use: Python 3.13.0 on a
+    busy machine once ended with signal 11 there (observed). `os._exit` does neither.
     """
     anyio.run(_serve, serve, deadlines)
     atexit._run_exitfuncs()
@@ -97,7 +98,7 @@ class Shutdown:
 
     Args:
         end: ends the process with a code, from any thread, without waiting for anything.
-        now: seconds that never go back.
+        now: a clock that never goes back, in seconds.
 
     Attributes:
         asked: set when serving is to end.
@@ -130,7 +131,7 @@ class Shutdown:
         self._cleanup.close()
 
     def ask(self) -> None:
-        """Let serving end within the grace period. Call it on the event loop."""
+        """Let serving end within the grace period. Call this in the event loop."""
         if not self.asked.is_set():
             self.asked.set()
             self._cleanup.callback(_after(self.deadlines.grace_seconds, self._cut).cancel)
@@ -154,12 +155,12 @@ def _signals() -> Iterator[signal.Signals]:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
         if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
-            continue  # not on this system; or under nohup, whose user wants to log out
+            continue  # this system lacks the signal; or nohup is used, whose user wants to log out
         yield number
 
 
 def _after(seconds: float, do: Callable[[], object]) -> threading.Timer:
-    """Do it in a thread of its own, because the event loop itself may be what hangs."""
+    """Call `do` in a thread of its own, because it may be the event loop itself that hangs."""
     timer = threading.Timer(seconds, do)
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""MCP over standard input and output, for the hosts that start this program themselves.
+"""MCP over standard input and output, for hosts that start this program themselves.
 
 The sessions are the SDK's. The pipes below them are ours, because those of mcp 2.3.0 (all observed)
 
@@ -49,7 +49,7 @@ from wan_mcp.transports.replay import Replay
 from wan_mcp.transports.shutdown import STDIO, Deadlines, Shutdown, serve_and_leave
 
 PARENT_POLL_SECONDS = 0.4
-"""How often the parent process is checked; with the grace period still under 2 s."""
+"""How often the parent process is checked; together with the grace period this is under 2 s."""
 MAX_ANSWERS_PER_WRITE = 256
 _STAYS_OPEN = "subscriptions/listen"
 """The one request that is answered only when its session ends."""
@@ -60,7 +60,8 @@ def run_stdio(
 ) -> NoReturn:
     """Serve one client on this process's standard streams until it leaves, then end the process.
 
-    A desk that reads already has taken the standard streams; without one they are taken here.
+    A given desk reads already, and has taken over the standard streams; without one, they are taken
+    over here.
 
     The exit codes are those of `shutdown`.
 
@@ -87,8 +88,8 @@ async def serve_stdio(server: MCPServer[Any], desk: FrontDesk, deadlines: Deadli
 async def serve_desk(server: MCPServer[Any], desk: FrontDesk, shutdown: Shutdown) -> None:
     """Serve the client of a desk that reads already, until `shutdown` is asked for.
 
-    Handlers are cancelled by the end of their session, not from outside. So the lifespan ends in
-    the ordinary way, may await in its clean-up, and waits for shielded work.
+    Handlers are cancelled by the end of their session, not from outside. So the lifespan ends
+    normally, may await in its clean-up, and waits for shielded work.
     """
     low = server._lowlevel_server  # there is no public way to serve an MCPServer on our own streams
     async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
@@ -145,13 +146,13 @@ class _Intake:
             async for line in lines:
                 await self._take(line, None)
                 self._consumed.release()
-        # What was asked before the end is answered: a script may close its end at once.
+        # Requests from before the end are answered: a script may close its end at once.
         with anyio.move_on_after(self._shutdown.deadlines.last_answers_seconds):
             await self._waiting.none_left()
         self._shutdown.ask()
 
     async def _take(self, line: Line, answer: bytes | None) -> None:
-        """Let the SDK answer a line. When the desk has answered it, wait until the SDK has, too."""
+        """Let the SDK answer a line. If the desk has answered it, wait until the SDK has, too."""
         message = decoded(line)
         if answer is not None:
             self._replay.expect(message, answer)
@@ -201,19 +202,19 @@ class _Waiting:
         self._changed = anyio.Event()
 
     def note(self, message: JSONRPCMessage | None) -> None:
-        """Keep what a message from the client changes."""
+        """Note a message from the client."""
         if isinstance(message, JSONRPCRequest) and message.method != _STAYS_OPEN:
             self._ids[message.id] += 1
         elif isinstance(message, JSONRPCNotification) and message.method.endswith("/cancelled"):
             self._remove((message.params or {}).get("requestId"))
 
     def written(self, answer: JSONRPCMessage) -> None:
-        """Keep that a message has reached the client."""
+        """Note that a message has reached the client."""
         if isinstance(answer, JSONRPCResponse | JSONRPCError):
             self._remove(answer.id)
 
     async def none_left(self) -> None:
-        """Return when every request has its answer."""
+        """Wait until every request has its answer."""
         while self._ids:
             await self._changed.wait()
 
@@ -254,19 +255,19 @@ async def _write_answers(
 
 
 def _ready(answers: MemoryObjectReceiveStream[SessionMessage]) -> Iterator[SessionMessage]:
-    """What else can be written now: an answer must not wait behind a thousand notifications that
-    each need a change of threads."""
+    """The further messages that can be written now: an answer must not wait behind a thousand
+    notifications that each need a change of threads."""
     with suppress(anyio.WouldBlock, anyio.EndOfStream):
         for _ in range(MAX_ANSWERS_PER_WRITE):
             yield answers.receive_nowait()
 
 
 async def _watch_parent(shutdown: Shutdown) -> None:
-    """End when the parent has died although a third process keeps stdin open.
+    """End serving if the parent has died although a third process keeps stdin open.
 
-    This polls. Linux's PR_SET_PDEATHSIG fires when the *thread* that started us ends, and hosts
-    start servers from worker threads. On Windows the parent's number never changes; there only the
-    end of stdin shows it.
+    This polls, because Linux's PR_SET_PDEATHSIG fires when the *thread* that started us ends, and
+    hosts start servers from worker threads. On Windows the parent's id never changes; there only
+    the end of stdin shows that it has died.
     """
     parent = os.getppid()
     while os.getppid() == parent:
@@ -281,7 +282,7 @@ def _pump_line(
     loop: EventLoopToken,
     line: Line | None,
 ) -> None:
-    # Nobody receives a line that is read after the end of serving: then `pump` is closed, and
+    # Nobody receives a line that is read after serving has ended: `pump` is closed then, and
     # perhaps the loop, too (a RuntimeError).
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, RuntimeError):
         if line is None:
@@ -301,7 +302,7 @@ def _encode(message: JSONRPCMessage) -> bytes:
 
 
 def _takes_at_once(stdout: int, data: bytes) -> bool:
-    """Whether a write of all data cannot block, so that it needs no change of threads.
+    """Whether writing all data certainly does not block, so that no change of threads is needed.
 
     A pipe that is ready takes PIPE_BUF bytes at once (POSIX); so does a socket. A terminal may not.
     """

@@ -1,8 +1,8 @@
-"""The page on which a user uploads files, and the requests that bring them.
+"""The page on which a user uploads files, and the requests that carry the files.
 
-A ticket in the path is the only right that is needed, and uploading is all that it permits. A file
-comes as the body of one PUT, and is passed on in blocks: nothing of its size is kept in memory, and
-a client that sends nothing for STALL_SECONDS, or takes longer than MOST_SECONDS, is left.
+A ticket in the path is the only right that is needed, and it permits nothing but uploading. A file
+arrives as the body of one PUT, and is passed on in blocks, so memory never holds the whole file. A
+client that sends nothing for STALL_SECONDS, or takes longer than MOST_SECONDS, is cut off.
 """
 
 import secrets
@@ -22,7 +22,7 @@ PATH = "/uploads"
 STALL_SECONDS = 30.0
 """How long a client may send nothing in the middle of a file (ours)."""
 MOST_SECONDS = 3600.0
-"""How long it may take for a whole file (ours)."""
+"""How long a whole file may take (ours)."""
 _MOST_DIGITS = 15
 
 
@@ -31,11 +31,11 @@ class Reply(Protocol):
 
     @property
     def status(self) -> int:
-        """The status of HTTP."""
+        """The HTTP status."""
 
     @property
     def body(self) -> Mapping[str, Any]:
-        """What is sent as JSON."""
+        """The content that is sent as JSON."""
 
     @property
     def retry_after(self) -> float | None:
@@ -43,17 +43,17 @@ class Reply(Protocol):
 
 
 class Desk(Protocol):
-    """Decides about uploads. Every method answers every ticket, also one that is none."""
+    """Decides about uploads. Every method answers for every ticket, even an invalid one."""
 
     async def page(self, ticket: str, nonce: str) -> tuple[int, str]:
         """The status and the HTML of the page of a ticket.
 
         Args:
-            nonce: shows that style and script are ours.
+            nonce: marks style and script as ours.
         """
 
     async def look(self, ticket: str, slot: str, size: int) -> Reply:
-        """Whether a file of so many bytes would be taken now."""
+        """Whether a file of `size` bytes would be taken now."""
 
     async def receive(
         self, ticket: str, slot: str, size: int, blocks: AsyncIterator[bytes]
@@ -65,7 +65,7 @@ class UploadSite:
     """The pages and requests of one server.
 
     Args:
-        desk: decides; None while there is nobody who does, and then nothing is found.
+        desk: decides about uploads; None while there is no desk, and then every path is not found.
         rules: which Host and Origin headers a request may have.
     """
 
@@ -116,11 +116,11 @@ class UploadSite:
         except TimeoutError:
             return _error(408, "The file came too slowly. Send it again.", close=True)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
+            return Response(status_code=400)  # nobody reads it any more
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """The body of a request as it comes. Raises TimeoutError, ClientDisconnect."""
+    """The body of a request as it arrives. Raises TimeoutError, ClientDisconnect."""
     take_time(request.scope)
     stream = request.stream()
     while True:

@@ -40,12 +40,12 @@ from wan_mcp.videos.unfinished import (
 from wan_mcp.web.fetch import Web
 
 MAX_BYTES = 4 << 30
-"""A video has some megabytes; a longer file is something else (ours)."""
+"""The longest video. Videos have a few megabytes; a longer file is something else (ours)."""
 MIN_AGE_SECONDS = 7 * 24 * 3600.0
-"""A video stays for a week, however full the folder is (ours)."""
+"""A video is kept for a week, however full the folder is (ours)."""
 LEFTOVER_AGE_SECONDS = 24 * 3600.0
-"""After a day no server saves a video any more. What has no video by then was left by a process
-that was killed (ours)."""
+"""After a day, no server saves a video any more. A file without a video by then was left by a
+killed process (ours)."""
 
 _VIDEO_NAME = re.compile(rf"({STEM})(?:{'|'.join(map(re.escape, SUFFIXES))})")
 _NOTE_NAME = re.compile(rf"\.({STEM})\.json")
@@ -61,8 +61,8 @@ class Archive:
         limit_gb: how many 10^9 bytes of videos may stay; None for no limit.
         max_bytes: a longer video is refused.
         free: looks up how much room there is.
-        kept: the videos of which the user has said that the limit must not delete them; None where
-            that cannot be said.
+        kept: the videos that users have marked, so that the limit does not delete them; None
+            where videos cannot be marked.
     """
 
     def __init__(
@@ -107,18 +107,18 @@ class Archive:
         return saved or await self._save(stem, url, expires_at)
 
     async def place(self, job_id: str, video: KeptVideo) -> str:
-        """Where a video stays, as a record names it: where it was saved."""
+        """The place where a video was saved and stays, as a record names it."""
         return text_of(video.path)
 
     async def recorded(self, video: KeptVideo, inspection: anyio.Event) -> None:
-        """The ledger knows where it is. Nothing else was made for it."""
+        """Do nothing, now that the ledger knows the place: nothing else was made for the video."""
 
     async def remove(self, job_id: str, video: KeptVideo) -> None:
         """Remove a video and what lies beside it. Raises NotSaved."""
         await on_disk(remove_video, video.path.parent, video.path.stem)
 
     async def _save(self, stem: str, url: str, expires_at: datetime | None) -> SavedVideo:
-        await on_disk(self._tidy, _remove_leftovers)  # they may take the room that it needs
+        await on_disk(self._tidy, _remove_leftovers)  # they may take the room that the video needs
         video = UnfinishedVideo(self._folder, stem, self._free)
         try:
             saved = await Download(
@@ -136,7 +136,7 @@ class Archive:
         return saved
 
     async def _remove_oldest(self, just_saved: Path, limit_bytes: float) -> None:
-        """Remove old videos, unless it cannot be read which of them their users keep."""
+        """Remove old videos, unless the ledger cannot tell which of them users keep."""
         try:
             kept = await self._kept.file_names() if self._kept else frozenset[str]()
         except LedgerUnavailable as exc:
@@ -205,7 +205,7 @@ def _remove_oldest(spared: Set[str], limit_bytes: float, folder: Path, now: floa
 
 
 def _our_videos(folder: Path, now: float) -> Iterator[_Removable]:
-    """The videos that the archive saved: users also name videos by date, but without our note."""
+    """The videos that the archive saved. Users may name theirs alike, but have no note from us."""
     for path in folder.iterdir():
         name = _VIDEO_NAME.fullmatch(path.name)
         if name is None:

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     _Frame = tuple[VideoFrame, Display]
 
 MAX_SIDE_PIXELS = 960
-"""Hosts shrink larger images for the model anyway (assumed)."""
+"""The longer side of a sheet. Hosts shrink larger images for the model anyway (assumed)."""
 MAX_FRAMES = 3_000
-"""How many frames are read: a result has at most 450, and each one up to the last chosen frame has
-to be decoded (ours)."""
+"""How many frames are read at most: a result has at most 450, and every frame up to the last chosen
+one has to be decoded (ours)."""
 
 _SIDES = (MAX_SIDE_PIXELS, 640, 400, 240, 120)
 _QUANTIZERS = (3, 6, 10, 16, 24, 31)
-"""Quality levels of MJPEG, from nearly perfect to the worst."""
+"""Quantizers of MJPEG, from nearly perfect quality to the worst."""
 _PIXEL_FORMAT = "yuvj420p"
 _VIDEO_FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 """Some other formats of FFmpeg are lists of files and addresses, which it would open."""
@@ -78,8 +78,8 @@ def draw_contact_sheet(path: Path, *, frames: int = 4, max_bytes: int = 60_000) 
     Only for the process of its own, and for tests.
 
     Args:
-        frames: how many frames; a shorter video shows all that it has.
-        max_bytes: the image becomes coarser, and then smaller, until it fits.
+        frames: how many frames; of a shorter video, all are shown.
+        max_bytes: the largest size; the image is made coarser, and then smaller, until it fits.
 
     Raises:
         ImportError: PyAV is not installed.
@@ -158,12 +158,12 @@ def _tiled(shown: list["VideoFrame"], side: int) -> "VideoFrame":
 
 
 def _columns(width: float, height: float, count: int) -> int:
-    """Upright frames stand in one row, others in a square."""
+    """How many columns a sheet has: upright frames are in one row, others in a square."""
     return count if height > width else math.ceil(math.sqrt(count))
 
 
 def _size_in_sheet(width: float, height: float, count: int, side: int) -> tuple[int, int]:
-    """The size of each frame in a sheet of so many pixels a side; no frame is enlarged."""
+    """The size of each frame in a sheet of `side` pixels a side; no frame is enlarged."""
     columns = _columns(width, height, count)
     rows = math.ceil(count / columns)
     scale = min(side / columns / width, side / rows / height, 1.0)

@@ -1,6 +1,6 @@
 """Whether the container of a video ends where its file ends, or in the middle.
 
-This matters where the storage does not say how long the video is. Only the outermost parts of a
+This matters if the storage does not say how long the video is. Only the outermost parts of a
 container are read, and only the first few bytes of each.
 """
 
@@ -10,8 +10,8 @@ from enum import Enum, auto
 from wan_mcp.inputs.boxes import box_head
 
 MAX_PARTS = 1_000_000
-"""A video has at most some thousand parts (a fragment or a cluster for each second). Nothing is
-said about the end of one that has more parts than this (ours)."""
+"""A video has at most a few thousand parts (a fragment or a cluster for each second). The end of
+one that has more parts than this is not judged (ours)."""
 
 _FIRST_BOXES = {b"ftyp", b"styp", b"free", b"skip", b"wide", b"pnot", b"moov", b"mdat", b"uuid"}
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -19,7 +19,7 @@ _SEGMENT = 0x18538067
 _CLUSTER = 0x1F43B675
 
 Read = Callable[[int, int], bytes]
-"""Reads so many bytes from an offset on; fewer at the end of the file."""
+"""Reads bytes, given an offset and their number; returns fewer at the end of the file."""
 
 
 class Ending(Enum):
@@ -34,11 +34,11 @@ class Ending(Enum):
 
 
 class _Cut(Exception):
-    """A part does not end within the file, or is no part."""
+    """A part does not end within the file, or what was read is no part."""
 
 
 def ending_of(read: Read, size: int) -> Ending:
-    """How a file of so many bytes ends. Raises what `read` raises."""
+    """How a file of `size` bytes ends. Raises what `read` raises."""
     head = read(0, 8)
     try:
         if head[:4] == _EBML:
@@ -89,7 +89,7 @@ def _ending_of_ebml(read: Read, size: int) -> Ending:
             ending = Ending.OPEN
         if number == _SEGMENT and not is_open and at + body + length > size:
             raise _Cut
-        # What is in the segment, or in a cluster without a length, is looked at as well.
+        # The content of the segment, and of a cluster without a length, is checked as well.
         steps_in = is_open or number == _SEGMENT
         at += body if steps_in else body + length
         if at > size:
@@ -98,7 +98,7 @@ def _ending_of_ebml(read: Read, size: int) -> Ending:
 
 
 def _number(data: bytes, at: int, *, keep_marker: bool = False) -> tuple[int, int]:
-    """A number of EBML (RFC 8794), whose first bit that is set tells its length; what follows it.
+    """A number of EBML (RFC 8794), whose first set bit tells its length; and the offset after it.
 
     Raises:
         _Cut: there is none.

@@ -1,10 +1,10 @@
 """Reads what a saved video contains, and decodes it to its last frame.
 
-This runs in a process of its own with limits (see `inputs.decoder_process`): the video comes from
-elsewhere. Two kinds of questions are answered. `{"path": ...}` reads the whole container without
-decoding: what it has, and how long it is. `{"decode": 32}` decodes the pictures in the next so many
-packets. So the limit of time for one answer is a limit for one portion, however long the video is,
-and what the container has is known even if decoding hangs.
+This runs in a process of its own with limits (see `inputs.decoder_process`), because the video
+comes from elsewhere. It answers two kinds of questions. `{"path": ...}` reads the whole container
+without decoding: what it has, and how long it is. `{"decode": 32}` decodes the pictures in the next
+32 packets. So the time limit for one answer applies to one portion, however long the video is, and
+what the container has is known even if decoding hangs.
 """
 
 import os
@@ -28,32 +28,32 @@ if TYPE_CHECKING:
 MODULE = "wan_mcp.videos.content"
 """Runs `main` in a process of its own."""
 CPU_SECONDS = 180
-"""Processor time for one video; the longest that can be ordered, 15 s of 30 frames with 720 lines,
-takes 3 s (measured)."""
+"""Processor time for one video; the longest that can be ordered, 15 s with 30 frames a second and
+720 lines, takes 3 s (measured)."""
 MAX_PACKETS = 20_000
-"""A file with more is not read on. The longest video that can be ordered, 15 s, has 450 packets
-of pictures and about 700 of sound (ours)."""
+"""Of a file with more packets, the rest is not read. The longest video that can be ordered, 15 s,
+has 450 packets of pictures and about 700 of sound (ours)."""
 FLAT_SPREAD = 8
-"""Brightness from 0 to 255: a frame without more difference than this shows one plain colour. The
-noise of an encoder is smaller (ours)."""
+"""On a scale of brightness from 0 to 255: a frame whose values differ by no more than this shows
+one plain colour. The noise of an encoder is smaller (ours)."""
 
 _FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"}
 """Some other formats of FFmpeg are lists of files and addresses, which it would open."""
 _ROW_STEP, _COLUMN_STEP = 5, 7
-"""Every fifth row and every seventh pixel is compared; a whole frame takes 30 times as long."""
+"""Every fifth row and every seventh pixel is compared: a whole frame takes 30 times as long."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the container of a video has; nothing was decoded.
+    """The contents of a video's container; nothing was decoded.
 
     Attributes:
         has_pictures: whether there is a video stream with at least one picture; a cover is none.
         has_sound: whether there is an audio stream with at least one packet.
-        width: of the pictures in pixels, as they are stored.
-        height: likewise.
+        width: the width of the pictures in pixels, as they are stored.
+        height: their height, likewise.
         seconds: from the first picture to the end of the last one; None if that is not known.
-        rates: frames per second, by each way to work them out.
+        rates: frames per second, by each way of working them out.
         is_cut: whether the file ends before all pictures that its index lists.
     """
 
@@ -68,15 +68,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding has shown so far.
+    """The results of decoding so far.
 
     Times are in seconds from the first picture.
 
     Attributes:
         frames: how many pictures came out.
         until: when the last of them is shown.
-        damaged_at: when the first picture is shown that cannot be decoded whole; None if there was
-            none so far.
+        damaged_at: when the first picture that cannot be decoded completely is shown; None if
+            there was none so far.
         is_flat: whether every picture so far shows one plain colour.
     """
 
@@ -95,7 +95,7 @@ class NoDecoder(Exception):
 
 
 def main() -> None:
-    """Answer questions on standard input, in a process of its own, which gives way to others."""
+    """Answer questions on standard input, in a process of its own with a low priority."""
     if hasattr(os, "nice"):
         os.nice(10)
     answer_questions(Reader().answer, cpu_seconds=CPU_SECONDS)
@@ -134,12 +134,12 @@ class Reader:
 
 
 def content(path: str) -> Content:
-    """What the container has. Only for the process of its own, and for tests.
+    """The contents of the container. Only for the process of its own, and for tests.
 
     Raises:
         OSError: the file cannot be opened.
         NotOurs: it is a link or a file of another user.
-        av.InvalidDataError, av.EOFError: it is no video, or its index is missing or broken.
+        av.InvalidDataError, av.EOFError: it is not a video, or its index is missing or broken.
         TooLong: it has too many packets.
     """
     with _opened(path) as video:
@@ -162,13 +162,13 @@ def content(path: str) -> Content:
             height=context.height,
             seconds=seconds,
             rates=tuple(each for each in (rate, *stated) if each),
-            # Some empty pictures may be listed only to show another one longer.
+            # A few empty pictures may be listed only so that another one is shown longer.
             is_cut=broke_off or missing > 2,
         )
 
 
 def decoded(path: str) -> Iterator[Decoded]:
-    """Decodes the pictures; yields after each packet what has been seen until then.
+    """Decode the pictures. Yields after each packet what has been seen so far.
 
     Raises:
         OSError, NotOurs, av.FFmpegError: the file cannot be opened.
@@ -230,7 +230,7 @@ def _pictures(video: "InputContainer") -> "list[VideoStream]":
 def _packets(
     video: "InputContainer", streams: "Sequence[Stream]"
 ) -> "tuple[list[Packet[Any]], bool]":
-    """All packets that have content, and whether the file ends within one of them."""
+    """All packets that have content, and whether the file breaks off within one of them."""
     packets: list[Packet[Any]] = []
     if not streams:  # FFmpeg would take that as "all streams"
         return packets, False
@@ -243,7 +243,7 @@ def _packets(
 
 
 def _until_broken(packets: "Iterator[Packet[Any]]") -> "Iterator[Packet[Any]]":
-    """The packets up to the first place at which the container cannot be read on."""
+    """The packets up to the first point from which the container cannot be read."""
     import av
 
     try:
@@ -267,7 +267,7 @@ def _length(packets: "Sequence[Packet[Any]]", stream: "VideoStream") -> tuple[fl
 
 
 def _frames(packet: "Packet[VideoStream]") -> "tuple[list[VideoFrame], list[int | None]]":
-    """The frames that come out of a packet, and when those are shown that are not whole."""
+    """The frames that come out of a packet, and the times of those that are not whole."""
     import av
 
     try:

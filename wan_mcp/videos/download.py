@@ -1,7 +1,7 @@
-"""Downloads one video from its storage to the disk, as often as it takes to get it whole.
+"""Downloads one video from its storage to the disk, trying until all of it has arrived.
 
-A download that breaks starts again from the first byte: a video has some megabytes. It is not
-known which storage it is, nor what it declares about a file in its headers.
+A download that breaks starts again from the first byte, because a video has only a few megabytes.
+It is not known which storage it is, nor what it declares about a file in its headers.
 """
 
 import base64
@@ -32,13 +32,13 @@ from wan_mcp.videos.unfinished import (
 from wan_mcp.web.fetch import Answer, Unreachable, Web
 
 MAX_TRIES = 12
-"""After so many failures the video is given up for now; ten cuts must not end it (ours)."""
+"""After this many failures the video is given up for now; ten cuts must not end it (ours)."""
 MAX_PAUSE_SECONDS = 60.0
 MAX_REQUESTED_PAUSE_SECONDS = 300.0
-"""A host that asks for a longer pause (Retry-After) does not get one (ours)."""
+"""The longest pause that a host can ask for (Retry-After); longer ones are cut to this (ours)."""
 MIN_BYTES_PER_SECOND = 2_000
 SPEED_SECONDS = 60.0
-"""A download that is slower than this for so long is ended, and tried again in another turn (ours).
+"""A download that stays too slow for this long is ended, and tried again in another turn (ours).
 At that speed 7 MB take an hour, the shortest life of a link that has been reported."""
 
 _HEAD_BYTES = 1024
@@ -68,7 +68,7 @@ class _TryFailed(Exception):
     """One try failed; the next may succeed.
 
     Attributes:
-        why: the rest of a sentence.
+        why: the reason, as the rest of a sentence.
         pause: seconds that the host asks to wait.
     """
 
@@ -185,7 +185,7 @@ class Download:
             raise _TryFailed("not all of it came")
         if declared is not None:
             return
-        # A proxy may end a chunked answer properly whose source broke off.
+        # A proxy may end a chunked answer properly although its source broke off.
         ending = await on_disk(self._video.ending)
         if ending is Ending.CUT:
             raise _TryFailed("it ends in the middle")
@@ -198,7 +198,7 @@ class Download:
 
 
 async def on_disk(work: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Run `work` in a worker thread. Raises NotSaved if the disk, or the state of it, refuses."""
+    """Run `work` in a worker thread. Raises NotSaved if the disk fails or must not be used."""
     try:
         return await anyio.to_thread.run_sync(work, *args)
     except Unusable as exc:
@@ -210,14 +210,14 @@ async def on_disk(work: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 class _Pace:
-    """Ends a download that is too slow, so that it does not go on for hours and days."""
+    """Ends a download that is too slow, so that it does not go on for hours or days."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since, self._came = clock.monotonic(), 0
 
     def add(self, size: int) -> None:
-        """Count bytes that have just come. Raises NotSaved when there were too few."""
+        """Count bytes that have just arrived. Raises NotSaved if there were too few."""
         self._came += size
         seconds = self._clock.monotonic() - self._since
         if seconds < SPEED_SECONDS:
@@ -252,7 +252,7 @@ def _checked_head(block: bytes, headers: Mapping[str, str]) -> bytes:
 
 
 def _is_declared_other(headers: Mapping[str, str]) -> bool:
-    """Whether it is declared as text or as compressed. This counts only where bytes say nothing."""
+    """Whether it is declared as text or as compressed; used only if the bytes do not tell."""
     content_type = _content_type(headers)
     return (
         content_type.startswith("text/")
@@ -262,7 +262,7 @@ def _is_declared_other(headers: Mapping[str, str]) -> bool:
 
 
 def _suffix(head: bytes, answer: Answer) -> Suffix:
-    """By the bytes; else by the type that the storage names, then by the address."""
+    """The suffix by the bytes; else by the type that the storage names, then by the address."""
     file_type = file_type_of(head, "")
     by_bytes = SUFFIX_OF_TYPE.get(file_type.mime_type) if file_type else None
     in_url = PurePosixPath(urlsplit(answer.url).path).suffix.lower()

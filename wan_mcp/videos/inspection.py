@@ -1,8 +1,8 @@
 """Inspection: is a saved video what was ordered? A difference is reported, never an error.
 
-A difference is only named where it is certain, and where the order says what it should be. What
-PixelDojo does not document, or what is not known of the source clip, is not compared. These are the
-tolerances, with their reasons:
+A difference is named only if it is certain, and if the order says what the value should be.
+Anything that PixelDojo does not document, or that is not known of the source clip, is not compared.
+These are the tolerances, with their reasons:
 
 * **Length** (`seconds`): `video_duration`, give or take 0.25 s and at least five frames. Models of
   this family make 4n + 1 frames and round to that (observed elsewhere), and encoders lose or add a
@@ -10,7 +10,7 @@ tolerances, with their reasons:
   enough.
 * **Lines** (`lines`): PixelDojo does not say whether `resolution` counts the shorter side, the
   longer one or the height: any side may have it, give or take 16 pixels, because models round sides
-  to multiples of 16 or 32. Models of this family also keep the area of a frame of 16:9 with so many
+  to multiples of 16 or 32. Models of this family also keep the area of a 16:9 frame with that many
   lines, whatever the shape of the clip is (observed elsewhere): then the area may be 15 % off,
   since 480 lines are 832 or 854 pixels wide. Half as many lines have a quarter of the area. An
   order that names no resolution is not compared.
@@ -24,8 +24,8 @@ tolerances, with their reasons:
 * **Decodable** (`decodable`): a picture cannot be decoded whole, or the file ends before the last
   one that its index lists. Every picture is decoded; sound is not.
 
-What could not be looked at, because the process that decodes crashed, hung, or took too much memory
-or time, is said as well, with `inspection` as what. It says nothing about the video.
+If something could not be inspected, because the process that decodes crashed, hung, or took too
+much memory or time, that is reported as well, as `inspection`. It says nothing about the video.
 """
 
 import logging
@@ -42,7 +42,7 @@ from wan_mcp.videos.content import MODULE, Content, Decoded
 from wan_mcp.wording import number
 
 PACKETS_AT_ONCE = 32
-"""How many packets are decoded for one answer, within `decoder_process.ANSWER_SECONDS`: that is
+"""How many packets are decoded for one answer, within `decoder_process.ANSWER_SECONDS`. That allows
 half a second for each, and the slowest ones take 40 ms (measured for noise in 4K)."""
 TOLERANCE_SECONDS = 0.25
 TOLERANCE_FRAMES = 5
@@ -58,8 +58,8 @@ logger = logging.getLogger(__name__)
 async def inspect(path: Path, record: Record) -> list[Difference]:
     """How a saved video differs from its order; empty if nothing differs.
 
-    It takes as long as decoding does, a second or two. It raises nothing: what could not be looked
-    at is part of the result.
+    It takes as long as decoding does, a second or two. It raises nothing: a check that failed is
+    part of the result.
     """
     found: list[Difference] = []
     try:
@@ -108,7 +108,7 @@ def differences(record: Record, content: Content) -> Iterator[Difference]:
 
 
 def damages(content: Content, decoded: Decoded) -> Iterator[Difference]:
-    """What decoding a video to its last picture has shown."""
+    """The differences that decoding a video to its last picture has shown."""
     seconds = content.seconds or 0.0
     if not decoded.frames:
         yield _damaged("not one frame")

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from wan_mcp.web.fetch import Web
 
 MAX_INLINE_BYTES = 4 << 20
-"""The largest video that is sent through the protocol: base64 adds a third, and the host parses
-all of it (ours)."""
+"""The largest video that is sent inside an answer: base64 adds a third, and the host parses all of
+it (ours)."""
 UPLOAD_FOLDER = "uploads"
-"""Where videos are until they are uploaded, within the data folder."""
+"""The folder within the data folder where videos are until they are uploaded."""
 _HEAD_BYTES = 1024
 CONTACT_SHEET_SECONDS = 5.0
 """How long an answer waits for its contact sheet. The start of the process that makes it takes
@@ -53,11 +53,11 @@ class JobFiles:
 
     Args:
         loopback: also fetch files from this machine (only while the API itself is there).
-        data: the folder of all data, which a video in object storage passes through.
+        data: the data folder, through which a video passes on its way to object storage.
         environment: the variables of the process, with which object storage is opened.
         with_contact_sheets: whether answers show contact sheets.
-        kept: the videos of which the user has said that a size limit must not delete them; None
-            where that cannot be said.
+        kept: the videos that users have marked, so that a size limit does not delete them; None
+            where videos cannot be marked.
 
     Attributes:
         contact_sheets: the newest contact sheets, by the place of the video as records name it;
@@ -89,7 +89,7 @@ class JobFiles:
     async def check_inputs(
         self, wanted: Replacement, *, seconds: float, files: LocalFiles | None = None
     ) -> InputReport:
-        """What `inputs.preflight.check_inputs` reports on the inputs."""
+        """Check the inputs, see `inputs.preflight.check_inputs`."""
         from wan_mcp.inputs.preflight import check_inputs
 
         return await check_inputs(wanted, self._opened_web(), files=files, seconds=seconds)
@@ -119,7 +119,7 @@ class JobFiles:
         return self._stored
 
     async def show(self, path: Path, place: str) -> None:
-        """Make the contact sheet of a video whose file goes soon."""
+        """Make the contact sheet of a video whose file will be deleted soon."""
         if self._with_contact_sheets:
             await self.contact_sheet(path, place)
 
@@ -143,7 +143,8 @@ class JobFiles:
 
         Args:
             path: its file.
-            place: where records say that it is; a sheet is found by it when the file is gone.
+            place: where the video is according to its record. The sheet is found by it even when
+                the file is gone.
         """
         from wan_mcp.videos.contact_sheet import contact_sheet
 
@@ -176,7 +177,7 @@ class JobFiles:
                         has_head = len(body) < _HEAD_BYTES <= len(body) + len(block)
                         body += block
                         if has_head and video_type(body, declared) is None:
-                            return None  # the rest would be of no use
+                            return None  # the rest would be useless
                         if len(body) > MAX_INLINE_BYTES:
                             return None
         except (Unreachable, TimeoutError):
@@ -199,14 +200,14 @@ class JobFiles:
 
 def can_inspect() -> bool:
     """Whether saved videos can be inspected: whether the extra `media` is installed."""
-    return find_spec("av") is not None  # `inputs.probe` knows it too, and takes 5 ms to import
+    return find_spec("av") is not None  # `inputs.probe` has this too, but takes 5 ms to import
 
 
 def video_type(content: bytes | bytearray, declared: str) -> str | None:
     """The MIME type of a video, by its first bytes; None if it is not a video.
 
     Args:
-        declared: the type that the sender names; used only where the bytes leave a doubt.
+        declared: the type that the sender names; used only if the bytes leave a doubt.
     """
     from wan_mcp.inputs.file_types import MediaType, file_type_of
 

@@ -5,9 +5,9 @@ a private file of this user under that name, and the server would read and show 
 to it. So a file is opened without following a link, and read only when it is a plain file of this
 user. A folder into which every user can write is not used at all.
 
-On Windows nothing of this is checked: links need a special right there, and a folder in the user's
-profile is closed to others. On file systems without rights (FAT, and the disks of Windows within
-WSL) every file seems to belong to the user, so only links and special files are refused.
+On Windows none of this is checked: links need a special right there, and a folder in the user's
+profile is closed to others. On file systems without permissions (FAT, and the disks of Windows
+within WSL) every file seems to belong to the user, so only links and special files are refused.
 """
 
 import errno
@@ -23,14 +23,14 @@ _READ |= getattr(os, "O_BINARY", 0)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _CREATE |= getattr(os, "O_BINARY", 0)
 _IS_A_LINK = {errno.ELOOP, errno.EMLINK, errno.ENXIO}
-"""What opening without following answers for a link (EMLINK on FreeBSD), or for a socket."""
+"""The errors of opening a link without following it (EMLINK on FreeBSD), or a socket."""
 
 
 class Unusable(Exception):
     """A file or a folder must not be used.
 
     Attributes:
-        why: the rest of a sentence about a video, without a path. It says what to do.
+        why: the reason and what to do, as the rest of a sentence about a video, without a path.
     """
 
     def __init__(self, why: str) -> None:
@@ -39,7 +39,7 @@ class Unusable(Exception):
 
 
 class NotOurs(Unusable):
-    """What has this name was not made by this user, or leads elsewhere."""
+    """The file of this name was not made by this user, or leads elsewhere."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -80,12 +80,13 @@ def check_folder(folder: Path, own_file: int) -> None:
     A group may share a folder. Root may have made the link, as on systems that move folders.
 
     Args:
-        own_file: a file that was just created in it for this user alone. If others have rights
-            to it all the same, the file system knows no rights, and the folder's say nothing.
+        own_file: the descriptor of a file that was just created in it for this user alone. If
+            others have rights to it all the same, the file system has no permissions, and those
+            of the folder mean nothing.
 
     Raises:
-        Unusable: see above.
-        OSError: the folder cannot be looked at.
+        Unusable: the folder is refused.
+        OSError: the folder cannot be examined.
     """
     if sys.platform == "win32":
         return
@@ -108,7 +109,7 @@ def _is_ours(file: os.stat_result, folder: Path) -> bool:
         return False
     if sys.platform == "win32":
         return True
-    # A second name of a private file of this user is a plain file of this user, too.
+    # A hard link to a private file of this user is a plain file of this user, too.
     return file.st_uid == os.geteuid() and (file.st_nlink == 1 or _is_closed(folder.stat()))
 
 

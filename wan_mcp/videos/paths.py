@@ -1,13 +1,13 @@
 """How the path of a file is written where only text can stand: in the ledger and in answers.
 
 A path is written as it is. Only a path that is not UTF-8 (on Linux, a folder whose name was made
-with another encoding) cannot be written so: JSON and databases have no such characters. It becomes
-a `file:` URI (RFC 8089), whose %XX are the bytes of the path, and which every program can read. No
-full path begins with `file:`, so the two cannot be confused.
+with another encoding) cannot be written this way, because JSON and databases cannot hold it. It
+becomes a `file:` URI (RFC 8089), whose %XX are the bytes of the path, and which every program can
+read. No full path begins with `file:`, so the two cannot be confused.
 
-Where a video is in object storage, the URL of the object stands in the same places
-(`s3://bucket/videos/job_1.mp4`, see `storage.storage_url`). No full path begins like one, and none
-is given to these functions.
+If a video is in object storage, the URL of its object (`s3://bucket/videos/job_1.mp4`, see
+`storage.storage_url`) is written in the same places. No full path begins like one, and such URLs
+are never passed to these functions.
 """
 
 import os
@@ -29,7 +29,7 @@ def text_of(path: Path) -> str:
 
 
 def path_of(text: str) -> Path:
-    """The path that `text_of` has written."""
+    """The path from which `text_of` made a text."""
     if not text.startswith(_SCHEME):
         return Path(text)
     path = os.fsdecode(unquote_to_bytes(text.removeprefix(_SCHEME)))

@@ -10,7 +10,7 @@ from wan_mcp.videos.unfinished import PART_NAME, SUFFIXES, remove_if_left
 def remove_video(folder: Path, stem: str) -> list[Path]:
     """Remove a video, the note beside it, and what unfinished attempts to save it have left.
 
-    What is missing is no error. A server that is saving the video at this moment removes its own
+    A missing file is not an error. A server that is saving the video at this moment removes its own
     file (see `saver`).
 
     Args:
@@ -20,7 +20,7 @@ def remove_video(folder: Path, stem: str) -> list[Path]:
         The videos that were removed.
 
     Raises:
-        NotOurs: something else has the name of the video. Nothing was removed.
+        NotOurs: a file that is not ours has the name of the video. Nothing was removed.
         OSError: a file cannot be removed.
     """
     videos = [path for suffix in SUFFIXES if _is_there(path := folder / f"{stem}{suffix}")]

@@ -1,9 +1,9 @@
 """Saves the videos of completed jobs, whose links may expire before any call asks for them.
 
-One process at a time does it: the one that has the role, whose lease it renews. A process that is
-stopped (SIGSTOP, a computer that sleeps) cannot, so another one takes the work over after half a
-minute, from the beginning. If the first one goes on later, both save into files of their own, and
-the first whole file gets the name of the video (see `unfinished`).
+One process at a time does this: the one that holds the role and renews its lease. A process that is
+stopped (SIGSTOP, a computer that sleeps) cannot renew it, so another one takes over after half a
+minute, and starts from the beginning. If the first one goes on later, both save into files of their
+own, and the first complete file gets the name of the video (see `unfinished`).
 """
 
 import logging
@@ -30,14 +30,14 @@ LEASE_SECONDS = 30.0
 ROUND_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 SETTLE_SECONDS = 600.0
-"""How long after a job's end a refusal of its video is not final (ours): the storage may be late,
-and one 404 must not lose a video that was paid for."""
+"""For this long after a job's end, a refusal of its video is not final (ours): the storage may be
+late, and one 404 must not lose a video that was paid for."""
 MAX_AT_ONCE = 3
-"""How many videos are downloaded at a time; more would only share the bandwidth (ours)."""
+"""How many videos are downloaded at once; more would only share the bandwidth (ours)."""
 TURN_SECONDS = 60.0
 """A download that takes longer goes on, and no longer counts among MAX_AT_ONCE (ours)."""
 MAX_ALTOGETHER = 12
-"""How many, those that take longer than TURN_SECONDS included (ours)."""
+"""How many downloads there may be, including those that take longer than TURN_SECONDS (ours)."""
 INSPECTION_SECONDS = 3.0
 """How long the report of a saved video waits for its inspection (ours). Most take a second."""
 
@@ -56,7 +56,7 @@ class SavedVideo(Protocol):
 
 
 class Archive(Protocol):
-    """Where videos are saved: a folder, or object storage that gets them from a folder."""
+    """Where videos are saved: a folder, or object storage that receives them from a folder."""
 
     async def keep(
         self, job_id: str, url: str, *, made_at: datetime, expires_at: datetime | None = None
@@ -67,37 +67,37 @@ class Archive(Protocol):
         """Bring a video to where it stays, and return that place as a record names it.
 
         Raises:
-            NotSaved: it is still only where `keep` has saved it.
+            NotSaved: it could not be moved, and is still where `keep` has saved it.
         """
 
     async def recorded(self, video: SavedVideo, inspection: anyio.Event) -> None:
-        """The ledger knows the place. What was needed only until then may go.
+        """Delete what was needed only until the ledger knew the place, which it now does.
 
         Args:
-            inspection: is set when the video has been inspected, or if it will not be.
+            inspection: set when the video has been inspected, or if it will not be.
         """
 
     async def remove(self, job_id: str, video: SavedVideo) -> None:
-        """Remove a video that its user does not want any more. Raises NotSaved."""
+        """Remove a video that its user no longer wants. Raises NotSaved."""
 
 
 Inspect = Callable[[Path, Record], Awaitable[Sequence[Difference]]]
-"""How a saved video differs from its order. It raises nothing."""
+"""Reports how a saved video differs from its order. It raises nothing."""
 
 
 class VideoSaver:
     """Saves each video once: one process at a time does it for all that share the ledger.
 
-    It saves where the submitter of the job wanted, whatever this process's own settings are.
+    Each video is saved where the submitter of its job wanted, whatever the settings of this
+    process are.
 
     A video that belongs in object storage is saved to the disk first, like any other. From there it
-    is inspected and uploaded, and when its place is in the ledger, the file goes.
+    is inspected and uploaded, and once its place is in the ledger, the file is deleted.
 
-    A saved video is inspected at once. What that shows is recorded with the place of the video if
-    it takes no longer than INSPECTION_SECONDS, else after it. If this process ends in between, the
-    next one that saves videos makes up for the inspection, within a day of the job's end, unless
-    the video is in object storage by then. Nothing depends on that: a video is saved whether it is
-    inspected or not.
+    A saved video is inspected at once. If that takes no longer than INSPECTION_SECONDS, its result
+    is recorded together with the place of the video, and otherwise afterwards. If this process ends
+    in between, the next one that saves videos inspects it, within a day of the job's end, unless
+    the video is in object storage by then. A video is saved whether it is inspected or not.
 
     Args:
         open_archive: opens a folder for videos.
@@ -128,7 +128,7 @@ class VideoSaver:
         self._last_look: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Save the videos of completed jobs, for ever."""
+        """Save the videos of completed jobs, until cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 changes = self._coordination.own_changes
@@ -157,13 +157,13 @@ class VideoSaver:
             self._begin_inspection(record, path_of(record.saved_path or ""), tasks)
 
     def _may(self, record: Record) -> bool:
-        """Whether a video is wanted, is not being saved, and did not fail a moment ago."""
+        """Whether a video is wanted, is not being saved, and was not tried a moment ago."""
         id = record.submission_id
         waits = id in self._saving or self._is_recent(self._last_try, id)
         return not waits and self._policy_of(record) is not None
 
     async def _missed_inspections(self, account: str) -> list[Record]:
-        """Saved videos without an inspection: their saver ended before it, or has no decoder."""
+        """Saved videos that were not inspected: their saver ended first, or has no decoder."""
         if self._inspect is None:
             return []
         return [
@@ -180,7 +180,7 @@ class VideoSaver:
         return self._clock.monotonic() < times.get(id, -inf) + RETRY_SECONDS
 
     def _urgency(self, record: Record) -> tuple[float, float]:
-        """Which video comes next: first those never tried, then the one tried longest ago."""
+        """The order of saving: the longest untried first, then the link that expires first."""
         ends = inf if record.expires_at is None else record.expires_at.timestamp()
         return self._last_try.get(record.submission_id, -inf), ends
 
@@ -230,7 +230,7 @@ class VideoSaver:
             await archive.remove(record.job_id, video)
 
     async def _inspected(self, record: Record, path: Path, tasks: TaskGroup) -> anyio.Event:
-        """Wait a short time for the inspection, which goes on when that is over."""
+        """Wait a short time for the inspection, which continues afterwards."""
         inspection = self._begin_inspection(record, path, tasks)
         await self._clock.wait(inspection.wait, INSPECTION_SECONDS)
         return inspection
@@ -271,7 +271,7 @@ class VideoSaver:
         policy = self._policy_of(record)
         assert policy is not None
         if policy not in self._archives:
-            # Imports what start-up need not wait for.
+            # This imports modules for which start-up need not wait.
             self._archives[policy] = self._open(policy)
         return self._archives[policy]
 

@@ -1,11 +1,11 @@
 """A video on its way into the archive: its name, and the file that receives it.
 
-While the video `2026-11-23_job_1.mp4` is being saved, its bytes go to a file of their own,
-`.2026-11-23_job_1.0123456789abcdef.part`. Each server that saves the video has such a file for
-itself, so a server that was stopped damages nothing if it goes on after another one has taken over.
-The name of the video is given to one whole file, once. Afterwards the note `.2026-11-23_job_1.json`
-says that a server saved the video, so that it may be deleted when the folder is full. All functions
-here block, and run in worker threads.
+While the video `2026-11-23_job_1.mp4` is being saved, its bytes go to a file of another name,
+`.2026-11-23_job_1.0123456789abcdef.part`. Each server that saves the video has such a file of its
+own, so a server that was stopped damages nothing if it goes on after another one has taken over.
+The name of the video is given once, to a complete file. Afterwards the note
+`.2026-11-23_job_1.json` says that a server saved the video, so that it may be deleted when the
+folder is full. All functions here block, and run in worker threads.
 """
 
 import glob
@@ -34,20 +34,20 @@ from wan_mcp.videos.own_files import NotOurs, Unusable, check_folder, create, op
 Suffix = Literal[".mp4", ".webm", ".mov", ".mkv", ".avi"]
 Algorithm = Literal["sha256", "md5"]
 Free = Callable[[Path], int | None]
-"""The bytes that are free for this user in a folder; None if the file system does not say."""
+"""The bytes that this user may still write in a folder; None if the file system does not tell."""
 
 SUFFIXES: tuple[Suffix, ...] = get_args(Suffix)
 STEM = rf"\d{{4}}-\d\d-\d\d_{JOB_ID}(?:\.[0-9a-f]{{8}})?"
 """Matches the name of a video without its suffix."""
 PART_NAME = re.compile(rf"\.{STEM}\.[0-9a-f]{{16}}\.part")
 RESERVE_BYTES = 32 << 20
-"""What a video leaves free on its disk, in bytes (ours). Without room the ledger cannot record a
-payment, and a request is refused. It writes some kilobytes for each request, and its log of changes
-has 4 MB before they are merged into its file. The reserve is left on every disk: folders that seem
-to be on different ones may share the room (btrfs, APFS, quotas)."""
+"""How many bytes a video leaves free on its disk (ours). Without room the ledger cannot record a
+payment, and refuses requests. It writes a few kilobytes for each request, and its log of changes
+grows to 4 MB before it is merged into its file. The reserve is left on every disk: folders that
+seem to be on different ones may share the room (btrfs, APFS, quotas)."""
 
 _BLOCK_BYTES = 1 << 20
-"""So much is read at once, and after so much was written, the free room is checked again."""
+"""How much is read at once, and how much is written before the free room is checked again."""
 _CREATE_TRIES = 3
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Damaged(Exception):
 
 
 class Note(BaseModel):
-    """What the archive remembers of a video that it saved.
+    """What the archive remembers about a video that it saved.
 
     Attributes:
         size: in bytes.
@@ -92,7 +92,7 @@ def stem_of(job_id: str, made_at: datetime) -> str:
     It starts with a digit, so it is never one of the names that Windows reserves.
 
     Args:
-        made_at: with its time zone.
+        made_at: when the job was made, with a time zone.
 
     Raises:
         ValueError: the job id could lead out of the folder.
@@ -110,7 +110,7 @@ def find_video(folder: Path, stem: str) -> SavedVideo | None:
     """The saved video of that name, if there is one.
 
     Raises:
-        NotOurs: something else has this name.
+        NotOurs: a file that is not ours has this name.
         OSError: it cannot be read.
     """
     for suffix in SUFFIXES:
@@ -126,7 +126,7 @@ def _open_video(path: Path, stem: str) -> BufferedReader:
         return open_ours(path)
     except NotOurs:
         # In a folder that a group shares, a second name makes a file suspect. A server that was
-        # killed while it gave the video its name has left one.
+        # killed while it gave the video its name may have left one.
         _remove_first_names(path, stem)
         return open_ours(path)
 
@@ -154,7 +154,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 class UnfinishedVideo:
-    """The file that receives one video. It is this object's own, and is locked while it is open.
+    """The file that receives one video. Only this object uses it, and locks it while it is open.
 
     Only the lock distinguishes it from the remains of a killed process.
 
@@ -185,7 +185,7 @@ class UnfinishedVideo:
         """Start with an empty file, whatever an earlier try left.
 
         Args:
-            size: of the video in bytes, if it is known.
+            size: the size of the video in bytes; None if not known.
 
         Raises:
             Unusable: there is too little room, or the folder must not be used.
@@ -218,11 +218,11 @@ class UnfinishedVideo:
         If another server has saved the video meanwhile, its file counts and this one is deleted.
 
         Args:
-            digests: of the whole video in hex, as the storage declares them.
+            digests: the digests of the whole video in hex, as the storage declares them.
 
         Raises:
-            Damaged: they differ.
-            NotOurs: something else has its name.
+            Damaged: the file differs from what was sent.
+            NotOurs: a file that is not ours has its name.
             OSError: the file could not be read or named.
         """
         os.fsync(self._file)
@@ -275,7 +275,7 @@ class UnfinishedVideo:
         return os.read(self._file, size)
 
     def _place(self, path: Path) -> None:
-        """Give the file its name, unless something has it. Raises NotOurs and OSError."""
+        """Give the file its name, unless another file has it. Raises NotOurs and OSError."""
         if sys.platform == "win32":
             self._close()  # Windows renames no open file
             os.rename(self._path, path)  # and never replaces another one
@@ -296,7 +296,7 @@ class UnfinishedVideo:
         self._close()
 
     def _write_note(self) -> None:
-        """Write beside the video that it is ours. Without the note it is never deleted."""
+        """Write a note that the video is ours. Without the note it is never deleted."""
         path = self._folder / f".{self._stem}.json"
         try:
             path.unlink(missing_ok=True)
@@ -339,7 +339,7 @@ def _lock(file: int) -> bool:
     try:
         return try_lock(file, offset=BEHIND_CONTENT)
     except OSError:
-        return True  # some network disks have no locks: there the age of a file has to do
+        return True  # some network disks have no locks: there the age of a file decides
 
 
 def _write(file: int, data: bytes) -> None:

@@ -35,6 +35,11 @@ OTHER_RING = RING.replace("a ", "b ", 1)
 SECRET = "canary-of-an-issuer"
 INTROSPECTION = f"{ISSUER}/introspect"
 TOKEN = f"{ISSUER}/token"
+BACK = "https://wan.example.com/key/from-4b246bc1a12459de"
+REGISTER = (
+    "Compare client_id and client_secret_file with the client that you registered there: it has to "
+    f"be one for the authorization code flow, with the redirect address {BACK}."
+)
 
 
 class Team:
@@ -263,7 +268,7 @@ ROWS = [
 
 NOBODY = f"Nobody can sign in on the page for keys: {ISSUER}"
 PAGE_ROWS = [
-    (unknown_client_of_the_page, f"{NOBODY} answers invalid_client. Compare client_id and"),
+    (unknown_client_of_the_page, f"{NOBODY} answers invalid_client. {REGISTER}"),
     (no_place_to_sign_in, f"{NOBODY} has metadata without a usable authorization_endpoint. Comp"),
     (no_pkce, f"{NOBODY} has metadata by which it does not know PKCE with S256. Compare"),
     (codes_cannot_be_exchanged, f"{NOBODY} answers with status 503. Compare the address"),
@@ -292,7 +297,10 @@ async def test_client_of_the_page_is_tried_with_a_code_that_nobody_made(
     """It knows the client if nothing but the code is wrong (documented: RFC 6749)."""
     asked = team.signs_in_on_the_page(error=error)
     code = await team.case.run()
-    found = f"{ISSUER} knows the client with which people sign in on the page for keys."
+    found = (
+        f"{ISSUER} knows the client with which people sign in on the page for keys; its redirect "
+        f"address has to be {BACK}."
+    )
     [line] = [each for each in team.case.seen.splitlines() if found in each]
     team.set(WAN_MCP_PERSONAL_KEYS="off")
     await team.case.run()

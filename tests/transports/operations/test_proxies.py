@@ -30,7 +30,14 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 @asynccontextmanager
 async def client(access: Access) -> AsyncIterator[httpx.AsyncClient]:
     server = MCPServer[None]("stand-in", version="1", log_level="WARNING")
-    app = http.http_app(server, host="127.0.0.1", port=8765, access=access)
+    app = http.http_app(
+        server,
+        host="127.0.0.1",
+        port=8765,
+        access=access,
+        uploads=lambda: None,
+        own_keys=lambda: None,
+    )
     transport = httpx.ASGITransport(access.guard(app))
     async with (
         server.session_manager.run(),
@@ -62,6 +69,41 @@ async def test_only_hosts_and_pages_that_the_operator_names_may_call(
         answer = await caller.post("/mcp", json=LIST, headers={**ACCEPT, **headers})
 
     assert answer.status_code == status
+
+
+async def test_pages_that_may_call_may_not_send_the_forms_of_this_server() -> None:
+    """They have tokens of their own, and no business with what a browser carries (ours)."""
+    own, other = "https://wan.example.com", "https://tools.example.com"
+    async with client(ACCESS) as caller:
+        statuses = [
+            (await caller.request(method, path, headers={"origin": origin})).status_code
+            for method, path in (("POST", "/key"), ("PUT", "/uploads/ticket/video"))
+            for origin in (own, other)
+        ]
+
+    assert statuses == [404, 403, 404, 403]
+
+
+@pytest.mark.parametrize(
+    ("port", "origins"),
+    [
+        (8765, ["http://127.0.0.1:8765", "http://localhost:8765", "http://[::1]:8765"]),
+        (0, ["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"]),
+    ],
+)
+def test_own_pages_are_those_at_the_names_of_the_server(port: int, origins: list[str]) -> None:
+    """Over TLS, unless a name is one of this machine (ours)."""
+    access = Access(["wan.example.com", "localhost:9000"], ["https://tools.example.com"])
+    rules, others = access.page_rules(port), access.rules(port)
+
+    assert rules.allowed_origins == [
+        *origins,
+        "https://wan.example.com",
+        "https://localhost:9000",
+        "http://localhost:9000",
+    ]
+    assert rules.allowed_hosts == others.allowed_hosts
+    assert "https://tools.example.com" in others.allowed_origins
 
 
 class Seen:

@@ -27,6 +27,7 @@ from wan_mcp.transports.operations.proxies import NOBODY_ELSE
 from wan_mcp.transports.operations.web_server import WebServer, quiet_config
 from wan_mcp.transports.own_key.signed_in import SignedInSite
 from wan_mcp.transports.own_key.site import KeySite
+from wan_mcp.transports.sign_in.code_flow import way_of
 from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import Trust
 
@@ -57,8 +58,18 @@ class Pages(Desk):
     def unsigned_page(self, nonce: str, problem: str) -> str:
         return pages.unsigned_page(nonce, problem)
 
-    def signed_in_page(self, nonce: str, caller: Caller, ticket: str, problem: str = "") -> str:
-        return pages.signed_in_page(nonce, caller.name, "The company", ticket, problem=problem)
+    async def signed_in_page(
+        self, nonce: str, caller: Caller, ticket: str, problem: str = ""
+    ) -> str:
+        return pages.signed_in_page(
+            *(nonce, caller.name, "The company", ticket),
+            state="A key is stored.",
+            removable=True,
+            problem=problem,
+        )
+
+    def removed_page(self, nonce: str) -> str:
+        return pages.removed_page(nonce)
 
 
 class Company:
@@ -129,7 +140,7 @@ async def served() -> AsyncIterator[tuple[str, Pages, Company]]:
             "key_page": {"client_id": "keys"},
         }
         trust = Trust.model_validate({"resource": f"{here}/mcp", "issuers": [known]})
-        clock, desk, rules = Clock(), Pages(issuer), NOBODY_ELSE.rules(port)
+        clock, desk, rules = Clock(), Pages(issuer), NOBODY_ELSE.page_rules(port)
         way_in = SignIn(
             People(),
             trust,
@@ -164,7 +175,9 @@ def sign_in(page: "Page", address: str) -> None:
     assert contrast_of(page, "label") >= 4.5
 
 
-async def test_browser_goes_to_another_site_and_back_and_stores_the_key(browser: Any) -> None:
+async def test_browser_goes_to_another_site_and_back_and_stores_and_removes_the_key(
+    browser: Any,
+) -> None:
     """The policy of the page lets it go there, and the cookie comes back with it (ours)."""
     kept = list[Any]()
 
@@ -179,7 +192,11 @@ async def test_browser_goes_to_another_site_and_back_and_stores_the_key(browser:
             page.get_by_role("button", name="Store the key").click()
             page.wait_for_url(f"{address}/stored")
             assert context.cookies() == []
-            page.goto(f"{address}/signed-in?code=x&state=y")
+            sign_in(page, address)
+            page.get_by_role("button", name="Remove the key").click()
+            page.wait_for_url(f"{address}/removed")
+            assert context.cookies() == []
+            page.goto(f"{address}/from-{way_of(company.issuer.address)}?code=x&state=y")
             assert contrast_of(page, "a") >= 4.5
             page.get_by_role("link", name="Back to the page").click()
             page.wait_for_url(address)
@@ -189,7 +206,8 @@ async def test_browser_goes_to_another_site_and_back_and_stores_the_key(browser:
         await anyio.to_thread.run_sync(use)
 
     assert desk.brought == [("pd_good", "u-ada", company.issuer.address)]
-    assert company.seen == [None]
+    assert desk.removed == [("u-ada", company.issuer.address)]
+    assert company.seen == [None, None]
     assert [(each["name"], each["httpOnly"], each["sameSite"]) for each in kept] == [
         ("wan-mcp-key", True, "Lax")
     ]

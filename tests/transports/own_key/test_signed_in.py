@@ -34,6 +34,8 @@ from tests.transports.own_key.way import (
     ticket_in,
 )
 from tests.transports.sign_in.scene import BOTH, ISSUER, NOW, OWN, RESOURCE
+from tests.transports.sign_in.scene import Issuer as IssuerThere
+from wan_mcp.logs.seldom import QUIET_SECONDS
 from wan_mcp.tenants.keys import KeyRing
 from wan_mcp.transports.sign_in import sign_in
 from wan_mcp.transports.sign_in.code_flow import AT_ONCE, LONGEST_CODE, PAUSE_SECONDS
@@ -42,6 +44,7 @@ from wan_mcp.web.documents import Documents
 
 pytestmark = pytest.mark.anyio
 HANG_SECONDS = 600.0
+LIAR = "https://liar.example.com"
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +227,66 @@ async def test_answer_to_another_browser_signs_nobody_in(server: Server, browser
     assert not server.exchanged.called
 
 
+async def test_answer_of_another_issuer_is_never_shown_to_the_one_that_was_chosen(
+    network: respx.Router,
+) -> None:
+    """One that lies may have led the browser on to the other one (documented: RFC 9700, 4.4)."""
+    places = {"authorization_endpoint": f"{LIAR}/authorize", "token_endpoint": f"{LIAR}/token"}
+    network.get(f"{LIAR}/.well-known/openid-configuration").respond(
+        json=IssuerThere(LIAR).metadata() | places
+    )
+    shown = network.post(f"{LIAR}/token").respond(400, json={"error": "invalid_grant"})
+    trusted = page_trust(issuers=[{"issuer": ISSUER}, {"issuer": LIAR}])
+    async with serving(network, trusted) as server, server.browser() as victim:
+        asked = await victim.begin_at(LIAR)
+        refused = await victim.come_back(asked["state"])  # with the code of the honest one
+        async with server.browser() as other:
+            honest = await other.begin()
+
+    assert refused.status_code == 400
+    assert "did not begin this sign-in" in refused.text
+    assert not shown.called
+    assert not server.exchanged.called
+    assert honest["redirect_uri"] == BACK != asked["redirect_uri"]
+    assert victim.cookie is not None
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+async def test_token_is_shown_to_nobody_but_the_issuer_that_gave_it(
+    network: respx.Router, is_signed: bool
+) -> None:
+    """Also not to the one that is asked about tokens which nobody else can read (ours)."""
+    asked_about = f"{LIAR}/introspect"
+    shown = network.post(asked_about).respond(json={"active": False})
+    client = {"url": asked_about, "client_id": "wan", "client_secret": SECRET}
+    token = IssuerThere(LIAR).token() if is_signed else "opaque"
+    trusted = page_trust(issuers=[{"issuer": ISSUER}, {"issuer": LIAR, "introspection": client}])
+    async with serving(network, trusted) as server, server.browser() as browser:
+        server.exchanged.respond(json={"access_token": token, **BEARER})
+        refused = await browser.come_back((await browser.begin())["state"])
+
+    assert (refused.status_code, shown.called) == (502, False)
+
+
+async def test_opaque_token_is_shown_to_the_issuer_that_gave_it(network: respx.Router) -> None:
+    """Also where it has the form of a signed one of somebody else (ours)."""
+    asked_about = f"{ISSUER}/introspect"
+    said = IssuerThere().claims(active=True)
+    shown = network.post(asked_about).respond(json=said)
+    client = {"url": asked_about, "client_id": "wan", "client_secret": SECRET}
+    async with (
+        serving(
+            network, page_trust(issuers=[{"issuer": ISSUER, "introspection": client}])
+        ) as server,
+        server.browser() as browser,
+    ):
+        for token in ("opaque", IssuerThere(LIAR).token()):
+            server.exchanged.respond(json={"access_token": token, **BEARER})
+            await browser.sign_in()
+
+    assert shown.call_count == 2
+
+
 async def test_cookie_of_another_server_or_another_kind_counts_for_nothing(
     server: Server, browser: Browser, network: respx.Router
 ) -> None:
@@ -242,6 +305,50 @@ async def test_cookie_of_another_server_or_another_kind_counts_for_nothing(
 
     assert [early.status_code, late.status_code, elsewhere.status_code] == [403, 400, 400]
     assert browser.cookie != begun
+
+
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\x1f", b"\x0b", b"\xc2\xa0", b"x=y;\xa0"])
+async def test_cookie_of_almost_the_same_name_signs_nobody_in(
+    server: Server, browser: Browser, before: bytes
+) -> None:
+    """A neighbour of the host can set one, with a sign-in of their own (observed: Chromium)."""
+    ticket = await browser.sign_in()
+    planted = {b"cookie": before + f"{COOKIE}={browser.cookie}".encode()}
+    async with server.browser() as victim:
+        page = await victim.client.get("/key/signed-in", headers=planted)
+        form = {"ticket": ticket, "key": KEY}
+        sent = await victim.client.post("/key/signed-in", data=form, headers=planted)
+
+    assert [page.status_code, sent.status_code] == [403, 403]
+    assert server.desk.brought == []
+
+
+@pytest.mark.parametrize(
+    ("cookies", "status"),
+    [
+        (["a=b; \t{}\t;c"], 200),
+        (["a=b", "{}"], 200),
+        (["{}; {}"], 403),
+        (["{}", "{}"], 403),
+        (["{}; {name}="], 403),
+        (["{}; \xa0{name}=other"], 200),
+    ],
+)
+async def test_cookie_counts_wherever_it_stands_but_only_once(
+    browser: Browser, cookies: list[str], status: int
+) -> None:
+    """Of two of one name nobody knows which one this host has set (documented: RFC 6265)."""
+    await browser.sign_in()
+    own = f"{COOKIE}={browser.cookie}"
+    browser.client.cookies.clear()
+    headers = [
+        (b"cookie", each.replace("{}", own).replace("{name}", COOKIE).encode("latin-1"))
+        for each in cookies
+    ]
+
+    answer = await browser.client.get("/key/signed-in", headers=headers)
+
+    assert answer.status_code == status
 
 
 async def test_any_server_of_the_team_goes_on_with_a_sign_in(
@@ -277,24 +384,28 @@ async def test_replayed_answer_signs_nobody_in_and_takes_nothing_away(
 async def test_answer_that_says_something_twice_is_none(server: Server, browser: Browser) -> None:
     """Two programs could read it in two ways (documented: RFC 6749)."""
     asked = await browser.begin()
-    twice = await browser.client.get(f"/key/signed-in?code=a&code=b&state={asked['state']}")
+    twice = await browser.client.get(f"{BACK}?code=a&code=b&state={asked['state']}")
 
     assert twice.status_code == 400
     assert not server.exchanged.called
 
 
-async def test_ticket_of_another_browser_stores_nothing(server: Server, browser: Browser) -> None:
+async def test_ticket_of_another_browser_stores_and_removes_nothing(
+    server: Server, browser: Browser
+) -> None:
     """Nor one of an earlier page of the same browser, which may show another user (ours)."""
     earlier = await browser.sign_in()
     own = await browser.sign_in()
     async with server.browser() as other:
         without = await other.send(own)
         theirs = await other.sign_in()
-        crossed = await other.send(own)
-    answers = [without, crossed, await browser.send(theirs), await browser.send(earlier)]
+        crossed = [await other.send(own), await other.remove(own)]
+    answers = [without, *crossed]
+    for ticket in (theirs, earlier):
+        answers += [await browser.send(ticket), await browser.remove(ticket)]
 
-    assert [each.status_code for each in answers] == [403] * 4
-    assert server.desk.brought == []
+    assert [each.status_code for each in answers] == [403] * 7
+    assert (server.desk.brought, server.desk.removed) == ([], [])
     assert (await browser.send(own)).status_code == 303
 
 
@@ -306,11 +417,13 @@ async def test_each_step_lasts_ten_minutes(server: Server, browser: Browser) -> 
     ticket = await browser.sign_in()
     server.clock.now += 600
     page = await browser.client.get("/key/signed-in")
-    sent = await browser.send(ticket)
+    sent, removed = await browser.send(ticket), await browser.remove(ticket)
 
-    assert [late.status_code, page.status_code, sent.status_code] == [400, 403, 403]
-    assert "ten minutes" in sent.text
-    assert server.desk.brought == []
+    assert [late.status_code, page.status_code] == [400, 403]
+    for answer in (sent, removed):
+        assert answer.status_code == 403
+        assert "ten minutes" in answer.text
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -319,6 +432,10 @@ async def test_each_step_lasts_ten_minutes(server: Server, browser: Browser) -> 
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": ISSUER}, 403),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "https://tools.example.com"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": SITE}, 403),
         ({"host": "evil.example"}, 421),
     ],
 )
@@ -326,12 +443,12 @@ async def test_form_of_another_site_is_refused(
     server: Server, browser: Browser, headers: dict[str, str], status: int
 ) -> None:
     ticket = await browser.sign_in()
-    sent = await browser.send(ticket, **headers)
+    sent = [await browser.send(ticket, **headers), await browser.remove(ticket, **headers)]
     begun = await browser.client.post("/key/sign-in", data={"issuer": ISSUER}, headers=headers)
 
-    assert (sent.status_code, begun.status_code) == (status, status)
+    assert {each.status_code for each in (*sent, begun)} == {status}
     assert "set-cookie" not in begun.headers
-    assert server.desk.brought == []
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -342,6 +459,8 @@ async def test_form_of_another_site_is_refused(
         ("/key/sign-in", {}),
         ("/key/signed-in", {"ticket": "TICKET", "key": KEY, "user": "u-bob"}),
         ("/key/signed-in", {"ticket": "TICKET"}),
+        ("/key/signed-in", {"ticket": "TICKET", "key": KEY, "remove": "yes"}),
+        ("/key/signed-in", {"ticket": "TICKET", "remove": "yes", "user": "u-bob"}),
     ],
 )
 async def test_form_of_another_shape_is_refused(
@@ -353,7 +472,7 @@ async def test_form_of_another_shape_is_refused(
     answer = await browser.client.post(path, data=given or {"": ""})
 
     assert answer.status_code == 400
-    assert server.desk.brought == []
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 # What the issuer says
@@ -398,8 +517,10 @@ FAILURES: dict[str, tuple[Callable[[Server], None], dict[str, Any], int, str]] =
     "wrong issuer of an error": (says(), {"iss": "x", "error": "access_denied"}, 403, "Another"),
     "declined": (says(), {"code": None, "error": "access_denied"}, 403, "did not let you in"),
     "unknown error": (says(), {"code": None, "error": "<canary>"}, 400, "did not accept"),
-    "bad scope": (says(), {"code": None, "error": "invalid_scope"}, 502, "do not fit together"),
-    "busy": (says(), {"code": None, "error": "server_error"}, 503, "Try again"),
+    "bad scope": (says(), {"code": None, "error": "invalid_scope"}, 400, "whose log says more"),
+    "wrong scope": (answers(400, error="invalid_scope"), NOTHING, 502, "do not fit together"),
+    "busy": (says(), {"code": None, "error": "server_error"}, 503, "Sign in again"),
+    "busy with a code": (answers(400, error="server_error"), NOTHING, 503, "Try again"),
     "no code": (says(), {"code": None}, 400, "no code"),
     "empty code": (says(), {"code": ""}, 400, "no code"),
     "long code": (says(), TWO_LONG, 400, "no code"),
@@ -421,16 +542,21 @@ FAILURES: dict[str, tuple[Callable[[Server], None], dict[str, Any], int, str]] =
     "read-only": (says(scope="videos:read"), NOTHING, 403, "does not let you start jobs"),
     "no scopes": (says(scope=None), NOTHING, 403, "does not let you start jobs"),
     "nobody": (says(sub="sub-zoe"), NOTHING, 403, "no user of this server"),
-    "no keys": (has_no_keys, NOTHING, 503, "Try again"),
-    "no database": (knows_nobody_now, NOTHING, 503, "Try again"),
+    "no keys": (has_no_keys, NOTHING, 503, "Sign in again"),
+    "no database": (knows_nobody_now, NOTHING, 503, "Sign in again"),
 }
+CAN_BE_LOADED_AGAIN = {"busy with a code", "down", "slow", "failing", "redirecting"}
+GOES_ON = CAN_BE_LOADED_AGAIN | {
+    *("code used up", "unknown client", "wrong scope", "error of any kind"),
+}
+"""Where the code may still be good, or another load of the same address may have used it."""
 
 
 @pytest.mark.parametrize("case", FAILURES)
 async def test_whoever_is_not_signed_in_is_answered_in_words_and_stores_nothing(
     server: Server, browser: Browser, caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
-    """Nothing of the answer is repeated or logged, and the sign-in is over (ours)."""
+    """Nothing of the answer is repeated or logged. A refused sign-in is over (ours)."""
     caplog.set_level(logging.DEBUG)
     change, more, status, words = FAILURES[case]
     change(server)
@@ -440,11 +566,56 @@ async def test_whoever_is_not_signed_in_is_answered_in_words_and_stores_nothing(
 
     assert (answer.status_code, form.status_code) == (status, 403), answer.text
     assert words in answer.text
-    assert ("retry-after" in answer.headers) == (status == 503)
-    assert browser.cookie is None
+    assert ("retry-after" in answer.headers) == (case in CAN_BE_LOADED_AGAIN)
+    assert (browser.cookie is not None) == (case in GOES_ON)
     seen = f"{answer.text} {answer.headers} {caplog.text}"
     for secret in (CODE, asked["state"], "canary", server.issuer.token().partition(".")[0], OWN):
         assert secret not in seen
+
+
+async def test_page_that_could_not_be_shown_can_be_loaded_again(
+    server: Server, browser: Browser
+) -> None:
+    """That is what the answer says, and after how many seconds (ours)."""
+    asked = await browser.begin()
+    is_down(server)
+    first = await browser.come_back(asked["state"])
+    server.exchanged.mock(side_effect=None)
+    server.gives()
+    server.clock.now += float(first.headers["retry-after"])
+    second = await browser.come_back(asked["state"])
+
+    assert (first.status_code, second.status_code) == (503, 303)
+
+
+async def test_user_whose_browser_loads_the_address_twice_at_once_is_signed_in(
+    server: Server, browser: Browser
+) -> None:
+    """The load that finds the code used up takes nothing from the other one (ours)."""
+    asked, came, signed_in = await browser.begin(), anyio.Event(), anyio.Event()
+    codes, statuses = list[str](), list[int]()
+
+    async def exchange_once(_request: httpx.Request) -> httpx.Response:
+        codes.append(CODE)
+        if len(codes) == 1:
+            await came.wait()
+            return httpx.Response(200, json={"access_token": server.issuer.token(), **BEARER})
+        came.set()
+        await signed_in.wait()
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    server.exchanged.mock(side_effect=exchange_once)
+
+    async def load() -> None:
+        statuses.append((await browser.come_back(asked["state"])).status_code)
+        signed_in.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load)
+        tasks.start_soon(load)
+
+    assert statuses == [303, 400]
+    assert (await browser.client.get("/key/signed-in")).status_code == 200
 
 
 async def test_operator_learns_from_the_log_what_does_not_fit(
@@ -457,6 +628,38 @@ async def test_operator_learns_from_the_log_what_does_not_fit(
 
     assert f"issuer {ISSUER} answers invalid_client" in caplog.text
     assert "its audience is not this server" in caplog.text
+
+
+async def test_strangers_do_not_fill_the_log(
+    server: Server, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do they say there anything in the name of an issuer (ours)."""
+
+    async def come(**more: Any) -> list[str]:
+        caplog.clear()
+        for _ in range(3):
+            await browser.come_back((await browser.begin())["state"], **more)
+        return caplog.messages
+
+    brought = await come(code=None, error="invalid_client") + await come(code=None, error="x")
+    asked = server.exchanged.called
+    answers(401, error="invalid_client")(server)
+    answered = await come()
+    is_down(server)
+    failed = await come()
+    server.clock.now += QUIET_SECONDS
+    later = await come()
+
+    assert not asked
+    assert brought == [
+        f"a browser came to the page for keys with the error invalid_client of {ISSUER}; anybody "
+        "can bring one, so it means something only if users cannot sign in"
+    ]
+    assert answered == [
+        f"a sign-in on the page for keys: issuer {ISSUER} answers invalid_client",
+    ]
+    assert failed == later
+    assert later == [f"nobody can sign in on the page for keys: {ISSUER} cannot be reached"]
 
 
 async def test_issuer_that_says_its_name_is_believed(server: Server, browser: Browser) -> None:
@@ -479,8 +682,30 @@ async def test_refused_key_can_be_sent_again(server: Server, browser: Browser) -
     assert [key for key, *_ in server.desk.brought] == ["pd_bad", KEY]
 
 
+async def test_user_who_has_signed_in_removes_the_key_as_soon_as_nothing_needs_it(
+    server: Server, browser: Browser
+) -> None:
+    """Only the form removes it, and whoever is refused can press the button again (ours)."""
+    ticket = await browser.sign_in()
+    given = {"ticket": ticket, "remove": "yes"}
+    await browser.client.get("/key/signed-in", params=given)
+    await browser.client.head("/key/signed-in", params=given)
+    before = list(server.desk.removed)
+    server.desk.busy = True
+    refused = await browser.remove(ticket)
+    server.desk.busy = False
+    done = await browser.remove(ticket_in(refused))
+    again = await browser.remove(ticket)
+
+    assert before == []
+    assert (refused.status_code, done.status_code, again.status_code) == (409, 303, 403)
+    assert str(done.next_request and done.next_request.url) == f"{SITE}/key/removed"
+    assert server.desk.removed == [("u-ada", ISSUER)] * 2
+    assert browser.cookie is None
+
+
 @pytest.mark.parametrize("becomes", [None, "u-bob"])
-async def test_whoever_is_no_user_any_more_stores_nothing(
+async def test_whoever_is_no_user_any_more_stores_and_removes_nothing(
     server: Server, browser: Browser, monkeypatch: pytest.MonkeyPatch, becomes: str | None
 ) -> None:
     """Somebody who was disabled since, or is another user now (ours)."""
@@ -491,11 +716,10 @@ async def test_whoever_is_no_user_any_more_stores_nothing(
         return becomes and bob
 
     monkeypatch.setattr(server.people, "person", person)
-    answer = await browser.send(ticket)
-
-    assert answer.status_code == 403
-    assert "no user of this server any more" in answer.text
-    assert server.desk.brought == []
+    for answer in (await browser.send(ticket), await browser.remove(ticket)):
+        assert answer.status_code == 403
+        assert "no user of this server any more" in answer.text
+    assert (server.desk.brought, server.desk.removed) == ([], [])
 
 
 async def test_form_can_be_sent_again_when_the_database_is_back(
@@ -503,12 +727,14 @@ async def test_form_can_be_sent_again_when_the_database_is_back(
 ) -> None:
     ticket = await browser.sign_in()
     server.people.down = True
-    away = await browser.send(ticket)
+    away = [await browser.send(ticket), await browser.remove(ticket)]
     server.people.down = False
-    stored = await browser.send(ticket_in(away))
+    stored = await browser.send(ticket_in(away[0]))
 
-    assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+    for answer in away:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert stored.status_code == 303
+    assert server.desk.removed == []
 
 
 # What strangers can have the server do
@@ -612,6 +838,7 @@ async def test_address_to_come_back_to_is_that_of_the_operators_file(
     async with serving(network, trusted) as server, server.browser() as browser:
         begun = await browser.client.post(f"{SITE}/key/sign-in", data={"issuer": ISSUER})
 
-    assert quote_plus(f"redirect_uri={site}/key/signed-in", safe="=") in begun.text
+    back = BACK.replace(SITE, site)
+    assert f"&redirect_uri={quote_plus(back)}&" in begun.text
     assert begun.headers["set-cookie"].startswith(f"{name}=")
     assert begun.headers["set-cookie"].endswith(rules)

@@ -2,43 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
+from tests.transports.own_key.way import Desk
 from tests.transports.pages import ACCESS, CALLERS, HERE, visitor
 from wan_mcp.transports.own_key.forms import MAX_FORM_BYTES
 from wan_mcp.transports.own_key.site import KeySite
 
 pytestmark = pytest.mark.anyio
 FORM = {"token": "wan_right", "key": "pd_canary"}
-
-
-class Refusal(NamedTuple):
-    status: int
-    page: str
-    retry_after: int | None
-
-
-@dataclass
-class Desk:
-    """Takes the key of whoever has the token `wan_right`."""
-
-    brought: list[tuple[str, str]] = field(default_factory=list)
-
-    def page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>"
-
-    def stored_page(self, nonce: str) -> str:
-        return f"<style nonce={nonce}></style>stored"
-
-    async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        self.brought.append((token, key))
-        return None if token == "wan_right" else Refusal(429, f"refused {nonce}", 7)
+REMOVE, LOOK = {"token": "wan_right", "remove": "yes"}, {"token": "wan_right", "look": "yes"}
+PAGES = ("/key", "/key/stored", "/key/remove", "/key/removed")
 
 
 @pytest.fixture
@@ -48,7 +26,7 @@ def desk() -> Desk:
 
 @asynccontextmanager
 async def client(desk: Desk | None) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=KeySite(lambda: desk, ACCESS.rules(8765)).routes)
+    app = Starlette(routes=KeySite(lambda: desk, ACCESS.page_rules(8765)).routes)
     async with visitor(app) as client:
         yield client
 
@@ -59,12 +37,16 @@ async def test_only_the_servers_own_names_and_pages_are_answered(
 ) -> None:
     """A page elsewhere cannot send the form, whatever it has found out (ours)."""
     async with client(desk) as caller:
-        shown = [await caller.get(path, headers=headers) for path in ("/key", "/key/stored")]
-        sent = await caller.post("/key", headers=headers, data=FORM)
+        shown = [await caller.get(path, headers=headers) for path in PAGES]
+        sent = [
+            await caller.post("/key", headers=headers, data=FORM),
+            await caller.post("/key/remove", headers=headers, data=REMOVE),
+        ]
+        looked = await caller.post("/key/remove", headers=headers, data=LOOK)
 
-    assert {each.status_code for each in shown} == {status}
-    assert sent.status_code == (303 if status == 200 else status)
-    assert len(desk.brought) == (status == 200)
+    assert {each.status_code for each in (*shown, looked)} == {status}
+    assert {each.status_code for each in sent} == {303 if status == 200 else status}
+    assert [len(each) for each in (desk.brought, desk.removed, desk.looked)] == [status == 200] * 3
 
 
 async def test_page_runs_no_script_and_sends_its_form_nowhere_else(desk: Desk) -> None:
@@ -73,10 +55,12 @@ async def test_page_runs_no_script_and_sends_its_form_nowhere_else(desk: Desk) -
         answers = [
             await caller.get("/key"),
             await caller.get("/key"),
-            await caller.get("/key/stored"),
+            *[await caller.get(path) for path in PAGES[1:]],
             await caller.post("/key", data={**FORM, "token": "wan_wrong"}),
+            await caller.post("/key/remove", data=LOOK),
+            await caller.post("/key/remove", data={**REMOVE, "token": "wan_wrong"}),
         ]
-        stored = await caller.post("/key", data=FORM)
+        done = [await caller.post("/key", data=FORM), await caller.post("/key/remove", data=REMOVE)]
     policies = [answer.headers["content-security-policy"] for answer in answers]
 
     assert len(set(policies)) == len(policies)
@@ -87,7 +71,7 @@ async def test_page_runs_no_script_and_sends_its_form_nowhere_else(desk: Desk) -
             f"default-src 'none'; form-action 'self'; style-src 'nonce-{nonce}'; img-src data:; "
             "base-uri 'none'; frame-ancestors 'none'"
         )
-    for answer in (*answers, stored):
+    for answer in (*answers, *done):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -135,6 +119,30 @@ async def test_only_the_form_of_the_page_is_read(desk: Desk, body: bytes, status
     assert len(desk.brought) == (status == 303)
 
 
+async def test_removal_leads_to_another_page_and_nothing_but_its_form_removes(desk: Desk) -> None:
+    """A link, an image or a reload must not take a key away (ours)."""
+    async with client(desk) as caller:
+        for method in ("GET", "HEAD"):
+            await caller.request(method, "/key/remove", params=REMOVE)
+            await caller.request(method, "/key/removed", params=REMOVE)
+        for form in ({"token": "wan_right"}, {**REMOVE, "look": "yes"}, {**REMOVE, "user": "u"}):
+            assert (await caller.post("/key/remove", data=form)).status_code == 400
+        big = {**REMOVE, "token": "x" * MAX_FORM_BYTES}
+        assert (await caller.post("/key/remove", data=big)).status_code == 400
+        looked = await caller.post("/key/remove", data=LOOK)
+        before = list(desk.removed)
+        done = await caller.post("/key/remove", data=REMOVE)
+        assert done.next_request
+        followed = await caller.send(done.next_request)
+        refused = await caller.post("/key/remove", data={**REMOVE, "token": "wan_wrong"})
+
+    assert (before, desk.looked, looked.status_code) == ([], ["wan_right"], 200)
+    assert (done.status_code, str(followed.url)) == (303, f"{HERE}/key/removed")
+    assert "removed" in followed.text
+    assert (refused.status_code, refused.headers["retry-after"]) == (409, "7")
+    assert "wan_" not in f"{looked.text} {done.headers} {done.text} {refused.text}"
+
+
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "multipart/form-data", ""])
 async def test_another_kind_of_body_is_not_read(desk: Desk, kind: str) -> None:
     async with client(desk) as caller:
@@ -149,6 +157,9 @@ async def test_another_kind_of_body_is_not_read(desk: Desk, kind: str) -> None:
         ("PUT", "/key", 405),
         ("DELETE", "/key", 405),
         ("POST", "/key/stored", 405),
+        ("PUT", "/key/remove", 405),
+        ("DELETE", "/key/remove", 405),
+        ("POST", "/key/removed", 405),
         ("GET", "/key/more", 404),
     ],
 )
@@ -162,9 +173,9 @@ async def test_nothing_else_is_there(desk: Desk, method: str, path: str, status:
 async def test_server_that_takes_no_keys_has_no_page() -> None:
     async with client(None) as caller:
         answers = [
-            await caller.get("/key"),
+            *[await caller.get(path) for path in PAGES],
             await caller.post("/key", data=FORM),
-            await caller.get("/key/stored"),
+            await caller.post("/key/remove", data=REMOVE),
         ]
 
     assert {answer.status_code for answer in answers} == {404}

@@ -21,7 +21,9 @@ from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import PageClient, Trust
 
 SITE = "https://wan.example.com"
-BACK = f"{SITE}/key/signed-in"
+BACK = f"{SITE}/key/from-4b246bc1a12459de"
+"""Whatever is registered at an issuer has to stay right: the end is of its SHA-256."""
+FORM = f"{SITE}/key/signed-in"
 AUTHORIZE, TOKEN = f"{ISSUER}/authorize", f"{ISSUER}/token"
 METADATA = f"{ISSUER}/.well-known/openid-configuration"
 CLIENT, SECRET, CODE, KEY = "wan keys", "s3cret/canary+%", "canary-code", "pd_canary"
@@ -37,13 +39,19 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Desk:
-    """Takes every key but `pd_bad`.
+    """Takes every key with the token `wan_right`, and of whoever has signed in all but `pd_bad`.
 
     Attributes:
-        brought: each key, with the user for whom it was brought, and the issuer.
+        brought: each key, with the token, or with the user who has signed in and the issuer.
+        looked: each token with which somebody asked what is stored.
+        removed: each token, or user who has signed in and the issuer, whose key is to be removed.
+        busy: whether the key of a user who has signed in is still needed.
     """
 
-    brought: list[tuple[str, str, str]] = field(default_factory=list)
+    brought: list[tuple[str, ...]] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    removed: list[tuple[str, ...]] = field(default_factory=list)
+    busy: bool = False
 
     def page(self, nonce: str) -> str:
         return nonce
@@ -52,7 +60,22 @@ class Desk:
         return f"{nonce} stored"
 
     async def store(self, token: str, key: str, nonce: str) -> Refusal | None:
-        raise AssertionError
+        self.brought.append((key, token))
+        return None if token == "wan_right" else Refusal(429, f"{nonce} refused", 7)
+
+    def removal_page(self, nonce: str) -> str:
+        return nonce
+
+    def removed_page(self, nonce: str) -> str:
+        return f"{nonce} removed"
+
+    async def look(self, token: str, nonce: str) -> Refusal:
+        self.looked.append(token)
+        return Refusal(200, f"{nonce} a key", None)
+
+    async def remove(self, token: str, nonce: str) -> Refusal | None:
+        self.removed.append((token,))
+        return None if token == "wan_right" else Refusal(409, f"{nonce} busy", 7)
 
     def leading_page(self, nonce: str, issuer: str, address: str) -> str:
         return f"{nonce} on to {issuer}: {address}"
@@ -60,12 +83,18 @@ class Desk:
     def unsigned_page(self, nonce: str, problem: str) -> str:
         return f"{nonce} unsigned: {problem}"
 
-    def signed_in_page(self, nonce: str, caller: Caller, ticket: str, problem: str = "") -> str:
+    async def signed_in_page(
+        self, nonce: str, caller: Caller, ticket: str, problem: str = ""
+    ) -> str:
         return f"{nonce} {caller.name} ({caller.user}): ticket={ticket}; {problem}"
 
     async def store_for(self, caller: Caller, key: str, nonce: str, ticket: str) -> Refusal | None:
         self.brought.append((key, caller.user, caller.vouched_by))
         return Refusal(422, f"{nonce} bad ticket={ticket};", 7) if key == "pd_bad" else None
+
+    async def remove_for(self, caller: Caller, nonce: str, ticket: str) -> Refusal | None:
+        self.removed.append((caller.user, caller.vouched_by))
+        return Refusal(409, f"{nonce} busy ticket={ticket};", None) if self.busy else None
 
 
 @dataclass
@@ -118,29 +147,38 @@ class Browser:
 
     async def begin(self, **headers: str) -> dict[str, str]:
         """Press the button; what the issuer is asked then."""
-        answer = await self.client.post("/key/sign-in", data={"issuer": ISSUER}, headers=headers)
+        return await self.begin_at(ISSUER, **headers)
+
+    async def begin_at(self, issuer: str, **headers: str) -> dict[str, str]:
+        """Press the button of an issuer; what it is asked then."""
+        answer = await self.client.post("/key/sign-in", data={"issuer": issuer}, headers=headers)
         assert answer.status_code == 200, answer.text
         address = urlsplit(unescape(answer.text.rpartition(" ")[2]))
-        assert address._replace(query="").geturl() == AUTHORIZE
+        assert address._replace(query="").geturl() == f"{issuer}/authorize"
         return dict(parse_qsl(address.query, strict_parsing=True))
 
-    async def come_back(self, state: str | None, **more: Any) -> httpx.Response:
+    async def come_back(self, state: str | None, to: str = BACK, **more: Any) -> httpx.Response:
         """Follow the redirect of the issuer."""
         given = {"code": CODE, "state": state, **more}
         known = {name: value for name, value in given.items() if value is not None}
-        return await self.client.get("/key/signed-in", params=known)
+        return await self.client.get(to, params=known)
 
     async def sign_in(self) -> str:
         """Do all of it; the ticket of the form."""
         asked = await self.begin()
         answer = await self.come_back(asked["state"])
         assert answer.status_code == 303, answer.text
-        assert str(answer.next_request and answer.next_request.url) == BACK
+        assert str(answer.next_request and answer.next_request.url) == FORM
         return ticket_in(await self.client.get("/key/signed-in"))
 
     async def send(self, ticket: str, key: str = KEY, **headers: str) -> httpx.Response:
         """Send the form."""
         form = {"ticket": ticket, "key": key}
+        return await self.client.post("/key/signed-in", data=form, headers=headers)
+
+    async def remove(self, ticket: str, **headers: str) -> httpx.Response:
+        """Press the button that removes a key."""
+        form = {"ticket": ticket, "remove": "yes"}
         return await self.client.post("/key/signed-in", data=form, headers=headers)
 
 
@@ -174,7 +212,7 @@ async def serving(
         monotonic=clock.monotonic,
     )
     async with sign_in.open("/mcp", app, 4096) as opened:
-        rules = ACCESS.rules(8765)
+        rules = ACCESS.page_rules(8765)
         site = SignedInSite(lambda: desk, rules, sign_in, opened.browsers)
         exchanged = network.post(TOKEN)
         made = Server(

@@ -36,6 +36,7 @@ from wan_mcp.tenants.caller import MAKE, READ
 from wan_mcp.transports.http import serve_http
 from wan_mcp.transports.listener import listen
 from wan_mcp.transports.sign_in import sign_in
+from wan_mcp.transports.sign_in.code_flow import BACK_PATH, way_of
 from wan_mcp.transports.sign_in.sign_in import SignIn
 from wan_mcp.transports.sign_in.trust import Trust
 from wan_mcp.web.documents import Documents
@@ -290,7 +291,10 @@ async def company(
 
 async def registered(issuer: str, here: str, secret: anyio.Path) -> dict[str, object]:
     """What the operator writes who has registered a client for the page, with its secret."""
-    client = {"redirect_uris": [f"{here}/key/signed-in"], "client_name": "The page for keys"}
+    client = {
+        "redirect_uris": [f"{here}{BACK_PATH}{way_of(issuer)}"],
+        "client_name": "The page for keys",
+    }
     async with httpx.AsyncClient(trust_env=False, timeout=600) as http:
         made = (await http.post(f"{issuer}/reg", json=client)).raise_for_status().json()
     await secret.write_text(made["client_secret"])

@@ -1,1 +1,1 @@
-"""What the operator of a team does: the ledger in PostgreSQL, people, wallets and limits."""
+"""Commands for the operator of a team: the ledger in PostgreSQL, people, wallets and limits."""

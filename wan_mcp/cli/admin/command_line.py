@@ -1,4 +1,4 @@
-"""How the commands of a team's operator are typed."""
+"""The command line of a team's operator."""
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +16,7 @@ FAILED = 1
 
 
 def add_actions(admin: argparse.ArgumentParser) -> None:
-    """Add what `admin` can do to its parser."""
+    """Add the actions of `admin` to its parser."""
     actions = admin.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = partial(actions.add_parser, allow_abbrev=False)
     migrate = add("migrate", help="bring the ledger in PostgreSQL to this version, or make one")
@@ -39,11 +39,11 @@ def run_action(
     write: Callable[[str], object],
     complain: Callable[[str], object],
 ) -> int:
-    """Do what was typed.
+    """Run the action that was typed.
 
     Args:
         write: shows a text.
-        complain: shows why a command failed, where errors go.
+        complain: shows why a command failed, on standard error.
 
     Returns:
         The exit code.

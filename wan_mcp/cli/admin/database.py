@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def missing(settings: Settings) -> LedgerUnavailable | None:
-    """What is missing for a connection, before anything is imported; None if nothing is."""
+    """What is missing for a connection; None if nothing is. It imports nothing."""
     if not settings.ledger_url.get_secret_value():
         return LedgerUnavailable(
             "WAN_MCP_LEDGER_URL is not set.",
@@ -30,7 +30,7 @@ def missing(settings: Settings) -> LedgerUnavailable | None:
 
 @contextmanager
 def database_of(settings: Settings) -> "Iterator[Link]":
-    """A connection to the database of the settings. Raises LedgerUnavailable, also within."""
+    """A connection to the database of the settings. Raises LedgerUnavailable, also in its block."""
     if why := missing(settings):
         raise why
     from wan_mcp.ledger.postgres.connection import as_ledger_errors, connect

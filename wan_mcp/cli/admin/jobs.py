@@ -28,11 +28,11 @@ _OPERATORS = (
     *("checks", "checked_at", "findings", "next_check_at", "proof_readings", "proof_at"),
     "video_folder",
 )
-"""What of a record helps an operator beside what its user is shown."""
+"""The fields of a record that help an operator, beside those that are shown to its user."""
 
 
 def listed(operator: Operator, settings: Settings, typed: argparse.Namespace) -> Answer:
-    """The newest jobs of everybody, or of those who were typed."""
+    """The newest jobs of everybody, or of the user or wallet that was typed."""
     from wan_mcp.ledger.postgres.history import read
 
     user = typed.user and user_id(operator, typed.user)
@@ -57,7 +57,7 @@ def listed(operator: Operator, settings: Settings, typed: argparse.Namespace) ->
 
 
 def shown(operator: Operator, settings: Settings, typed: argparse.Namespace) -> Answer:
-    """Everything about one job. Raises ActRefused if it is not clear which one is meant."""
+    """Everything about one job. Raises ActRefused if the id does not name exactly one."""
     from wan_mcp.ledger.postgres.history import read
 
     def look(history: History) -> tuple[list[Record], Mapping[str, int]]:
@@ -126,7 +126,7 @@ def _kept(record: Record) -> Facts:
 
 
 def _unsigned(value: Any) -> Any:
-    """The same without the queries of links: a signature fetches the video of somebody else."""
+    """The same without the queries of links, whose signatures would give access to the video."""
     if isinstance(value, dict):
         return {name: _unsigned(each) for name, each in value.items()}
     if isinstance(value, list):

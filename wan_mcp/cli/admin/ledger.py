@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 FAILED = 1
 """The exit code if a command did not do what it was asked, or if a migration is needed."""
 MIGRATE, MOVE = "ledger.migrate", "ledger.move"
-"""What the audit says that was done."""
+"""The names of these actions in the audit."""
 
 
 class Tables(NamedTuple):
-    """How the tables of the ledger are, for this program.
+    """The state of the ledger's tables, as this program sees it.
 
     Attributes:
         need_migration: whether `wan-mcp admin migrate` has anything to do.
-        version: their format; None if there are none.
-        text: the same in a sentence.
+        version: the version of their format; None if there are no tables.
+        text: their state in a sentence.
     """
 
     need_migration: bool
@@ -41,7 +41,7 @@ class Tables(NamedTuple):
 
 
 def tables_of(connection: "Link") -> Tables:
-    """Look at the tables. Raises LedgerUnavailable if they are too new for this program."""
+    """The state of the tables. Raises LedgerUnavailable if they are too new for this program."""
     from wan_mcp.ledger.postgres.migrations import format_of, is_to_be_migrated
     from wan_mcp.ledger.postgres.schema import VERSION
 
@@ -59,7 +59,7 @@ class LedgerCommands:
 
     Attributes:
         write: shows a text.
-        complain: shows why a command failed, where errors go.
+        complain: shows why a command failed, on standard error.
         now: gives the date, UTC.
     """
 
@@ -72,7 +72,7 @@ class LedgerCommands:
         """Bring the ledger in the database to this version.
 
         Args:
-            check: only say whether that is needed.
+            check: whether to say only if that is needed.
         """
         try:
             with database_of(self.settings) as connection:
@@ -84,8 +84,8 @@ class LedgerCommands:
         """Move the ledger of a data folder into the database.
 
         Args:
-            folder: None for the one that servers with these settings use.
-            again: the database of an earlier move is gone.
+            folder: the data folder; None for the one that servers with these settings use.
+            again: whether the database of an earlier move is out of use.
         """
         from wan_mcp.ledger.sqlite.connection import as_ledger_errors
         from wan_mcp.ledger.sqlite.engine import FILE
@@ -160,7 +160,7 @@ class LedgerCommands:
 
 
 def _note(connection: "Link", action: str, result: str, detail: Mapping[str, object]) -> None:
-    """Write a row of the audit about the ledger, in the transaction if there is one."""
+    """Write a row about the ledger to the audit, within the transaction if there is one."""
     from wan_mcp.cli.admin.people import actor
     from wan_mcp.tenants.audit import Entry
 
@@ -169,7 +169,7 @@ def _note(connection: "Link", action: str, result: str, detail: Mapping[str, obj
 
 @contextmanager
 def _noting_refusals(connection: "Link", action: str) -> Iterator[None]:
-    """Within it, what is refused gets a row of the audit, if there is one yet."""
+    """Within it, a refusal gets a row in the audit, if the audit exists already."""
     from wan_mcp.ledger.postgres.migrations import format_of
 
     try:

@@ -37,7 +37,7 @@ from wan_mcp.wording import counted, number
 FAILED = 1
 """The exit code if a command did not do what it was asked."""
 LONGEST_KEY = 10_000
-"""Characters that are read where a key is expected (ours)."""
+"""How many characters are read at most where a key is expected (ours)."""
 
 
 def run_people(
@@ -46,11 +46,11 @@ def run_people(
     write: Callable[[str], object],
     complain: Callable[[str], object],
 ) -> int:
-    """Do what was typed, see `people_line`. Returns the exit code.
+    """Run the command that was typed, see `people_line`. Returns the exit code.
 
     Args:
         write: shows a text.
-        complain: shows why a command failed, where errors go.
+        complain: shows why a command failed, on standard error.
     """
     command = _COMMANDS[f"{parsed.action} {getattr(parsed, 'verb', '')}".strip()]
     try:
@@ -70,7 +70,7 @@ def run_people(
 
 
 class _Desk(NamedTuple):
-    """What the commands work with."""
+    """The objects that the commands need."""
 
     operator: Operator
     settings: Settings
@@ -269,7 +269,7 @@ _COMMANDS: Mapping[str, Callable[[_Desk, argparse.Namespace], Answer]] = {
 
 
 def actor() -> str:
-    """Who acts, as the system knows them: environment variables would say what somebody wants."""
+    """Who acts, according to the system: environment variables can be set to any name."""
     if sys.platform == "win32":
         name = getpass.getuser()
     else:
@@ -293,7 +293,7 @@ def _key(file: Path | None) -> str:
 
 
 def _facts(rows: Sequence[Any]) -> list[dict[str, object]]:
-    """Rows as data; dates in ISO 8601."""
+    """Rows as data for programs, with dates in ISO 8601."""
     return [{name: _fact(name, value) for name, value in row._asdict().items()} for row in rows]
 
 

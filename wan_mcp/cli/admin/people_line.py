@@ -1,4 +1,4 @@
-"""How the commands about people, wallets and limits are typed."""
+"""The command line for people, wallets and limits."""
 
 import argparse
 import math
@@ -130,7 +130,7 @@ def _jobs(jobs: argparse.ArgumentParser) -> None:
 
 
 def _verbs(noun: argparse.ArgumentParser) -> "Add":
-    """What adds the verbs of a noun. Each has --json."""
+    """The function that adds verbs to a noun. Each verb has --json."""
     verbs = noun.add_subparsers(dest="verb", required=True, metavar="VERB")
     return partial(_verb, partial(verbs.add_parser, allow_abbrev=False))
 

@@ -1,4 +1,4 @@
-"""How the commands of an operator show what they have found."""
+"""How the commands of an operator show their results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,11 +8,11 @@ from wan_mcp.cli.jobs.plain import fitted, one_line, width
 
 
 class Answer(NamedTuple):
-    """What a command has done.
+    """The result of a command.
 
     Attributes:
-        facts: for a program.
-        text: the same for a person.
+        facts: the result for programs.
+        text: the same for people.
     """
 
     facts: Mapping[str, object]
@@ -25,7 +25,7 @@ def date_of(at: float | None) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table, whose cells cannot move the cursor; None is shown as a dash."""
+    """A table. No cell can move the cursor, and None is shown as a dash."""
     cells = [[one_line("-" if cell is None else cell) for cell in row] for row in (heads, *rows)]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(map(fitted, row, widths)).rstrip() for row in cells)

@@ -1,1 +1,1 @@
-"""`wan-mcp check`: looks at everything that a job needs, and buys nothing."""
+"""`wan-mcp check`: checks everything that a job needs, and buys nothing."""

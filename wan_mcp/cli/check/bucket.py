@@ -1,4 +1,4 @@
-"""How files of this computer reach PixelDojo, and the bucket for finished videos."""
+"""Checks how files of this computer reach PixelDojo, and the bucket for finished videos."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +11,7 @@ from wan_mcp.storage.uploads import LINK_SECONDS
 from wan_mcp.wording import duration
 
 PATIENCE = Patience(answer=10.0, retries=1)
-"""One page of names is asked for, which is free (ours)."""
+"""Only one page of names is requested, which costs nothing (ours)."""
 
 
 async def bucket(settings: Settings, now: Callable[[], datetime]) -> Finding:

@@ -1,4 +1,4 @@
-"""One run of `wan-mcp check`: what is looked at, in which order, and with which keys."""
+"""One run of `wan-mcp check`: what is checked, in which order, and with which keys."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,12 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Check:
-    """Everything that a check looks at, on this machine and on the network.
+    """Everything that is checked, on this machine and on the network.
 
     Attributes:
         environment: the variables of the shell.
         folders: where hosts keep their settings; None for a user without a home folder.
-        connect: gives a client of PixelDojo's API.
+        connect: returns a client for PixelDojo's API.
         start: starts the server of an entry.
         free: looks up how much room a disk has.
         now: gives the date and time, UTC.
@@ -44,13 +44,13 @@ class Check:
     now: Callable[[], datetime] = _utc_now
 
     async def run(self, report: Report) -> None:
-        """Look at one thing after the other. No finding contains a key."""
+        """Check one thing after the other. No finding contains a key."""
         settings, about_settings = installation.settings(self.environment)
         entries = self._entries()
         ours = [each for each in entries if isinstance(each, Entry)]
         accesses = _accesses(settings, ours)
         keys = {access.key for access in accesses} - {""}
-        # Where another setting cannot be used, the key is not tried, and is a secret all the same.
+        # If another setting cannot be used, the key is not tried, but it is still a secret.
         hidden = {each.environment.get(KEY, "") for each in ours} | _addresses(settings)
         report.secrets = (keys | hidden) - {""}
         report.add(installation.program())
@@ -73,7 +73,7 @@ class Check:
     async def _records(
         self, settings: Settings, accesses: Sequence[Access], report: Report
     ) -> None:
-        """Look at the ledger and the people in it, and at the folder for videos."""
+        """Check the ledger and the people in it, and the folder for videos."""
         disks = Disks(settings, self.free, self.now, accesses, report)
         if settings.ledger_url.get_secret_value():
             Database(settings, accesses, report).look()
@@ -98,7 +98,7 @@ class Check:
 
 
 def _accesses(settings: Settings | None, entries: Sequence[Entry]) -> list[Access]:
-    """Every key with the API that gets it, once each; the API alone when there is no key."""
+    """Every key with the API to which it is sent, once each; only the API if there is no key."""
     places: dict[tuple[str, str], list[str]] = {}
     if settings is not None:
         # Where people sign in, a key in the settings is not used.
@@ -143,7 +143,7 @@ def _no_key(entries: Sequence[Entry | Finding]) -> Finding:
 
 
 def _other_ledger(entry: Entry, settings: Settings | None) -> Finding | None:
-    """What to say about an entry whose server would use another ledger than this shell's."""
+    """The finding about an entry whose server would use a ledger other than this shell's."""
     if settings is None or entry.settings is None:
         return None
     databases = settings.ledger_url, entry.settings.ledger_url
@@ -171,5 +171,5 @@ def _other_database(entry: Entry) -> Finding:
 
 
 def _neutral_folder() -> Path:
-    """A folder without a `.env` file, which could hold a key: that of this installation."""
+    """The folder of this installation, which has no `.env` file that could hold a key."""
     return Path(sys.executable).parent

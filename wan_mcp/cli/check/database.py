@@ -22,17 +22,17 @@ MIGRATE = (
     "Run wan-mcp admin migrate: it only adds, and servers of the version before may run meanwhile."
 )
 MOST_NAMED = 10
-"""How many wallets are named whose keys are not opened."""
+"""How many of the wallets whose keys cannot be opened are named."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """What is looked at. Nothing that is said names the address of the database.
+    """Checks the database. No finding contains its address.
 
     Attributes:
         settings: those of this shell, with the address of a database.
-        accesses: the keys of which the last balance is wanted.
-        report: gets what is found.
+        accesses: the keys whose last balance is wanted.
+        report: receives the findings.
     """
 
     settings: Settings
@@ -40,7 +40,7 @@ class Database:
     report: Report
 
     def look(self) -> None:
-        """Look at the database, then at what a server needs in it, then at the keys in it."""
+        """Check the database, then what a server needs in it, then the keys in it."""
         about = "database"
         try:
             with database_of(self.settings) as link:
@@ -78,7 +78,7 @@ class Database:
 
 
 def for_operator(advice: str) -> str:
-    """The advice of an error, as the operator reads it who has to follow it."""
+    """The advice of an error, reworded for the operator, who has to follow it."""
     return re.sub(r"Ask the operator to (\w)", lambda it: it[1].upper(), for_person(advice))
 
 

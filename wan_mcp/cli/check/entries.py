@@ -18,14 +18,14 @@ from wan_mcp.settings import ENV_FILE, KEY, BadSettings, Settings
 from wan_mcp.wording import counted
 
 Start = Callable[[list[str], Mapping[str, str], Path], Awaitable[Started | NotStarted]]
-"""Starts a server so that it can do nothing."""
+"""Starts a server without a key, so that it cannot do anything."""
 SLOW_SECONDS = 1.0
 """A first answer after this time is worth a note: one host drops such a server (observed
 elsewhere)."""
 OURS = ("WAN_MCP_", "PIXELDOJO_")
-"""How the settings of this program begin."""
+"""The prefixes of the settings of this program."""
 _OPTIONS = {"-E", "-I", "-P", "-s", "-u"}
-"""What Python may be given before the name of a module without becoming another program."""
+"""The options of Python before the name of a module that do not make it another program."""
 _HARMLESS = {
     *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "LANG", "LC_ALL", "TZ"),
     *("PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONUTF8"),
@@ -41,11 +41,11 @@ class Entry:
         host: the host.
         file: where its settings are.
         command: the program and its arguments, as they are written there.
-        environment: what the server is started with here.
-        left_out: the names of what the entry sets beside that: it might load other code.
-        switched_off: whether the entry says that the host is not to start it.
+        environment: the variables with which the server is started here.
+        left_out: the names of further variables of the entry, which might load other code.
+        switched_off: whether the entry tells the host not to start the server.
         settings: the settings that the server would read; None if one cannot be used.
-        bad_setting: which one, and why.
+        bad_setting: which one cannot be used, and why.
     """
 
     host: Host
@@ -59,17 +59,17 @@ class Entry:
 
     @property
     def figures(self) -> dict[str, object]:
-        """The entry, for programs."""
+        """The entry as data for programs."""
         return {"file": str(self.file), "command": self.program}
 
     @property
     def program(self) -> str:
-        """The first word of the command, to be shown."""
+        """The first word of the command, in a form that may be shown."""
         return without_arguments(self.command[:1])
 
     @property
     def shown(self) -> str:
-        """The command, to be shown."""
+        """The command, in a form that may be shown."""
         return without_arguments(self.command)
 
     @property
@@ -81,7 +81,7 @@ class Entry:
 def read(
     host: Host, folders: Folders, inherited: Mapping[str, str], folder: Path
 ) -> Entry | Finding | None:
-    """Our entry in a host's settings, or why it cannot be read; None where the host is not found.
+    """Our entry in a host's settings, or why it cannot be read; None if the host is not found.
 
     Args:
         inherited: the variables that a host passes on, without settings of this program.
@@ -124,11 +124,11 @@ def _entry(
 
 
 class Entries:
-    """Looks at entries. Each server that would be started in the same way is started once.
+    """Checks entries. Servers that would be started in the same way are started once.
 
     Args:
         start: starts a server.
-        search: the folders in which a program without a folder is looked for, as in PATH.
+        search: where a program that is named without a folder is looked for, as in PATH.
         folder: where servers are started.
     """
 
@@ -139,7 +139,7 @@ class Entries:
         self._started: dict[object, Started | NotStarted] = {}
 
     async def look(self, entry: Entry) -> Finding:
-        """Where an entry points to, and whether what it starts answers."""
+        """Where an entry points to, and whether the server that it starts answers."""
         program = entry.command[0]
         found = shutil.which(program, path=self._search) if program else None
         if found is None:
@@ -174,7 +174,7 @@ class Entries:
         return _judged(entry, await self._outcome(found, entry))
 
     async def _outcome(self, program: str, entry: Entry) -> Started | NotStarted:
-        # A second name of our script could lie in a folder from which Python would load other code.
+        # A second name of our script could be in a folder from which Python would load other code.
         command = [program, *entry.command[1:]] if entry.command[1:] else [this_program().command]
         environment = {n: v for n, v in entry.environment.items() if n not in (KEY, ENV_FILE)}
         way = (tuple(command), frozenset(environment.items()))
@@ -207,7 +207,7 @@ def _judged(entry: Entry, outcome: Started | NotStarted) -> Finding:
 
 
 def _reservation(entry: Entry, outcome: Started) -> str:
-    """Why the host may not get on with a server that starts; "" if nothing speaks for that."""
+    """Why the host may have a problem with a server that starts; "" if nothing suggests one."""
     title, again = entry.host.title, f"wan-mcp setup {entry.host.id}"
     if not entry.key and not entry.host.inputs:
         return (
@@ -229,7 +229,7 @@ def _about_left_out(entry: Entry) -> str:
 
 
 def _is_harmless(name: str) -> bool:
-    """Whether a variable of an entry changes nothing but how this very program works."""
+    """Whether a variable of an entry only changes how this program works."""
     return name.startswith(OURS) or name.upper() in _HARMLESS
 
 
@@ -239,7 +239,7 @@ def _is_this_program(program: str, arguments: list[str]) -> bool:
     if not arguments:
         return not own.arguments and _same(program, own.command)
     python = Path(sys.executable)
-    # Python itself is often one file for many environments, so its folder must be the same, too.
+    # Many environments often share one file of Python, so its folder must be the same, too.
     is_python = _same(program, str(python)) and _same(str(Path(program).parent), str(python.parent))
     return is_python and [word for word in arguments if word not in _OPTIONS] == ["-m", "wan_mcp"]
 

@@ -1,4 +1,4 @@
-"""What a check has found, and how it is shown: one line each, or as data."""
+"""The findings of a check, and how they are shown: one line each, or as data."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from wan_mcp.cli.hosts.masking import MASK
 from wan_mcp.cli.jobs.plain import exact
 
 BROKEN = 1
-"""The exit code when something is broken; 2 is a command line that cannot be understood."""
+"""The exit code if something is broken; 2 stands for a command line that is not understood."""
 
 _LONGEST_WORDS = 6, 14
-"""How wide the first two columns are."""
+"""The widths of the first two columns, in characters."""
 
 
 class State(StrEnum):
@@ -29,14 +29,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of checking one thing.
 
     Attributes:
-        check: what was looked at, in one or two words.
+        check: what was checked, in one or two words.
         state: how good it is.
         found: what was found, in one sentence.
-        way_out: what to do about it, in sentences; empty where there is nothing to do.
-        figures: the same for programs: numbers have their units in their names.
+        way_out: what to do about it, in sentences; "" if there is nothing to do.
+        figures: the result for programs; the names of numbers contain their units.
     """
 
     check: str
@@ -46,40 +46,40 @@ class Finding:
     figures: Mapping[str, object] = field(default_factory=dict)
 
     def line(self) -> str:
-        """All of it but the figures, on one line that cannot move the cursor."""
+        """Everything but the figures, on one line that cannot move the cursor."""
         first, second = _LONGEST_WORDS
         text = " ".join(f"{self.found} {self.way_out}".split())
         return f"{self.state:{first}} {self.check:{second}} {exact(text)}"
 
     def data(self) -> dict[str, object]:
-        """All of it for a program; `next` is the way out, as in the answers of the tools."""
+        """Everything as data; `next` is the way out, as in the answers of the tools."""
         about = {"check": self.check, "state": self.state, "found": self.found}
         return {**about, "next": self.way_out, "figures": dict(self.figures)}
 
     def without(self, secrets: Collection[str]) -> "Finding":
-        """The same with a mask in place of each secret, wherever it came from."""
+        """The same finding with a mask in place of each secret, wherever that came from."""
         hidden = sorted(secrets, key=len, reverse=True)  # one may be the beginning of another
         texts = {name: _masked(getattr(self, name), hidden) for name in ("found", "way_out")}
         return replace(self, **texts, figures=_masked(dict(self.figures), hidden))
 
 
 def ok(check: str, found: str, **figures: object) -> Finding:
-    """It is as it should be."""
+    """A finding that something is as it should be."""
     return Finding(check, State.OK, found, figures=figures)
 
 
 def note(check: str, found: str, way_out: str = "", **figures: object) -> Finding:
-    """It is worth knowing, or could not be found out."""
+    """A finding that is worth knowing, or that something could not be found out."""
     return Finding(check, State.NOTE, found, way_out, figures)
 
 
 def broken(check: str, found: str, way_out: str, **figures: object) -> Finding:
-    """It must be mended, in the way that is named."""
+    """A finding that something has to be repaired, in the way that is named."""
     return Finding(check, State.BROKEN, found, way_out, figures)
 
 
 def for_person(advice: str) -> str:
-    """The advice of an error, which speaks to an assistant, as the person reads it."""
+    """The advice of an error, which addresses an assistant, reworded for the person."""
     text = re.sub(r"Tell the user[.;] ", "", advice)
     text = re.sub(r"[Aa]sk (?:the user|them) which", "Decide which", text)
     text = re.sub(r"[Aa]sk (?:the user|them) to ", "", text)
@@ -100,7 +100,7 @@ def _masked(value: Any, hidden: Sequence[str]) -> Any:
 
 
 class Report:
-    """Shows findings as they come, or all of them as data at the end.
+    """Shows findings one by one, or all of them as data at the end.
 
     Args:
         write: shows a text.
@@ -108,7 +108,7 @@ class Report:
 
     Attributes:
         findings: all of them so far, without secrets.
-        secrets: what is masked in each of them.
+        secrets: the texts that are masked in each of them.
     """
 
     def __init__(self, write: Callable[[str], object], *, as_json: bool = False) -> None:
@@ -118,14 +118,14 @@ class Report:
         self._as_json = as_json
 
     def add(self, finding: Finding) -> None:
-        """Take in one finding."""
+        """Add one finding."""
         finding = finding.without(self.secrets)
         self.findings.append(finding)
         if not self._as_json:
             self._write(f"{finding.line()}\n")
 
     def end(self) -> int:
-        """Say how it went; returns the exit code, 0 when nothing is broken."""
+        """Show the outcome. Returns the exit code, which is 0 if nothing is broken."""
         count = sum(each.state is State.BROKEN for each in self.findings)
         if self._as_json:
             data = {"ok": not count, "findings": [each.data() for each in self.findings]}

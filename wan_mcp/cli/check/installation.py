@@ -15,7 +15,7 @@ _PACKAGES = {
     "storage": ("obstore", "obstore"),
     "postgres": ("psycopg", "psycopg"),
 }
-"""The extras that are looked for, and the package that each brings."""
+"""The extras that are looked for, and the package that each one brings."""
 _WITHOUT = {
     "media": "so source and finished videos are not looked into",
     "storage": "so nothing can be uploaded to the storage of the settings",
@@ -43,7 +43,7 @@ def program() -> Finding:
 
 
 def extras(settings: Settings | None) -> Finding:
-    """Whether what is optional is installed, as far as the settings need it; `media` always."""
+    """Whether the extras that the settings need are installed; `media` is always checked."""
     found = {extra: _version(package) for extra, (_, package) in _PACKAGES.items()}
     if settings is None or not _needs_storage(settings):
         del found["storage"]

@@ -1,6 +1,6 @@
-"""What PixelDojo says: is it reachable, what time is it there, what costs a job, is the key good?
+"""Checks PixelDojo: is it reachable, do the clocks agree, what does a job cost, is the key valid?
 
-Each question is one free read that is given a few seconds and is not repeated.
+Each check is one read, which is free, may take a few seconds and is not repeated.
 """
 
 import time
@@ -20,7 +20,7 @@ from wan_mcp.wording import counted, duration
 LIMITS = Limits(connect=3.0, write=3.0, read=4.0, submit_total=0.0, read_total=5.0)
 """How long each read may take. Nothing is submitted."""
 CLOCK_SECONDS = 60.0
-"""How far the clocks may differ without a note; a link of PixelDojo works for an hour (ours)."""
+"""How far the clocks may differ without a note; links of PixelDojo work for an hour (ours)."""
 
 _NETWORK = (
     "Check the network, the proxy settings (HTTPS_PROXY, NO_PROXY) and PIXELDOJO_API_BASE, then "
@@ -33,9 +33,9 @@ class Access:
     """A key and where it is used.
 
     Attributes:
-        base: the root of the API that gets it.
+        base: the root of the API to which it is sent.
         key: the key; "" for none.
-        places: where it was found, as a person would name it.
+        places: where it was found, in words for people.
     """
 
     base: str
@@ -44,7 +44,7 @@ class Access:
 
     @property
     def shown_places(self) -> str:
-        """The places in a sentence."""
+        """The places as part of a sentence."""
         *first, last = self.places
         return f"{', '.join(first)} and {last}" if first else last
 

@@ -1,4 +1,4 @@
-"""Where people sign in: whether these settings are complete, and the issuers can be read."""
+"""Checks signing in: are the settings complete, and can the issuers be read?"""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,22 @@ from wan_mcp.settings import BadSettings, Settings
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.transports.sign_in.code_flow import (
     ABOUT_CLIENT,
-    BACK_PATH,
     Begun,
     CodeFlow,
+    CodeRefused,
     Misfit,
 )
 from wan_mcp.transports.sign_in.discovery import Discovery
 from wan_mcp.transports.sign_in.key_sets import KeySet
 from wan_mcp.transports.sign_in.opaque_tokens import OpaqueTokens
-from wan_mcp.transports.sign_in.refusals import Refused, WrongToken
+from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.transports.sign_in.remembered import Remembered
 from wan_mcp.transports.sign_in.trust import Issuer, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
 from wan_mcp.wording import counted
 
 NO_TOKEN = "wan-mcp-check"
-"""Something that no issuer has ever made as a token, a code, or the name of a key (assumed)."""
+"""A text that no issuer has ever used as a token, a code, or the name of a key (assumed)."""
 _NETWORK = (
     "Compare the address with that of your authorization server, and check whether this computer "
     "reaches it: the network, and the proxy settings (HTTPS_PROXY, NO_PROXY)."
@@ -43,7 +43,7 @@ async def look(settings: Settings, report: Report) -> None:
     """Report on the settings, and then on each issuer; its documents are read once.
 
     Args:
-        settings: people sign in with them, or have keys of their own.
+        settings: settings with which people sign in, or have keys of their own.
     """
     try:
         require_complete(settings, "localhost")
@@ -81,7 +81,7 @@ class _Issuer:
     tasks: TaskGroup
 
     async def look(self) -> Finding:
-        """Ask as a server does that gets a token. This one is invented, so it is refused."""
+        """Check a token as a server does. It is invented, so it should be refused."""
         name, own = self.issuer.issuer, self.issuer.introspection
         try:
             await (self._keys() if own is None else self._introspection())
@@ -94,27 +94,31 @@ class _Issuer:
         return broken("issuer", f"{name} accepts what nobody has made as a token.", _CHANGE)
 
     async def page(self, *, in_use: bool) -> Finding:
-        """Exchange an invented code. A client that fits is refused for that alone."""
+        """Exchange an invented code. If the client fits, the code is the only reason to refuse."""
         name, flow = self.issuer.issuer, CodeFlow(self.trust, self.issuer, self.documents)
-        register = _REGISTER.format(back=f"{self.trust.site}{BACK_PATH}")
+        register = _REGISTER.format(back=flow.redirect)
         try:
             await flow.token(Begun.new(name), {"iss": name, "code": NO_TOKEN})
         except Misfit as exc:
-            # What else it may say is about the invented code.
-            if exc.error in ("", *ABOUT_CLIENT):
-                found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
+            found = f"Nobody can sign in on the page for keys: {name} {exc.why}."
+            return broken("issuer", found, register, issuer=name)
+        except CodeRefused as exc:
+            # Any other error is about the invented code.
+            if exc.error in ABOUT_CLIENT:
+                found = f"Nobody can sign in on the page for keys: {name} answers {exc.error}."
                 return broken("issuer", found, register, issuer=name)
-        except Refused:
-            pass
         except IdentityUnknown as exc:
             why = str(exc).removeprefix("the issuer ")
             found = f"Nobody can sign in on the page for keys: {name} {why}."
             return broken("issuer", found, _NETWORK, issuer=name)
         else:
             return broken("issuer", f"{name} gives a token for a code of nobody.", _CHANGE)
-        found = f"{name} knows the client with which people sign in on the page for keys."
+        found = (
+            f"{name} knows the client with which people sign in on the page for keys; its redirect "
+            f"address has to be {flow.redirect}."
+        )
         if in_use:
-            return ok("issuer", found, issuer=name)
+            return ok("issuer", found, issuer=name, redirect=flow.redirect)
         way_out = "Set WAN_MCP_PERSONAL_KEYS=on, or there is no such page."
         return note("issuer", found, way_out, issuer=name)
 
@@ -139,5 +143,5 @@ class _Issuer:
         try:
             await OpaqueTokens(self.trust, self.issuer, self.documents, known).check(NO_TOKEN)
         except IdentityUnknown as exc:
-            # It begins with the name of the issuer, which the line has already.
+            # The text begins with the name of the issuer, which the line contains already.
             raise Unavailable(str(exc).removeprefix(f"issuer {self.issuer.issuer} ")) from None

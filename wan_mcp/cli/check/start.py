@@ -1,7 +1,7 @@
-"""Starts the server of a host's entry, so that it can do nothing.
+"""Starts the server of a host's entry without a key, so that it cannot do anything.
 
-The started server gets no key: without one it opens no ledger by itself, looks for no job, saves no
-video, and could not buy if it were asked to. That holds for every version of this program.
+Without a key, the server opens no ledger by itself, looks for no job, saves no video, and could not
+buy if it were asked to. That holds for every version of this program.
 """
 
 import json
@@ -19,9 +19,9 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from wan_mcp.settings import ENV_FILE, KEY
 
 START_SECONDS = 8.0
-"""How long a server may take until it has named its tools (ours)."""
+"""How long a server may take to list its tools (ours)."""
 END_SECONDS = 2.0
-"""How long it may take to end when its input ends, before it is killed (ours)."""
+"""How long it may take to end after its input has ended, before it is killed (ours)."""
 _REVISION = "2025-06-18"
 _HELLO = {
     "protocolVersion": _REVISION,
@@ -38,8 +38,8 @@ class Started:
 
     Attributes:
         tools: how many tools it has.
-        seconds: how long it took from the start to its first answer.
-        ready_seconds: how long it took until all of the program was there.
+        seconds: the time from the start to its first answer.
+        ready_seconds: the time from the start until the whole program was loaded.
     """
 
     tools: int
@@ -49,13 +49,13 @@ class Started:
 
 @dataclass(frozen=True)
 class NotStarted:
-    """A server that did not name its tools; `why` ends a sentence."""
+    """A server that did not list its tools; `why` is the end of a sentence."""
 
     why: str
 
 
 class _Complaint:
-    """What a server writes to its standard error, of which the last line says why it ended."""
+    """The text of a server on standard error, whose last line says why it ended."""
 
     def __init__(self) -> None:
         self._text = b""
@@ -69,7 +69,7 @@ class _Complaint:
         self._ended.set()
 
     async def last(self) -> str:
-        """The last line, behind a colon; "" if there is none."""
+        """The last line, after a colon; "" if there is none."""
         with anyio.move_on_after(END_SECONDS):
             await self._ended.wait()
         lines = [line.strip() for line in self._text.decode(errors="replace").split("\n")]
@@ -84,8 +84,8 @@ async def started(
 
     Args:
         command: the program and its arguments.
-        environment: for the server; the key in it is left out.
-        folder: where it is started: one without a `.env` file.
+        environment: the variables for the server; a key among them is left out.
+        folder: where it is started, a folder without a `.env` file.
     """
     powerless = {n: v for n, v in environment.items() if n not in (KEY, ENV_FILE)}
     began = time.monotonic()
@@ -123,7 +123,7 @@ async def _counted(process: Process, began: float) -> Started:
         {"id": 1, "method": "initialize", "params": _HELLO},
         {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/list"},
-        # The first answers may come before the whole program is there; this one cannot.
+        # The first answers may come before the whole program is loaded; this one cannot.
         {"id": 3, "method": "prompts/get", "params": {"name": "is-all-of-it-there"}},
     ]
     for request in requests:
@@ -136,7 +136,7 @@ async def _counted(process: Process, began: float) -> Started:
 
 
 async def _answer(lines: BufferedByteReceiveStream, id: int) -> dict[str, Any]:
-    """The answer to that request; what comes before it is passed over."""
+    """The answer to the request with this id; messages before it are skipped."""
     while True:
         line = await lines.receive_until(b"\n", _LONGEST_LINE)
         answer = json.loads(line)

@@ -1,4 +1,4 @@
-"""What lies on the disks of this machine: the ledger, and the folder for videos."""
+"""Checks the disks of this machine: the ledger, and the folder for videos."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from wan_mcp.wording import counted, number
 
 MIB = 1 << 20
 ROOM_FOR_VIDEOS = 1 << 30
-"""Free bytes below which it is worth a note: a video has some tens of MiB (ours)."""
+"""With less free room, in bytes, there is a note: a video may have some tens of MiB (ours)."""
 
 
 def chosen_folder(settings: Settings) -> Chosen:
@@ -32,14 +32,14 @@ def chosen_folder(settings: Settings) -> Chosen:
 
 @dataclass(frozen=True)
 class Disks:
-    """What is looked at, and how.
+    """Checks the ledger and the folder for videos.
 
     Attributes:
         settings: those of this shell.
         free: looks up how much room a disk has.
         now: gives the date and time, UTC.
-        accesses: the keys of which the last balance is wanted.
-        report: gets what is found.
+        accesses: the keys whose last balance is wanted.
+        report: receives the findings.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class Disks:
     report: Report
 
     def ledger(self) -> None:
-        """Look at the ledger in a file, and at the balances in it."""
+        """Check the ledger in a file, and report the balances in it."""
         chosen = chosen_folder(self.settings)
         if chosen.rivals:
             self.report.add(_several([str(place / FOLDER) for place in chosen.rivals]))
@@ -59,10 +59,10 @@ class Disks:
             self._ledger(chosen.folder)
 
     def videos(self) -> None:
-        """Look at the folder for videos."""
+        """Check the folder for videos."""
         chosen = chosen_folder(self.settings)
         folder = self.settings.video_folder(chosen.folder, local=True)
-        if not isinstance(folder, str):  # that is object storage, which `bucket` looks at
+        if not isinstance(folder, str):  # a text is object storage, which `bucket` checks
             self.report.add(_videos(folder, self.free))
 
     def _ledger(self, data: Path) -> None:
@@ -93,7 +93,7 @@ class Disks:
 
 
 def balances(accesses: Iterable[Access], seen: Survey, report: Report) -> None:
-    """Report what PixelDojo said last about the credits of each key, as far as the ledger knows."""
+    """Report what PixelDojo last said about the credits of each key, if the ledger knows it."""
     for access in accesses:
         if record := seen.newest.get((access.base, access.key)):
             report.add(_balance(access, record))
@@ -198,7 +198,7 @@ def _unusable(folder: Path, why: str, room: int | None) -> Finding:
 
 
 def _why_unusable(folder: Path) -> str:
-    """Why nothing can be written there; "" if it can, or if the folder can be made."""
+    """Why nothing can be written there; "" if it can, or if the folder can be created."""
     if not os.path.lexists(folder):
         return "" if _can_be_made(folder) else "this user may not make that folder"
     try:

@@ -1,4 +1,4 @@
-"""Serves the gallery until the terminal closes, or Ctrl-C."""
+"""Serves the gallery until Ctrl-C, or until the terminal closes."""
 
 from collections.abc import Callable
 
@@ -22,11 +22,11 @@ def show_gallery(
 
     Args:
         say: shows a line.
-        open: opens a link with the system; whether that was possible.
+        open: opens a link with the system, and returns whether that was possible.
 
     Raises:
         OSError: no port can be used; the text is a sentence.
-        KeyboardInterrupt: the user has ended it.
+        KeyboardInterrupt: the user pressed Ctrl-C.
     """
     with listen(HOST, 0) as listener:
         address = listener.getsockname()[1]

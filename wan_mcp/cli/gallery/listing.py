@@ -1,4 +1,4 @@
-"""What the gallery in a browser shows: the same rows as list_jobs, from the user's own ledger."""
+"""The rows of the gallery in a browser: those of list_jobs, from the user's own ledger."""
 
 import anyio
 import anyio.to_thread
@@ -27,7 +27,7 @@ class Listing:
         self._ledger = ledger
 
     async def page(self, after: int) -> JobList:
-        """The newest jobs behind the first `after` ones; `next_cursor` is the next such number."""
+        """The newest jobs after the first `after` ones; `next_cursor` is the next such number."""
         return await anyio.to_thread.run_sync(self._page, after)
 
     async def job(self, id: str) -> Record | None:

@@ -1,9 +1,9 @@
 """The gallery's web site: the page, its jobs, their pictures and videos, and one action.
 
-Only who knows the token in its path gets an answer, and only if the browser asked for this address:
-a page of another site that lets its own name resolve to loopback has another Host header, and does
-not know the token either. Files are found by the id of a job alone, and only where its record says
-that its video was saved.
+Only requests with the token in their path are answered, and only if the browser asked for this
+address: a page of another site that lets its own name resolve to loopback has another Host header,
+and does not know the token either. Files are found only by the id of a job, and only if its record
+says that its video was saved.
 """
 
 import hmac
@@ -33,7 +33,7 @@ from wan_mcp.videos.paths import path_of
 TOKEN_BYTES = 24
 BLOCK_BYTES = 1 << 17
 MAX_SHEETS = 500
-"""Contact sheets that are kept in memory, of at most 60 kB each."""
+"""How many contact sheets are kept in memory, of at most 60 kB each."""
 _VIDEO = "video/mp4"
 _GUARDED = {
     "Cache-Control": "private, no-store",
@@ -49,7 +49,7 @@ class Site:
     """The site of one ledger.
 
     Args:
-        port: where it is served; the Host header has to name it.
+        port: the port of the site, which the Host header has to name.
 
     Attributes:
         path: the secret beginning of every path.
@@ -83,7 +83,7 @@ class Site:
     def _answered(
         self, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """The same with its errors as answers; what goes wrong beyond them is in the log."""
+        """The same, with expected errors turned into answers; any other error is logged."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -146,7 +146,7 @@ class Site:
         return JSONResponse({"why": await self._listing.keep(record, given["kept"])})
 
     async def _saved(self, request: Request) -> Record:
-        """The job whose saved video is asked for. Raises FileNotFoundError."""
+        """The job whose saved video is requested. Raises FileNotFoundError."""
         record = await self._listing.job(request.path_params["id"])
         if record is None or not record.saved_path or is_storage_url(record.saved_path):
             raise FileNotFoundError
@@ -154,7 +154,7 @@ class Site:
 
 
 class _Guard:
-    """Lets only requests through whose Host header and path are those of this site."""
+    """Passes on only requests whose Host header and path belong to this site."""
 
     def __init__(self, app: ASGIApp, origins: set[str], token: str) -> None:
         self._app = app
@@ -183,7 +183,7 @@ def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
 
 
 async def _video_response(file: BufferedReader, wanted: str) -> Response:
-    """The file, or the part of it that is asked for. It is closed with the answer."""
+    """The file, or the part of it that is requested. It is closed with the answer."""
     head = await anyio.to_thread.run_sync(file.read, 1024)
     size = await anyio.to_thread.run_sync(file.seek, 0, 2)
     headers = {"Accept-Ranges": "bytes"}

@@ -1,4 +1,4 @@
-"""The hosts that this program can set up: where each has its settings, and how an entry looks."""
+"""The hosts that can be set up: where each keeps its settings, and what an entry looks like."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -13,25 +13,25 @@ from wan_mcp.cli.hosts.toml_yaml import Toml, Yaml
 NAME = "wan-mcp"
 """The name of our entry in every host."""
 KEY_SETTING = "PIXELDOJO_API_KEY"
-"""The environment variable in which the server gets the user's key."""
+"""The environment variable that passes the user's key to the server."""
 SECRET_INPUT = {
     "type": "promptString",
     "id": "pixeldojo-key",
     "description": "PixelDojo API key",
     "password": True,
 }
-"""The input by which VS Code asks its user for the key (documented)."""
+"""The input with which VS Code asks its user for the key (documented)."""
 SECRET_REFERENCE = "${input:pixeldojo-key}"
 """How an entry refers to the secret that VS Code keeps (documented)."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """How a host starts the server.
+    """The command with which a host starts the server.
 
     Attributes:
-        command: the program's full path; hosts seldom have its folder in their search path.
-        arguments: what follows it.
+        command: the program's full path; its folder is rarely in the search path of hosts.
+        arguments: the arguments of the program.
         environment: settings for the server, the key among them.
     """
 
@@ -46,9 +46,9 @@ class Folders:
 
     Attributes:
         home: the user's home folder.
-        settings: for programs in general: `Application Support`, `%APPDATA%` or `~/.config`.
-        config: what XDG_CONFIG_HOME names, or `~/.config`, on every system.
-        environment: the variables by which some hosts move their folder.
+        settings: the usual folder: `Application Support`, `%APPDATA%` or `~/.config`.
+        config: the folder in XDG_CONFIG_HOME, or `~/.config`, on every system.
+        environment: the variables by which the folders of some hosts can be moved.
     """
 
     home: Path
@@ -71,7 +71,7 @@ class Folders:
         return cls(home, settings, config, environment)
 
     def moved_by(self, variable: str, usual: Path) -> Path:
-        """The folder that a variable names, else the usual one."""
+        """The folder that a variable names; the usual one if it is not set."""
         return Path(self.environment.get(variable) or usual)
 
 
@@ -83,16 +83,16 @@ class Host:
     """One host and its settings.
 
     Attributes:
-        id: how it is named on the command line.
-        title: how its makers name it.
+        id: its name on the command line.
+        title: its name as its makers write it.
         file: where its settings are, for the folders of a user.
-        format: how they are written.
+        format: the format of the settings.
         group: the path of keys to the group of servers.
-        shape: an entry for a program.
-        command_key: which part of an entry names the program.
-        environment_key: which part of an entry has its environment.
-        inputs: the list of what the host asks the user for and keeps as a secret; empty if it
-            cannot, and the key then stands in the file.
+        shape: makes the entry for a program.
+        command_key: the key of the program in an entry.
+        environment_key: the key of the environment in an entry.
+        inputs: the path of keys to the list of values that the host asks its user for and keeps
+            secret; empty if it cannot, and then the key is in the file.
         restart: what a user has to do so that the host reads the settings again.
     """
 
@@ -113,7 +113,7 @@ class Host:
         return (*self.group, NAME)
 
     def is_installed(self, folders: Folders) -> bool:
-        """Whether its settings exist, or at least the folder that it makes when first used."""
+        """Whether its settings exist, or at least the folder that it creates when first used."""
         file = self.file(folders)
         return file.exists() or (file.parent != folders.home and file.parent.is_dir())
 
@@ -283,7 +283,7 @@ HOSTS = (
         restart="Start a new session of Goose.",
     ),
 )
-"""Every host that can be set up. Files and shapes are as the hosts' makers document them."""
+"""Every host that can be set up. Files and shapes are those that the makers document."""
 
 
 def _existing(preferred: Path, usual: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What setting up a host would change in its settings, before anything is written."""
+"""Works out what setting up a host would change in its settings, before anything is written."""
 
 import difflib
 import sys
@@ -25,13 +25,13 @@ class Change:
 
     Attributes:
         file: the file.
-        before: the text that it holds; None if it does not exist.
+        before: its present text; None if it does not exist.
         after: the text to write; None to delete the file.
-        secrets: what the file will hold and what must not be shown.
-        hidden: what else must not be shown where it is a whole value: the secrets of other
-            servers, which a changed line may hold, too.
+        secrets: values that the file will contain and that must not be shown.
+        hidden: further values that must not be shown where they are whole values: the secrets of
+            other servers, which a changed line may contain, too.
         copies: whether a copy of the file is kept beside it, because it has no entry of ours yet.
-        restores: whether `after` is how the file was before our entry was added.
+        restores: whether `after` is the text from before our entry was added.
     """
 
     file: ConfigFile
@@ -50,7 +50,7 @@ class Change:
     def shown(self) -> str:
         """The lines that change, as `diff` shows them; secrets are masked.
 
-        Unchanged lines are left out, since they may hold the secrets of other servers.
+        Unchanged lines are left out, because they may contain the secrets of other servers.
         """
         lines = difflib.unified_diff(
             (self.before or "").splitlines(), (self.after or "").splitlines(), n=0, lineterm=""
@@ -61,7 +61,7 @@ class Change:
         return text
 
     def apply(self) -> None:
-        """Write it. Raises Refused."""
+        """Write the change. Raises Refused."""
         if self.restores:
             assert self.before is not None
             self.file.restore(self.before)
@@ -72,7 +72,7 @@ class Change:
 
 
 def this_program() -> Program:
-    """How a host starts this installation: by its full path, whatever the host's search path is."""
+    """How a host starts this installation: by its full path, so that no search path matters."""
     name = "wan-mcp.exe" if sys.platform == "win32" else "wan-mcp"
     script = Path(sys.executable).parent / name
     if script.is_file():
@@ -81,7 +81,7 @@ def this_program() -> Program:
 
 
 def is_temporary(program: Program) -> bool:
-    """Whether the program lies in a cache of uv, which deletes such environments (documented)."""
+    """Whether the program is in a cache of uv, which deletes such environments (documented)."""
     parts = Path(program.command).parts
     return "uv" in parts and any(part.startswith(("archive-v", "environments-v")) for part in parts)
 
@@ -99,20 +99,20 @@ def read_entry(host: Host, path: Path) -> dict[str, Any] | None:
 
 
 def key_in(host: Host, entry: Mapping[str, Any] | None) -> str:
-    """The key that an entry holds; empty if it holds none."""
+    """The key in an entry; "" if there is none."""
     environment = (entry or {}).get(host.environment_key)
     key = environment.get(KEY_SETTING, "") if isinstance(environment, dict) else ""
     return "" if key == SECRET_REFERENCE else str(key)
 
 
 def addition(host: Host, path: Path, program: Program, key: str) -> Change:
-    """What adding our entry would change; other settings in an earlier entry of ours are kept.
+    """The change that adds our entry; other settings in an earlier entry of ours are kept.
 
     Args:
         host: the host.
         path: its file.
         program: how it starts the server.
-        key: the key; not used where the host asks for it.
+        key: the key; not used if the host asks for it.
 
     Raises:
         Refused: the file cannot be trusted.
@@ -142,7 +142,7 @@ def addition(host: Host, path: Path, program: Program, key: str) -> Change:
 
 
 def removal(host: Host, path: Path) -> Change:
-    """What taking our entry out would change. Raises as addition does."""
+    """The change that removes our entry. Raises as `addition` does."""
     file = ConfigFile(path)
     before = file.read()
     mark, text = without_mark(before or "")
@@ -161,12 +161,12 @@ def removal(host: Host, path: Path) -> Change:
 
 
 def _strings_of_others(settings: Any, *ours: Any) -> frozenset[str]:
-    """The values in a file that do not stand in an entry of ours as well."""
+    """The values in a file that do not also occur in an entry of ours."""
     return frozenset(strings_in(settings)) - {"", *strings_in([*ours, SECRET_INPUT])}
 
 
 def _was_before(host: Host, copy: str | None, entry: Any, text: str) -> bool:
-    """Whether adding our entry to the copy gives that text, so nothing else has changed."""
+    """Whether adding our entry to the copy gives this text, so that nothing else has changed."""
     try:
         with_ours = with_entry(host.format, without_mark(copy or "")[1], host.path, entry)
         if host.inputs:
@@ -178,7 +178,7 @@ def _was_before(host: Host, copy: str | None, entry: Any, text: str) -> bool:
 
 
 def _input_place(host: Host, text: str) -> KeyPath:
-    """Where the question for the key stands in the list of questions, or will stand."""
+    """Where the question for the key is in the list of questions, or will be."""
     inputs = entry_in(host.format.load(text), host.inputs) or []
     for place, question in enumerate(inputs):
         if isinstance(question, dict) and question.get("id") == SECRET_INPUT["id"]:

@@ -1,8 +1,8 @@
-"""One settings file of a host: read with care, replaced as a whole, with a copy of what was there.
+"""One settings file of a host: read with care and replaced as a whole, with a copy of the old one.
 
-A host reads its file at any moment, and a person has put work into it. So a file is never written
-in place: a new one is written beside it and takes its name. What this program cannot change without
-doubt (a link, somebody else's file, one that is read-only or broken) is left as it is.
+A host may read its file at any moment, and a person has put work into it. So a file is never
+written in place: a new one is written beside it and takes its name. A file that this program cannot
+change safely (a link, somebody else's file, one that is read-only or broken) is left as it is.
 """
 
 import os
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BACKUP_SUFFIX = ".before-wan-mcp"
-"""What is added to a file's name for the copy of what it held before our entry was added."""
+"""The suffix of the copy of a file from before our entry was added."""
 _MAX_BYTES = 16 * 1024 * 1024
 _BYTE_ORDER_MARK = "\ufeff"
 _PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
 
 
 class Refused(Exception):
-    """A file is left as it is; the message ends a sentence that begins with its name."""
+    """A file is left as it is; the message is the end of a sentence that begins with its name."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ConfigFile:
 
     @property
     def backup(self) -> Path:
-        """Where the copy of the file lies."""
+        """Where the copy of the file is."""
         return self.path.with_name(self.path.name + BACKUP_SUFFIX)
 
     @property
@@ -45,10 +45,10 @@ class ConfigFile:
         return self._mode() == _PRIVATE != ConfigFile(self.backup)._mode()
 
     def read(self) -> str | None:
-        """What it holds; None if there is no file.
+        """The text of the file; None if there is no file.
 
         Raises:
-            Refused: it is not a plain file of this user's, too large, or not UTF-8 text.
+            Refused: it is not a plain file of this user's, is too large, or is not UTF-8 text.
         """
         try:
             status = self.path.lstat()
@@ -60,15 +60,15 @@ class ConfigFile:
         return _text(self.path)
 
     def replace(self, before: str | None, after: str, *, private: bool, copy: bool) -> None:
-        """Put another content in the place of that one.
+        """Replace the content of the file.
 
         Args:
             before: what `read` returned; None if there was no file.
             after: the text to write.
-            private: whether it holds a secret, so that only its owner may read it.
-            copy: whether what it held is kept beside it, with its former rights. Otherwise an
-                earlier copy is deleted, since it no longer says how the file would be without our
-                entry.
+            private: whether the text contains a secret, so that only its owner may read it.
+            copy: whether a copy of the old file is kept beside it, with its former rights. If
+                not, an earlier copy is deleted, because it no longer shows what the file would be
+                without our entry.
 
         Raises:
             Refused: it cannot be written, or has changed since it was read.
@@ -86,12 +86,12 @@ class ConfigFile:
             raise Refused(f"cannot be written: {exc.strerror}") from None
 
     def restore(self, before: str) -> None:
-        """Put back the copy, or no file where there was none; `before` is what `read` returned.
+        """Restore the copy, or delete the file if there was none; `before` is what `read` returned.
 
-        Others get the rights back that they had before, unless somebody has changed them since.
+        Others get back the rights that they had before, unless somebody has changed them since.
 
         Raises:
-            Refused: as replace does.
+            Refused: as `replace` does.
         """
         try:
             mode = ConfigFile(self.backup)._mode() if self.is_tightened else self._mode()
@@ -105,7 +105,7 @@ class ConfigFile:
             raise Refused(f"cannot be written: {exc.strerror}") from None
 
     def copy(self) -> str | None:
-        """What the file held before our entry was added; None if there was no file.
+        """The text of the file before our entry was added; None if there was no file.
 
         Raises:
             Refused: the copy is not a plain file of this user's.
@@ -163,7 +163,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def without_mark(text: str) -> tuple[str, str]:
-    """The byte order mark that a text begins with, or nothing, and the rest."""
+    """The byte order mark at the beginning of a text, or "", and the rest."""
     if text.startswith(_BYTE_ORDER_MARK):
         return _BYTE_ORDER_MARK, text[1:]
     return "", text

@@ -1,4 +1,4 @@
-"""The formats of hosts' settings: one entry is added to a text or taken out, and no more.
+"""The formats of hosts' settings: one entry is added to a text or removed, and nothing else.
 
 A text is JSON with comments (as VS Code, Zed and opencode read it), TOML or YAML. An entry is named
 by the path of keys that leads to it. Libraries read and write the formats, so comments, order and
@@ -13,7 +13,7 @@ KeyPath = Sequence[str | int]
 
 
 class BrokenText(Exception):
-    """A text does not follow its format; the message ends a sentence that begins with the file."""
+    """A text violates its format; the message ends a sentence that begins with the file."""
 
 
 UNSAFE = "is written in a way that this program cannot change safely"
@@ -23,17 +23,17 @@ class Format(Protocol):
     """One format of settings. Each method raises BrokenText if the text cannot be read."""
 
     def load(self, text: str) -> dict[str, Any]:
-        """All settings in the text, as plain values; an empty text has none."""
+        """All settings in the text, as plain values; {} for an empty text."""
 
     def put(self, text: str, path: KeyPath, value: Any) -> str:
-        """The text with that value at that path, in place of an earlier one."""
+        """The text with this value at this path, in place of an earlier one."""
 
     def remove(self, text: str, path: KeyPath) -> str:
-        """The text without what is at that path, which exists."""
+        """The text without the value at this path, which must exist."""
 
 
 def entry_in(settings: Any, path: KeyPath) -> Any:
-    """What is at that path; None if there is nothing.
+    """The value at this path; None if there is none.
 
     Raises:
         BrokenText: something on the way is not a group of settings, or not a list.
@@ -52,10 +52,10 @@ def entry_in(settings: Any, path: KeyPath) -> Any:
 
 
 def with_entry(form: Format, text: str, path: KeyPath, value: Any) -> str:
-    """The text with that entry; the text itself if it has exactly this one already.
+    """The text with this entry; the text itself if it has exactly this entry already.
 
     Raises:
-        BrokenText: it cannot be read, or not be changed without changing more than the entry.
+        BrokenText: it cannot be read, or the entry cannot be changed without changing more.
     """
     before = form.load(text)
     if entry_in(before, path) == value:
@@ -67,7 +67,7 @@ def with_entry(form: Format, text: str, path: KeyPath, value: Any) -> str:
 
 
 def without_entry(form: Format, text: str, path: KeyPath) -> str:
-    """The text without that entry; the text itself if it has none. Raises as with_entry does."""
+    """The text without this entry; the text itself if it has none. Raises as `with_entry` does."""
     before = form.load(text)
     if entry_in(before, path) is None:
         return text

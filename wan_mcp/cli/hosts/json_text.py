@@ -1,4 +1,4 @@
-"""Settings in JSON with comments. What changes is cut into the text; a library finds the places."""
+"""Settings in JSON with comments. A library finds the places, and changes are made in the text."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class _Group:
         text: the whole text.
         opening: where its opening bracket is.
         closing: where its closing bracket is.
-        members: in the order of the text.
+        members: its members, in the order of the text.
     """
 
     def __init__(self, text: str, opening: int, closing: int, members: Sequence[_Member]) -> None:
@@ -93,11 +93,11 @@ class _Group:
         return found[1] if found else _DEFAULT_INDENT
 
     def find(self, key: str | int) -> _Member | None:
-        """The member with that key; the last one, as readers of JSON take it."""
+        """The member with this key; if there are several, the last one, as readers of JSON do."""
         return next((member for member in reversed(self._members) if member.key == key), None)
 
     def written(self, value: object, indent: str) -> str:
-        """A value as the text would have it, its lines after the first one indented."""
+        """A value in the style of the text, with the lines after the first one indented."""
         lines = json.dumps(value, indent=self._unit, ensure_ascii=False).split("\n")
         return self._newline.join([lines[0], *(indent + line for line in lines[1:])])
 
@@ -125,12 +125,12 @@ class _Group:
         before, rest = text[: member.begin], text[end:]
         if len(self._members) == 1 and not text[self._opening + 1 : member.begin].strip():
             return text[: self._opening + 1] + rest.lstrip()
-        if rest.lstrip(" \t").startswith(("\r", "\n")):  # it has its lines for itself
+        if rest.lstrip(" \t").startswith(("\r", "\n")):  # nothing follows it on its last line
             before = before.rstrip()
         place = self._members.index(member)
         if place and member.comma is None:
             comma = self._members[place - 1].comma
-            assert comma is not None  # it stands between two members
+            assert comma is not None  # it is between two members
             before = before[:comma] + before[comma + 1 :]
         return before + rest
 
@@ -157,7 +157,7 @@ def _json(text: str) -> Any:
 
 
 class _Document:
-    """A valid text, and the words of which it consists.
+    """A valid text, and the tokens of which it consists.
 
     Args:
         text: the whole text.
@@ -171,7 +171,7 @@ class _Document:
         self._tokens = [token for token in tokenize(text) if token.type not in blank]
 
     def group(self, begin: int = 0) -> _Group:
-        """The object or list that begins at that place; without one, the outermost."""
+        """The object or list that begins at this place; the outermost one by default."""
         start = bisect_left(self._tokens, begin, key=lambda token: token.index)
         return _group(self._text, self._tokens[start:])
 
@@ -192,7 +192,7 @@ def _group(text: str, tokens: Sequence[JSON5Token]) -> _Group:
 
 
 def _key(token: JSON5Token) -> str:
-    """A key, whose spelling may have quotes and escapes."""
+    """The text of a key, which may be written with quotes and escapes."""
     return str(next(iter(_json("{" + token.value + ":0}"))))
 
 
@@ -213,7 +213,7 @@ def _line_indent(text: str, place: int) -> str:
 
 
 def _indent_at(text: str, place: int) -> str | None:
-    """What stands before that place on its line, if that is only white space on a later line."""
+    """The white space before a place on its line; None after other text, or on the first line."""
     start = text.rfind("\n", 0, place) + 1
     before = text[start:place]
     return before if start and not before.strip(" \t") else None

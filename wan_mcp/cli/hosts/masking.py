@@ -1,4 +1,4 @@
-"""What is shown of a file of settings: never a secret, whoever's it is."""
+"""Masks the secrets in a file of settings before it is shown, whoever's they are."""
 
 import json
 import re
@@ -6,24 +6,24 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 MASK = "********"
-"""What is shown in place of a secret."""
+"""Shown in place of a secret."""
 
 _WORD = re.compile(r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"',\[\]{}]+""")
-"""A quoted text with its quotes, or what stands between blanks, commas and brackets."""
+"""A quoted text with its quotes, or a word between blanks, commas and brackets."""
 
 
 def masked(text: str, hidden: Collection[str]) -> str:
-    """The text of a file of settings with a mask in place of each value that is to be hidden.
+    """The text of a file of settings with a mask in place of each hidden value.
 
     Args:
         text: JSON, TOML or YAML, or some lines of it.
-        hidden: the values as they are read, whatever quotes and escapes the text has for them.
+        hidden: the values to hide, without the quotes and escapes that the text may have.
     """
     return _WORD.sub(lambda word: _masked(word[0], hidden), text)
 
 
 def strings_in(settings: Any) -> Iterator[str]:
-    """Every text that settings have as a value, at any depth."""
+    """Every text that is a value in settings, at any depth."""
     if isinstance(settings, str):
         yield settings
     elif isinstance(settings, dict | list):
@@ -32,7 +32,7 @@ def strings_in(settings: Any) -> Iterator[str]:
 
 
 def without_arguments(command: Sequence[str]) -> str:
-    """A command without its arguments, of which one may be a secret: also if all are one text."""
+    """A command without its arguments, which may be secret, even if it is all in one text."""
     program, *rest = re.split(r"(?:^|\s+)(?=-|[^\s/\\]*=)", command[0], maxsplit=1)
     return f"{program} ...".lstrip() if rest or command[1:] else program
 
@@ -44,6 +44,6 @@ def _masked(word: str, hidden: Collection[str]) -> str:
     if quote and "\\" in value:
         try:
             is_hidden = is_hidden or json.loads(f'"{value}"') in hidden
-        except ValueError:  # escapes of another format: rather too much than too little
+        except ValueError:  # escapes of another format: better to mask too much than too little
             is_hidden = True
     return f"{quote}{MASK}{quote}" if is_hidden else word

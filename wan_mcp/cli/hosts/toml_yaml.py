@@ -15,7 +15,7 @@ _NO_WRAPPING = 1 << 20
 
 
 class Toml:
-    """TOML, as Codex has it."""
+    """TOML, as in Codex."""
 
     def load(self, text: str) -> dict[str, Any]:
         """See Format."""
@@ -44,7 +44,7 @@ class Toml:
             new = outer
         try:
             group[path[place]] = new
-        except ValueError:  # the servers stand on one line, in which there is no room for a table
+        except ValueError:  # the servers are written on one line, in which a table is not possible
             raise BrokenText(UNSAFE) from None
         return document.as_string()
 
@@ -61,7 +61,7 @@ class Toml:
 
 
 class Yaml:
-    """YAML, as Goose has it."""
+    """YAML, as in Goose."""
 
     def load(self, text: str) -> dict[str, Any]:
         """See Format."""
@@ -116,7 +116,7 @@ def _table(value: Mapping[str, Any]) -> Any:
 
 
 def _yaml(text: str) -> YAML:
-    """Reads and writes YAML with the indentation of that text."""
+    """A reader and writer of YAML with the indentation of this text."""
     from ruamel.yaml import YAML
     from ruamel.yaml.util import load_yaml_guess_indent
 

@@ -1,4 +1,4 @@
-"""How the commands about the user's jobs are typed."""
+"""The command line for the user's jobs."""
 
 import argparse
 import re
@@ -19,7 +19,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands to the parser.
 
     Args:
-        add: adds one, and returns its own parser.
+        add: adds one command, and returns its parser.
     """
     _add_jobs(add("jobs", help="your jobs, newest first, and what they cost"))
     add("gallery", help="your videos as pictures, in your browser, until you press Ctrl-C")

@@ -30,22 +30,22 @@ from wan_mcp.videos.paths import path_of
 FAILED = 1
 """The exit code if a command did not do what it was asked."""
 MOST_NAMED = 5
-"""How many jobs are named when an id is the beginning of several."""
+"""How many jobs are named if several ids begin with the one that was typed."""
 Since = date | timedelta
-"""Since a day, or for so long before now."""
+"""The beginning of a period: a day, or how long before now."""
 
 
 @dataclass(frozen=True)
 class Screen:
-    """What the commands are shown on, and who answers.
+    """Where the commands show their output, and ask questions.
 
     Attributes:
         write: shows a text.
-        complain: shows why a command failed, where errors go.
-        confirm: asks a question; whether the answer is yes.
-        open: opens a file, a folder or a link with the system; whether that was possible.
-        columns: of the terminal; None if the output goes elsewhere.
-        zone: in which days begin and dates are shown; None for that of this computer.
+        complain: shows why a command failed, on standard error.
+        confirm: asks a question, and returns whether the answer is yes.
+        open: opens a file, a folder or a link with the system; returns whether that was possible.
+        columns: the width of the terminal; None if the output goes elsewhere.
+        zone: the time zone of days and dates; None for that of this computer.
     """
 
     write: Callable[[str], object]
@@ -83,10 +83,11 @@ class JobCommands:
     def jobs(
         self, statuses: Collection[JobStatus], since: Since | None, limit: int, *, as_json: bool
     ) -> int:
-        """Show jobs, newest first, and what all that match cost.
+        """Show jobs, newest first, and the cost of all that match.
 
         Args:
-            statuses: only these; empty for all.
+            statuses: the statuses of the jobs to show; empty for all.
+            since: the beginning of the period; None for all jobs.
             limit: how many are shown at most; 0 for all.
         """
         states = states_of(statuses or set(JobStatus))
@@ -128,10 +129,10 @@ class JobCommands:
         return show_gallery(self.ledger, self._say, self.screen.open)
 
     def open(self, id: str, *, folder: bool) -> int:
-        """Open the saved video of a job in the system's player, or in its browser by a link.
+        """Open the saved video of a job in the system's player, or a link to it in the browser.
 
         Args:
-            folder: open the folder that it is in instead.
+            folder: whether to open the folder that contains it instead.
         """
         record = self._named(id)
         if record is None:
@@ -171,7 +172,7 @@ class JobCommands:
         return self._failed("No program here opens it; its link is above.")
 
     def keep(self, id: str, *, kept: bool) -> int:
-        """Keep the video of a job when the size limit deletes others, or do so no longer."""
+        """Keep the video of a job when the size limit deletes others, or stop keeping it."""
         record = self._named(id)
         if record is None:
             return FAILED
@@ -218,7 +219,7 @@ class JobCommands:
         return 0
 
     def _named(self, id: str) -> Record | None:
-        """The one job of that name; None after saying why there is none."""
+        """The one job with this id; None after reporting why there is none."""
         try:
             found = self.ledger.read(lambda history: history.named(id))
         except NothingToRead:
@@ -312,6 +313,6 @@ def _reason(record: Record) -> str:
 
 
 def _ids(found: list[Record]) -> list[str]:
-    """What distinguishes them."""
+    """Ids that distinguish these jobs."""
     names = [record.public_id for record in found]
     return names if len(set(names)) == len(names) else [each.submission_id for each in found]

@@ -20,7 +20,7 @@ def lines_of_facts(facts: Facts, zone: tzinfo | None) -> Iterator[str]:
     """The lines, in groups.
 
     Args:
-        zone: for dates; None for that of this computer.
+        zone: the time zone of dates; None for that of this computer.
     """
     for name, value in facts.items():
         if not isinstance(value, dict):

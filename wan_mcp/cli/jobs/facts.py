@@ -17,7 +17,7 @@ Facts = dict[str, Any]
 
 _ACCOUNT_DIGITS = 8
 _PARAMETERS = {"seconds": "video_duration", "references": "refert_num"}
-"""Arguments of a record that the tools call by PixelDojo's names."""
+"""The arguments of a record that have PixelDojo's names in the tools."""
 
 
 def facts_of(
@@ -26,9 +26,9 @@ def facts_of(
     """All facts about a request and its job, in groups. What is not known is left out.
 
     Args:
-        now: the date, to say whether a link has expired.
-        place: where it stands in the queue, from 1; None if it is not queued.
-        shared: whether servers of other computers save videos, too.
+        now: the date, to tell whether a link has expired.
+        place: its place in the queue, from 1; None if it is not queued.
+        shared: whether servers on other computers save videos, too.
     """
     result = job_result(view_of_record(record), now=now)
     return _known(
@@ -69,11 +69,12 @@ def state_of_video(record: Record, now: datetime, *, shared: bool = False) -> st
     """Where the video is, in one word; None if there is none.
 
     Returns:
-        saved: in the file that `saved_path` names, or in object storage, where nobody has looked.
-        moved: it was saved in a file, and is not there any more.
-        elsewhere: the same on a ledger that computers share: perhaps another one has it.
+        saved: in the file that `saved_path` names, or in object storage, which is not checked.
+        moved: it was saved in a file, which is no longer there.
+        elsewhere: the same, on a ledger that computers share: another one may have the file.
         link: only under its link.
-        expired: only under a link whose time is over.
+        expired: only under a link that has expired.
+        forgotten: the user had it removed.
     """
     if record.is_forgotten:
         return "forgotten"
@@ -88,7 +89,7 @@ def state_of_video(record: Record, now: datetime, *, shared: bool = False) -> st
 
 
 def price_of(record: Record) -> str:
-    """What a job cost in credits; what was expected has a ~, and what is not known is a ?."""
+    """What a job cost in credits, as text: with a ~ if only expected, ? if not known."""
     if record.state in FREE_OF_CHARGE:
         return "0"
     if record.credit_cost is not None:
@@ -113,7 +114,7 @@ def _inputs(record: Record) -> Facts:
 
 
 def times_of(record: Record) -> Facts:
-    """When what happened to a job, in ISO 8601; None for what has not."""
+    """The times of what happened to a job, in ISO 8601; None for what has not happened."""
     began, ended = record.accepted_at, record.ended_at
     dates = {
         "made_at": record.asked_at,

@@ -1,4 +1,4 @@
-"""How one job is forgotten: first its files, then its record, then what the ledger's files keep."""
+"""Forgets one job: first its files, then its record, then remains in the ledger's files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from wan_mcp.videos.removal import remove_video
 from wan_mcp.videos.unfinished import stem_of
 
 TRIES = 3
-"""A server may save the video between the removal of the files and that of the record (ours)."""
+"""How often removal is tried: a server may save the video before the record is changed (ours)."""
 _LOG_IS_READ = (
     "The job is forgotten. Another program was reading the ledger all the time, so its log may "
     "still contain the links: run the same command again, or close the assistants first."
@@ -36,7 +36,7 @@ class Forgetting:
 
     Attributes:
         write: shows a text.
-        zone: for dates; None for that of this computer.
+        zone: the time zone of dates; None for that of this computer.
         stored: deletes videos in object storage.
     """
 
@@ -46,7 +46,7 @@ class Forgetting:
     stored: Stored
 
     def settled(self, record: Record) -> Record:
-        """The record as it is now, once what a dead server had begun is settled.
+        """The present record, after settling what a dead server had begun.
 
         Raises:
             LedgerUnavailable: the ledger cannot be changed. No file has been removed yet.
@@ -73,7 +73,7 @@ class Forgetting:
         self._say("Its ids, times, cost and state stay, so that nothing is paid for twice.")
 
     def forget(self, record: Record) -> str | None:
-        """Do it. Returns why it was not done to the end, in a sentence; None if it was.
+        """Forget the job. Returns why it was not done completely, in a sentence; None if it was.
 
         Raises:
             LedgerUnavailable: the ledger cannot be changed.
@@ -101,7 +101,7 @@ class Forgetting:
         return "Nothing was forgotten: a server saves the video again and again."
 
     def _remove_files(self, record: Record, saved_path: str | None) -> None:
-        """Raises NotOurs, OSError, Unavailable."""
+        """Remove the video and the files beside it. Raises NotOurs, OSError, Unavailable."""
         if is_storage_url(saved_path or record.video_folder or ""):
             self._remove_stored(record, saved_path)
         elif saved_path is not None:
@@ -113,10 +113,10 @@ class Forgetting:
     def _remove_stored(self, record: Record, saved_path: str | None) -> None:
         """Remove a video from object storage, and the file from which it was uploaded.
 
-        A server that ended in the middle has left the file, whether it is uploaded or not.
+        If a server ended while it saved the video, the file is left, whether uploaded or not.
 
         Raises:
-            NotOurs, OSError, Unavailable: not all of it could be removed.
+            NotOurs, OSError, Unavailable: something could not be removed.
         """
         folder, stem = self.ledger.chosen.folder, _stem(record)
         files = uploads_of(folder / UPLOAD_FOLDER, stem) if folder and stem else []
@@ -149,7 +149,7 @@ def _stem(record: Record) -> str | None:
     try:
         return stem_of(record.job_id, record.created_at)
     except ValueError:
-        return None  # under such an id no video is saved
+        return None  # no video is saved for such an id
 
 
 def _work(record: Record, removed: str | None) -> Callable[[History], bool]:

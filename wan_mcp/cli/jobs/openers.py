@@ -1,4 +1,4 @@
-"""Opens a file, a folder or a link with the program that the system has for it."""
+"""Opens a file, a folder or a link with the program that the system uses for it."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE_SECONDS = 5.0
-"""A program that still runs after this time has opened the file (ours). Some end at once, because
-they only pass it on; others are the player itself."""
+"""If a program still runs after this time, it has opened the file (ours). Some end at once, because
+they only pass the file on; others are the player itself."""
 
 
 def open_with_system(path: Path | str, environment: Mapping[str, str]) -> bool:
@@ -18,7 +18,7 @@ def open_with_system(path: Path | str, environment: Mapping[str, str]) -> bool:
 
     Args:
         path: a full path, or an http(s) link.
-        environment: on Linux, a desktop is looked for in it: without one, xdg-open would show the
+        environment: tells on Linux whether there is a desktop: without one, xdg-open would show the
             file in the terminal.
     """
     if sys.platform == "win32":
@@ -40,7 +40,7 @@ def opener(environment: Mapping[str, str]) -> str | None:
 
 
 def _runs(command: list[str]) -> bool:
-    """Start a program. Returns whether it ended well, or goes on."""
+    """Start a program. Returns whether it ended successfully, or still runs."""
     nothing = subprocess.DEVNULL
     try:
         process = subprocess.Popen(

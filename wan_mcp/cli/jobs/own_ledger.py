@@ -1,4 +1,4 @@
-"""The ledger of the user who types a command, whether servers run on it or not."""
+"""The ledger of the user who types a command, whether or not servers use it."""
 
 import os
 from collections.abc import Callable
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OwnLedger:
-    """Where the ledger is, and how it is opened.
+    """Finds the ledger and opens it.
 
     Attributes:
         now: gives the date, UTC.
-        filesystem: a type of file system that the operator takes for a local one.
+        filesystem: a type of file system that the operator declares to be local.
         is_beside: whether servers with these settings keep their jobs in a database instead.
     """
 
@@ -41,7 +41,7 @@ class OwnLedger:
 
     @property
     def note(self) -> str | None:
-        """What a reader has to know: that there are several ledgers."""
+        """What the user has to know if there are several ledgers; None if there are not."""
         if self.is_beside:
             return (
                 "This is the ledger file of this computer. WAN_MCP_LEDGER_URL is set, so servers "
@@ -58,11 +58,11 @@ class OwnLedger:
         )
 
     def read(self, work: Callable[[History], T]) -> T:
-        """Look at it, and change nothing. Raises NothingToRead, LedgerUnavailable."""
+        """Read the ledger, and change nothing. Raises NothingToRead, LedgerUnavailable."""
         return read(self._folder(), self.now, work)
 
     def change(self, work: Callable[[History], T]) -> T:
-        """Change it. Raises LedgerUnavailable."""
+        """Change the ledger. Raises LedgerUnavailable."""
         return change(self._folder(), self.now, self.filesystem, work)
 
     def _folder(self) -> Path:

@@ -1,7 +1,7 @@
-"""Text of strangers as a terminal may show it: it can neither move the cursor nor colour anything.
+"""Makes text of strangers safe to show: it can neither move the cursor nor change colours.
 
-File names, links and PixelDojo's texts come from others. A path is written so that it stays exact;
-everything else is made readable.
+File names, links and PixelDojo's texts come from others. A path stays exact; everything else is
+made readable.
 """
 
 import unicodedata
@@ -13,17 +13,17 @@ MAX_CHARACTERS = 2_000
 
 
 def one_line(text: object) -> str:
-    """A text in one line, without control, invisible and direction characters."""
+    """A text on one line, without control, invisible and direction characters."""
     return clean(str(text), MAX_CHARACTERS)
 
 
 def exact(text: str) -> str:
-    """The same text, in which a character that cannot be shown is an escape, such as \\x1b."""
+    """The same text, with characters that cannot be shown as escapes, such as \\x1b."""
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
 def file_name(input: object) -> str:
-    """The last part of a link or a path, as people read it; the video of a job stays as it is."""
+    """The last part of a link or a path, in readable form; the video of a job is unchanged."""
     if str(input).startswith("wan:"):
         return one_line(input)
     path = urlsplit(str(input)).path
@@ -31,12 +31,12 @@ def file_name(input: object) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """How many columns of a terminal a text occupies."""
     return sum(map(_columns, text))
 
 
 def fitted(text: str, columns: int) -> str:
-    """A text in exactly so many columns: filled with spaces, or cut with `...` at its end."""
+    """A text of exactly this many columns: padded with spaces, or cut with `...` at its end."""
     if width(text) > columns:
         kept = ""
         for c in text:

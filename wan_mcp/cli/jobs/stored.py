@@ -13,7 +13,7 @@ from wan_mcp.videos.in_storage.stored_videos import StoredVideos
 
 @dataclass(frozen=True)
 class Stored:
-    """What the commands do with such a video, which a record names by the URL of its object.
+    """Links to videos in object storage, and deletes them. A record names one by its object's URL.
 
     Attributes:
         environment: the variables of the process, with which the storage is opened.
@@ -26,7 +26,7 @@ class Stored:
         return anyio.run(self._videos().link, video)
 
     def delete(self, video: str) -> None:
-        """Delete a video. It is no error if it, or its bucket, is gone. Raises Unavailable."""
+        """Delete a video; not an error if it, or its bucket, is gone. Raises Unavailable."""
         try:
             anyio.run(self._videos().delete, video)
         except Unavailable as exc:

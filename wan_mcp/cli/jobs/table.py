@@ -1,4 +1,4 @@
-"""Jobs as a table, and what they cost in all."""
+"""Jobs as a table, and their total cost."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, tzinfo
@@ -11,9 +11,9 @@ from wan_mcp.ledger.status import view_of_record
 from wan_mcp.wording import counted, number, plural
 
 SHOWN_DAYS = 7
-"""Days with jobs that the totals name one by one (ours)."""
+"""How many days with jobs the totals show one by one (ours)."""
 SHORTEST_ID = 12
-"""Characters of an id in a table that has too little room for whole ones, if they are enough."""
+"""How many characters of an id a table shows if whole ids do not fit, unless more are needed."""
 
 _HEADS = ("JOB", "MADE", "STATUS", "CREDITS", "VIDEO", "FROM")
 _GAP = "  "
@@ -32,8 +32,8 @@ def table(
     Args:
         ids: every id of the ledger, so that a shortened one still names one job.
         places: where queued requests stand in the queue, by their submission id.
-        zone: for dates; None for that of this computer.
-        columns: of the terminal; None if it is none, and then nothing is shortened.
+        zone: the time zone of dates; None for that of this computer.
+        columns: the width of the terminal; None if there is none, and then nothing is shortened.
     """
     names = {record.public_id: record.public_id for record in records}
     if columns is not None:
@@ -58,7 +58,7 @@ def table(
 
 
 def shortened(names: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
-    """The shortest beginning of each name that no other id has."""
+    """The shortest beginning of each name with which no other id begins."""
     everything = sorted(set(ids) | set(names))
     places = {id: place for place, id in enumerate(everything)}
     short: dict[str, str] = {}
@@ -71,7 +71,7 @@ def shortened(names: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
 
 
 def lines_of_totals(totals: Totals) -> list[str]:
-    """What jobs cost on the newest days, before them, and in all."""
+    """What jobs cost on each of the newest days, before them, and in total."""
     days = list(totals.by_day.items())
     rows = [(f"{day:%Y-%m-%d}", spent) for day, spent in days[:SHOWN_DAYS]]
     if earlier := days[SHOWN_DAYS:]:
@@ -123,6 +123,6 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
+    """The length of the longest common beginning of two texts."""
     pairs = zip(one, other, strict=False)
     return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -1,4 +1,4 @@
-"""Finds the files of this computer that a call names, and gives out their content."""
+"""Finds the files of this computer that a call names, and provides their content."""
 
 import errno
 import io
@@ -30,11 +30,11 @@ from wan_mcp.inputs.verdict import Role, UnusableInput
 from wan_mcp.storage.delivery import Content
 
 LOCATE_SECONDS = 2.5
-"""How long a call waits for a file to be read: 1 GB of a fast disk (ours)."""
+"""How long a call waits for a file to be read: a fast disk reads 1 GB in this time (ours)."""
 HEAD_BYTES = 4_096
-"""How much of a file shows what it is."""
+"""How many bytes of a file show what it is."""
 AGAIN_SECONDS = 5.0
-"""After this time a call for a file that is still being read makes sense (ours)."""
+"""After this time it makes sense to repeat a call for a file that is still being read (ours)."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class LocalFile:
         path: its full path, without a link in it.
         size: how many bytes it has.
         sha256: the hash of its bytes, 64 hex digits.
-        media_type: its MIME type by its bytes, as `video/mp4`.
-        suffix: the usual ending of such a file, as `.mp4`, whatever its name is.
-        file_type: what its bytes show.
-        identity: in which state it was read.
+        media_type: its MIME type by its bytes, such as `video/mp4`.
+        suffix: the usual suffix of such a file, such as `.mp4`, whatever its name is.
+        file_type: the type that its bytes show.
+        identity: the state in which it was read.
     """
 
     path: Path
@@ -66,8 +66,8 @@ class LocalFiles:
     Args:
         folders: the folders that the operator allows.
         max_bytes: how large a file may be.
-        tasks: where a file is read on when a call cannot wait for it.
-        now_ns: the time in nanoseconds since 1970, by which files are dated.
+        tasks: where reading a file goes on when a call cannot wait for it.
+        now_ns: the time in nanoseconds since 1970, to compare with the dates of files.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class LocalFiles:
         Args:
             uri: as `references.reference` takes it.
             role: what it is to be used for: `verdict.VIDEO` or `verdict.IMAGE`.
-            roots: the folders that the client declares; they count if the operator says so, also
-                for later calls without any.
+            roots: the folders that the client declares. They count if the operator says so, and
+                then also for later calls without any.
             seconds: how long to wait until it has been read.
 
         Raises:
-            InvalidArguments: it lies in a wrong place; nothing there was looked at.
-            UnusableInput: it cannot be used, certainly.
+            InvalidArguments: it is in a wrong place; nothing there was looked at.
+            UnusableInput: it certainly cannot be used.
             NotSent: it is still being read, or written by another program; call again.
         """
         file, file_type = await self.opened(uri, role, roots=roots)
@@ -142,9 +142,9 @@ class LocalFiles:
     def content(self, file: LocalFile) -> Content:
         """The bytes of a file, to be sent as they are.
 
-        Whoever opens it gets an OSError, also while reading, if it is not the same file any more
-        or was changed. The hash of what was read still has to be compared: a change within the
-        coarse times of some file systems shows in nothing else.
+        Opening and reading it raise OSError if it is no longer the same file or was changed. The
+        hash of what was read must still be compared: on file systems with coarse times, nothing
+        else shows a quick change.
         """
         return Content(
             partial(_reopened, file), file.size, file.sha256, file.suffix, file.media_type

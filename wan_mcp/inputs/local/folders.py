@@ -1,7 +1,7 @@
 """Which folders' files may be inputs, and whether a path lies in one of them.
 
-A path is compared as text, before anything on the disk is looked at: of a place outside the folders
-nothing must become known, not even whether something is there.
+A path is compared as text, before anything on the disk is looked at: nothing may be revealed about
+a place outside the folders, not even whether something is there.
 """
 
 import os
@@ -33,7 +33,7 @@ class InputFolders:
     Attributes:
         folders: their full paths; they need not exist.
         takes_roots: whether the folders that the client declares are allowed, too.
-        home: what is written as `~`; None: what the system says.
+        home: the folder that is shown as `~`; None for the one that the system names.
     """
 
     folders: tuple[Path, ...]
@@ -41,7 +41,7 @@ class InputFolders:
     home: Path | None = None
 
     def __str__(self) -> str:
-        """As they stand in a sentence."""
+        """The folders as part of a sentence."""
         home = self.home or _home()
         names = [_shown(folder, home) for folder in self.folders]
         if self.takes_roots:
@@ -55,9 +55,9 @@ def input_folders(
     """The folders of a setting.
 
     Args:
-        given: full paths, and perhaps the word `roots`; the usual folders, if no path is given.
-        own: where this project saves its videos, which is always allowed; None for nowhere.
-        home: the user's home folder; None: what the system says.
+        given: full paths, and perhaps the word `roots`; without a path, the usual folders count.
+        own: where this program saves its videos, which is always allowed; None for nowhere.
+        home: the user's home folder; None for the one that the system names.
     """
     named = given or ()
     folders = [Path(each) for each in named if each != ROOTS] or usual_folders()
@@ -69,8 +69,8 @@ def input_folders(
 def usual_folders() -> list[Path]:
     """Where the user keeps videos and pictures, as the system names these folders.
 
-    On Linux a user without such a folder may have named the home folder itself in its place
-    (documented): that would allow far more than pictures, so it does not count.
+    On Linux, the setting of a user without such a folder may name the home folder itself
+    (documented). That would allow far more than pictures, so it does not count.
     """
     if (home := _home()) is None:
         return []
@@ -85,7 +85,7 @@ def usual_folders() -> list[Path]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in an allowed folder a file is.
+    """The place of a file in an allowed folder.
 
     Attributes:
         folder: the allowed folder, without a link in its path.
@@ -119,14 +119,14 @@ class AllowedFolders:
             for way in (folder, real):
                 if plain.is_relative_to(way):
                     parts = plain.relative_to(way).parts
-                    # What is hidden in one folder may lie in another that is named itself.
+                    # What is hidden in this folder may be in another one that is allowed itself.
                     if not any(map(_is_hidden, parts)):
                         return Place(real, parts)
         raise WrongPlace
 
 
 def real_folder(folder: Path) -> Path | None:
-    """Where a folder really is; None if it does not exist, or is none."""
+    """Where a folder really is; None if it does not exist, or is not a folder."""
     try:
         real = os.path.realpath(folder, strict=True)
         if not os.path.isdir(real):
@@ -137,7 +137,7 @@ def real_folder(folder: Path) -> Path | None:
 
 
 def _as_stored(folder: str) -> Path:
-    """The path in the letters that the disk has: most disks of macOS take others for them."""
+    """The path spelled as on the disk: most disks of macOS accept other spellings of a name."""
     if sys.platform != "darwin":
         return Path(folder)
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -148,7 +148,7 @@ def _as_stored(folder: str) -> Path:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a name means that its file is hidden; invisible characters before the dot count not.
+    """Whether a name means that its file is hidden, even with invisible characters before the dot.
 
     An old file system of macOS ignores them when it compares names (observed elsewhere).
     """
@@ -163,7 +163,7 @@ def _home() -> Path | None:
 
 
 def _shown(folder: Path, home: Path | None) -> str:
-    """A folder as people write it."""
+    """A folder as people write it, with `~` for their home folder."""
     if home is not None and folder != home and folder.is_relative_to(home):
         return f"~{os.sep}{folder.relative_to(home)}"
     return os.fsencode(folder).decode(errors="replace")

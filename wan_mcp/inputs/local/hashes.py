@@ -14,23 +14,23 @@ from wan_mcp.inputs.local.opening import Identity, OpenFile
 BLOCK_BYTES = 1 << 20
 """How much of a file is in memory at once (ours)."""
 BLOCKS_AT_ONCE = 4
-"""How many blocks are read before a cancelled server can stop: 15 ms, of a slow disk a second."""
+"""How many blocks are read before a cancelled server can stop: 15 ms, or 1 s on a slow disk."""
 MAX_AT_ONCE = 2
-"""Files that are read at the same time (ours)."""
+"""How many files are read at the same time (ours)."""
 MAX_UNFINISHED = 16
-"""Files whose hash nobody has collected yet; each may be open (ours)."""
+"""How many files may have a hash that nobody has collected yet; each may be open (ours)."""
 MAX_REMEMBERED = 256
-"""Hashes that are remembered (ours)."""
+"""How many hashes are remembered (ours)."""
 SETTLED_NS = 2_000_000_000
-"""The coarsest times of a file system, FAT's, in nanoseconds (documented). A file that was changed
-later than that may be changed again without another time, so its hash is used once only."""
+"""The coarsest times of a file system, those of FAT, in nanoseconds (documented). A file that was
+changed more recently may be changed again without a new time, so its hash is used only once."""
 
 
 class StillReading(Exception):
-    """The file is still being read, which goes on.
+    """The file is still being read, and reading goes on.
 
     Attributes:
-        read: how many bytes have been read; 0 also if other files come first.
+        read: how many bytes have been read; 0 if other files come first.
         size: how many bytes it has.
     """
 
@@ -52,8 +52,8 @@ class Hashes:
     """The hashes of files.
 
     Args:
-        tasks: where files are read on after a call has given up waiting.
-        now_ns: the time in nanoseconds since 1970, by which files are dated.
+        tasks: where reading goes on after a call has given up waiting.
+        now_ns: the time in nanoseconds since 1970, to compare with the dates of files.
     """
 
     def __init__(self, tasks: TaskGroup, now_ns: Callable[[], int]) -> None:
@@ -129,7 +129,7 @@ class Hashes:
 
 
 def _update(digest: "hashlib._Hash", file: OpenFile) -> int:
-    """Read on; return how many bytes there were."""
+    """Read the next blocks. Returns the number of bytes that were read."""
     buffer, total = memoryview(bytearray(BLOCK_BYTES)), 0
     for _ in range(BLOCKS_AT_ONCE):
         read = file.readinto(buffer)

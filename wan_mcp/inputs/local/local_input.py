@@ -10,11 +10,11 @@ from wan_mcp.inputs.local.opening import OpenFile
 
 
 class LocalInput:
-    """What is known of one file of this computer; `RemoteFile` is the same for a link.
+    """One file of this computer, as far as it was read; `RemoteFile` is the same for a link.
 
     Args:
         file: the open file, which the caller closes.
-        file_type: what its bytes show.
+        file_type: the type that its bytes show.
         bytes_left: how many bytes may still be read.
 
     Attributes:

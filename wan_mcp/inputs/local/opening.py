@@ -1,12 +1,12 @@
-"""Opens a file of an allowed folder so that no link, whenever it is made, can lead elsewhere.
+"""Opens a file in an allowed folder so that no link, whenever it is made, can lead elsewhere.
 
-Between a check of a path and its use, somebody may put a link in the place of a folder or a file.
-So nothing is checked and then opened again: where the system has it, each folder of the path is
-opened in the one before, without following a link, down to the file. A link that is met is read,
-and where it leads must be in an allowed folder as well; then the way begins anew from there. All
-that is asked about the file is asked of the open file.
+Between a check of a path and its use, somebody may replace a folder or a file by a link. So nothing
+is checked and then opened again: if the system can do so, each folder of the path is opened within
+the one before, without following a link, down to the file. If there is a link on the way, it is
+read, and its target must be in an allowed folder as well; then the walk begins again from there.
+Everything about the file is read from the open file.
 
-Windows has no such way. There no link is followed at all, and the open file is asked for its path.
+Windows cannot do this. There no link is followed at all, and the path of the open file is checked.
 """
 
 import errno
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_LINKS = 40
-"""Links on the way to a file: Linux follows no more (documented)."""
+"""How many links are followed on the way to a file: as many as Linux does (documented)."""
 
 # O_NONBLOCK: a pipe without a writer would stop the thread.
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -40,10 +40,10 @@ _FILE |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 
 
 class Unfit(Exception):
-    """What is at an allowed place cannot be an input.
+    """Something in an allowed place cannot be an input.
 
     Attributes:
-        what: the rest of a sentence that begins with the argument's name.
+        what: the reason, as the rest of a sentence that begins with the argument's name.
         remedy: what the user can do.
     """
 
@@ -64,11 +64,11 @@ class Changed(OSError):
 class Identity:
     """Which file it is, and in which state; equal as long as it holds the same bytes.
 
-    Not certainly so for a moment after a change, because the times in a file system are coarse.
+    For a moment after a change this is not certain, because the times in a file system are coarse.
 
     Attributes:
-        modified_ns: when its content was changed last, in nanoseconds since 1970.
-        changed_ns: when anything of it was changed last; on Windows, when it was created.
+        modified_ns: when its content was last changed, in nanoseconds since 1970.
+        changed_ns: when anything about it was last changed; on Windows, when it was created.
     """
 
     device: int
@@ -79,7 +79,7 @@ class Identity:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
-        """The identity in what the system says of a file."""
+        """The identity of a file with this status."""
         return cls(
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )
@@ -99,7 +99,7 @@ class OpenFile(FileIO):
         self.identity = Identity.of(os.fstat(descriptor))
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """As FileIO does; like the two below, it raises Changed if the file was changed."""
+        """As FileIO does. Raises Changed if the file was changed, like the two methods below."""
         read = super().readinto(buffer)
         self.check_unchanged()
         return read
@@ -129,8 +129,8 @@ def opened(path: Path, allowed: AllowedFolders) -> OpenFile:
         path: its full path.
 
     Raises:
-        WrongPlace: it lies in none of them, or is hidden; nothing there was looked at.
-        Unfit: it is no regular file, or lies on another computer.
+        WrongPlace: it is in none of them, or is hidden; nothing there was looked at.
+        Unfit: it is not a regular file, or is on another computer.
         OSError: it cannot be opened.
     """
     place = allowed.place(path)
@@ -143,13 +143,13 @@ def opened(path: Path, allowed: AllowedFolders) -> OpenFile:
 
 
 def opened_again(path: Path, identity: Identity) -> OpenFile:
-    """Open a file that was opened before, as safely.
+    """Open a file that was opened before, just as safely.
 
     Args:
         path: the path of the open file; there was no link in it.
 
     Raises:
-        OSError: it cannot be opened, or is not the same any more (Changed).
+        OSError: it cannot be opened, or is no longer the same (Changed).
     """
     place = Place(path.parent, (path.name,))
     try:
@@ -165,9 +165,9 @@ def opened_again(path: Path, identity: Identity) -> OpenFile:
 
 
 def _verified(file: OpenFile, allowed: AllowedFolders) -> OpenFile:
-    """The open file, after the system was asked where it really is.
+    """The open file, after checking where it really is according to the system.
 
-    That path may differ from the one it was opened by where a disk takes several names for one.
+    That path may differ from the one that was opened if a disk accepts several names for a file.
     """
     try:
         if is_open_on_network(file.fileno()):
@@ -199,7 +199,7 @@ def _check_file(status: os.stat_result) -> None:
 
 
 def _open_checked(opened: int, path: Path) -> OpenFile:
-    """The file of a descriptor, if it is regular; others are closed."""
+    """The file of a descriptor, if it is a regular file; otherwise it is closed. Raises Unfit."""
     try:
         _check_file(os.fstat(opened))
     except BaseException:
@@ -236,8 +236,8 @@ if sys.platform == "win32":
         return _open_checked(os.open(path, _FILE), path)
 
 else:
-    # O_PATH needs no right to list a folder, only the one to pass through it. Where it is missing,
-    # the way begins at the allowed folder instead of at the root.
+    # O_PATH needs no right to list a folder, only the right to pass through it. Where O_PATH is
+    # missing, the walk begins at the allowed folder instead of at the root.
     _HAS_O_PATH = hasattr(os, "O_PATH")
     _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     _FOLDER |= getattr(os, "O_PATH", os.O_RDONLY)
@@ -266,7 +266,7 @@ else:
             os.close(at)
 
     def _entered(name: str, at: int) -> int:
-        """A folder in the open folder `at`, which is closed. A link is an error."""
+        """Open a folder in the open folder `at`, and close `at`. A link is an error."""
         below = os.open(name, _FOLDER, dir_fd=at)
         os.close(at)
         return below

@@ -8,9 +8,9 @@
 
 Each may end in a media fragment of time (W3C Media Fragments 1.0), in seconds or as h:mm:ss:
 `#t=12`, `#t=12,17`, `#t=,5`, `#t=0:12` and `#t=npt:12,17`. In a path a `#` without `t=` belongs to
-the name; in a URI it has to be written %23.
+the name; in a URI such a `#` has to be written %23.
 
-Nothing here looks at a file. No message repeats what was given.
+Nothing here looks at a file. No message repeats the given text.
 """
 
 import os
@@ -24,7 +24,7 @@ from wan_mcp.models import JOB_ID, UPLOADS
 from wan_mcp.wording import number
 
 MAX_PATH = 4_096
-"""Characters of a reference: Linux takes no longer path (documented)."""
+"""The most characters of a reference: Linux accepts no longer path (documented)."""
 
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,6})?")
 _CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,6})?)")
@@ -36,7 +36,7 @@ _DEVICE = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?",
     re.IGNORECASE,
 )
-"""Names that are devices of Windows in every folder, also with an ending (documented)."""
+"""Names that are devices of Windows in every folder, even with a suffix (documented)."""
 _LIKE_A_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)+(?::[0-9]+)?[/?#]")
 _NEVER_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -59,7 +59,7 @@ class Fragment:
     end: float | None = None
 
     def __str__(self) -> str:
-        """As it stands at the end of a URI; empty for the whole clip."""
+        """The fragment as the end of a URI; "" for the whole clip."""
         if self.end is not None:
             return f"#t={number(self.start)},{number(self.end)}"
         return f"#t={number(self.start)}" if self.start else ""
@@ -118,7 +118,7 @@ class UploadReference:
 
 
 Reference = FileReference | JobReference | UploadReference
-"""What an input may refer to, if it is no link."""
+"""What an input may refer to, if it is not a link."""
 
 
 def reference(
@@ -132,7 +132,8 @@ def reference(
         windows: whether paths are those of Windows.
 
     Raises:
-        ValueError: it is malformed: the rest of a sentence that begins with the argument's name.
+        ValueError: it is malformed; the text is the rest of a sentence that begins with the
+            argument's name.
     """
     scheme = _scheme(text)
     if scheme not in ("", "file", "wan") or (not scheme and _LIKE_A_HOST.match(text)):
@@ -155,7 +156,7 @@ def reference(
 
 
 def _scheme(text: str) -> str:
-    """The scheme of a URI, in small letters; empty for a path, also for one with a drive."""
+    """The scheme of a URI, in lower case; "" for a path, even one with a drive letter."""
     found = _SCHEME.match(text)
     return found[1].lower() if found else ""
 
@@ -169,7 +170,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def is_elsewhere(text: str) -> bool:
-    """Whether a text means a file of its author's computer, or holds one, and is no link."""
+    """Whether a text names a file on its author's computer, or contains one, and is no link."""
     scheme = _scheme(text)
     is_link = text.startswith("//") or _LIKE_A_HOST.match(text)
     return scheme in ("file", "data") or (not scheme and not is_link)
@@ -256,7 +257,7 @@ def _in_home(text: str, home: PurePath | None, windows: bool) -> PurePath:
 
 
 def _on_windows(path: PurePath) -> PurePath:
-    """The same path. Raises ValueError if Windows takes it for another one, or for a device."""
+    """The same path. Raises ValueError if Windows reads it as another path, or as a device."""
     for name in path.parts[1:]:
         if name != ".." and name[-1] in ". ":
             raise ValueError("contains a name that ends with a dot or a space, as no file's does")

@@ -1,4 +1,4 @@
-"""What each system says about a path, and about a file that is open."""
+"""Asks the system about a path, and about a file that is open, in the way of each system."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from wan_mcp.storage.mounts import MOUNTS, filesystem_type
 
-# On these a file is another computer's, and a server that does not answer stops the reader. Of FUSE
-# only those are named: most of the others are disks of this computer.
+# File systems on which a file is on another computer, whose silence would block the reader. Only
+# these kinds of FUSE are named, because most others are disks of this computer.
 _ON_NETWORK = re.compile(
     r"nfs4?|cifs|smb(fs|[23])?|afpfs|afs|ncpfs|9p|ceph|glusterfs|lustre|beegfs|orangefs|gpfs|coda"
     r"|webdav|davfs2?|ftp"
@@ -36,7 +36,7 @@ if sys.platform == "win32":
         return bool(status.st_file_attributes & _HIDDEN)
 
     def true_path(file: int) -> Path | None:
-        """The full path of an open file, in the letters of the disk; None if it is not known."""
+        """The full path of an open file, spelled as on the disk; None if it is not known."""
         text = ctypes.create_unicode_buffer(_LONGEST_PATH)
         handle = ctypes.c_void_p(msvcrt.get_osfhandle(file))
         if not ctypes.windll.kernel32.GetFinalPathNameByHandleW(handle, text, _LONGEST_PATH, 0):
@@ -63,7 +63,7 @@ else:
         return bool(getattr(status, "st_flags", 0) & stat.UF_HIDDEN)
 
     def true_path(file: int) -> Path | None:
-        """The full path of an open file, in the letters of the disk; None if it is not known."""
+        """The full path of an open file, spelled as on the disk; None if it is not known."""
         with suppress(OSError):
             if sys.platform == "darwin":
                 import fcntl
@@ -89,7 +89,7 @@ else:
             return False
         import ctypes
 
-        # fstatfs(2): the name of the file system stands 72 bytes after the start (documented).
+        # fstatfs(2): the name of the file system is at offset 72 (documented).
         found = ctypes.create_string_buffer(4096)
         system = ctypes.CDLL(None)
         if getattr(system, "fstatfs$INODE64", system.fstatfs)(file, found) != 0:

@@ -1,7 +1,7 @@
-"""HDR to SDR: a table of colours for FFmpeg's filter `lut3d`, worked out here.
+"""HDR to SDR: computes a table of colours for FFmpeg's filter `lut3d`.
 
-FFmpeg as PyAV brings it has no zscale, so the arithmetic is ours. A colour of an HDR clip is a
-signal of BT.2100 in the primaries of BT.2020. For each colour of the table:
+The FFmpeg that comes with PyAV has no zscale, so the arithmetic is ours. A colour of an HDR clip is
+a signal of BT.2100 in the primaries of BT.2020. For each colour of the table:
 
 1. The signal becomes light in cd/m2: for PQ by its EOTF; for HLG by its inverse OETF and its OOTF,
    with the system gamma of 1.2 for a screen of 1,000 cd/m2 (ITU-R BT.2100).
@@ -12,8 +12,8 @@ signal of BT.2100 in the primaries of BT.2020. For each colour of the table:
    is clipped.
 4. Light becomes the signal of SDR by the inverse of BT.1886, a gamma of 2.4.
 
-A clip of PQ may say of itself that it is brighter than 1,000 cd/m2. Phones record no brighter one,
-and what is above is clipped (ours).
+A PQ clip may declare that it is brighter than 1,000 cd/m2. Phones record no brighter ones, and what
+is above is clipped (ours).
 """
 
 import math
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 PQ, HLG = 16, 18
-"""Transfers of ISO/IEC 23091-2 (documented)."""
+"""Transfer characteristics of ISO/IEC 23091-2 (documented)."""
 TABLE_SIDE = 33
 """Colours along each side of the table, as studios use (ours)."""
 
@@ -78,7 +78,7 @@ def _sdr(light: Colour, transfer: int) -> Colour:
 
 
 def _pq_light(signal: float) -> float:
-    """Light in cd/m2 of a signal of PQ."""
+    """The light in cd/m2 of a PQ signal."""
     power = signal ** (1 / _M2)
     return float(10_000 * (max(power - _C1, 0.0) / (_C2 - _C3 * power)) ** (1 / _M1))
 
@@ -89,7 +89,7 @@ def _pq_signal(light: float) -> float:
 
 
 def _hlg_scene_light(signal: float) -> float:
-    """Light of the scene, from 0 to 1, of a signal of HLG."""
+    """The light of the scene, from 0 to 1, of an HLG signal."""
     if signal <= 0.5:
         return signal * signal / 3
     return (math.exp((signal - _HLG_C) / _HLG_A) + _HLG_B) / 12

@@ -1,8 +1,8 @@
 """How a player shows a frame: upright, with square pixels, and in which colours.
 
-A file stores pictures as its camera made them. How they are turned, how wide their pixels are and
-how their colours are coded stands beside them, and a player acts on that before it shows anything.
-What the file leaves open is decided as ffplay does.
+A file stores pictures as its camera made them. It also stores how they are turned, how wide their
+pixels are and how their colours are coded, and a player applies that before it shows anything. What
+the file leaves open is decided as in ffplay.
 """
 
 import struct
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
 
 MAX_SD_HEIGHT = 576
-"""Up to so many lines, colours of unspecified coding are BT.601, above BT.709: ffplay leaves the
-choice to SDL, which does that (documented)."""
+"""Up to this many lines, colours of unspecified coding are BT.601, and above that BT.709: ffplay
+leaves the choice to SDL, which does so (documented)."""
 
 _RGB, _BT_709, _BT_601 = 0, 1, 6
 _KNOWN_COLORSPACES = {_RGB, _BT_709, 4, 5, _BT_601, 7, 9}
@@ -28,11 +28,11 @@ _UNKNOWN_TO_PYAV_18 = range(28, 32)
 
 @dataclass(frozen=True)
 class Display:
-    """How one frame is shown.
+    """The way in which one frame is shown.
 
     Attributes:
-        width: of the upright picture, in square pixels.
-        height: the same.
+        width: the width of the upright picture, in square pixels.
+        height: its height, likewise.
         turn: the filters that turn and mirror the stored picture.
         swaps_axes: whether the turn makes the stored width the height.
         colorspace: the coding of the colours, as a number of ISO/IEC 23091-2.
@@ -66,7 +66,7 @@ def display_of(frame: "VideoFrame", stream: "VideoStream") -> Display:
 
 
 def turn_of(matrix: tuple[int, int, int, int]) -> tuple[Steps, bool]:
-    """The filters that a display matrix asks for, and whether they swap the axes.
+    """The filters that apply a display matrix, and whether they swap the axes.
 
     Args:
         matrix: its numbers a, b, c and d: the point (x, y) is shown at (ax + cy, bx + dy), with y
@@ -99,7 +99,7 @@ def _display_matrix(frame: "VideoFrame") -> Any:
 
 
 def _pixel_width(stream: "VideoStream") -> float:
-    """How many times as wide as high a pixel is; 1 if nothing says so."""
+    """The width of a pixel as a multiple of its height; 1 if the file does not say."""
     ratio = stream.sample_aspect_ratio
     if ratio is None or ratio.numerator <= 0 or ratio.denominator <= 0:
         return 1.0

@@ -1,9 +1,9 @@
-"""What a file contains beside what has to be seen and heard: where, when and with what it was made.
+"""What a file contains beside its pictures and sound: where, when and with what it was made.
 
-There are too many names for that to list them all: `©xyz`, `loci`, Apple's keys, Exif, XMP, IPTC,
-C2PA, the tracks of action cameras, and what phones append after the end. So the known parts that a
-program needs to show the file are listed, and everything else counts. This reads the structure
-alone and decodes nothing.
+There are too many names for this to list them all: `©xyz`, `loci`, Apple's keys, Exif, XMP, IPTC,
+C2PA, the tracks of action cameras, and what phones append after the end. So the parts that a
+program needs to show the file are listed, and everything else counts as an extra. This reads only
+the structure and decodes nothing.
 """
 
 import re
@@ -15,23 +15,23 @@ from typing import BinaryIO
 from wan_mcp.inputs.boxes import box_head
 
 REMOVED = "freed of everything that says where, when and with what it was recorded"
-"""The change that takes the extras away, in words that follow "was"."""
+"""The change that removes the extras, in words that follow "was"."""
 MAX_PARTS = 20_000
-"""Parts of one file that are followed; a clip in fragments has thousands (ours)."""
+"""How many parts of one file are followed; a clip in fragments has thousands (ours)."""
 MAX_PART_BYTES = 1 << 20
-"""How much of an unknown part is searched for a location (ours)."""
+"""How many bytes of an unknown part are searched for a location (ours)."""
 MAX_IMAGE_BYTES = 50 << 20
-"""A larger image is not read: it counts as one with more in it (ours)."""
+"""A larger image is not read: it counts as one with extras (ours)."""
 
 
 class Extras(IntEnum):
-    """What a file has beside its pictures and its sound."""
+    """How much a file has beside its pictures and its sound."""
 
     NONE = 0
     SOME = 1
     """Something that no program needs to show it."""
     LOCATION = 2
-    """Among that, by its name, where it was recorded."""
+    """Such a thing whose name says that it is where the file was recorded."""
 
 
 _LOCATION = re.compile(
@@ -50,19 +50,19 @@ _NEEDED = frozenset(
 )
 """Boxes that say how to play a file, and which program wrote it (documented)."""
 _DATED = {b"mvhd", b"tkhd", b"mdhd"}
-"""Boxes that are needed, and begin with when the file was made and last changed (documented). Zero
-means that they do not say it."""
+"""Boxes that are needed, and begin with the dates when the file was made and last changed
+(documented). Zero means that there is no date."""
 _FILLERS = {b"free", b"skip"}
 _HANDLERS = {b"vide", b"soun", b"mdir"}
 _PNG_NEEDED = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP sBIT pHYs bKGD".split())
 _WEBP_NEEDED = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"ANIM", b"ANMF"))
 _JPEG_NEEDED = {0xE0: b"JF", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
-"""The application segments that decoders use, and how each begins (documented)."""
+"""The application segments that decoders use, and the beginning of each (documented)."""
 _JPEG_COMMENT, _JPEG_SCAN = 0xFE, 0xDA
 
 
 def extras_of(file: BinaryIO) -> Extras:
-    """What the file has beside its pictures and its sound; SOME for a format that is not known."""
+    """How much the file has beside its pictures and its sound; SOME for an unknown format."""
     file.seek(0)
     head = file.read(16)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -88,10 +88,10 @@ def _whole(file: BinaryIO) -> bytes:
 
 
 def _in_boxes(file: BinaryIO, at: int, end: int, left: list[int]) -> Iterator[Extras]:
-    """Extras among the boxes from here to there.
+    """The extras among the boxes from `at` to `end`.
 
     Args:
-        left: one number: how many boxes are still followed.
+        left: a list with one number, which is counted down: how many boxes may still be followed.
     """
     while at + 8 <= end:
         left[0] -= 1
@@ -100,7 +100,7 @@ def _in_boxes(file: BinaryIO, at: int, end: int, left: list[int]) -> Iterator[Ex
         size, kind, header = box_head(head, 0, len(head)) if len(head) >= 8 else (-1, b"", 8)
         size = size or end - at
         if size < header or at + size > end or left[0] < 0:
-            yield Extras.SOME  # no box: data that something appended, or more than is followed
+            yield Extras.SOME  # no box, but appended data; or more boxes than are followed
             return
         yield from _in_box(file, kind, at + header, at + size, left)
         at += size
@@ -124,7 +124,7 @@ def _in_box(file: BinaryIO, kind: bytes, at: int, end: int, left: list[int]) -> 
 
 
 def _has_date(head: bytes) -> bool:
-    """Whether a dated box says a time: after its version are two, of 8 bytes each or of 4."""
+    """Whether a dated box has a date: after its version are two, of 8 bytes or of 4 each."""
     return any(head[4 : 20 if head[:1] == b"\1" else 12])
 
 

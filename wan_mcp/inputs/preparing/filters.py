@@ -1,4 +1,4 @@
-"""FFmpeg's filters over a few frames that are in memory."""
+"""Applies FFmpeg's filters to a few frames in memory."""
 
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ Steps = tuple[tuple[str, str], ...]
 
 
 def filtered(frames: list["VideoFrame"], steps: Steps) -> "VideoFrame":
-    """The one frame that filters make of some frames of one size and kind.
+    """The one frame that filters make of several frames of the same size and kind.
 
     Args:
         frames: at least one; their times are overwritten.

@@ -1,4 +1,4 @@
-"""Prepares a picture: upright, small enough, sRGB, a JPEG or a PNG, and nothing beside it."""
+"""Prepares a picture: upright, small enough, in sRGB, a JPEG or a PNG, without metadata."""
 
 import io
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 JPEG_QUALITY = 95
-"""No difference can be seen (ours); a JPEG that only loses its metadata keeps its own quality."""
+"""No difference is visible (ours). A JPEG that only loses its metadata keeps its own quality."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "MPO", "JPEG2000")
 _COMMON = {"JPEG", "PNG", "WEBP", "MPO"}
-"""Practically every program reads these. An MPO is a JPEG with more pictures behind the first."""
+"""Practically every program reads these. An MPO is a JPEG with more pictures after the first."""
 _MODES = {"L", "LA", "RGB", "RGBA", "P"}
 _ORIENTATION = 0x0112
 
@@ -30,7 +30,7 @@ def prepare_picture(file: BinaryIO, extras: Extras, target: Path) -> tuple[list[
         to be changed, both are empty, and nothing is written.
 
     Raises:
-        PIL.UnidentifiedImageError, OSError: it is no picture that can be read here.
+        PIL.UnidentifiedImageError, OSError: it is not a picture that can be read here.
     """
     import PIL.Image
     import pillow_heif
@@ -77,7 +77,7 @@ _NAMES = {"HEIF": "HEIC"}
 
 
 def _reduced(image: "Image") -> "Image":
-    """The picture in 8 bits and small enough, with alpha where it can be seen through."""
+    """The picture in 8 bits and small enough, with alpha if parts of it are transparent."""
     from PIL.Image import Resampling
 
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -91,7 +91,7 @@ def _reduced(image: "Image") -> "Image":
 
 
 def _in_srgb(image: "Image", profile: bytes | None) -> "Image":
-    """In sRGB, which a reader without colour management takes every picture for."""
+    """The picture in sRGB, which a reader without colour management assumes for every picture."""
     from PIL import ImageCms
 
     if not profile or image.mode == "L":
@@ -106,7 +106,7 @@ def _in_srgb(image: "Image", profile: bytes | None) -> "Image":
 
 
 def _bare(image: "Image") -> "Image":
-    """The same pixels without anything that Pillow would write beside them."""
+    """The same pixels without the metadata that Pillow would write beside them."""
     image = image.copy()
     image.info = {}
     return image

@@ -1,4 +1,4 @@
-"""Prepares an input before it is sent; see the package. This is the side of the server."""
+"""Prepares an input before it is sent, see the package. This is the server's side of it."""
 
 import hashlib
 import logging
@@ -25,16 +25,16 @@ from wan_mcp.inputs.verdict import Role, UnusableInput
 from wan_mcp.storage.delivery import Content
 
 WORK_SECONDS = 1.0
-"""After so long the process answers how far it is (ours)."""
+"""After this long the process reports its progress (ours)."""
 ANSWER_SECONDS = 60.0
-"""How long any answer may take, also on a busy computer. A whole picture is prepared within the
-first one; one of 48 megapixels takes some seconds (ours)."""
+"""How long any answer may take, even on a busy computer. A picture is prepared completely within
+the first answer; one of 48 megapixels takes a few seconds (ours)."""
 LEFTOVER_SECONDS = 86_400.0
-"""A file of this age was left by a process that ended: none is needed for a day (ours)."""
+"""A file of this age was left by a process that ended: no file is needed for a day (ours)."""
 
 _MARK = ".wan-mcp-prepared"
 _SENDABLE = {"video/mp4", "video/quicktime", "video/webm", "image/jpeg", "image/png", "image/webp"}
-"""Formats that go as they are when they cannot be prepared."""
+"""Formats that are sent as they are if they cannot be prepared."""
 _FORMATS = {
     "MP4": (".mp4", "video/mp4"),
     "JPEG": (".jpg", "image/jpeg"),
@@ -56,7 +56,7 @@ class Prepared:
 
     Attributes:
         content: the bytes: of the file itself, or of a file that was written for this.
-        notes: what was changed, or could not be, in whole sentences.
+        notes: what was changed, or could not be changed, in whole sentences.
         written: the file that was written; None if the file itself is sent.
     """
 
@@ -65,7 +65,7 @@ class Prepared:
     written: Path | None = None
 
     def discard(self) -> None:
-        """Delete what was written; the content cannot be opened any more then."""
+        """Delete what was written. The content cannot be opened after that."""
         if self.written is not None:
             self.written.unlink(missing_ok=True)
 
@@ -78,14 +78,14 @@ async def prepare(
     folder: Path,
     report: Callable[[float], None] = lambda share: None,
 ) -> Prepared:
-    """What of this file is sent, and in which form.
+    """The part of this file that is sent, in the form in which it is sent.
 
     Args:
         source: the file that was checked.
-        fragment: the part that is meant; for a picture the whole.
+        fragment: the part that is meant; for a picture, the whole.
         seconds: the length of the result.
-        folder: where a file may be written; it is made if it is missing. The caller calls
-            `discard` when nobody needs the content any longer.
+        folder: where a file may be written; it is created if it is missing. The caller calls
+            `discard` when the content is no longer needed.
         report: called with the share of the work that is done, from 0 to 1.
 
     Raises:
@@ -108,10 +108,10 @@ async def prepare(
 
 
 def refuse_cut_without_media(role: Role, fragment: Fragment) -> None:
-    """Refuse a fragment that begins after the first second, when nothing here can cut it out.
+    """Refuse a fragment that does not begin at the start, if nothing here can cut it out.
 
     Raises:
-        UnusableInput: always then.
+        UnusableInput: the fragment is refused.
     """
     if fragment.start > 0 and not available():
         raise UnusableInput(
@@ -124,7 +124,7 @@ def refuse_cut_without_media(role: Role, fragment: Fragment) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a process that was ended has left in the folder; call it at the start."""
+    """Delete what an ended process left in the folder. To be called at the start."""
     with suppress(OSError):
         for path in folder.glob(f"*{_MARK}*"):
             with suppress(OSError):
@@ -133,12 +133,12 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def new_file(folder: Path) -> Path:
-    """An empty file that only this user can read, under a name that nobody can guess.
+    """Create an empty file that only this user can read, under a name that nobody can guess.
 
-    `remove_leftovers` deletes it when nobody else has done so.
+    `remove_leftovers` deletes it if nobody else does.
 
     Raises:
-        NotSent: none can be written.
+        NotSent: no file can be written.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ async def _work(
     seen: dict[str, Any],
     report: Callable[[float], None],
 ) -> None:
-    """Have it done in a process, and keep what that answers in `seen`."""
+    """Do the work in a process, and keep its answers in `seen`."""
     file = await run_sync(_opened, source, role)
     with file:
         async with started(MODULE, file=file) as process:
@@ -219,10 +219,10 @@ def _check_unchanged(source: Content, role: Role) -> None:
 def _as_it_is(
     source: Content, role: Role, fragment: Fragment, seen: dict[str, Any], why: str
 ) -> Prepared:
-    """The file itself after a failure, where that does no harm.
+    """The file itself after a failure, if sending it does no harm.
 
     Raises:
-        NotSent: it would.
+        NotSent: sending it would do harm.
     """
     logger.info("%s could not be prepared: %s", role.name, why)
     extras = seen.get("extras")
@@ -260,7 +260,7 @@ def _sentence(role: Role, changes: list[str]) -> str:
 
 
 def content_of(path: Path, suffix: str, media_type: str) -> Content:
-    """The content of a file that was written for this. Raises OSError."""
+    """The content of a file that was written here. Raises OSError."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         stamp = _stamp(file)
@@ -276,7 +276,7 @@ def content_of(path: Path, suffix: str, media_type: str) -> Content:
 
 
 def _stamp(file: BinaryIO) -> tuple[int, ...]:
-    """What shows that an open file is still the one that was hashed."""
+    """The values that show that an open file is still the one that was hashed."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns
 

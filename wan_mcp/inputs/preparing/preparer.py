@@ -1,8 +1,8 @@
 """The process that prepares one file, with limits (see `decoder_limits`).
 
-Two kinds of questions are answered. `{"handle": ...}` names the open file and what is wanted, and
-says what has to be changed. `{"work": seconds}` goes on for about so long. So the limit of time for
-one answer is a limit for one portion, and the progress is known.
+It answers two kinds of questions. `{"handle": ...}` names the open file and what is wanted; the
+answer says what has to be changed. `{"work": seconds}` goes on for about that long. So the time
+limit for one answer applies to one portion of the work, and the progress is known.
 """
 
 import gc
@@ -22,14 +22,14 @@ from wan_mcp.inputs.preparing.wanted import Part
 MODULE = "wan_mcp.inputs.preparing.preparer"
 """Runs `main` in a process of its own."""
 CPU_SECONDS = 900
-"""Processor time for one file. 15 s of HEVC of 10 bits in 4K with 60 frames per second, the worst
-that phones record, take about 200 s, HDR and a key frame 10 s before the part included (ours)."""
+"""Processor time for one file. 15 s of 10-bit HEVC in 4K with 60 frames per second, the worst that
+phones record, take about 200 s, including HDR and a key frame 10 s before the part (ours)."""
 MAX_WRITTEN_BYTES = 512 << 20
 """Largest file that is written: 15 s at 270 Mbit/s (ours)."""
 
 
 def main() -> None:
-    """Answer questions on standard input, in a process of its own, which gives way to others."""
+    """Answer questions on standard input, in a process of its own with a low priority."""
     if hasattr(os, "nice"):
         os.nice(10)
     answer_questions(Preparer().answer, cpu_seconds=CPU_SECONDS, written_bytes=MAX_WRITTEN_BYTES)
@@ -73,7 +73,7 @@ class Preparer:
         part = Part(question["start"], question["end"], question["seconds"])
         video = self._open.enter_context(opened(file))
         seen = survey(video, part)
-        gc.collect()  # a circle keeps the picture that was looked at
+        gc.collect()  # a reference cycle keeps the picture that was decoded
         return {"extras": extras, "changes": self._clip(video, seen, part, extras, target)}
 
     def _picture(self, file: BinaryIO, extras: Extras, target: Path) -> list[str]:
@@ -105,7 +105,7 @@ class Preparer:
 
 
 def _checked(work: Iterator[float], target: Path) -> Iterator[float]:
-    """Do the work, then see that what was written contains nothing that was to be removed."""
+    """Do the work, then check that the result contains nothing that was to be removed."""
     yield from work
     with target.open("rb") as written:
         if extras_of(written) is not Extras.NONE:
@@ -113,7 +113,7 @@ def _checked(work: Iterator[float], target: Path) -> Iterator[float]:
 
 
 class NotClean(Exception):
-    """What was written still has something beside its pictures and its sound."""
+    """The file that was written still has something beside its pictures and its sound."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Looks at the part of a clip that is to be sent, and decides what has to be changed.
+"""Examines the part of a clip that is to be sent, and decides what has to be changed.
 
 Times are counted in the clip's own units, as whole numbers, so that picture and sound stay in step.
 """
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 MAX_SIDE_PIXELS = 1_920
 """The longest side of what is sent: the largest result has 720 lines (ours)."""
 ENOUGH_RATE = Fraction(2997, 100)
-"""Frames per second: the fastest result has 30 (documented). What is encoded has every second
-picture, or fourth, if that leaves so many (ours)."""
+"""Frames per second: the fastest result has 30 (documented). Only every second or fourth picture is
+encoded if that leaves at least this rate (ours)."""
 REORDER_SECONDS = 1.0
-"""How far a picture may stand from its place in time: encoders move it by some frames (ours)."""
+"""How far a picture may be from its place in time: encoders move it by a few frames (ours)."""
 PIXEL_FORMAT = "yuv420p"
 
 _FORMATS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,gif"}
@@ -45,14 +45,14 @@ _USUAL_RATES = [
     )
 ]
 _EXACT, _ROUGH = Fraction(1, 200), Fraction(1, 50)
-"""How near to a usual rate a rate is meant to be it: one gap may be known to a millisecond only."""
+"""How near to a usual rate another rate counts as it: a gap may be known to a millisecond only."""
 _SQUARE_TOLERANCE = 0.01
 _NEVER_MISSED = 2
-"""So many pictures at the ends of a clip may be left out for no reason that matters (ours)."""
+"""This many pictures at the ends of a clip may be left out without a reason that matters (ours)."""
 
 
 class NoClip(Exception):
-    """Why the part cannot be sent: its name among the arguments, the fault, and what to do.
+    """The part cannot be sent, because of one of the arguments.
 
     Attributes:
         name: the tool's name of the argument.
@@ -75,8 +75,8 @@ class Timing:
 
     Attributes:
         first: when its first picture is shown.
-        until: when the part ends; no picture of it is shown then or later.
-        rate: frames per second of what is encoded.
+        until: when the part ends; all its pictures are shown before that.
+        rate: frames per second of the encoded part.
         is_constant: whether every picture is where that rate puts it.
         goes_on: whether the clip is longer than needed by more than SLACK_SECONDS.
         can_be_copied: whether it begins with a key frame, and every packet has its times.
@@ -96,15 +96,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the part.
+    """The facts about the part.
 
     Attributes:
-        size: of the pictures as they are sent.
+        size: width and height of the pictures as they are sent.
         is_upright: whether they are stored as they are shown.
         is_square: whether their pixels are square.
-        is_plain: whether their coding is one that every reader takes.
+        is_plain: whether every reader accepts their coding.
         transfer: how their brightness is coded, as a number of ISO/IEC 23091-2.
-        coding: what their coding is called, with the number of bits where that is not 8.
+        coding: the name of their coding, with the number of bits if that is not 8.
         is_mp4: whether the container is an MP4 or a MOV.
         may_be_copied: whether packets of this container can be taken over as they are.
     """
@@ -139,7 +139,7 @@ class Survey:
         return not (kept and fits and self.may_be_copied)
 
     def changes(self, part: Part) -> Iterator[str]:
-        """What has to be changed, in words that follow "was"."""
+        """The changes that are needed, in words that follow "was"."""
         timing, size = self.timing, self.display
         how = "" if self.must_be_encoded else " (without encoding it again)"
         start, length = f"{part.start:.6g} s", f"{part.until - part.start:.3g} s"
@@ -162,10 +162,10 @@ class Survey:
 
 @contextmanager
 def opened(file: BinaryIO) -> "Iterator[InputContainer]":
-    """The clip, opened with those formats alone that contain what they show.
+    """The clip, opened only in formats that contain all that they show.
 
     Raises:
-        av.FFmpegError: it is none of these, or damaged.
+        av.FFmpegError: it has none of these formats, or is damaged.
     """
     import av
 
@@ -175,11 +175,11 @@ def opened(file: BinaryIO) -> "Iterator[InputContainer]":
 
 
 def pictures_of(video: "InputContainer") -> "VideoStream":
-    """The first stream of pictures that is no cover.
+    """The first stream of pictures that is not a cover.
 
     Raises:
         NotDecodable: there is no decoder for it.
-        NoClip: there is none.
+        NoClip: there is no such stream.
     """
     from av.stream import Disposition
 
@@ -196,7 +196,7 @@ def pictures_of(video: "InputContainer") -> "VideoStream":
 
 
 def sound_of(video: "InputContainer") -> "AudioStream | None":
-    """The sound that is sent: AAC before others, as phones add a second track in a new coding."""
+    """The sound that is sent; AAC is preferred, as phones add a second track in a new coding."""
     decodable: list[Any] = [s for s in video.streams.audio if _codec(s)]
     decodable.sort(key=lambda stream: _codec(stream) != "aac")
     return decodable[0] if decodable else None
@@ -208,10 +208,10 @@ def _codec(stream: "AudioStream") -> str:
 
 
 def seek(video: "InputContainer", stream: "VideoStream", seconds: float) -> None:
-    """Go to a key frame at least REORDER_SECONDS before that time, or to the beginning.
+    """Go to a key frame at least REORDER_SECONDS before a time, or to the beginning.
 
     Args:
-        seconds: from the first picture on.
+        seconds: the time, from the first picture on.
     """
     unit = fraction(stream.time_base)
     before = seconds - REORDER_SECONDS
@@ -220,7 +220,7 @@ def seek(video: "InputContainer", stream: "VideoStream", seconds: float) -> None
 
 
 def survey(video: "InputContainer", part: Part) -> Survey:
-    """Look at the part.
+    """Examine the part.
 
     Raises:
         NoClip: there is no such part.
@@ -289,7 +289,7 @@ class _Picture:
 def _timing(video: "InputContainer", stream: "VideoStream", part: Part) -> Timing:
     unit, zero = fraction(stream.time_base), stream.start_time or 0
     frame = Fraction(1) / (fraction(stream.average_rate) or 30)
-    # A picture that is shown for another half of its time counts as the first one.
+    # A picture that is still shown for half of its time counts as the first one.
     earliest = zero + int((Fraction(part.start) - frame / 2) / unit)
     until = zero + int(Fraction(part.until) / unit)
     slack = until + int(Fraction(SLACK_SECONDS) / unit)
@@ -317,13 +317,13 @@ def _timing(video: "InputContainer", stream: "VideoStream", part: Part) -> Timin
 
 
 def _hidden_pictures(stream: "VideoStream") -> int:
-    """How many pictures an MP4 has that its edit list leaves out."""
+    """How many pictures of an MP4 its edit list leaves out."""
     listed = len(stream.index_entries)
     return stream.frames - listed if listed else 0
 
 
 def _pictures(video: "InputContainer", stream: "VideoStream", end: int) -> Iterator[_Picture]:
-    """The pictures up to that time, in the order of their packets."""
+    """The pictures up to `end`, in the order of their packets."""
     for packet in video.demux(stream):
         if packet.pts is None or not packet.size:
             continue
@@ -336,7 +336,7 @@ def _pictures(video: "InputContainer", stream: "VideoStream", end: int) -> Itera
 def _refuse_what_is_too_short(times: Sequence[int], stream: "VideoStream", part: Part) -> None:
     """Refuse a part that lies beyond the end, or is shorter than what was ordered.
 
-    Without a fragment the length of the clip is a matter of the preflight.
+    Without a fragment, the preflight has judged the length of the clip.
     """
     if not part.start and part.end is None:
         return
@@ -358,7 +358,7 @@ def _refuse_what_is_too_short(times: Sequence[int], stream: "VideoStream", part:
 
 
 TOLERANCE_SECONDS = 0.1
-"""How much shorter the part may be, as in the preflight (ours)."""
+"""How much shorter than ordered the part may be, as in the preflight (ours)."""
 
 
 def _is_constant(times: Sequence[int]) -> bool:
@@ -370,7 +370,7 @@ def _is_constant(times: Sequence[int]) -> bool:
 
 
 def _rate(times: Sequence[int], unit: Fraction, average: Fraction) -> Fraction:
-    """Frames per second: of a constant rate the mean, otherwise of the usual gap."""
+    """Frames per second: the mean if the rate is constant, otherwise by the usual gap."""
     gaps = [b - a for a, b in pairwise(times) if b > a]
     if not gaps:
         return average or Fraction(30)

@@ -1,17 +1,18 @@
-"""Which part of a clip is sent."""
+"""The part of a clip that is sent."""
 
 from dataclasses import dataclass
 
 MARGIN_SECONDS = 0.5
-"""More than was ordered, where the clip goes on: models of this family make 4n + 1 frames (observed
-elsewhere), and four frames at 8 frames per second, the lowest rate, take half a second (ours)."""
+"""How much more than was ordered is sent, if the clip goes on: models of this family make 4n + 1
+frames (observed elsewhere), and four frames at 8 per second, the lowest rate, take half a second
+(ours)."""
 SLACK_SECONDS = 1.0
-"""A clip that is longer by no more than this is not cut only for that (ours)."""
+"""A clip that is longer by no more than this is not cut for that reason alone (ours)."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a clip that a job needs; all in seconds, from its first picture on.
+    """The part of a clip that a job needs, in seconds from the first picture of the clip on.
 
     Attributes:
         start: where it begins.
@@ -25,6 +26,6 @@ class Part:
 
     @property
     def until(self) -> float:
-        """Where what is sent ends."""
+        """Where the part that is sent ends."""
         enough = self.start + self.ordered + MARGIN_SECONDS
         return enough if self.end is None else min(self.end, enough)

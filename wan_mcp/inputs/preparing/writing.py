@@ -43,7 +43,7 @@ SOUND_BITS_PER_SECOND = 192_000
 MAX_SOUND_RATE = 48_000
 _BT_709, _LIMITED = 1, 1
 _GAP_SECONDS = 2.0
-"""Streams are interleaved in a file; sound this long after the end of the part ends the reading."""
+"""Streams are interleaved in a file: reading stops at sound this long after the end of the part."""
 
 
 class _Lane(Protocol):
@@ -52,19 +52,19 @@ class _Lane(Protocol):
     is_done: bool
 
     def packets(self, packet: "Packet[Any]") -> "Iterator[Packet[Any]]":
-        """What is written for a packet of the clip."""
+        """The packets that are written for a packet of the clip."""
         ...
 
     def rest(self) -> "Iterator[Packet[Any]]":
-        """What is written at the end."""
+        """The packets that are written at the end."""
         ...
 
 
 def write(video: "InputContainer", survey: Survey, target: Path) -> Iterator[float]:
-    """Write the part; yields now and then which share of it is done, from 0 to 1.
+    """Write the part. Yields now and then the share that is done, from 0 to 1.
 
     Args:
-        target: an empty file. One beside it, with `.cube` added, is written for HDR.
+        target: an empty file. For HDR, a second file is written beside it, with `.cube` added.
 
     Raises:
         NotDecodable: no picture could be decoded.
@@ -118,10 +118,10 @@ def _sound_lane(
 
 
 class _Copier:
-    """Takes packets over as they are, at another time.
+    """Copies packets as they are, with shifted times.
 
-    Of pictures it takes those from the key frame on, in the order of decoding, up to the last one
-    that is shown within the part: a later one that was stored before it may be needed for it.
+    It copies pictures from the key frame on, in the order of decoding, up to the last one that is
+    shown within the part: a picture that is shown later but stored before may be needed for it.
     """
 
     def __init__(self, file: "OutputContainer", stream: Any, first: int, until: int) -> None:
@@ -153,7 +153,7 @@ class _Copier:
 
 
 class _Encoder:
-    """Decodes pictures, makes them as they are shown, and encodes them as H.264."""
+    """Decodes pictures, changes them to how they are shown, and encodes them as H.264."""
 
     def __init__(
         self, file: "OutputContainer", stream: "VideoStream", survey: Survey, target: Path
@@ -166,7 +166,7 @@ class _Encoder:
         self._stream.width, self._stream.height = survey.size
         self._stream.pix_fmt = PIXEL_FORMAT
         context: Any = self._stream.codec_context
-        context.thread_count = 1  # also: the same bytes each time
+        context.thread_count = 1  # this also gives the same bytes each time
         context.time_base = 1 / rate
         context.colorspace = context.color_primaries = context.color_trc = _BT_709
         context.color_range = _LIMITED
@@ -178,7 +178,7 @@ class _Encoder:
         try:
             frames = packet.decode()
         except av.InvalidDataError:
-            return  # one that is damaged; the picture before is shown longer
+            return  # the packet is damaged: the picture before is shown longer
         for frame in frames:
             if frame.pts is None or frame.pts < timing.first:
                 continue
@@ -196,8 +196,8 @@ class _Encoder:
         yield from self._stream.encode(None)
 
     def _encoded(self, frame: "VideoFrame") -> "Iterator[Packet[Any]]":
-        # That of the first picture holds for all; asking a frame keeps it until Python collects
-        # circles, which is 25 MB for each picture in 4K (measured).
+        # The display of the first picture holds for all: asking a frame for its own keeps the frame
+        # until Python collects cycles, which takes 25 MB for each picture in 4K (measured).
         display = self._survey.display
         frame.colorspace, frame.color_range = display.colorspace, display.color_range
         if self._graph is None:
@@ -236,7 +236,7 @@ class _Encoder:
         return graph
 
     def _steps(self, display: Display) -> Iterator[tuple[str, dict[str, str]]]:
-        """First fewer and smaller, because every later step takes time for each pixel."""
+        """First fewer and smaller pictures, because every later step takes time for each pixel."""
         survey, rate = self._survey, self._survey.timing.rate
         yield "fps", {"fps": f"{rate.numerator}/{rate.denominator}", "start_time": "0"}
         width, height = reversed(survey.size) if display.swaps_axes else survey.size

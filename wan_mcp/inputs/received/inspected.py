@@ -1,7 +1,7 @@
-"""Looks at a file that was uploaded, before it is stored: is it what it is meant to be?
+"""Checks an uploaded file before it is stored: is it what it is meant to be?
 
-The same checks as before a job, with the same decoder process and its limits. What the file cannot
-be refused for here is found when a job needs it.
+These are the checks that precede a job, with the same decoder process and its limits. Faults for
+which a file cannot be refused here are found when a job needs it.
 """
 
 import os
@@ -24,7 +24,7 @@ from wan_mcp.inputs.video_check import check_video
 from wan_mcp.models import Replacement
 
 LOOK_SECONDS = 30.0
-"""How long looking at a file may take (ours)."""
+"""How long the check of a file may take (ours)."""
 _ANY_JOB = Replacement(video="", character_image="", seconds=1)
 _TOO_SHORT = "is shorter than a second, the least that a job makes"
 

@@ -29,7 +29,7 @@ USABLE = timedelta(days=1)
 """How long a call can use an upload (ours). Uploads are deleted after two days, and a request that
 waits in the queue, and for its other input, takes some hours at most."""
 FIND_SECONDS = 2.5
-"""How long a call waits for the storage (ours); it has an answer of its own to give in time."""
+"""How long a call waits for the storage (ours); its own answer is due soon."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +39,15 @@ class UploadNeeded(InvalidArguments):
 
 
 class NotUploaded(NotFound):
-    """There is no such upload of this workspace, or not any more."""
+    """This workspace has no such upload, or no longer."""
 
 
 class OwnUploads:
     """The uploads of one workspace.
 
     Args:
-        reception: takes them.
-        workspace: its name.
+        reception: takes the files.
+        workspace: returns its name.
     """
 
     def __init__(self, reception: Reception, workspace: Callable[[], Awaitable[str]]) -> None:
@@ -81,7 +81,7 @@ class OwnUploads:
         Raises:
             NotUploaded: this workspace has none, or it is too old.
             InvalidArguments: it is for the other argument.
-            NotSent: the storage cannot be asked now, or two files came at once.
+            NotSent: the storage cannot be reached now, or two different files arrived at once.
         """
         role = role_of(id)
         if role.name != name:
@@ -101,7 +101,7 @@ class OwnUploads:
         return found[0]
 
     async def link(self, id: str, name: str) -> str:
-        """A link under which the upload of a request can be looked at. Raises as `find`."""
+        """A link under which the upload of a request can be read. Raises as `find` does."""
         upload = await self.find(id, name, None)
         try:
             return await self._reception.shelves.link(upload)
@@ -158,7 +158,7 @@ class OwnUploads:
         raise _unavailable(failed)
 
     async def _not_uploaded(self, id: str, *, is_old: bool) -> NotUploaded:
-        """The refusal, with a page that takes the file still."""
+        """The refusal, with a page that still takes the file."""
         slot = SLOT_OF_ROLE[role_of(id).name]
         number = "" if is_old else number_of(id)
         ticket, text = await self._reception.offer(await self._workspace(), (slot,), number)
@@ -189,7 +189,7 @@ class OwnUploads:
 
 
 def _unavailable(failed: Unavailable) -> NotSent:
-    # Which storage it is, and what to set, is for the operator alone.
+    # Only the operator may know which storage it is, and which settings to change.
     logger.warning("uploads cannot be used: %s %s", failed.what, failed.next_step)
     return NotSent(
         "The storage with the user's uploads cannot be used at the moment.",

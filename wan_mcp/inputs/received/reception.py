@@ -1,8 +1,8 @@
-"""Takes files that come with a ticket: limited in size, number and time, and each looked at.
+"""Takes files that come with a ticket: limited in size, number and time, and each is checked.
 
-A file passes through an unnamed file on the disk of this computer, in blocks: memory does not grow
-with it, and nothing is left of it when the connection ends, or the process. It is stored when all
-of it is there and has been looked at, by one request, so nobody ever sees a part of it.
+A file passes in blocks through an unnamed file on the disk of this computer: memory does not grow
+with it, and nothing is left of it when the connection or the process ends. It is stored by one
+request, after all of it has arrived and has been checked, so nobody ever sees a part of it.
 """
 
 import hashlib
@@ -37,15 +37,15 @@ from wan_mcp.storage.unavailable import Unavailable
 from wan_mcp.wording import megabytes
 
 MOST_AT_ONCE = 8
-"""Uploads that one server takes at the same time (ours): each may need room on its disk."""
+"""How many uploads one server takes at the same time (ours): each may need room on its disk."""
 MOST_OF_ONE = 2
-"""Of these, how many of one workspace: both files of a call."""
+"""How many of these may be of one workspace: both files of a call."""
 MOST_FILES = 10
-"""A workspace has room for so many files of the largest size (ours)."""
+"""A workspace has room for this many files of the largest size (ours)."""
 MOST_SMALL_FILES = 1_000
-"""And for so many files of any size (ours): each upload looks through the list of them."""
+"""And for this many files of any size (ours): each upload goes through the list of them."""
 RESERVE_BYTES = 256 * 10**6
-"""What has to stay free on the disk of the server."""
+"""How many bytes have to stay free on the disk of the server."""
 AGAIN_SECONDS = 10.0
 _BLOCK_BYTES = 1 << 20
 
@@ -60,7 +60,7 @@ class UploadRefused(Exception):
     """A file is not taken.
 
     Attributes:
-        status: of the HTTP answer.
+        status: the status of the HTTP answer.
         what: what happened, in a sentence.
         next_step: what to do, in a sentence.
         retry_after: after how many seconds the same upload makes sense; None if it never does.
@@ -77,10 +77,10 @@ class UploadRefused(Exception):
 
 
 class AlreadyUploaded(UploadRefused):
-    """There is a file under this id.
+    """There is a file under this id already.
 
     Attributes:
-        uri: what a call passes for it.
+        uri: the URI by which a call names it.
     """
 
     uri = ""
@@ -88,10 +88,10 @@ class AlreadyUploaded(UploadRefused):
 
 @dataclass(frozen=True)
 class Accepted:
-    """An upload that is stored.
+    """An upload that was stored.
 
     Attributes:
-        uri: what a call passes for it.
+        uri: the URI by which a call names it.
         notes: what its user should know about the file, in sentences.
     """
 
@@ -101,19 +101,20 @@ class Accepted:
 
 
 class Reception:
-    """Gives out tickets, and takes the files that come with them.
+    """Issues tickets, and takes the files that come with them.
 
     Args:
-        store: where they go.
-        secret: what seals tickets: the same for all servers of the ledger. It may raise WanError.
+        store: where the files are stored.
+        secret: the key that seals tickets, the same for all servers of the ledger. It may raise
+            WanError.
         folder: where a file is until it is stored, and copies of files until they are sent.
         max_bytes: how large a file may be.
-        now: the date.
+        now: gives the date and time.
         page: the address below which tickets are, without a slash at its end.
 
     Attributes:
         shelves: the files in the store.
-        folder, max_bytes, now: the same.
+        folder, max_bytes, now: as given.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Reception:
         return f"{self._page}/{ticket}"
 
     async def shelf(self, workspace: str) -> str:
-        """Where the files of a workspace lie."""
+        """The name of the shelf with the files of a workspace."""
         return shelf_of(workspace, await self._key())
 
     async def offer(
@@ -149,8 +150,8 @@ class Reception:
         """A ticket for a workspace, and its text.
 
         Args:
-            slots: what it takes.
-            number: that of an earlier ticket, whose uploads it takes if they have not come.
+            slots: what it takes, see `tickets.SLOTS`.
+            number: the number of an earlier ticket, whose missing uploads it takes; "" for none.
         """
         key = await self._key()
         ends = int(self.now().timestamp() + TICKET_SECONDS)
@@ -159,7 +160,7 @@ class Reception:
         return ticket, sealed(ticket, key)
 
     async def ticket(self, text: str) -> Ticket:
-        """What a ticket is for. Raises UploadRefused."""
+        """The ticket of a text. Raises UploadRefused if it is not valid, or has expired."""
         ticket = unsealed(text, await self._key())
         if ticket is None:
             raise UploadRefused(404, "There is no such upload page.", _ASK_AGAIN)
@@ -168,7 +169,7 @@ class Reception:
         return ticket
 
     async def look(self, ticket: Ticket, slot: str, size: int) -> None:
-        """Whether a file of so many bytes would be taken now. Raises UploadRefused."""
+        """Check that a file of `size` bytes would be taken now. Raises UploadRefused."""
         if slot not in ticket.slots:
             raise UploadRefused(404, "This ticket does not take such a file.", _ASK_AGAIN)
         if size <= 0:
@@ -183,13 +184,13 @@ class Reception:
             failed = exc
         else:
             return
-        raise _unavailable(failed)  # not above: there it would carry what the storage answered
+        raise _unavailable(failed)  # not above: there the storage's answer would be chained
 
     async def receive(self, ticket: Ticket, slot: str, size: int, blocks: Blocks) -> Accepted:
         """Take a file.
 
         Args:
-            size: how many bytes it has, as its sender says before.
+            size: how many bytes it has, as its sender announces.
             blocks: its bytes. Whatever this raises ends the upload, and nothing is left of it.
 
         Raises:
@@ -201,7 +202,7 @@ class Reception:
                 return await self._received(ticket, slot, size, blocks)
             except Unavailable as exc:
                 failed = exc
-            except TimeoutError:  # of the sender, and an OSError, too
+            except TimeoutError:  # the sender is too slow; this is an OSError, too
                 raise
             except OSError as error:
                 logger.warning("an upload could not be kept: %s", error.strerror)
@@ -235,7 +236,7 @@ class Reception:
             )
 
     async def _require_alone(self, ticket: Ticket, slot: str, stored: StoredUpload) -> None:
-        """Of two different files that come at once under an id, none may be taken for the other."""
+        """Of two files that arrive at once under one id, neither may be taken for the other."""
         found = await self.shelves.find(ticket.shelf, ticket.id(slot))
         if any(each.name != stored.name for each in found):
             await self.shelves.delete(stored)
@@ -248,7 +249,7 @@ class Reception:
 
     @contextmanager
     def _place(self, ticket: Ticket) -> Iterator[None]:
-        """One of the places for uploads. Raises UploadRefused."""
+        """Occupy one of the places for uploads. Raises UploadRefused."""
         if self._under_way.total() >= MOST_AT_ONCE:
             raise _not_now("The server takes as many files as it can at the moment.")
         if self._under_way[ticket.shelf] >= MOST_OF_ONE:
@@ -263,7 +264,7 @@ class Reception:
 
     @contextmanager
     def _room_on_disk(self, size: int) -> Iterator[None]:
-        """Room for a file, beside all others that are on their way. Raises UploadRefused."""
+        """Reserve room for a file, beside all others on their way. Raises UploadRefused."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < self._promised + size + RESERVE_BYTES:
             raise _not_now("The disk of the server has no room for the file at the moment.")
@@ -280,7 +281,7 @@ class Reception:
 
 
 async def _spooled(file: BinaryIO, size: int, blocks: Blocks) -> str:
-    """Write what comes into a file; its hash. Raises UploadRefused when that is not its size."""
+    """Write the blocks to a file. Returns their hash. Raises UploadRefused for a wrong size."""
     digest, held, come = hashlib.sha256(), bytearray(), 0
     async for block in blocks:
         come += len(block)
@@ -303,7 +304,7 @@ def _write(file: BinaryIO, digest: "hashlib._Hash", block: bytes) -> None:
 
 
 def _unnamed_file(folder: Path) -> BinaryIO:
-    """A file that nobody else can open, and that ends with this process."""
+    """A file that nobody else can open, and that disappears with this process."""
     return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
 
 
@@ -327,6 +328,6 @@ def _not_now(what: str) -> UploadRefused:
 
 
 def _unavailable(failed: Unavailable) -> UploadRefused:
-    # Which storage it is, and what to set, is for the operator alone.
+    # Only the operator may know which storage it is, and which settings to change.
     logger.warning("uploads cannot be stored: %s %s", failed.what, failed.next_step)
     return _not_now("The file could not be stored.")

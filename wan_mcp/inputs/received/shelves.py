@@ -1,7 +1,7 @@
 """Uploaded files in the operator's object storage, each workspace's on a shelf of its own.
 
-An object is named after the shelf, the id of the upload and the hash of its bytes, so what an
-upload is needs no table. It is deleted by age alone.
+An object is named after the shelf, the id of the upload and the hash of its bytes, so no table of
+uploads is needed. It is deleted by age alone.
 """
 
 import re
@@ -32,7 +32,7 @@ class StoredUpload:
         name: the name of its object.
         size: how many bytes it has.
         sha256: the hash of its bytes, 64 hex digits.
-        suffix: the usual ending of such a file, as `.mp4`.
+        suffix: the usual suffix of such a file, such as `.mp4`.
         modified: when it was stored, by the storage's clock; UTC.
     """
 
@@ -44,7 +44,7 @@ class StoredUpload:
 
 
 class Shelves:
-    """The uploaded files of all workspaces. Every method raises Unavailable.
+    """The uploaded files of all workspaces. Every method may raise Unavailable.
 
     Args:
         store: the bucket, or a part of it.
@@ -54,7 +54,7 @@ class Shelves:
         self._store = store
 
     async def find(self, shelf: str, id: str) -> list[StoredUpload]:
-        """What lies under an id: nothing or one file, or several that came at the same time."""
+        """The files under an id: none or one, or several that arrived at the same time."""
         return await self._listed(f"{_FOLDER}/{shelf}/{id}")
 
     async def all_of(self, shelf: str) -> list[StoredUpload]:
@@ -88,7 +88,7 @@ class Shelves:
             await run_sync(target.write, block)
 
     async def delete_old(self) -> int:
-        """Delete the files that are older than `old_objects.KEPT`; how many that were."""
+        """Delete the files that are older than `old_objects.KEPT`. Returns their number."""
         return await delete_old(self._store, _FOLDER, _NAME)
 
     async def _listed(self, folder: str) -> list[StoredUpload]:

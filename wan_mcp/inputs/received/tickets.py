@@ -1,6 +1,6 @@
 """Tickets: sealed texts that nobody can guess, each of which takes the files of one call.
 
-Every server of a ledger has the secret that seals them. So any of them takes an upload, also after
+Every server of a ledger has the secret that seals them. So any of them takes an upload, even after
 a restart, and none has to remember a ticket. A ticket gives the right to upload, and no other.
 """
 
@@ -18,7 +18,7 @@ TICKET_SECONDS = 3600.0
 """How long a ticket takes files (ours): a user may read the answer late, and look for the file."""
 
 SLOTS = {"video": VIDEO, "image": IMAGE}
-"""What a ticket can take, each once, and which input of a job it is for."""
+"""The files that a ticket can take, each once, with the input of a job that each is for."""
 SLOT_OF_ROLE = {role.name: slot for slot, role in SLOTS.items()}
 
 _LAYOUT = struct.Struct(">B5s10s10s")
@@ -26,16 +26,16 @@ _BIT = {slot: 1 << place for place, slot in enumerate(SLOTS)}
 _MAC_BYTES = 16
 _NUMBER_BYTES = 10
 _SEALED = "[A-Za-z0-9_-]{56}"
-"""Each such text is one of its own 42 bytes: none can be written in two ways."""
+"""56 such characters stand for 42 bytes, and every 42 bytes can be written in only one way."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a ticket is for.
+    """The content of a ticket.
 
     Attributes:
-        shelf: where the files of its workspace lie: 20 hex digits, see `shelf_of`.
-        number: what the ids of its uploads have in common: 16 letters and digits.
+        shelf: where the files of its workspace are: 20 hex digits, see `shelf_of`.
+        number: the part that the ids of its uploads have in common: 16 letters and digits.
         slots: what it takes: keys of SLOTS.
         expires_at: until when, in seconds since 1970.
     """
@@ -46,17 +46,17 @@ class Ticket:
     expires_at: int
 
     def id(self, slot: str) -> str:
-        """The id of the upload of a slot, as it stands in `wan://uploads/{id}`."""
+        """The id of the upload of a slot, as in `wan://uploads/{id}`."""
         return f"{slot}_{self.number}"
 
 
 def role_of(id: str) -> Role:
-    """Which input of a job an upload is for."""
+    """The input of a job that an upload is for."""
     return SLOTS[id.partition("_")[0]]
 
 
 def number_of(id: str) -> str:
-    """What the id of an upload has in common with the others of its ticket."""
+    """The part that the id of an upload has in common with the others of its ticket."""
     return id.partition("_")[2]
 
 
@@ -66,7 +66,7 @@ def new_number() -> str:
 
 
 def shelf_of(workspace: str, key: bytes) -> str:
-    """The name of the folder of a workspace. It is always the same, and says nothing about it."""
+    """The name of the folder of a workspace: always the same, and revealing nothing about it."""
     return hmac.digest(key, b"shelf\0" + workspace.encode(), "sha256")[:10].hex()
 
 
@@ -80,7 +80,7 @@ def sealed(ticket: Ticket, key: bytes) -> str:
 
 
 def unsealed(text: str, key: bytes) -> Ticket | None:
-    """The ticket that was sealed with this key; None if the text is none. It may have expired."""
+    """The ticket that was sealed with this key; None if it was not. It may have expired."""
     if not re.fullmatch(_SEALED, text):
         return None
     data = base64.urlsafe_b64decode(text)

@@ -1,1 +1,1 @@
-"""The requests of all accounts, for the owner of the ledger: looked at, added up and forgotten."""
+"""The requests of all accounts, for the owner of the ledger: to list, add up and forget."""

@@ -1,8 +1,8 @@
-"""What the ended jobs of each account cost in all, kept so that a list need not read all of them.
+"""The total cost of the ended jobs of each account, stored so that a list need not read them all.
 
-A server adds a job up some time after its end. Until then, and after any change of it, also by a
-server of a version that keeps no totals, the job is in the index `uncounted`, and a reader of the
-totals counts the difference: they are exact at any moment.
+A server adds a job to the totals some time after its end. Until then, and after each later change,
+even by a server of a version that keeps no totals, the job is in the index `uncounted`, and a
+reader of the totals adds the difference. So the totals are exact at any moment.
 """
 
 import json
@@ -12,14 +12,14 @@ from wan_mcp.ledger.rows import Rows
 from wan_mcp.ledger.session import Session
 
 MOST_AT_ONCE = 250
-"""Jobs of one account that one transaction adds up (ours): payments wait for it, and so does the
-first call. After an update of a server with a long history, every half minute adds up so many."""
+"""How many jobs of one account one transaction adds up (ours): payments and the first call wait
+for it. After an update of a server with a long history, this many are added every half minute."""
 NO_COST = -1e300
-"""What a job counts as whose cost PixelDojo has not named, see `columns.COUNTS_AS`."""
+"""What a job counts as if PixelDojo has not named its cost, see `columns.COUNTS_AS`."""
 
 
 def add_up(session: Session) -> None:
-    """Add to the totals what ended since the last time. Does nothing if nothing did."""
+    """Add the jobs that ended since the last time to the totals, if there are any."""
     rows = Rows(session)
     for (account,) in rows.values(sql.spending.WITH_UNCOUNTED):
         with session.transaction(account, patient=False):

@@ -2,8 +2,8 @@
 
 The money rules go on with what is left: the ids, the times, the price and the state, the keys by
 which an equal request is found, and of the order what a price depends on. The keys are hashes.
-Everything else goes: links, inputs, where the video was and how it differed from its order, and
-every text from outside, which may repeat a link.
+Everything else is removed: links, inputs, where the video was and how it differed from its order,
+and every text from outside, which may repeat a link.
 """
 
 from datetime import datetime
@@ -17,9 +17,9 @@ KEPT_FIELDS = (
     *("estimate", "credit_cost", "credits_remaining"),
     *("created_at", "sent_at", "accepted_at", "ended_at", "end_reported_at", "forgotten_at"),
 )
-"""Whatever a record gets in a later version is forgotten, too, unless it is named here."""
+"""A field that a later version adds to records is forgotten, too, unless it is named here."""
 KEPT_ARGUMENTS = ("seconds", "resolution", "go_fast", "frames_per_second")
-"""What a price may depend on, see `expected_price`."""
+"""The arguments on which a price may depend, see `expected_price`."""
 NOT_SAVED = "The user had it forgotten."
 
 _WHY_NOT = {

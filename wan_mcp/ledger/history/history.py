@@ -22,12 +22,12 @@ _EPOCH_SECONDS = 0.0
 
 @dataclass(frozen=True)
 class Choice:
-    """Which requests are wanted.
+    """Selects requests.
 
     Attributes:
-        states: theirs.
-        since: not made before this moment; None for any.
-        accounts: whose, by the names in the ledger; None for everybody's.
+        states: the states that they may be in.
+        since: the earliest time at which they may have been made; None for any.
+        accounts: the names of their accounts in the ledger; None for all accounts.
     """
 
     states: Collection[State] = tuple(State)
@@ -65,7 +65,7 @@ class History:
         return {name: int(count) for name, count in self._values(sql.lists.HISTORY_SIZES, choice)}
 
     def prices(self, choice: Choice) -> list[Price]:
-        """What the chosen jobs cost, oldest first.
+        """The prices of the chosen jobs, oldest first.
 
         As for the spending limits, jobs that were submitted elsewhere do not count, and neither do
         requests that are proven to have bought nothing.
@@ -89,7 +89,7 @@ class History:
         return {id: place for _, ids in accounts for place, (_, id) in enumerate(ids, 1)}
 
     def named(self, id: str) -> list[Record]:
-        """The requests whose submission id or job id is this one, or else begins so."""
+        """The requests with this submission id or job id; else those whose id begins with it."""
         found = self._rows.find(sql.lists.JOBS_BY_PREFIX, prefix=id) if id else []
         return [each for each in found if id in (each.submission_id, each.job_id)] or found
 
@@ -97,7 +97,7 @@ class History:
         """Remove links, inputs and everything about the video from an ended request.
 
         Args:
-            removed: the path of its video, as the record has it, once the file is removed.
+            removed: the path of its video, as the record has it, if the file was removed.
 
         Returns:
             What is left. The ledger's files may still contain the rest, see `erase`.

@@ -1,4 +1,4 @@
-"""What is in a ledger, in numbers, on every engine."""
+"""Counts what is in a ledger, on every engine."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +16,10 @@ AccountKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in a ledger.
+    """The contents of a ledger, in numbers.
 
     Attributes:
-        jobs: how many requests it has, of all accounts.
+        jobs: how many requests it holds, of all accounts.
         live: how many of them have not ended.
         unknown: how many of those have an unknown outcome.
         kept: paid jobs that wait on the disk of this computer until a server takes them in.
@@ -38,7 +38,7 @@ def surveyed(session: Session, accounts: Iterable[AccountKey]) -> Survey:
     """Count what is in a ledger; nothing is changed.
 
     Args:
-        accounts: those of which the last balance is wanted.
+        accounts: those whose last balance is wanted.
     """
     counts = Counter({State(s): n for s, n in session.query(sql.lists.JOB_COUNTS, {})})
     return Survey(

@@ -1,4 +1,4 @@
-"""What jobs cost, by day and in all, as the spending limits count it."""
+"""What jobs cost, by day and in total, as the spending limits count it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Price(NamedTuple):
-    """What one job cost, in credits.
+    """The price of one job, in credits.
 
     Attributes:
         at: when it was requested.
@@ -23,7 +23,7 @@ class Price(NamedTuple):
 
 @dataclass
 class Spent:
-    """What some jobs cost.
+    """The cost of some jobs.
 
     Attributes:
         credits: what PixelDojo named, and what was expected where it named nothing.
@@ -50,7 +50,7 @@ class Spent:
 
 @dataclass
 class Totals:
-    """What some jobs cost, in all and on each day with a job, the newest day first."""
+    """The cost of some jobs, in total and on each day with a job, the newest day first."""
 
     in_all: Spent = field(default_factory=Spent)
     by_day: dict[date, Spent] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What one transaction changes."""
+"""The changes of one transaction."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ from wan_mcp.ledger.postgres.connection import Part, Rows
 from wan_mcp.ledger.session import Values
 
 _FENCE, _CREATED = "_before", "created_at"
-"""How the values of a statement tell an update of a record, and a new record."""
+"""The names among the values of a statement that mark an update of a record, and a new record."""
 
 
 @dataclass
@@ -14,13 +14,13 @@ class Change:
     """What a transaction has changed so far, and what it knows.
 
     Attributes:
-        account: whose; None for what processes share while they wait.
+        account: whose records it changes; None for what processes share while they wait.
         writes: whether it changes anything.
         later: what is sent together with the next statement, or with the COMMIT.
-        fence: what is said if an update in `later` finds no record.
-        known: what was asked ahead and has not changed since.
+        fence: the text of the error if an update in `later` finds no record.
+        known: the answers to reads that were asked ahead, as long as they are still right.
         alive: the processes that are alive, once they are known.
-        jobs: the last values of each record, by its submission id and the field.
+        jobs: the last values of each record, by its submission id and then by field.
         creates: whether one of the records is new.
         is_news: whether somebody may wait for it.
     """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that wait for nothing without end, and errors that name no secret."""
+"""Connections to PostgreSQL that never wait without a limit, and errors that name no secret."""
 
 import logging
 import re
@@ -25,11 +25,11 @@ IMPATIENT_SECONDS = 0.3
 """How long a change that concerns no money waits for another process (ours). PostgreSQL looks for
 deadlocks after a second, so of two changes that wait for each other the payment goes on."""
 ANSWER_SECONDS = 7.0
-"""How long an answer of the server is waited for (ours). The server ends what takes so long itself,
-except a COMMIT that waits for a standby, and it cannot when it stands still."""
+"""How long to wait for an answer of the server (ours). The server itself ends what takes so long,
+except a COMMIT that waits for a standby, and except when the server hangs."""
 
-# What the address does not say itself. A connection whose other end has gone away would otherwise
-# be waited for as long as the system allows, which is often two hours.
+# Used for what the address does not set. Without them, a connection whose other end has gone away
+# would be waited for as long as the system allows, which is often two hours.
 _LIMITS: Mapping[str, str] = {
     "connect_timeout": "3",
     "tcp_user_timeout": "5000",
@@ -40,7 +40,7 @@ _LIMITS: Mapping[str, str] = {
     "application_name": "wan-mcp",
     "client_encoding": "utf8",
 }
-# By SQLSTATE, or by the class that its first two letters name: what is said, and whether it passes.
+# By SQLSTATE, or by its first two characters, its class: the reason, and whether it passes.
 _REASONS: Mapping[str, tuple[str, bool]] = {
     "55P03": ("has been held by another server for too long", True),
     "57014": ("took too long to answer", True),
@@ -61,8 +61,8 @@ _REASONS: Mapping[str, tuple[str, bool]] = {
 _CONNECTION = "08"
 _PROCESS = b"SELECT pg_backend_pid()"
 _NAME = re.compile(r"(?<!:):([a-z_0-9]+)")
-# What libpq says while it connects, where no SQLSTATE comes along (observed). The server may say it
-# in another language: then it counts as unreachable.
+# Messages of libpq while it connects, which come without a SQLSTATE (observed). If the server words
+# them in another language, it counts as unreachable.
 _REFUSED = {
     r"password authentication failed|no password supplied|pg_hba\.conf|role .* does not": "28",
     r'database ".*" does not exist': "3D",
@@ -72,9 +72,9 @@ logger = logging.getLogger(__name__)
 
 
 def only_if_found(update: bytes) -> bytes:
-    """An update that is an error (a division by zero) if it finds nothing.
+    """An update that fails, with a division by zero, if it finds no row.
 
-    So it can travel with the COMMIT behind it, which then changes nothing either.
+    So it can be sent together with the COMMIT after it, which then changes nothing either.
     """
     return b"WITH changed AS (" + update + b" RETURNING 1) SELECT 1 / COUNT(*) FROM changed"
 
@@ -84,11 +84,11 @@ class NoAnswer(psycopg.OperationalError):
 
 
 class Link(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose answers are waited for only so long.
+    """A connection that waits for each answer only a limited time.
 
     Attributes:
-        patience: the seconds for one answer; None for no limit.
-        is_direct: whether it leads to one process of the server, and through no pool of them.
+        patience: how many seconds one answer may take; None for no limit.
+        is_direct: whether it leads to one process of the server, and not through a pool.
     """
 
     patience: float | None = None
@@ -121,7 +121,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def prepared(self, statement: Statement) -> bytes:
         """The text of a statement that is run often; the server keeps its plan where it can.
 
-        To plan what a claim asks takes several times as long as to answer it (measured).
+        Planning the statements of a claim takes several times as long as running them (measured).
         """
         if not self.is_direct:
             return converted(statement).text
@@ -171,7 +171,7 @@ def connect(url: str, *, patience: float | None = None) -> Link:
     )
     link.patience = patience
     [[(process,)]] = link.run((_PROCESS, None))
-    link.is_direct = process == link.info.backend_pid  # a pool says another number
+    link.is_direct = process == link.info.backend_pid  # a pool reports another number
     return link
 
 
@@ -250,7 +250,7 @@ def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Rows:
 
 
 def _within(answer: Generator[Any, Any, Any], until: float) -> Generator[Any, Any, Any]:
-    """The same wait for an answer, ended when the time is up. psycopg looks ten times a second."""
+    """The same wait for an answer, ended when the time is up. psycopg checks ten times a second."""
     ready = None
     while True:
         try:

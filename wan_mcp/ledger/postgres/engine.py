@@ -26,12 +26,12 @@ class PostgresLedger(ThreadedLedger):
     """`Ledger` in a database. Its tables exist already, see `migrations`.
 
     Lists and other reads have a thread and a connection of their own, so that a payment waits for
-    none of them. A third connection keeps the lease and hears of news.
+    none of them. A third connection keeps the lease and receives news.
 
     Args:
         url: the address of the database, as libpq reads it.
-        listen_url: another address of it, for the connection that hears of news; None for the same.
-            Through PgBouncer in transaction mode nothing is heard.
+        listen_url: another address of it, for the connection that receives news; None for the same
+            address. No news arrives through PgBouncer in transaction mode.
         limits: what the operator allows.
         now: gives the date and time, UTC; None for the clock of the database server.
         poll_seconds: how often `settled` looks for changes by other processes.
@@ -125,7 +125,7 @@ class PostgresEngine:
         return Attendant(link, self._listening, self._lease, lambda: self.on_news())
 
     def _require_same_database(self) -> None:
-        """Raises LedgerUnavailable if the lease that has begun is not seen where payments are."""
+        """Raises LedgerUnavailable if the new lease is not visible in the database of payments."""
         if self._listen_url == self._url:
             return
         with self._connect() as link:

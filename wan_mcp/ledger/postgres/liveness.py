@@ -1,9 +1,9 @@
 """Which processes are alive: each one has a row with a lease, which it renews.
 
-A lock of the database's own would be free as soon as a process is killed, but after a cut in the
-network it stays held for as long as the database believes in the connection, and behind pgbouncer
-it may outlive its process. To take a living process for dead costs no money: what it has not sent
-it may not send any more, and what it has sent is looked for.
+A lock of the database itself would be released as soon as a process is killed, but after a cut in
+the network it stays held for as long as the database believes in the connection, and behind
+pgbouncer it may outlive its process. Taking a living process for dead costs no money: it may no
+longer send what it has not sent, and what it has sent is looked up.
 """
 
 import secrets
@@ -21,8 +21,8 @@ LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 """How often a lease is renewed (ours): two attempts may fail."""
 MARGIN_SECONDS = 2.0
-"""So long before the end of its lease a process sends nothing any more (ours): its first byte
-leaves a moment after it has looked."""
+"""A process sends nothing in the last seconds of its lease (ours), because the first byte leaves a
+moment after the check."""
 FORGET_SECONDS = 86_400.0
 """How long the row of a dead process is kept (ours): its changes count in `revision`."""
 
@@ -63,7 +63,7 @@ class ServerClock:
         self._ahead = 0.0
 
     def set(self, epoch: float) -> None:
-        """Take over what the server has answered just now: seconds since 1970 UTC."""
+        """Set it to what the server has just answered, in seconds since 1970 UTC."""
         self._ahead = epoch - ticks()
 
     def now(self) -> datetime:
@@ -92,15 +92,15 @@ class Lease:
             return name == self.name and not self.is_given_up and ticks() < self._trusted_until
 
     def give_up(self) -> None:
-        """Own nothing any more under this name: the next renewal takes a new one.
+        """Give up everything that is owned under this name: the next renewal takes a new one.
 
-        What the name still owns is settled by any process when the lease is over.
+        Once the lease is over, any process settles what the name still owns.
         """
         with self._guard:
             self.is_given_up = True
 
     def begin(self, link: Link) -> None:
-        """Take a new name. What was owned under the old one is not sent any more."""
+        """Take a new name. What was owned under the old one is no longer sent."""
         name, since = _new_name(), ticks()
         host = socket.gethostname()
         known = {"name": name, "seconds": LEASE_SECONDS, "host": host, "version": VERSION}

@@ -1,4 +1,4 @@
-"""Brings the ledger in PostgreSQL to this version while servers of older versions go on.
+"""Brings the ledger in PostgreSQL to this version while servers of older versions keep running.
 
 First everything new is added, in one transaction: an older program does not use it. What no program
 of this version uses any more is removed afterwards, and only when no older server is alive. From
@@ -28,7 +28,7 @@ BUSY_SECONDS = 3
 Steps = Sequence[Sequence[str]]
 Removals = Sequence[tuple[int, Sequence[str]]]
 Note = Callable[[dict[str, object]], object]
-"""Is called in the transaction of each change with what it does, in numbers."""
+"""Called in the transaction of each change, with what it does, in numbers."""
 
 ALIVE = "SELECT name FROM owners WHERE alive_until > EXTRACT(EPOCH FROM clock_timestamp())"
 """The names of the servers that are alive."""
@@ -44,7 +44,7 @@ class Format(NamedTuple):
 
 
 class Migration(NamedTuple):
-    """What a migration has done.
+    """The result of a migration.
 
     Attributes:
         before: the version of the format that the ledger had; 0 if there was none.
@@ -92,7 +92,7 @@ def require_current(connection: Connection[Any], version: int = VERSION) -> None
 
 
 def connect_to_current(url: str) -> database.Link:
-    """A connection whose answers are waited for only so long, to a ledger of this version.
+    """A connection to a ledger of this version that waits for each answer only a limited time.
 
     Raises:
         LedgerUnavailable: as for `connect` and `require_current`.
@@ -127,11 +127,11 @@ def migrate(
     removals: Removals = REMOVALS,
     note: Note = bool,
 ) -> Migration:
-    """Bring the ledger to this version, or make one. To repeat it does no harm.
+    """Bring the ledger to this version, or create one. Repeating this does no harm.
 
     Args:
         connection: in autocommit.
-        note: notes each change, when its tables exist. If it raises, the change is undone.
+        note: records each change, once the tables exist. If it raises, the change is undone.
 
     Raises:
         LedgerUnavailable: the ledger is too new for this program. It is left as it is.
@@ -185,7 +185,7 @@ def _contract(connection: Connection[Any], number: int, removals: Removals, note
 def alone(connection: Connection[Any]) -> Iterator[None]:
     """A transaction that no other migration overlaps."""
     with connection.transaction():
-        _limit(connection, "statement_timeout", 0)  # to build an index may take long
+        _limit(connection, "statement_timeout", 0)  # building an index may take long
         _limit(connection, "lock_timeout", TURN_SECONDS)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         _limit(connection, "lock_timeout", BUSY_SECONDS)

@@ -1,4 +1,4 @@
-"""Moves the ledger of one computer into PostgreSQL, at once or not at all.
+"""Moves the ledger of one computer into PostgreSQL, completely or not at all.
 
 First the file is marked, so that no server buys anything with it any more; then all rows are copied
 in one transaction, together with the file's secret. So the database has the secret of the file if
@@ -31,7 +31,7 @@ COUNTED = ("counted_as",)
 
 
 class Move(NamedTuple):
-    """What a move has done.
+    """The result of a move.
 
     Attributes:
         records: how many requests the file has.
@@ -59,9 +59,9 @@ def move(
         data: the data folder.
         connection: to the database, in autocommit.
         now: gives the date, UTC.
-        filesystem: a type of file system that the operator takes for a local one.
-        again: the operator says that the database to which a move was begun before is used no more.
-        note: is called in the transaction that stores everything. If it raises, nothing is stored.
+        filesystem: a type of file system that the operator declares to be local.
+        again: whether the operator confirms that the database of an earlier move is out of use.
+        note: called in the transaction that stores everything. If it raises, nothing is stored.
 
     Raises:
         LedgerUnavailable: it cannot be moved, and is as it was; or it is not known whether it was

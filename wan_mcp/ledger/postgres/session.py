@@ -1,4 +1,4 @@
-"""One connection to the ledger in PostgreSQL, which opens anew when it is lost."""
+"""One connection to the ledger in PostgreSQL, which is opened again when it is lost."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,16 +36,16 @@ from wan_mcp.models import Job
 T = TypeVar("T")
 
 LOOK_SECONDS = 3.0
-"""How long it is tried to find out whether a change was committed whose answer is lost (ours)."""
+"""How long to try to find out whether a change was committed if its answer is lost (ours)."""
 TRY_AGAIN_SECONDS = 0.05
-"""How long to wait after a connection that failed, while that is tried (ours)."""
+"""How long to wait after each failed connection during that time (ours)."""
 
 _SHARED = ""
 """The row of `wallets` that is locked for what processes share while they wait."""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE"
-# Behind the lock of the wallet, so that nobody waits for that with one of these. They are taken
-# only if the wallet has its row: its first transaction locks in the order of all others.
+# Taken after the lock of the wallet, so that nobody who holds one of these waits for that. They are
+# taken only if the wallet has its row: its first transaction locks in the order of all others.
 _LOCK_LIMITS = b"""
 SELECT pg_advisory_xact_lock(hashtextextended(name, 0))
 FROM unnest(%(names)s::text[]) AS limits (name)
@@ -55,7 +55,7 @@ _INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLIC
 _COMMIT = b"COMMIT"
 _COMMIT_NEWS = b"UPDATE owners SET news = news + 1 WHERE name = %(me)s; COMMIT"
 _ROLLBACK = b"ROLLBACK"
-# The own changes are counted elsewhere. A sum: every process adds to the number of its own row.
+# The changes of this process are counted elsewhere. A sum: every process counts in its own row.
 _REVISION = b"SELECT COALESCE(SUM(news), 0) FROM owners WHERE name <> %(me)s"
 _READ_ONLY = "25006"
 _NOT_REPLICATED = "01000"
@@ -216,10 +216,10 @@ class PostgresSession:
         return self._link
 
     def _send(self, change: Change, *parts: Part) -> list[Rows]:
-        """Run statements in a transaction, behind what was to be sent with them.
+        """Run statements in a transaction, after those that were to be sent with them.
 
         Returns:
-            The rows of each of them, and before these those of what was sent with them.
+            The rows of each statement in `parts`, without those of the statements before them.
         """
         later, fence = change.later, change.fence
         change.later, change.fence = [], None
@@ -242,7 +242,7 @@ class PostgresSession:
         return change.alive
 
     def _repeated(self, work: Callable[[Link], T]) -> T:
-        """Do work that may be done twice, on a new connection if the old one turns out lost."""
+        """Do work that may be done twice; again on a new connection if the old one was lost."""
         try:
             return work(self._usable())
         except psycopg.Error as error:
@@ -299,7 +299,7 @@ class PostgresSession:
             self._link.close()
 
     def _commit(self, change: Change) -> None:
-        """Commit. What is on no disk, or not on the standby that it has to be on, is an error."""
+        """Commit. Raises if the change is on no disk, or not on a standby that must have it."""
         self._is_replicated = True
         try:
             if change.writes:
@@ -346,8 +346,8 @@ class PostgresSession:
     def _is_committed(self, change: Change) -> bool | None:
         """Whether the records are as they were written; None if that cannot be known in time.
 
-        A COMMIT that was lost may still be under way. While it is, it holds the account's lock: who
-        gets the lock sees how it has ended.
+        A COMMIT whose answer was lost may still be under way. While it is, it holds the account's
+        lock, so whoever gets the lock sees how it ended.
         """
         until = monotonic() + LOOK_SECONDS
         while change.account is not None and change.jobs and (left := until - monotonic()) > 0:
@@ -375,7 +375,7 @@ def _parts(link: Link, reads: Iterable[Read]) -> list[Part]:
 
 
 def _key(read: Read) -> object:
-    """What two equal questions have in common."""
+    """A value that is the same for equal reads."""
     statement, values = read
     return statement.postgres, tuple(sorted(values.items()))
 

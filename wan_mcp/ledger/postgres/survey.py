@@ -31,7 +31,7 @@ def survey(
         link: leads to the same database.
         url, listen_url: its addresses, as for `PostgresLedger`.
         data: the data folder of this computer; None if it has none.
-        accounts: those of which the last balance is wanted.
+        accounts: those whose last balance is wanted.
 
     Raises:
         LedgerUnavailable: a server could not buy anything with it; the text says why.

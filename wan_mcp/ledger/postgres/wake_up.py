@@ -1,8 +1,8 @@
-"""A thread that keeps this process alive for the others, and that tells and hears of news.
+"""A thread that shows the others that this process is alive, and that sends and receives news.
 
 News travels by LISTEN and NOTIFY. It is sent after the commit, because a transaction with a NOTIFY
-in it commits under a lock of the whole database, and it may get lost: who waits looks at the ledger
-from time to time all the same, see `polling.watchers`.
+in it commits under a lock of the whole database. It may get lost, so waiters look at the ledger
+from time to time as well, see `polling.watchers`.
 """
 
 import logging
@@ -22,10 +22,10 @@ from wan_mcp.ledger.postgres.liveness import RENEW_SECONDS, Lease, ticks
 GATHER_SECONDS = 0.01
 """Changes that are committed within this time are announced together (ours)."""
 BEAT_SECONDS = 10.0
-"""How often a notice of its own shows a process that it still hears (ours): a LISTEN gets lost in
-silence when a pool gives the next transaction another connection."""
+"""How often a process sends itself a notice to see that LISTEN still works (ours): a LISTEN is lost
+silently when a pool gives the next transaction another connection."""
 RETRY_SECONDS = 1.0
-"""How long to wait after a connection that failed (ours)."""
+"""How long to wait after a failed connection (ours)."""
 END_SECONDS = 2.0
 """How long the end of a process waits for the end of its lease (ours)."""
 
@@ -152,7 +152,7 @@ class Attendant:
             self._on_news()
 
     def _tell(self) -> None:
-        self._has_news.clear()  # before: what is committed from now on is announced again
+        self._has_news.clear()  # before sending: what is committed from now on is announced again
         self._send(_NEWS)
 
     def _send(self, kind: str) -> None:
@@ -172,7 +172,7 @@ class Attendant:
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, Deaf):
-            if not self._is_deaf:  # said once: behind a pool it stays so
+            if not self._is_deaf:  # logged once: behind a pool this does not change
                 logger.warning("no notices come from the ledger's database: news arrives later")
             self._is_deaf = True
             return

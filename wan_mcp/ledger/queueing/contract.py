@@ -16,11 +16,11 @@ class QuotasOf(Protocol):
         """Every limit that counts, the nearest first.
 
         Args:
-            fresh: as they are now, as before a payment; they may have changed.
+            fresh: whether to read them again, as before a payment: they may have changed.
 
         Raises:
-            NoKey: its user may not use the wallet, or not any more.
-            LedgerUnavailable: they cannot be known now.
+            NoKey: its user may not use the wallet, or no longer.
+            LedgerUnavailable: they cannot be read now.
         """
 
 
@@ -29,7 +29,7 @@ class Next:
     """The queued request whose turn is next.
 
     Attributes:
-        wait: seconds until it may be sent; 0 for now, None until a job has ended.
+        wait: seconds until it may be sent; 0 if it may be now, None if a job has to end first.
     """
 
     record: Record
@@ -63,13 +63,13 @@ class Queue(Protocol):
     async def next(
         self, wallet: str, quotas: Mapping[str, Sequence[Quota]] | None = None
     ) -> Next | None:
-        """The request whose turn is next; None if none is queued. Free of a lock.
+        """The request whose turn is next; None if none is queued. Takes no lock.
 
-        A workspace that has no room by its own limits is passed over, so that it delays nobody.
+        A workspace whose own limits have no room is skipped, so that it delays nobody.
 
         Args:
-            quotas: those of each workspace; one that is missing is passed over. None if the limits
-                of the operator count for all of them together.
+            quotas: those of each workspace; one without an entry is skipped. None if all of them
+                share the limits of the operator.
         """
 
     async def places(
@@ -87,10 +87,10 @@ class Queue(Protocol):
     ) -> Record | None:
         """Claim a queued request for this process, if it is the next one and there is room.
 
-        With other workspaces in the queue it has to be the next one of its own.
+        If several workspaces have queued requests, it has to be the next one of its workspace.
 
-        Its limits, its price and its equals are looked at again, in one transaction with that. A
-        request that may not be sent any more ends as not_sent, with the reason.
+        Its limits, its price and equal requests are checked again in the same transaction. A
+        request that may no longer be sent ends as not_sent, with the reason.
 
         Args:
             estimate: credits that it costs according to PixelDojo; None if that is not known.
@@ -114,14 +114,14 @@ class Queue(Protocol):
         """End a queued request because its user withdrew it.
 
         Args:
-            only_if_alone: not if another caller waits for it, see `Ledger.join`.
+            only_if_alone: whether to refuse if another caller waits for it, see `Ledger.join`.
 
         Raises:
-            Fenced: it is not queued any more, or others wait for it.
+            Fenced: it is no longer queued, or others wait for it.
         """
 
     async def end_all(self, wallet: str, why: str) -> list[Record]:
-        """End every queued request of a wallet: what refused one would refuse each of them.
+        """End every queued request of a wallet, because what refused one would refuse them all.
 
         Args:
             why: the reason, in a sentence that callers can read.

@@ -35,8 +35,8 @@ def must_wait(
     """Whether one more job has to be queued. It cannot overtake what is queued already.
 
     Args:
-        everybody: what counts for the wallet. Whoever else is queued there may have to wait for the
-            next free place, so that one is not taken away from them.
+        everybody: what counts for the whole wallet. Others that are queued there may be waiting for
+            the next free place, which must not be taken from them.
         estimate, why: as for `quotas.check`.
 
     Raises:
@@ -63,7 +63,7 @@ def must_wait(
 
 
 def _in_credits(counted: Counted[Spending]) -> Counted[Spending]:
-    # A limit of 0 is no matter of time: there would never be room.
+    # With a limit of 0, waiting does not help: there would never be room.
     given = counted.quota.limits
     in_flight = None if given.in_flight else given.in_flight
     a_minute = None if given.submits_per_minute else given.submits_per_minute
@@ -86,7 +86,7 @@ def _is_full(limit: int, queued: int, spending: Spending) -> LimitReached:
 
 
 def wait_for_room(counted: Sequence[Counted[Spending]], now: datetime) -> float | None:
-    """Seconds until another request may be sent; 0 for now, None until a job has ended."""
+    """Seconds until another request may be sent; 0 for now, None if a job has to end first."""
     try:
         quotas.check([_of_room(each) for each in counted], now, None)
     except LimitReached as reached:

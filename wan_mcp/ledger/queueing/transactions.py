@@ -107,7 +107,7 @@ class QueueTransactions:
         with self._session.transaction(record.workspace.wallet):
             known = self._rows.record(record.submission_id)
             may_enter = rules.may_enter(known, State.QUEUED, self._session.me)
-            # Each turn has a date of its own. What is said of one must not end the next.
+            # Each turn has a date of its own: a report about one turn must not end the next.
             is_of_this_turn = known.created_at == record.created_at
             if record.queued_until is None or not may_enter or not is_of_this_turn:
                 raise Fenced(f"Request {known.submission_id} is {known.state}: it was not unsent.")
@@ -164,7 +164,7 @@ class QueueTransactions:
         lookups = rules.lookups(record.account, order.wanted)
         now = self._session.now()
         if equal := self._equal_requests.find(record.account, lookups, now, queued=False):
-            # Only a server of a version without a queue pays for what is queued.
+            # Only a server of a version without a queue can have paid for it meanwhile.
             id = equal.record.public_id
             self._end(record, f"An equal request was sent in the meantime: its id is {id}.")
             return None

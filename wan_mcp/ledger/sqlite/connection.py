@@ -44,7 +44,7 @@ _USE_THE_OTHER = (
     "interrupted: to finish it first, with `wan-mcp admin move-ledger`."
 )
 _WITHOUT_HANDLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
-"""What SQLite says, among other cases, when it gets no file descriptor."""
+"""The errors that SQLite reports if it gets no file descriptor, and in other cases, too."""
 
 logger = logging.getLogger(__name__)
 

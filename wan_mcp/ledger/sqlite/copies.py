@@ -17,7 +17,7 @@ from wan_mcp.ledger.sqlite.connection import connect, transaction
 
 
 def ledger_id(connection: sqlite3.Connection) -> str:
-    """What identifies a ledger; its copies have the same."""
+    """The id of a ledger. Its copies have the same one."""
     (key,) = connection.execute(sql.coordination.SECRET.sqlite).fetchone()
     return hashlib.sha256(b"ledger " + bytes(key)).hexdigest()[:16]
 
@@ -48,7 +48,7 @@ def original_of(connection: sqlite3.Connection, file: Path) -> Path | None:
 def _is_the_same_ledger(kept: Path, here: Path, id: str) -> bool:
     """Whether there are two files of one ledger. What cannot be read is no evidence."""
     try:
-        # The same file may have two paths. Not the device: two containers may number it otherwise.
+        # One file may have two paths. Not the device: two containers may number it differently.
         if kept.stat().st_ino == here.stat().st_ino:
             return False
         with closing(connect(kept, writable=False)) as other:

@@ -42,7 +42,7 @@ class SQLiteLedger(ThreadedLedger):
         now: gives the date and time, UTC.
         poll_seconds: how often `settled` looks for changes by other processes.
         connect: opens the file for writing.
-        filesystem: a type of file system that the operator takes for a local one.
+        filesystem: a type of file system that the operator declares to be local.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class SQLiteSession:
             raise Fenced(fenced)
 
     def ahead(self, reads: Iterable[Read]) -> None:
-        """Nothing: a question costs no way to a server."""
+        """Do nothing: a read needs no round trip to a server."""
 
     @contextmanager
     def transaction(

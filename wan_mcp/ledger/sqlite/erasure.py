@@ -1,9 +1,9 @@
 """Removes from the ledger's files what changes and deletions have left in them.
 
 SQLite removes a value by no longer pointing at it. The bytes stay: in the unused room within a
-page, in free pages, and in the log, which is used again from its beginning and not emptied. Usually
-VACUUM and a truncated log would be the way. But a running server takes a file that became shorter
-for one that was cut from outside, and pays no more (see `identity`). So nothing here makes a file
+page, in free pages, and in the log, which is used again from its beginning and not emptied. VACUUM
+and a truncated log would be the usual way. But a running server takes a file that became shorter
+for one that was cut from outside, and stops paying (see `identity`). So nothing here makes a file
 shorter: the tables are written anew within the file, and the log is overwritten.
 """
 
@@ -18,16 +18,16 @@ from wan_mcp.ledger import statements as sql
 from wan_mcp.ledger.sqlite.connection import connect, patience, transaction
 
 TRIES = 8
-"""How often it is tried to overwrite the log, which fails while another process reads (ours)."""
+"""How often overwriting the log is tried, which fails while another process reads (ours)."""
 TRY_AGAIN_SECONDS = 0.5
 """How long to wait before the next try (ours)."""
 TURN_SECONDS = 0.01
-"""How long the others may write after each part of the log. One that waits looks every 0.1 s
+"""How long other processes may write after each part of the log. A waiting one tries every 0.1 s
 (observed): without a gap it would find the ledger locked until the whole log is written."""
 CHUNK_PAGES = 64
-"""How many pages one write to the log has. The database grows by so many, once (ours)."""
+"""How many pages one write to the log has (ours). The database grows by this many, once."""
 _FRAME_BYTES, _HEADER_BYTES = 24, 32
-"""What the log stores beside each page, and at its beginning (documented)."""
+"""How many bytes the log stores beside each page, and at its beginning (documented)."""
 _TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table' "
     "AND name <> 'erasure' AND name NOT LIKE 'sqlite%'"
@@ -68,9 +68,9 @@ def _tries() -> Iterator[None]:
 def _rewrite(connection: sqlite3.Connection) -> None:
     """Write every table anew, and fill every free page, in one transaction.
 
-    The pages that a table had become free all at once, and are overwritten with zeros. A change of
-    one row alone would leave the older versions that lie in the rest of its page. The small tables
-    may have taken over a page that the jobs had, with what lies in the rest of it.
+    All pages of a table become free at once, and are overwritten with zeros. Changing one row alone
+    would leave older versions of it in the rest of its page. The small tables are rewritten, too:
+    they may have taken over a page of the jobs, with such remains in it.
     """
     with transaction(connection):
         [(free,)] = connection.execute("PRAGMA freelist_count").fetchall()
@@ -101,7 +101,7 @@ def _overwrite_log(connection: sqlite3.Connection, file: Path) -> bool:
         for _ in range(size // chunk + 1):
             with transaction(connection):
                 connection.execute("DELETE FROM erasure")
-                _fill(connection, CHUNK_PAGES, "randomblob")  # what is equal would not be written
+                _fill(connection, CHUNK_PAGES, "randomblob")  # equal content would not be written
             if not reader.in_transaction:  # while it reads, nobody begins the log anew
                 reader.execute("BEGIN")
                 reader.execute(sql.coordination.SECRET.sqlite).fetchone()

@@ -12,10 +12,10 @@ from pathlib import Path, PurePath
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.storage.mounts import MOUNTS, filesystem_type
 
-# Those of one system's own disks or memory. All others are refused: network file systems, and what
-# a host shares with its container or virtual machine, where the file is shared and the lock is not
-# (Docker Desktop's fakeowner: two processes had one exclusive lock, observed elsewhere). Of FUSE
-# nobody can know what is behind it. A list of the bad ones would never be complete.
+# File systems on a system's own disks or memory. All others are refused: network file systems, and
+# what a host shares with its container or virtual machine, where the file is shared and the lock is
+# not (Docker Desktop's fakeowner: two processes had one exclusive lock, observed elsewhere). Nobody
+# can know what is behind FUSE. A list of unsuitable ones would never be complete.
 _LOCAL = re.compile(
     r"ext[2-4]|xfs|btrfs|f2fs|zfs|bcachefs|jfs|reiserfs|nilfs2|ubifs|jffs2|apfs|hfs(plus)?"
     r"|ufs|vfat|msdos|exfat|ntfs3?|tmpfs|ramfs|rootfs|overlay|aufs|ecryptfs|lxfs|wslfs"
@@ -35,17 +35,17 @@ def private_file(folder: Path, name: str, trusted: str | None = None) -> Path:
     """A file that only this user can read (0600), in a folder that only this user can (0700).
 
     Args:
-        trusted: a type of file system that the operator takes for a local one.
+        trusted: a type of file system that the operator declares to be local.
 
     Raises:
         UnsuitableFolder: the file exists, on a file system that others may share.
-        LedgerUnavailable: it does not, and would be made on such a file system.
-        OSError: it cannot be made or written.
+        LedgerUnavailable: the file does not exist, and would be created on such a file system.
+        OSError: it cannot be created or written.
     """
     _refuse_shared(folder, name, trusted)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / name
-    # SQLite would create it with the mode that the umask says. The files with the suffixes -wal and
+    # SQLite would create it with the mode of the umask. The files with the suffixes -wal and
     # -shm get the mode of this one.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     for private in (folder, path):
@@ -68,7 +68,7 @@ def give_to_owner_of(folder: Path, *paths: Path) -> None:
 def shared_filesystem(path: PurePath, mounts: str) -> str | None:
     """The type of the file system that an absolute path lies on, if others may share it.
 
-    None when it is local, and when the mounts do not say.
+    None if it is local, or if the mounts do not tell.
 
     Args:
         mounts: the text of MOUNTS.

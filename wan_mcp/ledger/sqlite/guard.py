@@ -1,4 +1,4 @@
-"""Stands before each payment: nothing is sent unless the ledger is still the one that all share."""
+"""Checks before each payment that the ledger is still the one that all servers share."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 class Guard:
-    """What watches over the ledger of one folder.
+    """Watches over the ledger in one folder.
 
     Args:
         folder: the ledger's own.
@@ -110,7 +110,7 @@ class Guard:
             self.before_opening()
 
     def change(self) -> LedgerChanged | None:
-        """What has happened to the files since they were opened."""
+        """What has happened to the files since they were opened; None if nothing has."""
         if self._files is None or (what := self._files.change()) is None:
             return None
         return LedgerChanged(what, next_step=_PUT_BACK)
@@ -133,7 +133,7 @@ class Guard:
         self._files.has_been_read()
 
     def commit_point(self, submission_id: str, now: datetime) -> None:
-        """Check once more, and name the request that is sent now."""
+        """Check once more, and note beside the ledger which request is sent now."""
         self.before_payment()
         inode = "" if self._files is None else self._files.inode
         try:
@@ -168,8 +168,8 @@ class Guard:
     def _require_last_payment(self, sent: Sent) -> None:
         """Raises LedgerChanged if the file does not have that request.
 
-        With a connection of its own: what this process has read before is in its memory. It only
-        reads: when it is closed, no log is merged into the file.
+        This takes a new connection, because the open one may answer from memory what it has read
+        before. It is read-only, so closing it merges no log into the file.
         """
         is_replaced = sent.inode != identity.inode_of(self._file)
         # A log that a killed server left may lie beside another file than its own.
@@ -201,5 +201,5 @@ def _has(connection: sqlite3.Connection, sent: Sent) -> bool:
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:
-    """Whether tables and indexes fit together, which takes a second for 100,000 jobs."""
+    """Whether tables and indexes agree. The check takes a second for 100,000 jobs."""
     return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")

@@ -34,7 +34,7 @@ def change(data: Path, now: Now, filesystem: str | None, work: Callable[[History
 
     Args:
         data: the data folder that it lies in.
-        filesystem: a type of file system that the operator takes for a local one.
+        filesystem: a type of file system that the operator declares to be local.
 
     Raises:
         LedgerUnavailable: it cannot be written, or is of a newer version.

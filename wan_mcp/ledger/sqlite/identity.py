@@ -32,7 +32,7 @@ class _File:
 
 
 class LedgerFiles:
-    """The three files as this process opened them. Looking costs three calls of stat.
+    """The three files as this process opened them. A check costs three calls of stat.
 
     Args:
         path: the database, which is open in this process and has been read.
@@ -82,7 +82,7 @@ class LedgerFiles:
 
     @property
     def inode(self) -> str:
-        """That of the database, as `inode_of` gives it."""
+        """The inode of the database, as `inode_of` returns it."""
         return str(self._seen[_DATABASE].inode)
 
     @property
@@ -94,7 +94,7 @@ class LedgerFiles:
         return self._written != self._read
 
     def has_been_read(self) -> None:
-        """Say that the database, as it was at the last check, was found to be the right one."""
+        """Note that the database, as it was at the last check, was found to be the right one."""
         self._read = self._written
 
     def _missing(self, suffix: str) -> str:

@@ -1,7 +1,7 @@
 """Paid jobs that could not be written to the ledger, each in a small file beside its folder.
 
-A server whose ledger was taken away has perhaps a paid request in the air. It keeps the job here,
-and the next server that opens the right ledger takes it in.
+A server that loses its ledger may have a paid request under way. It keeps the job here, and the
+next server that opens the right ledger takes it in.
 """
 
 import json
@@ -38,7 +38,7 @@ class KeptJobs:
         """Write a paid job to the disk. Returns whether that was possible.
 
         Args:
-            ledger: what tells its ledger from another one, see `ledger_id`.
+            ledger: the id of its ledger, see `ledger_id`.
         """
         try:
             path = self._write(record, job, ledger)
@@ -67,8 +67,8 @@ class KeptJobs:
     def all(self, ledger: str) -> Iterator[KeptJob]:
         """What is kept now for a ledger. A file that cannot be read stays where it is.
 
-        So does that of another ledger, in which the account has another name: here nobody would
-        find the job.
+        So does a file of another ledger: there the account has another name, so nobody would find
+        the job here.
         """
         try:
             paths = sorted(self.folder.glob("*.json"))
@@ -101,7 +101,7 @@ class KeptJobs:
                 path.unlink(missing_ok=True)
 
     def _pass_over(self, path: Path) -> None:
-        if path not in self._passed_over:  # said once: they are looked at every half minute
+        if path not in self._passed_over:  # logged once: they are found every half minute
             self._passed_over.add(path)
             logger.warning("the paid job in %s belongs to another ledger: it stays there", path)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from wan_mcp.ledger.sqlite.folder import give_to_owner_of
 
 _LENGTH_BYTES = 120
-"""The file always has so many bytes, so that a shorter text replaces all of a longer one."""
+"""The file always has this many bytes, so that a shorter text replaces all of a longer one."""
 
 
 class Sent(NamedTuple):
@@ -43,7 +43,7 @@ class LastPayment:
         self.path = folder.with_name(f"{folder.name}-last-payment")
 
     def read(self) -> Sent | None:
-        """The last request that was sent; None if there is no file, or nothing of use in it.
+        """The last request that was sent; None if there is no file, or nothing usable in it.
 
         Raises:
             OSError: there is a file, and it cannot be read.

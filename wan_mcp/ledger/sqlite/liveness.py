@@ -19,7 +19,7 @@ from wan_mcp.storage.file_lock import try_lock
 
 LOOKS = 3
 LOOK_GAP_SECONDS = 0.01
-"""How often, and how far apart, a lock has to be held before its process is called alive (ours)."""
+"""How often, and how far apart, a lock must be found held to show that its process lives (ours)."""
 
 
 class ProcessLock:
@@ -69,11 +69,11 @@ class ProcessLock:
 
 
 def lives_elsewhere(folder: Path, store: str) -> bool:
-    """Whether a living process has another store open than this one.
+    """Whether a living process has a store open that is not this one.
 
-    A process of an older version does not say what it has open, and on Windows no other process can
-    read the file: there an open database can be neither moved nor replaced. A process that looks at
-    the same moment holds the lock of a dead one for an instant, so one look is not enough.
+    A process of an older version does not say what it has open. On Windows no other process can
+    read the lock file, but an open database can be neither moved nor replaced there. A process that
+    checks at the same moment holds the lock of a dead one for an instant, so one try is not enough.
     """
     found = [path for path in _locks(folder) if _content(path) not in ("", store)]
     for _ in range(LOOKS):
@@ -97,7 +97,7 @@ def _locks(folder: Path) -> list[Path]:
 
 
 def _content(path: Path) -> str:
-    """What a process wrote into its lock file; "" where its lock cannot be tried."""
+    """The text that a process wrote into its lock file; "" if its lock cannot be tried."""
     try:
         with path.open("r+b") as file:
             return file.read().decode(errors="replace")

@@ -1,8 +1,7 @@
 """A file whose ledger was moved to a database: from then on no server can buy anything with it.
 
-Two things hold every version back, also one that has the file open: the version of the format is
-higher than any program knows, and a trigger refuses new records. What is in the file stays
-readable.
+Two things stop every version, even one that has the file open: the version of the format is higher
+than any program knows, and a trigger refuses new records. What is in the file stays readable.
 """
 
 import sqlite3
@@ -24,7 +23,7 @@ _TRIGGER = (
 
 
 class Contents(NamedTuple):
-    """What a table contains.
+    """The contents of a table.
 
     Attributes:
         rows: each with its values in the order of the columns, and readable only once.
@@ -35,7 +34,7 @@ class Contents(NamedTuple):
 
 
 class MovedFile:
-    """The file of a ledger that is moved.
+    """The file of a ledger that is being moved.
 
     Args:
         connection: open on it for writing.
@@ -49,19 +48,19 @@ class MovedFile:
 
     @property
     def secret(self) -> bytes:
-        """What the names of its accounts depend on."""
+        """The secret on which the names of its accounts depend."""
         (key,) = self._connection.execute(sql.coordination.SECRET.sqlite).fetchone()
         return bytes(key)
 
     @property
     def target(self) -> str | None:
-        """Where a move was begun to; None if none was."""
+        """The database that a move was begun to; None if no move was begun."""
         if format_of(self._connection) != MOVED:
             return None
         return str(self._connection.execute("SELECT target FROM moved").fetchone()[0])
 
     def mark(self, target: str) -> None:
-        """Let nobody add anything any more.
+        """Prevent every server from adding anything to it.
 
         Args:
             target: what identifies the database that the ledger is moved to.
@@ -83,7 +82,7 @@ class MovedFile:
             self._connection.execute(f"PRAGMA user_version = {MOVED}")
 
     def unmark(self) -> None:
-        """Let it be used again: nothing of it has arrived elsewhere."""
+        """Let servers use it again: nothing of it was stored elsewhere."""
         with transaction(self._connection):
             self._remove_mark()
             self._connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
@@ -93,7 +92,7 @@ class MovedFile:
         self._connection.execute("DROP TABLE IF EXISTS moved")
 
     def size(self) -> tuple[int, int]:
-        """How many requests it has, and of how many accounts."""
+        """How many requests it holds, and of how many accounts."""
         sizes = "SELECT COUNT(*), COUNT(DISTINCT account) FROM jobs"
         requests, accounts = self._connection.execute(sizes).fetchone()
         return int(requests), int(accounts)
@@ -132,5 +131,5 @@ def is_moved(file: Path) -> bool:
 
 
 def _text(stored: bytes) -> str:
-    """PostgreSQL stores no NUL, and nothing that is no UTF-8."""
+    """The text as PostgreSQL can store it: valid UTF-8 without NUL."""
     return stored.decode(errors="replace").replace("\0", "")

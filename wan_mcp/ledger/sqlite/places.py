@@ -1,4 +1,4 @@
-"""One ledger for one user on one computer: which of several places holds it."""
+"""Finds the one ledger of a user on this computer, in one of several places."""
 
 import os
 import sqlite3
@@ -21,10 +21,10 @@ from wan_mcp.ledger.wallets.workspace import Whose
 from wan_mcp.models import Replacement, SourceClip
 
 FOLDER = "ledger"
-"""A folder of its own within the data: other users lose access to it."""
+"""The ledger's own folder within the data folder: other users lose access to it."""
 NOTE = "ledger-is-in"
-"""A file in the usual data folder. It tells servers that are started with a smaller environment in
-which other data folder the ledger lies, one full path."""
+"""A file in the usual data folder with one full path: it tells servers that are started with a
+smaller environment in which other data folder the ledger is."""
 
 _NO_HOME = "There is no place for the ledger, because this user has no home folder."
 _SET_FOLDER = (
@@ -89,7 +89,7 @@ def ledger_in(
 
     Args:
         choose: chooses again, in a thread; asked before each payment.
-        filesystem: a type of file system that the operator takes for a local one.
+        filesystem: a type of file system that the operator declares to be local.
     """
     if chosen.folder is None:
         return ThreadedLedger(NoLedger(_NO_HOME, next_step=_SET_FOLDER), limits, poll_seconds=1.0)
@@ -97,7 +97,7 @@ def ledger_in(
 
 
 class _OnlyLedger(SQLiteLedger):
-    """Pays only while it is the only ledger of the user. Its jobs are shown and followed always."""
+    """Pays only while it is the user's only ledger. Its jobs can always be shown and followed."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ def _file(place: Path) -> Path:
 
 
 def _distinct(places: Iterable[Path]) -> list[Path]:
-    """Those with a ledger, in the same order; a file that two paths lead to counts once."""
+    """The places with a ledger, in the same order; a file that two paths lead to counts once."""
     found: dict[tuple[int, int], Path] = {}
     for place in places:
         with suppress(OSError):
@@ -222,7 +222,7 @@ def _noted(usual: Path | None) -> Path | None:
 
 
 def _note(usual: Path, folder: Path | None) -> None:
-    """Where it cannot be written, no other server can make a second ledger either."""
+    """Note the choice. Where that fails, no other server can create a second ledger either."""
     if folder is None or folder == _noted(usual):
         return
     with suppress(OSError):

@@ -93,7 +93,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("ALTER TABLE jobs ADD COLUMN last_save_error TEXT",),
     ("ALTER TABLE jobs ADD COLUMN end_reported_at REAL",),
-    # No read that a call waits for takes longer because the history is longer.
+    # So that a long history slows down no read that a call waits for.
     (
         "CREATE INDEX unknown ON jobs (account) WHERE state = 'unknown'",
         # Partial, so that a submit, whose job has not ended, does not have to update it.
@@ -133,8 +133,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE erasure (filling BLOB)",
     ),
     # SQLite builds a table in memory whenever it compares a value with more than two others, and
-    # every change of a state is compared with the condition of each index. These two say the same
-    # as before in pairs, and now contain all that a claim reads of the jobs that have ended.
+    # every change of a state is compared with the condition of each index. These two have the same
+    # conditions in pairs, and also contain all that a claim reads of the jobs that have ended.
     (
         "DROP INDEX ended_by_age",
         """
@@ -147,7 +147,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE (state IN ('completed', 'failed') OR state = 'lost') AND digest IS NOT NULL
         """,
     ),
-    # Each index that has a record which is not over yet is written three times by a submit.
+    # A submit writes three times to each index that contains records that have not ended.
     (
         "DROP INDEX unsettled",  # `live` has those records too, and never many
         "DROP INDEX by_price",
@@ -169,7 +169,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN queued_request TEXT",
         "CREATE INDEX queued ON jobs (account, number) WHERE queued_until IS NOT NULL",
     ),
-    # The saver reads which videos to spare each time it saves one; hardly any record is in this.
+    # The saver reads which videos to spare each time it saves one; this index has few records.
     (
         "ALTER TABLE jobs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX kept ON jobs (saved_path) WHERE kept = 1",
@@ -182,9 +182,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')
         """,
     ),
-    # What the ended jobs of an account cost in all, so that a list need not read all of them. Of
-    # each job it is kept what that contains, so that a change by any server is noticed. No trigger
-    # does it: if it failed, the answer to a paid request of an older version would be lost.
+    # The total cost of the ended jobs of an account, so that a list need not read all of them. For
+    # each job its part of the total is stored, so that a change by any server is noticed. A trigger
+    # would not do: if it failed, a server of an older version would lose the answer to a payment.
     (
         """
         CREATE TABLE totals (

@@ -25,8 +25,8 @@ def survey(
 
     Args:
         now: gives the date and time, UTC.
-        filesystem: a type of file system that the operator takes for a local one.
-        accounts: those of which the last balance is wanted.
+        filesystem: a type of file system that the operator declares to be local.
+        accounts: those whose last balance is wanted.
 
     Raises:
         LedgerUnavailable: a server could not buy anything with it; the text says why.

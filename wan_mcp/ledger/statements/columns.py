@@ -13,10 +13,10 @@ def states(chosen: frozenset[State]) -> str:
 
 
 HAS_ENDED = "state NOT IN ('accepted', 'intent') AND state NOT IN ('sending', 'unknown')"
-"""That a record is not live, word for word as the index `ended_by_age` says it. No list has more
-than two states: for a longer one, SQLite builds a table in memory."""
+"""The condition that a record is not live, word for word as in the index `ended_by_age`. No list
+has more than two states: for a longer one, SQLite builds a table in memory."""
 MAY_HAVE_COST = "(state IN ('completed', 'failed') OR state = 'lost')"
-"""That a job has ended, word for word as the index `spent` says it."""
+"""The condition that a job has ended, word for word as in the index `spent`."""
 
 COLUMNS = {
     "submission_id": "handle",
@@ -41,16 +41,15 @@ COUNTS_AS = (
     "CASE WHEN digest IS NOT NULL AND (state IN ('completed', 'failed') OR state = 'lost') "
     "THEN COALESCE(credit_cost, -1e300) END"
 )
-"""What an ended job adds to the totals of its account: what PixelDojo named, or -1e300 if it named
-nothing; NULL for all that is no ended job."""
+"""What an ended job adds to the totals of its account: the cost that PixelDojo named, or -1e300 if
+it named none; NULL for everything else."""
 IS_UNCOUNTED = f"COALESCE(counted_as, -2e300) <> COALESCE({COUNTS_AS}, -2e300)"
-"""That this is not what the table `totals` contains of it, as after its end, or after a change by a
-server of a version that has no such table; word for word as in the index `uncounted`."""
+"""The condition that the table `totals` contains another amount for it, as after its end, or after
+a change by a server of a version without that table; word for word as in the index `uncounted`."""
 
 NEWEST_FIRST = "ORDER BY number DESC"
-"""Their number decides, and not their date: the clock may be set back, and the date of a queued
-request moves when it is sent. A record that moved between two pages of a list would be in neither.
-"""
+"""The order is by number, not by date: the clock may be set back, and the date of a queued request
+moves when it is sent. A record that moved between two pages of a list would be in neither."""
 
 _FIELDS = tuple(Record.model_fields)
 JOB_COLUMNS = ", ".join(column(field) for field in _FIELDS)
@@ -58,16 +57,16 @@ JOB_COLUMNS = ", ".join(column(field) for field in _FIELDS)
 JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE"
 
 IS_QUEUED = "state = 'not_sent' AND queued_until IS NOT NULL"
-"""That a request waits for its turn, see `record.State.QUEUED`."""
+"""The condition that a request waits for its turn, see `record.State.QUEUED`."""
 MY_QUEUE = f"WHERE account = :account AND {IS_QUEUED}"
 QUEUED_INDEX = "INDEXED BY queued"
-"""SQLite would read all requests that were ever not sent instead."""
+"""Without it, SQLite would read all requests that were ever not sent."""
 
 
 def queued(*conditions: str) -> Statement:
-    """The queued records of an account for which these are true, as they were put in the queue.
+    """The queued records of an account that meet these conditions, in the order of queueing.
 
-    Their number decides, and not their date: a clock may be set back.
+    They are ordered by their number, not by their date, because a clock may be set back.
     """
     chosen = " AND ".join([MY_QUEUE, *conditions])
     columns = f"SELECT {JOB_COLUMNS} FROM jobs"
@@ -76,4 +75,4 @@ def queued(*conditions: str) -> Statement:
 
 
 LIVE_INDEX = "INDEXED BY live"
-"""SQLite would read the whole history of the account, or of its day, instead."""
+"""Without it, SQLite would read the whole history of the account, or of its day."""

@@ -32,7 +32,7 @@ def where(before: str, condition: Statement, after: str = "") -> Statement:
 
 _MINE = "account = :account"
 _OF_WALLET = "SELECT CAST(:account AS TEXT) UNION ALL SELECT name FROM workspaces"
-"""What belongs to nobody is kept under the name of the wallet itself."""
+"""The names on a wallet. Records that belong to nobody have the name of the wallet itself."""
 _SEVERAL = Statement(
     "SELECT value FROM json_each(:accounts)",
     "SELECT json_array_elements_text(CAST(:accounts AS json))",

@@ -17,9 +17,9 @@ from wan_mcp.ledger.statements.dialects import Statement, both, where
 
 PLACE = both("SELECT number FROM jobs WHERE account = :account AND handle = :submission_id")
 _BESIDE_QUEUE = {State.NOT_SENT: " AND queued_until IS NULL"}
-"""What else is true of an ended record in a state: a queued one is stored as `not_sent`."""
+"""Further conditions for an ended record in a state: a queued one is stored as `not_sent`."""
 _BEHIND = " AND number < :number"
-"""Records that a list which begins with the newest shows after the one at that place."""
+"""The condition for records that come after a place in a list that begins with the newest."""
 
 
 @cache
@@ -98,14 +98,15 @@ def _live_jobs(live_index: str, polled_index: str) -> str:
 
 
 LIVE_JOBS = Statement(_live_jobs(LIVE_INDEX, "INDEXED BY polled"), _live_jobs("", ""))
-_UNSAVED = (
+IS_UNSAVED = (
     # Not the jobs that were submitted elsewhere: nobody asked this ledger to save their videos.
     "state = 'completed' AND video_url IS NOT NULL "
     "AND digest IS NOT NULL AND saved_path IS NULL AND not_saved IS NULL "
     "AND (video_folder IS NULL OR video_folder <> '') "
     "AND ended_at > :since"
 )
-UNSAVED_JOBS = both(f"{JOBS} account = :account AND {_UNSAVED} ORDER BY number")
+"""That the video of a record is to be saved, and can still be."""
+UNSAVED_JOBS = both(f"{JOBS} account = :account AND {IS_UNSAVED} ORDER BY number")
 UNINSPECTED_JOBS = both(
     f"{JOBS} account = :account AND state = 'completed' AND digest IS NOT NULL "
     "AND saved_path IS NOT NULL AND inspection IS NULL AND ended_at > :since ORDER BY number"
@@ -120,7 +121,7 @@ DURATIONS = both(
 
 _IS_LIVE = f"state IN {states(LIVE)}"
 IS_OPEN = f"({_IS_LIVE} OR {IS_QUEUED})"
-"""That a record has not ended: in progress, queued, or of unknown outcome."""
+"""The condition that a record has not ended: in progress, queued, or of unknown outcome."""
 
 
 def _open_wallets(live_index: str, queued_index: str) -> str:
@@ -131,7 +132,7 @@ def _open_wallets(live_index: str, queued_index: str) -> str:
         f"UNION {payer} {queued_index} WHERE {IS_QUEUED} "
         # By their workspaces: an index of what is not saved begins with the account.
         "UNION SELECT wallet FROM workspaces WHERE EXISTS "
-        f"(SELECT 1 FROM jobs WHERE jobs.account = workspaces.name AND {_UNSAVED})"
+        f"(SELECT 1 FROM jobs WHERE jobs.account = workspaces.name AND {IS_UNSAVED})"
     )
 
 

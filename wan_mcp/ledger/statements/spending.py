@@ -21,12 +21,12 @@ CHARGES = both(
 )
 
 # Spending: the account's requests within some seconds of now. A record that a wrong clock dated in
-# the future counts too, if its date is at most so many seconds ahead.
+# the future counts too, if its date is at most that many seconds ahead.
 
 PRICE = (
     "CASE WHEN COALESCE(credit_cost, estimate) < 0 THEN 0 ELSE COALESCE(credit_cost, estimate) END"
 )
-"""Credits that a record counts as; NULL if no price is known. A negative price counts as 0."""
+"""The credits that a record counts as; NULL if no price is known. A negative price counts as 0."""
 _MINE = "WHERE account = :account AND digest IS NOT NULL"
 _DAY = (
     "created_at > CAST(:now AS DOUBLE PRECISION) - :within "
@@ -34,11 +34,11 @@ _DAY = (
 )
 _WITHIN = f"{_MINE} AND {_DAY}"
 _SPENT_INDEX = "INDEXED BY spent"
-"""SQLite would read the rows of the jobs instead, or the jobs of all days."""
+"""Without it, SQLite would read the rows of the jobs, or the jobs of all days."""
 
 
 def _known(counted: str) -> str:
-    """What that adds to the credits, where PixelDojo named a cost."""
+    """What this amount adds to the credits: nothing where PixelDojo named no cost."""
     return f"CASE WHEN {counted} <> -1e300 THEN {counted} ELSE 0.0 END"
 
 
@@ -72,7 +72,7 @@ def _totals(live_index: str, spent_index: str, uncounted_index: str) -> str:
 
 
 _UNCOUNTED_INDEX = "INDEXED BY uncounted"
-"""SQLite would read all records of the account instead."""
+"""Without it, SQLite would read all records of the account."""
 TOTALS = Statement(_totals(LIVE_INDEX, _SPENT_INDEX, _UNCOUNTED_INDEX), _totals("", "", ""))
 
 

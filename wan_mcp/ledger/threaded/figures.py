@@ -1,4 +1,4 @@
-"""What an operator sees of a ledger."""
+"""The figures of a ledger that operators see."""
 
 from wan_mcp.ledger.contract import LedgerUnavailable
 from wan_mcp.ledger.coordination import Account
@@ -16,7 +16,7 @@ async def missing(ledger: ThreadedLedger) -> dict[str, str]:
 
 
 async def of_all(ledger: ThreadedLedger) -> Figures:
-    """What the ledger knows of the jobs of all wallets together; of credits each has its own."""
+    """What the ledger knows of the jobs of all wallets together, without their credits."""
     try:
         return Figures(known=True, jobs=await ledger.job_counts())
     except LedgerUnavailable:
@@ -24,7 +24,7 @@ async def of_all(ledger: ThreadedLedger) -> Figures:
 
 
 async def figures(ledger: ThreadedLedger, account: Account) -> Figures:
-    """What the ledger knows. Nothing is known while it cannot be read."""
+    """The figures, with the credits of one wallet; only the limit if the ledger cannot be read."""
     limit = ledger.limits.credits_per_day
     try:
         name = await account()

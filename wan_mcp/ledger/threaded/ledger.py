@@ -199,7 +199,7 @@ def _require_usable(store: Opened) -> None:
 
 
 class ThreadedCoordination:
-    """`Coordination` on the same store, or the same two."""
+    """`Coordination` on the store of a ledger; reads may have a connection of their own."""
 
     def __init__(self, store: Store, reading: Store) -> None:
         self._store = store

@@ -48,7 +48,7 @@ class Store:
     Args:
         wait_seconds: how long work that may be refused waits for its turn, see `turns`; None for as
             long as it takes. Without a limit nothing is refused while the store can be opened.
-        ticks: seconds that never jump.
+        ticks: a clock that never jumps, in seconds.
 
     Attributes:
         own_changes: how many changes that a caller may wait for were made by this process, or
@@ -277,8 +277,8 @@ def _hand_over(
 class LedgerThread:
     """One thread, which does all work in the order in which it is given, even while Python ends.
 
-    A queue alone costs half of what `concurrent.futures` does with it, and a submit waits for three
-    pieces of work.
+    A plain queue costs half as much as `concurrent.futures`, and a submit waits for three pieces of
+    work.
     """
 
     def __init__(self) -> None:
@@ -289,7 +289,7 @@ class LedgerThread:
         """Do work as soon as all earlier work is done; it raises nothing.
 
         Raises:
-            LedgerUnavailable: no thread can be started, so the work is not done, also not later.
+            LedgerUnavailable: no thread can be started, so the work is never done.
         """
         if not isinstance(self.end, weakref.finalize):
             # A daemon, because Python would wait for any other before it calls the finalizer.

@@ -27,10 +27,10 @@ from wan_mcp.ledger.contract import LedgerUnavailable, LedgerUnreachable
 
 WAIT_SECONDS = 2.0
 """How long work that may be refused waits for its turn (ours). A tool answers within 4 seconds, and
-a paid call asks the ledger before its claim: so it may wait twice."""
+a paid call reads the ledger before its claim, so it may wait twice."""
 PAUSE_SECONDS = 1.0
-"""How long work is refused at once after the store could not be reached, instead of each call
-waiting for the same failure (ours). A failure that takes less time than this begins no such pause,
+"""How long work is refused at once after the store could not be reached, so that not each call
+waits for the same failure (ours). A failure that took less time than this begins no such pause,
 because trying again costs the next call hardly any time."""
 
 
@@ -45,7 +45,7 @@ class Turn:
         return self._taken.acquire(blocking=False)
 
     def refuse(self, waiting: "asyncio.Future[Any]") -> None:
-        """Let who waits know that the work is not done, unless it has begun."""
+        """Tell the waiter that the work is not done, unless it has begun."""
         if self.take() and not waiting.done():
             what = "Too much other work waited for the ledger, so this was not begun."
             waiting.set_exception(LedgerUnavailable(what, transient=True))
@@ -55,7 +55,7 @@ class Pause:
     """The time after a failure to reach the store. Used in the store's thread.
 
     Args:
-        ticks: seconds that never jump.
+        ticks: a clock that never jumps, in seconds.
     """
 
     def __init__(self, ticks: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""What counts against quotas: the requests of workspaces, and what they cost, from the store."""
+"""Counts against quotas: reads from the store the requests of workspaces, and their cost."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -25,10 +25,10 @@ from wan_mcp.ledger.wallets.workspace import Workspace
 
 
 class Together:
-    """What several quotas count, asked once about the records of all of them.
+    """The figures that several quotas count, read once for all of them together.
 
-    In PostgreSQL each question takes its time, however few records it is about, and a claim has
-    the lock of the wallet meanwhile. An answer is kept, so nothing may change before the last one.
+    In PostgreSQL each query takes time, however few records it is about, and a claim holds the
+    lock of the wallet meanwhile. Answers are kept, so nothing may change before the last query.
 
     Args:
         reader: the workspace that asks.
@@ -36,7 +36,7 @@ class Together:
 
     Attributes:
         of_wallet: the names on that wallet, if a quota counts it.
-        day: the values of a question about the last 24 hours.
+        day: the values of a query about the last 24 hours.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Together:
         self._found: dict[object, Sequence[Sequence[Any]]] = {}
 
     def reads(self, limits: Collection[SpendingLimits]) -> Iterator[Read]:
-        """What `spending_limits.check` asks for, as long as every price is known."""
+        """The reads of `spending_limits.check`, as long as every price is known."""
         yield self._read(sql.queue.QUEUED_COSTS)
         if any(each.credits_per_day is not None for each in limits):
             yield self._read(sql.spending.PAID, **self.day)
@@ -67,7 +67,7 @@ class Together:
     def values(
         self, names: frozenset[str], statement: Statement, **values: object
     ) -> list[Sequence[Any]]:
-        """What a statement whose first column is the workspace finds about these."""
+        """The rows about these workspaces, of a statement whose first column is the workspace."""
         asked = statement, *values.values()
         if asked not in self._found:
             self._found[asked] = self.rows.values_of(self._read(statement, **values))
@@ -84,7 +84,7 @@ class Spending:
 
     Args:
         workspaces: whose records count; None for the whole wallet of the reader.
-        counts_queue: whether queued requests count, in full; not for one of them whose turn it is.
+        counts_queue: whether queued requests count, in full; False for one whose turn has come.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class Spending:
         found = self._alone(sql.spending.PAYMENTS, **self.together.day, unpriced=unpriced)
         queued = self.queued()
         reserved = queued.credits + queued.without_price * unpriced
-        # What is queued is paid at the earliest now.
+        # What is queued is paid now at the earliest.
         return [(age, credits) for age, credits in found] + [(0.0, reserved)] * bool(reserved)
 
     def queued(self) -> Queued:
-        """What is queued and counts; nothing if this request was queued itself."""
+        """The queued requests that count; none if this request was queued itself."""
         return self._queued if self._counts_queue else NOTHING_QUEUED
 
     @cached_property
@@ -133,7 +133,7 @@ class Spending:
         ]
 
     def totals(self) -> Totals:
-        """What was bought and spent, in 24 hours and in all."""
+        """The purchases and their cost, in 24 hours and in total."""
         [totals] = self._alone(sql.spending.TOTALS, **self.together.day)
         return Totals(*totals)
 
@@ -150,11 +150,11 @@ class Spending:
         return [age for _, age in found]
 
     def _each(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
-        """What is asked for all quotas together."""
+        """The rows of a statement that is run for all quotas together."""
         return self.together.values(self._names, statement, **values)
 
     def _alone(self, statement: Statement, **values: object) -> Sequence[Sequence[Any]]:
-        """What is asked for this one only, because it is rarely needed."""
+        """The rows of a statement that is run for this one only, because it is rarely needed."""
         scope = some(self._names)
         return self.together.rows.values(scope.over(statement), **scope.values, **values)
 
@@ -177,7 +177,7 @@ def counted(
 
 
 def reads(limited: Sequence[Counted[Spending]]) -> Iterator[Read]:
-    """What `quotas.check` asks for, as long as every price is known."""
+    """The reads of `quotas.check`, as long as every price is known."""
     limits = [quota.limits for quota, _ in limited]
     for _, spending in limited[:1]:  # they ask together
         yield from spending.together.reads(limits)
@@ -186,13 +186,13 @@ def reads(limited: Sequence[Counted[Spending]]) -> Iterator[Read]:
 def spending_of(
     rows: Rows, workspace: Workspace, counted: frozenset[str] | None, now: datetime
 ) -> Spending:
-    """What counts for these workspaces alone, None for the whole wallet."""
+    """The spending of these workspaces alone; None stands for the whole wallet."""
     return Spending(Together(rows, workspace, [counted], now), counted)
 
 
 def whole(
     rows: Rows, workspace: Workspace, limited: Iterable[Counted[Spending]], now: datetime
 ) -> Spending:
-    """What counts for the wallet, which usually is counted for one of the quotas already."""
+    """The spending of the whole wallet, which one of the quotas usually counts already."""
     known = (spending for quota, spending in limited if quota.workspaces is None)
     return next(known, None) or spending_of(rows, workspace, None, now)

@@ -20,7 +20,7 @@ def account_credits(
     quotas: Sequence[Quota],
     now: datetime,
 ) -> AccountCredits:
-    """What was spent, the balance, and what each limit says to a job of that price now."""
+    """What was spent, the balance, and whether the limits allow a job of that price now."""
     limited = counted(rows, workspace, quotas, now)
     everybody = whole(rows, workspace, limited, now)
     own = everybody
@@ -33,13 +33,13 @@ def account_credits(
         refusal = reached
     return AccountCredits(
         spent=own.totals(),
-        # It is that of the key, and the newest answer to anybody names it.
+        # The balance is that of the key: the newest answer to any of its users names it.
         balance=everybody.balance(),
         limits=[
             use._replace(whose=quota.whose)
             for quota, spending in limited
             for use in usage(quota.limits, now, spending)
-            if not quota.whose or use.limit is not None  # what is no limit is said once
+            if not quota.whose or use.limit is not None  # "no limit" is listed once
         ],
         refusal=refusal,
         queued=own.queued(),

@@ -1,7 +1,7 @@
-"""Who belongs to a wallet: its workspaces, and whether those of its users are still as they were.
+"""The workspaces on a wallet, and whether what is known of their users is still right.
 
 The people of a team change while servers work. What a server knows of them may be older than the
-lock of the wallet, for which it had to wait, so it is compared behind that lock.
+lock of the wallet, for which it had to wait, so it is checked again under that lock.
 """
 
 from collections.abc import Collection
@@ -17,18 +17,18 @@ _VERSION: Read = read(sql.coordination.PEOPLE_VERSION)
 
 
 def names_asked(workspace: Workspace) -> list[Read]:
-    """What `names_of_wallet` asks for; nothing if the workspace has its wallet to itself."""
+    """The reads of `names_of_wallet`; none if the workspace has its wallet to itself."""
     asked = read(sql.coordination.WORKSPACES, shared_wallet=workspace.wallet)
     return [] if workspace.is_alone else [asked]
 
 
 def version_asked(quotas: Collection[Quota]) -> list[Read]:
-    """What `require_current` asks for; nothing if the limits are not those of people."""
+    """The reads of `require_current`; none if the limits are not those of people."""
     return [_VERSION] if versions(quotas) else []
 
 
 def require_current(rows: Rows, quotas: Collection[Quota]) -> None:
-    """Check in a transaction for a wallet that these limits are as they are now.
+    """Check, in a transaction for a wallet, that these limits are still in force.
 
     Raises:
         QuotasChanged: the user may have another wallet or team now, or other limits.
@@ -45,7 +45,7 @@ def names_of_wallet(rows: Rows, workspace: Workspace) -> frozenset[str]:
 
 
 def register(rows: Rows, workspace: Workspace) -> None:
-    """Note that a workspace is on its wallet, in the transaction that adds its first record."""
+    """Record that a workspace is on its wallet, in the transaction of its first record."""
     if workspace.name not in names_of_wallet(rows, workspace):
         rows.note(
             sql.coordination.INSERT_WORKSPACE,

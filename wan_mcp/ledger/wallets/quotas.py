@@ -27,11 +27,11 @@ class Quota:
     never pass a limit together.
 
     Attributes:
-        whose: whose limits they are, as a sentence about a limit ends: "your own", "of the team
-            Blue". "" for the settings of the operator.
+        whose: whose limits they are, as the end of a sentence about a limit: "your own", "of the
+            team Blue". "" for the settings of the operator.
         workspaces: the workspaces whose requests count; None for the whole wallet.
         across: a name of these limits, if the workspaces may be of several wallets; "" otherwise.
-        as_of: the version of the people at which all of this was so; None where there are none.
+        as_of: the version of the people for which all of this is right; None if there are none.
     """
 
     limits: SpendingLimits
@@ -41,19 +41,19 @@ class Quota:
     as_of: int | None = None
 
     def agreed_to(self, agreed: float | None) -> "Quota":
-        """The same for one job that may cost so many credits without another question."""
+        """The same for one job that may cost `agreed` credits without another question."""
         if agreed is None:
             return self
         return replace(self, limits=replace(self.limits, agreed=agreed))
 
 
 def across_wallets(quotas: Iterable[Quota]) -> list[str]:
-    """What a claim has to have for itself besides its wallet, in the order in which all take it."""
+    """The locks that a claim takes besides that of its wallet, in the order that all claims use."""
     return sorted({quota.across for quota in quotas if quota.across})
 
 
 def versions(quotas: Iterable[Quota]) -> set[int]:
-    """At which versions of the people these limits were so; empty where there are none."""
+    """The versions of the people for which these limits are right; empty if there are none."""
     return {quota.as_of for quota in quotas if quota.as_of is not None}
 
 
@@ -73,13 +73,13 @@ def check(
     """Refuse one more job if it would exceed any of the limits.
 
     Args:
-        counted: the nearest first: of two that are equally tight, it refuses.
+        counted: the nearest first; of two that are equally tight, the nearer one refuses.
         estimate, why: as for `spending_limits.check`.
 
     Raises:
         LimitReached: the tightest one. It says whose limit it is.
-        NoRoom: no other limits than those that a queued request may wait for.
-        PriceRose: no limit stands against it, and the person has not agreed to this price.
+        NoRoom: the only limits in the way are those that a queued request may wait for.
+        PriceRose: no limit is in the way, but the person has not agreed to this price.
     """
     refusals: list[LimitReached] = []
     rose: PriceRose | None = None

@@ -18,7 +18,7 @@ class Scope(NamedTuple):
 
     Attributes:
         over: turns a statement about one workspace into the one about these.
-        values: who they are, as that statement takes them.
+        values: names them in the values of that statement.
     """
 
     over: Callable[[Statement], Statement]
@@ -31,7 +31,7 @@ def wallet_scope(wallet: str) -> Scope:
 
 
 def whole_wallet(workspace: Workspace) -> Scope:
-    """The same, as one of its workspaces asks: whoever has the wallet alone asks as before."""
+    """Every workspace on the wallet of this one, which may have it to itself."""
     return one(workspace.name) if workspace.is_alone else wallet_scope(workspace.wallet)
 
 

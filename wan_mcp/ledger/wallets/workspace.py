@@ -1,4 +1,4 @@
-"""Whose requests are meant, and with whose key they are paid."""
+"""Names whose requests are meant, and whose key pays for them."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ class Workspace:
     """What one user sees of one wallet. A wallet is one PixelDojo key.
 
     The requests of a workspace are equal only to each other, and no other workspace finds or lists
-    them. To PixelDojo they are all the wallet's. Whoever has a key alone has the only workspace of
-    its wallet, and both have one name. Under the name of a shared wallet there is no workspace:
-    what is recorded there belongs to nobody, and counts for the wallet alone.
+    them. To PixelDojo they are all the wallet's. A user who shares a key with nobody has the only
+    workspace of its wallet, and both have one name. A shared wallet has no workspace of its name:
+    what is recorded under that name belongs to nobody, and counts for the wallet alone.
 
     Attributes:
         name: the name under which its records are kept.
@@ -23,7 +23,7 @@ class Workspace:
 
     @classmethod
     def of(cls, whose: "Whose") -> "Workspace":
-        """The workspace itself; for a name, the workspace of whoever has that wallet alone."""
+        """The workspace itself; for a name, the only workspace of the wallet with that name."""
         return whose if isinstance(whose, Workspace) else cls(whose, whose)
 
     @property
@@ -37,6 +37,6 @@ class Workspace:
 
 
 Whose = Workspace | str
-"""A workspace, or the name of a wallet that one user has alone."""
+"""A workspace, or the name of a wallet that belongs to one user alone."""
 CallersWorkspace = Callable[[], Awaitable[Whose]]
-"""Whose the calls are that some service works for. The name of a wallet may have to be read."""
+"""The workspace for whose calls a service works. Its name may have to be read from the ledger."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from wan_mcp.ledger.coordination import POLLED_FOR
 from wan_mcp.ledger.fingerprint import account_name
 from wan_mcp.ledger.statements.coordination import SECRET
-from wan_mcp.ledger.statements.lists import OPEN_WALLETS
+from wan_mcp.ledger.statements.lists import IS_OPEN, IS_UNSAVED
 from wan_mcp.tenants.administration.acts import (
     Act,
     ActRefused,
@@ -20,6 +20,7 @@ from wan_mcp.tenants.administration.users import require_idle, user_id
 from wan_mcp.tenants.audit import NOW
 from wan_mcp.tenants.keys import KeyRing, NotOpened
 from wan_mcp.tenants.seat import purpose_of
+from wan_mcp.wording import counted
 
 _INSERT = f"""
 INSERT INTO wallet_keys
@@ -57,9 +58,11 @@ UPDATE wallet_keys SET key_sealed = NULL, key_account = NULL, removed_at = {NOW}
 WHERE account = %(account)s
 """.encode()
 _SINCE = f"({NOW} - {POLLED_FOR.total_seconds()})"
-_IS_OPEN = f"""
-SELECT 1 FROM ({OPEN_WALLETS.postgres.replace(":since", _SINCE)}) AS opened (wallet)
-WHERE wallet = %(account)s
+# Those for which a server has work to do: see `ledger.statements.lists.OPEN_WALLETS`.
+_UNFINISHED = f"""
+SELECT (SELECT COUNT(*) FROM jobs WHERE {IS_OPEN} AND COALESCE(wallet, account) = %(account)s),
+    (SELECT COUNT(*) FROM jobs WHERE {IS_UNSAVED.replace(":since", _SINCE)}
+        AND account IN (SELECT name FROM workspaces WHERE workspaces.wallet = %(account)s))
 """.encode()
 _LIST = b"""
 SELECT w.account, w.name, t.name, u.name, w.user_id, w.api_base, w.key_sealed, w.removed_at
@@ -98,6 +101,25 @@ class Wallet(NamedTuple):
     def opens(self) -> bool:
         """Whether the key ring opens its key."""
         return self.key in (SEALED, SEALED_BEFORE)
+
+
+class WalletBusy(ActRefused):
+    """The key of a wallet is still needed.
+
+    Attributes:
+        jobs: how many of its jobs are in progress, queued or of unknown outcome.
+        videos: how many of its videos are to be saved.
+    """
+
+    def __init__(self, name: str, jobs: int, videos: int) -> None:
+        work = [f"{counted(jobs, 'job')} in progress, queued or of unknown outcome"] * (jobs > 0)
+        work += [f"{counted(videos, 'video')} to be saved"] * (videos > 0)
+        super().__init__(
+            f"The wallet {quoted(name)} has {' and '.join(work)}: wait until it has none, or add "
+            "--force."
+        )
+        self.jobs = jobs
+        self.videos = videos
 
 
 class _Found(NamedTuple):
@@ -168,8 +190,14 @@ def set_key(operator: Operator, ring: KeyRing, typed: str, key: str) -> None:
 def remove(operator: Operator, typed: str, *, force: bool = False) -> None:
     """Forget the key of a wallet for good. Nothing is bought or read with it any more.
 
+    No payment begins on the wallet between the look for unfinished work and the removal.
+
     Args:
         force: also while it has jobs that have not ended, or videos to be saved.
+
+    Raises:
+        WalletBusy: it has, and `force` is not given.
+        ActRefused: there is no such wallet, or it was removed already.
     """
     with operator.act("wallet.remove", typed, **({"force": True} if force else {})) as act:
         wallet = _found(act, typed)
@@ -255,11 +283,9 @@ def _require_open(wallet: _Found) -> None:
 
 def _require_idle(act: Act, wallet: _Found) -> None:
     act.stop_payments(wallet.account)
-    if act.rows(_IS_OPEN, account=wallet.account):
-        raise ActRefused(
-            f"The wallet {quoted(wallet.name)} has jobs in progress, queued or of unknown outcome, "
-            "or videos to be saved: wait until it has none, or add --force."
-        )
+    [(jobs, videos)] = act.rows(_UNFINISHED, account=wallet.account)
+    if jobs or videos:
+        raise WalletBusy(wallet.name, jobs, videos)
 
 
 def _checked(key: str) -> str:

@@ -1,1 +1,1 @@
-"""What an operator needs beside MCP: health checks, metrics, proxies, limits on slow clients."""
+"""For operators, beside MCP: health checks, metrics, proxies, limits on slow clients."""

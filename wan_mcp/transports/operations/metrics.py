@@ -1,7 +1,7 @@
-"""`/metrics`: what an operator counts, as Prometheus reads it.
+"""`/metrics`: figures for operators, as Prometheus reads them.
 
-No label has a user, a job, a link or a key: what can be counted by such a thing has no end, and who
-may read metrics is often not who may read those.
+No label contains a user, a job, a link or a key: the number of such values has no limit, and people
+who may read metrics often may not read those.
 """
 
 import math
@@ -29,19 +29,19 @@ from wan_mcp.transports.operations.shared_look import SharedLook
 PATH = "/metrics"
 _VENDOR_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _FROM_THE_START = ("accepted", "outcome_unknown")
-"""Shown as 0 before the first: Prometheus does not count the step from nothing to 1, so an alert
-would miss the first lost answer of each process."""
+"""Outcomes that are shown as 0 before the first one: Prometheus does not count the step from
+nothing to 1, so an alert would miss the first lost answer of each process."""
 _LEDGER_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class Metrics:
-    """Counts what this process does, and shows it with what the ledger knows.
+    """Counts what this process does, and shows it together with figures from the ledger.
 
-    It is a `facts.Listener`.
+    It implements `facts.Listener`.
 
     Args:
-        figures: reads what the ledger knows.
-        readiness: whether it can take calls.
+        figures: reads the figures from the ledger.
+        readiness: tells whether the server can take calls.
     """
 
     def __init__(self, figures: Callable[[], Awaitable[Figures]], readiness: Readiness) -> None:
@@ -145,7 +145,7 @@ class Metrics:
 
     def _show(self, figures: Figures) -> None:
         self._known.set(figures.known)
-        self._jobs.clear()  # a state that no job has any more
+        self._jobs.clear()  # no job may be in some states any more
         for state, count in sorted(figures.jobs.items()):
             self._jobs.labels(state).set(count)
         self._unsaved.set(_number(figures.videos_to_save))
@@ -163,12 +163,12 @@ class Metrics:
 
 
 def _number(value: float | None) -> float:
-    """A value; NaN, which no graph and no alert takes for 0, where none is known."""
+    """A value; NaN if none is known, which no graph and no alert takes for 0."""
     return math.nan if value is None else value
 
 
 def _kind(status: int | None) -> str:
-    """The kind of a status; each single one would be a series of its own."""
+    """The class of a status, because each single status would be a series of its own."""
     if status is None:
         return "none"
     return "429" if status == 429 else f"{status // 100}xx"

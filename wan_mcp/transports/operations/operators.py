@@ -1,4 +1,4 @@
-"""What the operators of an HTTP server see of it, and what they decide about it."""
+"""The operators' side of an HTTP server: what they see of it and decide about it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ class Server(Service, Protocol):
     """The running server, as an operator sees it."""
 
     async def figures(self) -> Figures:
-        """What its ledger knows now."""
+        """The present figures of its ledger."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Operators:
 
     Attributes:
         server: the running server.
-        port: listens already for their own requests; None if they have no port of their own, and
-            then nothing is counted.
+        port: already listens for the operators' own requests; None if they have no port of their
+            own, and then nothing is counted.
         access: who may call.
-        uploads: takes the files that users upload; None where they cannot, or not yet.
-        own_keys: takes the PixelDojo keys that users store; None where they cannot, or not yet.
+        uploads: takes the files that users upload; None if they cannot, or not yet.
+        own_keys: takes the PixelDojo keys that users store; None if they cannot, or not yet.
     """
 
     server: Server

@@ -1,4 +1,4 @@
-"""A port for operators alone: metrics and health checks, where no credits can be spent."""
+"""A port for operators only, with metrics and health checks, on which no credits can be spent."""
 
 import errno
 import ipaddress
@@ -19,7 +19,7 @@ def listen_for_operators(host: str, port: int) -> Listener:
 
     Args:
         host: an IP address.
-        port: 0 takes a free one.
+        port: the port; 0 for any free one.
 
     Raises:
         OSError: the port cannot be used; the text is a sentence.
@@ -35,7 +35,7 @@ def listen_for_operators(host: str, port: int) -> Listener:
 
 @asynccontextmanager
 async def serving(listener: Listener, routes: Sequence[Route]) -> AsyncIterator[None]:
-    """Within it, these routes are answered."""
+    """Within it, these routes are served."""
     web = WebServer(quiet_config(Starlette(routes=list(routes))))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_serve, web, listener)

@@ -1,8 +1,8 @@
-"""What is believed of a request that may have come through proxies.
+"""Which headers are trusted in a request that may have come through proxies.
 
-The host names and web pages that may call are a matter of `Access`. Headers about where a request
-came from, such as X-Forwarded-For, can be sent by anybody: they count only from the proxies that
-the operator names, and nothing behind this module sees one.
+`Access` says which host names and web pages may call. Anybody can send headers about where a
+request came from, such as X-Forwarded-For: they count only from the proxies that the operator
+names, and no code behind this module sees them.
 """
 
 import re
@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from wan_mcp.logs.context import lines_about
+from wan_mcp.web.addresses import is_loopback
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _ABOUT_ORIGIN = re.compile(rb"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-client-ip")
@@ -28,9 +30,9 @@ class Access:
     """Who may call, as the operator decides.
 
     Attributes:
-        hosts: the names of this server besides those of this machine, perhaps with a port.
-        origins: the web pages that may call besides those of `hosts`.
-        proxies: the addresses and networks of proxies that are believed.
+        hosts: further names of this server, besides those of this machine, perhaps with a port.
+        origins: the web pages that may call, besides those of `hosts`.
+        proxies: the addresses and networks of trusted proxies.
     """
 
     hosts: Sequence[str] = ()
@@ -38,10 +40,10 @@ class Access:
     proxies: Sequence[str] = ()
 
     def rules(self, port: int) -> TransportSecuritySettings:
-        """The rules for the headers Host and Origin.
+        """The rules for the headers Host and Origin of requests to `/mcp`.
 
         Args:
-            port: that of this machine; 0 for any.
+            port: the port on this machine; 0 for any.
         """
         pages = [f"{scheme}://{name}" for scheme in ("http", "https") for name in _LOOPBACK]
         own = [f"https://{host}" for host in self.hosts]
@@ -55,20 +57,35 @@ class Access:
             allowed_origins=[*pages, *(f"{page}:*" for page in pages), *own, *self.origins],
         )
 
+    def page_rules(self, port: int) -> TransportSecuritySettings:
+        """The rules for the pages of this server, whose forms no other page may send.
+
+        Not a page of `origins` either, nor one of this machine at another port.
+
+        Args:
+            port: as in `rules`.
+        """
+        own = [f"http://{name}:{port or '*'}" for name in _LOOPBACK]
+        for host in self.hosts:
+            own.append(f"https://{host}")
+            if is_loopback(urlsplit(f"//{host}").hostname or ""):
+                own.append(f"http://{host}")
+        return self.rules(port).model_copy(update={"allowed_origins": own})
+
     def guard(self, app: ASGIApp) -> ASGIApp:
         """The app behind these rules."""
         plain: Any = _WithoutClaims(app)
-        # Its own default, without a list, believes the proxies of this machine.
+        # Without a list, its default would trust the proxies of this machine.
         believing: Any = ProxyHeadersMiddleware(plain, trusted_hosts=list(self.proxies))
         return _OneLength(believing)
 
 
 NOBODY_ELSE = Access()
-"""Only this machine may call, and no proxy is believed."""
+"""Only this machine may call, and no proxy is trusted."""
 
 
 class _OneLength:
-    """Refuses a request that states its length in two ways, as two servers would read it."""
+    """Refuses a request that states its length twice, because servers may read it differently."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,7 +102,7 @@ class _OneLength:
 
 
 class _WithoutClaims:
-    """Takes out all headers about the origin of a request, and gives the request an id."""
+    """Removes all headers about where a request came from, and gives the request an id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

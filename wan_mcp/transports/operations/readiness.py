@@ -1,8 +1,8 @@
 """`/livez` and `/readyz`: whether this process works, and whether it can take calls.
 
-A supervisor starts a process again that is not alive; a balancer sends no calls to one that is not
-ready. So whatever time or the operator can mend, as a ledger that cannot be reached, only makes it
-not ready.
+A supervisor restarts a process that is not alive; a balancer sends no calls to one that is not
+ready. So a fault that time or the operator can repair, such as a ledger that cannot be reached,
+only makes the process not ready.
 """
 
 import json
@@ -18,14 +18,14 @@ from wan_mcp.front_desk import health
 from wan_mcp.transports.operations.shared_look import SharedLook
 
 Missing = Mapping[str, str]
-"""What a server lacks: a word for each thing, and a sentence about it. Never a secret."""
+"""What a server lacks: a word for each thing, with a sentence about it. Never a secret."""
 
 
 class Service(Protocol):
     """The running server, as an operator sees it."""
 
     async def missing(self) -> Missing:
-        """What it lacks to take every call; empty if nothing."""
+        """What the server lacks to take every call; empty if nothing."""
 
     async def drain(self) -> None:
         """Begin no more payments, end waits with an answer, and let payments finish."""
@@ -36,8 +36,8 @@ class Readiness:
 
     Args:
         service: the running server.
-        draining: whether it is about to end.
-        now: seconds that never go back.
+        draining: tells whether it is about to end.
+        now: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Readiness:
 
     @property
     def routes(self) -> list[Route]:
-        """The route that says whether the server is ready."""
+        """The route that tells whether the server is ready."""
         return [Route(health.READY_PATH, self._ready, methods=["GET"])]
 
     async def _ready(self, _request: Request) -> Response:

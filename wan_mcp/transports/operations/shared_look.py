@@ -1,4 +1,4 @@
-"""One look at the server for all who ask at the same time, with an answer in any case."""
+"""One look at the server for all who ask at the same time, which answers in any case."""
 
 import asyncio
 import logging
@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 FRESH_SECONDS = 1.0
-"""How long a finding is used again (ours)."""
+"""How long a result is used again (ours)."""
 LOOK_SECONDS = 3.0
-"""How long somebody who asks waits for a look. It goes on without them (ours)."""
+"""How long a caller waits for a look, which then goes on without them (ours)."""
 
 logger = logging.getLogger(__name__)
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class SharedLook(Generic[T]):
-    """What is found out at most once in FRESH_SECONDS, however many ask.
+    """A look that is made at most once in FRESH_SECONDS, however many callers ask.
 
     A look takes the thread of the ledger, which payments need, too.
 
     Args:
-        look: finds it out.
-        broken: what is found if `look` raises an exception.
-        now: seconds that never go back.
+        look: makes the look.
+        broken: the result if `look` raises an exception.
+        now: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SharedLook(Generic[T]):
         self._looking: asyncio.Task[T] | None = None
 
     async def find(self) -> T | None:
-        """What was found just now; None if a look takes longer than LOOK_SECONDS."""
+        """The newest result; None if the look takes longer than LOOK_SECONDS."""
         if self._looking is None:
             if self._found is not None and self._now() - self._found[1] < FRESH_SECONDS:
                 return self._found[0]

@@ -1,7 +1,7 @@
-"""uvicorn as this program uses it: quiet, patient only for a while, and without signals.
+"""uvicorn as this program uses it: quiet, with limited patience, and without signals.
 
-An app that expects a large body calls `take_time` with its scope. From then on it has to end what
-is too slow itself.
+An app that expects a large body calls `take_time` with its scope. From then on it has to end slow
+requests itself.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 30.0
 """How long a client may take for a whole request (ours). One that sends a byte now and then would
-keep its connection for ever, and there is room for about as many as there may be open files."""
+keep its connection for ever, and the limit of open files also limits the connections."""
 _EXTENSION = "wan_mcp.take_time"
 
 
 def take_time(scope: Scope) -> None:
-    """Let the present request take as long as its app permits."""
+    """Let the current request take as long as its app permits."""
     lift = scope.get("extensions", {}).get(_EXTENSION)
     if lift is not None:  # another server, or none, as in some tests
         lift()
 
 
 class PatientProtocol(H11Protocol):
-    """One connection, closed when a request is not whole in REQUEST_SECONDS.
+    """One connection, which is closed if a request is not complete within REQUEST_SECONDS.
 
-    It is h11's, which comes with mcp, whatever else is installed.
+    It is based on h11, which comes with mcp, whatever else is installed.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -77,7 +77,7 @@ class PatientProtocol(H11Protocol):
 
 
 def quiet_config(app: ASGIApp) -> uvicorn.Config:
-    """How every port of this program is served."""
+    """The configuration of every port of this program."""
     return uvicorn.Config(
         app,
         http=PatientProtocol,

@@ -48,7 +48,7 @@ class Carried:
     def take(self, request: Request, purpose: str) -> dict[str, str] | None:
         """What a browser carries for this purpose; None if it is nothing, or is too old."""
         try:
-            opened = self._ring.open(request.cookies.get(self._name, ""), purpose)
+            opened = self._ring.open(self._value(request), purpose)
         except NotOpened:
             return None
         content: dict[str, str] = json.loads(opened)
@@ -57,6 +57,18 @@ class Carried:
     def drop(self, response: Response) -> None:
         """Have the browser carry nothing any more."""
         self._set(response, "", 0)
+
+    def _value(self, request: Request) -> str:
+        """The value of the cookie; "" if there is none, or more than one of this name.
+
+        The name has to be exactly this one. Browsers let a neighbour of the host set a cookie whose
+        name has one more character in front, such as a no-break space (observed: Chromium), and
+        Starlette, which strips that, would take it for ours.
+        """
+        given = ";".join(request.headers.getlist("cookie")).split(";")
+        pairs = [each.strip(" \t").partition("=") for each in given]
+        values = [value for name, _, value in pairs if name == self._name]
+        return values[0] if len(values) == 1 else ""
 
     def _set(self, response: Response, value: str, seconds: int) -> None:
         # Not by `set_cookie`, which would put what is in Base64 between quotation marks.

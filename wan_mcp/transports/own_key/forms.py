@@ -42,16 +42,20 @@ def html_page(status: int, html: str, nonce: str, retry_after: int | None = None
     return Response(html, status, headers, media_type="text/html; charset=utf-8")
 
 
-async def read_form(request: Request, fields: Collection[str]) -> dict[str, str] | Response:
-    """The fields of a form of ours, each once and no others; an answer if it is none."""
+async def read_form(request: Request, *forms: Collection[str]) -> dict[str, str] | Response:
+    """The fields of a form of ours, each once and no others; an answer if it is none.
+
+    Args:
+        forms: the fields of each form that is sent there.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         return PlainTextResponse("Send the form of this page.", 415)
     try:
-        pairs = await _pairs(request, len(fields))
+        pairs = await _pairs(request, max(map(len, forms)))
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
     form = dict(pairs)
-    if sorted(form) != sorted(fields) or len(pairs) != len(fields):
+    if sorted(name for name, _ in pairs) not in map(sorted, forms):
         return PlainTextResponse("Send the form of this page.", 400, {"Connection": "close"})
     return form
 

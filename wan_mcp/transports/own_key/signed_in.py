@@ -1,12 +1,16 @@
-"""The way to the page for keys for people who sign in with OAuth, and their form.
+"""The way to the page for keys for people who sign in with OAuth, and their forms.
 
-    /key, a button -> the issuer -> /key/signed-in?code=... -> /key/signed-in -> /key/stored
+    /key, a button -> the issuer -> /key/from-...?code=... -> /key/signed-in -> /key/stored
+                                                                            -> /key/removed
 
 The attack to be kept out is a link with which somebody else has a key stored: theirs for the
-victim, or the victim's for them. So only the issuer says who a user is, and only to the browser
-that was sent there: an answer counts where the sealed cookie has its state. The form counts only
-with the cookie with which its page was made, whose user is shown on it. The code is left behind by
-a redirect, so it is in no page, and in no history.
+victim, or the victim's for them; or has the key of the victim removed. So only the issuer says who
+a user is, and only to the browser that was sent there: an answer counts where the sealed cookie has
+its state, and only at the address that is registered at the issuer which the cookie names. A form
+counts only with the cookie with which its page was made, whose user is shown on it.
+
+The code is in no page. Whoever has signed in leaves it behind by a redirect; after a refusal it
+stays in the address of that page, and so in the history, where it is of no use without the cookie.
 """
 
 import math
@@ -22,22 +26,23 @@ from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller, IdentityUnknown
 from wan_mcp.transports.guarded import Answer, Guard
 from wan_mcp.transports.own_key.carried import Carried
 from wan_mcp.transports.own_key.forms import html_page, read_form, with_desk
-from wan_mcp.transports.own_key.site import KEY_PATH, SignedInDesk
-from wan_mcp.transports.sign_in.code_flow import BACK_PATH, Begun
+from wan_mcp.transports.own_key.site import KEY_PATH, SignedInDesk, answer_to_form
+from wan_mcp.transports.sign_in.code_flow import BACK_PATH, Begun, CodeRefused
 from wan_mcp.transports.sign_in.in_browser import InBrowser
 from wan_mcp.transports.sign_in.refusals import Refused
 from wan_mcp.transports.sign_in.sign_in import SignIn
 
-BEGIN_PATH = f"{KEY_PATH}/sign-in"
+BEGIN_PATH, SIGNED_IN_PATH = f"{KEY_PATH}/sign-in", f"{KEY_PATH}/signed-in"
 
+_STORE, _REMOVE = ("ticket", "key"), ("ticket", "remove")
 _BEGUN, _SIGNED_IN = "key page: begun", "key page: signed in"
 _STRANGE = (
     "This browser did not begin this sign-in, or it began more than ten minutes ago, or another "
-    "sign-in has begun since. Nothing was stored."
+    "sign-in has begun since. Nothing was changed."
 )
-_OVER = "You are not signed in, or not any more: it lasts ten minutes. Nothing was stored."
+_OVER = "You are not signed in, or not any more: it lasts ten minutes. Nothing was changed."
 _NOBODY = "You are no user of this server any more. Ask its operator."
-_LATER = "It cannot be checked now who you are. Nothing was stored. Try again in a while."
+_LATER = "It cannot be checked now who you are. Nothing was changed. Try again in a while."
 
 
 class SignedInSite:
@@ -69,16 +74,12 @@ class SignedInSite:
     @property
     def routes(self) -> list[Route]:
         """The routes of the site."""
-        ask = self._guarded(self._page, self._ask)
-        end = self._guarded(self._code, self._end)
-
-        async def back(request: Request) -> Response:
-            return await (end if request.url.query else ask)(request)
-
+        back = f"{BACK_PATH}{{way}}"
         return [
             Route(BEGIN_PATH, self._guarded(self._page, self._begin), methods=["POST"]),
-            Route(BACK_PATH, back, methods=["GET"]),
-            Route(BACK_PATH, self._guarded(self._page, self._store), methods=["POST"]),
+            Route(back, self._guarded(self._code, self._end), methods=["GET"]),
+            Route(SIGNED_IN_PATH, self._guarded(self._page, self._ask), methods=["GET"]),
+            Route(SIGNED_IN_PATH, self._guarded(self._page, self._act), methods=["POST"]),
         ]
 
     def _guarded(
@@ -111,21 +112,22 @@ class SignedInSite:
         kept, given = self._carried.take(request, _BEGUN), request.query_params.multi_items()
         begun, answer = None if kept is None else Begun(**kept), dict(given)
         browser = None if begun is None else self._browsers.get(begun.issuer)
-        is_theirs = begun is not None and begun.is_answered_by(answer)
+        way = request.path_params["way"]
+        is_theirs = begun is not None and begun.is_answered_by(way, answer)
         if begun is None or browser is None or not is_theirs or len(answer) < len(given):
             # Nothing is dropped: a link of somebody else must not end a sign-in that goes on.
             return _unsigned(desk, 400, _STRANGE)
         try:
             caller = await browser.finish(begun, answer)
         except Refused as why:
-            response = _unsigned(desk, why.status, f"{why.sentence} Nothing was stored.")
-        except IdentityUnknown as why:
-            response = _later(desk, why)
-        else:
-            response = RedirectResponse(BACK_PATH.rpartition("/")[2], 303)  # also behind a prefix
-            self._carried.put(response, _SIGNED_IN, _ticket(caller))
+            response = _unsigned(desk, why.status, f"{why.sentence} Nothing was changed.")
+            if not isinstance(why, CodeRefused):  # or another load has signed the user in
+                self._carried.drop(response)
             return response
-        self._carried.drop(response)
+        except IdentityUnknown as why:
+            return _later(desk, why)  # the same address makes sense again, with the same cookie
+        response = RedirectResponse(SIGNED_IN_PATH.rpartition("/")[2], 303)  # also behind a prefix
+        self._carried.put(response, _SIGNED_IN, _ticket(caller))
         return response
 
     async def _ask(self, request: Request, desk: SignedInDesk) -> Response:
@@ -133,10 +135,12 @@ class SignedInSite:
         if kept is None:
             return _unsigned(desk, 403, _OVER)
         nonce = secrets.token_urlsafe(16)
-        return html_page(200, desk.signed_in_page(nonce, _caller(kept), kept["ticket"]), nonce)
+        page = await desk.signed_in_page(nonce, _caller(kept), kept["ticket"])
+        return html_page(200, page, nonce)
 
-    async def _store(self, request: Request, desk: SignedInDesk) -> Response:
-        form = await read_form(request, ["ticket", "key"])
+    async def _act(self, request: Request, desk: SignedInDesk) -> Response:
+        """Store or remove a key."""
+        form = await read_form(request, _STORE, _REMOVE)
         if isinstance(form, Response):
             return form
         kept, nonce = self._carried.take(request, _SIGNED_IN), secrets.token_urlsafe(16)
@@ -147,15 +151,17 @@ class SignedInSite:
         try:
             known = await self._directory.person(kept["issuer"], kept["subject"], "")
         except IdentityUnknown as why:
-            page = desk.signed_in_page(nonce, caller, ticket, _LATER)
+            page = await desk.signed_in_page(nonce, caller, ticket, _LATER)
             return html_page(503, page, nonce, _seconds(why))
         if known is None or known.user != caller.user:
             return _unsigned(desk, 403, _NOBODY)
-        refusal = await desk.store_for(caller, form["key"], nonce, ticket)
-        if refusal is not None:
-            return html_page(refusal.status, refusal.page, nonce, refusal.retry_after)
-        response = RedirectResponse("stored", 303)
-        self._carried.drop(response)
+        if "key" in form:
+            reply, then = await desk.store_for(caller, form["key"], nonce, ticket), "stored"
+        else:
+            reply, then = await desk.remove_for(caller, nonce, ticket), "removed"
+        response = answer_to_form(reply, nonce, then)
+        if reply is None:
+            self._carried.drop(response)
         return response
 
 

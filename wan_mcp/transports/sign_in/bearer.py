@@ -7,16 +7,16 @@ from wan_mcp.transports.sign_in import refusals
 from wan_mcp.transports.sign_in.refusals import WrongToken
 
 MAX_TOKEN_BYTES = 8192
-"""As much as usual proxies let through in one header (documented: nginx)."""
+"""The most bytes that usual proxies let through in one header (documented: nginx)."""
 _SCHEME = re.compile(rb"bearer +", re.IGNORECASE)
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The token; None if there is none, also where the header has another scheme.
+    """The token; None if there is none, or if the header has another scheme.
 
     Args:
-        headers: as ASGI has them, with names in lower case.
+        headers: as in ASGI, with names in lower case.
 
     Raises:
         Refused: there is more than one Authorization header.
@@ -36,6 +36,6 @@ def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def require_token(token: bytes) -> None:
-    """Raises WrongToken for what cannot be a token."""
+    """Raises WrongToken for bytes that cannot be a token."""
     if len(token) > MAX_TOKEN_BYTES or not _TOKEN.fullmatch(token):
         raise WrongToken("it is too long, or has characters that no token has")

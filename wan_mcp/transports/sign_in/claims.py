@@ -1,4 +1,4 @@
-"""What a token says, and whether that is meant for this server, now."""
+"""What a token says, and whether it is meant for this server and valid now."""
 
 import math
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.transports.sign_in.trust import Issuer, Trust
 
 LEEWAY_SECONDS = 30.0
-"""How wrong the clocks of two machines may be."""
+"""How far the clocks of two machines may differ."""
 LAST_TIME = 1e11
-"""Seconds since 1970: a later end than that, in the sixth millennium, is none (ours)."""
+"""In seconds since 1970: a later time, in the sixth millennium or after, is no time (ours)."""
 MAX_SUBJECT = 255
 """The longest name of a person at an issuer (documented: OpenID Connect)."""
 _NAMES = ("name", "preferred_username", "email")
@@ -22,14 +22,14 @@ Claims = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Identity:
-    """Who an issuer says that a token belongs to.
+    """The person to whom a token belongs, according to its issuer.
 
     Attributes:
-        issuer, subject: which person it is; both verified.
-        client: which program the token was given to; "" if it does not say.
-        name: what the person is called; "" if it does not say.
-        scopes: those of ours that the token has.
-        expires_at: seconds since 1970.
+        issuer, subject: identify the person; both are verified.
+        client: the program to which the token was given; "" if the token does not say.
+        name: the person's name; "" if the token does not say.
+        scopes: those of our scopes that the token has.
+        expires_at: when the token expires, in seconds since 1970.
     """
 
     issuer: str
@@ -41,13 +41,13 @@ class Identity:
 
 
 def identity(claims: Claims, issuer: Issuer, trust: Trust, now: float) -> Identity:
-    """What the claims of a token say. It does not check where they come from.
+    """The identity in the claims of a token, whose signature is not checked here.
 
     Args:
         now: seconds since 1970.
 
     Raises:
-        WrongToken: they are not of that issuer, not for this server, or not for now.
+        WrongToken: they are not of that issuer, not for this server, or not valid now.
     """
     if claims.get("iss", issuer.issuer) != issuer.issuer:
         raise WrongToken("another issuer")
@@ -67,7 +67,7 @@ def identity(claims: Claims, issuer: Issuer, trust: Trust, now: float) -> Identi
 
 
 def _expiry(claims: Claims, now: float) -> float:
-    """When the token ends."""
+    """When the token expires. Raises WrongToken if it is not valid now."""
     end = _seconds(claims, "exp", -math.inf)
     if now >= end + LEEWAY_SECONDS:
         raise WrongToken("it has expired, or names no end")
@@ -80,7 +80,7 @@ def _seconds(claims: Claims, name: str, default: float) -> float:
     value = claims.get(name)
     if value is None:
         return default
-    # Not by `math`, whose functions fail where a number has hundreds of digits.
+    # Not with `math`, whose functions fail for a number with hundreds of digits.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LAST_TIME:
         raise WrongToken(f"{name} is no time")
     return value
@@ -93,12 +93,12 @@ def _audiences(claims: Claims) -> set[str]:
 
 
 def _plain(address: str) -> str:
-    """Without the slash at its end that some programs add (observed elsewhere)."""
+    """The address without the slash at its end that some programs add (observed elsewhere)."""
     return address.removesuffix("/")
 
 
 def _scopes(claims: Claims, prefix: str) -> frozenset[str]:
-    """Issuers write them as a text or a list, in one of two claims (observed elsewhere)."""
+    """The scopes, which issuers write in several ways and claims (observed elsewhere)."""
     given = claims.get("scope", claims.get("scp"))
     words = given.split(" ") if isinstance(given, str) else given
     if not isinstance(words, list):

@@ -1,7 +1,7 @@
 """Signing in with a browser at an issuer: OAuth's authorization code flow, with PKCE (RFC 7636).
 
-Nothing in the address with which a browser comes back says who its user is: it has only a code, for
-which the issuer gives an access token for this server.
+The address with which a browser comes back does not say who its user is: it has only a code, for
+which the issuer returns an access token for this server.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from urllib.parse import quote_plus, urlencode
 
 import anyio
 
+from wan_mcp.logs.seldom import Seldom
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.transports.sign_in.discovery import Discovery, Places
 from wan_mcp.transports.sign_in.refusals import Challenge, Refused
@@ -22,24 +23,32 @@ from wan_mcp.transports.sign_in.scopes import ALL
 from wan_mcp.transports.sign_in.trust import Issuer, PageClient, Trust
 from wan_mcp.web.documents import Document, Documents, Unavailable
 
-BACK_PATH = "/key/signed-in"
-"""Where a browser comes back to, below the public address of this server."""
+BACK_PATH = "/key/from-"
+"""The path to which a browser comes back, below the public address of this server; see `way_of`."""
 FRESH_SECONDS = 600.0
-"""How long the addresses of an issuer are used without another look (ours)."""
+"""How long the addresses of an issuer are used before they are looked up again (ours)."""
 PAUSE_SECONDS = 10.0
-"""The least time between two looks that fail (ours): anybody can have the server look."""
+"""The shortest time between two failing look-ups (ours): anybody can cause the server to look."""
 AT_ONCE = 8
-"""How many codes are exchanged at the same time (ours): anybody can bring invented ones."""
+"""How many codes are exchanged at the same time (ours): anybody can send invented ones."""
 LONGEST_CODE = 4096
-"""The longest code (ours); those of the largest issuers have some 2,000 characters (assumed)."""
+"""The longest code (ours); those of the largest issuers have about 2,000 characters (assumed)."""
 REFUSALS = (400, 401)
-"""The statuses with which an issuer says why it exchanges no code (documented: RFC 6749)."""
+"""The statuses with which an issuer explains why it refuses a code (documented: RFC 6749)."""
 
+_WAY_DIGITS = 16  # no two issuers of one operator have the same by chance
 _DENIED = "access_denied"
 _FOR_NOW = ("temporarily_unavailable", "server_error")
 _ABOUT_REQUEST = ("invalid_request", "invalid_scope", "invalid_target", "unsupported_response_type")
 ABOUT_CLIENT = ("invalid_client", "unauthorized_client", "unsupported_grant_type")
-"""The errors of an issuer that does not know this server, or knows it for something else."""
+"""The errors of an issuer that does not know this server, or only for another purpose."""
+
+_MISFIT = (
+    "This server and the authorization server do not fit together. Ask the operator of this "
+    "server, whose log says more."
+)
+AGAIN = "Sign in again in a while."
+_NOT_ACCEPTED = "The authorization server did not accept your sign-in."
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +57,33 @@ class Misfit(Refused):
     """The settings of this server and those of the issuer do not fit together.
 
     Attributes:
-        why: the rest of a sentence about the issuer, for operators.
-        error: what the issuer calls it; "" where it does not.
+        why: the reason, as the rest of a sentence about the issuer, for operators.
     """
 
-    def __init__(self, why: str, error: str = "") -> None:
-        sentence = (
-            "This server and the authorization server do not fit together. Ask the operator of "
-            "this server, whose log says more."
-        )
-        super().__init__(502, "server_error", sentence, challenged=False)
+    def __init__(self, why: str) -> None:
+        super().__init__(502, "server_error", _MISFIT, challenged=False)
         self.why = why
-        self.error = error
+
+
+class CodeRefused(Refused):
+    """The issuer gives no token for a code, perhaps because another load of the page has used it.
+
+    Attributes:
+        error: why, in a word of OAuth about this server or its request; "" for any other reason.
+    """
+
+    def __init__(self, error: object) -> None:
+        self.error = str(error) if error in (*ABOUT_CLIENT, *_ABOUT_REQUEST) else ""
+        status, sentence = (502, _MISFIT) if self.error else (400, _NOT_ACCEPTED)
+        super().__init__(status, "access_denied", sentence, challenged=False)
 
 
 class Begun(NamedTuple):
-    """What the browser has to bring back, sealed, beside the answer of the issuer.
+    """What the browser keeps, sealed, and has to send back together with the issuer's answer.
 
     Attributes:
-        issuer: its address.
-        state: says that the answer is one to this browser (RFC 6749).
+        issuer: the address of the issuer.
+        state: shows that the answer belongs to this browser (RFC 6749).
         verifier: shows that the code was made for this server (RFC 7636).
     """
 
@@ -80,19 +96,28 @@ class Begun(NamedTuple):
         """A new one, which cannot be guessed."""
         return cls(issuer, secrets.token_urlsafe(32), secrets.token_urlsafe(32))
 
-    def is_answered_by(self, answer: Mapping[str, str]) -> bool:
-        """Whether an answer is one to this browser."""
-        return secrets.compare_digest(self.state.encode(), answer.get("state", "").encode())
+    def is_answered_by(self, way: str, answer: Mapping[str, str]) -> bool:
+        """Whether an answer belongs to this browser, and comes from the issuer that was chosen.
+
+        Args:
+            way: the end of the address at which the answer arrived.
+        """
+        return way == way_of(self.issuer) and secrets.compare_digest(
+            self.state.encode(), answer.get("state", "").encode()
+        )
 
 
 class CodeFlow:
     """Gets tokens from one issuer.
 
     Args:
-        trust: names the issuer, and what its tokens must be for.
-        issuer: has a client for the page.
+        trust: names the issuer, and for what its tokens must be.
+        issuer: an issuer with a client for the page.
         documents: fetches its metadata, and exchanges codes.
-        now: seconds that never go back.
+        now: a clock that never goes back, in seconds.
+
+    Attributes:
+        redirect: the address to which the issuer leads browsers back. It is registered there.
     """
 
     def __init__(
@@ -107,25 +132,26 @@ class CodeFlow:
         self._trust = trust
         self._issuer = issuer
         self._documents = documents
-        self._redirect = f"{trust.site}{BACK_PATH}"
+        self.redirect = f"{trust.site}{BACK_PATH}{way_of(issuer.issuer)}"
         self._now = now
         self._found: Places | None = None
         self._found_at = self._failed_at = -float("inf")
         self._looking = anyio.Lock()
+        self._seldom = Seldom(now)
         self._places_left = AT_ONCE
 
     async def begin(self) -> tuple[str, Begun]:
         """The address at which the user signs in, and what the browser keeps.
 
         Raises:
-            IdentityUnknown: the issuer cannot be asked now.
+            IdentityUnknown: the issuer cannot be reached now.
         """
         begun = Begun.new(self._issuer.issuer)
         digest = hashlib.sha256(begun.verifier.encode()).digest()
         words = {
             "response_type": "code",
             "client_id": self._client.client_id,
-            "redirect_uri": self._redirect,
+            "redirect_uri": self.redirect,
             "scope": Challenge(prefix=self._trust.scope_prefix).named(ALL),
             "state": begun.state,
             "code_challenge": urlsafe_b64encode(digest).rstrip(b"=").decode(),
@@ -135,35 +161,38 @@ class CodeFlow:
         return f"{(await self._places()).authorization}?{urlencode(words)}", begun
 
     async def token(self, begun: Begun, answer: Mapping[str, str]) -> str:
-        """The access token of the user who has signed in. Nothing of it has been checked.
+        """The access token of the user who has signed in. It has not been checked in any way.
 
         Args:
-            begun: what the browser kept, which this answer is one to.
-            answer: what the issuer had the browser bring back.
+            begun: what the browser kept; it belongs to this answer.
+            answer: the issuer's answer, which the browser has brought.
 
         Raises:
             Refused: the user has not signed in. The sentence is for them.
-            IdentityUnknown: it cannot be known now.
+            IdentityUnknown: whether they have cannot be found out now. The same answer makes sense
+                later.
         """
         places = await self._places()
         sender = answer.get("iss")
         if sender != self._issuer.issuer and (sender is not None or places.names_itself):
             raise refused(403, "Another authorization server answered than the one you chose.")
         if "error" in answer:
-            raise _failure(answer["error"])
+            raise self._brought(answer["error"])
         code = answer.get("code", "")
         if not 0 < len(code) <= LONGEST_CODE:
             raise refused(400, "The authorization server sent no code with which to go on.")
         said = await self._exchanged(places, begun, code)
         if "error" in said:
-            raise _failure(said["error"])
+            if said["error"] in _FOR_NOW:
+                raise IdentityUnknown("the issuer signs nobody in now")
+            raise CodeRefused(said["error"])
         token = said.get("access_token")
         if not isinstance(token, str) or str(said.get("token_type")).lower() != "bearer":
             raise Misfit("gives no bearer token for a code")
         return token
 
     async def _exchanged(self, places: Places, begun: Begun, code: str) -> Document:
-        """What the issuer answers to a code. Raises IdentityUnknown."""
+        """The issuer's answer to a code. Raises IdentityUnknown."""
         if not self._places_left:
             raise IdentityUnknown("too many codes are being exchanged")
         self._places_left -= 1
@@ -180,11 +209,11 @@ class CodeFlow:
     def _question(
         self, places: Places, begun: Begun, code: str
     ) -> tuple[dict[str, str], tuple[str, str] | None]:
-        """The form with a code, and the login beside it, by which the issuer knows this server."""
+        """The form with a code, and the login with which this server identifies itself, if any."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": self._redirect,
+            "redirect_uri": self.redirect,
             "code_verifier": begun.verifier,
             "resource": self._trust.resource,
         }
@@ -193,12 +222,12 @@ class CodeFlow:
             form["client_id"] = name
         if secret is not None and places.takes_form:
             form["client_secret"] = secret.get_secret_value()
-        elif secret is not None:  # encoded like a form, unlike usual for Basic (RFC 6749)
+        elif secret is not None:  # form-encoded, which is unusual for Basic (RFC 6749)
             login = (quote_plus(name), quote_plus(secret.get_secret_value()))
         return form, login
 
     async def _places(self) -> Places:
-        """Where the issuer is. Of several who ask at once, one has it looked up."""
+        """The addresses of the issuer. If several callers ask at once, they are looked up once."""
         async with self._looking:
             if self._found is None or self._now() - self._found_at > FRESH_SECONDS:
                 left = self._failed_at + PAUSE_SECONDS - self._now()
@@ -212,20 +241,43 @@ class CodeFlow:
                 self._found_at = self._now()
             return self._found
 
+    def _brought(self, error: str) -> Refused:
+        """What follows from an error in an address, which anybody can have written."""
+        if error in _FOR_NOW:
+            return refused(503, f"The authorization server signs nobody in now. {AGAIN}")
+        if error == _DENIED:
+            return refused(403, "The authorization server did not let you in, or you declined.")
+        if error not in (*ABOUT_CLIENT, *_ABOUT_REQUEST):
+            return refused(400, _NOT_ACCEPTED)
+        if self._seldom.is_due(error):
+            logger.warning(
+                "a browser came to the page for keys with the error %s of %s; anybody can bring "
+                "one, so it means something only if users cannot sign in",
+                *(error, self._issuer.issuer),
+            )
+        return refused(
+            400,
+            "The authorization server answered with an error. If that goes on, ask the operator of "
+            "this server, whose log says more.",
+        )
+
     def _unknown(self, why: Unavailable) -> IdentityUnknown:
-        logger.warning("nobody can sign in on the page for keys: %s %s", self._issuer.issuer, why)
+        if self._seldom.is_due(str(why)):
+            name = self._issuer.issuer
+            logger.warning("nobody can sign in on the page for keys: %s %s", name, why)
         return IdentityUnknown(f"the issuer {why}", retry_after=PAUSE_SECONDS)
 
 
-def _failure(error: object) -> Refused | IdentityUnknown:
-    """What follows from an error of an issuer. No page repeats it: anybody can have written it."""
-    if error in _FOR_NOW:
-        return IdentityUnknown("the issuer signs nobody in now")
-    if error == _DENIED:
-        return refused(403, "The authorization server did not let you in, or you declined.")
-    if error in (*ABOUT_CLIENT, *_ABOUT_REQUEST):
-        return Misfit(f"answers {error}", str(error))
-    return refused(400, "The authorization server did not accept your sign-in.")
+def way_of(issuer: str) -> str:
+    """The end of the address to which an issuer leads back, and no other one does.
+
+    Otherwise an issuer that lies could lead a browser on to another one, and would be sent the code
+    with which that one answers (the mix-up attack: RFC 9700, 4.4). It is the same on all servers.
+
+    Args:
+        issuer: its address, exactly as the operator has written it.
+    """
+    return hashlib.sha256(issuer.encode()).hexdigest()[:_WAY_DIGITS]
 
 
 def refused(status: int, sentence: str) -> Refused:

@@ -1,4 +1,4 @@
-"""Where an issuer has its keys, and where it is asked about tokens, as its own metadata says."""
+"""The addresses of an issuer's keys, introspection and sign-in, according to its own metadata."""
 
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -8,13 +8,13 @@ from wan_mcp.web.documents import Document, Documents, Unavailable
 
 
 class Places(NamedTuple):
-    """Where people sign in with a browser.
+    """The addresses for signing in with a browser.
 
     Attributes:
-        authorization: the page of the issuer for it.
+        authorization: the issuer's page for signing in.
         token: where a code is exchanged.
-        takes_form: whether a secret is sent in the form there, because the scheme Basic is not
-            taken.
+        takes_form: whether a secret is sent there in the form, because the scheme Basic is not
+            accepted.
         names_itself: whether each answer says from which issuer it comes (RFC 9207).
     """
 
@@ -28,7 +28,7 @@ class Discovery:
     """Looks up the addresses of one issuer, once.
 
     Args:
-        issuer: as the operator has written it; what stands there is not looked up.
+        issuer: as the operator has configured it; addresses that are set there are not looked up.
         documents: fetches its metadata.
     """
 
@@ -47,12 +47,12 @@ class Discovery:
             raise
 
     async def introspection(self) -> str:
-        """Where it is asked about tokens. Raises Unavailable."""
+        """The address at which the issuer is asked about tokens. Raises Unavailable."""
         own = self._issuer.introspection
         return (own and own.url) or await self._address("introspection_endpoint")
 
     async def places(self) -> Places:
-        """Where people sign in with a browser. Raises Unavailable."""
+        """The addresses for signing in with a browser. Raises Unavailable."""
         authorization = await self._address("authorization_endpoint")
         token = await self._address("token_endpoint")
         said = self._metadata or {}
@@ -77,7 +77,7 @@ class Discovery:
             raise Unavailable(f"has metadata without a usable {name}") from exc
 
     async def _find(self) -> Document:
-        """The issuer's metadata, from the first of its usual places that has one."""
+        """The issuer's metadata, from the first of its usual addresses that has it."""
         first: Unavailable | None = None
         for url in _places(self._issuer.issuer):
             try:
@@ -93,7 +93,7 @@ class Discovery:
 
 
 def _places(issuer: str) -> tuple[str, str]:
-    """Those of OpenID Connect and of RFC 8414."""
+    """The addresses of metadata by OpenID Connect and by RFC 8414."""
     parts = urlsplit(issuer)
     path = parts.path.rstrip("/")
     begin = f"{parts.scheme}://{parts.netloc}"

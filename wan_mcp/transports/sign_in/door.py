@@ -1,4 +1,4 @@
-"""The way into an app: who calls is found out, and whether that is enough, before anything else."""
+"""The way into an app: before anything else, it checks who calls and whether they may."""
 
 import logging
 from contextlib import ExitStack
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 
 class Door:
-    """Lets those into an app who have signed in, each for what they may do.
+    """Lets people into an app who have signed in, each for what they may do.
 
-    A request is checked when it begins: one that outlives its token is answered all the same.
+    A request is checked when it begins, so one that outlives its token is still answered.
 
     Args:
-        app: sees who calls as `scope["user"]`, and everything in it by `current_caller`; the token
-            it never sees.
-        identities: finds out who it is.
-        challenge: how a client gets a token.
+        app: finds the caller in `scope["user"]`, and code within it by `current_caller`. It never
+            sees the token.
+        identities: finds out who calls.
+        challenge: tells a client how to get a token.
         own_only: whether only this program's own tokens count.
         max_bytes: how much of a body is read to see what it asks for. The app must refuse more.
     """
@@ -90,7 +90,7 @@ class Body:
     """The body of one request, read first to see what it asks for, and then by the app.
 
     Args:
-        receive: that of the request.
+        receive: the request's own function, as in ASGI.
         max_bytes: how much is read first.
     """
 

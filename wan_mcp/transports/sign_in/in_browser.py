@@ -1,16 +1,26 @@
-"""Who has signed in with a browser: the user of the token that the issuer gives for its code.
+"""Who has signed in with a browser: the owner of the token that the issuer returns for a code.
 
-The token is checked by the very code that checks the token of each request, and then forgotten.
+The token is checked by the same code that checks the token of each request, and then forgotten.
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
-from wan_mcp.tenants.caller import MAKE, ByIssuer, Caller
+from wan_mcp.logs.seldom import Seldom
+from wan_mcp.tenants.caller import MAKE, Caller, IdentityUnknown
 from wan_mcp.transports.sign_in.bearer import require_token
-from wan_mcp.transports.sign_in.code_flow import Begun, CodeFlow, Misfit, refused
+from wan_mcp.transports.sign_in.code_flow import (
+    AGAIN,
+    Begun,
+    CodeFlow,
+    CodeRefused,
+    Misfit,
+    refused,
+)
 from wan_mcp.transports.sign_in.identities import Identities
 from wan_mcp.transports.sign_in.refusals import WrongToken
+from wan_mcp.transports.sign_in.trust import Issuer
 
 logger = logging.getLogger(__name__)
 
@@ -19,15 +29,23 @@ class InBrowser:
     """Signs people in at one issuer.
 
     Args:
-        issuer: its address.
+        issuer: has a client for the page.
         flow: gets its tokens.
-        identities: finds out who a token belongs to.
+        identities: finds out to whom a token belongs.
+        now: a clock that never goes back, in seconds.
     """
 
-    def __init__(self, issuer: str, flow: CodeFlow, identities: Identities) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        flow: CodeFlow,
+        identities: Identities,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._issuer = issuer
         self._flow = flow
         self._identities = identities
+        self._seldom = Seldom(now)
 
     async def begin(self) -> tuple[str, Begun]:
         """See `CodeFlow.begin`."""
@@ -41,12 +59,17 @@ class InBrowser:
 
         Raises:
             Refused: the user has not signed in, or may not buy. The sentence is for them.
-            IdentityUnknown: it cannot be known now.
+            IdentityUnknown: whether they may cannot be found out now. The same answer makes sense
+                later.
         """
         try:
             caller = await self._owner(await self._flow.token(begun, answer))
+        except CodeRefused as exc:
+            if exc.error:
+                self._warn(f"answers {exc.error}")
+            raise
         except Misfit as exc:
-            logger.warning("a sign-in on the page for keys: issuer %s %s", self._issuer, exc.why)
+            self._warn(exc.why)
             raise
         if MAKE not in caller.scopes:
             raise refused(
@@ -59,10 +82,13 @@ class InBrowser:
     async def _owner(self, token: str) -> Caller:
         try:
             require_token(token.encode(errors="replace"))
-            caller = (await self._identities.find(token, own_only=False)).caller
+            return (await self._identities.find_given(token, self._issuer)).caller
         except WrongToken as exc:
             raise Misfit(f"gives a token that is refused: {exc}") from None
-        how = caller.signed_in
-        if not isinstance(how, ByIssuer) or how.issuer != self._issuer:
-            raise Misfit("gives a token that is none of its own")
-        return caller
+        except IdentityUnknown:  # the code is used up, so the same answer never makes sense again
+            raise refused(503, f"It cannot be checked now who you are. {AGAIN}") from None
+
+    def _warn(self, why: str) -> None:
+        if self._seldom.is_due(why):  # anybody can have it asked about invented codes
+            name = self._issuer.issuer
+            logger.warning("a sign-in on the page for keys: issuer %s %s", name, why)

@@ -1,9 +1,10 @@
 """The public keys of an issuer: fetched when they are needed, and not more often.
 
 Anybody can send tokens that name a key which does not exist. So an issuer is asked at most once in
-PAUSE_SECONDS, however many tokens there are, and whoever comes in between learns that it cannot be
-known yet. Keys that are not new any more are still used while new ones are fetched, and while the
-issuer cannot be reached, up to USABLE_SECONDS: so a revoked key may be accepted for that long.
+PAUSE_SECONDS, however many tokens there are, and requests in between are answered that the key
+cannot be known yet. Keys that are no longer fresh are still used while new ones are fetched, and
+while the issuer cannot be reached, up to USABLE_SECONDS: a revoked key may be accepted for that
+long.
 """
 
 import logging
@@ -22,13 +23,13 @@ from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.web.documents import Document, Unavailable
 
 FRESH_SECONDS = 600.0
-"""How long keys are used without another look (ours)."""
+"""How long keys are used before they are fetched again (ours)."""
 USABLE_SECONDS = 3600.0
-"""How long they are used without an answer of the issuer (ours)."""
+"""How long they are used if the issuer does not answer (ours)."""
 PAUSE_SECONDS = 10.0
-"""The least time between two questions to one issuer (ours)."""
+"""The shortest time between two requests to one issuer (ours)."""
 MAX_KEYS = 64
-"""More than any issuer has (ours): each takes time to be read."""
+"""The most keys in a document, more than any issuer has (ours): parsing each takes time."""
 _RSA_BITS = range(2048, 8193)
 _FAMILIES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
@@ -41,10 +42,10 @@ class Key:
     """A public key for signatures of one kind.
 
     Attributes:
-        id: its name at the issuer; None for a key without.
+        id: its name at the issuer; None for a key without a name.
         algorithm: the kind of signature.
-        material: what `jwt` checks signatures with.
-        method: how it does.
+        material: the key as `jwt` uses it to check signatures.
+        method: the algorithm of `jwt` that checks them.
     """
 
     id: str | None
@@ -65,7 +66,7 @@ class KeySet:
         fetch: gets its document of keys; raises Unavailable.
         algorithms: the signatures that it may use.
         tasks: where keys are fetched, for several requests at once.
-        now: seconds that never go back.
+        now: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -89,11 +90,11 @@ class KeySet:
         """The key for a signature.
 
         Args:
-            id: its name in the token; None is enough where the issuer has one key of the kind.
+            id: its name in the token; None suffices if the issuer has only one key of the kind.
 
         Raises:
             WrongToken: the issuer has no such key.
-            IdentityUnknown: the issuer cannot be asked now.
+            IdentityUnknown: the issuer cannot be reached now.
         """
         key = self._known(algorithm, id)
         if key is None:
@@ -114,7 +115,7 @@ class KeySet:
         return next((key for key in fitting if key.id == id), None)
 
     async def _ask(self) -> None:
-        """Have the keys fetched, or wait until somebody else has. Raises IdentityUnknown."""
+        """Have the keys fetched, or wait while another request does. Raises IdentityUnknown."""
         before = self._fetched_at
         self._begin()
         if self._asking is None:
@@ -145,7 +146,7 @@ class KeySet:
 
 
 def _keys(document: Document, algorithms: Sequence[str]) -> list[Key]:
-    """The keys that can be used. Raises Unavailable when there is none: it may be a mistake."""
+    """The usable keys. Raises Unavailable if there are none, which may be a mistake."""
     given = document.get("keys")
     if not isinstance(given, list) or len(given) > MAX_KEYS:
         raise Unavailable("shows no list of keys, or one that is too long")

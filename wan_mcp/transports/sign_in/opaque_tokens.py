@@ -1,4 +1,4 @@
-"""Tokens that only their issuer can read: it is asked what they say (RFC 7662)."""
+"""Tokens that only their issuer can read, which is asked what they say (RFC 7662)."""
 
 import hashlib
 import time
@@ -15,12 +15,12 @@ from wan_mcp.web.documents import Document, Documents, Unavailable
 
 
 class OpaqueTokens:
-    """Asks one issuer about tokens, and remembers what it says.
+    """Asks one issuer about tokens, and remembers its answers.
 
     Args:
-        issuer: has an introspection.
-        known: what it said.
-        now: seconds since 1970.
+        issuer: an issuer with introspection.
+        known: its earlier answers.
+        now: gives the time in seconds since 1970.
     """
 
     def __init__(
@@ -41,20 +41,21 @@ class OpaqueTokens:
         self._now = now
 
     def is_for(self, token: str, issuer: Issuer | None) -> bool:
-        """Whether to ask about a token. One that another issuer has made is not shown to this one.
+        """Whether to ask about a token. The token of another issuer is not shown to this one.
 
         Args:
-            issuer: who the token says has made it; None if it does not say, or nobody trusted.
+            issuer: the issuer that has given the token, or that the token names; None if it names
+                none, or none that is trusted.
         """
         looks_signed = token.count(".") == 2
         return issuer == self._issuer if issuer is not None else not looks_signed
 
     async def check(self, token: str) -> Identity:
-        """Who a token belongs to.
+        """To whom a token belongs.
 
         Raises:
             WrongToken: it is not valid here and now.
-            IdentityUnknown: the issuer cannot be asked now.
+            IdentityUnknown: the issuer cannot be reached now.
         """
         key = hashlib.sha256(token.encode()).digest()
         return self._identity(

@@ -1,8 +1,8 @@
-"""Why a request is refused before a tool sees it, and the answer to it.
+"""Why a request is refused before a tool sees it, and how it is answered.
 
 A client discards its token on 401, and some ask for more rights on 403. So 401 means only that the
-token is missing, wrong or expired. What cannot be known now is 503, with the time after which the
-same request makes sense (RFC 9110), and says nothing about the token.
+token is missing, wrong or expired. If that cannot be found out now, the status is 503, with the
+time after which the same request makes sense (RFC 9110), and says nothing about the token.
 """
 
 import json
@@ -16,30 +16,30 @@ from wan_mcp.tenants.caller import IdentityUnknown
 
 @dataclass(frozen=True)
 class Challenge:
-    """What a door tells a client about how to get a token.
+    """Tells a client at a door where to get a token.
 
     Attributes:
         metadata: the address of the protected resource metadata (RFC 9728); "" for none.
-        prefix: stands before each scope where the issuers want it.
+        prefix: precedes each scope if the issuers require one; "" for none.
     """
 
     metadata: str = ""
     prefix: str = ""
 
     def named(self, scopes: tuple[str, ...]) -> str:
-        """These scopes, as clients ask for them."""
+        """These scopes, as clients request them."""
         return " ".join(self.prefix + scope for scope in scopes)
 
 
 class Refused(Exception):
-    """A request is refused. No text in it repeats anything that the request has brought.
+    """A request is refused. No text here repeats anything from the request.
 
     Attributes:
         status: the HTTP status.
-        code: the error code of RFC 6750; "" where no token was there.
-        sentence: for people, in ASCII without quotation marks.
-        scopes: all that the request needs.
-        challenged: whether a token, another one or one with more scopes, would help.
+        code: the error code of RFC 6750; "" if there was no token.
+        sentence: the reason for people, in ASCII without quotation marks.
+        scopes: all scopes that the request needs.
+        challenged: whether a token, a different one, or one with more scopes would help.
     """
 
     def __init__(
@@ -76,43 +76,43 @@ class Refused(Exception):
 
 
 def missing(scopes: tuple[str, ...]) -> Refused:
-    """No token came. There is no error code then (RFC 6750)."""
+    """The refusal of a request without a token. It has no error code (RFC 6750)."""
     return Refused(401, "", "Sign in: this address needs an access token.", scopes=scopes)
 
 
 class WrongToken(Exception):
-    """A token is none of ours and of no trusted issuer, is not for us, or has expired.
+    """A token is neither ours nor of a trusted issuer, is not for us, or has expired.
 
-    Its text is for the log of the operator, in fixed words of ours.
+    The text of the exception is for the operator's log, and always in our own words.
     """
 
 
 def wrong(scopes: tuple[str, ...]) -> Refused:
-    """A token came that is not accepted. The caller does not learn why: it could be guessing."""
+    """The refusal of a token. It does not say why, because the caller may be guessing."""
     sentence = "The access token is not valid here, or it has expired."
     return Refused(401, "invalid_token", sentence, scopes=scopes)
 
 
 def not_a_user() -> Refused:
-    """The token is right, but the person is no user of this server."""
+    """The token is valid, but the person is not a user of this server."""
     sentence = "You are signed in, but you are no user of this server. Ask its operator."
     return Refused(403, "access_denied", sentence, challenged=False)
 
 
 def beyond(scopes: tuple[str, ...]) -> Refused:
-    """The token is right, but not enough."""
+    """The token is valid, but has too few scopes."""
     sentence = "The access token does not allow this. Sign in again with more scopes."
     return Refused(403, "insufficient_scope", sentence, scopes=scopes)
 
 
 def ambiguous() -> Refused:
-    """Two parts of a network could read the request as coming from two people."""
+    """Two servers on the way could attribute the request to two different people."""
     sentence = "A request has at most one Authorization header."
     return Refused(400, "invalid_request", sentence, challenged=False)
 
 
 def unknown(why: IdentityUnknown) -> Response:
-    """The answer while it cannot be known who calls."""
+    """The answer while it cannot be found out who calls."""
     sentence = "It cannot be checked now who you are. The token may be right: try again later."
     seconds = max(math.ceil(why.retry_after), 1)
     headers = {"retry-after": str(seconds)}

@@ -1,7 +1,8 @@
-"""What an issuer said about tokens: remembered for a short time, and asked for once by many.
+"""An issuer's answers about tokens, which are remembered briefly and shared by callers.
 
-Anybody can invent tokens, and each is a question to the issuer. So a token that was valid when the
-issuer was last asked is known, and questions about other tokens leave places free for it.
+Anybody can invent tokens, and each costs a question to the issuer. So a token that was valid when
+the issuer was last asked counts as known, and questions about other tokens leave places free for
+it.
 """
 
 import logging
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.abc import TaskGroup
 
+from wan_mcp.logs.seldom import Seldom
 from wan_mcp.tenants.caller import IdentityUnknown
 from wan_mcp.tenants.recent import Recent
 from wan_mcp.web.documents import Document
@@ -20,27 +22,25 @@ from wan_mcp.web.documents import Document
 SECONDS = 30.0
 """How long a token that its issuer has revoked may still be accepted (ours)."""
 KNOWN_SECONDS = 86_400.0
-"""How long a token that was valid is known (ours). It says only who waits for whom: whether the
-token is still valid is asked as often as for any other one."""
+"""How long a token that was valid counts as known (ours). This only decides who waits for whom:
+whether the token is still valid is asked as often as for any other."""
 MOST = 10_000
-"""How many answers about valid tokens are remembered, and how many about others; one takes a
-kilobyte or two (ours)."""
+"""How many answers about valid tokens are remembered, and how many about others (ours). One takes
+a kilobyte or two."""
 AT_ONCE = 8
 """How many questions are asked at the same time (ours): a flood of wrong tokens must not overrun
 the issuer."""
 NEW_AT_ONCE = 4
-"""How many of them may be about tokens that are not known (ours)."""
+"""How many of these may be about tokens that are not known (ours)."""
 MOST_NEW = 1_000
-"""How many questions about such tokens may wait (ours), some kilobytes for each of them."""
+"""How many questions about such tokens may wait (ours); each takes a few kilobytes."""
 LIMIT_SECONDS = 6.0
-"""After so long nobody waits for an answer any more (ours)."""
-QUIET_SECONDS = 60.0
-"""The least time between two lines in the log about the same thing."""
+"""How long callers wait for an answer at most (ours)."""
 
 Ask = Callable[[], Awaitable[Document]]
 """Asks the issuer; raises IdentityUnknown."""
 IsValid = Callable[[Document], bool]
-"""Whether an answer lets its token in."""
+"""Tells whether an answer means that its token is valid."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +51,9 @@ class _Asking:
 
     Attributes:
         is_new: whether it is about a token that is not known.
-        ended: is set at the end.
-        answer: None if there is none.
-        failed: why there is none.
+        ended: set at the end.
+        answer: the answer; None if there is none.
+        failed: why there is no answer.
     """
 
     is_new: bool
@@ -68,14 +68,13 @@ class Remembered:
     """Asks, and remembers the answers.
 
     Args:
-        tasks: where questions are asked, so that one caller who goes does not stop another.
-        now: seconds that never go back.
+        tasks: where questions are asked, so that a caller who leaves does not stop another one.
+        now: a clock that never goes back, in seconds.
     """
 
     def __init__(self, tasks: TaskGroup, now: Callable[[], float] = time.monotonic) -> None:
         self._tasks = tasks
-        self._now = now
-        # Apart, so that wrong tokens, however many, take no answer from a valid one.
+        # Apart, so that wrong tokens, however many, never displace the answer about a valid one.
         self._valid: Recent[bytes, Document] = Recent(MOST, now)
         self._wrong: Recent[bytes, Document] = Recent(MOST, now)
         self._known: Recent[bytes, bool] = Recent(MOST, now)
@@ -83,14 +82,14 @@ class Remembered:
         self._new = 0
         self._all_places = anyio.CapacityLimiter(AT_ONCE)
         self._new_places = anyio.CapacityLimiter(NEW_AT_ONCE)
-        self._logged_at = -float("inf")
+        self._seldom = Seldom(now)
 
     async def find(self, key: bytes, ask: Ask, is_valid: IsValid) -> Document:
         """The answer to a question.
 
         Args:
-            key: what the question is about, without a secret.
-            is_valid: says of the answer whether the token is known from now on.
+            key: identifies the token, without being a secret.
+            is_valid: tells by the answer whether the token counts as known from now on.
 
         Raises:
             IdentityUnknown: there is no answer now.
@@ -135,8 +134,7 @@ class Remembered:
             asking.ended.set()
 
     def _logged(self, why: IdentityUnknown) -> IdentityUnknown:
-        if self._now() - self._logged_at >= QUIET_SECONDS:
-            self._logged_at = self._now()
+        if self._seldom.is_due():
             logger.warning("a token could not be checked: %s", why)
         return why
 

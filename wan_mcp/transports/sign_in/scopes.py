@@ -9,32 +9,32 @@ from collections.abc import Set
 from wan_mcp.tenants.caller import MAKE, READ
 
 ALL = (READ, MAKE)
-"""What a client asks for at first, so that it need not ask twice."""
+"""The scopes that a client requests at first, so that it need not ask twice."""
 READING_TOOLS = frozenset({"get_job_status", "wait_for_job", "list_jobs", "check_credits"})
 """The tools that change nothing."""
 _CHANGING_METHODS = frozenset({"tasks/cancel"})
 
 
 def needed(body: bytes | None) -> tuple[str, ...]:
-    """The scopes that a request needs, all of them.
+    """All scopes that a request needs.
 
     Args:
-        body: of a POST; None if it is too long to be read.
+        body: the body of a POST, b"" for other methods; None if it is too long to be read.
     """
     if body == b"":
-        return (READ,)  # of another method
+        return (READ,)  # the method is not POST
     return (READ,) if body is not None and _only_reads(body) else ALL
 
 
 def missing(needed: tuple[str, ...], granted: Set[str]) -> bool:
-    """Whether something needed is not granted. Whoever may buy jobs may read."""
+    """Whether a needed scope is not granted. Whoever may buy jobs may also read."""
     return bool(set(needed) - granted - ({READ} if MAKE in granted else set()))
 
 
 def _only_reads(body: bytes) -> bool:
-    """Whether a message changes nothing; no for one that cannot be read."""
-    # The SDK reads it once more, some revisions with another parser: what this one cannot read,
-    # such as a number of 5,000 digits, that one may.
+    """Whether a message changes nothing; False for one that cannot be read."""
+    # The SDK reads it once more, for some revisions with another parser, which may be able to read
+    # what this one cannot, such as a number of 5,000 digits.
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):

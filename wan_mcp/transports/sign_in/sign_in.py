@@ -1,8 +1,8 @@
 """Sign-in as a whole: its two doors, and the document that says where to get a token.
 
 `/mcp` takes the tokens of all trusted issuers and this program's own. `/token/mcp` takes only the
-latter, and nothing about it leads to an issuer: some programs ignore the token in their settings
-wherever OAuth is on offer (observed elsewhere).
+latter, and never refers to an issuer, because some programs ignore the token in their settings
+wherever OAuth is offered (observed elsewhere).
 """
 
 import json
@@ -43,10 +43,10 @@ TOKEN_PATH = "/token/mcp"
 
 
 class Opened(NamedTuple):
-    """Sign-in while it works.
+    """Sign-in while it is open.
 
     Attributes:
-        doors: the routes: the doors to an app, and the document.
+        doors: the routes of the doors to an app, and of the document.
         browsers: how people sign in with a browser, by issuer.
     """
 
@@ -60,9 +60,9 @@ class SignIn:
 
     Attributes:
         directory: who the users are.
-        trust: the issuers; None where only this program's own tokens count.
-        ring: seals what a browser keeps while its user signs in. All servers have the same. None
-            where nobody signs in with a browser.
+        trust: the issuers; None if only this program's own tokens count.
+        ring: seals what a browser keeps while its user signs in, the same for all servers. None
+            if nobody signs in with a browser.
         transport: replaces the network in tests.
         wall, monotonic: the clocks, in seconds.
     """
@@ -76,10 +76,10 @@ class SignIn:
 
     @asynccontextmanager
     async def open(self, path: str, app: ASGIApp, max_bytes: int) -> AsyncIterator[Opened]:
-        """Within it, people sign in.
+        """Within it, people can sign in.
 
         Args:
-            path: that of the door for all tokens.
+            path: the path of the door for all tokens.
             max_bytes: the longest body that the app reads.
         """
         documents = Documents(self.transport)
@@ -119,7 +119,7 @@ class SignIn:
             return {}
         trust, clock = self.trust, self.monotonic
         return {
-            each.issuer: InBrowser(each.issuer, CodeFlow(trust, each, documents, clock), identities)
+            each.issuer: InBrowser(each, CodeFlow(trust, each, documents, clock), identities, clock)
             for each in trust.issuers
             if each.key_page is not None
         }

@@ -1,4 +1,4 @@
-"""Tokens that can be read: JWTs, signed by an issuer whose public keys are known."""
+"""Tokens that this server can read: JWTs, signed by an issuer whose public keys are known."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from wan_mcp.transports.sign_in.refusals import WrongToken
 from wan_mcp.transports.sign_in.trust import Issuer, Trust
 
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}
-"""What a JWT that gives access may call itself (documented: RFC 9068); many say only JWT."""
+"""The types that an access token may name (documented: RFC 9068); many name only JWT."""
 
 
 class SignedTokens:
@@ -20,7 +20,7 @@ class SignedTokens:
     Args:
         trust: the issuers, and what they are trusted with.
         key_sets: the keys of those whose signatures count.
-        now: seconds since 1970.
+        now: gives the time in seconds since 1970.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class SignedTokens:
         self._now = now
 
     def issuer(self, token: str) -> Issuer | None:
-        """Which issuer a token claims to be from; None if it is no JWT, or of nobody trusted."""
+        """The issuer that a token names; None if it is no JWT, or names none that is trusted."""
         try:
             return self._named(_unverified(token)[1])
         except WrongToken:
             return None
 
     async def check(self, token: str) -> Identity:
-        """Who a token belongs to.
+        """To whom a token belongs.
 
         Raises:
             WrongToken: it is not valid here and now.
@@ -50,7 +50,7 @@ class SignedTokens:
         if issuer is None:
             raise WrongToken("it is of an issuer that is not trusted")
         algorithm = _algorithm(header, issuer)
-        # Before its signature: a key that has been withdrawn is of no interest for an old token.
+        # Checked before the signature, so that no key is looked for because of an expired token.
         found = identity(claims, issuer, self._trust, self._now())
         id = header.get("kid")
         keys = self._key_sets[issuer.issuer]
@@ -75,7 +75,7 @@ def _unverified(token: str) -> tuple[Claims, Claims, bytes]:
 
 
 def _algorithm(header: Claims, issuer: Issuer) -> str:
-    """The kind of signature, which the issuer must be allowed to use. Raises WrongToken."""
+    """The kind of signature. Raises WrongToken if the issuer may not use it."""
     if str(header.get("typ", "jwt")).lower() not in _TYPES:
         raise WrongToken("it is no access token")
     algorithm = header.get("alg")

@@ -1,6 +1,6 @@
 """Whom the operator trusts: the authorization servers, and what their tokens must look like.
 
-It is written in a file in TOML, because it has secrets and lists::
+This is written in a TOML file, because it contains secrets and lists::
 
     resource = "https://wan.example.com/mcp"
 
@@ -30,12 +30,12 @@ from pydantic import (
 from wan_mcp.web.addresses import is_loopback
 
 RESOURCE_PATH = "/mcp"
-"""The end of the address of the resource; what stands before it is the matter of a proxy."""
+"""The end of the address of the resource; a proxy decides what precedes it."""
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
-"""Signatures by a private key. A shared secret is no option: whoever can check one can sign."""
+"""Signatures with a private key. Shared secrets are out: whoever can check one can also sign."""
 
 _ADDRESS = r"https?://[!-~]+"
 
@@ -44,7 +44,7 @@ def checked_address(text: str) -> str:
     """The address of an issuer, or one that it names: https, or http on this machine.
 
     Raises:
-        ValueError: the rest of a sentence.
+        ValueError: the text is the rest of a sentence.
     """
     parts = urlsplit(text) if re.fullmatch(_ADDRESS, text) else urlsplit("")
     if not parts.hostname or re.search(r'[?#@\\"]', text):
@@ -69,8 +69,8 @@ class Introspection(BaseModel):
     """How an issuer is asked about tokens that only it can read (RFC 7662).
 
     Attributes:
-        url: where; unset: where the metadata of the issuer says.
-        client_id, client_secret: what this server is called there.
+        url: the address for it; unset: the one in the metadata of the issuer.
+        client_id, client_secret: the login of this server there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -81,10 +81,10 @@ class Introspection(BaseModel):
 
 
 def _secret_in(path: object) -> str:
-    """The secret that is alone in a file.
+    """The secret in a file that contains nothing else.
 
     Raises:
-        ValueError: the rest of a sentence, without anything of the file.
+        ValueError: the text is the rest of a sentence, and quotes nothing of the file.
     """
     if not isinstance(path, str) or not Path(path).is_absolute():
         raise ValueError("must be the full path of a file")
@@ -100,11 +100,11 @@ def _secret_in(path: object) -> str:
 
 
 class PageClient(BaseModel):
-    """What this server is called at an issuer where people sign in with a browser.
+    """The login of this server at an issuer where people sign in with a browser.
 
     Attributes:
         client_id: its name there.
-        client_secret: what is alone in the file; None for a public client, which PKCE protects.
+        client_secret: the secret in the file; None for a public client, which PKCE protects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -116,15 +116,15 @@ class PageClient(BaseModel):
 
 
 class Issuer(BaseModel):
-    """An authorization server that is trusted.
+    """A trusted authorization server.
 
     Attributes:
         issuer: its address, exactly as its tokens and its metadata name it.
-        audiences: what its tokens may be for besides the resource.
+        audiences: further audiences, besides the resource, for which its tokens may be.
         algorithms: the signatures that it may use.
-        jwks_uri: where its keys are; unset: where its metadata says.
-        introspection: set: it is asked about each token; unset: its signatures are checked.
-        key_page: set: people can sign in there on the page for keys of their own.
+        jwks_uri: the address of its keys; unset: the one in its metadata.
+        introspection: if set, it is asked about each token; otherwise signatures are checked.
+        key_page: if set, people can sign in there for the page for keys of their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -138,13 +138,13 @@ class Issuer(BaseModel):
 
 
 class Trust(BaseModel):
-    """What the operator has written.
+    """The content of the operator's file.
 
     Attributes:
         resource: the public address of `/mcp`, without a slash at its end.
         issuers: at least one.
-        scope_prefix: what the issuers want before each scope that a client asks for; their tokens
-            may name it or leave it out.
+        scope_prefix: the prefix that the issuers require before each scope that a client requests;
+            their tokens may contain it or leave it out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -158,15 +158,15 @@ class Trust(BaseModel):
         if len({each.issuer for each in self.issuers}) < len(self.issuers):
             raise ValueError("names an issuer twice")
         if len([each for each in self.issuers if each.introspection]) > 1:
-            # Nothing in such a token says whose it is: it would be shown to the other issuer.
+            # Such a token does not say whose it is, so it would be shown to the other issuer, too.
             raise ValueError("has introspection for more than one issuer")
         return self
 
     @property
     def key_issuers(self) -> Mapping[str, str]:
-        """Those at which people can sign in on the page for keys, each with a name for people.
+        """The issuers with which people can sign in on the page for keys, each with a name to show.
 
-        It is the host; of issuers with one host, all of the address.
+        The name is the host; for issuers on the same host, it is the whole address.
         """
         named = [each.issuer for each in self.issuers if each.key_page is not None]
         hosts = Counter(urlsplit(each).netloc for each in named)
@@ -183,13 +183,13 @@ class Trust(BaseModel):
 
     @property
     def metadata_url(self) -> str:
-        """Its public address."""
+        """The public address of that metadata."""
         parts = urlsplit(self.resource)
         return f"{parts.scheme}://{parts.netloc}{self.metadata_path}"
 
     @property
     def site(self) -> str:
-        """The public address below which all of this server is, such as the pages of users."""
+        """The public address of this server, below which are the pages of users, for example."""
         return self.resource.removesuffix(RESOURCE_PATH)
 
     @property
@@ -204,7 +204,7 @@ def read_trust(file: Path) -> Trust:
     """Read the operator's file.
 
     Raises:
-        ValueError: it cannot be used. The text is a clause, with nothing of the file but names.
+        ValueError: it cannot be used. The text is a clause, and quotes only names from the file.
     """
     try:
         return Trust.model_validate(tomllib.loads(file.read_text("utf-8")))

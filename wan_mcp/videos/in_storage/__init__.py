@@ -1,1 +1,1 @@
-"""Videos in object storage: how they come there, and the links under which they are shown."""
+"""Videos in object storage: how they get there, and the links under which they are shown."""

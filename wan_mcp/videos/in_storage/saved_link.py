@@ -10,7 +10,7 @@ class SavedLink(NamedTuple):
     The link is enough to fetch the video, so it is never stored or logged.
 
     Attributes:
-        url: the link; None if none can be made now.
+        url: the link; None if it cannot be made now.
         expires_at: when it stops working, UTC.
         why: why there is none, in a sentence.
         step: what the operator of the server can do about that.

@@ -40,7 +40,7 @@ _TYPE_OF_SUFFIX: dict[str, str] = {suffix: kind for kind, suffix in SUFFIX_OF_TY
 logger = logging.getLogger(__name__)
 
 Show = Callable[[Path, str], Awaitable[object]]
-"""Makes what is to be shown of a video from its file, before that goes; the text is its place."""
+"""Makes what is shown of a video from its file, before that is deleted; the text is its place."""
 
 
 def object_name(job_id: str, file: Path) -> str:
@@ -49,13 +49,13 @@ def object_name(job_id: str, file: Path) -> str:
 
 
 class StoredArchive:
-    """Saves videos into one folder of object storage; several processes may do so at a time.
+    """Saves videos into one folder of object storage; several processes may do so at once.
 
     Args:
         folder: where a video is until it is uploaded.
         on_disk: saves videos there.
-        store: the storage that gets them.
-        show: is awaited before a video is uploaded.
+        store: the storage that receives them.
+        show: awaited before a video is uploaded.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class StoredArchive:
             await self._upload(name, video)
         except Unavailable as exc:
             failed = exc
-        if failed:  # not above: an error that follows another one repeats what the storage answered
+        if failed:  # not above: a chained error would repeat what the storage answered
             raise _not_uploaded(failed.what, failed.next_step)
         await on_disk(_mark, video.path)
         return url
 
     async def recorded(self, video: "SavedVideo", inspection: anyio.Event) -> None:
-        """The ledger knows the place. The file goes once it has been inspected."""
+        """Delete the file once it has been inspected, now that the ledger knows the place."""
         await inspection.wait()
         try:
             await on_disk(remove_upload, video.path)
@@ -129,14 +129,14 @@ def _mark_of(file: Path) -> Path:
 
 
 def _mark(file: Path) -> None:
-    """Say that a file was uploaded. Raises OSError."""
+    """Mark a file as uploaded. Raises OSError."""
     mark = _mark_of(file)
     mark.unlink(missing_ok=True)
     os.close(create(mark))
 
 
 def uploads_of(folder: Path, stem: str) -> list[Path]:
-    """The files of that name that were to be uploaded, or were. Raises OSError."""
+    """The files of that name that were uploaded, or still have to be. Raises OSError."""
     files = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
     return [file for file in files if os.path.lexists(file)]
 

@@ -12,7 +12,7 @@ from wan_mcp.storage.unavailable import Reason, unavailable
 from wan_mcp.videos.in_storage.saved_link import SavedLink
 
 LINK_SECONDS = 6 * 3600.0
-"""How long a link lives, if its credentials do (ours)."""
+"""How long a link works, if its credentials live that long (ours)."""
 SIGNING_SECONDS = 2.0
 """How long signing may take (ours). It needs no request, but some credentials are fetched first,
 and an answer is due within some seconds."""
@@ -37,7 +37,7 @@ class StoredVideos:
         return self._stores.setdefault(url, ObjectStore(url, self._environment))
 
     async def link(self, video: str, *, seconds: float = LINK_SECONDS) -> SavedLink:
-        """A new link to a video. Whether the video is there is not asked.
+        """A new link to a video. It is not checked whether the video exists.
 
         Args:
             seconds: how long it should live; it dies earlier with the credentials that sign it.
@@ -55,6 +55,6 @@ class StoredVideos:
         raise unavailable(Reason.SLOW, url)
 
     async def delete(self, video: str) -> None:
-        """Delete a video. It is no error if it is not there. Raises Unavailable."""
+        """Delete a video; not an error if it does not exist. Raises Unavailable."""
         url, name = split_object_url(video)
         await self.store(url).delete(name)
