@@ -29,6 +29,7 @@ from wan_mcp.tenants.administration import allowances, teams, tokens, users, wal
 from wan_mcp.tenants.administration.acts import Operator
 from wan_mcp.tenants.directory import StoredDirectory
 from wan_mcp.tenants.limits import Kind
+from wan_mcp.tenants.own_wallets import OwnWallets
 
 if TYPE_CHECKING:
     from tests.tenants.company import Company, Person
@@ -146,6 +147,27 @@ async def test_a_payment_that_waits_while_a_key_is_stored_is_not_made_with_the_o
     assert ann.job["retry_safe"] is True
     assert [each["job_id"] for each in jobs["jobs"]] == [again["job_id"]]
     assert paid_with(company) == [ann.key]
+
+
+async def test_after_a_change_of_wallets_a_call_is_safe_only_if_no_equal_job_may_be_hidden(
+    company: "Company",
+) -> None:
+    """The new wallet would pay again for a job that the other one has just paid (ours)."""
+    token = company.token(company.ann).text
+    own = OwnWallets(company.database, ring())
+    async with company.served(), company.holder(company.ann, token) as host:
+        job = await host.order()
+        company.jobs_time.now += 1000
+        ended = await host.call("get_job_status", job_id=job["job_id"])
+        # On another server: this one does not know it until it is about to pay.
+        await own.store(company.ann, company.sandbox.open_account(), company.sandbox.api_base, None)
+        refused = await host.order(seed=2)
+
+    assert ended["status"] == "completed"
+    assert (refused["code"], refused["charged"]) == ("no_api_key", "no")
+    assert refused["retry_safe"] is False
+    assert "may have an equal job" in refused["next"]
+    assert paid_with(company) == [company.sandbox.key]
 
 
 LEAVING: dict[str, Callable[[Operator], object]] = {

@@ -15,8 +15,7 @@ from wan_mcp.app.own_keys import LIMITS, OwnKeys
 from wan_mcp.app.quotas import quotas_of
 from wan_mcp.app.wallets import OpenWallets
 from wan_mcp.ledger.contract import LedgerUnavailable
-from wan_mcp.ledger.record import FREE_OF_CHARGE
-from wan_mcp.ledger.rules import REPEAT_WINDOW
+from wan_mcp.ledger.rules import may_be_joined
 from wan_mcp.ledger.threaded import figures
 from wan_mcp.pixeldojo.client import PixelDojo
 from wan_mcp.surface.video_views import VideoViews
@@ -160,15 +159,13 @@ class TeamApp:
         return quotas_of(seat, self._limits)
 
     async def _may_have_an_equal_job(self, workspace: str) -> bool:
-        """Whether some call on a workspace would still return an earlier job, and not pay again."""
-        since = self._plan.clock.wall() - REPEAT_WINDOW
-        records = await self._base.ledger.recent(workspace, None, _MOST_LOOKED_AT)
-        paid = [each for each in records if each.state not in FREE_OF_CHARGE]
-        return any(each.ended_at is None or each.ended_at > since for each in paid)
+        """Whether a call on this workspace could still return an earlier job, and not pay again."""
+        records = await self._base.ledger.recent(workspace, None, _MOST_ENDED)
+        return any(may_be_joined(each, self._plan.clock.wall()) for each in records)
 
 
-_MOST_LOOKED_AT = 100
-"""Of so many jobs it is looked at when they have ended (ours), besides those that have not."""
+_MOST_ENDED = 100
+"""How many of the newest ended jobs are looked at (ours), besides all that have not ended."""
 _CALL_AGAIN = "Nothing was charged. Call again: the new wallet pays then."
 _LOOK_FIRST = (
     "This call charged nothing. The wallet that paid for this user before may have an equal job, "

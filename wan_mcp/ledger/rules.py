@@ -103,13 +103,18 @@ def is_another_spelling(
         return False
     if seed is not None and not (record.seed_generated and record.seed == seed):
         return False
+    # The queries are not kept, so after the end those of two links cannot be compared.
+    has_query = fingerprint.has_query or record.exact_key != record.dedupe_key
+    return may_be_joined(record, now) and (record.state in OPEN or not has_query)
+
+
+def may_be_joined(record: Record, now: datetime) -> bool:
+    """Whether an equal request would get this record, instead of being paid itself."""
     if record.state in OPEN:
         return True
     if record.state not in (State.COMPLETED, State.LOST) or record.ended_at is None:
         return False
-    # The queries are not kept, so after the end those of two links cannot be compared.
-    has_query = fingerprint.has_query or record.exact_key != record.dedupe_key
-    return not has_query and abs(now - record.ended_at) < REPEAT_WINDOW
+    return abs(now - record.ended_at) < REPEAT_WINDOW
 
 
 def _means_the_same(record: Record, fingerprint: Fingerprint) -> bool:
