@@ -228,8 +228,8 @@ MUTATIONS = (
         [
             (
                 "ledger/postgres/session.py",
-                'account = %(account)s FOR UPDATE"',
-                'account = %(account)s"',
+                'account = :account FOR UPDATE"',
+                'account = :account"',
             )
         ],
         [f"{POSTGRES}::test_claim_waits_while_another_process_has_the_lock_of_its_account"],

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.anyio
 WAITS_FOR_LOCK = (
     "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 )
-COMMIT = "news + 1"
+COMMIT = "; COMMIT"
 """In the message that commits a transaction which has changed something."""
 SECRET = "secret-word"
 

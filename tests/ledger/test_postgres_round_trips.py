@@ -160,6 +160,54 @@ async def test_server_keeps_plans_only_where_no_pool_stands_between(
         assert link.prepared(sql.records.JOB).startswith(b"SELECT")
 
 
+async def test_server_keeps_only_so_many_plans_for_a_connection(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes memory of the server, and there are very many kinds of changes. (ours)"""
+    from wan_mcp.ledger.postgres import connection
+
+    monkeypatch.setattr(connection, "MAX_PLANS", 1)
+    with connection.connect(database) as link:
+        assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
+        assert link.prepared(sql.records.LIVE_EQUAL).startswith(b"SELECT")
+        assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
+
+
+SETTINGS = "SELECT name || ' ' || setting FROM pg_settings WHERE name IN ('lock_timeout', " + (
+    "'statement_timeout', 'idle_in_transaction_session_timeout', 'synchronous_commit') ORDER BY 1"
+)
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+async def test_each_transaction_has_its_limits_whatever_the_one_before_it_had(
+    database: str, postgres: Server, worker_database: str, is_pooled: bool
+) -> None:
+    """A connection that keeps its settings is limited once, one of a pool each time. (ours)"""
+    from wan_mcp.ledger.postgres.connection import BUSY_SECONDS, IMPATIENT_SECONDS, connect
+
+    seen = []
+    with (
+        bouncer_to(postgres) as folder,
+        connect(postgres.url(worker_database, folder) if is_pooled else database) as link,
+    ):
+        link.run((b"SET synchronous_commit = off", None))  # as an operator may set it for a user
+        for patience in (BUSY_SECONDS, IMPATIENT_SECONDS, BUSY_SECONDS):
+            limits = link.limits(patience)
+            found = link.run((b"BEGIN", None), *limits, (SETTINGS.encode(), None))[-1]
+            link.run((b"ROLLBACK", None))
+            seen.append([setting for (setting,) in found])
+
+    assert seen == [
+        [
+            "idle_in_transaction_session_timeout 10000",
+            f"lock_timeout {milliseconds}",
+            "statement_timeout 5000",
+            "synchronous_commit on",
+        ]
+        for milliseconds in (5000, 300, 5000)
+    ]
+
+
 def test_turn_of_a_queued_request_is_looked_for_after_a_lost_commit() -> None:
     """It gets a new date as a new record does, but is known by its id (ours)."""
     change = Change("account")

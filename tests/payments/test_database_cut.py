@@ -37,9 +37,9 @@ pytestmark = pytest.mark.anyio
 
 RUN = "/api/v1/models/*/run"
 LIMITS = SpendingLimits(in_flight=None)
-CLAIM = "INSERT INTO jobs"
-POINT = "SET state = 'sending'"
-"""In the message that commits the claim, and in the one of the commit point."""
+CLAIM = "EXECUTE ledger_insert_"
+POINT = "('sending', 1"
+"""In the message that commits the claim, and in the one of the commit point: state and date."""
 
 NOBODY_HOLDS_A_LOCK = "BEGIN; LOCK TABLE wallets IN EXCLUSIVE MODE; COMMIT"
 """Waits until that is so: a server that is cut off without notice holds that of its account."""

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wan_mcp.ledger.contract import LedgerUnavailable, LedgerUnreachable
-from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.statements.dialects import Statement, both
 
 Rows = Sequence[Sequence[Any]]
 Part = tuple[bytes, Mapping[str, object] | None]
@@ -24,6 +24,9 @@ BUSY_SECONDS = 5.0
 IMPATIENT_SECONDS = 0.3
 """How long a change that concerns no money waits for another process (ours). PostgreSQL looks for
 deadlocks after a second, so of two changes that wait for each other the payment goes on."""
+MAX_PLANS = 100
+"""How many statements the server keeps planned for one connection (ours). There are more kinds of
+changes than that, but most are rare."""
 ANSWER_SECONDS = 7.0
 """How long to wait for an answer of the server (ours). The server itself ends what takes so long,
 except a COMMIT that waits for a standby, and except when the server hangs."""
@@ -61,6 +64,7 @@ _REASONS: Mapping[str, tuple[str, bool]] = {
 _CONNECTION = "08"
 _PROCESS = b"SELECT pg_backend_pid()"
 _NAME = re.compile(r"(?<!:):([a-z_0-9]+)")
+_VERB = re.compile(r"SELECT|INSERT|UPDATE|DELETE")
 # Messages of libpq while it connects, which come without a SQLSTATE (observed). If the server words
 # them in another language, it counts as unreachable.
 _REFUSED = {
@@ -71,12 +75,13 @@ _REFUSED = {
 logger = logging.getLogger(__name__)
 
 
-def only_if_found(update: bytes) -> bytes:
+@cache
+def only_if_found(update: Statement) -> Statement:
     """An update that fails, with a division by zero, if it finds no row.
 
     So it can be sent together with the COMMIT after it, which then changes nothing either.
     """
-    return b"WITH changed AS (" + update + b" RETURNING 1) SELECT 1 / COUNT(*) FROM changed"
+    return both(f"WITH changed AS ({update.postgres} RETURNING 1) SELECT 1 / COUNT(*) FROM changed")
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -97,6 +102,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._plans: dict[str, bytes] = {}
+        self._is_limited = False
 
     def wait(self, gen: Any, *args: Any, **named: Any) -> Any:
         limited = gen if self.patience is None else _within(gen, monotonic() + self.patience)
@@ -112,7 +118,8 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             psycopg.Error: one of them failed; those behind it were not run.
         """
         with psycopg.ClientCursor(self) as cursor:
-            cursor.execute("; ".join(cursor.mogrify(*part) for part in parts).encode())
+            texts = (t if v is None else cursor.mogrify(t, v).encode() for t, v in parts)
+            cursor.execute(b"; ".join(texts))
             results = [_rows(cursor)]
             while cursor.nextset():
                 results.append(_rows(cursor))
@@ -121,19 +128,35 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def prepared(self, statement: Statement) -> bytes:
         """The text of a statement that is run often; the server keeps its plan where it can.
 
-        Planning the statements of a claim takes several times as long as running them (measured).
+        Planning the statements of a payment takes longer than running them (measured).
+        """
+        text = self._plans.get(statement.postgres)
+        if text is None and self.is_direct and len(self._plans) < MAX_PLANS:
+            text = self._plans[statement.postgres] = self._prepare(statement.postgres)
+        return converted(statement).text if text is None else text
+
+    def _prepare(self, statement: str) -> bytes:
+        verb = _VERB.search(statement)
+        assert verb is not None, "a statement that cannot be prepared"
+        # The name says to an operator what runs.
+        name = f"ledger_{verb[0].lower()}_{len(self._plans)}"
+        names = list(dict.fromkeys(_NAME.findall(statement)))
+        numbered = _NAME.sub(lambda n: f"${names.index(n[1]) + 1}", statement)
+        self.run((f"PREPARE {name} AS {numbered}".encode(), None))
+        given = ", ".join(f"%({each})s" for each in names)
+        return f"EXECUTE {name}{f' ({given})' if names else ''}".encode()
+
+    def limits(self, patience: float = BUSY_SECONDS) -> list[Part]:
+        """The statements that limit the next transaction of this connection, as `limits` does.
+
+        Call it before the transaction begins: settings that the connection keeps are made once.
         """
         if not self.is_direct:
-            return converted(statement).text
-        if (text := self._plans.get(statement.postgres)) is None:
-            name, names = f"ledger_{len(self._plans)}", _NAME.findall(statement.postgres)
-            names = list(dict.fromkeys(names))
-            numbered = _NAME.sub(lambda n: f"${names.index(n[1]) + 1}", statement.postgres)
-            self.run((f"PREPARE {name} AS {numbered}".encode(), None))
-            given = ", ".join(f"%({each})s" for each in names)
-            text = f"EXECUTE {name}{f' ({given})' if names else ''}".encode()
-            self._plans[statement.postgres] = text
-        return text
+            return [(limits(patience), None)]
+        if not self._is_limited:
+            self.run((_limits("SESSION", BUSY_SECONDS), None))
+            self._is_limited = True
+        return [] if patience == BUSY_SECONDS else [(_lock_limit("LOCAL", patience), None)]
 
     def change(self, text: bytes, values: Mapping[str, object] | None = None) -> int:
         """Run one statement. Returns the number of rows that it changed or found."""
@@ -181,15 +204,22 @@ def limits(patience: float = BUSY_SECONDS) -> bytes:
     Args:
         patience: how long it may wait for others, in seconds.
     """
+    return _limits("LOCAL", patience)
+
+
+def _limits(scope: str, patience: float) -> bytes:
     busy = int(BUSY_SECONDS * 1000)
     text = (
-        f"SET LOCAL lock_timeout = {max(int(patience * 1000), 1)}; "
-        f"SET LOCAL statement_timeout = {busy}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {2 * busy}; "
+        f"SET {scope} statement_timeout = {busy}; "
+        f"SET {scope} idle_in_transaction_session_timeout = {2 * busy}; "
         # What is paid for must survive a power failure, whatever the database is set to.
-        "SET LOCAL synchronous_commit = on"
+        f"SET {scope} synchronous_commit = on; "
     )
-    return text.encode()
+    return text.encode() + _lock_limit(scope, patience)
+
+
+def _lock_limit(scope: str, patience: float) -> bytes:
+    return f"SET {scope} lock_timeout = {max(int(patience * 1000), 1)}".encode()
 
 
 class Converted(NamedTuple):

@@ -22,7 +22,6 @@ from wan_mcp.ledger.postgres.connection import (
     Part,
     Rows,
     converted,
-    limits,
     only_if_found,
 )
 from wan_mcp.ledger.postgres.liveness import ALIVE, Lease, ServerClock
@@ -30,7 +29,7 @@ from wan_mcp.ledger.record import Record
 from wan_mcp.ledger.session import KeptJob, Read, Values
 from wan_mcp.ledger.sqlite.kept_jobs import KeptJobs
 from wan_mcp.ledger.statements.columns import column
-from wan_mcp.ledger.statements.dialects import Statement
+from wan_mcp.ledger.statements.dialects import Statement, both
 from wan_mcp.models import Job
 
 T = TypeVar("T")
@@ -43,17 +42,17 @@ TRY_AGAIN_SECONDS = 0.05
 _SHARED = ""
 """The row of `wallets` that is locked for what processes share while they wait."""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-_LOCK = b"SELECT 1 FROM wallets WHERE account = %(account)s FOR UPDATE"
+_LOCK = both("SELECT 1 FROM wallets WHERE account = :account FOR UPDATE")
 # Taken after the lock of the wallet, so that nobody who holds one of these waits for that. They are
 # taken only if the wallet has its row: its first transaction locks in the order of all others.
-_LOCK_LIMITS = b"""
+_LOCK_LIMITS = both("""
 SELECT pg_advisory_xact_lock(hashtextextended(name, 0))
-FROM unnest(%(names)s::text[]) AS limits (name)
-WHERE EXISTS (SELECT 1 FROM wallets WHERE account = %(account)s)
-"""
+FROM unnest(CAST(:names AS TEXT[])) AS limits (name)
+WHERE EXISTS (SELECT 1 FROM wallets WHERE account = :account)
+""")
 _INSERT_WALLET = b"INSERT INTO wallets (account) VALUES (%(account)s) ON CONFLICT DO NOTHING"
 _COMMIT = b"COMMIT"
-_COMMIT_NEWS = b"UPDATE owners SET news = news + 1 WHERE name = %(me)s; COMMIT"
+_NEWS = both("UPDATE owners SET news = news + 1 WHERE name = :me")
 _ROLLBACK = b"ROLLBACK"
 # The changes of this process are counted elsewhere. A sum: every process counts in its own row.
 _REVISION = b"SELECT COALESCE(SUM(news), 0) FROM owners WHERE name <> %(me)s"
@@ -131,10 +130,10 @@ class PostgresSession:
         assert self._change is not None, "a change outside of a transaction"
         if self._change.fence is not None:
             self._send(self._change)  # so that it is clear which one finds no record
-        text, changes_jobs = converted(statement)
-        self._change.later.append((text if fenced is None else only_if_found(text), values))
+        sent = statement if fenced is None else only_if_found(statement)
+        self._change.later.append((self._link.prepared(sent), values))
         self._change.fence = fenced
-        self._change.note(values, changes_jobs=changes_jobs)
+        self._change.note(values, changes_jobs=converted(statement).changes_jobs)
 
     def ahead(self, reads: Iterable[Read]) -> None:
         assert self._change is not None, "there is only one question outside of a transaction"
@@ -230,7 +229,7 @@ class PostgresSession:
 
     def _read(self, part: Part) -> Rows:
         """Run a statement that changes nothing, outside of a transaction."""
-        return self._repeated(lambda link: link.run((limits(), None), part)[-1])
+        return self._repeated(lambda link: link.run(*link.limits(), part)[-1])
 
     def _alive(self) -> frozenset[str]:
         """The processes that are alive. A transaction asks for them once."""
@@ -269,14 +268,15 @@ class PostgresSession:
             The rows of each statement in `ahead`, asked behind the lock.
         """
         known = {"account": account}
-        limited: Part = _LOCK_LIMITS, {"names": list(across), **known}
+        limited = (_LOCK_LIMITS, {"names": list(across), **known})
         others = [limited] if across else []
         # The locks come first, and the clock after them: other processes may have been waited for.
-        locking = (_LOCK, known), *others, (ServerClock.TEXT, None), *_parts(link, ahead)
-        found = link.run((_BEGIN, None), (limits(patience), None), *locking)[-len(locking) :]
+        locks = _parts(link, [(_LOCK, known), *others])
+        locking = *locks, (ServerClock.TEXT, None), *_parts(link, ahead)
+        found = link.run((_BEGIN, None), *link.limits(patience), *locking)[-len(locking) :]
         if not found[0]:  # nobody has used this account yet
             found = link.run((_INSERT_WALLET, known), *locking)[-len(locking) :]
-        clock, *asked = found[1 + len(others) :]
+        clock, *asked = found[len(locks) :]
         self._lease.clock.set(clock[0][0])
         return asked
 
@@ -302,10 +302,8 @@ class PostgresSession:
         """Commit. Raises if the change is on no disk, or not on a standby that must have it."""
         self._is_replicated = True
         try:
-            if change.writes:
-                self._send(change, (_COMMIT_NEWS, {"me": self._acted_as}))
-            else:
-                self._send(change, (_COMMIT, None))
+            news = (_NEWS, {"me": self._acted_as})
+            self._send(change, *_parts(self._link, [news] * change.writes), (_COMMIT, None))
         except Fenced:
             self._roll_back()
             raise
