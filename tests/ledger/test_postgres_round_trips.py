@@ -1,6 +1,7 @@
 """How often a payment waits for the server of the database, and that fewer times change no rule."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partialmethod
 from typing import Any, cast
 
 import pytest
@@ -171,6 +172,29 @@ async def test_server_keeps_only_so_many_plans_for_a_connection(
         assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
         assert link.prepared(sql.records.LIVE_EQUAL).startswith(b"SELECT")
         assert link.prepared(sql.records.JOB).startswith(b"EXECUTE")
+
+
+async def test_plan_that_is_there_after_an_error_stands_in_nobodys_way(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PREPARE that is canceled when it is logged has made its plan. (observed)"""
+    from psycopg.errors import DivisionByZero
+
+    from wan_mcp.ledger.postgres.connection import Link, connect
+
+    with connect(database) as link:
+        with monkeypatch.context() as until_then:
+            until_then.setattr(Link, "run", partialmethod(_fails_after, Link.run))
+            with pytest.raises(DivisionByZero):
+                link.prepared(sql.records.JOB)
+        [found] = link.run((link.prepared(sql.records.JOB), {"submission_id": "sub_none"}))
+
+    assert found == []
+
+
+def _fails_after(link: Any, run: Callable[..., object], *parts: object) -> object:
+    """Run statements in a message that ends with an error. A plan stays even so."""
+    return run(link, *parts, (b"SELECT 1 / 0", None))
 
 
 SETTINGS = "SELECT name || ' ' || setting FROM pg_settings WHERE name IN ('lock_timeout', " + (

@@ -5,6 +5,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -102,6 +103,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._plans: dict[str, bytes] = {}
+        self._numbers = count()
         self._is_limited = False
 
     def wait(self, gen: Any, *args: Any, **named: Any) -> Any:
@@ -138,8 +140,9 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def _prepare(self, statement: str) -> bytes:
         verb = _VERB.search(statement)
         assert verb is not None, "a statement that cannot be prepared"
-        # The name says to an operator what runs.
-        name = f"ledger_{verb[0].lower()}_{len(self._plans)}"
+        # The name says to an operator what runs. It is never used again: a plan whose answer was an
+        # error may be there (observed, when the server logs what took long and was canceled then).
+        name = f"ledger_{verb[0].lower()}_{next(self._numbers)}"
         names = list(dict.fromkeys(_NAME.findall(statement)))
         numbered = _NAME.sub(lambda n: f"${names.index(n[1]) + 1}", statement)
         self.run((f"PREPARE {name} AS {numbered}".encode(), None))
