@@ -1,8 +1,10 @@
 """How often a payment waits for the server of the database, and that fewer times change no rule."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partialmethod
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 
@@ -195,6 +197,38 @@ async def test_plan_that_is_there_after_an_error_stands_in_nobodys_way(
 def _fails_after(link: Any, run: Callable[..., object], *parts: object) -> object:
     """Run statements in a message that ends with an error. A plan stays even so."""
     return run(link, *parts, (b"SELECT 1 / 0", None))
+
+
+async def test_new_connection_is_limited_before_anything_is_planned_on_it(
+    store: PostgresStore,
+) -> None:
+    """To plan a statement is to wait for whoever alters its table. (ours)"""
+    ledger = store.ledger()
+    await claimed(ledger)
+    with messages(ledger) as sent:
+        cast("Any", ledger)._store._opened.session._link.close()
+        await claimed(ledger, wanted(1))
+
+    first, second, *_ = sent
+    assert first.startswith(b"SET SESSION statement_timeout")
+    assert second.startswith(b"PREPARE")
+
+
+@contextmanager
+def messages(ledger: Ledger) -> Iterator[list[bytes]]:
+    """Within it, the list gets the first statement of each message of a payment's connection."""
+    from wan_mcp.ledger.postgres.connection import Link
+
+    sent: list[bytes] = []
+    run = Link.run
+
+    def noted(link: Link, *parts: Any) -> Any:
+        if link is cast("Any", ledger)._store._opened.session._link:
+            sent.append(parts[0][0])
+        return run(link, *parts)
+
+    with patch.object(Link, "run", noted):
+        yield sent
 
 
 SETTINGS = "SELECT name || ' ' || setting FROM pg_settings WHERE name IN ('lock_timeout', " + (

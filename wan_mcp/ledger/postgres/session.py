@@ -267,13 +267,14 @@ class PostgresSession:
         Returns:
             The rows of each statement in `ahead`, asked behind the lock.
         """
+        limits = link.limits(patience)  # first, because they also limit what is prepared
         known = {"account": account}
         limited = (_LOCK_LIMITS, {"names": list(across), **known})
         others = [limited] if across else []
         # The locks come first, and the clock after them: other processes may have been waited for.
         locks = _parts(link, [(_LOCK, known), *others])
         locking = *locks, (ServerClock.TEXT, None), *_parts(link, ahead)
-        found = link.run((_BEGIN, None), *link.limits(patience), *locking)[-len(locking) :]
+        found = link.run((_BEGIN, None), *limits, *locking)[-len(locking) :]
         if not found[0]:  # nobody has used this account yet
             found = link.run((_INSERT_WALLET, known), *locking)[-len(locking) :]
         clock, *asked = found[len(locks) :]
