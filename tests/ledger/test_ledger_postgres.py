@@ -137,6 +137,24 @@ async def test_claim_whose_commit_landed_without_an_answer_is_that_claim(
     assert (await ledger.recent(ME))[0].state is State.SENDING
 
 
+async def test_claim_whose_commit_was_canceled_once_it_was_stored_is_that_claim(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may notice only when it logs how long the COMMIT took. (observed)"""
+    from wan_mcp.ledger.postgres.connection import Link
+
+    run, canceled = Link.run, (b"DO $$ BEGIN RAISE query_canceled; END $$", None)
+
+    def answered_late(link: Link, *parts: Any) -> Any:
+        return run(link, *parts, *[canceled] * (parts[-1][0] == b"COMMIT"))
+
+    monkeypatch.setattr(Link, "run", answered_late)
+    ledger = store.ledger()
+    await ledger.commit_sending(await claimed(ledger))
+
+    assert (await ledger.recent(ME))[0].state is State.SENDING
+
+
 async def test_claim_whose_commit_never_arrived_buys_nothing_and_can_be_repeated(
     ledger: Ledger, proxy: Proxy
 ) -> None:

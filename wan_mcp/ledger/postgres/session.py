@@ -309,10 +309,12 @@ class PostgresSession:
             self._roll_back()
             raise
         except psycopg.Error:
+            # A COMMIT that is canceled while the server logs it has been carried out (observed).
+            is_over = self._link.info.transaction_status is TransactionStatus.IDLE
             self._roll_back()
             if not change.writes:
                 return  # what was read was right while the account was locked
-            if not self._link.closed:
+            if not self._link.closed and not is_over:
                 raise
             self._require_committed(change)
         if not self._is_replicated:
@@ -321,7 +323,7 @@ class PostgresSession:
             self._announce()
 
     def _require_committed(self, change: Change) -> None:
-        """The answer to a COMMIT is lost: look, and raise LedgerUnavailable if it is not there."""
+        """A COMMIT has no answer, or an error: look, and raise LedgerUnavailable if it failed."""
         try:
             found = self._is_committed(change)
         except LedgerUnavailable:
