@@ -65,7 +65,7 @@ def next_of_job(
         link_seconds: how long the link to the video stays valid; None when that is not known.
         save_seconds: how long servers will still try to save the video, after a failure.
         saved: a link to the video in object storage; None if none was asked for.
-        user: who reads it; None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     if view.is_forgotten:
         return FORGOTTEN
