@@ -105,7 +105,7 @@ def _next_of_unbought(status: JobStatus, user: TeamUser | None) -> str:
 
 
 def _ask_to_look(user: TeamUser | None) -> str:
-    """Who has to look at pixeldojo.ai: only whoever has the account there sees its jobs."""
+    """Who has to look at pixeldojo.ai: only the person with the account there sees its jobs."""
     if user is None or user.has_account:
         return "ask the user to look"
     return "tell the user that the operator of this server has to look"
