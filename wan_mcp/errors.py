@@ -106,12 +106,12 @@ _SHORTAGE = {errno.EMFILE, errno.ENFILE}
 
 
 class StepBy(Enum):
-    """Who alone can take a next step. Where people sign in, a user may be neither."""
+    """The only person who can take a next step. At a server for a team, a user may be neither."""
 
     OPERATOR = auto()
-    """Whoever runs the server, and has its settings, its computer and its network."""
+    """The person who runs the server, and has its settings, its computer and its network."""
     PAYER = auto()
-    """Whoever has the PixelDojo account that pays."""
+    """The person who has the PixelDojo account that pays."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class WanError(Exception):
     Args:
         what: one plain sentence that says what happened.
         next_step: what to do now; if left out, the advice of the class.
-        step_by: who alone can do what `next_step` says; None for whoever calls.
+        step_by: the only person who can do what `next_step` says; None for the caller.
         retry_after: seconds until the same call makes sense, such as those that PixelDojo asks
             for; None if that is not known.
 

@@ -63,7 +63,7 @@ class Jobs:
         vendor: sends requests to PixelDojo with the wallet's key.
         ledger: the database of all paid requests. While it cannot be used, paid calls are
             refused and reads continue.
-        account: returns the wallet's name in the ledger, and of whoever has it alone.
+        account: returns the name of the wallet in the ledger; its only user has the same name.
         limiter: keeps the requests of the key below PixelDojo's limit per minute.
         tasks: the server's own tasks. Payments run in them and outlive the calls.
         clock: time and randomness.

@@ -20,7 +20,7 @@ from wan_mcp.logs.facts import Figures
 from wan_mcp.logs.lines import log_to_stderr
 from wan_mcp.settings import Settings
 from wan_mcp.storage.storage_url import link_origin
-from wan_mcp.surface.calls import Calls, WhoReads, nobody
+from wan_mcp.surface.calls import Calls, WhoReads, no_team_user
 from wan_mcp.surface.door import PlainNames, SpansIfRecorded, for_pages, refuse_cursors
 from wan_mcp.surface.mcp_server import WanServer
 from wan_mcp.surface.player import page_apps
@@ -167,7 +167,7 @@ def build_server(
 
 def _team_user(people: "StoredDirectory | None", key_page: "KeyPage | None") -> WhoReads:
     if people is None:
-        return nobody
+        return no_team_user
     from wan_mcp.app.team_user import team_user  # it needs what only a team installs
 
     return partial(team_user, people, key_page)

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 from starlette.applications import Starlette
 
-from tests.surface.gallery_in_browser import BROWSER_TIMEOUT_MS, browser, problems_of
+from tests.surface.gallery_in_browser import BROWSER_TIMEOUT_MS, Open, browser, problems_of
 from tests.surface.test_player import CONTRASTS
 from wan_mcp.surface.own_key.pages import (
     key_page,
@@ -100,6 +100,30 @@ async def served(desk: Desk) -> AsyncIterator[str]:
                 web.should_exit = web.force_exit = True
 
 
+async def use(
+    browser: Open, desk: Desk, acts: Callable[["Page", str], None], **options: Any
+) -> None:
+    """Open the page and use it: no script fails on it, nothing is blocked, and it sets no cookie.
+
+    Args:
+        acts: what a user does, with the page and its address.
+        options: of the browser, such as the size of its window.
+    """
+
+    def in_thread(address: str) -> None:
+        with browser(**options) as context:
+            context.set_default_timeout(BROWSER_TIMEOUT_MS)
+            page = context.new_page()
+            problems = problems_of(page)
+            page.goto(address)
+            acts(page, address)
+            assert [each for each in problems if "Failed to load" not in each] == []
+            assert context.cookies() == []
+
+    async with served(desk) as address:
+        await anyio.to_thread.run_sync(in_thread, address)
+
+
 ABOUT_FOCUS = """() => {
   const at = document.activeElement;
   const spoken = (at.getAttribute("aria-describedby") || "").split(" ").filter(Boolean);
@@ -167,27 +191,19 @@ def go_through(page: "Page") -> None:
 
 
 async def test_key_is_stored_by_keyboard_alone_and_each_problem_is_announced_at_its_field(
-    browser: Any,
+    browser: Open,
 ) -> None:
     """Without a script: what a browser begins at is what a screen reader reads first (ours)."""
     desk = Desk()
 
-    def use() -> None:
-        with browser() as context:
-            context.set_default_timeout(BROWSER_TIMEOUT_MS)
-            page = context.new_page()
-            problems = problems_of(page)
-            page.goto(address)
-            go_through(page)
-            assert page.url == f"{address}/stored"
-            assert "is stored" in page.get_by_role("heading").inner_text()
-            page.reload()
-            assert page.url == f"{address}/stored"
-            assert [each for each in problems if "Failed to load" not in each] == []
-            assert page.context.cookies() == []
+    def store(page: "Page", address: str) -> None:
+        go_through(page)
+        assert page.url == f"{address}/stored"
+        assert "is stored" in page.get_by_role("heading").inner_text()
+        page.reload()
+        assert page.url == f"{address}/stored"
 
-    async with served(desk) as address:
-        await anyio.to_thread.run_sync(use)
+    await use(browser, desk, store)
 
     assert desk.brought == [
         ("wan_wrong", "pd_good"),
@@ -222,26 +238,18 @@ def remove_by_keyboard(page: "Page", address: str) -> None:
         assert page.locator("input").evaluate_all("all => all.map(i => i.value)") in ([""], [])
 
 
-async def test_key_is_seen_and_removed_by_keyboard_alone(browser: Any) -> None:
+async def test_key_is_seen_and_removed_by_keyboard_alone(browser: Open) -> None:
     """The key Enter alone removes nothing, and no script runs (ours)."""
     desk = Desk()
 
-    def use() -> None:
-        with browser() as context:
-            context.set_default_timeout(BROWSER_TIMEOUT_MS)
-            page = context.new_page()
-            problems = problems_of(page)
-            page.goto(address)
-            remove_by_keyboard(page, address)
-            assert page.url == f"{address}/removed"
-            assert "No key of yours is stored" in page.get_by_role("heading").inner_text()
-            page.get_by_role("link", name="Back to the page").click()
-            page.wait_for_url(address)
-            assert [each for each in problems if "Failed to load" not in each] == []
-            assert page.context.cookies() == []
+    def remove(page: "Page", address: str) -> None:
+        remove_by_keyboard(page, address)
+        assert page.url == f"{address}/removed"
+        assert "No key of yours is stored" in page.get_by_role("heading").inner_text()
+        page.get_by_role("link", name="Back to the page").click()
+        page.wait_for_url(address)
 
-    async with served(desk) as address:
-        await anyio.to_thread.run_sync(use)
+    await use(browser, desk, remove)
 
     assert desk.brought == [
         ("wan_right", "look"),
@@ -252,7 +260,7 @@ async def test_key_is_seen_and_removed_by_keyboard_alone(browser: Any) -> None:
 
 
 async def test_the_page_can_be_read_in_both_colour_schemes_and_on_a_small_screen(
-    browser: Any,
+    browser: Open,
 ) -> None:
     """4.5:1 for all text (WCAG 2.2, 1.4.3), and no word lies beside the screen."""
     grounds = set[str]()
@@ -266,27 +274,22 @@ async def test_the_page_can_be_read_in_both_colour_schemes_and_on_a_small_screen
             grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
-    def use() -> None:
-        with browser(viewport={"width": 320, "height": 640}) as context:
-            context.set_default_timeout(BROWSER_TIMEOUT_MS)
-            page = context.new_page()
-            page.goto(address)
-            for token in ("", "wan_wrong", "wan_busy", "wan_right"):
-                if token:
-                    page.locator("#token").fill(token)
-                    page.locator("#key").fill("pd_good")
-                    with page.expect_navigation():
-                        page.get_by_role("button", name="Store the key").click()
-                look_at(page, 2 if token == "wan_right" else 8)
-            page.goto(f"{address}/remove")
-            for press in ("", "See what is stored", "Remove the key"):
-                if press:
-                    page.locator("#token").fill("wan_right")
-                    with page.expect_navigation():
-                        page.get_by_role("button", name=press).click()
-                look_at(page, 3 if press == "Remove the key" else 8)
+    def look_at_all(page: "Page", address: str) -> None:
+        for token in ("", "wan_wrong", "wan_busy", "wan_right"):
+            if token:
+                page.locator("#token").fill(token)
+                page.locator("#key").fill("pd_good")
+                with page.expect_navigation():
+                    page.get_by_role("button", name="Store the key").click()
+            look_at(page, 2 if token == "wan_right" else 8)
+        page.goto(f"{address}/remove")
+        for press in ("", "See what is stored", "Remove the key"):
+            if press:
+                page.locator("#token").fill("wan_right")
+                with page.expect_navigation():
+                    page.get_by_role("button", name=press).click()
+            look_at(page, 3 if press == "Remove the key" else 8)
 
-    async with served(Desk()) as address:
-        await anyio.to_thread.run_sync(use)
+    await use(browser, Desk(), look_at_all, viewport={"width": 320, "height": 640})
 
     assert len(grounds) == 2

@@ -87,20 +87,28 @@ class Ann:
     """She orders a job, and stores a PixelDojo key of her own, at the same moment."""
 
     def __init__(self, company: "Company", host: "Person", token: str) -> None:
+        self.host = host
         self.key = company.sandbox.open_account()
         self.job: dict[str, Any] = {}
         self.stored = 0
         self._page = httpx.URL(company.url).join("/key")
         self._form = {"token": token, "key": self.key}
-        self._host = host
 
     async def order(self) -> None:
-        self.job = await self._host.order()
+        self.job = await self.host.order()
 
     async def store(self) -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=600) as browser:
             answer = await browser.post(self._page, data=self._form)
         self.stored = answer.status_code
+
+
+@asynccontextmanager
+async def signed_in(company: "Company", key_page: str | None = PAGE) -> AsyncIterator[Ann]:
+    """Ann, whose host is connected to the company's server."""
+    token = company.token(company.ann).text
+    async with company.served(key_page=key_page), company.holder(company.ann, token) as host:
+        yield Ann(company, host, token)
 
 
 async def at_the_same_moment(company: "Company", ann: Ann, *acts: Callable[[Ann], Any]) -> None:
@@ -116,12 +124,10 @@ async def test_a_key_is_not_stored_while_a_payment_with_the_old_one_begins(
     company: "Company",
 ) -> None:
     """The job would be paid and hidden, and an equal call would pay again (ours)."""
-    token = company.token(company.ann).text
-    async with company.served(key_page=PAGE), company.holder(company.ann, token) as host:
-        ann = Ann(company, host, token)
+    async with signed_in(company) as ann:
         await at_the_same_moment(company, ann, Ann.order, Ann.store)
-        jobs = await host.call("list_jobs")
-        again = await host.order()
+        jobs = await ann.host.call("list_jobs")
+        again = await ann.host.order()
 
     assert ann.stored == 409
     assert [each["job_id"] for each in jobs["jobs"]] == [ann.job["job_id"]]
@@ -133,14 +139,12 @@ async def test_a_payment_that_waits_while_a_key_is_stored_is_not_made_with_the_o
     company: "Company",
 ) -> None:
     """It charged nothing and may be repeated: the new key pays then, once (ours)."""
-    token = company.token(company.ann).text
-    async with company.served(key_page=PAGE), company.holder(company.ann, token) as host:
-        ann = Ann(company, host, token)
-        await host.call("check_credits")  # the server knows who pays for her
+    async with signed_in(company) as ann:
+        await ann.host.call("check_credits")  # the server knows who pays for her
         await at_the_same_moment(company, ann, Ann.store, Ann.order)
         assert paid_with(company) == []
-        again = await host.order()
-        jobs = await host.call("list_jobs")
+        again = await ann.host.order()
+        jobs = await ann.host.call("list_jobs")
 
     assert ann.stored == 303
     assert (ann.job["code"], ann.job["charged"]) == ("no_api_key", "no")
@@ -153,15 +157,14 @@ async def test_after_a_change_of_wallets_a_call_is_safe_only_if_no_equal_job_may
     company: "Company",
 ) -> None:
     """The new wallet would pay again for a job that the other one has just paid (ours)."""
-    token = company.token(company.ann).text
     own = OwnWallets(company.database, ring())
-    async with company.served(), company.holder(company.ann, token) as host:
-        job = await host.order()
+    async with signed_in(company, key_page=None) as ann:
+        job = await ann.host.order()
         company.jobs_time.now += 1000
-        ended = await host.call("get_job_status", job_id=job["job_id"])
+        ended = await ann.host.call("get_job_status", job_id=job["job_id"])
         # On another server: this one does not know it until it is about to pay.
-        await own.store(company.ann, company.sandbox.open_account(), company.sandbox.api_base, None)
-        refused = await host.order(seed=2)
+        await own.store(company.ann, ann.key, company.sandbox.api_base, None)
+        refused = await ann.host.order(seed=2)
 
     assert ended["status"] == "completed"
     assert (refused["code"], refused["charged"]) == ("no_api_key", "no")

@@ -107,7 +107,7 @@ class Base:
         quotas: QuotasOf | None = None,
         note: NoteAct | None = None,
     ) -> tuple[PixelDojo, Jobs]:
-        """The client of one PixelDojo key, and the jobs of whoever has it alone.
+        """The client of one PixelDojo key, and the jobs of its only user.
 
         Args:
             account: the name of the wallet in the ledger.

@@ -274,7 +274,7 @@ class OwnKeys:
 
 
 class _Attempts:
-    """How many forms each user sent in the last minute. A stranger uses up nobody's attempts.
+    """How many forms each user sent in the last minute. A stranger uses up no user's attempts.
 
     Args:
         ticks: seconds that never jump.

@@ -11,7 +11,7 @@ from wan_mcp.tenants.key_page import KeyPage
 
 
 async def team_user(directory: StoredDirectory, page: KeyPage | None) -> TeamUser:
-    """The caller of this request. Whoever is not known to have an account is taken to have none.
+    """The caller of this request, who has no PixelDojo account unless one is known.
 
     Args:
         directory: knows whose wallet pays for them.

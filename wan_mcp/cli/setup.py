@@ -50,7 +50,7 @@ class Terminal:
     Attributes:
         write: shows a text.
         confirm: asks a question, and returns whether the answer is yes.
-        secret: asks for a secret without showing it; None if nobody can be asked.
+        secret: asks for a secret without showing it; None if there is no terminal.
     """
 
     write: Callable[[str], object]

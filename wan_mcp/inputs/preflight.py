@@ -7,7 +7,6 @@ elsewhere and at another time: what cannot be checked from here may well work th
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
 
 import anyio
 
@@ -35,20 +34,7 @@ from wan_mcp.web.fetch import Unreachable, Web
 
 logger = logging.getLogger(__name__)
 
-
 _Check = Callable[[InputFile, Findings, float], Awaitable[None]]
-
-
-class Preflight(Protocol):
-    """Checks both inputs, and reports what the caller should know and what kind of video it is.
-
-    This is `check_inputs` with all arguments but the request and the time already given.
-
-    Raises:
-        Refused: a job with these inputs cannot work.
-    """
-
-    async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport: ...
 
 
 async def check_inputs(

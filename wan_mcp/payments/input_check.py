@@ -19,13 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 class Preflight(Protocol):
-    """Checks both inputs, and reports what the caller should know and what kind of video it is.
-
-    Raises Refused when certain evidence shows that the job could not work.
-    """
+    """Checks both inputs, and reports what the caller should know and what kind of video it is."""
 
     async def __call__(self, wanted: Replacement, *, seconds: float) -> InputReport:
-        """Check both links in this time; what cannot be checked by then becomes a note."""
+        """Check both inputs, such as with `inputs.preflight.check_inputs`.
+
+        Args:
+            seconds: limit for both together; what cannot be checked by then becomes a note.
+
+        Raises:
+            Refused: a job with these inputs certainly cannot work.
+        """
 
 
 class InputCheck:

@@ -36,7 +36,7 @@ class Withdrawals:
             await self._withdraw(view.record, only_if_alone=True)
 
     async def cancel(self, id: str) -> JobView:
-        """Withdraw a request whoever waits for it, see `Jobs.cancel`."""
+        """Withdraw a request, even if other calls wait for it: see `Jobs.cancel`."""
         view = await self._reader.known(id)
         if view is None or view.record is None:
             raise NotFound(f"No request of this account is known as {id}.")

@@ -259,7 +259,7 @@ class CheckCredits(Arguments):
     resolution: Lines = None
 
     def replacement(self) -> Replacement:
-        """A job of that size, which nobody wants yet."""
+        """A job of that size, without its inputs: only its price is asked."""
         lines: Resolution = self.resolution or "480"
         return Replacement(
             video="", character_image="", seconds=self.video_duration, resolution=lines

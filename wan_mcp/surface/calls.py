@@ -80,7 +80,7 @@ class Call:
         takes_roots: whether files in the folders that the host declares may be inputs.
         orders: the questions of this server to its users.
         lists_jobs: whether the caller may list jobs.
-        user: who the caller is; None where nobody signs in.
+        user: who the caller is; None at a server without sign-in.
     """
 
     jobs: Jobs
@@ -154,7 +154,7 @@ class Call:
         return self._with_notice(wait_result(jobs, about))
 
     def _plain_result(self, reading: Reading) -> JobResult:
-        """The answer about one of several jobs: without what takes another question."""
+        """The answer about one of several jobs, without what would have to be looked up."""
         if isinstance(reading, WanError):
             return failure_result(reading, self.user)
         view = without_unreachable_file(reading, local=self.local)
@@ -219,11 +219,11 @@ class Call:
 
 
 WhoReads = Callable[[], Awaitable[TeamUser | None]]
-"""Says who reads the answer to this request; None where nobody signs in."""
+"""Says who reads the answer to this request; None at a server without sign-in."""
 
 
-async def nobody() -> TeamUser | None:
-    """Who reads the answers of a server without sign-in: whoever set it up, as far as is known."""
+async def no_team_user() -> TeamUser | None:
+    """Without sign-in, the reader of an answer is no user of a team."""
     return None
 
 
@@ -241,8 +241,8 @@ class Calls:
     uploads: bool = False
     """Whether users can upload files to this server."""
     off: frozenset[str] = frozenset()
-    """The tools that the operator has switched off. What one of them does, nothing else does."""
-    who_reads: WhoReads = nobody
+    """The tools that the operator has switched off. Their work cannot be done in any other way."""
+    who_reads: WhoReads = no_team_user
 
     def offers(self, *tools: str) -> bool:
         """Whether none of these tools is switched off."""
@@ -260,12 +260,12 @@ class Calls:
 
         Args:
             context: the request's own, from either layer of the SDK.
-            needs_key: without an API key there is no account, and so no jobs to speak of.
+            needs_key: whether to refuse without an API key, as there is no account and no job then.
 
         Raises:
             NoKey: a key is needed, and none is configured; or the caller has no wallet.
-            LedgerUnavailable: whose wallet pays for the caller cannot be known now.
-            Busy: the first call loads and opens much, and no file can be opened now.
+            LedgerUnavailable: it cannot be found out now which wallet pays for the caller.
+            Busy: no file can be opened now, and the first call has to open many.
         """
         try:
             return await self._open(context, needs_key=needs_key)
@@ -318,12 +318,12 @@ class Calls:
 
 
 def switched_off(tool: str) -> str:
-    """What is said of a tool that the operator does not want."""
+    """What is said of a tool that the operator has switched off."""
     return f"The operator of this server has switched {tool} off."
 
 
 def _folder(uri: str) -> Path | None:
-    """The folder that a root names; None if it is none of this computer."""
+    """The folder that a root names; None if it is not a folder of this computer."""
     from wan_mcp.inputs.local.references import FileReference, reference
 
     with suppress(ValueError):

@@ -1,8 +1,8 @@
 """What is decided about every request before anything else sees it (middleware).
 
-The SDK repeats an unknown name in its answers and its log, and the caller's data may be a secret in
-the wrong place; and it answers a list request with a cursor that nobody gave out with the first
-page, so that a client which follows cursors never ends (observed).
+The SDK repeats an unknown name in its answers and its log, although it may be a secret that is
+there by mistake. And it answers a list request with the first page, whatever its cursor, so that a
+client which follows cursors never ends (observed).
 """
 
 import re
@@ -19,7 +19,7 @@ from wan_mcp.surface.calls import JOBS_URI, RequestContext
 from wan_mcp.surface.tools import KEEP_VIDEO, SHOWN_IN_GALLERY
 
 NOT_A_NAME = "(not a name)"
-"""What stands where a caller gave something that is no name."""
+"""Stands in place of a text that a caller gave as a name, and that is none."""
 MAX_URI_CHARACTERS = 256
 
 _LISTS = {
@@ -43,7 +43,7 @@ class PlainNames:
         self._secret = secret
 
     async def __call__(self, ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-        """The answer to the request, with each name that is none replaced beforehand."""
+        """The answer to the request, in which each text that is no name was replaced before."""
         params = dict(ctx.params or {})
         if isinstance(name := params.get("name"), str):
             params["name"] = self._name(name)
@@ -63,10 +63,10 @@ class PlainNames:
 
 
 class SpansIfRecorded:
-    """Middleware: the SDK's own, which makes a span of each request, if anything records spans.
+    """Middleware: the SDK's own, which makes a span of each request, but only if they are recorded.
 
-    Otherwise it would only keep objects for as long as a call is open: 4 MB for a thousand waits
-    (measured).
+    If they are not, it would only keep objects in memory while a call is open: 4 MB for a thousand
+    waits (measured).
     """
 
     def __init__(self, spans: ServerMiddleware[Any]) -> None:
@@ -87,10 +87,10 @@ class SpansIfRecorded:
 
 
 async def for_pages(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-    """Middleware: only a host that shows pages (MCP Apps) learns what is there for them alone.
+    """Middleware: only a host that shows pages (MCP Apps) learns what exists only for pages.
 
-    That is the tool that a page calls, and the page of the list of jobs. Any other host would offer
-    that tool to its model.
+    That is the tool that pages call, and the address of the page that shows the list of jobs. Any
+    other host would offer that tool to its model.
     """
     result = await call_next(ctx)
     if ctx.method != "tools/list" or not isinstance(result, dict) or client_supports_apps(ctx):
@@ -103,9 +103,9 @@ async def for_pages(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
 
 
 async def refuse_cursors(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-    """Middleware: every list is one page, so a cursor is none of ours (MCP specification: -32602).
+    """Middleware: refuses cursors (MCP specification: -32602), because every list is one page.
 
-    An empty one is the same as none.
+    An empty cursor is the same as none.
     """
     cursor: Any = (ctx.params or {}).get("cursor")
     if ctx.method in _LISTS and cursor not in (None, ""):

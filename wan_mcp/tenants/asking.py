@@ -34,7 +34,7 @@ MOST_WAITING = 1_000
 
 
 class Questions:
-    """Asks the database one question after the other, on a connection that opens anew when lost.
+    """Asks the database one question after the other, on a connection that is opened again if lost.
 
     A thread of its own takes the next question without waiting for the event loop, which under a
     flood of requests runs each of its tasks only a few times a second.
@@ -124,7 +124,8 @@ class _Batch(Generic[Key, T]):
 class Batches(Generic[Key, T]):
     """Asks one question for all callers that have come while the question before was asked.
 
-    A question is a task of its own, so a caller that is cancelled takes no answer from the others.
+    Each question is a task of its own: if one caller is cancelled, the others still get their
+    answers.
 
     Args:
         ask: asks it. The answers are in the order of what is wanted.
@@ -171,7 +172,7 @@ class _Line:
 
 
 class Lines:
-    """A queue for each user: however many questions a user has, the others wait for one of them."""
+    """A queue for each user, so that others wait for one question of a user, and not for all."""
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}

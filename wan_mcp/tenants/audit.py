@@ -9,7 +9,7 @@ from wan_mcp.ledger.postgres.connection import Link, Part
 from wan_mcp.tenants.names import shown
 
 LONGEST = 300
-"""Characters of each text in a row of the audit (ours)."""
+"""The most characters of each text in a row of the audit (ours)."""
 
 NOW = "EXTRACT(EPOCH FROM clock_timestamp())::float8"
 """The date of the database in SQL, in seconds since 1970 UTC."""

@@ -67,7 +67,7 @@ class Caller:
 
 
 class IdentityUnknown(Exception):
-    """Who calls cannot be known now, for example because the database cannot be reached.
+    """It cannot be found out now who calls, for example because the database cannot be reached.
 
     It says nothing about the token, so the answer is 503 with Retry-After, never 401: a client
     discards its token on 401. Its text has no secret and no address.

@@ -115,7 +115,7 @@ class StoredDirectory:
         ticks: seconds that never jump.
 
     Attributes:
-        own_wallets: the wallets of users, in their own hands.
+        own_wallets: the wallets that users make themselves.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class StoredDirectory:
         return await self._known(user, lambda link: self._seat(link, user, fresh))
 
     async def stored(self, user: str) -> Stored:
-        """Whose key pays for a user alone, as the database says it now.
+        """Which key pays for a user alone, according to the database now.
 
         Args:
             user: the id.
@@ -207,10 +207,10 @@ class StoredDirectory:
         return await self._questions.ask(lambda link: self._key(link, wallet))
 
     async def closed(self) -> int:
-        """How many wallets this server does not open although another one may.
+        """How many wallets this server cannot open although another server may.
 
-        They count where the key ring lacks one of their keys, or opens no wallet at all. A single
-        wallet whose stored key is damaged does not count: no other server could open it either.
+        They count if the key ring lacks the key of any of them, or opens no wallet at all.
+        Otherwise what is stored for them is damaged, and no other server could open it either.
 
         Raises:
             IdentityUnknown: it cannot be known now.

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 SETTING = "WAN_MCP_KEY_RING"
 KEY_BYTES = 32
-"""Those of a key of AES-256."""
+"""The length of a key of AES-256."""
 _NONCE_BYTES = 12
-"""As AES-GCM has it (documented). It is random: no key ever seals 2**32 times."""
+"""The length of AES-GCM's nonces (documented), which are random: no key ever seals 2**32 times."""
 _LINE = re.compile(r"([A-Za-z0-9-]{1,40})\s+([A-Za-z0-9+/=_-]+)")
 _FORMAT = "1"
-"""The first part of all that is sealed in this way."""
+"""The first part of every text that is sealed in this way."""
 
 
 class BadKeyRing(Exception):
@@ -69,13 +69,13 @@ class KeyRing:
         return cls(keys)
 
     def derived(self, purpose: str) -> "KeyRing":
-        """A ring with a key of its own in the place of each of these.
+        """A ring of other keys, each of which is derived from one of these.
 
-        What one of the two rings seals, the other one does not open. So strangers may let it seal
-        as often as they like, and the keys that seal wallets are not used up.
+        Neither of the two rings opens what the other one has sealed. So strangers may have the
+        derived one seal as often as they like, without using up the keys that seal wallets.
 
         Args:
-            purpose: what the ring is for: another one makes another ring.
+            purpose: what the ring is for; for another purpose, it has other keys.
         """
         made = {id: hmac.digest(key, purpose.encode(), "sha256") for id, key in self._keys.items()}
         return KeyRing(made)

@@ -4,11 +4,11 @@ import secrets
 import unicodedata
 
 LONGEST_NAME = 200
-"""Characters of a name (ours)."""
+"""The most characters of a name (ours)."""
 LONGEST_SUBJECT = 255
-"""Characters of a subject (documented, OpenID Connect)."""
+"""The most characters of a subject (documented, OpenID Connect)."""
 LONGEST_ISSUER = 2_000
-"""Characters of the address of an authorization server (ours)."""
+"""The most characters of the address of an authorization server (ours)."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 """The letters and digits of an id: no two of them look alike."""
@@ -38,6 +38,6 @@ def new_id(kind: str) -> str:
     """An id that no other thing has.
 
     Args:
-        kind: the letter that it begins with, so that a person sees what it is of; "" for none.
+        kind: the letter that it begins with, so that a person sees what it names; "" for none.
     """
     return kind + "".join(secrets.choice(_LETTERS) for _ in range(_ID_LENGTH))

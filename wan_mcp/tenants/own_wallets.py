@@ -83,7 +83,7 @@ _TAKEN = (
 
 
 class Stored(Enum):
-    """Whose key pays for a user alone."""
+    """Which key pays for a user alone."""
 
     NOTHING = "none does"
     BY_USER = "one that they have stored themselves"
@@ -97,7 +97,7 @@ class OwnWallet(NamedTuple):
         account: names it in the ledger.
         api_base: the address of PixelDojo's API for which its key is.
         has_key: whether it has the key that the user brings, and the key ring opens it.
-        knows_key: whether it has, or had first, that key: it is of the same PixelDojo account.
+        knows_key: whether it has, or had first, that key, so both are of one PixelDojo account.
         jobs: the ids of its newest jobs.
     """
 
@@ -236,12 +236,12 @@ class OwnWallets:
 
 
 def _name_of(user: str, account: str) -> str:
-    """What a wallet is called that its user has made."""
+    """The name of a wallet that its user has made."""
     return f"own key of {user} ({account[:8]})"
 
 
 def stored_for(operator: Operator, user: str) -> tuple[Stored, str]:
-    """Whose key pays for a user alone, and the account of its wallet.
+    """Which key pays for a user alone, and the account of its wallet.
 
     It is nothing, and "", for a user who is disabled.
     """

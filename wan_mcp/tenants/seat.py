@@ -41,7 +41,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class WalletKey:
-    """A wallet that can be worked for, also while none of its users calls.
+    """The key of a wallet, for work that goes on while none of its users calls.
 
     Attributes:
         wallet: its account.

@@ -2,7 +2,7 @@
 
 Unlike `fetch`, it reaches private networks too, where a company's authorization server may be, uses
 the proxies of the environment, and can send a form with a password. So it must never be given an
-address that comes from a caller. It follows no redirect: whoever can redirect could name any
+address that comes from a caller. It follows no redirect, because a redirect could lead to any
 address.
 """
 

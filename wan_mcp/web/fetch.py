@@ -1,10 +1,10 @@
 """Fetches files of the public web: never from inside a network, never with anything of ours.
 
 Only this module, `pixeldojo.exchange` and `storage.sending` use httpx. This one uses only its
-transport, because a client would add cookies, passwords from a .netrc and redirects that nobody has
-checked. Proxies from the environment are ignored too: a proxy looks up names itself, so no address
-could be checked. On a machine that has only a proxy no file can be fetched, which is not the file's
-fault.
+transport, because a client would add cookies and passwords from a .netrc, and would follow
+redirects that are not checked. Proxies from the environment are ignored too: a proxy looks up names
+itself, so no address could be checked. On a machine that has only a proxy no file can be fetched,
+which is not the file's fault.
 """
 
 import ipaddress
@@ -52,8 +52,8 @@ _STAND_INS = tuple(map(ipaddress.ip_network, ("198.18.0.0/15", "100.64.0.0/10"))
 _TINY_BYTES = 512
 _MOST_TINY_BLOCKS = 256
 _PAUSE_SECONDS = 0.001
-"""After so many tiny blocks of one answer, each is followed by a pause: nobody but an attacker
-sends a file in such blocks, and each costs as much work as a large one."""
+"""After so many tiny blocks of one answer, each is followed by a pause: only an attacker sends
+a file in such blocks, and each costs as much work as a large one."""
 
 
 class Unreachable(Exception):
@@ -62,7 +62,7 @@ class Unreachable(Exception):
     Attributes:
         what: one plain sentence without the address, which may carry a signature.
         transient: whether a later try may succeed.
-        everywhere: whether nobody can fetch the file, PixelDojo included (assumed).
+        everywhere: whether the file cannot be fetched from anywhere, so not by PixelDojo (assumed).
     """
 
     def __init__(self, what: str, *, transient: bool = False, everywhere: bool = False) -> None:

@@ -261,7 +261,7 @@ ROWS = [
     (issuer_without_keys, "issuer", f"{ISSUER} shows no keys that can be used. Compare"),
     (issuer_with_an_error, "issuer", f"{ISSUER} answers with status 503. Compare"),
     (wrong_secret, "issuer", f"{ISSUER} answers with status 401. Check client_id and client_s"),
-    (believes_everything, "issuer", f"{ISSUER} accepts what nobody has made as a token. Take"),
+    (believes_everything, "issuer", f"{ISSUER} accepts an invented token. Take"),
     (no_secret_of_the_page, "sign-in", "key_page.client_secret_file: the file cannot be read (No"),
 ]
 
@@ -272,7 +272,7 @@ PAGE_ROWS = [
     (no_place_to_sign_in, f"{NOBODY} has metadata without a usable authorization_endpoint. Comp"),
     (no_pkce, f"{NOBODY} has metadata by which it does not know PKCE with S256. Compare"),
     (codes_cannot_be_exchanged, f"{NOBODY} answers with status 503. Compare the address"),
-    (gives_tokens_for_nothing, f"{ISSUER} gives a token for a code of nobody. Take it out of"),
+    (gives_tokens_for_nothing, f"{ISSUER} gives a token for an invented code. Take it out of"),
 ]
 
 

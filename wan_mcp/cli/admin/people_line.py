@@ -50,7 +50,7 @@ def _users(add: "Add") -> None:
     new.add_argument("--issuer", metavar="URL", help="who signs them in")
     new.add_argument("--subject", help="what the issuer calls them: the claim sub")
     change = add("set", help="change a user")
-    change.add_argument("user", metavar="USER", help="the id, or the name if nobody else has it")
+    change.add_argument("user", metavar="USER", help="the id, or the name if no other user has it")
     what = change.add_mutually_exclusive_group(required=True)
     what.add_argument("--name", help="another name")
     what.add_argument("--team", help="another team")

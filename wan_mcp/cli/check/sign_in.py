@@ -36,7 +36,7 @@ _REGISTER = (
     "Compare client_id and client_secret_file with the client that you registered there: it has to "
     "be one for the authorization code flow, with the redirect address {back}."
 )
-_CHANGE = "Take it out of the file of WAN_MCP_SIGN_IN: with its word anybody could sign in."
+_CHANGE = "Take it out of the file of WAN_MCP_SIGN_IN: while it is in there, anybody can sign in."
 
 
 async def look(settings: Settings, report: Report) -> None:
@@ -91,7 +91,7 @@ class _Issuer:
         except Unavailable as exc:
             secret = "" if own is None else "Check client_id and client_secret, too. "
             return broken("issuer", f"{name} {exc}.", secret + _NETWORK, issuer=name)
-        return broken("issuer", f"{name} accepts what nobody has made as a token.", _CHANGE)
+        return broken("issuer", f"{name} accepts an invented token.", _CHANGE)
 
     async def page(self, *, in_use: bool) -> Finding:
         """Exchange an invented code. If the client fits, the code is the only reason to refuse."""
@@ -112,7 +112,7 @@ class _Issuer:
             found = f"Nobody can sign in on the page for keys: {name} {why}."
             return broken("issuer", found, _NETWORK, issuer=name)
         else:
-            return broken("issuer", f"{name} gives a token for a code of nobody.", _CHANGE)
+            return broken("issuer", f"{name} gives a token for an invented code.", _CHANGE)
         found = (
             f"{name} knows the client with which people sign in on the page for keys; its redirect "
             f"address has to be {flow.redirect}."

@@ -53,7 +53,7 @@ def show_gallery(
 
         def announce() -> None:
             say(f"Your videos: {link}")
-            say("Only who has this link can see them. It works until you press Ctrl-C here.")
+            say("They can be seen with this link only. It works until you press Ctrl-C here.")
             if not open(link):
                 say("No browser was found: open the link yourself.")
 

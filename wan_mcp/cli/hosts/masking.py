@@ -1,4 +1,4 @@
-"""Masks the secrets in a file of settings before it is shown, whoever's they are."""
+"""Masks the secrets in a file of settings, ours and those of other servers, before it is shown."""
 
 import json
 import re

@@ -166,7 +166,7 @@ class JobCommands:
         assert link.expires_at is not None
         self._say(exact(link.url))
         until = f"{link.expires_at.astimezone(self.screen.zone):%Y-%m-%d %H:%M}"
-        self._say(f"Whoever has this link can fetch the video until {until}.")
+        self._say(f"Anyone who has this link can fetch the video until {until}.")
         if self.screen.open(link.url):
             return 0
         return self._failed("No program here opens it; its link is above.")

@@ -22,7 +22,7 @@ def cancel_result(before: JobView, after: JobView, user: TeamUser | None = None)
     Args:
         before: what was known when the call came.
         after: what is known now.
-        user: who reads it; None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     result = job_result(after, now=_NO_TIME, user=user)
     is_withdrawn = after.record is not None and after.record.withdrawn

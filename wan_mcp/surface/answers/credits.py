@@ -104,7 +104,7 @@ def credit_overview(
 
     Args:
         confirm_above: the price above which the user is asked; None if that is never done.
-        user: who reads it; None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     known, price = report.credits, report.price
     refusal = known.refusal if known else None

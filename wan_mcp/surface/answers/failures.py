@@ -14,7 +14,7 @@ def failure_result(failure: WanError, user: TeamUser | None = None) -> JobResult
     """The answer of a tool whose call itself failed.
 
     Args:
-        user: who reads it; None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     figures = failure.figures
     return JobResult(

@@ -65,7 +65,7 @@ def next_of_job(
         link_seconds: how long the link to the video stays valid; None when that is not known.
         save_seconds: how long servers will still try to save the video, after a failure.
         saved: a link to the video in object storage; None if none was asked for.
-        user: who reads it; None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     if view.is_forgotten:
         return FORGOTTEN
@@ -105,7 +105,7 @@ def _next_of_unbought(status: JobStatus, user: TeamUser | None) -> str:
 
 
 def _ask_to_look(user: TeamUser | None) -> str:
-    """Who has to look at pixeldojo.ai: only whoever has the account there sees its jobs."""
+    """Who has to look at pixeldojo.ai: only the person with the account there sees its jobs."""
     if user is None or user.has_account:
         return "ask the user to look"
     return "tell the user that the operator of this server has to look"

@@ -114,7 +114,7 @@ def job_result(
         now: the date, to work out how long the link to the video stays valid.
         bought: whether the call that answers has just made this request.
         saved: a link to the video in object storage; None if it is not there, or was not asked for.
-        user: who reads it; None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     status, record = view.status, view.record
     job = view.job or Job(job_id=view.id, status=status)

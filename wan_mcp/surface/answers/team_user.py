@@ -1,7 +1,8 @@
 """What a user can do about an error where people sign in.
 
-The errors say what whoever runs a server of their own can do: set it up, restart it, look into the
-PixelDojo account. A user of a team's server has none of that, except perhaps the account.
+The advice of most errors is for a person who runs a server of their own, and who can change its
+settings, restart it and look into the PixelDojo account. A user of a team's server can do none of
+that, except perhaps look into the account.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class TeamUser:
 
 
 def step_for(user: TeamUser | None, failure: WanError) -> str:
-    """What to do about an error, for whoever reads the answer.
+    """What the reader of an answer can do about an error.
 
     Args:
-        user: None where nobody signs in.
+        user: who reads it; None at a server without sign-in.
     """
     if user is None or not _is_for_others(user, failure):
         return failure.next_step
@@ -80,7 +81,7 @@ def step_for(user: TeamUser | None, failure: WanError) -> str:
 
 
 def _is_for_others(user: TeamUser, failure: WanError) -> bool:
-    """Whether the usual next step is for somebody else than this user."""
+    """Whether only somebody else can take the usual next step."""
     if isinstance(failure, LedgerUnavailable):  # its own advice is about a ledger on a disk
         return failure.next_step == failure.advice
     if isinstance(failure, NoKey | Unauthorized):

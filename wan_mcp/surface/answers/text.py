@@ -164,7 +164,7 @@ def _charged(result: AnyResult) -> str:
 
 
 def _known(charged: Charged | None, status: JobStatus | None) -> str | None:
-    """Whether something was charged; of a request that is still on its way nobody knows it yet."""
+    """Whether something was charged; not known yet of a request that is still on its way."""
     is_open = charged == "unknown" and status is JobStatus.SUBMITTING
     return "not known yet" if is_open else charged
 

@@ -68,7 +68,7 @@ def removal_page(
 
     Args:
         nonce, field, problem: as in `key_page`.
-        state: what is stored for the user who has just asked, in sentences; "" where nobody has.
+        state: what is stored for the user who has just asked, in sentences; "" if no user has.
         has_issuers: whether others sign in elsewhere, who remove it on another page.
     """
     texts = {**_problem(field, problem, "token", title=_REMOVAL), "state": state}

@@ -30,7 +30,7 @@ class Act:
     """One act while its transaction lasts.
 
     Attributes:
-        target: to what it is done: an id as soon as that is known, before what the operator typed.
+        target: what it is done to: an id, or what the operator typed until the id is known.
         detail: what the audit says beside that; never a secret.
     """
 
@@ -44,10 +44,10 @@ class Act:
         return self._link.run((text, values))[-1]
 
     def stop_payments(self, wallet: str) -> None:
-        """Let no payment of a wallet begin until this act is done.
+        """Keep payments of a wallet from beginning until this act is done.
 
-        One that is just beginning is waited for: its job can be seen afterwards. Those that wait
-        meanwhile notice that something has changed.
+        If one is just beginning, the act waits for it, and sees its job afterwards. Payments that
+        wait for the act notice that something has changed.
 
         Args:
             wallet: its account.
@@ -56,12 +56,12 @@ class Act:
 
 
 class Operator:
-    """The database, in the hands of an operator.
+    """The database, as an operator uses it.
 
     Args:
         link: in autocommit.
         name: who acts, for the audit.
-        signed_in: the token or the issuer by which a user has signed in who acts; None for others.
+        signed_in: if a user acts, the token or the issuer by which they signed in; otherwise None.
 
     Attributes:
         signed_in: the same.
@@ -74,15 +74,15 @@ class Operator:
 
     @contextmanager
     def act(self, action: str, target: str, **detail: object) -> Iterator[Act]:
-        """Do something, at once or not at all. The audit says that, also if it is refused.
+        """Do something in one transaction, and record it in the audit, even if it is refused.
 
         Args:
             action: what, such as `token.add`.
-            target: to what: an id, or what the operator typed.
+            target: what it is done to: an id, or what the operator typed.
             detail: what the audit says beside that; never a secret.
 
         Raises:
-            ActRefused: by what is done within.
+            ActRefused: the code within has raised it; then nothing has changed.
         """
         act = Act(self.link, target, detail)
         try:
@@ -106,7 +106,7 @@ class Operator:
 
 
 def require_name(text: str) -> str:
-    """The same text, in the one form that its letters have. Raises ActRefused if it is no name."""
+    """The same name in Unicode's form NFC. Raises ActRefused if the text is no name."""
     text = unicodedata.normalize("NFC", text)
     if not is_name(text):
         raise ActRefused(
@@ -117,10 +117,10 @@ def require_name(text: str) -> str:
 
 
 def can_be_found(typed: str) -> bool:
-    """Whether what the operator typed can be anything that is stored."""
+    """Whether what the operator typed can be stored at all, and so be found."""
     return typed.isprintable()
 
 
 def quoted(text: str) -> str:
-    """What the operator typed, as a sentence may repeat it."""
+    """What the operator typed, in a form that a sentence may repeat."""
     return f'"{shown(text, 60)}"'

@@ -1,4 +1,4 @@
-"""Whose the jobs of a ledger are."""
+"""The owners of the jobs in a ledger."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ WHERE %(user)s::text IS NULL AND (%(wallet)s::text IS NULL OR account = %(wallet
 
 
 class Owner(NamedTuple):
-    """Whose the jobs of one workspace are.
+    """The owner of the jobs in one workspace.
 
     Attributes:
         account: the name under which the ledger has them.
@@ -35,10 +35,10 @@ class Owner(NamedTuple):
 
 
 def owners(operator: Operator, user: str | None = None, wallet: str | None = None) -> list[Owner]:
-    """Whose the jobs are, for every workspace that there ever was.
+    """The owner of every workspace that there ever was.
 
     Args:
         user: only those of the user with this id; None for all.
-        wallet: only those that this wallet paid, by its account; None for all.
+        wallet: only those of the wallet with this account; None for all.
     """
     return [Owner(*row) for row in operator.rows(_LIST, user=user, wallet=wallet)]

@@ -45,5 +45,5 @@ class Spent(NamedTuple):
 
 
 def spending(operator: Operator, days: float) -> list[Spent]:
-    """What each user has spent in the last days, the most first."""
+    """What each user has spent in the last `days` days, the highest sum first."""
     return [Spent(*row) for row in operator.rows(_LIST, days=days)]

@@ -81,10 +81,10 @@ def add(operator: Operator, typed: str, scopes: Collection[str], days: float, no
 
 
 def revoke(operator: Operator, typed: str) -> None:
-    """Let a token work no more.
+    """Revoke a token.
 
     Args:
-        typed: its id, or all of it, as found where it does not belong; the audit gets the id.
+        typed: its id, or the whole token, which somebody may have found; the audit gets the id.
     """
     id = id_of(typed) or typed
     with operator.act("token.revoke", id) as act:

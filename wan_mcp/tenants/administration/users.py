@@ -94,13 +94,13 @@ def add(
 
 
 def set_team(operator: Operator, typed: str, team: str | None, *, force: bool = False) -> None:
-    """Move a user into a team; None for into none.
+    """Move a user into a team, or with None out of their team.
 
     On another wallet their list begins anew. Their earlier jobs stay recorded, but the user does
     not find them, and an equal request is a new one, which is paid.
 
     Args:
-        force: also while jobs of the user on the wallet that they leave have not ended.
+        force: do so even if jobs of the user on the wallet that they leave have not ended.
     """
     detail = {"force": True} if force else {}
     with operator.act("user.set", typed, team=team or "none", **detail) as act:
@@ -119,7 +119,7 @@ def rename(operator: Operator, typed: str, name: str) -> None:
 
 
 def disable(operator: Operator, typed: str) -> None:
-    """Let a user sign in no more, in any way. What they have paid for goes on."""
+    """Keep a user from signing in, in any way. The jobs that they have paid for continue."""
     with operator.act("user.disable", typed) as act:
         act.target = user_id(act, typed)
         act.rows(_DISABLE, id=act.target)
@@ -155,7 +155,8 @@ def require_idle(act: Act, typed: str, id: str, team: str | None) -> None:
     Args:
         typed: what the operator calls the user.
         id: the user.
-        team: whose wallet they keep; None if they leave that of their team in any case.
+        team: the id of the team that they are to be in; None if they leave the wallet of their
+            team in any case.
     """
     for (wallet,) in act.rows(_WALLET_OF_TEAM, id=id):
         act.stop_payments(wallet)

@@ -80,7 +80,7 @@ class Wallet(NamedTuple):
         account: names it in the ledger.
         team: the name of the team that it belongs to; None if it belongs to a user.
         user, user_id: the user that it belongs to; None if it belongs to a team.
-        api_base: the address of PixelDojo's API for which its key is.
+        api_base: the address of PixelDojo's API that its key is for.
         key: SEALED, SEALED_BEFORE, REMOVED, or why it cannot be opened.
     """
 
@@ -153,7 +153,7 @@ def add(
         key: a key of PixelDojo that no other wallet has.
         api_base: the root URL of the API for which the key is.
         team, user: the id or the name; one of them.
-        force: also while jobs of the user on the wallet of their team have not ended.
+        force: do so even if jobs of the user on the wallet of their team have not ended.
     """
     detail = {
         "team": team,
@@ -193,7 +193,7 @@ def remove(operator: Operator, typed: str, *, force: bool = False) -> None:
     No payment begins on the wallet between the look for unfinished work and the removal.
 
     Args:
-        force: also while it has jobs that have not ended, or videos to be saved.
+        force: do so even if it has jobs that have not ended, or videos to be saved.
 
     Raises:
         WalletBusy: it has, and `force` is not given.
@@ -248,7 +248,7 @@ def wallet_account(act: Act, typed: str) -> str:
 
 
 def account_named(operator: Operator, typed: str) -> str:
-    """The same for an operator who only looks."""
+    """The same for an operator who changes nothing."""
     return _named(operator, _NAMED, typed).account
 
 

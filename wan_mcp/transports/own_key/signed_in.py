@@ -9,7 +9,7 @@ a user is, and only to the browser that was sent there: an answer counts where t
 its state, and only at the address that is registered at the issuer which the cookie names. A form
 counts only with the cookie with which its page was made, whose user is shown on it.
 
-The code is in no page. Whoever has signed in leaves it behind by a redirect; after a refusal it
+The code of a sign-in is in no page: a redirect removes it from the address. After a refusal it
 stays in the address of that page, and so in the history, where it is of no use without the cookie.
 """
 

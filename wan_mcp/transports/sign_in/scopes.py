@@ -27,7 +27,7 @@ def needed(body: bytes | None) -> tuple[str, ...]:
 
 
 def missing(needed: tuple[str, ...], granted: Set[str]) -> bool:
-    """Whether a needed scope is not granted. Whoever may buy jobs may also read."""
+    """Whether a needed scope is not granted. Permission to buy jobs includes reading them."""
     return bool(set(needed) - granted - ({READ} if MAKE in granted else set()))
 
 

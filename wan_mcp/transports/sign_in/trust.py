@@ -35,7 +35,7 @@ RESOURCE_PATH = "/mcp"
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
-"""Signatures with a private key. Shared secrets are out: whoever can check one can also sign."""
+"""Signatures with a private key. A shared secret is not accepted: it can check, but also sign."""
 
 _ADDRESS = r"https?://[!-~]+"
 
