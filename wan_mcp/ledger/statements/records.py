@@ -80,7 +80,9 @@ def _may_be_equal(live_index: str, queued_index: str) -> str:
         f"UNION ALL SELECT number FROM jobs {queued_index} {MY_QUEUE} "
         "UNION ALL SELECT number FROM jobs WHERE account = :account "
         "AND exact IN (:exact_key, :seedless_exact_key) AND state IN ('completed', 'lost') "
-        "AND ended_at >= :since AND ended_at <= :until "
+        # The sign keeps a plan for any values from searching for the dates instead of the keys: by
+        # dates it would go through all jobs of the account (measured).
+        "AND +ended_at >= :since AND +ended_at <= :until "
         f"UNION ALL {newest}) {NEWEST_FIRST}"
     )
 
