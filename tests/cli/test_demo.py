@@ -160,8 +160,10 @@ async def test_sandbox_demo_saves_a_video_and_says_what_it_cost(
     connect: Callable[[Mapping[str, str]], MCPServer[Any]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The last lines say where the video is, and that the job was make-believe (ours)."""
+    monkeypatch.setattr("wan_mcp.jobs.ANSWER_SECONDS", SLOW_MACHINE_SECONDS)  # for the balance
     demo = Demo({}, folder=tmp_path, connect=connect)
 
     code = await demo.on_sandbox(own_data(tmp_path), job_seconds=0)

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.anyio
 
 LIMIT_SECONDS = 600
 """Ends a test whose server hangs; a slow machine must only make it slow."""
+WAIT_SECONDS = 300
+"""More than enough for a job that is completed as soon as it is accepted."""
 INFO = {"name": "test", "version": "1"}
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -84,7 +86,7 @@ async def run_a_job(peer: Peer, sandbox: Sandbox) -> list[Message]:
     media = {"video": sandbox.source_video_url, "character_image": sandbox.image_url}
     submitted = await peer.call("replace_character", **media, seed=len(sandbox.charges))
     job_id = submitted["structuredContent"]["job_id"]
-    waited = await peer.call("wait_for_job", job_id=job_id, timeout_seconds=0)
+    waited = await peer.call("wait_for_job", job_id=job_id, timeout_seconds=WAIT_SECONDS)
     return [submitted, waited, await peer.call("get_job_status", job_id=job_id)]
 
 
@@ -95,10 +97,16 @@ def check(answers: list[Message], notes: list[Message], sandbox: Sandbox) -> Non
     job_id = sandbox.charges[-1].job_id
 
     assert [answer.get("isError", False) for answer in answers] == [False] * 3
-    assert {page["job_id"] for page in data} == {job_id}
-    assert [page["charged"] for page in data] == ["yes", "no", "no"]
-    assert [page["status"] for page in data] == ["running", "completed", "completed"]
-    assert all(data[0]["job_id"] in text for text in texts)
+    assert [page["job_id"] for page in data[1:]] == [job_id] * 2
+    assert [page["charged"] for page in data[1:]] == ["no", "no"]
+    assert [page["status"] for page in data[1:]] == ["completed", "completed"]
+    started = {name: data[0][name] for name in ("job_id", "charged", "status")}
+    assert started in (
+        {"job_id": job_id, "charged": "yes", "status": "running"},
+        # A machine too slow for an answer of the sandbox within the time of a call.
+        {"job_id": started["job_id"], "charged": "unknown", "status": "submitting"},
+    )
+    assert all(page["job_id"] in text for page, text in zip(data, texts, strict=True))
     assert all(data[2]["video_url"] in text for text in texts[1:])
     assert {note["method"] for note in notes} == {"notifications/progress"}
     assert {note["params"]["progressToken"] for note in notes} == {"p"}
@@ -240,14 +248,16 @@ async def by_sdk(client: Client, sandbox: Sandbox) -> None:
     submitted = await client.call_tool("replace_character", {**media, "seed": len(sandbox.charges)})
     assert submitted.structured_content
     job = {"job_id": submitted.structured_content["job_id"]}
-    waited = await client.call_tool("wait_for_job", {**job, "timeout_seconds": 0})
+    waited = await client.call_tool("wait_for_job", {**job, "timeout_seconds": WAIT_SECONDS})
     looked = await client.call_tool("get_job_status", job)
 
     assert {tool.name for tool in listed.tools} == TOOLS
     assert waited.structured_content
     assert waited.structured_content["status"] == "completed"
     assert looked.structured_content == waited.structured_content
-    assert [charge.job_id for charge in sandbox.charges[before:]] == [job["job_id"]]
+    assert [charge.job_id for charge in sandbox.charges[before:]] == [
+        waited.structured_content["job_id"]
+    ]
 
 
 @pytest.mark.parametrize(("mode", "revision"), WAYS)
