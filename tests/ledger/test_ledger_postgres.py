@@ -196,12 +196,9 @@ async def test_claim_that_nobody_got_is_not_waited_for_by_equal_calls_for_long(
     """Its commit may have landed. The process takes another name, and the old one dies."""
     name, other = ledger.engine._lease.name, store.ledger()
     await other.recover()
-    struck = proxy.plan(COMMIT, Fault.LOSE_ANSWER)
-    claim = asyncio.create_task(claimed(ledger))
-    await anyio.to_thread.run_sync(struck.wait)
-    proxy.refuse()
+    proxy.plan(COMMIT, Fault.LOSE_ANSWER, cuts_off=True)
     with pytest.raises(LedgerUnavailable) as refused:
-        await claim
+        await claimed(ledger)
     proxy.refuse(False)
     store.declare_dead(name)
     [orphan] = await other.recover()
@@ -218,12 +215,9 @@ async def test_request_whose_commit_point_is_in_doubt_is_not_sent_and_can_be_end
 ) -> None:
     """The caller has the record, so it records that nothing was sent (promises 1)."""
     record = await claimed(ledger)
-    struck = proxy.plan(COMMIT, Fault.LOSE_ANSWER)
-    point = asyncio.create_task(ledger.commit_sending(record))
-    await anyio.to_thread.run_sync(struck.wait)
-    proxy.refuse()
+    proxy.plan(COMMIT, Fault.LOSE_ANSWER, cuts_off=True)
     with pytest.raises(LedgerUnavailable):
-        await point
+        await ledger.commit_sending(record)
     proxy.refuse(False)
     ended = await ledger.conclude(record, State.NOT_SENT, "the ledger was away")
 

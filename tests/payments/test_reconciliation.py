@@ -124,6 +124,23 @@ async def test_a_lost_job_is_found_by_its_generated_seed(server: Server) -> None
     assert len(server.sandbox.charges) == 1
 
 
+async def test_a_reading_for_one_request_finds_the_jobs_of_all(server: Server) -> None:
+    """The list shows the newest 50 jobs, and by its own turn a job may be older (ours)."""
+    server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=50)
+    not_due = await server.lose_an_answer(seed=11)
+    await server.jobs.check(not_due)
+    server.sandbox.terms = replace(server.sandbox.terms, list_lag_seconds=0)
+    asked_for = await server.lose_an_answer(seed=12)
+
+    await server.jobs.check(asked_for)
+
+    found = [await server.ledger.find(await server.account(), id) for id in (not_due, asked_for)]
+    assert [each and each.job_id for each in found] == [
+        each.job_id for each in server.sandbox.charges
+    ]
+    assert len(server.sandbox.seen("GET", LIST)) == 2
+
+
 async def test_an_equal_call_after_a_lost_answer_sends_nothing(server: Server) -> None:
     """A second request could be paid twice (promises 7 and 8)."""
     submission_id = await server.lose_an_answer()

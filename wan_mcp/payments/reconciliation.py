@@ -146,13 +146,24 @@ class Reconciler:
         jobs = ListedJobs(listed, await self._ledger.in_wallet(wallet, KNOWN_JOBS))
         for record in records:
             await self._settle(record, jobs)
+        # Also those that are not due yet: the list is short, and may not show their jobs later.
+        for record in await self._ledger.unknowns(wallet):
+            with suppress(Fenced):
+                await self._is_matched(record, jobs)
+
+    async def _is_matched(self, record: Record, jobs: ListedJobs) -> bool:
+        """Give a request its job, and say whether the list shows it. Raises Fenced."""
+        job = jobs.job_of(record)
+        if job is not None:
+            jobs.claim(record, job)
+            await self._ledger.match(record, job)
+        return job is not None
 
     async def _settle(self, record: Record, jobs: ListedJobs) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            if job := jobs.job_of(record):
-                jobs.claim(record, job)
-                await self._ledger.match(record, job)
-            elif not jobs.shows_seeds:
+            if await self._is_matched(record, jobs):
+                return
+            if not jobs.shows_seeds:
                 await self._note(record, "PixelDojo's job list does not show which job is whose.")
             elif doubts := jobs.doubts(record):
                 await self._note(record, doubts)
