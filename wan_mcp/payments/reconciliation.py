@@ -125,6 +125,8 @@ class Reconciler:
             await self._clock.sleep(LEASE_POLL_SECONDS)
 
     async def _read_list(self, wallet: str, records: Sequence[Record]) -> None:
+        # Before the list: it cannot show the job of a request that was sent after it was read.
+        lost = await self._ledger.unknowns(wallet)
         try:
             listed = await self._vendor.jobs(
                 Priority.STATUS if self._put_off else Priority.RECONCILE
@@ -147,12 +149,12 @@ class Reconciler:
         for record in records:
             await self._settle(record, jobs)
         # Also those that are not due yet: the list is short, and may not show their jobs later.
-        for record in await self._ledger.unknowns(wallet):
+        for record in lost:
             with suppress(Fenced):
-                await self._is_matched(record, jobs)
+                await self._match(record, jobs)
 
-    async def _is_matched(self, record: Record, jobs: ListedJobs) -> bool:
-        """Give a request its job, and say whether the list shows it. Raises Fenced."""
+    async def _match(self, record: Record, jobs: ListedJobs) -> bool:
+        """Give a request its job if the list shows it. Returns whether it does. Raises Fenced."""
         job = jobs.job_of(record)
         if job is not None:
             jobs.claim(record, job)
@@ -161,7 +163,7 @@ class Reconciler:
 
     async def _settle(self, record: Record, jobs: ListedJobs) -> None:
         with suppress(Fenced):  # another process settled it in the meantime
-            if await self._is_matched(record, jobs):
+            if await self._match(record, jobs):
                 return
             if not jobs.shows_seeds:
                 await self._note(record, "PixelDojo's job list does not show which job is whose.")
