@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
 from wan_mcp.clock import Clock
@@ -139,6 +140,32 @@ async def test_a_reading_for_one_request_finds_the_jobs_of_all(server: Server) -
         each.job_id for each in server.sandbox.charges
     ]
     assert len(server.sandbox.seen("GET", LIST)) == 2
+
+
+async def test_a_request_lost_after_the_list_was_read_gets_no_job_of_that_list(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same seed then belongs to a job that another ledger has bought (ours)."""
+    wanted, later = server.wanted(), list[str]()
+    other = {"video": wanted.video, "character_image": wanted.character_image}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.post(
+            f"{server.sandbox.origin}{RUN}",
+            headers={"Authorization": f"Bearer {server.sandbox.key}"},
+            json={**other, "video_duration": 5, "seed": 12},
+        )
+    asked_for, read = await server.lose_an_answer(seed=11), PixelDojo.jobs
+
+    async def read_slowly(vendor: PixelDojo, priority: Priority) -> list[Listed]:
+        listed = await read(vendor, priority)
+        later.append(await server.lose_an_answer(seed=12, work=False))
+        return listed
+
+    monkeypatch.setattr(PixelDojo, "jobs", read_slowly)
+    await server.jobs.check(asked_for)
+
+    records = [await server.ledger.find(await server.account(), id) for id in (asked_for, *later)]
+    assert [each and each.job_id for each in records] == [server.sandbox.charges[1].job_id, None]
 
 
 async def test_an_equal_call_after_a_lost_answer_sends_nothing(server: Server) -> None:
