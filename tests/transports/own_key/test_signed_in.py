@@ -381,6 +381,19 @@ async def test_replayed_answer_signs_nobody_in_and_takes_nothing_away(
     assert server.exchanged.call_count == 1
 
 
+async def test_program_that_only_looks_at_the_address_uses_up_no_code(
+    server: Server, browser: Browser
+) -> None:
+    """HEAD is safe: the user who follows the redirect is still signed in (documented: RFC 9110)."""
+    asked = await browser.begin()
+    looked = await browser.client.head(BACK, params={"code": CODE, "state": asked["state"]})
+    exchanged = server.exchanged.call_count
+    back = await browser.come_back(asked["state"])
+
+    assert (looked.status_code, looked.headers["allow"], exchanged) == (405, "GET", 0)
+    assert back.status_code == 303
+
+
 async def test_answer_that_says_something_twice_is_none(server: Server, browser: Browser) -> None:
     """Two programs could read it in two ways (documented: RFC 6749)."""
     asked = await browser.begin()

@@ -109,6 +109,8 @@ class SignedInSite:
         return response
 
     async def _end(self, request: Request, desk: SignedInDesk) -> Response:
+        if request.method == "HEAD":  # it must not use up the code (documented: RFC 9110)
+            return Response(status_code=405, headers={"Allow": "GET"})
         kept, given = self._carried.take(request, _BEGUN), request.query_params.multi_items()
         begun, answer = None if kept is None else Begun(**kept), dict(given)
         browser = None if begun is None else self._browsers.get(begun.issuer)
