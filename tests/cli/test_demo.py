@@ -143,6 +143,15 @@ def own_data(folder: Path) -> dict[str, str]:
     return {"WAN_MCP_DATA_DIR": str(folder / "data")}
 
 
+def patient(folder: Path) -> dict[str, str]:
+    """An environment whose servers wait for PixelDojo's answer however slow the machine is."""
+    path = folder / "patient"
+    path.mkdir()
+    change = f"import wan_mcp.jobs\nwan_mcp.jobs.ANSWER_SECONDS = {SLOW_MACHINE_SECONDS}\n"
+    (path / "sitecustomize.py").write_text(change)  # Python imports it when it starts (documented)
+    return {"PYTHONPATH": str(path)}
+
+
 def videos(folder: Path) -> list[Path]:
     """All saved videos in a folder; the parts of unfinished ones have other names."""
     return sorted(folder.glob("[0-9]*_job_*.mp4"))
@@ -591,7 +600,8 @@ async def test_interrupted_wait_says_that_the_job_goes_on(sandbox: Sandbox, tmp_
     words = ["demo", "--live", "--video", VIDEO, "--image", IMAGE, "--folder", str(tmp_path)]
 
     async with await anyio.open_process(
-        [sys.executable, "-m", "wan_mcp", *words], env={**os.environ, **account}
+        [sys.executable, "-m", "wan_mcp", *words],
+        env={**os.environ, **account, **patient(tmp_path)},
     ) as process:
         assert process.stdin
         assert process.stdout
@@ -638,7 +648,8 @@ async def test_stopped_sandbox_demo_claims_no_job_that_goes_on(
 def test_a_killed_demo_started_again_goes_on_with_its_job_and_pays_nothing(tmp_path: Path) -> None:
     """The ledger outlives the process, and so does the sandbox of the demo (ours)."""
     command = [sys.executable, "-m", "wan_mcp", "demo", "--job-seconds", "2"]
-    environment = {**os.environ, **own_data(tmp_path), "PYTHONUNBUFFERED": "1"}
+    own = {**own_data(tmp_path), **patient(tmp_path)}
+    environment = {**os.environ, **own, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     ) as first:
