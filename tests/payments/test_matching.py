@@ -17,6 +17,7 @@ from wan_mcp.payments.matching import (
 from wan_mcp.pixeldojo.wire import Listed
 
 SENT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 SEED = 123_456
 SHOWN: Mapping[str, str | int | bool] = {
     "video": "https://a.example/v.mp4",
@@ -219,6 +220,14 @@ def test_no_absence_is_concluded_while_a_job_could_be_the_requests(
 
     assert jobs.surround(request())
     assert (jobs.doubts(request()) is not None) is doubt
+
+
+def test_a_list_is_no_newer_than_the_jobs_in_it_whenever_they_became_known() -> None:
+    """A lost job may be found late, in a copy of the list that is older than the request (ours)."""
+    before, found_late = accepted("job_8", -60), accepted("job_9", -30, accepted_at=SENT + MINUTE)
+    jobs = ListedJobs([listed("job_8"), listed("job_9")], [request(), before, found_late])
+
+    assert not jobs.surround(request())
 
 
 def test_a_job_submitted_elsewhere_is_not_known() -> None:

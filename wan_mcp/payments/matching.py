@@ -69,7 +69,11 @@ class ListedJobs:
         It has the request's seed, and nothing that the list shows of it speaks against it: neither
         an input, nor the resolution, nor the duration, nor its date.
         """
-        own = [each for each in self._candidates(record) if self._is_it(record, each)]
+        own = [
+            each
+            for each in self._listed
+            if each.job.job_id not in self._known and self._is_it(record, each)
+        ]
         if len(own) != 1 or self._rivals(record, own[0]):
             return None
         return own[0].job
@@ -104,16 +108,19 @@ class ListedJobs:
         """Whether the list shows, with their seeds, jobs of ours from before and after the request.
 
         Only then does a missing job mean that there is none: the list goes back far enough, it is
-        up to date, and it shows seeds.
+        up to date, and it shows seeds. A job that was accepted before the request was sent is from
+        before it. One that was itself sent later is from after it; when it was accepted says
+        nothing, because the ledger may learn late of a job that is older than the request.
         """
         ours = [
             self._known[each.job.job_id]
             for each in self._claimed()
             if self._known[each.job.job_id].seed == each.seed
         ]
-        times = [each.accepted_at for each in ours if each.accepted_at is not None]
+        accepted = [each.accepted_at for each in ours if each.accepted_at is not None]
         sent = record.began_at
-        return any(time < sent for time in times) and any(time > sent for time in times)
+        is_after = any(each.began_at > sent for each in ours)
+        return is_after and any(time < sent for time in accepted)
 
     def _claimed(self) -> "list[Listed]":
         return [each for each in self._listed if each.job.job_id in self._known]
